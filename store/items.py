@@ -1,0 +1,284 @@
+"""Items on disk: a folder of Parquet shards with encoded pictures in the Hugging Face image layout.
+
+    ITEMS/items-00000.parquet …   one row an item: item_id, key, image {bytes, path}, …, metadata
+
+pandas, DuckDB and `datasets` read them. Failed items are rows too, with a reason and no picture.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from store.atomic import PART, flush
+from store.errors import StoreError
+
+SHARD_BYTES = 128 << 20
+GROUP_BYTES = 8 << 20
+_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+CORE = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("key", pa.string()),
+        ("image", _IMAGE),
+        ("image_id", pa.string()),
+        ("width_px", pa.int32()),
+        ("height_px", pa.int32()),
+        ("phash", pa.string()),
+        ("failure", pa.string()),
+        ("given", pa.string()),
+    ]
+)
+_PATTERN = "items-*.parquet"
+
+
+class ItemWriter:
+    """Writes a folder of items; it appears whole when the `with` block ends without an error.
+
+    Args:
+        path: the folder. An earlier items folder there is replaced; anything else is refused.
+        metadata_schema: further columns, beside those of `CORE`.
+
+    Raises:
+        StoreError: `path` holds something else, a column is named twice, or an item id repeats.
+    """
+
+    def __init__(self, path: Path, metadata_schema: pa.Schema) -> None:
+        twice = set(CORE.names) & set(metadata_schema.names)
+        if twice:
+            raise StoreError(f"metadata columns may not be named {sorted(twice)}: these are columns of every item")
+        _refuse_foreign(path)
+        self.path = path
+        self.n_items = 0
+        self.n_failed = 0
+        fields = pa.schema([*CORE, *metadata_schema])
+        self._schema = fields.with_metadata({b"huggingface": json.dumps(_features(fields)).encode()})
+        self._part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
+        self._ids: set[str] = set()
+        self._rows: list[Mapping[str, Any]] = []
+        self._pending_bytes = 0
+        self._shard_bytes = 0
+        self._n_shards = 0
+        self._file: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> Self:
+        for stale in self.path.parent.glob(f"{self.path.name}.*{PART}"):
+            shutil.rmtree(stale)
+        self._part.mkdir(parents=True)
+        return self
+
+    def add(self, *, content: bytes | None, metadata: Mapping[str, Any], **core: Any) -> None:
+        """Add one item.
+
+        Args:
+            content: encoded picture, or None for a failure.
+            metadata: values of the metadata columns; absent ones are null, unknown ones an error.
+            core: the other columns of `CORE`, by name.
+        """
+        item_id = core["item_id"]
+        if item_id in self._ids:
+            raise StoreError(f"item id {item_id!r} occurs twice; ids must be unique within a data set")
+        unknown = sorted(set(metadata) - set(self._schema.names))
+        if unknown:
+            raise StoreError(f"item {item_id!r} brings columns that were not declared: {unknown}")
+        self._ids.add(item_id)
+        image = None if content is None else {"bytes": content, "path": item_id}
+        self._rows.append({**core, "image": image, **metadata})
+        self.n_items += 1
+        self.n_failed += core.get("failure") is not None
+        self._pending_bytes += len(content or b"")
+        if self._pending_bytes >= GROUP_BYTES or len(self._rows) >= 4096:
+            self._write_group()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._write_group()
+                if self._n_shards == 0:
+                    self._open_shard()
+                self._close_shard()
+                self._swap_in()
+        finally:
+            self._close_shard()
+            shutil.rmtree(self._part, ignore_errors=True)
+
+    def _write_group(self) -> None:
+        if not self._rows:
+            return
+        file = self._file or self._open_shard()
+        file.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+        self._shard_bytes += self._pending_bytes
+        self._rows, self._pending_bytes = [], 0
+        if self._shard_bytes >= SHARD_BYTES:
+            self._close_shard()
+
+    def _open_shard(self) -> pq.ParquetWriter:
+        path = self._part / f"items-{self._n_shards:05d}.parquet"
+        # Pictures are compressed already; metadata is small.
+        self._file = pq.ParquetWriter(path, self._schema, compression="none", write_page_checksum=True)
+        self._n_shards += 1
+        self._shard_bytes = 0
+        return self._file
+
+    def _close_shard(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _swap_in(self) -> None:
+        for file in self._part.iterdir():
+            flush(file)
+        flush(self._part)
+        old = self.path.with_name(f"{self.path.name}.old{PART}")
+        if old.exists():
+            shutil.rmtree(old)
+        if self.path.exists():
+            self.path.rename(old)
+        self._part.rename(self.path)
+        flush(self.path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+class Items:
+    """A folder of items, read by column; pictures are read only when asked for.
+
+    Raises:
+        StoreError: there are no items, or a file is damaged.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._files = sorted(self.path.glob(_PATTERN))
+        if not self._files:
+            raise StoreError(f"there are no items at {self.path}; `deponij crop` or `deponij items` makes them")
+        self._parquets = [self._open(file) for file in self._files]
+
+    def __len__(self) -> int:
+        return int(sum(file.metadata.num_rows for file in self._parquets))
+
+    @property
+    def column_names(self) -> list[str]:
+        """All columns but the pictures."""
+        return [name for name in self._parquets[0].schema_arrow.names if name != "image"]
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Metadata in item order; never the pictures.
+
+        Raises:
+            StoreError: a column is unknown (the message lists those there are), or a page is damaged.
+        """
+        chosen = list(columns) if columns is not None else self.column_names
+        unknown = sorted(set(chosen) - set(self.column_names))
+        if unknown:
+            raise StoreError(f"items have no column {unknown}; they have {self.column_names}")
+        try:
+            return pa.concat_tables([file.read(columns=chosen) for file in self._parquets]).select(chosen)
+        except (pa.ArrowException, OSError) as error:
+            raise StoreError(f"items at {self.path} are damaged: {error}") from error
+
+    def column(self, name: str) -> list[Any]:
+        """One column as Python values, in item order."""
+        values: list[Any] = self.table([name]).column(0).to_pylist()
+        return values
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Item ids."""
+        return self.column("item_id")
+
+    @cached_property
+    def keys(self) -> list[str | None]:
+        """Content keys; None for failed items."""
+        return self.column("key")
+
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        """(item id, reason) of items that could not be made."""
+        table = self.table(["item_id", "failure"])
+        pairs = zip(table["item_id"].to_pylist(), table["failure"].to_pylist(), strict=True)
+        return [(item_id, reason) for item_id, reason in pairs if reason is not None]
+
+    def contents(self, rows: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        """(row, encoded picture) of the wanted rows, in ascending row order; streams.
+
+        Raises:
+            StoreError: a row has no picture, or a page is damaged.
+        """
+        wanted = np.unique(np.asarray(rows, np.int64))
+        if len(wanted) and (wanted[0] < 0 or wanted[-1] >= len(self)):
+            raise StoreError(f"rows go from 0 to {len(self) - 1}, got {wanted[0]} to {wanted[-1]}")
+        start = 0
+        for file in self._parquets:
+            for group in range(file.num_row_groups):
+                stop = start + file.metadata.row_group(group).num_rows
+                chosen = wanted[np.searchsorted(wanted, start) : np.searchsorted(wanted, stop)]
+                if len(chosen):
+                    column = self._pictures(file, group)
+                    for row in chosen:
+                        content = column[int(row - start)].as_py()
+                        if content is None:
+                            raise StoreError(f"item {self.ids[row]!r} has no picture; it failed")
+                        yield int(row), content
+                start = stop
+
+    def content(self, item_id: str) -> bytes:
+        """One item's encoded picture.
+
+        Raises:
+            StoreError: the id is unknown or has no picture.
+        """
+        if item_id not in self.ids:
+            raise StoreError(f"there is no item {item_id!r} in {self.path}")
+        return next(self.contents([self.ids.index(item_id)]))[1]
+
+    def _pictures(self, file: pq.ParquetFile, group: int) -> pa.ChunkedArray:
+        try:
+            return file.read_row_group(group, columns=["image.bytes"]).column(0).combine_chunks().field("bytes")
+        except (pa.ArrowException, OSError) as error:
+            raise StoreError(f"items at {self.path} are damaged: {error}") from error
+
+    @staticmethod
+    def _open(path: Path) -> pq.ParquetFile:
+        try:
+            return pq.ParquetFile(path, page_checksum_verification=True)
+        except (pa.ArrowException, OSError) as error:
+            raise StoreError(f"{path} is damaged or not a Parquet file: {error}") from error
+
+
+def _refuse_foreign(path: Path) -> None:
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise StoreError(f"{path} is a file; items need a folder")
+    foreign = [entry.name for entry in path.iterdir() if not entry.match(_PATTERN)]
+    if foreign:
+        raise StoreError(f"{path} holds other files (such as {foreign[0]!r}); name a folder for items alone")
+
+
+def _features(schema: pa.Schema) -> dict[str, Any]:
+    """The schema as `datasets` wants it, so that `image` is decoded as a picture."""
+    features: dict[str, Any] = {}
+    for field in schema:
+        if field.type == _IMAGE:
+            features[field.name] = {"_type": "Image"}
+        elif pa.types.is_list(field.type):
+            inner = {"dtype": _dtype(field.type.value_type), "_type": "Value"}
+            features[field.name] = {"feature": inner, "_type": "List"}
+        else:
+            features[field.name] = {"dtype": _dtype(field.type), "_type": "Value"}
+    return {"info": {"features": features}}
+
+
+def _dtype(kind: pa.DataType) -> str:
+    names = {pa.float64(): "float64", pa.float32(): "float32", pa.bool_(): "bool"}
+    return names.get(kind, str(kind))

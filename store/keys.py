@@ -1,0 +1,33 @@
+"""Keys: what was seen, as 40 hexadecimal characters.
+
+A key is the BLAKE2b-160 digest of a tagged content, so that a crop, a file and a text never share
+one. For a crop it covers mode, size and pixels (the encoding on disk may change); for a whole
+picture its encoded bytes; for a text its UTF-8 form.
+"""
+
+import hashlib
+
+KEY_BYTES = 20
+KEY_CHARS = 2 * KEY_BYTES
+
+
+def key_of_pixels(mode: str, size_px: tuple[int, int], raw: bytes) -> str:
+    """Key of a crop: Pillow mode, (width, height) and the raw pixels row by row."""
+    width, height = size_px
+    return _digest(f"pixels:{mode}:{width}x{height}:".encode(), raw)
+
+
+def key_of_bytes(encoded: bytes) -> str:
+    """Key of a whole picture: its encoded bytes."""
+    return _digest(b"encoded:", encoded)
+
+
+def key_of_text(text: str) -> str:
+    """Key of a text, exactly as it is given to the tokenizer."""
+    return _digest(b"text:", text.encode())
+
+
+def _digest(tag: bytes, content: bytes) -> str:
+    digest = hashlib.blake2b(tag, digest_size=KEY_BYTES)
+    digest.update(content)
+    return digest.hexdigest()

@@ -1,0 +1,198 @@
+"""A view: the features of one set of items under one identity, as one HDF5 file.
+
+    ids        S [n]        item ids, in item order
+    keys       S40 [n]      what was seen; two equal crops are two items with one key
+    checksums  uint32 [n]   of each row's bytes
+    arrays/<name> [n, …]    the features themselves; absent for dense kinds, which stay in the depot
+    columns/<name> S [n]    further facts about the rows (texts: text, group, template)
+    failures/ids, failures/reasons   items that have no row, and why
+
+A view is a pure function of items and parameters: equal inputs give equal bytes. No times, paths or
+versions are in it. Plain h5py opens it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from store import hdf5
+from store.atomic import replacing
+from store.depot import FeatureStore
+from store.errors import StoreError
+from store.hdf5 import Array
+from store.identity import Identity
+from store.shard import row_checksums
+
+FORMAT = "deponij-view/1"
+
+
+def write_view(
+    path: Path,
+    *,
+    identity: Identity,
+    backbone: str,
+    ids: Sequence[str],
+    keys: Sequence[str],
+    checksums: npt.NDArray[np.uint32],
+    arrays: Mapping[str, Array],
+    columns: Mapping[str, Sequence[str]] | None = None,
+    failures: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Write a view whole.
+
+    Args:
+        backbone: the name it was asked for by, for people.
+        ids: n distinct item ids.
+        keys: n keys.
+        checksums: uint32 [n], as the depot gave them.
+        arrays: name -> [n, …]; empty for dense kinds.
+        columns: name -> n strings.
+        failures: (item id, reason) of items without a row.
+
+    Raises:
+        StoreError: ids repeat, lengths differ, or the file cannot be written.
+    """
+    if len(set(ids)) != len(ids):
+        raise StoreError("item ids repeat; they must be unique")
+    lengths = {len(ids), len(keys), len(checksums)} | {len(a) for a in arrays.values()}
+    lengths |= {len(column) for column in (columns or {}).values()}
+    if len(lengths) != 1:
+        raise StoreError(f"ids, keys, checksums, arrays and columns differ in length: {sorted(lengths)}")
+    with replacing(path) as part, hdf5.creating(part) as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["identity"] = identity.to_json()
+        file.attrs["fingerprint"] = identity.fingerprint
+        file.attrs["backbone"] = backbone
+        hdf5.write_strings(file, "ids", list(ids))
+        hdf5.write_strings(file, "keys", list(keys))
+        hdf5.write_array(file, "checksums", np.asarray(checksums, np.uint32))
+        for name, values in sorted(arrays.items()):
+            hdf5.write_array(file.require_group("arrays"), name, values)
+        for name, strings in sorted((columns or {}).items()):
+            hdf5.write_strings(file.require_group("columns"), name, list(strings))
+        group = file.create_group("failures")
+        hdf5.write_strings(group, "ids", [item_id for item_id, _ in failures])
+        hdf5.write_strings(group, "reasons", [reason for _, reason in failures])
+
+
+class View:
+    """Features of items, joined by id.
+
+    Args:
+        path: the view's file.
+        depot: where the rows of a dense view lie; not needed for embeddings.
+
+    Raises:
+        StoreError: absent, damaged or no view.
+    """
+
+    def __init__(self, path: str | Path, depot: FeatureStore | None = None) -> None:
+        self.path = Path(path)
+        self.depot = depot
+        try:
+            with hdf5.reading(self.path, str(self.path)) as file:
+                if file.attrs.get("format") != FORMAT:
+                    raise StoreError(f"{self.path} is no view of format {FORMAT}; got {file.attrs.get('format')!r}")
+                self.identity = Identity.from_dict(json.loads(file.attrs["identity"]))
+                self.backbone = str(file.attrs["backbone"])
+                self.ids = hdf5.read_strings(file, "ids")
+                self.keys = hdf5.read_strings(file, "keys")
+                self.checksums: npt.NDArray[np.uint32] = file["checksums"][:]
+                self.array_names = sorted(file.get("arrays", {}))
+                columns = file.get("columns", {})
+                self.columns = {name: hdf5.read_strings(columns, name) for name in columns}
+                failed = file["failures"]
+                reasons = hdf5.read_strings(failed, "reasons")
+                self.failures = list(zip(hdf5.read_strings(failed, "ids").tolist(), reasons.tolist(), strict=True))
+        except FileNotFoundError:
+            raise StoreError(f"there is no view at {self.path}; `deponij extract` makes one") from None
+        if self.identity.fingerprint != self.fingerprint:
+            raise StoreError(f"{self.path} is damaged: fingerprint and identity do not fit")
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the identity."""
+        return self.identity.fingerprint
+
+    @property
+    def kind(self) -> str:
+        """Kind of feature, such as `embedding`, `tokens@4`, `dense@1` or `text`."""
+        return self.identity.kind
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"View({str(self.path)!r}: {len(self)} x {self.kind} of {self.backbone}, {self.fingerprint})"
+
+    @cached_property
+    def embedding(self) -> Array:
+        """The vectors [n, d] (for `tokens@K`: [n, K, 2, d]) in item order, in the stored dtype.
+
+        Raises:
+            StoreError: a dense view has no vectors, or rows are damaged.
+        """
+        return self._own_array(np.arange(len(self)))
+
+    def read(self, ids: Sequence[str]) -> Array:
+        """The vectors of these items, in this order; repeats allowed.
+
+        Raises:
+            StoreError: an id is unknown (failed ones are named with their reason), or rows are damaged.
+        """
+        rows = self.rows(ids)
+        if "embedding" in self.__dict__:
+            return self.embedding[rows]
+        return self._own_array(rows)
+
+    def maps(self, ids: Sequence[str]) -> dict[str, Array]:
+        """Dense features of these items from the depot: name -> [m, C, h, w].
+
+        Raises:
+            StoreError: no depot was given, it lacks rows, or they are not those the view was made from.
+        """
+        if self.depot is None:
+            raise StoreError(f"{self.path} holds keys only; open it with its depot: View(path, depot=FeatureStore(…))")
+        rows = self.rows(ids)
+        arrays = self.depot.read([str(key) for key in self.keys[rows]], self.identity)
+        self._check(arrays, rows)
+        return arrays
+
+    def rows(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Row numbers of item ids, int64 [m].
+
+        Raises:
+            StoreError: an id is unknown.
+        """
+        place = self._places
+        unknown = [item_id for item_id in ids if item_id not in place]
+        if unknown:
+            reasons = dict(self.failures)
+            first = str(unknown[0])
+            why = f"; it failed: {reasons[first]}" if first in reasons else ""
+            raise StoreError(f"{len(unknown)} ids are not in {self.path}, the first: {first!r}{why}")
+        return np.array([place[item_id] for item_id in ids], dtype=np.int64)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {item_id: row for row, item_id in enumerate(self.ids.tolist())}
+
+    def _own_array(self, rows: npt.NDArray[np.int64]) -> Array:
+        if not self.array_names:
+            raise StoreError(f"{self.path} is a view of {self.kind} features, which lie in a depot: use maps(ids)")
+        with hdf5.reading(self.path, str(self.path)) as file:
+            arrays = {name: hdf5.read_rows(file["arrays"][name], rows) for name in self.array_names}
+        self._check(arrays, rows)
+        return arrays[self.array_names[0]]
+
+    def _check(self, arrays: Mapping[str, Array], rows: npt.NDArray[np.int64]) -> None:
+        wrong = np.flatnonzero(row_checksums(arrays, len(rows)) != self.checksums[rows])
+        if len(wrong):
+            raise StoreError(
+                f"{len(wrong)} rows are not those that {self.path} was made from, the first: "
+                f"{self.ids[rows[wrong[0]]]!r}; check with `deponij depot verify` and extract again"
+            )

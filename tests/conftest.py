@@ -1,0 +1,26 @@
+"""What all tests share: no network, fixed threads, and the way to the shared data sets."""
+
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test remembers hashes and descriptions in a folder of its own."""
+    monkeypatch.setenv("DEPONIJ_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder with TACO's annotations, CamVid and CIFAR-10; `DEPONIJ_SHARED`, by default beside the checkout."""
+    folder = Path(os.environ.get("DEPONIJ_SHARED", ROOT.parent / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no data sets at {folder}; set DEPONIJ_SHARED to run this test")
+    return folder
