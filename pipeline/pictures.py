@@ -11,10 +11,14 @@ What lives elsewhere: resizing and normalising (`pipeline.backbones.transform`).
 """
 
 import io
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from store.errors import PictureError
 
@@ -23,6 +27,37 @@ DRAFT_MIN_PIXELS = 1_000_000
 # Larger pictures are refused as decompression bombs (a 20,000 x 20,000 photograph fits).
 MAX_PIXELS = 400_000_000
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises at twice its own limit
+# Raster formats only: others that Pillow knows run programs (EPS) or hold no picture of their own.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "ICO")
+# A JPEG file with a second picture behind the first, as many phones write it, opens as MPO.
+_DRAFTABLE = ("JPEG", "MPO")
+# EXIF's orientations: what has to be done to see the picture upright (TIFF 6.0, tag 274).
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SWAPS_SIDES = (5, 6, 7, 8)
+# Pillow's format plug-ins raise all of these for damaged files.
+_DAMAGED = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    ZeroDivisionError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
 
 
 class Route(StrEnum):
@@ -39,33 +74,46 @@ class Route(StrEnum):
         return f"pillow:draft(factor={DRAFT_FACTOR},min_pixels={DRAFT_MIN_PIXELS})"
 
 
-def decode(data: bytes, *, route: Route = Route.FULL, input_px: tuple[int, int] | None = None) -> Image.Image:
+def decode(
+    data: bytes,
+    *,
+    route: Route = Route.FULL,
+    input_px: tuple[int, int] | None = None,
+    keep_alpha: bool = False,
+) -> Image.Image:
     """Decode one picture to upright 8-bit RGB.
 
-    EXIF orientation is applied; alpha is dropped (as open_clip and transformers do); palettes,
-    CMYK and grey become RGB; 16-bit grey is scaled to 8 bits.
+    EXIF orientation is applied; alpha is dropped; palettes, CMYK and grey become RGB; 16-bit grey is
+    scaled to 8 bits.
 
     Args:
         data: encoded bytes of any format that Pillow reads.
         route: see the module's text.
         input_px: (height, width) of the model's input, needed by `Route.DRAFT`.
+        keep_alpha: give RGBA pictures as RGBA, for transforms that resize before they drop alpha
+            (open_clip), where transparent pixels weigh less.
 
     Raises:
         PictureError: not a picture, truncated, damaged or larger than `MAX_PIXELS`.
     """
-    try:
-        image = Image.open(io.BytesIO(data))
-        if route is Route.DRAFT and input_px is not None and image.format == "JPEG":
+    with _refusals(data), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        if route is Route.DRAFT and input_px is not None and image.format in _DRAFTABLE:
             _draft(image, input_px)
+        turn = _UPRIGHT.get(_orientation(image))
         image.load()
-        return to_rgb(ImageOps.exif_transpose(image))
-    except UnidentifiedImageError as error:
-        raise PictureError(f"not a picture: {_looks_like(data)}") from error
-    except Image.DecompressionBombError as error:
-        raise PictureError(f"picture has more than {MAX_PIXELS:,} pixels; it may be a decompression bomb") from error
-    # Pillow's format plug-ins raise all of these for damaged files.
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError, MemoryError) as error:
-        raise PictureError(f"picture cannot be decoded: {error}") from error
+        upright = image if keep_alpha and image.mode == "RGBA" else to_rgb(image)
+        return upright if turn is None else upright.transpose(turn)
+
+
+def upright_size_px(data: bytes) -> tuple[int, int]:
+    """(width, height) of a picture after EXIF orientation, from its header alone.
+
+    Raises:
+        PictureError: not a picture, or larger than `MAX_PIXELS`. Damage behind the header goes unseen.
+    """
+    with _refusals(data), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        width, height = image.size
+        return (height, width) if _orientation(image) in _SWAPS_SIDES else (width, height)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -84,6 +132,15 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation, 1 where there is none; a damaged EXIF block does not cost the picture."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except _DAMAGED:
+        return 1
+    return value if isinstance(value, int) else 1
+
+
 def _draft(image: Image.Image, input_px: tuple[int, int]) -> None:
     width, height = image.size
     if width * height < DRAFT_MIN_PIXELS:
@@ -94,6 +151,21 @@ def _draft(image: Image.Image, input_px: tuple[int, int]) -> None:
         if min(width, height) // divisor >= need:
             image.draft("RGB", (width // divisor, height // divisor))
             return
+
+
+@contextmanager
+def _refusals(data: bytes) -> Iterator[None]:
+    """What Pillow says about bytes that it cannot read, as one kind of error."""
+    try:
+        yield
+    except UnidentifiedImageError as error:
+        raise PictureError(f"not a picture: {_looks_like(data)}") from error
+    except Image.DecompressionBombError as error:
+        raise PictureError(
+            f"picture has more than {MAX_PIXELS:,} pixels; it may be a decompression bomb"
+        ) from error
+    except _DAMAGED as error:
+        raise PictureError(f"picture cannot be decoded: {error}") from error
 
 
 def _looks_like(data: bytes) -> str:

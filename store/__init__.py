@@ -1,0 +1,29 @@
+"""What is on disk: keys, identities, shards, depots, views, items. Knows no torch and no pipeline.
+
+    from store import FeatureStore, Identity, Items, View
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from store.depot import FeatureStore
+    from store.identity import Identity
+    from store.items import Items
+    from store.view import View
+
+__all__ = ["FeatureStore", "Identity", "Items", "View"]
+
+_HOMES = {
+    "FeatureStore": "store.depot",
+    "Identity": "store.identity",
+    "Items": "store.items",
+    "View": "store.view",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Looked up on demand: errors and keys are imported by modules that must not pay for HDF5.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'store' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

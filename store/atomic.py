@@ -4,13 +4,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING
 
 from store.errors import StoreError
+from store.locks import hold, release
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PART = ".part"
+_WAIT_S = 30.0
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -23,24 +26,43 @@ def write_bytes(path: Path, data: bytes) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path to write to; on success it is flushed and takes the place of `path`.
 
+    The part has one name, `<name>.part`, and is locked: what a killed process left there is taken
+    over by the next one, and of two processes the second waits for the first.
+
     Raises:
-        StoreError: the folder cannot be written or the disk is full.
+        StoreError: the folder cannot be written, the disk is full, or another process keeps writing.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
+    part = path.with_name(path.name + PART)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        publish(part, path)
+        make_folder(path.parent)
+        held = hold(part, wait_s=_WAIT_S)
+        if held is None:
+            raise StoreError(f"another process is writing {path}; wait for it to end")
+        try:
+            yield part
+            publish(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        finally:
+            release(held)
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def publish(part: Path, path: Path) -> None:
     """Flush `part`, rename it to `path` and flush the folder."""
     flush(part)
     part.replace(path)
+    flush(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, so that they outlast a loss of power."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True)
     flush(path.parent)
 
 
@@ -53,18 +75,23 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_table(path: Path, table: pa.Table) -> None:
+def write_table(path: Path, table: "pa.Table") -> None:
     """Write one Parquet file whole, with page checksums."""
+    import pyarrow.parquet as pq
+
     with replacing(path) as part:
         pq.write_table(table, part, compression="zstd", write_page_checksum=True)
 
 
-def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+def read_table(path: Path, columns: list[str] | None = None) -> "pa.Table":
     """Read one Parquet file, checking its page checksums.
 
     Raises:
         StoreError: the file is missing, damaged, or lacks a column (the message lists those it has).
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     if not path.is_file():
         raise StoreError(f"there is no table at {path}")
     try:

@@ -1,31 +1,39 @@
 """The depot: an append-only cache of feature rows under identities, shared by everything.
 
+    format.json                     what this folder is, and its format's version
+    <fingerprint>/<shard>.h5|json   rows and their commit (`store.shard`)
+    writers/<token>.lock            held by each living writer; empty
+    damaged/…                       what `verify` set aside
+
 `FeatureStore` finds, reads and adds rows. Checking, moving and tidying live in `store.upkeep`.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
 from store import shard
+from store.atomic import PART
 from store.errors import StoreError
 from store.folders import Folder, LocalFolder, open_folder
 from store.hdf5 import Array
-from store.identity import Identity
-from store.keys import KEY_CHARS
+from store.identity import FINGERPRINT_CHARS, Identity
+from store.index import Index, Rows
+from store.locks import LOCKS, ORPHAN_AGE_S, WriterLock, burying
 from store.shard import Provenance, Sidecar
-from store.writers import LOCKS, ORPHAN_AGE_S, WriterLock, dead_tokens, forget, living_tokens
+from store.writer import SHARD_ROWS, Writer
 
 FORMAT_FILE = "format.json"
-SHARD_BYTES = 64 << 20
-SHARD_ROWS = 1024
-_KEY_DTYPE = f"S{KEY_CHARS}"
+FORMAT_NAME = "deponij-depot"
+DAMAGED = "damaged"
+# Each time shards may have been tidied away between look-up and reading; more often is no accident.
+_READ_ATTEMPTS = 5
+_TOKEN = r"(?P<token>[A-Za-z0-9-]+\.\d+\.[0-9a-f]{8})"
+_OWNED = re.compile(rf"[0-9a-f]{{{FINGERPRINT_CHARS}}}/{_TOKEN}-\d{{6}}\.(h5|json)(\.\d+)?({re.escape(PART)})?$")
+_MARKER_PART = re.compile(rf"{LOCKS}/{_TOKEN}{re.escape(PART)}$")
 
 
 class FeatureStore:
@@ -35,8 +43,11 @@ class FeatureStore:
         location: a folder, or any fsspec URL.
         create: make the depot where there is none.
 
+    Attributes:
+        damaged: shard name -> what is wrong with its sidecar; such rows count as unknown.
+
     Raises:
-        StoreError: there is no depot, the folder holds something else, or its format is newer.
+        StoreError: there is no depot, the folder holds something else, or its format is another one.
     """
 
     def __init__(self, location: str | Path, *, create: bool = False) -> None:
@@ -44,7 +55,7 @@ class FeatureStore:
         self.location = self.folder.location
         check_format(self.folder, create=create)
         self._sidecars: dict[str, Sidecar] = {}
-        self._indexes: dict[str, _Index] = {}
+        self._indexes: dict[str, Index] = {}
         self.damaged: dict[str, str] = {}
         self.refresh()
 
@@ -55,15 +66,13 @@ class FeatureStore:
 
     def refresh(self) -> None:
         """See what other writers have committed or tidied away since. Reads new sidecars only."""
-        names = {n[: -len(".json")] for n in self.folder.names() if _is_sidecar(n)}
-        fresh = [name for name in sorted(names) if name not in self._sidecars and name not in self.damaged]
+        names = {n.removesuffix(".json") for n in self.folder.names() if is_sidecar(n)}
+        fresh = sorted(names - set(self._sidecars))
+        self.damaged = {}
         for file_name, data in self.folder.read_many(f"{name}.json" for name in fresh).items():
-            name = file_name[: -len(".json")]
+            name = file_name.removesuffix(".json")
             try:
-                sidecar = Sidecar.from_bytes(name, data)
-                if name.split("/")[0] != sidecar.fingerprint:
-                    raise StoreError(f"sidecar {name}.json lies in the folder of another identity")
-                self._sidecars[name] = sidecar
+                self._sidecars[name] = Sidecar.from_bytes(name, data)
             except StoreError as error:
                 self.damaged[name] = str(error)
         gone = set(self._sidecars) - names
@@ -83,12 +92,12 @@ class FeatureStore:
 
     def keys(self, identity: Identity) -> list[str]:
         """The keys known under an identity, sorted, each once."""
-        return [key.decode() for key in self._index(identity.fingerprint).keys]
+        return [key.decode() for key in self.index(identity.fingerprint).keys]
 
     def missing(self, identity: Identity, keys: Iterable[str]) -> list[str]:
         """Those of `keys` that have no row, in order, each once."""
         unique = list(dict.fromkeys(keys))
-        found = self._index(identity.fingerprint).find(unique)
+        found = self.index(identity.fingerprint).find(unique)
         return [key for key, place in zip(unique, found, strict=True) if place < 0]
 
     def resolve(self, keys: Sequence[str]) -> Identity:
@@ -102,8 +111,15 @@ class FeatureStore:
             return candidates[0]
         if not candidates:
             raise StoreError(f"no identity in {self.location} has all {len(keys)} keys: {self._known_as()}")
-        listed = "\n".join(f"  {c.fingerprint}  {c.backbone} {c.kind} {c.precision}" for c in candidates)
-        raise StoreError(f"{len(candidates)} identities have these keys; say which one:\n{listed}")
+        first = candidates[0]
+        listed = [f"  {c.fingerprint}  {c.backbone} {c.kind} {c.precision}" for c in candidates]
+        listed[1:] = [
+            line + "  (" + "; ".join(first.differences(c)) + ")"
+            for line, c in zip(listed[1:], candidates[1:], strict=True)
+        ]
+        raise StoreError(
+            f"{len(candidates)} identities have these keys; say which one:\n" + "\n".join(listed)
+        )
 
     def read(
         self, keys: Sequence[str], identity: Identity | None = None, names: Sequence[str] | None = None
@@ -123,31 +139,35 @@ class FeatureStore:
                 differ in shape, or a file is damaged.
         """
         identity = self.resolve(keys) if identity is None else identity
-        try:
-            return self._read(list(keys), identity, names)
-        except FileNotFoundError:
-            # A shard was compacted away between the look-up and the reading.
-            self.refresh()
-            return self._read(list(keys), identity, names)
+        for _ in range(_READ_ATTEMPTS):
+            try:
+                return self._read(list(keys), identity, names)
+            except FileNotFoundError as error:
+                # A shard was compacted away between the look-up and the reading.
+                absent = error
+                self.refresh()
+        raise StoreError(
+            f"a shard of {self.location} has lost its file ({absent}); run `deponij depot verify --repair`, "
+            "then `deponij extract` to compute its rows again"
+        )
 
     def _read(self, keys: list[str], identity: Identity, names: Sequence[str] | None) -> dict[str, Array]:
-        index = self._index(identity.fingerprint)
+        index = self.index(identity.fingerprint)
         places = index.find(keys)
         if (places < 0).any():
-            absent = [key for key, place in zip(keys, places, strict=True) if place < 0]
             raise StoreError(
-                f"{len(absent)} of {len(keys)} keys have no row under {identity.fingerprint} "
-                f"({identity.backbone}, {identity.kind}) in {self.location}, the first: {absent[0]}; "
-                "run `deponij extract` to compute them"
+                self._explain_absence([k for k, at in zip(keys, places, strict=True) if at < 0], len(keys), identity)
             )
         shards, rows = index.shards[places], index.rows[places]
+        # Without keys the first shard still tells the arrays' names and shapes.
+        numbers = np.unique(shards).tolist() or list(range(min(1, len(index.sidecars))))
         arrays: dict[str, Array] = {}
-        for number in np.unique(shards):
-            sidecar = index.sidecars[number]
+        for number in numbers:
             where = np.flatnonzero(shards == number)
-            for name, values in shard.read(
-                self.folder, sidecar, rows[where], list(names or sidecar.arrays)
-            ).items():
+            found = self._read_shard(index.sidecars[number], rows[where], names)
+            if len(numbers) == 1:
+                return found
+            for name, values in found.items():
                 whole = arrays.setdefault(name, np.empty((len(keys), *values.shape[1:]), values.dtype))
                 if whole.shape[1:] != values.shape[1:]:
                     raise StoreError(
@@ -157,6 +177,28 @@ class FeatureStore:
                 whole[where] = values
         return arrays
 
+    def _read_shard(self, sidecar: Sidecar, rows: Rows, names: Sequence[str] | None) -> dict[str, Array]:
+        chosen = list(sidecar.arrays if names is None else names)
+        unknown = sorted(set(chosen) - set(sidecar.arrays) - {"checksums"})
+        if unknown:
+            raise StoreError(
+                f"rows of {sidecar.identity.kind} in {self.location} have no array {unknown}; "
+                f"they have {[*sidecar.arrays, 'checksums']}"
+            )
+        return shard.read(self.folder, sidecar, rows, chosen)
+
+    def _explain_absence(self, absent: list[str], n_asked: int, identity: Identity) -> str:
+        text = (
+            f"{len(absent)} of {n_asked} keys have no row under {identity.fingerprint} ({identity.backbone}, "
+            f"{identity.kind}) in {self.location}, the first: {absent[0]}"
+        )
+        for other in self.identities().values():
+            if other != identity and not self.missing(other, absent):
+                text += f"; {other.fingerprint} has them, but differs in " + "; ".join(identity.differences(other))
+        if self.damaged:
+            text += f"; {len(self.damaged)} damaged sidecars are ignored (`deponij depot verify`)"
+        return text + "; run `deponij extract` to compute them"
+
     def writer(
         self,
         identity: Identity,
@@ -164,37 +206,45 @@ class FeatureStore:
         *,
         shard_rows: int = SHARD_ROWS,
         on_event: Callable[[str], None] | None = None,
-    ) -> "Writer":
+    ) -> Writer:
         """A context in which rows are added; see `Writer`."""
         return Writer(self, identity, provenance, shard_rows, on_event)
 
-    def sweep(self) -> list[str]:
-        """Remove what dead writers left uncommitted; returns the names removed."""
+    def orphans(self) -> list[str]:
+        """Files that no sidecar commits: what living writers are at work on, and what dead ones left."""
         names = self.folder.names()
-        orphans = [n for n in names if _uncommitted(n, set(names))]
-        living = set() if self.local_path is None else living_tokens(self.local_path)
-        removed = []
-        for name in orphans:
-            token = name.split("/")[-1].rsplit("-", 1)[0]
-            has_lock = self.local_path is not None and "/" in name
-            old_enough = has_lock or self.folder.age_s(name) > ORPHAN_AGE_S
-            if token in living or not old_enough or self._committed_meanwhile(name):
-                continue
+        present = set(names)
+        return [name for name in names if _is_uncommitted(name, present)]
+
+    def sweep(self) -> list[str]:
+        """Remove what dead writers left uncommitted; returns the names removed.
+
+        What cannot be removed (a depot that is read-only here) stays for somebody else's sweep.
+        """
+        # The order matters: a writer that begins after the listing has nothing in it.
+        orphans = self.orphans()
+        if self.local_path is None:
+            return [n for n in orphans if self.folder.age_s(n) > ORPHAN_AGE_S and self._remove_orphan(n)]
+        with burying(self.local_path) as living:
+            return [n for n in orphans if _token(n) not in living and self._remove_orphan(n)]
+
+    def _remove_orphan(self, name: str) -> bool:
+        try:
+            # Its writer may have committed it and gone since it was listed.
+            self.folder.size_bytes(name.removesuffix(".h5") + ".json")
+            return False
+        except FileNotFoundError:
+            pass
+        try:
             self.folder.delete(name)
-            removed.append(name)
-        if self.local_path is not None:
-            for token in dead_tokens(self.local_path):
-                forget(self.local_path, token)
-        return removed
+        except StoreError:
+            return False
+        return True
 
-    def _committed_meanwhile(self, name: str) -> bool:
-        stem = name.removesuffix(".part").removesuffix(".h5").removesuffix(".json")
-        return not name.endswith(".part") and f"{stem}.json" in self.folder.names()
-
-    def _index(self, fingerprint: str) -> "_Index":
+    def index(self, fingerprint: str) -> Index:
+        """Where the rows of one identity lie."""
         if fingerprint not in self._indexes:
-            chosen = [s for s in self.sidecars if s.fingerprint == fingerprint]
-            self._indexes[fingerprint] = _Index.build(chosen)
+            self._indexes[fingerprint] = Index.build([s for s in self.sidecars if s.fingerprint == fingerprint])
         return self._indexes[fingerprint]
 
     def _known_as(self) -> str:
@@ -207,111 +257,34 @@ class FeatureStore:
         self._indexes.pop(sidecar.fingerprint, None)
 
 
-@dataclass(frozen=True)
-class _Index:
-    """Where each key of one identity lies; of several copies the first shard by name counts."""
+def read_format(folder: Folder) -> int | None:
+    """The version in a depot's marker; None where there is no marker.
 
-    sidecars: list[Sidecar]
-    keys: npt.NDArray[np.bytes_]
-    shards: npt.NDArray[np.int64]
-    rows: npt.NDArray[np.int64]
-
-    @classmethod
-    def build(cls, sidecars: list[Sidecar]) -> Self:
-        everything = np.array([k for s in sidecars for k in s.keys], dtype=_KEY_DTYPE)
-        keys, first = np.unique(everything, return_index=True)
-        shards = np.repeat(np.arange(len(sidecars)), [len(s.keys) for s in sidecars])
-        rows = np.concatenate([np.arange(len(s.keys)) for s in sidecars] or [np.empty(0, np.int64)])
-        return cls(sidecars, keys, shards[first].astype(np.int64), rows[first].astype(np.int64))
-
-    def find(self, keys: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Position of each key in this index, -1 where it is unknown, int64 [m]."""
-        wanted = np.array(list(keys), dtype=_KEY_DTYPE)
-        if len(self.keys) == 0 or len(wanted) == 0:
-            return np.full(len(wanted), -1, np.int64)
-        places = np.searchsorted(self.keys, wanted).clip(max=len(self.keys) - 1)
-        return np.where(self.keys[places] == wanted, places, -1).astype(np.int64)
-
-
-@dataclass
-class Writer:
-    """Adds rows; each full shard is committed at once, the rest on a clean exit.
-
-    Rows of one `add` never part: a shard ends between two batches, so that a run that goes on after
-    a kill meets the same batches.
+    Raises:
+        StoreError: the marker is damaged or that of something else.
     """
+    try:
+        marker = json.loads(folder.read(FORMAT_FILE))
+        if marker["format"] != FORMAT_NAME:
+            raise ValueError(f"its format is {marker['format']!r}")
+        return int(marker["version"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{folder.location}/{FORMAT_FILE} is damaged or no depot's: {error!r}") from error
 
-    store: FeatureStore
-    identity: Identity
-    provenance: Provenance
-    shard_rows: int
-    on_event: Callable[[str], None] | None
-    n_rows: int = 0
-    _lock: WriterLock | None = None
-    _number: int = 0
-    _keys: list[str] = field(default_factory=list)
-    _batches: list[dict[str, Array]] = field(default_factory=list)
 
-    def __enter__(self) -> Self:
-        self.store.sweep()
-        self._lock = WriterLock(self.store.local_path).__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            # What was computed before an error is good: keep it.
-            self.flush()
-        finally:
-            if self._lock is not None:
-                self._lock.__exit__(kind, error, trace)
-
-    def add(self, keys: Sequence[str], arrays: Mapping[str, Array]) -> None:
-        """Add one batch.
-
-        Args:
-            keys: n distinct keys, not yet added by this writer.
-            arrays: name -> [n, …] of the identity's stored dtype.
-
-        Raises:
-            StoreError: lengths or dtypes do not fit, or a value is not finite.
-        """
-        for name, values in arrays.items():
-            if len(values) != len(keys):
-                raise StoreError(f"{len(keys)} keys, but {len(values)} rows of {name}")
-            if values.dtype != np.dtype(self.identity.stored):
-                raise StoreError(f"{name} is {values.dtype}; the identity stores {self.identity.stored}")
-            if not np.isfinite(values).all():
-                bad = [k for k, row in zip(keys, values, strict=True) if not np.isfinite(row).all()]
-                raise StoreError(
-                    f"{len(bad)} rows of {name} are not finite in {self.identity.stored} (the first key: "
-                    f"{bad[0]}); store float32 or compute in fp32"
-                )
-        if not keys:
-            return
-        shapes = {name: values.shape[1:] for name, values in arrays.items()}
-        if self._batches and shapes != {n: v.shape[1:] for n, v in self._batches[0].items()}:
-            self.flush()
-        self._keys += keys
-        self._batches.append(dict(arrays))
-        pending_bytes = sum(v.nbytes for batch in self._batches for v in batch.values())
-        if len(self._keys) >= self.shard_rows or pending_bytes >= SHARD_BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        """Commit what is pending as one shard."""
-        if not self._keys or self._lock is None:
-            return
-        arrays = {name: np.concatenate([b[name] for b in self._batches]) for name in self._batches[0]}
-        name = f"{self.identity.fingerprint}/{self._lock.token}-{self._number:06d}"
-        sidecar = shard.commit(self.store.folder, name, self.identity, self._keys, arrays, self.provenance)
-        self.store.add_sidecar(sidecar)
-        self.n_rows += len(self._keys)
-        self._number += 1
-        self._keys, self._batches = [], []
-        if self.on_event is not None:
-            self.on_event(name)
+def write_format(folder: Folder, version: int) -> None:
+    """Mark a folder as a depot of this version."""
+    data = json.dumps({"format": FORMAT_NAME, "version": version}).encode()
+    if not isinstance(folder, LocalFolder):
+        folder.write(FORMAT_FILE, data)
+        return
+    # The part carries a token, so that a kill in the middle leaves nothing that could not be swept.
+    with WriterLock(folder.path) as lock:
+        part = folder.path / LOCKS / f"{lock.token}{PART}"
+        part.write_bytes(data)
+        folder.publish(part, FORMAT_FILE)
 
 
 def check_format(folder: Folder, *, create: bool) -> None:
@@ -320,36 +293,51 @@ def check_format(folder: Folder, *, create: bool) -> None:
     Raises:
         StoreError: no depot, something else, damaged, or another format.
     """
-    try:
-        marker = json.loads(folder.read(FORMAT_FILE))
-        version = marker["version"] if marker["format"] == "deponij-depot" else None
-    except FileNotFoundError:
+    version = read_format(folder)
+    if version is None:
         _begin(folder, create=create)
-        return
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{folder.location}/{FORMAT_FILE} is damaged: {error!r}") from error
-    if version != shard.FORMAT:
+    elif version > shard.FORMAT:
         raise StoreError(
-            f"the depot {folder.location} has format {version}, this Deponij reads {shard.FORMAT}; "
-            "an older one is brought up by `deponij depot migrate`, a newer one needs a newer Deponij"
+            f"the depot {folder.location} has format {version}, this Deponij reads {shard.FORMAT}: "
+            "install a newer Deponij"
+        )
+    elif version < shard.FORMAT:
+        raise StoreError(
+            f"the depot {folder.location} has format {version}, this Deponij reads {shard.FORMAT}: "
+            "run `deponij depot migrate`"
         )
 
 
 def _begin(folder: Folder, *, create: bool) -> None:
     if not create:
         raise StoreError(f"there is no depot at {folder.location}; `deponij extract` makes one")
-    others = [n for n in folder.names() if not n.startswith((LOCKS + "/", FORMAT_FILE))]
-    if others:
+    others = [name for name in folder.names() if not name.startswith(LOCKS + "/")]
+    if others and FORMAT_FILE not in others:
         raise StoreError(f"{folder.location} is not empty and no depot (it holds {others[0]}); name another folder")
-    marker = {"format": "deponij-depot", "version": shard.FORMAT}
-    folder.write(FORMAT_FILE, json.dumps(marker).encode())
+    write_format(folder, shard.FORMAT)
 
 
-def _is_sidecar(name: str) -> bool:
-    return name.endswith(".json") and "/" in name and not name.startswith(LOCKS + "/")
+def is_sidecar(name: str) -> bool:
+    """Whether a file's name is that of a commit."""
+    return name.endswith(".json") and "/" in name and not name.startswith((LOCKS + "/", DAMAGED + "/"))
 
 
-def _uncommitted(name: str, names: set[str]) -> bool:
-    if "/" not in name or name.startswith(LOCKS + "/"):
-        return name.endswith(".part")
-    return name.endswith(".part") or (name.endswith(".h5") and f"{name[:-3]}.json" not in names)
+def is_foreign(name: str) -> bool:
+    """Whether a file is none that a depot has; such files are reported and never touched."""
+    if name == FORMAT_FILE or name.startswith((LOCKS + "/", DAMAGED + "/")):
+        return False
+    return not is_sidecar(name) and _token(name) is None
+
+
+def _is_uncommitted(name: str, names: set[str]) -> bool:
+    if name.startswith(DAMAGED + "/") or _token(name) is None:
+        return False
+    if name.endswith(PART):
+        return True
+    return name.endswith(".h5") and f"{name.removesuffix('.h5')}.json" not in names
+
+
+def _token(name: str) -> str | None:
+    """The writer's token in `<fingerprint>/<token>-<number>.…` or `writers/<token>.part`; None elsewhere."""
+    match = _OWNED.match(name) or _MARKER_PART.match(name)
+    return match["token"] if match else None

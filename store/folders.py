@@ -15,14 +15,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-import fsspec
-
-from store.atomic import PART, flush, publish
+from store.atomic import PART, make_folder, publish
 from store.errors import StoreError
+
+_IN_MEMORY_BYTES = 64 << 20
+# damaged/<fingerprint>/<shard>.h5; deeper lies nothing of a depot.
+_DEPTH = 3
 
 
 class Folder(Protocol):
-    """A flat-named set of files; names are POSIX paths below the folder."""
+    """A flat-named set of files; names are POSIX paths below the folder.
+
+    Where a file is absent `FileNotFoundError` is raised; everything else that goes wrong with the
+    medium (rights, a full disk, a lost connection) is a `StoreError`.
+    """
 
     location: str
     is_local: bool
@@ -45,8 +51,14 @@ class Folder(Protocol):
     def publish(self, part: Path, name: str) -> None:
         """Make a file built at `staging(name)` visible under its name."""
 
+    def source(self, name: str) -> Path | IO[bytes]:
+        """What to hand to HDF5: a local path, or an open file with seek. Raises FileNotFoundError."""
+
     def open(self, name: str) -> IO[bytes]:
         """Open for reading with seek. Raises FileNotFoundError."""
+
+    def copy(self, name: str, to: str) -> None:
+        """Give a file a second name; an earlier file of that name is replaced."""
 
     def size_bytes(self, name: str) -> int:
         """Raises FileNotFoundError."""
@@ -82,18 +94,30 @@ class LocalFolder:
     is_local = True
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.location = str(path)
+        # Absolute, so that a change of the working directory moves nothing.
+        self.path = path.expanduser().absolute()
+        self.location = str(self.path)
 
     def names(self) -> list[str]:
-        found = []
-        for folder, _, files in os.walk(self.path):
-            relative = Path(folder).relative_to(self.path)
-            found += [(relative / file).as_posix() for file in files]
+        found: list[str] = []
+        with _explained(f"cannot read {self.path}"):
+            self._list(self.path, "", found, _DEPTH)
         return sorted(found)
 
+    def _list(self, folder: Path, prefix: str, found: list[str], depth: int) -> None:
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_dir() and depth > 1:
+                        self._list(folder / entry.name, f"{prefix}{entry.name}/", found, depth - 1)
+                    else:
+                        found.append(prefix + entry.name)
+        except FileNotFoundError:
+            return
+
     def read(self, name: str) -> bytes:
-        return (self.path / name).read_bytes()
+        with _explained(f"cannot read {self.path / name}"):
+            return (self.path / name).read_bytes()
 
     def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
         found = {}
@@ -104,26 +128,49 @@ class LocalFolder:
 
     def write(self, name: str, data: bytes) -> None:
         part = self.staging(name)
-        with _explained(f"cannot write {self.path / name}"):
-            part.write_bytes(data)
-            publish(part, self.path / name)
+        with _explained(f"cannot write {self.path / name}", also_absent=True):
+            try:
+                part.write_bytes(data)
+                publish(part, self.path / name)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
 
     def staging(self, name: str) -> Path:
         # Several processes may publish one name at once (a marker, say): each builds its own.
         path = self.path / f"{name}.{os.getpid()}{PART}"
-        with _explained(f"cannot create {path.parent}"):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with _explained(f"cannot create {path.parent}", also_absent=True):
+            make_folder(path.parent)
         return path
 
     def publish(self, part: Path, name: str) -> None:
-        with _explained(f"cannot write {self.path / name}"):
+        with _explained(f"cannot write {self.path / name}", also_absent=True):
             publish(part, self.path / name)
 
+    def source(self, name: str) -> Path | IO[bytes]:
+        return self.path / name
+
     def open(self, name: str) -> IO[bytes]:
-        return (self.path / name).open("rb")
+        with _explained(f"cannot read {self.path / name}"):
+            return (self.path / name).open("rb")
+
+    def copy(self, name: str, to: str) -> None:
+        with _explained(f"cannot write {self.path / to}"):
+            make_folder((self.path / to).parent)
+            (self.path / to).unlink(missing_ok=True)
+            try:
+                (self.path / to).hardlink_to(self.path / name)
+            except FileNotFoundError:
+                raise
+            except OSError:
+                # No hard links on this file system.
+                part = self.staging(to)
+                shutil.copyfile(self.path / name, part)
+                publish(part, self.path / to)
 
     def size_bytes(self, name: str) -> int:
-        return (self.path / name).stat().st_size
+        with _explained(f"cannot read {self.path / name}"):
+            return (self.path / name).stat().st_size
 
     def age_s(self, name: str) -> float:
         try:
@@ -132,10 +179,9 @@ class LocalFolder:
             return 0.0
 
     def delete(self, name: str) -> None:
-        (self.path / name).unlink(missing_ok=True)
-        with suppress(OSError):
-            (self.path / name).parent.rmdir()
-            flush(self.path)
+        # The folder stays even when it is empty: a writer may be about to build a file in it.
+        with _explained(f"cannot delete {self.path / name}"):
+            (self.path / name).unlink(missing_ok=True)
 
 
 class RemoteFolder:
@@ -144,6 +190,8 @@ class RemoteFolder:
     is_local = False
 
     def __init__(self, url: str) -> None:
+        import fsspec
+
         self.location = url.rstrip("/")
         self._fs, self._root = fsspec.core.url_to_fs(self.location)
         self._local = Path(tempfile.mkdtemp(prefix="deponij-"))
@@ -153,28 +201,38 @@ class RemoteFolder:
             shutil.rmtree(self._local, ignore_errors=True)
 
     def _at(self, name: str) -> str:
-        return f"{self._root}/{name}"
+        return f"{self._root.rstrip('/')}/{name}"
 
     def names(self) -> list[str]:
-        self._fs.invalidate_cache()
-        if not self._fs.exists(self._root):
-            return []
-        start = len(self._root.rstrip("/")) + 1
-        return sorted(path[start:] for path in self._fs.find(self._root))
+        with _explained(f"cannot list {self.location}"):
+            self._fs.invalidate_cache()
+            start = len(self._root.rstrip("/")) + 1
+            try:
+                return sorted(path[start:] for path in self._fs.find(self._root))
+            except FileNotFoundError:
+                return []
 
     def read(self, name: str) -> bytes:
-        data = self._fs.cat_file(self._at(name))
-        return bytes(data)
+        with _explained(f"cannot read {self.location}/{name}"):
+            return bytes(self._fs.cat_file(self._at(name)))
 
     def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
         paths = {self._at(name): name for name in names}
         if not paths:
             return {}
         answers: dict[str, Any] = self._fs.cat(list(paths), on_error="return")
-        return {paths[path]: bytes(data) for path, data in answers.items() if not isinstance(data, Exception)}
+        found = {}
+        for path, data in answers.items():
+            if isinstance(data, FileNotFoundError):
+                continue
+            if isinstance(data, Exception):
+                # Taking what cannot be read for absent would compute it all again.
+                raise StoreError(f"cannot read {self.location}/{paths[path]}: {data}") from data
+            found[paths[path]] = bytes(data)
+        return found
 
     def write(self, name: str, data: bytes) -> None:
-        with _explained(f"cannot write {self.location}/{name}"):
+        with _explained(f"cannot write {self.location}/{name}", also_absent=True):
             self._fs.pipe_file(self._at(name), data)
 
     def staging(self, name: str) -> Path:
@@ -183,20 +241,28 @@ class RemoteFolder:
         return path
 
     def publish(self, part: Path, name: str) -> None:
-        with _explained(f"cannot write {self.location}/{name}"):
+        with _explained(f"cannot write {self.location}/{name}", also_absent=True):
             self._fs.put_file(str(part), self._at(name))
         part.unlink()
 
+    def source(self, name: str) -> Path | IO[bytes]:
+        return self.open(name)
+
     def open(self, name: str) -> IO[bytes]:
         # HDF5 makes many small reads; a block cache turns them into a few large ones.
-        file: IO[bytes] = io.BytesIO(self.read(name)) if self._small(name) else self._fs.open(self._at(name), "rb")
-        return file
+        if self.size_bytes(name) <= _IN_MEMORY_BYTES:
+            return io.BytesIO(self.read(name))
+        with _explained(f"cannot read {self.location}/{name}"):
+            file: IO[bytes] = self._fs.open(self._at(name), "rb")
+            return file
 
-    def _small(self, name: str) -> bool:
-        return self.size_bytes(name) <= 64 * 2**20
+    def copy(self, name: str, to: str) -> None:
+        with _explained(f"cannot write {self.location}/{to}"):
+            self._fs.cp_file(self._at(name), self._at(to))
 
     def size_bytes(self, name: str) -> int:
-        return int(self._fs.size(self._at(name)))
+        with _explained(f"cannot read {self.location}/{name}"):
+            return int(self._fs.size(self._at(name)))
 
     def age_s(self, name: str) -> float:
         try:
@@ -208,13 +274,17 @@ class RemoteFolder:
         return max(0.0, (datetime.datetime.now(datetime.UTC) - modified).total_seconds())
 
     def delete(self, name: str) -> None:
-        with suppress(FileNotFoundError):
+        with _explained(f"cannot delete {self.location}/{name}"), suppress(FileNotFoundError):
             self._fs.rm_file(self._at(name))
 
 
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
+def _explained(what: str, *, also_absent: bool = False) -> Iterator[None]:
     try:
         yield
+    except FileNotFoundError as error:
+        if also_absent:
+            raise StoreError(f"{what}: {error.strerror or error}") from error
+        raise
     except OSError as error:
         raise StoreError(f"{what}: {error.strerror or error}") from error

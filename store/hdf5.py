@@ -1,10 +1,12 @@
 """How Deponij writes and reads HDF5: checksummed chunks, no times, errors that say what is damaged.
 
 Every dataset carries HDF5's own Fletcher-32 filter, so that plain h5py checks each chunk it reads
-as well. Metadata blocks are checksummed by the file format (version 1.10 and later).
+as well. Metadata blocks are checksummed by the file format (version 1.10 and later); texts are of
+fixed length, because HDF5 keeps those of variable length where no checksum covers them.
 """
 
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +18,7 @@ import numpy.typing as npt
 from store.errors import StoreError
 
 CHUNK_BYTES = 1 << 20
-# zlib-free files of the 1.10 format: metadata checksums, readable by h5py of the last years.
+# Files of the 1.10 format: metadata checksums, readable by h5py of the last years.
 LIBVER = ("v110", "v110")
 
 Array = npt.NDArray[Any]
@@ -24,12 +26,21 @@ Array = npt.NDArray[Any]
 
 @contextmanager
 def creating(path: Path) -> Iterator[h5py.File]:
-    """A new file, closed (but not yet flushed to the disk) on leaving."""
+    """A new file, closed (but not yet flushed to the disk) on leaving.
+
+    It is built in memory and then written in one go: on a full disk HDF5 itself cannot close its
+    file any more and takes the process down when it exits.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    image = io.BytesIO()
+    with h5py.File(image, "w", libver=LIBVER) as file:
+        yield file
     try:
-        with h5py.File(path, "w", libver=LIBVER) as file:
-            yield file
+        path.write_bytes(image.getbuffer())
     except OSError as error:
-        raise StoreError(f"cannot write {path}: {error}") from error
+        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -40,40 +51,79 @@ def reading(source: Path | IO[bytes], name: str) -> Iterator[h5py.File]:
         FileNotFoundError: there is no such file.
         StoreError: not HDF5, truncated, or a chunk's checksum does not fit.
     """
-    if isinstance(source, Path) and not source.exists():
-        raise FileNotFoundError(source)
     try:
-        with h5py.File(source, "r") as file:
+        # Files are immutable: no locks, which some network file systems do not have.
+        options = {"locking": False} if isinstance(source, Path) else {}
+        with h5py.File(source, "r", **options) as file:
             yield file
-    # h5py raises RuntimeError or KeyError for broken links and B-trees, OSError for the rest.
-    except (OSError, RuntimeError, KeyError) as error:
+    except (FileNotFoundError, StoreError):
+        raise
+    except PermissionError as error:
+        raise StoreError(f"cannot read {name}: permission denied") from error
+    # h5py raises RuntimeError, KeyError, TypeError or ValueError for broken headers and links
+    # (AttributeError for a group in place of a dataset), OSError for the rest.
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"{name} is damaged (run `deponij depot verify` on a depot): {error}") from error
 
 
 def write_array(group: h5py.Group, name: str, values: Array) -> None:
-    """Write one array, rows first, in checksummed chunks of about 1 MiB."""
-    row_bytes = max(1, values.itemsize * int(np.prod(values.shape[1:], dtype=np.int64)))
-    rows = max(1, min(len(values), CHUNK_BYTES // row_bytes))
+    """Write one array, rows first, in equal checksummed chunks of at most about 1 MiB."""
     if values.size == 0:
         group.create_dataset(name, data=values, track_times=False)
         return
+    row_bytes = values.itemsize * int(np.prod(values.shape[1:], dtype=np.int64))
+    n_chunks = -(-len(values) // max(1, CHUNK_BYTES // row_bytes))
+    rows = -(-len(values) // n_chunks)
     group.create_dataset(
         name, data=values, chunks=(rows, *values.shape[1:]), fletcher32=True, track_times=False
     )
 
 
-def write_strings(group: h5py.Group, name: str, values: list[str]) -> None:
-    """Write strings as fixed-length UTF-8, so that the chunk checksums cover them."""
-    encoded = [value.encode() for value in values]
-    width = max((len(value) for value in encoded), default=1) or 1
-    write_array(group, name, np.array(encoded, dtype=f"S{width}"))
-    group[name].attrs["encoding"] = "utf-8"
+def encoded(values: Sequence[str], what: str) -> npt.NDArray[np.bytes_]:
+    """Strings as fixed-length UTF-8 [n].
+
+    Raises:
+        StoreError: a string is no valid Unicode (a file name of another encoding, say) or holds NUL.
+    """
+    try:
+        raw = [value.encode() for value in values]
+    except UnicodeEncodeError as error:
+        raise StoreError(
+            f"{what} must be valid Unicode, got {error.object!r}; rename the file it stands for"
+        ) from error
+    nul = [value for value in values if "\0" in value]
+    if nul:
+        raise StoreError(f"{what} must not hold NUL characters, got {nul[0]!r}")
+    return np.array(raw, dtype=f"S{max((len(value) for value in raw), default=1) or 1}")
+
+
+def write_strings(group: h5py.Group, name: str, values: Sequence[str]) -> npt.NDArray[np.bytes_]:
+    """Write strings as fixed-length UTF-8, so that the chunk checksums cover them; returns what is written."""
+    raw = encoded(values, name)
+    write_array(group, name, raw)
+    write_text(group[name], "encoding", "utf-8")
+    return raw
+
+
+def decoded(raw: npt.NDArray[np.bytes_]) -> npt.NDArray[np.str_]:
+    """What `encoded` made, back as a NumPy array of str [n]."""
+    return np.char.decode(raw, "utf-8") if len(raw) else np.array([], dtype="U1")
 
 
 def read_strings(group: h5py.Group, name: str) -> npt.NDArray[np.str_]:
     """What `write_strings` wrote, as a NumPy array of str [n]."""
-    raw = group[name][:]
-    return np.char.decode(raw, "utf-8") if len(raw) else np.array([], dtype="U1")
+    return decoded(group[name][:])
+
+
+def write_text(owner: h5py.HLObject, name: str, text: str) -> None:
+    """Write one text attribute at fixed length."""
+    owner.attrs[name] = np.bytes_(text.encode())
+
+
+def read_text(owner: h5py.HLObject, name: str) -> str | None:
+    """What `write_text` wrote; None where it is absent."""
+    value = owner.attrs.get(name)
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def read_rows(dataset: h5py.Dataset, rows: npt.NDArray[np.int64]) -> Array:
@@ -85,15 +135,18 @@ def read_rows(dataset: h5py.Dataset, rows: npt.NDArray[np.int64]) -> Array:
     Returns:
         [m, …] of the dataset's dtype.
     """
-    wanted, inverse = np.unique(rows, return_inverse=True)
-    if len(wanted) == 0:
+    if len(rows) == 0:
         return np.empty((0, *dataset.shape[1:]), dataset.dtype)
+    if len(rows) == len(dataset) and np.array_equal(rows, np.arange(len(rows))):
+        whole: Array = dataset[:]
+        return whole
+    wanted, inverse = np.unique(rows, return_inverse=True)
     if len(wanted) * 4 >= len(dataset):
-        found = dataset[:][wanted]
-    else:
-        found = np.empty((len(wanted), *dataset.shape[1:]), dataset.dtype)
-        breaks = np.flatnonzero(np.diff(wanted) != 1) + 1
-        for start, stop in zip([0, *breaks], [*breaks, len(wanted)], strict=True):
-            found[start:stop] = dataset[wanted[start] : wanted[stop - 1] + 1]
+        every: Array = dataset[:][rows]
+        return every
+    found = np.empty((len(wanted), *dataset.shape[1:]), dataset.dtype)
+    breaks = np.flatnonzero(np.diff(wanted) != 1) + 1
+    for start, stop in zip([0, *breaks], [*breaks, len(wanted)], strict=True):
+        found[start:stop] = dataset[wanted[start] : wanted[stop - 1] + 1]
     in_order = np.array_equal(inverse, np.arange(len(wanted)))
     return found if in_order else found[inverse]

@@ -6,9 +6,12 @@ picture its encoded bytes; for a text its UTF-8 form.
 """
 
 import hashlib
+import re
+from collections.abc import Iterable
 
 KEY_BYTES = 20
 KEY_CHARS = 2 * KEY_BYTES
+_KEY = re.compile(f"[0-9a-f]{{{KEY_CHARS}}}")
 
 
 def key_of_pixels(mode: str, size_px: tuple[int, int], raw: bytes) -> str:
@@ -25,6 +28,11 @@ def key_of_bytes(encoded: bytes) -> str:
 def key_of_text(text: str) -> str:
     """Key of a text, exactly as it is given to the tokenizer."""
     return _digest(b"text:", text.encode())
+
+
+def not_keys(texts: Iterable[str]) -> list[str]:
+    """Those that are no keys: other than 40 lower-case hexadecimal characters."""
+    return [text for text in texts if _KEY.fullmatch(text) is None]
 
 
 def _digest(tag: bytes, content: bytes) -> str:

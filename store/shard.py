@@ -4,17 +4,19 @@
     <fingerprint>/<shard>.json   what is in it, its size and SHA-256, and where it came from
 
 The order of writing is: `.h5.part`, flush, rename to `.h5`, sidecar. A `.h5` without a sidecar does
-not exist for any reader.
+not exist for any reader. Taking away goes the other way round: the sidecar first.
 """
 
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -26,6 +28,7 @@ from store.identity import Identity
 from store.keys import KEY_CHARS
 
 FORMAT = 1
+VERIFY_BYTES = 32 << 20
 Provenance = Mapping[str, Any]
 
 
@@ -51,7 +54,12 @@ class Sidecar:
     @property
     def fingerprint(self) -> str:
         """The identity's fingerprint, which is also the folder's name."""
-        return self.identity.fingerprint
+        return self.name.split("/")[0]
+
+    @property
+    def layout(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Array names and row shapes; only rows of one layout fit into one shard."""
+        return tuple(sorted(self.arrays.items()))
 
     def to_bytes(self) -> bytes:
         """JSON with a checksum of itself."""
@@ -66,7 +74,7 @@ class Sidecar:
             "sha256": self.sha256,
             "provenance": self.provenance,
         }
-        return json.dumps({**body, "checksum": _checksum(body)}, indent=1, sort_keys=True).encode()
+        return sealed(body)
 
     @classmethod
     def from_bytes(cls, name: str, data: bytes) -> Self:
@@ -76,10 +84,7 @@ class Sidecar:
             StoreError: it is damaged, of a newer format, or belongs to another shard.
         """
         try:
-            body = json.loads(data)
-            checksum = body.pop("checksum")
-            if checksum != _checksum(body):
-                raise StoreError(f"sidecar {name}.json is damaged: its checksum does not fit")
+            body = unsealed(data)
             if body["format"] != FORMAT:
                 raise StoreError(
                     f"sidecar {name}.json has format {body['format']}, this Deponij reads {FORMAT}; "
@@ -91,17 +96,39 @@ class Sidecar:
             keys = tuple(joined[i : i + KEY_CHARS] for i in range(0, len(joined), KEY_CHARS))
             if len(keys) != body["n_rows"]:
                 raise StoreError(f"sidecar {name}.json names {len(keys)} keys for {body['n_rows']} rows")
+            identity = Identity.from_dict(body["identity"])
+            if name.split("/")[0] != identity.fingerprint:
+                raise StoreError(f"sidecar {name}.json lies in the folder of another identity")
             return cls(
                 name=name,
-                identity=Identity.from_dict(body["identity"]),
+                identity=identity,
                 keys=keys,
                 arrays={key: tuple(shape) for key, shape in body["arrays"].items()},
                 size_bytes=body["size_bytes"],
                 sha256=body["sha256"],
                 provenance=body["provenance"],
             )
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"sidecar {name}.json is damaged: {error!r}") from error
+
+
+def sealed(body: Mapping[str, Any]) -> bytes:
+    """JSON with a checksum of itself."""
+    return json.dumps({**body, "checksum": _checksum(body)}, indent=1, sort_keys=True).encode()
+
+
+def unsealed(data: bytes) -> dict[str, Any]:
+    """What `sealed` made.
+
+    Raises:
+        ValueError: the checksum does not fit, or it is no JSON.
+        KeyError, TypeError: it is no sealed JSON object.
+    """
+    body: dict[str, Any] = json.loads(data)
+    given = body.pop("checksum")
+    if given != _checksum(body):
+        raise ValueError("its checksum does not fit")
+    return body
 
 
 def commit(
@@ -119,38 +146,65 @@ def commit(
         keys: n distinct keys.
         arrays: name -> [n, …].
     """
-    checksums = row_checksums(arrays, len(keys))
     part = folder.staging(f"{name}.h5")
-    with hdf5.creating(part) as file:
-        file.attrs["format"] = f"deponij-shard/{FORMAT}"
-        file.attrs["identity"] = identity.to_json()
-        file.attrs["fingerprint"] = identity.fingerprint
-        hdf5.write_strings(file, "keys", list(keys))
-        hdf5.write_array(file, "checksums", checksums)
-        group = file.create_group("arrays")
-        for array_name, values in arrays.items():
-            hdf5.write_array(group, array_name, values)
-    sidecar = Sidecar(
-        name=name,
-        identity=identity,
-        keys=tuple(keys),
-        arrays={key: values.shape[1:] for key, values in arrays.items()},
-        size_bytes=part.stat().st_size,
-        sha256=_sha256(part),
-        provenance=dict(provenance),
-    )
-    folder.publish(part, f"{name}.h5")
-    folder.write(f"{name}.json", sidecar.to_bytes())
+    try:
+        _build(part, name, identity, keys, arrays)
+        sidecar = Sidecar(
+            name=name,
+            identity=identity,
+            keys=tuple(keys),
+            arrays={key: values.shape[1:] for key, values in arrays.items()},
+            size_bytes=part.stat().st_size,
+            sha256=_sha256(part),
+            provenance=dict(provenance),
+        )
+        folder.publish(part, f"{name}.h5")
+        folder.write(f"{name}.json", sidecar.to_bytes())
+    except BaseException:
+        part.unlink(missing_ok=True)
+        _drop_uncommitted(folder, name)
+        raise
     return sidecar
+
+
+def _drop_uncommitted(folder: Folder, name: str) -> None:
+    # Whatever failed here (a full disk, say) is what has to be reported; a sweep comes later anyway.
+    with suppress(StoreError):
+        try:
+            folder.size_bytes(f"{name}.json")
+        except FileNotFoundError:
+            folder.delete(f"{name}.h5")
+
+
+def _build(
+    part: Path, name: str, identity: Identity, keys: Sequence[str], arrays: Mapping[str, Array]
+) -> None:
+    with hdf5.creating(part) as file:
+        hdf5.write_text(file, "format", f"deponij-shard/{FORMAT}")
+        hdf5.write_text(file, "shard", name)
+        hdf5.write_text(file, "identity", identity.to_json())
+        hdf5.write_text(file, "fingerprint", identity.fingerprint)
+        hdf5.write_strings(file, "keys", keys)
+        hdf5.write_array(file, "checksums", row_checksums(arrays, len(keys)))
+        group = file.create_group("arrays")
+        for array_name, values in sorted(arrays.items()):
+            hdf5.write_array(group, array_name, values)
+
+
+def retire(folder: Folder, name: str) -> None:
+    """Take a shard away, its sidecar first, so that a reader finds it whole or not at all."""
+    folder.delete(f"{name}.json")
+    folder.delete(f"{name}.h5")
 
 
 def row_checksums(arrays: Mapping[str, Array], n_rows: int) -> npt.NDArray[np.uint32]:
     """CRC-32 of each row's bytes over all arrays in name order, uint32 [n]."""
     checksums = np.zeros(n_rows, np.uint32)
     for name in sorted(arrays):
-        values = np.ascontiguousarray(arrays[name])
+        flat = memoryview(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8))
+        step = len(flat) // max(1, n_rows)
         for row in range(n_rows):
-            checksums[row] = zlib.crc32(values[row].data, int(checksums[row]))
+            checksums[row] = zlib.crc32(flat[row * step : (row + 1) * step], int(checksums[row]))
     return checksums
 
 
@@ -167,41 +221,69 @@ def read(
         FileNotFoundError: the shard has been compacted or collected meanwhile; look it up anew.
         StoreError: the file is damaged, or not the one the sidecar describes.
     """
-    file_name = f"{sidecar.name}.h5"
-    if folder.size_bytes(file_name) != sidecar.size_bytes:
-        raise StoreError(
-            f"{folder.location}/{file_name} has {folder.size_bytes(file_name)} bytes, its sidecar says "
-            f"{sidecar.size_bytes}: damaged; run `deponij depot verify --repair` to set it aside"
-        )
-    with folder.open(file_name) as raw, hdf5.reading(raw, f"{folder.location}/{file_name}") as file:
-        if file.attrs.get("fingerprint") != sidecar.fingerprint:
-            raise StoreError(f"{folder.location}/{file_name} holds another identity than its sidecar says")
-        if len(file["keys"]) != len(sidecar.keys):
-            raise StoreError(f"{folder.location}/{file_name} has another number of rows than its sidecar says")
+    with opened(folder, sidecar) as file:
         return {
             name: hdf5.read_rows(file[name] if name == "checksums" else file["arrays"][name], rows)
             for name in names
         }
 
 
-def verify(folder: Folder, sidecar: Sidecar) -> str | None:
-    """What is wrong with a shard's file, or None: size, SHA-256, keys."""
+@contextmanager
+def opened(folder: Folder, sidecar: Sidecar) -> Iterator[h5py.File]:
+    """A shard's file, seen to be the one that the sidecar describes.
+
+    Raises:
+        FileNotFoundError: it is not there (any more).
+        StoreError: it is damaged or another file.
+    """
     file_name = f"{sidecar.name}.h5"
+    where = f"{folder.location}/{file_name}"
+    size_bytes = folder.size_bytes(file_name)
+    if size_bytes != sidecar.size_bytes:
+        raise StoreError(
+            f"{where} has {size_bytes} bytes, its sidecar says {sidecar.size_bytes}: damaged; "
+            "run `deponij depot verify --repair` to set it aside"
+        )
+    source = folder.source(file_name)
+    with hdf5.reading(source, where) as file:
+        if hdf5.read_text(file, "fingerprint") != sidecar.fingerprint:
+            raise StoreError(f"{where} holds another identity than its sidecar says")
+        if hdf5.read_text(file, "shard") != sidecar.name or len(file["keys"]) != len(sidecar.keys):
+            raise StoreError(f"{where} is not the shard that its sidecar describes")
+        yield file
+
+
+def verify(folder: Folder, sidecar: Sidecar) -> str | None:
+    """What is wrong with a shard's file, or None: size, SHA-256, keys, chunk and row checksums."""
     try:
-        with folder.open(file_name) as file:
-            digest, size = _digest_stream(file)
-        if size != sidecar.size_bytes:
-            return f"{size} bytes instead of {sidecar.size_bytes}"
+        with folder.open(f"{sidecar.name}.h5") as stream:
+            digest, size_bytes = _digest_stream(stream)
+        if size_bytes != sidecar.size_bytes:
+            return f"{size_bytes} bytes instead of {sidecar.size_bytes}"
         if digest != sidecar.sha256:
             return "SHA-256 does not fit: bytes have changed"
-        with folder.open(file_name) as raw, hdf5.reading(raw, file_name) as shard:
-            if tuple(hdf5.read_strings(shard, "keys")) != sidecar.keys:
+        with opened(folder, sidecar) as file:
+            if tuple(hdf5.read_strings(file, "keys").tolist()) != sidecar.keys:
                 return "its keys are not those of the sidecar"
+            if {name: item.shape[1:] for name, item in file["arrays"].items()} != sidecar.arrays:
+                return "its arrays are not those of the sidecar"
+            n_wrong = int((_checksums_of(file, sidecar) != file["checksums"][:]).sum())
+            return f"{n_wrong} rows do not fit their checksums" if n_wrong else None
     except FileNotFoundError:
         return "the file is missing"
     except StoreError as error:
         return str(error)
-    return None
+
+
+def _checksums_of(file: h5py.File, sidecar: Sidecar) -> npt.NDArray[np.uint32]:
+    n_rows = len(sidecar.keys)
+    row_bytes = sum(int(item.nbytes) for item in file["arrays"].values()) // max(1, n_rows)
+    step = max(1, VERIFY_BYTES // max(1, row_bytes))
+    found = np.zeros(n_rows, np.uint32)
+    for start in range(0, n_rows, step):
+        arrays = {name: item[start : start + step] for name, item in file["arrays"].items()}
+        found[start : start + step] = row_checksums(arrays, min(step, n_rows - start))
+    return found
 
 
 def _checksum(body: Mapping[str, Any]) -> str:
@@ -214,7 +296,7 @@ def _sha256(path: Path) -> str:
         return _digest_stream(file)[0]
 
 
-def _digest_stream(file: Any) -> tuple[str, int]:
+def _digest_stream(file: IO[bytes]) -> tuple[str, int]:
     digest, size = hashlib.sha256(), 0
     while block := file.read(1 << 20):
         digest.update(block)

@@ -1,0 +1,1 @@
+"""Data sets as streams of items, their splits, and what leaks between parts."""

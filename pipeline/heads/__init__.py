@@ -1,0 +1,1 @@
+"""Classifiers over stored feature vectors, in scikit-learn's manner. They know arrays, never backbones."""

@@ -1,0 +1,1 @@
+"""Figures of merit over arrays of names and scores; nothing here knows a backbone, a file or a plot."""

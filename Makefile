@@ -1,0 +1,57 @@
+# Everything a fresh machine needs: `make run` (a first result) and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PROFILE ?=
+
+.PHONY: setup run test test-all test-gpu lint types imports check bench clean help
+
+help:  ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY)  ## build the environment in .venv
+
+# uv builds the environment from the lock in seconds; it is brought in with pip where it is missing.
+$(READY): requirements.lock pyproject.toml
+	@command -v uv >/dev/null 2>&1 || $(PYTHON) -m pip install --quiet uv
+	@UV=$$(command -v uv || echo "$(PYTHON) -m uv"); \
+	[ -x $(BIN)/python ] || $$UV venv --quiet --python "$$(command -v $(PYTHON))" $(VENV); \
+	$$UV pip sync --quiet --python $(BIN)/python requirements.lock && \
+	$$UV pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $(READY)
+
+run: $(READY)  ## run the profile in force (PROFILE=taco for the real job) and show its results
+	@$(if $(PROFILE),$(BIN)/deponij profile use $(PROFILE))
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
+	@$(BIN)/deponij results
+
+test: $(READY)  ## the tests that need neither network nor GPU
+	$(BIN)/python -m pytest -q -m "not slow and not gpu"
+
+test-all: $(READY)  ## with the slow ones
+	$(BIN)/python -m pytest -q -m "not gpu"
+
+test-gpu: $(READY)  ## those that need a CUDA device
+	$(BIN)/python -m pytest -q -m gpu
+
+lint: $(READY)  ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)  ## types, strict in store/
+	$(BIN)/mypy
+
+imports: $(READY)  ## which room may import which
+	$(BIN)/lint-imports
+
+check: lint types imports  ## all that needs no running
+
+lock: pyproject.toml  ## compile requirements.lock anew, for all supported Pythons, without index addresses
+	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements.lock
+
+bench: $(READY)  ## extraction against the model's bare forward rate
+	$(BIN)/python benchmarks/extract.py
+
+clean:  ## remove the environment; data, depot and runs stay
+	rm -rf $(VENV)

@@ -1,0 +1,109 @@
+"""The backbones that have a name, and the one parser of everything a user can write for one.
+
+The names are data (`catalog.json`). A revision there is a commit that public material confirms for
+the repository; where it is null, the first fetch resolves `main` to a commit and pins it for this
+machine (`sources.pin_of`). Where the files lie is in `sources`; reading them in the families.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from pipeline.backbones import registry
+from store.errors import BackboneError, UsageError
+
+FORMS = "a name of the catalog, a folder, open_clip:ARCH/TAG or ARCH/FILE, timm:NAME, hf:ORG/REPO[@COMMIT]"
+
+
+class Entry(BaseModel):
+    """One backbone that can be asked for. Exactly one of the four places says where its weights come from.
+
+    Attributes:
+        name: what the user calls it.
+        family: registry name, or None where the files decide.
+        repo, revision: hub repository and commit (None: pinned by the first fetch).
+        package_folder: folder inside the package `pipeline` (the minis).
+        folder: a folder of the user's.
+        weights_file: a file of the user's, with `architecture`.
+        architecture, tag: open_clip's names of a model configuration and of published weights.
+        dim, input_px, has_text: published facts, for listing without the files.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    family: str | None = None
+    repo: str | None = None
+    revision: str | None = None
+    package_folder: str | None = None
+    folder: Path | None = None
+    weights_file: Path | None = None
+    architecture: str | None = None
+    tag: str | None = None
+    dim: int | None = None
+    input_px: tuple[int, int] | None = None
+    has_text: bool | None = None
+    licence: str | None = None
+
+
+@lru_cache(maxsize=1)
+def entries() -> dict[str, Entry]:
+    """The catalog by name, in its order."""
+    data = (Path(__file__).parent / "catalog.json").read_bytes()
+    return {entry.name: entry for entry in TypeAdapter(list[Entry]).validate_json(data)}
+
+
+def parse_spec(spec: str) -> Entry:
+    """What the user wrote for a backbone, as an `Entry`; nothing is looked up on disk or in a network.
+
+    Forms, in the order tried: `SCHEME:REST` (`open_clip:ARCH/TAG`, `open_clip:ARCH//path/to/file`,
+    `timm:NAME`, `hf:ORG/REPO` with an optional `@COMMIT`); a name of the catalog; a folder.
+
+    Raises:
+        UsageError: none of these; the message lists the names and the nearest.
+    """
+    scheme, colon, rest = spec.partition(":")
+    if colon and scheme in _SCHEMES:
+        if not rest:
+            raise UsageError(f"backbone {spec!r}: nothing after {scheme}:; allowed: {FORMS}")
+        return _SCHEMES[scheme](spec, rest)
+    if spec in entries():
+        return entries()[spec]
+    folder = Path(spec).expanduser()
+    if folder.is_dir():
+        return Entry(name=folder.resolve().name, folder=folder.resolve())
+    if folder.is_file():
+        raise UsageError(f"backbone {spec!r} is a file; for open_clip weights write open_clip:ARCH/{spec}")
+    if len(folder.parts) > 1:
+        raise BackboneError(f"backbone folder {spec!r} does not exist; allowed: {FORMS}")
+    raise registry.unknown("backbone", spec, entries())
+
+
+def _open_clip(spec: str, rest: str) -> Entry:
+    architecture, slash, weights = rest.partition("/")
+    if not slash or not weights:
+        raise UsageError(f"backbone {spec!r}: open_clip needs ARCH/TAG or ARCH/FILE, as in ViT-B-32/openai")
+    path = Path(weights).expanduser()
+    if path.suffix or len(path.parts) > 1:
+        name = f"{architecture}-{path.stem}"
+        return Entry(name=name, family="open_clip", architecture=architecture, weights_file=path.absolute())
+    return Entry(name=f"{architecture}-{weights}", family="open_clip", architecture=architecture, tag=weights)
+
+
+def _timm(spec: str, rest: str) -> Entry:
+    name = rest.removeprefix("timm/")
+    if "/" in name:
+        raise UsageError(f"backbone {spec!r}: timm needs a model name, as in timm:resnet50.a1_in1k")
+    return Entry(name=name, family="timm", repo=f"timm/{name}")
+
+
+def _hub(spec: str, rest: str) -> Entry:
+    repo, _, revision = rest.partition("@")
+    if repo.count("/") != 1 or not all(repo.split("/")):
+        raise UsageError(f"backbone {spec!r}: hf needs ORG/REPO, optionally with @COMMIT")
+    return Entry(name=repo.rpartition("/")[2], repo=repo, revision=revision or None)
+
+
+_SCHEMES: dict[str, Callable[[str, str], Entry]] = {"open_clip": _open_clip, "timm": _timm, "hf": _hub}

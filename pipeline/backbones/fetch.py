@@ -1,0 +1,112 @@
+"""Bring a backbone's files from the hub into the Hugging Face cache: the only place that uses a network.
+
+Only what is loaded is fetched: records, tokenizer and one file (or one split set) of weights,
+safetensors where the repository has them, PyTorch files otherwise. `HF_ENDPOINT` names another hub;
+with `HF_HUB_OFFLINE` nothing is asked. A backbone without a revision is pinned to the commit that
+`main` has now, for this machine, from then on.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+from pipeline.backbones import registry, sources, weights
+from pipeline.backbones.catalog import Entry, parse_spec
+from pipeline.backbones.contract import Backbone
+from store.errors import BackboneError
+
+# Top-level records and vocabularies; weights are chosen by the family's own order.
+_RECORDS = ("*.json", "*.model", "merges.txt", "vocab.txt", "LICENSE*")
+
+
+def fetch(spec: str) -> Path:
+    """Fetch the files of a hub backbone, unless they are here; the folder that holds them.
+
+    Args:
+        spec: a name of the catalog, or `hf:ORG/REPO[@COMMIT]`, `timm:NAME`, `open_clip:ARCH/TAG`.
+
+    Raises:
+        UsageError: unknown name.
+        BackboneError: not a hub backbone, forbidden by `HF_HUB_OFFLINE`, or the hub does not give the files.
+    """
+    entry = parse_spec(spec)
+    if entry.tag is not None:
+        from pipeline.backbones.open_clip import resolve_tag
+
+        entry = resolve_tag(entry)
+    return fetch_entry(entry)
+
+
+def fetch_entry(entry: Entry) -> Path:
+    """`fetch` for an entry that is parsed already."""
+    if entry.repo is None:
+        location = sources.locate(entry)  # says what is missing, if anything is
+        return location.folder or location.files[0]
+    if sources.is_present(entry):
+        folder = sources.locate(entry).folder
+        if folder is not None:
+            return folder
+    if sources.is_offline():
+        lacking = registry.family(entry.family).missing(None) if entry.family else ["all files"]
+        raise sources.absent(entry, lacking)
+    return _download(entry, entry.repo)
+
+
+def wanted(family: type[Backbone] | None, listing: Iterable[str]) -> list[str]:
+    """Of a repository's files, those to fetch.
+
+    Args:
+        family: whose weights; None: the first family whose weights are listed.
+    """
+    names = [name for name in listing if "/" not in name]
+    indexes = {name for name in names if name.endswith(".index.json")}
+    records = [name for name in names if any(fnmatch(name, one) for one in _RECORDS) and name not in indexes]
+    candidates = [family] if family else list(registry.families().values())
+    chosen = next((found for one in candidates if (found := weights.choose(names, one.weights_names))), [])
+    return sorted({*records, *chosen})
+
+
+def _download(entry: Entry, repo: str) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    # Releases of the hub client differ in their HTTP library; its errors are what this one derives from.
+    failures: tuple[type[Exception], ...] = (
+        *HfHubHTTPError.__bases__,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OSError,
+    )
+
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    revision = entry.revision or sources.pin_of(repo) or "main"
+    try:
+        info = HfApi(endpoint=endpoint).model_info(repo, revision=revision)
+        commit = str(info.sha)
+        listing = [one.rfilename for one in info.siblings or []]
+        names = wanted(registry.family(entry.family) if entry.family else None, listing)
+        _check(entry, repo, commit, names)
+        folder = snapshot_download(
+            repo, revision=commit, allow_patterns=names, cache_dir=sources.hub_cache(), endpoint=endpoint
+        )
+    except failures as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        where = endpoint or "the hub"
+        raise BackboneError(
+            f"{entry.name}: {repo} (revision {revision}) could not be fetched from {where}: {first}"
+        ) from error
+    if entry.revision is None:
+        sources.pin(repo, commit)
+    return Path(folder)
+
+
+def _check(entry: Entry, repo: str, commit: str, names: Sequence[str]) -> None:
+    """Refuse a repository that lacks what the family needs, before gigabytes travel."""
+    if entry.family is None:
+        return
+    family = registry.family(entry.family)
+    groups = (*family.other_files, family.weights_names)
+    lacking = [" or ".join(group) for group in groups if not set(group) & set(names)]
+    if lacking:
+        raise BackboneError(f"{entry.name}: {repo} at {commit} lacks {'; '.join(lacking)}")

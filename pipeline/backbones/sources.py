@@ -1,0 +1,166 @@
+"""Where a backbone's files lie on this machine: package folders, the user's folders, hub caches, pins.
+
+Nothing here uses a network (`fetch` does) or reads a model. Files of a hub repository are looked for in
+this order: `<cache>/weights/NAME` (put there by hand), then the snapshot of the wanted commit in the
+Hugging Face cache. The commit is the catalog's; where it has none, this machine's pin, written by the
+first fetch; where there is none either, what the Hugging Face cache calls `main`.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.backbones import registry
+from pipeline.backbones.catalog import Entry, entries
+from pipeline.backbones.contract import Backbone
+from pipeline.backbones.weights import read_json
+from pipeline.remember import cache_folder, canonical, write_atomically
+from store.errors import BackboneError
+
+_PACKAGE = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A backbone's files on this machine.
+
+    Attributes:
+        name: what the user called it.
+        folder: holds the records and, unless `weights_file` is set, the weights.
+        weights_file: weights without a folder of their own.
+        architecture: configuration of the model library, where the files hold none.
+        source, revision: see `contract.Description`.
+    """
+
+    name: str
+    folder: Path | None
+    weights_file: Path | None
+    architecture: str | None
+    source: str
+    revision: str | None
+
+    @property
+    def files(self) -> list[Path]:
+        """Everything that the description may depend on."""
+        inside = sorted(path for path in self.folder.iterdir() if path.is_file()) if self.folder else []
+        return inside + ([self.weights_file] if self.weights_file else [])
+
+
+def hub_cache() -> Path:
+    """The Hugging Face cache, by the variables that huggingface_hub honours."""
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if os.environ.get(variable):
+            return Path(os.environ[variable]).expanduser()
+    home = os.environ.get("HF_HOME")
+    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    return (Path(home) if home else base).expanduser() / "hub"
+
+
+def repo_folder(repo: str) -> Path:
+    """The cache's folder of one hub repository."""
+    return hub_cache() / f"models--{repo.replace('/', '--')}"
+
+
+def manual_folder(name: str) -> Path:
+    """Where files put by hand are found under the backbone's own name."""
+    return cache_folder() / "weights" / name
+
+
+def is_offline() -> bool:
+    """Whether the user forbids the network (`HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE`)."""
+    values = (os.environ.get(name, "") for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+    return any(value.upper() in ("1", "ON", "YES", "TRUE") for value in values)
+
+
+def pin_of(repo: str) -> str | None:
+    """The commit that this machine's first fetch of `repo` resolved `main` to."""
+    path = _pin_file(repo)
+    if not path.is_file():
+        return None
+    revision = read_json(path).get("revision")
+    return str(revision) if revision else None
+
+
+def pin(repo: str, revision: str) -> None:
+    """Write down the commit of `repo` that this machine uses from now on."""
+    path = _pin_file(repo)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, canonical({"repo": repo, "revision": revision}) + "\n")
+
+
+def commit_of(repo: str, revision: str | None) -> str | None:
+    """The commit to use: the one asked for, the pin, or the cache's `main`; None when nothing is known."""
+    if revision or pin_of(repo):
+        return revision or pin_of(repo)
+    main = repo_folder(repo) / "refs" / "main"
+    return main.read_text().strip() if main.is_file() else None
+
+
+def family_of(entry: Entry, folder: Path | None) -> type[Backbone]:
+    """The family of an entry: the one it names, else the one that claims its folder."""
+    if entry.family is not None:
+        return registry.family(entry.family)
+    if folder is None:
+        raise absent(entry, ["config.json or open_clip_config.json, and the weights"])
+    return registry.family_of(folder)
+
+
+def locate(entry: Entry) -> Location:
+    """The files of a backbone.
+
+    Raises:
+        BackboneError: files are missing; the message says which, and where to put them.
+    """
+    if entry.weights_file is not None:
+        if not entry.weights_file.is_file():
+            raise BackboneError(f"{entry.name}: the weights file {entry.weights_file} does not exist")
+        source = f"file:{entry.weights_file.name}"
+        return Location(entry.name, None, entry.weights_file, entry.architecture, source, None)
+    if entry.repo is not None:
+        return _locate_repo(entry, entry.repo)
+    folder = _PACKAGE / entry.package_folder if entry.package_folder else entry.folder
+    if folder is None or not folder.is_dir():
+        raise BackboneError(f"{entry.name}: the folder {folder} does not exist")
+    source = f"package:{entry.package_folder}" if entry.package_folder else f"folder:{folder.name}"
+    if lacking := family_of(entry, folder).missing(folder):
+        raise BackboneError(f"{entry.name}: {folder} lacks {'; '.join(lacking)}")
+    return Location(entry.name, folder, None, None, source, None)
+
+
+def is_present(entry: Entry) -> bool:
+    """Whether the files are on this machine."""
+    try:
+        locate(entry)
+    except BackboneError:
+        return False
+    return True
+
+
+def absent(entry: Entry, lacking: list[str]) -> BackboneError:
+    """The error for a hub backbone whose files are not here: which ones, and where to put them."""
+    repo = entry.repo or ""
+    commit = commit_of(repo, entry.revision) or "COMMIT"
+    told = entry.name if entry.name in entries() else f"hf:{repo}" + (f"@{commit}" if entry.revision else "")
+    offline = " (HF_HUB_OFFLINE is set, so nothing was asked of the network)" if is_offline() else ""
+    return BackboneError(
+        f"{entry.name}: weights of {repo} are not on this machine{offline}. Missing: {'; '.join(lacking)}. "
+        f"Either run `deponij weights fetch {told}` where there is a network; or put the files into "
+        f"{manual_folder(entry.name)}; or into the Hugging Face cache as "
+        f"{repo_folder(repo) / 'snapshots' / commit}; or give any folder that holds them as the backbone"
+    )
+
+
+def _locate_repo(entry: Entry, repo: str) -> Location:
+    by_hand = manual_folder(entry.name)
+    if by_hand.is_dir() and not family_of(entry, by_hand).missing(by_hand):
+        return Location(entry.name, by_hand, None, entry.architecture, f"hf:{repo}", None)
+    commit = commit_of(repo, entry.revision)
+    snapshot = repo_folder(repo) / "snapshots" / commit if commit else None
+    folder = snapshot if snapshot is not None and snapshot.is_dir() else None
+    if lacking := family_of(entry, folder).missing(folder):
+        raise absent(entry, lacking)
+    return Location(entry.name, folder, None, entry.architecture, f"hf:{repo}", commit)
+
+
+def _pin_file(repo: str) -> Path:
+    return cache_folder() / "pins" / f"{repo.replace('/', '--')}.json"

@@ -1,0 +1,87 @@
+"""Labelled examples: which items have a part, a label and features. Joined by id, never by position."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import DataError
+
+Names = NDArray[np.str_]
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Items of the pool with a label and features, in item order.
+
+    Attributes:
+        ids, labels, parts: [n] strings; parts are `train`, `val` or `test`.
+        pool_classes: classes of the pool's labelled items, with and without features, sorted.
+        n_items: rows of the items table; of these
+        n_outside_pool: have no part,
+        n_without_label: have a part but no label,
+        n_without_features: have both but no features.
+    """
+
+    ids: Names
+    labels: Names
+    parts: Names
+    pool_classes: tuple[str, ...]
+    n_items: int
+    n_outside_pool: int
+    n_without_label: int
+    n_without_features: int
+
+    def rows(self, part: str) -> NDArray[np.int64]:
+        """Rows of one part."""
+        return np.flatnonzero(self.parts == part)
+
+    @property
+    def majority_class(self) -> str:
+        """Most frequent class of the training part, else of all; ties go to the one that sorts first."""
+        train = self.labels[self.rows("train")]
+        classes, counts = np.unique(train if len(train) else self.labels, return_counts=True)
+        return str(classes[counts.argmax()])
+
+
+def join_examples(
+    labels: Mapping[str, str | None], parts: Mapping[str, str | None], with_features: Collection[str]
+) -> Examples:
+    """Join labels and parts, both by item id; `with_features` are the ids that have a feature row.
+
+    Raises:
+        DataError: the split names unknown items, or no item has a part, a label and features.
+    """
+    strangers = [item_id for item_id in parts if item_id not in labels]
+    if strangers:
+        raise DataError(
+            f"the split names {len(strangers)} items that the items table lacks; it was made for others. "
+            f"The first: {strangers[0]!r}"
+        )
+    pool = [item_id for item_id in labels if parts.get(item_id) is not None]
+    labelled = [(item_id, str(labels[item_id])) for item_id in pool if labels[item_id] is not None]
+    featured = set(with_features)
+    chosen = [(item_id, label) for item_id, label in labelled if item_id in featured]
+    if not chosen:
+        raise DataError(
+            f"no item can be used: of {len(labels)} items {len(pool)} have a part in the split, of these "
+            f"{len(labelled)} have a label, and of these none has features"
+        )
+    return Examples(
+        ids=np.array([item_id for item_id, _ in chosen], dtype=np.str_),
+        labels=np.array([label for _, label in chosen], dtype=np.str_),
+        parts=np.array([parts[item_id] for item_id, _ in chosen], dtype=np.str_),
+        pool_classes=tuple(sorted({label for _, label in labelled})),
+        n_items=len(labels),
+        n_outside_pool=len(labels) - len(pool),
+        n_without_label=len(pool) - len(labelled),
+        n_without_features=len(labelled) - len(chosen),
+    )
+
+
+def count_by_class(labels: Names, classes: Sequence[str]) -> list[int]:
+    """How many labels each class has, in the order of `classes`."""
+    names, counts = np.unique(labels, return_counts=True)
+    found = dict(zip(names.tolist(), counts.tolist(), strict=True))
+    return [int(found.get(name, 0)) for name in classes]

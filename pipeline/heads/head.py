@@ -1,0 +1,266 @@
+"""What every head is, what it checks and how it is saved. Which heads there are: `registry`.
+
+Shape letters: n examples, d feature width, C classes. A saved head is a folder with
+`head.safetensors` (float32 tensors) and `head.json` (a `HeadCard`, written last); nothing is pickled.
+"""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from store.errors import DataError, IdentityError, StoreError
+
+TENSORS_NAME = "head.safetensors"
+CARD_NAME = "head.json"
+
+Floats = NDArray[np.floating]
+Names = NDArray[np.str_]
+
+
+class FeatureSource(BaseModel):
+    """Which features a head was learned from; it may be applied to no others.
+
+    Attributes:
+        backbone: the registry name, for people.
+        fingerprint: of the features' identity; this decides.
+        labels: the label column.
+        identity: the identity's fields, so that a refusal can name the difference.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backbone: str
+    fingerprint: str
+    labels: str
+    identity: dict[str, str] = {}
+
+    def require(self, fingerprint: str, identity: Mapping[str, str], what: str) -> None:
+        """Refuse features of another identity.
+
+        Raises:
+            IdentityError: naming each field that differs.
+        """
+        if fingerprint == self.fingerprint:
+            return
+        names = sorted(set(self.identity) | set(identity))
+        differences = [
+            f"{name}: {self.identity.get(name)} against {identity.get(name)}"
+            for name in names
+            if self.identity.get(name) != identity.get(name)
+        ]
+        raise IdentityError(
+            f"the head was learned from {self.fingerprint} of {self.backbone}, {what} has {fingerprint}: "
+            + ("; ".join(differences) or "the fingerprints differ")
+        )
+
+
+class HeadCard(BaseModel):
+    """`head.json`: all that is needed to apply the tensors without this project.
+
+    `apply` says in words how logits come from features [n, d] and the tensors; probabilities are the
+    softmax of the logits, and column i is `classes[i]`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    kind: str
+    apply: str
+    dim: int
+    classes: tuple[str, ...]
+    source: FeatureSource
+    protocol: str
+    params: dict[str, JsonValue]
+    learned: dict[str, JsonValue]
+    tensors_sha256: str
+
+
+class Head(ABC):
+    """A classifier over feature vectors.
+
+    Attributes:
+        kind: its name in the registry.
+        learns_from: whether `fit` takes labelled image features or text vectors with their classes.
+        apply: how logits come from features and tensors, in words, for `HeadCard`.
+        classes_: names [C], sorted; learned by `fit`.
+        n_features_in_: d; learned by `fit`.
+        source_: set by `load`.
+    """
+
+    kind: ClassVar[str]
+    learns_from: ClassVar[Literal["images", "texts"]]
+    apply: ClassVar[str]
+
+    classes_: Names
+    n_features_in_: int
+    source_: FeatureSource
+
+    @abstractmethod
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, X_val: ArrayLike | None = None, y_val: ArrayLike | None = None
+    ) -> Self:
+        """Learn from features [n, d] and class names [n]; choices are made on the validation pair.
+
+        Raises:
+            DataError: the examples cannot be learned from; the message says why.
+        """
+
+    @abstractmethod
+    def decision_function(self, X: ArrayLike) -> Floats:
+        """Logits [n, C], float64.
+
+        Raises:
+            DataError: wrong width, or values that are not finite.
+        """
+
+    def predict_proba(self, X: ArrayLike) -> Floats:
+        """Softmax of the logits, [n, C]."""
+        return softmax(self.decision_function(X))
+
+    def predict(self, X: ArrayLike) -> Names:
+        """Best class name of each row [n]; ties go to the class that sorts first."""
+        best = self.decision_function(X).argmax(axis=1)
+        names: Names = self.classes_[best]
+        return names
+
+    @property
+    @abstractmethod
+    def protocol(self) -> str:
+        """In words: what was learned from what, and chosen on what."""
+
+    @abstractmethod
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Constructor arguments, as scikit-learn's `clone` reads them."""
+
+    @abstractmethod
+    def _learned(self) -> dict[str, JsonValue]:
+        """Facts about the fit for the card."""
+
+    @abstractmethod
+    def _tensors(self) -> dict[str, NDArray[np.float32]]:
+        """The learned arrays by name."""
+
+    @abstractmethod
+    def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
+        """Set the learned attributes from what `_tensors` and `_learned` gave."""
+
+    def save(self, folder: Path, source: FeatureSource) -> None:
+        """Write `head.safetensors` and then `head.json`; the same head gives the same bytes."""
+        from safetensors.numpy import save
+
+        data = save({name: np.ascontiguousarray(array) for name, array in sorted(self._tensors().items())})
+        card = HeadCard(
+            kind=self.kind,
+            apply=self.apply,
+            dim=self.n_features_in_,
+            classes=tuple(self.classes_.tolist()),
+            source=source,
+            protocol=self.protocol,
+            # A grid may be a tuple or an array; JSON knows lists.
+            params=json.loads(json.dumps(self.get_params(), default=lambda array: array.tolist())),
+            learned=self._learned(),
+            tensors_sha256=hashlib.sha256(data).hexdigest(),
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / TENSORS_NAME).write_bytes(data)
+        (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read a saved head of this kind.
+
+        Raises:
+            StoreError: the folder holds no head, a damaged one, or one of another kind.
+        """
+        from safetensors.numpy import load
+
+        card = read_card(folder)
+        if card.kind != cls.kind:
+            raise StoreError(f"{folder} holds a head of kind {card.kind!r}, not {cls.kind!r}")
+        path = folder / TENSORS_NAME
+        data = path.read_bytes() if path.is_file() else b""
+        if hashlib.sha256(data).hexdigest() != card.tensors_sha256:
+            raise StoreError(f"{path} is missing or is not the file that {CARD_NAME} was written for")
+        head = cls(**dict[str, Any](card.params))
+        head.classes_ = np.asarray(card.classes, dtype=np.str_)
+        head.n_features_in_ = card.dim
+        head.source_ = card.source
+        head._restore(load(data), card.learned)
+        return head
+
+    def _check_width(self, X: ArrayLike) -> Floats:
+        if not hasattr(self, "classes_"):
+            raise DataError(f"this {type(self).__name__} has learned nothing yet; call fit or load first")
+        features = check_features(X, "features")
+        if features.shape[1] != self.n_features_in_:
+            raise DataError(
+                f"the head was learned from vectors of width {self.n_features_in_}, got width "
+                f"{features.shape[1]}; are these another backbone's features?"
+            )
+        return features
+
+
+def read_card(folder: Path) -> HeadCard:
+    """The card of a saved head.
+
+    Raises:
+        StoreError: there is none, or it is damaged or of a newer format.
+    """
+    path = folder / CARD_NAME
+    if not path.is_file():
+        raise StoreError(f"there is no head in {folder}: it has no {CARD_NAME}")
+    try:
+        return HeadCard.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, ValidationError) as error:
+        raise StoreError(f"{path} is damaged or of a newer format: {error}") from error
+
+
+def softmax(logits: Floats) -> Floats:
+    """Rows of [n, C] to probabilities, without overflow."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probs: Floats = powers / powers.sum(axis=1, keepdims=True)
+    return probs
+
+
+def check_features(X: ArrayLike, what: str) -> Floats:
+    """An array [n, d] of finite floats; `what` names it in messages.
+
+    Raises:
+        DataError: not two-dimensional, no columns, or values that are NaN or infinite.
+    """
+    features = np.asarray(X)
+    if features.ndim != 2 or features.shape[1] == 0:
+        raise DataError(f"{what} must be an array [n, d], got shape {features.shape}")
+    if features.dtype.kind not in "fiu":
+        raise DataError(f"{what} must be numbers, got dtype {features.dtype}")
+    if features.dtype.kind != "f":
+        features = features.astype(np.float64)
+    finite = np.isfinite(features).all(axis=1)
+    if not finite.all():
+        rows = np.flatnonzero(~finite)
+        raise DataError(
+            f"{what}: {len(rows)} of {len(features)} rows hold NaN or infinite values (first rows: "
+            f"{rows[:5].tolist()}); extract them again, in fp32 if they overflowed"
+        )
+    return features
+
+
+def check_examples(X: ArrayLike, y: ArrayLike, what: str) -> tuple[Floats, Names]:
+    """Features [n, d] with a class name each.
+
+    Raises:
+        DataError: as `check_features`, or no examples, or the lengths differ.
+    """
+    features, names = check_features(X, what), np.asarray(y).astype(np.str_)
+    if len(features) == 0:
+        raise DataError(f"{what}: there are no examples; check the split and the label column")
+    if names.shape != (len(features),):
+        raise DataError(f"{what}: {len(features)} rows of features for labels of shape {names.shape}")
+    return features, names

@@ -1,0 +1,110 @@
+"""What is reported of one classifier on one split: the record that stages write and pages read.
+
+Shares are fractions of 1. Chance and majority baselines stand beside them so that they mean something.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.metrics.classification import Names, balanced_accuracy, hits
+from pipeline.metrics.intervals import wilson
+
+PARTS = ("train", "val", "test")
+Interval = tuple[float, float]
+
+
+class PartScores(BaseModel):
+    """Scores on one part of a split; intervals are Wilson's at 95 %.
+
+    Attributes:
+        n: items that were answered; shares refer to it.
+        top1, top2, top3: share of items whose truth is among the k best answers; k is clamped to
+            the number of classes.
+        balanced_accuracy: mean recall over the classes that occur in this part.
+        n_classes: classes that occur in this part.
+        n_unseen_class: items of classes that the classifier cannot answer; they count as wrong.
+        majority: share that the most frequent class of the training part reaches here.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n: int
+    top1: float
+    top2: float
+    top3: float
+    top1_interval: Interval
+    top2_interval: Interval
+    top3_interval: Interval
+    balanced_accuracy: float
+    n_classes: int
+    n_unseen_class: int
+    majority: float
+
+
+class Evaluation(BaseModel):
+    """One classifier's record. Unknown fields are ignored, so that a page reads every kind's.
+
+    Attributes:
+        method: how the classifier learned, the kind of its head.
+        backbone, fingerprint: whose features, and their identity's fingerprint.
+        labels: the label column.
+        split: name of the split.
+        protocol: in words, what was learned from what and chosen on what.
+        n_classes, classes: what the classifier can answer.
+        chance: 1 / n_classes.
+        majority_class: most frequent class of the training part.
+        parts: scores of each part that has items.
+        n_items: rows of the items table; of these
+        n_outside_pool: have no part,
+        n_without_label: have a part but no label,
+        n_without_features: have both but no features (failures).
+        unseen_classes: classes of the pool that the classifier cannot answer.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    method: str
+    backbone: str
+    labels: str
+    split: str
+    fingerprint: str
+    protocol: str
+    n_classes: int
+    classes: tuple[str, ...]
+    chance: float
+    majority_class: str
+    parts: dict[str, PartScores]
+    n_items: int
+    n_outside_pool: int
+    n_without_label: int
+    n_without_features: int
+    unseen_classes: tuple[str, ...]
+
+
+def score_part(truth: Names, ranked: Names, classes: Sequence[str], majority_class: str) -> PartScores:
+    """Scores of n >= 1 items from truths [n] and the k >= min(3, C) best answers [n, k].
+
+    Raises:
+        ValueError: there are no items, or the lengths differ.
+    """
+    if len(truth) == 0:
+        raise ValueError("scores of no items are undefined")
+    n = len(truth)
+    n_hits = [int(hits(truth, ranked[:, :k]).sum()) for k in (1, 2, 3)]
+    share1, share2, share3 = (count / n for count in n_hits)
+    interval1, interval2, interval3 = (wilson(count, n) for count in n_hits)
+    return PartScores(
+        n=n,
+        top1=share1,
+        top2=share2,
+        top3=share3,
+        top1_interval=interval1,
+        top2_interval=interval2,
+        top3_interval=interval3,
+        balanced_accuracy=balanced_accuracy(truth, ranked[:, 0]),
+        n_classes=len(np.unique(truth)),
+        n_unseen_class=int((~np.isin(truth, np.asarray(classes, dtype=np.str_))).sum()),
+        majority=float((truth == majority_class).mean()),
+    )

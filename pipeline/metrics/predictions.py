@@ -1,0 +1,103 @@
+"""The answers of one classifier as tables: one row an item, one row a class."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.metrics.classification import Names, per_class, rank
+
+KEPT_RANKS = 5
+Row = dict[str, str | int | float]
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Ranked answers to n items.
+
+    Attributes:
+        ids, parts, truth: [n].
+        top_labels: [n, k] class names, best first, with k = min(KEPT_RANKS, C).
+        top_probs: [n, k], float32.
+    """
+
+    ids: Names
+    parts: Names
+    truth: Names
+    top_labels: Names
+    top_probs: NDArray[np.float32]
+
+    def table(self) -> pa.Table:
+        """Columns item_id, part, truth, prediction, prob, top_labels and top_probs (lists)."""
+        return pa.table(
+            {
+                "item_id": pa.array(self.ids.tolist(), pa.string()),
+                "part": pa.array(self.parts.tolist(), pa.string()),
+                "truth": pa.array(self.truth.tolist(), pa.string()),
+                "prediction": pa.array(self.top_labels[:, 0].tolist(), pa.string()),
+                "prob": pa.array(self.top_probs[:, 0], pa.float32()),
+                "top_labels": pa.array(self.top_labels.tolist(), pa.list_(pa.string())),
+                "top_probs": pa.array(self.top_probs.tolist(), pa.list_(pa.float32())),
+            }
+        )
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> "Predictions":
+        """Read what `table` gave."""
+        columns = {
+            name: np.array(table[name].to_pylist(), dtype=np.str_)
+            for name in ("item_id", "part", "truth", "top_labels")
+        }
+        probs = np.array(table["top_probs"].to_pylist(), dtype=np.float32)
+        return cls(columns["item_id"], columns["part"], columns["truth"], columns["top_labels"], probs)
+
+    def of(self, part: str) -> "Predictions":
+        """The items of one part."""
+        rows = self.parts == part
+        return Predictions(
+            self.ids[rows], self.parts[rows], self.truth[rows], self.top_labels[rows], self.top_probs[rows]
+        )
+
+
+def predictions(
+    *,
+    ids: Names,
+    parts: Names,
+    truth: Names,
+    logits: NDArray[np.floating],
+    probs: NDArray[np.floating],
+    classes: Names,
+) -> Predictions:
+    """Rank each item's classes by its logits; equal logits go to the class that sorts first.
+
+    Args:
+        logits, probs: [n, C]; probabilities of far classes round to equal values, logits do not.
+        classes: [C] names.
+    """
+    ranked = rank(logits, KEPT_RANKS)
+    top_probs = np.take_along_axis(probs, ranked, axis=1).astype(np.float32)
+    return Predictions(ids, parts, truth, classes[ranked], top_probs)
+
+
+def per_class_rows(found: Predictions, classes: Sequence[str], part: str) -> list[Row]:
+    """One row for each class that is known or occurs in a part.
+
+    Keys: part, class, support, predicted, correct, precision, recall. Undefined shares are empty
+    strings, which spreadsheets and pandas read as missing.
+    """
+    chosen = found.of(part)
+    everything = sorted(set(classes) | set(chosen.truth.tolist()))
+    return [
+        {
+            "part": part,
+            "class": scores.name,
+            "support": scores.n_support,
+            "predicted": scores.n_predicted,
+            "correct": scores.n_correct,
+            "precision": "" if scores.precision is None else round(scores.precision, 6),
+            "recall": "" if scores.recall is None else round(scores.recall, 6),
+        }
+        for scores in per_class(chosen.truth, chosen.top_labels[:, 0], everything)
+    ]

@@ -1,0 +1,152 @@
+"""What the minis learn from: crops of generated scenes with their captions, and random views of them.
+
+Here: rendering, cropping by the tight box, augmentation in batches. Not here: losses and loops (`train`).
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from pipeline.data.sample import render
+
+# Never shown in training, neither as a picture nor in a caption.
+UNSEEN: tuple[str, ...] = ("drink carton", "glove")
+SIDE_PX = 80  # crops are kept a little larger than the models' 64, so that views can be cut from them
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Training pictures uint8 [n, SIDE_PX, SIDE_PX, 3] and their captions.
+
+    `centred`: shortest side scaled, middle cut out (OpenCLIP, DINOv2). `squashed`: both sides scaled (SigLIP).
+    """
+
+    centred: NDArray[np.uint8]
+    squashed: NDArray[np.uint8]
+    captions: list[str]
+
+
+def training_crops(
+    seed: int, scenes: int, workers: int = 2, progress: Callable[[int, int], None] | None = None
+) -> Crops:
+    """Render scenes without the unseen classes and cut out every object.
+
+    Args:
+        seed: of the scenes; must not be a seed that anything is evaluated on.
+        scenes: how many to render.
+        workers: processes; the result does not depend on it.
+        progress: called with (scenes done, scenes).
+    """
+    parts = []
+    for done, part in enumerate(_scenes(seed, scenes, workers), start=1):
+        parts.append(part)
+        if progress is not None:
+            progress(done, scenes)
+    return Crops(
+        np.concatenate([part.centred for part in parts]),
+        np.concatenate([part.squashed for part in parts]),
+        [caption for part in parts for caption in part.captions],
+    )
+
+
+def _scenes(seed: int, scenes: int, workers: int) -> Iterator[Crops]:
+    jobs = [(seed, index) for index in range(scenes)]
+    if workers == 1:
+        yield from map(_cut, jobs)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_cut, jobs, chunksize=8)
+
+
+def _cut(job: tuple[int, int]) -> Crops:
+    scene = render(*job, without=UNSEEN)
+    centred, squashed = [], []
+    for instance in scene.instances:
+        corners = np.concatenate(instance.polygons)
+        x0, y0 = np.floor(corners.min(0)).astype(int)
+        x1, y1 = np.ceil(corners.max(0)).astype(int)
+        crop = scene.image.crop((int(x0), int(y0), max(int(x1), int(x0) + 1), max(int(y1), int(y0) + 1)))
+        squashed.append(np.asarray(crop.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)))
+        centred.append(np.asarray(_middle(crop)))
+    empty = np.empty((0, SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
+    captions = [instance.caption for instance in scene.instances]
+    return Crops(np.stack(centred) if centred else empty, np.stack(squashed) if squashed else empty, captions)
+
+
+def _middle(crop: Image.Image) -> Image.Image:
+    factor = SIDE_PX / min(crop.size)
+    width, height = (max(SIDE_PX, round(side * factor)) for side in crop.size)
+    left, top = (width - SIDE_PX) // 2, (height - SIDE_PX) // 2
+    scaled = crop.resize((width, height), Image.Resampling.BICUBIC)
+    return scaled.crop((left, top, left + SIDE_PX, top + SIDE_PX))
+
+
+@dataclass(frozen=True)
+class Views:
+    """How random views are cut. `area`: share of the picture seen, from and to; `colour`: strength of the jitter."""
+
+    size_px: int
+    area: tuple[float, float]
+    colour: float
+    turn: float = 0.15
+    grey: float = 0.0
+    blur: float = 0.0
+
+    def cut(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
+        """Random views of a batch.
+
+        Args:
+            pictures: uint8 [n, s, s, 3].
+            generator: source of all randomness.
+
+        Returns:
+            float32 [n, 3, size_px, size_px], 0 to 1.
+        """
+        x = pictures.permute(0, 3, 1, 2).float() / 255
+        x = F.grid_sample(x, self._grid(len(x), generator), padding_mode="reflection", align_corners=False)
+        if self.blur > 0:
+            soft = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
+            x = torch.where(_uniform(len(x), generator) < self.blur, soft, x)
+        return self._recolour(x, generator).clamp(0, 1)
+
+    def _grid(self, n: int, generator: torch.Generator) -> Tensor:
+        share = self.area[0] + (self.area[1] - self.area[0]) * torch.rand(n, generator=generator)
+        stretch = torch.exp((torch.rand(n, generator=generator) - 0.5) * 0.5)
+        half_x, half_y = (share.sqrt() * stretch).clamp(max=1), (share.sqrt() / stretch).clamp(max=1)
+        shift = torch.rand(n, 2, generator=generator) * 2 - 1
+        angle = (torch.rand(n, generator=generator) * 2 - 1) * self.turn
+        angle = angle + torch.randint(0, 4, (n,), generator=generator) * (torch.pi / 2)
+        flip = torch.randint(0, 2, (n,), generator=generator) * 2 - 1
+        cos, sin = angle.cos(), angle.sin()
+        theta = torch.empty(n, 2, 3)
+        theta[:, 0] = torch.stack([cos * half_x * flip, -sin * half_y, shift[:, 0] * (1 - half_x)], 1)
+        theta[:, 1] = torch.stack([sin * half_x * flip, cos * half_y, shift[:, 1] * (1 - half_y)], 1)
+        return F.affine_grid(theta, [n, 3, self.size_px, self.size_px], align_corners=False)
+
+    def _recolour(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        n, c = len(x), self.colour
+        x = x * (1 + c * (_uniform(n, generator) * 2 - 1))
+        mean = x.mean((1, 2, 3), keepdim=True)
+        x = mean + (x - mean) * (1 + c * (_uniform(n, generator) * 2 - 1))
+        grey = x.mean(1, keepdim=True)
+        colourful = (1 + c * (_uniform(n, generator) * 2 - 1)) * (_uniform(n, generator) >= self.grey)
+        x = grey + (x - grey) * colourful
+        cast = 1 + 0.3 * c * (torch.rand(n, 3, 1, 1, generator=generator) * 2 - 1)
+        return x * cast
+
+
+def _uniform(n: int, generator: torch.Generator) -> Tensor:
+    return torch.rand(n, 1, 1, 1, generator=generator)
+
+
+def normalise(pictures: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Pictures [n, 3, h, w] of 0 to 1, normalised per channel."""
+    return (pictures - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]

@@ -1,0 +1,69 @@
+"""The minis' architectures, as their families' own libraries build them from their own configuration.
+
+Vision towers of about a million weights at 64 px, patch 8 (64 tokens). Not here: training (`train`).
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+IMAGE_PX, PATCH_PX, WIDTH = 64, 8, 128
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+HALF = (0.5, 0.5, 0.5)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SIGLIP_TOKENS = 24
+
+OPENCLIP_CONFIG: dict[str, Any] = {
+    "model_cfg": {
+        "embed_dim": WIDTH,
+        "vision_cfg": {
+            "image_size": IMAGE_PX, "patch_size": PATCH_PX, "layers": 5, "width": WIDTH, "head_width": 32,
+        },
+        # CLIP's vocabulary is large, so the text tower is narrow.
+        "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+    },
+    "preprocess_cfg": {
+        "mean": list(CLIP_MEAN), "std": list(CLIP_STD), "interpolation": "bicubic", "resize_mode": "shortest",
+    },
+}  # fmt: skip
+
+
+def openclip_mini() -> nn.Module:
+    """A freshly initialised `open_clip.CLIP`."""
+    from open_clip.model import CLIP
+
+    return CLIP(**OPENCLIP_CONFIG["model_cfg"])
+
+
+def siglip_mini(vocabulary: int) -> nn.Module:
+    """A freshly initialised `SiglipModel` for a tokenizer of `vocabulary` pieces (pad 0, end 1)."""
+    from transformers import SiglipConfig, SiglipModel
+
+    text = {
+        "vocab_size": vocabulary, "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "max_position_embeddings": SIGLIP_TOKENS, "projection_size": WIDTH,
+        "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2,
+    }  # fmt: skip
+    vision = {
+        "hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_hidden_layers": 4, "num_attention_heads": 4,
+        "image_size": IMAGE_PX, "patch_size": PATCH_PX,
+    }  # fmt: skip
+    return SiglipModel(SiglipConfig(text_config=text, vision_config=vision))
+
+
+def dinov2_mini() -> nn.Module:
+    """A freshly initialised `Dinov2Model`."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    config = Dinov2Config(
+        hidden_size=WIDTH, num_hidden_layers=5, num_attention_heads=4, mlp_ratio=4,
+        image_size=IMAGE_PX, patch_size=PATCH_PX, layerscale_value=0.1, drop_path_rate=0.0,
+    )  # fmt: skip
+    return Dinov2Model(config)
+
+
+def write_json(path: Path, record: dict[str, Any]) -> None:
+    """Write a configuration file."""
+    path.write_text(json.dumps(record, indent=2) + "\n")

@@ -1,0 +1,106 @@
+"""The three families' training objectives, each as its paper and reference code state it.
+
+Letters: n pictures in the batch, d dimensions, k prototypes, t patches. All take and give float32 tensors.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def clip_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+    """Softmax contrast over the batch, both ways (Radford et al. 2021, figure 3; open_clip's `ClipLoss`).
+
+    Args:
+        image, text: [n, d], L2-normalised; row i of one belongs to row i of the other.
+        scale: the inverse temperature (not its logarithm).
+    """
+    logits = scale * image @ text.T  # [n, n]
+    target = torch.arange(len(image), device=image.device)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def siglip_loss(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """Sigmoid loss over all pairs (Zhai et al. 2023, algorithm 1; open_clip's `SigLipLoss`).
+
+    Args:
+        image, text: [n, d], L2-normalised; row i of one belongs to row i of the other.
+        scale, bias: of the logits; the paper starts at 10 and -10.
+    """
+    logits = scale * image @ text.T + bias  # [n, n]
+    sign = 2 * torch.eye(len(image), device=image.device) - 1
+    return -F.logsigmoid(sign * logits).sum() / len(image)
+
+
+@torch.no_grad()
+def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3) -> Tensor:
+    """Teacher's assignments with equal use of all prototypes (SwAV; dinov2 `sinkhorn_knopp_teacher`).
+
+    Args:
+        logits: [n, k].
+
+    Returns:
+        [n, k], rows sum to 1.
+    """
+    q = torch.exp((logits - logits.max()) / temperature).T  # [k, n]
+    n_prototypes, n_rows = q.shape
+    q = q / q.sum()
+    for _ in range(iterations):
+        q = q / q.sum(dim=1, keepdim=True) / n_prototypes
+        q = q / q.sum(dim=0, keepdim=True) / n_rows
+    return (q * n_rows).T
+
+
+def dino_loss(student: list[Tensor], teacher: list[Tensor], temperature: float, *, n_global: int) -> Tensor:
+    """Cross-entropy between views (Caron et al. 2021, algorithm 1): a view is never compared with itself.
+
+    Args:
+        student: logits [n, k] per view, the `n_global` global views first, in the teacher's order.
+        teacher: probabilities [n, k] per global view.
+        temperature: the student's.
+        n_global: how many of the student's views the teacher saw too.
+
+    Returns:
+        Mean over all compared pairs of views and over the batch.
+    """
+    total, pairs = student[0].new_zeros(()), 0
+    for i, logits in enumerate(student):
+        log_p = F.log_softmax(logits / temperature, dim=-1)
+        for j, probs in enumerate(teacher):
+            if i < n_global and i == j:
+                continue
+            total = total - (probs * log_p).sum(-1).mean()
+            pairs += 1
+    return total / pairs
+
+
+def ibot_loss(student: Tensor, teacher: Tensor, masked: Tensor, temperature: float) -> Tensor:
+    """Masked patches foretell what the teacher sees there (Zhou et al. 2022, equation 2; dinov2 `iBOTPatchLoss`).
+
+    Args:
+        student: logits [n, t, k], from pictures with masked patches.
+        teacher: probabilities [n, t, k], from the whole pictures.
+        masked: bool [n, t].
+        temperature: the student's.
+
+    Returns:
+        Mean over masked patches of each picture, then over pictures; 0 where nothing is masked.
+    """
+    loss = -(teacher * F.log_softmax(student / temperature, dim=-1)).sum(-1)  # [n, t]
+    weight = masked.to(loss.dtype)
+    return ((loss * weight).sum(1) / weight.sum(1).clamp(min=1)).mean()
+
+
+def koleo_loss(features: Tensor, eps: float = 1e-8) -> Tensor:
+    """Spread of the batch: minus the mean log distance to the nearest other row (Sablayrolles et al. 2019; dinov2).
+
+    Args:
+        features: [n, d], any length; normalised here.
+    """
+    x = F.normalize(features, dim=-1, eps=eps)
+    with torch.no_grad():
+        similarity = x @ x.T
+        similarity.fill_diagonal_(-1)
+        nearest = similarity.argmax(1)
+    distance = F.pairwise_distance(x, x[nearest], 2, eps)
+    return -torch.log(distance + eps).mean()

@@ -1,0 +1,296 @@
+"""Trains the three mini backbones: `python -m pipeline.minis.train all --out FOLDER`.
+
+Each learns by its own family's objective from crops of generated scenes, of a seed that nothing is
+evaluated on and without two of the classes (`crops.UNSEEN`). The same seed, precision and threads give the
+same weights. Not here: how weights are written (`export`).
+"""
+
+import argparse
+import copy
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.minis import export, models
+from pipeline.minis.crops import Crops, Views, normalise, training_crops
+from pipeline.minis.objectives import clip_loss, dino_loss, ibot_loss, koleo_loss, siglip_loss, sinkhorn
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how fast a mini learns."""
+
+    steps: int
+    batch: int
+    lr: float
+    weight_decay: float = 0.05
+    warmup: float = 0.08
+
+    def rate(self, step: int) -> float:
+        """Learning rate: linear warm-up, then a cosine to nearly nothing."""
+        start = self.warmup * self.steps
+        if step < start:
+            return self.lr * (step + 1) / start
+        return self.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - start) / (self.steps - start))))
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every training needs besides its recipe. `report` gets a line of progress now and then."""
+
+    seed: int
+    bf16: bool
+    report: Report
+    generator: torch.Generator = field(default_factory=torch.Generator)
+
+    def __post_init__(self) -> None:
+        torch.manual_seed(self.seed)
+        self.generator.manual_seed(self.seed)
+
+    def autocast(self) -> torch.autocast:
+        """The precision of forward passes; losses are always float32."""
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.bf16)
+
+
+TEXT_RECIPE = Recipe(steps=500, batch=256, lr=2e-3)
+DINO_RECIPE = Recipe(steps=500, batch=128, lr=1.5e-3)
+
+
+@dataclass(frozen=True)
+class Dino:
+    """Settings of self-distillation (Caron et al. 2021; Oquab et al. 2023)."""
+
+    n_local: int = 4
+    local_px: int = 32
+    n_prototypes: int = 1024
+    student_temperature: float = 0.1
+    teacher_temperature: tuple[float, float] = (0.04, 0.06)
+    momentum: tuple[float, float] = (0.98, 1.0)
+    masked_share: float = 0.3
+    koleo_weight: float = 0.1
+    ibot_weight: float = 0.5
+
+
+def _optimiser(modules: list[nn.Module], recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW; gains, biases and other single rows are not decayed."""
+    weights = [p for module in modules for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in weights if p.ndim >= 2], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in weights if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98))
+
+
+def _steps(recipe: Recipe, n: int, optimiser: torch.optim.Optimizer, run: Run) -> Iterator[tuple[int, Tensor]]:
+    """(step, rows of its batch), epoch after epoch, with the learning rate set."""
+    rows = torch.empty(0, dtype=torch.long)
+    for step in range(recipe.steps):
+        while len(rows) < recipe.batch:
+            rows = torch.cat([rows, torch.randperm(n, generator=run.generator)])
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.rate(step)
+        yield step, rows[: recipe.batch]
+        rows = rows[recipe.batch :]
+
+
+def _descend(loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], 1.0)
+    optimiser.step()
+
+
+def _tell(run: Run, name: str, step: int, recipe: Recipe, loss: float, began_s: float) -> None:
+    if step % 20 == 19 or step + 1 == recipe.steps:
+        spent_s = time.monotonic() - began_s
+        left_s = spent_s / (step + 1) * (recipe.steps - step - 1)
+        rate = (step + 1) * recipe.batch / spent_s
+        run.report(f"{name}: step {step + 1}/{recipe.steps}, loss {loss:.3f}, {rate:.0f} pictures/s, {left_s:.0f} s left")
+
+
+def train_openclip(crops: Crops, tokens: Tensor, recipe: Recipe, run: Run) -> nn.Module:
+    """Softmax contrast of crops and captions.
+
+    Args:
+        crops: the pictures; `centred` is used, as OpenCLIP's transform does.
+        tokens: int64 [n, 32], the captions.
+    """
+    model = models.openclip_mini()
+    optimiser, views = _optimiser([model], recipe), Views(models.IMAGE_PX, (0.6, 1.0), 0.2)
+    pictures, began_s = torch.from_numpy(crops.centred), time.monotonic()
+    for step, rows in _steps(recipe, len(pictures), optimiser, run):
+        batch = normalise(views.cut(pictures[rows], run.generator), models.CLIP_MEAN, models.CLIP_STD)
+        with run.autocast():
+            image, text = model.encode_image(batch), model.encode_text(tokens[rows])  # type: ignore[operator]
+        image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
+        loss = clip_loss(image, text, model.logit_scale.exp())  # type: ignore[operator]
+        _descend(loss, optimiser)
+        with torch.no_grad():  # CLIP clips the inverse temperature at 100
+            model.logit_scale.clamp_(0, math.log(100))  # type: ignore[operator]
+        _tell(run, "openclip", step, recipe, loss.item(), began_s)
+    return model.eval()
+
+
+def train_siglip(crops: Crops, tokens: Tensor, vocabulary: int, recipe: Recipe, run: Run) -> nn.Module:
+    """Pairwise sigmoid loss of crops and captions.
+
+    Args:
+        crops: the pictures; `squashed` is used, as SigLIP's transform does.
+        tokens: int64 [n, 24], the captions, padded.
+        vocabulary: number of the tokenizer's pieces.
+    """
+    model = models.siglip_mini(vocabulary)
+    with torch.no_grad():
+        model.logit_scale.fill_(math.log(10))  # type: ignore[operator]
+        model.logit_bias.fill_(-10)  # type: ignore[operator]
+    optimiser, views = _optimiser([model], recipe), Views(models.IMAGE_PX, (0.6, 1.0), 0.2)
+    pictures, began_s = torch.from_numpy(crops.squashed), time.monotonic()
+    for step, rows in _steps(recipe, len(pictures), optimiser, run):
+        batch = normalise(views.cut(pictures[rows], run.generator), models.HALF, models.HALF)
+        with run.autocast():
+            image = model.get_image_features(pixel_values=batch).pooler_output  # type: ignore[operator]
+            text = model.get_text_features(input_ids=tokens[rows]).pooler_output  # type: ignore[operator]
+        image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
+        loss = siglip_loss(image, text, model.logit_scale.exp(), model.logit_bias)  # type: ignore[operator]
+        _descend(loss, optimiser)
+        _tell(run, "siglip", step, recipe, loss.item(), began_s)
+    return model.eval()
+
+
+class Prototypes(nn.Module):
+    """DINO's head: an MLP to a short normalised vector, compared with prototypes of length 1."""
+
+    def __init__(self, width: int, n_prototypes: int):
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(width, 256), nn.GELU(), nn.Linear(256, 256), nn.GELU(), nn.Linear(256, 64))
+        self.prototypes = nn.Parameter(torch.randn(n_prototypes, 64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] -> logits [..., k]."""
+        return F.normalize(self.mlp(x), dim=-1) @ F.normalize(self.prototypes, dim=-1).T
+
+
+def train_dinov2(crops: Crops, recipe: Recipe, run: Run, settings: Dino | None = None) -> nn.Module:
+    """Self-distillation without labels or captions: DINO over views, iBOT over masked patches, KoLeo.
+
+    Returns:
+        The teacher, which is what DINOv2 publishes.
+    """
+    s = settings or Dino()
+    student = nn.ModuleDict({"body": models.dinov2_mini(), "head": Prototypes(models.WIDTH, s.n_prototypes)})
+    teacher = copy.deepcopy(student).requires_grad_(False)
+    optimiser = _optimiser([student], recipe)
+    wide = Views(models.IMAGE_PX, (0.4, 1.0), 0.4, turn=0.3, grey=0.1, blur=0.2)
+    near = Views(s.local_px, (0.1, 0.4), 0.4, turn=0.3, grey=0.1, blur=0.2)
+    pictures, began_s = torch.from_numpy(crops.centred), time.monotonic()
+    for step, rows in _steps(recipe, len(pictures), optimiser, run):
+        done = step / recipe.steps
+        temperature = s.teacher_temperature[0] + (s.teacher_temperature[1] - s.teacher_temperature[0]) * min(1, 3 * done)
+        globals_ = _prepared(wide, pictures[rows], 2, run)
+        locals_ = _prepared(near, pictures[rows], s.n_local, run)
+        loss = _dino_step(student, teacher, globals_, locals_, temperature, s, run)
+        _descend(loss, optimiser)
+        momentum = s.momentum[1] - (s.momentum[1] - s.momentum[0]) * 0.5 * (1 + math.cos(math.pi * done))
+        with torch.no_grad():
+            for slow, fast in zip(teacher.parameters(), student.parameters(), strict=True):
+                slow.lerp_(fast, 1 - momentum)
+        _tell(run, "dinov2", step, recipe, loss.item(), began_s)
+    return teacher["body"].requires_grad_(True).eval()
+
+
+def _prepared(views: Views, pictures: Tensor, n_views: int, run: Run) -> Tensor:
+    cut = torch.cat([views.cut(pictures, run.generator) for _ in range(n_views)])
+    return normalise(cut, models.IMAGENET_MEAN, models.IMAGENET_STD)  # [v n, 3, h, w]
+
+
+def _dino_step(
+    student: nn.ModuleDict, teacher: nn.ModuleDict, wide: Tensor, near: Tensor, temperature: float, s: Dino, run: Run
+) -> Tensor:
+    n = len(wide) // 2
+    t = (models.IMAGE_PX // models.PATCH_PX) ** 2
+    hidden = torch.rand(2 * n, t, generator=run.generator) < s.masked_share
+    hidden &= torch.rand(2 * n, 1, generator=run.generator) < 0.5  # half of the pictures stay whole
+    with torch.no_grad(), run.autocast():
+        seen = teacher["body"](pixel_values=wide).last_hidden_state
+        target = teacher["head"](seen).float()  # [2 n, 1 + t, k]
+    probs = list(sinkhorn(target[:, 0], temperature).chunk(2))
+    with run.autocast():
+        tokens = student["body"](pixel_values=wide, bool_masked_pos=hidden).last_hidden_state
+        wide_logits = student["head"](tokens)
+        near_logits = student["head"](student["body"](pixel_values=near).last_hidden_state[:, 0])
+    wide_logits, near_logits = wide_logits.float(), near_logits.float()
+    logits = [*wide_logits[:, 0].chunk(2), *near_logits.chunk(s.n_local)]
+    loss = dino_loss(logits, probs, s.student_temperature, n_global=2)
+    for view in tokens[:, 0].float().chunk(2):
+        loss = loss + s.koleo_weight * koleo_loss(view) / 2
+    if s.ibot_weight > 0 and hidden.any():
+        whole = torch.zeros_like(target[:, 1:])
+        whole[hidden] = sinkhorn(target[:, 1:][hidden], temperature)
+        loss = loss + s.ibot_weight * ibot_loss(wide_logits[:, 1:], whole, hidden, s.student_temperature)
+    return loss
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command: render, train, write."""
+    parser = argparse.ArgumentParser(description="Train the mini backbones of the sample profile.")
+    parser.add_argument("which", nargs="*", default=["all"], help="openclip, siglip, dinov2 or all")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "weights")
+    parser.add_argument("--seed", type=int, default=1_000_003, help="of the scenes and of the training")
+    parser.add_argument("--scenes", type=int, default=3000)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--speed-up", type=float, default=1.0, help="divide the number of steps, for a try-out")
+    options = parser.parse_args(arguments)
+    names = list(export.WRITERS) if "all" in options.which else options.which
+    if unknown := sorted(set(names) - set(export.WRITERS)):
+        parser.error(f"unknown {unknown}; there are {[*export.WRITERS, 'all']}")
+    torch.set_num_threads(options.threads)
+    report: Report = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731, T201
+    crops = training_crops(
+        options.seed,
+        options.scenes,
+        options.threads,
+        lambda done, n: report(f"scenes: {done}/{n}") if done % 200 == 0 or done == n else None,
+    )
+    for name in names:
+        run = Run(options.seed, options.precision == "bf16", report)
+        train_and_write(name, crops, options.out / name, run, options.speed_up)
+
+
+def train_and_write(name: str, crops: Crops, folder: Path, run: Run, speed_up: float = 1.0) -> None:
+    """Train one mini and write it in its family's format.
+
+    Args:
+        name: a key of `export.WRITERS`.
+        crops: what to learn from.
+        folder: where the weights go.
+        run: seed, precision, progress.
+        speed_up: the number of steps is divided by it.
+    """
+    base = DINO_RECIPE if name == "dinov2" else TEXT_RECIPE
+    recipe = Recipe(max(1, round(base.steps / speed_up)), base.batch, base.lr)
+    folder.mkdir(parents=True, exist_ok=True)
+    if name == "openclip":
+        export.write_openclip_config(folder)
+        tokens = export.openclip_tokens(folder, crops.captions)
+        model = train_openclip(crops, tokens, recipe, run)
+    elif name == "siglip":
+        vocabulary = export.write_siglip_tokenizer(folder, crops.captions)
+        tokens = export.siglip_tokens(folder, crops.captions)
+        model = train_siglip(crops, tokens, vocabulary, recipe, run)
+    else:
+        model = train_dinov2(crops, recipe, run)
+    export.WRITERS[name](folder, model)
+
+
+if __name__ == "__main__":
+    main()

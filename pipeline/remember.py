@@ -1,0 +1,116 @@
+"""What this machine remembers between runs: small JSON answers that are slow to work out again.
+
+An answer is filed under a topic and a key (any JSON value). Files lie under `cache_folder()`; each is
+written atomically and can be deleted at any time: a missing, damaged or foreign file is an answer not
+known. Nothing here is a source of truth, and nothing here knows what the answers mean.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+# Bytes read at a time while hashing: large enough that the loop's cost does not show.
+_HASH_CHUNK_BYTES = 1 << 20
+
+
+def cache_folder() -> Path:
+    """Folder of this user's caches: `DEPONIJ_CACHE`, else `~/.cache/deponij` (XDG_CACHE_HOME honoured)."""
+    given = os.environ.get("DEPONIJ_CACHE")
+    if given:
+        return Path(given).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "deponij"
+
+
+def canonical(value: Any) -> str:
+    """A JSON value as one string that does not depend on the order of its keys."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def stamp(path: Path) -> list[str | int]:
+    """[absolute path, size in bytes, mtime in ns]: what stands for a file's content without reading it.
+
+    Symbolic links are followed, so a file of a hub cache is stamped by its blob.
+
+    Raises:
+        OSError: the file is not there.
+    """
+    status = path.stat()
+    return [str(path.absolute()), status.st_size, status.st_mtime_ns]
+
+
+def recall(topic: str, key: Any) -> Any | None:
+    """The answer filed under `topic` and `key`, or None when it is not known or its file is damaged."""
+    path = _file(topic, key)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(record, dict) or record.get("key") != json.loads(canonical(key)):
+        return None
+    return record.get("value")
+
+
+def remember(topic: str, key: Any, value: Any) -> None:
+    """File `value` (JSON) under `topic` and `key`; where the cache cannot be written, nothing happens."""
+    path = _file(topic, key)
+    text = json.dumps({"key": key, "value": value}, indent=1, sort_keys=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text)
+    except OSError as error:
+        logger.debug("not remembered (%s): %s", topic, error)
+
+
+def remembered(topic: str, key: Any, compute: Callable[[], Any]) -> Any:
+    """The answer filed under `topic` and `key`; worked out by `compute` and filed when not known."""
+    value = recall(topic, key)
+    if value is None:
+        value = compute()
+        remember(topic, key, value)
+    return value
+
+
+def sha256_of_file(path: Path) -> str:
+    """SHA-256 (64 hex characters) of a file's bytes, read at most once for each path, size and mtime.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    return str(remembered("sha256", stamp(path), lambda: _sha256(path)))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old one or the new one, never a part.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        Path(aside).replace(path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+
+
+def _file(topic: str, key: Any) -> Path:
+    name = hashlib.sha256(canonical(key).encode()).hexdigest()[:32]
+    return cache_folder() / "memory" / topic / f"{name}.json"
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_HASH_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,51 @@
+"""What a person sees while a stage works: lines and progress bars on standard error."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+Advance = Callable[[int], None]
+
+
+def say(message: str) -> None:
+    """One line for the user."""
+    stderr.print(message, markup=False)
+
+
+def warn(message: str) -> None:
+    """One line that the user should not miss."""
+    stderr.print(f"warning: {message}", style="yellow", markup=False)
+
+
+class _Rate(ProgressColumn):
+    """Things per second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.1f} {self._unit}/s", style="cyan")
+
+
+@contextmanager
+def bar(label: str, total: int | None, unit: str) -> Iterator[Advance]:
+    """A progress bar with rate and remaining time; yields a function that advances it by n.
+
+    Nothing is drawn where standard error is no terminal.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(unit),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+        task = progress.add_task(label, total=total)
+        yield lambda n: progress.update(task, advance=n)

@@ -1,0 +1,36 @@
+"""Which device a model runs on, and bringing it there."""
+
+from typing import TYPE_CHECKING
+
+from store.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipeline.backbones.contract import Backbone
+
+
+def load_backbone(
+    spec: str, device: str, precision: str, n_threads: int, input_px: tuple[int, int] | None = None
+) -> "Backbone":
+    """The model on its device, with the CPU threads set."""
+    import torch
+
+    from pipeline.backbones import load as load_model
+
+    torch.set_num_threads(n_threads)
+    return load_model(spec, device=device, precision=precision, input_px=input_px)
+
+
+def pick_device(wanted: str) -> str:
+    """`auto` to the best device there is.
+
+    Raises:
+        UsageError: the device that was asked for is not there.
+    """
+    import torch
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted == "auto":
+        return "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
+    if not there[wanted.split(":")[0]]:
+        raise UsageError(f"there is no device {wanted!r} here; there is: {', '.join(d for d, yes in there.items() if yes)}")
+    return wanted

@@ -1,0 +1,236 @@
+"""Stage `extract`: items in, depot rows and a view out. The only stage that runs a frozen backbone on pictures.
+
+    python -m stages.extract BACKBONE     (a key of `backbones` in params.yaml)
+
+Rows that the depot has are not computed again; with nothing to compute no backbone is imported.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from pipeline.backbones import describe
+from pipeline.extraction import AUTO_BATCH, Picture, Progress, extract
+from pipeline.kinds import Kind
+from pipeline.pictures import Route
+from stages import identities
+from stages.console import bar, say, warn
+from stages.devices import load_backbone, pick_device
+from stages.harness import layout, run_stage
+from stages.settings import BackboneParams, RunOptions, Section, Slug, load
+from store.depot import FeatureStore
+from store.errors import UsageError
+from store.identity import Identity
+from store.items import Items
+from store.view import write_view
+
+if TYPE_CHECKING:
+    from pipeline.backbones.contract import Backbone
+
+
+class ExtractParams(Section):
+    """What is computed; all of it is part of the rows' identity.
+
+    Attributes:
+        kind: `embedding`, `tokens@K` or `dense@K`.
+        precision: of computing.
+        stored: dtype on disk; by default float32, for dense maps float16.
+        decode: `full`, or `draft` for reduced decoding of big JPEG pictures.
+        input_px: (height, width) other than the model's own, for dense features.
+    """
+
+    kind: str = "embedding"
+    precision: str = Field("fp32", pattern="^(fp32|bf16|fp16)$")
+    stored: str | None = Field(None, pattern="^(float32|float16)$")
+    decode: Route = Route.DRAFT
+    input_px: tuple[int, int] | None = None
+
+
+class Params(Section):
+    """The sections of params.yaml that this stage reads."""
+
+    backbones: dict[Slug, BackboneParams]
+    extract: ExtractParams = ExtractParams()
+
+
+class ExtractResult(BaseModel):
+    """What an extraction did; `rates` are pictures per second of each part on its own."""
+
+    backbone: str
+    kind: str
+    fingerprint: str
+    view: str
+    depot: str
+    n_items: int
+    n_distinct: int
+    n_computed: int
+    n_failed: int
+    seconds: float
+    pictures_per_s: float | None = None
+    rates: dict[str, float] = {}
+    bottleneck: str | None = None
+
+
+def run(
+    params: ExtractParams, *, items: Path, backbone: str, out: Path, options: RunOptions, name: str | None = None
+) -> ExtractResult:
+    """Bring every item's features into the depot and write their view.
+
+    Args:
+        backbone: registry name, folder or `family:…` form.
+        name: what the view calls the backbone; its own name by default.
+
+    Raises:
+        DeponijError: items, backbone or depot cannot be used. Single pictures that cannot be read are
+            recorded in the view's failure table instead.
+    """
+    start = time.perf_counter()
+    table = Items(items)
+    kind = Kind.parse(params.kind)
+    description = describe(backbone, input_px=params.input_px)
+    stored = params.stored or kind.default_dtype
+    identity = identities.of_pictures(description, kind, params.decode, params.precision, stored)
+    store = FeatureStore(options.depot, create=True)
+    if store.damaged:
+        warn(f"{len(store.damaged)} damaged sidecar(s) in the depot are ignored; see `deponij depot verify`")
+    missing = store.missing(identity, [key for key in table.keys if key is not None])
+    store.sweep()
+    progress = Progress(options.n_workers, options.batch_size)
+    if missing:
+        _compute(store, identity, table, missing, backbone, params, options, progress, kind)
+    failures = dict(progress.failures)
+    _write_view(store, identity, table, failures, name or description.name, kind, out)
+    seconds = time.perf_counter() - start
+    n_failed = len(table.failures) + sum(key in failures for key in table.keys)
+    return ExtractResult(
+        backbone=name or description.name,
+        kind=str(kind),
+        fingerprint=identity.fingerprint,
+        view=str(out),
+        depot=store.location,
+        n_items=len(table),
+        n_distinct=len({key for key in table.keys if key is not None}),
+        n_computed=progress.n_rows,
+        n_failed=n_failed,
+        seconds=round(seconds, 3),
+        pictures_per_s=round(progress.n_rows / seconds, 2) if progress.n_rows else None,
+        rates={part: round(rate, 1) for part, rate in progress.rates().items()},
+        bottleneck=progress.bottleneck,
+    )
+
+
+def _compute(
+    store: FeatureStore,
+    identity: Identity,
+    table: Items,
+    missing: list[str],
+    backbone: str,
+    params: ExtractParams,
+    options: RunOptions,
+    progress: Progress,
+    kind: Kind,
+) -> None:
+    device = pick_device(options.device)
+    progress.batch_size = options.batch_size or AUTO_BATCH[device.split(":")[0]]
+    description = describe(backbone, input_px=params.input_px)
+    facts = identities.provenance(backbone, device, options.n_threads, progress.batch_size, str(table.path))
+
+    def load_model() -> "Backbone":
+        return load_backbone(backbone, device, params.precision, options.n_threads, params.input_px)
+
+    rows = extract(
+        _pictures(table, missing),
+        load_model,
+        transform=description.transform,
+        kind=kind,
+        route=params.decode,
+        stored=identity.stored,
+        progress=progress,
+    )
+    label = f"extract {description.name}"
+    with bar(label, len(missing), "pictures") as advance, store.writer(identity, facts) as out:
+        n_seen = 0
+        for batch in rows:
+            begin = time.perf_counter()
+            out.add(batch.keys, batch.arrays)
+            progress.busy_s["write"] += time.perf_counter() - begin
+            n_now = progress.n_rows + len(progress.failures)
+            advance(n_now - n_seen)
+            n_seen = n_now
+        begin = time.perf_counter()
+        out.flush()
+        progress.busy_s["write"] += time.perf_counter() - begin
+
+
+def _pictures(table: Items, missing: list[str]) -> Iterator[Picture]:
+    """One picture for each missing key, in item order."""
+    first = {}
+    for row, key in enumerate(table.keys):
+        if key is not None:
+            first.setdefault(key, row)
+    keys = {first[key]: key for key in missing}
+    for row, content in table.contents(list(keys)):
+        yield Picture(keys[row], content)
+
+
+def _write_view(
+    store: FeatureStore, identity: Identity, table: Items, failed: dict[str, str], name: str, kind: Kind, out: Path
+) -> None:
+    failures = list(table.failures)
+    failures += [(i, failed[k]) for i, k in zip(table.ids, table.keys, strict=True) if k in failed]
+    present = [(i, k) for i, k in zip(table.ids, table.keys, strict=True) if k is not None and k not in failed]
+    keys = [key for _, key in present]
+    # Dense maps stay in the depot; their checksums tie the view to them.
+    names = ["checksums", str(kind.name)] if kind.in_view else ["checksums"]
+    arrays = store.read(keys, identity, names) if keys else {"checksums": np.empty(0, np.uint32)}
+    write_view(
+        out,
+        identity=identity,
+        backbone=name,
+        ids=[item_id for item_id, _ in present],
+        keys=keys,
+        checksums=arrays.pop("checksums"),
+        arrays=arrays,
+        failures=failures,
+    )
+
+
+def summary(result: ExtractResult) -> str:
+    """One or two lines for a person."""
+    known = result.n_distinct - result.n_computed
+    text = (
+        f"{result.backbone}: {result.n_items} items, {result.n_computed} computed, {known} already in the depot, "
+        f"{result.n_failed} failed ({result.seconds:.1f} s) -> {result.view}"
+    )
+    if result.rates:
+        parts = ", ".join(f"{part} {rate:,.0f}" for part, rate in result.rates.items())
+        text += f"\n  {result.pictures_per_s:,.1f} pictures/s; each part alone: {parts}; slowest: {result.bottleneck}"
+    return text
+
+
+def main(key: str) -> None:
+    """Under DVC: one backbone of the profile in force."""
+    params = load(Params)
+    if key not in params.backbones:
+        raise UsageError(f"the profile has no backbone {key!r}; it has {', '.join(params.backbones)}")
+    at = layout()
+    result = run(
+        params.extract,
+        items=at.items,
+        backbone=params.backbones[key].spec or key,
+        out=at.view(key),
+        options=RunOptions.from_environment(),
+        name=key,
+    )
+    say(summary(result))
+    if result.n_failed:
+        warn(f"{result.n_failed} items failed; the view's failure table names them (`deponij view info {result.view}`)")
+
+
+if __name__ == "__main__":
+    run_stage(f"extract@{sys.argv[1]}", lambda: main(sys.argv[1]))

@@ -1,0 +1,224 @@
+"""Stage `extract_text`: class names, templates or captions in, text vectors out.
+
+    python -m stages.extract_text BACKBONE     (one of `text_backbones` in params.yaml)
+
+Text vectors are rows of their own kind in the depot, keyed by the text. Their view has the columns
+`text` (as encoded), `group` (the class it speaks of) and `template`.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from pipeline.backbones import describe
+from pipeline.templates import fill, templates
+from stages import identities
+from stages.console import bar, say
+from stages.devices import load_backbone, pick_device
+from stages.harness import layout, run_stage
+from stages.settings import BackboneParams, RunOptions, Section, Slug, load
+from store.depot import FeatureStore
+from store.errors import DataError, UsageError
+from store.identity import Identity
+from store.items import Items
+from store.keys import key_of_text
+from store.view import write_view
+
+BATCH = 64
+
+
+class TextParams(Section):
+    """How class names become texts.
+
+    Attributes:
+        templates: sets (`name`, `photo`, `simple`, `imagenet`), files, or texts with one `{}`.
+        precision: of computing.
+    """
+
+    templates: tuple[str, ...] = ("name", "photo")
+    precision: str = Field("fp32", pattern="^(fp32|bf16|fp16)$")
+
+
+class Params(Section):
+    """The sections of params.yaml that this stage reads."""
+
+    backbones: dict[Slug, BackboneParams]
+    labels: list[str]
+    texts: TextParams = TextParams()
+
+
+class TextResult(BaseModel):
+    """What was encoded."""
+
+    backbone: str
+    fingerprint: str
+    view: str
+    n_texts: int
+    n_groups: int
+    n_computed: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One text, the class it speaks of and the template it was made with."""
+
+    text: str
+    group: str
+    template: str
+
+
+def prompts_from_labels(items: Path, labels: Sequence[str], wanted_templates: Sequence[str]) -> list[Prompt]:
+    """Every class of some label columns under every template; each (class, template) once.
+
+    Raises:
+        UsageError: a column is missing (they are listed) or has no values.
+    """
+    table = Items(items)
+    forms = templates(wanted_templates)
+    prompts = {}
+    for column in labels:
+        names = sorted({str(value) for value in table.column(column) if value is not None})
+        if not names:
+            raise UsageError(f"column {column!r} of {items} has no values to make texts from")
+        for name in names:
+            for form in forms:
+                prompts[name, form] = Prompt(fill(form, name), name, form)
+    return list(prompts.values())
+
+
+def prompts_from_file(path: Path, wanted_templates: Sequence[str]) -> list[Prompt]:
+    """Texts from a file: JSON `{class: [texts]}` or `[texts]`, otherwise one text a line.
+
+    Templates apply to each text.
+
+    Raises:
+        DataError: absent, empty or not of these shapes.
+    """
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"texts cannot be read from {path}: {error}") from error
+    groups = _parse_groups(path, content)
+    forms = templates(wanted_templates)
+    prompts = [Prompt(fill(f, text), group, f) for group, texts in groups.items() for text in texts for f in forms]
+    if not prompts:
+        raise DataError(f"{path} holds no text")
+    return prompts
+
+
+def _parse_groups(path: Path, content: str) -> dict[str, list[str]]:
+    if path.suffix.lower() != ".json":
+        return {line.strip(): [line.strip()] for line in content.splitlines() if line.strip()}
+    try:
+        values = json.loads(content)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not valid JSON: {error}") from error
+    if isinstance(values, list):
+        values = {text: [text] for text in values}
+    values = {k: [v] if isinstance(v, str) else v for k, v in values.items()} if isinstance(values, dict) else None
+    if values is None or not all(isinstance(v, list) and all(isinstance(t, str) for t in v) for v in values.values()):
+        raise DataError(f"{path} must hold a list of texts, or an object of class names to lists of texts")
+    return values
+
+
+def run(
+    params: TextParams, prompts: Sequence[Prompt], *, backbone: str, out: Path, options: RunOptions, name: str | None = None
+) -> TextResult:
+    """Bring every text's vector into the depot and write their view.
+
+    Raises:
+        BackboneError: no text tower, or its weights are absent.
+    """
+    start = time.perf_counter()
+    description = describe(backbone)
+    identity = identities.of_texts(description, params.precision)
+    store = FeatureStore(options.depot, create=True)
+    store.sweep()
+    text_of = {key_of_text(prompt.text): prompt.text for prompt in prompts}
+    missing = store.missing(identity, text_of)
+    if missing:
+        _compute(store, identity, [(key, text_of[key]) for key in missing], backbone, params, options)
+    keys = [key_of_text(prompt.text) for prompt in prompts]
+    arrays = store.read(keys, identity, ["embedding", "checksums"])
+    write_view(
+        out,
+        identity=identity,
+        backbone=name or description.name,
+        ids=_ids(prompts),
+        keys=keys,
+        checksums=arrays.pop("checksums"),
+        arrays=arrays,
+        columns={
+            "text": [prompt.text for prompt in prompts],
+            "group": [prompt.group for prompt in prompts],
+            "template": [prompt.template for prompt in prompts],
+        },
+    )
+    return TextResult(
+        backbone=name or description.name,
+        fingerprint=identity.fingerprint,
+        view=str(out),
+        n_texts=len(prompts),
+        n_groups=len({prompt.group for prompt in prompts}),
+        n_computed=len(missing),
+        seconds=round(time.perf_counter() - start, 3),
+    )
+
+
+def _compute(
+    store: FeatureStore,
+    identity: Identity,
+    texts: list[tuple[str, str]],
+    backbone: str,
+    params: TextParams,
+    options: RunOptions,
+) -> None:
+    device = pick_device(options.device)
+    model = load_backbone(backbone, device, params.precision, options.n_threads)
+    facts = identities.provenance(backbone, device, options.n_threads, BATCH, "texts")
+    with bar(f"texts {backbone}", len(texts), "texts") as advance, store.writer(identity, facts) as writer:
+        for begin in range(0, len(texts), BATCH):
+            part = texts[begin : begin + BATCH]
+            vectors = model.embed_texts([text for _, text in part]).float().cpu().numpy()
+            writer.add([key for key, _ in part], {"embedding": vectors.astype(np.float32)})
+            advance(len(part))
+
+
+def _ids(prompts: Sequence[Prompt]) -> list[str]:
+    seen: dict[str, int] = {}
+    ids = []
+    for prompt in prompts:
+        number = seen[prompt.group] = seen.get(prompt.group, -1) + 1
+        ids.append(f"{prompt.group}#{number}")
+    return ids
+
+
+def summary(result: TextResult) -> str:
+    """One line for a person."""
+    return (
+        f"{result.backbone}: {result.n_texts} texts of {result.n_groups} classes, {result.n_computed} computed "
+        f"({result.seconds:.1f} s) -> {result.view}"
+    )
+
+
+def main(key: str) -> None:
+    """Under DVC: one backbone of the profile in force."""
+    params = load(Params)
+    if key not in params.backbones:
+        raise UsageError(f"the profile has no backbone {key!r}; it has {', '.join(params.backbones)}")
+    at = layout()
+    prompts = prompts_from_labels(at.items, params.labels, params.texts.templates)
+    options = RunOptions.from_environment()
+    backbone = params.backbones[key].spec or key
+    say(summary(run(params.texts, prompts, backbone=backbone, out=at.texts(key), options=options, name=key)))
+
+
+if __name__ == "__main__":
+    run_stage(f"extract_text@{sys.argv[1]}", lambda: main(sys.argv[1]))

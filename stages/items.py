@@ -1,0 +1,120 @@
+"""Stage `items`: a data set in, a table of items out (crops of instances, or whole pictures).
+
+    python -m stages.items
+"""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from pipeline.data.source import open_source
+from stages.console import bar, say, warn
+from stages.harness import layout, run_stage
+from stages.settings import RunOptions, Section, load
+from store.errors import DataError
+from store.items import ItemWriter
+
+
+class DataParams(Section):
+    """Which data set.
+
+    Attributes:
+        adapter: `coco`, `taco`, `folder` or `parquet`.
+        root: folder below which everything lies that the adapter reads; DVC watches it.
+        options: the adapter's own parameters, checked by it (`pipeline.data.source`).
+    """
+
+    adapter: str
+    root: Path
+    options: dict[str, Any] = {}
+
+
+class Params(Section):
+    """The sections of params.yaml that this stage reads."""
+
+    data: DataParams
+
+
+class ItemsResult(BaseModel):
+    """What was made."""
+
+    items: str
+    n_items: int
+    n_distinct: int
+    n_failed: int
+    n_photographs: int
+    notes: list[str]
+    seconds: float
+
+
+def run(adapter: str, options: Mapping[str, Any], *, out: Path, run_options: RunOptions) -> ItemsResult:
+    """Turn a data set into items.
+
+    Raises:
+        DataError: the data set cannot be used at all, or not one item of it. Single pictures that
+            cannot be read become rows with a reason.
+        UsageError: the adapter is unknown or its options are wrong.
+    """
+    start = time.perf_counter()
+    source = open_source(adapter, options)
+    keys, photographs, first_failure = set(), set(), None
+    with (
+        bar("items", source.n_items, "items") as advance,
+        ItemWriter(out, source.metadata_schema) as writer,
+    ):
+        for item in source.items(workers=run_options.n_workers, progress=advance):
+            writer.add(
+                item_id=item.item_id,
+                key=item.key,
+                content=item.content,
+                image_id=item.image_id,
+                width_px=item.width_px,
+                height_px=item.height_px,
+                phash=item.phash,
+                failure=item.failure,
+                given=item.given,
+                metadata=item.metadata,
+            )
+            keys.add(item.key)
+            photographs.add(item.image_id)
+            first_failure = first_failure or item.failure
+        if writer.n_items == writer.n_failed:
+            why = f"; the first reason: {first_failure}" if first_failure else ""
+            raise DataError(f"not one of {writer.n_items} items could be made{why}")
+    return ItemsResult(
+        items=str(out),
+        n_items=writer.n_items,
+        n_distinct=len(keys - {None}),
+        n_failed=writer.n_failed,
+        n_photographs=len(photographs),
+        notes=list(source.notes),
+        seconds=round(time.perf_counter() - start, 3),
+    )
+
+
+def summary(result: ItemsResult) -> str:
+    """One line for a person."""
+    return (
+        f"{result.n_items} items ({result.n_distinct} distinct) of {result.n_photographs} photographs, "
+        f"{result.n_failed} failed ({result.seconds:.1f} s) -> {result.items}"
+    )
+
+
+def main() -> None:
+    """Under DVC: the data set of the profile in force."""
+    params = load(Params)
+    result = run(
+        params.data.adapter, params.data.options, out=layout().items, run_options=RunOptions.from_environment()
+    )
+    say(summary(result))
+    for note in result.notes:
+        say(f"note: {note}")
+    if result.n_failed:
+        warn(f"{result.n_failed} items failed; their rows carry the reason (column `failure`)")
+
+
+if __name__ == "__main__":
+    run_stage("items", main)

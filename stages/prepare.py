@@ -1,0 +1,133 @@
+"""Stage `prepare`: bring a profile's photographs to this machine.
+
+    python -m stages.prepare SOURCE     (a key of `prepare` in params.yaml: sample or taco)
+
+A profile over one's own pictures has nothing to prepare.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from pipeline.data.fetch import FetchReport, fetch_taco
+from stages.console import Advance, bar, say, warn
+from stages.harness import run_stage
+from stages.settings import RunOptions, Section, load
+from store.errors import DataError, UsageError
+
+
+class SampleParams(Section):
+    """The generated sample: scene i depends on the seed and i alone."""
+
+    root: Path
+    scenes: int = Field(240, ge=1)
+    seed: int = 0
+
+
+class TacoParams(Section):
+    """TACO: the official annotation file and photographs, the first `limit` of them."""
+
+    root: Path
+    limit: int | None = Field(None, ge=1)
+    annotations: str | None = None
+
+
+class PrepareParams(Section):
+    """What to prepare."""
+
+    sample: SampleParams | None = None
+    taco: TacoParams | None = None
+
+
+class Params(Section):
+    """The sections of params.yaml that this stage reads."""
+
+    prepare: PrepareParams
+
+
+def draw_sample(root: Path, scenes: int, seed: int) -> dict[str, int]:
+    """Draw the sample; returns how many scenes and instances there are."""
+    from pipeline.data.sample import generate
+
+    with bar("sample", scenes, "scenes") as advance:
+        generate(root, scenes=scenes, seed=seed, workers=RunOptions.from_environment().n_workers, progress=_steps(advance))
+    annotations = json.loads((root / "annotations.json").read_text())
+    return {"n_scenes": scenes, "n_instances": len(annotations["annotations"])}
+
+
+def fetch(
+    name: str,
+    root: Path,
+    limit: int | None,
+    annotations: str | None,
+    *,
+    workers: int = 8,
+    timeout_s: float = 30.0,
+    retries: int = 5,
+) -> FetchReport:
+    """Fetch a public data set.
+
+    Raises:
+        UsageError: no such data set.
+        DataError: nothing of it can be had.
+    """
+    if name != "taco":
+        raise UsageError(f"no data set {name!r} to fetch; there is: taco")
+    with bar("photographs", None, "photographs") as advance:
+        step = _steps(advance)
+        return fetch_taco(
+            root,
+            limit=limit,
+            annotations=annotations,
+            workers=workers,
+            timeout_s=timeout_s,
+            retries=retries,
+            progress=lambda n_done, n_total, n_bytes: step(n_done, n_total),
+        )
+
+
+def fetch_record(report: FetchReport) -> dict[str, Any]:
+    """A fetch report as JSON values."""
+    return {**asdict(report), "root": str(report.root), "n_failed": report.n_failed}
+
+
+def _steps(advance: Advance) -> Callable[[int, int | None], None]:
+    done = 0
+
+    def step(n_done: int, _total: int | None) -> None:
+        nonlocal done
+        advance(n_done - done)
+        done = n_done
+
+    return step
+
+
+def _prepare_taco(params: TacoParams) -> None:
+    report = fetch("taco", params.root, params.limit, params.annotations)
+    say(report.summary)
+    if report.n_present == 0:
+        raise DataError(f"no photograph of TACO is in {params.root}; the pipeline needs at least some")
+    if report.n_failed:
+        warn(f"going on with {report.n_present} of {report.n_total} photographs")
+
+
+def main(source: str) -> None:
+    """Under DVC: one source of the profile in force."""
+    params = load(Params)
+    sample, taco = params.prepare.sample, params.prepare.taco
+    if source == "sample" and sample is not None:
+        count = draw_sample(sample.root, sample.scenes, sample.seed)
+        say(f"{count['n_scenes']} scenes with {count['n_instances']} instances -> {sample.root}")
+    elif source == "taco" and taco is not None:
+        _prepare_taco(taco)
+    else:
+        raise UsageError(f"the profile has nothing to prepare under {source!r}")
+
+
+if __name__ == "__main__":
+    run_stage(f"prepare@{sys.argv[1]}", lambda: main(sys.argv[1]), offline=False)

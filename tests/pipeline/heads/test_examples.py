@@ -1,0 +1,55 @@
+"""Labelled examples are joined by id and everything left out is counted."""
+
+import pytest
+
+from pipeline.heads.examples import count_by_class, join_examples
+from store.errors import DataError
+
+LABELS = {"i0": "cup", "i1": None, "i2": "can", "i3": "cup", "i4": "can", "i5": "lid"}
+PARTS = {"i4": "test", "i3": "train", "i0": "train", "i1": "train", "i5": "val", "i2": None}
+
+
+def test_joined_by_id_in_item_order() -> None:
+    examples = join_examples(LABELS, PARTS, ["i5", "i4", "i2", "i1", "i0"])
+    assert examples.ids.tolist() == ["i0", "i4", "i5"]
+    assert examples.labels.tolist() == ["cup", "can", "lid"]
+    assert examples.parts.tolist() == ["train", "test", "val"]
+    assert examples.pool_classes == ("can", "cup", "lid")
+    assert examples.rows("test").tolist() == [1]
+    assert (examples.n_items, examples.n_outside_pool) == (6, 1)
+    assert (examples.n_without_label, examples.n_without_features) == (1, 1)
+
+
+def test_items_that_the_split_lacks_are_outside_the_pool() -> None:
+    assert join_examples(LABELS, {"i0": "train"}, LABELS).n_outside_pool == 5
+
+
+def test_majority_class_is_that_of_training() -> None:
+    examples = join_examples(
+        dict(enumerate_labels("aabbbb")), dict(enumerate_labels("RRRTTT", PART)), "012345"
+    )
+    assert examples.majority_class == "a"
+    only_test = join_examples({"i": "b", "j": "a"}, {"i": "test", "j": "test"}, ["i", "j"])
+    assert only_test.majority_class == "a"
+
+
+PART = {"R": "train", "T": "test"}
+
+
+def enumerate_labels(text: str, names: dict[str, str] | None = None) -> list[tuple[str, str]]:
+    return [(str(i), (names or {}).get(letter, letter)) for i, letter in enumerate(text)]
+
+
+def test_strangers_in_the_split_are_refused() -> None:
+    with pytest.raises(DataError, match=r"1 items that the items table lacks.*'x9'"):
+        join_examples(LABELS, {"i0": "train", "x9": "test"}, LABELS)
+
+
+def test_an_empty_selection_is_refused_with_its_counts() -> None:
+    with pytest.raises(DataError, match="of 6 items 5 have a part in the split, of these 4 have a label"):
+        join_examples(LABELS, PARTS, [])
+
+
+def test_counts_by_class() -> None:
+    examples = join_examples(LABELS, PARTS, LABELS)
+    assert count_by_class(examples.labels, ["can", "cup", "lid", "none"]) == [1, 2, 1, 0]
