@@ -144,7 +144,7 @@ def results(as_json: Json = False) -> None:
     from stages.harness import layout
     from stages.tables import collect, print_results
 
-    table = collect(layout())
+    table = collect(layout(), os.environ.get("DEPONIJ_DEPOT", "depot"))
     if as_json:
         _print_json(table)
     else:
@@ -383,7 +383,9 @@ def doctor(as_json: Json = False) -> None:
     from pipeline.doctor import examine
     from stages.tables import print_doctor
 
-    report = examine(data_sets={"sample": Path("data/sample"), "taco": Path("data/taco")}, depot=os.environ.get("DEPONIJ_DEPOT", "depot"))
+    data_sets = {"sample": Path("data/sample"), "taco": Path("data/taco")}
+    depot = os.environ.get("DEPONIJ_DEPOT", "depot")
+    report = examine(data_sets=data_sets, folders={"depot": Path(depot)} if "://" not in depot else {})
     _print_json(report) if as_json else print_doctor(report)
 
 

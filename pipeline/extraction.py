@@ -59,6 +59,8 @@ class Progress:
         failures: (key, reason) of pictures that could not be read.
         busy_s: seconds of work per part, summed over its threads; forward is the model's own.
         waited_s: seconds in which the model had nothing to do.
+        load_s: seconds of importing and loading the model.
+        working_s: seconds from the first picture to the last committed row, without `load_s`.
         n_workers: decoding threads.
         batch_size: the one in use; smaller than asked for after CUDA ran out of memory.
     """
@@ -71,6 +73,8 @@ class Progress:
         default_factory=lambda: dict.fromkeys(("read", "decode", "transform", "forward", "write"), 0.0)
     )
     waited_s: float = 0.0
+    load_s: float = 0.0
+    working_s: float = 0.0
 
     def rates(self) -> dict[str, float]:
         """Pictures per second that each part could do on its own, with its threads."""
@@ -101,7 +105,7 @@ def extract(
 
     Args:
         pictures: an iterable that reads lazily.
-        load: gives the backbone on its device; called once, when the first picture is decoded.
+        load: gives the backbone on its device; called once, when the first batch is decoded.
         transform: the backbone's own.
         kind: what to compute.
         route: how to decode.
@@ -112,23 +116,33 @@ def extract(
         BackboneError: the model does not have this kind of feature, or one picture alone does not
             fit into the device's memory.
     """
-    ready = _decoded(pictures, transform, route, progress)
+    runner: _Runner | None = None
+    waiting: deque[_Launched] = deque()
+    for batch in _batches(_decoded(pictures, transform, route, progress), progress):
+        runner = runner or _Runner(load(), transform, kind, stored, progress)
+        waiting.extend(runner.launch(batch))
+        # A GPU computes one batch while the next is stacked and sent, so its rows are fetched one later.
+        while len(waiting) > 1:
+            yield runner.finish(waiting.popleft())
+    while runner is not None and waiting:
+        yield runner.finish(waiting.popleft())
+
+
+def _batches(decoded: Iterator[tuple[str, Array]], progress: Progress) -> Iterator[list[tuple[str, Array]]]:
     batch: list[tuple[str, Array]] = []
-    model: Backbone | None = None
-    for picture in ready:
+    for picture in decoded:
         batch.append(picture)
         if len(batch) >= progress.batch_size:
-            model = model or load()
-            yield from _run(model, batch, kind, stored, progress)
+            yield batch
             batch = []
     if batch:
-        yield from _run(model or load(), batch, kind, stored, progress)
+        yield batch
 
 
 def _decoded(
     pictures: Iterable[Picture], transform: Transform, route: Route, progress: Progress
 ) -> Iterator[tuple[str, Array]]:
-    """(key, float32 [3, h, w]) of readable pictures, in order, computed ahead by threads."""
+    """(key, uint8 [h, w, 3]) of readable pictures, in order, made ahead by threads."""
 
     def prepare(picture: Picture) -> tuple[Array, float, float]:
         # Threads share cores with the model: their own processor time is the honest measure.
@@ -137,7 +151,7 @@ def _decoded(
             picture.content, route=route, input_px=transform.input_px, keep_alpha=transform.keeps_alpha
         )
         middle = time.thread_time()
-        return transform.apply(image), middle - start, time.thread_time() - middle
+        return transform.pixels(image), middle - start, time.thread_time() - middle
 
     source = iter(pictures)
     window: deque[tuple[str, Future[tuple[Array, float, float]]]] = deque()
@@ -170,45 +184,101 @@ def _decoded(
                 future.cancel()
 
 
-def _run(
-    model: "Backbone", batch: list[tuple[str, Array]], kind: Kind, stored: str, progress: Progress
-) -> Iterator[Rows]:
-    """Forward one batch; on CUDA out-of-memory halve it, and all that follow."""
+@dataclass(frozen=True)
+class _Launched:
+    """A batch whose forward pass has been asked for; on CUDA it may still run."""
+
+    keys: list[str]
+    tensors: "dict[str, torch.Tensor]"
+    timer: "_Timer"
+
+
+class _Runner:
+    """Sends batches to the model and fetches what it made of them."""
+
+    def __init__(
+        self, model: "Backbone", transform: Transform, kind: Kind, stored: str, progress: Progress
+    ) -> None:
+        import torch
+
+        self._model = model
+        self._kind = kind
+        self._dtype: torch.dtype = getattr(torch, stored)
+        self._progress = progress
+        self._table = torch.from_numpy(transform.table().copy()).to(model.device)  # [3, 256]
+
+    def launch(self, batch: list[tuple[str, Array]]) -> list[_Launched]:
+        """Start one batch; on CUDA out-of-memory halve it, and all that follow."""
+        import torch
+
+        queue, launched = deque([batch]), []
+        while queue:
+            part = queue.popleft()
+            try:
+                launched.append(self._start([key for key, _ in part], np.stack([pixels for _, pixels in part])))
+            except torch.cuda.OutOfMemoryError as error:
+                torch.cuda.empty_cache()
+                if len(part) == 1:
+                    text = "one picture alone does not fit into the GPU's memory; use --device cpu"
+                    raise BackboneError(text) from error
+                half = (len(part) + 1) // 2
+                self._progress.batch_size = min(self._progress.batch_size, half)
+                queue.extendleft([part[half:], part[:half]])
+        return launched
+
+    def _start(self, keys: list[str], pixels: Array) -> _Launched:
+        import torch
+
+        on_cuda = self._model.device.startswith("cuda")
+        batch = torch.from_numpy(pixels)  # uint8 [n, h, w, 3]
+        if on_cuda:
+            batch = batch.pin_memory().to(self._model.device, non_blocking=True)
+        with torch.inference_mode():
+            timer = _Timer(on_cuda)
+            tensors = self._kind.compute(self._model, _normalised(batch, self._table))
+            timer.stop()
+        return _Launched(keys, tensors, timer)
+
+    def finish(self, launched: _Launched) -> Rows:
+        """Wait for a batch and bring its rows to NumPy in the stored dtype."""
+        start = time.perf_counter()
+        arrays: dict[str, Array] = {n: t.to(self._dtype).cpu().numpy() for n, t in launched.tensors.items()}
+        fetched_s = time.perf_counter() - start
+        self._progress.busy_s["forward"] += launched.timer.seconds() or fetched_s
+        self._progress.n_rows += len(launched.keys)
+        return Rows(launched.keys, arrays)
+
+
+class _Timer:
+    """Seconds of a forward pass: the device's own clock on CUDA, where launching returns at once."""
+
+    def __init__(self, on_cuda: bool) -> None:
+        self._events: tuple[torch.cuda.Event, torch.cuda.Event] | None = None
+        if on_cuda:
+            import torch
+
+            self._events = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
+            self._events[0].record()
+        self._start = time.perf_counter()
+        self._stop = self._start
+
+    def stop(self) -> None:
+        """Right behind the forward pass."""
+        self._stop = time.perf_counter()
+        if self._events is not None:
+            self._events[1].record()
+
+    def seconds(self) -> float:
+        """After the results have been fetched."""
+        if self._events is not None:
+            return float(self._events[0].elapsed_time(self._events[1])) / 1000.0
+        return self._stop - self._start
+
+
+def _normalised(pixels: "torch.Tensor", table: "torch.Tensor") -> "torch.Tensor":
+    """uint8 [n, h, w, 3] to float32 [n, 3, h, w]: each value looked up, exactly as `Transform.normalise` does."""
     import torch
 
-    queue = deque([batch])
-    while queue:
-        part = queue.popleft()
-        keys = [key for key, _ in part]
-        try:
-            start = time.perf_counter()
-            arrays = _forward(model, np.stack([pixels for _, pixels in part]), kind, stored)
-            progress.busy_s["forward"] += time.perf_counter() - start
-        except torch.cuda.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            if len(part) == 1:
-                raise BackboneError("one picture alone does not fit into the GPU's memory; use --device cpu") from error
-            half = (len(part) + 1) // 2
-            progress.batch_size = min(progress.batch_size, half)
-            queue.extendleft([part[half:], part[:half]])
-            continue
-        progress.n_rows += len(keys)
-        yield Rows(keys, arrays)
-
-
-def _forward(model: "Backbone", pixels: Array, kind: Kind, stored: str) -> dict[str, Array]:
-    import torch
-
-    batch = torch.from_numpy(pixels)
-    if model.device.startswith("cuda"):
-        batch = batch.pin_memory().to(model.device, non_blocking=True)
-    with torch.inference_mode():
-        tensors = kind.compute(model, batch)
-        return {name: _to_numpy(tensor, stored) for name, tensor in tensors.items()}
-
-
-def _to_numpy(tensor: "torch.Tensor", stored: str) -> Array:
-    import torch
-
-    array: Array = tensor.to(getattr(torch, stored)).cpu().numpy()
-    return array
+    channels = [table[c].index_select(0, pixels[..., c].reshape(-1).int()) for c in range(3)]
+    shape = pixels.shape[:3]
+    return torch.stack([channel.view(shape) for channel in channels], dim=1)

@@ -101,6 +101,7 @@ def decode(
             _draft(image, input_px)
         turn = _UPRIGHT.get(_orientation(image))
         image.load()
+        image.info.pop("transparency", None)  # of palettes; Pillow would warn that it is dropped
         upright = image if keep_alpha and image.mode == "RGBA" else to_rgb(image)
         return upright if turn is None else upright.transpose(turn)
 

@@ -59,7 +59,13 @@ class Params(Section):
 
 
 class ExtractResult(BaseModel):
-    """What an extraction did; `rates` are pictures per second of each part on its own."""
+    """What an extraction did.
+
+    Attributes:
+        seconds: wall time of everything; load_s: of importing and loading the model.
+        pictures_per_s: from encoded pictures to committed rows, the model once loaded.
+        rates: pictures per second that each part could do on its own.
+    """
 
     backbone: str
     kind: str
@@ -71,6 +77,7 @@ class ExtractResult(BaseModel):
     n_computed: int
     n_failed: int
     seconds: float
+    load_s: float = 0.0
     pictures_per_s: float | None = None
     rates: dict[str, float] = {}
     bottleneck: str | None = None
@@ -118,7 +125,8 @@ def run(
         n_computed=progress.n_rows,
         n_failed=n_failed,
         seconds=round(seconds, 3),
-        pictures_per_s=round(progress.n_rows / seconds, 2) if progress.n_rows else None,
+        load_s=round(progress.load_s, 3),
+        pictures_per_s=round(progress.n_rows / progress.working_s, 2) if progress.n_rows else None,
         rates={part: round(rate, 1) for part, rate in progress.rates().items()},
         bottleneck=progress.bottleneck,
     )
@@ -141,7 +149,10 @@ def _compute(
     facts = identities.provenance(backbone, device, options.n_threads, progress.batch_size, str(table.path))
 
     def load_model() -> "Backbone":
-        return load_backbone(backbone, device, params.precision, options.n_threads, params.input_px)
+        begin = time.perf_counter()
+        model = load_backbone(backbone, device, params.precision, options.n_threads, params.input_px)
+        progress.load_s = time.perf_counter() - begin
+        return model
 
     rows = extract(
         _pictures(table, missing),
@@ -154,7 +165,7 @@ def _compute(
     )
     label = f"extract {description.name}"
     with bar(label, len(missing), "pictures") as advance, store.writer(identity, facts) as out:
-        n_seen = 0
+        n_seen, begun = 0, time.perf_counter()
         for batch in rows:
             begin = time.perf_counter()
             out.add(batch.keys, batch.arrays)
@@ -165,6 +176,7 @@ def _compute(
         begin = time.perf_counter()
         out.flush()
         progress.busy_s["write"] += time.perf_counter() - begin
+        progress.working_s = time.perf_counter() - begun - progress.load_s
 
 
 def _pictures(table: Items, missing: list[str]) -> Iterator[Picture]:

@@ -48,6 +48,11 @@ class Layout:
         """Folder of one method's results with one backbone; below it one folder per split and labels."""
         return self.root / "results" / method / backbone
 
+    def results(self) -> list[Path]:
+        """All results folders that there are: by backbone, methods that learn nothing first."""
+        found = [path.parent for path in self.root.glob("results/*/*/*/result.json")]
+        return sorted(found, key=lambda f: (f.name, f.parent.name, f.parent.parent.name == "probe", f))
+
     def metrics(self, method: str, backbone: str) -> Path:
         """One method's numbers, for `dvc metrics show`."""
         return self.root / "metrics" / f"{method}-{backbone}.json"

@@ -1,6 +1,6 @@
 """Stage `probe`: a linear probe on one view, scored on every part of a split.
 
-    python -m stages.probe BACKBONE     (a key of `backbones` in params.yaml)
+python -m stages.probe BACKBONE     (a key of `backbones` in params.yaml)
 """
 
 import sys
@@ -30,9 +30,9 @@ class ProbeParams(Section):
     """
 
     cs: tuple[float, ...] | None = None
-    max_iter: int = Field(1000, ge=1)
-    tolerance: float = Field(1e-4, gt=0)
-    seed: int = Field(0, ge=0)
+    max_iter: int = Field(default=1000, ge=1)
+    tolerance: float = Field(default=1e-4, gt=0)
+    seed: int = Field(default=0, ge=0)
 
 
 class Params(Section):
@@ -104,7 +104,8 @@ def run(
     head.fit(vectors[train], examples.labels[train], *validation)
     evaluation, found = evaluate(head, view, examples, vectors, labels=labels, split=split)
     result = ProbeResult(
-        **evaluation.model_dump(),
+        **evaluation.model_dump(exclude={"notes"}),
+        notes=(*evaluation.notes, *(() if head.converged_ else (_not_converged(head.n_iter_),))),
         dim=head.n_features_in_,
         c=head.c_,
         trials=tuple(Trial(c=trial.c, top1=trial.top1, log_loss=trial.log_loss) for trial in head.trials_),
@@ -118,6 +119,10 @@ def run(
         head.save(out, feature_source(view, labels))
         write_results(out, result, found)
     return result
+
+
+def _not_converged(n_iter: int) -> str:
+    return f"The fit had not converged after {n_iter} iterations; raise max_iter or choose among smaller cs."
 
 
 def main(key: str) -> None:

@@ -121,8 +121,10 @@ def evaluate(
         classes=head.classes_,
     )
     classes = tuple(head.classes_.tolist())
+    unseen = tuple(sorted(set(examples.pool_classes) - set(classes)))
     evaluation = Evaluation(
         method=head.kind,
+        title=head.title,
         backbone=view.backbone,
         labels=labels,
         split=split.stem,
@@ -137,9 +139,21 @@ def evaluate(
         n_outside_pool=examples.n_outside_pool,
         n_without_label=examples.n_without_label,
         n_without_features=examples.n_without_features,
-        unseen_classes=tuple(sorted(set(examples.pool_classes) - set(classes))),
+        unseen_classes=unseen,
+        notes=_notes(examples, labels, unseen),
     )
     return evaluation, found
+
+
+def _notes(examples: Examples, labels: str, unseen: Sequence[str]) -> tuple[str, ...]:
+    notes = []
+    if unseen:
+        notes.append(f"No training item has these classes, so that they count as wrong: {', '.join(unseen)}.")
+    left_out = ((examples.n_without_features, "features"), (examples.n_without_label, f"{labels!r}"))
+    for n, what in left_out:
+        if n:
+            notes.append(f"Left out: {n} {'item' if n == 1 else 'items'} of the split without {what}.")
+    return tuple(notes)
 
 
 def _score_parts(found: Predictions, classes: Sequence[str], majority_class: str) -> dict[str, PartScores]:

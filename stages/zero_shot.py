@@ -1,6 +1,6 @@
 """Stage `zero_shot`: class vectors of one backbone's text vectors, scored on every part of a split.
 
-    python -m stages.zero_shot BACKBONE     (one of `text_backbones` in params.yaml)
+python -m stages.zero_shot BACKBONE     (one of `text_backbones` in params.yaml)
 """
 
 import shlex
@@ -31,7 +31,7 @@ class ZeroShotParams(Section):
     """
 
     templates: tuple[str, ...] | None = None
-    scale: float = Field(100.0, gt=0)
+    scale: float = Field(default=100.0, gt=0)
 
 
 class Params(Section):

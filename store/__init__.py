@@ -1,6 +1,6 @@
 """What is on disk: keys, identities, shards, depots, views, items. Knows no torch and no pipeline.
 
-    from store import FeatureStore, Identity, Items, View
+from store import FeatureStore, Identity, Items, View
 """
 
 from importlib import import_module

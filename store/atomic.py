@@ -100,5 +100,5 @@ def read_table(path: Path, columns: list[str] | None = None) -> "pa.Table":
             if missing:
                 raise StoreError(f"{path} has no column {missing}; it has {file.schema_arrow.names}")
             return file.read(columns=columns)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, IndexError) as error:
         raise StoreError(f"{path} is damaged or not a Parquet file: {error}") from error

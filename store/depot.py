@@ -31,8 +31,11 @@ FORMAT_NAME = "deponij-depot"
 DAMAGED = "damaged"
 # Each time shards may have been tidied away between look-up and reading; more often is no accident.
 _READ_ATTEMPTS = 5
+_LISTINGS = 5
 _TOKEN = r"(?P<token>[A-Za-z0-9-]+\.\d+\.[0-9a-f]{8})"
-_OWNED = re.compile(rf"[0-9a-f]{{{FINGERPRINT_CHARS}}}/{_TOKEN}-\d{{6}}\.(h5|json)(\.\d+)?({re.escape(PART)})?$")
+_OWNED = re.compile(
+    rf"[0-9a-f]{{{FINGERPRINT_CHARS}}}/{_TOKEN}-\d{{6}}\.(h5|json)(\.\d+)?({re.escape(PART)})?$"
+)
 _MARKER_PART = re.compile(rf"{LOCKS}/{_TOKEN}{re.escape(PART)}$")
 
 
@@ -66,7 +69,7 @@ class FeatureStore:
 
     def refresh(self) -> None:
         """See what other writers have committed or tidied away since. Reads new sidecars only."""
-        names = {n.removesuffix(".json") for n in self.folder.names() if is_sidecar(n)}
+        names = self._committed()
         fresh = sorted(names - set(self._sidecars))
         self.damaged = {}
         for file_name, data in self.folder.read_many(f"{name}.json" for name in fresh).items():
@@ -80,6 +83,16 @@ class FeatureStore:
             del self._sidecars[name]
         if fresh or gone:
             self._indexes.clear()
+
+    def _committed(self) -> set[str]:
+        # A listing is no snapshot: while shards are compacted it may miss both the old and the new
+        # one. Two equal listings miss nothing.
+        names = {n.removesuffix(".json") for n in self.folder.names() if is_sidecar(n)}
+        for _ in range(_LISTINGS if self.folder.is_local else 0):
+            before, names = names, {n.removesuffix(".json") for n in self.folder.names() if is_sidecar(n)}
+            if before == names:
+                break
+        return names
 
     @property
     def sidecars(self) -> list[Sidecar]:
@@ -139,25 +152,32 @@ class FeatureStore:
                 differ in shape, or a file is damaged.
         """
         identity = self.resolve(keys) if identity is None else identity
+        failure = ""
         for _ in range(_READ_ATTEMPTS):
+            if self._absent(keys, identity):
+                # Others may have committed them since, or tidied at the moment of the look-up.
+                self.refresh()
+                absent = self._absent(keys, identity)
+                if absent:
+                    raise StoreError(self._explain_absence(absent, len(keys), identity))
             try:
                 return self._read(list(keys), identity, names)
             except FileNotFoundError as error:
                 # A shard was compacted away between the look-up and the reading.
-                absent = error
+                failure = str(error)
                 self.refresh()
         raise StoreError(
-            f"a shard of {self.location} has lost its file ({absent}); run `deponij depot verify --repair`, "
+            f"a shard of {self.location} has lost its file ({failure}); run `deponij depot verify --repair`, "
             "then `deponij extract` to compute its rows again"
         )
+
+    def _absent(self, keys: Sequence[str], identity: Identity) -> list[str]:
+        places = self.index(identity.fingerprint).find(keys)
+        return [key for key, place in zip(keys, places, strict=True) if place < 0]
 
     def _read(self, keys: list[str], identity: Identity, names: Sequence[str] | None) -> dict[str, Array]:
         index = self.index(identity.fingerprint)
         places = index.find(keys)
-        if (places < 0).any():
-            raise StoreError(
-                self._explain_absence([k for k, at in zip(keys, places, strict=True) if at < 0], len(keys), identity)
-            )
         shards, rows = index.shards[places], index.rows[places]
         # Without keys the first shard still tells the arrays' names and shapes.
         numbers = np.unique(shards).tolist() or list(range(min(1, len(index.sidecars))))
@@ -194,7 +214,9 @@ class FeatureStore:
         )
         for other in self.identities().values():
             if other != identity and not self.missing(other, absent):
-                text += f"; {other.fingerprint} has them, but differs in " + "; ".join(identity.differences(other))
+                text += f"; {other.fingerprint} has them, but differs in " + "; ".join(
+                    identity.differences(other)
+                )
         if self.damaged:
             text += f"; {len(self.damaged)} damaged sidecars are ignored (`deponij depot verify`)"
         return text + "; run `deponij extract` to compute them"
@@ -244,7 +266,9 @@ class FeatureStore:
     def index(self, fingerprint: str) -> Index:
         """Where the rows of one identity lie."""
         if fingerprint not in self._indexes:
-            self._indexes[fingerprint] = Index.build([s for s in self.sidecars if s.fingerprint == fingerprint])
+            self._indexes[fingerprint] = Index.build(
+                [s for s in self.sidecars if s.fingerprint == fingerprint]
+            )
         return self._indexes[fingerprint]
 
     def _known_as(self) -> str:
@@ -313,7 +337,9 @@ def _begin(folder: Folder, *, create: bool) -> None:
         raise StoreError(f"there is no depot at {folder.location}; `deponij extract` makes one")
     others = [name for name in folder.names() if not name.startswith(LOCKS + "/")]
     if others and FORMAT_FILE not in others:
-        raise StoreError(f"{folder.location} is not empty and no depot (it holds {others[0]}); name another folder")
+        raise StoreError(
+            f"{folder.location} is not empty and no depot (it holds {others[0]}); name another folder"
+        )
     write_format(folder, shard.FORMAT)
 
 

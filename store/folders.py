@@ -271,7 +271,8 @@ class RemoteFolder:
             return 0.0
         if modified.tzinfo is None:
             modified = modified.replace(tzinfo=datetime.UTC)
-        return max(0.0, (datetime.datetime.now(datetime.UTC) - modified).total_seconds())
+        age: datetime.timedelta = datetime.datetime.now(datetime.UTC) - modified
+        return max(0.0, age.total_seconds())
 
     def delete(self, name: str) -> None:
         with _explained(f"cannot delete {self.location}/{name}"), suppress(FileNotFoundError):

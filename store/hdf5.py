@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from store.errors import StoreError
+from store.texts import is_storable
 
 CHUNK_BYTES = 1 << 20
 # Files of the 1.10 format: metadata checksums, readable by h5py of the last years.
@@ -85,20 +86,17 @@ def encoded(values: Sequence[str], what: str) -> npt.NDArray[np.bytes_]:
     Raises:
         StoreError: a string is no valid Unicode (a file name of another encoding, say) or holds NUL.
     """
-    try:
-        raw = [value.encode() for value in values]
-    except UnicodeEncodeError as error:
+    strangers = [value for value in values if not is_storable(value)]
+    if strangers:
         raise StoreError(
-            f"{what} must be valid Unicode, got {error.object!r}; rename the file it stands for"
-        ) from error
-    nul = [value for value in values if "\0" in value]
-    if nul:
-        raise StoreError(f"{what} must not hold NUL characters, got {nul[0]!r}")
+            f"{what} must be valid Unicode without NUL, got {strangers[0]!r}; rename the file it stands for"
+        )
+    raw = [value.encode() for value in values]
     return np.array(raw, dtype=f"S{max((len(value) for value in raw), default=1) or 1}")
 
 
 def write_strings(group: h5py.Group, name: str, values: Sequence[str]) -> npt.NDArray[np.bytes_]:
-    """Write strings as fixed-length UTF-8, so that the chunk checksums cover them; returns what is written."""
+    """Write strings as fixed-length UTF-8, which chunk checksums cover; returns what is written."""
     raw = encoded(values, name)
     write_array(group, name, raw)
     write_text(group[name], "encoding", "utf-8")

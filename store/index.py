@@ -38,7 +38,9 @@ class Index:
         everything = np.array([key for sidecar in ordered for key in sidecar.keys], dtype=_KEY_DTYPE)
         keys, first = np.unique(everything, return_index=True)
         shards = np.repeat(np.arange(len(ordered)), [len(sidecar.keys) for sidecar in ordered])
-        rows = np.concatenate([np.arange(len(sidecar.keys)) for sidecar in ordered] or [np.empty(0, np.int64)])
+        rows = np.concatenate(
+            [np.arange(len(sidecar.keys)) for sidecar in ordered] or [np.empty(0, np.int64)]
+        )
         return cls(ordered, keys, shards[first].astype(np.int64), rows[first].astype(np.int64))
 
     def find(self, keys: Sequence[str]) -> Rows:

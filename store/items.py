@@ -1,14 +1,15 @@
 """Items on disk: a folder of Parquet shards with encoded pictures in the Hugging Face image layout.
 
     ITEMS/items-00000.parquet …   one row an item: item_id, key, image {bytes, path}, …, metadata
+    ITEMS/_items.json             names and guards them (`store.manifest`)
 
 pandas, DuckDB and `datasets` read them. Failed items are rows too, with a reason and no picture.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -18,8 +19,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from store.atomic import PART, flush
+from store.atomic import PART, flush, make_folder
 from store.errors import StoreError
+from store.locks import hold, release
+from store.manifest import MANIFEST, check_manifest, write_manifest
+from store.texts import is_storable, plain_reason
 
 SHARD_BYTES = 128 << 20
 GROUP_BYTES = 8 << 20
@@ -38,6 +42,8 @@ CORE = pa.schema(
     ]
 )
 _PATTERN = "items-*.parquet"
+# What pyarrow raises over damaged pages and footers.
+_DAMAGE = (pa.ArrowException, OSError, ValueError, IndexError)
 
 
 class ItemWriter:
@@ -54,14 +60,18 @@ class ItemWriter:
     def __init__(self, path: Path, metadata_schema: pa.Schema) -> None:
         twice = set(CORE.names) & set(metadata_schema.names)
         if twice:
-            raise StoreError(f"metadata columns may not be named {sorted(twice)}: these are columns of every item")
+            raise StoreError(
+                f"metadata columns may not be named {sorted(twice)}: these are columns of every item"
+            )
         _refuse_foreign(path)
         self.path = path
         self.n_items = 0
         self.n_failed = 0
         fields = pa.schema([*CORE, *metadata_schema])
         self._schema = fields.with_metadata({b"huggingface": json.dumps(_features(fields)).encode()})
-        self._part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
+        self._part = path.with_name(path.name + PART)
+        self._old = path.with_name(f"{path.name}.old{PART}")
+        self._held: int | None = None
         self._ids: set[str] = set()
         self._rows: list[Mapping[str, Any]] = []
         self._pending_bytes = 0
@@ -70,10 +80,23 @@ class ItemWriter:
         self._file: pq.ParquetWriter | None = None
 
     def __enter__(self) -> Self:
-        for stale in self.path.parent.glob(f"{self.path.name}.*{PART}"):
-            shutil.rmtree(stale)
-        self._part.mkdir(parents=True)
+        try:
+            make_folder(self._part)
+            self._held = hold(self._part)
+            if self._held is None:
+                raise StoreError(f"another process is writing {self.path}; wait for it to end")
+            self._clear_leftovers()
+        except OSError as error:
+            raise StoreError(f"cannot write {self.path}: {error.strerror or error}") from error
         return self
+
+    def _clear_leftovers(self) -> None:
+        for stale in self._part.iterdir():
+            stale.unlink()
+        if self._old.exists() and not self.path.exists():
+            # Killed between the two renames of a swap.
+            self._old.rename(self.path)
+        shutil.rmtree(self._old, ignore_errors=True)
 
     def add(self, *, content: bytes | None, metadata: Mapping[str, Any], **core: Any) -> None:
         """Add one item.
@@ -82,8 +105,14 @@ class ItemWriter:
             content: encoded picture, or None for a failure.
             metadata: values of the metadata columns; absent ones are null, unknown ones an error.
             core: the other columns of `CORE`, by name.
+
+        Raises:
+            StoreError: the id repeats or is no valid Unicode, a column was not declared, a value does
+                not fit its column, or the disk is full.
         """
         item_id = core["item_id"]
+        if not is_storable(item_id):
+            raise StoreError(f"item ids must be valid Unicode without NUL, got {item_id!r}; rename the file")
         if item_id in self._ids:
             raise StoreError(f"item id {item_id!r} occurs twice; ids must be unique within a data set")
         unknown = sorted(set(metadata) - set(self._schema.names))
@@ -91,6 +120,8 @@ class ItemWriter:
             raise StoreError(f"item {item_id!r} brings columns that were not declared: {unknown}")
         self._ids.add(item_id)
         image = None if content is None else {"bytes": content, "path": item_id}
+        reason = core.get("failure")
+        core["failure"] = None if reason is None else plain_reason(reason)
         self._rows.append({**core, "image": image, **metadata})
         self.n_items += 1
         self.n_failed += core.get("failure") is not None
@@ -103,20 +134,43 @@ class ItemWriter:
     ) -> None:
         try:
             if kind is None:
-                self._write_group()
-                if self._n_shards == 0:
-                    self._open_shard()
-                self._close_shard()
-                self._swap_in()
+                self._finish()
         finally:
+            if self._held is not None:
+                self._abandon()
+                release(self._held)
+                self._held = None
+
+    def _finish(self) -> None:
+        self._write_group()
+        if self._n_shards == 0:
+            self._open_shard()
+        try:
             self._close_shard()
-            shutil.rmtree(self._part, ignore_errors=True)
+            self._swap_in()
+        except OSError as error:
+            raise StoreError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    def _abandon(self) -> None:
+        # After a success the part has become the folder and there is nothing to remove.
+        with suppress(OSError, pa.ArrowException):
+            self._close_shard()
+        shutil.rmtree(self._part, ignore_errors=True)
 
     def _write_group(self) -> None:
         if not self._rows:
             return
-        file = self._file or self._open_shard()
-        file.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+        try:
+            table = pa.Table.from_pylist(self._rows, schema=self._schema)
+        except (pa.ArrowException, UnicodeEncodeError) as error:
+            first, last = self._rows[0]["item_id"], self._rows[-1]["item_id"]
+            raise StoreError(
+                f"a value of the items {first!r} to {last!r} does not fit its column: {error}"
+            ) from error
+        try:
+            (self._file or self._open_shard()).write_table(table)
+        except OSError as error:
+            raise StoreError(f"cannot write {self.path}: {error.strerror or error}") from error
         self._shard_bytes += self._pending_bytes
         self._rows, self._pending_bytes = [], 0
         if self._shard_bytes >= SHARD_BYTES:
@@ -136,17 +190,15 @@ class ItemWriter:
             self._file = None
 
     def _swap_in(self) -> None:
+        write_manifest(self._part)
         for file in self._part.iterdir():
             flush(file)
         flush(self._part)
-        old = self.path.with_name(f"{self.path.name}.old{PART}")
-        if old.exists():
-            shutil.rmtree(old)
         if self.path.exists():
-            self.path.rename(old)
+            self.path.rename(self._old)
         self._part.rename(self.path)
         flush(self.path.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(self._old, ignore_errors=True)
 
 
 class Items:
@@ -158,10 +210,11 @@ class Items:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._files = sorted(self.path.glob(_PATTERN))
-        if not self._files:
-            raise StoreError(f"there are no items at {self.path}; `deponij crop` or `deponij items` makes them")
-        self._parquets = [self._open(file) for file in self._files]
+        if not any(self.path.glob(_PATTERN)):
+            raise StoreError(
+                f"there are no items at {self.path}; `deponij crop` or `deponij items` makes them"
+            )
+        self._parquets = [self._open(file) for file in check_manifest(self.path)]
 
     def __len__(self) -> int:
         return int(sum(file.metadata.num_rows for file in self._parquets))
@@ -182,9 +235,14 @@ class Items:
         if unknown:
             raise StoreError(f"items have no column {unknown}; they have {self.column_names}")
         try:
-            return pa.concat_tables([file.read(columns=chosen) for file in self._parquets]).select(chosen)
-        except (pa.ArrowException, OSError) as error:
+            found = pa.concat_tables([file.read(columns=chosen) for file in self._parquets]).select(chosen)
+        except _DAMAGE as error:
             raise StoreError(f"items at {self.path} are damaged: {error}") from error
+        if found.num_rows != len(self):
+            raise StoreError(
+                f"items at {self.path} are damaged: {found.num_rows} rows instead of {len(self)}"
+            )
+        return found
 
     def column(self, name: str) -> list[Any]:
         """One column as Python values, in item order."""
@@ -243,15 +301,18 @@ class Items:
 
     def _pictures(self, file: pq.ParquetFile, group: int) -> pa.ChunkedArray:
         try:
-            return file.read_row_group(group, columns=["image.bytes"]).column(0).combine_chunks().field("bytes")
-        except (pa.ArrowException, OSError) as error:
+            pictures = file.read_row_group(group, columns=["image.bytes"]).column(0).combine_chunks()
+        except _DAMAGE as error:
             raise StoreError(f"items at {self.path} are damaged: {error}") from error
+        if len(pictures) != file.metadata.row_group(group).num_rows:
+            raise StoreError(f"items at {self.path} are damaged: pictures are missing from row group {group}")
+        return pictures.field("bytes")
 
     @staticmethod
     def _open(path: Path) -> pq.ParquetFile:
         try:
             return pq.ParquetFile(path, page_checksum_verification=True)
-        except (pa.ArrowException, OSError) as error:
+        except _DAMAGE as error:
             raise StoreError(f"{path} is damaged or not a Parquet file: {error}") from error
 
 
@@ -260,7 +321,7 @@ def _refuse_foreign(path: Path) -> None:
         return
     if not path.is_dir():
         raise StoreError(f"{path} is a file; items need a folder")
-    foreign = [entry.name for entry in path.iterdir() if not entry.match(_PATTERN)]
+    foreign = [entry.name for entry in path.iterdir() if not entry.match(_PATTERN) and entry.name != MANIFEST]
     if foreign:
         raise StoreError(f"{path} holds other files (such as {foreign[0]!r}); name a folder for items alone")
 

@@ -122,7 +122,9 @@ def tidying(folder: Path | None) -> Iterator[None]:
     path = folder / LOCKS / f"{_TIDYING}.lock"
     held = _hold_in_depot(path)
     if held is None:
-        raise StoreError(f"another process is compacting, collecting or repairing {folder}; wait for it to end")
+        raise StoreError(
+            f"another process is compacting, collecting or repairing {folder}; wait for it to end"
+        )
     try:
         yield
     finally:

@@ -26,6 +26,7 @@ from store.folders import Folder
 from store.hdf5 import Array
 from store.identity import Identity
 from store.keys import KEY_CHARS
+from store.sealed import sealed, unsealed
 
 FORMAT = 1
 VERIFY_BYTES = 32 << 20
@@ -54,7 +55,7 @@ class Sidecar:
     @property
     def fingerprint(self) -> str:
         """The identity's fingerprint, which is also the folder's name."""
-        return self.name.split("/")[0]
+        return self.name.split("/", maxsplit=1)[0]
 
     @property
     def layout(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -97,7 +98,7 @@ class Sidecar:
             if len(keys) != body["n_rows"]:
                 raise StoreError(f"sidecar {name}.json names {len(keys)} keys for {body['n_rows']} rows")
             identity = Identity.from_dict(body["identity"])
-            if name.split("/")[0] != identity.fingerprint:
+            if name.split("/", maxsplit=1)[0] != identity.fingerprint:
                 raise StoreError(f"sidecar {name}.json lies in the folder of another identity")
             return cls(
                 name=name,
@@ -112,31 +113,13 @@ class Sidecar:
             raise StoreError(f"sidecar {name}.json is damaged: {error!r}") from error
 
 
-def sealed(body: Mapping[str, Any]) -> bytes:
-    """JSON with a checksum of itself."""
-    return json.dumps({**body, "checksum": _checksum(body)}, indent=1, sort_keys=True).encode()
-
-
-def unsealed(data: bytes) -> dict[str, Any]:
-    """What `sealed` made.
-
-    Raises:
-        ValueError: the checksum does not fit, or it is no JSON.
-        KeyError, TypeError: it is no sealed JSON object.
-    """
-    body: dict[str, Any] = json.loads(data)
-    given = body.pop("checksum")
-    if given != _checksum(body):
-        raise ValueError("its checksum does not fit")
-    return body
-
-
 def commit(
     folder: Folder,
     name: str,
     identity: Identity,
     keys: Sequence[str],
     arrays: Mapping[str, Array],
+    *,
     provenance: Provenance,
 ) -> Sidecar:
     """Write a shard and its sidecar; only when this returns do the rows exist.
@@ -201,7 +184,7 @@ def row_checksums(arrays: Mapping[str, Array], n_rows: int) -> npt.NDArray[np.ui
     """CRC-32 of each row's bytes over all arrays in name order, uint32 [n]."""
     checksums = np.zeros(n_rows, np.uint32)
     for name in sorted(arrays):
-        flat = memoryview(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8))
+        flat = np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data
         step = len(flat) // max(1, n_rows)
         for row in range(n_rows):
             checksums[row] = zlib.crc32(flat[row * step : (row + 1) * step], int(checksums[row]))
@@ -256,23 +239,29 @@ def opened(folder: Folder, sidecar: Sidecar) -> Iterator[h5py.File]:
 def verify(folder: Folder, sidecar: Sidecar) -> str | None:
     """What is wrong with a shard's file, or None: size, SHA-256, keys, chunk and row checksums."""
     try:
-        with folder.open(f"{sidecar.name}.h5") as stream:
-            digest, size_bytes = _digest_stream(stream)
-        if size_bytes != sidecar.size_bytes:
-            return f"{size_bytes} bytes instead of {sidecar.size_bytes}"
-        if digest != sidecar.sha256:
-            return "SHA-256 does not fit: bytes have changed"
-        with opened(folder, sidecar) as file:
-            if tuple(hdf5.read_strings(file, "keys").tolist()) != sidecar.keys:
-                return "its keys are not those of the sidecar"
-            if {name: item.shape[1:] for name, item in file["arrays"].items()} != sidecar.arrays:
-                return "its arrays are not those of the sidecar"
-            n_wrong = int((_checksums_of(file, sidecar) != file["checksums"][:]).sum())
-            return f"{n_wrong} rows do not fit their checksums" if n_wrong else None
+        _verify(folder, sidecar)
     except FileNotFoundError:
         return "the file is missing"
     except StoreError as error:
         return str(error)
+    return None
+
+
+def _verify(folder: Folder, sidecar: Sidecar) -> None:
+    with folder.open(f"{sidecar.name}.h5") as stream:
+        digest, size_bytes = _digest_stream(stream)
+    if size_bytes != sidecar.size_bytes:
+        raise StoreError(f"{size_bytes} bytes instead of {sidecar.size_bytes}")
+    if digest != sidecar.sha256:
+        raise StoreError("SHA-256 does not fit: bytes have changed")
+    with opened(folder, sidecar) as file:
+        if tuple(hdf5.read_strings(file, "keys").tolist()) != sidecar.keys:
+            raise StoreError("its keys are not those of the sidecar")
+        if {name: item.shape[1:] for name, item in file["arrays"].items()} != sidecar.arrays:
+            raise StoreError("its arrays are not those of the sidecar")
+        n_wrong = int((_checksums_of(file, sidecar) != file["checksums"][:]).sum())
+        if n_wrong:
+            raise StoreError(f"{n_wrong} rows do not fit their checksums")
 
 
 def _checksums_of(file: h5py.File, sidecar: Sidecar) -> npt.NDArray[np.uint32]:
@@ -284,11 +273,6 @@ def _checksums_of(file: h5py.File, sidecar: Sidecar) -> npt.NDArray[np.uint32]:
         arrays = {name: item[start : start + step] for name, item in file["arrays"].items()}
         found[start : start + step] = row_checksums(arrays, min(step, n_rows - start))
     return found
-
-
-def _checksum(body: Mapping[str, Any]) -> str:
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
 
 
 def _sha256(path: Path) -> str:

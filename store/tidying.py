@@ -8,7 +8,6 @@ In an object store there are no locks: run one of these at a time there.
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -17,13 +16,12 @@ from store.depot import FeatureStore
 from store.errors import StoreError
 from store.hdf5 import Array
 from store.identity import Identity
-from store.index import Index, Rows
+from store.index import Index
 from store.locks import WriterLock, burying, tidying
-from store.shard import Provenance, Sidecar
+from store.rewriting import Commits, Part, read_part
 from store.writer import SHARD_BYTES
 
 Progress = Callable[[int, int], None]
-_SOURCES = "sources"
 
 
 @dataclass
@@ -82,70 +80,43 @@ class GcReport:
     damaged: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Some rows of one shard."""
-
-    sidecar: Sidecar
-    rows: Rows
-
-    @property
-    def is_whole(self) -> bool:
-        return len(self.rows) == len(self.sidecar.keys)
-
-    @property
-    def n_bytes(self) -> int:
-        return self.sidecar.size_bytes * len(self.rows) // max(1, len(self.sidecar.keys))
-
-
-def sources(sidecar: Sidecar) -> list[dict[str, Any]]:
-    """Where a shard's rows came from: `first_row`, `n_rows`, `provenance` of each stretch."""
-    stretches = sidecar.provenance.get(_SOURCES)
-    if isinstance(stretches, list):
-        return stretches
-    return [{"first_row": 0, "n_rows": len(sidecar.keys), "provenance": sidecar.provenance}]
-
-
 def compact(
     store: FeatureStore, *, target_bytes: int = SHARD_BYTES, progress: Progress | None = None
 ) -> TidyReport:
     """Make few shards of about `target_bytes` of many small ones, and drop rows that are there twice.
 
     Args:
-        progress: called with (shards looked at, shards in all).
+        progress: called with (shards replaced, shards to replace).
 
     Raises:
         StoreError: another process is tidying the depot, or it cannot be written.
     """
     with tidying(store.local_path), WriterLock(store.local_path) as lock:
+        store.sweep()
         store.refresh()
         report = TidyReport(n_shards_before=len(store.sidecars))
-        commits = _Commits(store, lock.token)
-        n_done = 0
-        for fingerprint in sorted(store.identities()):
-            n_mine = len(store.index(fingerprint).sidecars)
-            for group in _groups(store, fingerprint, target_bytes, report):
-                _replace(commits, group, report)
-                n_done += len(group)
-                if progress is not None:
-                    progress(min(n_done, report.n_shards_before), report.n_shards_before)
-            n_done += max(0, n_mine - n_done)
+        commits = Commits(store, lock.token)
+        groups = [g for f in sorted(store.identities()) for g in _groups(store, f, target_bytes, report)]
+        n_done, n_all = 0, sum(len(group) for group in groups)
+        for group in groups:
+            if progress is not None:
+                progress(n_done, n_all)
+            _replace(commits, group, report)
+            n_done += len(group)
         store.refresh()
         report.n_shards_after = len(store.sidecars)
     if progress is not None:
-        progress(report.n_shards_before, report.n_shards_before)
+        progress(n_all, n_all)
     return report
 
 
-def _groups(
-    store: FeatureStore, fingerprint: str, target_bytes: int, report: TidyReport
-) -> list[list[_Part]]:
+def _groups(store: FeatureStore, fingerprint: str, target_bytes: int, report: TidyReport) -> list[list[Part]]:
     """Groups of shards of which each becomes one shard (or none, where all its rows are doubles)."""
     index = _sound_index(store, fingerprint, report)
-    by_layout: dict[object, list[_Part]] = {}
-    doubles: list[_Part] = []
+    by_layout: dict[object, list[Part]] = {}
+    doubles: list[Part] = []
     for number, sidecar in enumerate(index.sidecars):
-        part = _Part(sidecar, index.owned(number))
+        part = Part(sidecar, index.owned(number))
         report.n_double += len(sidecar.keys) - len(part.rows)
         if len(part.rows) == 0:
             doubles.append(part)
@@ -155,8 +126,8 @@ def _groups(
     return [group for group in groups if len(group) > 1 or not group[0].is_whole] + [[one] for one in doubles]
 
 
-def _packed(parts: list[_Part], target_bytes: int) -> list[list[_Part]]:
-    groups: list[list[_Part]] = [[]]
+def _packed(parts: list[Part], target_bytes: int) -> list[list[Part]]:
+    groups: list[list[Part]] = [[]]
     n_bytes = 0
     for part in parts:
         if groups[-1] and n_bytes + part.n_bytes > target_bytes * 3 // 2:
@@ -188,11 +159,11 @@ def _sound_index(store: FeatureStore, fingerprint: str, report: TidyReport) -> I
         report.damaged |= damaged
 
 
-def _replace(commits: "_Commits", group: list[_Part], report: TidyReport) -> None:
-    readable: list[tuple[_Part, dict[str, Array]]] = []
+def _replace(commits: "Commits", group: list[Part], report: TidyReport) -> None:
+    readable: list[tuple[Part, dict[str, Array]]] = []
     for part in group:
         try:
-            readable.append((part, _read(commits.store, part)))
+            readable.append((part, read_part(commits.store, part)))
         except StoreError as error:
             report.damaged[part.sidecar.name] = str(error)
     if len(readable) == 1 and readable[0][0].is_whole:
@@ -200,60 +171,6 @@ def _replace(commits: "_Commits", group: list[_Part], report: TidyReport) -> Non
     commits.add(readable)
     for part, _ in readable:
         shard.retire(commits.store.folder, part.sidecar.name)
-
-
-class _Commits:
-    """Numbers and commits the new shards of one run."""
-
-    def __init__(self, store: FeatureStore, token: str) -> None:
-        self.store = store
-        self._token = token
-        self._number = 0
-
-    def add(self, parts: list[tuple[_Part, dict[str, Array]]]) -> None:
-        """Commit rows of several shards of one identity and layout as one shard."""
-        filled = [(part, arrays) for part, arrays in parts if len(part.rows)]
-        if not filled:
-            return
-        identity = filled[0][0].sidecar.identity
-        keys = [part.sidecar.keys[row] for part, _ in filled for row in part.rows]
-        arrays = {
-            name: np.concatenate([values[name] for _, values in filled]) for name in filled[0][0].sidecar.arrays
-        }
-        name = f"{identity.fingerprint}/{self._token}-{self._number:06d}"
-        provenance = _joined([part for part, _ in filled])
-        self.store.add_sidecar(shard.commit(self.store.folder, name, identity, keys, arrays, provenance))
-        self._number += 1
-
-
-def _read(store: FeatureStore, part: _Part) -> dict[str, Array]:
-    """Rows of a shard, checked against their checksums: damage must not be sealed anew."""
-    try:
-        arrays = shard.read(store.folder, part.sidecar, part.rows, [*part.sidecar.arrays, "checksums"])
-    except FileNotFoundError as error:
-        raise StoreError(f"the file of {part.sidecar.name} is missing") from error
-    checksums = arrays.pop("checksums")
-    n_wrong = int((shard.row_checksums(arrays, len(part.rows)) != checksums).sum())
-    if n_wrong:
-        raise StoreError(f"{n_wrong} rows of {part.sidecar.name} do not fit their checksums")
-    return arrays
-
-
-def _joined(parts: list[_Part]) -> Provenance:
-    """Provenance of rows that come from several shards; neighbours of equal provenance are joined."""
-    stretches: list[dict[str, Any]] = []
-    for part in parts:
-        for source in sources(part.sidecar):
-            first = source["first_row"]
-            n_rows = int(((part.rows >= first) & (part.rows < first + source["n_rows"])).sum())
-            if n_rows == 0:
-                continue
-            if stretches and stretches[-1]["provenance"] == source["provenance"]:
-                stretches[-1]["n_rows"] += n_rows
-                continue
-            start = sum(stretch["n_rows"] for stretch in stretches)
-            stretches.append({"first_row": start, "n_rows": n_rows, "provenance": source["provenance"]})
-    return stretches[0]["provenance"] if len(stretches) == 1 else {_SOURCES: stretches}
 
 
 def merge(store: FeatureStore, other: FeatureStore, *, progress: Progress | None = None) -> MergeReport:
@@ -273,23 +190,24 @@ def merge(store: FeatureStore, other: FeatureStore, *, progress: Progress | None
     report = MergeReport()
     theirs = other.sidecars
     store.sweep()
+    known = {fingerprint: set(store.keys(i)) for fingerprint, i in store.identities().items()}
     with WriterLock(store.local_path) as lock:
-        commits = _Commits(store, lock.token)
+        commits = Commits(store, lock.token)
         for n_done, sidecar in enumerate(theirs):
             if progress is not None:
                 progress(n_done, len(theirs))
-            new = set(store.missing(sidecar.identity, sidecar.keys))
-            rows = np.array([row for row, key in enumerate(sidecar.keys) if key in new], np.int64)
-            if len(rows) == 0:
+            mine = known.setdefault(sidecar.fingerprint, set())
+            part = Part.of(sidecar, mine, known=False)
+            if len(part.rows) == 0:
                 continue
-            part = _Part(sidecar, rows)
             try:
-                arrays = _read(other, part)
+                arrays = read_part(other, part)
             except StoreError as error:
                 report.damaged[sidecar.name] = str(error)
                 continue
             commits.add([(part, arrays)])
-            report.n_rows[sidecar.fingerprint] = report.n_rows.get(sidecar.fingerprint, 0) + len(rows)
+            mine.update(sidecar.keys)
+            report.n_rows[sidecar.fingerprint] = report.n_rows.get(sidecar.fingerprint, 0) + len(part.rows)
     if progress is not None:
         progress(len(theirs), len(theirs))
     return report
@@ -320,14 +238,14 @@ def gc(
     if dry_run:
         return _collect(store, keep, keep_identities, None, progress)
     with tidying(store.local_path), WriterLock(store.local_path) as lock:
-        return _collect(store, keep, keep_identities, _Commits(store, lock.token), progress)
+        return _collect(store, keep, keep_identities, Commits(store, lock.token), progress)
 
 
 def _collect(
     store: FeatureStore,
     keep: Mapping[str, Collection[str]] | Collection[str],
     keep_identities: Collection[str] | None,
-    commits: _Commits | None,
+    commits: Commits | None,
     progress: Progress | None,
 ) -> GcReport:
     store.refresh()
@@ -341,13 +259,12 @@ def _collect(
     for n_done, sidecar in enumerate(sidecars):
         if progress is not None:
             progress(n_done, len(sidecars))
-        keys = wanted[sidecar.fingerprint]
-        part = _Part(sidecar, np.array([row for row, key in enumerate(sidecar.keys) if key in keys], np.int64))
+        part = Part.of(sidecar, wanted[sidecar.fingerprint])
         if not part.is_whole and any(sidecar.name.split("/")[1].startswith(token + "-") for token in living):
             report.in_use.append(sidecar.name)
-            part = _Part(sidecar, np.arange(len(sidecar.keys)))
+            part = Part(sidecar, np.arange(len(sidecar.keys)))
         if commits is not None and not part.is_whole and not _shrink(commits, part, report):
-            part = _Part(sidecar, np.arange(len(sidecar.keys)))
+            part = Part(sidecar, np.arange(len(sidecar.keys)))
         _count(report, part)
     if commits is not None:
         store.refresh()
@@ -377,11 +294,11 @@ def _living(store: FeatureStore) -> set[str]:
         return set(living)
 
 
-def _shrink(commits: _Commits, part: _Part, report: GcReport) -> bool:
+def _shrink(commits: Commits, part: Part, report: GcReport) -> bool:
     """Commit the rows that stay, then take the shard away; False where it had to be left alone."""
     if len(part.rows):
         try:
-            arrays = _read(commits.store, part)
+            arrays = read_part(commits.store, part)
         except StoreError as error:
             report.damaged[part.sidecar.name] = str(error)
             return False
@@ -390,7 +307,7 @@ def _shrink(commits: _Commits, part: _Part, report: GcReport) -> bool:
     return True
 
 
-def _count(report: GcReport, part: _Part) -> None:
+def _count(report: GcReport, part: Part) -> None:
     line = report.lines.setdefault(part.sidecar.fingerprint, GcLine(part.sidecar.identity, 0, 0, 0, 0))
     line.n_rows_kept += len(part.rows)
     line.n_rows_gone += len(part.sidecar.keys) - len(part.rows)

@@ -8,16 +8,15 @@ beside writers and readers, may be killed at any moment and be run again.
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from store import shard
 from store.depot import DAMAGED, FeatureStore, is_foreign
-from store.errors import StoreError
 from store.identity import Identity
 from store.locks import tidying
 from store.migration import MIGRATIONS, migrate
+from store.rewriting import sources
 from store.shard import Provenance, Sidecar
-from store.tidying import GcReport, MergeReport, TidyReport, compact, gc, merge, sources
+from store.tidying import GcReport, MergeReport, TidyReport, compact, gc, merge
 
 __all__ = [
     "MIGRATIONS",
@@ -34,8 +33,6 @@ __all__ = [
     "migrate",
     "verify",
 ]
-
-_UNSUMMED = {"started", "date", "time", "dataset", "data_set"}
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,16 @@
     failures/ids, failures/reasons   items that have no row, and why
 
 A view is a pure function of items and parameters: equal inputs give equal bytes. No times, paths or
-versions are in it. Plain h5py opens it.
+versions are in it. Plain h5py opens it. A digest over everything but the arrays, and the row
+checksums over these, are checked by every reader.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +29,10 @@ from store.errors import StoreError
 from store.hdf5 import Array
 from store.identity import Identity
 from store.shard import row_checksums
+from store.texts import plain_reason
+
+if TYPE_CHECKING:
+    import h5py
 
 FORMAT = "deponij-view/1"
 
@@ -63,20 +70,34 @@ def write_view(
     if len(lengths) != 1:
         raise StoreError(f"ids, keys, checksums, arrays and columns differ in length: {sorted(lengths)}")
     with replacing(path) as part, hdf5.creating(part) as file:
-        file.attrs["format"] = FORMAT
-        file.attrs["identity"] = identity.to_json()
-        file.attrs["fingerprint"] = identity.fingerprint
-        file.attrs["backbone"] = backbone
-        hdf5.write_strings(file, "ids", list(ids))
-        hdf5.write_strings(file, "keys", list(keys))
-        hdf5.write_array(file, "checksums", np.asarray(checksums, np.uint32))
+        texts = {"format": FORMAT, "identity": identity.to_json(), "backbone": backbone}
+        texts["fingerprint"] = identity.fingerprint
+        parts: dict[str, Array] = {
+            "ids": hdf5.write_strings(file, "ids", ids),
+            "keys": hdf5.write_strings(file, "keys", keys),
+            "checksums": np.asarray(checksums, np.uint32),
+        }
+        hdf5.write_array(file, "checksums", parts["checksums"])
         for name, values in sorted(arrays.items()):
             hdf5.write_array(file.require_group("arrays"), name, values)
         for name, strings in sorted((columns or {}).items()):
-            hdf5.write_strings(file.require_group("columns"), name, list(strings))
+            parts[f"columns/{name}"] = hdf5.write_strings(file.require_group("columns"), name, strings)
         group = file.create_group("failures")
-        hdf5.write_strings(group, "ids", [item_id for item_id, _ in failures])
-        hdf5.write_strings(group, "reasons", [reason for _, reason in failures])
+        parts["failures/ids"] = hdf5.write_strings(group, "ids", [item_id for item_id, _ in failures])
+        reasons = [plain_reason(reason) for _, reason in failures]
+        parts["failures/reasons"] = hdf5.write_strings(group, "reasons", reasons)
+        for name, text in texts.items():
+            hdf5.write_text(file, name, text)
+        hdf5.write_text(file, "digest", _digest(texts, parts))
+
+
+def _digest(texts: Mapping[str, str], parts: Mapping[str, Array]) -> str:
+    """BLAKE2b-128 over names, dtypes, shapes and bytes of everything but the feature arrays."""
+    digest = hashlib.blake2b(json.dumps(dict(texts), sort_keys=True).encode(), digest_size=16)
+    for name, values in sorted(parts.items()):
+        digest.update(f"|{name}:{values.dtype.str}:{values.shape}|".encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 class View:
@@ -95,23 +116,44 @@ class View:
         self.depot = depot
         try:
             with hdf5.reading(self.path, str(self.path)) as file:
-                if file.attrs.get("format") != FORMAT:
-                    raise StoreError(f"{self.path} is no view of format {FORMAT}; got {file.attrs.get('format')!r}")
-                self.identity = Identity.from_dict(json.loads(file.attrs["identity"]))
-                self.backbone = str(file.attrs["backbone"])
-                self.ids = hdf5.read_strings(file, "ids")
-                self.keys = hdf5.read_strings(file, "keys")
-                self.checksums: npt.NDArray[np.uint32] = file["checksums"][:]
-                self.array_names = sorted(file.get("arrays", {}))
-                columns = file.get("columns", {})
-                self.columns = {name: hdf5.read_strings(columns, name) for name in columns}
-                failed = file["failures"]
-                reasons = hdf5.read_strings(failed, "reasons")
-                self.failures = list(zip(hdf5.read_strings(failed, "ids").tolist(), reasons.tolist(), strict=True))
+                self._load(file)
         except FileNotFoundError:
             raise StoreError(f"there is no view at {self.path}; `deponij extract` makes one") from None
-        if self.identity.fingerprint != self.fingerprint:
-            raise StoreError(f"{self.path} is damaged: fingerprint and identity do not fit")
+
+    def _load(self, file: "h5py.File") -> None:
+        texts = {
+            name: hdf5.read_text(file, name) for name in ("format", "identity", "backbone", "fingerprint")
+        }
+        if texts["format"] != FORMAT:
+            raise StoreError(f"{self.path} is no view of format {FORMAT}; got {texts['format']!r}")
+        known = {name: text for name, text in texts.items() if text is not None}
+        names = ["ids", "keys", "checksums", "failures/ids", "failures/reasons"]
+        names += [f"columns/{name}" for name in file.get("columns", {})]
+        parts = {name: file[name][:] for name in names}
+        if hdf5.read_text(file, "digest") != _digest(known, parts):
+            raise StoreError(
+                f"{self.path} is damaged: its digest does not fit; extract again or restore the file"
+            )
+        self.identity = Identity.from_dict(json.loads(known["identity"]))
+        self.backbone = known["backbone"]
+        self.ids = hdf5.decoded(parts["ids"])
+        self.keys = hdf5.decoded(parts["keys"])
+        self.checksums: npt.NDArray[np.uint32] = parts["checksums"]
+        self.columns = {
+            name.removeprefix("columns/"): hdf5.decoded(raw)
+            for name, raw in parts.items()
+            if name.startswith("columns/")
+        }
+        failed = [hdf5.decoded(parts[f"failures/{name}"]).tolist() for name in ("ids", "reasons")]
+        self.failures: list[tuple[str, str]] = list(zip(*failed, strict=True))
+        self.shapes: dict[str, tuple[int, ...]] = {
+            n: item.shape for n, item in file.get("arrays", {}).items()
+        }
+
+    @property
+    def array_names(self) -> list[str]:
+        """Names of the arrays that the view holds; none for dense kinds."""
+        return sorted(self.shapes)
 
     @property
     def fingerprint(self) -> str:
@@ -156,7 +198,9 @@ class View:
             StoreError: no depot was given, it lacks rows, or they are not those the view was made from.
         """
         if self.depot is None:
-            raise StoreError(f"{self.path} holds keys only; open it with its depot: View(path, depot=FeatureStore(…))")
+            raise StoreError(
+                f"{self.path} holds keys only; open it with its depot: View(path, depot=FeatureStore(…))"
+            )
         rows = self.rows(ids)
         arrays = self.depot.read([str(key) for key in self.keys[rows]], self.identity)
         self._check(arrays, rows)
@@ -183,7 +227,12 @@ class View:
 
     def _own_array(self, rows: npt.NDArray[np.int64]) -> Array:
         if not self.array_names:
-            raise StoreError(f"{self.path} is a view of {self.kind} features, which lie in a depot: use maps(ids)")
+            if len(self) == 0:
+                # Nothing to see, as when every item failed; how wide rows would be is not known.
+                return np.empty((0, 0), self.identity.stored)
+            raise StoreError(
+                f"{self.path} is a view of {self.kind} features, which lie in a depot: use maps(ids)"
+            )
         with hdf5.reading(self.path, str(self.path)) as file:
             arrays = {name: hdf5.read_rows(file["arrays"][name], rows) for name in self.array_names}
         self._check(arrays, rows)

@@ -127,7 +127,9 @@ class Writer:
             return
         arrays = {name: np.concatenate([b[name] for b in self._batches]) for name in self._batches[0]}
         name = f"{self.identity.fingerprint}/{self._lock.token}-{self._number:06d}"
-        sidecar = shard.commit(self.store.folder, name, self.identity, self._keys, arrays, self.provenance)
+        sidecar = shard.commit(
+            self.store.folder, name, self.identity, self._keys, arrays, provenance=self.provenance
+        )
         self.store.add_sidecar(sidecar)
         self.n_rows += len(self._keys)
         self._number += 1

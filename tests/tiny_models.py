@@ -116,6 +116,18 @@ MAKERS: dict[str, Callable[..., Path]] = {
     "timm_resnet": timm_resnet,
 }
 
+_TIMM_RECORD = (
+    "input_size",
+    "fixed_input_size",
+    "interpolation",
+    "crop_pct",
+    "crop_mode",
+    "mean",
+    "std",
+    "first_conv",
+    "classifier",
+)
+
 _DINOV2 = {
     "hidden_size": 32,
     "num_hidden_layers": 3,
@@ -203,10 +215,7 @@ def _timm(folder: Path, architecture: str, seed: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     model = timm.create_model(architecture, pretrained=False, num_classes=5)
     _stir(model, seed)
-    published = {
-        name: model.pretrained_cfg.get(name)
-        for name in ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std", "num_classes")
-    }
+    published = {name: model.pretrained_cfg.get(name) for name in _TIMM_RECORD}
     record = {
         "architecture": architecture,
         "num_classes": 5,

@@ -15,6 +15,8 @@ from store.errors import BackboneError, UsageError
 
 # Raise it when a family starts to describe the same files differently.
 _DESCRIPTION_FORMAT = 1
+# What the model libraries, and the reading of records, raise for files that are not what they should be.
+_UNFIT = (KeyError, IndexError, TypeError, ValueError, AttributeError, OSError, RuntimeError)
 
 
 def describe(spec: str, *, input_px: tuple[int, int] | None = None) -> Description:
@@ -67,7 +69,13 @@ def load(
     location = sources.locate(entry)
     family = sources.family_of(entry, location.folder)
     description = _described(family, location, input_px)
-    return family.open(location, description).to(device, precision)
+    try:
+        backbone = family.open(location, description)
+    except _UNFIT as error:
+        raise BackboneError(
+            f"{location.name}: its files cannot be opened as {family.family}: {_told(error)}"
+        ) from error
+    return backbone.to(device, precision)
 
 
 def list_backbones() -> list[dict[str, Any]]:
@@ -113,8 +121,19 @@ def _described(
         "input_px": list(input_px) if input_px else None,
         "files": [stamp(path) for path in location.files],
     }
-    record = remembered("descriptions", key, lambda: family.describe(location, input_px).to_record())
+    try:
+        record = remembered("descriptions", key, lambda: family.describe(location, input_px).to_record())
+    except _UNFIT as error:
+        raise BackboneError(
+            f"{location.name}: its records do not describe a {family.family}: {_told(error)}"
+        ) from error
     return Description.from_record(record)
+
+
+def _told(error: Exception) -> str:
+    """The error's kind and its first line: libraries write whole pages."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _resolved(entry: Entry) -> Entry:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pipeline.backbones.sources import Location
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+_ALIGNMENT_BYTES = 64  # of torch's own allocations
 _N_TEXTS = 256  # texts a forward pass: bounds the memory of long lists
 
 
@@ -220,9 +221,15 @@ class Backbone(ABC):
         """uint8 [n, h, w, 3] to float32 [n, 3, h, w] on the model's device, as `Transform.normalise`."""
         import torch
 
-        table = torch.from_numpy(self.description.transform.table().copy()).to(self.device)  # [3, 256]
-        index = pixels.to(self.device).permute(0, 3, 1, 2).int()
-        return torch.stack([table[channel][index[:, channel]] for channel in range(3)], dim=1)
+        transform = self.description.transform
+        if self.device == "cpu":  # NumPy's table look-up is four times as fast as torch's there
+            rows = [transform.normalise(row) for row in pixels.cpu().numpy()]
+            return as_batch(rows) if rows else torch.zeros((0, 3, *pixels.shape[1:3]))
+        table = torch.from_numpy(transform.table().copy()).to(self.device)  # [3, 256]
+        pixels = pixels.to(self.device, non_blocking=True)
+        flat = [pixels[..., channel].reshape(-1).int() for channel in range(3)]
+        looked_up = [table[channel].index_select(0, flat[channel]) for channel in range(3)]
+        return torch.stack([values.view(pixels.shape[:3]) for values in looked_up], dim=1)
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Text embeddings as published by the family, not normalised: float32 [m, d].
@@ -298,7 +305,9 @@ class Backbone(ABC):
                 f"allowed: [n, 3, {height}, {width}]. "
                 "Other sizes: load with input_px=(height, width) and use that description's transform"
             )
-        return batch.to(device=self.device, dtype=self._dtype(self.precision))
+        batch = batch.to(device=self.device, dtype=self._dtype(self.precision))
+        # CPU kernels round differently at an odd address, and NumPy's arrays may lie at one.
+        return batch.clone() if batch.data_ptr() % _ALIGNMENT_BYTES else batch
 
     def _check_blocks(self, blocks: int) -> None:
         known = self.description.n_blocks

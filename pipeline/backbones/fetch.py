@@ -68,7 +68,7 @@ def wanted(family: type[Backbone] | None, listing: Iterable[str]) -> list[str]:
 
 
 def _download(entry: Entry, repo: str) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     # Releases of the hub client differ in their HTTP library; its errors are what this one derives from.
@@ -87,9 +87,10 @@ def _download(entry: Entry, repo: str) -> Path:
         listing = [one.rfilename for one in info.siblings or []]
         names = wanted(registry.family(entry.family) if entry.family else None, listing)
         _check(entry, repo, commit, names)
-        folder = snapshot_download(
-            repo, revision=commit, allow_patterns=names, cache_dir=sources.hub_cache(), endpoint=endpoint
-        )
+        cache = sources.hub_cache()
+        paths = [
+            hf_hub_download(repo, name, revision=commit, cache_dir=cache, endpoint=endpoint) for name in names
+        ]
     except failures as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         where = endpoint or "the hub"
@@ -98,15 +99,15 @@ def _download(entry: Entry, repo: str) -> Path:
         ) from error
     if entry.revision is None:
         sources.pin(repo, commit)
-    return Path(folder)
+    return Path(paths[0]).parent
 
 
 def _check(entry: Entry, repo: str, commit: str, names: Sequence[str]) -> None:
     """Refuse a repository that lacks what the family needs, before gigabytes travel."""
-    if entry.family is None:
-        return
-    family = registry.family(entry.family)
-    groups = (*family.other_files, family.weights_names)
+    groups: tuple[tuple[str, ...], ...] = (("config.json", "open_clip_config.json"),)
+    if entry.family is not None:
+        family = registry.family(entry.family)
+        groups = (*family.other_files, family.weights_names)
     lacking = [" or ".join(group) for group in groups if not set(group) & set(names)]
     if lacking:
         raise BackboneError(f"{entry.name}: {repo} at {commit} lacks {'; '.join(lacking)}")

@@ -50,13 +50,18 @@ def load_exactly(model_class: Any, folder: Path) -> Any:
         BackboneError: tensors are missing, left over or of another shape.
     """
     import torch
+    from huggingface_hub.errors import StrictDataclassError
 
     files = weights.find(folder, weights.HF_WEIGHTS)
     tensors = {
         name: value for name, value in weights.read_tensors(files).items() if not weights.harmless(name)
     }
-    config = model_class.config_class.from_pretrained(folder, local_files_only=True)
-    with _without_progress():
+    try:
+        with quiet():
+            config = model_class.config_class.from_pretrained(folder, local_files_only=True)
+    except StrictDataclassError as error:
+        raise BackboneError(f"{folder / CONFIG}: {' '.join(str(error).split())}") from error
+    with quiet():
         model, info = model_class.from_pretrained(
             None,
             config=config,
@@ -68,12 +73,16 @@ def load_exactly(model_class: Any, folder: Path) -> Any:
     missing = [name for name in info["missing_keys"] if not weights.harmless(name)]
     shapes = [" ".join(map(str, one)) for one in info["mismatched_keys"]]
     weights.refuse_unless_exact(files, missing, list(info["unexpected_keys"]), shapes)
+    for tensor in (*model.parameters(), *model.buffers()):
+        # The library keeps tensors where the mapped file has them. There they change with the file, and
+        # at an odd address CPU kernels round differently: the same weights would give other bits.
+        tensor.data = tensor.data.clone()
     return model
 
 
 @contextmanager
-def _without_progress() -> Iterator[None]:
-    """No progress bar and no report of the library's own while tensors are put in place."""
+def quiet() -> Iterator[None]:
+    """No progress bar, warning or report of the library's own: what matters is checked and raised here."""
     from transformers.utils import logging
 
     library: Any = logging

@@ -12,6 +12,7 @@ from typing import TypeVar
 from pipeline.backbones.contract import Backbone
 from store.errors import BackboneError, UsageError
 
+_N_NAMES_SHOWN = 50  # open_clip alone has hundreds of architectures
 _families: dict[str, type[Backbone]] = {}
 Family = TypeVar("Family", bound=type[Backbone])
 
@@ -79,4 +80,5 @@ def unknown(what: str, name: str, known: Iterable[str]) -> UsageError:
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return UsageError(f"unknown {what} {name!r}.{hint} Known: {', '.join(names)}")
+    shown = ", ".join(names[:_N_NAMES_SHOWN]) + (", ..." if len(names) > _N_NAMES_SHOWN else "")
+    return UsageError(f"unknown {what} {name!r}.{hint} Known: {shown}")

@@ -98,7 +98,8 @@ class Siglip(Backbone):
         from transformers import AutoTokenizer, SiglipModel
 
         folder = _folder(location)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        with hf.quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         return cls(description, hf.load_exactly(SiglipModel, folder), tokenizer)
 
     def _embed_images(self, batch: Tensor) -> Tensor:

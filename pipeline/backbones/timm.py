@@ -114,7 +114,10 @@ def _create(name: str, config: dict[str, Any]) -> Any:
     classes = config.get("num_classes", published.get("num_classes", 0))
     pool = {"global_pool": config["global_pool"]} if config.get("global_pool") else {}
     arguments = pool | (config.get("model_args") or {})
-    return timm.create_model(architecture, pretrained=False, num_classes=int(classes), **arguments)
+    # The record goes in because it says at which input size the positions were trained.
+    return timm.create_model(
+        architecture, pretrained=False, pretrained_cfg=published, num_classes=int(classes), **arguments
+    )
 
 
 def _renamed(model: Any, architecture: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -21,7 +21,8 @@ from PIL import Image
 from pipeline.remember import canonical
 
 # A picture one pixel wide and thousands high would be resized to gigabytes of which the crop keeps
-# almost nothing: past this many resized pixels only the part that the crop keeps is computed.
+# almost nothing: past this many resized pixels only the part that the crop keeps is computed. Pillow
+# takes that part's corners as 32-bit floats, so a value may then differ from upstream's by 1 of 255.
 _MAX_RESIZED_PIXELS = 1 << 26
 
 

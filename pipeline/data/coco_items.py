@@ -97,7 +97,7 @@ class CocoSource:
     def notes(self) -> tuple[str, ...]:
         """Photographs without annotations, and rows of label maps that match no category."""
         empty = sum(not photograph.annotations for photograph in self.dataset.photographs)
-        notes = [f"{empty:,} photographs have no annotation"] if empty else []
+        notes = [f"photographs without an annotation: {empty:,}"] if empty else []
         for label_map in self.label_maps:
             unmatched = label_map.unmatched(self.dataset.category_counts)
             if unmatched:

@@ -66,7 +66,7 @@ def crop_window(
     """The window of a box: left and top rounded down, right and bottom up, clipped to the frame.
 
     Margin comes first, then the clipping, then minimum size and square, which keep the window's centre
-    (half a pixel up and left where it cannot be kept) and move it inwards at the frame's edge. Only a
+    (half a pixel right and down where it cannot be kept) and move it inwards at the frame's edge. Only a
     square window may reach past the frame, centred, where the frame is too small to hold it.
 
     Args:
@@ -153,8 +153,8 @@ def _polygon_mask(segmentation: Any, window: Window) -> NDArray[np.bool_]:
     # The outline is drawn from its own corner on: the rasteriser rounds negative coordinates differently.
     corner = np.minimum(np.floor(np.concatenate(rings).min(axis=0)), (left, top)).astype(int)
     height, width = bottom - int(corner[1]), right - int(corner[0])
-    runs = coco_mask.frPyObjects([(ring - corner).ravel().tolist() for ring in rings], height, width)
-    mask = np.asarray(coco_mask.decode(coco_mask.merge(runs)), dtype=bool)
+    outlines = coco_mask.frPyObjects([(ring - corner).ravel().tolist() for ring in rings], height, width)
+    mask = _unrolled(_decompressed(coco_mask.merge(outlines)["counts"]), height, width)
     return mask[top - corner[1] :, left - corner[0] :]
 
 
@@ -180,8 +180,7 @@ def _run_length_mask(segmentation: Any, window: Window, frame_px: tuple[int, int
     )
     if min(runs, default=0) < 0 or sum(runs) != height * width:
         raise ValueError(f"its run lengths do not add up to {width} x {height} px")
-    # Runs alternate between 0 and 1 down the columns. [height, width]
-    full = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
+    full = _unrolled(runs, height, width)
     left, top, right, bottom = window
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
     mask = np.zeros((bottom - top, right - left), dtype=bool)
@@ -189,10 +188,15 @@ def _run_length_mask(segmentation: Any, window: Window, frame_px: tuple[int, int
     return mask
 
 
+def _unrolled(runs: list[int], height: int, width: int) -> NDArray[np.bool_]:
+    """The mask, [height, width], of runs that alternate between 0 and 1 down the columns."""
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
+
+
 def _decompressed(counts: str | bytes) -> list[int]:
     """Run lengths of COCO's compressed text: `rleFrString` of cocoapi's maskApi.c.
 
-    pycocotools' own decoder reads past its buffers when the text is damaged, so it is not used here.
+    pycocotools' own decoder gives pixels of uninitialised memory where run lengths are damaged.
     """
     codes = counts.encode("ascii") if isinstance(counts, str) else counts
     runs: list[int] = []

@@ -298,7 +298,8 @@ def _fetch_annotations(
     except GaveUpError as error:
         raise DataError(
             f"TACO's annotation file cannot be had from {address}: {error.reason}. Without a network, "
-            f"put it at {target} and the photographs beside it (batch_1, batch_2, ...); both lie in {TACO_ARCHIVE}"
+            f"put it at {target} and the photographs beside it (batch_1, batch_2, ...); both are in "
+            f"{TACO_ARCHIVE}"
         ) from error
     body = target.read_bytes()
     return Fetched(ANNOTATIONS, address, len(body), digest_of(body))

@@ -181,7 +181,7 @@ class Downloader:
                     raise GaveUpError(str(error), n_attempts) from error
                 if error.pause_s:
                     host.quiet_until = max(host.quiet_until, time.monotonic() + error.pause_s)
-                self._pause(max(error.pause_s, self._backoff(n_attempts)))
+                self._pause(self._backoff(n_attempts))
             except OSError as error:
                 raise cannot_write(target, error) from error
 
@@ -267,7 +267,6 @@ class Downloader:
                 elapsed_s = time.monotonic() - began
                 if elapsed_s > GRACE_S and (n_got - start) / elapsed_s < self._pace.min_bytes_per_s:
                     raise _PassingError("the host sends too slowly")
-            file.truncate()
         if n_total is not None and n_got != n_total:
             if n_got > n_total:
                 partial.discard()

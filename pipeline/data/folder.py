@@ -90,11 +90,14 @@ class FolderSource:
         """Files that are no pictures by their endings, and pictures without a label."""
         notes = []
         if self._ignored:
-            endings = ", ".join(f"{name or 'no ending'}: {n:,}" for name, n in self._ignored.most_common())
-            notes.append(f"{self._ignored.total():,} files are not pictures by their ending ({endings})")
-        unlabelled = sum(entry.label is None for entry in self._entries)
-        if unlabelled:
-            notes.append(f"{unlabelled:,} pictures lie in no class folder and have no label")
+            counts = sorted(self._ignored.items(), key=lambda pair: (-pair[1], pair[0]))
+            endings = ", ".join(f"{ending or 'no ending'}: {n_files:,}" for ending, n_files in counts)
+            notes.append(
+                f"files that are not pictures by their ending: {self._ignored.total():,} ({endings})"
+            )
+        n_unlabelled = sum(entry.label is None for entry in self._entries)
+        if n_unlabelled:
+            notes.append(f"pictures in no class folder, without a label: {n_unlabelled:,}")
         return tuple(notes)
 
     def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:

@@ -25,6 +25,7 @@ from store.errors import DataError, UsageError
 LABEL = "label"
 # Rows held at a time, before decoding; with pictures of 1 MB this is 64 MB.
 BATCH_ROWS = 64
+READ_BYTES = 1 << 20
 
 
 class ParquetParams(BaseModel):
@@ -134,7 +135,8 @@ class ParquetSource:
         for path, name, given in zip(self.files, self.names, self.given, strict=True):
             number = 0
             try:
-                with pq.ParquetFile(path) as file:
+                # Without these a whole file of row groups is read ahead.
+                with pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
                     for batch in file.iter_batches(BATCH_ROWS, columns=wanted, use_threads=False):
                         for values in batch.to_pylist():
                             yield self._row(f"{name}#{number}", values, given)

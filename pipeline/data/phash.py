@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.fft import dct
 
 HASH_PX = 8
 GRID_PX = 4 * HASH_PX
@@ -21,8 +20,11 @@ HASH_BITS = HASH_PX * HASH_PX
 _DECIMALS = 6
 _BLOCK_CELLS = 2_000_000
 
-# Row k holds the k-th frequency of the unnormalised DCT-II over 32 samples. [8, 32]
-_DCT: NDArray[np.float64] = dct(np.eye(GRID_PX), axis=0)[:HASH_PX]
+# Row k holds the k-th frequency of the unnormalised DCT-II over n = 32 samples, as in `scipy.fft.dct`:
+# 2 cos(pi k (2 x + 1) / (2 n)). [8, 32]
+_DCT: NDArray[np.float64] = 2 * np.cos(
+    np.pi / (2 * GRID_PX) * np.outer(np.arange(HASH_PX), 2 * np.arange(GRID_PX) + 1)
+)
 
 
 class NearPairs(NamedTuple):

@@ -86,7 +86,7 @@ class Head(ABC):
     """A classifier over feature vectors.
 
     Attributes:
-        kind: its name in the registry.
+        kind: its name in the registry; title: its name for people.
         learns_from: whether `fit` takes labelled image features or text vectors with their classes.
         apply: how logits come from features and tensors, in words, for `HeadCard`.
         classes_: names [C], sorted; learned by `fit`.
@@ -95,6 +95,7 @@ class Head(ABC):
     """
 
     kind: ClassVar[str]
+    title: ClassVar[str]
     learns_from: ClassVar[Literal["images", "texts"]]
     apply: ClassVar[str]
 

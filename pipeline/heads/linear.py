@@ -66,6 +66,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator, Head):  # type: ignore[misc]
         chosen_on_: `validation`, `held-out tenth of training` or `nothing`.
     """
 
+    title: ClassVar[str] = "linear probe"
     learns_from: ClassVar[Literal["images", "texts"]] = "images"
     apply: ClassVar[str] = "logits = ((features - mean) / scale) @ weight.T + bias"
 

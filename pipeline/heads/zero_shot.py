@@ -28,6 +28,7 @@ class ZeroShotClassifier(Head):
         n_texts_: texts that each class was made of, [C].
     """
 
+    title: ClassVar[str] = "zero-shot"
     learns_from: ClassVar[Literal["images", "texts"]] = "texts"
     apply: ClassVar[str] = "logits = scale * (features / norm(features)) @ weight.T"
 

@@ -47,7 +47,7 @@ class Evaluation(BaseModel):
     """One classifier's record. Unknown fields are ignored, so that a page reads every kind's.
 
     Attributes:
-        method: how the classifier learned, the kind of its head.
+        method, title: how the classifier learned; the kind of its head and its name for people.
         backbone, fingerprint: whose features, and their identity's fingerprint.
         labels: the label column.
         split: name of the split.
@@ -61,11 +61,13 @@ class Evaluation(BaseModel):
         n_without_label: have a part but no label,
         n_without_features: have both but no features (failures).
         unseen_classes: classes of the pool that the classifier cannot answer.
+        notes: sentences that a reader of the figures must know.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     method: str
+    title: str
     backbone: str
     labels: str
     split: str
@@ -81,6 +83,7 @@ class Evaluation(BaseModel):
     n_without_label: int
     n_without_features: int
     unseen_classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def score_part(truth: Names, ranked: Names, classes: Sequence[str], majority_class: str) -> PartScores:

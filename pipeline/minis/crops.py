@@ -91,7 +91,7 @@ def _middle(crop: Image.Image) -> Image.Image:
 
 @dataclass(frozen=True)
 class Views:
-    """How random views are cut. `area`: share of the picture seen, from and to; `colour`: strength of the jitter."""
+    """How random views are cut: `area`, the share of the picture seen, from and to; `colour`, the jitter."""
 
     size_px: int
     area: tuple[float, float]
@@ -104,17 +104,19 @@ class Views:
         """Random views of a batch.
 
         Args:
-            pictures: uint8 [n, s, s, 3].
-            generator: source of all randomness.
+            pictures: uint8 [n, s, s, 3], on any device.
+            generator: source of all randomness, on the CPU, so that the device does not change the views.
 
         Returns:
             float32 [n, 3, size_px, size_px], 0 to 1.
         """
         x = pictures.permute(0, 3, 1, 2).float() / 255
-        x = F.grid_sample(x, self._grid(len(x), generator), padding_mode="reflection", align_corners=False)
+        x = F.grid_sample(
+            x, self._grid(len(x), generator).to(x.device), padding_mode="reflection", align_corners=False
+        )
         if self.blur > 0:
             soft = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
-            x = torch.where(_uniform(len(x), generator) < self.blur, soft, x)
+            x = torch.where(_uniform(x, generator) < self.blur, soft, x)
         return self._recolour(x, generator).clamp(0, 1)
 
     def _grid(self, n: int, generator: torch.Generator) -> Tensor:
@@ -123,7 +125,6 @@ class Views:
         half_x, half_y = (share.sqrt() * stretch).clamp(max=1), (share.sqrt() / stretch).clamp(max=1)
         shift = torch.rand(n, 2, generator=generator) * 2 - 1
         angle = (torch.rand(n, generator=generator) * 2 - 1) * self.turn
-        angle = angle + torch.randint(0, 4, (n,), generator=generator) * (torch.pi / 2)
         flip = torch.randint(0, 2, (n,), generator=generator) * 2 - 1
         cos, sin = angle.cos(), angle.sin()
         theta = torch.empty(n, 2, 3)
@@ -132,21 +133,22 @@ class Views:
         return F.affine_grid(theta, [n, 3, self.size_px, self.size_px], align_corners=False)
 
     def _recolour(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        n, c = len(x), self.colour
-        x = x * (1 + c * (_uniform(n, generator) * 2 - 1))
+        c = self.colour
+        x = x * (1 + c * (_uniform(x, generator) * 2 - 1))
         mean = x.mean((1, 2, 3), keepdim=True)
-        x = mean + (x - mean) * (1 + c * (_uniform(n, generator) * 2 - 1))
+        x = mean + (x - mean) * (1 + c * (_uniform(x, generator) * 2 - 1))
         grey = x.mean(1, keepdim=True)
-        colourful = (1 + c * (_uniform(n, generator) * 2 - 1)) * (_uniform(n, generator) >= self.grey)
+        colourful = (1 + c * (_uniform(x, generator) * 2 - 1)) * (_uniform(x, generator) >= self.grey)
         x = grey + (x - grey) * colourful
-        cast = 1 + 0.3 * c * (torch.rand(n, 3, 1, 1, generator=generator) * 2 - 1)
+        cast = 1 + 0.3 * c * (torch.rand(len(x), 3, 1, 1, generator=generator).to(x.device) * 2 - 1)
         return x * cast
 
 
-def _uniform(n: int, generator: torch.Generator) -> Tensor:
-    return torch.rand(n, 1, 1, 1, generator=generator)
+def _uniform(x: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.rand(len(x), 1, 1, 1, generator=generator).to(x.device)
 
 
 def normalise(pictures: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Pictures [n, 3, h, w] of 0 to 1, normalised per channel."""
-    return (pictures - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    centre, spread = (torch.tensor(values, device=pictures.device)[:, None, None] for values in (mean, std))
+    return (pictures - centre) / spread

@@ -53,7 +53,10 @@ def write_siglip_tokenizer(folder: Path, captions: list[str]) -> int:
     )
     (folder / "spiece.model").write_bytes(buffer.getvalue())
     tokenizer = SiglipTokenizer(
-        str(folder / "spiece.model"), pad_token="<pad>", eos_token="</s>", model_max_length=models.SIGLIP_TOKENS
+        str(folder / "spiece.model"),
+        pad_token="<pad>",
+        eos_token="</s>",
+        model_max_length=models.SIGLIP_TOKENS,
     )
     tokenizer.save_pretrained(folder)
     return len(tokenizer)
@@ -78,7 +81,12 @@ def write_openclip(folder: Path, model: nn.Module) -> None:
     write_openclip_config(folder)
     weights = {name: value.detach().half().contiguous() for name, value in model.state_dict().items()}
     save_file(weights, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
-    _card(folder, "OpenCLIP", "softmax contrast of crops and captions (CLIP)", 'open_clip.create_model("local-dir:…")')
+    _card(
+        folder,
+        "OpenCLIP",
+        "softmax contrast of crops and captions (CLIP)",
+        'open_clip.create_model("local-dir:…")',
+    )
 
 
 def write_siglip(folder: Path, model: nn.Module) -> None:
@@ -118,7 +126,9 @@ WRITERS: dict[str, Callable[[Path, nn.Module], None]] = {
 
 
 def _card(folder: Path, family: str, objective: str, opened: str) -> None:
-    (folder / "README.md").write_text(_CARD.format(family=family, objective=objective, opened=opened, name=folder.name))
+    (folder / "README.md").write_text(
+        _CARD.format(family=family, objective=objective, opened=opened, name=folder.name)
+    )
 
 
 _CARD = """# Mini {family}
@@ -128,11 +138,11 @@ A {family} with a vision tower of about a million weights for 64-pixel pictures,
 runs exactly the code that real weights run, without a network or a GPU.
 
 Trained by `python -m pipeline.minis.train {name} --precision bf16`, in minutes on two processor cores, on crops
-of 3,000 generated scenes of seed 1000003, by its family's objective: {objective}. Two of the sample's
-classes, drink carton and glove, were never shown: neither pictures nor captions.
+of 3,000 generated scenes of seed 1000003, by its family's objective: {objective}.
+Two of the sample's classes, drink carton and glove, were never shown: neither pictures nor captions.
 
 What its figures mean: code that reads, transforms, extracts, joins and evaluates correctly reaches them, and
 they order as real ones do: chance, zero-shot, probe. What they do not mean: anything about photographs,
-about TACO, or about which family is better. The scenes that it is tested on have other seeds but come from the
-same painter as those that it learnt from, which no real test set would.
+about TACO, or about which family is better. The scenes that it is tested on have other seeds but come from
+the same painter as those that it learnt from, which no real test set would.
 """

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 IMAGE_PX, PATCH_PX, WIDTH = 64, 8, 128
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -34,7 +35,10 @@ def openclip_mini() -> nn.Module:
     """A freshly initialised `open_clip.CLIP`."""
     from open_clip.model import CLIP
 
-    return CLIP(**OPENCLIP_CONFIG["model_cfg"])
+    model = CLIP(**OPENCLIP_CONFIG["model_cfg"])
+    with torch.no_grad():
+        model.visual.positional_embedding[1:] = sincos_positions()
+    return model
 
 
 def siglip_mini(vocabulary: int) -> nn.Module:
@@ -50,7 +54,10 @@ def siglip_mini(vocabulary: int) -> nn.Module:
         "hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_hidden_layers": 4, "num_attention_heads": 4,
         "image_size": IMAGE_PX, "patch_size": PATCH_PX,
     }  # fmt: skip
-    return SiglipModel(SiglipConfig(text_config=text, vision_config=vision))
+    model = SiglipModel(SiglipConfig(text_config=text, vision_config=vision))
+    with torch.no_grad():
+        model.vision_model.embeddings.position_embedding.weight.copy_(sincos_positions())
+    return model
 
 
 def dinov2_mini() -> nn.Module:
@@ -59,9 +66,28 @@ def dinov2_mini() -> nn.Module:
 
     config = Dinov2Config(
         hidden_size=WIDTH, num_hidden_layers=5, num_attention_heads=4, mlp_ratio=4,
-        image_size=IMAGE_PX, patch_size=PATCH_PX, layerscale_value=0.1, drop_path_rate=0.0,
+        image_size=IMAGE_PX, patch_size=PATCH_PX, layerscale_value=1.0, drop_path_rate=0.0,
     )  # fmt: skip
-    return Dinov2Model(config)
+    model = Dinov2Model(config)
+    # The library's spread of 0.02 fits wide models; at this width it leaves the blocks nearly silent.
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+    with torch.no_grad():
+        model.embeddings.position_embeddings[:, 1:] = sincos_positions()
+    return model
+
+
+def sincos_positions(scale: float = 0.4) -> Tensor:
+    """Sines and cosines of each patch's row and column (Chen et al. 2021, MoCo v3) -> [64, WIDTH].
+
+    Small ViTs learn much faster from these than from random positions.
+    """
+    side = IMAGE_PX // PATCH_PX
+    row, column = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    pace = 100.0 ** -(torch.arange(WIDTH // 4) / (WIDTH // 4))
+    angles = [axis.reshape(-1, 1) * pace for axis in (row, column)]
+    return scale * torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:

@@ -75,7 +75,7 @@ def dino_loss(student: list[Tensor], teacher: list[Tensor], temperature: float, 
 
 
 def ibot_loss(student: Tensor, teacher: Tensor, masked: Tensor, temperature: float) -> Tensor:
-    """Masked patches foretell what the teacher sees there (Zhou et al. 2022, equation 2; dinov2 `iBOTPatchLoss`).
+    """Masked patches foretell what the teacher sees (Zhou et al. 2022, equation 2; dinov2 `iBOTPatchLoss`).
 
     Args:
         student: logits [n, t, k], from pictures with masked patches.
@@ -92,7 +92,7 @@ def ibot_loss(student: Tensor, teacher: Tensor, masked: Tensor, temperature: flo
 
 
 def koleo_loss(features: Tensor, eps: float = 1e-8) -> Tensor:
-    """Spread of the batch: minus the mean log distance to the nearest other row (Sablayrolles et al. 2019; dinov2).
+    """Minus the mean log distance to the nearest other row (Sablayrolles et al. 2019; dinov2 `KoLeoLoss`).
 
     Args:
         features: [n, d], any length; normalised here.

@@ -50,6 +50,7 @@ class Run:
     seed: int
     bf16: bool
     report: Report
+    device: str = "cpu"
     generator: torch.Generator = field(default_factory=torch.Generator)
 
     def __post_init__(self) -> None:
@@ -58,11 +59,11 @@ class Run:
 
     def autocast(self) -> torch.autocast:
         """The precision of forward passes; losses are always float32."""
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.bf16)
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.bf16)
 
 
-TEXT_RECIPE = Recipe(steps=500, batch=256, lr=2e-3)
-DINO_RECIPE = Recipe(steps=500, batch=128, lr=1.5e-3)
+TEXT_RECIPE = Recipe(steps=1500, batch=128, lr=1e-3)
+DINO_RECIPE = Recipe(steps=1000, batch=128, lr=1e-3)
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,9 @@ class Dino:
     masked_share: float = 0.3
     koleo_weight: float = 0.1
     ibot_weight: float = 0.5
+    wide_area: tuple[float, float] = (0.6, 1.0)
+    near_area: tuple[float, float] = (0.2, 0.6)
+    colour: float = 0.4
 
 
 def _optimiser(modules: list[nn.Module], recipe: Recipe) -> torch.optim.AdamW:
@@ -90,7 +94,9 @@ def _optimiser(modules: list[nn.Module], recipe: Recipe) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98))
 
 
-def _steps(recipe: Recipe, n: int, optimiser: torch.optim.Optimizer, run: Run) -> Iterator[tuple[int, Tensor]]:
+def _steps(
+    recipe: Recipe, n: int, optimiser: torch.optim.Optimizer, run: Run
+) -> Iterator[tuple[int, Tensor]]:
     """(step, rows of its batch), epoch after epoch, with the learning rate set."""
     rows = torch.empty(0, dtype=torch.long)
     for step in range(recipe.steps):
@@ -114,7 +120,9 @@ def _tell(run: Run, name: str, step: int, recipe: Recipe, loss: float, began_s: 
         spent_s = time.monotonic() - began_s
         left_s = spent_s / (step + 1) * (recipe.steps - step - 1)
         rate = (step + 1) * recipe.batch / spent_s
-        run.report(f"{name}: step {step + 1}/{recipe.steps}, loss {loss:.3f}, {rate:.0f} pictures/s, {left_s:.0f} s left")
+        run.report(
+            f"{name}: step {step + 1}/{recipe.steps}, loss {loss:.3f}, {rate:.0f} pictures/s, {left_s:.0f} s left"
+        )
 
 
 def train_openclip(crops: Crops, tokens: Tensor, recipe: Recipe, run: Run) -> nn.Module:
@@ -124,20 +132,20 @@ def train_openclip(crops: Crops, tokens: Tensor, recipe: Recipe, run: Run) -> nn
         crops: the pictures; `centred` is used, as OpenCLIP's transform does.
         tokens: int64 [n, 32], the captions.
     """
-    model = models.openclip_mini()
-    optimiser, views = _optimiser([model], recipe), Views(models.IMAGE_PX, (0.6, 1.0), 0.2)
-    pictures, began_s = torch.from_numpy(crops.centred), time.monotonic()
+    model = models.openclip_mini().to(run.device)
+    optimiser, views = _optimiser([model], recipe), Views(models.IMAGE_PX, (0.7, 1.0), 0.2)
+    pictures, began_s = torch.from_numpy(crops.centred).to(run.device), time.monotonic()
     for step, rows in _steps(recipe, len(pictures), optimiser, run):
         batch = normalise(views.cut(pictures[rows], run.generator), models.CLIP_MEAN, models.CLIP_STD)
         with run.autocast():
-            image, text = model.encode_image(batch), model.encode_text(tokens[rows])  # type: ignore[operator]
+            image, text = model.encode_image(batch), model.encode_text(tokens[rows].to(run.device))  # type: ignore[operator]
         image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
         loss = clip_loss(image, text, model.logit_scale.exp())  # type: ignore[operator]
         _descend(loss, optimiser)
         with torch.no_grad():  # CLIP clips the inverse temperature at 100
             model.logit_scale.clamp_(0, math.log(100))  # type: ignore[operator]
         _tell(run, "openclip", step, recipe, loss.item(), began_s)
-    return model.eval()
+    return model.cpu().eval()
 
 
 def train_siglip(crops: Crops, tokens: Tensor, vocabulary: int, recipe: Recipe, run: Run) -> nn.Module:
@@ -148,22 +156,22 @@ def train_siglip(crops: Crops, tokens: Tensor, vocabulary: int, recipe: Recipe, 
         tokens: int64 [n, 24], the captions, padded.
         vocabulary: number of the tokenizer's pieces.
     """
-    model = models.siglip_mini(vocabulary)
+    model = models.siglip_mini(vocabulary).to(run.device)
     with torch.no_grad():
         model.logit_scale.fill_(math.log(10))  # type: ignore[operator]
         model.logit_bias.fill_(-10)  # type: ignore[operator]
-    optimiser, views = _optimiser([model], recipe), Views(models.IMAGE_PX, (0.6, 1.0), 0.2)
-    pictures, began_s = torch.from_numpy(crops.squashed), time.monotonic()
+    optimiser, views = _optimiser([model], recipe), Views(models.IMAGE_PX, (0.7, 1.0), 0.2)
+    pictures, began_s = torch.from_numpy(crops.squashed).to(run.device), time.monotonic()
     for step, rows in _steps(recipe, len(pictures), optimiser, run):
         batch = normalise(views.cut(pictures[rows], run.generator), models.HALF, models.HALF)
         with run.autocast():
             image = model.get_image_features(pixel_values=batch).pooler_output  # type: ignore[operator]
-            text = model.get_text_features(input_ids=tokens[rows]).pooler_output  # type: ignore[operator]
+            text = model.get_text_features(input_ids=tokens[rows].to(run.device)).pooler_output  # type: ignore[operator]
         image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
         loss = siglip_loss(image, text, model.logit_scale.exp(), model.logit_bias)  # type: ignore[operator]
         _descend(loss, optimiser)
         _tell(run, "siglip", step, recipe, loss.item(), began_s)
-    return model.eval()
+    return model.cpu().eval()
 
 
 class Prototypes(nn.Module):
@@ -171,7 +179,9 @@ class Prototypes(nn.Module):
 
     def __init__(self, width: int, n_prototypes: int):
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(width, 256), nn.GELU(), nn.Linear(256, 256), nn.GELU(), nn.Linear(256, 64))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 256), nn.GELU(), nn.Linear(256, 256), nn.GELU(), nn.Linear(256, 64)
+        )
         self.prototypes = nn.Parameter(torch.randn(n_prototypes, 64))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -187,14 +197,17 @@ def train_dinov2(crops: Crops, recipe: Recipe, run: Run, settings: Dino | None =
     """
     s = settings or Dino()
     student = nn.ModuleDict({"body": models.dinov2_mini(), "head": Prototypes(models.WIDTH, s.n_prototypes)})
+    student.to(run.device)
     teacher = copy.deepcopy(student).requires_grad_(False)
     optimiser = _optimiser([student], recipe)
-    wide = Views(models.IMAGE_PX, (0.4, 1.0), 0.4, turn=0.3, grey=0.1, blur=0.2)
-    near = Views(s.local_px, (0.1, 0.4), 0.4, turn=0.3, grey=0.1, blur=0.2)
-    pictures, began_s = torch.from_numpy(crops.centred), time.monotonic()
+    wide = Views(models.IMAGE_PX, s.wide_area, s.colour, turn=0.3, grey=0.1, blur=0.2)
+    near = Views(s.local_px, s.near_area, s.colour, turn=0.3, grey=0.1, blur=0.2)
+    pictures, began_s = torch.from_numpy(crops.centred).to(run.device), time.monotonic()
     for step, rows in _steps(recipe, len(pictures), optimiser, run):
         done = step / recipe.steps
-        temperature = s.teacher_temperature[0] + (s.teacher_temperature[1] - s.teacher_temperature[0]) * min(1, 3 * done)
+        temperature = s.teacher_temperature[0] + (s.teacher_temperature[1] - s.teacher_temperature[0]) * min(
+            1, 3 * done
+        )
         globals_ = _prepared(wide, pictures[rows], 2, run)
         locals_ = _prepared(near, pictures[rows], s.n_local, run)
         loss = _dino_step(student, teacher, globals_, locals_, temperature, s, run)
@@ -204,7 +217,7 @@ def train_dinov2(crops: Crops, recipe: Recipe, run: Run, settings: Dino | None =
             for slow, fast in zip(teacher.parameters(), student.parameters(), strict=True):
                 slow.lerp_(fast, 1 - momentum)
         _tell(run, "dinov2", step, recipe, loss.item(), began_s)
-    return teacher["body"].requires_grad_(True).eval()
+    return teacher["body"].requires_grad_(True).cpu().eval()
 
 
 def _prepared(views: Views, pictures: Tensor, n_views: int, run: Run) -> Tensor:
@@ -213,12 +226,19 @@ def _prepared(views: Views, pictures: Tensor, n_views: int, run: Run) -> Tensor:
 
 
 def _dino_step(
-    student: nn.ModuleDict, teacher: nn.ModuleDict, wide: Tensor, near: Tensor, temperature: float, s: Dino, run: Run
+    student: nn.ModuleDict,
+    teacher: nn.ModuleDict,
+    wide: Tensor,
+    near: Tensor,
+    temperature: float,
+    s: Dino,
+    run: Run,
 ) -> Tensor:
     n = len(wide) // 2
     t = (models.IMAGE_PX // models.PATCH_PX) ** 2
     hidden = torch.rand(2 * n, t, generator=run.generator) < s.masked_share
     hidden &= torch.rand(2 * n, 1, generator=run.generator) < 0.5  # half of the pictures stay whole
+    hidden = hidden.to(run.device)
     with torch.no_grad(), run.autocast():
         seen = teacher["body"](pixel_values=wide).last_hidden_state
         target = teacher["head"](seen).float()  # [2 n, 1 + t, k]
@@ -248,7 +268,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--scenes", type=int, default=3000)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    parser.add_argument("--speed-up", type=float, default=1.0, help="divide the number of steps, for a try-out")
+    parser.add_argument(
+        "--device", default="cpu", help="cpu or cuda; a GPU's weights differ in the last digits"
+    )
+    parser.add_argument(
+        "--speed-up", type=float, default=1.0, help="divide the number of steps, for a try-out"
+    )
     options = parser.parse_args(arguments)
     names = list(export.WRITERS) if "all" in options.which else options.which
     if unknown := sorted(set(names) - set(export.WRITERS)):
@@ -262,7 +287,7 @@ def main(arguments: list[str] | None = None) -> None:
         lambda done, n: report(f"scenes: {done}/{n}") if done % 200 == 0 or done == n else None,
     )
     for name in names:
-        run = Run(options.seed, options.precision == "bf16", report)
+        run = Run(options.seed, options.precision == "bf16", report, options.device)
         train_and_write(name, crops, options.out / name, run, options.speed_up)
 
 

@@ -57,6 +57,10 @@ def test_counts_and_scores(world: World) -> None:
     assert result.parts["test"].top1 > 0.9
     assert result.chosen_on == "validation"
     assert len(result.trials) == 9
+    # Shares of validation's items, not of training's.
+    n_right = np.array([trial.top1 for trial in result.trials]) * result.parts["val"].n
+    np.testing.assert_allclose(n_right, np.round(n_right), atol=1e-9)
+    assert 0 < min(n_right) < result.parts["val"].n
 
 
 def test_joined_by_id_whatever_the_order(world: World, tmp_path: Path) -> None:

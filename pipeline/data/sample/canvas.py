@@ -48,7 +48,7 @@ class Pose:
 
 @dataclass(frozen=True, slots=True)
 class Cutout:
-    """A drawn object. `rgb` and `alpha` are pictures of one size; `polygons` are relative to its centre, in pixels."""
+    """A drawn object: `rgb` and `alpha`, pictures of one size, and `polygons` in pixels from their centre."""
 
     rgb: Image.Image
     alpha: Image.Image
@@ -63,7 +63,7 @@ def smooth(points: Points | list[tuple[float, float]], steps: int = 5) -> Points
     t = (np.arange(steps) / steps)[None, :, None]
     a, b, c, d = (p[:, None] for p in (p0, p1, p2, p3))
     curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
-    return curve.reshape(-1, 2)  # type: ignore[no-any-return]
+    return curve.reshape(-1, 2)
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, n: int = 28) -> Points:
@@ -105,7 +105,7 @@ def rough(points: Points, amount: float, rng: np.random.Generator) -> Points:
 
 
 def clouds(rng: np.random.Generator, height: int, width: int, cells: float, octaves: int = 1) -> Array:
-    """Smooth noise of mean about 0 and spread about 1, with `cells` bumps along the longer side -> [height, width]."""
+    """Smooth noise, mean 0, spread about 1, `cells` bumps along the longer side -> [height, width]."""
     total = np.zeros((height, width), dtype=np.float32)
     weight, power = 1.0, 0.0
     for _ in range(octaves):
@@ -158,7 +158,13 @@ class Canvas:
         for at, depth, width in self.pose.dents:
             side = np.sign(depth)
             pull = abs(depth) * np.exp(-(((y - at) / width) ** 2))
-            x -= side * pull * np.clip(0.5 + 0.5 * side * x / (np.abs(x).max() + 1e-9), 0, 1) * np.abs(x).max() * 2
+            x -= (
+                side
+                * pull
+                * np.clip(0.5 + 0.5 * side * x / (np.abs(x).max() + 1e-9), 0, 1)
+                * np.abs(x).max()
+                * 2
+            )
         return np.stack([x + self.pose.bend * (y**2 - 1 / 3), y], axis=1)
 
     def _raster(self, pixels: Points) -> Array:
@@ -171,7 +177,7 @@ class Canvas:
         return self._raster(self._warp(points) @ self._matrix.T - self._origin)
 
     def paint(self, where: Array, colour: Rgb, strength: float = 1.0, opacity: float | None = None) -> None:
-        """Mix `colour` into the pixels of `where` ([H, W], 0 to 1); with `opacity`, set how dense they are."""
+        """Mix `colour` into the pixels of `where` ([H, W], 0 to 1); with `opacity`, set their density."""
         weight = (where * np.float32(strength))[..., None]
         self.rgb += weight * (np.array(colour, dtype=np.float32) - self.rgb)
         if opacity is not None:
@@ -190,7 +196,9 @@ class Canvas:
         ImageDraw.Draw(stencil).polygon([(float(x) - left, float(y) - top) for x, y in pixels], fill=1)
         where = np.asarray(stencil, dtype=np.float32)
         part = np.s_[top : top + height, left : left + width]
-        self.rgb[part] += (where * np.float32(strength))[..., None] * (np.array(colour, np.float32) - self.rgb[part])
+        self.rgb[part] += (where * np.float32(strength))[..., None] * (
+            np.array(colour, np.float32) - self.rgb[part]
+        )
         if opacity is not None:
             self.opacity[part] += where * (np.float32(opacity) - self.opacity[part])
 
@@ -260,7 +268,9 @@ class Canvas:
     def finish(self, traits: dict[str, str], density: float = 1.0) -> Cutout:
         """Add dirt and a dark edge, cut to the silhouette and bring to scene pixels."""
         if self.pose.dirt > 0.05:
-            stain = clouds(self.rng, self.height, self.width, 4, octaves=3) - np.float32(1.5 - 1.7 * self.pose.dirt)
+            stain = clouds(self.rng, self.height, self.width, 4, octaves=3) - np.float32(
+                1.5 - 1.7 * self.pose.dirt
+            )
             self.paint(np.clip(stain, 0, 1), (92, 74, 52), strength=0.75)
         rgb = Image.fromarray(np.clip(self.rgb, 0, 255).astype(np.uint8)).reduce(self.fine)
         alpha = np.clip(self.inside * self.opacity * np.float32(density) * 255, 0, 255).astype(np.uint8)

@@ -5,7 +5,7 @@ import numpy as np
 from pipeline.data.sample.categories import Category
 
 # People rarely name what they photograph as a label does; zero-shot must cope with that.
-P_NAME, P_CALLS = 0.22, 0.36
+P_NAME, P_CALLS = 0.08, 0.72
 
 _GROUND = {
     "grass": ("in the grass", "on a lawn", "between green blades"),
@@ -19,10 +19,22 @@ _GROUND = {
     "planks": ("on wooden boards", "on a pier", "on a deck"),
     "soil": ("on bare earth", "in the mud", "in a flower bed"),
 }
-_OPENINGS = ("a photo of {}", "a photo of {}", "a picture of {}", "close-up of {}", "{}", "{}", "{}", "{} left behind", "found {}")
+_OPENINGS = (
+    "a photo of {}",
+    "a photo of {}",
+    "a picture of {}",
+    "close-up of {}",
+    "{}",
+    "{}",
+    "{}",
+    "{} left behind",
+    "found {}",
+)
 
 
-def caption(rng: np.random.Generator, category: Category, traits: dict[str, str], ground: str, length_px: float) -> str:
+def caption(
+    rng: np.random.Generator, category: Category, traits: dict[str, str], ground: str, length_px: float
+) -> str:
     """One line about one object.
 
     Args:

@@ -15,15 +15,17 @@ def _band(y0: float, y1: float, half: float, squeeze: float = 0.0) -> Points:
     return np.concatenate([np.stack([x, y0 + sag], 1), np.stack([x, y1 + sag], 1)[::-1]])
 
 
-def _print(canvas: Canvas, y0: float, y1: float, half: float, ink: Rgb, second: Rgb) -> None:
+def _print(canvas: Canvas, span: tuple[float, float], half: float, ink: Rgb, second: Rgb) -> None:
     """A label's graphics: a disc, a swoosh, stripes or bars in the place of text."""
+    y0, y1 = span
     rng, middle, tall = canvas.rng, (y0 + y1) / 2, (y1 - y0) / 2
     kind = int(rng.integers(4))
     if kind == 0:
         canvas.fill(ellipse(0, middle, half * 0.6, min(tall * 0.7, half * 0.7)), second)
     elif kind == 1:
+        lift = np.array((0, 0.3 * tall))
         wave = np.array([(-half, middle + 0.5 * tall), (0, middle), (half, middle - 0.5 * tall)])
-        canvas.fill(np.concatenate([wave + (0, 0.3 * tall), (wave - (0, 0.3 * tall))[::-1]]), second)
+        canvas.fill(np.concatenate([wave + lift, (wave - lift)[::-1]]), second)
     elif kind == 2:
         for x in np.linspace(-0.7, 0.7, int(rng.integers(2, 5))) * half:
             canvas.fill(box(x - half * 0.11, y0, x + half * 0.11, y1), second)
@@ -40,7 +42,15 @@ def plastic_bottle(rng: np.random.Generator, pose: Pose) -> Cutout:
     neck, shoulder = half * rng.uniform(0.32, 0.42), rng.uniform(-0.5, -0.3)
     has_cap, waist = rng.random() < 0.7, rng.uniform(0.86, 1.0)
     top = -1.0 if has_cap else -0.93
-    rows = [(top, neck), (-0.84, neck), (-0.74, neck * 1.1), (shoulder, half), (0.05, half * waist), (0.3, half), (0.95, half)]
+    rows = [
+        (top, neck),
+        (-0.84, neck),
+        (-0.74, neck * 1.1),
+        (shoulder, half),
+        (0.05, half * waist),
+        (0.3, half),
+        (0.95, half),
+    ]
     body = profile([*rows, (1.0, half * 0.85)])
     name, tint = pick(rng, "light blue,light blue,white,white,grey,green,blue,brown")
     canvas = Canvas([body], pose, tint, rng)
@@ -57,7 +67,7 @@ def plastic_bottle(rng: np.random.Generator, pose: Pose) -> Cutout:
         y0 = rng.uniform(-0.3, -0.05)
         y1 = y0 + rng.uniform(0.35, 0.6)
         canvas.fill(_band(y0, y1, half * 1.02), ink, 1.0, 0.97)
-        _print(canvas, y0, y1, half, (240, 240, 240), second)
+        _print(canvas, (y0, y1), half, (240, 240, 240), second)
     for y in np.arange(0.45, 0.95, 0.1):
         canvas.fill(_band(y, y + 0.025, half, 0.03), dim(tint, 0.72), 0.5)
     canvas.round_body(half, 0.85)
@@ -77,10 +87,18 @@ def glass_bottle(rng: np.random.Generator, pose: Pose) -> Cutout:
     half = rng.uniform(0.21, 0.3)
     neck = half * rng.uniform(0.3, 0.38)
     shoulder = rng.uniform(-0.3, 0.0)
-    rows = [(-1.0, neck * 1.15), (-0.94, neck * 1.2), (-0.92, neck), (shoulder - 0.22, neck * 1.15), (shoulder, half)]
+    rows = [
+        (-1.0, neck * 1.15),
+        (-0.94, neck * 1.2),
+        (-0.92, neck),
+        (shoulder - 0.22, neck * 1.15),
+        (shoulder, half),
+    ]
     body = profile([*rows, (0.97, half), (1.0, half * 0.92)])
-    name, glass = pick(rng, "green,brown,brown,green,white")
-    tint = {"green": shade(rng, (36, 84, 44), 12), "brown": shade(rng, (88, 50, 22), 12)}.get(name, (196, 210, 206))
+    name, _ = pick(rng, "green,brown,brown,green,white")
+    tint = {"green": shade(rng, (36, 84, 44), 12), "brown": shade(rng, (88, 50, 22), 12)}.get(
+        name, (196, 210, 206)
+    )
     canvas = Canvas([body], pose, tint, rng)
     canvas.opacity[:] = 0.5 if name == "white" else 0.9
     edge = np.clip((np.abs(canvas.u) / np.float32(half) - 0.6) / 0.4, 0, 1)
@@ -93,9 +111,11 @@ def glass_bottle(rng: np.random.Generator, pose: Pose) -> Cutout:
         y1 = y0 + rng.uniform(0.3, 0.5)
         label = _band(y0, y1, half * rng.uniform(0.8, 1.0))
         canvas.fill(rough(label, 0.012, rng) if rng.random() < 0.4 else label, ink, 1.0, 0.98)
-        _print(canvas, y0, y1, half * 0.8, dim(ink, 0.4), second)
+        _print(canvas, (y0, y1), half * 0.8, dim(ink, 0.4), second)
     if rng.random() < 0.4:
-        canvas.fill(_band(-0.9, shoulder - 0.2, neck * 1.1), pick(rng, "beige,white,red,silver")[1], 0.9, 0.95)
+        canvas.fill(
+            _band(-0.9, shoulder - 0.2, neck * 1.1), pick(rng, "beige,white,red,silver")[1], 0.9, 0.95
+        )
     canvas.round_body(half, 1.0)
     return canvas.finish({"colour": "clear" if name == "white" else name, "material": "glass"})
 
@@ -104,12 +124,14 @@ def drink_can(rng: np.random.Generator, pose: Pose) -> Cutout:
     """A printed aluminium can, lid and tab at one end; often crushed."""
     half = rng.uniform(0.46, 0.58)
     slim = half * 0.84
-    body = profile([(-1.0, slim), (-0.9, slim * 1.03), (-0.8, half), (0.84, half), (0.95, slim), (1.0, slim * 0.94)])
+    body = profile(
+        [(-1.0, slim), (-0.9, slim * 1.03), (-0.8, half), (0.84, half), (0.95, slim), (1.0, slim * 0.94)]
+    )
     name, paint = pick(rng, "red,blue,green,silver,black,orange,white,yellow,purple,light blue")
     canvas = Canvas([body], pose, paint, rng)
     _, ink = pick(rng, PRINT)
     _, second = pick(rng, PRINT)
-    _print(canvas, -0.6, 0.6, half, ink, second)
+    _print(canvas, (-0.6, 0.6), half, ink, second)
     if rng.random() < 0.4:
         canvas.fill(_band(0.5, 0.8, half), second)
     canvas.round_body(half, 0.7)
@@ -190,7 +212,12 @@ def bottle_cap(rng: np.random.Generator, pose: Pose) -> Cutout:
     turn = np.linspace(0, 2 * np.pi, teeth * 4, endpoint=False)
     reach = 1 - (0.09 if metal else 0.03) * (0.5 + 0.5 * np.sin(teeth * turn))
     disc = np.stack([reach * np.cos(turn), reach * np.sin(turn)], 1)
-    name, paint = pick(rng, "red,yellow,green,blue,white,black,silver,orange" if metal else "blue,white,red,green,orange,light blue,yellow")
+    name, paint = pick(
+        rng,
+        "red,yellow,green,blue,white,black,silver,orange"
+        if metal
+        else "blue,white,red,green,orange,light blue,yellow",
+    )
     canvas = Canvas([disc], pose, dim(paint, 0.82), rng)
     angle = np.arctan2(canvas.v, canvas.u)
     radius = np.hypot(canvas.u, canvas.v)
@@ -218,11 +245,26 @@ def drink_carton(rng: np.random.Generator, pose: Pose) -> Cutout:
     left, right = -half, half
     front_top = -0.62 if gable else -0.82
     if gable:
-        roof = [(left, front_top), (left + 0.03, -0.86), (left + 0.03, -1.0), (right - 0.02, -1.0), (right - 0.02, -0.86)]
-        outline = np.array([*roof, (right + depth, front_top - 0.1), (right + depth, 0.9), (right, 1.0), (left, 1.0)])
+        roof = [
+            (left, front_top),
+            (left + 0.03, -0.86),
+            (left + 0.03, -1.0),
+            (right - 0.02, -1.0),
+            (right - 0.02, -0.86),
+        ]
+        outline = np.array(
+            [*roof, (right + depth, front_top - 0.1), (right + depth, 0.9), (right, 1.0), (left, 1.0)]
+        )
     else:
         outline = np.array(
-            [(left, front_top), (left + depth, -1.0), (right + depth, -1.0), (right + depth, 0.86), (right, 1.0), (left, 1.0)]
+            [
+                (left, front_top),
+                (left + depth, -1.0),
+                (right + depth, -1.0),
+                (right + depth, 0.86),
+                (right, 1.0),
+                (left, 1.0),
+            ]
         )
     name, paint = pick(rng, "white,white,yellow,orange,green,blue,red,light blue,purple")
     canvas = Canvas([outline], pose, paint, rng)
@@ -232,11 +274,13 @@ def drink_carton(rng: np.random.Generator, pose: Pose) -> Cutout:
         canvas.fill(box(left, rng.uniform(0.0, 0.5), right + depth, 1.0), ink)
     fruit = ellipse(rng.uniform(-0.15, 0.15), rng.uniform(0.1, 0.4), half * 0.5, half * 0.5)
     canvas.fill(fruit, second)
-    _print(canvas, -0.5, 0.2, half * 0.9, dim(ink, 0.5), second)
+    _print(canvas, (-0.5, 0.2), half * 0.9, dim(ink, 0.5), second)
     lit = canvas.light_across
     canvas.shade(1 - np.float32(0.28 + 0.14 * lit) * canvas.mask(box(right, -1.0, right + depth, 1.0)))
     top = np.array([(left, front_top), (left + (0.03 if gable else depth), -0.9 if gable else -1.0)])
-    slope = np.concatenate([top, [(right + (-0.02 if gable else depth), -0.9 if gable else -1.0), (right, front_top)]])
+    slope = np.concatenate(
+        [top, [(right + (-0.02 if gable else depth), -0.9 if gable else -1.0), (right, front_top)]]
+    )
     canvas.shade(1 + np.float32(0.12 - 0.2 * canvas.light_along) * canvas.mask(slope))
     if gable:
         canvas.shade(1 - np.float32(0.18) * canvas.mask(box(left, -0.9, right, -0.86)))

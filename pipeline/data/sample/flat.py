@@ -5,6 +5,7 @@ import numpy as np
 from pipeline.data.sample.canvas import (
     Canvas,
     Cutout,
+    Points,
     Pose,
     box,
     clouds,
@@ -22,7 +23,9 @@ def cigarette(rng: np.random.Generator, pose: Pose) -> Cutout:
     half = rng.uniform(0.09, 0.14)
     split = rng.uniform(-0.2, 0.75)  # where the filter ends
     end = rough(np.array([(half, 1.0), (0.0, 1.02), (-half, 1.0)]), 0.02, rng)
-    outline = np.concatenate([box(-half, -1, half, 0.97, 5)[:11], end[::-1][::-1], box(-half, -1, half, 0.97, 5)[15:]])
+    outline = np.concatenate(
+        [box(-half, -1, half, 0.97, 5)[:11], end[::-1][::-1], box(-half, -1, half, 0.97, 5)[15:]]
+    )
     half += rng.uniform(0.0, 0.05) * (split > 0.5)
     canvas = Canvas([outline], pose, shade(rng, (232, 228, 216), 8), rng)
     name = "orange" if rng.random() < 0.75 else "white"
@@ -48,9 +51,21 @@ def plastic_bag(rng: np.random.Generator, pose: Pose) -> Cutout:
     kind = rng.random()
     if kind < 0.55:
         half = rng.uniform(0.55, 0.75)
-        left = [(-half, 0.95), (-half * 1.05, 0.2), (-half * 0.95, -0.35), (-half * 0.8, -1.0), (-half * 0.42, -0.98)]
+        left = [
+            (-half, 0.95),
+            (-half * 1.05, 0.2),
+            (-half * 0.95, -0.35),
+            (-half * 0.8, -1.0),
+            (-half * 0.42, -0.98),
+        ]
         notch = [(-half * 0.4, -0.5), (0, -0.35), (half * 0.4, -0.5)]
-        right = [(half * 0.42, -0.98), (half * 0.8, -1.0), (half * 0.95, -0.35), (half * 1.05, 0.2), (half, 0.95)]
+        right = [
+            (half * 0.42, -0.98),
+            (half * 0.8, -1.0),
+            (half * 0.95, -0.35),
+            (half * 1.05, 0.2),
+            (half, 0.95),
+        ]
         points = np.array([*left, *notch, *right])
         outline = smooth(rough(points, 0.06, rng), 5)
     else:
@@ -103,12 +118,21 @@ def crisp_packet(rng: np.random.Generator, pose: Pose) -> Cutout:
     zig = np.stack([teeth, np.where(np.arange(17) % 2, 0.03, -0.03)], 1)
     pinch = rng.uniform(0.88, 0.98)
     side = np.array([(half * pinch, -0.5), (half * 0.97, 0.0), (half * pinch, 0.5)])
-    outline = np.concatenate([zig + (0, -0.97), side, zig[::-1] + (0, 0.97), side[::-1] * (-1, 1)])
+    outline = np.concatenate([zig + np.array((0, -0.97)), side, zig[::-1] + np.array((0, 0.97)), side[::-1] * (-1, 1)])
     outline = rough(outline, 0.018, rng)
     if rng.random() < 0.3:  # torn open
-        outline = np.concatenate([rough(np.array([(-half, -0.55), (-half * 0.3, -0.8), (half * 0.3, -0.45)]), 0.1, rng), outline[17:]])
+        outline = np.concatenate(
+            [
+                rough(np.array([(-half, -0.55), (-half * 0.3, -0.8), (half * 0.3, -0.45)]), 0.1, rng),
+                outline[17:],
+            ]
+        )
     inside_out = rng.random() < 0.12
-    name, paint = ("silver", COLOURS["silver"]) if inside_out else pick(rng, "red,yellow,green,blue,orange,purple,pink,black")
+    name, paint = (
+        ("silver", COLOURS["silver"])
+        if inside_out
+        else pick(rng, "red,yellow,green,blue,orange,purple,pink,black")
+    )
     canvas = Canvas([outline], pose, paint, rng)
     if not inside_out:
         _, burst = pick(rng, "yellow,white,orange,red,light blue")
@@ -131,19 +155,25 @@ def crisp_packet(rng: np.random.Generator, pose: Pose) -> Cutout:
 
 def broken_glass(rng: np.random.Generator, pose: Pose) -> Cutout:
     """One to five shards with sharp corners; see-through, with bright edges."""
+    shards: list[Points] = []
+    discs: list[tuple[float, float, float]] = []  # around each shard: they lie apart, so areas add up
     n_shards = int(rng.integers(1, 6))
-    shards = []
-    for i in range(n_shards):
+    for _ in range(n_shards):
+        size = 1.0 if n_shards == 1 else rng.uniform(0.22, 0.5)
+        x, y = rng.uniform(-0.8, 0.8, 2) * (n_shards > 1)
+        if any(np.hypot(x - px, y - py) < size + radius for px, py, radius in discs):
+            continue
+        discs.append((x, y, size))
         n = int(rng.integers(3, 6))
-        turn = np.sort(rng.uniform(0, 2 * np.pi) + (np.arange(n) + rng.uniform(-0.32, 0.32, n)) * 2 * np.pi / n)
-        size = 1.0 if n_shards == 1 else rng.uniform(0.22, 0.52)
+        turn = np.sort(
+            rng.uniform(0, 2 * np.pi) + (np.arange(n) + rng.uniform(-0.32, 0.32, n)) * 2 * np.pi / n
+        )
         reach = rng.uniform(0.5, 1.0, n) * size
-        place = rng.uniform(-0.75, 0.75, 2) * (n_shards > 1)
-        if i == 0 and n_shards > 1:
-            place = np.array([0.0, -0.5])
-        shards.append(np.stack([reach * np.cos(turn), reach * np.sin(turn)], 1) + place)
+        shards.append(np.stack([x + reach * np.cos(turn), y + reach * np.sin(turn)], 1))
     name, _ = pick(rng, "green,brown,white,white")
-    tint = {"green": shade(rng, (58, 128, 70), 14), "brown": shade(rng, (128, 76, 32), 14)}.get(name, (206, 226, 222))
+    tint = {"green": shade(rng, (58, 128, 70), 14), "brown": shade(rng, (128, 76, 32), 14)}.get(
+        name, (206, 226, 222)
+    )
     canvas = Canvas(shards, pose, tint, rng)
     canvas.opacity[:] = 0.36 if name == "white" else 0.66
     for shard in shards:
@@ -175,7 +205,9 @@ def paper(rng: np.random.Generator, pose: Pose) -> Cutout:
         if rng.random() < 0.4:  # a torn corner
             outline = outline[int(rng.integers(2, 5)) :]
     name, paint = pick(rng, "white,white,white,yellow,beige,light blue,pink")
-    paint = dim(paint, 1.02) if name in {"white", "beige"} else shade(rng, tuple((c + 235) / 2 for c in paint), 6)  # type: ignore[arg-type]
+    paint = (
+        dim(paint, 1.02) if name in {"white", "beige"} else shade(rng, tuple((c + 235) / 2 for c in paint), 6)
+    )  # type: ignore[arg-type]
     canvas = Canvas([outline], pose, paint, rng)
     if rng.random() < 0.75 and not ball:
         margin, rows = half * 0.8, int(rng.integers(6, 18))
@@ -200,7 +232,9 @@ def aluminium_foil(rng: np.random.Generator, pose: Pose) -> Cutout:
     turn = np.linspace(0, 2 * np.pi, n, endpoint=False) + rng.uniform(-0.15, 0.15, n)
     reach, narrow = rng.uniform(0.55, 1.0, n), rng.uniform(0.6, 1.0)
     outline = np.stack([narrow * reach * np.cos(turn), reach * np.sin(turn)], 1)
-    name, paint = ("silver", shade(rng, (172, 174, 178), 8)) if rng.random() < 0.85 else ("yellow", (206, 170, 84))
+    name, paint = (
+        ("silver", shade(rng, (172, 174, 178), 8)) if rng.random() < 0.85 else ("yellow", (206, 170, 84))
+    )
     canvas = Canvas([outline], pose, paint, rng)
     canvas.crumple(int(rng.integers(30, 60)), 0.42, 0.9)
     canvas.crumple(int(rng.integers(10, 18)), 0.22, 0.5)
@@ -224,7 +258,10 @@ def glove(rng: np.random.Generator, pose: Pose) -> Cutout:
     for x in (-0.215, 0.015, 0.24):
         canvas.fill(ribbon(np.array([(x, -0.25), (x, 0.0)]), 0.02), dim(paint, 0.6), 0.7)
     if rng.random() < 0.5:
-        canvas.fill(box(-0.4, 0.78, 0.4, 1.0), pick(rng, "white,black,red,grey")[1] if rng.random() < 0.5 else dim(paint, 0.75))
+        canvas.fill(
+            box(-0.4, 0.78, 0.4, 1.0),
+            pick(rng, "white,black,red,grey")[1] if rng.random() < 0.5 else dim(paint, 0.75),
+        )
     canvas.folds(3, 0.09, 0.1)
     canvas.folds(5, 0.06)
     return canvas.finish({"colour": name, "material": "rubber"})

@@ -1,9 +1,9 @@
-"""The grounds on which litter lies: grass, sand, asphalt, paving, leaves, water, gravel, concrete, planks, soil.
+"""The grounds on which litter lies, from grass to planks.
 
 Every painter takes a generator and a size and gives an RGB picture as float32 [height, width, 3].
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -26,7 +26,9 @@ def leaf(rng: np.random.Generator, x: float, y: float, length_px: float) -> list
     t = np.linspace(0, 1, 6)
     half = plump * np.sin(np.pi * t) ** 0.8 * length_px / 2
     along = (t - 0.5) * length_px
-    points = np.concatenate([np.stack([along, half], 1), np.stack([along, -half * rng.uniform(0.6, 1)], 1)[::-1]])
+    points = np.concatenate(
+        [np.stack([along, half], 1), np.stack([along, -half * rng.uniform(0.6, 1)], 1)[::-1]]
+    )
     cos, sin = np.cos(angle), np.sin(angle)
     turned = points @ np.array([[cos, sin], [-sin, cos]]) + (x, y)
     return [(float(a), float(b)) for a, b in turned]
@@ -34,7 +36,15 @@ def leaf(rng: np.random.Generator, x: float, y: float, length_px: float) -> list
 
 def leaf_colour(rng: np.random.Generator) -> tuple[int, int, int]:
     """An autumn colour."""
-    colours = [(134, 92, 48), (164, 110, 44), (112, 74, 42), (176, 132, 62), (142, 66, 36), (122, 108, 52), (96, 70, 50)]
+    colours = [
+        (134, 92, 48),
+        (164, 110, 44),
+        (112, 74, 42),
+        (176, 132, 62),
+        (142, 66, 36),
+        (122, 108, 52),
+        (96, 70, 50),
+    ]
     base = colours[int(rng.integers(len(colours)))]
     return _jitter(rng, base, 16)
 
@@ -85,12 +95,14 @@ def sand(rng: np.random.Generator, height: int, width: int) -> Array:
     tone = rng.uniform(0.82, 1.08)
     relief = clouds(rng, height, width, 9, 3)
     if rng.random() < 0.5:
-        across, along = _turned(rng, height, width, np.pi)
+        across, _ = _turned(rng, height, width, np.pi)
         warp = clouds(rng, height, width, 4) * 14
         relief = relief * 0.5 + np.sin((across + warp) * np.float32(2 * np.pi / rng.uniform(18, 42)))
     pixels = _mix(relief, (176 * tone, 150 * tone, 112 * tone), (222 * tone, 200 * tone, 160 * tone))
     pixels += (grain(rng, height, width) * 11)[..., None]
-    return _scatter(rng, pixels, int(rng.integers(0, 40)), (2, 7), [(120, 108, 96), (205, 196, 186), (90, 80, 72)])
+    return _scatter(
+        rng, pixels, int(rng.integers(0, 40)), (2, 7), [(120, 108, 96), (205, 196, 186), (90, 80, 72)]
+    )
 
 
 def asphalt(rng: np.random.Generator, height: int, width: int) -> Array:
@@ -112,7 +124,9 @@ def asphalt(rng: np.random.Generator, height: int, width: int) -> Array:
         image = _picture(pixels)
         draw = ImageDraw.Draw(image)
     for _ in range(int(rng.integers(0, 4))):
-        steps = np.cumsum(rng.normal(rng.normal(0, 8, 2), 9, (30, 2)), axis=0) + rng.uniform(0, (width, height))
+        steps = np.cumsum(rng.normal(rng.normal(0, 8, 2), 9, (30, 2)), axis=0) + rng.uniform(
+            0, (width, height)
+        )
         draw.line([(float(a), float(b)) for a, b in steps], fill=(34, 33, 34), width=int(rng.integers(1, 4)))
     return np.asarray(image.filter(ImageFilter.BoxBlur(0.4)), dtype=np.float32)
 
@@ -153,7 +167,9 @@ def leaves(rng: np.random.Generator, height: int, width: int) -> Array:
         depth = 0.55 + 0.45 * i / n_leaves
         draw.polygon([(a + 2, c + 3) for a, c in points], fill=(30, 24, 18))
         draw.polygon(points, fill=(int(r * depth), int(g * depth), int(b * depth)))
-        draw.line([points[0], points[5]], fill=(int(r * depth * 0.7), int(g * depth * 0.7), int(b * depth * 0.6)))
+        draw.line(
+            [points[0], points[5]], fill=(int(r * depth * 0.7), int(g * depth * 0.7), int(b * depth * 0.6))
+        )
     pixels = np.asarray(image.filter(ImageFilter.BoxBlur(0.7)), dtype=np.float32)
     return pixels + (grain(rng, height, width) * 6)[..., None]
 
@@ -161,11 +177,16 @@ def leaves(rng: np.random.Generator, height: int, width: int) -> Array:
 def water(rng: np.random.Generator, height: int, width: int) -> Array:
     """Rippled water, from murky to blue."""
     murky = rng.uniform(0, 1)
-    low, high = (18 + 42 * murky, 52 + 18 * murky, 74 - 34 * murky), (62 + 60 * murky, 112 + 8 * murky, 138 - 50 * murky)
+    low, high = (
+        (18 + 42 * murky, 52 + 18 * murky, 74 - 34 * murky),
+        (62 + 60 * murky, 112 + 8 * murky, 138 - 50 * murky),
+    )
     across, along = _turned(rng, height, width, 0.5)
     warp = clouds(rng, height, width, 6, 3) * 26
     waves = np.sin((along + warp) * np.float32(2 * np.pi / rng.uniform(16, 34)))
-    waves += 0.6 * np.sin((along * 0.8 + across * 0.5 + warp * 1.4) * np.float32(2 * np.pi / rng.uniform(9, 16)))
+    waves += 0.6 * np.sin(
+        (along * 0.8 + across * 0.5 + warp * 1.4) * np.float32(2 * np.pi / rng.uniform(9, 16))
+    )
     pixels = _mix(waves * 0.8 + clouds(rng, height, width, 3), low, high)
     glint = np.clip(waves + clouds(rng, height, width, 20) * 0.6 - 1.5, 0, 1)[..., None]
     return pixels + glint * 95
@@ -180,14 +201,19 @@ def gravel(rng: np.random.Generator, height: int, width: int) -> Array:
     return _scatter(rng, pixels, n_stones, (size * 0.35, size * 0.8), greys)
 
 
-def _scatter(rng: np.random.Generator, pixels: Array, n: int, radius_px: tuple[float, float], colours: list[Rgb]) -> Array:
+def _scatter(
+    rng: np.random.Generator, pixels: Array, n: int, radius_px: tuple[float, float], colours: Sequence[Rgb]
+) -> Array:
     """Lay n stones, each with a shaded and a lit side, on the pixels."""
     image = _picture(pixels)
     draw = ImageDraw.Draw(image)
     turn = np.linspace(0, 2 * np.pi, 8, endpoint=False)
     circle = np.stack([np.cos(turn), np.sin(turn)], 1)
     where, radii = rng.uniform(0, (width_of(pixels), pixels.shape[0]), (n, 2)), rng.uniform(*radius_px, n)
-    shapes = circle * rng.uniform(0.75, 1.15, (n, 8, 1)) * np.stack([radii, radii * 0.8], 1)[:, None] + where[:, None]
+    shapes = (
+        circle * rng.uniform(0.75, 1.15, (n, 8, 1)) * np.stack([radii, radii * 0.8], 1)[:, None]
+        + where[:, None]
+    )
     tones, picks = rng.normal(0, 12, n), rng.integers(0, len(colours), n)
     for i in range(n):
         r, g, b = (int(np.clip(c + tones[i], 0, 225)) for c in colours[picks[i]])
@@ -208,7 +234,11 @@ def width_of(pixels: Array) -> int:
 def concrete(rng: np.random.Generator, height: int, width: int) -> Array:
     """Pale, stained, finely pored."""
     tone = rng.uniform(0.75, 1.05)
-    pixels = _mix(clouds(rng, height, width, 4, 4), (138 * tone, 136 * tone, 130 * tone), (196 * tone, 193 * tone, 186 * tone))
+    pixels = _mix(
+        clouds(rng, height, width, 4, 4),
+        (138 * tone, 136 * tone, 130 * tone),
+        (196 * tone, 193 * tone, 186 * tone),
+    )
     speckle = grain(rng, height, width)
     pixels += (speckle * 5 - 55 * (speckle > 2.7))[..., None]
     if rng.random() < 0.6:  # a joint between two casts
@@ -229,9 +259,12 @@ def planks(rng: np.random.Generator, height: int, width: int) -> Array:
     pixels[:] = base
     warp = clouds(rng, height, width, 5, 2)
     lines = np.sin((across * 0.55 + warp * 7 + np.sin(along / 90) * 4) + board * 2.4) * 7
-    pixels += (tones[board.astype(int) % 64] + lines + clouds(rng, height, width, 12, 2) * 5 + grain(rng, height, width) * 5)[
-        ..., None
-    ]
+    pixels += (
+        tones[board.astype(int) % 64]
+        + lines
+        + clouds(rng, height, width, 12, 2) * 5
+        + grain(rng, height, width) * 5
+    )[..., None]
     gap = np.abs(across - (board + 0.5) * wide) - wide / 2
     return pixels * (1 - 0.75 * np.clip(1 + (gap + 2) / 1.5, 0, 1))[..., None]
 
@@ -265,7 +298,12 @@ def overgrow(rng: np.random.Generator, ground: str, scene: Image.Image, owner: I
     if ground == "grass":
         dry = rng.uniform(0.8, 1.4)
         for _ in range(int(rng.integers(0, 420))):
-            x, y, lean, size = rng.uniform(0, width), rng.uniform(0, height), rng.normal(0, 8), rng.uniform(14, 38)
+            x, y, lean, size = (
+                rng.uniform(0, width),
+                rng.uniform(0, height),
+                rng.normal(0, 8),
+                rng.uniform(14, 38),
+            )
             tone = rng.uniform(0.5, 1.2)
             colour = (int(80 * tone * dry), int(126 * tone), int(44 * tone))
             for pen, ink in ((draw, colour), (erase, 0)):

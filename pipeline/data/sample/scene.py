@@ -97,16 +97,22 @@ def _light(rng: np.random.Generator) -> tuple[float, float, float]:
 
 
 def _place(
-    rng: np.random.Generator, width: int, height: int, light: tuple[float, float, float], without: Collection[str]
+    rng: np.random.Generator,
+    width: int,
+    height: int,
+    light: tuple[float, float, float],
+    without: Collection[str],
 ) -> list[_Placed]:
     pool = [category for name, category in CATEGORIES.items() if name not in without]
     weights = np.array([category.weight for category in pool])
     n_objects = int(np.clip(rng.gamma(2.0, 3.2), 1, _MAX_PER_SCENE))
-    zoom = min(width, height) / 540 * np.exp(rng.uniform(np.log(105), np.log(290)))
+    zoom = min(width, height) / 540 * np.exp(rng.uniform(np.log(135), np.log(300)))
     placed: list[_Placed] = []
     for _ in range(n_objects):
         category = pool[int(rng.choice(len(pool), p=weights / weights.sum()))]
-        length_px = float(np.clip(zoom * category.size**0.85 * rng.uniform(0.75, 1.25), 13, 0.7 * min(width, height)))
+        length_px = float(
+            np.clip(zoom * category.size**0.85 * rng.uniform(0.75, 1.25), 20, 0.7 * min(width, height))
+        )
         cutout = category.paint(rng, pose := _pose(rng, category, length_px, light))
         if placed and rng.random() < 0.35:  # litter gathers where litter lies
             near = placed[int(rng.integers(len(placed)))]
@@ -119,27 +125,35 @@ def _place(
         polygons = [clip(points + middle, width, height) for points in cutout.polygons]
         polygons = [points for points in polygons if len(points) >= 3 and area(points) >= 1]
         full = sum(area(points) for points in cutout.polygons)
-        if not polygons or sum(map(area, polygons)) < MIN_VISIBLE * full or _short_side(polygons) < MIN_SIDE_PX:
+        if (
+            not polygons
+            or sum(map(area, polygons)) < MIN_VISIBLE * full
+            or _short_side(polygons) < MIN_SIDE_PX
+        ):
             continue
         placed.append(_Placed(category, cutout, (int(corner[0]), int(corner[1])), polygons, pose))
     return placed
 
 
-def _pose(rng: np.random.Generator, category: Category, length_px: float, light: tuple[float, float, float]) -> Pose:
+def _pose(
+    rng: np.random.Generator, category: Category, length_px: float, light: tuple[float, float, float]
+) -> Pose:
     dents: tuple[tuple[float, float, float], ...] = ()
     if rng.random() < category.crush:
         n_dents, depth = int(rng.integers(1, 4)), rng.uniform(0.1, 0.38)
         sides = rng.choice([-1, 1], n_dents)
         dents = tuple((rng.uniform(-0.7, 0.8), float(side * depth), rng.uniform(0.12, 0.4)) for side in sides)
+    # Who photographs litter tends to hold the camera so that it stands upright.
+    angle = rng.normal(0, 0.4) if rng.random() < 0.65 else rng.uniform(0, 2 * np.pi)
     return Pose(
         length_px=length_px,
-        angle=float(rng.uniform(0, 2 * np.pi)),
-        squash=float(rng.uniform(0.62, 1.0)),
+        angle=float(angle),
+        squash=float(rng.uniform(0.72, 1.0)),
         flip=int(rng.choice([-1, 1])),
         bend=float(rng.uniform(-category.bend, category.bend)),
         dents=dents,
         light=light,
-        dirt=float(rng.uniform(0, 1) ** 2.2),
+        dirt=float(rng.uniform(0, 1) ** 2.6),
     )
 
 
@@ -220,7 +234,12 @@ def _short_side(polygons: list[Points]) -> float:
 
 def clip(points: Points, width: int, height: int) -> Points:
     """The part of a polygon within the frame (Sutherland and Hodgman, 1974) -> [k, 2], perhaps empty."""
-    for axis, limit, sign in ((0, 0.0, 1.0), (0, float(width), -1.0), (1, 0.0, 1.0), (1, float(height), -1.0)):
+    for axis, limit, sign in (
+        (0, 0.0, 1.0),
+        (0, float(width), -1.0),
+        (1, 0.0, 1.0),
+        (1, float(height), -1.0),
+    ):
         if len(points) == 0:
             break
         inside = sign * (points[:, axis] - limit) >= 0

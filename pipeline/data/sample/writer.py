@@ -1,7 +1,6 @@
 """Writes the generated sample: pictures and one COCO annotation file."""
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -109,7 +108,12 @@ def _coco(records: list[tuple[Record, list[Record]]], seed: int) -> Record:
         for number, row in enumerate(CATEGORIES.values(), start=1)
     ]
     info = {"description": "Litter-like scenes drawn by Deponij", "version": "1", "seed": seed}
-    return {"info": info, "images": [image for image, _ in records], "annotations": annotations, "categories": categories}
+    return {
+        "info": info,
+        "images": [image for image, _ in records],
+        "annotations": annotations,
+        "categories": categories,
+    }
 
 
 def _remove_others(folder: Path, keep: set[str]) -> None:
@@ -121,4 +125,4 @@ def _remove_others(folder: Path, keep: set[str]) -> None:
 def _write(path: Path, data: bytes) -> None:
     part = path.with_name(path.name + ".part")
     part.write_bytes(data)
-    os.replace(part, path)
+    part.replace(path)

@@ -48,6 +48,7 @@ HF: dict[str, dict[str, Any]] = {
         "crop_size": {"height": 28, "width": 33},
     },
     "vit_fast": {
+        "do_convert_rgb": True,
         "image_processor_type": "ViTImageProcessorFast",
         "size": {"height": 32, "width": 32},
         "resample": 2,
@@ -126,15 +127,9 @@ def test_timm(case: str, name: str) -> None:
 
 
 def test_published_records() -> None:
-    """The transforms that the families publish (google/siglip-base-patch16-224, facebook/dinov2-base, laion)."""
-    dinov2 = from_hf_processor(
-        {
-            "image_processor_type": "BitImageProcessor",
-            **HF["dinov2"],
-            "size": {"shortest_edge": 256},
-            "crop_size": {"height": 224, "width": 224},
-        }
-    )
+    """The transforms of google/siglip-base-patch16-224, facebook/dinov2-base and laion's ViT-B-16."""
+    sizes = {"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}}
+    dinov2 = from_hf_processor(HF["dinov2"] | sizes)
     assert (dinov2.resize, dinov2.resize_px, dinov2.crop_px) == (Resize.SHORTEST, (256, 256), (224, 224))
     siglip = from_hf_processor(
         {"image_processor_type": "SiglipImageProcessor", "size": {"height": 224, "width": 224}}
@@ -174,7 +169,7 @@ def test_very_long_picture_is_resized_where_it_is_kept() -> None:
     long = transform.pixels(Image.fromarray(column))
     middle = transform.pixels(Image.fromarray(column[9_900:10_101]))
     assert long.shape == (64, 64, 3)
-    assert np.array_equal(long, middle)
+    assert np.abs(long.astype(int) - middle).max() <= 1
 
 
 def test_windowed_resize_agrees_with_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +178,7 @@ def test_windowed_resize_agrees_with_the_whole(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("pipeline.backbones.transform._MAX_RESIZED_PIXELS", 1)
     windowed = [one.pixels(image) for one in transforms for image in pictures().values()]
     for left, right in zip(whole, windowed, strict=True):
-        assert np.array_equal(left, right)
+        assert np.abs(left.astype(int) - right).max() <= 1  # Pillow's box is of 32-bit floats
 
 
 def test_for_input_shows_the_whole_picture() -> None:

@@ -73,6 +73,12 @@ def test_counts_by_hand() -> None:
     assert "1 of 3 test items (33.3%)" in leakage.summary
 
 
+def test_items_without_a_group_share_with_nobody() -> None:
+    leakage = leakage_report(["a", "b"], ["train", "test"], [None, None], ["00" * 8] * 2)
+    assert (leakage.n_test_sharing, leakage.n_groups_shared, leakage.n_near_pairs) == (0, 0, 1)
+    assert not leakage.near_pairs[0].same_group
+
+
 def test_nothing_to_compare() -> None:
     leakage = leakage_report(["a"], [None], ["a"], [None])
     assert (leakage.n_test, leakage.n_near_pairs, leakage.test_sharing_share) == (0, 0, 0)

@@ -251,6 +251,8 @@ def test_groups_without_names_and_too_few_groups() -> None:
     with pytest.raises(DataError, match=r"2 group\(s\) cannot fill 3 parts"):
         group_split(["g", "g", "h"], ["a"] * 3)
     assert set(group_split(["g"] * 20 + ["h", "i"], ["a"] * 22).parts) == set(PARTS)
+    # Here the balance alone would leave a part empty.
+    assert set(group_split([0, 0, 0, 1, 1, 2, 2, 2, 2], list("cabaabbba"), seed=1).parts) == set(PARTS)
     alone = random_split(["a", "b"] * 20, seed=4)
     assert (group_split(range(40), ["a", "b"] * 20, seed=4).parts == alone.parts).all()
 

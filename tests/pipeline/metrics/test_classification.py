@@ -43,6 +43,7 @@ def test_ranks_are_clamped_to_the_classes() -> None:
 def test_ties_go_to_the_lower_column() -> None:
     scores = np.array([[1.0, 2.0, 2.0, 2.0], [0.0, 0.0, 0.0, 0.0]])
     assert rank(scores, 4).tolist() == [[1, 2, 3, 0], [0, 1, 2, 3]]
+    assert rank(np.tile([0.0, 1.0], (1, 30)), 60).tolist() == [[*range(1, 60, 2), *range(0, 60, 2)]]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -1,0 +1,154 @@
+"""Extraction against its limit: pictures per second end to end over the same model's bare forward rate.
+
+    python benchmarks/extract.py [--device cuda --precision bf16] [--pictures 256] [--models vit-b-16,mini]
+
+Both rates come from one process, in turns (forward, end to end, forward), on the same threads and
+batch size. The ViT-B/16 has random weights: its arithmetic is that of the real one. Pictures are
+JPEGs made here: photographs of 640 x 480 for the ViT, of 256 x 256 for the mini backbone.
+
+End to end is everything from the items table to committed rows: read, decode, transform, forward,
+write; loading the model is left out on both sides.
+"""
+
+import argparse
+import io
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from stages.extract import ExtractParams, run
+from stages.settings import RunOptions, n_cores
+from store.items import ItemWriter
+from store.keys import key_of_bytes
+
+VIT = {
+    "embed_dim": 512,
+    "vision_cfg": {"image_size": 224, "layers": 12, "width": 768, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1},
+}
+NORM = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]}
+
+
+def make_vit(folder: Path) -> Path:
+    """An open_clip folder of ViT-B/16's size with random weights."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    folder.mkdir(parents=True)
+    model = open_clip.CLIP(**VIT)
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": VIT, "preprocess_cfg": NORM}))
+    return folder
+
+
+def make_items(path: Path, n: int, size_px: tuple[int, int]) -> Path:
+    """n JPEG pictures of smooth noise and edges, about as hard to decode as photographs."""
+    rng = np.random.default_rng(0)
+    with ItemWriter(path, pa.schema([])) as writer:
+        for number in range(n):
+            coarse = Image.fromarray(rng.integers(0, 255, (24, 32, 3), np.uint8)).resize(size_px, Image.Resampling.BICUBIC)
+            noisy = np.asarray(coarse, np.int16) + rng.integers(-12, 13, (size_px[1], size_px[0], 3), np.int16)
+            buffer = io.BytesIO()
+            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
+            content = buffer.getvalue()
+            writer.add(
+                item_id=str(number), image_id=str(number), key=key_of_bytes(content), content=content, metadata={}
+            )
+    return path
+
+
+def bare_rate(spec: str, options: RunOptions, precision: str, batch_size: int, seconds: float) -> float:
+    """Pictures per second of the forward pass alone, inputs on the device."""
+    import torch
+
+    from stages.devices import load_backbone, pick_device
+
+    device = pick_device(options.device)
+    model = load_backbone(spec, device, precision, options.n_threads)
+    height, width = model.description.input_px
+    batch = torch.randn(batch_size, 3, height, width, device=device)
+    n_done, start = 0, 0.0
+    with torch.inference_mode():
+        for turn in range(100_000):
+            if turn == 3:
+                start = _now(device)
+            model.embed_images(batch)
+            if turn >= 3:
+                n_done += batch_size
+                if turn % 4 == 0 and _now(device) - start > seconds:
+                    break
+    return n_done / (_now(device) - start)
+
+
+def _now(device: str) -> float:
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def measure(name: str, spec: str, items: Path, n: int, args: argparse.Namespace, scratch: Path) -> dict[str, object]:
+    """One model: forward, end to end, forward."""
+    batch = args.batch_size or (256 if args.device.startswith("cuda") else 32)
+    options = RunOptions(
+        depot=str(scratch / f"depot-{name}"), device=args.device, batch_size=batch, workers=args.workers, threads=args.threads
+    )
+    before = bare_rate(spec, options, args.precision, batch, args.seconds)
+    result = run(
+        ExtractParams(precision=args.precision), items=items, backbone=spec, out=scratch / f"{name}.h5", options=options
+    )
+    after = bare_rate(spec, options, args.precision, batch, args.seconds)
+    bare = (before + after) / 2
+    return {
+        "model": name,
+        "pictures": n,
+        "batch": batch,
+        "bare_before": round(before, 1),
+        "bare_after": round(after, 1),
+        "end_to_end": result.pictures_per_s,
+        "ratio": round((result.pictures_per_s or 0) / bare, 3),
+        "rates": result.rates,
+        "slowest": result.bottleneck,
+    }
+
+
+def main() -> None:
+    """Run and print a table and its JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--models", default="vit-b-16,mini-openclip")
+    parser.add_argument("--pictures", type=int, default=256, help="for the ViT; the minis get ten times as many")
+    parser.add_argument("--batch-size", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each bare measurement")
+    args = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="deponij-bench-") as folder:
+        scratch = Path(folder)
+        for name in args.models.split(","):
+            is_vit = name == "vit-b-16"
+            n = args.pictures if is_vit else 10 * args.pictures
+            spec = str(make_vit(scratch / "vit")) if is_vit else name
+            items = make_items(scratch / f"items-{name}", n, (640, 480) if is_vit else (256, 256))
+            rows.append(measure(name, spec, items, n, args, scratch))
+    print(f"device {args.device}, {args.precision}, {n_cores()} cores")
+    for row in rows:
+        print(
+            f"{row['model']:14} batch {row['batch']:4}  bare {row['bare_before']:>8} and {row['bare_after']:>8}  "
+            f"end to end {row['end_to_end']:>8}  ratio {row['ratio']}  slowest part: {row['slowest']}"
+        )
+    print(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    main()

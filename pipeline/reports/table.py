@@ -1,0 +1,132 @@
+"""The table of results: one row for each backbone, method, label set and split, baselines beside them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from pipeline.metrics.evaluation import Evaluation, Interval
+
+CHANCE = "chance"
+MAJORITY = "majority class"
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """One classifier (or baseline) on one part of a split; shares are fractions of 1.
+
+    Attributes:
+        labels, split, part: what was answered where.
+        backbone: empty for baselines.
+        method: its name for people.
+        n, n_classes: items, and classes to choose from.
+        top1, top2, top3, balanced_accuracy: None where a baseline has none.
+        top1_interval, top2_interval, top3_interval: Wilson's at 95 %; None for baselines.
+        is_baseline: chance or majority class, from no features.
+    """
+
+    labels: str
+    split: str
+    part: str
+    backbone: str
+    method: str
+    n: int
+    n_classes: int
+    top1: float
+    top2: float | None = None
+    top3: float | None = None
+    balanced_accuracy: float | None = None
+    top1_interval: Interval | None = None
+    top2_interval: Interval | None = None
+    top3_interval: Interval | None = None
+    is_baseline: bool = False
+
+    def to_json(self) -> dict[str, object]:
+        """The fields as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ResultGroup:
+    """Rows that may be compared: the same labels on the same split. Baselines come first."""
+
+    labels: str
+    split: str
+    rows: tuple[ResultRow, ...]
+
+    @property
+    def best(self) -> ResultRow:
+        """Highest top-1; of equals the first."""
+        return max(self.rows, key=lambda row: row.top1)
+
+
+def shown_part(evaluation: Evaluation) -> str:
+    """The part that results are read from: test, else the last one that has items."""
+    return "test" if "test" in evaluation.parts else list(evaluation.parts)[-1]
+
+
+def result_groups(evaluations: Sequence[Evaluation]) -> list[ResultGroup]:
+    """Group evaluations by split and labels, in the order in which these first occur."""
+    pairs = list(dict.fromkeys((evaluation.split, evaluation.labels) for evaluation in evaluations))
+    groups = []
+    for split, labels in pairs:
+        members = [e for e in evaluations if (e.split, e.labels) == (split, labels)]
+        rows = (*_baselines(members), *(result_row(evaluation) for evaluation in members))
+        groups.append(ResultGroup(labels, split, rows))
+    return groups
+
+
+def result_row(evaluation: Evaluation) -> ResultRow:
+    """An evaluation's row, of the part that results are read from."""
+    part = shown_part(evaluation)
+    scores = evaluation.parts[part]
+    return ResultRow(
+        labels=evaluation.labels,
+        split=evaluation.split,
+        part=part,
+        backbone=evaluation.backbone,
+        method=evaluation.title,
+        n=scores.n,
+        n_classes=evaluation.n_classes,
+        top1=scores.top1,
+        top2=scores.top2,
+        top3=scores.top3,
+        balanced_accuracy=scores.balanced_accuracy,
+        top1_interval=scores.top1_interval,
+        top2_interval=scores.top2_interval,
+        top3_interval=scores.top3_interval,
+    )
+
+
+def _baselines(members: Sequence[Evaluation]) -> tuple[ResultRow, ResultRow]:
+    """What no features reach. The widest choice of classes stands for all (a probe may lack a rare one)."""
+    widest = max(members, key=lambda evaluation: evaluation.n_classes)
+    part, n_classes = shown_part(widest), widest.n_classes
+    n, majority = widest.parts[part].n, widest.parts[part].majority
+    chances = [min(1.0, k / n_classes) for k in (1, 2, 3)]
+    chance = ResultRow(
+        widest.labels,
+        widest.split,
+        part,
+        backbone="",
+        method=CHANCE,
+        n=n,
+        n_classes=n_classes,
+        top1=chances[0],
+        top2=chances[1],
+        top3=chances[2],
+        balanced_accuracy=1 / n_classes,
+        is_baseline=True,
+    )
+    most_frequent = ResultRow(
+        widest.labels,
+        widest.split,
+        part,
+        backbone="",
+        method=f"{MAJORITY} ({widest.majority_class})",
+        n=n,
+        n_classes=n_classes,
+        top1=majority,
+        # All of one class are right, if that class occurs here, and none of the others.
+        balanced_accuracy=(majority > 0) / widest.parts[part].n_classes,
+        is_baseline=True,
+    )
+    return chance, most_frequent

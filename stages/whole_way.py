@@ -1,0 +1,193 @@
+"""`deponij run`: somebody's own pictures through every stage, without DVC."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.backbones import describe
+from pipeline.data.splits import SplitParams
+from stages import extract, extract_text, items, probe, report, split, zero_shot
+from stages.console import say
+from stages.harness import record_time
+from stages.layout import Layout
+from stages.settings import RunOptions
+from stages.tables import collect
+from store.atomic import write_bytes
+from store.errors import DataError, UsageError
+from store.items import Items
+
+DEFAULT_BACKBONES = ("mini-openclip", "mini-siglip", "mini-dinov2")
+# The label column where none is named: image folders and parquet, then COCO files.
+_LABEL_COLUMNS = ("label", "category")
+
+
+@dataclass(frozen=True)
+class SourceChoice:
+    """An adapter and its options."""
+
+    adapter: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do with the pictures."""
+
+    source: SourceChoice
+    backbones: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    strategy: str | None = None
+    seed: int = 0
+    precision: str = "fp32"
+
+
+@dataclass
+class WholeWay:
+    """What came out."""
+
+    table: dict[str, Any] = field(default_factory=dict)
+    n_failed: int = 0
+
+
+def source_of(
+    *, folder: Path | None, coco: Path | None, images: Path | None, parquet: Sequence[Path] | None
+) -> SourceChoice:
+    """The data set that the flags name.
+
+    Raises:
+        UsageError: none or several of them.
+    """
+    given = [name for name, value in (("--folder", folder), ("--coco", coco), ("--parquet", parquet)) if value]
+    if len(given) != 1:
+        raise UsageError(f"name one data set: --folder DIR, --coco FILE --images DIR, or --parquet FILE; got {given or 'none'}")
+    if (coco is None) != (images is None):
+        raise UsageError("--coco FILE and --images DIR go together")
+    if folder is not None:
+        return SourceChoice("folder", {"folder": folder})
+    if coco is not None:
+        return SourceChoice("coco", {"annotations": coco, "images": images})
+    return SourceChoice("parquet", {"files": tuple(parquet or ())})
+
+
+def run(plan: Plan, *, out: Path, options: RunOptions) -> WholeWay:
+    """Items, split, features, probe, zero-shot where there is text, page.
+
+    What the depot knows is not computed again, so an interrupted run goes on where it was.
+
+    Raises:
+        DeponijError: something cannot be used; the message says what to do.
+    """
+    at = Layout(out)
+    # A wrong name or absent weights are said before an hour of cropping.
+    descriptions = {backbone: describe(backbone) for backbone in plan.backbones}
+    names = _slugs(plan.backbones)
+    _clear_results(at)
+    with _Timed(at, "items"):
+        made = items.run(plan.source.adapter, plan.source.options, out=at.items, run_options=options)
+        say(items.summary(made))
+        for note in made.notes:
+            say(f"  note: {note}")
+    labels = plan.labels or _default_labels(Items(at.items))
+    with _Timed(at, "split"):
+        params = _split_params(plan, Items(at.items), labels[0])
+        divided = split.run(params, items=at.items, out=at.split(params.strategy))
+        write_bytes(at.split_report(params.strategy), divided.model_dump_json(indent=2).encode())
+        say(split.summary(divided))
+    n_failed = made.n_failed
+    for backbone in plan.backbones:
+        has_text = descriptions[backbone].has_text
+        found = _one_backbone(plan, at, backbone, names[backbone], labels, options, params.strategy, has_text)
+        n_failed = max(n_failed, found)
+    with _Timed(at, "report"):
+        report.run(
+            report.ReportParams(),
+            results=at.results(),
+            items=at.items,
+            views=[at.view(names[backbone]) for backbone in plan.backbones],
+            split_reports=[at.split_report(params.strategy)],
+            profile=out.name,
+            out=at.report,
+        )
+    return WholeWay(collect(at, options.depot), n_failed)
+
+
+def _one_backbone(
+    plan: Plan,
+    at: Layout,
+    backbone: str,
+    name: str,
+    labels: Sequence[str],
+    options: RunOptions,
+    strategy: str,
+    has_text: bool,
+) -> int:
+    with _Timed(at, f"extract@{name}"):
+        params = extract.ExtractParams(precision=plan.precision)
+        result = extract.run(params, items=at.items, backbone=backbone, out=at.view(name), options=options, name=name)
+        say(extract.summary(result))
+    if has_text:
+        with _Timed(at, f"extract_text@{name}"):
+            texts = extract_text.TextParams(precision=plan.precision)
+            prompts = extract_text.prompts_from_labels(at.items, labels, texts.templates)
+            said = extract_text.run(texts, prompts, backbone=backbone, out=at.texts(name), options=options, name=name)
+            say(extract_text.summary(said))
+    inputs = {"features": at.view(name), "items": at.items, "split": at.split(strategy)}
+    for column in labels:
+        folder = f"{strategy}-{column}"
+        if has_text:
+            with _Timed(at, f"zero_shot@{name}"):
+                out = at.result("zero_shot", name) / folder
+                zero_shot.run(zero_shot.ZeroShotParams(), texts=at.texts(name), labels=column, out=out, **inputs)
+        with _Timed(at, f"probe@{name}"):
+            probe.run(probe.ProbeParams(), labels=column, out=at.result("probe", name) / folder, **inputs)
+    return result.n_failed
+
+
+def _default_labels(table: Items) -> tuple[str, ...]:
+    for name in _LABEL_COLUMNS:
+        if name in table.column_names and any(value is not None for value in table.column(name)):
+            return (name,)
+    raise DataError(f"these items have no labels; name a column with --labels: {', '.join(table.column_names)}")
+
+
+def _split_params(plan: Plan, table: Items, labels: str) -> SplitParams:
+    if plan.strategy is not None:
+        return SplitParams(strategy=plan.strategy, labels=labels, seed=plan.seed)
+    if any(part is not None for part in table.column("given")):
+        return SplitParams(strategy="given", labels=labels, seed=plan.seed)
+    # Whole pictures are their own photographs: then grouping would only cost the balance.
+    shared = len(set(table.column("image_id"))) < len(table)
+    return SplitParams(strategy="group" if shared else "random", labels=labels, seed=plan.seed)
+
+
+def _slugs(backbones: Sequence[str]) -> dict[str, str]:
+    """File names for backbones, which may be folders or `family:…` forms."""
+    names: dict[str, str] = {}
+    for backbone in backbones:
+        plain = "".join(c if c.isalnum() or c in "._-" else "-" for c in Path(backbone).name if c) or "backbone"
+        number = sum(name == plain or name.startswith(f"{plain}~") for name in names.values())
+        names[backbone] = f"{plain}~{number + 1}" if number else plain
+    return names
+
+
+def _clear_results(at: Layout) -> None:
+    """Results of an earlier run with other backbones or labels must not stand in this one's table."""
+    import shutil
+
+    for folder in ("results", "views", "texts", "report", "timings"):
+        shutil.rmtree(at.root / folder, ignore_errors=True)
+
+
+class _Timed:
+    """Keeps a stage's wall time beside the run."""
+
+    def __init__(self, at: Layout, stage: str) -> None:
+        self._at, self._stage = at, stage
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        record_time(self._at.timings, self._stage, time.perf_counter() - self._start)

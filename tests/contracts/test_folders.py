@@ -1,0 +1,98 @@
+"""One contract for every place where a depot can lie."""
+
+import uuid
+from pathlib import Path
+
+import pytest
+
+from store.errors import StoreError
+from store.folders import Folder, LocalFolder, RemoteFolder, open_folder
+
+
+@pytest.fixture(params=["local", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
+    if request.param == "local":
+        return LocalFolder(tmp_path / "depot")
+    return RemoteFolder(f"memory://{uuid.uuid4().hex}")
+
+
+def test_nothing_is_there_at_first(folder: Folder) -> None:
+    assert folder.names() == []
+    assert folder.read_many(["a.json"]) == {}
+    for ask in (folder.read, folder.size_bytes, folder.open):
+        with pytest.raises(FileNotFoundError):
+            ask("a.json")
+    folder.delete("a.json")
+
+
+def test_what_is_written_is_read(folder: Folder) -> None:
+    folder.write("f/a.json", b"first")
+    folder.write("f/a.json", b"second")
+    folder.write("top.json", b"")
+    assert folder.names() == ["f/a.json", "top.json"]
+    assert folder.read("f/a.json") == b"second"
+    assert folder.size_bytes("f/a.json") == 6
+    assert folder.read_many(["f/a.json", "gone", "top.json"]) == {"f/a.json": b"second", "top.json": b""}
+    assert 0 <= folder.age_s("f/a.json") < 60
+
+
+def test_files_open_with_seek(folder: Folder) -> None:
+    folder.write("a", b"0123456789")
+    with folder.open("a") as file:
+        file.seek(4)
+        assert file.read(3) == b"456"
+
+
+def test_a_file_appears_only_when_published(folder: Folder) -> None:
+    part = folder.staging("f/b.h5")
+    part.write_bytes(b"half")
+    assert "f/b.h5" not in folder.names()
+    part.write_bytes(b"whole")
+    folder.publish(part, "f/b.h5")
+    assert folder.read("f/b.h5") == b"whole"
+    assert folder.names() == ["f/b.h5"]
+    assert not part.exists()
+
+
+def test_copies_replace_and_outlive_the_original(folder: Folder) -> None:
+    folder.write("f/a", b"one")
+    folder.write("damaged/f/a", b"older")
+    folder.copy("f/a", "damaged/f/a")
+    folder.delete("f/a")
+    assert folder.names() == ["damaged/f/a"]
+    assert folder.read("damaged/f/a") == b"one"
+    with pytest.raises(FileNotFoundError):
+        folder.copy("f/a", "damaged/f/b")
+
+
+def test_publishing_what_was_not_built_is_an_error(folder: Folder) -> None:
+    part = folder.staging("f/c.h5")
+    with pytest.raises(StoreError, match=r"cannot write .*f/c\.h5"):
+        folder.publish(part, "f/c.h5")
+
+
+def test_unknown_protocols_are_refused() -> None:
+    with pytest.raises(StoreError, match="cannot open the depot nosuch://x"):
+        open_folder("nosuch://x")
+
+
+def test_a_local_url_and_a_relative_path_are_the_same_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    relative = open_folder("depot")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    relative.write("a", b"x")
+    assert open_folder(f"file://{tmp_path}/depot").read("a") == b"x"
+    assert open_folder(tmp_path / "elsewhere" / ".." / "depot").read("a") == b"x"
+
+
+def test_what_cannot_be_reached_is_not_taken_for_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RemoteFolder(f"memory://{uuid.uuid4().hex}")
+    folder.write("a.json", b"x")
+    monkeypatch.setattr(
+        folder._fs, "cat", lambda paths, on_error: {path: TimeoutError("no answer") for path in paths}
+    )
+    with pytest.raises(StoreError, match="no answer"):
+        folder.read_many(["a.json"])

@@ -1,0 +1,165 @@
+"""The contract of data adapters, over every registered one."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipeline.data.registry import ITEM_COLUMNS, register_source
+from pipeline.data.source import Source, open_source, source_names
+from pipeline.pictures import decode
+from store.errors import DataError, UsageError
+
+N_PICTURES = 5
+
+
+def picture(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def coco(root: Path) -> dict[str, object]:
+    images = [{"id": k, "file_name": f"{k}.png", "width": 30, "height": 20} for k in range(N_PICTURES)]
+    annotations = [
+        {
+            "id": k,
+            "image_id": k % N_PICTURES,
+            "category_id": k % 2,
+            "bbox": [k, 1, 9, 8],
+            "iscrowd": 0,
+            "area": 72,
+        }
+        for k in range(2 * N_PICTURES)
+    ]
+    categories = [{"id": 0, "name": "Cigarette"}, {"id": 1, "name": "Pop tab"}]
+    document = {"images": images, "annotations": annotations, "categories": categories}
+    (root / "annotations.json").write_text(json.dumps(document))
+    for k in range(N_PICTURES - 1):
+        (root / f"{k}.png").write_bytes(picture(k))
+    (root / f"{N_PICTURES - 1}.png").write_bytes(b"damaged")
+    return {"annotations": root / "annotations.json", "images": root}
+
+
+def taco(root: Path) -> dict[str, object]:
+    coco(root)
+    return {"root": root}
+
+
+def folder(root: Path) -> dict[str, object]:
+    for k in range(N_PICTURES):
+        (root / f"class{k % 2}").mkdir(exist_ok=True)
+        (root / f"class{k % 2}" / f"{k}.png").write_bytes(picture(k) if k else b"damaged")
+    return {"folder": root}
+
+
+def parquet(root: Path) -> dict[str, object]:
+    cells = [{"bytes": picture(k) if k else b"damaged", "path": None} for k in range(N_PICTURES)]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table(
+        {"image": pa.array(cells, kind), "label": pa.array([str(k % 2) for k in range(N_PICTURES)])}
+    )
+    pq.write_table(table, root / "data.parquet")
+    return {"files": [root / "data.parquet"]}
+
+
+# One small data set a kind, each with at least one damaged picture.
+MADE: dict[str, Callable[[Path], dict[str, object]]] = {
+    "coco": coco,
+    "taco": taco,
+    "folder": folder,
+    "parquet": parquet,
+}
+
+
+def test_every_adapter_is_under_contract() -> None:
+    assert set(source_names()) == set(MADE)
+
+
+@pytest.fixture(params=sorted(MADE))
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
+    return open_source(request.param, MADE[request.param](tmp_path))
+
+
+def test_items_are_as_many_as_promised_with_unique_ids(source: Source) -> None:
+    items = list(source.items(workers=2))
+    assert len(items) == source.n_items
+    assert len({item.item_id for item in items}) == len(items)
+
+
+def test_order_and_content_do_not_depend_on_workers(source: Source) -> None:
+    assert list(source.items(workers=0)) == list(source.items(workers=1)) == list(source.items(workers=4))
+
+
+def test_progress_adds_up(source: Source) -> None:
+    seen: list[int] = []
+    list(source.items(workers=2, progress=seen.append))
+    assert sum(seen) == source.n_items
+
+
+def test_metadata_have_the_columns_of_the_schema(source: Source) -> None:
+    rows = [item.metadata for item in source.items()]
+    assert not ITEM_COLUMNS & set(source.metadata_schema.names)
+    assert all(list(row) == source.metadata_schema.names for row in rows)
+    table = pa.Table.from_pylist(rows, schema=source.metadata_schema)
+    assert table.num_rows == source.n_items
+
+
+def test_an_item_is_whole_or_a_failure(source: Source) -> None:
+    failed = 0
+    for item in source.items():
+        fields = (item.content, item.key, item.width_px, item.height_px, item.phash)
+        assert item.given in (None, "train", "val", "test")
+        if item.failure is not None:
+            failed += 1
+            assert fields == (None,) * 5
+            assert item.failure.strip()
+            continue
+        assert item.content is not None
+        assert item.key is not None
+        assert item.phash is not None
+        assert decode(item.content).size == (item.width_px, item.height_px)
+        assert (len(item.key), len(item.phash)) == (40, 16)
+    assert 0 < failed < source.n_items
+
+
+def test_a_consumer_may_stop_early(source: Source) -> None:
+    stream = source.items(workers=2)
+    first = next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert next(source.items(workers=0)) == first
+
+
+@pytest.mark.parametrize("name", sorted(MADE))
+def test_parameters_are_checked_together(name: str) -> None:
+    with pytest.raises(UsageError, match=r"(?s)Field required.*wrong_one: Extra inputs"):
+        open_source(name, {"wrong_one": 1})
+
+
+@pytest.mark.parametrize("name", sorted(MADE))
+def test_what_is_not_there_is_a_data_error(name: str, tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    params = MADE[name](tmp_path / "made")
+    gone = {
+        key: [tmp_path / "none"] if isinstance(value, list) else tmp_path / "none"
+        for key, value in params.items()
+    }
+    with pytest.raises(DataError, match=r"does not exist|is not at"):
+        open_source(name, gone)
+
+
+def test_unknown_names_list_the_known_and_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"did you mean 'folder'\? Known are coco, folder, parquet, taco"):
+        open_source("foldr", {})
+
+
+def test_a_name_is_given_once() -> None:
+    with pytest.raises(ValueError, match="two data adapters are named 'folder'"):
+        register_source("folder")(type("Other", (), {}))

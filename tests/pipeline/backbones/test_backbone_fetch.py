@@ -1,0 +1,187 @@
+"""Fetching from a hub on the loopback interface, in a process of its own: the client reads settings once."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+import tiny_models
+
+from pipeline.backbones import describe, sources
+from pipeline.backbones.fetch import fetch, wanted
+from pipeline.backbones.registry import family
+from store.errors import BackboneError
+
+ROOT = Path(__file__).resolve().parents[3]
+COMMIT = "1" * 40
+NAME = "convnext-base-w-320"  # the catalog has no commit for it
+REPO = "laion/CLIP-convnext_base_w_320-laion_aesthetic-s13B-b82K-augreg"
+
+
+class Hub(ThreadingHTTPServer):
+    """The few routes of the hub that a download of one repository needs."""
+
+    def __init__(self, folder: Path, repo: str, commit: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Routes)
+        self.folder, self.repo, self.commit = folder, repo, commit
+        self.asked: list[str] = []
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Routes(BaseHTTPRequestHandler):
+    server: Hub
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def _answer(self, body: bool) -> None:
+        hub, path = self.server, unquote(self.path.partition("?")[0])
+        hub.asked.append(path)
+        api = f"/api/models/{hub.repo}/revision/"
+        files = f"/{hub.repo}/resolve/{hub.commit}/"
+        if path in (f"{api}main", f"{api}{hub.commit}"):
+            names = sorted(one.name for one in hub.folder.iterdir())
+            told = {"id": hub.repo, "sha": hub.commit, "siblings": [{"rfilename": name} for name in names]}
+            self._send(200, json.dumps(told).encode(), body, {"Content-Type": "application/json"})
+        elif path.startswith(files) and (hub.folder / path.removeprefix(files)).is_file():
+            data = (hub.folder / path.removeprefix(files)).read_bytes()
+            etag = f'"{hashlib.sha256(data).hexdigest()}"'
+            self._send(200, data, body, {"ETag": etag, "X-Repo-Commit": hub.commit})
+        else:
+            self._send(404, b"{}", body, {"X-Error-Code": "RepoNotFound"})
+
+    def _send(self, status: int, data: bytes, body: bool, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in (headers | {"Content-Length": str(len(data))}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def hub(shelf: tiny_models.Shelf, tmp_path: Path) -> Iterator[Hub]:
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    for path in shelf["open_clip_convnext"].iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "open_clip_pytorch_model.bin").write_bytes(b"not wanted: safetensors are there")
+    (folder / "README.md").write_text("not wanted")
+    server = Hub(folder, REPO, COMMIT)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def own_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+def fetch_in_a_process(spec: str, endpoint: str) -> subprocess.CompletedProcess[str]:
+    script = (
+        "import sys\n"
+        "from pipeline.backbones.fetch import fetch\n"
+        "from store.errors import DeponijError\n"
+        "try: print(fetch(sys.argv[1]))\n"
+        "except DeponijError as error: sys.exit(str(error))\n"
+    )
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if "OFFLINE" not in name and "PROXY" not in name.upper()
+    }
+    env |= {"HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    command = [sys.executable, "-c", script, spec]
+    return subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_fetch_pins_and_describes(hub: Hub) -> None:
+    done = fetch_in_a_process(NAME, hub.endpoint)
+    assert done.returncode == 0, done.stderr
+    folder = Path(done.stdout.strip().splitlines()[-1])
+    assert sorted(one.name for one in folder.iterdir()) == [
+        "open_clip_config.json",
+        "open_clip_model.safetensors",
+    ]
+    assert sources.pin_of(REPO) == COMMIT
+    told = describe(NAME)
+    assert (told.revision, told.source) == (COMMIT, f"hf:{REPO}")
+    assert not any("pytorch_model" in path or "README" in path for path in hub.asked)
+
+    # main has moved on; this machine keeps to its pin, and what is here is not asked for again
+    hub.commit = "2" * 40
+    before = len(hub.asked)
+    again = fetch_in_a_process(NAME, hub.endpoint)
+    assert again.returncode == 0 and again.stdout == done.stdout
+    assert len(hub.asked) == before
+
+
+def test_hub_that_lacks_files_or_the_repository(hub: Hub) -> None:
+    (hub.folder / "open_clip_config.json").unlink()
+    lacking = fetch_in_a_process(NAME, hub.endpoint)
+    assert lacking.returncode == 1
+    assert f"{REPO} at {COMMIT} lacks open_clip_config.json" in lacking.stderr
+    absent = fetch_in_a_process("hf:nobody/nothing", hub.endpoint)
+    assert absent.returncode == 1
+    assert "nobody/nothing (revision main) could not be fetched" in absent.stderr
+    assert "Traceback" not in absent.stderr
+    assert sources.pin_of(REPO) is None
+
+
+def test_hub_that_does_not_answer() -> None:
+    done = fetch_in_a_process("dinov2-base", "http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "could not be fetched from http://127.0.0.1:9" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_offline_asks_nothing() -> None:
+    with pytest.raises(BackboneError, match="HF_HUB_OFFLINE is set"):
+        fetch("dinov2-base")
+
+
+def test_local_folder_is_its_own_result(shelf: tiny_models.Shelf) -> None:
+    assert fetch(str(shelf["dinov2"])) == shelf["dinov2"]
+
+
+def test_wanted_files() -> None:
+    listing = [
+        ".gitattributes",
+        "README.md",
+        "config.json",
+        "flax_model.msgpack",
+        "model.safetensors",
+        "onnx/model.onnx",
+        "open_clip_config.json",
+        "open_clip_pytorch_model.bin",
+        "pytorch_model.bin",
+        "pytorch_model.bin.index.json",
+        "tokenizer.json",
+    ]
+    records = ["config.json", "open_clip_config.json", "tokenizer.json"]
+    assert wanted(family("dinov2"), listing) == sorted([*records, "model.safetensors"])
+    assert wanted(family("open_clip"), listing) == sorted([*records, "open_clip_pytorch_model.bin"])
+    assert wanted(None, ["config.json", "model.safetensors"]) == ["config.json", "model.safetensors"]

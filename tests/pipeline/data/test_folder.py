@@ -1,0 +1,182 @@
+"""Class folders: labels, given splits, what is left aside, and what is refused."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from coco_made import noise
+from PIL import Image
+
+from pipeline.data.folder import FolderParams, FolderSource
+from pipeline.data.item import Item
+from pipeline.data.phash import phash
+from store.errors import DataError
+from store.keys import key_of_bytes
+
+
+def put(root: Path, *names: str) -> None:
+    for seed, name in enumerate(names):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise(12, 10, seed).save(path)
+
+
+def read(root: Path, workers: int = 0) -> list[Item]:
+    return list(FolderSource(FolderParams(folder=root)).items(workers=workers))
+
+
+def test_labels_are_the_first_folders(tmp_path: Path) -> None:
+    put(tmp_path, "dog/b.png", "cat/2.jpg", "cat/kitten/young/1.PNG", "loose.png")
+    items = read(tmp_path)
+    assert [(item.item_id, item.metadata) for item in items] == [
+        ("cat/2.jpg", {"label": "cat"}),
+        ("cat/kitten/young/1.PNG", {"label": "cat"}),
+        ("dog/b.png", {"label": "dog"}),
+        ("loose.png", {"label": None}),
+    ]
+    assert all(item.given is None and item.image_id == item.item_id for item in items)
+
+
+def test_items_keep_the_original_bytes(tmp_path: Path) -> None:
+    put(tmp_path, "cat/1.png")
+    (item,) = read(tmp_path)
+    data = (tmp_path / "cat/1.png").read_bytes()
+    assert item.content == data
+    assert item.key == key_of_bytes(data)
+    assert (item.width_px, item.height_px, item.failure) == (12, 10, None)
+    assert item.phash == phash(noise(12, 10, 0))
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "valid", "TEST"), ("train",)])
+def test_parts_above_the_classes_are_given(tmp_path: Path, names: tuple[str, ...]) -> None:
+    put(
+        tmp_path,
+        *(f"{name}/cat/{k}.png" for k, name in enumerate(names)),
+        f"{names[0]}/bare.png",
+        "loose.png",
+    )
+    found = {item.item_id: (item.given, item.metadata["label"]) for item in read(tmp_path)}
+    parts = ("train", "val", "test")
+    assert found == {
+        **{f"{name}/cat/{k}.png": (parts[k], "cat") for k, name in enumerate(names)},
+        f"{names[0]}/bare.png": ("train", None),
+        "loose.png": (None, None),
+    }
+
+
+def test_a_class_named_like_a_part_is_a_class_among_others(tmp_path: Path) -> None:
+    put(tmp_path, "train/1.png", "plane/1.png")
+    assert [(item.given, item.metadata["label"]) for item in read(tmp_path)] == [
+        (None, "plane"),
+        (None, "train"),
+    ]
+
+
+def test_other_and_hidden_files_are_left_aside_and_counted(tmp_path: Path) -> None:
+    put(tmp_path, "cat/1.png", "cat/.hidden.png", ".cache/2.png", "__MACOSX/cat/1.png")
+    for name in ("cat/notes.txt", "cat/more.txt", "cat/phone.HEIC", "README", "Thumbs.db"):
+        (tmp_path / name).write_text("x")
+    source = FolderSource(FolderParams(folder=tmp_path))
+    assert source.n_items == 1
+    assert source.notes == (
+        "files that are not pictures by their ending: 4 (.txt: 2, no ending: 1, .heic: 1)",
+    )
+
+
+def test_unlabelled_pictures_are_noted(tmp_path: Path) -> None:
+    put(tmp_path, "a.png", "b.png", "cat/1.png")
+    notes = FolderSource(FolderParams(folder=tmp_path)).notes
+    assert notes == ("pictures in no class folder, without a label: 2",)
+
+
+def test_pictures_that_cannot_be_read_are_failures(tmp_path: Path) -> None:
+    put(tmp_path, "cat/good.png")
+    (tmp_path / "cat/empty.jpg").write_bytes(b"")
+    (tmp_path / "cat/page.jpg").write_text("<html>")
+    (tmp_path / "cat/short.png").write_bytes((tmp_path / "cat/good.png").read_bytes()[:100])
+    os.mkfifo(tmp_path / "cat/pipe.png")
+    failures = {item.item_id: item.failure for item in read(tmp_path, workers=2)}
+    assert failures.pop("cat/good.png") is None
+    said = {"empty.jpg": "empty", "page.jpg": "HTML", "short.png": "cannot be decoded", "pipe.png": "regular"}
+    assert failures.keys() == {f"cat/{name}" for name in said}
+    for name, words in said.items():
+        assert words in str(failures[f"cat/{name}"])
+    (bad, *_) = [item for item in read(tmp_path) if item.failure]
+    assert (bad.content, bad.key, bad.width_px, bad.phash, bad.metadata) == (
+        None,
+        None,
+        None,
+        None,
+        {"label": "cat"},
+    )
+
+
+def test_links_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    put(root, "cat/real.png")
+    put(tmp_path, "away/1.png")
+    (root / "cat/inside.png").symlink_to("real.png")
+    (root / "cat/out.png").symlink_to(tmp_path / "away/1.png")
+    (root / "cat/dangling.png").symlink_to("nothing.png")
+    (root / "dog").symlink_to(tmp_path / "away")
+    found = {item.item_id: item for item in read(root)}
+    assert found.keys() == {"cat/real.png", "cat/inside.png", "cat/out.png", "cat/dangling.png", "dog"}
+    assert found["cat/inside.png"].failure is None
+    assert "leaves the data set's folder" in str(found["cat/out.png"].failure)
+    assert "is missing" in str(found["cat/dangling.png"].failure)
+    assert "links to folders are not followed" in str(found["dog"].failure)
+
+
+def test_a_root_behind_a_link_is_fine(tmp_path: Path) -> None:
+    put(tmp_path / "real", "cat/1.png")
+    (tmp_path / "link").symlink_to("real")
+    (item,) = read(tmp_path / "link")
+    assert (item.item_id, item.failure) == ("cat/1.png", None)
+
+
+def test_names_that_are_not_utf8_can_stand_in_a_table(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    try:
+        os.mkdir(folder)  # noqa: PTH102
+    except OSError:
+        pytest.skip("this file system holds UTF-8 names only")
+    noise(5, 5).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(Path(os.fsdecode(folder)) / "1.png")
+    (item,) = read(tmp_path)
+    assert (item.item_id, item.failure) == ("caf\\xe9/1.png", None)
+    item.item_id.encode()
+
+
+def test_orientation_and_large_jpegs_have_their_upright_size(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    small = Image.fromarray(np.random.default_rng(0).integers(0, 256, (10, 14, 3), dtype=np.uint8))
+    (tmp_path / "cat").mkdir()
+    small.resize((1400, 1000), Image.Resampling.BICUBIC).save(tmp_path / "cat/large.jpg", exif=exif)
+    (item,) = read(tmp_path)
+    assert (item.width_px, item.height_px) == (1000, 1400)
+    assert item.content is not None
+    with Image.open(io.BytesIO(item.content)) as stored:
+        assert stored.size == (1400, 1000)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_order_and_progress_do_not_depend_on_workers(tmp_path: Path, workers: int) -> None:
+    put(tmp_path, *(f"c{k % 5}/{k:03}.png" for k in range(60)))
+    source = FolderSource(FolderParams(folder=tmp_path))
+    seen: list[int] = []
+    ids = [item.item_id for item in source.items(workers=workers, progress=seen.append)]
+    assert ids == sorted(f"c{k % 5}/{k:03}.png" for k in range(60))
+    assert sum(seen) == source.n_items == 60
+
+
+def test_nothing_to_read_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        FolderSource(FolderParams(folder=tmp_path / "none"))
+    with pytest.raises(DataError, match="no pictures in"):
+        FolderSource(FolderParams(folder=tmp_path))
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DataError, match="is not a folder"):
+        FolderSource(FolderParams(folder=tmp_path / "file"))

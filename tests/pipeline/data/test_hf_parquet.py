@@ -1,0 +1,291 @@
+"""Hugging Face parquet: which columns are what, several files, and rows without a usable picture."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from coco_made import noise
+from PIL import Image
+
+from pipeline.data.hf_parquet import BATCH_ROWS, ParquetParams, ParquetSource
+from pipeline.data.item import Item
+from store.errors import DataError, UsageError
+from store.keys import key_of_bytes
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def png(seed: int) -> bytes:
+    buffer = io.BytesIO()
+    noise(9, 7, seed).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def cell(seed: int) -> dict[str, Any]:
+    return {"bytes": png(seed), "path": f"{seed}.png"}
+
+
+def features(**names: list[str]) -> dict[bytes, bytes]:
+    described: dict[str, Any] = {column: {"names": n, "_type": "ClassLabel"} for column, n in names.items()}
+    return {
+        b"huggingface": json.dumps({"info": {"features": {**described, "img": {"_type": "Image"}}}}).encode()
+    }
+
+
+def write(path: Path, metadata: dict[bytes, bytes] | None = None, **columns: pa.Array) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    schema = pa.schema([(name, column.type) for name, column in columns.items()], metadata=metadata)
+    pq.write_table(pa.table(columns, schema=schema), path)
+    return path
+
+
+def images(*cells: Any) -> pa.Array:
+    return pa.array(cells, IMAGE)
+
+
+def opened(*files: Path, **options: str) -> ParquetSource:
+    return ParquetSource(ParquetParams(files=files, **options))
+
+
+def read(*files: Path, **options: str) -> list[Item]:
+    return list(opened(*files, **options).items(workers=0))
+
+
+@pytest.mark.parametrize("name", ["img", "image", "picture"])
+def test_class_names_come_from_the_schema(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "data.parquet"
+    columns = {name: images(cell(0), cell(1), cell(2)), "label": pa.array([1, 0, -1])}
+    items = read(write(path, features(label=["cat", "dog"]), **columns))
+    assert [(item.item_id, item.metadata) for item in items] == [
+        ("data.parquet#0", {"label": "dog"}),
+        ("data.parquet#1", {"label": "cat"}),
+        ("data.parquet#2", {"label": None}),
+    ]
+    assert items[0].content == png(0)
+    assert items[0].key == key_of_bytes(png(0))
+    assert (items[0].width_px, items[0].height_px, items[0].image_id) == (9, 7, "data.parquet#0")
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (pa.array(["a", None]), ["a", None]),
+        (pa.array(["a", "b"], pa.large_string()), ["a", "b"]),
+        (pa.array([3, 4], pa.int8()), ["3", "4"]),
+        (pa.array([True, False]), ["True", "False"]),
+    ],
+)
+def test_labels_without_class_names_are_texts(
+    tmp_path: Path, labels: pa.Array, expected: list[str | None]
+) -> None:
+    source = opened(write(tmp_path / "d.parquet", img=images(cell(0), cell(1)), label=labels))
+    assert source.metadata_schema.field("label").type == pa.string()
+    assert [item.metadata["label"] for item in source.items()] == expected
+
+
+def test_other_plain_columns_are_kept_and_renamed_where_taken(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "d.parquet",
+        features(fine=["a", "b"], coarse=["x", "y"]),
+        img=images(cell(0)),
+        fine=pa.array([1]),
+        coarse=pa.array([0]),
+        weight=pa.array([0.5], pa.float32()),
+        patient=pa.array([7], pa.int32()),
+        key=pa.array(["k"]),
+        boxes=pa.array([[1.0, 2.0]]),
+    )
+    source = opened(path)
+    assert source.notes == ("no column holds labels",)  # two columns of classes, none named `label`
+    (item,) = source.items()
+    assert item.metadata == {"fine": "b", "coarse": "x", "weight": 0.5, "patient": 7, "source_key": "k"}
+    (item,) = read(path, label_column="coarse")
+    assert item.metadata["label"] == "x"
+    assert "coarse" not in item.metadata
+    pa.Table.from_pylist([item.metadata], schema=opened(path, label_column="coarse").metadata_schema)
+
+
+def test_the_only_column_of_classes_is_the_label(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.parquet", features(kind=["a", "b"]), img=images(cell(0)), kind=pa.array([1]))
+    assert read(path)[0].metadata == {"label": "b"}
+
+
+def test_rows_without_a_usable_picture_are_failures(tmp_path: Path) -> None:
+    cells = [
+        None,
+        {"bytes": None, "path": "a.png"},
+        {"bytes": b"", "path": None},
+        {"bytes": b"junk", "path": ""},
+    ]
+    path = write(tmp_path / "d.parquet", img=images(*cells, cell(0)), label=pa.array(list("abcde")))
+    items = read(path)
+    assert [item.metadata["label"] for item in items] == list("abcde")
+    said = ["holds no picture", "names the file 'a.png'", "the file is empty", "not a picture"]
+    for item, words in zip(items, said, strict=False):
+        assert words in str(item.failure)
+        assert item.content is None
+    assert items[-1].failure is None
+
+
+def test_a_class_number_without_a_name_is_a_failure(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "d.parquet", features(label=["a"]), img=images(cell(0), cell(1)), label=pa.array([0, 5])
+    )
+    first, second = read(path)
+    assert first.failure is None
+    assert "outside its 1 classes" in str(second.failure)
+    assert second.metadata == {"label": None}
+
+
+def test_parts_are_given_where_there_are_several(tmp_path: Path) -> None:
+    names = (
+        "train-00000-of-00002",
+        "train-00001-of-00002",
+        "validation-00000-of-00001",
+        "test",
+        "extra-1",
+        "trainer",
+    )
+    files = [write(tmp_path / f"{name}.parquet", img=images(cell(k))) for k, name in enumerate(names)]
+    assert [item.given for item in read(*files)] == ["train", "train", "val", "test", None, None]
+    assert [item.given for item in read(*files[:2])] == [None, None]
+
+
+def test_files_of_one_name_have_ids_of_their_own(tmp_path: Path) -> None:
+    files = [write(tmp_path / folder / "0.parquet", img=images(cell(0))) for folder in ("b", "a")]
+    assert [item.item_id for item in read(*files)] == ["b/0.parquet#0", "a/0.parquet#0"]
+    with pytest.raises(UsageError, match="named twice"):
+        opened(files[0], tmp_path / "a" / ".." / "b" / "0.parquet")
+
+
+def test_links_of_the_hubs_cache_keep_their_names(tmp_path: Path) -> None:
+    blob = write(tmp_path / "blobs" / "0123abcd", img=images(cell(0)))
+    link = tmp_path / "train-00000-of-00001.parquet"
+    link.symlink_to(blob)
+    assert read(link)[0].item_id == "train-00000-of-00001.parquet#0"
+    other = write(tmp_path / "blobs" / "4567cdef", img=images(cell(1)))
+    for folder, blob_path in (("one", blob), ("two", other)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "0.parquet").symlink_to(blob_path)
+    both = read(tmp_path / "one" / "0.parquet", tmp_path / "two" / "0.parquet")
+    assert [item.item_id for item in both] == ["one/0.parquet#0", "two/0.parquet#0"]
+
+
+def test_many_rows_keep_their_order_and_numbers(tmp_path: Path) -> None:
+    n_rows = 2 * BATCH_ROWS + 3
+    path = write(
+        tmp_path / "d.parquet",
+        img=images(*(cell(k % 7) for k in range(n_rows))),
+        label=pa.array(range(n_rows)),
+    )
+    source = opened(path)
+    seen: list[int] = []
+    items = list(source.items(workers=3, progress=seen.append))
+    assert [item.item_id for item in items] == [f"d.parquet#{k}" for k in range(n_rows)]
+    assert [item.metadata["label"] for item in items] == [str(k) for k in range(n_rows)]
+    assert [item.content for item in items] == [png(k % 7) for k in range(n_rows)]
+    assert sum(seen) == source.n_items == n_rows
+
+
+def test_several_image_columns_want_a_choice(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.parquet", left=images(cell(0)), right=images(cell(1)), raw=pa.array([png(2)]))
+    with pytest.raises(UsageError, match=r"several image columns \(left, right\)"):
+        opened(path)
+    assert read(path, image_column="right")[0].content == png(1)
+    assert read(path, image_column="raw")[0].content == png(2)
+    with pytest.raises(UsageError, match="has no column 'up'; it has left, right, raw"):
+        opened(path, image_column="up")
+    with pytest.raises(UsageError, match="no column 'kind' holds labels"):
+        opened(path, image_column="left", label_column="kind")
+
+
+def test_columns_that_cannot_be_used_are_errors(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.parquet", label=pa.array(["a"]))
+    with pytest.raises(DataError, match="has no image column"):
+        opened(path)
+    with pytest.raises(UsageError, match="holds string, not pictures"):
+        opened(path, image_column="label")
+    odd = write(tmp_path / "odd.parquet", {b"huggingface": b"{}"}, img=images(cell(0)))
+    with pytest.raises(DataError, match="'huggingface' entry"):
+        opened(odd)
+
+
+def test_broken_sets_of_files_are_errors(tmp_path: Path) -> None:
+    good = write(tmp_path / "a.parquet", img=images(cell(0)), label=pa.array(["x"]))
+    other = write(tmp_path / "b.parquet", img=images(cell(0)), label=pa.array([1]))
+    with pytest.raises(DataError, match=r"other columns .* label: int64 instead of label: string"):
+        opened(good, other)
+    with pytest.raises(DataError, match="no rows"):
+        opened(write(tmp_path / "none.parquet", img=images()))
+    with pytest.raises(DataError, match="does not exist"):
+        opened(tmp_path / "missing.parquet")
+    broken = tmp_path / "broken.parquet"
+    broken.write_bytes(good.read_bytes()[:-50])
+    with pytest.raises(DataError, match="not a readable parquet file"):
+        opened(broken)
+
+
+def test_damage_inside_a_file_is_an_error_when_it_is_reached(tmp_path: Path) -> None:
+    path = tmp_path / "d.parquet"
+    write(path, img=images(*(cell(k) for k in range(4 * BATCH_ROWS))))
+    data = bytearray(path.read_bytes())
+    data[4:400] = b"\xff" * 396
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="is damaged after 0 rows"):
+        read(path)
+
+
+def test_cifar(shared: Path) -> None:
+    folder = shared / "data" / "cifar10" / "plain_text"
+    files = [folder / f"{part}-00000-of-00001.parquet" for part in ("test", "train")]
+    source = opened(*files)
+    assert source.n_items == 60_000
+    items = []
+    for item in source.items(workers=0):
+        items.append(item)
+        if len(items) == 200:
+            break
+    table = pq.ParquetFile(files[0]).read_row_group(0, columns=["img", "label"]).slice(0, 200).to_pylist()
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    assert [item.content for item in items] == [row["img"]["bytes"] for row in table]
+    assert [item.metadata["label"] for item in items] == [names[row["label"]] for row in table]
+    assert {item.given for item in items} == {"test"}
+    assert items[7].item_id == "test-00000-of-00001.parquet#7"
+    assert (items[7].width_px, items[7].height_px) == (32, 32)
+
+
+def test_what_datasets_writes_is_read(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    described = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
+    )
+    made = datasets.Dataset.from_dict(
+        {"image": [noise(6, 5, 0), noise(6, 5, 1)], "label": [1, 0]}, features=described
+    )
+    made.to_parquet(str(tmp_path / "d.parquet"))
+    items = read(tmp_path / "d.parquet")
+    assert [item.metadata for item in items] == [{"label": "dog"}, {"label": "cat"}]
+    assert items[0].content is not None
+    with Image.open(io.BytesIO(items[0].content)) as image:
+        assert image.tobytes() == noise(6, 5, 0).tobytes()
+
+
+def test_a_large_file_is_not_held_in_memory(tmp_path: Path) -> None:
+    noise_bytes = [
+        bytes(np.random.default_rng(k).integers(0, 256, 20_000, dtype=np.uint8)) for k in range(600)
+    ]
+    path = tmp_path / "d.parquet"
+    cells = images(*({"bytes": data, "path": None} for data in noise_bytes))
+    pq.write_table(pa.table({"img": cells}), path, row_group_size=50)
+    del cells
+    start, peak = pa.total_allocated_bytes(), 0
+    for item in opened(path).items(workers=0):
+        assert item.failure is not None
+        peak = max(peak, pa.total_allocated_bytes() - start)
+    # 12 MB in 12 row groups: a few of these may be held, not all.
+    assert peak < 6_000_000

@@ -1,0 +1,94 @@
+"""The table of results: grouping, baselines and their values by hand."""
+
+import pytest
+
+from pipeline.metrics.evaluation import Evaluation, PartScores
+from pipeline.reports.table import result_groups, result_row, shown_part
+
+
+def scores(top1: float, majority: float = 0.4) -> PartScores:
+    return PartScores(
+        n=50,
+        top1=top1,
+        top2=top1,
+        top3=1.0,
+        top1_interval=(top1 - 0.1, top1 + 0.1),
+        top2_interval=(0.0, 1.0),
+        top3_interval=(0.9, 1.0),
+        balanced_accuracy=0.5,
+        n_classes=5,
+        n_unseen_class=0,
+        majority=majority,
+    )
+
+
+def evaluation(backbone: str, split: str, labels: str, top1: float, **changes: object) -> Evaluation:
+    values: dict[str, object] = {
+        "method": "linear",
+        "title": "linear probe",
+        "backbone": backbone,
+        "labels": labels,
+        "split": split,
+        "fingerprint": "f" * 20,
+        "protocol": "learned",
+        "n_classes": 5,
+        "classes": tuple("abcde"),
+        "chance": 0.2,
+        "majority_class": "a",
+        "parts": {"train": scores(0.99), "test": scores(top1)},
+        "n_items": 100,
+        "n_outside_pool": 0,
+        "n_without_label": 0,
+        "n_without_features": 0,
+        "unseen_classes": (),
+    }
+    return Evaluation.model_validate({**values, **changes})
+
+
+def test_rows_are_grouped_by_split_and_labels() -> None:
+    groups = result_groups(
+        [
+            evaluation("x", "thesis", "taco10", 0.7),
+            evaluation("x", "group", "taco10", 0.6),
+            evaluation("y", "thesis", "taco10", 0.8),
+        ]
+    )
+    assert [(group.split, group.labels) for group in groups] == [("thesis", "taco10"), ("group", "taco10")]
+    assert [row.backbone for row in groups[0].rows] == ["", "", "x", "y"]
+    assert groups[0].best.backbone == "y"
+    assert groups[1].best.top1 == 0.6
+
+
+def test_baselines_by_hand() -> None:
+    # Five classes; the probe of the second backbone lacks one, so the first one's five count.
+    members = [evaluation("x", "s", "l", 0.7), evaluation("y", "s", "l", 0.7, n_classes=4)]
+    chance, majority, *_ = result_groups(members)[0].rows
+    assert (chance.top1, chance.top2, chance.top3, chance.balanced_accuracy) == (
+        0.2,
+        0.4,
+        pytest.approx(0.6),
+        0.2,
+    )
+    assert (majority.top1, majority.top2, majority.balanced_accuracy) == (0.4, None, 0.2)
+    assert majority.method == "majority class (a)"
+    assert chance.is_baseline
+    assert majority.is_baseline
+    assert chance.top1_interval is None
+
+
+def test_chance_is_clamped_and_an_absent_majority_class_scores_nothing() -> None:
+    two = evaluation("x", "s", "l", 0.7, n_classes=2, parts={"test": scores(0.7, majority=0.0)})
+    chance, majority, _ = result_groups([two])[0].rows
+    assert (chance.top2, chance.top3) == (1.0, 1.0)
+    assert (majority.top1, majority.balanced_accuracy) == (0.0, 0.0)
+
+
+def test_test_is_shown_and_else_the_last_part() -> None:
+    assert shown_part(evaluation("x", "s", "l", 0.7)) == "test"
+    only = evaluation("x", "s", "l", 0.7, parts={"train": scores(0.9), "val": scores(0.8)})
+    assert shown_part(only) == "val"
+    assert result_row(only).top1 == 0.8
+
+
+def test_fields_of_other_methods_are_ignored() -> None:
+    assert evaluation("x", "s", "l", 0.7, temperature=3.0).method == "linear"
