@@ -8,6 +8,7 @@ disturbed.
 Where rows are kept, and under which identity, is the caller's business.
 """
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +33,7 @@ Array = npt.NDArray[Any]
 AUTO_BATCH = {"cpu": 32, "cuda": 256, "mps": 64}
 # Batches decoded ahead of the model: enough to ride out a large photograph, small in memory.
 AHEAD = 3
+SWITCH_INTERVAL_S = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,10 @@ def _decoded(
         return transform.pixels(image), middle - start, time.thread_time() - middle
 
     source = iter(pictures)
+    # Many threads hand the interpreter lock to and fro; at CPython's 5 ms each waits too long for its turn
+    # (16 threads decoded 1,860 pictures/s instead of 1,610, and 16 processes 2,270).
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     window: deque[tuple[str, Future[tuple[Array, float, float]]]] = deque()
     with ThreadPoolExecutor(progress.n_workers, thread_name_prefix="decode") as pool:
         try:
@@ -180,6 +186,7 @@ def _decoded(
                 progress.busy_s["transform"] += transform_s
                 yield key, pixels
         finally:
+            sys.setswitchinterval(interval_s)
             for _, future in window:
                 future.cancel()
 
@@ -253,7 +260,7 @@ class _Timer:
     """Seconds of a forward pass: the device's own clock on CUDA, where launching returns at once."""
 
     def __init__(self, on_cuda: bool) -> None:
-        self._events: tuple[torch.cuda.Event, torch.cuda.Event] | None = None
+        self._events: tuple[Any, Any] | None = None
         if on_cuda:
             import torch
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from stages.console import bar
 from stages.settings import RunOptions
+from store import export as exporting
 from store import tidying, upkeep
 from store.depot import FeatureStore
 from store.errors import UsageError
@@ -44,7 +45,9 @@ def verify(
     report["drift"] = []
     if items is not None and backbone is not None:
         report["drift"] = _drift(store, Items(items), backbone, n_rows, seed)
-        report["sound"] = report["sound"] and all(line["max_relative"] <= MAX_DRIFT for line in report["drift"])
+        report["sound"] = report["sound"] and all(
+            line["max_relative"] <= MAX_DRIFT for line in report["drift"]
+        )
     return report
 
 
@@ -99,14 +102,18 @@ def _drift(store: FeatureStore, items: Items, backbone: str, n_rows: int, seed: 
             }
         )
     if not lines:
-        raise UsageError(f"{store.location} has no rows of {backbone} for these items; run `deponij extract` first")
+        raise UsageError(
+            f"{store.location} has no rows of {backbone} for these items; run `deponij extract` first"
+        )
     return lines
 
 
 def merge(source: str, depot: str) -> Report:
     """Bring rows of one depot into another."""
     with _progress("merge", "shards") as progress:
-        return asdict(tidying.merge(FeatureStore(depot, create=True), FeatureStore(source), progress=progress))
+        return asdict(
+            tidying.merge(FeatureStore(depot, create=True), FeatureStore(source), progress=progress)
+        )
 
 
 def compact(depot: str) -> Report:
@@ -122,7 +129,9 @@ def gc(depot: str, keep_views: Sequence[Path], keep_items: Sequence[Path], *, de
         UsageError: nothing is named, so everything would go.
     """
     if not keep_views and not keep_items:
-        raise UsageError("name what to keep: --keep-view FILE or --keep-items ITEMS, else everything would go")
+        raise UsageError(
+            "name what to keep: --keep-view FILE or --keep-items ITEMS, else everything would go"
+        )
     store = FeatureStore(depot)
     everywhere = {key for folder in keep_items for key in Items(folder).keys if key is not None}
     keep: dict[str, set[str]] = {}
@@ -137,33 +146,23 @@ def gc(depot: str, keep_views: Sequence[Path], keep_items: Sequence[Path], *, de
 
 def migrate(depot: str) -> Report:
     """Bring an older depot to this format."""
-    from store.migrations import migrate as migrate_depot
+    from store.migration import migrate as migrate_depot
 
     return {"depot": depot, "steps": migrate_depot(depot)}
 
 
 def view_info(path: Path) -> Report:
     """What a view holds."""
-    view = View(path)
-    return {
-        "view": str(path),
-        "backbone": view.backbone,
-        "kind": view.kind,
-        "fingerprint": view.fingerprint,
-        "identity": asdict(view.identity),
-        "n": len(view),
-        "n_distinct": len(set(view.keys.tolist())),
-        "columns": sorted(view.columns),
-        "failures": [{"item_id": item_id, "reason": reason} for item_id, reason in view.failures],
-    }
+    found: Report = asdict(exporting.view_info(path))
+    found["failures"] = [{"item_id": item_id, "reason": reason} for item_id, reason in found["failures"]]
+    return found
 
 
 def export(view: Path, out: Path, items: Path | None) -> str:
     """Write a view's vectors in another format; says what was written."""
-    from store.export import export as export_view
-
-    n_rows = export_view(View(view), out, None if items is None else Items(items))
-    return f"{n_rows} rows -> {out}"
+    opened = View(view)
+    exporting.export_view(opened, out, items=None if items is None else Items(items))
+    return f"{len(opened)} rows -> {out}"
 
 
 # ------------------------------------------------------------------ in words
@@ -186,7 +185,9 @@ def describe_info(report: Report) -> str:
 
 def describe_verify(report: Report) -> str:
     """A check in a few lines."""
-    lines = [f"{report['n_shards']} shards with {report['n_rows']:,} rows are whole ({_size(report['n_bytes'])})"]
+    lines = [
+        f"{report['n_shards']} shards with {report['n_rows']:,} rows are whole ({_size(report['n_bytes'])})"
+    ]
     lines += [f"  damaged {name}: {why}" for name, why in report["damaged"].items()]
     if report["damaged"]:
         repaired = "set aside; the next extraction computes their rows again"
@@ -204,10 +205,10 @@ def describe_verify(report: Report) -> str:
 
 def describe_view(report: Report) -> str:
     """A view in a few lines."""
-    identity = report["identity"]
+    facts = {"backbone": report["backbone"], "fingerprint": report["fingerprint"], **report["identity"]}
     lines = [
-        f"{report['view']}: {report['n']:,} rows ({report['n_distinct']:,} distinct) of {report['kind']} by {report['backbone']}",
-        *(f"  {name:12} {value}" for name, value in {"fingerprint": report["fingerprint"], **identity}.items()),
+        f"{report['path']}: {report['n_rows']:,} rows ({report['n_distinct']:,} distinct), {_size(report['n_bytes'])}",
+        *(f"  {name:12} {value}" for name, value in facts.items()),
         f"  {len(report['failures'])} failed",
         *(f"    {one['item_id']}: {one['reason']}" for one in report["failures"]),
     ]

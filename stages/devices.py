@@ -31,6 +31,8 @@ def pick_device(wanted: str) -> str:
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":
         return "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
-    if not there[wanted.split(":")[0]]:
-        raise UsageError(f"there is no device {wanted!r} here; there is: {', '.join(d for d, yes in there.items() if yes)}")
+    if not there[wanted.partition(":")[0]]:
+        raise UsageError(
+            f"there is no device {wanted!r} here; there is: {', '.join(d for d, yes in there.items() if yes)}"
+        )
     return wanted

@@ -45,8 +45,8 @@ class ExtractParams(Section):
     """
 
     kind: str = "embedding"
-    precision: str = Field("fp32", pattern="^(fp32|bf16|fp16)$")
-    stored: str | None = Field(None, pattern="^(float32|float16)$")
+    precision: str = Field(default="fp32", pattern="^(fp32|bf16|fp16)$")
+    stored: str | None = Field(default=None, pattern="^(float32|float16)$")
     decode: Route = Route.DRAFT
     input_px: tuple[int, int] | None = None
 
@@ -84,7 +84,13 @@ class ExtractResult(BaseModel):
 
 
 def run(
-    params: ExtractParams, *, items: Path, backbone: str, out: Path, options: RunOptions, name: str | None = None
+    params: ExtractParams,
+    *,
+    items: Path,
+    backbone: str,
+    out: Path,
+    options: RunOptions,
+    name: str | None = None,
 ) -> ExtractResult:
     """Bring every item's features into the depot and write their view.
 
@@ -181,7 +187,7 @@ def _compute(
 
 def _pictures(table: Items, missing: list[str]) -> Iterator[Picture]:
     """One picture for each missing key, in item order."""
-    first = {}
+    first: dict[str, int] = {}
     for row, key in enumerate(table.keys):
         if key is not None:
             first.setdefault(key, row)
@@ -191,11 +197,19 @@ def _pictures(table: Items, missing: list[str]) -> Iterator[Picture]:
 
 
 def _write_view(
-    store: FeatureStore, identity: Identity, table: Items, failed: dict[str, str], name: str, kind: Kind, out: Path
+    store: FeatureStore,
+    identity: Identity,
+    table: Items,
+    failed: dict[str, str],
+    name: str,
+    kind: Kind,
+    out: Path,
 ) -> None:
     failures = list(table.failures)
     failures += [(i, failed[k]) for i, k in zip(table.ids, table.keys, strict=True) if k in failed]
-    present = [(i, k) for i, k in zip(table.ids, table.keys, strict=True) if k is not None and k not in failed]
+    present = [
+        (i, k) for i, k in zip(table.ids, table.keys, strict=True) if k is not None and k not in failed
+    ]
     keys = [key for _, key in present]
     # Dense maps stay in the depot; their checksums tie the view to them.
     names = ["checksums", str(kind.name)] if kind.in_view else ["checksums"]
@@ -241,7 +255,9 @@ def main(key: str) -> None:
     )
     say(summary(result))
     if result.n_failed:
-        warn(f"{result.n_failed} items failed; the view's failure table names them (`deponij view info {result.view}`)")
+        warn(
+            f"{result.n_failed} items failed; the view's failure table names them (`deponij view info {result.view}`)"
+        )
 
 
 if __name__ == "__main__":

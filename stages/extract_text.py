@@ -42,7 +42,7 @@ class TextParams(Section):
     """
 
     templates: tuple[str, ...] = ("name", "photo")
-    precision: str = Field("fp32", pattern="^(fp32|bf16|fp16)$")
+    precision: str = Field(default="fp32", pattern="^(fp32|bf16|fp16)$")
 
 
 class Params(Section):
@@ -107,7 +107,9 @@ def prompts_from_file(path: Path, wanted_templates: Sequence[str]) -> list[Promp
         raise DataError(f"texts cannot be read from {path}: {error}") from error
     groups = _parse_groups(path, content)
     forms = templates(wanted_templates)
-    prompts = [Prompt(fill(f, text), group, f) for group, texts in groups.items() for text in texts for f in forms]
+    prompts = [
+        Prompt(fill(f, text), group, f) for group, texts in groups.items() for text in texts for f in forms
+    ]
     if not prompts:
         raise DataError(f"{path} holds no text")
     return prompts
@@ -122,14 +124,24 @@ def _parse_groups(path: Path, content: str) -> dict[str, list[str]]:
         raise DataError(f"{path} is not valid JSON: {error}") from error
     if isinstance(values, list):
         values = {text: [text] for text in values}
-    values = {k: [v] if isinstance(v, str) else v for k, v in values.items()} if isinstance(values, dict) else None
-    if values is None or not all(isinstance(v, list) and all(isinstance(t, str) for t in v) for v in values.values()):
+    values = (
+        {k: [v] if isinstance(v, str) else v for k, v in values.items()} if isinstance(values, dict) else None
+    )
+    if values is None or not all(
+        isinstance(v, list) and all(isinstance(t, str) for t in v) for v in values.values()
+    ):
         raise DataError(f"{path} must hold a list of texts, or an object of class names to lists of texts")
     return values
 
 
 def run(
-    params: TextParams, prompts: Sequence[Prompt], *, backbone: str, out: Path, options: RunOptions, name: str | None = None
+    params: TextParams,
+    prompts: Sequence[Prompt],
+    *,
+    backbone: str,
+    out: Path,
+    options: RunOptions,
+    name: str | None = None,
 ) -> TextResult:
     """Bring every text's vector into the depot and write their view.
 

@@ -21,7 +21,9 @@ from store.atomic import write_bytes
 RunOne = Callable[[Path, str, Path], Evaluation]
 
 
-def run_grid(at: Layout, method: str, key: str, splits: Iterable[str], labels: Iterable[str], run_one: RunOne) -> None:
+def run_grid(
+    at: Layout, method: str, key: str, splits: Iterable[str], labels: Iterable[str], run_one: RunOne
+) -> None:
     """Run `run_one(split table, label column, results folder)` for every pair and write DVC's two files."""
     root = at.result(method, key)
     shutil.rmtree(root, ignore_errors=True)
@@ -32,7 +34,9 @@ def run_grid(at: Layout, method: str, key: str, splits: Iterable[str], labels: I
         metrics.setdefault(split, {})[column] = _numbers(result)
         test = result.parts.get("test")
         if test is not None:
-            say(f"{method} {key} {split}/{column}: test top-1 {test.top1:.1%} of {test.n} (chance {result.chance:.1%})")
+            say(
+                f"{method} {key} {split}/{column}: test top-1 {test.top1:.1%} of {test.n} (chance {result.chance:.1%})"
+            )
     write_bytes(at.metrics(method, key), (json.dumps(metrics, indent=1, sort_keys=True) + "\n").encode())
     first_split, first_labels = pairs[0]
     write_bytes(at.plot(method, key), _confusion(root / f"{first_split}-{first_labels}" / CONFUSION_NAME))
@@ -40,7 +44,10 @@ def run_grid(at: Layout, method: str, key: str, splits: Iterable[str], labels: I
 
 def _numbers(result: Evaluation) -> dict[str, dict[str, float]]:
     chosen = ("top1", "top2", "top3", "balanced_accuracy", "n")
-    return {part: {name: round(getattr(s, name), 6) for name in chosen} for part, s in sorted(result.parts.items())}
+    return {
+        part: {name: round(getattr(s, name), 6) for name in chosen}
+        for part, s in sorted(result.parts.items())
+    }
 
 
 def _confusion(path: Path) -> bytes:

@@ -11,13 +11,23 @@ from pipeline.pictures import Route
 from store.errors import BackboneError
 from store.identity import Identity
 
-_LIBRARIES = ("deponij", "torch", "torchvision", "open_clip_torch", "transformers", "timm", "numpy", "pillow", "h5py")
+_LIBRARIES = (
+    "deponij",
+    "torch",
+    "torchvision",
+    "open_clip_torch",
+    "transformers",
+    "timm",
+    "numpy",
+    "pillow",
+    "h5py",
+)
 
 
 def of_pictures(description: Description, kind: Kind, route: Route, precision: str, stored: str) -> Identity:
     """Identity of picture features."""
     return Identity(
-        backbone=f"{description.family}:{description.architecture}",
+        backbone=description.architecture,
         weights=description.weights_sha256,
         kind=str(kind),
         transform=description.transform.identity,
@@ -38,7 +48,7 @@ def of_texts(description: Description, precision: str) -> Identity:
             f"{description.name} ({description.family}) has no text tower; `deponij backbones` lists those that have"
         )
     return Identity(
-        backbone=f"{description.family}:{description.architecture}",
+        backbone=description.architecture,
         weights=description.weights_sha256,
         kind=TEXT,
         transform=f"tokenizer:{description.tokenizer_sha256}",

@@ -1,6 +1,6 @@
 """Stage `items`: a data set in, a table of items out (crops of instances, or whole pictures).
 
-    python -m stages.items
+python -m stages.items
 """
 
 import time
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from pipeline.data.source import open_source
 from stages.console import bar, say, warn
@@ -29,7 +29,7 @@ class DataParams(Section):
 
     adapter: str
     root: Path
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class Params(Section):
@@ -107,7 +107,10 @@ def main() -> None:
     """Under DVC: the data set of the profile in force."""
     params = load(Params)
     result = run(
-        params.data.adapter, params.data.options, out=layout().items, run_options=RunOptions.from_environment()
+        params.data.adapter,
+        params.data.options,
+        out=layout().items,
+        run_options=RunOptions.from_environment(),
     )
     say(summary(result))
     for note in result.notes:

@@ -25,7 +25,7 @@ class SampleParams(Section):
     """The generated sample: scene i depends on the seed and i alone."""
 
     root: Path
-    scenes: int = Field(240, ge=1)
+    scenes: int = Field(default=240, ge=1)
     seed: int = 0
 
 
@@ -33,7 +33,7 @@ class TacoParams(Section):
     """TACO: the official annotation file and photographs, the first `limit` of them."""
 
     root: Path
-    limit: int | None = Field(None, ge=1)
+    limit: int | None = Field(default=None, ge=1)
     annotations: str | None = None
 
 
@@ -55,7 +55,13 @@ def draw_sample(root: Path, scenes: int, seed: int) -> dict[str, int]:
     from pipeline.data.sample import generate
 
     with bar("sample", scenes, "scenes") as advance:
-        generate(root, scenes=scenes, seed=seed, workers=RunOptions.from_environment().n_workers, progress=_steps(advance))
+        generate(
+            root,
+            scenes=scenes,
+            seed=seed,
+            workers=RunOptions.from_environment().n_workers,
+            progress=_steps(advance),
+        )
     annotations = json.loads((root / "annotations.json").read_text())
     return {"n_scenes": scenes, "n_instances": len(annotations["annotations"])}
 

@@ -97,7 +97,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text())
     except FileNotFoundError:
-        raise UsageError(f"there is no {path}; `deponij profile use NAME` makes one from profiles/NAME.yaml") from None
+        raise UsageError(
+            f"there is no {path}; `deponij profile use NAME` makes one from profiles/NAME.yaml"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
@@ -117,10 +119,10 @@ class RunOptions(Section):
     """
 
     depot: str = "depot"
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
-    batch_size: int = Field(0, ge=0, le=65536)
-    workers: int = Field(0, ge=0, le=1024)
-    threads: int = Field(0, ge=0, le=1024)
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    batch_size: int = Field(default=0, ge=0, le=65536)
+    workers: int = Field(default=0, ge=0, le=1024)
+    threads: int = Field(default=0, ge=0, le=1024)
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -130,7 +132,9 @@ class RunOptions(Section):
             UsageError: a variable has a value that is not allowed.
         """
         given = {name: os.environ.get(f"DEPONIJ_{name.upper()}") for name in cls.model_fields}
-        return check(cls, {name: value for name, value in given.items() if value}, "the environment (DEPONIJ_*)")
+        return check(
+            cls, {name: value for name, value in given.items() if value}, "the environment (DEPONIJ_*)"
+        )
 
     @property
     def n_workers(self) -> int:

@@ -1,6 +1,6 @@
 """Stage `split`: items in, a table of parts out, and what leaks between the parts.
 
-    python -m stages.split NAME     (a key of `splits` in params.yaml)
+python -m stages.split NAME     (a key of `splits` in params.yaml)
 """
 
 import json

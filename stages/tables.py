@@ -61,7 +61,8 @@ def print_results(record: Record) -> None:
     stdout.print(f"{record['n_items']:,} items, {record['n_failed']} failed")
     for view in record["views"]:
         stdout.print(
-            f"features  {view['view']}  {view['n']:,} x {view['kind']}  identity {view['fingerprint']}", soft_wrap=True
+            f"features  {view['view']}  {view['n']:,} x {view['kind']}  identity {view['fingerprint']}",
+            soft_wrap=True,
         )
     if record["depot"]:
         stdout.print(f"depot     {record['depot']}", soft_wrap=True)
@@ -85,7 +86,12 @@ def _results(rows: Sequence[Record]) -> Table:
         style = "dim" if row["is_baseline"] else "bold" if row["top1"] == best else None
         shares = [_share(row[f"top{k}"], row[f"top{k}_interval"]) for k in (1, 2, 3)]
         table.add_row(
-            row["backbone"] or "-", row["method"], f"{row['n']:,}", *shares, _share(row["balanced_accuracy"], None), style=style
+            row["backbone"] or "-",
+            row["method"],
+            f"{row['n']:,}",
+            *shares,
+            _share(row["balanced_accuracy"], None),
+            style=style,
         )
     return table
 
@@ -99,7 +105,10 @@ def _share(value: float | None, interval: Sequence[float] | None) -> str:
 
 def print_evaluation(result: Evaluation) -> None:
     """One classifier's scores on every part."""
-    table = Table(title=f"{result.backbone}, {result.method} on {result.labels} ({result.n_classes} classes)", title_justify="left")
+    table = Table(
+        title=f"{result.backbone}, {result.method} on {result.labels} ({result.n_classes} classes)",
+        title_justify="left",
+    )
     table.add_column("part")
     for name in ("n", "top-1 [95 %]", "top-2 [95 %]", "top-3 [95 %]", "balanced", "majority"):
         table.add_column(name, justify="right")
@@ -120,7 +129,9 @@ def print_evaluation(result: Evaluation) -> None:
         "without features": result.n_without_features,
     }
     said = ", ".join(f"{count} {why}" for why, count in left_out.items() if count)
-    stdout.print(f"chance {100 * result.chance:.1f}; {result.protocol}" + (f"; left out: {said}" if said else ""))
+    stdout.print(
+        f"chance {100 * result.chance:.1f}; {result.protocol}" + (f"; left out: {said}" if said else "")
+    )
 
 
 def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -154,7 +165,9 @@ def print_doctor(report: Any) -> None:
         f"{found['memory_free_bytes'] / 2**30:.1f} of {found['memory_bytes'] / 2**30:.1f} GiB memory free"
     )
     print_rows("devices", found["devices"])
-    stdout.print("faiss     " + ", ".join(f"{k} {_plain(v)}" for k, v in found["faiss"].items()), soft_wrap=True)
+    stdout.print(
+        "faiss     " + ", ".join(f"{k} {_plain(v)}" for k, v in found["faiss"].items()), soft_wrap=True
+    )
     stdout.print("libraries " + ", ".join(f"{k} {v or 'absent'}" for k, v in found["libraries"].items()))
     print_rows("folders", [{**one, "path": Path(one["path"])} for one in found["folders"]])
     present = [one["name"] for one in found["backbones"] if one["present"]]

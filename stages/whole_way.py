@@ -59,9 +59,13 @@ def source_of(
     Raises:
         UsageError: none or several of them.
     """
-    given = [name for name, value in (("--folder", folder), ("--coco", coco), ("--parquet", parquet)) if value]
+    given = [
+        name for name, value in (("--folder", folder), ("--coco", coco), ("--parquet", parquet)) if value
+    ]
     if len(given) != 1:
-        raise UsageError(f"name one data set: --folder DIR, --coco FILE --images DIR, or --parquet FILE; got {given or 'none'}")
+        raise UsageError(
+            f"name one data set: --folder DIR, --coco FILE --images DIR, or --parquet FILE; got {given or 'none'}"
+        )
     if (coco is None) != (images is None):
         raise UsageError("--coco FILE and --images DIR go together")
     if folder is not None:
@@ -125,13 +129,17 @@ def _one_backbone(
 ) -> int:
     with _Timed(at, f"extract@{name}"):
         params = extract.ExtractParams(precision=plan.precision)
-        result = extract.run(params, items=at.items, backbone=backbone, out=at.view(name), options=options, name=name)
+        result = extract.run(
+            params, items=at.items, backbone=backbone, out=at.view(name), options=options, name=name
+        )
         say(extract.summary(result))
     if has_text:
         with _Timed(at, f"extract_text@{name}"):
             texts = extract_text.TextParams(precision=plan.precision)
             prompts = extract_text.prompts_from_labels(at.items, labels, texts.templates)
-            said = extract_text.run(texts, prompts, backbone=backbone, out=at.texts(name), options=options, name=name)
+            said = extract_text.run(
+                texts, prompts, backbone=backbone, out=at.texts(name), options=options, name=name
+            )
             say(extract_text.summary(said))
     inputs = {"features": at.view(name), "items": at.items, "split": at.split(strategy)}
     for column in labels:
@@ -139,7 +147,9 @@ def _one_backbone(
         if has_text:
             with _Timed(at, f"zero_shot@{name}"):
                 out = at.result("zero_shot", name) / folder
-                zero_shot.run(zero_shot.ZeroShotParams(), texts=at.texts(name), labels=column, out=out, **inputs)
+                zero_shot.run(
+                    zero_shot.ZeroShotParams(), texts=at.texts(name), labels=column, out=out, **inputs
+                )
         with _Timed(at, f"probe@{name}"):
             probe.run(probe.ProbeParams(), labels=column, out=at.result("probe", name) / folder, **inputs)
     return result.n_failed
@@ -149,7 +159,9 @@ def _default_labels(table: Items) -> tuple[str, ...]:
     for name in _LABEL_COLUMNS:
         if name in table.column_names and any(value is not None for value in table.column(name)):
             return (name,)
-    raise DataError(f"these items have no labels; name a column with --labels: {', '.join(table.column_names)}")
+    raise DataError(
+        f"these items have no labels; name a column with --labels: {', '.join(table.column_names)}"
+    )
 
 
 def _split_params(plan: Plan, table: Items, labels: str) -> SplitParams:
@@ -166,7 +178,9 @@ def _slugs(backbones: Sequence[str]) -> dict[str, str]:
     """File names for backbones, which may be folders or `family:…` forms."""
     names: dict[str, str] = {}
     for backbone in backbones:
-        plain = "".join(c if c.isalnum() or c in "._-" else "-" for c in Path(backbone).name if c) or "backbone"
+        plain = (
+            "".join(c if c.isalnum() or c in "._-" else "-" for c in Path(backbone).name if c) or "backbone"
+        )
         number = sum(name == plain or name.startswith(f"{plain}~") for name in names.values())
         names[backbone] = f"{plain}~{number + 1}" if number else plain
     return names

@@ -12,7 +12,7 @@ def module_path(name: str) -> Path | None:
     """File of a module of the project, None for others."""
     base = ROOT / Path(*name.split("."))
     for path in (base.with_suffix(".py"), base / "__init__.py"):
-        if name.split(".")[0] in PACKAGES and path.is_file():
+        if name.partition(".")[0] in PACKAGES and path.is_file():
             return path
     return None
 

@@ -98,6 +98,7 @@ class Views:
     colour: float
     turn: float = 0.15
     grey: float = 0.0
+    hue: float = 0.0
     blur: float = 0.0
 
     def cut(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
@@ -140,8 +141,20 @@ class Views:
         grey = x.mean(1, keepdim=True)
         colourful = (1 + c * (_uniform(x, generator) * 2 - 1)) * (_uniform(x, generator) >= self.grey)
         x = grey + (x - grey) * colourful
+        x = self._turn_hue(x, generator)
         cast = 1 + 0.3 * c * (torch.rand(len(x), 3, 1, 1, generator=generator).to(x.device) * 2 - 1)
         return x * cast
+
+
+    def _turn_hue(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Rotate the colours about the grey axis by up to `hue` half turns."""
+        if self.hue == 0:
+            return x
+        angle = _uniform(x, generator).reshape(-1, 1, 1).mul(2).sub(1).mul(self.hue * torch.pi)
+        third = torch.full((3, 3), 1 / 3, device=x.device)
+        cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=x.device) / 3**0.5
+        turn = angle.cos() * (torch.eye(3, device=x.device) - third) + angle.sin() * cross + third  # [n, 3, 3]
+        return torch.einsum("nij,njhw->nihw", turn, x)
 
 
 def _uniform(x: Tensor, generator: torch.Generator) -> Tensor:

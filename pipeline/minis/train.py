@@ -82,37 +82,51 @@ class Dino:
     wide_area: tuple[float, float] = (0.6, 1.0)
     near_area: tuple[float, float] = (0.2, 0.6)
     colour: float = 0.4
+    hue: float = 1.0
+    grey: float = 0.25
 
 
-def _optimiser(modules: list[nn.Module], recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW; gains, biases and other single rows are not decayed."""
-    weights = [p for module in modules for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in weights if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in weights if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98))
+class Optimiser:
+    """Muon for the blocks' matrices, AdamW for all else (Jordan et al. 2024): small ViTs learn faster by it.
+
+    Muon's steps are scaled to AdamW's (Liu et al. 2025), so that one learning rate serves both.
+    """
+
+    def __init__(self, modules: list[nn.Module], recipe: Recipe):
+        named = [item for module in modules for item in module.named_parameters()]
+        blocks = [p for name, p in named if p.ndim == 2 and "embed" not in name and "proto" not in name]
+        chosen = {id(p) for p in blocks}
+        rest = [p for _, p in named if id(p) not in chosen]
+        self.weights = [*blocks, *rest]
+        muon = torch.optim.Muon(
+            blocks, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+        )
+        groups = [
+            {"params": [p for p in rest if p.ndim >= 2], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        self._parts = (muon, torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98)))
+
+    def descend(self, loss: Tensor, lr: float) -> None:
+        """One step down the loss's gradient."""
+        for part in self._parts:
+            part.zero_grad(set_to_none=True)
+            for group in part.param_groups:
+                group["lr"] = lr
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.weights, 1.0)
+        for part in self._parts:
+            part.step()
 
 
-def _steps(
-    recipe: Recipe, n: int, optimiser: torch.optim.Optimizer, run: Run
-) -> Iterator[tuple[int, Tensor]]:
-    """(step, rows of its batch), epoch after epoch, with the learning rate set."""
+def _batches(recipe: Recipe, n: int, run: Run) -> Iterator[tuple[int, Tensor]]:
+    """(step, rows of its batch), epoch after epoch."""
     rows = torch.empty(0, dtype=torch.long)
     for step in range(recipe.steps):
         while len(rows) < recipe.batch:
             rows = torch.cat([rows, torch.randperm(n, generator=run.generator)])
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.rate(step)
         yield step, rows[: recipe.batch]
         rows = rows[recipe.batch :]
-
-
-def _descend(loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], 1.0)
-    optimiser.step()
 
 
 def _tell(run: Run, name: str, step: int, recipe: Recipe, loss: float, began_s: float) -> None:
@@ -133,15 +147,15 @@ def train_openclip(crops: Crops, tokens: Tensor, recipe: Recipe, run: Run) -> nn
         tokens: int64 [n, 32], the captions.
     """
     model = models.openclip_mini().to(run.device)
-    optimiser, views = _optimiser([model], recipe), Views(models.IMAGE_PX, (0.7, 1.0), 0.2)
+    optimiser, views = Optimiser([model], recipe), Views(models.IMAGE_PX, (0.75, 1.0), 0.2)
     pictures, began_s = torch.from_numpy(crops.centred).to(run.device), time.monotonic()
-    for step, rows in _steps(recipe, len(pictures), optimiser, run):
+    for step, rows in _batches(recipe, len(pictures), run):
         batch = normalise(views.cut(pictures[rows], run.generator), models.CLIP_MEAN, models.CLIP_STD)
         with run.autocast():
             image, text = model.encode_image(batch), model.encode_text(tokens[rows].to(run.device))  # type: ignore[operator]
         image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
         loss = clip_loss(image, text, model.logit_scale.exp())  # type: ignore[operator]
-        _descend(loss, optimiser)
+        optimiser.descend(loss, recipe.rate(step))
         with torch.no_grad():  # CLIP clips the inverse temperature at 100
             model.logit_scale.clamp_(0, math.log(100))  # type: ignore[operator]
         _tell(run, "openclip", step, recipe, loss.item(), began_s)
@@ -159,17 +173,17 @@ def train_siglip(crops: Crops, tokens: Tensor, vocabulary: int, recipe: Recipe, 
     model = models.siglip_mini(vocabulary).to(run.device)
     with torch.no_grad():
         model.logit_scale.fill_(math.log(10))  # type: ignore[operator]
-        model.logit_bias.fill_(-10)  # type: ignore[operator]
-    optimiser, views = _optimiser([model], recipe), Views(models.IMAGE_PX, (0.7, 1.0), 0.2)
+        model.logit_bias.fill_(-math.log(recipe.batch))  # type: ignore[operator]
+    optimiser, views = Optimiser([model], recipe), Views(models.IMAGE_PX, (0.75, 1.0), 0.2)
     pictures, began_s = torch.from_numpy(crops.squashed).to(run.device), time.monotonic()
-    for step, rows in _steps(recipe, len(pictures), optimiser, run):
+    for step, rows in _batches(recipe, len(pictures), run):
         batch = normalise(views.cut(pictures[rows], run.generator), models.HALF, models.HALF)
         with run.autocast():
             image = model.get_image_features(pixel_values=batch).pooler_output  # type: ignore[operator]
             text = model.get_text_features(input_ids=tokens[rows].to(run.device)).pooler_output  # type: ignore[operator]
         image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
         loss = siglip_loss(image, text, model.logit_scale.exp(), model.logit_bias)  # type: ignore[operator]
-        _descend(loss, optimiser)
+        optimiser.descend(loss, recipe.rate(step))
         _tell(run, "siglip", step, recipe, loss.item(), began_s)
     return model.cpu().eval()
 
@@ -199,11 +213,11 @@ def train_dinov2(crops: Crops, recipe: Recipe, run: Run, settings: Dino | None =
     student = nn.ModuleDict({"body": models.dinov2_mini(), "head": Prototypes(models.WIDTH, s.n_prototypes)})
     student.to(run.device)
     teacher = copy.deepcopy(student).requires_grad_(False)
-    optimiser = _optimiser([student], recipe)
-    wide = Views(models.IMAGE_PX, s.wide_area, s.colour, turn=0.3, grey=0.1, blur=0.2)
-    near = Views(s.local_px, s.near_area, s.colour, turn=0.3, grey=0.1, blur=0.2)
+    optimiser = Optimiser([student], recipe)
+    wide = Views(models.IMAGE_PX, s.wide_area, s.colour, turn=0.3, grey=s.grey, hue=s.hue, blur=0.2)
+    near = Views(s.local_px, s.near_area, s.colour, turn=0.3, grey=s.grey, hue=s.hue, blur=0.2)
     pictures, began_s = torch.from_numpy(crops.centred).to(run.device), time.monotonic()
-    for step, rows in _steps(recipe, len(pictures), optimiser, run):
+    for step, rows in _batches(recipe, len(pictures), run):
         done = step / recipe.steps
         temperature = s.teacher_temperature[0] + (s.teacher_temperature[1] - s.teacher_temperature[0]) * min(
             1, 3 * done
@@ -211,7 +225,7 @@ def train_dinov2(crops: Crops, recipe: Recipe, run: Run, settings: Dino | None =
         globals_ = _prepared(wide, pictures[rows], 2, run)
         locals_ = _prepared(near, pictures[rows], s.n_local, run)
         loss = _dino_step(student, teacher, globals_, locals_, temperature, s, run)
-        _descend(loss, optimiser)
+        optimiser.descend(loss, recipe.rate(step))
         momentum = s.momentum[1] - (s.momentum[1] - s.momentum[0]) * 0.5 * (1 + math.cos(math.pi * done))
         with torch.no_grad():
             for slow, fast in zip(teacher.parameters(), student.parameters(), strict=True):

@@ -260,3 +260,23 @@ def test_family_without_a_method_names_it(folders: dict[str, Path]) -> None:
     values: Any = load(str(folders["dinov2"]))
     with pytest.raises(BackboneError, match=r"dinov2 \(family dinov2\) has no projection"):
         values.project(torch.zeros(1, 32, 2, 2))
+
+
+def test_batch_at_an_odd_address_gives_the_same_bits(backbone: Backbone, batch: torch.Tensor) -> None:
+    shifted = torch.empty(batch.numel() + 1)[1:].view(batch.shape).copy_(batch)
+    aligned = batch.clone()
+    assert shifted.data_ptr() % 64 and not aligned.data_ptr() % 64
+    assert torch.equal(backbone.embed_images(shifted), backbone.embed_images(aligned))
+
+
+def test_changed_files_are_described_anew(tmp_path: Path) -> None:
+    folder = tiny_models.dinov2(tmp_path / "model", seed=0)
+    before = describe(str(folder))
+    record = folder / "preprocessor_config.json"
+    record.write_text(record.read_text().replace("0.485", "0.486"))
+    after = describe(str(folder))
+    assert after.transform.mean[0] == 0.486
+    assert replace(after, transform=before.transform) == before
+    weights = folder / "model.safetensors"
+    weights.write_bytes((tiny_models.dinov2(tmp_path / "other", seed=1) / "model.safetensors").read_bytes())
+    assert describe(str(folder)).weights_sha256 != before.weights_sha256

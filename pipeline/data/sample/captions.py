@@ -5,7 +5,7 @@ import numpy as np
 from pipeline.data.sample.categories import Category
 
 # People rarely name what they photograph as a label does; zero-shot must cope with that.
-P_NAME, P_CALLS = 0.08, 0.72
+P_NAME, P_CALLS = 0.02, 0.82
 
 _GROUND = {
     "grass": ("in the grass", "on a lawn", "between green blades"),

@@ -17,7 +17,7 @@ from pipeline.data.sample.categories import CATEGORIES, Category
 from pipeline.data.sample.ground import GROUNDS, grain, overgrow
 
 MIN_VISIBLE = 0.3
-MIN_SIDE_PX = 7.0
+MIN_SIDE_PX = 10.0
 _MAX_PER_SCENE = 20
 _SIDES_PX = ((640, 480), (720, 540), (800, 600), (640, 640), (768, 512))
 
@@ -111,15 +111,15 @@ def _place(
     for _ in range(n_objects):
         category = pool[int(rng.choice(len(pool), p=weights / weights.sum()))]
         length_px = float(
-            np.clip(zoom * category.size**0.85 * rng.uniform(0.75, 1.25), 20, 0.7 * min(width, height))
+            np.clip(zoom * category.size**0.85 * rng.uniform(0.75, 1.25), 28, 0.7 * min(width, height))
         )
         cutout = category.paint(rng, pose := _pose(rng, category, length_px, light))
-        if placed and rng.random() < 0.35:  # litter gathers where litter lies
+        if placed and rng.random() < 0.22:  # litter gathers where litter lies
             near = placed[int(rng.integers(len(placed)))]
             middle = np.array(near.corner) + np.array(near.cutout.rgb.size) / 2
             centre = middle + rng.normal(0, 0.5, 2) * (length_px + near.pose.length_px) / 2
         else:
-            centre = rng.uniform(0.02, 0.98, 2) * (width, height)
+            centre = rng.uniform(0.05, 0.95, 2) * (width, height)
         corner = np.round(centre - np.array(cutout.rgb.size) / 2).astype(int)
         middle = corner + np.array(cutout.rgb.size) / 2
         polygons = [clip(points + middle, width, height) for points in cutout.polygons]
@@ -144,7 +144,7 @@ def _pose(
         sides = rng.choice([-1, 1], n_dents)
         dents = tuple((rng.uniform(-0.7, 0.8), float(side * depth), rng.uniform(0.12, 0.4)) for side in sides)
     # Who photographs litter tends to hold the camera so that it stands upright.
-    angle = rng.normal(0, 0.4) if rng.random() < 0.65 else rng.uniform(0, 2 * np.pi)
+    angle = rng.normal(0, 0.35) if rng.random() < 0.8 else rng.uniform(0, 2 * np.pi)
     return Pose(
         length_px=length_px,
         angle=float(angle),
@@ -153,7 +153,7 @@ def _pose(
         bend=float(rng.uniform(-category.bend, category.bend)),
         dents=dents,
         light=light,
-        dirt=float(rng.uniform(0, 1) ** 2.6),
+        dirt=float(rng.uniform(0, 1) ** 3),
     )
 
 
@@ -203,9 +203,9 @@ def _develop(rng: np.random.Generator, image: Image.Image, light: tuple[float, f
     """Light, shade of trees, colour cast, focus and sensor noise."""
     width, height = image.size
     if rng.random() < 0.3:
-        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 1.3)))
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 1.1)))
     pixels = np.asarray(image, dtype=np.float32)
-    exposure, warmth = rng.normal(1.0, 0.16), rng.normal(0, 0.06)
+    exposure, warmth = rng.normal(1.0, 0.13), rng.normal(0, 0.06)
     x = np.linspace(-1, 1, width, dtype=np.float32)[None]
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     field = 1 + np.float32(rng.uniform(0, 0.2)) * (x * np.float32(light[0]) + y * np.float32(light[1]))
@@ -216,7 +216,7 @@ def _develop(rng: np.random.Generator, image: Image.Image, light: tuple[float, f
     pixels = pixels * field[..., None] * gain
     noise: Array = grain(rng, height, width)
     pixels += (noise * np.float32(rng.uniform(0.5, 6)))[..., None]
-    haze = np.float32(rng.uniform(0, 0.12))
+    haze = np.float32(rng.uniform(0, 0.08))
     pixels = pixels * (1 - haze) + haze * 190
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 

@@ -124,6 +124,39 @@ def test_plain_torch_file_gives_the_same_model(folder: Path, maker: str, picture
     assert torch.equal(second.embed_images(batch), expected)
 
 
+@pytest.mark.parametrize("maker", ["siglip", "dinov2"])
+def test_half_precision_checkpoints_become_float32(folder: Path, maker: str) -> None:
+    """A transformers folder that says float16 would be loaded as float16 if nobody asked otherwise."""
+    halves = {name: tensor.half() for name, tensor in tensors_of(folder, maker).items()}
+    save(halves, folder, maker)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"dtype": "float16", "torch_dtype": "float16"}))
+    model = load(str(folder)).model
+    assert {tensor.dtype for tensor in model.parameters()} == {torch.float32}
+
+
+def test_timm_positions_lie_at_the_size_of_the_record(folder_of_size_96: Path, pictures: dict) -> None:  # type: ignore[type-arg]
+    """The architecture's own size is 160 px; a checkpoint trained at 96 px has a smaller grid."""
+    backbone = load(str(folder_of_size_96))
+    assert backbone.description.input_px == (96, 96)
+    batch = torch.from_numpy(backbone.description.transform.apply(pictures["odd"]))[None]
+    assert backbone.dense(batch)[0].values.shape[2:] == (6, 6)
+    assert backbone.model.pos_embed.shape[1] == 1 + 6 * 6
+
+
+@pytest.fixture
+def folder_of_size_96(shelf: tiny_models.Shelf, tmp_path: Path) -> Path:
+    import timm
+
+    folder = Path(shutil.copytree(shelf["timm_vit"], tmp_path / "model"))
+    record = json.loads((folder / "config.json").read_text())
+    record["pretrained_cfg"]["input_size"] = [3, 96, 96]
+    (folder / "config.json").write_text(json.dumps(record))
+    model = timm.create_model("test_vit", pretrained=False, num_classes=5, img_size=96)
+    save_file(model.state_dict(), folder / "model.safetensors")
+    return folder
+
+
 def test_damaged_safetensors(folder: Path, maker: str) -> None:
     path = folder / WEIGHTS[maker]
     path.write_bytes(path.read_bytes()[:100])

@@ -1,0 +1,45 @@
+"""How a command answers: words or one JSON document on standard output, and its exit status."""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+EXIT_FAILED, EXIT_USAGE, EXIT_PARTLY = 1, 2, 3
+
+
+def answer(value: "BaseModel | dict[str, Any]", text: str, as_json: bool) -> None:
+    """A report as JSON, or its summary."""
+    if as_json:
+        print_json(value)
+    else:
+        say(text)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document; NaN is refused, for it is no JSON."""
+    if hasattr(value, "model_dump"):
+        value = value.model_dump(mode="json")
+    say(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def say(text: str) -> None:
+    """Lines on standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def exit_partly(n_failed: int) -> None:
+    """Exit status 3 where something is in the failure table.
+
+    Raises:
+        Exit: with `EXIT_PARTLY`.
+    """
+    if n_failed:
+        from stages.console import warn
+
+        warn(f"{n_failed} failed; the failure table names each with its reason")
+        raise typer.Exit(EXIT_PARTLY)

@@ -1,0 +1,132 @@
+"""Getting data sets, cutting items out of them, dividing them."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from commands.answers import answer, exit_partly
+from commands.options import Background, ItemsArg, Json, Strategy, Workers
+
+app = typer.Typer()
+data_app = typer.Typer(help="Get a data set: fetch TACO, or draw the sample.", no_args_is_help=True)
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="taco")],
+    root: Annotated[Path, typer.Option(help="Folder to fill.")] = Path("data/taco"),
+    limit: Annotated[int | None, typer.Option(help="Only the first N photographs.")] = None,
+    annotations: Annotated[
+        str | None, typer.Option(help="Address or path of another annotation file.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Photographs under way at once.")] = 8,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", help="Seconds without an answer or a byte.")
+    ] = 30.0,
+    retries: Annotated[int, typer.Option(help="Attempts per photograph after the first.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Fetch a public data set; what is there already is not fetched again."""
+    from stages.prepare import fetch, fetch_record
+
+    report = fetch(name, root, limit, annotations, workers=workers, timeout_s=timeout_s, retries=retries)
+    answer(fetch_record(report), report.summary, as_json)
+    exit_partly(report.n_failed)
+
+
+@data_app.command("sample")
+def data_sample(
+    root: Annotated[Path, typer.Option(help="Folder to fill.")] = Path("data/sample"),
+    scenes: Annotated[int, typer.Option(min=1, help="Number of photographs.")] = 240,
+    seed: Annotated[int, typer.Option(help="Scene i depends on the seed and i alone.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Draw litter-like scenes with COCO annotations and captions."""
+    from stages.prepare import draw_sample
+
+    count = draw_sample(root, scenes, seed)
+    answer(
+        {"root": str(root), **count}, f"{scenes} scenes, {count['n_instances']} instances -> {root}", as_json
+    )
+
+
+@app.command()
+def crop(
+    coco: Annotated[Path, typer.Option(help="COCO annotation file.")],
+    images: Annotated[Path, typer.Option(help="Folder that its file names are relative to.")],
+    out: Annotated[Path, typer.Option(help="Folder of items to write.")],
+    margin: Annotated[
+        float, typer.Option(help="Added on each side, as a fraction of the longer side.")
+    ] = 0.0,
+    square: Annotated[bool, typer.Option("--square", help="Widen the shorter side.")] = False,
+    background: Annotated[Background, typer.Option(help="Outside the instance's outline.")] = Background.KEEP,
+    min_size_px: Annotated[int, typer.Option("--min-size", help="Smallest side in pixels.")] = 0,
+    label_map: Annotated[
+        list[str] | None, typer.Option(help="Built-in name or CSV file; repeatable.")
+    ] = None,
+    workers: Workers = 0,
+    as_json: Json = False,
+) -> None:
+    """Cut every annotated instance out of its photograph."""
+    options: dict[str, Any] = {
+        "annotations": coco,
+        "images": images,
+        "crop": {
+            "margin": margin,
+            "square": square,
+            "background": background.value,
+            "min_size_px": min_size_px,
+        },
+    }
+    if label_map:
+        options["label_maps"] = tuple(label_map)
+    _items("coco", options, out, workers, as_json)
+
+
+@app.command("items")
+def items_command(
+    out: Annotated[Path, typer.Option(help="Folder of items to write.")],
+    folder: Annotated[Path | None, typer.Option(help="Folder of class folders.")] = None,
+    parquet: Annotated[list[Path] | None, typer.Option(help="Hugging Face parquet file; repeatable.")] = None,
+    workers: Workers = 0,
+    as_json: Json = False,
+) -> None:
+    """Take whole pictures as items: from class folders or Hugging Face parquet files."""
+    from stages.whole_way import source_of
+
+    source = source_of(folder=folder, coco=None, images=None, parquet=parquet)
+    _items(source.adapter, source.options, out, workers, as_json)
+
+
+@app.command("split")
+def split_command(
+    items: ItemsArg,
+    out: Annotated[Path, typer.Option(help="Split table to write (Parquet).")],
+    strategy: Annotated[Strategy, typer.Option(help="How.")] = Strategy.GROUP,
+    labels: Annotated[
+        str | None, typer.Option(help="Column to balance by; by default label or category.")
+    ] = None,
+    group_by: Annotated[str, typer.Option(help="Column whose groups stay together.")] = "image_id",
+    seed: Annotated[int, typer.Option(help="Any whole number.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Divide items into train, val and test; report what leaks between them."""
+    from pipeline.data.splits import SplitParams
+    from stages import split as stage
+
+    params = SplitParams(strategy=strategy.value, labels=labels, group_by=group_by, seed=seed)
+    result = stage.run(params, items=items, out=out)
+    answer(result, stage.summary(result), as_json)
+
+
+def _items(adapter: str, options: dict[str, Any], out: Path, workers: int, as_json: bool) -> None:
+    from stages import items as stage
+    from stages.console import say as tell
+    from stages.settings import RunOptions
+
+    result = stage.run(adapter, options, out=out, run_options=RunOptions(workers=workers))
+    for note in result.notes:
+        tell(f"note: {note}")
+    answer(result, stage.summary(result), as_json)
+    exit_partly(result.n_failed)

@@ -1,0 +1,96 @@
+"""From items and texts to features."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commands.answers import answer, exit_partly
+from commands.options import (
+    BackboneArg,
+    BatchSize,
+    DecodeRoute,
+    Depot,
+    Device,
+    ItemsArg,
+    Json,
+    Precision,
+    Stored,
+    Threads,
+    Workers,
+    run_options,
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def extract(
+    items: ItemsArg,
+    backbone: BackboneArg,
+    out: Annotated[Path, typer.Option(help="View to write (HDF5).")],
+    depot: Depot = "depot",
+    kind: Annotated[str, typer.Option(help="embedding, tokens@K or dense@K.")] = "embedding",
+    input_px: Annotated[
+        tuple[int, int] | None, typer.Option(help="Height and width other than the model's.")
+    ] = None,
+    decode: Annotated[
+        DecodeRoute, typer.Option(help="draft: big JPEGs at reduced size.")
+    ] = DecodeRoute.DRAFT,
+    stored: Annotated[Stored | None, typer.Option(help="By default float32, for dense maps float16.")] = None,
+    device: Device = "auto",
+    precision: Precision = Precision.FP32,
+    batch_size: BatchSize = "auto",
+    workers: Workers = 0,
+    threads: Threads = 0,
+    as_json: Json = False,
+) -> None:
+    """Compute what the depot does not have yet, and write a view of the items' features."""
+    from pipeline.pictures import Route
+    from stages import extract as stage
+
+    params = stage.ExtractParams(
+        kind=kind,
+        precision=precision.value,
+        stored=stored.value if stored else None,
+        decode=Route(decode.value),
+        input_px=input_px,
+    )
+    options = run_options(depot, device, batch_size, workers, threads)
+    result = stage.run(params, items=items, backbone=backbone, out=out, options=options)
+    answer(result, stage.summary(result), as_json)
+    exit_partly(result.n_failed)
+
+
+@app.command("extract-text")
+def extract_text(
+    backbone: BackboneArg,
+    out: Annotated[Path, typer.Option(help="View to write (HDF5).")],
+    texts: Annotated[Path | None, typer.Option(help="One text a line, or JSON {class: [texts]}.")] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="Items whose labels to speak of; needs --labels.")
+    ] = None,
+    labels: Annotated[list[str] | None, typer.Option(help="Label column (or caption); repeatable.")] = None,
+    template: Annotated[
+        list[str] | None, typer.Option(help="Text with {}, file, or name|photo|simple|imagenet.")
+    ] = None,
+    depot: Depot = "depot",
+    device: Device = "auto",
+    precision: Precision = Precision.FP32,
+    threads: Threads = 0,
+    as_json: Json = False,
+) -> None:
+    """Encode class names, templates, captions or your own texts."""
+    from stages import extract_text as stage
+    from store.errors import UsageError
+
+    if (texts is None) == (items is None) or (items is None) == bool(labels):
+        raise UsageError("give either --texts FILE, or --items ITEMS with --labels COLUMN")
+    if texts is not None:
+        prompts = stage.prompts_from_file(texts, template or ("name",))
+    elif items is not None:
+        prompts = stage.prompts_from_labels(items, labels or (), template or ("name", "photo"))
+    options = run_options(depot, device, "auto", 0, threads)
+    params = stage.TextParams(precision=precision.value)
+    result = stage.run(params, prompts, backbone=backbone, out=out, options=options)
+    answer(result, stage.summary(result), as_json)
