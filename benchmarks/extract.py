@@ -43,7 +43,9 @@ def make_vit(folder: Path) -> Path:
     torch.manual_seed(0)
     folder.mkdir(parents=True)
     model = open_clip.CLIP(**VIT)
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    save_file(
+        {k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors"
+    )
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": VIT, "preprocess_cfg": NORM}))
     return folder
 
@@ -53,13 +55,21 @@ def make_items(path: Path, n: int, size_px: tuple[int, int]) -> Path:
     rng = np.random.default_rng(0)
     with ItemWriter(path, pa.schema([])) as writer:
         for number in range(n):
-            coarse = Image.fromarray(rng.integers(0, 255, (24, 32, 3), np.uint8)).resize(size_px, Image.Resampling.BICUBIC)
-            noisy = np.asarray(coarse, np.int16) + rng.integers(-12, 13, (size_px[1], size_px[0], 3), np.int16)
+            coarse = Image.fromarray(rng.integers(0, 255, (24, 32, 3), np.uint8)).resize(
+                size_px, Image.Resampling.BICUBIC
+            )
+            noisy = np.asarray(coarse, np.int16) + rng.integers(
+                -12, 13, (size_px[1], size_px[0], 3), np.int16
+            )
             buffer = io.BytesIO()
             Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
             content = buffer.getvalue()
             writer.add(
-                item_id=str(number), image_id=str(number), key=key_of_bytes(content), content=content, metadata={}
+                item_id=str(number),
+                image_id=str(number),
+                key=key_of_bytes(content),
+                content=content,
+                metadata={},
             )
     return path
 
@@ -95,15 +105,25 @@ def _now(device: str) -> float:
     return time.perf_counter()
 
 
-def measure(name: str, spec: str, items: Path, n: int, args: argparse.Namespace, scratch: Path) -> dict[str, object]:
+def measure(
+    name: str, spec: str, items: Path, n: int, args: argparse.Namespace, scratch: Path
+) -> dict[str, object]:
     """One model: forward, end to end, forward."""
     batch = args.batch_size or (256 if args.device.startswith("cuda") else 32)
     options = RunOptions(
-        depot=str(scratch / f"depot-{name}"), device=args.device, batch_size=batch, workers=args.workers, threads=args.threads
+        depot=str(scratch / f"depot-{name}"),
+        device=args.device,
+        batch_size=batch,
+        workers=args.workers,
+        threads=args.threads,
     )
     before = bare_rate(spec, options, args.precision, batch, args.seconds)
     result = run(
-        ExtractParams(precision=args.precision), items=items, backbone=spec, out=scratch / f"{name}.h5", options=options
+        ExtractParams(precision=args.precision),
+        items=items,
+        backbone=spec,
+        out=scratch / f"{name}.h5",
+        options=options,
     )
     after = bare_rate(spec, options, args.precision, batch, args.seconds)
     bare = (before + after) / 2
@@ -122,11 +142,15 @@ def measure(name: str, spec: str, items: Path, n: int, args: argparse.Namespace,
 
 def main() -> None:
     """Run and print a table and its JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--models", default="vit-b-16,mini-openclip")
-    parser.add_argument("--pictures", type=int, default=256, help="for the ViT; the minis get ten times as many")
+    parser.add_argument(
+        "--pictures", type=int, default=256, help="for the ViT; the minis get ten times as many"
+    )
     parser.add_argument("--batch-size", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0)

@@ -1,5 +1,6 @@
 """Getting data sets, cutting items out of them, dividing them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -120,7 +121,7 @@ def split_command(
     answer(result, stage.summary(result), as_json)
 
 
-def _items(adapter: str, options: dict[str, Any], out: Path, workers: int, as_json: bool) -> None:
+def _items(adapter: str, options: Mapping[str, Any], out: Path, workers: int, as_json: bool) -> None:
     from stages import items as stage
     from stages.console import say as tell
     from stages.settings import RunOptions

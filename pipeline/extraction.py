@@ -83,7 +83,9 @@ class Progress:
         n_threads = {"decode": self.n_workers, "transform": self.n_workers}
         done = self.n_rows + len(self.failures)
         return {
-            part: done * n_threads.get(part, 1) / seconds for part, seconds in self.busy_s.items() if seconds > 0
+            part: done * n_threads.get(part, 1) / seconds
+            for part, seconds in self.busy_s.items()
+            if seconds > 0
         }
 
     @property
@@ -121,7 +123,7 @@ def extract(
     runner: _Runner | None = None
     waiting: deque[_Launched] = deque()
     for batch in _batches(_decoded(pictures, transform, route, progress), progress):
-        runner = runner or _Runner(load(), transform, kind, stored, progress)
+        runner = runner or _Runner(load(), kind, stored, progress)
         waiting.extend(runner.launch(batch))
         # A GPU computes one batch while the next is stacked and sent, so its rows are fetched one later.
         while len(waiting) > 1:
@@ -203,16 +205,13 @@ class _Launched:
 class _Runner:
     """Sends batches to the model and fetches what it made of them."""
 
-    def __init__(
-        self, model: "Backbone", transform: Transform, kind: Kind, stored: str, progress: Progress
-    ) -> None:
+    def __init__(self, model: "Backbone", kind: Kind, stored: str, progress: Progress) -> None:
         import torch
 
         self._model = model
         self._kind = kind
         self._dtype: torch.dtype = getattr(torch, stored)
         self._progress = progress
-        self._table = torch.from_numpy(transform.table().copy()).to(model.device)  # [3, 256]
 
     def launch(self, batch: list[tuple[str, Array]]) -> list[_Launched]:
         """Start one batch; on CUDA out-of-memory halve it, and all that follow."""
@@ -222,7 +221,9 @@ class _Runner:
         while queue:
             part = queue.popleft()
             try:
-                launched.append(self._start([key for key, _ in part], np.stack([pixels for _, pixels in part])))
+                launched.append(
+                    self._start([key for key, _ in part], np.stack([pixels for _, pixels in part]))
+                )
             except torch.cuda.OutOfMemoryError as error:
                 torch.cuda.empty_cache()
                 if len(part) == 1:
@@ -242,7 +243,7 @@ class _Runner:
             batch = batch.pin_memory().to(self._model.device, non_blocking=True)
         with torch.inference_mode():
             timer = _Timer(on_cuda)
-            tensors = self._kind.compute(self._model, _normalised(batch, self._table))
+            tensors = self._kind.compute(self._model, self._model.normalise(batch))
             timer.stop()
         return _Launched(keys, tensors, timer)
 
@@ -280,12 +281,3 @@ class _Timer:
         if self._events is not None:
             return float(self._events[0].elapsed_time(self._events[1])) / 1000.0
         return self._stop - self._start
-
-
-def _normalised(pixels: "torch.Tensor", table: "torch.Tensor") -> "torch.Tensor":
-    """uint8 [n, h, w, 3] to float32 [n, 3, h, w]: each value looked up, exactly as `Transform.normalise` does."""
-    import torch
-
-    channels = [table[c].index_select(0, pixels[..., c].reshape(-1).int()) for c in range(3)]
-    shape = pixels.shape[:3]
-    return torch.stack([channel.view(shape) for channel in channels], dim=1)

@@ -48,7 +48,9 @@ class Kind:
         match = re.fullmatch(r"(\w+)(?:@(\d+))?", text)
         names = [str(name) for name in KindName]
         if match is None or match[1] not in names or (match[2] and not 1 <= int(match[2]) <= 64):
-            raise UsageError(f"unknown kind of feature {text!r}; allowed: {', '.join(names)}, with @K for K last blocks")
+            raise UsageError(
+                f"unknown kind of feature {text!r}; allowed: {', '.join(names)}, with @K for K last blocks"
+            )
         name = KindName(match[1])
         if name is KindName.EMBEDDING and match[2]:
             raise UsageError("an embedding has no blocks; use tokens@K")

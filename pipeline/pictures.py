@@ -90,8 +90,8 @@ def decode(
         data: encoded bytes of any format that Pillow reads.
         route: see the module's text.
         input_px: (height, width) of the model's input, needed by `Route.DRAFT`.
-        keep_alpha: give RGBA pictures as RGBA, for transforms that resize before they drop alpha
-            (open_clip), where transparent pixels weigh less.
+        keep_alpha: give pictures with transparency (palettes too) as RGBA, for transforms in which
+            it has a say (`Transform.keeps_alpha`).
 
     Raises:
         PictureError: not a picture, truncated, damaged or larger than `MAX_PIXELS`.
@@ -102,7 +102,7 @@ def decode(
         turn = _UPRIGHT.get(_orientation(image))
         image.load()
         image.info.pop("transparency", None)  # of palettes; Pillow would warn that it is dropped
-        upright = image if keep_alpha and image.mode == "RGBA" else to_rgb(image)
+        upright = image.convert("RGBA") if keep_alpha and image.has_transparency_data else to_rgb(image)
         return upright if turn is None else upright.transpose(turn)
 
 

@@ -1,7 +1,8 @@
 """What a person sees while a stage works: lines and progress bars on standard error."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -16,7 +17,13 @@ from rich.progress import (
 from rich.text import Text
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
-Advance = Callable[[int], None]
+
+
+class Advance(Protocol):
+    """Moves a bar."""
+
+    def __call__(self, n: int, note: str = "") -> None:
+        """By n things; `note` is shown behind the bar until another one comes."""
 
 
 def say(message: str) -> None:
@@ -53,7 +60,15 @@ def bar(label: str, total: int | None, unit: str) -> Iterator[Advance]:
         MofNCompleteColumn(),
         _Rate(unit),
         TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
     )
     with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
-        task = progress.add_task(label, total=total)
-        yield lambda n: progress.update(task, advance=n)
+        task = progress.add_task(label, total=total, note="")
+
+        def advance(n: int, note: str = "") -> None:
+            if note:
+                progress.update(task, advance=n, note=note)
+            else:
+                progress.update(task, advance=n)
+
+        yield advance

@@ -18,6 +18,8 @@ from store.items import Items
 from store.view import View
 
 Report = dict[str, Any]
+# Facts of provenance that a person is told; `--json` has all of them.
+_TOLD = {"as": "backbone", "on": "device", "with torch": "versions.torch", "from": "source"}
 # Features of one row on another device or library release; far above rounding, far below another picture's.
 MAX_DRIFT = 1e-2
 
@@ -177,10 +179,20 @@ def describe_info(report: Report) -> str:
             f"  {one['fingerprint']}  {one['n_rows']:>8,} rows  {_size(one['n_bytes']):>9}  "
             f"{identity['backbone']}  {identity['kind']}  {identity['precision']} stored as {identity['stored']}"
         )
+        lines.append(f"  {'':20}  computed {_provenance(one['provenance'])}")
     for title in ("damaged", "orphans", "set_aside"):
         if report[title]:
             lines.append(f"  {title.replace('_', ' ')}: {len(report[title])} (see `deponij depot verify`)")
     return "\n".join(lines)
+
+
+def _provenance(facts: Report) -> str:
+    """Which backbone names, devices, torch releases and days the rows come from."""
+    told = [f"{name} {', '.join(facts[fact])}" for name, fact in _TOLD.items() if facts.get(fact)]
+    days = sorted({date[:10] for date in facts.get("date", {})})
+    return "; ".join(
+        [*told, " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "at an unknown date"]
+    )
 
 
 def describe_verify(report: Report) -> str:

@@ -177,7 +177,7 @@ def _compute(
             out.add(batch.keys, batch.arrays)
             progress.busy_s["write"] += time.perf_counter() - begin
             n_now = progress.n_rows + len(progress.failures)
-            advance(n_now - n_seen)
+            advance(n_now - n_seen, _parts(progress))
             n_seen = n_now
         begin = time.perf_counter()
         out.flush()
@@ -224,6 +224,12 @@ def _write_view(
         arrays=arrays,
         failures=failures,
     )
+
+
+def _parts(progress: Progress) -> str:
+    """The rate of each part while it runs; the slowest is marked."""
+    marks = {progress.bottleneck: "*"}
+    return " ".join(f"{part} {rate:,.0f}{marks.get(part, '')}" for part, rate in progress.rates().items())
 
 
 def summary(result: ExtractResult) -> str:

@@ -32,9 +32,10 @@ class Layout:
         """What a split is like: sizes, leaks."""
         return self.root / "splits" / f"{name}.json"
 
-    def weights(self, backbone: str) -> Path:
-        """What one backbone is: its description, without the weights."""
-        return self.root / "weights" / f"{backbone}.json"
+    @property
+    def weights(self) -> Path:
+        """Folder that says what each backbone is, without its weights: NAME.json."""
+        return self.root / "weights"
 
     def view(self, backbone: str) -> Path:
         """Picture features of one backbone."""

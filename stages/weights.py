@@ -1,21 +1,22 @@
-"""Stage `weights`: make sure that a backbone's weights are on this machine, and write down what it is.
+"""Stage `weights`: make sure that the backbones' weights are on this machine, and write down what they are.
 
-    python -m stages.weights BACKBONE     (a key of `backbones` in params.yaml)
+    python -m stages.weights
 
 Runs first, so that a machine without network says at once what is missing and where to put it.
 """
 
 import json
-import os
-import sys
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.backbones import Description, describe, list_backbones
+from pipeline.backbones.sources import is_offline
 from stages.console import say
 from stages.harness import layout, run_stage
 from stages.settings import BackboneParams, Section, Slug, load
 from store.atomic import write_bytes
-from store.errors import UsageError
+from store.errors import BackboneError
 
 
 class Params(Section):
@@ -24,20 +25,45 @@ class Params(Section):
     backbones: dict[Slug, BackboneParams]
 
 
-def run(spec: str, out: Path) -> Description:
-    """Fetch absent weights of a named backbone unless HF_HUB_OFFLINE=1, and write its description as JSON.
+def run(specs: Mapping[str, str], out: Path) -> dict[str, Description]:
+    """Fetch absent weights (unless HF_HUB_OFFLINE=1) and write each backbone's description as JSON.
+
+    Args:
+        specs: what each backbone is called -> registry name, folder or `family:…` form.
+        out: folder for NAME.json; what else is in it goes.
 
     Raises:
-        BackboneError: the weights are absent and cannot be had; the message says where to put them.
+        BackboneError: weights are absent and cannot be had; all of them are named, each with the files
+            that are missing and where to put them.
     """
+    found, problems = {}, []
+    for name, spec in specs.items():
+        try:
+            found[name] = _found(spec)
+        except BackboneError as error:
+            problems.append(str(error))
+    if problems:
+        raise BackboneError("\n".join(problems))
+    shutil.rmtree(out, ignore_errors=True)
+    for name, description in found.items():
+        record = {"spec": specs[name], **description.to_record()}
+        write_bytes(out / f"{name}.json", json.dumps(record, indent=2, sort_keys=True).encode())
+    return found
+
+
+def _found(spec: str) -> Description:
     present = {row["name"]: row["present"] for row in list_backbones()}
-    if not present.get(spec, True) and os.environ.get("HF_HUB_OFFLINE", "") not in ("1", "true", "on"):
+    why = ""
+    if not present.get(spec, True) and not is_offline():
         say(f"fetching the weights of {spec}")
-        fetch(spec)
-    description = describe(spec)
-    record = {"spec": spec, **description.to_record()}
-    write_bytes(out, json.dumps(record, indent=2, sort_keys=True).encode())
-    return description
+        try:
+            fetch(spec)
+        except BackboneError as error:
+            why = f"\n  (fetching failed: {error})"
+    try:
+        return describe(spec)
+    except BackboneError as error:
+        raise BackboneError(f"{error}{why}") from error
 
 
 def fetch(name: str) -> Path:
@@ -47,14 +73,13 @@ def fetch(name: str) -> Path:
     return fetch_backbone(name)
 
 
-def main(key: str) -> None:
-    """Under DVC: one backbone of the profile in force."""
+def main() -> None:
+    """Under DVC: all backbones of the profile in force."""
     params = load(Params)
-    if key not in params.backbones:
-        raise UsageError(f"the profile has no backbone {key!r}; it has {', '.join(params.backbones)}")
-    found = run(params.backbones[key].spec or key, layout().weights(key))
-    say(f"{key}: {found.family}, {found.dim} wide, weights {found.weights_sha256[:12]} from {found.source}")
+    specs = {name: backbone.spec or name for name, backbone in params.backbones.items()}
+    for name, one in run(specs, layout().weights).items():
+        say(f"{name}: {one.family}, {one.dim} wide, weights {one.weights_sha256[:12]} from {one.source}")
 
 
 if __name__ == "__main__":
-    run_stage(f"weights@{sys.argv[1]}", lambda: main(sys.argv[1]), offline=False)
+    run_stage("weights", main, offline=False)

@@ -143,10 +143,12 @@ def absent(entry: Entry, lacking: list[str]) -> BackboneError:
     told = entry.name if entry.name in entries() else f"hf:{repo}" + (f"@{commit}" if entry.revision else "")
     offline = " (HF_HUB_OFFLINE is set, so nothing was asked of the network)" if is_offline() else ""
     return BackboneError(
-        f"{entry.name}: weights of {repo} are not on this machine{offline}. Missing: {'; '.join(lacking)}. "
-        f"Either run `deponij weights fetch {told}` where there is a network; or put the files into "
-        f"{manual_folder(entry.name)}; or into the Hugging Face cache as "
-        f"{repo_folder(repo) / 'snapshots' / commit}; or give any folder that holds them as the backbone"
+        f"{entry.name}: weights of {repo} are not on this machine{offline}.\n"
+        f"  Missing: {'; '.join(lacking)}.\n"
+        f"  Either run `deponij weights fetch {told}` where there is a network,\n"
+        f"  or put the files into {manual_folder(entry.name)},\n"
+        f"  or into the Hugging Face cache as {repo_folder(repo) / 'snapshots' / commit},\n"
+        "  or give any folder that holds them as the backbone."
     )
 
 

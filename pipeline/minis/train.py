@@ -84,6 +84,7 @@ class Dino:
     colour: float = 0.4
     hue: float = 1.0
     grey: float = 0.25
+    plain: float = 0.6
 
 
 class Optimiser:
@@ -214,9 +215,11 @@ def train_dinov2(crops: Crops, recipe: Recipe, run: Run, settings: Dino | None =
     student.to(run.device)
     teacher = copy.deepcopy(student).requires_grad_(False)
     optimiser = Optimiser([student], recipe)
-    wide = Views(models.IMAGE_PX, s.wide_area, s.colour, turn=0.3, grey=s.grey, hue=s.hue, blur=0.2)
-    near = Views(s.local_px, s.near_area, s.colour, turn=0.3, grey=s.grey, hue=s.hue, blur=0.2)
-    pictures, began_s = torch.from_numpy(crops.centred).to(run.device), time.monotonic()
+    wide = Views(models.IMAGE_PX, s.wide_area, s.colour, turn=0.3, grey=s.grey, hue=s.hue, blur=0.2, plain=s.plain)
+    near = Views(s.local_px, s.near_area, s.colour, turn=0.3, grey=s.grey, hue=s.hue, blur=0.2, plain=s.plain)
+    outlined = torch.from_numpy(crops.outlined)[..., None].to(torch.uint8) * 255
+    pictures = torch.cat([torch.from_numpy(crops.centred), outlined], dim=-1).to(run.device)
+    began_s = time.monotonic()
     for step, rows in _batches(recipe, len(pictures), run):
         done = step / recipe.steps
         temperature = s.teacher_temperature[0] + (s.teacher_temperature[1] - s.teacher_temperature[0]) * min(

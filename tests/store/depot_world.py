@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -92,16 +92,22 @@ def die_at_step(body: Callable[[], object], step: int) -> bool:
     """
     child = os.fork()
     if child == 0:
-        try:
-            _count_steps(step)
-            body()
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-        os._exit(1)
+        _run_and_exit(lambda: (_count_steps(step), body()))
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "the child failed; see its traceback"
     return os.WIFSIGNALED(status)
+
+
+def _run_and_exit(body: Callable[[], object]) -> NoReturn:
+    """End this forked child here, so that it never comes back into the test run."""
+    status = 1
+    try:
+        body()
+        status = 0
+    finally:
+        if status:
+            traceback.print_exc()
+        os._exit(status)
 
 
 def _count_steps(step: int) -> None:
@@ -135,12 +141,7 @@ def in_child(body: Callable[[], object]) -> int:
     """Start `body` in a child process; returns its process id. Wait with `finish`."""
     child = os.fork()
     if child == 0:
-        try:
-            body()
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-        os._exit(1)
+        _run_and_exit(body)
     return child
 
 

@@ -228,7 +228,7 @@ def test_a_kill_at_every_step_loses_nothing_that_was_committed(tmp_path: Path) -
     calm = dump(FeatureStore(tmp_path / "calm"))
     n_known_after = []
     step = 1
-    while die_at_step(lambda: _extract(tmp_path / str(step)), step):
+    while die_at_step(lambda path=tmp_path / str(step): _extract(path), step):
         path = tmp_path / str(step)
         if (path / FORMAT_FILE).exists():
             after = dump(FeatureStore(path))
@@ -386,20 +386,23 @@ def test_a_sweep_tells_the_living_from_the_dead(tmp_path: Path) -> None:
 
 def test_a_forked_child_does_not_keep_a_dead_writer_alive(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path / "depot", create=True)
-    with WriterLock(tmp_path / "depot") as lock:
-        read_end, write_end = os.pipe()
-        child = in_child(lambda: os.read(read_end, 1))
-        os.close(read_end)
-        os.close(lock._held)  # what the kernel does when the parent is killed
-        store.sweep()
-        assert not list((tmp_path / "depot" / "writers").iterdir())
-        os.write(write_end, b"x")
-        os.close(write_end)
-        assert finish(child) == 0
-        from store import locks
+    locks = tmp_path / "depot" / "writers"
 
-        locks._HELD.discard(lock._held)
-        lock._held = None
+    def write_and_die() -> None:
+        with WriterLock(tmp_path / "depot"):
+            (tmp_path / "child").write_text(str(in_child(lambda: time.sleep(20))))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert finish(in_child(write_and_die)) == -signal.SIGKILL
+    assert len(list(locks.iterdir())) == 1
+    try:
+        # The grandchild may not have run yet: it lets go as soon as it does.
+        deadline = time.monotonic() + 10
+        while list(locks.iterdir()) and time.monotonic() < deadline:
+            store.sweep()
+        assert not list(locks.iterdir())
+    finally:
+        os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
 
 
 def test_importing_the_store_is_light() -> None:

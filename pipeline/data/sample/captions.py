@@ -1,11 +1,15 @@
 """What a person might write under a crop: not always what it is called, not always all that is seen."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pipeline.data.sample.categories import Category
 
 # People rarely name what they photograph as a label does; zero-shot must cope with that.
-P_NAME, P_CALLS = 0.02, 0.82
+P_NAME, P_CALLS = 0.03, 0.8
+# What lies beside it is mentioned more often, and by its plain name.
+P_BESIDE = 0.35
 
 _GROUND = {
     "grass": ("in the grass", "on a lawn", "between green blades"),
@@ -19,6 +23,7 @@ _GROUND = {
     "planks": ("on wooden boards", "on a pier", "on a deck"),
     "soil": ("on bare earth", "in the mud", "in a flower bed"),
 }
+_BESIDE = ("next to", "beside", "not far from", "and")
 _OPENINGS = (
     "a photo of {}",
     "a photo of {}",
@@ -33,7 +38,13 @@ _OPENINGS = (
 
 
 def caption(
-    rng: np.random.Generator, category: Category, traits: dict[str, str], ground: str, length_px: float
+    rng: np.random.Generator,
+    category: Category,
+    traits: dict[str, str],
+    *,
+    ground: str,
+    length_px: float,
+    neighbours: Sequence[str],
 ) -> str:
     """One line about one object.
 
@@ -42,8 +53,9 @@ def caption(
         traits: `colour` and `material`, and `state` where there is one to tell.
         ground: a key of `pipeline.data.sample.ground.GROUNDS`.
         length_px: its length in the picture, which tells small from large.
+        neighbours: names of the other kinds of litter in the scene.
     """
-    draw = rng.random(6)
+    draw = rng.random(7)
     if draw[0] < P_NAME:
         noun = category.name
     else:
@@ -64,4 +76,7 @@ def caption(
     if draw[5] < 0.45:
         places = _GROUND[ground]
         text += " " + places[int(rng.integers(len(places)))]
+    if neighbours and draw[6] < P_BESIDE:
+        beside = neighbours[int(rng.integers(len(neighbours)))]
+        text += f" {_BESIDE[int(rng.integers(len(_BESIDE)))]} a {beside}"
     return text

@@ -86,7 +86,8 @@ def render(seed: int, index: int, without: Collection[str] = ()) -> Scene:
     # Leaves that would hide an object are left away altogether rather than one by one.
     if np.all(after[1:] >= 0.6 * before[1:]):
         image = cover
-    instances = [_describe(rng, item, ground, (width, height)) for item in placed]
+    kinds = sorted({item.category.name for item in placed})
+    instances = [_describe(rng, item, ground, kinds) for item in placed]
     return Scene(_develop(rng, image, light), int(rng.integers(78, 94)), ground, instances)
 
 
@@ -189,13 +190,20 @@ def _cast_shadow(
     image.paste((16, 15, 20), (x, y), mask)
 
 
-def _describe(rng: np.random.Generator, item: _Placed, ground: str, size_px: tuple[int, int]) -> Instance:
+def _describe(rng: np.random.Generator, item: _Placed, ground: str, kinds: list[str]) -> Instance:
     traits = dict(item.cutout.traits)
     if item.pose.dents:
         traits["state"] = "crushed"
     elif item.pose.dirt > 0.45:
         traits["state"] = "dirty"
-    text = caption(rng, item.category, traits, ground, item.pose.length_px)
+    text = caption(
+        rng,
+        item.category,
+        traits,
+        ground=ground,
+        length_px=item.pose.length_px,
+        neighbours=[name for name in kinds if name != item.category.name],
+    )
     return Instance(item.category.name, item.polygons, text)
 
 
