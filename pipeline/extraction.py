@@ -265,7 +265,8 @@ class _Timer:
         if on_cuda:
             import torch
 
-            self._events = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+            self._events = (begin, end)
             self._events[0].record()
         self._start = time.perf_counter()
         self._stop = self._start

@@ -62,6 +62,7 @@ class ExtractResult(BaseModel):
     """What an extraction did.
 
     Attributes:
+        n_known: distinct pictures whose rows the depot had.
         seconds: wall time of everything; load_s: of importing and loading the model.
         pictures_per_s: from encoded pictures to committed rows, the model once loaded.
         rates: pictures per second that each part could do on its own.
@@ -74,6 +75,7 @@ class ExtractResult(BaseModel):
     depot: str
     n_items: int
     n_distinct: int
+    n_known: int
     n_computed: int
     n_failed: int
     seconds: float
@@ -111,6 +113,7 @@ def run(
     store = FeatureStore(options.depot, create=True)
     if store.damaged:
         warn(f"{len(store.damaged)} damaged sidecar(s) in the depot are ignored; see `deponij depot verify`")
+    distinct = {key for key in table.keys if key is not None}
     missing = store.missing(identity, [key for key in table.keys if key is not None])
     store.sweep()
     progress = Progress(options.n_workers, options.batch_size)
@@ -127,7 +130,8 @@ def run(
         view=str(out),
         depot=store.location,
         n_items=len(table),
-        n_distinct=len({key for key in table.keys if key is not None}),
+        n_distinct=len(distinct),
+        n_known=len(distinct) - len(missing),
         n_computed=progress.n_rows,
         n_failed=n_failed,
         seconds=round(seconds, 3),
@@ -234,12 +238,11 @@ def _parts(progress: Progress) -> str:
 
 def summary(result: ExtractResult) -> str:
     """One or two lines for a person."""
-    known = result.n_distinct - result.n_computed
     text = (
-        f"{result.backbone}: {result.n_items} items, {result.n_computed} computed, {known} already in the depot, "
+        f"{result.backbone}: {result.n_items} items, {result.n_computed} computed, {result.n_known} already in the depot, "
         f"{result.n_failed} failed ({result.seconds:.1f} s) -> {result.view}"
     )
-    if result.rates:
+    if result.pictures_per_s is not None:  # None where all that was tried could not be read
         parts = ", ".join(f"{part} {rate:,.0f}" for part, rate in result.rates.items())
         text += f"\n  {result.pictures_per_s:,.1f} pictures/s; each part alone: {parts}; slowest: {result.bottleneck}"
     return text

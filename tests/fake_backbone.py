@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.backbones import Backbone, Description, FeatureMap, registry
+from pipeline.backbones.contract import Location
 from pipeline.backbones.records import from_open_clip
-from pipeline.backbones.sources import Location
 from pipeline.remember import sha256_of_file
 
 FAMILY = "made_up"
@@ -99,4 +99,6 @@ class Fake(Backbone):
         return [(patches[:, 0] * i, patches * i) for i in range(1, blocks + 1)]
 
     def _dense(self, batch: Tensor, blocks: int | None) -> list[FeatureMap]:
-        return [FeatureMap(f"block{i}", 8, self.model["patches"](batch) * (i + 1)) for i in range(blocks or 1)]
+        return [
+            FeatureMap(f"block{i}", 8, self.model["patches"](batch) * (i + 1)) for i in range(blocks or 1)
+        ]

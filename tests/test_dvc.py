@@ -5,6 +5,7 @@ import re
 import runpy
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from pydantic import BaseModel
 from pipeline.data.registry import source_class
 from stages.settings import SECTIONS, load
 
+# Of networkx, below DVC.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 ROOT = imports.ROOT
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES: dict[str, dict[str, Any]] = DVC["stages"]
@@ -114,7 +117,9 @@ def test_the_parameters_in_force_are_a_profile() -> None:
 def test_adapters_read_only_below_the_folder_that_dvc_watches() -> None:
     for path in PROFILES:
         data = yaml.safe_load(path.read_text())["data"]
-        paths = [v for k, v in data["options"].items() if k in ("root", "folder", "annotations", "images", "files")]
+        paths = [
+            v for k, v in data["options"].items() if k in ("root", "folder", "annotations", "images", "files")
+        ]
         assert paths
         for one in paths:
             assert Path(one).is_relative_to(data["root"]), f"{path.stem}: {one} is not below {data['root']}"
@@ -130,6 +135,7 @@ class Checkout:
         from dvc.repo import Repo
 
         self.root = root
+        self.made: dict[str, set[str]] = {}
         for model in ("words", "mute"):
             fake_backbone.make(root / "models" / model, has_text=model == "words")
         (root / "params.yaml").write_text(TINY)
@@ -143,6 +149,21 @@ class Checkout:
         """Dependencies that are no code; interpolated as DVC does it."""
         deps = [dep.def_path for dep in self.stages[name].deps]
         return [dep for dep in deps if not dep.startswith(CODE) and dep != "params.yaml"]
+
+    def run(self, name: str, alone: Path, without: str | None = None) -> None:
+        """Run a stage as its command does, in a folder of its own."""
+        (alone / "params.yaml").write_text(TINY)
+        for dep in {*self.data_deps(name), "models"} - {without}:
+            copy(self.root / dep, alone / dep)
+        before = files_below(alone)
+        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of runpy: other tests have imported the module
+            patch.chdir(alone)
+            patch.setattr(sys, "argv", self.stages[name].cmd.split()[2:])
+            runpy.run_module(sys.argv[0], run_name="__main__")
+        self.made[name] = files_below(alone) - before
+        for out in self.outs(name):
+            copy(alone / out, self.root / out)
 
     def outs(self, name: str) -> list[str]:
         return [out.def_path for out in self.stages[name].outs]
@@ -158,71 +179,47 @@ def _sorted(index: Any) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """Every stage run in order, each in a folder that holds its dependencies alone; what it made is kept."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("DEPONIJ_CACHE", str(tmp_path_factory.mktemp("cache")))
-    patch.setenv("DEPONIJ_DEPOT", str(tmp_path_factory.mktemp("depot")))
-    patch.setenv("DEPONIJ_THREADS", "1")
-    with fake_backbone.registered():
-        yield Checkout(tmp_path_factory.mktemp("checkout"))
-    patch.undo()
+    with pytest.MonkeyPatch.context() as patch, fake_backbone.registered():
+        patch.setenv("DEPONIJ_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("DEPONIJ_DEPOT", str(tmp_path_factory.mktemp("depot")))
+        patch.setenv("DEPONIJ_THREADS", "1")
+        made = Checkout(tmp_path_factory.mktemp("checkout"))
+        for name in made.order:
+            made.run(name, tmp_path_factory.mktemp("alone"))
+        yield made
 
 
 def files_below(root: Path) -> set[str]:
     return {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
 
 
-def is_below(name: str, folders: list[str]) -> bool:
-    return any(Path(name).is_relative_to(folder) for folder in folders)
-
-
-def test_stages_read_their_deps_and_write_their_outs(
-    checkout: Checkout, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert len(checkout.order) == 2 + 1 + 1 + 2 + 2 + 1 + 2 + 1 + 1
-    for name in checkout.order:
-        alone = tmp_path_factory.mktemp("alone")
-        (alone / "params.yaml").write_text(TINY)
-        shutil.copytree(checkout.root / "models", alone / "models")
-        for dep in checkout.data_deps(name):
-            _copy(checkout.root / dep, alone / dep)
-        before = files_below(alone)
-        monkeypatch.chdir(alone)
-        monkeypatch.setattr(sys, "argv", checkout.stages[name].cmd.split()[2:])
-        module = sys.argv[0]
-        runpy.run_module(module, run_name="__main__")
-        made = {file for file in files_below(alone) - before if not is_below(file, [TIMINGS])}
-        outs = checkout.outs(name)
-        assert {file for file in made if not is_below(file, outs)} == set(), f"{name} writes past its outs"
-        assert [out for out in outs if not (alone / out).exists()] == [], f"{name} lacks an out"
-        assert list((alone / TIMINGS).iterdir()), f"{name} kept no time"
-        for out in outs:
-            _copy(alone / out, checkout.root / out)
-    report = checkout.root / "runs/tiny/report/page.html"
-    assert report.read_text().count("words") > 2
-
-
-def _copy(source: Path, target: Path) -> None:
+def copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
 
 
-def test_every_data_dependency_is_needed(
-    checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stages_with_nothing_but_their_deps_make_their_outs_and_nothing_else(checkout: Checkout) -> None:
+    n_splits, n_backbones, n_with_text = 2, 2, 1
+    n_single = len({"weights", "prepare", "items", "report"})
+    assert len(checkout.made) == n_single + n_splits + 2 * (n_backbones + n_with_text)
+    for name, made in checkout.made.items():
+        outs = [*checkout.outs(name), TIMINGS]
+        for out in outs:
+            assert any(Path(file).is_relative_to(out) for file in made), f"{name} lacks {out}"
+        past = {file for file in made if not any(Path(file).is_relative_to(out) for out in outs)}
+        assert past == set(), f"{name} writes past its outs"
+    assert "words" in (checkout.root / "runs/tiny/report/page.html").read_text()
+
+
+def test_every_data_dependency_is_needed(checkout: Checkout, tmp_path: Path) -> None:
     """Without one of them a stage fails; a description of the weights only says that they have changed."""
     for name in checkout.order:
-        for dep in checkout.data_deps(name):
-            if "/weights/" in dep:
-                continue
-            alone = tmp_path / f"{name}-{Path(dep).name}".replace("@", "-")
-            (alone).mkdir()
-            (alone / "params.yaml").write_text(TINY)
-            for other in {*checkout.data_deps(name), "models"} - {dep}:
-                _copy(checkout.root / other, alone / other)
-            monkeypatch.chdir(alone)
-            monkeypatch.setattr(sys, "argv", checkout.stages[name].cmd.split()[2:])
-            with pytest.raises(SystemExit, match="1"):
-                runpy.run_module(sys.argv[0], run_name="__main__")
+        for number, dep in enumerate(checkout.data_deps(name)):
+            if "weights" not in Path(dep).parts:
+                folder = tmp_path / f"{name}-{number}"
+                folder.mkdir()
+                with pytest.raises(SystemExit, match="1"):
+                    checkout.run(name, folder, without=dep)
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
@@ -240,6 +237,8 @@ def test_dvc_resolves_every_profile(path: Path, tmp_path: Path) -> None:
         "extract_text": values["text_backbones"],
         "zero_shot": values["text_backbones"],
     }
-    expected = {"items", "report"} | {f"{stage}@{key}" for stage, keys in each.items() for key in keys}
-    expected |= {f"{stage}@{key}" for stage in ("weights", "extract", "probe") for key in values["backbones"]}
+    expected = {"weights", "items", "report"} | {
+        f"{stage}@{key}" for stage, keys in each.items() for key in keys
+    }
+    expected |= {f"{stage}@{key}" for stage in ("extract", "probe") for key in values["backbones"]}
     assert names == expected

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.backbones import sources
 from pipeline.backbones.catalog import Entry, entries, parse_spec
-from pipeline.backbones.contract import PRECISIONS, Backbone, Description
+from pipeline.backbones.contract import PRECISIONS, Backbone, Description, Location
 from pipeline.remember import remembered, stamp
 from store.errors import BackboneError, UsageError
 
@@ -111,7 +111,7 @@ def _listed(entry: Entry) -> dict[str, Any]:
 
 
 def _described(
-    family: type[Backbone], location: sources.Location, input_px: tuple[int, int] | None
+    family: type[Backbone], location: Location, input_px: tuple[int, int] | None
 ) -> Description:
     key = {
         "format": _DESCRIPTION_FORMAT,

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
-    from pipeline.backbones.sources import Location
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 _ALIGNMENT_BYTES = 64  # of torch's own allocations
@@ -106,6 +105,32 @@ class FeatureMap:
     name: str
     stride_px: int
     values: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A backbone's files on this machine.
+
+    Attributes:
+        name: what the user called it.
+        folder: holds the records and, unless `weights_file` is set, the weights.
+        weights_file: weights without a folder of their own.
+        architecture: configuration of the model library, where the files hold none.
+        source, revision: see `contract.Description`.
+    """
+
+    name: str
+    folder: Path | None
+    weights_file: Path | None
+    architecture: str | None
+    source: str
+    revision: str | None
+
+    @property
+    def files(self) -> list[Path]:
+        """Everything that the description may depend on."""
+        inside = sorted(path for path in self.folder.iterdir() if path.is_file()) if self.folder else []
+        return inside + ([self.weights_file] if self.weights_file else [])
 
 
 class Backbone(ABC):

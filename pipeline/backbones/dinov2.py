@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.backbones import huggingface as hf
 from pipeline.backbones import weights
-from pipeline.backbones.contract import Backbone, Description, FeatureMap, check_grid
+from pipeline.backbones.contract import Backbone, Description, FeatureMap, Location, check_grid
 from pipeline.backbones.records import from_hf_processor
 from pipeline.backbones.registry import register
 from store.errors import BackboneError
@@ -19,7 +19,6 @@ from store.errors import BackboneError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pipeline.backbones.sources import Location
 
 # Fields that shape the computation, with the defaults of transformers' Dinov2Config.
 _DEFAULTS: dict[str, Any] = {

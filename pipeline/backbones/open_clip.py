@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.backbones import huggingface as hf
 from pipeline.backbones import timm_towers, weights
 from pipeline.backbones.catalog import Entry
-from pipeline.backbones.contract import Backbone, Description, FeatureMap, check_grid
+from pipeline.backbones.contract import Backbone, Description, FeatureMap, Location, check_grid
 from pipeline.backbones.records import from_open_clip
 from pipeline.backbones.registry import register, unknown
 from pipeline.backbones.timm_towers import TowerFacts
@@ -28,7 +28,6 @@ from store.errors import BackboneError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pipeline.backbones.sources import Location
 
 CONFIG = "open_clip_config.json"
 _VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.backbones import huggingface as hf
 from pipeline.backbones import weights
-from pipeline.backbones.contract import Backbone, Description, FeatureMap, check_grid
+from pipeline.backbones.contract import Backbone, Description, FeatureMap, Location, check_grid
 from pipeline.backbones.records import from_hf_processor
 from pipeline.backbones.registry import register
 from store.errors import BackboneError
@@ -21,7 +21,6 @@ from store.errors import BackboneError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pipeline.backbones.sources import Location
 
 # Fields that shape the computation, with the defaults of transformers' own configuration classes.
 _VISION_DEFAULTS: dict[str, Any] = {

@@ -7,43 +7,16 @@ first fetch; where there is none either, what the Hugging Face cache calls `main
 """
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.backbones import registry
 from pipeline.backbones.catalog import Entry, entries
-from pipeline.backbones.contract import Backbone
+from pipeline.backbones.contract import Backbone, Location
 from pipeline.backbones.weights import read_json
 from pipeline.remember import cache_folder, canonical, write_atomically
 from store.errors import BackboneError
 
 _PACKAGE = Path(__file__).parent.parent
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """A backbone's files on this machine.
-
-    Attributes:
-        name: what the user called it.
-        folder: holds the records and, unless `weights_file` is set, the weights.
-        weights_file: weights without a folder of their own.
-        architecture: configuration of the model library, where the files hold none.
-        source, revision: see `contract.Description`.
-    """
-
-    name: str
-    folder: Path | None
-    weights_file: Path | None
-    architecture: str | None
-    source: str
-    revision: str | None
-
-    @property
-    def files(self) -> list[Path]:
-        """Everything that the description may depend on."""
-        inside = sorted(path for path in self.folder.iterdir() if path.is_file()) if self.folder else []
-        return inside + ([self.weights_file] if self.weights_file else [])
 
 
 def hub_cache() -> Path:

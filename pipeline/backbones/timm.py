@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.backbones import huggingface as hf
 from pipeline.backbones import timm_towers, weights
-from pipeline.backbones.contract import Backbone, Description, FeatureMap, check_grid
+from pipeline.backbones.contract import Backbone, Description, FeatureMap, Location, check_grid
 from pipeline.backbones.records import from_timm
 from pipeline.backbones.registry import register, unknown
 from store.errors import BackboneError
@@ -20,7 +20,6 @@ from store.errors import BackboneError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pipeline.backbones.sources import Location
 
 _OPEN_CLIP_CONFIG = "open_clip_config.json"
 

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import nn
 
 from pipeline.backbones import Backbone, Description, FeatureMap, as_batch, describe, load, registry
+from pipeline.backbones.contract import Location
 from pipeline.backbones.records import from_open_clip
-from pipeline.backbones.sources import Location
 from store.errors import BackboneError, UsageError
 
 FAKE = "fake"

@@ -64,7 +64,13 @@ def run(
     progress = Progress(workers, batch)
     transform = model.description.transform
     rows = extract(
-        things, load or (lambda: model), transform=transform, kind=kind, route=route, stored=stored, progress=progress
+        things,
+        load or (lambda: model),
+        transform=transform,
+        kind=kind,
+        route=route,
+        stored=stored,
+        progress=progress,
     )
     return list(rows), progress
 

@@ -25,7 +25,18 @@ def test_parsed_and_written(text: str, name: KindName, blocks: int, written: str
 
 @pytest.mark.parametrize(
     "text",
-    ["", "Embedding", "embeddings", "embedding@1", "tokens@0", "tokens@65", "tokens@", "tokens@-1", "text", "dense@1@2"],
+    [
+        "",
+        "Embedding",
+        "embeddings",
+        "embedding@1",
+        "tokens@0",
+        "tokens@65",
+        "tokens@",
+        "tokens@-1",
+        "text",
+        "dense@1@2",
+    ],
 )
 def test_refused_with_what_is_allowed(text: str) -> None:
     with pytest.raises(UsageError, match="embedding, tokens, dense|use tokens@K"):
@@ -33,7 +44,9 @@ def test_refused_with_what_is_allowed(text: str) -> None:
 
 
 def test_dense_maps_are_small_and_stay_in_the_depot() -> None:
-    assert [(k, Kind.parse(k).default_dtype, Kind.parse(k).in_view) for k in ("embedding", "tokens@2", "dense")] == [
+    assert [
+        (k, Kind.parse(k).default_dtype, Kind.parse(k).in_view) for k in ("embedding", "tokens@2", "dense")
+    ] == [
         ("embedding", "float32", True),
         ("tokens@2", "float32", True),
         ("dense", "float16", False),

@@ -25,7 +25,7 @@ def damaged(raw: bytes, every: int) -> Iterator[bytes]:
     for place in range(0, len(raw), every):
         for mask in (0x01, 0xFF):
             yield raw[:place] + bytes([raw[place] ^ mask]) + raw[place + 1 :]
-    for length in range(0, len(raw), max(1, len(raw) // 40)):
+    for length in range(0, len(raw), max(1, len(raw) // 20)):
         yield raw[:length]
 
 
@@ -54,11 +54,11 @@ def test_a_shard(tmp_path: Path) -> None:
     def read() -> bytes:
         return store.read(keys, CLIP, ["embedding", "checksums"])["embedding"].tobytes()
 
-    n_errors, n_unharmed = outcomes(path, 3, read)
+    n_errors, n_unharmed = outcomes(path, 7, read)
     assert n_errors > n_unharmed  # what is not read (the keys' own dataset) harms nobody
 
     raw = path.read_bytes()
-    for bad in damaged(raw, 29):
+    for bad in damaged(raw, 61):
         path.write_bytes(bad)
         assert list(upkeep.verify(store).damaged) == [store.sidecars[0].name]
     path.unlink()
@@ -77,7 +77,7 @@ def test_a_sidecar(tmp_path: Path) -> None:
             raise StoreError("counted as unknown")
         return found
 
-    n_errors, n_unharmed = outcomes(path, 5, read)
+    n_errors, n_unharmed = outcomes(path, 7, read)
     assert n_errors > 100 > n_unharmed
     path.write_bytes(path.read_bytes()[:-30])
     store = FeatureStore(tmp_path / "depot")
@@ -122,7 +122,7 @@ def test_a_view(tmp_path: Path) -> None:
         texts = (view.backbone, view.identity, view.failures, view.columns["text"].tolist())
         return view.ids.tolist(), view.keys.tolist(), view.embedding.tobytes(), texts
 
-    n_errors, n_unharmed = outcomes(path, 3, read)
+    n_errors, n_unharmed = outcomes(path, 7, read)
     assert n_errors > 10 * n_unharmed
 
 
@@ -146,7 +146,7 @@ def test_items(tmp_path: Path) -> None:
         items = Items(tmp_path / "items")
         return items.table().to_pylist(), list(items.contents(range(6)))
 
-    n_errors, n_unharmed = outcomes(tmp_path / "items" / "items-00000.parquet", 5, read)
+    n_errors, n_unharmed = outcomes(tmp_path / "items" / "items-00000.parquet", 13, read)
     assert n_errors > n_unharmed
     outcomes(tmp_path / "items" / "_items.json", 7, read)
 

@@ -1,5 +1,6 @@
 """Promises of the depot: nothing twice, nothing mixed, nothing lost, and errors that say why."""
 
+import fcntl
 import json
 import os
 import random
@@ -28,7 +29,7 @@ from depot_world import (
     vectors,
 )
 
-from store import upkeep
+from store import locks, upkeep
 from store.depot import FORMAT_FILE, FeatureStore
 from store.errors import IdentityError, StoreError
 from store.locks import WriterLock
@@ -327,7 +328,7 @@ def test_two_writers_and_readers_at_once(tmp_path: Path) -> None:
 
     def read() -> None:
         store = FeatureStore(path)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while len(store.keys(CLIP)) < 240 and time.monotonic() < deadline:
             known = store.keys(CLIP)
             assert len(known) == len(set(known))
@@ -386,7 +387,7 @@ def test_a_sweep_tells_the_living_from_the_dead(tmp_path: Path) -> None:
 
 def test_a_forked_child_does_not_keep_a_dead_writer_alive(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path / "depot", create=True)
-    locks = tmp_path / "depot" / "writers"
+    present = tmp_path / "depot" / "writers"
 
     def write_and_die() -> None:
         with WriterLock(tmp_path / "depot"):
@@ -394,15 +395,46 @@ def test_a_forked_child_does_not_keep_a_dead_writer_alive(tmp_path: Path) -> Non
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert finish(in_child(write_and_die)) == -signal.SIGKILL
-    assert len(list(locks.iterdir())) == 1
+    assert len(list(present.iterdir())) == 1
     try:
         # The grandchild may not have run yet: it lets go as soon as it does.
         deadline = time.monotonic() + 10
-        while list(locks.iterdir()) and time.monotonic() < deadline:
+        while list(present.iterdir()) and time.monotonic() < deadline:
             store.sweep()
-        assert not list(locks.iterdir())
+        assert not list(present.iterdir())
     finally:
         os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
+
+
+def test_a_lock_on_a_file_that_was_taken_away_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between opening and locking another process may rename or remove the file."""
+    path = tmp_path / "lock"
+    flock = fcntl.flock
+
+    def taken_away(descriptor: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        path.rename(tmp_path / "published")
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", taken_away)
+    held = locks.hold(path)
+    assert held is not None
+    assert os.path.samestat(os.fstat(held), path.stat())
+    assert locks.hold(path) is None
+    locks.release(held)
+
+
+def test_a_listing_that_was_overtaken_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scan of a folder may miss a shard and what it was compacted into; two equal scans do not."""
+    store = FeatureStore(tmp_path / "depot", create=True)
+    fill(store, range(4))
+    whole = store.folder.names()
+    listings = iter([[FORMAT_FILE], whole, whole])
+    monkeypatch.setattr(store.folder, "names", lambda: next(listings))
+    store.refresh()
+    assert store.missing(CLIP, keys_of(range(4))) == []
 
 
 def test_importing_the_store_is_light() -> None:

@@ -91,6 +91,19 @@ def test_compacting_does_not_seal_damage(tmp_path: Path) -> None:
     )
 
 
+def test_rows_that_were_wrong_from_the_start_are_not_carried_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FeatureStore(tmp_path / "depot", create=True)
+    checksums = shard.row_checksums
+    monkeypatch.setattr(shard, "row_checksums", lambda arrays, n_rows: checksums(arrays, n_rows) + 1)
+    fill(store, range(8))
+    monkeypatch.setattr(shard, "row_checksums", checksums)
+    assert set(upkeep.verify(store).damaged.values()) == {"4 rows do not fit their checksums"}
+    assert len(upkeep.compact(store).damaged) == 2
+    assert len(store.sidecars) == 2
+
+
 def test_merging_takes_what_is_not_known_here(location: str, tmp_path: Path) -> None:
     store = FeatureStore(location, create=True)
     other = FeatureStore(tmp_path / "gpu machine", create=True)

@@ -105,6 +105,7 @@ def test_names_of_every_kind(tmp_path: Path) -> None:
     for bad in ("caf\udce9.jpg", "nul\0"):
         with pytest.raises(StoreError, match="ids must be valid Unicode without NUL"):
             write(tmp_path / "view.h5", ids=[bad, *ids[1:]])
+    assert [p.name for p in tmp_path.iterdir()] == ["view.h5"], "a failure leaves no part behind"
     failures = [("f", "cannot open caf\udce9.jpg\0"), ("g", "y" * 5000)]
     reasons = [reason for _, reason in View(write(tmp_path / "v.h5", failures=failures)).failures]
     assert reasons[0] == "cannot open caf\\udce9.jpg\\0"

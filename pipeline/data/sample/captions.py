@@ -62,8 +62,8 @@ def caption(
         options = category.calls if draw[0] < P_NAME + P_CALLS else category.vague
         noun = options[int(rng.integers(len(options)))]
     words = []
-    if draw[1] < 0.22:
-        words.append("small" if length_px < 50 else "large" if length_px > 150 else "ordinary")
+    if draw[1] < 0.5 and not 60 < length_px < 150:
+        words.append("small" if length_px <= 60 else "large")
     if draw[2] < 0.6 and "state" in traits:
         words.append(traits["state"])
     if draw[3] < 0.55:

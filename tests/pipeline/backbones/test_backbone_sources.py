@@ -112,7 +112,7 @@ def test_absent_weights_say_what_to_do(own_hub_cache: Path) -> None:
 def test_partly_there_names_only_what_is_missing(shelf: tiny_models.Shelf) -> None:
     snapshot = put_snapshot(shelf["dinov2"], "facebook/dinov2-base", COMMIT)
     (snapshot / "preprocessor_config.json").unlink()
-    with pytest.raises(BackboneError, match=r"Missing: preprocessor_config\.json\. "):
+    with pytest.raises(BackboneError, match=r"Missing: preprocessor_config\.json\.\n"):
         describe("dinov2-base")
 
 

@@ -1,0 +1,78 @@
+"""What the minis are shown: never the unseen classes, always the same for the same seed."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.data.sample import NAMES, render
+from pipeline.minis.crops import SIDE_PX, UNSEEN, Crops, Views, normalise, training_crops
+
+
+@pytest.fixture(scope="module")
+def crops() -> Crops:
+    return training_crops(77, 4, workers=1)
+
+
+def test_crops_fit_together_and_repeat(crops: Crops) -> None:
+    n = len(crops.captions)
+    assert n > 4
+    assert crops.centred.shape == crops.squashed.shape == (n, SIDE_PX, SIDE_PX, 3)
+    assert crops.outlined.shape == (n, SIDE_PX, SIDE_PX)
+    assert 0.2 < crops.outlined.mean() < 0.95
+    again = training_crops(77, 4, workers=2)
+    assert np.array_equal(again.centred, crops.centred) and again.captions == crops.captions
+
+
+def test_unseen_classes_are_never_shown_nor_named() -> None:
+    assert len(UNSEEN) == 2 and set(UNSEEN) < set(NAMES)
+    scenes = [render(77, index, without=UNSEEN) for index in range(30)]
+    assert not {i.category for scene in scenes for i in scene.instances} & set(UNSEEN)
+    text = " ".join(i.caption for scene in scenes for i in scene.instances)
+    assert not [name for name in UNSEEN if name in text]
+
+
+def test_views_are_random_but_seeded_and_within_range(crops: Crops) -> None:
+    pictures = torch.from_numpy(crops.centred)
+    views = Views(64, (0.5, 1.0), 0.4, turn=0.3, grey=0.2, hue=1.0, blur=0.2)
+    first = views.cut(pictures, torch.Generator().manual_seed(1))
+    assert first.shape == (len(pictures), 3, 64, 64) and first.min() >= 0 and first.max() <= 1
+    assert torch.equal(first, views.cut(pictures, torch.Generator().manual_seed(1)))
+    assert not torch.equal(first, views.cut(pictures, torch.Generator().manual_seed(2)))
+
+
+def test_a_view_without_jitter_is_the_scaled_picture_or_its_mirror_image(crops: Crops) -> None:
+    pictures = torch.from_numpy(crops.centred)
+    view = Views(SIDE_PX, (1.0, 1.0), 0.0, turn=0.0).cut(pictures, torch.Generator().manual_seed(0))
+    plain = pictures.permute(0, 3, 1, 2).float() / 255
+    # Stretching is cut at the frame, so one side at least is whole; means stay close.
+    assert (view.mean((1, 2, 3)) - plain.mean((1, 2, 3))).abs().max() < 0.1
+
+
+def test_plain_grounds_keep_the_object(crops: Crops) -> None:
+    outlined = torch.from_numpy(crops.outlined)[..., None].to(torch.uint8) * 255
+    pictures = torch.cat([torch.from_numpy(crops.centred), outlined], -1)
+    kept, cleared = (
+        Views(64, (1.0, 1.0), 0.0, turn=0.0, plain=share).cut(pictures, torch.Generator().manual_seed(3))
+        for share in (0.0, 1.0)
+    )
+    changed = ((kept - cleared).abs().amax(1) > 0.02).float().mean((1, 2))
+    ground = 1 - torch.from_numpy(crops.outlined).float().mean((1, 2))
+    assert (changed - ground).abs().max() < 0.25
+    assert np.corrcoef(changed, ground)[0, 1] > 0.7
+
+
+def test_hue_turns_keep_grey_and_brightness() -> None:
+    grey = torch.full((3, 8, 8, 3), 100, dtype=torch.uint8)
+    turned = Views(8, (1.0, 1.0), 0.0, hue=1.0).cut(grey, torch.Generator().manual_seed(0))
+    assert torch.allclose(turned, torch.full_like(turned, 100 / 255), atol=1e-5)
+    red = torch.zeros(64, 8, 8, 3, dtype=torch.uint8)
+    red[..., 0] = 90
+    turned = Views(8, (1.0, 1.0), 0.0, hue=1.0).cut(red, torch.Generator().manual_seed(0))
+    assert turned[:, 0].std() > 0.05
+
+
+def test_normalise_undoes_mean_and_spread() -> None:
+    pictures = torch.tensor([0.5, 0.4, 0.3]).view(1, 3, 1, 1).expand(2, 3, 4, 4)
+    out = normalise(pictures, (0.5, 0.4, 0.1), (0.2, 0.2, 0.1))
+    assert torch.allclose(out[:, :2], torch.zeros(2, 2, 4, 4))
+    assert torch.allclose(out[:, 2], torch.full((2, 4, 4), 2.0))
