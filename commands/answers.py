@@ -32,8 +32,11 @@ def say(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
-def exit_partly(n_failed: int) -> None:
+def exit_partly(n_failed: int, where: str) -> None:
     """Exit status 3 where something is in the failure table.
+
+    Args:
+        where: the table, and how to look into it.
 
     Raises:
         Exit: with `EXIT_PARTLY`.
@@ -41,5 +44,5 @@ def exit_partly(n_failed: int) -> None:
     if n_failed:
         from stages.console import warn
 
-        warn(f"{n_failed} failed; the failure table names each with its reason")
+        warn(f"{n_failed} failed; each stands with its reason in {where}")
         raise typer.Exit(EXIT_PARTLY)

@@ -33,7 +33,7 @@ def data_fetch(
 
     report = fetch(name, root, limit, annotations, workers=workers, timeout_s=timeout_s, retries=retries)
     answer(fetch_record(report), report.summary, as_json)
-    exit_partly(report.n_failed)
+    exit_partly(report.n_failed, f"{root / 'failures.parquet'}")
 
 
 @data_app.command("sample")
@@ -130,4 +130,4 @@ def _items(adapter: str, options: Mapping[str, Any], out: Path, workers: int, as
     for note in result.notes:
         tell(f"note: {note}")
     answer(result, stage.summary(result), as_json)
-    exit_partly(result.n_failed)
+    exit_partly(result.n_failed, f"the column `failure` of the items ({out})")

@@ -1,7 +1,7 @@
 """Housekeeping of depots and views."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -54,7 +54,10 @@ def depot_merge(
     from stages import depots
 
     report = depots.merge(source, depot)
-    answer(report, depots.describe(report), as_json)
+    taken = report["n_rows"]
+    lines = [f"{sum(taken.values()):,} rows of {len(taken)} identities: {source} -> {depot}"]
+    lines += [f"  {fingerprint}  {n_rows:>8,} rows" for fingerprint, n_rows in taken.items()]
+    answer(report, "\n".join(lines + _damaged(report)), as_json)
 
 
 @depot_app.command("compact")
@@ -65,7 +68,9 @@ def depot_compact(
     from stages import depots
 
     report = depots.compact(depot)
-    answer(report, depots.describe(report), as_json)
+    before, after, n_double = report["n_shards_before"], report["n_shards_after"], report["n_double"]
+    line = f"{before} shards -> {after}, {n_double} double rows dropped"
+    answer(report, "\n".join([line, *_damaged(report)]), as_json)
 
 
 @depot_app.command("gc")
@@ -86,7 +91,7 @@ def depot_gc(
     from stages import depots
 
     report = depots.gc(depot, keep_view or [], keep_items or [], delete=delete)
-    answer(report, depots.describe(report), as_json)
+    answer(report, "\n".join(_gc_lines(report)), as_json)
 
 
 @depot_app.command("migrate")
@@ -119,3 +124,23 @@ def view_export(
     from stages import depots
 
     say(depots.export(view, out, items))
+
+
+def _gc_lines(report: dict[str, Any]) -> list[str]:
+    done, identities = not report["dry_run"], report["lines"].values()
+    n_rows, n_bytes = (sum(one[f"n_{what}_gone"] for one in identities) for what in ("rows", "bytes"))
+    lines = [f"{'deleted' if done else 'would go'}: {n_rows:,} rows, {n_bytes / 2**20:.1f} MiB"]
+    for fingerprint, one in report["lines"].items():
+        identity = one["identity"]
+        lines.append(
+            f"  {fingerprint}  {one['n_rows_gone']:>8,} go, {one['n_rows_kept']:>8,} stay  "
+            f"{identity['backbone']}  {identity['kind']}  {identity['precision']}"
+        )
+    if report["in_use"]:
+        lines.append(f"  {len(report['in_use'])} shards of living writers were left alone")
+    lines += _damaged(report)
+    return lines if done or not n_rows else [*lines, "nothing was deleted; --delete does it"]
+
+
+def _damaged(report: dict[str, Any]) -> list[str]:
+    return [f"  damaged, left alone: {name}: {why}" for name, why in report["damaged"].items()]

@@ -59,7 +59,7 @@ def extract(
     options = run_options(depot, device, batch_size, workers, threads)
     result = stage.run(params, items=items, backbone=backbone, out=out, options=options)
     answer(result, stage.summary(result), as_json)
-    exit_partly(result.n_failed)
+    exit_partly(result.n_failed, f"the view (`deponij view info {out}`)")
 
 
 @app.command("extract-text")

@@ -67,6 +67,11 @@ def profile_list(as_json: Json = False) -> None:
     """The profiles there are; the one in force is marked."""
     from stages.profiles import known
     from stages.tables import print_rows
+    from store.errors import UsageError
 
     rows = known()
+    if not rows and not as_json:
+        raise UsageError(
+            "there are no profiles here; run this in the checkout, where the folder profiles/ is"
+        )
     print_json(rows) if as_json else print_rows("profiles", rows)

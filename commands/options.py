@@ -1,5 +1,6 @@
 """Flags that several commands share, and what they are turned into."""
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -72,6 +73,8 @@ def run_options(depot: str, device: str, batch_size: str, workers: int, threads:
     from stages.settings import RunOptions, check
     from store.errors import UsageError
 
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device) is None:
+        raise UsageError(f"--device is auto, cpu, cuda, cuda:N or mps, got {device!r}")
     if batch_size != "auto" and not batch_size.isdigit():
         raise UsageError(f"--batch-size is a number or auto, got {batch_size!r}")
     size = 0 if batch_size == "auto" else int(batch_size)

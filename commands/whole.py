@@ -49,8 +49,15 @@ def run(
 ) -> None:
     """Your own pictures: items, split, features, probe, zero-shot, a table and a page."""
     from stages import whole_way
+    from stages.console import say as tell
 
     source = whole_way.source_of(folder=folder, coco=coco, images=images, parquet=parquet)
+    if not backbone:
+        tell(
+            "note: no --backbone given, so the mini ones are used. They learnt from drawn litter and are here to\n"
+            "  try things out; for pictures of your own take published ones, such as --backbone dinov2-base\n"
+            "  (`deponij backbones` lists them, `deponij weights fetch NAME` brings their weights)"
+        )
     plan = whole_way.Plan(
         source=source,
         backbones=tuple(backbone or whole_way.DEFAULT_BACKBONES),
@@ -66,16 +73,19 @@ def run(
         from stages.tables import print_results
 
         print_results(result.table)
-    exit_partly(result.n_failed)
+    exit_partly(result.n_failed, f"the page, {result.table['page']}")
 
 
 @app.command()
 def results(as_json: Json = False) -> None:
     """The table of results of the profile in force, where everything lies and how long it took."""
+    from stages import report
     from stages.harness import layout
+    from stages.settings import load
     from stages.tables import collect, print_results
 
-    table = collect(layout(), os.environ.get("DEPONIJ_DEPOT", "depot"))
+    backbones = load(report.Params).backbones
+    table = collect(layout(), os.environ.get("DEPONIJ_DEPOT", "depot"), backbones)
     if as_json:
         print_json(table)
     else:

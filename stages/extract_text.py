@@ -28,6 +28,7 @@ from store.errors import DataError, UsageError
 from store.identity import Identity
 from store.items import Items
 from store.keys import key_of_text
+from store.texts import is_storable
 from store.view import write_view
 
 BATCH = 64
@@ -120,18 +121,16 @@ def _parse_groups(path: Path, content: str) -> dict[str, list[str]]:
         return {line.strip(): [line.strip()] for line in content.splitlines() if line.strip()}
     try:
         values = json.loads(content)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON: {error}") from error
-    if isinstance(values, list):
-        values = {text: [text] for text in values}
-    values = (
-        {k: [v] if isinstance(v, str) else v for k, v in values.items()} if isinstance(values, dict) else None
-    )
-    if values is None or not all(
-        isinstance(v, list) and all(isinstance(t, str) for t in v) for v in values.values()
-    ):
-        raise DataError(f"{path} must hold a list of texts, or an object of class names to lists of texts")
-    return values
+    if isinstance(values, list) and all(isinstance(text, str) for text in values):
+        return {text: [text] for text in values}
+    if isinstance(values, dict):
+        groups = {name: [texts] if isinstance(texts, str) else texts for name, texts in values.items()}
+        lists = groups.values()
+        if all(isinstance(texts, list) and all(isinstance(t, str) for t in texts) for texts in lists):
+            return groups
+    raise DataError(f"{path} must hold a list of texts, or an object of class names to lists of texts")
 
 
 def run(
@@ -147,8 +146,12 @@ def run(
 
     Raises:
         BackboneError: no text tower, or its weights are absent.
+        DataError: a text cannot be stored.
     """
     start = time.perf_counter()
+    strange = [p for p in prompts if not all(map(is_storable, (p.text, p.group, p.template)))]
+    if strange:
+        raise DataError(f"texts must be valid Unicode without NUL, got {strange[0].text!r}")
     description = describe(backbone)
     identity = identities.of_texts(description, params.precision)
     store = FeatureStore(options.depot, create=True)

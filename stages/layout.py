@@ -1,5 +1,6 @@
 """Where a run's files lie below its folder, the same for DVC and for `deponij run`."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,9 +50,10 @@ class Layout:
         """Folder of one method's results with one backbone; below it one folder per split and labels."""
         return self.root / "results" / method / backbone
 
-    def results(self) -> list[Path]:
-        """All results folders that there are: by backbone, methods that learn nothing first."""
+    def results(self, backbones: Collection[str] | None = None) -> list[Path]:
+        """All results folders that there are (of these backbones): by backbone, methods that learn nothing first."""
         found = [path.parent for path in self.root.glob("results/*/*/*/result.json")]
+        found = [folder for folder in found if backbones is None or folder.parent.name in backbones]
         return sorted(found, key=lambda f: (f.name, f.parent.name, f.parent.parent.name == "probe", f))
 
     def metrics(self, method: str, backbone: str) -> Path:

@@ -243,7 +243,8 @@ def main() -> None:
     at = layout()
     page = run(
         params.report,
-        results=at.results(),
+        # A backbone that has left the profile leaves its results behind.
+        results=at.results(params.backbones),
         items=at.items,
         views=[at.view(backbone) for backbone in params.backbones],
         split_reports=[at.split_report(split) for split in params.splits],

@@ -1,6 +1,6 @@
 """Tables for the command line: what is collected for `--json` is what is printed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,19 @@ if not stdout.is_terminal:
     stdout = Console(highlight=False, width=132)
 
 
-def collect(at: Layout, depot: str | None = None) -> Record:
+def collect(at: Layout, depot: str | None = None, backbones: Collection[str] | None = None) -> Record:
     """Everything worth seeing of a run: rows of results, where features lie, times, pages.
+
+    Args:
+        backbones: those to show; None for all that have left something.
 
     Raises:
         StoreError: there are no items or results are damaged.
     """
     items = Items(at.items)
-    groups = results_table(at.results())
-    views = [View(path) for path in sorted(at.root.glob("views/*.h5"))]
+    groups = results_table(at.results(backbones))
+    paths = sorted(at.root.glob("views/*.h5"))
+    views = [View(path) for path in paths if backbones is None or path.stem in backbones]
     return {
         "root": str(at.root),
         "depot": depot,

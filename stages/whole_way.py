@@ -14,9 +14,10 @@ from stages.harness import record_time
 from stages.layout import Layout
 from stages.settings import RunOptions
 from stages.tables import collect
-from store.atomic import write_bytes
+from store.atomic import PART, write_bytes
 from store.errors import DataError, UsageError
 from store.items import Items
+from store.manifest import MANIFEST
 
 DEFAULT_BACKBONES = ("mini-openclip", "mini-siglip", "mini-dinov2")
 # The label column where none is named: image folders and parquet, then COCO files.
@@ -87,9 +88,10 @@ def run(plan: Plan, *, out: Path, options: RunOptions) -> WholeWay:
     # A wrong name or absent weights are said before an hour of cropping.
     descriptions = {backbone: describe(backbone) for backbone in plan.backbones}
     names = _slugs(plan.backbones)
-    _clear_results(at)
+    _refuse_foreign(at)
     with _Timed(at, "items"):
         made = items.run(plan.source.adapter, plan.source.options, out=at.items, run_options=options)
+        _clear_results(at)
         say(items.summary(made))
         for note in made.notes:
             say(f"  note: {note}")
@@ -184,6 +186,19 @@ def _slugs(backbones: Sequence[str]) -> dict[str, str]:
         number = sum(name == plain or name.startswith(f"{plain}~") for name in names.values())
         names[backbone] = f"{plain}~{number + 1}" if number else plain
     return names
+
+
+def _refuse_foreign(at: Layout) -> None:
+    """What is cleared below must be an earlier run's, never somebody's own folder `results`."""
+    if at.root.is_dir() and not (at.items / MANIFEST).is_file():
+        # A first run that was killed or found no items leaves these behind.
+        own = (at.timings.name, at.items.name + PART)
+        others = sorted(path.name for path in at.root.iterdir() if path.name not in own)
+        if others:
+            raise UsageError(
+                f"{at.root} holds other things than a run of Deponij (such as {others[0]!r}); "
+                "name a new folder with --out"
+            )
 
 
 def _clear_results(at: Layout) -> None:

@@ -130,7 +130,7 @@ def run_forked(job: dict[str, Any]) -> int:
         status = 70
         try:
             status = run(job)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 a fork must never go on as its parent
             traceback.print_exc()
         sys.stdout.flush()
         os._exit(status)

@@ -1,6 +1,7 @@
 """dvc.yaml tells the truth: dependencies, parameters and outputs of each stage are what its code has."""
 
 import importlib
+import json
 import re
 import runpy
 import shutil
@@ -195,7 +196,7 @@ def files_below(root: Path) -> set[str]:
 
 def copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    shutil.copytree(source, target, dirs_exist_ok=True) if source.is_dir() else shutil.copy(source, target)
 
 
 def test_stages_with_nothing_but_their_deps_make_their_outs_and_nothing_else(checkout: Checkout) -> None:
@@ -220,6 +221,18 @@ def test_every_data_dependency_is_needed(checkout: Checkout, tmp_path: Path) -> 
                 folder.mkdir()
                 with pytest.raises(SystemExit, match="1"):
                     checkout.run(name, folder, without=dep)
+
+
+def test_a_backbone_that_has_left_the_profile_is_not_reported(
+    checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC deletes no outputs of stages that are gone."""
+    shutil.copytree(checkout.root / "runs", tmp_path / "runs")
+    (tmp_path / "params.yaml").write_text(TINY.replace("  mute: {spec: models/mute}\n", ""))
+    monkeypatch.chdir(tmp_path)
+    importlib.import_module("stages.report").main()
+    rows = json.loads((tmp_path / "runs/tiny/report/results.json").read_text())
+    assert {row["backbone"] for row in rows if not row["is_baseline"]} == {"words"}
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)

@@ -183,7 +183,7 @@ def test_twenty_kills_at_chosen_moments(world: Path, tmp_path: Path) -> None:
             n_now = check_part(depot, undisturbed)
             assert n_now >= n_known, "rows that were known are gone"
             n_known = n_now
-        assert 0 < n_known
+        assert n_known > 0
         assert order(process, job(world, depot)) == 3, (depot.parent / "output").read_text()
     print("killed at", dict(hit))
     assert sum(n for moment, n in hit.items() if not moment.startswith(("decode", "view"))) >= 15
@@ -201,18 +201,21 @@ def test_kills_from_outside_at_any_moment(world: Path, tmp_path: Path) -> None:
     depot.parent.mkdir()
     with driver(tmp_path / "cache") as process:
         assert order(process, job(world, fresh)) == 3
-    undisturbed, n_died = dump(fresh), 0
-    for seed in range(8):
+    undisturbed, n_in_the_middle = dump(fresh), 0
+    for seed in range(10):
         with driver(tmp_path / "cache") as process:
             stream(process.stdin).write(json.dumps(job(world, depot, here=True)) + "\n")
             stream(process.stdin).flush()
             while not list(depot.glob("writers/*.lock")) and process.poll() is None:
                 time.sleep(0.002)
-            time.sleep(random.Random(seed).uniform(0, 0.15))
+            time.sleep(random.Random(seed).uniform(0, 0.1))
             process.kill()
-            n_died += process.wait() == -signal.SIGKILL
+            assert process.wait() == -signal.SIGKILL
+            # An answer would mean that it had come to its end.
+            n_in_the_middle += stream(process.stdout).read() == ""
         check_part(depot, undisturbed)
-    assert n_died >= 6
+    print(n_in_the_middle, "of 10 were killed before their end")
+    assert n_in_the_middle >= 5
     with driver(tmp_path / "cache") as process:
         assert order(process, job(world, depot)) == 3
     check_end(depot, undisturbed, fresh)

@@ -18,7 +18,7 @@ from torch import Tensor
 from pipeline.data.sample import Instance, render
 
 # Never shown in training, neither as a picture nor in a caption.
-UNSEEN: tuple[str, ...] = ("drink carton", "glove")
+UNSEEN: tuple[str, ...] = ("beverage carton", "glove")
 SIDE_PX = 80  # crops are kept a little larger than the models' 64, so that views can be cut from them
 
 
@@ -177,7 +177,6 @@ class Views:
         cast = 1 + 0.3 * c * (torch.rand(len(x), 3, 1, 1, generator=generator).to(x.device) * 2 - 1)
         return x * cast
 
-
     def _turn_hue(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Rotate the colours about the grey axis by up to `hue` half turns."""
         if self.hue == 0:
@@ -185,7 +184,9 @@ class Views:
         angle = _uniform(x, generator).reshape(-1, 1, 1).mul(2).sub(1).mul(self.hue * torch.pi)
         third = torch.full((3, 3), 1 / 3, device=x.device)
         cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=x.device) / 3**0.5
-        turn = angle.cos() * (torch.eye(3, device=x.device) - third) + angle.sin() * cross + third  # [n, 3, 3]
+        turn = (
+            angle.cos() * (torch.eye(3, device=x.device) - third) + angle.sin() * cross + third
+        )  # [n, 3, 3]
         return torch.einsum("nij,njhw->nihw", turn, x)
 
 

@@ -114,7 +114,7 @@ def write_dinov2(folder: Path, model: nn.Module) -> None:
         "do_normalize": True, "image_mean": list(models.IMAGENET_MEAN), "image_std": list(models.IMAGENET_STD),
     }  # fmt: skip
     models.write_json(folder / "preprocessor_config.json", record)
-    objective = "self-distillation without labels or captions (DINO, iBOT and KoLeo)"
+    objective = "self-distillation without labels or captions (DINO and KoLeo)"
     _card(folder, "DINOv2", objective, "Dinov2Model.from_pretrained(…)")
 
 
@@ -139,7 +139,7 @@ runs exactly the code that real weights run, without a network or a GPU.
 
 Trained by `python -m pipeline.minis.train {name} --precision bf16`, in minutes on two processor cores, on crops
 of 3,000 generated scenes of seed 1000003, by its family's objective: {objective}.
-Two of the sample's classes, drink carton and glove, were never shown: neither pictures nor captions.
+Two of the sample's classes, beverage carton and glove, were never shown: neither pictures nor captions.
 
 What its figures mean: code that reads, transforms, extracts, joins and evaluates correctly reaches them, and
 they order as real ones do: chance, zero-shot, probe. What they do not mean: anything about photographs,

@@ -11,7 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from pipeline.minis import export, models
 from pipeline.minis.crops import Crops, Views, normalise, training_crops
-from pipeline.minis.objectives import clip_loss, dino_loss, ibot_loss, koleo_loss, siglip_loss, sinkhorn
+from pipeline.minis.objectives import clip_loss, dino_loss, koleo_loss, siglip_loss, sinkhorn
 
 Report = Callable[[str], None]
 
@@ -45,12 +45,21 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Run:
-    """What every training needs besides its recipe. `report` gets a line of progress now and then."""
+    """What every training needs besides its recipe.
+
+    Attributes:
+        seed: of weights, batches and views.
+        bf16: forward passes in bfloat16.
+        report: gets a line of progress now and then.
+        device: where to train.
+        start: folder of a DINOv2 mini to go on from, instead of fresh weights.
+    """
 
     seed: int
     bf16: bool
     report: Report
     device: str = "cpu"
+    start: Path | None = None
     generator: torch.Generator = field(default_factory=torch.Generator)
 
     def __post_init__(self) -> None:
@@ -62,7 +71,7 @@ class Run:
         return torch.autocast(self.device, torch.bfloat16, enabled=self.bf16)
 
 
-TEXT_RECIPE = Recipe(steps=1500, batch=128, lr=1e-3)
+TEXT_RECIPE = Recipe(steps=1500, batch=128, lr=2e-3)
 DINO_RECIPE = Recipe(steps=1000, batch=128, lr=1e-3)
 
 
@@ -72,19 +81,17 @@ class Dino:
 
     n_local: int = 4
     local_px: int = 32
-    n_prototypes: int = 1024
+    n_prototypes: int = 256
     student_temperature: float = 0.1
     teacher_temperature: tuple[float, float] = (0.04, 0.06)
     momentum: tuple[float, float] = (0.98, 1.0)
-    masked_share: float = 0.3
     koleo_weight: float = 0.1
-    ibot_weight: float = 0.5
     wide_area: tuple[float, float] = (0.6, 1.0)
     near_area: tuple[float, float] = (0.2, 0.6)
     colour: float = 0.4
     hue: float = 1.0
     grey: float = 0.25
-    plain: float = 0.6
+    plain: float = 0.3
 
 
 class Optimiser:
@@ -100,7 +107,11 @@ class Optimiser:
         rest = [p for _, p in named if id(p) not in chosen]
         self.weights = [*blocks, *rest]
         muon = torch.optim.Muon(
-            blocks, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+            blocks,
+            lr=recipe.lr,
+            weight_decay=recipe.weight_decay,
+            momentum=0.95,
+            adjust_lr_fn="match_rms_adamw",
         )
         groups = [
             {"params": [p for p in rest if p.ndim >= 2], "weight_decay": recipe.weight_decay},
@@ -117,7 +128,7 @@ class Optimiser:
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.weights, 1.0)
         for part in self._parts:
-            part.step()
+            part.step()  # type: ignore[no-untyped-call]
 
 
 def _batches(recipe: Recipe, n: int, run: Run) -> Iterator[tuple[int, Tensor]]:
@@ -183,7 +194,7 @@ def train_siglip(crops: Crops, tokens: Tensor, vocabulary: int, recipe: Recipe, 
             image = model.get_image_features(pixel_values=batch).pooler_output  # type: ignore[operator]
             text = model.get_text_features(input_ids=tokens[rows].to(run.device)).pooler_output  # type: ignore[operator]
         image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
-        loss = siglip_loss(image, text, model.logit_scale.exp(), model.logit_bias)  # type: ignore[operator]
+        loss = siglip_loss(image, text, model.logit_scale.exp(), model.logit_bias)  # type: ignore[operator, arg-type]
         optimiser.descend(loss, recipe.rate(step))
         _tell(run, "siglip", step, recipe, loss.item(), began_s)
     return model.cpu().eval()
@@ -205,17 +216,21 @@ class Prototypes(nn.Module):
 
 
 def train_dinov2(crops: Crops, recipe: Recipe, run: Run, settings: Dino | None = None) -> nn.Module:
-    """Self-distillation without labels or captions: DINO over views, iBOT over masked patches, KoLeo.
+    """Self-distillation without labels or captions: DINO over views, and KoLeo.
 
     Returns:
         The teacher, which is what DINOv2 publishes.
     """
     s = settings or Dino()
-    student = nn.ModuleDict({"body": models.dinov2_mini(), "head": Prototypes(models.WIDTH, s.n_prototypes)})
+    student = nn.ModuleDict(
+        {"body": models.dinov2_mini(run.start), "head": Prototypes(models.WIDTH, s.n_prototypes)}
+    )
     student.to(run.device)
     teacher = copy.deepcopy(student).requires_grad_(False)
     optimiser = Optimiser([student], recipe)
-    wide = Views(models.IMAGE_PX, s.wide_area, s.colour, turn=0.3, grey=s.grey, hue=s.hue, blur=0.2, plain=s.plain)
+    wide = Views(
+        models.IMAGE_PX, s.wide_area, s.colour, turn=0.3, grey=s.grey, hue=s.hue, blur=0.2, plain=s.plain
+    )
     near = Views(s.local_px, s.near_area, s.colour, turn=0.3, grey=s.grey, hue=s.hue, blur=0.2, plain=s.plain)
     outlined = torch.from_numpy(crops.outlined)[..., None].to(torch.uint8) * 255
     pictures = torch.cat([torch.from_numpy(crops.centred), outlined], dim=-1).to(run.device)
@@ -251,29 +266,19 @@ def _dino_step(
     s: Dino,
     run: Run,
 ) -> Tensor:
-    n = len(wide) // 2
-    t = (models.IMAGE_PX // models.PATCH_PX) ** 2
-    hidden = torch.rand(2 * n, t, generator=run.generator) < s.masked_share
-    hidden &= torch.rand(2 * n, 1, generator=run.generator) < 0.5  # half of the pictures stay whole
-    hidden = hidden.to(run.device)
     with torch.no_grad(), run.autocast():
-        seen = teacher["body"](pixel_values=wide).last_hidden_state
-        target = teacher["head"](seen).float()  # [2 n, 1 + t, k]
-    probs = list(sinkhorn(target[:, 0], temperature).chunk(2))
+        target = teacher["head"](teacher["body"](pixel_values=wide).pooler_output).float()  # [2 n, k]
+    # Each view by itself, as SwAV does it: in one small batch the two views of a picture would otherwise
+    # be driven to different prototypes, for all of which there must be equal use.
+    probs = [sinkhorn(view, temperature) for view in target.chunk(2)]
     with run.autocast():
-        tokens = student["body"](pixel_values=wide, bool_masked_pos=hidden).last_hidden_state
-        wide_logits = student["head"](tokens)
-        near_logits = student["head"](student["body"](pixel_values=near).last_hidden_state[:, 0])
-    wide_logits, near_logits = wide_logits.float(), near_logits.float()
-    logits = [*wide_logits[:, 0].chunk(2), *near_logits.chunk(s.n_local)]
-    loss = dino_loss(logits, probs, s.student_temperature, n_global=2)
-    for view in tokens[:, 0].float().chunk(2):
-        loss = loss + s.koleo_weight * koleo_loss(view) / 2
-    if s.ibot_weight > 0 and hidden.any():
-        whole = torch.zeros_like(target[:, 1:])
-        whole[hidden] = sinkhorn(target[:, 1:][hidden], temperature)
-        loss = loss + s.ibot_weight * ibot_loss(wide_logits[:, 1:], whole, hidden, s.student_temperature)
-    return loss
+        token = student["body"](pixel_values=wide).pooler_output
+        wide_logits, near_logits = (
+            student["head"](x).float() for x in (token, student["body"](pixel_values=near).pooler_output)
+        )
+    logits = [*wide_logits.chunk(2), *near_logits.chunk(s.n_local)]
+    spread = sum((koleo_loss(view) for view in token.float().chunk(2)), token.new_zeros(())) / 2
+    return dino_loss(logits, probs, s.student_temperature, n_global=2) + s.koleo_weight * spread
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -288,6 +293,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--device", default="cpu", help="cpu or cuda; a GPU's weights differ in the last digits"
     )
+    parser.add_argument("--start", type=Path, help="folder of a DINOv2 mini to go on from")
     parser.add_argument(
         "--speed-up", type=float, default=1.0, help="divide the number of steps, for a try-out"
     )
@@ -304,7 +310,7 @@ def main(arguments: list[str] | None = None) -> None:
         lambda done, n: report(f"scenes: {done}/{n}") if done % 200 == 0 or done == n else None,
     )
     for name in names:
-        run = Run(options.seed, options.precision == "bf16", report, options.device)
+        run = Run(options.seed, options.precision == "bf16", report, options.device, options.start)
         train_and_write(name, crops, options.out / name, run, options.speed_up)
 
 
@@ -319,7 +325,7 @@ def train_and_write(name: str, crops: Crops, folder: Path, run: Run, speed_up: f
         speed_up: the number of steps is divided by it.
     """
     base = DINO_RECIPE if name == "dinov2" else TEXT_RECIPE
-    recipe = Recipe(max(1, round(base.steps / speed_up)), base.batch, base.lr)
+    recipe = replace(base, steps=max(1, round(base.steps / speed_up)))
     folder.mkdir(parents=True, exist_ok=True)
     if name == "openclip":
         export.write_openclip_config(folder)

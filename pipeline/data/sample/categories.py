@@ -14,7 +14,8 @@ class Category:
     """One kind of litter.
 
     Attributes:
-        name: the class name, as annotations and zero-shot prompts use it.
+        name: the class name, as annotations and zero-shot prompts use it: a surveyor's label.
+        plain: the everyday name.
         supercategory: what it is made of or belongs to.
         paint: draws one.
         size: length of the long axis; 1 is a drinks bottle.
@@ -26,6 +27,7 @@ class Category:
     """
 
     name: str
+    plain: str
     supercategory: str
     paint: Callable[[np.random.Generator, Pose], Cutout]
     size: float
@@ -37,52 +39,52 @@ class Category:
 
 
 _ROWS = (
-    Category("plastic bottle", "bottle", containers.plastic_bottle, 1.0, 10, 0.5, 0.08,
+    Category("PET flask", "plastic bottle", "bottle", containers.plastic_bottle, 1.0, 10, 0.5, 0.08,
              ("water bottle", "soda bottle", "empty PET bottle"),
              ("bottle", "container", "piece of plastic")),
-    Category("glass bottle", "bottle", containers.glass_bottle, 1.05, 5, 0.0, 0.0,
+    Category("glass flask", "glass bottle", "bottle", containers.glass_bottle, 1.05, 5, 0.0, 0.0,
              ("beer bottle", "wine bottle", "bottle of glass"),
              ("bottle", "container", "empty drink")),
-    Category("drink can", "can", containers.drink_can, 0.66, 10, 0.55, 0.06,
+    Category("beverage can", "drink can", "can", containers.drink_can, 0.66, 10, 0.55, 0.06,
              ("soda can", "beer can", "tin", "aluminium can"),
              ("container", "empty drink", "piece of metal")),
-    Category("paper cup", "cup", containers.paper_cup, 0.62, 7, 0.35, 0.04,
+    Category("disposable cup", "paper cup", "cup", containers.paper_cup, 0.62, 7, 0.35, 0.04,
              ("coffee cup", "takeaway cup", "beaker"),
              ("container", "empty drink", "disposable")),
-    Category("cup lid", "lid", containers.cup_lid, 0.46, 5, 0.15, 0.0,
+    Category("plastic lid", "cup lid", "closure", containers.cup_lid, 0.46, 5, 0.15, 0.0,
              ("coffee lid", "round lid", "cover of a drink"),
              ("piece of plastic", "round thing", "disposable")),
-    Category("cigarette", "cigarette", flat.cigarette, 0.34, 15, 0.3, 0.16,
+    Category("tobacco product", "cigarette", "tobacco", flat.cigarette, 0.34, 15, 0.3, 0.16,
              ("cigarette butt", "fag end", "smoked stub"),
              ("small thing", "rubbish", "bit of litter")),
-    Category("plastic bag", "bag", flat.plastic_bag, 1.1, 9, 0.2, 0.1,
+    Category("polythene bag", "plastic bag", "bag", flat.plastic_bag, 1.1, 9, 0.2, 0.1,
              ("carrier bag", "shopping bag", "torn sack"),
              ("piece of plastic", "rubbish", "packaging")),
-    Category("straw", "straw", flat.straw, 0.85, 6, 0.0, 0.22,
+    Category("drinking straw", "straw", "straw", flat.straw, 0.85, 6, 0.0, 0.22,
              ("drinking straw", "thin tube", "bent sipper"),
              ("piece of plastic", "thin thing", "disposable")),
-    Category("bottle cap", "bottle cap", containers.bottle_cap, 0.24, 10, 0.1, 0.0,
+    Category("bottle closure", "bottle cap", "closure", containers.bottle_cap, 0.24, 10, 0.1, 0.0,
              ("crown cap", "screw cap", "bottle top"),
              ("small thing", "round thing", "bit of litter")),
-    Category("crisp packet", "wrapper", flat.crisp_packet, 0.8, 8, 0.35, 0.08,
+    Category("food packaging", "crisp packet", "wrapper", flat.crisp_packet, 0.8, 8, 0.35, 0.08,
              ("bag of crisps", "snack wrapper", "chips bag"),
              ("packaging", "piece of plastic", "rubbish")),
-    Category("broken glass", "glass", flat.broken_glass, 0.46, 6, 0.0, 0.0,
+    Category("glass fragments", "broken glass", "glass", flat.broken_glass, 0.46, 6, 0.0, 0.0,
              ("glass shards", "splinters", "smashed glass"),
              ("sharp thing", "rubbish", "bit of litter")),
-    Category("paper", "paper", flat.paper, 0.72, 8, 0.15, 0.1,
+    Category("waste paper", "paper", "paper", flat.paper, 0.72, 8, 0.15, 0.1,
              ("torn sheet", "crumpled note", "old receipt"),
              ("rubbish", "bit of litter", "flat thing")),
-    Category("drink carton", "carton", containers.drink_carton, 0.7, 5, 0.25, 0.04,
+    Category("beverage carton", "drink carton", "carton", containers.drink_carton, 0.7, 5, 0.25, 0.04,
              ("juice box", "milk carton", "tetra pack"),
              ("container", "packaging", "empty drink")),
-    Category("aluminium foil", "foil", flat.aluminium_foil, 0.5, 5, 0.1, 0.0,
+    Category("metal foil", "aluminium foil", "foil", flat.aluminium_foil, 0.5, 5, 0.1, 0.0,
              ("tin foil", "silver wrap", "kitchen foil"),
              ("piece of metal", "shiny thing", "packaging")),
-    Category("glove", "glove", flat.glove, 0.8, 4, 0.0, 0.12,
+    Category("glove", "glove", "glove", flat.glove, 0.8, 4, 0.0, 0.12,
              ("rubber glove", "lost glove", "work glove"),
              ("disposable", "rubbish", "thing")),
-    Category("plastic fork", "cutlery", flat.plastic_fork, 0.68, 4, 0.0, 0.1,
+    Category("disposable cutlery", "plastic fork", "cutlery", flat.plastic_fork, 0.68, 4, 0.0, 0.1,
              ("disposable fork", "picnic cutlery", "takeaway fork"),
              ("piece of plastic", "disposable", "thin thing")),
 )  # fmt: skip

@@ -118,7 +118,9 @@ def crisp_packet(rng: np.random.Generator, pose: Pose) -> Cutout:
     zig = np.stack([teeth, np.where(np.arange(17) % 2, 0.03, -0.03)], 1)
     pinch = rng.uniform(0.88, 0.98)
     side = np.array([(half * pinch, -0.5), (half * 0.97, 0.0), (half * pinch, 0.5)])
-    outline = np.concatenate([zig + np.array((0, -0.97)), side, zig[::-1] + np.array((0, 0.97)), side[::-1] * (-1, 1)])
+    outline = np.concatenate(
+        [zig + np.array((0, -0.97)), side, zig[::-1] + np.array((0, 0.97)), side[::-1] * (-1, 1)]
+    )
     outline = rough(outline, 0.018, rng)
     if rng.random() < 0.3:  # torn open
         outline = np.concatenate(
@@ -205,9 +207,9 @@ def paper(rng: np.random.Generator, pose: Pose) -> Cutout:
         if rng.random() < 0.4:  # a torn corner
             outline = outline[int(rng.integers(2, 5)) :]
     name, paint = pick(rng, "white,white,white,yellow,beige,light blue,pink")
-    paint = (
-        dim(paint, 1.02) if name in {"white", "beige"} else shade(rng, tuple((c + 235) / 2 for c in paint), 6)
-    )  # type: ignore[arg-type]
+    r, g, b = paint
+    pale = ((r + 235) / 2, (g + 235) / 2, (b + 235) / 2)
+    paint = dim(paint, 1.02) if name in {"white", "beige"} else shade(rng, pale, 6)
     canvas = Canvas([outline], pose, paint, rng)
     if rng.random() < 0.75 and not ball:
         margin, rows = half * 0.8, int(rng.integers(6, 18))

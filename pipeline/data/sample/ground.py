@@ -58,7 +58,8 @@ def _jitter(rng: np.random.Generator, colour: Rgb, amount: float) -> tuple[int, 
 def _mix(noise: Array, low: Rgb, high: Rgb) -> Array:
     weight = np.clip(noise * np.float32(0.3) + np.float32(0.5), 0, 1)[..., None]
     a, b = np.array(low, np.float32), np.array(high, np.float32)
-    return (a + weight * (b - a)).astype(np.float32)
+    mixed: Array = (a + weight * (b - a)).astype(np.float32)
+    return mixed
 
 
 def _picture(pixels: Array) -> Image.Image:
@@ -151,7 +152,8 @@ def paving(rng: np.random.Generator, height: int, width: int) -> Array:
     pixels += texture[..., None]
     joint = np.clip(1 + (gap + 2.5) / 2, 0, 1)[..., None]
     dark = np.array(base, np.float32) * np.float32(rng.uniform(0.4, 0.65))
-    return pixels + joint * (dark - pixels)
+    pixels += joint * (dark - pixels)
+    return pixels
 
 
 def leaves(rng: np.random.Generator, height: int, width: int) -> Array:
@@ -189,7 +191,8 @@ def water(rng: np.random.Generator, height: int, width: int) -> Array:
     )
     pixels = _mix(waves * 0.8 + clouds(rng, height, width, 3), low, high)
     glint = np.clip(waves + clouds(rng, height, width, 20) * 0.6 - 1.5, 0, 1)[..., None]
-    return pixels + glint * 95
+    pixels += glint * 95
+    return pixels
 
 
 def gravel(rng: np.random.Generator, height: int, width: int) -> Array:
@@ -266,7 +269,8 @@ def planks(rng: np.random.Generator, height: int, width: int) -> Array:
         + grain(rng, height, width) * 5
     )[..., None]
     gap = np.abs(across - (board + 0.5) * wide) - wide / 2
-    return pixels * (1 - 0.75 * np.clip(1 + (gap + 2) / 1.5, 0, 1))[..., None]
+    pixels *= (1 - 0.75 * np.clip(1 + (gap + 2) / 1.5, 0, 1))[..., None]
+    return pixels
 
 
 def soil(rng: np.random.Generator, height: int, width: int) -> Array:

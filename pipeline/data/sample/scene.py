@@ -86,8 +86,7 @@ def render(seed: int, index: int, without: Collection[str] = ()) -> Scene:
     # Leaves that would hide an object are left away altogether rather than one by one.
     if np.all(after[1:] >= 0.6 * before[1:]):
         image = cover
-    kinds = sorted({item.category.name for item in placed})
-    instances = [_describe(rng, item, ground, kinds) for item in placed]
+    instances = [_describe(rng, item, ground) for item in placed]
     return Scene(_develop(rng, image, light), int(rng.integers(78, 94)), ground, instances)
 
 
@@ -190,20 +189,13 @@ def _cast_shadow(
     image.paste((16, 15, 20), (x, y), mask)
 
 
-def _describe(rng: np.random.Generator, item: _Placed, ground: str, kinds: list[str]) -> Instance:
+def _describe(rng: np.random.Generator, item: _Placed, ground: str) -> Instance:
     traits = dict(item.cutout.traits)
     if item.pose.dents:
         traits["state"] = "crushed"
     elif item.pose.dirt > 0.45:
         traits["state"] = "dirty"
-    text = caption(
-        rng,
-        item.category,
-        traits,
-        ground=ground,
-        length_px=item.pose.length_px,
-        neighbours=[name for name in kinds if name != item.category.name],
-    )
+    text = caption(rng, item.category, traits, ground=ground, length_px=item.pose.length_px)
     return Instance(item.category.name, item.polygons, text)
 
 

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image, ImageDraw
 from pycocotools.coco import COCO
 
-from pipeline.data.sample import NAMES, generate, render
+from pipeline.data.sample import CATEGORIES, NAMES, generate, render
 from pipeline.data.sample.canvas import Canvas, Pose, box
 from pipeline.data.sample.scene import MIN_VISIBLE, area, clip
 from store.errors import DataError, UsageError
 
-SCENES = 24
+SCENES = 8
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -67,7 +67,7 @@ def test_annotations_are_coco_and_fit_the_pictures(sample: Path, capsys: pytest.
         with Image.open(sample / "images" / record["file_name"]) as image:
             assert image.format == "JPEG"
             assert image.size == (record["width"], record["height"])
-            assert 480 <= min(image.size) and max(image.size) <= 800
+            assert min(image.size) >= 480 and max(image.size) <= 800
     assert len({record["width"] > record["height"] for record in coco.dataset["images"]}) == 2
     assert len({a["id"] for a in coco.dataset["annotations"]}) == len(coco.dataset["annotations"]) > SCENES
     for annotation in coco.dataset["annotations"]:
@@ -88,15 +88,15 @@ def test_annotations_are_coco_and_fit_the_pictures(sample: Path, capsys: pytest.
 
 
 def test_scenes_are_full_of_different_things() -> None:
-    scenes = [render(11, index) for index in range(60)]
+    scenes = [render(11, index) for index in range(40)]
     kinds = [instance.category for scene in scenes for instance in scene.instances]
     assert set(kinds) == set(NAMES)
-    assert 4 <= len(kinds) / 60 <= 7
+    assert 4 <= len(kinds) / 40 <= 7
     assert len({scene.ground for scene in scenes}) >= 8
     sides = [
         float(np.ptp(np.concatenate(i.polygons), axis=0).max()) for scene in scenes for i in scene.instances
     ]
-    assert min(sides) < 25 and max(sides) > 200
+    assert min(sides) < 40 and max(sides) > 200
     brightness = [float(np.asarray(scene.image).mean()) for scene in scenes]
     assert np.std(brightness) > 15
 
@@ -112,7 +112,7 @@ def test_objects_are_where_their_polygons_say() -> None:
             low, high = np.floor(corners.min(0)).astype(int), np.ceil(corners.max(0)).astype(int)
             inside = pixels[low[1] : high[1], low[0] : high[0]]
             ratios.append(inside.std((0, 1)).mean() / pixels.std((0, 1)).mean())
-    assert np.median(ratios) > 1.3
+    assert np.median(ratios) > 1.15
 
 
 def test_left_out_categories_do_not_occur() -> None:
@@ -121,10 +121,12 @@ def test_left_out_categories_do_not_occur() -> None:
     assert kinds and not kinds & set(without)
 
 
-def test_captions_name_some_objects_only() -> None:
-    pairs = [(i.category, i.caption) for index in range(120) for i in render(17, index).instances]
-    named = np.mean([name in caption for name, caption in pairs])
-    assert 0.1 < named < 0.5
+def test_captions_vary_and_use_the_label_only_sometimes() -> None:
+    pairs = [(i.category, i.caption) for index in range(30) for i in render(17, index).instances]
+    labelled = np.mean([name in caption for name, caption in pairs])
+    everyday = np.mean([CATEGORIES[name].plain in caption for name, caption in pairs])
+    assert 0 < labelled < 0.3
+    assert 0 < everyday < 0.5
     assert len({caption for _, caption in pairs}) > 0.7 * len(pairs)
 
 
@@ -140,7 +142,7 @@ def test_hidden_objects_are_dropped() -> None:
     """Polygons drawn from the top down: every object shows at least the promised share.
 
     They overstate thin and see-through parts a little, hence the margin."""
-    for index in range(25):
+    for index in range(12):
         scene = render(23, index)
         taken = np.zeros((scene.image.height, scene.image.width), dtype=bool)
         for instance in reversed(scene.instances):

@@ -55,7 +55,9 @@ def crops() -> tuple[list[Image.Image], np.ndarray, np.ndarray]:
 def in_batches(step: Callable[[list[Image.Image]], torch.Tensor]) -> Embed:
     def embed(pictures: list[Image.Image]) -> np.ndarray:
         with torch.no_grad():
-            return torch.cat([step(pictures[i : i + 64]) for i in range(0, len(pictures), 64)]).float().numpy()
+            return (
+                torch.cat([step(pictures[i : i + 64]) for i in range(0, len(pictures), 64)]).float().numpy()
+            )
 
     return embed
 
@@ -90,9 +92,7 @@ def siglip() -> tuple[Embed, Callable[[list[str]], np.ndarray]]:
 
 def dinov2(model: Dinov2Model) -> Embed:
     processor = AutoImageProcessor.from_pretrained(WEIGHTS / "dinov2", backend="pil")
-    return in_batches(
-        lambda pictures: model(**processor(images=pictures, return_tensors="pt")).pooler_output
-    )
+    return in_batches(lambda pictures: model(**processor(images=pictures, return_tensors="pt")).pooler_output)
 
 
 def probe_accuracy(features: np.ndarray, classes: np.ndarray, tested: np.ndarray) -> float:
@@ -123,7 +123,9 @@ def test_zero_shot_beats_chance_and_the_probe_beats_zero_shot(
     assert probe > zero_shot + 0.1
 
 
-def test_dinov2_beats_the_same_network_untrained(crops: tuple[list[Image.Image], np.ndarray, np.ndarray]) -> None:
+def test_dinov2_beats_the_same_network_untrained(
+    crops: tuple[list[Image.Image], np.ndarray, np.ndarray],
+) -> None:
     pictures, classes, tested = crops
     folder = WEIGHTS / "dinov2"
     model, info = Dinov2Model.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
@@ -153,10 +155,11 @@ def test_architectures_are_those_of_the_training_script() -> None:
         ("siglip", models.siglip_mini(480), SiglipConfig),
         ("dinov2", models.dinov2_mini(), Dinov2Config),
     ):
-        stored = family.from_pretrained(WEIGHTS / name)
-        fields = ("hidden_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size")
-        for tower in (stored.vision_config, made.config.vision_config) if name == "siglip" else (stored, made.config):
-            assert [getattr(tower, field) for field in fields][0] == models.WIDTH
+        stored, built = family.from_pretrained(WEIGHTS / name), made.config
+        if name == "siglip":
+            stored, built = stored.vision_config, built.vision_config
+        for field in ("hidden_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size"):
+            assert getattr(stored, field) == getattr(built, field), (name, field)
     towers = (
         models.openclip_mini().visual,
         models.siglip_mini(480).vision_model,

@@ -1,0 +1,143 @@
+"""Texts in, text vectors out: from labels, files and templates."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import fake_backbone
+import numpy as np
+import pytest
+from learning_world import picture, write_items
+
+from stages import extract_text as stage
+from stages.extract_text import Prompt, TextParams, TextResult, prompts_from_file, prompts_from_labels
+from stages.settings import RunOptions
+from store.depot import FeatureStore
+from store.errors import BackboneError, DataError, StoreError, UsageError
+from store.keys import key_of_text
+from store.view import View
+
+
+@pytest.fixture(autouse=True, scope="module")
+def family() -> Iterator[None]:
+    with fake_backbone.registered():
+        yield
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return fake_backbone.make(tmp_path / "model")
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> Path:
+    labels = ["Paper_cup", "Can", None, "Can"]
+    write_items(tmp_path / "items", [(f"{i}.png", picture(i), label) for i, label in enumerate(labels)])
+    return tmp_path / "items"
+
+
+def run(tmp_path: Path, model: Path, prompts: list[Prompt], name: str = "texts.h5") -> TextResult:
+    options = RunOptions(depot=str(tmp_path / "depot"), threads=1)
+    return stage.run(TextParams(), prompts, backbone=str(model), out=tmp_path / name, options=options)
+
+
+def test_prompts_of_labels_each_once(items: Path) -> None:
+    prompts = prompts_from_labels(items, ["label", "label"], ["name", "photo"])
+    assert prompts == [
+        Prompt("Can", "Can", "{}"),
+        Prompt("a photo of a Can", "Can", "a photo of a {}"),
+        Prompt("Paper cup", "Paper_cup", "{}"),
+        Prompt("a photo of a Paper cup", "Paper_cup", "a photo of a {}"),
+    ]
+    with pytest.raises(StoreError, match="lable.*they have"):
+        prompts_from_labels(items, ["lable"], ["name"])
+    with pytest.raises(UsageError, match="'given'.*has no values"):
+        prompts_from_labels(items, ["given"], ["name"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("t.txt", " a can \n\na cup\na can\n", [("a can", "a can"), ("a cup", "a cup")]),
+        ("t.json", '["a can", "a cup"]', [("a can", "a can"), ("a cup", "a cup")]),
+        ("t.json", '{"Can": ["tin", "can"], "Cup": "mug"}', [("Can", "tin"), ("Can", "can"), ("Cup", "mug")]),
+        ("t.JSON", '{"Can": []}', None),
+        ("t.json", '[["a can"]]', None),
+        ("t.json", '[{"a": 1}]', None),
+        ("t.json", '{"Can": [1]}', None),
+        ("t.json", "7", None),
+        ("t.json", "{", None),
+        ("t.txt", "\n", None),
+    ],
+)
+def test_prompts_of_files(
+    tmp_path: Path, name: str, content: str, expected: list[tuple[str, str]] | None
+) -> None:
+    file = tmp_path / name
+    file.write_text(content)
+    if expected is None:
+        with pytest.raises(DataError, match=name):
+            prompts_from_file(file, ["name"])
+        return
+    assert [(p.group, p.text) for p in prompts_from_file(file, ["name"])] == expected
+    filled = prompts_from_file(file, ["name", "one {}"])
+    assert [p.text for p in filled][:2] == [expected[0][1], f"one {expected[0][1]}"]
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe")
+    for file in (tmp_path / "absent.txt", tmp_path / "bytes.txt", tmp_path):
+        with pytest.raises(DataError, match="cannot be read"):
+            prompts_from_file(file, ["name"])
+
+
+def test_view_of_texts(tmp_path: Path, model: Path, items: Path) -> None:
+    prompts = prompts_from_labels(items, ["label"], ["name", "photo"])
+    result = run(tmp_path, model, prompts)
+    assert (result.n_texts, result.n_groups, result.n_computed) == (4, 2, 4)
+    view = View(tmp_path / "texts.h5")
+    assert view.kind == "text"
+    assert view.ids.tolist() == ["Can#0", "Can#1", "Paper_cup#0", "Paper_cup#1"]
+    assert view.columns["text"].tolist() == [p.text for p in prompts]
+    assert view.columns["group"].tolist() == [p.group for p in prompts]
+    assert view.columns["template"].tolist() == [p.template for p in prompts]
+    assert view.keys.tolist() == [key_of_text(p.text) for p in prompts]
+    # The made-up tower counts the letters a, e, i, o, u and spaces.
+    expected = [[p.text.count(letter) for letter in "aeiou "] for p in prompts]
+    np.testing.assert_allclose(view.embedding - np.arange(1, 7) / 10, expected, atol=1e-6)
+    assert "tokenizer:" in view.identity.transform
+
+
+def test_only_new_texts_are_computed(tmp_path: Path, model: Path, items: Path) -> None:
+    run(tmp_path, model, prompts_from_labels(items, ["label"], ["name"]))
+    first = (tmp_path / "texts.h5").read_bytes()
+    more = run(tmp_path, model, prompts_from_labels(items, ["label"], ["name", "photo"]), "more.h5")
+    assert (more.n_texts, more.n_computed) == (4, 2)
+    assert run(tmp_path, model, prompts_from_labels(items, ["label"], ["name"])).n_computed == 0
+    assert (tmp_path / "texts.h5").read_bytes() == first
+
+
+def test_one_text_may_speak_of_two_classes(tmp_path: Path, model: Path) -> None:
+    result = run(tmp_path, model, [Prompt("litter", "Can", "{}"), Prompt("litter", "Cup", "{}")])
+    assert (result.n_texts, result.n_computed) == (2, 1)
+    assert View(tmp_path / "texts.h5").ids.tolist() == ["Can#0", "Cup#0"]
+
+
+def test_more_texts_than_a_batch_keep_their_order(tmp_path: Path, model: Path) -> None:
+    prompts = [Prompt("a" * i, f"{i}", "{}") for i in range(2 * stage.BATCH + 3)]
+    run(tmp_path, model, prompts)
+    counts = View(tmp_path / "texts.h5").embedding[:, 0] - 0.1
+    np.testing.assert_allclose(counts, range(len(prompts)), atol=1e-4)
+
+
+def test_refusals_leave_nothing_behind(tmp_path: Path) -> None:
+    mute = fake_backbone.make(tmp_path / "mute", has_text=False)
+    with pytest.raises(BackboneError, match="no text tower"):
+        run(tmp_path, mute, [Prompt("a", "a", "{}")])
+    model = fake_backbone.make(tmp_path / "model")
+    for strange in ("a\0b", json.loads('"\\ud800"')):
+        with pytest.raises(DataError, match="valid Unicode"):
+            run(tmp_path, model, [Prompt("fine", "fine", "{}"), Prompt(strange, "a", "{}")])
+    assert not (tmp_path / "texts.h5").exists()
+    depot = tmp_path / "depot"
+    assert not depot.exists() or FeatureStore(depot).identities() == {}

@@ -1,0 +1,131 @@
+"""`deponij run`: somebody's own pictures through every stage."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cli_world
+import fake_backbone
+import pytest
+
+from stages import whole_way
+from stages.settings import RunOptions
+from stages.whole_way import Plan, SourceChoice, source_of
+from store.depot import FeatureStore
+from store.errors import BackboneError, DataError, UsageError
+
+
+@pytest.fixture(autouse=True, scope="module")
+def family() -> Iterator[None]:
+    with fake_backbone.registered():
+        yield
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return str(fake_backbone.make(tmp_path / "model"))
+
+
+def run(tmp_path: Path, source: SourceChoice, *backbones: str, **plan: Any) -> whole_way.WholeWay:
+    options = RunOptions(depot=str(tmp_path / "depot"), device="cpu", threads=1, workers=2)
+    made = Plan(source=source, backbones=backbones, **plan)
+    return whole_way.run(made, out=tmp_path / "out", options=options)
+
+
+def shown(result: whole_way.WholeWay) -> set[tuple[str, str, str]]:
+    rows = [row for row in result.table["results"] if not row["is_baseline"]]
+    return {(row["backbone"], row["split"], row["labels"]) for row in rows}
+
+
+def test_class_folders_and_a_second_run_with_other_backbones(tmp_path: Path, model: str) -> None:
+    folder = cli_world.class_folders(tmp_path / "pictures")
+    mute = str(fake_backbone.make(tmp_path / "wordless", has_text=False))
+    source = source_of(folder=folder, coco=None, images=None, parquet=None)
+    first = run(tmp_path, source, model, mute)
+    # Whole pictures are their own photographs, so the split is random.
+    assert shown(first) == {("model", "random", "label"), ("wordless", "random", "label")}
+    assert first.n_failed == 1
+    page = Path(first.table["page"]).read_text()
+    assert "wordless" in page
+    assert cli_world.TRUNCATED in page
+    assert Path(first.table["sheet"]).is_file()
+    n_rows = sum(len(sidecar.keys) for sidecar in FeatureStore(tmp_path / "depot").sidecars)
+    second = run(tmp_path, source, model)
+    assert shown(second) == {("model", "random", "label")}
+    assert [view["backbone"] for view in second.table["views"]] == ["model"]
+    assert "wordless" not in Path(second.table["page"]).read_text()
+    assert sum(len(sidecar.keys) for sidecar in FeatureStore(tmp_path / "depot").sidecars) == n_rows
+    assert {"items", "split", "extract@model", "probe@model", "report"} <= set(second.table["seconds"])
+
+
+def test_coco_is_split_by_photograph(tmp_path: Path, model: str) -> None:
+    from pipeline.data.sample import generate
+
+    generate(tmp_path / "coco", scenes=8, seed=2)
+    annotations, images = tmp_path / "coco" / "annotations.json", tmp_path / "coco" / "images"
+    source = source_of(folder=None, coco=annotations, images=images, parquet=None)
+    result = run(tmp_path, source, model, labels=("category", "supercategory"))
+    assert shown(result) == {("model", "group", "category"), ("model", "group", "supercategory")}
+
+
+def test_a_split_that_the_data_bring_is_kept(tmp_path: Path, model: str) -> None:
+    folder = cli_world.class_folders(tmp_path / "all")
+    for part, numbers in (("train", range(8)), ("test", range(8, cli_world.N_PER_CLASS))):
+        for name in cli_world.COLOURS:
+            (tmp_path / "parts" / part / name).mkdir(parents=True)
+            for number in numbers:
+                shutil.copy(folder / name / f"{number:02}.png", tmp_path / "parts" / part / name)
+    source = source_of(folder=tmp_path / "parts", coco=None, images=None, parquet=None)
+    result = run(tmp_path, source, model)
+    assert shown(result) == {("model", "given", "label")}
+    report = json.loads((tmp_path / "out" / "splits" / "given.json").read_text())
+    assert report["n"]["test"] == 3 * (cli_world.N_PER_CLASS - 8)
+
+
+def test_backbones_of_one_name_keep_apart(tmp_path: Path) -> None:
+    one = str(fake_backbone.make(tmp_path / "a" / "model", seed=1))
+    other = str(fake_backbone.make(tmp_path / "b" / "model", seed=2))
+    folder = cli_world.class_folders(tmp_path / "pictures")
+    result = run(tmp_path, SourceChoice("folder", {"folder": folder}), one, other)
+    assert {view["backbone"] for view in result.table["views"]} == {"model", "model~2"}
+    assert len({view["fingerprint"] for view in result.table["views"]}) == 2
+
+
+def test_wrong_requests_cost_nothing_that_is_there(tmp_path: Path, model: str) -> None:
+    folder = cli_world.class_folders(tmp_path / "pictures")
+    source = SourceChoice("folder", {"folder": folder})
+    page = Path(run(tmp_path, source, model).table["page"])
+    with pytest.raises(DataError, match="does not exist"):
+        run(tmp_path, SourceChoice("folder", {"folder": tmp_path / "typo"}), model)
+    with pytest.raises(UsageError, match="unknown backbone"):
+        run(tmp_path, source, "mini-openclp")
+    with pytest.raises(BackboneError, match="not on this machine"):
+        run(tmp_path, source, "dinov2-giant")
+    assert page.is_file()
+
+
+def test_a_folder_of_somebody_elses_is_left_alone(tmp_path: Path, model: str) -> None:
+    folder = cli_world.class_folders(tmp_path / "pictures")
+    mine = tmp_path / "out" / "results" / "thesis.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("years of work")
+    with pytest.raises(UsageError, match="holds other things.*results"):
+        run(tmp_path, SourceChoice("folder", {"folder": folder}), model)
+    assert mine.read_text() == "years of work"
+
+
+def test_pictures_without_labels_are_told_so(tmp_path: Path, model: str) -> None:
+    (tmp_path / "flat").mkdir()
+    cli_world.picture((9, 9, 9), 0).save(tmp_path / "flat" / "a.png")
+    with pytest.raises(DataError, match="have no labels"):
+        run(tmp_path, SourceChoice("folder", {"folder": tmp_path / "flat"}), model)
+
+
+def test_one_data_set_must_be_named() -> None:
+    nothing: dict[str, Any] = dict.fromkeys(("folder", "coco", "images", "parquet"))
+    for wrong in ({}, {"folder": Path("a"), "coco": Path("b")}, {"coco": Path("b")}, {"images": Path("b")}):
+        with pytest.raises(UsageError):
+            source_of(**nothing | wrong)
+    assert source_of(**nothing | {"parquet": [Path("p")]}) == SourceChoice("parquet", {"files": (Path("p"),)})
