@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PROFILE ?=
 
-.PHONY: setup run test test-all test-gpu lint types imports check bench clean help
+.PHONY: setup run test test-all test-gpu lint types imports check lock bench clean help
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14

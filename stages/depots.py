@@ -112,10 +112,9 @@ def _drift(store: FeatureStore, items: Items, backbone: str, n_rows: int, seed: 
 
 def merge(source: str, depot: str) -> Report:
     """Bring rows of one depot into another."""
+    other = FeatureStore(source)
     with _progress("merge", "shards") as progress:
-        return asdict(
-            tidying.merge(FeatureStore(depot, create=True), FeatureStore(source), progress=progress)
-        )
+        return asdict(tidying.merge(FeatureStore(depot, create=True), other, progress=progress))
 
 
 def compact(depot: str) -> Report:

@@ -76,6 +76,17 @@ def summary(result: SplitResult) -> str:
     return "\n".join(lines)
 
 
+def _numbers(result: SplitResult) -> dict[str, float]:
+    """What `dvc metrics show` compares."""
+    leakage = result.leakage
+    return {
+        **{f"n_{part}": count for part, count in result.n.items()},
+        "test_sharing_share": round(leakage["test_sharing_share"], 6),
+        "n_near_pairs": leakage["n_near_pairs"],
+        "n_test_near_train": leakage["n_test_near_train"],
+    }
+
+
 def main(key: str) -> None:
     """Under DVC: one split of the profile in force."""
     params = load(Params)
@@ -83,8 +94,8 @@ def main(key: str) -> None:
         raise UsageError(f"the profile has no split {key!r}; it has {', '.join(params.splits)}")
     at = layout()
     result = run(params.splits[key], items=at.items, out=at.split(key))
-    report = json.dumps(result.model_dump(mode="json"), indent=2, sort_keys=True)
-    write_bytes(at.split_report(key), report.encode())
+    write_bytes(at.split_report(key), json.dumps(result.model_dump(mode="json"), indent=2).encode())
+    write_bytes(at.metrics("split", key), json.dumps(_numbers(result), indent=1).encode())
     say(summary(result))
 
 

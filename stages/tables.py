@@ -110,7 +110,7 @@ def _share(value: float | None, interval: Sequence[float] | None) -> str:
 def print_evaluation(result: Evaluation) -> None:
     """One classifier's scores on every part."""
     table = Table(
-        title=f"{result.backbone}, {result.method} on {result.labels} ({result.n_classes} classes)",
+        title=f"{result.backbone}, {result.title} on {result.labels} ({result.n_classes} classes)",
         title_justify="left",
     )
     table.add_column("part")
@@ -160,6 +160,22 @@ def _plain(value: Any) -> str:
             return str(value)
 
 
+def _device(record: Record) -> Record:
+    """A device with its precisions by name."""
+    usable = [name for name, works in record["precisions"].items() if works]
+    return {**_in_gib(record), "precisions": usable}
+
+
+def _in_gib(record: Record) -> Record:
+    """Sizes in bytes as GiB."""
+    return {
+        name.removesuffix("_bytes"): f"{value / 2**30:.1f} GiB"
+        if name.endswith("_bytes") and value is not None
+        else value
+        for name, value in record.items()
+    }
+
+
 def print_doctor(report: Any) -> None:
     """What the machine offers."""
     found: Record = report.model_dump(mode="json")
@@ -168,12 +184,12 @@ def print_doctor(report: Any) -> None:
         f"{found['n_cores_usable']} of {found['n_cores']} cores, "
         f"{found['memory_free_bytes'] / 2**30:.1f} of {found['memory_bytes'] / 2**30:.1f} GiB memory free"
     )
-    print_rows("devices", found["devices"])
+    print_rows("devices", [_device(one) for one in found["devices"]])
     stdout.print(
         "faiss     " + ", ".join(f"{k} {_plain(v)}" for k, v in found["faiss"].items()), soft_wrap=True
     )
     stdout.print("libraries " + ", ".join(f"{k} {v or 'absent'}" for k, v in found["libraries"].items()))
-    print_rows("folders", [{**one, "path": Path(one["path"])} for one in found["folders"]])
+    print_rows("folders", [_in_gib(one) for one in found["folders"]])
     present = [one["name"] for one in found["backbones"] if one["present"]]
     stdout.print("weights   " + (", ".join(present) or "none"))
     print_rows("data sets", found["data_sets"])

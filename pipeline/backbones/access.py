@@ -110,9 +110,7 @@ def _listed(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _described(
-    family: type[Backbone], location: Location, input_px: tuple[int, int] | None
-) -> Description:
+def _described(family: type[Backbone], location: Location, input_px: tuple[int, int] | None) -> Description:
     key = {
         "format": _DESCRIPTION_FORMAT,
         "family": family.family,

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
 
-from pipeline.data.sample import Instance, render
+from pipeline.data.sample import render
 
 # Never shown in training, neither as a picture nor in a caption.
 UNSEEN: tuple[str, ...] = ("beverage carton", "glove")
@@ -26,12 +26,10 @@ SIDE_PX = 80  # crops are kept a little larger than the models' 64, so that view
 class Crops:
     """Training pictures uint8 [n, SIDE_PX, SIDE_PX, 3] and their captions.
 
-    `centred`: shortest side scaled, middle cut out (OpenCLIP, DINOv2), `outlined`: where the object is in
-    them. `squashed`: both sides scaled (SigLIP).
+    `centred`: shortest side scaled, middle cut out (OpenCLIP, DINOv2). `squashed`: both sides scaled (SigLIP).
     """
 
     centred: NDArray[np.uint8]
-    outlined: NDArray[np.bool_]
     squashed: NDArray[np.uint8]
     captions: list[str]
 
@@ -54,7 +52,6 @@ def training_crops(
             progress(done, scenes)
     return Crops(
         np.concatenate([part.centred for part in parts]),
-        np.concatenate([part.outlined for part in parts]),
         np.concatenate([part.squashed for part in parts]),
         [caption for part in parts for caption in part.captions],
     )
@@ -71,7 +68,7 @@ def _scenes(seed: int, scenes: int, workers: int) -> Iterator[Crops]:
 
 def _cut(job: tuple[int, int]) -> Crops:
     scene = render(*job, without=UNSEEN)
-    centred, outlined, squashed = [], [], []
+    centred, squashed = [], []
     for instance in scene.instances:
         corners = np.concatenate(instance.polygons)
         x0, y0 = np.floor(corners.min(0)).astype(int)
@@ -79,19 +76,11 @@ def _cut(job: tuple[int, int]) -> Crops:
         crop = scene.image.crop((int(x0), int(y0), max(int(x1), int(x0) + 1), max(int(y1), int(y0) + 1)))
         squashed.append(np.asarray(crop.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)))
         centred.append(np.asarray(_middle(crop)))
-        outlined.append(np.asarray(_middle(_mask(instance, crop.size, (int(x0), int(y0))))) > 127)
     empty = np.empty((0, SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
     captions = [instance.caption for instance in scene.instances]
     if not centred:
-        return Crops(empty, empty[..., 0].astype(bool), empty, [])
-    return Crops(np.stack(centred), np.stack(outlined), np.stack(squashed), captions)
-
-
-def _mask(instance: Instance, size_px: tuple[int, int], corner: tuple[int, int]) -> Image.Image:
-    mask = Image.new("L", size_px)
-    for points in instance.polygons:
-        ImageDraw.Draw(mask).polygon([(float(x), float(y)) for x, y in points - np.array(corner)], fill=255)
-    return mask
+        return Crops(empty, empty, [])
+    return Crops(np.stack(centred), np.stack(squashed), captions)
 
 
 def _middle(crop: Image.Image) -> Image.Image:
@@ -111,7 +100,7 @@ class Views:
         area: share of the picture seen, from and to.
         colour: strength of the jitter of brightness, contrast, saturation and cast.
         turn: largest rotation, in radians.
-        grey, blur, plain: probabilities that a view is grey, soft, or has a plain ground.
+        grey, blur: probabilities that a view is grey or soft.
         hue: largest rotation of the colours, in half turns.
     """
 
@@ -122,13 +111,12 @@ class Views:
     grey: float = 0.0
     hue: float = 0.0
     blur: float = 0.0
-    plain: float = 0.0
 
     def cut(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
         """Random views of a batch.
 
         Args:
-            pictures: uint8 [n, s, s, 3], on any device; with a fourth channel, 255 where the object is.
+            pictures: uint8 [n, s, s, 3], on any device.
             generator: source of all randomness, on the CPU, so that the device does not change the views.
 
         Returns:
@@ -138,7 +126,6 @@ class Views:
         x = F.grid_sample(
             x, self._grid(len(x), generator).to(x.device), padding_mode="reflection", align_corners=False
         )
-        x = self._clear_ground(x, generator)
         if self.blur > 0:
             soft = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
             x = torch.where(_uniform(x, generator) < self.blur, soft, x)
@@ -156,14 +143,6 @@ class Views:
         theta[:, 0] = torch.stack([cos * half_x * flip, -sin * half_y, shift[:, 0] * (1 - half_x)], 1)
         theta[:, 1] = torch.stack([sin * half_x * flip, cos * half_y, shift[:, 1] * (1 - half_y)], 1)
         return F.affine_grid(theta, [n, 3, self.size_px, self.size_px], align_corners=False)
-
-    def _clear_ground(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        if x.shape[1] == 3:
-            return x
-        ground = torch.rand(len(x), 3, 1, 1, generator=generator).to(x.device)
-        ground = ground + 0.06 * torch.randn(x.shape[2:], generator=generator).to(x.device)
-        cleared = x[:, 3:] * x[:, :3] + (1 - x[:, 3:]) * ground
-        return torch.where(_uniform(x, generator) < self.plain, cleared, x[:, :3])
 
     def _recolour(self, x: Tensor, generator: torch.Generator) -> Tensor:
         c = self.colour

@@ -61,12 +61,10 @@ def siglip_mini(vocabulary: int) -> nn.Module:
     return model
 
 
-def dinov2_mini(start: Path | None = None) -> nn.Module:
-    """A freshly initialised `Dinov2Model`, or the one stored in `start`."""
+def dinov2_mini() -> nn.Module:
+    """A freshly initialised `Dinov2Model`."""
     from transformers import Dinov2Config, Dinov2Model
 
-    if start is not None:
-        return Dinov2Model.from_pretrained(start, dtype=torch.float32)
     config = Dinov2Config(
         hidden_size=WIDTH, num_hidden_layers=5, num_attention_heads=4, mlp_ratio=4,
         image_size=IMAGE_PX, patch_size=PATCH_PX, layerscale_value=1.0, drop_path_rate=0.0,

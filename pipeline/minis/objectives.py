@@ -1,6 +1,6 @@
 """The three families' training objectives, each as its paper and reference code state it.
 
-Letters: n pictures in the batch, d dimensions, k prototypes. All take and give float32 tensors.
+Letters: n pictures in the batch, d dimensions, k prototypes, t patches. All take and give float32 tensors.
 """
 
 import torch
@@ -72,6 +72,23 @@ def dino_loss(student: list[Tensor], teacher: list[Tensor], temperature: float, 
             total = total - (probs * log_p).sum(-1).mean()
             pairs += 1
     return total / pairs
+
+
+def ibot_loss(student: Tensor, teacher: Tensor, masked: Tensor, temperature: float) -> Tensor:
+    """Masked patches foretell what the teacher sees (Zhou et al. 2022, equation 2; dinov2 `iBOTPatchLoss`).
+
+    Args:
+        student: logits [n, t, k], from pictures with masked patches.
+        teacher: probabilities [n, t, k], from the whole pictures.
+        masked: bool [n, t].
+        temperature: the student's.
+
+    Returns:
+        Mean over masked patches of each picture, then over pictures; 0 where nothing is masked.
+    """
+    loss = -(teacher * F.log_softmax(student / temperature, dim=-1)).sum(-1)  # [n, t]
+    weight = masked.to(loss.dtype)
+    return ((loss * weight).sum(1) / weight.sum(1).clamp(min=1)).mean()
 
 
 def koleo_loss(features: Tensor, eps: float = 1e-8) -> Tensor:

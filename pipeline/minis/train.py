@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from pipeline.minis import export, models
 from pipeline.minis.crops import Crops, Views, normalise, training_crops
-from pipeline.minis.objectives import clip_loss, dino_loss, koleo_loss, siglip_loss, sinkhorn
+from pipeline.minis.objectives import clip_loss, dino_loss, ibot_loss, koleo_loss, siglip_loss, sinkhorn
 
 Report = Callable[[str], None]
 
@@ -52,14 +52,12 @@ class Run:
         bf16: forward passes in bfloat16.
         report: gets a line of progress now and then.
         device: where to train.
-        start: folder of a DINOv2 mini to go on from, instead of fresh weights.
     """
 
     seed: int
     bf16: bool
     report: Report
     device: str = "cpu"
-    start: Path | None = None
     generator: torch.Generator = field(default_factory=torch.Generator)
 
     def __post_init__(self) -> None:
@@ -81,17 +79,18 @@ class Dino:
 
     n_local: int = 4
     local_px: int = 32
-    n_prototypes: int = 256
+    n_prototypes: int = 1024
     student_temperature: float = 0.1
     teacher_temperature: tuple[float, float] = (0.04, 0.06)
     momentum: tuple[float, float] = (0.98, 1.0)
+    masked_share: float = 0.3
+    ibot_weight: float = 0.5
     koleo_weight: float = 0.1
     wide_area: tuple[float, float] = (0.6, 1.0)
     near_area: tuple[float, float] = (0.2, 0.6)
     colour: float = 0.4
     hue: float = 1.0
     grey: float = 0.25
-    plain: float = 0.3
 
 
 class Optimiser:
@@ -216,25 +215,19 @@ class Prototypes(nn.Module):
 
 
 def train_dinov2(crops: Crops, recipe: Recipe, run: Run, settings: Dino | None = None) -> nn.Module:
-    """Self-distillation without labels or captions: DINO over views, and KoLeo.
+    """Self-distillation without labels or captions: DINO over views, iBOT over masked patches, KoLeo.
 
     Returns:
         The teacher, which is what DINOv2 publishes.
     """
     s = settings or Dino()
-    student = nn.ModuleDict(
-        {"body": models.dinov2_mini(run.start), "head": Prototypes(models.WIDTH, s.n_prototypes)}
-    )
+    student = nn.ModuleDict({"body": models.dinov2_mini(), "head": Prototypes(models.WIDTH, s.n_prototypes)})
     student.to(run.device)
     teacher = copy.deepcopy(student).requires_grad_(False)
     optimiser = Optimiser([student], recipe)
-    wide = Views(
-        models.IMAGE_PX, s.wide_area, s.colour, turn=0.3, grey=s.grey, hue=s.hue, blur=0.2, plain=s.plain
-    )
-    near = Views(s.local_px, s.near_area, s.colour, turn=0.3, grey=s.grey, hue=s.hue, blur=0.2, plain=s.plain)
-    outlined = torch.from_numpy(crops.outlined)[..., None].to(torch.uint8) * 255
-    pictures = torch.cat([torch.from_numpy(crops.centred), outlined], dim=-1).to(run.device)
-    began_s = time.monotonic()
+    wide = Views(models.IMAGE_PX, s.wide_area, s.colour, turn=0.3, grey=s.grey, hue=s.hue, blur=0.2)
+    near = Views(s.local_px, s.near_area, s.colour, turn=0.3, grey=s.grey, hue=s.hue, blur=0.2)
+    pictures, began_s = torch.from_numpy(crops.centred).to(run.device), time.monotonic()
     for step, rows in _batches(recipe, len(pictures), run):
         done = step / recipe.steps
         temperature = s.teacher_temperature[0] + (s.teacher_temperature[1] - s.teacher_temperature[0]) * min(
@@ -266,19 +259,28 @@ def _dino_step(
     s: Dino,
     run: Run,
 ) -> Tensor:
+    n_patches = (models.IMAGE_PX // models.PATCH_PX) ** 2
+    hidden = torch.rand(len(wide), n_patches, generator=run.generator) < s.masked_share
+    hidden &= torch.rand(len(wide), 1, generator=run.generator) < 0.5  # half of the pictures stay whole
+    hidden = hidden.to(run.device)
     with torch.no_grad(), run.autocast():
-        target = teacher["head"](teacher["body"](pixel_values=wide).pooler_output).float()  # [2 n, k]
-    # Each view by itself, as SwAV does it: in one small batch the two views of a picture would otherwise
-    # be driven to different prototypes, for all of which there must be equal use.
-    probs = [sinkhorn(view, temperature) for view in target.chunk(2)]
+        target = teacher["head"](
+            teacher["body"](pixel_values=wide).last_hidden_state
+        ).float()  # [2 n, 1 + t, k]
+    probs = list(sinkhorn(target[:, 0], temperature).chunk(2))
     with run.autocast():
-        token = student["body"](pixel_values=wide).pooler_output
-        wide_logits, near_logits = (
-            student["head"](x).float() for x in (token, student["body"](pixel_values=near).pooler_output)
-        )
-    logits = [*wide_logits.chunk(2), *near_logits.chunk(s.n_local)]
-    spread = sum((koleo_loss(view) for view in token.float().chunk(2)), token.new_zeros(())) / 2
-    return dino_loss(logits, probs, s.student_temperature, n_global=2) + s.koleo_weight * spread
+        tokens = student["body"](pixel_values=wide, bool_masked_pos=hidden).last_hidden_state
+        wide_logits = student["head"](tokens).float()
+        near_logits = student["head"](student["body"](pixel_values=near).last_hidden_state[:, 0]).float()
+    logits = [*wide_logits[:, 0].chunk(2), *near_logits.chunk(s.n_local)]
+    loss = dino_loss(logits, probs, s.student_temperature, n_global=2)
+    for view in tokens[:, 0].float().chunk(2):
+        loss = loss + s.koleo_weight * koleo_loss(view) / 2
+    if hidden.any():
+        whole = torch.zeros_like(target[:, 1:])
+        whole[hidden] = sinkhorn(target[:, 1:][hidden], temperature)
+        loss = loss + s.ibot_weight * ibot_loss(wide_logits[:, 1:], whole, hidden, s.student_temperature)
+    return loss
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -293,7 +295,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--device", default="cpu", help="cpu or cuda; a GPU's weights differ in the last digits"
     )
-    parser.add_argument("--start", type=Path, help="folder of a DINOv2 mini to go on from")
     parser.add_argument(
         "--speed-up", type=float, default=1.0, help="divide the number of steps, for a try-out"
     )
@@ -310,7 +311,7 @@ def main(arguments: list[str] | None = None) -> None:
         lambda done, n: report(f"scenes: {done}/{n}") if done % 200 == 0 or done == n else None,
     )
     for name in names:
-        run = Run(options.seed, options.precision == "bf16", report, options.device, options.start)
+        run = Run(options.seed, options.precision == "bf16", report, options.device)
         train_and_write(name, crops, options.out / name, run, options.speed_up)
 
 

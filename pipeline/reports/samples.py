@@ -113,7 +113,7 @@ def _tile(
     draw.rectangle((x, y, x + _TILE - 1, y + _TILE - 1), fill=colour)
     canvas.paste(plate, (x + _FRAME, y + _FRAME))
     font = ImageFont.load_default(12)
-    told = f"{sample.prob:.0%}" if sample.correct else f"answered {sample.answer}, {sample.prob:.0%}"
+    told = f"{sample.prob:.0%}" if sample.correct else f"{sample.prob:.0%} {sample.answer}"
     for line, (text, ink) in enumerate(((sample.truth, (30, 32, 36)), (told, colour))):
         draw.text((x, y + _TILE + 3 + 16 * line), _fit(draw, text, font), fill=ink, font=font)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline.minis.objectives import clip_loss, dino_loss, koleo_loss, siglip_loss, sinkhorn
+from pipeline.minis.objectives import clip_loss, dino_loss, ibot_loss, koleo_loss, siglip_loss, sinkhorn
 
 
 @pytest.fixture
@@ -73,6 +73,17 @@ def test_sinkhorn_of_one_round_by_hand() -> None:
     q = sinkhorn(torch.log(torch.tensor([[1.0, 2.0], [3.0, 4.0]])), 1.0, iterations=1)
     expected = torch.tensor([[3 / 7, 4 / 7], [9 / 17, 8 / 17]])
     assert torch.allclose(q, expected, atol=1e-6)
+
+
+def test_ibot_loss_by_hand() -> None:
+    """Only masked patches count; each picture counts the same however many it has masked."""
+    student = torch.zeros(2, 3, 2)
+    student[0, 1] = torch.tensor([math.log(3.0), 0.0])
+    teacher = torch.tensor([1.0, 0.0]).expand(2, 3, 2)
+    masked = torch.tensor([[True, True, False], [False, False, True]])
+    first, second = (-math.log(1 / 2) - math.log(3 / 4)) / 2, -math.log(1 / 2)
+    assert ibot_loss(student, teacher, masked, 1.0).item() == pytest.approx((first + second) / 2, abs=1e-6)
+    assert ibot_loss(student, teacher, torch.zeros_like(masked), 1.0).item() == 0
 
 
 def test_koleo_loss_by_hand() -> None:
