@@ -1,7 +1,6 @@
 """Tables for the command line: what is collected for `--json` is what is printed."""
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
