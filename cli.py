@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from commands import data, depots, features, learning, machine, whole
+from commands import data, depots, features, learning, machine, predicting, retrieval, whole
 from commands.answers import EXIT_FAILED, EXIT_USAGE
 
 app = typer.Typer(
@@ -20,11 +20,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (whole, data, features, learning, machine):
+for group in (whole, data, features, learning, predicting, machine):
     app.add_typer(group.app)
 app.add_typer(data.data_app, name="data")
 app.add_typer(depots.depot_app, name="depot")
 app.add_typer(depots.view_app, name="view")
+app.add_typer(retrieval.index_app, name="index")
+app.add_typer(retrieval.query_app, name="query")
 app.add_typer(machine.profile_app, name="profile")
 app.add_typer(machine.weights_app, name="weights")
 

@@ -1,14 +1,18 @@
 """Cheap learning from views."""
 
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from commands.answers import print_json
-from commands.options import FeaturesArg, ItemsArg, Json, LabelsArg, SplitArg
+from commands.options import Blend, FeaturesArg, How, ItemsArg, Json, LabelsArg, SplitArg, Threads
 
 app = typer.Typer()
+
+PartArg = Annotated[str, typer.Option("--part", help="Whose items are taken of a results folder.")]
 
 
 @app.command()
@@ -22,11 +26,33 @@ def probe(
 ) -> None:
     """Train a linear probe on a view; C is chosen on the validation part."""
     from stages import probe as stage
-    from stages.tables import print_evaluation
+    from stages.printing import print_evaluation
 
     result = stage.run(
         stage.ProbeParams(), features=features, items=items, split=split, labels=labels, out=out
     )
+    print_json(result) if as_json else print_evaluation(result)
+
+
+@app.command()
+def fit(
+    features: Annotated[list[Path], typer.Option(help="View; several are concatenated.")],
+    items: ItemsArg,
+    split: SplitArg,
+    labels: LabelsArg,
+    head: Annotated[str, typer.Option(help="linear, mlp, logistic, dino-linear, knn, centroid.")],
+    argument: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE, as lr=1e-3 or balance=class-weights.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the head, predictions and confusion.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train any head on one view or on several concatenated ones."""
+    from stages import fit as stage
+    from stages.printing import print_evaluation
+
+    params = stage.FitParams(head=head, arguments=stage.parse_arguments(argument or []))
+    result = stage.run(params, features=features, items=items, split=split, labels=labels, out=out)
     print_json(result) if as_json else print_evaluation(result)
 
 
@@ -42,10 +68,225 @@ def zero_shot(
 ) -> None:
     """Classify by the nearest class text; nothing is learned."""
     from stages import zero_shot as stage
-    from stages.tables import print_evaluation
+    from stages.printing import print_evaluation
 
     params = stage.ZeroShotParams()
     result = stage.run(
         params, features=features, texts=texts, items=items, split=split, labels=labels, out=out
     )
     print_json(result) if as_json else print_evaluation(result)
+
+
+@app.command()
+def knn(
+    features: FeaturesArg,
+    items: ItemsArg,
+    split: SplitArg,
+    labels: LabelsArg,
+    out: Annotated[Path | None, typer.Option(help="Folder for the head, predictions and confusion.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Classify by the nearest training items, also with a few of each class; k is chosen on validation."""
+    from stages import knn as stage
+    from stages.printing import print_evaluation, print_rows
+
+    result = stage.run(stage.KnnParams(), features=features, items=items, split=split, labels=labels, out=out)
+    if as_json:
+        print_json(result)
+        return
+    print_evaluation(result)
+    few = [
+        {
+            "per class": one.per_class,
+            "train": one.n_train,
+            "k": one.k,
+            "top-1": f"{100 * one.top1:.1f} ± {100 * one.top1_std:.1f}",
+            "balanced": f"{100 * one.balanced_accuracy:.1f}",
+        }
+        for one in result.few_shot
+        if one.chosen
+    ]
+    if few:
+        print_rows(f"a few items of each class, test part, mean of {result.params.tries} draws", few)
+
+
+@app.command()
+def blend(
+    features: FeaturesArg,
+    texts: Annotated[Path, typer.Option(help="View of text vectors.")],
+    items: ItemsArg,
+    split: SplitArg,
+    labels: LabelsArg,
+    method: Annotated[Blend, typer.Option(help="Interpolated weights, or a cache of items.")] = Blend.WISE_FT,
+    out: Annotated[Path | None, typer.Option(help="Folder for the head, predictions and confusion.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Blend zero-shot with what labelled items teach; how much is chosen on validation."""
+    from stages import blends as stage
+    from stages.printing import print_evaluation
+
+    inputs = {"features": features, "texts": texts, "items": items}
+    result = stage.run(stage.BlendParams(), method.value, split=split, labels=labels, out=out, **inputs)
+    print_json(result) if as_json else print_evaluation(result)
+
+
+@app.command()
+def ensemble(
+    results: Annotated[
+        list[Path], typer.Argument(help="Results folders of the same items, labels and split.")
+    ],
+    how: Annotated[How, typer.Option(help="What is learned is learned on validation.")] = How.MEAN_LOGITS,
+    out: Annotated[Path | None, typer.Option(help="Folder for the ensemble and its results.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Combine stored answers of any number of classifiers."""
+    from stages import ensembles as stage
+    from stages.printing import print_evaluation, print_rows
+
+    result = stage.run(how.value, results, out=out)
+    if as_json:
+        print_json(result)
+        return
+    print_evaluation(result)
+    shown = [
+        {"backbone": one.backbone, "method": one.method, "share": f"{100 * one.share:.1f}"}
+        for one in result.members
+    ]
+    print_rows("members", shown)
+
+
+@app.command()
+def tables(
+    features: Annotated[
+        list[Path] | None, typer.Option(help="View of picture features; repeatable. None: the profile's.")
+    ] = None,
+    texts: Annotated[list[Path] | None, typer.Option(help="View of text vectors; repeatable.")] = None,
+    items: Annotated[Path | None, typer.Option(help="Folder of items.")] = None,
+    split: Annotated[list[Path] | None, typer.Option(help="Split table (Parquet); repeatable.")] = None,
+    labels: Annotated[list[str] | None, typer.Option(help="Label column of the items; repeatable.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Runs of every head; 5 if not said.")] = None,
+    lr: Annotated[
+        list[str] | None, typer.Option(help="BACKBONE=RATE; repeatable. By default chosen on validation.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the tables, heads and their results.")] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Compute the profile's anew, changed or not.")
+    ] = False,
+    threads: Threads = 0,
+    as_json: Json = False,
+) -> None:
+    """Every table of results at once: baselines, zero-shot, linear and MLP heads, ensembles, over seeds.
+
+    Without options: those of the profile in force, computed if anything has changed since.
+    """
+    from stages import tables as stage
+    from stages.printing_cells import print_cells
+    from stages.settings import check
+    from stages.table_plan import Inputs, TablesParams
+
+    if seeds is None and not any((features, texts, items, split, labels, lr, out)):
+        cells = stage.of_profile(again=again, threads=threads)
+    else:
+        inputs = Inputs.given(features, texts, items, split, labels)
+        values = {"lrs": _rates(lr or ())} | ({} if seeds is None else {"seeds": seeds})
+        params = check(TablesParams, values, "the command line")
+        cells = stage.run(params, inputs, threads=threads, out=out, results=out and out / "results")
+    print_json([cell.model_dump(mode="json") for cell in cells]) if as_json else print_cells(cells)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="Results folder (with result.json and predictions.parquet).")],
+    b: Annotated[Path, typer.Argument(help="Another one, of the same labels and split.")],
+    part: PartArg = "test",
+    as_json: Json = False,
+) -> None:
+    """Is one model better than another on the same items, and by more than chance?"""
+    from stages import compare as comparing
+    from stages.printing import print_comparison
+
+    result = comparing.run(a, b, part)
+    print_json(result) if as_json else print_comparison(result)
+
+
+@app.command()
+def agreement(
+    a: Annotated[Path, typer.Argument(help="CSV with columns item, truth, response; or a results folder.")],
+    b: Annotated[Path, typer.Argument(help="Another observer's, matched by item.")],
+    part: PartArg = "test",
+    as_json: Json = False,
+) -> None:
+    """Do two observers, models or people, err on the same items and in the same way?"""
+    from stages import agreement as agreeing
+    from stages.printing import print_agreement
+
+    result = agreeing.run(a, b, part)
+    print_json(result) if as_json else print_agreement(result)
+
+
+@app.command()
+def curve(
+    features: FeaturesArg,
+    items: ItemsArg,
+    split: SplitArg,
+    labels: LabelsArg,
+    tries: Annotated[int | None, typer.Option(help="Draws of each size; 5 if not said.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    as_json: Json = False,
+) -> None:
+    """How accuracy grows with the labelled items of each class, by logistic regression and nearest class mean."""
+    from stages import curves as stage
+    from stages.printing_insight import print_curve
+    from stages.settings import check
+
+    params = check(stage.CurveParams, {} if tries is None else {"tries": tries}, "the command line")
+    rows = stage.run(params, features=features, items=items, split=split, labels=labels, out=out)
+    print_json([row.model_dump(mode="json") for row in rows]) if as_json else print_curve(rows)
+
+
+@app.command()
+def mistakes(
+    features: FeaturesArg,
+    items: ItemsArg,
+    labels: LabelsArg,
+    out: Annotated[Path | None, typer.Option(help="Folder for mistakes.json and sheets of pictures.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Labels worth a second look: probably wrong ones, near-duplicates that differ, classes that are confused."""
+    from stages import mistakes as stage
+    from stages.printing_insight import print_mistakes
+
+    report = stage.run(stage.MistakesParams(), features=features, items=items, labels=labels, out=out)
+    print_json(report) if as_json else print_mistakes(report)
+
+
+@app.command("map")
+def map_items(
+    features: FeaturesArg,
+    out: Annotated[Path | None, typer.Option(help="Parquet file to write: item_id and places.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Lay the items out in a plane by principal components and by t-SNE."""
+    from stages import map as stage
+    from stages.printing_insight import print_map
+
+    facts = stage.run(stage.MapParams(), features=features, out=out)
+    print_json(facts) if as_json else print_map(facts)
+
+
+def _rates(given: Iterable[str]) -> dict[str, float]:
+    """`NAME=RATE` to numbers."""
+    from store.errors import UsageError
+
+    found = {}
+    for one in given:
+        name, _, rate = one.rpartition("=")
+        try:
+            found[name] = float(rate)
+        except ValueError:
+            name = ""
+        if not name or not 0 < found[name] < math.inf:
+            raise UsageError(
+                f"--lr is BACKBONE=RATE with a positive rate, such as dinov2-base=1e-4; got {one!r}"
+            )
+    return found

@@ -18,7 +18,7 @@ weights_app = typer.Typer(help="Bring published weights to this machine.", no_ar
 def backbones(as_json: Json = False) -> None:
     """The backbones known by name, and whether their weights are on this machine."""
     from pipeline.backbones import list_backbones
-    from stages.tables import print_rows
+    from stages.printing import print_rows
 
     rows = list_backbones()
     if as_json:
@@ -43,7 +43,7 @@ def weights_fetch(
 def doctor(as_json: Json = False) -> None:
     """What this machine offers: devices, precision, versions, FAISS, disk, weights, data sets."""
     from pipeline.doctor import examine
-    from stages.tables import print_doctor
+    from stages.printing import print_doctor
 
     data_sets = {"sample": Path("data/sample"), "taco": Path("data/taco")}
     depot = os.environ.get("DEPONIJ_DEPOT", "depot")
@@ -65,8 +65,8 @@ def profile_use(
 @profile_app.command("list")
 def profile_list(as_json: Json = False) -> None:
     """The profiles there are; the one in force is marked."""
+    from stages.printing import print_rows
     from stages.profiles import known
-    from stages.tables import print_rows
     from store.errors import UsageError
 
     rows = known()

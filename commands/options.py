@@ -50,6 +50,24 @@ class Strategy(StrEnum):
     THESIS = "thesis"
 
 
+class Blend(StrEnum):
+    """How zero-shot and labelled pictures are blended."""
+
+    WISE_FT = "wise-ft"
+    TIP_ADAPTER = "tip-adapter"
+
+
+class How(StrEnum):
+    """How the answers of an ensemble's members become one."""
+
+    MEAN_LOGITS = "mean-logits"
+    MEAN_PROBS = "mean-probs"
+    CALIBRATED = "calibrated"
+    WEIGHTED = "weighted"
+    STACKING = "stacking"
+    GREEDY = "greedy"
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 Depot = Annotated[str, typer.Option(envvar="DEPONIJ_DEPOT", help="Folder or fsspec URL of the feature rows.")]
 Device = Annotated[str, typer.Option(envvar="DEPONIJ_DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]

@@ -70,7 +70,7 @@ def run(
     if as_json:
         print_json(result.table)
     else:
-        from stages.tables import print_results
+        from stages.printing import print_results
 
         print_results(result.table)
     exit_partly(result.n_failed, f"the page, {result.table['page']}")
@@ -81,8 +81,8 @@ def results(as_json: Json = False) -> None:
     """The table of results of the profile in force, where everything lies and how long it took."""
     from stages import report
     from stages.harness import layout
+    from stages.printing import collect, print_results
     from stages.settings import load
-    from stages.tables import collect, print_results
 
     backbones = load(report.Params).backbones
     table = collect(layout(), os.environ.get("DEPONIJ_DEPOT", "depot"), backbones)

@@ -46,6 +46,15 @@ class Layout:
         """Text vectors of one backbone."""
         return self.root / "texts" / f"{backbone}.h5"
 
+    @property
+    def indexes(self) -> Path:
+        """Folder of all search indexes, a folder a backbone."""
+        return self.root / "indexes"
+
+    def index(self, backbone: str) -> Path:
+        """Search index of one backbone."""
+        return self.indexes / backbone
+
     def result(self, method: str, backbone: str) -> Path:
         """Folder of one method's results with one backbone; below it one folder per split and labels."""
         return self.root / "results" / method / backbone
@@ -53,7 +62,9 @@ class Layout:
     def results(self, backbones: Collection[str] | None = None) -> list[Path]:
         """All results folders that there are (of these backbones): by backbone, methods that learn nothing first."""
         found = [path.parent for path in self.root.glob("results/*/*/*/result.json")]
-        found = [folder for folder in found if backbones is None or folder.parent.name in backbones]
+        if backbones is not None:
+            # Of joined backbones, `a+b`, all must be there.
+            found = [folder for folder in found if set(folder.parent.name.split("+")) <= set(backbones)]
         return sorted(found, key=lambda f: (f.name, f.parent.name, f.parent.parent.name == "probe", f))
 
     def metrics(self, method: str, backbone: str) -> Path:
@@ -63,6 +74,62 @@ class Layout:
     def plot(self, method: str, backbone: str) -> Path:
         """One method's confusion, for `dvc plots show`."""
         return self.root / "plots" / f"{method}-{backbone}.csv"
+
+    def reliability(self, method: str, backbone: str) -> Path:
+        """One method's reliability, for `dvc plots show`."""
+        return self.root / "plots" / f"{method}-{backbone}-reliability.csv"
+
+    @property
+    def all_results(self) -> Path:
+        """Folder of all methods' results: METHOD/BACKBONE/SPLIT-LABELS."""
+        return self.root / "results"
+
+    def results_of(self, method: str) -> Path:
+        """Folder of one method's results with any backbones."""
+        return self.all_results / method
+
+    @property
+    def ensembles(self) -> Path:
+        """Folder of all ensembles' results: HOW/BACKBONES/SPLIT-LABELS. They are made of `results`."""
+        return self.root / "ensembles"
+
+    def ensemble_results(self, backbones: Collection[str] | None = None) -> list[Path]:
+        """All ensembles' results folders that there are (of these backbones alone)."""
+        found = [path.parent for path in self.root.glob("ensembles/*/*/*/result.json")]
+        if backbones is not None:
+            found = [folder for folder in found if set(folder.parent.name.split("+")) <= set(backbones)]
+        return sorted(found, key=lambda f: (f.name, f.parent.name, f))
+
+    @property
+    def ensembles_metrics(self) -> Path:
+        """Their numbers, for `dvc metrics show`."""
+        return self.root / "metrics" / "ensembles.json"
+
+    @property
+    def tables(self) -> Path:
+        """Folder of the cells of all tables, and their Markdown."""
+        return self.root / "tables"
+
+    @property
+    def tables_metrics(self) -> Path:
+        """Their numbers, for `dvc metrics show`."""
+        return self.root / "metrics" / "tables.json"
+
+    def curves(self, backbone: str) -> Path:
+        """Learning curves of one backbone."""
+        return self.root / "curves" / f"{backbone}.json"
+
+    def mistakes(self, backbone: str) -> Path:
+        """Labels worth a second look, by one backbone."""
+        return self.root / "mistakes" / f"{backbone}.json"
+
+    def mistake_sheets(self, backbone: str) -> Path:
+        """Folder of their pictures: LABELS-suspects.png, LABELS-twins.png, LABELS-confused.png."""
+        return self.root / "mistakes" / backbone
+
+    def map(self, backbone: str) -> Path:
+        """Places of the items in a plane, by one backbone."""
+        return self.root / "maps" / f"{backbone}.parquet"
 
     @property
     def report(self) -> Path:

@@ -5,14 +5,14 @@ python -m stages.probe BACKBONE     (a key of `backbones` in params.yaml)
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
 from pipeline.metrics.evaluation import Evaluation
 from stages.grid import run_grid
 from stages.harness import layout, run_stage
-from stages.results import evaluate, feature_source, read_examples, write_results
+from stages.results import evaluate, feature_sources, read_examples, write_results
 from stages.settings import Section, Slug, load
 from store.errors import DataError
 from store.items import Items
@@ -20,19 +20,22 @@ from store.view import View
 
 
 class ProbeParams(Section):
-    """How the probe learns; see `pipeline.heads.linear.LinearProbe`.
+    """How the probe learns; see `pipeline.heads.logistic.LogisticProbe`.
 
     Attributes:
-        cs: inverse penalties to choose from on validation; None for the head's own grid.
+        cs: inverse penalties to choose from on validation; `dinov2` for the 45 of its evaluation, None for
+            the head's own grid.
         max_iter: iterations of one fit.
         tolerance: at which the last fit counts as converged.
         seed: of the hold-out that stands in for a missing validation part.
+        balance: `class-weights` gives every class the same say, however few its items.
     """
 
-    cs: tuple[float, ...] | None = None
+    cs: tuple[float, ...] | Literal["dinov2"] | None = None
     max_iter: int = Field(default=1000, ge=1)
     tolerance: float = Field(default=1e-4, gt=0)
     seed: int = Field(default=0, ge=0)
+    balance: Literal["none", "class-weights"] = "none"
 
 
 class Params(Section):
@@ -97,15 +100,17 @@ def run(
     train, val = examples.rows("train"), examples.rows("val")
     if len(train) == 0:
         raise DataError(f"{split}: its train part has no items with a {labels!r} and features")
-    from pipeline.heads.linear import DEFAULT_CS, LinearProbe
+    from pipeline.heads.logistic import DEFAULT_CS, DINOV2_CS, LogisticProbe
 
-    head = LinearProbe(params.cs or DEFAULT_CS, params.max_iter, params.tolerance, params.seed)
+    cs = DINOV2_CS if params.cs == "dinov2" else params.cs or DEFAULT_CS
+    head = LogisticProbe(cs, params.max_iter, params.tolerance, params.seed, params.balance)
     validation = (vectors[val], examples.labels[val]) if len(val) else (None, None)
     head.fit(vectors[train], examples.labels[train], *validation)
-    evaluation, found = evaluate(head, view, examples, vectors, labels=labels, split=split)
+    sources = feature_sources([view], labels)
+    judged = evaluate(head, sources, examples, vectors, labels=labels, split=split)
     result = ProbeResult(
-        **evaluation.model_dump(exclude={"notes"}),
-        notes=(*evaluation.notes, *(() if head.converged_ else (_not_converged(head.n_iter_),))),
+        **judged.evaluation.model_dump(exclude={"notes"}),
+        notes=(*judged.evaluation.notes, *(() if head.converged_ else (_not_converged(head.n_iter_),))),
         dim=head.n_features_in_,
         c=head.c_,
         trials=tuple(Trial(c=trial.c, top1=trial.top1, log_loss=trial.log_loss) for trial in head.trials_),
@@ -116,8 +121,8 @@ def run(
         params=params,
     )
     if out is not None:
-        head.save(out, feature_source(view, labels))
-        write_results(out, result, found)
+        head.save(out, sources)
+        write_results(out, result, judged.predictions, judged.logits)
     return result
 
 

@@ -1,41 +1,68 @@
-"""Stage `report`: results folders in, one page, its Markdown and JSON, and a sheet of samples out.
+"""Stage `report`: all that other stages have brought out in, one page, its Markdown and JSON, and a sheet out.
 
     python -m stages.report
 
-It only shows; every figure was computed by the stage that it comes from.
+It only shows; every figure was computed by the stage that it comes from. Where the parts of the page
+are read lives in `report_inputs`, what is said of classifiers in `report_runs`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from pydantic import Field
 
-from pipeline.metrics.classification import per_class
-from pipeline.metrics.evaluation import Evaluation
-from pipeline.metrics.predictions import Predictions
-from pipeline.reports.confusion import confusion_svg, most_confused
-from pipeline.reports.page import FeatureFacts, Page, RunFacts, SplitFacts, render_html, render_markdown
-from pipeline.reports.samples import Sample, choose_samples, data_uri, sheet, thumbnail
-from pipeline.reports.table import ResultGroup, result_groups, result_row, shown_part
+from pipeline.mistakes.records import MistakesReport
+from pipeline.reports.cells import Cell
+from pipeline.reports.embedding_map import choose_items, embedding_map, points_json
+from pipeline.reports.learning_curves import Chart, chart_svg, charts
+from pipeline.reports.page import MapFacts, Page, render_html, render_markdown
+from pipeline.reports.provenance import JOINED, Provenance
+from pipeline.reports.samples import data_uri, sheet
+from pipeline.reports.sprite import sprite
+from pipeline.reports.table import ResultGroup, result_groups
 from stages.console import say
 from stages.harness import layout, run_stage
+from stages.report_inputs import (
+    feature_facts,
+    images_of,
+    labels_of,
+    read_cells,
+    read_curves,
+    read_embedding,
+    read_mistakes,
+    split_facts,
+)
+from stages.report_runs import Remake, Run, Standing, Told, detailed_runs, group_facts, run_facts, standings
 from stages.results import read_result
 from stages.settings import Section, Slug, load
 from store.atomic import write_bytes
 from store.errors import DataError, StoreError
 from store.items import Items
-from store.view import View
 
 PAGE_NAME = "page.html"
 MARKDOWN_NAME = "results.md"
 RESULTS_NAME = "results.json"
 SHEET_NAME = "sheet.png"
-# Thumbnails on the whole page; at some 4 kB each they stay far below 5 MB.
-_MAX_THUMBNAILS = 640
+# Thumbnails of answers and of mistakes on the whole page; at some 4 kB each they stay below 4 MB.
+_MAX_SAMPLES = 480
+_MAX_MISTAKES = 400
+# Points in all layers of all maps; at some 30 bytes each they stay below 3 MB.
+_MAX_PLACES = 90_000
+_PICTURES_A_PAIR = 4
+CELLS_NAME = "cells.json"
+# The stages whose methods are not named like them, and those that run for each backbone.
+_STAGES = {
+    "logistic": "probe",
+    "linear": "tables",
+    "mlp": "tables",
+    "centroid": "knn",
+    "wise-ft": "blends",
+    "tip-adapter": "blends",
+    "ensemble": "ensembles",
+}
+_EACH_BACKBONE = frozenset({"probe", "zero_shot", "knn", "blends", "curves", "mistakes", "map"})
 _SHEET_SIDE_PX = 144
 
 
@@ -43,15 +70,26 @@ class ReportParams(Section):
     """What the page shows.
 
     Attributes:
-        n_samples: right and wrong answers shown of each classifier (fewer where there are very many).
-        n_confused: most frequent errors listed of each classifier.
-        thumbnail_px: longer side of a picture on the page.
-        seed: of the choice of samples.
+        n_detailed: classifiers shown in detail for each split and label set: the best, then each
+            backbone's best, then the next best. All stand in the tables.
+        n_samples: right and wrong answers shown of each of these (fewer where there are very many).
+        n_confused: most frequent errors listed of each of these.
+        n_mistakes: doubtful labels shown of each backbone and label set, and pictures of twins and of
+            confused classes (fewer where there are very many).
+        n_map_points: items on a map (fewer where there are very many maps).
+        n_map_pictures: items of a map whose picture is on the page.
+        thumbnail_px: longer side of a picture on the page. map_picture_px: of a map's.
+        seed: of the choice of samples and of a map's items.
     """
 
+    n_detailed: int = Field(default=4, ge=1, le=100)
     n_samples: int = Field(default=16, ge=0, le=100)
     n_confused: int = Field(default=8, ge=0)
+    n_mistakes: int = Field(default=16, ge=0, le=200)
+    n_map_points: int = Field(default=5000, ge=1, le=20_000)
+    n_map_pictures: int = Field(default=1200, ge=0, le=5000)
     thumbnail_px: int = Field(default=112, ge=32, le=256)
+    map_picture_px: int = Field(default=56, ge=16, le=128)
     seed: int = Field(default=0, ge=0)
 
 
@@ -64,16 +102,6 @@ class Params(Section):
     report: ReportParams = ReportParams()
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """One results folder, with the answers on the part that is shown."""
-
-    evaluation: Evaluation
-    found: Predictions
-    right: list[Sample]
-    wrong: list[Sample]
-
-
 def run(
     params: ReportParams,
     *,
@@ -81,7 +109,12 @@ def run(
     items: Path,
     views: Sequence[Path],
     split_reports: Sequence[Path] = (),
+    cells: Path | None = None,
+    curves: Sequence[Path] = (),
+    maps: Sequence[Path] = (),
+    mistakes: Sequence[Path] = (),
     timings: Mapping[str, float] | None = None,
+    remake: Remake = lambda method, backbone: "",
     profile: str,
     out: Path,
 ) -> Path:
@@ -92,7 +125,10 @@ def run(
         items: the folder of items.
         views: the picture features that the results were made from.
         split_reports: JSON that the stage `split` wrote about each split.
+        cells: JSON of the tables over seeds.
+        curves, maps, mistakes: files of each backbone; a part without files is not on the page.
         timings: seconds of each stage; they differ between runs, so leave them out for equal bytes.
+        remake: the command that makes a figure again, from the name of its method and its backbone.
         profile: a name for the heading.
         out: the folder to write to.
 
@@ -106,23 +142,34 @@ def run(
     if not results:
         raise DataError("there are no results to report; run a probe or zero-shot first")
     table = Items(items)
-    runs = _read_runs(results, params)
-    groups = result_groups([each.evaluation for each in runs])
-    pictures = _thumbnails(table, runs, params)
-    features = [_features(path) for path in views]
+    told = Told(profile, len(table), remake)
+    found = standings(results, params.n_detailed)
+    n_runs = sum(len(standing.chosen) for standing in found)
+    runs = detailed_runs(found, min(params.n_samples, _MAX_SAMPLES // (2 * n_runs)), params.seed)
+    wrong = _fewer(read_mistakes(mistakes), params.n_mistakes)
+    pictures = _pictures(table, runs, wrong, params.thumbnail_px)
+    features = [feature_facts(path) for path in views]
+    measured = read_cells(cells) if cells is not None else []
     page = Page(
         title=f"Deponij: results on {profile}",
-        facts=_facts(table, groups, runs),
-        groups=groups,
-        runs=[_run_facts(each, pictures, params) for each in runs],
-        splits=[_split_facts(path) for path in split_reports],
+        facts=_facts(table, found),
+        cells=measured,
+        cells_source=_cells_source(measured, told) if measured else None,
+        groups=[group_facts(standing, runs, told) for standing in found],
+        runs=[run_facts(each, pictures, params.n_confused, told) for each in runs],
+        charts=[_chart(chart, told) for chart in charts(read_curves(curves))],
+        maps=_maps(table, maps, found, params, told) if maps else None,
+        mistakes=[(one, _mistakes_source(one, told)) for one in wrong],
+        pictures=pictures,
+        splits=[split_facts(path) for path in split_reports],
         items_path=str(items),
         features=[facts for facts, _ in features],
         timings_s=dict(timings or {}),
         failures=list(dict.fromkeys([*table.failures, *(pair for _, failed in features for pair in failed)])),
     )
-    write_bytes(out / SHEET_NAME, _sheet(table, groups[0], runs))
-    write_bytes(out / RESULTS_NAME, _json([row.to_json() for group in groups for row in group.rows]))
+    write_bytes(out / SHEET_NAME, _sheet(table, runs))
+    rows = [row.to_json() for standing in found for row in standing.group.rows]
+    write_bytes(out / RESULTS_NAME, (json.dumps(rows, indent=2) + "\n").encode())
     write_bytes(out / MARKDOWN_NAME, render_markdown(page).encode())
     write_bytes(out / PAGE_NAME, render_html(page).encode())
     return out / PAGE_NAME
@@ -137,121 +184,142 @@ def results_table(results: Sequence[Path]) -> list[ResultGroup]:
     return result_groups([read_result(folder)[0] for folder in results])
 
 
-def _read_runs(results: Sequence[Path], params: ReportParams) -> list[_Run]:
-    n_samples = min(params.n_samples, _MAX_THUMBNAILS // (2 * len(results)))
-    runs = []
-    for folder in results:
-        evaluation, found = read_result(folder)
-        shown = found.of(shown_part(evaluation))
-        right, wrong = choose_samples(shown, n_samples, params.seed)
-        runs.append(_Run(evaluation, shown, right, wrong))
-    return runs
+def _fewer(found: Sequence[MistakesReport], n_pictures: int) -> list[MistakesReport]:
+    """Of each kind about so many pictures, or as many as the page can carry; the best backbone first."""
+    n = min(n_pictures, _MAX_MISTAKES // (3 * len(found))) if found else 0
+    return [
+        one.model_copy(
+            update={
+                "suspects": one.suspects[:n],
+                "twins": one.twins[: n // 2],
+                "confused": tuple(
+                    pair.model_copy(update={"item_ids": pair.item_ids[:_PICTURES_A_PAIR]})
+                    for pair in one.confused[: n // _PICTURES_A_PAIR]
+                ),
+            }
+        )
+        for one in sorted(found, key=lambda one: -one.accuracy)
+    ]
 
 
-def _thumbnails(table: Items, runs: Sequence[_Run], params: ReportParams) -> dict[str, str]:
+def _items_of(found: Sequence[MistakesReport]) -> Iterator[str]:
+    for one in found:
+        yield from (suspect.item_id for suspect in one.suspects)
+        yield from (item_id for twin in one.twins for item_id in (twin.a, twin.b))
+        yield from (item_id for pair in one.confused for item_id in pair.item_ids)
+
+
+def _pictures(
+    table: Items, runs: Sequence[Run], mistakes: Sequence[MistakesReport], side_px: int
+) -> dict[str, str]:
     """Data URI by item id; a picture that is shown twice is decoded once."""
     wanted = {sample.item_id for each in runs for sample in (*each.right, *each.wrong)}
-    images = _images(table, wanted, params.thumbnail_px)
+    images = images_of(table, {*wanted, *_items_of(mistakes)}, side_px)
     return {item_id: data_uri(image) for item_id, image in images.items()}
 
 
-def _images(table: Items, wanted: set[str], side_px: int) -> dict[str, Image.Image]:
-    rows = {row: item_id for row, item_id in enumerate(table.ids) if item_id in wanted}
-    images = {}
-    for row, content in table.contents(list(rows)):
-        image = thumbnail(content, side_px)
-        if image is not None:
-            images[rows[row]] = image
-    return images
-
-
-def _run_facts(each: _Run, pictures: Mapping[str, str], params: ReportParams) -> RunFacts:
-    evaluation, truth, answers = each.evaluation, each.found.truth, each.found.top_labels[:, 0]
-    row = result_row(evaluation)
-    names = sorted(set(truth.tolist()) | set(answers.tolist()))
-    classes = sorted(per_class(truth, answers, names), key=lambda scores: (-scores.n_support, scores.name))
-    return RunFacts(
-        row=row,
-        fingerprint=evaluation.fingerprint,
-        protocol=evaluation.protocol,
-        notes=evaluation.notes,
-        confusion=confusion_svg(truth, answers, f"confusion matrix of {row.backbone}, {row.method}"),
-        confused=most_confused(truth, answers, params.n_confused),
-        classes=classes,
-        right=[(sample, pictures.get(sample.item_id)) for sample in each.right],
-        wrong=[(sample, pictures.get(sample.item_id)) for sample in each.wrong],
-    )
-
-
-def _facts(table: Items, groups: Sequence[ResultGroup], runs: Sequence[_Run]) -> list[tuple[str, str]]:
+def _facts(table: Items, found: Sequence[Standing]) -> list[tuple[str, str]]:
     photographs = len(set(table.column("image_id")))
     facts = [("Items", f"{len(table):,}"), ("Photographs", f"{photographs:,}")]
-    labels = dict.fromkeys(each.evaluation.labels for each in runs)
-    for name in labels:
-        n_classes = max(row.n_classes for group in groups if group.labels == name for row in group.rows)
+    for name in dict.fromkeys(standing.group.labels for standing in found):
+        n_classes = max(row.n_classes for s in found if s.group.labels == name for row in s.rows)
         facts.append((f"Classes of {name}", f"{n_classes}"))
-    facts.append(("Backbones", f"{len({each.evaluation.backbone for each in runs})}"))
+    backbones = {one for s in found for row in s.rows for one in row.backbone.split(JOINED)}
+    facts.append(("Backbones", f"{len(backbones)}"))
+    facts.append(("Classifiers", f"{sum(len(standing.rows) for standing in found)}"))
     facts.append(("Items that failed", f"{len(table.failures):,}"))
     return facts
 
 
-def _split_facts(path: Path) -> SplitFacts:
-    try:
-        report: Any = json.loads(path.read_text(encoding="utf-8"))
-        counts = {str(part): int(n) for part, n in report["n"].items()}
-        notes = tuple(str(note) for note in report["notes"])
-        return SplitFacts(path.stem, str(report["strategy"]), counts, str(report["leakage_summary"]), notes)
-    except FileNotFoundError:
-        raise StoreError(f"there is no report of a split at {path}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{path} is no report of a split: {error!r}") from error
+def _cells_source(cells: Sequence[Cell], told: Told) -> Provenance:
+    pairs = [pair for cell in cells for pair in zip(cell.members, cell.fingerprints, strict=False)]
+    return told.source(told.remake("tables", ""), features=pairs)
 
 
-def _features(path: Path) -> tuple[FeatureFacts, list[tuple[str, str]]]:
-    view = View(path)
-    facts = FeatureFacts(
-        backbone=view.backbone,
-        path=str(path),
-        kind=view.kind,
-        # Dense maps stay in the depot; the view knows only how many there are.
-        shape=view.embedding.shape if view.array_names else (len(view),),
-        fingerprint=view.fingerprint,
-        identity=json.loads(view.identity.to_json()),
-        n_failed=len(view.failures),
+def _chart(chart: Chart, told: Told) -> tuple[Chart, str, Provenance]:
+    source = told.source(
+        told.remake("curves", ""),
+        labels=chart.labels,
+        split=chart.split,
+        part="test",
+        n=chart.points[0].n_test,
+        features=[(point.backbone, point.fingerprint) for point in chart.points],
     )
-    return facts, view.failures
+    return chart, chart_svg(chart, f"learning curves on {chart.labels}, split {chart.split}"), source
 
 
-def _sheet(table: Items, group: ResultGroup, runs: Sequence[_Run]) -> bytes:
+def _mistakes_source(one: MistakesReport, told: Told) -> Provenance:
+    command = told.remake("mistakes", one.backbone)
+    return told.source(command, labels=one.labels, n=one.n, features=[(one.backbone, one.fingerprint)])
+
+
+def _maps(
+    table: Items, paths: Sequence[Path], found: Sequence[Standing], params: ReportParams, told: Told
+) -> MapFacts:
+    read = [read_embedding(path) for path in paths]
+    embeddings = [embedding for embedding, _ in read]
+    columns = list(dict.fromkeys(standing.group.labels for standing in found))
+    n_layers = len(columns) * sum(len(one.layouts) for one in embeddings)
+    n_points = min(params.n_map_points, _MAX_PLACES // max(1, n_layers))
+    ids = choose_items(embeddings, n_points, params.seed)
+    classes = {column: labels_of(table, column) for column in columns}
+    maps = [embedding_map(embeddings, ids, classes[column], column) for column in columns]
+    # Of thousands of points only some can show their picture; a random choice has all regions.
+    pictured = choose_items(embeddings, params.n_map_pictures, params.seed) if params.n_map_pictures else []
+    images = images_of(table, set(pictured) & set(ids), params.map_picture_px)
+    features = [(one.backbone, one.fingerprint) for one in embeddings]
+    command = told.remake("map", "")
+    return MapFacts(
+        maps=[(one, told.source(command, labels=one.labels, n=len(ids), features=features)) for one in maps],
+        settings=[(embedding.backbone, settings) for embedding, settings in read],
+        points=points_json(ids, {item_id: i for i, item_id in enumerate(images)}, maps),
+        sprite=sprite(list(images.values()), params.map_picture_px),
+        n_points=len(ids),
+        n_items=len({item_id for one in embeddings for item_id in one.ids.tolist()}),
+    )
+
+
+def _sheet(table: Items, runs: Sequence[Run]) -> bytes:
     """Samples of the first group's best classifier, wrong answers first."""
-    members = [e for e in runs if (e.evaluation.split, e.evaluation.labels) == (group.split, group.labels)]
-    best = max(members, key=lambda each: result_row(each.evaluation).top1)
+    best = next(each for each in runs if each.is_best)
     samples = [*best.wrong, *best.right]
-    images = _images(table, {sample.item_id for sample in samples}, _SHEET_SIDE_PX)
-    row = result_row(best.evaluation)
+    images = images_of(table, {sample.item_id for sample in samples}, _SHEET_SIDE_PX)
+    row = best.row
     title = f"{row.backbone}, {row.method}, {row.labels}: {row.top1:.1%} of {row.n} right"
     return sheet([(sample, images.get(sample.item_id)) for sample in samples], title)
-
-
-def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def main() -> None:
     """Under DVC: everything the profile in force has brought out. No wall times: equal inputs, equal bytes."""
     params = load(Params)
     at = layout()
+    for folder in (at.root / "results", at.ensembles):
+        if not folder.is_dir():
+            raise StoreError(f"there are no results in {folder}; `dvc repro` makes them")
     page = run(
         params.report,
         # A backbone that has left the profile leaves its results behind.
-        results=at.results(params.backbones),
+        results=[*at.results(params.backbones), *at.ensemble_results(params.backbones)],
         items=at.items,
         views=[at.view(backbone) for backbone in params.backbones],
         split_reports=[at.split_report(split) for split in params.splits],
+        cells=at.tables / CELLS_NAME,
+        curves=[at.curves(backbone) for backbone in params.backbones],
+        maps=[at.map(backbone) for backbone in params.backbones],
+        mistakes=[at.mistakes(backbone) for backbone in params.backbones],
+        remake=repro,
         profile=params.profile,
         out=at.report,
     )
     say(f"report -> {page}")
+
+
+def repro(method: str, backbone: str) -> str:
+    """The DVC stage that a method's results with a backbone come from."""
+    # Kinds of ensembles are methods of their own: ensemble-mean, ensemble-greedy.
+    stage = _STAGES.get(method, _STAGES.get(method.partition("-")[0], method))
+    each = f"@{backbone}" if stage in _EACH_BACKBONE and backbone else ""
+    return f"dvc repro {stage}{each}"
 
 
 if __name__ == "__main__":

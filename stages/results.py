@@ -2,14 +2,18 @@
 
 A results folder holds `result.json` (everything), `metrics.json` (numbers, for `dvc metrics`),
 `confusion.csv` (truth and prediction of each test item, for `dvc plots` with the confusion template),
-`per_class.csv`, `predictions.parquet`, and for heads that learned something `head.json` and
-`head.safetensors`. This is no stage.
+`per_class.csv`, `predictions.parquet` (ranked answers), `logits.npy` (float32 [n, C]: rows as in
+`predictions.parquet`, columns as `classes` in `result.json`), and for heads that learned something
+`head.json` and `head.safetensors`. This is no stage.
+
+Shape letters: n items, d feature width, C classes.
 """
 
 import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +22,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from pipeline.heads.examples import Examples, join_examples
-from pipeline.heads.head import FeatureSource, Head
+from pipeline.heads.head import FeatureSource, Head, Names, softmax
+from pipeline.metrics.calibration import calibration
 from pipeline.metrics.evaluation import PARTS, Evaluation, PartScores, score_part
 from pipeline.metrics.predictions import Predictions, per_class_rows, predictions
 from store.atomic import read_table, write_bytes, write_table
@@ -33,29 +38,85 @@ METRICS_NAME = "metrics.json"
 CONFUSION_NAME = "confusion.csv"
 PER_CLASS_NAME = "per_class.csv"
 PREDICTIONS_NAME = "predictions.parquet"
+LOGITS_NAME = "logits.npy"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One classifier's answers to all examples, and what they are worth.
+
+    Attributes:
+        evaluation: scores and calibration.
+        predictions: ranked answers to n items.
+        logits: float32 [n, C], rows as the predictions', columns as `evaluation.classes`.
+    """
+
+    evaluation: Evaluation
+    predictions: Predictions
+    logits: NDArray[np.float32]
 
 
 def read_examples(view: View, items: Items, split: Path, labels: str) -> tuple[Examples, Vectors]:
     """Labelled examples and their features [n, d], joined by item id.
 
     Raises:
-        UsageError: the items have no such label column, or the view holds no vectors.
-        DataError: the split does not belong to the items, or nothing is left to use.
-        StoreError: the view was made from other items or other pictures, or has values that are not finite.
+        DeponijError: as `read_shared_examples`.
     """
-    if view.kind != "embedding":
-        raise UsageError(f"{view.path} holds features of kind {view.kind!r}; this needs `embedding`")
+    examples, (features,) = read_shared_examples([view], items, split, labels)
+    return examples, features
+
+
+def read_shared_examples(
+    views: Sequence[View], items: Items, split: Path, labels: str, *, tokens: bool = False
+) -> tuple[Examples, list[Vectors]]:
+    """Labelled items that have features in every view, and each view's features [n, d_i] of them.
+
+    With `tokens`, views of kind `tokens@K` are taken too, each row flattened from [K, 2, d].
+
+    Raises:
+        UsageError: no views, one holds no vectors, or the items have no such label column.
+        DataError: the split does not belong to the items, or nothing is left to use.
+        StoreError: a view was made from other items or other pictures, or has values that are not finite.
+    """
+    if not views:
+        raise UsageError("name at least one view of picture features")
+    names = _labels(items, labels)
+    for view in views:
+        _check_belongs(view, items, tokens)
+    everywhere = set.intersection(*(set(view.ids.tolist()) for view in views))
+    examples = join_examples(names, _parts(split), everywhere)
+    return examples, [_finite_features(view, examples) for view in views]
+
+
+def read_labelled(view: View, items: Items, labels: str) -> tuple[Names, Names, Vectors]:
+    """Ids, labels and features [n, d] of all items that have both, whatever their part, in item order.
+
+    For looking at data; what shall be scored is read with its split.
+
+    Raises:
+        UsageError: the view holds no vectors, or the items have no such label column.
+        DataError: no item has both.
+        StoreError: as `read_shared_examples`.
+    """
+    parts: dict[str, str | None] = dict.fromkeys(items.ids, "train")
     names = _labels(items, labels)
     _check_belongs(view, items)
-    examples = join_examples(names, _parts(split), view.ids.tolist())
-    features = view.read(examples.ids.tolist())
+    known = {item_id for item_id in view.ids.tolist() if names.get(item_id) is not None}
+    if not known:
+        raise DataError(f"no item of {items.path} has both a {labels!r} and features in {view.path}")
+    examples = join_examples(names, parts, known)
+    return examples.ids, examples.labels, _finite_features(view, examples)
+
+
+def _finite_features(view: View, examples: Examples) -> Vectors:
+    features = view.read(examples.ids.tolist()).reshape(len(examples.ids), -1)
     bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
     if len(bad):
         raise StoreError(
             f"{view.path}: the features of {len(bad)} items are NaN or infinite, the first: "
             f"{str(examples.ids[bad[0]])!r}; extract with precision fp32"
         )
-    return examples, features
+    return features
 
 
 def _labels(items: Items, labels: str) -> dict[str, str | None]:
@@ -80,8 +141,10 @@ def _parts(split: Path) -> dict[str, str | None]:
     return found
 
 
-def _check_belongs(view: View, items: Items) -> None:
+def _check_belongs(view: View, items: Items, tokens: bool = False) -> None:
     """Items without features must have failed, and a row must be of the picture that the item has now."""
+    if view.kind != "embedding" and not (tokens and view.kind.startswith("tokens")):
+        raise UsageError(f"{view.path} holds features of kind {view.kind!r}; this needs `embedding`")
     seen = dict(zip(view.ids.tolist(), view.keys.tolist(), strict=True))
     failed = {item_id for item_id, _ in view.failures} | {item_id for item_id, _ in items.failures}
     missing = [item_id for item_id in items.ids if item_id not in seen and item_id not in failed]
@@ -98,43 +161,92 @@ def _check_belongs(view: View, items: Items) -> None:
         )
 
 
-def feature_source(view: View, labels: str) -> FeatureSource:
-    """What a head that learns from this view remembers."""
-    return FeatureSource(
-        backbone=view.backbone,
-        fingerprint=view.fingerprint,
-        labels=labels,
-        identity=json.loads(view.identity.to_json()),
+def feature_sources(views: Sequence[View], labels: str) -> tuple[FeatureSource, ...]:
+    """What a head that learns from these views, side by side in this order, remembers."""
+    return tuple(
+        FeatureSource(
+            backbone=view.backbone,
+            fingerprint=view.fingerprint,
+            labels=labels,
+            identity=json.loads(view.identity.to_json()),
+        )
+        for view in views
     )
 
 
 def evaluate(
-    head: Head, view: View, examples: Examples, features: Vectors, *, labels: str, split: Path
-) -> tuple[Evaluation, Predictions]:
-    """A head's ranked answers to all examples, and its scores on each part that has items."""
+    head: Head,
+    sources: Sequence[FeatureSource],
+    examples: Examples,
+    features: Vectors,
+    *,
+    labels: str,
+    split: Path,
+) -> Judged:
+    """A fitted head's answers to all examples, judged; `features` [n, d] are the sources' side by side."""
+    return judge(
+        head.decision_function(features),
+        head.classes_.tolist(),
+        examples,
+        method=head.kind,
+        title=head.title,
+        protocol=head.protocol,
+        backbone="+".join(source.backbone for source in sources),
+        fingerprint="+".join(source.fingerprint for source in sources),
+        labels=labels,
+        split=split.stem,
+    )
+
+
+def judge(
+    logits: NDArray[np.floating],
+    classes: Sequence[str],
+    examples: Examples,
+    *,
+    method: str,
+    title: str,
+    protocol: str,
+    backbone: str,
+    fingerprint: str,
+    labels: str,
+    split: str,
+) -> Judged:
+    """Ready logits of whatever classifier, judged: scores of each part that has items, calibration.
+
+    Args:
+        logits: [n, C], finite; probabilities are their softmax.
+        classes: the columns' names, sorted, so that of equal logits the name that sorts first wins.
+        examples: the n items.
+        backbone, fingerprint: of several members these are joined by `+`.
+        split: its name.
+
+    Raises:
+        DataError: a logit is NaN or infinite.
+    """
     found = predictions(
         ids=examples.ids,
         parts=examples.parts,
         truth=examples.labels,
-        logits=head.decision_function(features),
-        probs=head.predict_proba(features),
-        classes=head.classes_,
+        logits=logits,
+        probs=softmax(logits),
+        classes=np.asarray(classes, dtype=np.str_),
     )
-    classes = tuple(head.classes_.tolist())
     unseen = tuple(sorted(set(examples.pool_classes) - set(classes)))
+    parts = _score_parts(found, classes, examples.majority_class)
     evaluation = Evaluation(
-        method=head.kind,
-        title=head.title,
-        backbone=view.backbone,
+        method=method,
+        title=title,
+        backbone=backbone,
         labels=labels,
-        split=split.stem,
-        fingerprint=view.fingerprint,
-        protocol=head.protocol,
+        split=split,
+        fingerprint=fingerprint,
+        protocol=protocol,
         n_classes=len(classes),
-        classes=classes,
+        classes=tuple(classes),
         chance=1 / len(classes),
         majority_class=examples.majority_class,
-        parts=_score_parts(found, classes, examples.majority_class),
+        parts=parts,
+        calibration=calibration(logits, examples.labels, examples.parts, classes, _shown(parts)),
         n_items=examples.n_items,
         n_outside_pool=examples.n_outside_pool,
         n_without_label=examples.n_without_label,
@@ -142,7 +254,11 @@ def evaluate(
         unseen_classes=unseen,
         notes=_notes(examples, labels, unseen),
     )
-    return evaluation, found
+    return Judged(evaluation, found, logits.astype(np.float32))
+
+
+def _shown(parts: Mapping[str, PartScores]) -> str:
+    return "test" if "test" in parts else list(parts)[-1]
 
 
 def _notes(examples: Examples, labels: str, unseen: Sequence[str]) -> tuple[str, ...]:
@@ -164,17 +280,23 @@ def _score_parts(found: Predictions, classes: Sequence[str], majority_class: str
     }
 
 
-def write_results(out: Path, result: Evaluation, found: Predictions) -> None:
-    """Write a results folder, `result.json` last; equal results give equal bytes."""
-    shown = "test" if "test" in result.parts else list(result.parts)[-1]
+def write_results(out: Path, result: Evaluation, found: Predictions, logits: NDArray[np.floating]) -> None:
+    """Write a results folder, `result.json` last; equal results give equal bytes.
+
+    Args:
+        result: what `evaluate` or `judge` gave, or a record with more fields made of it.
+        logits: [n, C] of the n predictions.
+    """
+    shown = _shown(result.parts)
     write_table(out / PREDICTIONS_NAME, found.table())
+    write_bytes(out / LOGITS_NAME, _npy(logits.astype(np.float32)))
     rows = [row for part in result.parts for row in per_class_rows(found, result.classes, part)]
     write_bytes(out / PER_CLASS_NAME, _csv(rows))
     chosen = found.of(shown)
     pairs = zip(chosen.truth.tolist(), chosen.top_labels[:, 0].tolist(), strict=True)
     rows = [{"truth": truth, "prediction": prediction} for truth, prediction in pairs]
     write_bytes(out / CONFUSION_NAME, _csv(rows))
-    write_bytes(out / METRICS_NAME, (json.dumps(_metrics(result), indent=2) + "\n").encode())
+    write_bytes(out / METRICS_NAME, (json.dumps(metrics_of(result), indent=2) + "\n").encode())
     write_bytes(out / RESULT_NAME, (result.model_dump_json(indent=2) + "\n").encode())
 
 
@@ -194,18 +316,75 @@ def read_result(folder: Path) -> tuple[Evaluation, Predictions]:
     return result, Predictions.from_table(read_table(folder / PREDICTIONS_NAME))
 
 
-def _metrics(result: Evaluation) -> dict[str, dict[str, float]]:
+def read_logits(folder: Path) -> NDArray[np.float32]:
+    """The logits [n, C] of a results folder: rows as its predictions', columns as its result's classes.
+
+    Raises:
+        StoreError: there are none (an older version wrote none), or they are damaged.
+    """
+    path = folder / LOGITS_NAME
+    if not path.is_file():
+        raise StoreError(f"there are no logits in {folder}: it has no {LOGITS_NAME}; run its stage again")
+    try:
+        logits = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise StoreError(f"{path} is damaged: {error}") from error
+    if logits.ndim != 2 or logits.dtype != np.float32:
+        raise StoreError(f"{path} holds {logits.dtype} of shape {logits.shape}; logits are float32 [n, C]")
+    found: NDArray[np.float32] = logits
+    return found
+
+
+def read_judged(folder: Path) -> Judged:
+    """Read a results folder whole.
+
+    Raises:
+        StoreError: a file is missing or damaged, or they do not belong together.
+    """
+    result, found = read_result(folder)
+    logits = read_logits(folder)
+    if logits.shape != (len(found.ids), len(result.classes)):
+        raise StoreError(
+            f"{folder / LOGITS_NAME} has shape {logits.shape}, but the folder has {len(found.ids)} predictions "
+            f"over {len(result.classes)} classes; run its stage again"
+        )
+    return Judged(result, found, logits)
+
+
+def examples_of(result: Evaluation, found: Predictions) -> Examples:
+    """The examples that a results folder was made from, for judging an ensemble of stored answers."""
+    return Examples(
+        ids=found.ids,
+        labels=found.truth,
+        parts=found.parts,
+        pool_classes=tuple(sorted({*result.classes, *result.unseen_classes})),
+        n_items=result.n_items,
+        n_outside_pool=result.n_outside_pool,
+        n_without_label=result.n_without_label,
+        n_without_features=result.n_without_features,
+    )
+
+
+def _npy(array: NDArray[np.float32]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+    return file.getvalue()
+
+
+def metrics_of(result: Evaluation) -> dict[str, dict[str, float]]:
+    """The few numbers of each part that `dvc metrics` shows."""
     # DVC shows and compares every number of this file as a column of its own, so it holds few.
-    return {
-        part: {
-            "n": scores.n,
-            "top1": round(scores.top1, 6),
-            "top2": round(scores.top2, 6),
-            "top3": round(scores.top3, 6),
-            "balanced_accuracy": round(scores.balanced_accuracy, 6),
-        }
+    chosen = ("n", "top1", "top2", "top3", "balanced_accuracy")
+    numbers: dict[str, dict[str, float]] = {
+        part: {name: round(getattr(scores, name), 6) for name in chosen}
         for part, scores in result.parts.items()
     }
+    found = result.calibration
+    if found is not None:
+        numbers[found.part]["ece"] = round(found.ece, 6)
+        if found.ece_scaled is not None:
+            numbers[found.part]["ece_scaled"] = round(found.ece_scaled, 6)
+    return numbers
 
 
 def _csv(rows: Sequence[Mapping[str, str | int | float]]) -> bytes:

@@ -29,6 +29,13 @@ SECTIONS = (
     "texts",
     "probe",
     "zero_shot",
+    "knn",
+    "blends",
+    "tables",
+    "ensembles",
+    "curves",
+    "mistakes",
+    "map",
     "report",
 )
 

@@ -1,198 +1,154 @@
-"""Tables for the command line: what is collected for `--json` is what is printed."""
+"""Stage `tables`: every table of results at once, over several seeds, from views alone.
 
-from collections.abc import Collection, Mapping, Sequence
+    python -m stages.tables
+
+Writes the cells, their Markdown, and the first seed's heads with their results folders. How a cell
+is computed lives in `table_cells`. A learning rate that is not given is chosen on validation; test is
+looked at once, for the cells.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from pydantic import TypeAdapter, ValidationError
 
-from pipeline.metrics.evaluation import Evaluation
-from stages.harness import read_times
-from stages.layout import Layout
-from stages.report import PAGE_NAME, SHEET_NAME, results_table
-from store.items import Items
-from store.view import View
+from pipeline.reports.cell_tables import render_markdown
+from pipeline.reports.cells import Cell
+from stages.console import say
+from stages.harness import layout, run_stage
+from stages.settings import RunOptions, Section, Slug, load
+from stages.table_cells import compute
+from stages.table_plan import KINDS, Inputs, TablesParams, make_plan
+from store.atomic import write_bytes
+from store.errors import StoreError
+from store.manifest import MANIFEST
 
-Record = dict[str, Any]
-stdout = Console(highlight=False)
-if not stdout.is_terminal:
-    # A pipe or a log has no width of its own; tables must not be folded to 80 columns there.
-    stdout = Console(highlight=False, width=132)
+CELLS_NAME = "cells.json"
+MARKDOWN_NAME = "tables.md"
+MADE_FROM_NAME = "made_from.json"
+_CELLS = TypeAdapter(list[Cell])
 
 
-def collect(at: Layout, depot: str | None = None, backbones: Collection[str] | None = None) -> Record:
-    """Everything worth seeing of a run: rows of results, where features lie, times, pages.
+class Params(Section):
+    """The sections of params.yaml that this stage reads; of backbones and splits only their names."""
+
+    backbones: dict[Slug, Any]
+    text_backbones: list[Slug]
+    splits: dict[Slug, Any]
+    labels: list[str]
+    tables: TablesParams = TablesParams()
+
+
+def run(
+    params: TablesParams,
+    inputs: Inputs,
+    *,
+    threads: int = 0,
+    out: Path | None = None,
+    results: Path | None = None,
+) -> list[Cell]:
+    """Compute all cells.
 
     Args:
-        backbones: those to show; None for all that have left something.
+        threads: of computing; 0 is one per core.
+        out: folder for `cells.json` and `tables.md`; None writes neither.
+        results: folder for the first seed's heads and their results, `KIND/BACKBONES/SPLIT-LABELS`.
 
     Raises:
-        StoreError: there are no items or results are damaged.
+        DeponijError: inputs that do not fit together or cannot be learned from; the message says why.
     """
-    items = Items(at.items)
-    groups = results_table(at.results(backbones))
-    paths = sorted(at.root.glob("views/*.h5"))
-    views = [View(path) for path in paths if backbones is None or path.stem in backbones]
-    return {
-        "root": str(at.root),
-        "depot": depot,
-        "n_items": len(items),
-        "n_failed": len({*items.failures, *(pair for view in views for pair in view.failures)}),
-        "results": [row.to_json() for group in groups for row in group.rows],
-        "views": [
-            {
-                "backbone": view.backbone,
-                "view": str(view.path),
-                "kind": view.kind,
-                "n": len(view),
-                "fingerprint": view.fingerprint,
-            }
-            for view in views
-        ],
-        "seconds": read_times(at.timings),
-        "page": str(at.report / PAGE_NAME),
-        "sheet": str(at.report / SHEET_NAME),
-    }
+    cells = compute(make_plan(params, inputs, threads, results))
+    if out is not None:
+        write(out, cells, params, inputs)
+    return cells
 
 
-def print_results(record: Record) -> None:
-    """The table of results, features, times and the page to open."""
-    rows = record["results"]
-    for pair in dict.fromkeys((row["split"], row["labels"]) for row in rows):
-        chosen = [row for row in rows if (row["split"], row["labels"]) == pair]
-        stdout.print(_results(chosen))
-    stdout.print(f"{record['n_items']:,} items, {record['n_failed']} failed")
-    for view in record["views"]:
-        stdout.print(
-            f"features  {view['view']}  {view['n']:,} x {view['kind']}  identity {view['fingerprint']}",
-            soft_wrap=True,
-        )
-    if record["depot"]:
-        stdout.print(f"depot     {record['depot']}", soft_wrap=True)
-    if record["seconds"]:
-        times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in record["seconds"].items())
-        stdout.print(f"times     {times}")
-    stdout.print(f"page      {record['page']}", soft_wrap=True)
-    stdout.print(f"sheet     {record['sheet']}", soft_wrap=True)
+def write(out: Path, cells: Sequence[Cell], params: TablesParams, inputs: Inputs) -> None:
+    """Write cells, Markdown, and what they were made from; equal cells give equal bytes."""
+    made_from = {"digest": _digest(params, inputs), "params": params.model_dump(mode="json")}
+    write_bytes(out / CELLS_NAME, _CELLS.dump_json(list(cells), indent=1) + b"\n")
+    write_bytes(out / MARKDOWN_NAME, render_markdown(cells, "Tables of results").encode())
+    write_bytes(out / MADE_FROM_NAME, (json.dumps(made_from, indent=1) + "\n").encode())
 
 
-def _results(rows: Sequence[Record]) -> Table:
-    first = rows[0]
-    title = f"{first['labels']}: {first['n_classes']} classes, {first['part']} part of split {first['split']}"
-    table = Table(title=title, title_justify="left")
-    table.add_column("backbone", no_wrap=True)
-    table.add_column("method", no_wrap=True)
-    for name in ("n", "top-1 [95 %]", "top-2 [95 %]", "top-3 [95 %]", "balanced"):
-        table.add_column(name, justify="right")
-    best = max(row["top1"] for row in rows)
-    for row in rows:
-        style = "dim" if row["is_baseline"] else "bold" if row["top1"] == best else None
-        shares = [_share(row[f"top{k}"], row[f"top{k}_interval"]) for k in (1, 2, 3)]
-        table.add_row(
-            row["backbone"] or "-",
-            row["method"],
-            f"{row['n']:,}",
-            *shares,
-            _share(row["balanced_accuracy"], None),
-            style=style,
-        )
-    return table
+def read(out: Path) -> list[Cell]:
+    """The cells of a folder that `run` wrote.
+
+    Raises:
+        StoreError: there are none, or they are damaged.
+    """
+    path = out / CELLS_NAME
+    if not path.is_file():
+        raise StoreError(f"there are no tables in {out}: it has no {CELLS_NAME}; `deponij tables` makes them")
+    try:
+        return _CELLS.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise StoreError(f"{path} is damaged or of another version: {error}") from error
 
 
-def _share(value: float | None, interval: Sequence[float] | None) -> str:
-    if value is None:
-        return ""
-    text = f"{100 * value:.1f}"
-    return text if interval is None else f"{text} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+def is_current(out: Path, params: TablesParams, inputs: Inputs) -> bool:
+    """Whether a folder holds the tables of just these inputs and parameters."""
+    try:
+        digest = json.loads((out / MADE_FROM_NAME).read_text(encoding="utf-8"))["digest"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return bool(digest == _digest(params, inputs)) and (out / CELLS_NAME).is_file()
 
 
-def print_evaluation(result: Evaluation) -> None:
-    """One classifier's scores on every part."""
-    table = Table(
-        title=f"{result.backbone}, {result.title} on {result.labels} ({result.n_classes} classes)",
-        title_justify="left",
+def _digest(params: TablesParams, inputs: Inputs) -> str:
+    """Of all bytes and parameters; the items stand for themselves by their manifest."""
+    found = hashlib.sha256(f"{params.model_dump_json()}{inputs.labels}".encode())
+    for path in (*inputs.features, *inputs.texts, *inputs.splits, inputs.items / MANIFEST):
+        content = path.read_bytes() if path.is_file() else b""
+        found.update(f"{path.name}:{hashlib.sha256(content).hexdigest()}".encode())
+    return found.hexdigest()
+
+
+def of_profile(*, again: bool = False, threads: int = 0) -> list[Cell]:
+    """The tables of the profile in force: as they lie there if nothing has changed since, else made anew.
+
+    Raises:
+        DeponijError: features or texts are missing, or as `run`.
+    """
+    params, at = load(Params), layout()
+    inputs = Inputs(
+        features=tuple(at.view(backbone) for backbone in params.backbones),
+        texts=tuple(at.texts(backbone) for backbone in params.text_backbones),
+        items=at.items,
+        splits=tuple(at.split(split) for split in params.splits),
+        labels=tuple(params.labels),
     )
-    table.add_column("part")
-    for name in ("n", "top-1 [95 %]", "top-2 [95 %]", "top-3 [95 %]", "balanced", "majority"):
-        table.add_column(name, justify="right")
-    for part, scores in result.parts.items():
-        table.add_row(
-            part,
-            f"{scores.n:,}",
-            _share(scores.top1, scores.top1_interval),
-            _share(scores.top2, scores.top2_interval),
-            _share(scores.top3, scores.top3_interval),
-            _share(scores.balanced_accuracy, None),
-            _share(scores.majority, None),
-        )
-    stdout.print(table)
-    left_out = {
-        "outside the pool": result.n_outside_pool,
-        "without a label": result.n_without_label,
-        "without features": result.n_without_features,
-    }
-    said = ", ".join(f"{count} {why}" for why, count in left_out.items() if count)
-    stdout.print(
-        f"chance {100 * result.chance:.1f}; {result.protocol}" + (f"; left out: {said}" if said else "")
-    )
+    if not again and is_current(at.tables, params.tables, inputs):
+        return read(at.tables)
+    plan = make_plan(params.tables, inputs, threads or RunOptions.from_environment().threads, at.all_results)
+    for kind in KINDS:
+        # Of a backbone that has left the profile nothing may stay.
+        shutil.rmtree(at.results_of(kind), ignore_errors=True)
+        at.results_of(kind).mkdir(parents=True)
+    cells = compute(plan)
+    write(at.tables, cells, params.tables, inputs)
+    write_bytes(at.tables_metrics, (json.dumps(_metrics(cells), indent=1, sort_keys=True) + "\n").encode())
+    return cells
 
 
-def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Any list of equal records."""
-    table = Table(title=title, title_justify="left")
-    for name in rows[0] if rows else ():
-        table.add_column(name.replace("_", " "))
-    for row in rows:
-        table.add_row(*(_plain(value) for value in row.values()))
-    stdout.print(table)
+def _metrics(cells: Sequence[Cell]) -> dict[str, dict[str, dict[str, float]]]:
+    """Top-1 by split, labels and model; DVC shows each number of this file as a column of its own."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for cell in cells:
+        of_labels = found.setdefault(cell.split, {}).setdefault(cell.labels, {})
+        of_labels[f"{cell.model}, {cell.head}"] = round(cell.top1, 6)
+    return found
 
 
-def _plain(value: Any) -> str:
-    match value:
-        case None:
-            return ""
-        case bool():
-            return "yes" if value else "no"
-        case list() | tuple():
-            return ", ".join(_plain(one) for one in value)
-        case _:
-            return str(value)
+def main() -> None:
+    """Under DVC: everything of the profile in force."""
+    cells = of_profile(again=True)
+    say(f"{len(cells)} cells -> {layout().tables / MARKDOWN_NAME}")
 
 
-def _device(record: Record) -> Record:
-    """A device with its precisions by name."""
-    usable = [name for name, works in record["precisions"].items() if works]
-    return {**_in_gib(record), "precisions": usable}
-
-
-def _in_gib(record: Record) -> Record:
-    """Sizes in bytes as GiB."""
-    return {
-        name.removesuffix("_bytes"): f"{value / 2**30:.1f} GiB"
-        if name.endswith("_bytes") and value is not None
-        else value
-        for name, value in record.items()
-    }
-
-
-def print_doctor(report: Any) -> None:
-    """What the machine offers."""
-    found: Record = report.model_dump(mode="json")
-    stdout.print(f"deponij {found['deponij']}, Python {found['python']}, {found['system']}")
-    stdout.print(
-        f"{found['n_cores_usable']} of {found['n_cores']} cores, "
-        f"{found['memory_free_bytes'] / 2**30:.1f} of {found['memory_bytes'] / 2**30:.1f} GiB memory free"
-    )
-    print_rows("devices", [_device(one) for one in found["devices"]])
-    stdout.print(
-        "faiss     " + ", ".join(f"{k} {_plain(v)}" for k, v in found["faiss"].items()), soft_wrap=True
-    )
-    stdout.print("libraries " + ", ".join(f"{k} {v or 'absent'}" for k, v in found["libraries"].items()))
-    print_rows("folders", [_in_gib(one) for one in found["folders"]])
-    present = [one["name"] for one in found["backbones"] if one["present"]]
-    stdout.print("weights   " + (", ".join(present) or "none"))
-    print_rows("data sets", found["data_sets"])
-    for problem in found["problems"]:
-        stdout.print(f"problem: {problem['what']}; {problem['mend']}", style="yellow", soft_wrap=True)
-    if not found["problems"]:
-        stdout.print("no problems found")
+if __name__ == "__main__":
+    run_stage("tables", main)

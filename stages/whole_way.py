@@ -1,23 +1,28 @@
 """`deponij run`: somebody's own pictures through every stage, without DVC."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.backbones import describe
+from pipeline.curves import dump_curves
 from pipeline.data.splits import SplitParams
-from stages import extract, extract_text, items, probe, report, split, zero_shot
-from stages.console import say
+from pipeline.mistakes.records import dump_mistakes
+from stages import curves, extract, extract_text, items, mistakes, probe, report, split, weights, zero_shot
+from stages import map as map_stage
+from stages.console import say, warn
 from stages.harness import record_time
 from stages.layout import Layout
+from stages.printing import collect
 from stages.settings import RunOptions
-from stages.tables import collect
 from store.atomic import PART, write_bytes
 from store.errors import DataError, UsageError
 from store.items import Items
 from store.manifest import MANIFEST
+from store.view import View
 
 DEFAULT_BACKBONES = ("mini-openclip", "mini-siglip", "mini-dinov2")
 # The label column where none is named: image folders and parquet, then COCO files.
@@ -89,6 +94,7 @@ def run(plan: Plan, *, out: Path, options: RunOptions) -> WholeWay:
     descriptions = {backbone: describe(backbone) for backbone in plan.backbones}
     names = _slugs(plan.backbones)
     _refuse_foreign(at)
+    weights.run({name: backbone for backbone, name in names.items()}, at.weights)
     with _Timed(at, "items"):
         made = items.run(plan.source.adapter, plan.source.options, out=at.items, run_options=options)
         _clear_results(at)
@@ -106,6 +112,8 @@ def run(plan: Plan, *, out: Path, options: RunOptions) -> WholeWay:
         has_text = descriptions[backbone].has_text
         found = _one_backbone(plan, at, backbone, names[backbone], labels, options, params.strategy, has_text)
         n_failed = max(n_failed, found)
+    for name in names.values():
+        _look_closer(at, name, labels, params.strategy)
     with _Timed(at, "report"):
         report.run(
             report.ReportParams(),
@@ -113,6 +121,9 @@ def run(plan: Plan, *, out: Path, options: RunOptions) -> WholeWay:
             items=at.items,
             views=[at.view(names[backbone]) for backbone in plan.backbones],
             split_reports=[at.split_report(params.strategy)],
+            curves=_there(at.curves(name) for name in names.values()),
+            maps=_there(at.map(name) for name in names.values()),
+            mistakes=_there(at.mistakes(name) for name in names.values()),
             profile=out.name,
             out=at.report,
         )
@@ -155,6 +166,38 @@ def _one_backbone(
         with _Timed(at, f"probe@{name}"):
             probe.run(probe.ProbeParams(), labels=column, out=at.result("probe", name) / folder, **inputs)
     return result.n_failed
+
+
+def _look_closer(at: Layout, name: str, labels: Sequence[str], strategy: str) -> None:
+    """Learning curve, labels worth a second look and a map; very small data may be too few for one of them."""
+    inputs = {"features": at.view(name), "items": at.items}
+    with _Timed(at, f"curves@{name}"), _optional("learning curve", name):
+        rows = [
+            row
+            for column in labels
+            for row in curves.run(curves.CurveParams(), split=at.split(strategy), labels=column, **inputs)
+        ]
+        write_bytes(at.curves(name), dump_curves(rows))
+    with _Timed(at, f"mistakes@{name}"), _optional("list of doubtful labels", name):
+        params, table = mistakes.MistakesParams(), Items(at.items)
+        found = [mistakes.audit(params, View(at.view(name)), table, column) for column in labels]
+        for one in found:
+            mistakes.draw_sheets(one, table, at.mistake_sheets(name), params.n_shown)
+        write_bytes(at.mistakes(name), dump_mistakes(found))
+    with _Timed(at, f"map@{name}"), _optional("map", name):
+        map_stage.run(map_stage.MapParams(), features=at.view(name), out=at.map(name))
+
+
+@contextmanager
+def _optional(what: str, name: str) -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        warn(f"{name}: no {what}: {error}")
+
+
+def _there(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if path.is_file()]
 
 
 def _default_labels(table: Items) -> tuple[str, ...]:
@@ -205,7 +248,7 @@ def _clear_results(at: Layout) -> None:
     """Results of an earlier run with other backbones or labels must not stand in this one's table."""
     import shutil
 
-    for folder in ("results", "views", "texts", "report", "timings"):
+    for folder in ("results", "views", "texts", "report", "timings", "curves", "mistakes", "maps"):
         shutil.rmtree(at.root / folder, ignore_errors=True)
 
 

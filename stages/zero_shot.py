@@ -3,21 +3,19 @@
 python -m stages.zero_shot BACKBONE     (one of `text_backbones` in params.yaml)
 """
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import ConfigDict, Field
 
 from pipeline.heads.zero_shot import ZeroShotClassifier
 from pipeline.metrics.evaluation import Evaluation
+from stages.class_texts import check_texts, class_texts, open_texts, require_same_model
 from stages.grid import run_grid
 from stages.harness import layout, run_stage
-from stages.results import evaluate, feature_source, read_examples, write_results
+from stages.results import evaluate, feature_sources, read_examples, write_results
 from stages.settings import Section, Slug, load
-from store.errors import DataError, IdentityError, StoreError
 from store.items import Items
 from store.view import View
 
@@ -86,76 +84,36 @@ def run(
         DataError: a class has no text; the message gives the command that makes them.
         DeponijError: inputs that do not fit together; the message says why.
     """
-    view, text_view = View(features), View(texts)
-    _check_same_model(view, text_view)
+    view = View(features)
+    text_view = open_texts(texts, view.backbone, items, [labels])
+    check_texts(text_view)
+    require_same_model(view, text_view)
     examples, vectors = read_examples(view, Items(items), split, labels)
-    rows = _text_rows(text_view, params.templates)
-    groups = text_view.columns["group"]
-    missing = sorted(set(examples.pool_classes) - set(groups[rows].tolist()))
-    if missing:
-        raise DataError(_missing_texts(missing, view.backbone, items, labels, texts))
-    rows = rows[np.isin(groups[rows], examples.pool_classes)]
-    head = ZeroShotClassifier(params.scale).fit(text_view.embedding[rows], groups[rows])
-    evaluation, found = evaluate(head, view, examples, vectors, labels=labels, split=split)
+    found = class_texts(
+        text_view,
+        examples.pool_classes,
+        backbone=view.backbone,
+        items=items,
+        labels=[labels],
+        templates=params.templates,
+    )
+    head = ZeroShotClassifier(params.scale).fit(found.vectors, found.classes)
+    sources = feature_sources([view], labels)
+    judged = evaluate(head, sources, examples, vectors, labels=labels, split=split)
     result = ZeroShotResult(
-        **evaluation.model_dump(),
+        **judged.evaluation.model_dump(),
         text_fingerprint=text_view.fingerprint,
-        templates=tuple(sorted(set(_templates(text_view)[rows].tolist()))),
-        n_texts=len(rows),
-        unused_groups=tuple(sorted(set(groups.tolist()) - set(evaluation.classes))),
+        templates=found.templates,
+        n_texts=len(found.classes),
+        unused_groups=tuple(
+            sorted(set(text_view.columns["group"].tolist()) - set(judged.evaluation.classes))
+        ),
         params=params,
     )
     if out is not None:
-        head.save(out, feature_source(view, labels))
-        write_results(out, result, found)
+        head.save(out, sources)
+        write_results(out, result, judged.predictions, judged.logits)
     return result
-
-
-def _check_same_model(view: View, text_view: View) -> None:
-    if text_view.kind != "text":
-        raise IdentityError(
-            f"{text_view.path} holds features of kind {text_view.kind!r}; texts must be of kind 'text'"
-        )
-    if "group" not in text_view.columns:
-        raise StoreError(
-            f"{text_view.path} does not say which class its texts describe (no column 'group'); make it with "
-            "`deponij extract-text --items … --labels …`"
-        )
-    images, words = view.identity, text_view.identity
-    differences = [
-        f"{name}: {getattr(images, name)} against {getattr(words, name)}"
-        for name in ("backbone", "weights")
-        if getattr(images, name) != getattr(words, name)
-    ]
-    if differences:
-        raise IdentityError(
-            f"{view.path} ({view.backbone}) and {text_view.path} ({text_view.backbone}) are of different "
-            f"models: {'; '.join(differences)}"
-        )
-
-
-def _templates(text_view: View) -> np.ndarray:
-    return text_view.columns.get("template", np.full(len(text_view), ""))
-
-
-def _text_rows(text_view: View, templates: tuple[str, ...] | None) -> np.ndarray:
-    if templates is None:
-        return np.arange(len(text_view))
-    there = _templates(text_view)
-    absent = sorted(set(templates) - set(there.tolist()))
-    if absent:
-        known = sorted(set(there.tolist()))[:10]
-        raise DataError(f"{text_view.path} has no texts of the templates {absent}; it has {known}")
-    return np.flatnonzero(np.isin(there, templates))
-
-
-def _missing_texts(missing: list[str], backbone: str, items: Path, labels: str, texts: Path) -> str:
-    parts = ["deponij", "extract-text", "--backbone", backbone, "--items", str(items), "--labels", labels]
-    named = ", ".join(repr(name) for name in missing[:10]) + (", …" if len(missing) > 10 else "")
-    return (
-        f"{len(missing)} classes have no text vectors in {texts}: {named}. Make them with\n"
-        f"  {shlex.join([*parts, '--out', str(texts)])}"
-    )
 
 
 def main(key: str) -> None:

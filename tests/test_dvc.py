@@ -29,6 +29,8 @@ PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
 CODE = tuple(f"{name}/" for name in imports.PACKAGES)
 # Facts about the machine, which every stage writes and DVC does not keep.
 TIMINGS = "runs/tiny/timings"
+OF_BACKBONES = ("extract", "probe", "knn", "curves", "mistakes", "map")
+OF_TEXT_BACKBONES = ("extract_text", "zero_shot", "blends")
 TINY = """
 profile: tiny
 prepare:
@@ -49,6 +51,9 @@ extract: {decode: full}
 texts: {templates: [name]}
 probe: {max_iter: 20, cs: [0.1]}
 zero_shot: {}
+knn: {ks: [3, 9], per_class: [1], tries: 2}
+blends: {max_iter: 20}
+tables: {seeds: 2, candidates: [0.01], epochs: 2}
 report: {n_samples: 2}
 """
 
@@ -201,8 +206,9 @@ def copy(source: Path, target: Path) -> None:
 
 def test_stages_with_nothing_but_their_deps_make_their_outs_and_nothing_else(checkout: Checkout) -> None:
     n_splits, n_backbones, n_with_text = 2, 2, 1
-    n_single = len({"weights", "prepare", "items", "report"})
-    assert len(checkout.made) == n_single + n_splits + 2 * (n_backbones + n_with_text)
+    n_single = len({"weights", "prepare", "items", "tables", "ensembles", "report"})
+    n_each = n_backbones * len(OF_BACKBONES) + n_with_text * len(OF_TEXT_BACKBONES)
+    assert len(checkout.made) == n_single + n_splits + n_each
     for name, made in checkout.made.items():
         outs = [*checkout.outs(name), TIMINGS]
         for out in outs:
@@ -244,14 +250,10 @@ def test_dvc_resolves_every_profile(path: Path, tmp_path: Path) -> None:
     values = yaml.safe_load(path.read_text())
     with Repo.init(str(tmp_path), no_scm=True) as repo:
         names = {stage.name for stage in repo.index.stages}
-    each = {
-        "prepare": values["prepare"],
-        "split": values["splits"],
-        "extract_text": values["text_backbones"],
-        "zero_shot": values["text_backbones"],
-    }
-    expected = {"weights", "items", "report"} | {
+    each = {"prepare": values["prepare"], "split": values["splits"]}
+    each |= dict.fromkeys(OF_TEXT_BACKBONES, values["text_backbones"])
+    each |= dict.fromkeys(OF_BACKBONES, values["backbones"])
+    expected = {"weights", "items", "tables", "ensembles", "report"} | {
         f"{stage}@{key}" for stage, keys in each.items() for key in keys
     }
-    expected |= {f"{stage}@{key}" for stage in ("extract", "probe") for key in values["backbones"]}
     assert names == expected

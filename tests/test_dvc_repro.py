@@ -43,10 +43,18 @@ PROFILE = {
     "texts": {"templates": ["name"]},
     "probe": {"max_iter": 30, "cs": [0.1]},
     "zero_shot": {},
+    "knn": {"per_class": [1], "tries": 1},
+    "blends": {},
+    "tables": {"seeds": 1, "candidates": [0.01], "epochs": 1},
+    "ensembles": {},
+    "curves": {"tries": 1},
+    "mistakes": {},
+    "map": {},
     "report": {"n_samples": 2},
 }
 EXTRACT = f"extract@{BACKBONE}"
-BEHIND = {f"probe@{BACKBONE}", f"zero_shot@{BACKBONE}", "report"}
+EACH = ("probe", "zero_shot", "knn", "blends", "curves", "mistakes", "map")
+BEHIND = {*(f"{stage}@{BACKBONE}" for stage in EACH), "tables", "ensembles", "report"}
 ALL = {"weights", "items", "split@random", EXTRACT, f"extract_text@{BACKBONE}"} | BEHIND
 
 
@@ -144,7 +152,7 @@ def test_nothing_changed_nothing_runs_and_git_is_clean(clone: Clone) -> None:
 def test_a_heads_parameter_runs_no_extraction(clone: Clone) -> None:
     before = clone.rows()
     clone.change("probe", max_iter=40)
-    assert clone.repro() == {f"probe@{BACKBONE}", "report"}
+    assert clone.repro() == {f"probe@{BACKBONE}", "ensembles", "report"}
     assert clone.rows() == before
 
 
@@ -216,8 +224,18 @@ def test_a_second_clone_without_a_depot_runs_what_is_behind_extract(clone: Clone
     other = Clone(tmp_path / "other", tmp_path / "no-depot")
     other.call("dvc", "pull", "-q")
     assert other.view.read_bytes() == clone.view.read_bytes()
-    other.change("probe", max_iter=50)
-    other.change("zero_shot", scale=50.0)
+    changes = {
+        "probe": {"max_iter": 50},
+        "zero_shot": {"scale": 50.0},
+        "knn": {"tries": 2},
+        "blends": {"scale": 50.0},
+        "tables": {"seeds": 2},
+        "curves": {"tries": 2},
+        "mistakes": {"folds": 3},
+        "map": {"iterations": 300},
+    }
+    for section, values in changes.items():
+        other.change(section, **values)
     assert other.repro() == BEHIND
     assert (other.root / "runs/mine/report/page.html").is_file()
     assert not other.depot.exists()

@@ -7,7 +7,7 @@ Shape letters: n examples, d feature width, C classes. A saved head is a folder 
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -65,17 +65,18 @@ class HeadCard(BaseModel):
     """`head.json`: all that is needed to apply the tensors without this project.
 
     `apply` says in words how logits come from features [n, d] and the tensors; probabilities are the
-    softmax of the logits, and column i is `classes[i]`.
+    softmax of the logits, and column i is `classes[i]`. Of several `sources` the features stand side by
+    side in this order.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     kind: str
     apply: str
     dim: int
     classes: tuple[str, ...]
-    source: FeatureSource
+    sources: tuple[FeatureSource, ...]
     protocol: str
     params: dict[str, JsonValue]
     learned: dict[str, JsonValue]
@@ -91,7 +92,7 @@ class Head(ABC):
         apply: how logits come from features and tensors, in words, for `HeadCard`.
         classes_: names [C], sorted; learned by `fit`.
         n_features_in_: d; learned by `fit`.
-        source_: set by `load`.
+        sources_: what it learned from, side by side in this order; set by `load`.
     """
 
     kind: ClassVar[str]
@@ -101,7 +102,7 @@ class Head(ABC):
 
     classes_: Names
     n_features_in_: int
-    source_: FeatureSource
+    sources_: tuple[FeatureSource, ...]
 
     @abstractmethod
     def fit(
@@ -152,8 +153,13 @@ class Head(ABC):
     def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
         """Set the learned attributes from what `_tensors` and `_learned` gave."""
 
-    def save(self, folder: Path, source: FeatureSource) -> None:
-        """Write `head.safetensors` and then `head.json`; the same head gives the same bytes."""
+    def save(self, folder: Path, sources: Sequence[FeatureSource]) -> None:
+        """Write `head.safetensors` and then `head.json`; the same head gives the same bytes.
+
+        Args:
+            folder: made where it is missing.
+            sources: what the features are, in the order in which they stand side by side.
+        """
         from safetensors.numpy import save
 
         data = save({name: np.ascontiguousarray(array) for name, array in sorted(self._tensors().items())})
@@ -162,7 +168,7 @@ class Head(ABC):
             apply=self.apply,
             dim=self.n_features_in_,
             classes=tuple(self.classes_.tolist()),
-            source=source,
+            sources=tuple(sources),
             protocol=self.protocol,
             # A grid may be a tuple or an array; JSON knows lists.
             params=json.loads(json.dumps(self.get_params(), default=lambda array: array.tolist())),
@@ -192,7 +198,7 @@ class Head(ABC):
         head = cls(**dict[str, Any](card.params))
         head.classes_ = np.asarray(card.classes, dtype=np.str_)
         head.n_features_in_ = card.dim
-        head.source_ = card.source
+        head.sources_ = card.sources
         head._restore(load(data), card.learned)
         return head
 
@@ -212,13 +218,16 @@ def read_card(folder: Path) -> HeadCard:
     """The card of a saved head.
 
     Raises:
-        StoreError: there is none, or it is damaged or of a newer format.
+        StoreError: there is none, or it is damaged, or of an older or a newer format.
     """
     path = folder / CARD_NAME
     if not path.is_file():
         raise StoreError(f"there is no head in {folder}: it has no {CARD_NAME}")
     try:
-        return HeadCard.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(document, dict) and document.get("format") == 1:
+            raise StoreError(f"{path} was written by an older version; run the stage again that made it")
+        return HeadCard.model_validate(document)
     except (ValueError, ValidationError) as error:
         raise StoreError(f"{path} is damaged or of a newer format: {error}") from error
 
@@ -265,3 +274,22 @@ def check_examples(X: ArrayLike, y: ArrayLike, what: str) -> tuple[Floats, Names
     if names.shape != (len(features),):
         raise DataError(f"{what}: {len(features)} rows of features for labels of shape {names.shape}")
     return features, names
+
+
+def check_learnable(features: Floats, names: Names) -> None:
+    """Refuse training examples that say nothing about any difference between classes.
+
+    Raises:
+        DataError: one class only, or features that are the same for every example.
+    """
+    classes = np.unique(names)
+    if len(classes) < 2:
+        raise DataError(
+            f"all {len(names)} training examples have the class {str(classes[0])!r}; "
+            "a probe needs at least two classes"
+        )
+    if (np.ptp(features, axis=0) == 0).all():
+        raise DataError(
+            f"all {len(features)} training examples have the same (constant) features; "
+            "nothing can be learned from them. Does the view hold what it should?"
+        )

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from pipeline.heads.head import Floats, Head, check_examples
 from pipeline.heads.registry import register
-from store.errors import DataError
+from pipeline.heads.units import unit_rows
 
 
 @register("zero_shot")
@@ -44,19 +44,19 @@ class ZeroShotClassifier(Head):
             DataError: no texts, NaN or infinite values, or vectors (or a class's mean) of length 0.
         """
         texts, names = check_examples(X, y, "text vectors")
-        units = _unit_rows(texts, "text vectors")
+        units = unit_rows(texts, "text vectors")
         self.classes_, codes = np.unique(names, return_inverse=True)
         self.n_features_in_ = texts.shape[1]
         self.n_texts_ = np.bincount(codes)
         sums = np.zeros((len(self.classes_), texts.shape[1]))
         np.add.at(sums, codes, units)
-        self.coef_ = _unit_rows(sums / self.n_texts_[:, None], "mean text vectors").astype(np.float32)
+        self.coef_ = unit_rows(sums / self.n_texts_[:, None], "mean text vectors").astype(np.float32)
         return self
 
     def decision_function(self, X: ArrayLike) -> Floats:
         """Logits [n, C] of image features [n, d] of any length; see `Head`."""
         features = self._check_width(X)
-        logits: Floats = self.scale * (_unit_rows(features, "features") @ self.coef_.astype(np.float64).T)
+        logits: Floats = self.scale * (unit_rows(features, "features") @ self.coef_.astype(np.float64).T)
         return logits
 
     @property
@@ -85,19 +85,3 @@ class ZeroShotClassifier(Head):
     def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
         self.coef_ = tensors["weight"]
         self.n_texts_ = np.asarray(learned["n_texts"], dtype=np.int64)
-
-
-def _unit_rows(vectors: Floats, what: str) -> NDArray[np.float64]:
-    """Rows of [n, d] divided by their lengths.
-
-    Raises:
-        DataError: a row of length 0 has no direction.
-    """
-    wide = vectors.astype(np.float64)
-    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    if not (lengths > 0).all():
-        rows = np.flatnonzero(lengths[:, 0] == 0)
-        first = rows[:5].tolist()
-        raise DataError(f"{what}: {len(rows)} of {len(wide)} rows have length 0 (first rows: {first})")
-    units: NDArray[np.float64] = wide / lengths
-    return units

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.metrics.calibration import Calibration
 from pipeline.metrics.classification import Names, balanced_accuracy, hits
 from pipeline.metrics.intervals import wilson
 
@@ -56,6 +57,7 @@ class Evaluation(BaseModel):
         chance: 1 / n_classes.
         majority_class: most frequent class of the training part.
         parts: scores of each part that has items.
+        calibration: of the part that results are read from (test, else the last one that has items).
         n_items: rows of the items table; of these
         n_outside_pool: have no part,
         n_without_label: have a part but no label,
@@ -78,6 +80,7 @@ class Evaluation(BaseModel):
     chance: float
     majority_class: str
     parts: dict[str, PartScores]
+    calibration: Calibration | None = None
     n_items: int
     n_outside_pool: int
     n_without_label: int

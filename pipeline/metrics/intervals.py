@@ -1,7 +1,88 @@
-"""Intervals for shares of counted items. Comparisons of two models on the same items do not live here."""
+"""Intervals for shares of counted items. Comparisons of two models on the same items: `paired`.
 
+Shape letters: S seeds, n items, B resamples.
+"""
+
+from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+N_RESAMPLES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class SeedMean:
+    """Accuracy of one recipe over its seeds, on the same items.
+
+    Attributes:
+        n_seeds, n: seeds and items.
+        mean: over seeds and items.
+        std: sample standard deviation (n_seeds - 1) of the seeds' accuracies; None for one seed. It tells
+            how much training wobbles,
+        interval: (low, high) tells how much the choice of items does.
+        kind: `bootstrap` over items, or `wilson` where there is nothing to resample: one seed, or all
+            items answered alike.
+    """
+
+    n_seeds: int
+    n: int
+    mean: float
+    std: float | None
+    interval: tuple[float, float]
+    kind: Literal["bootstrap", "wilson"]
+
+
+def seed_mean(
+    hits: ArrayLike, confidence: float = 0.95, n_resamples: int = N_RESAMPLES, seed: int = 0
+) -> SeedMean:
+    """Mean accuracy of hits [S, n], with a percentile bootstrap over items of the seeds' mean.
+
+    Resampled are items, each with the answers of all seeds, for these are not independent of each other.
+
+    Raises:
+        ValueError: not S >= 1 rows of n >= 1 items.
+    """
+    right = np.asarray(hits, dtype=np.bool_)
+    if right.ndim != 2 or right.size == 0:
+        raise ValueError(f"need hits [seeds, items] of at least one each, got shape {right.shape}")
+    n_seeds, n = right.shape
+    # Counts, not shares: equal sums are equal numbers, whatever the order of adding.
+    n_right = right.sum(axis=0)
+    total = int(n_right.sum())
+    std = float(right.mean(axis=1).std(ddof=1)) if n_seeds > 1 else None
+    if n_seeds == 1 or n_right.min() == n_right.max():
+        interval = wilson(round(total / n_seeds), n, confidence)
+        return SeedMean(n_seeds, n, total / right.size, std, interval, "wilson")
+    low, high = percentile_interval(resampled_means(n_right, n_resamples, seed) / n_seeds, confidence)
+    return SeedMean(n_seeds, n, total / right.size, std, (low, high), "bootstrap")
+
+
+def resampled_means(values: ArrayLike, n_resamples: int = N_RESAMPLES, seed: int = 0) -> NDArray[np.float64]:
+    """Means [B] of n of the values [n], drawn with replacement; deterministic by seed.
+
+    How often each *distinct* value is drawn is multinomial, so that hits and their differences, which
+    take few values, cost B x few instead of B x n. The order of the values does not matter.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    distinct, counts = np.unique(np.asarray(values), return_counts=True)
+    n = int(counts.sum())
+    if n == 0:
+        raise ValueError("there is nothing to resample")
+    drawn = np.random.default_rng(seed).multinomial(n, counts / n, size=n_resamples)
+    means: NDArray[np.float64] = drawn @ distinct.astype(np.float64) / n
+    return means
+
+
+def percentile_interval(samples: NDArray[np.floating], confidence: float = 0.95) -> tuple[float, float]:
+    """The middle `confidence` of samples, as (low, high)."""
+    low, high = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
 
 
 def wilson(n_hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -1,4 +1,6 @@
-"""What the minis learn from: crops of generated scenes with their captions, and random views of them.
+"""What the minis learn from: crops of generated photographs with their captions, and random views of them.
+
+Every scene's litter is photographed twice, in other poses, on another ground and in another light.
 
 Here: rendering, cropping by the tight box, augmentation in batches. Not here: losses and loops (`train`).
 """
@@ -27,38 +29,52 @@ class Crops:
     """Training pictures uint8 [n, SIDE_PX, SIDE_PX, 3] and their captions.
 
     `centred`: shortest side scaled, middle cut out (OpenCLIP, DINOv2). `squashed`: both sides scaled (SigLIP).
+    `twins` [m, 2]: rows of the same object in its scene's two photographs, for objects seen in both.
     """
 
     centred: NDArray[np.uint8]
     squashed: NDArray[np.uint8]
     captions: list[str]
+    twins: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Crop:
+    thing: tuple[int, int]  # scene and number of the object
+    centred: NDArray[np.uint8]
+    squashed: NDArray[np.uint8]
+    caption: str
 
 
 def training_crops(
     seed: int, scenes: int, workers: int = 2, progress: Callable[[int, int], None] | None = None
 ) -> Crops:
-    """Render scenes without the unseen classes and cut out every object.
+    """Photograph scenes without the unseen classes twice each and cut out every object.
 
     Args:
         seed: of the scenes; must not be a seed that anything is evaluated on.
         scenes: how many to render.
         workers: processes; the result does not depend on it.
-        progress: called with (scenes done, scenes).
+        progress: called with (photographs done, photographs).
     """
-    parts = []
-    for done, part in enumerate(_scenes(seed, scenes, workers), start=1):
-        parts.append(part)
+    crops: list[_Crop] = []
+    for done, part in enumerate(_photographs(seed, scenes, workers), start=1):
+        crops.extend(part)
         if progress is not None:
-            progress(done, scenes)
+            progress(done, 2 * scenes)
+    rows: dict[tuple[int, int], list[int]] = {}
+    for row, crop in enumerate(crops):
+        rows.setdefault(crop.thing, []).append(row)
     return Crops(
-        np.concatenate([part.centred for part in parts]),
-        np.concatenate([part.squashed for part in parts]),
-        [caption for part in parts for caption in part.captions],
+        np.stack([crop.centred for crop in crops]),
+        np.stack([crop.squashed for crop in crops]),
+        [crop.caption for crop in crops],
+        np.array([pair for pair in rows.values() if len(pair) == 2], dtype=np.int64).reshape(-1, 2),
     )
 
 
-def _scenes(seed: int, scenes: int, workers: int) -> Iterator[Crops]:
-    jobs = [(seed, index) for index in range(scenes)]
+def _photographs(seed: int, scenes: int, workers: int) -> Iterator[list[_Crop]]:
+    jobs = [(seed, index, photograph) for index in range(scenes) for photograph in (0, 1)]
     if workers == 1:
         yield from map(_cut, jobs)
         return
@@ -66,21 +82,19 @@ def _scenes(seed: int, scenes: int, workers: int) -> Iterator[Crops]:
         yield from pool.map(_cut, jobs, chunksize=8)
 
 
-def _cut(job: tuple[int, int]) -> Crops:
-    scene = render(*job, without=UNSEEN)
-    centred, squashed = [], []
+def _cut(job: tuple[int, int, int]) -> list[_Crop]:
+    seed, index, photograph = job
+    scene = render(seed, index, without=UNSEEN, photograph=photograph)
+    crops = []
     for instance in scene.instances:
         corners = np.concatenate(instance.polygons)
         x0, y0 = np.floor(corners.min(0)).astype(int)
         x1, y1 = np.ceil(corners.max(0)).astype(int)
         crop = scene.image.crop((int(x0), int(y0), max(int(x1), int(x0) + 1), max(int(y1), int(y0) + 1)))
-        squashed.append(np.asarray(crop.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)))
-        centred.append(np.asarray(_middle(crop)))
-    empty = np.empty((0, SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
-    captions = [instance.caption for instance in scene.instances]
-    if not centred:
-        return Crops(empty, empty, [])
-    return Crops(np.stack(centred), np.stack(squashed), captions)
+        squashed = np.asarray(crop.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC))
+        thing = (index, instance.number)
+        crops.append(_Crop(thing, np.asarray(_middle(crop)), squashed, instance.caption))
+    return crops
 
 
 def _middle(crop: Image.Image) -> Image.Image:

@@ -78,17 +78,28 @@ def ibot_loss(student: Tensor, teacher: Tensor, masked: Tensor, temperature: flo
     """Masked patches foretell what the teacher sees (Zhou et al. 2022, equation 2; dinov2 `iBOTPatchLoss`).
 
     Args:
-        student: logits [n, t, k], from pictures with masked patches.
-        teacher: probabilities [n, t, k], from the whole pictures.
+        student: logits [m, k] of the m masked patches, in the order of `masked`'s true entries.
+        teacher: their probabilities [m, k], from the whole pictures.
         masked: bool [n, t].
         temperature: the student's.
 
     Returns:
-        Mean over masked patches of each picture, then over pictures; 0 where nothing is masked.
+        Mean over masked patches of each picture, then over all n pictures; 0 where nothing is masked.
     """
-    loss = -(teacher * F.log_softmax(student / temperature, dim=-1)).sum(-1)  # [n, t]
-    weight = masked.to(loss.dtype)
-    return ((loss * weight).sum(1) / weight.sum(1).clamp(min=1)).mean()
+    loss = -(teacher * F.log_softmax(student / temperature, dim=-1)).sum(-1)  # [m]
+    share = 1 / masked.sum(1, keepdim=True).clamp(min=1).to(loss.dtype)  # [n, 1]
+    return (loss * share.expand(masked.shape)[masked]).sum() / len(masked)
+
+
+def moco_loss(student: Tensor, teacher: Tensor, scale: Tensor) -> Tensor:
+    """Contrast of a student's view with a slow teacher's other view (Chen et al. 2021, MoCo v3, algorithm 1).
+
+    Args:
+        student, teacher: [n, d], L2-normalised; row i of one belongs to row i of the other.
+        scale: the inverse temperature.
+    """
+    target = torch.arange(len(student), device=student.device)
+    return F.cross_entropy(scale * student @ teacher.T, target)
 
 
 def koleo_loss(features: Tensor, eps: float = 1e-8) -> Tensor:

@@ -1,17 +1,31 @@
 """One self-contained page of results, as HTML and as Markdown. Everything it shows is given; no file is read.
 
-The HTML loads nothing: styles, matrices and pictures are inside it.
+The HTML loads nothing: styles, drawings, pictures and a small script are inside it, and its security
+policy forbids the rest. Without the script it can be read whole. How figures are written: `wording`.
 """
 
+import base64
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pipeline.metrics.calibration import Calibration
 from pipeline.metrics.classification import ClassScores
+from pipeline.mistakes.records import MistakesReport
+from pipeline.reports import wording
+from pipeline.reports.cell_tables import CellTable, bounds, cell_tables, how_to_read, mean_and_std, published
+from pipeline.reports.cell_tables import render_markdown as cells_markdown
+from pipeline.reports.cells import Cell
 from pipeline.reports.confusion import Confused
+from pipeline.reports.embedding_map import EmbeddingMap, map_rules
+from pipeline.reports.learning_curves import Chart
+from pipeline.reports.provenance import JOINED, Provenance
 from pipeline.reports.samples import Sample
+from pipeline.reports.sprite import Sprite
 from pipeline.reports.table import ResultGroup, ResultRow
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -43,25 +57,117 @@ class FeatureFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Duel:
+    """Two classifiers on the same items.
+
+    Attributes:
+        a, b: their names; difference, interval, p: A's top-1 minus B's, by paired bootstrap.
+        only_a, only_b, mcnemar_p: items only one of them has right, and McNemar's test on these.
+        verdict: all that in a sentence.
+        changes: classes that differ most: name, support, recall of A and of B.
+        notes: what a reader must know; where they cannot be compared, why.
+    """
+
+    a: str
+    b: str
+    n: int
+    difference: float
+    interval: tuple[float, float]
+    p: float
+    only_a: int
+    only_b: int
+    mcnemar_p: float
+    verdict: str
+    changes: Sequence[tuple[str, int, float, float]]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFacts:
+    """All classifiers on one label set and split.
+
+    Attributes:
+        group: their rows.
+        ranked: rows for showing, each with the anchor of its details, empty for none.
+        plot: an SVG of intervals. n_plotted: its classifiers.
+        duel: the two best; None where there is one classifier alone.
+        no_duel: why the two best could not be compared; empty otherwise.
+        source: of the figures. best_source: of the best one's.
+    """
+
+    group: ResultGroup
+    ranked: Sequence[tuple[ResultRow, str]]
+    plot: str
+    n_plotted: int
+    duel: Duel | None
+    no_duel: str
+    source: Provenance
+    best_source: Provenance
+
+    @property
+    def best(self) -> tuple[ResultRow, str]:
+        """The best row and its anchor."""
+        return next(pair for pair in self.ranked if not pair[0].is_baseline)
+
+    @property
+    def n_classifiers(self) -> int:
+        """Rows that are no baselines."""
+        return sum(not row.is_baseline for row, _ in self.ranked)
+
+
+@dataclass(frozen=True, slots=True)
 class RunFacts:
     """One classifier in detail.
 
     Attributes:
-        row: its row of the table. protocol: what was learned from what.
+        row: its row of the table. anchor: its place on the page.
+        protocol: what was learned from what.
         notes: what a reader must know of this run (left-out items, missing classes, no convergence).
         confusion: an SVG. confused: the most frequent errors. classes: counts of each class.
+        calibration: of its probabilities; reliability: SVGs as they are and, where there is a
+            temperature, scaled.
         right, wrong: samples with the data URI of their thumbnail, None where there is none.
+        source: of the figures.
     """
 
     row: ResultRow
-    fingerprint: str
+    anchor: str
     protocol: str
     notes: tuple[str, ...]
     confusion: str
     confused: Sequence[Confused]
     classes: Sequence[ClassScores]
+    calibration: Calibration | None
+    reliability: Sequence[tuple[str, str]]
     right: Sequence[tuple[Sample, str | None]]
     wrong: Sequence[tuple[Sample, str | None]]
+    source: Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class MapFacts:
+    """Maps of embeddings.
+
+    Attributes:
+        maps: one for each label set, with its source.
+        settings: backbone, and how its layouts were computed.
+        points: names and pictures of the points, as JSON. sprite: their pictures.
+        n_points, n_items: points shown, and items that have a place.
+    """
+
+    maps: Sequence[tuple[EmbeddingMap, Provenance]]
+    settings: Sequence[tuple[str, str]]
+    points: str
+    sprite: Sprite | None
+    n_points: int
+    n_items: int
+
+    @property
+    def rules(self) -> str:
+        """Style rules for choosing layers and classes."""
+        one, _ = self.maps[0]
+        n_classes = max(len(each.legend) for each, _ in self.maps)
+        return map_rules(len(one.backbones), len(one.layouts), n_classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +176,9 @@ class Page:
 
     Attributes:
         title: a heading. facts: label and value of what the data are.
+        cells: of the tables over seeds, with their source; none for no tables.
+        charts: learning curves with their SVG and source.
+        mistakes: with their source; pictures: data URI by item id for them.
         items_path: where the items lie.
         timings_s: seconds of each stage, as this machine took them.
         failures: item id and reason; where: which step failed.
@@ -77,8 +186,14 @@ class Page:
 
     title: str
     facts: Sequence[tuple[str, str]]
-    groups: Sequence[ResultGroup]
+    cells: Sequence[Cell]
+    cells_source: Provenance | None
+    groups: Sequence[GroupFacts]
     runs: Sequence[RunFacts]
+    charts: Sequence[tuple[Chart, str, Provenance]]
+    maps: MapFacts | None
+    mistakes: Sequence[tuple[MistakesReport, Provenance]]
+    pictures: Mapping[str, str]
     splits: Sequence[SplitFacts]
     items_path: str
     features: Sequence[FeatureFacts]
@@ -86,47 +201,78 @@ class Page:
     failures: Sequence[tuple[str, str]]
 
     @property
+    def tables(self) -> list[CellTable]:
+        """The cells, one table a label set."""
+        return cell_tables(self.cells)
+
+    @property
+    def reading(self) -> list[str]:
+        """How the tables are to be read."""
+        return how_to_read(self.cells)
+
+    @property
     def shown_failures(self) -> Sequence[tuple[str, str]]:
         """The first of the failures."""
         return self.failures[:_SHOWN_FAILURES]
 
-
-def percent(share: float | None) -> str:
-    """A share as a percentage with one decimal; an en dash for none."""
-    return "–" if share is None else f"{100 * share:.1f}"
-
-
-def interval(bounds: tuple[float, float] | None) -> str:
-    """Bounds as percentages; empty for none."""
-    return "" if bounds is None else f"{percent(bounds[0])}–{percent(bounds[1])}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes == 0:
-        return f"{rest} s"
-    hours, minutes_left = divmod(minutes, 60)
-    return f"{hours} h {minutes_left} min" if hours else f"{minutes} min {rest} s"
+    @property
+    def sections(self) -> list[tuple[str, str]]:
+        """Anchor and heading of each part that there is."""
+        every = (
+            ("best", "The best", True),
+            ("tables", "Tables", bool(self.cells)),
+            ("results", "All results", True),
+            ("curves", "Learning curves", bool(self.charts)),
+            ("map", "Map", self.maps is not None),
+            ("runs", "In detail", bool(self.runs)),
+            ("mistakes", "Mistakes", bool(self.mistakes)),
+            ("splits", "Splits", bool(self.splits)),
+            ("features", "Features", True),
+            ("timings", "Time taken", bool(self.timings_s)),
+            ("failures", "Failures", bool(self.failures)),
+        )
+        return [(anchor, heading) for anchor, heading, is_there in every if is_there]
 
 
 def render_html(page: Page) -> str:
     """The page as one HTML document."""
     style = (_TEMPLATES / "page.css").read_text(encoding="utf-8")
+    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     template = _environment(autoescape=True).get_template("page.html.j2")
-    anchors = {run.row: f"run-{number}" for number, run in enumerate(page.runs, start=1)}
-    text: str = template.render(
-        page=page, style=style, anchors=anchors, best_rows={group.best for group in page.groups}
-    )
+    text: str = template.render(page=page, style=style, script=script, policy=_policy(script))
     return text
 
 
 def render_markdown(page: Page) -> str:
-    """The page's tables as Markdown; pictures are left to `sheet.png` beside it."""
-    text: str = _environment(autoescape=False).get_template("page.md.j2").render(page=page)
-    return text
+    """The page's tables as Markdown; drawings and pictures are left to the page and to `sheet.png`."""
+    tables = _demoted(cells_markdown(page.cells, "Tables")) if page.cells else ""
+    template = _environment(autoescape=False).get_template("page.md.j2")
+    text: str = template.render(page=page, tables=tables)
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def _policy(script: str) -> str:
+    """Nothing is loaded, and of scripts just this one runs, whatever names the data bring."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    rules = (
+        "default-src 'none'",
+        "img-src data:",
+        "style-src 'unsafe-inline'",
+        f"script-src 'sha256-{digest}'",
+    )
+    return "; ".join((*rules, "base-uri 'none'", "form-action 'none'"))
+
+
+def _demoted(markdown: str) -> str:
+    """Headings one level down."""
+    return re.sub(r"^#", "##", markdown, flags=re.MULTILINE)
+
+
+def _breakable(name: str) -> Any:
+    """Joined names, escaped, that may be broken at each join."""
+    from markupsafe import Markup, escape
+
+    return Markup("+<wbr>").join(escape(one) for one in name.split(JOINED))
 
 
 @cache
@@ -142,20 +288,19 @@ def _environment(autoescape: bool) -> Any:
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "percent": percent,
-        "interval": interval,
-        "duration": duration,
-        "cell": _cell,
-        "sentence": _sentence,
+        "percent": wording.percent,
+        "interval": wording.interval,
+        "bounds": bounds,
+        "published": published,
+        "points": wording.points,
+        "p_value": wording.p_value,
+        "duration": wording.duration,
+        "number": wording.number,
+        "short": wording.short,
+        "cell": wording.cell,
+        "code": wording.code,
+        "sentence": wording.sentence,
+        "breakable": _breakable,
     }
+    environment.globals["mean"] = mean_and_std
     return environment
-
-
-def _sentence(text: str) -> str:
-    """First letter large; `str.capitalize` would make the others small."""
-    return text[:1].upper() + text[1:]
-
-
-def _cell(text: object) -> str:
-    """Text for a cell of a Markdown table, in which a name must not become markup."""
-    return str(text).replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")

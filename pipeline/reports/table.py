@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from pipeline.metrics.evaluation import Evaluation, Interval
+from pipeline.reports.provenance import JOINED
 
 CHANCE = "chance"
 MAJORITY = "majority class"
@@ -56,6 +57,26 @@ class ResultGroup:
     def best(self) -> ResultRow:
         """Highest top-1; of equals the first."""
         return max(self.rows, key=lambda row: row.top1)
+
+
+def by_score(rows: Sequence[ResultRow]) -> list[ResultRow]:
+    """Baselines as they are, then classifiers by falling top-1; of equals the first stays first."""
+    return sorted(rows, key=lambda row: (not row.is_baseline, 0.0 if row.is_baseline else -row.top1))
+
+
+def worth_details(rows: Sequence[ResultRow], n: int) -> list[int]:
+    """Places of at most n classifiers to be shown in detail, the best first.
+
+    Chosen are the best of all, each backbone's best, and the next best, until there are n. Joined
+    backbones (`a+b`) count as none of their own, for there may be as many as combinations.
+    """
+    ranked = sorted((i for i, row in enumerate(rows) if not row.is_baseline), key=lambda i: -rows[i].top1)
+    first_of: dict[str, int] = {}
+    for place in ranked:
+        if JOINED not in rows[place].backbone:
+            first_of.setdefault(rows[place].backbone, place)
+    chosen = dict.fromkeys([*ranked[:1], *first_of.values(), *ranked])
+    return sorted(list(chosen)[:n], key=ranked.index)
 
 
 def shown_part(evaluation: Evaluation) -> str:

@@ -16,9 +16,16 @@ SOURCE = FeatureSource(backbone="tiny", fingerprint="f" * 20, labels="label", id
 CLASSES = ["bottle", "can", "cup"]
 
 
+# What the usual settings, made for thousands of examples, need for forty.
+SETTINGS: dict[str, dict[str, object]] = {
+    "linear": {"lr": 0.03},
+    "dino-linear": {"iterations": 200},
+}
+
+
 @pytest.fixture(params=kinds())
 def head(request: pytest.FixtureRequest) -> Head:
-    return head_class(request.param)()
+    return head_class(request.param)(**SETTINGS.get(request.param, {}))
 
 
 def examples(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -60,40 +67,40 @@ def test_rows_are_answered_one_by_one(fitted: Head) -> None:
 
 def test_deterministic(head: Head, fitted: Head, tmp_path: Path) -> None:
     X, y = examples(60, seed=0)
-    fitted.save(tmp_path / "a", SOURCE)
-    type(head)().fit(X[:40], y[:40], X[40:], y[40:]).save(tmp_path / "b", SOURCE)
+    fitted.save(tmp_path / "a", [SOURCE])
+    clone(head).fit(X[:40], y[:40], X[40:], y[40:]).save(tmp_path / "b", [SOURCE])
     for name in (CARD_NAME, TENSORS_NAME):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 def test_saved_and_loaded(fitted: Head, tmp_path: Path) -> None:
     X, _ = examples(20, seed=4)
-    fitted.save(tmp_path, SOURCE)
+    fitted.save(tmp_path, [SOURCE])
     again = load_head(tmp_path)
     assert type(again) is type(fitted)
     np.testing.assert_array_equal(again.decision_function(X), fitted.decision_function(X))
     assert again.classes_.tolist() == CLASSES
-    assert again.source_ == SOURCE
+    assert again.sources_ == (SOURCE,)
     assert again.protocol == fitted.protocol
-    again.save(tmp_path / "again", again.source_)
+    again.save(tmp_path / "again", again.sources_)
     assert (tmp_path / "again" / CARD_NAME).read_bytes() == (tmp_path / CARD_NAME).read_bytes()
 
 
 def test_the_card_says_how_to_apply_the_tensors(fitted: Head, tmp_path: Path) -> None:
     # Someone without this project has the JSON, the tensors and numpy.
     X, _ = examples(20, seed=5)
-    fitted.save(tmp_path, SOURCE)
+    fitted.save(tmp_path, [SOURCE])
     card = json.loads((tmp_path / CARD_NAME).read_text())
     scope = {"features": X.astype(np.float64), "norm": lambda a: np.linalg.norm(a, axis=1, keepdims=True)}
     scope |= load_file(tmp_path / TENSORS_NAME) | card["params"]
     exec(card["apply"], scope)
     np.testing.assert_allclose(scope["logits"], fitted.decision_function(X), rtol=1e-5, atol=1e-5)
     assert card["classes"] == CLASSES
-    assert card["source"]["fingerprint"] == SOURCE.fingerprint
+    assert [source["fingerprint"] for source in card["sources"]] == [SOURCE.fingerprint]
 
 
 def test_only_numbers_are_saved(fitted: Head, tmp_path: Path) -> None:
-    fitted.save(tmp_path, SOURCE)
+    fitted.save(tmp_path, [SOURCE])
     assert sorted(path.name for path in tmp_path.iterdir()) == [CARD_NAME, TENSORS_NAME]
     assert all(array.dtype == np.float32 for array in load_file(tmp_path / TENSORS_NAME).values())
 
@@ -137,7 +144,7 @@ def test_another_width_is_refused(fitted: Head) -> None:
 
 
 def test_damage_is_found(fitted: Head, tmp_path: Path) -> None:
-    fitted.save(tmp_path, SOURCE)
+    fitted.save(tmp_path, [SOURCE])
     tensors = tmp_path / TENSORS_NAME
     data = bytearray(tensors.read_bytes())
     data[-3] ^= 1
@@ -148,7 +155,7 @@ def test_damage_is_found(fitted: Head, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="missing"):
         load_head(tmp_path)
     card = tmp_path / CARD_NAME
-    card.write_text(card.read_text().replace('"format": 1', '"format": 9'))
+    card.write_text(card.read_text().replace('"format": 2', '"format": 9'))
     with pytest.raises(StoreError, match="newer format"):
         load_head(tmp_path)
     card.unlink()
@@ -156,8 +163,22 @@ def test_damage_is_found(fitted: Head, tmp_path: Path) -> None:
         load_head(tmp_path)
 
 
+def test_a_head_of_an_older_version_is_refused(fitted: Head, tmp_path: Path) -> None:
+    fitted.save(tmp_path, [SOURCE])
+    card = tmp_path / CARD_NAME
+    card.write_text(card.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(StoreError, match="written by an older version; run the stage again"):
+        load_head(tmp_path)
+
+
+def test_several_sources_keep_their_order(fitted: Head, tmp_path: Path) -> None:
+    other = SOURCE.model_copy(update={"backbone": "other", "fingerprint": "0" * 20})
+    fitted.save(tmp_path, [SOURCE, other])
+    assert load_head(tmp_path).sources_ == (SOURCE, other)
+
+
 def test_a_head_of_another_kind_is_refused(fitted: Head, tmp_path: Path) -> None:
-    fitted.save(tmp_path, SOURCE)
+    fitted.save(tmp_path, [SOURCE])
     other = next(kind for kind in kinds() if kind != read_card(tmp_path).kind)
     with pytest.raises(StoreError, match="holds a head of kind"):
         head_class(other).load(tmp_path)
@@ -170,7 +191,7 @@ def test_features_of_another_identity_are_refused() -> None:
 
 
 def test_an_unknown_kind_lists_the_known_and_the_nearest() -> None:
-    with pytest.raises(UsageError, match=r"no head 'linaer'; known: linear, .*Did you mean 'linear'"):
+    with pytest.raises(UsageError, match=r"no head 'linaer'; known: .*, linear, .*Did you mean 'linear'"):
         head_class("linaer")
 
 

@@ -91,8 +91,8 @@ def test_files_of_a_result(world: World, tmp_path: Path) -> None:
 def test_saved_head_gives_the_predictions(world: World, tmp_path: Path) -> None:
     run(world, out=tmp_path)
     head, view = load_head(tmp_path), View(world.features)
-    assert head.source_.fingerprint == view.fingerprint
-    assert head.source_.identity["weights"] == view.identity.weights
+    assert head.sources_[0].fingerprint == view.fingerprint
+    assert head.sources_[0].identity["weights"] == view.identity.weights
     table = pq.read_table(tmp_path / "predictions.parquet").to_pydict()
     assert head.predict(view.read(table["item_id"])).tolist() == table["prediction"]
 
@@ -101,7 +101,7 @@ def test_same_inputs_same_bytes(world: World, tmp_path: Path) -> None:
     for name in ("a", "b"):
         run(world, out=tmp_path / name)
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert len(names) == 7
+    assert len(names) == 8
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
 
@@ -146,6 +146,16 @@ def test_parameters_reach_the_head(world: World) -> None:
     result = run(world, params=ProbeParams(cs=(0.25,)))
     assert (result.c, result.trials, result.chosen_on) == (0.25, (), "nothing")
     assert not run(world, params=ProbeParams(cs=(1.0,), max_iter=1)).converged
+    weighed = run(world, params=ProbeParams(cs=(0.25,), balance="class-weights"))
+    assert "classes weighed equally" in weighed.protocol
+
+
+def test_dinov2_s_penalties_by_name(world: World) -> None:
+    # 45 from 1e-6 to 1e5, evenly in the exponent, as its `eval/log_regression.py` has them.
+    trials = run(world, params=ProbeParams(cs="dinov2")).trials
+    assert len(trials) == 45
+    assert (trials[0].c, trials[-1].c) == pytest.approx((1e-6, 1e5))
+    assert trials[1].c / trials[0].c == pytest.approx(10**0.25)
 
 
 def test_an_absent_label_column_lists_those_there_are(world: World) -> None:
@@ -234,7 +244,7 @@ def test_the_stage_imports_no_torch_and_sklearn_late() -> None:
     code = (
         "import sys, stages.probe, stages.zero_shot\n"
         "assert not {'torch', 'sklearn', 'pandas', 'matplotlib', 'open_clip'} & set(sys.modules)\n"
-        "import pipeline.heads.linear\n"
+        "import pipeline.heads.logistic\n"
         "assert not {'torch', 'open_clip', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(probe.__file__).parent.parent)

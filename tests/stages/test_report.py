@@ -1,81 +1,66 @@
 """The report stage: one self-contained page, its Markdown, JSON and sheet."""
 
+import base64
+import hashlib
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
-from learning_world import (
-    CLASSES,
-    World,
-    make_world,
-    picture,
-    vectors,
-    write_features,
-    write_items,
-    write_split,
-)
+import yaml
+from learning_world import picture, write_features, write_items, write_split
 from PIL import Image
+from report_world import SPLIT_REPORT, ReportWorld, make_report_world, more_results
 
-from stages import probe, report, zero_shot
+from pipeline.curves import dump_curves
+from pipeline.mistakes.records import dump_mistakes
+from stages import curves, mistakes, probe, report
+from stages import map as mapping
+from stages.curves import CurveParams
+from stages.map import MapParams
+from stages.mistakes import MistakesParams
 from stages.probe import ProbeParams
 from stages.report import ReportParams
-from stages.zero_shot import ZeroShotParams
+from store.atomic import read_table, write_table
 from store.errors import DataError, StoreError
 from store.keys import key_of_bytes
 
-SPLIT_REPORT = {
-    "split": "split.parquet",
-    "strategy": "group",
-    "seed": 0,
-    "n": {"train": 60, "val": 20, "test": 40},
-    "n_outside": 4,
-    "leakage": {},
-    "leakage_summary": "0 of 40 test items (0.0%) share a photograph with training items.",
-    "notes": ["2 items could not be read."],
+PARTS = {
+    "cells": ("Tables", None),
+    "curves": ("Learning curves", ()),
+    "maps": ("Map of the embeddings", ()),
+    "mistakes": ("Mistakes worth looking at", ()),
+    "split_reports": ("The split", ()),
+    "timings": ("Time taken", None),
 }
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("report")
+def made(tmp_path_factory: pytest.TempPathFactory) -> ReportWorld:
+    return make_report_world(tmp_path_factory.mktemp("report"))
+
+
+def write(made: ReportWorld, out: Path, **changes: object) -> Path:
+    params = changes.pop("params", ReportParams())
+    return report.run(params, **made.arguments(**changes), out=out)
 
 
 @pytest.fixture(scope="module")
-def world(root: Path) -> World:
-    return make_world(root)
-
-
-@pytest.fixture(scope="module")
-def results(root: Path, world: World) -> list[Path]:
-    data = {"features": world.features, "items": world.items, "split": world.split, "labels": "label"}
-    zero_shot.run(ZeroShotParams(), texts=world.texts, **data, out=root / "zero_shot")
-    probe.run(ProbeParams(), **data, out=root / "probe")
-    (root / "split.json").write_text(json.dumps(SPLIT_REPORT))
-    return [root / "zero_shot", root / "probe"]
-
-
-def write(root: Path, world: World, results: list[Path], out: Path, **changes: object) -> Path:
-    arguments = {
-        "results": results,
-        "items": world.items,
-        "views": [world.features],
-        "split_reports": [root / "split.json"],
-        "timings": {"extract@tiny": 75.2, "probe@tiny": 1.25},
-        "profile": "made-up",
-        "out": out,
-    }
-    return report.run(changes.pop("params", ReportParams()), **{**arguments, **changes})
+def out(made: ReportWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything on the page."""
+    return write(made, tmp_path_factory.mktemp("page")).parent
 
 
 class Reader(HTMLParser):
     """Collects what a page refers to, its ids and its text; complains of tags that do not close."""
 
-    VOID = frozenset({"meta", "link", "img", "br", "rect", "path"})
+    VOID = frozenset({"meta", "link", "img", "br", "wbr", "input"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,22 +93,30 @@ def read(page: Path) -> Reader:
     return reader
 
 
-def test_the_page_is_whole_and_loads_nothing(
-    root: Path, world: World, results: list[Path], tmp_path: Path
-) -> None:
-    page = write(root, world, results, tmp_path)
-    reader = read(page)
+def test_the_page_is_whole_and_loads_nothing(out: Path) -> None:
+    reader = read(out / "page.html")
     assert reader.open == []
+    assert len(reader.ids) == len(set(reader.ids))
     anchors = {f"#{name}" for name in reader.ids}
     assert all(reference.startswith("data:") or reference in anchors for reference in reader.references)
     assert sum(reference.startswith("data:image/jpeg") for reference in reader.references) > 16
-    text = page.read_text(encoding="utf-8")
-    assert not re.search(r"https?://|@import|<script|url\((?!data:)", text)
-    assert page.stat().st_size < 5_000_000
+    text = (out / "page.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|@import|url\((?!data:)", text)
+    assert len(text) < 5_000_000
 
 
-def test_the_page_says_what_it_shows(root: Path, world: World, results: list[Path], tmp_path: Path) -> None:
-    words = " ".join(read(write(root, world, results, tmp_path)).words)
+def test_its_policy_lets_its_own_script_run_and_nothing_else(out: Path) -> None:
+    text = (out / "page.html").read_text(encoding="utf-8")
+    scripts = re.findall(r"<script([^>]*)>(.*?)</script>", text, re.DOTALL)
+    assert [attributes for attributes, _ in scripts] == [' type="application/json" id="points"', ""]
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text).group(1)
+    digest = base64.b64encode(hashlib.sha256(scripts[1][1].encode()).digest()).decode()
+    assert f"script-src &#39;sha256-{digest}&#39;" in policy
+    assert "default-src &#39;none&#39;" in policy
+
+
+def test_the_page_says_what_it_shows(made: ReportWorld, out: Path) -> None:
+    words = " ".join(read(out / "page.html").words)
     for told in (
         "Deponij: results on made-up",
         "zero-shot",
@@ -132,99 +125,266 @@ def test_the_page_says_what_it_shows(root: Path, world: World, results: list[Pat
         "majority class",
         SPLIT_REPORT["leakage_summary"],
         "2 items could not be read.",
-        str(world.features),
+        str(made.world.features),
         "w" * 64,
         "decoder died",
         "1 min 15 s",
         "Left out: 2 items of the split without features.",
+        "McNemar",
+        "a made-up paper",
+        "70.50",
+        "labelled items (logarithmic)",
+        "at perplexity 10",
+        "the 1 most doubtful of 7",
+        "alike to the backbone, 0.98; of one photograph",
+        "3 of 9",
+        "After temperature scaling",
     ):
-        assert str(told) in words
+        assert str(told) in words, told
 
 
-def test_figures_agree_with_the_results(
-    root: Path, world: World, results: list[Path], tmp_path: Path
-) -> None:
-    write(root, world, results, tmp_path)
-    rows = json.loads((tmp_path / "results.json").read_text())
+def test_every_figure_says_where_it_comes_from(made: ReportWorld, out: Path) -> None:
+    text = (out / "page.html").read_text(encoding="utf-8")
+    captions = re.findall(r'<p class="source">(.*?)</p>', text)
+    fingerprint = json.loads((made.results[1] / "result.json").read_text())["fingerprint"]
+    assert all("profile made-up · 120 items" in caption for caption in captions)
+    assert all(f'title="fingerprint of tiny: {fingerprint}">{fingerprint[:8]}<' in one for one in captions)
+    for told in ("split split · test, n = ", "make logistic tiny", "make tables", "make curves", "make map"):
+        assert any(told in caption for caption in captions), told
+    # The best; tables; results; one chart a head; a map; two classifiers; mistakes.
+    assert len(captions) == 1 + 1 + 1 + 2 + 1 + 2 + 1
+
+
+def test_contents_lead_to_every_section(out: Path) -> None:
+    text = (out / "page.html").read_text(encoding="utf-8")
+    sections = re.findall(r'<section id="(\w+)"', text)
+    contents = re.search(r"<nav.*?</nav>", text, re.DOTALL).group(0)
+    assert re.findall(r'href="#(\w+)"', contents) == sections
+    assert len(sections) == 11
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_without_its_files_is_not_on_the_page(made: ReportWorld, tmp_path: Path, part: str) -> None:
+    heading, nothing = PARTS[part]
+    page = write(made, tmp_path, **{part: nothing})
+    assert read(page).open == []
+    assert f"<h2>{heading}</h2>" not in page.read_text(encoding="utf-8")
+    markdown = (tmp_path / "results.md").read_text()
+    assert f"\n## {heading}\n" not in markdown
+    others = [other for name, (other, _) in PARTS.items() if name not in (part, "split_reports")]
+    assert all(f"\n## {other}\n" in markdown for other in others)
+
+
+def test_figures_agree_with_the_results(made: ReportWorld, out: Path) -> None:
+    rows = json.loads((out / "results.json").read_text())
     assert [(row["backbone"], row["method"]) for row in rows[2:]] == [
         ("tiny", "zero-shot"),
-        ("tiny", "linear probe"),
+        ("tiny", "linear probe (logistic regression)"),
     ]
-    document = json.loads((results[1] / "result.json").read_text())
+    document = json.loads((made.results[1] / "result.json").read_text())
     assert rows[3]["top1"] == document["parts"]["test"]["top1"]
     assert rows[3]["top1_interval"] == document["parts"]["test"]["top1_interval"]
-    markdown = (tmp_path / "results.md").read_text()
+    markdown = (out / "results.md").read_text()
     low, high = rows[3]["top1_interval"]
     assert f"| {100 * rows[3]['top1']:.1f} ({100 * low:.1f}–{100 * high:.1f}) |" in markdown
-    assert [row.to_json() for group in report.results_table(results) for row in group.rows] == [
+    assert [row.to_json() for group in report.results_table(made.results) for row in group.rows] == [
         {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
         for row in rows
     ]
 
 
-def test_same_inputs_same_bytes(root: Path, world: World, results: list[Path], tmp_path: Path) -> None:
+def test_markdown_has_what_the_page_has(out: Path) -> None:
+    markdown = (out / "results.md").read_text()
+    for told in (
+        "70.50 / 81.17 / 87.66",
+        "Expected calibration error",
+        "| tiny | 1 | 4 | 2 |",
+        "| Lid | Can | 3 | 9 |",
+    ):
+        assert told in markdown, told
+    assert markdown.count("profile made-up · 120 items") == 1 + 1 + 2 + 1 + 2 + 1
+    assert "\n\n\n" not in markdown
+
+
+def test_same_inputs_same_bytes(made: ReportWorld, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        write(root, world, results, tmp_path / name)
+        write(made, tmp_path / name)
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert names == ["page.html", "results.json", "results.md", "sheet.png"]
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
 
 
-def test_the_sheet_is_a_picture(root: Path, world: World, results: list[Path], tmp_path: Path) -> None:
-    write(root, world, results, tmp_path)
-    assert Image.open(io.BytesIO((tmp_path / "sheet.png").read_bytes())).size[0] > 600
+def test_of_many_classifiers_the_best_have_details_and_all_a_row(made: ReportWorld, tmp_path: Path) -> None:
+    results = [*made.results, *more_results(made.results[1], tmp_path / "results", 20)]
+    params = ReportParams(n_detailed=3)
+    text = write(made, tmp_path / "out", results=results, params=params).read_text(encoding="utf-8")
+    assert text.count('<details class="run"') == 3 + len(made.parts["mistakes"])
+    assert "the best 14 of 22" in text
+    assert "All 22" in text
+    assert all(f"ensemble {i}" in text for i in range(20))
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert len(rows) == 2 + 22
 
 
-def test_bare_minimum(root: Path, world: World, results: list[Path], tmp_path: Path) -> None:
-    changes = {"split_reports": (), "timings": None, "params": ReportParams(n_samples=0, n_confused=0)}
-    page = write(root, world, results[:1], tmp_path, **changes)
+def test_two_that_answered_other_items_are_not_compared(made: ReportWorld, tmp_path: Path) -> None:
+    folder = tmp_path / "r" / "probe" / "tiny" / "split-label"
+    shutil.copytree(made.results[1], folder)
+    answers = read_table(folder / "predictions.parquet")
+    write_table(folder / "predictions.parquet", answers.slice(0, answers.num_rows - 1))
+    text = write(made, tmp_path / "out", results=[made.results[1], folder]).read_text(encoding="utf-8")
+    assert "The two best were not compared item by item" in text
+
+
+def test_one_classifier_alone_has_nobody_to_be_compared_with(made: ReportWorld, tmp_path: Path) -> None:
+    text = write(made, tmp_path, results=made.results[:1]).read_text(encoding="utf-8")
+    assert "item by item" not in text
+
+
+def test_map_points_and_pictures_are_limited(made: ReportWorld, tmp_path: Path) -> None:
+    params = ReportParams(n_map_points=30, n_map_pictures=10)
+    text = write(made, tmp_path, params=params).read_text(encoding="utf-8")
+    points = json.loads(re.search(r'id="points">(.*?)</script>', text).group(1))
+    assert len(points["ids"]) == 30
+    assert sorted(place for place in points["pictures"] if place >= 0) == list(range(10))
+    assert sum(len(rows) for rows in points["maps"][0]["rows"]) == 30
+    without = write(made, tmp_path, params=ReportParams(n_map_pictures=0)).read_text(encoding="utf-8")
+    assert "background-image" not in without
+
+
+def test_the_sheet_is_a_picture(out: Path) -> None:
+    assert Image.open(io.BytesIO((out / "sheet.png").read_bytes())).size[0] > 600
+
+
+def test_bare_minimum(made: ReportWorld, tmp_path: Path) -> None:
+    nothing = {part: nothing for part, (_, nothing) in PARTS.items()}
+    params = ReportParams(n_samples=0, n_confused=0)
+    page = write(made, tmp_path, results=made.results[:1], params=params, **nothing)
     assert read(page).open == []
-    assert "Time taken" not in page.read_text(encoding="utf-8")
+    assert read(page).ids == ["best", "results", "results-1", "runs", "run-1-1", "features", "failures"]
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    'a "quoted" | name',
+    "c&d ![x](http://example.org/x.png)",
+    "x" * 300,
+    "\u202eevil בקבוק",
+    "🥤 cup</style><img src=x>",
+)
 
 
 def test_names_from_the_data_cannot_become_markup(tmp_path: Path) -> None:
-    ids = [f"<b>i{i}</b>|" for i in range(12)]
-    names = ["<script>alert(1)</script>", 'a "quoted" | name', "c&d"]
-    labels = [names[i % 3] for i in range(12)]
-    write_items(tmp_path / "items", [(ids[i], picture(i), labels[i]) for i in range(12)])
-    write_split(tmp_path / "s.parquet", ids, ["train"] * 6 + ["test"] * 6)
+    n = 12 * len(HOSTILE)
+    ids = [f"<b>i{i}</b>|" for i in range(n)]
+    labels = [HOSTILE[i % len(HOSTILE)] for i in range(n)]
+    write_items(tmp_path / "items", [(ids[i], picture(i), labels[i]) for i in range(n)])
+    write_split(tmp_path / "s.parquet", ids, ["train"] * (n // 2) + ["test"] * (n // 2))
     # Test items look like another class, so that all names are among the errors too.
-    embedding = vectors([CLASSES[(i + i // 6) % 3] for i in range(12)], 0.1, seed=0)
-    write_features(tmp_path / "v.h5", ids, [key_of_bytes(picture(i)) for i in range(12)], embedding)
+    embedding = np.eye(len(HOSTILE), 16)[[(i + 2 * i // n) % len(HOSTILE) for i in range(n)]]
+    embedding = (embedding + 0.1 * np.random.default_rng(0).normal(size=embedding.shape)).astype(np.float32)
+    write_features(tmp_path / "v.h5", ids, [key_of_bytes(picture(i)) for i in range(n)], embedding)
     paths = {"features": tmp_path / "v.h5", "items": tmp_path / "items"}
-    probe.run(ProbeParams(), **paths, split=tmp_path / "s.parquet", labels="label", out=tmp_path / "p")
+    data = {**paths, "labels": "label"}
+    folder = tmp_path / "<i>p" / "<i>tiny" / "s-label"
+    probe.run(ProbeParams(), **data, split=tmp_path / "s.parquet", out=folder)
+    points = curves.run(CurveParams(per_class=(1,), tries=1), **data, split=tmp_path / "s.parquet")
+    found = mistakes.run(MistakesParams(), **data)
+    (tmp_path / "curves.json").write_bytes(dump_curves(points))
+    (tmp_path / "mistakes.json").write_bytes(dump_mistakes([found]))
+    mapping.run(
+        MapParams(perplexity=5, iterations=250), features=tmp_path / "v.h5", out=tmp_path / "m.parquet"
+    )
     page = report.run(
         ReportParams(),
-        results=[tmp_path / "p"],
+        results=[folder],
         items=tmp_path / "items",
         views=[tmp_path / "v.h5"],
+        curves=[tmp_path / "curves.json"],
+        mistakes=[tmp_path / "mistakes.json"],
+        maps=[tmp_path / "m.parquet"],
+        remake=lambda method, backbone: f"make {method} {backbone}",
         profile="<i>x</i>",
         out=tmp_path / "out",
     )
     text = page.read_text(encoding="utf-8")
-    assert "<script" not in text
+    assert len(re.findall("<script", text)) == 2
+    assert "<img src=x" not in text
     assert "<b>i" not in text
-    assert "<i>x" not in text
+    assert not re.search("<i>(x|p|tiny)", text)
     assert read(page).open == []
     markdown = (tmp_path / "out" / "results.md").read_text()
     assert "<script" not in markdown
+    assert "<img" not in markdown
+    assert "![x](" not in markdown
+    assert "\u202e" not in markdown
     assert 'a "quoted" \\| name' in markdown
 
 
-def test_missing_inputs_are_told(root: Path, world: World, results: list[Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "backbone", "command"),
+    [
+        ("probe", "x", "dvc repro probe@x"),
+        ("zero_shot", "x", "dvc repro zero_shot@x"),
+        ("knn", "x", "dvc repro knn@x"),
+        ("centroid", "x", "dvc repro knn@x"),
+        ("wise-ft", "x", "dvc repro blends@x"),
+        ("tip-adapter", "x", "dvc repro blends@x"),
+        ("linear", "x+y", "dvc repro tables"),
+        ("mlp", "x", "dvc repro tables"),
+        ("ensemble-greedy", "x+y", "dvc repro ensembles"),
+        ("curves", "", "dvc repro curves"),
+        ("mistakes", "x", "dvc repro mistakes@x"),
+        ("map", "", "dvc repro map"),
+    ],
+)
+def test_commands_are_stages_that_there_are(method: str, backbone: str, command: str) -> None:
+    # `dvc repro STAGE` without a key runs all of a stage's.
+    assert report.repro(method, backbone) == command
+    known = yaml.safe_load((Path(report.__file__).parent.parent / "dvc.yaml").read_text())["stages"]
+    stage, _, key = command.rsplit(maxsplit=1)[-1].partition("@")
+    assert stage in known
+    assert ("do" in known[stage]) == bool(key or not backbone)
+
+
+def test_missing_inputs_are_told(made: ReportWorld, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no results to report"):
-        write(root, world, [], tmp_path)
+        write(made, tmp_path, results=[])
     with pytest.raises(StoreError, match=r"no results in .*it has no result\.json"):
-        write(root, world, [tmp_path], tmp_path)
-    with pytest.raises(StoreError, match="no report of a split at"):
-        write(root, world, results, tmp_path, split_reports=[tmp_path / "absent.json"])
-    (tmp_path / "odd.json").write_text("[]")
-    with pytest.raises(StoreError, match="is no report of a split"):
-        write(root, world, results, tmp_path, split_reports=[tmp_path / "odd.json"])
+        write(made, tmp_path, results=[tmp_path])
     (tmp_path / "result.json").write_text("{}")
     with pytest.raises(StoreError, match="is damaged"):
         report.results_table([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("part", "missing", "damaged"),
+    [
+        ("split_reports", "no report of a split at", "is no report of a split"),
+        ("cells", "no tables at", "is damaged or of another version"),
+        ("curves", "no learning curves at", "is damaged or of another version"),
+        ("mistakes", "no mistakes at", "is damaged or of another version"),
+    ],
+)
+def test_missing_and_damaged_parts_are_told(
+    made: ReportWorld, tmp_path: Path, part: str, missing: str, damaged: str
+) -> None:
+    odd = tmp_path / "odd.json"
+    given = odd if part == "cells" else [odd]
+    with pytest.raises(StoreError, match=missing):
+        write(made, tmp_path / "out", **{part: given})
+    odd.write_text('[{"labels": 3}]')
+    with pytest.raises(StoreError, match=damaged):
+        write(made, tmp_path / "out", **{part: given})
+
+
+def test_missing_and_damaged_maps_are_told(made: ReportWorld, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no map at"):
+        write(made, tmp_path, maps=[tmp_path / "absent.parquet"])
+    table = read_table(made.parts["maps"][0])
+    write_table(tmp_path / "odd.parquet", table.drop_columns(["tsne_x"]))
+    with pytest.raises(StoreError, match=r"is no map: it lacks the columns \['tsne_x'\]"):
+        write(made, tmp_path, maps=[tmp_path / "odd.parquet"])
 
 
 def test_the_stage_imports_nothing_heavy() -> None:

@@ -1,4 +1,7 @@
-"""One scene: a ground, a light, litter on it, and what is annotated. A pure function of (seed, index).
+"""One scene: a ground, a light, litter on it, and what is annotated. A pure function of (seed, index, photograph).
+
+What lies there is drawn from (seed, index); how it lies, the ground and the light also from the number of the
+photograph, so that the same litter can be photographed again elsewhere.
 
 Boxes and polygons describe an object's whole outline within the frame, whether or not something lies over
 it; objects of which less than `MIN_VISIBLE` can be seen are not in the scene at all.
@@ -24,8 +27,12 @@ _SIDES_PX = ((640, 480), (720, 540), (800, 600), (640, 640), (768, 512))
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One annotated object; coordinates in scene pixels, polygons [k, 2] clipped to the frame."""
+    """One annotated object; coordinates in scene pixels, polygons [k, 2] clipped to the frame.
 
+    `number` is the object's among those of its (seed, index), the same in every photograph.
+    """
+
+    number: int
     category: str
     polygons: list[Points]
     caption: str
@@ -48,7 +55,14 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True)
+class _Object:
+    category: Category
+    look: int  # seed of its shape, print and colours
+
+
+@dataclass(frozen=True, slots=True)
 class _Placed:
+    number: int
     category: Category
     cutout: Cutout
     corner: tuple[int, int]  # of the cut-out's picture, may lie outside the frame
@@ -56,21 +70,23 @@ class _Placed:
     pose: Pose
 
 
-def render(seed: int, index: int, without: Collection[str] = ()) -> Scene:
+def render(seed: int, index: int, without: Collection[str] = (), photograph: int = 0) -> Scene:
     """Draw scene `index` of the sample `seed`.
 
     Args:
         seed: of the whole sample.
         index: number of the scene; scenes do not depend on each other.
         without: names of categories that shall not occur.
+        photograph: the same objects in other poses, on another ground, in another light.
     """
-    rng = np.random.default_rng([seed, index])
+    objects = _objects(np.random.default_rng([seed, index]), without)
+    rng = np.random.default_rng([seed, index, photograph])
     width, height = _SIDES_PX[int(rng.integers(len(_SIDES_PX)))]
     if rng.random() < 0.45:
         width, height = height, width
     ground = list(GROUNDS)[int(rng.integers(len(GROUNDS)))]
     light = _light(rng)
-    placed = _visible(_place(rng, width, height, light, without), width, height)
+    placed = _visible(_place(rng, objects, width, height, light), width, height)
     image = Image.fromarray(np.clip(GROUNDS[ground](rng, height, width), 0, 255).astype(np.uint8))
     softness = rng.uniform(0.25, 0.6)
     for item in placed:
@@ -96,24 +112,30 @@ def _light(rng: np.random.Generator) -> tuple[float, float, float]:
     return float(flat * np.cos(azimuth)), float(flat * np.sin(azimuth)), float(np.sin(elevation))
 
 
-def _place(
-    rng: np.random.Generator,
-    width: int,
-    height: int,
-    light: tuple[float, float, float],
-    without: Collection[str],
-) -> list[_Placed]:
+def _objects(rng: np.random.Generator, without: Collection[str]) -> list[_Object]:
     pool = [category for name, category in CATEGORIES.items() if name not in without]
     weights = np.array([category.weight for category in pool])
     n_objects = int(np.clip(rng.gamma(2.0, 3.2), 1, _MAX_PER_SCENE))
+    kinds = rng.choice(len(pool), n_objects, p=weights / weights.sum())
+    return [_Object(pool[int(kind)], int(rng.integers(2**63))) for kind in kinds]
+
+
+def _place(
+    rng: np.random.Generator,
+    objects: list[_Object],
+    width: int,
+    height: int,
+    light: tuple[float, float, float],
+) -> list[_Placed]:
     zoom = min(width, height) / 540 * np.exp(rng.uniform(np.log(135), np.log(300)))
     placed: list[_Placed] = []
-    for _ in range(n_objects):
-        category = pool[int(rng.choice(len(pool), p=weights / weights.sum()))]
+    for number, thing in enumerate(objects):
+        category = thing.category
         length_px = float(
             np.clip(zoom * category.size**0.85 * rng.uniform(0.75, 1.25), 28, 0.7 * min(width, height))
         )
-        cutout = category.paint(rng, pose := _pose(rng, category, length_px, light))
+        pose = _pose(rng, category, length_px, light)
+        cutout = category.paint(np.random.default_rng(thing.look), pose)
         if placed and rng.random() < 0.22:  # litter gathers where litter lies
             near = placed[int(rng.integers(len(placed)))]
             middle = np.array(near.corner) + np.array(near.cutout.rgb.size) / 2
@@ -131,7 +153,7 @@ def _place(
             or _short_side(polygons) < MIN_SIDE_PX
         ):
             continue
-        placed.append(_Placed(category, cutout, (int(corner[0]), int(corner[1])), polygons, pose))
+        placed.append(_Placed(number, category, cutout, (int(corner[0]), int(corner[1])), polygons, pose))
     return placed
 
 
@@ -196,7 +218,7 @@ def _describe(rng: np.random.Generator, item: _Placed, ground: str) -> Instance:
     elif item.pose.dirt > 0.45:
         traits["state"] = "dirty"
     text = caption(rng, item.category, traits, ground=ground, length_px=item.pose.length_px)
-    return Instance(item.category.name, item.polygons, text)
+    return Instance(item.number, item.category.name, item.polygons, text)
 
 
 def _develop(rng: np.random.Generator, image: Image.Image, light: tuple[float, float, float]) -> Image.Image:
@@ -254,4 +276,4 @@ def clip(points: Points, width: int, height: int) -> Points:
             if inside[i]:
                 kept.append(b)
         points = np.array(kept).reshape(-1, 2)
-    return points
+    return np.clip(points, 0, (width, height))  # a crossing may be off by a rounding error

@@ -19,6 +19,15 @@ def test_crops_fit_together_and_repeat(crops: Crops) -> None:
     assert crops.centred.shape == crops.squashed.shape == (n, SIDE_PX, SIDE_PX, 3)
     again = training_crops(77, 4, workers=2)
     assert np.array_equal(again.centred, crops.centred) and again.captions == crops.captions
+    assert np.array_equal(again.twins, crops.twins)
+
+
+def test_twins_are_two_photographs_of_one_object(crops: Crops) -> None:
+    first, second = ([i.category for i in render(77, 0, UNSEEN, k).instances] for k in (0, 1))
+    inside = crops.twins[crops.twins[:, 0] < len(first)]  # the first scene's
+    assert len(inside) > 0 and crops.twins.max() < len(crops.captions)
+    assert [first[a] for a, _ in inside] == [second[b - len(first)] for _, b in inside]
+    assert not np.array_equal(crops.centred[inside[0, 0]], crops.centred[inside[0, 1]])
 
 
 def test_unseen_classes_are_never_shown_nor_named() -> None:

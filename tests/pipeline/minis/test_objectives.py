@@ -6,7 +6,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline.minis.objectives import clip_loss, dino_loss, ibot_loss, koleo_loss, siglip_loss, sinkhorn
+from pipeline.minis.objectives import (
+    clip_loss,
+    dino_loss,
+    ibot_loss,
+    koleo_loss,
+    moco_loss,
+    siglip_loss,
+    sinkhorn,
+)
 
 
 @pytest.fixture
@@ -77,13 +85,22 @@ def test_sinkhorn_of_one_round_by_hand() -> None:
 
 def test_ibot_loss_by_hand() -> None:
     """Only masked patches count; each picture counts the same however many it has masked."""
-    student = torch.zeros(2, 3, 2)
-    student[0, 1] = torch.tensor([math.log(3.0), 0.0])
-    teacher = torch.tensor([1.0, 0.0]).expand(2, 3, 2)
+    student = torch.zeros(3, 2)  # of the patches (0, 0), (0, 1) and (1, 2)
+    student[1] = torch.tensor([math.log(3.0), 0.0])
+    teacher = torch.tensor([1.0, 0.0]).expand(3, 2)
     masked = torch.tensor([[True, True, False], [False, False, True]])
     first, second = (-math.log(1 / 2) - math.log(3 / 4)) / 2, -math.log(1 / 2)
     assert ibot_loss(student, teacher, masked, 1.0).item() == pytest.approx((first + second) / 2, abs=1e-6)
-    assert ibot_loss(student, teacher, torch.zeros_like(masked), 1.0).item() == 0
+    assert ibot_loss(student[:0], teacher[:0], torch.zeros_like(masked), 1.0).item() == 0
+
+
+def test_moco_loss_by_hand() -> None:
+    # Inverse temperature 2; similarities of the first row: 1 and 0, of the second: 0.6 and 0.8.
+    student = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    first = -math.log(math.exp(2) / (math.exp(2) + 1))
+    second = -math.log(math.exp(1.6) / (math.exp(1.6) + math.exp(1.2)))
+    found = moco_loss(student, torch.eye(2), torch.tensor(2.0)).item()
+    assert found == pytest.approx((first + second) / 2, abs=1e-6)
 
 
 def test_koleo_loss_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""The committed minis: true formats, small, and as good as the sample profile promises (with a margin for 60 scenes)."""
+"""The committed minis: true formats, small, and as good as the sample profile promises (on fewer scenes)."""
 
 import io
 import json
@@ -118,9 +118,8 @@ def test_zero_shot_beats_chance_and_the_probe_beats_zero_shot(
     features = embed(pictures)
     zero_shot = zero_shot_accuracy(features, texts([template.format(name) for name in NAMES]), classes)
     probe = probe_accuracy(features, classes, tested)
-    # On 240 scenes: three times chance and 20 points; here a probe learns from a sixth of the crops.
-    assert zero_shot > 2.5 / len(NAMES)
-    assert probe > zero_shot + 0.1
+    assert zero_shot > 3 / len(NAMES)
+    assert probe > zero_shot + 0.2
 
 
 def test_dinov2_beats_the_same_network_untrained(
@@ -132,13 +131,14 @@ def test_dinov2_beats_the_same_network_untrained(
     model, info = Dinov2Model.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
     torch.manual_seed(0)
-    untrained = Dinov2Model(Dinov2Config.from_pretrained(folder))
+    # As the training starts from it; the library's own first weights are some points weaker.
+    untrained = models.dinov2_mini()
     fold = np.arange(len(classes)) * 4 // len(classes)  # crops come scene by scene
     scores = []
     for network in (model, untrained):
         features = dinov2(network.eval())(pictures)
         scores.append(np.mean([probe_accuracy(features, classes, fold == k) for k in range(4)]))
-    assert scores[0] > scores[1] + 0.03, scores
+    assert scores[0] > scores[1] + 0.15, scores
 
 
 def test_weights_are_small_half_precision_and_complete() -> None:

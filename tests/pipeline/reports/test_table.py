@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.metrics.evaluation import Evaluation, PartScores
-from pipeline.reports.table import result_groups, result_row, shown_part
+from pipeline.reports.table import ResultRow, by_score, result_groups, result_row, shown_part, worth_details
 
 
 def scores(top1: float, majority: float = 0.4) -> PartScores:
@@ -92,3 +92,28 @@ def test_test_is_shown_and_else_the_last_part() -> None:
 
 def test_fields_of_other_methods_are_ignored() -> None:
     assert evaluation("x", "s", "l", 0.7, temperature=3.0).method == "linear"
+
+
+def rows_of(*scored: tuple[str, float]) -> list[ResultRow]:
+    group = result_groups([evaluation(backbone, "s", "l", top1) for backbone, top1 in scored])[0]
+    return [row for row in group.rows if not row.is_baseline]
+
+
+def test_rows_by_score_after_the_baselines() -> None:
+    members = [evaluation("x", "s", "l", 0.5), evaluation("y", "s", "l", 0.9), evaluation("z", "s", "l", 0.5)]
+    ranked = by_score(result_groups(members)[0].rows)
+    assert [row.backbone for row in ranked] == ["", "", "y", "x", "z"]
+
+
+def test_worth_details_are_each_backbones_best_and_then_the_next() -> None:
+    rows = rows_of(("x", 0.5), ("x", 0.9), ("y", 0.4), ("x+y", 0.8), ("x", 0.7), ("y", 0.6))
+    # Best of all and of x: place 1; best of y: 5; next best: the joined one, 3; then 4. Always by score.
+    assert worth_details(rows, 1) == [1]
+    assert worth_details(rows, 2) == [1, 5]
+    assert worth_details(rows, 3) == [1, 3, 5]
+    assert worth_details(rows, 4) == [1, 3, 4, 5]
+    assert worth_details(rows, 100) == [1, 3, 4, 5, 0, 2]
+
+
+def test_a_joined_model_that_is_best_has_details() -> None:
+    assert worth_details(rows_of(("x", 0.5), ("x+y", 0.8), ("y", 0.4)), 2) == [1, 0]

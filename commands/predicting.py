@@ -1,0 +1,91 @@
+"""A learned classifier's answers to new pictures."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commands.answers import EXIT_FAILED, EXIT_PARTLY, print_json, say
+from commands.options import Background, BatchSize, Device, Json, Threads, Workers, run_options
+
+app = typer.Typer()
+
+
+@app.command()
+def predict(
+    pictures: Annotated[
+        list[Path] | None, typer.Argument(help="Pictures, and folders of them with all that is below.")
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Results folder (with result.json), or a run's. None: the profile in force."),
+    ] = None,
+    coco: Annotated[Path | None, typer.Option(help="COCO annotation file: answer its instances.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder that its file names are relative to.")] = None,
+    top: Annotated[int, typer.Option(help="Answers a picture.")] = 3,
+    backbone: Annotated[str | None, typer.Option(help="Choose among this backbone's (or A+B's).")] = None,
+    labels: Annotated[str | None, typer.Option(help="Choose among those of this label column.")] = None,
+    split: Annotated[str | None, typer.Option(help="Choose among those of this split.")] = None,
+    backbone_spec: Annotated[
+        list[str] | None,
+        typer.Option(help="Where the model's backbone is: name, folder or family:… form; repeatable."),
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(help="Of crops, as in `deponij crop`. None of these four: as the model's profile cuts."),
+    ] = None,
+    square: Annotated[bool | None, typer.Option("--square/--no-square", help="Of crops.")] = None,
+    background: Annotated[Background | None, typer.Option(help="Of crops.")] = None,
+    min_size_px: Annotated[int | None, typer.Option("--min-size", help="Of crops.")] = None,
+    depot: Annotated[
+        str | None, typer.Option(help="Take rows that this depot has; nothing is written to it.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Table to write: .parquet or .csv.")] = None,
+    device: Device = "auto",
+    batch_size: BatchSize = "auto",
+    workers: Workers = 0,
+    threads: Threads = 0,
+    as_json: Json = False,
+) -> None:
+    """Answer new pictures, or instances of a COCO file, with a learned classifier.
+
+    Without --model it is the one with the best validation top-1 of the profile in force whose backbone
+    is on this machine.
+    """
+    from stages import predict as predicting
+    from stages.console import warn
+    from stages.new_pictures import check_named, named_pictures
+    from stages.prediction_table import check_table_path, write_predictions
+    from stages.printing_predictions import model_lines, print_predictions
+
+    options = run_options(depot or "depot", device, batch_size, workers, threads)
+    if out is not None:
+        check_table_path(out)
+    given = {
+        "margin": margin,
+        "square": square,
+        "background": None if background is None else background.value,
+        "min_size_px": min_size_px,
+    }
+    crop = {name: value for name, value in given.items() if value is not None}
+    check_named(pictures or (), coco, images, crop)
+    chosen = predicting.choose(
+        model, backbone=backbone, labels=labels, split=split, specs=backbone_spec or ()
+    )
+    cut = predicting.crop_of(chosen, crop) if coco is not None else {}
+    named = named_pictures(pictures or (), coco, images, cut)
+    result = predicting.run(chosen, named, top=top, options=options, depot=depot)
+    if out is not None:
+        write_predictions(out, result)
+    if as_json:
+        print_json(result)
+    elif out is not None:
+        say("\n".join([f"{len(result.predictions)} answers -> {out}", *model_lines(result)]))
+    else:
+        print_predictions(result)
+    for failure in result.failures:
+        warn(f"{failure.item_id or failure.path}: {failure.reason}")
+    if result.failures:
+        n_all = len(result.failures) + len(result.predictions)
+        warn(f"{len(result.failures)} of {n_all} could not be answered")
+        raise typer.Exit(EXIT_PARTLY if result.predictions else EXIT_FAILED)

@@ -1,0 +1,183 @@
+"""Searching: making indexes and asking them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from commands.answers import EXIT_FAILED, answer, print_json, say
+from commands.options import Device, Json, Threads, run_options
+
+if TYPE_CHECKING:
+    from stages.query_vectors import Kind
+
+index_app = typer.Typer(help="Make a view searchable.", invoke_without_command=True)
+query_app = typer.Typer(
+    help="Ask an index with a picture, words, an item or a vector; --plus and --minus add to it.",
+    no_args_is_help=True,
+)
+
+
+@index_app.callback()
+def index(
+    context: typer.Context,
+    features: Annotated[Path | None, typer.Option(help="View of picture features.")] = None,
+    items: Annotated[Path | None, typer.Option(help="Folder of items.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the index.")] = None,
+    recall: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Recall@10 that an approximate type must reach.")
+    ] = 0.95,
+    kind: Annotated[str, typer.Option(help="auto, flat (exact), hnsw, ivf or ivfpq.")] = "auto",
+    exact_up_to: Annotated[int, typer.Option(min=0, help="Vectors up to which auto is exact.")] = 100_000,
+    split: Annotated[
+        list[Path] | None, typer.Option(help="Split table, to filter by as split_NAME; repeatable.")
+    ] = None,
+    metrics: Annotated[Path | None, typer.Option(help="JSON file for recall and latency.")] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Even where new items could be added.")] = False,
+    threads: Threads = 0,
+    as_json: Json = False,
+) -> None:
+    """Index a view: exact while that is quick, beyond it the type that reaches the recall.
+
+    An approximate index that is there already gets new items added and gone ones deleted.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from stages import index as stage
+    from stages.settings import check
+    from store.errors import UsageError
+
+    if features is None or items is None or out is None:
+        raise UsageError("deponij index needs --features VIEW, --items ITEMS and --out INDEX")
+    values = {"kind": kind, "recall": recall, "exact_up_to": exact_up_to}
+    report = stage.run(
+        check(stage.IndexParams, values, "the command line"),
+        features=features,
+        items=items,
+        out=out,
+        splits={path.stem: path for path in split or ()},
+        metrics=metrics,
+        threads=threads,
+        rebuild=rebuild,
+    )
+    answer(report, stage.summary(report), as_json)
+
+
+@index_app.command("verify")
+def index_verify(
+    path: Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of the index.")], as_json: Json = False
+) -> None:
+    """Read an index whole and see that every byte is what was written."""
+    from stages import index as stage
+
+    found = stage.verify(path)
+    text = "\n".join(found.problems) or f"{path}: {found.n} items, {found.size_bytes:,} bytes, sound"
+    answer(found, text, as_json)
+    if found.problems:
+        raise typer.Exit(EXIT_FAILED)
+
+
+IndexArg = Annotated[
+    Path | None, typer.Option("--index", help="Index to ask; by default one of the profile in force.")
+]
+PlusArg = Annotated[
+    list[str] | None,
+    typer.Option("--plus", help="More like this: [WEIGHT*][image:|text:|item:|vector:]VALUE; repeatable."),
+]
+MinusArg = Annotated[list[str] | None, typer.Option("--minus", help="Less like this; repeatable.")]
+WeightArg = Annotated[float, typer.Option("--weight", min=0.0, help="Of the first part.")]
+TopArg = Annotated[int, typer.Option("--top", "-k", help="Items wanted.")]
+BackboneOpt = Annotated[
+    str | None,
+    typer.Option("--backbone", help="Whose index, of the profile in force; with --index: what encodes."),
+]
+SpecArg = Annotated[
+    str | None,
+    typer.Option("--backbone-spec", help="Where the index's backbone is: name, folder or family:…."),
+]
+WhereArg = Annotated[
+    str | None,
+    typer.Option("--where", help="""Which items count, in SQL: "label = 'Can' and width_px > 64"."""),
+]
+UniqueArg = Annotated[bool, typer.Option("--unique", help="Fold near-duplicates.")]
+OthersArg = Annotated[bool, typer.Option("--others", help="Leave out the items that the query names.")]
+ParquetArg = Annotated[Path | None, typer.Option("--parquet", help="Table to write.")]
+SheetArg = Annotated[Path | None, typer.Option("--sheet", help="Page of pictures to write (.png).")]
+ItemsOpt = Annotated[
+    Path | None, typer.Option("--items", help="Where --sheet finds pictures; by default the run's.")
+]
+TextsArg = Annotated[
+    list[Path] | None,
+    typer.Option("--texts", help="View to look words up in; by default the run's; repeatable."),
+]
+DepotOpt = Annotated[
+    str, typer.Option("--depot", envvar="DEPONIJ_DEPOT", help="Look words up in this depot too.")
+]
+
+
+def _register(kind: "Kind", metavar: str, about: str) -> None:
+    @query_app.command(kind, help=about)
+    def _query(
+        value: Annotated[str, typer.Argument(metavar=metavar)],
+        index: IndexArg = None,
+        plus: PlusArg = None,
+        minus: MinusArg = None,
+        weight: WeightArg = 1.0,
+        top: TopArg = 10,
+        backbone: BackboneOpt = None,
+        backbone_spec: SpecArg = None,
+        where: WhereArg = None,
+        unique: UniqueArg = False,
+        others: OthersArg = False,
+        parquet: ParquetArg = None,
+        sheet: SheetArg = None,
+        items: ItemsOpt = None,
+        texts: TextsArg = None,
+        depot: DepotOpt = "depot",
+        device: Device = "auto",
+        threads: Threads = 0,
+        as_json: Json = False,
+    ) -> None:
+        from pipeline.retrieval.vector_index import set_threads
+        from stages import query as asking
+        from stages.indexes import Fold, Index
+        from stages.query_vectors import Term
+
+        options = run_options(depot, device, "auto", 0, threads)
+        set_threads(options.n_threads)
+        terms = [
+            Term(kind, value, weight),
+            *(asking.parse_term(text) for text in plus or ()),
+            *(asking.parse_term(text, -1.0) for text in minus or ()),
+        ]
+        question = asking.Question(
+            tuple(terms), top=top, where=where, unique=Fold() if unique else None, others_only=others
+        )
+        found = Index.open(asking.choose_index(index, backbone, terms))
+        # Beside an index that is named, a backbone can only say what to encode with.
+        spec = backbone_spec or (None if index is None else backbone)
+        hits = asking.ask(found, question, asking.encoder_of(found, options, spec, texts))
+        if parquet is not None:
+            asking.write_hits(parquet, hits)
+        if sheet is not None:
+            source = f"{found.backbone}, {len(found):,} items" + (f", where {where}" if where else "")
+            title = (
+                f"{kind}: {value}"
+                + "".join(f" + {t}" for t in plus or ())
+                + "".join(f" - {t}" for t in minus or ())
+            )
+            asking.write_sheet(sheet, hits, asking.find_items(found, items), title, source)
+        if as_json:
+            print_json(asking.records(hits, with_folded=unique))
+        elif hits:
+            from stages.printing_hits import print_hits
+
+            print_hits(hits, found.backbone)
+        else:
+            say("nothing was found" + (": no item fulfils the filter" if where else ""))
+
+
+_register("image", "PICTURE", "Items that look like a picture file.")
+_register("text", "WORDS", "Items that words describe; needs a backbone with a text tower.")
+_register("item", "ID", "Items like one of the index.")
+_register("vector", "FILE", "Items near a vector: .npy, .json, or a view with one row (.h5).")

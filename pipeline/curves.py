@@ -1,0 +1,203 @@
+"""Learning curves: accuracy on the test part against labelled training items of each class.
+
+Arrays in, records out. The fast logistic regression that is fitted dozens of times: `quick_logistic`.
+
+Shape letters: n items, d feature width, T tries, t test items.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from pipeline.heads.centroid import NearestClassMean
+from pipeline.heads.examples import Examples
+from pipeline.heads.few_shot import draw
+from pipeline.heads.head import Floats, Names
+from pipeline.metrics.classification import balanced_accuracy
+from pipeline.metrics.evaluation import Interval
+from pipeline.metrics.intervals import seed_mean
+from store.errors import DataError, StoreError
+
+Rows = NDArray[np.int64]
+Head = Literal["logistic", "centroid"]
+HEADS: tuple[Head, ...] = ("logistic", "centroid")
+
+
+class CurvePoint(BaseModel):
+    """One head, learned from so many items of each class.
+
+    Attributes:
+        head: `logistic` (regression) or `centroid` (nearest class mean).
+        per_class: items of each class at most; None for all there are.
+        n_train, n_classes: items and classes that were learned from, in every try.
+        n_short_classes: classes that have fewer than `per_class` items and gave all they have.
+        tries: how often other items were drawn; 1 where all are taken.
+        n_test: items that were answered; of classes that training lacks they count as wrong.
+        top1, balanced_accuracy: means over tries. top1_std: over tries; None for one try.
+        top1_interval, interval_kind: 95 %, as `pipeline.metrics.intervals.seed_mean` gives them.
+        c: inverse penalty, chosen on validation in the first try; None for a head that has none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    head: Head
+    per_class: int | None
+    n_train: int
+    n_classes: int
+    n_short_classes: int
+    tries: int
+    n_test: int
+    top1: float
+    top1_std: float | None
+    top1_interval: Interval
+    interval_kind: Literal["bootstrap", "wilson"]
+    balanced_accuracy: float
+    c: float | None
+
+
+class CurveRow(CurvePoint):
+    """A point, and what it was measured on."""
+
+    backbone: str
+    fingerprint: str
+    labels: str
+    split: str
+
+
+def learning_curve(
+    features: Floats,
+    examples: Examples,
+    *,
+    per_class: Sequence[int],
+    tries: int,
+    heads: Sequence[Head] = HEADS,
+) -> list[CurvePoint]:
+    """Points by head and rising number of items; the last one of each head has all.
+
+    Within a try the items of a size are among those of every larger one. Sizes that take everything are
+    left out, for that is what the last point shows. Features are standardised by the whole training part,
+    labelled or not: labels are scarce, pictures are not.
+
+    Args:
+        features: [n, d], finite, of the n examples.
+        per_class: sizes, each at least 1.
+        tries: draws of each size; the number of a try is the seed of its draw.
+
+    Raises:
+        DataError: no training or test items, one training class only, or constant features.
+    """
+    train, test = examples.rows("train"), examples.rows("test")
+    _check_parts(examples, train, test)
+    counts = Counter(examples.labels[train].tolist())
+    most = max(counts.values())
+    sizes = [*(n for n in sorted(set(per_class)) if n < most), None]
+    from pipeline.quick_logistic import standardised
+
+    spaces = {"logistic": standardised(features, train), "centroid": features}
+    points = []
+    for head in heads:
+        for size in sizes:
+            draws = [_draw(examples.labels, train, size, seed) for seed in range(tries if size else 1)]
+            c, answers = _answers(head, spaces[head], examples, draws, test)
+            points.append(_point(head, size, examples.labels, draws, test, answers, c, counts))
+    return points
+
+
+def _check_parts(examples: Examples, train: Rows, test: Rows) -> None:
+    for name, rows in (("train", train), ("test", test)):
+        if len(rows) == 0:
+            raise DataError(
+                f"a learning curve needs train and test items; the split's {name} part has none with a label "
+                "and features"
+            )
+    classes = np.unique(examples.labels[train])
+    if len(classes) < 2:
+        raise DataError(
+            f"all {len(train)} training items have the class {str(classes[0])!r}; a learning curve needs at "
+            "least two classes"
+        )
+
+
+def _draw(labels: Names, train: Rows, size: int | None, seed: int) -> Rows:
+    """At most `size` rows of each class, in row order."""
+    return train if size is None else train[draw(labels[train], size, seed)]
+
+
+def _answers(
+    head: Head, features: Floats, examples: Examples, draws: Sequence[Rows], test: Rows
+) -> tuple[float | None, list[Names]]:
+    """The penalty, if any, and each draw's answers [t] to the test items."""
+    labels = examples.labels
+    if head == "centroid":
+        fitted = [NearestClassMean().fit(features[rows], labels[rows]) for rows in draws]
+        return None, [one.predict(features[test]) for one in fitted]
+    from pipeline.quick_logistic import fit_path
+
+    c = _choose_c(features, labels, draws[0], examples.rows("val"))
+    return c, [next(fit_path(features[rows], labels[rows], [c])).answers(features[test]) for rows in draws]
+
+
+def _choose_c(features: Floats, labels: Names, rows: Rows, val: Rows) -> float:
+    """The penalty with most right answers on validation; ties go to the stronger one."""
+    from pipeline.quick_logistic import DEFAULT_C, fit_path
+
+    if len(val) == 0:
+        return DEFAULT_C
+    right = [
+        (-int((one.answers(features[val]) == labels[val]).sum()), one.c)
+        for one in fit_path(features[rows], labels[rows])
+    ]
+    return min(right)[1]
+
+
+def _point(
+    head: Head,
+    size: int | None,
+    labels: Names,
+    draws: Sequence[Rows],
+    test: Rows,
+    answers: Sequence[Names],
+    c: float | None,
+    counts: Counter[str],
+) -> CurvePoint:
+    truth = labels[test]
+    found = seed_mean(np.stack([one == truth for one in answers]))
+    return CurvePoint(
+        head=head,
+        per_class=size,
+        n_train=len(draws[0]),
+        n_classes=len(counts),
+        n_short_classes=sum(count < size for count in counts.values()) if size else 0,
+        tries=len(draws),
+        n_test=len(test),
+        top1=found.mean,
+        top1_std=found.std,
+        top1_interval=found.interval,
+        interval_kind=found.kind,
+        balanced_accuracy=float(np.mean([balanced_accuracy(truth, one) for one in answers])),
+        c=c,
+    )
+
+
+def dump_curves(rows: Sequence[CurveRow]) -> bytes:
+    """A JSON list; equal rows give equal bytes."""
+    return _ROWS.dump_json(list(rows), indent=1) + b"\n"
+
+
+def load_curves(data: bytes, where: str) -> list[CurveRow]:
+    """What `dump_curves` gave.
+
+    Raises:
+        StoreError: damaged; `where` names the file in the message.
+    """
+    try:
+        return _ROWS.validate_json(data)
+    except ValidationError as error:
+        raise StoreError(f"{where} is damaged or of another version: {error}") from error
+
+
+_ROWS = TypeAdapter(list[CurveRow])

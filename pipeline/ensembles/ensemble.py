@@ -1,0 +1,239 @@
+"""What every ensemble is, what it checks and how it is saved. Which ensembles there are: `registry`.
+
+Shape letters: m members, n items, C classes. Members' logits are [m, n, C]: the same items in the same
+order, the same classes in the same order (see `members`). A saved ensemble is a folder with
+`ensemble.safetensors` (float32 tensors, where it has some) and `ensemble.json` (an `EnsembleCard`,
+written last); nothing is pickled.
+"""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from store.errors import DataError, StoreError
+
+TENSORS_NAME = "ensemble.safetensors"
+CARD_NAME = "ensemble.json"
+
+Wide = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+
+class MemberSource(BaseModel):
+    """One member: whose answers they are, and where its head lies.
+
+    Attributes:
+        method, backbone, fingerprint: as in its record.
+        folder: its results, relative to the ensemble's folder.
+        share: of the ensemble's answers that are this member's, 0 where it was not taken.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    backbone: str
+    fingerprint: str
+    folder: str
+    share: float
+
+
+class EnsembleCard(BaseModel):
+    """`ensemble.json`: all that is needed to combine members' logits without this project.
+
+    `apply` says how logits come from the members' [m, n, C], the tensors and the learned numbers;
+    probabilities are the softmax of the logits, and column i is `classes[i]`. A class that a member
+    does not have gets that member's lowest logit.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    kind: str
+    apply: str
+    classes: tuple[str, ...]
+    members: tuple[MemberSource, ...]
+    protocol: str
+    params: dict[str, JsonValue]
+    learned: dict[str, JsonValue]
+    tensors_sha256: str | None
+
+
+class Ensemble(ABC):
+    """A rule that makes one answer of m members' logits.
+
+    Attributes:
+        kind: its name in the registry; title: its name for people.
+        chooses: whether `fit` needs validation items.
+        apply: how logits come from members, learned numbers and tensors, for `EnsembleCard`.
+        n_members_, n_classes_: m and C; set by `fit`.
+        shares_: how much each member counts, [m], summing to 1.
+        out_of_fold_: logits [n, C] of the validation items, each by a fit without it; None where the
+            rule has too few parameters for that to matter.
+    """
+
+    kind: ClassVar[str]
+    title: ClassVar[str]
+    chooses: ClassVar[bool]
+    apply: ClassVar[str]
+
+    n_members_: int
+    n_classes_: int
+    shares_: Wide
+    out_of_fold_: Wide | None = None
+
+    def fit(self, logits: ArrayLike, codes: ArrayLike) -> Self:
+        """Learn from validation items' logits [m, n, C] and classes [n]; a rule that chooses nothing takes n = 0.
+
+        Raises:
+            DataError: no members, values that are not finite, classes that are no columns, or no
+                validation items where some are needed.
+        """
+        members, truth = check_members(logits), np.asarray(codes, dtype=np.int64)
+        self.n_members_, n, self.n_classes_ = members.shape
+        if truth.shape != (n,):
+            raise DataError(f"{n} items in the members' logits for classes of shape {truth.shape}")
+        if n and not (truth.min() >= 0 and truth.max() < self.n_classes_):
+            raise DataError(
+                f"classes must be columns 0..{self.n_classes_ - 1}, got {truth.min()}..{truth.max()}"
+            )
+        if n == 0 and self.chooses:
+            raise DataError(
+                f"the ensemble {self.kind!r} is fitted on validation, but there are no validation items of a class "
+                "that its members know; split with a validation part, or take mean-logits or mean-probs"
+            )
+        self._fit(members, truth)
+        return self
+
+    def combine(self, logits: ArrayLike) -> Wide:
+        """Logits [n, C] of members' logits [m, n, C].
+
+        Raises:
+            DataError: other members or classes than it was fitted on, or values that are not finite.
+        """
+        if not hasattr(self, "n_members_"):
+            raise DataError(f"this {type(self).__name__} has learned nothing yet; call fit or load first")
+        members = check_members(logits)
+        if (members.shape[0], members.shape[2]) != (self.n_members_, self.n_classes_):
+            raise DataError(
+                f"the ensemble was fitted on {self.n_members_} members and {self.n_classes_} classes, "
+                f"got {members.shape[0]} and {members.shape[2]}"
+            )
+        return self._combine(members)
+
+    @abstractmethod
+    def _fit(self, members: Wide, codes: Codes) -> None:
+        """Learn from checked logits [m, n, C] and codes [n]."""
+
+    @abstractmethod
+    def _combine(self, members: Wide) -> Wide:
+        """Logits [n, C] of checked ones [m, n, C]."""
+
+    @property
+    @abstractmethod
+    def protocol(self) -> str:
+        """In words: how answers are combined, and what was chosen on validation."""
+
+    @abstractmethod
+    def get_params(self) -> dict[str, Any]:
+        """Constructor arguments."""
+
+    def _learned(self) -> dict[str, JsonValue]:
+        return {"shares": self.shares_.tolist()}
+
+    def _tensors(self) -> dict[str, NDArray[np.float32]]:
+        return {}
+
+    def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
+        """Set the learned attributes from what `_tensors` and `_learned` gave."""
+        self.shares_ = np.asarray(learned["shares"])
+
+    def save(self, folder: Path, members: Sequence[MemberSource], classes: Sequence[str]) -> None:
+        """Write the tensors, if any, and then `ensemble.json`; the same ensemble gives the same bytes."""
+        from safetensors.numpy import save
+
+        tensors = {name: np.ascontiguousarray(array) for name, array in sorted(self._tensors().items())}
+        data = save(tensors) if tensors else None
+        card = EnsembleCard(
+            kind=self.kind,
+            apply=self.apply,
+            classes=tuple(classes),
+            members=tuple(members),
+            protocol=self.protocol,
+            params=json.loads(json.dumps(self.get_params())),
+            learned=self._learned(),
+            tensors_sha256=None if data is None else hashlib.sha256(data).hexdigest(),
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        if data is not None:
+            (folder / TENSORS_NAME).write_bytes(data)
+        (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read a saved ensemble of this kind.
+
+        Raises:
+            StoreError: the folder holds no ensemble, a damaged one, or one of another kind.
+        """
+        from safetensors.numpy import load
+
+        card = read_card(folder)
+        if card.kind != cls.kind:
+            raise StoreError(f"{folder} holds an ensemble of kind {card.kind!r}, not {cls.kind!r}")
+        path = folder / TENSORS_NAME
+        data = path.read_bytes() if card.tensors_sha256 is not None and path.is_file() else None
+        if (None if data is None else hashlib.sha256(data).hexdigest()) != card.tensors_sha256:
+            raise StoreError(f"{path} is missing or is not the file that {CARD_NAME} was written for")
+        ensemble = cls(**dict[str, Any](card.params))
+        ensemble.n_members_, ensemble.n_classes_ = len(card.members), len(card.classes)
+        ensemble._restore({} if data is None else load(data), card.learned)
+        return ensemble
+
+
+def read_card(folder: Path) -> EnsembleCard:
+    """The card of a saved ensemble.
+
+    Raises:
+        StoreError: there is none, or it is damaged or of a newer format.
+    """
+    path = folder / CARD_NAME
+    if not path.is_file():
+        raise StoreError(f"there is no ensemble in {folder}: it has no {CARD_NAME}")
+    try:
+        return EnsembleCard.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, ValidationError) as error:
+        raise StoreError(f"{path} is damaged or of a newer format: {error}") from error
+
+
+def check_members(logits: ArrayLike) -> Wide:
+    """Members' logits [m, n, C], m >= 1 and C >= 1, finite.
+
+    Raises:
+        DataError: another shape, or values that are NaN or infinite.
+    """
+    members = np.asarray(logits, dtype=np.float64)
+    if members.ndim != 3 or 0 in (members.shape[0], members.shape[2]):
+        raise DataError(
+            f"members' logits must be an array [m, n, C] of at least one, got shape {members.shape}"
+        )
+    finite = np.isfinite(members).all(axis=(1, 2))
+    if not finite.all():
+        raise DataError(
+            f"the logits of {int((~finite).sum())} of {len(members)} members hold NaN or infinite values "
+            f"(members {np.flatnonzero(~finite)[:5].tolist()}); run their stage again"
+        )
+    return members
+
+
+def log_softmax(logits: Wide) -> Wide:
+    """Log-probabilities along the last axis."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    log_probs: Wide = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return log_probs

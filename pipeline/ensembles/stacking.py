@@ -1,0 +1,143 @@
+"""Stacking: logistic regression on the members' answers.
+
+D. H. Wolpert, "Stacked generalization", 1992; log-probabilities as in K. M. Ting, I. H. Witten, 1999.
+
+Shape letters: m members, n items, C classes (`c` in lower case is the inverse penalty).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from pipeline.ensembles.ensemble import Codes, Ensemble, Wide, log_softmax
+from pipeline.ensembles.pools import pool_weights
+from pipeline.ensembles.registry import register
+from pipeline.heads.pulled_logistic import fit_pulled
+from pipeline.metrics.calibration import fit_temperature, negative_log_likelihood
+from store.errors import UsageError
+
+DEFAULT_CS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+
+
+@register("stacking")
+class Stacking(Ensemble):
+    """Multinomial logistic regression on the members' calibrated log-probabilities, fitted on validation.
+
+    It is pulled towards the best weighted sum of log-probabilities (the ensemble `weighted`), so that with
+    few validation items it stays near it. The strength of the pull is the one with the least log-loss out of fold (ties: the
+    stronger pull); the last fit is on all validation items. Their answers are kept out of fold, so that
+    validation figures and temperatures stay honest.
+
+    Args:
+        cs: inverse penalties to choose from.
+        folds: of the cross-fitting; fewer where there are fewer items.
+        seed: of the folds.
+
+    Attributes:
+        temperatures_: [m], fitted on validation. weight_: float32 [C, m * C]. c_: the chosen c.
+        trials_: each c and its log-loss out of fold.
+    """
+
+    title: ClassVar[str] = "stacking"
+    chooses: ClassVar[bool] = True
+    apply: ClassVar[str] = (
+        "scaled = members / np.reshape(temperatures, (-1, 1, 1))\n"
+        "scaled -= scaled.max(axis=-1, keepdims=True)\n"
+        "log_probs = scaled - np.log(np.exp(scaled).sum(axis=-1, keepdims=True))\n"
+        "logits = np.concatenate(list(log_probs), axis=1) @ weight.T"
+    )
+
+    trials_: tuple[tuple[float, float], ...]
+
+    def __init__(self, cs: Sequence[float] = DEFAULT_CS, folds: int = 5, seed: int = 0) -> None:
+        self.cs = cs
+        self.folds = folds
+        self.seed = seed
+
+    def _fit(self, members: Wide, codes: Codes) -> None:
+        if len(self.cs) == 0 or not all(np.isfinite(c) and c > 0 for c in self.cs) or self.folds < 2:
+            raise UsageError(
+                f"stacking: cs must be positive numbers and folds at least 2, got {list(self.cs)} and {self.folds}"
+            )
+        self.temperatures_ = np.array([fit_temperature(member, codes) for member in members])
+        log_probs = log_softmax(members / self.temperatures_[:, None, None])
+        cs = sorted({float(c) for c in self.cs})
+        self.c_ = cs[0]
+        self.trials_ = ()
+        if len(codes) > 1:
+            fold = _folds(codes, min(self.folds, len(codes)), self.seed)
+            answers = {c: _out_of_fold(log_probs, codes, fold, c) for c in cs}
+            self.trials_ = tuple((c, negative_log_likelihood(answers[c], codes)) for c in cs)
+            self.c_ = min(self.trials_, key=lambda trial: (trial[1], trial[0]))[0]
+            self.out_of_fold_ = answers[self.c_]
+        self.weight_ = _stack(log_probs, codes, self.c_).astype(np.float32)
+        blocks = np.abs(self.weight_.reshape(self.n_classes_, self.n_members_, self.n_classes_)).sum(
+            axis=(0, 2)
+        )
+        self.shares_ = blocks.astype(np.float64) / float(blocks.sum())
+
+    def _combine(self, members: Wide) -> Wide:
+        log_probs = log_softmax(members / self.temperatures_[:, None, None])
+        logits: Wide = _side_by_side(log_probs) @ self.weight_.astype(np.float64).T
+        return logits
+
+    @property
+    def protocol(self) -> str:
+        """In words."""
+        return (
+            f"logistic regression on the log-probabilities of {self.n_members_} members, pulled towards their best "
+            f"weighted sum; c = {self.c_:g} of {len(self.cs)} by log-loss out of fold on validation, fitted on validation"
+        )
+
+    def get_params(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {"cs": list(self.cs), "folds": self.folds, "seed": self.seed}
+
+    def _learned(self) -> dict[str, JsonValue]:
+        return super()._learned() | {
+            "temperatures": self.temperatures_.tolist(),
+            "c": self.c_,
+            "trials": [list(trial) for trial in self.trials_],
+        }
+
+    def _tensors(self) -> dict[str, NDArray[np.float32]]:
+        return {"weight": self.weight_}
+
+    def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
+        super()._restore(tensors, learned)
+        self.weight_, self.temperatures_ = tensors["weight"], np.asarray(learned["temperatures"])
+        self.c_ = learned["c"]
+        self.trials_ = tuple((c, loss) for c, loss in learned["trials"])
+
+
+def _folds(codes: Codes, n_folds: int, seed: int) -> Codes:
+    """A fold 0..n_folds - 1 for each item [n]; each class is spread over them as evenly as it can be."""
+    shuffled = np.random.default_rng(seed).permutation(len(codes))
+    order = shuffled[np.argsort(codes[shuffled], kind="stable")]
+    fold = np.empty(len(codes), dtype=np.int64)
+    fold[order] = np.arange(len(codes)) % n_folds
+    return fold
+
+
+def _side_by_side(log_probs: Wide) -> Wide:
+    """[m, n, C] as [n, m * C]."""
+    return np.concatenate(list(log_probs), axis=1)
+
+
+def _stack(log_probs: Wide, codes: Codes, c: float) -> Wide:
+    """Weights [C, m * C] fitted on members' log-probabilities [m, n, C] of items of these classes [n]."""
+    towards: Wide = np.kron(pool_weights(log_probs, codes), np.eye(log_probs.shape[2])).astype(np.float64)
+    return fit_pulled(_side_by_side(log_probs), codes, towards, c).weight
+
+
+def _out_of_fold(log_probs: Wide, codes: Codes, fold: Codes, c: float) -> Wide:
+    """Logits [n, C], each item's by a fit on the other folds."""
+    logits = np.empty(log_probs.shape[1:])
+    for number in range(fold.max() + 1):
+        left_out = fold == number
+        weight = _stack(log_probs[:, ~left_out], codes[~left_out], c)
+        logits[left_out] = _side_by_side(log_probs[:, left_out]) @ weight.T
+    return logits

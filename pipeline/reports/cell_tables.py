@@ -1,0 +1,193 @@
+"""Cells laid out as tables, as in the thesis on TACO: models in rows, splits side by side, one table a label set.
+
+Both the terminal and Markdown show what `cell_tables` gives. What a cell is: `cells`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.metrics.evaluation import Interval
+from pipeline.reports.cells import BASELINE, Cell
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One model with one head.
+
+    Attributes:
+        model, head: as in `Cell`.
+        is_first: whether the row above is of another model.
+        cells: one for each split of the table; None where it was not measured.
+    """
+
+    model: str
+    head: str
+    is_first: bool
+    cells: tuple[Cell | None, ...]
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it looks at no picture."""
+        return self.head == BASELINE
+
+
+@dataclass(frozen=True, slots=True)
+class CellTable:
+    """All models on one label set.
+
+    Attributes:
+        labels, n_classes: the label column, and its classes to choose from.
+        splits: name and number of test items of each.
+        rows: baselines first, then in the order in which the cells came.
+    """
+
+    labels: str
+    n_classes: int
+    splits: tuple[tuple[str, int], ...]
+    rows: tuple[TableRow, ...]
+
+    def is_best(self, cell: Cell) -> bool:
+        """Whether no other cell of its split has a higher top-1."""
+        return all(other.top1 <= cell.top1 for other in self._cells if other.split == cell.split)
+
+    def has_references(self, split: str) -> bool:
+        """Whether any figure was published for one of its splits."""
+        return any(cell.reference for cell in self._cells if cell.split == split)
+
+    @property
+    def _cells(self) -> list[Cell]:
+        return [cell for row in self.rows for cell in row.cells if cell is not None]
+
+
+def cell_tables(cells: Sequence[Cell]) -> list[CellTable]:
+    """One table for each label set, in the order in which they first occur."""
+    return [
+        _table(labels, [cell for cell in cells if cell.labels == labels])
+        for labels in dict.fromkeys(cell.labels for cell in cells)
+    ]
+
+
+def _table(labels: str, cells: Sequence[Cell]) -> CellTable:
+    splits = tuple(dict.fromkeys(cell.split for cell in cells))
+    by_place = {(cell.model, cell.head, cell.split): cell for cell in cells}
+    names = sorted(
+        dict.fromkeys((cell.model, cell.head) for cell in cells), key=lambda name: name[1] != BASELINE
+    )
+    rows = []
+    for above, (model, head) in zip([("", ""), *names], names, strict=False):
+        found = tuple(by_place.get((model, head, split)) for split in splits)
+        rows.append(TableRow(model, head, above[0] != model, found))
+    counts = tuple((split, max(cell.n for cell in cells if cell.split == split)) for split in splits)
+    return CellTable(labels, max(cell.n_classes for cell in cells), counts, tuple(rows))
+
+
+def percent(share: float) -> str:
+    """A share as a percentage with one decimal: an item of 478 is 0.2."""
+    return f"{100 * share:.1f}"
+
+
+def published(share: float) -> str:
+    """A published share with its two decimals."""
+    return f"{100 * share:.2f}"
+
+
+def bounds(interval: Interval) -> str:
+    """An interval as percentages."""
+    return f"{percent(interval[0])}–{percent(interval[1])}"
+
+
+def mean_and_std(mean: float, std: float | None) -> str:
+    """`70.5 ± 0.4`, or the mean alone for a single run."""
+    return percent(mean) if std is None else f"{percent(mean)} ± {percent(std)}"
+
+
+def remarks(cells: Sequence[Cell]) -> list[str]:
+    """What must be known of published figures, each once, with where it holds."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for cell in cells:
+        if cell.reference and cell.reference.note:
+            where = found.setdefault(cell.reference.note, {})
+            where.setdefault(f"{cell.model}, {cell.head}", []).append(cell.labels)
+    return [
+        "; ".join(f"{name} on {' and '.join(labels)}" for name, labels in where.items()) + f": {note}."
+        for note, where in found.items()
+    ]
+
+
+def how_to_read(cells: Sequence[Cell]) -> list[str]:
+    """Sentences that belong under the tables."""
+    said = [
+        "Percent of test items whose class is among the first one, two or three answers; balanced: mean "
+        "recall of the classes."
+    ]
+    seeds = max(cell.seeds for cell in cells)
+    if seeds > 1:
+        said.append(
+            f"Heads: mean over {seeds} seeds ± standard deviation; 95 % interval by resampling the test "
+            "items of the seeds' mean. All others are single runs with Wilson's 95 % interval."
+        )
+    else:
+        said.append("Single runs with Wilson's 95 % interval.")
+    sources = list(dict.fromkeys(cell.reference.source for cell in cells if cell.reference))
+    if sources:
+        said.append(f"Published figures: {'; '.join(sources)}.")
+    return [*said, *remarks(cells)]
+
+
+def render_markdown(cells: Sequence[Cell], title: str) -> str:
+    """All tables as Markdown, and below them what was learned from what."""
+    lines = [f"# {title}", "", *(f"- {sentence}" for sentence in how_to_read(cells)), ""]
+    for table in cell_tables(cells):
+        lines += [f"## {table.labels}: {table.n_classes} classes", "", *_markdown_header(table)]
+        lines += [*(_markdown_row(table, row) for row in table.rows), ""]
+    lines += ["## What was learned from what", ""]
+    lines += [f"- {names}: {protocol}." for names, protocol in _details(cells)]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_header(table: CellTable) -> list[str]:
+    names, rules = ["model", "head"], ["---", "---"]
+    for split, n in table.splits:
+        names += [f"{_plain(split)} (n = {n:,}): top-1", "95 %", "top-2", "top-3", "balanced"]
+        rules += ["--:", ":-:", "--:", "--:", "--:"]
+        if table.has_references(split):
+            names.append("published")
+            rules.append("--:")
+    return ["| " + " | ".join(names) + " |", "|" + "|".join(rules) + "|"]
+
+
+def _markdown_row(table: CellTable, row: TableRow) -> str:
+    """A row of the Markdown table; names must not become markup."""
+    fields = [_plain(row.model), _plain(row.head)]
+    for (split, _), cell in zip(table.splits, row.cells, strict=True):
+        width = 5 + table.has_references(split)
+        found = [] if cell is None else _markdown_fields(table, cell)
+        fields += [*found, *[""] * (width - len(found))]
+    return "| " + " | ".join(fields) + " |"
+
+
+def _markdown_fields(table: CellTable, cell: Cell) -> list[str]:
+    top1 = mean_and_std(cell.top1, cell.top1_std)
+    fields = [
+        f"**{top1}**" if table.is_best(cell) else top1,
+        "" if cell.interval_kind == "exact" else bounds(cell.top1_interval),
+        percent(cell.top2),
+        percent(cell.top3),
+        percent(cell.balanced_accuracy),
+    ]
+    if cell.reference:
+        known = (cell.reference.top1, cell.reference.top2, cell.reference.top3)
+        fields.append(" / ".join(published(share) for share in known))
+    return fields
+
+
+def _plain(text: str) -> str:
+    return text.replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
+
+
+def _details(cells: Sequence[Cell]) -> list[tuple[str, str]]:
+    """What each model and head was learned from, each protocol once, with where it holds."""
+    found: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        found.setdefault(cell.protocol, {})[f"{cell.model}, {cell.head}"] = None
+    return [("; ".join(names), protocol) for protocol, names in found.items()]

@@ -1,0 +1,185 @@
+"""Maps of embeddings: each item a point, coloured and shaped by class, one layer for each backbone and layout.
+
+A map is one SVG with a path for each layer and class, so that thousands of points stay a few hundred
+elements. Which layer is seen, and which class stands out, the page's style decides (`map_rules`); names
+and pictures of points are added by the page's script from `points_json`.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.metrics.classification import Names
+from pipeline.reports.palette import colour_of, marker_of
+from pipeline.reports.svg import element
+from pipeline.reports.wording import number
+
+SIDE = 1000
+_MARGIN = 24
+# (up to how many points, their radius).
+_RADII = ((300, 10.0), (1200, 8.0), (3000, 6.5), (10**9, 5.0))
+# Items without a label are points too.
+NO_CLASS = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """Where one backbone's items lie.
+
+    Attributes:
+        backbone, fingerprint: whose features.
+        ids: item ids [n].
+        layouts: places [n, 2] by name of the layout; NaN for items that were not laid out.
+    """
+
+    backbone: str
+    fingerprint: str
+    ids: Names
+    layouts: Mapping[str, NDArray[np.floating]]
+
+
+@dataclass(frozen=True, slots=True)
+class LegendEntry:
+    """One class: its number on the page, name, items, and the mark that stands for it."""
+
+    code: int
+    name: str
+    n: int
+    mark: str
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingMap:
+    """One label set's map.
+
+    Attributes:
+        labels: the label column.
+        svg: all layers.
+        legend: classes by falling number of items.
+        rows: for each class the items of its points, in the order of the points.
+        backbones, layouts: names of the layers.
+    """
+
+    labels: str
+    svg: str
+    legend: Sequence[LegendEntry]
+    rows: Sequence[Sequence[int]]
+    backbones: Sequence[str]
+    layouts: Sequence[str]
+
+
+def choose_items(embeddings: Sequence[Embedding], n: int, seed: int) -> list[str]:
+    """Ids of items that have a place in every layout of an embedding; of more than n a random n, in order."""
+    every = list(dict.fromkeys(item_id for one in embeddings for item_id in _laid_out(one).tolist()))
+    if len(every) <= n:
+        return every
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(every))[:n])
+    return [every[row] for row in chosen.tolist()]
+
+
+def _laid_out(one: Embedding) -> Names:
+    there = np.ones(len(one.ids), dtype=np.bool_)
+    for places in one.layouts.values():
+        there &= np.isfinite(places).all(axis=1)
+    found: Names = one.ids[there]
+    return found
+
+
+def embedding_map(
+    embeddings: Sequence[Embedding], ids: Sequence[str], classes: Mapping[str, str], labels: str
+) -> EmbeddingMap:
+    """The map of these items, coloured by their class; items that `classes` lacks have none."""
+    names = [classes.get(item_id, NO_CLASS) for item_id in ids]
+    counts = Counter(names)
+    ranked = sorted(counts, key=lambda name: (name == NO_CLASS, -counts[name], name))
+    rows = [[row for row, name in enumerate(names) if name == one] for one in ranked]
+    radius = next(radius for limit, radius in _RADII if len(ids) <= limit)
+    layouts = list(dict.fromkeys(name for one in embeddings for name in one.layouts))
+    layers = []
+    for b, embedding in enumerate(embeddings):
+        for name, places in embedding.layouts.items():
+            k = layouts.index(name)
+            at = _places(embedding.ids, places, ids)
+            # Rare classes are drawn last, above the frequent ones.
+            paths = [_points(at[rows[code]], code, ranked[code], radius) for code in range(len(ranked))]
+            layers.append(element("g", "".join(paths), class_=f"layer b{b} l{k}"))
+    svg = element(
+        "svg",
+        "".join(layers),
+        class_="points",
+        role="img",
+        aria_label=f"map of {len(ids)} items, by class of {labels}",
+        viewBox=f"0 0 {SIDE} {SIDE}",
+    )
+    legend = [LegendEntry(code, name, counts[name], _mark(code, name)) for code, name in enumerate(ranked)]
+    return EmbeddingMap(labels, svg, legend, rows, [one.backbone for one in embeddings], layouts)
+
+
+def map_rules(n_backbones: int, n_layouts: int, n_classes: int) -> str:
+    """Style rules by which chosen radio buttons show their layer and let their class stand out."""
+    rules = [f".map:not(:has(.pb{i}:checked)) .b{i}" for i in range(n_backbones)]
+    rules += [f".map:not(:has(.pl{i}:checked)) .l{i}" for i in range(n_layouts)]
+    shown = [f".map:has(.pc{i}:checked) .c{i}" for i in range(n_classes)]
+    # Hidden layers and the chosen class; the page's style makes the others faint.
+    return f"{','.join(rules)}{{display:none}}{','.join(shown)}{{opacity:1}}"
+
+
+def points_json(ids: Sequence[str], pictures: Mapping[str, int], maps: Sequence[EmbeddingMap]) -> str:
+    """Names of points, place of their picture in the sprite (-1 for none), and each map's points.
+
+    It may stand in a script element: no name can end that.
+    """
+    value = {
+        "ids": list(ids),
+        "pictures": [pictures.get(item_id, -1) for item_id in ids],
+        "maps": [
+            {"classes": [entry.name for entry in one.legend], "rows": [list(rows) for rows in one.rows]}
+            for one in maps
+        ],
+    }
+    packed = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    return packed.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _places(own: Names, places: NDArray[np.floating], ids: Sequence[str]) -> NDArray[np.float64]:
+    """Places [n, 2] of the wanted items within the drawing, its proportions kept; NaN for absent ones."""
+    index = {item_id: row for row, item_id in enumerate(own.tolist())}
+    found = np.full((len(ids), 2), np.nan)
+    known = [(i, index[item_id]) for i, item_id in enumerate(ids) if item_id in index]
+    if known:
+        here, there = np.array(known).T
+        found[here] = places[there]
+    if not np.isfinite(found).any():
+        return found
+    low, high = np.nanmin(found, axis=0), np.nanmax(found, axis=0)
+    span = float((high - low).max()) or 1.0
+    # Shorter than the box in one direction, it lies in the middle; y grows upwards, as on charts.
+    scaled = (found - (low + high) / 2) / span * (SIDE - 2 * _MARGIN) * np.array([1.0, -1.0])
+    middle: NDArray[np.float64] = scaled + SIDE / 2
+    return middle
+
+
+def _points(places: NDArray[np.float64], code: int, name: str, radius: float) -> str:
+    """One class's points. An absent one moves the pen and draws nothing, so that the count stays."""
+    shape = _shape(code, name, radius)
+    parts = ["M-99-99" if np.isnan(x) else f"M{round(x)} {round(y)}{shape}" for x, y in places.tolist()]
+    title = element("title", escape(name or "without a label"))
+    return element("path", title, d="".join(parts), class_=f"class {_colour(code, name)} c{code}")
+
+
+def _mark(code: int, name: str) -> str:
+    shape = element("path", d=f"M10 10{_shape(code, name, 6.5)}", class_=_colour(code, name))
+    return element("svg", shape, class_="key", viewBox="0 0 20 20", width=16, height=16, aria_hidden="true")
+
+
+def _shape(code: int, name: str, radius: float) -> str:
+    return marker_of(code)(radius) if name != NO_CLASS else f"h{number(radius)}"
+
+
+def _colour(code: int, name: str) -> str:
+    return colour_of(code) if name != NO_CLASS else "none"

@@ -1,0 +1,66 @@
+"""Where a figure comes from: data, split, features and the command that makes it again.
+
+Every figure of a page has one as its caption.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline.reports.wording import cell, code, short
+
+# Joins the names, and the fingerprints, of several views.
+JOINED = "+"
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What stands beneath a figure.
+
+    Attributes:
+        profile, n_items: the data: whose, and how many.
+        labels, split, part, n: what was answered where, on how many items; empty where it does not apply.
+        features: name and fingerprint of each view.
+        command: makes the figure again; empty where none is known.
+    """
+
+    profile: str
+    n_items: int
+    labels: str = ""
+    split: str = ""
+    part: str = ""
+    n: int | None = None
+    features: tuple[tuple[str, str], ...] = ()
+    command: str = ""
+
+    @property
+    def facts(self) -> list[str]:
+        """What it says of the data, in words."""
+        found = [f"profile {self.profile}", f"{self.n_items:,} items"]
+        if self.labels:
+            found.append(f"labels {self.labels}")
+        if self.split:
+            found.append(f"split {self.split}")
+        if self.n is not None:
+            found.append(f"{self.part}, n = {self.n:,}" if self.part else f"n = {self.n:,}")
+        return found
+
+    @property
+    def markdown(self) -> str:
+        """The caption as a line of Markdown."""
+        found = [cell(fact) for fact in self.facts]
+        found += [f"{cell(name)} `{short(fingerprint)}`" for name, fingerprint in self.features]
+        if self.command:
+            found.append(f"`{code(self.command)}`")
+        return " · ".join(found)
+
+
+def named_features(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Each view once, from names and fingerprints of single or joined ones (`a+b`)."""
+    found: dict[str, str] = {}
+    for backbone, fingerprint in pairs:
+        marks = fingerprint.split(JOINED)
+        names = backbone.split(JOINED)
+        if len(names) != len(marks):
+            names, marks = [backbone], [fingerprint]
+        found |= {name: mark for name, mark in zip(names, marks, strict=True) if name not in found}
+    return tuple(found.items())

@@ -1,0 +1,183 @@
+"""Sheets of pictures as PNG: blocks of tiles with words below them, on one page. Samples of answers: `samples`."""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from pipeline.mistakes.records import ConfusedPair, Suspect, Twin
+from pipeline.reports.samples import WRONG
+
+Colour = tuple[int, int, int]
+Images = Mapping[str, Image.Image]
+
+INK, FAINT, PAPER, PLATE = (30, 32, 36), (120, 122, 126), (250, 250, 248), (232, 233, 230)
+NEUTRAL: Colour = (150, 152, 156)
+_TILE, _FRAME, _LINE, _INSET = 144, 4, 16, 4
+_GAP, _HEADING, _MARGIN = 14, 24, 14
+N_COLUMNS = 6
+_WIDTH = 2 * _MARGIN + N_COLUMNS * _TILE + (N_COLUMNS - 1) * _GAP
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A picture (None: a grey plate) in a frame, with lines and the item's id below."""
+
+    image: Image.Image | None
+    lines: tuple[tuple[str, Colour], ...]
+    item_id: str = ""
+    frame: Colour = NEUTRAL
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Tiles that belong together, with a heading over them."""
+
+    tiles: tuple[Tile, ...]
+    heading: str = ""
+
+
+def suspects_sheet(suspects: Sequence[Suspect], images: Images, title: str, source: str) -> bytes:
+    """Label, suggestion and the suggestion's probability of each."""
+    blocks = [
+        Block(
+            (
+                Tile(
+                    images.get(one.item_id),
+                    (
+                        (f"label: {one.label}", INK),
+                        (f"{one.prob_suggested:.0%} {one.suggested}", WRONG),
+                        (f"quality {one.quality:.2f}", FAINT),
+                    ),
+                    one.item_id,
+                    WRONG,
+                ),
+            )
+        )
+        for one in suspects
+    ]
+    return draw_sheet(blocks, title, source, "No label looks wrong.")
+
+
+def twins_sheet(twins: Sequence[Twin], images: Images, title: str, source: str) -> bytes:
+    """Both pictures of each pair with their labels."""
+    words = {"picture": "same picture", "phash": "looks the same", "embedding": "similar features"}
+    blocks = [
+        Block(
+            tuple(
+                Tile(images.get(item_id), ((f"label: {label}", INK),), item_id, WRONG)
+                for item_id, label in ((twin.a, twin.label_a), (twin.b, twin.label_b))
+            ),
+            f"{words[twin.how]} ({twin.similarity:.2f})" + (", one photograph" if twin.same_photo else ""),
+        )
+        for twin in twins
+    ]
+    return draw_sheet(blocks, title, source, "No near-duplicates with different labels.")
+
+
+def confused_sheet(pairs: Sequence[ConfusedPair], images: Images, title: str, source: str) -> bytes:
+    """A row for each pair of classes, the surest wrong answers first."""
+    blocks = [
+        Block(
+            tuple(Tile(images.get(item_id), (), item_id, WRONG) for item_id in pair.item_ids[:N_COLUMNS]),
+            f"{pair.truth} answered with {pair.answer}: {pair.n} of {pair.n_truth} ({pair.n / pair.n_truth:.0%})",
+        )
+        for pair in pairs
+    ]
+    return draw_sheet(blocks, title, source, "No classes are confused.", is_stacked=True)
+
+
+def draw_sheet(
+    blocks: Sequence[Block], title: str, source: str, nothing: str, *, is_stacked: bool = False
+) -> bytes:
+    """A PNG of blocks side by side, as many as fit in a row.
+
+    Args:
+        title, source: what is shown; of which data and features, a line or more.
+        nothing: said instead of an empty page.
+        is_stacked: every block begins a row.
+    """
+    rows = list(_rows(blocks, is_stacked))
+    top = 48 + _LINE * (source.count("\n") + 1) + 8
+    height = top + sum(_height(row) for row in rows) + (_MARGIN if rows else 44)
+    canvas = Image.new("RGB", (_WIDTH, height), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    _write(draw, (_MARGIN, 12), title, INK, 18, _WIDTH - 2 * _MARGIN)
+    for number, line in enumerate(source.split("\n")):
+        _write(draw, (_MARGIN, 40 + _LINE * number), line, FAINT, 12, _WIDTH - 2 * _MARGIN)
+    if not rows:
+        _write(draw, (_MARGIN, top + 8), nothing, INK, 14, _WIDTH - 2 * _MARGIN)
+    y = top
+    for row in rows:
+        _draw_row(canvas, draw, row, y)
+        y += _height(row)
+    file = io.BytesIO()
+    canvas.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def _rows(blocks: Sequence[Block], is_stacked: bool) -> Iterator[list[Block]]:
+    row: list[Block] = []
+    for block in blocks:
+        taken = sum(len(one.tiles) for one in row)
+        if row and (is_stacked or taken + len(block.tiles) > N_COLUMNS):
+            yield row
+            row = []
+        row.append(block)
+    if row:
+        yield row
+
+
+def _height(row: Sequence[Block]) -> int:
+    n_lines = max(len(tile.lines) + bool(tile.item_id) for block in row for tile in block.tiles)
+    return (_HEADING if any(block.heading for block in row) else 0) + _TILE + 6 + n_lines * _LINE + _GAP
+
+
+def _draw_row(canvas: Image.Image, draw: ImageDraw.ImageDraw, row: Sequence[Block], y: int) -> None:
+    x = _MARGIN
+    below = _HEADING if any(block.heading for block in row) else 0
+    for block in row:
+        if block.heading:
+            room = len(block.tiles) * (_TILE + _INSET) if len(row) > 1 else _WIDTH - 2 * _MARGIN
+            _write(draw, (x, y), block.heading, INK, 13, room)
+        for number, tile in enumerate(block.tiles):
+            # Tiles of one block stand close together.
+            _draw_tile(canvas, draw, tile, (x + number * (_TILE + _INSET), y + below))
+        x += len(block.tiles) * (_TILE + _GAP)
+
+
+def _draw_tile(canvas: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, corner: tuple[int, int]) -> None:
+    x, y = corner
+    inner = _TILE - 2 * _FRAME
+    plate = Image.new("RGB", (inner, inner), PLATE)
+    if tile.image is not None:
+        fitted = ImageOps.contain(tile.image, (inner, inner), Image.Resampling.LANCZOS)
+        plate.paste(fitted, ((inner - fitted.width) // 2, (inner - fitted.height) // 2))
+    draw.rectangle((x, y, x + _TILE - 1, y + _TILE - 1), fill=tile.frame)
+    canvas.paste(plate, (x + _FRAME, y + _FRAME))
+    y += _TILE + 3
+    for text, colour in tile.lines:
+        _write(draw, (x, y), text, colour, 12, _TILE)
+        y += _LINE
+    if tile.item_id:
+        # The end of an id tells items of one folder apart.
+        _write(draw, (x, y), tile.item_id, FAINT, 10, _TILE, keep_end=True)
+
+
+def _write(
+    draw: ImageDraw.ImageDraw,
+    corner: tuple[int, int],
+    text: str,
+    colour: Colour,
+    size: int,
+    room: int,
+    *,
+    keep_end: bool = False,
+) -> None:
+    font = ImageFont.load_default(size)
+    shown = text
+    while text and draw.textlength(shown, font=font) > room:
+        text = text[1:] if keep_end else text[:-1]
+        shown = f"…{text}" if keep_end else f"{text}…"
+    draw.text(corner, shown, fill=colour, font=font)

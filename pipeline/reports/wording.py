@@ -1,0 +1,72 @@
+"""How figures and names are written on the page and in Markdown. What is shown where lives in `page`."""
+
+import re
+
+_SHORT_CHARS = 8
+# What Markdown would read as markup, links and pictures above all: a page must load nothing.
+_MARKUP = re.compile(r"([\\`*|\[\]])")
+# Controls and the marks that turn the direction of writing beyond their own name (Unicode TR 9).
+_UNSEEN = re.compile("[\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def percent(share: float | None) -> str:
+    """A share as a percentage with one decimal; an en dash for none."""
+    return "–" if share is None else f"{100 * share:.1f}"
+
+
+def interval(bounds: tuple[float, float] | None) -> str:
+    """Bounds as percentages; empty for none."""
+    return "" if bounds is None else f"{percent(bounds[0])}–{percent(bounds[1])}"
+
+
+def points(share: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    return f"{100 * share:+.1f}".replace("-", "−")
+
+
+def p_value(p: float) -> str:
+    """`p = 0.012`; below a thousandth the exact value means nothing."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def number(value: float) -> str:
+    """A number with at most two decimals and no trailing zeros."""
+    text = f"{value:.2f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    hours, minutes_left = divmod(minutes, 60)
+    return f"{hours} h {minutes_left} min" if hours else f"{minutes} min {rest} s"
+
+
+def sentence(text: str) -> str:
+    """First letter large; `str.capitalize` would make the others small."""
+    return text[:1].upper() + text[1:]
+
+
+def short(fingerprint: str) -> str:
+    """The first characters of a fingerprint, as a mark; the whole stands in a tooltip beside it."""
+    return fingerprint[:_SHORT_CHARS]
+
+
+def clipped(name: str, n_chars: int) -> str:
+    """A name of at most so many characters."""
+    return name if len(name) <= n_chars else name[: n_chars - 1] + "…"
+
+
+def cell(text: object) -> str:
+    """Text within Markdown, also in a table, in which a name must not become markup."""
+    plain = _MARKUP.sub(r"\\\1", _UNSEEN.sub(" ", str(text)))
+    return plain.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def code(text: object) -> str:
+    """Text within backticks of Markdown, also in a table."""
+    return _UNSEEN.sub(" ", str(text)).replace("`", "'").replace("|", "\\|")

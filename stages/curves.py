@@ -1,0 +1,118 @@
+"""Stage `curves`: accuracy against labelled items of each class, on one view.
+
+python -m stages.curves BACKBONE     (a key of `backbones` in params.yaml)
+"""
+
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from pipeline.curves import HEADS, CurveRow, Head, dump_curves, learning_curve
+from stages.console import say
+from stages.harness import layout, run_stage
+from stages.results import read_examples
+from stages.settings import Section, Slug, load
+from store.atomic import write_bytes
+from store.items import Items
+from store.view import View
+
+
+class CurveParams(Section):
+    """Which points a curve has.
+
+    Attributes:
+        per_class: items of each class to learn from; all of them always come last.
+        tries: how often other items are drawn.
+        heads: `logistic` and `centroid`.
+    """
+
+    per_class: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(1, 2, 5, 10, 20, 50, 100), min_length=1
+    )
+    tries: int = Field(default=5, ge=1, le=100)
+    heads: tuple[Head, ...] = Field(default=HEADS, min_length=1)
+
+
+class Params(Section):
+    """The sections of params.yaml that this stage reads; of the splits only their names."""
+
+    splits: dict[Slug, Any]
+    labels: list[str]
+    curves: CurveParams = CurveParams()
+
+
+def run(
+    params: CurveParams, *, features: Path, items: Path, split: Path, labels: str, out: Path | None = None
+) -> list[CurveRow]:
+    """Learn from more and more items of `train`, choose the penalty on `val`, score on `test`.
+
+    Args:
+        features: a view of kind `embedding`.
+        items: the folder of items it was made from.
+        split: a table of item_id and part.
+        labels: the label column of the items.
+        out: JSON file to write; None writes nothing.
+
+    Raises:
+        DeponijError: inputs that do not fit together or cannot be learned from; the message says why.
+    """
+    view = View(features)
+    examples, vectors = read_examples(view, Items(items), split, labels)
+    points = learning_curve(
+        vectors, examples, per_class=params.per_class, tries=params.tries, heads=params.heads
+    )
+    rows = [
+        CurveRow(
+            **point.model_dump(),
+            backbone=view.backbone,
+            fingerprint=view.fingerprint,
+            labels=labels,
+            split=split.stem,
+        )
+        for point in points
+    ]
+    if out is not None:
+        write_bytes(out, dump_curves(rows))
+    return rows
+
+
+def _plot(rows: Sequence[CurveRow]) -> bytes:
+    """One head's points for `dvc plots`, against how many items a class has on average: some have few."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["items_per_class", "n_train", "top1", "low", "high"])
+    for row in rows:
+        low, high = row.top1_interval
+        mean_per_class = round(row.n_train / row.n_classes, 6)
+        writer.writerow([mean_per_class, row.n_train, *(round(share, 6) for share in (row.top1, low, high))])
+    return text.getvalue().encode()
+
+
+def main(key: str) -> None:
+    """Under DVC: one backbone of the profile in force, every split and label set."""
+    params, at = load(Params), layout()
+    rows: list[CurveRow] = []
+    for split in params.splits:
+        for labels in params.labels:
+            found = run(
+                params.curves, features=at.view(key), items=at.items, split=at.split(split), labels=labels
+            )
+            rows.extend(found)
+            last = next(row for row in found if row.per_class is None)
+            first = found[0]
+            say(
+                f"curves {key} {split}/{labels}: {first.head} top-1 {first.top1:.1%} with {first.n_train} items, "
+                f"{last.top1:.1%} with {last.n_train}"
+            )
+    write_bytes(at.curves(key), dump_curves(rows))
+    shown = [r for r in rows if (r.split, r.labels, r.head) == (rows[0].split, rows[0].labels, rows[0].head)]
+    write_bytes(at.plot("curve", key), _plot(shown))
+
+
+if __name__ == "__main__":
+    run_stage(f"curves@{sys.argv[1]}", lambda: main(sys.argv[1]))

@@ -1,0 +1,291 @@
+"""Stage `ensembles`: answers that other stages stored, combined. Nothing but their results folders is read.
+
+    python -m stages.ensembles
+
+What is learned is learned on validation; test is looked at once, for the figures. Ensembles lie beside
+the results that they are made of, so that none is made of ensembles.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, JsonValue
+
+from pipeline.ensembles.ensemble import Ensemble, MemberSource
+from pipeline.ensembles.members import Aligned, Member, align
+from pipeline.ensembles.registry import ensemble_class
+from pipeline.heads.examples import Examples
+from pipeline.metrics.calibration import class_codes
+from pipeline.metrics.evaluation import Evaluation
+from stages.console import say
+from stages.harness import layout, run_stage
+from stages.layout import Layout
+from stages.results import Judged, examples_of, judge, metrics_of, read_judged, read_result, write_results
+from stages.settings import Section, Slug, load
+from store.atomic import write_bytes
+from store.errors import DataError, StoreError, UsageError
+
+EVERY_HOW = ("mean-logits", "mean-probs", "calibrated", "weighted", "stacking", "greedy")
+
+
+class EnsemblesParams(Section):
+    """Which ensembles are made, and of what.
+
+    Attributes:
+        how: kinds of ensembles.
+        methods: members are the results of these kinds of heads, one backbone each;
+        over_everything: but for these kinds of ensembles they are all results that there are.
+    """
+
+    how: tuple[str, ...] = Field(default=EVERY_HOW, min_length=1)
+    methods: tuple[str, ...] = Field(default=("linear", "mlp", "logistic"), min_length=1)
+    over_everything: tuple[str, ...] = ("greedy",)
+
+
+class Params(Section):
+    """The sections of params.yaml that this stage reads; of backbones and splits only their names."""
+
+    backbones: dict[Slug, Any]
+    splits: dict[Slug, Any]
+    labels: list[str]
+    ensembles: EnsemblesParams = EnsemblesParams()
+
+
+class EnsembleResult(Evaluation):
+    """An `Evaluation` with whose answers were combined.
+
+    Attributes:
+        how: kind of ensemble.
+        members: with their shares; folders are relative to the ensemble's (as given where none is written).
+        params: of the ensemble.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    how: str
+    members: tuple[MemberSource, ...]
+    params: dict[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Results folders of the same items, label column and split.
+
+    Attributes:
+        folders, records: of the members.
+        examples: the items.
+        aligned: answers to them.
+    """
+
+    folders: tuple[Path, ...]
+    records: tuple[Evaluation, ...]
+    examples: Examples
+    aligned: Aligned
+
+
+def read_members(folders: Sequence[Path]) -> Stored:
+    """Read results folders and bring their answers to the same items and classes.
+
+    Raises:
+        UsageError: no folders, or one twice.
+        DataError: they are of other items, label columns, splits, truths or parts.
+        StoreError: a folder has no results, or no usable logits.
+    """
+    if not folders:
+        raise UsageError("name at least one results folder (with result.json and logits.npy)")
+    twice = sorted({str(folder) for folder in folders if list(folders).count(folder) > 1})
+    if twice:
+        raise UsageError(f"named twice: {', '.join(twice)}; every member of an ensemble is named once")
+    judged = [_read(folder) for folder in folders]
+    first = judged[0].evaluation
+    for folder, one in zip(folders, judged, strict=True):
+        ours, theirs = (first.labels, first.split), (one.evaluation.labels, one.evaluation.split)
+        if ours != theirs:
+            raise DataError(
+                f"{folders[0]} is of labels {ours[0]!r} and split {ours[1]!r}, {folder} of {theirs[0]!r} and "
+                f"{theirs[1]!r}; members must share both"
+            )
+    aligned = align(
+        [
+            Member(str(folder), one.predictions.ids, one.evaluation.classes, one.logits)
+            for folder, one in zip(folders, judged, strict=True)
+        ]
+    )
+    for folder, one in zip(folders, judged, strict=True):
+        _check_same_facts(folders[0], judged[0], folder, one)
+    records = tuple(one.evaluation for one in judged)
+    return Stored(tuple(folders), records, examples_of(first, judged[0].predictions), aligned)
+
+
+def _read(folder: Path) -> Judged:
+    judged = read_judged(folder)
+    bad = np.flatnonzero(~np.isfinite(judged.logits).all(axis=1))
+    if len(bad):
+        raise StoreError(
+            f"{folder}: the logits of {len(bad)} items are NaN or infinite, the first: "
+            f"{str(judged.predictions.ids[bad[0]])!r}; run its stage again"
+        )
+    return judged
+
+
+def _check_same_facts(first_folder: Path, first: Judged, folder: Path, one: Judged) -> None:
+    """The same items must have the same classes and parts; `align` has found that they are the same."""
+    facts = zip(one.predictions.truth.tolist(), one.predictions.parts.tolist(), strict=True)
+    known = dict(zip(one.predictions.ids.tolist(), facts, strict=True))
+    wanted = zip(first.predictions.truth.tolist(), first.predictions.parts.tolist(), strict=True)
+    for item_id, (truth, part) in zip(first.predictions.ids.tolist(), wanted, strict=True):
+        if known[item_id] != (truth, part):
+            other_truth, other_part = known[item_id]
+            raise DataError(
+                f"{first_folder} has {item_id!r} as {truth!r} in {part}, {folder} as {other_truth!r} in "
+                f"{other_part}; run the older one's stage again"
+            )
+
+
+def run(how: str, folders: Sequence[Path], *, out: Path | None = None) -> EnsembleResult:
+    """Combine the stored answers of results folders; what is learned is learned on `val`.
+
+    Args:
+        how: kind of ensemble.
+        folders: results folders with logits, of the same items, label column and split.
+        out: folder for the results and the ensemble; None writes nothing.
+
+    Raises:
+        UsageError: an unknown kind, or no folders.
+        DeponijError: folders that do not fit together; the message says why.
+    """
+    ensemble_class(how)
+    return combine(how, read_members(folders), out=out)
+
+
+def combine(how: str, stored: Stored, *, out: Path | None = None) -> EnsembleResult:
+    """As `run`, of members that are read already."""
+    examples, aligned = stored.examples, stored.aligned
+    codes = class_codes(examples.labels, aligned.classes)
+    val = np.flatnonzero((examples.parts == "val") & (codes >= 0))
+    ensemble = ensemble_class(how)().fit(aligned.logits[:, val], codes[val])
+    logits = ensemble.combine(aligned.logits)
+    if ensemble.out_of_fold_ is not None:
+        logits[val] = ensemble.out_of_fold_
+    judged = judge(
+        logits,
+        aligned.classes,
+        examples,
+        method=f"ensemble-{how}",
+        title=ensemble.title,
+        protocol=ensemble.protocol,
+        backbone="+".join(_apart(record.backbone for record in stored.records)),
+        fingerprint="+".join(_apart(record.fingerprint for record in stored.records)),
+        labels=stored.records[0].labels,
+        split=stored.records[0].split,
+    )
+    members = _members(stored, ensemble.shares_, out)
+    result = EnsembleResult(
+        **judged.evaluation.model_dump(exclude={"notes"}),
+        notes=(*judged.evaluation.notes, *_notes(ensemble)),
+        how=how,
+        members=members,
+        params=ensemble.get_params(),
+    )
+    if out is not None:
+        ensemble.save(out, members, aligned.classes)
+        write_results(out, result, judged.predictions, judged.logits)
+    return result
+
+
+def _members(stored: Stored, shares: NDArray[np.float64], out: Path | None) -> tuple[MemberSource, ...]:
+    return tuple(
+        MemberSource(
+            method=record.method,
+            backbone=record.backbone,
+            fingerprint=record.fingerprint,
+            folder=Path(folder if out is None else os.path.relpath(folder, out)).as_posix(),
+            share=float(share),
+        )
+        for folder, record, share in zip(stored.folders, stored.records, shares, strict=True)
+    )
+
+
+def _notes(ensemble: Ensemble) -> list[str]:
+    if not ensemble.chooses:
+        return []
+    if ensemble.out_of_fold_ is not None:
+        return ["Fitted on validation; validation items are answered out of fold."]
+    return ["Fitted on validation, so that figures of the validation part flatter."]
+
+
+def _apart(joined: Iterable[str]) -> list[str]:
+    """The parts of names or fingerprints that may be joined by `+`, each once, in order of appearance."""
+    return list(dict.fromkeys(part for one in joined for part in one.split("+")))
+
+
+# ------------------------------------------------------------------ under DVC
+
+
+def _of_profile(params: Params, at: Layout, split: str, labels: str) -> dict[str, list[Path]]:
+    """Members of each kind of ensemble, of one split and label set.
+
+    Raises:
+        DataError: there are none; the message lists the methods that there are.
+    """
+    found = [folder for folder in at.results(params.backbones) if folder.name == f"{split}-{labels}"]
+    methods = {folder: read_result(folder)[0].method for folder in found}
+    chosen = [
+        folder
+        for folder in found
+        if methods[folder] in params.ensembles.methods and "+" not in folder.parent.name
+    ]
+    members = {
+        how: found if how in params.ensembles.over_everything else chosen for how in params.ensembles.how
+    }
+    empty = [how for how, folders in members.items() if not folders]
+    if empty:
+        raise DataError(
+            f"{at.all_results} has no results of {', '.join(params.ensembles.methods)} on {split}/{labels} to "
+            f"combine; it has those of {', '.join(sorted(set(methods.values()))) or 'nothing'}"
+        )
+    return members
+
+
+def main() -> None:
+    """Under DVC: every kind of ensemble over every split and label set of the profile in force."""
+    params, at = load(Params), layout()
+    for how in params.ensembles.how:
+        ensemble_class(how)  # An unknown one is said before anything is cleared away.
+    shutil.rmtree(at.ensembles, ignore_errors=True)
+    metrics: dict[str, dict[str, dict[str, Any]]] = {}
+    for split in params.splits:
+        for labels in params.labels:
+            read: dict[tuple[Path, ...], Stored] = {}
+            for how, folders in _of_profile(params, at, split, labels).items():
+                if tuple(folders) not in read:
+                    read[tuple(folders)] = read_members(folders)
+                stored = read[tuple(folders)]
+                if ensemble_class(how).chooses and len(stored.examples.rows("val")) == 0:
+                    say(f"ensemble {how} {split}/{labels}: left out, for the split has no validation part")
+                    continue
+                name = "+".join(_apart(record.backbone for record in stored.records))
+                result = combine(how, stored, out=at.ensembles / how / name / f"{split}-{labels}")
+                metrics.setdefault(split, {}).setdefault(labels, {})[how] = metrics_of(result)
+                _tell(result)
+    write_bytes(at.ensembles_metrics, (json.dumps(metrics, indent=1, sort_keys=True) + "\n").encode())
+
+
+def _tell(result: EnsembleResult) -> None:
+    test = result.parts.get("test")
+    if test is not None:
+        say(
+            f"ensemble {result.how} {result.split}/{result.labels}: test top-1 {test.top1:.1%} of {test.n}, "
+            f"{sum(member.share > 0 for member in result.members)} of {len(result.members)} members"
+        )
+
+
+if __name__ == "__main__":
+    run_stage("ensembles", main)

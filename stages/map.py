@@ -1,0 +1,113 @@
+"""Stage `map`: where each item of one view lies in a plane, by principal components and by t-SNE.
+
+python -m stages.map BACKBONE     (a key of `backbones` in params.yaml)
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from pipeline.maps import EmbeddingMap, embedding_map
+from stages.console import say
+from stages.harness import layout, run_stage
+from stages.settings import Section, load
+from store.atomic import write_table
+from store.errors import UsageError
+from store.view import View
+
+
+class MapParams(Section):
+    """How t-SNE lays out; see `pipeline.maps.embedding_map`.
+
+    Attributes:
+        perplexity: about how many neighbours an item has; clamped to what there is.
+        max_items: of more, this many are drawn; the others get a place by principal components only.
+        iterations: of t-SNE.
+        seed: of the draw and of t-SNE.
+    """
+
+    perplexity: float = Field(default=30.0, ge=1, le=500)
+    max_items: int = Field(default=5000, ge=5, le=50_000)
+    iterations: int = Field(default=750, ge=250, le=10_000)
+    seed: int = Field(default=0, ge=0)
+
+
+class Params(Section):
+    """The sections of params.yaml that this stage reads."""
+
+    map: MapParams = MapParams()
+
+
+class MapFacts(Section):
+    """What was laid out.
+
+    Attributes:
+        n, n_tsne: items of the view, and those that t-SNE laid out (0: fewer than five).
+        pca_explained: the two components' shares of the variance.
+        perplexity: as it was clamped; None without t-SNE.
+    """
+
+    backbone: str
+    fingerprint: str
+    n: int
+    n_tsne: int
+    pca_explained: tuple[float, float]
+    perplexity: float | None
+    params: MapParams
+
+
+def run(params: MapParams, *, features: Path, out: Path | None = None) -> MapFacts:
+    """Lay out all items of a view.
+
+    The table has item_id, pca_x, pca_y, tsne_x, tsne_y (float32; null where t-SNE laid nothing out), and
+    in its schema's metadata `backbone`, `fingerprint` and `settings` (the returned facts as JSON).
+
+    Args:
+        features: a view of kind `embedding`.
+        out: Parquet file to write; None writes nothing.
+
+    Raises:
+        UsageError: the view holds no vectors.
+        DataError: it holds no items, values that are not finite, or the same features everywhere.
+    """
+    view = View(features)
+    if view.kind != "embedding":
+        raise UsageError(f"{view.path} holds features of kind {view.kind!r}; a map needs `embedding`")
+    found = embedding_map(view.embedding, **params.model_dump())
+    facts = MapFacts(
+        backbone=view.backbone,
+        fingerprint=view.fingerprint,
+        n=len(view),
+        n_tsne=found.n_tsne,
+        pca_explained=found.pca_explained,
+        perplexity=found.perplexity,
+        params=params,
+    )
+    if out is not None:
+        write_table(out, _table(view, found, facts))
+    return facts
+
+
+def _table(view: View, found: EmbeddingMap, facts: MapFacts) -> pa.Table:
+    columns = {"item_id": pa.array(view.ids.tolist(), pa.string())}
+    for name, places in (("pca", found.pca), ("tsne", found.tsne)):
+        for number, axis in enumerate("xy"):
+            values = places[:, number]
+            columns[f"{name}_{axis}"] = pa.array(values, pa.float32(), mask=np.isnan(values))
+    told = {"backbone": facts.backbone, "fingerprint": facts.fingerprint}
+    return pa.table(columns).replace_schema_metadata({**told, "settings": json.dumps(facts.model_dump())})
+
+
+def main(key: str) -> None:
+    """Under DVC: one backbone of the profile in force."""
+    params, at = load(Params), layout()
+    facts = run(params.map, features=at.view(key), out=at.map(key))
+    say(f"map {key}: {facts.n} items -> {at.map(key)}")
+
+
+if __name__ == "__main__":
+    run_stage(f"map@{sys.argv[1]}", lambda: main(sys.argv[1]))

@@ -1,0 +1,210 @@
+"""Stage `mistakes`: labels worth a second look, found with the features of one view, as JSON and sheets.
+
+    python -m stages.mistakes BACKBONE     (a key of `backbones` in params.yaml)
+
+An audit of all labelled items, those of the test part among them: no figure of it says how good a model is.
+"""
+
+import shutil
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pydantic import Field
+
+from pipeline.data.leakage import MAX_DISTANCE_BITS
+from pipeline.mistakes.confused import find_confused
+from pipeline.mistakes.records import MistakesReport, dump_mistakes
+from pipeline.mistakes.suspects import OutOfFold, find_suspects, out_of_fold
+from pipeline.mistakes.twins import find_twins
+from pipeline.reports.samples import thumbnail
+from pipeline.reports.sheets import confused_sheet, suspects_sheet, twins_sheet
+from stages.console import say
+from stages.harness import layout, run_stage
+from stages.results import read_labelled
+from stages.settings import Section, load
+from store.atomic import write_bytes
+from store.items import Items
+from store.view import View
+
+_TILE_PX = 144
+REPORT_NAME = "mistakes.json"
+# With 5 % planted errors in clusters that overlap, half of the suspects were labelled well where prediction agreed
+# with 80 % of the labels, and more of them where it agreed with fewer.
+TRUSTED = 0.8
+
+
+class MistakesParams(Section):
+    """What counts as worth a look, and how much of it is listed.
+
+    Attributes:
+        folds: of out-of-fold prediction, at most. seed: of their choice.
+        max_bits: of 64 that perceptual hashes of near-duplicates differ in.
+        min_similarity: cosine of centred features from which items count as near-duplicates.
+        n_listed: longest list of suspects and of twins; all are counted.
+        n_confused: pairs of classes.
+        n_shown: pictures on the sheets of suspects and of twins.
+    """
+
+    folds: int = Field(default=5, ge=2, le=20)
+    seed: int = Field(default=0, ge=0)
+    max_bits: int = Field(default=MAX_DISTANCE_BITS, ge=0, le=32)
+    min_similarity: float = Field(default=0.97, gt=0, le=1)
+    n_listed: int = Field(default=500, ge=0)
+    n_confused: int = Field(default=8, ge=0, le=50)
+    n_shown: int = Field(default=36, ge=0, le=300)
+
+
+class Params(Section):
+    """The sections of params.yaml that this stage reads."""
+
+    labels: list[str]
+    mistakes: MistakesParams = MistakesParams()
+
+
+def run(
+    params: MistakesParams, *, features: Path, items: Path, labels: str, out: Path | None = None
+) -> MistakesReport:
+    """Look through all items that have a label and features.
+
+    Args:
+        features: a view of kind `embedding`.
+        items: the folder of items it was made from.
+        labels: the label column of the items.
+        out: folder for `mistakes.json` and the sheets; None writes nothing.
+
+    Raises:
+        DeponijError: inputs that do not fit together or cannot be learned from; the message says why.
+    """
+    table = Items(items)
+    report = audit(params, View(features), table, labels)
+    if out is not None:
+        write_bytes(out / REPORT_NAME, dump_mistakes([report]))
+        draw_sheets(report, table, out, params.n_shown)
+    return report
+
+
+def audit(params: MistakesParams, view: View, table: Items, labels: str) -> MistakesReport:
+    """Find everything; draw nothing."""
+    ids, names, vectors = read_labelled(view, table, labels)
+    keys, phashes, groups = _columns(table, ids)
+    found = out_of_fold(vectors, names, groups, folds=params.folds, seed=params.seed)
+    suspects = find_suspects(ids.tolist(), names, found)
+    twins = find_twins(
+        vectors,
+        ids.tolist(),
+        names,
+        keys=keys,
+        phashes=phashes,
+        groups=groups,
+        max_bits=params.max_bits,
+        min_similarity=params.min_similarity,
+    )
+    confused = find_confused(ids.tolist(), names, found, n_pairs=params.n_confused, n_items=6)
+    judged = found.is_judged
+    accuracy = float((found.answers == names)[judged].mean()) if judged.any() else 0.0
+    return MistakesReport(
+        backbone=view.backbone,
+        fingerprint=view.fingerprint,
+        labels=labels,
+        n=len(ids),
+        n_judged=int(judged.sum()),
+        accuracy=accuracy,
+        n_suspects=len(suspects),
+        n_twins=len(twins),
+        suspects=tuple(suspects[: params.n_listed]),
+        twins=tuple(twins[: params.n_listed]),
+        confused=tuple(confused),
+        protocol=(
+            f"out-of-fold logistic regression, {found.n_folds} folds of whole photographs, all parts of the data; "
+            "suspects by confident learning"
+        ),
+        notes=_notes(names, found, accuracy),
+    )
+
+
+def _columns(table: Items, ids: np.ndarray) -> tuple[list[str], list[str | None], np.ndarray]:
+    """Keys, perceptual hashes and photographs of these items; an item without photograph is one by itself."""
+    rows = {item_id: row for row, item_id in enumerate(table.ids)}
+    order = [rows[item_id] for item_id in ids.tolist()]
+    keys, phashes, photos = (table.column(name) for name in ("key", "phash", "image_id"))
+    groups = [ids[i] if photos[row] is None else photos[row] for i, row in enumerate(order)]
+    return [str(keys[row]) for row in order], [phashes[row] for row in order], np.array(groups, dtype=np.str_)
+
+
+def _notes(names: np.ndarray, found: OutOfFold, accuracy: float) -> tuple[str, ...]:
+    notes = ["Items of the test part are among these: an audit of labels, not an evaluation."]
+    if accuracy < TRUSTED:
+        notes.append(
+            f"Prediction agrees with {accuracy:.0%} of the labels only: many of these suspects are the model's own "
+            "mistakes. Look at the first ones, or use a better backbone."
+        )
+    left_out = sorted(set(names[~found.is_judged].tolist()))
+    if left_out:
+        n = int((~found.is_judged).sum())
+        shown = ", ".join(left_out[:10]) + (", …" if len(left_out) > 10 else "")
+        notes.append(
+            f"{n} items could not be judged, for no other photograph that was learned from has their class: {shown}."
+        )
+    return tuple(notes)
+
+
+def draw_sheets(report: MistakesReport, table: Items, folder: Path, n_shown: int) -> None:
+    """Write `LABELS-suspects.png`, `LABELS-twins.png` and `LABELS-confused.png`."""
+    suspects, twins = report.suspects[:n_shown], report.twins[: n_shown // 2]
+    wanted = {one.item_id for one in suspects} | {item for twin in twins for item in (twin.a, twin.b)}
+    wanted |= {item_id for pair in report.confused for item_id in pair.item_ids}
+    images = _images(table, wanted)
+    source = (
+        f"{table.path}, n = {report.n:,}; features: {report.backbone}, {report.fingerprint}\n"
+        f"{report.protocol}; it agrees with {report.accuracy:.0%} of the labels"
+    )
+    of = f"{report.labels}, {report.backbone}"
+    sheets = {
+        "suspects": suspects_sheet(
+            suspects, images, f"Labels that look wrong: {of}{_some(len(suspects), report.n_suspects)}", source
+        ),
+        "twins": twins_sheet(
+            twins, images, f"Alike, but labelled differently: {of}{_some(len(twins), report.n_twins)}", source
+        ),
+        "confused": confused_sheet(report.confused, images, f"Confused most: {of}", source),
+    }
+    for name, png in sheets.items():
+        write_bytes(folder / f"{report.labels}-{name}.png", png)
+
+
+def _some(n_shown: int, n: int) -> str:
+    return f"; the first {n_shown} of {n:,}" if n_shown < n else ""
+
+
+def _images(table: Items, wanted: Collection[str]) -> dict[str, Image.Image]:
+    rows = {row: item_id for row, item_id in enumerate(table.ids) if item_id in wanted}
+    images = {}
+    for row, content in table.contents(list(rows)):
+        image = thumbnail(content, _TILE_PX)
+        if image is not None:
+            images[rows[row]] = image
+    return images
+
+
+def main(key: str) -> None:
+    """Under DVC: one backbone of the profile in force, every label set."""
+    params, at = load(Params), layout()
+    table, view = Items(at.items), View(at.view(key))
+    shutil.rmtree(at.mistake_sheets(key), ignore_errors=True)
+    reports = []
+    for labels in params.labels:
+        report = audit(params.mistakes, view, table, labels)
+        draw_sheets(report, table, at.mistake_sheets(key), params.mistakes.n_shown)
+        say(
+            f"mistakes {key} {labels}: {report.n_suspects} suspects among {report.n_judged} labels, "
+            f"{report.n_twins} pairs that look alike -> {at.mistake_sheets(key)}"
+        )
+        reports.append(report)
+    write_bytes(at.mistakes(key), dump_mistakes(reports))
+
+
+if __name__ == "__main__":
+    run_stage(f"mistakes@{sys.argv[1]}", lambda: main(sys.argv[1]))

@@ -1,0 +1,270 @@
+"""A search index on disk: a plain FAISS file, a table of what its rows are, and a sidecar written last.
+
+    INDEX/vectors-<digest>.faiss    read by `faiss.read_index`
+    INDEX/rows-<digest>.parquet     `vector_row` (the number in the FAISS file), item_id, key, metadata; rows that
+                                    are not in it are deleted
+    INDEX/index.json                names both files with size and SHA-256; what they were made from and how
+
+An update writes new files aside and replaces the sidecar; whoever has the old ones open keeps them. Opening checks
+the sidecar, the files' sizes and their first bytes; `damage` reads everything. Searching is `pipeline.retrieval`.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+
+from store.atomic import PART, flush, make_folder, publish, read_table, write_bytes, write_table
+from store.errors import StoreError
+from store.identity import Identity
+from store.locks import hold, release
+from store.sealed import sealed, unsealed
+
+FORMAT = 1
+CARD = "index.json"
+ROW = "vector_row"
+_HEAD_BYTES = 64 << 10
+_WAIT_S = 30.0
+_OPENINGS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """One file of an index; head: BLAKE2b of its first 64 KiB."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+    head: str
+
+    @classmethod
+    def of(cls, path: Path, name: str = "") -> Self:
+        """Read a file whole."""
+        with path.open("rb") as file:
+            head = hashlib.blake2b(file.read(_HEAD_BYTES), digest_size=16).hexdigest()
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return cls(name or path.name, path.stat().st_size, digest, head)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexCard:
+    """The commit of an index.
+
+    Attributes:
+        identity: of the features; backbone: the view's name of it.
+        kind, settings, effort: type, how it was built and how it searches.
+        n_rows: vectors in the FAISS file; n_items: those that are not deleted; dim: their width.
+        params: that the type was chosen by. report: what was measured.
+    """
+
+    identity: Identity
+    backbone: str
+    kind: str
+    settings: Mapping[str, int]
+    effort: Mapping[str, int]
+    n_rows: int
+    n_items: int
+    dim: int
+    params: Mapping[str, Any]
+    report: Mapping[str, Any]
+    vectors: FileFacts
+    rows: FileFacts
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the identity."""
+        return self.identity.fingerprint
+
+    def to_bytes(self) -> bytes:
+        """The sidecar."""
+        return sealed({"format": FORMAT, **asdict(self), "fingerprint": self.fingerprint})
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: Path) -> Self:
+        """Parse a sidecar.
+
+        Raises:
+            StoreError: damaged, or of another format.
+        """
+        try:
+            body = unsealed(data)
+            version = body.pop("format")
+            if version != FORMAT:
+                raise StoreError(
+                    f"{where} has format {version}, this Deponij reads {FORMAT}: make the index again"
+                )
+            body.pop("fingerprint")
+            body["identity"] = Identity.from_dict(body["identity"])
+            for name in ("vectors", "rows"):
+                body[name] = FileFacts(**body[name])
+                if Path(body[name].name).name != body[name].name:
+                    raise ValueError(f"it names {body[name].name!r}, which is not beside it")
+            return cls(**body)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(f"{where} is damaged: {error}; make the index again") from error
+
+
+class IndexFolder:
+    """An index that was opened: its card, and files that fit it.
+
+    Raises:
+        StoreError: there is none, or the card or a file is damaged.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        for attempt in range(_OPENINGS):
+            self.card = read_card(self.path)
+            # Between reading the card and looking at its files these may have been replaced.
+            problems = self._at_a_glance()
+            if not problems:
+                return
+            if attempt and read_card(self.path) == self.card:
+                break
+        raise StoreError(f"{problems[0]}; restore the folder or make the index again")
+
+    @property
+    def vectors_path(self) -> Path:
+        """The FAISS file."""
+        return self.path / self.card.vectors.name
+
+    @property
+    def rows_path(self) -> Path:
+        """The table."""
+        return self.path / self.card.rows.name
+
+    def rows(self, columns: list[str] | None = None) -> pa.Table:
+        """The table of live rows, by `vector_row`; its page checksums are checked.
+
+        Raises:
+            StoreError: damaged, or a column is unknown.
+        """
+        table = read_table(self.rows_path, columns)
+        if table.num_rows != self.card.n_items:
+            raise StoreError(
+                f"{self.rows_path} has {table.num_rows} rows instead of {self.card.n_items}; make the index again"
+            )
+        return table
+
+    def damage(self) -> list[str]:
+        """Everything that is wrong with the files, reading them whole; empty where they are sound."""
+        found = []
+        for facts in (self.card.vectors, self.card.rows):
+            try:
+                now = FileFacts.of(self.path / facts.name)
+            except OSError as error:
+                found.append(f"{self.path / facts.name} cannot be read: {error.strerror or error}")
+                continue
+            if now != facts:
+                found.append(f"{self.path / facts.name} is damaged: its content is not what was written")
+        return found
+
+    def _at_a_glance(self) -> list[str]:
+        for facts in (self.card.vectors, self.card.rows):
+            path = self.path / facts.name
+            try:
+                if path.stat().st_size != facts.size_bytes:
+                    return [
+                        f"{path} is damaged: {path.stat().st_size:,} bytes instead of {facts.size_bytes:,}"
+                    ]
+                with path.open("rb") as file:
+                    head = hashlib.blake2b(file.read(_HEAD_BYTES), digest_size=16).hexdigest()
+            except OSError as error:
+                return [f"{path} cannot be read: {error.strerror or error}"]
+            if head != facts.head:
+                return [f"{path} is damaged: its header is not what was written"]
+        return []
+
+
+def read_card(folder: Path) -> IndexCard:
+    """What an index says of itself.
+
+    Raises:
+        StoreError: there is none, or it is damaged.
+    """
+    try:
+        return IndexCard.from_bytes((folder / CARD).read_bytes(), folder / CARD)
+    except (FileNotFoundError, NotADirectoryError):
+        raise StoreError(f"there is no index at {folder}; `deponij index` makes one") from None
+    except OSError as error:
+        raise StoreError(f"cannot read {folder / CARD}: {error.strerror or error}") from error
+
+
+def write_index(
+    folder: Path, write_vectors: Callable[[Path], None] | FileFacts, rows: pa.Table, **card: Any
+) -> IndexCard:
+    """Write an index, or replace one; it is there, whole, when the sidecar is.
+
+    Args:
+        write_vectors: writes the FAISS file to a path; or the facts of the one that is there and stays.
+        rows: with `vector_row`, item_id, key.
+        card: the other attributes of `IndexCard`.
+
+    Raises:
+        StoreError: the folder holds something else, cannot be written, or is being written by another process.
+    """
+    _refuse_foreign(folder)
+    try:
+        make_folder(folder)
+        held = hold(folder, create=False, wait_s=_WAIT_S)
+        if held is None:
+            raise StoreError(f"another process is writing {folder}; wait for it to end")
+        try:
+            for stale in folder.glob(f"*{PART}"):
+                stale.unlink()
+            if isinstance(write_vectors, FileFacts):
+                vectors = write_vectors
+            else:
+                vectors = _settled(folder, "vectors", ".faiss", write_vectors)
+            table = _settled(folder, "rows", ".parquet", lambda path: write_table(path, rows))
+            made = IndexCard(vectors=vectors, rows=table, **card)
+            write_bytes(folder / CARD, made.to_bytes())
+            _forget_others(folder, made)
+            return made
+        finally:
+            release(held)
+    except OSError as error:
+        raise StoreError(f"cannot write {folder}: {error.strerror or error}") from error
+
+
+def _settled(folder: Path, stem: str, suffix: str, write: Callable[[Path], None]) -> FileFacts:
+    """Write a file aside and give it the name of its content."""
+    part = folder / f"{stem}{suffix}.new{PART}"
+    write(part)
+    facts = FileFacts.of(part)
+    name = f"{stem}-{facts.sha256[:16]}{suffix}"
+    publish(part, folder / name)
+    return FileFacts(name, facts.size_bytes, facts.sha256, facts.head)
+
+
+def _forget_others(folder: Path, card: IndexCard) -> None:
+    kept = {CARD, card.vectors.name, card.rows.name}
+    for path in folder.iterdir():
+        if path.name not in kept and _is_ours(path):
+            path.unlink(missing_ok=True)
+    flush(folder)
+
+
+def _is_ours(path: Path) -> bool:
+    return (
+        path.name == CARD
+        or path.match("vectors-*.faiss")
+        or path.match("rows-*.parquet")
+        or path.match(f"*{PART}")
+    )
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise StoreError(f"{folder} is a file; an index needs a folder")
+    foreign = sorted(path.name for path in folder.iterdir() if not _is_ours(path))
+    if foreign:
+        raise StoreError(
+            f"{folder} holds other files (such as {foreign[0]!r}); name a folder for the index alone"
+        )

@@ -1,0 +1,184 @@
+"""What every ensemble of the registry keeps: shapes, determinism, saving, refusals."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import pipeline.ensembles
+from commands.options import How
+from pipeline.ensembles.ensemble import CARD_NAME, TENSORS_NAME, Ensemble, MemberSource, read_card
+from pipeline.ensembles.registry import ensemble_class, kinds, load_ensemble, register
+from stages.ensembles import EVERY_HOW
+from store.errors import DataError, StoreError, UsageError
+
+CLASSES = ("bottle", "can", "cup", "lid")
+
+
+@pytest.fixture(params=kinds())
+def ensemble(request: pytest.FixtureRequest) -> Ensemble:
+    return ensemble_class(request.param)()
+
+
+def members(n: int, seed: int, noises: tuple[float, ...] = (1.0, 1.5, 4.0)) -> tuple[np.ndarray, np.ndarray]:
+    """Members that are right but for noise of their own, the last one hardly ever; [m, n, 4] and [n]."""
+    rng = np.random.default_rng(seed)
+    codes = np.arange(n) % 4
+    logits = [3 * np.eye(4)[codes] + noise * rng.normal(size=(n, 4)) for noise in noises]
+    return np.array(logits), codes
+
+
+def sources(n_members: int) -> list[MemberSource]:
+    return [
+        MemberSource(
+            method="linear", backbone=f"b{i}", fingerprint="f" * 20, folder=f"../{i}", share=1 / n_members
+        )
+        for i in range(n_members)
+    ]
+
+
+@pytest.fixture
+def fitted(ensemble: Ensemble) -> Ensemble:
+    return ensemble.fit(*members(80, seed=0))
+
+
+def test_better_than_its_members_alone(fitted: Ensemble) -> None:
+    logits, codes = members(2000, seed=1)
+    alone = (logits.argmax(axis=2) == codes).mean(axis=1)
+    assert (fitted.combine(logits).argmax(axis=1) == codes).mean() > alone.mean() + 0.05
+
+
+def test_shapes_and_shares(fitted: Ensemble) -> None:
+    logits, _ = members(7, seed=2)
+    found = fitted.combine(logits)
+    assert found.shape == (7, 4)
+    assert np.isfinite(found).all()
+    assert fitted.combine(logits[:, :0]).shape == (0, 4)
+    assert fitted.shares_.shape == (3,)
+    assert (fitted.shares_ >= 0).all()
+    assert fitted.shares_.sum() == pytest.approx(1)
+    assert fitted.out_of_fold_ is None or fitted.out_of_fold_.shape == (80, 4)
+
+
+def test_items_are_answered_one_by_one(fitted: Ensemble) -> None:
+    logits, _ = members(9, seed=3)
+    single = np.concatenate([fitted.combine(logits[:, i : i + 1]) for i in range(9)])
+    np.testing.assert_allclose(single, fitted.combine(logits), rtol=1e-9, atol=1e-9)
+
+
+def test_one_member_keeps_its_answers(ensemble: Ensemble) -> None:
+    logits, codes = members(80, seed=4, noises=(1.0,))
+    found = ensemble.fit(logits, codes).combine(logits)
+    if ensemble.kind != "stacking":  # which may learn which classes that one confuses
+        assert (found.argmax(axis=1) == logits[0].argmax(axis=1)).all()
+    assert ensemble.shares_.tolist() == [1]
+
+
+def test_deterministic(ensemble: Ensemble, fitted: Ensemble, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "a", sources(3), CLASSES)
+    type(ensemble)().fit(*members(80, seed=0)).save(tmp_path / "b", sources(3), CLASSES)
+    assert (tmp_path / "a" / CARD_NAME).read_bytes() == (tmp_path / "b" / CARD_NAME).read_bytes()
+
+
+def test_saved_and_loaded(fitted: Ensemble, tmp_path: Path) -> None:
+    logits, _ = members(20, seed=5)
+    fitted.save(tmp_path, sources(3), CLASSES)
+    again, card = load_ensemble(tmp_path)
+    assert type(again) is type(fitted)
+    np.testing.assert_array_equal(again.combine(logits), fitted.combine(logits))
+    assert again.protocol == fitted.protocol == card.protocol
+    assert (card.classes, [member.folder for member in card.members]) == (CLASSES, ["../0", "../1", "../2"])
+    again.save(tmp_path / "again", card.members, card.classes)
+    assert (tmp_path / "again" / CARD_NAME).read_bytes() == (tmp_path / CARD_NAME).read_bytes()
+
+
+def test_the_card_says_how_to_combine(fitted: Ensemble, tmp_path: Path) -> None:
+    # Someone without this project has the JSON, the tensors and numpy.
+    logits, _ = members(20, seed=6)
+    fitted.save(tmp_path, sources(3), CLASSES)
+    card = json.loads((tmp_path / CARD_NAME).read_text())
+    tensors = load_file(tmp_path / TENSORS_NAME) if (tmp_path / TENSORS_NAME).exists() else {}
+    assert all(array.dtype == np.float32 for array in tensors.values())
+    scope = {"np": np, "members": logits} | card["learned"] | card["params"] | tensors
+    exec(card["apply"], scope)
+    np.testing.assert_allclose(scope["logits"], fitted.combine(logits), rtol=1e-5, atol=1e-5)
+
+
+def test_validation_is_asked_for_where_it_is_needed(ensemble: Ensemble) -> None:
+    logits, codes = members(0, seed=7)
+    if ensemble.chooses:
+        with pytest.raises(DataError, match="no validation items"):
+            ensemble.fit(logits, codes)
+    else:
+        assert ensemble.fit(logits, codes).combine(members(3, seed=8)[0]).shape == (3, 4)
+
+
+def test_one_validation_item_is_enough(ensemble: Ensemble) -> None:
+    logits, codes = members(1, seed=9)
+    assert np.isfinite(ensemble.fit(logits, codes).combine(members(5, seed=8)[0])).all()
+
+
+def test_members_that_are_sure_of_everything_stay_finite(ensemble: Ensemble) -> None:
+    logits, codes = members(40, seed=10)
+    found = ensemble.fit(1e4 * logits, codes).combine(1e4 * logits)
+    assert np.isfinite(found).all()
+
+
+def test_bad_logits_are_refused(ensemble: Ensemble, fitted: Ensemble) -> None:
+    logits, codes = members(12, seed=11)
+    with pytest.raises(DataError, match="fitted on 3 members and 4 classes, got 2 and 4"):
+        fitted.combine(logits[:2])
+    with pytest.raises(DataError, match="got 3 and 3"):
+        fitted.combine(logits[:, :, :3])
+    with pytest.raises(DataError, match=r"columns 0\.\.3, got 0\.\.9"):
+        type(ensemble)().fit(logits, np.where(codes == 3, 9, codes))
+    with pytest.raises(DataError, match="12 items"):
+        type(ensemble)().fit(logits, codes[:5])
+    logits[1, 3, 2] = np.nan
+    with pytest.raises(DataError, match=r"1 of 3 members hold NaN or infinite values \(members \[1\]\)"):
+        type(ensemble)().fit(logits, codes)
+    with pytest.raises(DataError, match="at least one, got shape"):
+        type(ensemble)().fit(np.zeros((0, 5, 4)), np.zeros(5))
+    with pytest.raises(DataError, match="learned nothing"):
+        type(ensemble)().combine(members(2, seed=0)[0])
+
+
+def test_damage_is_found(fitted: Ensemble, tmp_path: Path) -> None:
+    fitted.save(tmp_path, sources(3), CLASSES)
+    if (tmp_path / TENSORS_NAME).exists():
+        (tmp_path / TENSORS_NAME).unlink()
+        with pytest.raises(StoreError, match="missing"):
+            load_ensemble(tmp_path)
+    card = tmp_path / CARD_NAME
+    card.write_text(card.read_text().replace('"format": 1', '"format": 9'))
+    with pytest.raises(StoreError, match="newer format"):
+        load_ensemble(tmp_path)
+    card.unlink()
+    with pytest.raises(StoreError, match="no ensemble in"):
+        load_ensemble(tmp_path)
+
+
+def test_another_kind_is_refused(fitted: Ensemble, tmp_path: Path) -> None:
+    fitted.save(tmp_path, sources(3), CLASSES)
+    other = next(kind for kind in kinds() if kind != read_card(tmp_path).kind)
+    with pytest.raises(StoreError, match="holds an ensemble of kind"):
+        ensemble_class(other).load(tmp_path)
+
+
+def test_an_unknown_kind_lists_the_known_and_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"no ensemble 'gredy'; known: calibrated, .*Did you mean 'greedy'"):
+        ensemble_class("gredy")
+
+
+def test_a_kind_is_given_once() -> None:
+    with pytest.raises(ValueError, match=r"taken by pipeline\.ensembles\.greedy"):
+        register("greedy")(type("Other", (Ensemble,), {}))
+
+
+def test_every_module_is_in_the_registry_and_every_kind_in_the_command_and_the_stage() -> None:
+    folder = Path(pipeline.ensembles.__file__).parent
+    with_kinds = {path.stem for path in folder.glob("*.py") if "\n@register(" in path.read_text()}
+    assert {ensemble_class(kind).__module__.rpartition(".")[2] for kind in kinds()} == with_kinds
+    assert set(kinds()) == {how.value for how in How} == set(EVERY_HOW)

@@ -1,0 +1,153 @@
+"""Calibration: by hand, against torchmetrics, scikit-learn and a search by brute force."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import log_loss
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from pipeline.heads.head import softmax
+from pipeline.metrics.calibration import (
+    calibration,
+    class_codes,
+    expected_calibration_error,
+    fit_temperature,
+    negative_log_likelihood,
+    reliability,
+)
+
+CLASSES = ["a", "b", "c", "d"]
+
+
+def made(n: int, sharpness: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and codes drawn from softmax(logits / sharpness): the right temperature is `sharpness`."""
+    rng = np.random.default_rng(seed)
+    honest = 1.5 * rng.normal(size=(n, len(CLASSES)))
+    codes = np.array([rng.choice(len(CLASSES), p=row) for row in softmax(honest)])
+    return sharpness * honest, codes
+
+
+def test_error_by_hand() -> None:
+    # Bins of one half: (0, 0.5] has confidences 0.4, 0.5 and one of two right, |0.5 - 0.45| = 0.05;
+    # (0.5, 1] has 0.9, 1.0, 0.8 and one of three right, |1/3 - 0.9| = 17/30.
+    confidence, correct = [0.4, 0.9, 0.5, 1.0, 0.8], [True, False, False, True, False]
+    low, high = reliability(confidence, correct, n_bins=2)
+    assert (low.n, low.lower, low.upper, high.n) == (2, 0.0, 0.5, 3)
+    assert (low.confidence, low.accuracy) == pytest.approx((0.45, 0.5))
+    assert (high.confidence, high.accuracy) == pytest.approx((0.9, 1 / 3))
+    assert expected_calibration_error(confidence, correct, 2) == pytest.approx((2 * 0.05 + 3 * 17 / 30) / 5)
+
+
+def test_bins_that_hold_nothing_have_no_shares() -> None:
+    bins = reliability([1.0, 1.0], [True, False])
+    assert len(bins) == 15
+    assert [one.n for one in bins] == [0] * 14 + [2]
+    assert (bins[0].confidence, bins[0].accuracy) == (None, None)
+    assert (bins[14].confidence, bins[14].accuracy) == (1.0, 0.5)
+
+
+def test_edges_belong_to_the_bin_below_and_nothing_is_lost() -> None:
+    # As in Guo et al.: bin m is ((m - 1) / M, m / M].
+    assert [one.n for one in reliability([0.0, 0.25, 0.5, 0.75, 1.0], [True] * 5, 4)] == [2, 1, 1, 1]
+
+
+@pytest.mark.parametrize("sharpness", [0.3, 1.0, 4.0])
+def test_error_equals_torchmetrics(sharpness: float) -> None:
+    logits, codes = made(400, sharpness)
+    probs = softmax(logits)
+    theirs = multiclass_calibration_error(
+        torch.tensor(probs), torch.tensor(codes), num_classes=4, n_bins=15, norm="l1"
+    )
+    ours = expected_calibration_error(probs.max(axis=1), probs.argmax(axis=1) == codes)
+    assert ours == pytest.approx(float(theirs), abs=1e-6)
+
+
+def test_likelihood_equals_scikit_learn() -> None:
+    logits, codes = made(200, 2.0)
+    assert negative_log_likelihood(logits, codes) == pytest.approx(
+        log_loss(codes, softmax(logits), labels=range(4)), abs=1e-9
+    )
+    # Far logits do not overflow: -log softmax of (1000, 0) at the second is 1000.
+    assert negative_log_likelihood(np.array([[1000.0, 0.0]]), np.array([1])) == 1000
+
+
+def test_temperature_equals_brute_force() -> None:
+    for sharpness in (0.02, 0.5, 3.0, 40.0):
+        logits, codes = made(300, sharpness, seed=4)
+        fitted = fit_temperature(logits, codes)
+        grid = sharpness * np.exp(np.linspace(-1, 1, 4001))
+        losses = [negative_log_likelihood(logits / t, codes) for t in grid]
+        assert fitted == pytest.approx(grid[int(np.argmin(losses))], rel=1e-3)
+        assert negative_log_likelihood(logits / fitted, codes) <= min(losses) + 1e-12
+        # It is an estimate of what the data were made with.
+        assert fitted == pytest.approx(sharpness, rel=0.2)
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e6])
+def test_temperature_follows_the_scale_of_logits(factor: float) -> None:
+    logits, codes = made(150, 1.0, seed=2)
+    expected = factor * fit_temperature(logits, codes)
+    assert fit_temperature(factor * logits, codes) == pytest.approx(expected, rel=1e-6)
+
+
+def test_temperature_where_validation_cannot_tell() -> None:
+    logits, _ = made(20, 1.0)
+    assert fit_temperature(logits, logits.argmax(axis=1)) == 1.0
+    assert fit_temperature(np.zeros((5, 3)), np.array([0, 1, 2, 0, 1])) == 1.0
+    # Answers that are always wrong: the more uniform, the better.
+    worst = fit_temperature(logits, logits.argmin(axis=1))
+    assert softmax(logits / worst).max() < 0.251
+
+
+def test_scaling_is_fitted_on_validation_and_judged_on_test() -> None:
+    logits, codes = made(900, 5.0, seed=1)
+    parts = np.array(["train", "val", "test"])[np.arange(900) % 3]
+    truth = np.array(CLASSES)[codes]
+    found = calibration(logits, truth, parts, CLASSES, "test")
+    val, test = parts == "val", parts == "test"
+    assert found.temperature == pytest.approx(fit_temperature(logits[val], codes[val]))
+    assert (found.part, found.n, found.n_known) == ("test", 300, 300)
+    for factor, ece, nll in (
+        (1.0, found.ece, found.nll),
+        (found.temperature, found.ece_scaled, found.nll_scaled),
+    ):
+        probs = softmax(logits[test] / factor)
+        correct = probs.argmax(axis=1) == codes[test]
+        assert ece == pytest.approx(expected_calibration_error(probs.max(axis=1), correct))
+        assert nll == pytest.approx(log_loss(codes[test], probs, labels=range(4)))
+    assert found.ece_scaled < found.ece / 2
+    assert sum(one.n for one in found.bins) == sum(one.n for one in found.bins_scaled) == 300
+
+
+def test_classes_that_cannot_be_answered_are_wrong_but_have_no_likelihood() -> None:
+    logits = np.array([[2.0, 0.0], [2.0, 0.0]])
+    found = calibration(logits, ["a", "z"], ["test", "test"], ["a", "b"], "test")
+    sure = 1 / (1 + np.exp(-2))
+    assert (found.n, found.n_known, found.temperature, found.ece_scaled) == (2, 1, None, None)
+    assert found.ece == pytest.approx(abs(0.5 - sure))
+    assert found.nll == pytest.approx(-np.log(sure))
+    assert class_codes(["b", "z", "a"], ["a", "b"]).tolist() == [1, -1, 0]
+    strangers = calibration(logits, ["y", "z"], ["val", "test"], ["a", "b"], "test")
+    assert (strangers.temperature, strangers.nll, strangers.n_known) == (None, None, 0)
+
+
+def test_nothing_scaled_is_shown_of_the_part_that_it_was_fitted_on() -> None:
+    logits, codes = made(60, 2.0)
+    found = calibration(logits, np.array(CLASSES)[codes], ["val"] * 60, CLASSES, "val")
+    assert found.temperature is not None
+    assert (found.ece_scaled, found.nll_scaled, found.bins_scaled) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "correct"), [([], []), ([0.5], [True, False]), ([1.5], [True]), ([np.nan], [True])]
+)
+def test_impossible_confidences_are_refused(confidence: list[float], correct: list[bool]) -> None:
+    with pytest.raises(ValueError, match="confidences"):
+        reliability(confidence, correct)
+
+
+def test_impossible_codes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"0\.\.1, got -1\.\.1"):
+        fit_temperature(np.zeros((2, 2)), np.array([-1, 1]))
+    with pytest.raises(ValueError, match="n >= 1"):
+        negative_log_likelihood(np.zeros((0, 2)), np.array([], dtype=int))
