@@ -78,10 +78,9 @@ def run(
         DeponijError: inputs that do not fit together or cannot be learned from; the message says why.
     """
     views = [View(path) for path in features]
-    head = make_head(params.head, {**_of_tokens(params.head, views), **params.arguments})
-    examples, arrays = read_shared_examples(
-        views, Items(items), split, labels, tokens=params.head == _TOKEN_HEAD
-    )
+    takes_tokens = head_class(params.head).takes_tokens
+    head = make_head(params.head, (_of_tokens(views) if takes_tokens else {}) | params.arguments)
+    examples, arrays = read_shared_examples(views, Items(items), split, labels, tokens=takes_tokens)
     vectors = np.concatenate(arrays, axis=1)
     train, val = examples.rows("train"), examples.rows("val")
     if len(train) == 0:
@@ -97,14 +96,12 @@ def run(
     return result
 
 
-# The one head that knows the shape of tokens.
-_TOKEN_HEAD = "dino-linear"
-
-
-def _of_tokens(kind: str, views: Sequence[View]) -> dict[str, JsonValue]:
-    if kind != _TOKEN_HEAD or len(views) != 1 or not views[0].kind.startswith("tokens"):
+def _of_tokens(views: Sequence[View]) -> dict[str, JsonValue]:
+    """What a head must know of the one view's tokens; plain embeddings need nothing said."""
+    kinds = [view.kind.partition("@") for view in views]
+    if len(kinds) != 1 or kinds[0][0] != "tokens":
         return {}
-    return {"n_blocks": int(views[0].kind.partition("@")[2] or 1), "has_patches": True}
+    return {"n_blocks": int(kinds[0][2] or 1), "has_patches": True}
 
 
 def make_head(kind: str, arguments: Mapping[str, JsonValue]) -> Head:

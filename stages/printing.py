@@ -82,10 +82,10 @@ def _results(rows: Sequence[Record]) -> Table:
     first = rows[0]
     title = f"{first['labels']}: {first['n_classes']} classes, {first['part']} part of split {first['split']}"
     table = Table(title=title, title_justify="left")
-    table.add_column("backbone", no_wrap=True)
-    table.add_column("method", no_wrap=True)
+    table.add_column("backbone")
+    table.add_column("method")
     for name in ("n", "top-1 [95 %]", "top-2 [95 %]", "top-3 [95 %]", "balanced"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     best = max(row["top1"] for row in rows)
     for row in rows:
         style = "dim" if row["is_baseline"] else "bold" if row["top1"] == best else None

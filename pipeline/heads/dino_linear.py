@@ -62,6 +62,7 @@ class DinoLinear(Head):
 
     title: ClassVar[str] = "linear probe (DINOv2's grid)"
     learns_from: ClassVar[Literal["images", "texts"]] = "images"
+    takes_tokens: ClassVar[bool] = True
     apply: ClassVar[str] = "logits = features @ weight.T + bias"
 
     def __init__(

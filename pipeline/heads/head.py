@@ -89,6 +89,7 @@ class Head(ABC):
     Attributes:
         kind: its name in the registry; title: its name for people.
         learns_from: whether `fit` takes labelled image features or text vectors with their classes.
+        takes_tokens: whether features of kind `tokens@K` are for it, flattened, told by `n_blocks` and `has_patches`.
         apply: how logits come from features and tensors, in words, for `HeadCard`.
         classes_: names [C], sorted; learned by `fit`.
         n_features_in_: d; learned by `fit`.
@@ -98,6 +99,7 @@ class Head(ABC):
     kind: ClassVar[str]
     title: ClassVar[str]
     learns_from: ClassVar[Literal["images", "texts"]]
+    takes_tokens: ClassVar[bool] = False
     apply: ClassVar[str]
 
     classes_: Names

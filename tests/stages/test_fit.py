@@ -55,6 +55,22 @@ def test_several_views_are_concatenated(world: World, tmp_path: Path) -> None:
     assert "+" in result.backbone
 
 
+def test_dinov2s_grid_takes_tokens_and_other_heads_do_not(world: World, tmp_path: Path) -> None:
+    view, tokens = View(world.features), tmp_path / "tokens.h5"
+    noise = np.random.default_rng(0).normal(size=(len(view), 2, 2, DIM)).astype(np.float32)
+    noise[:, 1, 1] = view.embedding  # the last block's mean patch token
+    write_features(
+        tokens, view.ids.tolist(), view.keys.tolist(), noise, kind="tokens@2", failures=view.failures
+    )
+    inputs = {"features": [tokens], "items": world.items, "split": world.split, "labels": "label"}
+    result = fit.run(fit.FitParams(head="dino-linear", arguments={"iterations": 200}), **inputs)
+    assert result.dim == 4 * DIM
+    # Without patch tokens there is only noise.
+    assert result.parts["test"].top1 > 0.6
+    with pytest.raises(UsageError, match="tokens@2"):
+        fit.run(fit.FitParams(head="linear"), **inputs)
+
+
 def test_arguments_are_read_as_json_or_text() -> None:
     parsed = fit.parse_arguments(["lr=1e-3", "balance=class-weights", "cs=[0.1, 1]"])
     assert parsed == {"lr": 0.001, "balance": "class-weights", "cs": [0.1, 1]}
