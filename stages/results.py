@@ -372,18 +372,17 @@ def _npy(array: NDArray[np.float32]) -> bytes:
 
 
 def metrics_of(result: Evaluation) -> dict[str, dict[str, float]]:
-    """The few numbers of each part that `dvc metrics` shows."""
-    # DVC shows and compares every number of this file as a column of its own, so it holds few.
-    chosen = ("n", "top1", "top2", "top3", "balanced_accuracy")
-    numbers: dict[str, dict[str, float]] = {
-        part: {name: round(getattr(scores, name), 6) for name in chosen}
-        for part, scores in result.parts.items()
+    """The few numbers that `dvc metrics` and `dvc exp show` compare: what to choose by, and what to report."""
+    # DVC makes every number of this file a column of its own.
+    shown = "test" if "test" in result.parts else list(result.parts)[-1]
+    chosen = {"val": ("top1",), shown: ("top1", "top2", "top3", "balanced_accuracy")}
+    numbers = {
+        part: {name: round(float(getattr(result.parts[part], name)), 6) for name in names}
+        for part, names in chosen.items()
+        if part in result.parts
     }
-    found = result.calibration
-    if found is not None:
-        numbers[found.part]["ece"] = round(found.ece, 6)
-        if found.ece_scaled is not None:
-            numbers[found.part]["ece_scaled"] = round(found.ece_scaled, 6)
+    if result.calibration is not None:
+        numbers.setdefault(result.calibration.part, {})["ece"] = round(result.calibration.ece, 6)
     return numbers
 
 

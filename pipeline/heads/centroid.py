@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import JsonValue
 
 from pipeline.heads.choosing import validation_pair
-from pipeline.heads.head import Floats, Head, check_examples
+from pipeline.heads.head import Floats, Head, check_examples, check_varied
 from pipeline.heads.registry import register
 from pipeline.heads.units import unit_rows
 from store.errors import DataError, UsageError
@@ -56,6 +56,7 @@ class NearestClassMean(Head):
         if not (np.isfinite(self.scale) and self.scale > 0):
             raise UsageError(f"nearest class mean: scale must be positive, got {self.scale}")
         features, names = check_examples(X, y, "training features")
+        check_varied(features)
         self.classes_, codes = np.unique(names, return_inverse=True)
         self.n_features_in_ = features.shape[1]
         validation_pair(X_val, y_val, self.classes_, self.n_features_in_)

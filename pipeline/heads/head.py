@@ -290,7 +290,16 @@ def check_learnable(features: Floats, names: Names) -> None:
             f"all {len(names)} training examples have the class {str(classes[0])!r}; "
             "a probe needs at least two classes"
         )
-    if (np.ptp(features, axis=0) == 0).all():
+    check_varied(features)
+
+
+def check_varied(features: Floats) -> None:
+    """Refuse features that are the same for each of several examples.
+
+    Raises:
+        DataError: they are.
+    """
+    if len(features) > 1 and (np.ptp(features, axis=0) == 0).all():
         raise DataError(
             f"all {len(features)} training examples have the same (constant) features; "
             "nothing can be learned from them. Does the view hold what it should?"

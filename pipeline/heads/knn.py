@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import JsonValue
 
 from pipeline.heads.choosing import validation_pair, worth
-from pipeline.heads.head import Floats, Head, check_examples
+from pipeline.heads.head import Floats, Head, check_examples, check_varied
 from pipeline.heads.neighbours import nearest
 from pipeline.heads.registry import register
 from pipeline.heads.units import unit_rows
@@ -86,6 +86,7 @@ class NearestNeighbours(Head):
         """
         self._check_params()
         features, names = check_examples(X, y, "training features")
+        check_varied(features)
         self.classes_, codes = np.unique(names, return_inverse=True)
         self.n_features_in_ = features.shape[1]
         self.codes_ = codes.astype(np.int64)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.heads.choosing import validation_pair
-from pipeline.heads.head import Floats, Head, Names, check_examples
+from pipeline.heads.head import Floats, Head, Names, check_examples, check_varied
 from pipeline.heads.units import unit_rows
 from pipeline.heads.zero_shot import ZeroShotClassifier
 from store.errors import DataError, UsageError
@@ -57,6 +57,7 @@ class TextBlend(Head):
         """
         self._check_params()
         features, names = check_examples(X, y, "training features")
+        check_varied(features)
         zero_shot = self._start(features, names, texts, text_names)
         self.classes_, self.zero_shot_ = zero_shot.classes_, zero_shot.coef_
         self.n_features_in_ = features.shape[1]

@@ -122,6 +122,14 @@ def test_values_that_are_not_finite_are_refused(head: Head, fitted: Head, bad: f
         fitted.decision_function(X)
 
 
+def test_features_that_say_nothing_are_refused(head: Head) -> None:
+    if head.learns_from == "texts":
+        pytest.skip("texts that are all the same are the encoder's answer")
+    X, y = examples(12, seed=0)
+    with pytest.raises(DataError, match="constant"):
+        head.fit(np.ones_like(X), y)
+
+
 def test_no_examples_are_refused(head: Head) -> None:
     with pytest.raises(DataError, match="no examples"):
         head.fit(np.empty((0, 8)), [])

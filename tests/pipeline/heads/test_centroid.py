@@ -41,7 +41,7 @@ def test_logits_are_minus_half_squared_distances() -> None:
 
 def test_bad_input() -> None:
     with pytest.raises(DataError, match="all training features are 0"):
-        NearestClassMean(normalise=False).fit(np.zeros((2, 3)), ["a", "b"])
+        NearestClassMean(normalise=False).fit(np.zeros((1, 3)), ["a"])
     with pytest.raises(UsageError, match="scale must be positive"):
         NearestClassMean(scale=0).fit([[1.0]], ["a"])
 
