@@ -128,15 +128,10 @@ def print_evaluation(result: Evaluation) -> None:
             _share(scores.majority, None),
         )
     stdout.print(table)
-    left_out = {
-        "outside the pool": result.n_outside_pool,
-        "without a label": result.n_without_label,
-        "without features": result.n_without_features,
-    }
-    said = ", ".join(f"{count} {why}" for why, count in left_out.items() if count)
-    stdout.print(
-        f"chance {100 * result.chance:.1f}; {result.protocol}" + (f"; left out: {said}" if said else "")
-    )
+    outside = f"; {result.n_outside_pool:,} items are outside the pool" if result.n_outside_pool else ""
+    stdout.print(f"chance {100 * result.chance:.1f}; {result.protocol}{outside}", soft_wrap=True)
+    for note in result.notes:
+        stdout.print(note, style="dim", soft_wrap=True)
 
 
 def print_comparison(result: Comparison, n_classes: int = 5) -> None:

@@ -269,7 +269,7 @@ def _notes(examples: Examples, labels: str, unseen: Sequence[str]) -> tuple[str,
     for n, what in left_out:
         if n:
             notes.append(f"Left out: {n} {'item' if n == 1 else 'items'} of the split without {what}.")
-    return tuple(notes)
+    return (*notes, *examples.gaps())
 
 
 def _score_parts(found: Predictions, classes: Sequence[str], majority_class: str) -> dict[str, PartScores]:

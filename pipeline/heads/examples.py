@@ -37,12 +37,28 @@ class Examples:
         """Rows of one part."""
         return np.flatnonzero(self.parts == part)
 
+    def gaps(self) -> tuple[str, ...]:
+        """Sentences on classes that a part has none of, or training one item alone; none where all is well."""
+        parts = {part: self.labels[self.rows(part)] for part in ("train", "val", "test")}
+        classes, counts = np.unique(parts["train"], return_counts=True)
+        found = {"There is a single training item of": classes[counts == 1].tolist()}
+        for part in ("val", "test"):
+            if len(parts[part]):
+                found[f"There is no {part} item of"] = sorted(
+                    set(self.pool_classes) - set(parts[part].tolist())
+                )
+        return tuple(f"{told} {_listed(names)}." for told, names in found.items() if names)
+
     @property
     def majority_class(self) -> str:
         """Most frequent class of the training part, else of all; ties go to the one that sorts first."""
         train = self.labels[self.rows("train")]
         classes, counts = np.unique(train if len(train) else self.labels, return_counts=True)
         return str(classes[counts.argmax()])
+
+
+def _listed(names: Sequence[str], most: int = 10) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more classes" if len(names) > most else "")
 
 
 def join_examples(

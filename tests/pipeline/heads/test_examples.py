@@ -53,3 +53,13 @@ def test_an_empty_selection_is_refused_with_its_counts() -> None:
 def test_counts_by_class() -> None:
     examples = join_examples(LABELS, PARTS, LABELS)
     assert count_by_class(examples.labels, ["can", "cup", "lid", "none"]) == [1, 2, 1, 0]
+
+
+def test_gaps_are_told() -> None:
+    labels = {"a": "Can", "b": "Can", "c": "Cup", "d": "Can", "e": "Lid"}
+    parts = {"a": "train", "b": "train", "c": "train", "d": "test", "e": "test"}
+    found = join_examples(labels, parts, list(labels)).gaps()
+    assert found == ("There is a single training item of Cup.", "There is no test item of Cup.")
+    many = {f"{i:02d}": f"class {i:02d}" for i in range(12)}
+    told = join_examples(many, dict.fromkeys(many, "train"), list(many)).gaps()
+    assert len(told) == 1 and told[0].endswith("class 09 and 2 more classes.")
