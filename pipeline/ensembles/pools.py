@@ -6,6 +6,7 @@ prefers few of them; sums of log-probabilities need not be, for the weights also
 Shape letters: m members, n items, C classes.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -49,9 +50,9 @@ class LogPool(Ensemble):
         self.shares_ = weights / total if total > 0 else np.full(len(members), 1 / len(members))
         self.weights_ = self.shares_ * max(total, _LEAST_WEIGHT)
 
+    @abstractmethod
     def _weigh(self, log_probs: Wide, codes: Codes) -> Wide:
         """Weights [m] of log-probabilities [m, n, C] of items of these classes [n]."""
-        raise NotImplementedError
 
     def _log_probs(self, members: Wide) -> Wide:
         return log_softmax(members / self.temperatures_[:, None, None])
