@@ -32,7 +32,8 @@ def index(
     split: Annotated[
         list[Path] | None, typer.Option(help="Split table, to filter by as split_NAME; repeatable.")
     ] = None,
-    metrics: Annotated[Path | None, typer.Option(help="JSON file for recall and latency.")] = None,
+    metrics: Annotated[Path | None, typer.Option(help="JSON file for recall.")] = None,
+    latency: Annotated[Path | None, typer.Option(help="JSON file for recall and times.")] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Even where new items could be added.")] = False,
     threads: Threads = 0,
     as_json: Json = False,
@@ -57,6 +58,7 @@ def index(
         out=out,
         splits={path.stem: path for path in split or ()},
         metrics=metrics,
+        latency=latency,
         threads=threads,
         rebuild=rebuild,
     )

@@ -4,14 +4,15 @@ python -m stages.index BACKBONE     (a key of `backbones` in params.yaml)
 
 An approximate index that is there already and was made by the same parameters is kept: new items are added to it,
 gone ones deleted. It is built anew when more than a third of it has changed. An exact one is always written anew,
-so that equal items give equal bytes.
+so that equal items give equal bytes. For the same reason no file of the index holds a time: recall is kept in it and
+in the metrics, latency among the timings, which are facts about a machine.
 """
 
 import json
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.retrieval.choosing import AUTO, build_chosen
+from pipeline.retrieval.choosing import latency as latency_ms
 from pipeline.retrieval.vector_index import VectorIndex, set_threads
 from stages.console import say
 from stages.harness import layout, run_stage
@@ -34,6 +36,7 @@ from store.view import View
 
 # A graph or lists that were learned from other vectors lose recall; deleted rows are still walked past.
 _STALE_SHARE = 1 / 3
+_N_TIMED = 200
 
 
 class IndexParams(Section):
@@ -67,8 +70,9 @@ class IndexReport(Section):
     Attributes:
         kind, settings, effort: that were chosen.
         n: items; n_added, n_deleted, n_rebuilt: of them, those that this run put in, took out, built in one go.
-        recall_at_10, p50_ms, p99_ms: of the chosen setting on n_queries held-out queries; None without any.
-        measured: the chosen setting and its neighbours.
+        recall_at_10: of the chosen setting on n_queries held-out queries; None without any.
+        p50_ms, p99_ms: of one search with it.
+        measured: the chosen setting and its neighbours, with times where they were measured in this run.
         seconds: of the whole run; size_bytes: of the FAISS file.
     """
 
@@ -84,8 +88,8 @@ class IndexReport(Section):
     n_deleted: int
     n_rebuilt: int
     recall_at_10: float | None
-    p50_ms: float | None
-    p99_ms: float | None
+    p50_ms: float
+    p99_ms: float
     n_queries: int
     measured: list[dict[str, Any]]
     seconds: float
@@ -100,6 +104,7 @@ def run(
     out: Path,
     splits: Mapping[str, Path] | None = None,
     metrics: Path | None = None,
+    latency: Path | None = None,
     threads: int = 0,
     rebuild: bool = False,
 ) -> IndexReport:
@@ -108,7 +113,8 @@ def run(
     Args:
         features: a view of kind `embedding`. items: the folder of items it was made from.
         out: folder of the index. splits: name -> table, each a column `split_NAME` to filter by.
-        metrics: JSON file for the numbers. threads: of FAISS; 0 is one per core.
+        metrics: JSON file for the numbers. latency: one for the whole report, with this machine's times.
+        threads: of FAISS; 0 is one per core.
         rebuild: from nothing, even where an index could be brought up to date.
 
     Raises:
@@ -122,23 +128,45 @@ def run(
     check_embedding(view)
     old = None if rebuild else _usable(out, view, params)
     if old is not None:
-        card, changes = _brought_up_to_date(old, out, view, table, splits or {})
+        made = _brought_up_to_date(old, out, view, table, splits or {})
     else:
-        card, changes = _made(params, out, view, table, splits or {}), (0, 0, len(view))
-    report = _report(card, out, changes, time.perf_counter() - start)
+        made = _made(params, out, view, table, splits or {})
+    report = _report(made, out, time.perf_counter() - start)
     if metrics is not None:
-        write_bytes(metrics, json.dumps(_numbers(report), indent=1).encode())
+        write_bytes(metrics, _json(_facts(report)))
+    if latency is not None:
+        write_bytes(latency, _json(report.model_dump()))
     return report
 
 
-def _made(params: IndexParams, out: Path, view: View, items: Items, splits: Mapping[str, Path]) -> IndexCard:
-    rows_table(
-        view, np.arange(len(view)), items, splits
-    )  # what does not fit is said before anything is built
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """An index that was written; times: median and 99th percentile of one search, ms."""
+
+    card: IndexCard
+    measured: list[dict[str, Any]]
+    times_ms: tuple[float, float]
+    n_added: int = 0
+    n_deleted: int = 0
+    n_rebuilt: int = 0
+
+
+def _made(params: IndexParams, out: Path, view: View, items: Items, splits: Mapping[str, Path]) -> _Made:
+    # What does not fit is said before anything is built.
+    rows_table(view, np.arange(len(view)), items, splits)
     built = build_chosen(view.embedding, **params.model_dump(), say=say)
     rows = rows_table(view, built.order, items, splits)
-    report = {"n_queries": built.n_queries, "measured": [one.to_json() for one in built.measured]}
-    return _written(out, view, built.index, rows, params.model_dump(), report)
+    report = {"n_queries": built.n_queries, "measured": [one.facts() for one in built.measured]}
+    card = _written(out, view, built.index, rows, params.model_dump(), report)
+    chosen = next((one for one in built.measured if one.chosen), None)
+    times_ms = _times_ms(built.index) if chosen is None else (chosen.p50_ms, chosen.p99_ms)
+    return _Made(card, [one.to_json() for one in built.measured], times_ms, n_rebuilt=len(view))
+
+
+def _times_ms(index: VectorIndex) -> tuple[float, float]:
+    """Of searching by vectors that are in it, which says nothing of recall."""
+    rows = np.random.default_rng(0).permutation(index.n_rows)[:_N_TIMED]
+    return latency_ms(index, index.vectors(np.sort(rows)))
 
 
 def _written(
@@ -191,7 +219,7 @@ def _usable(out: Path, view: View, params: IndexParams) -> IndexFolder | None:
 
 def _brought_up_to_date(
     old: IndexFolder, out: Path, view: View, items: Items, splits: Mapping[str, Path]
-) -> tuple[IndexCard, tuple[int, int, int]]:
+) -> _Made:
     card = old.card
     table = old.rows([ROW, "item_id", "key"])
     known = {
@@ -213,17 +241,18 @@ def _brought_up_to_date(
     else:
         kept = {name: value for name, value in _fields(card).items() if name not in ("vectors", "rows")}
         made = write_index(out, card.vectors, rows, **{**kept, "n_items": rows.num_rows})
-    return made, (len(fresh), n_deleted, 0)
+    measured = list(made.report.get("measured", ()))
+    return _Made(made, measured, _times_ms(index), n_added=len(fresh), n_deleted=n_deleted)
 
 
 def _fields(card: IndexCard) -> dict[str, Any]:
     return {one.name: getattr(card, one.name) for one in fields(card)}
 
 
-def _report(card: IndexCard, out: Path, changes: tuple[int, int, int], seconds: float) -> IndexReport:
-    measured = list(card.report.get("measured", ()))
-    chosen: Mapping[str, Any] = next((one for one in measured if one["chosen"]), {})
-    n_added, n_deleted, n_rebuilt = changes
+def _report(made: _Made, out: Path, seconds: float) -> IndexReport:
+    card = made.card
+    chosen: Mapping[str, Any] = next((one for one in made.measured if one["chosen"]), {})
+    p50_ms, p99_ms = made.times_ms
     return IndexReport(
         backbone=card.backbone,
         fingerprint=card.fingerprint,
@@ -233,22 +262,34 @@ def _report(card: IndexCard, out: Path, changes: tuple[int, int, int], seconds: 
         effort=dict(card.effort),
         n=card.n_items,
         dim=card.dim,
-        n_added=n_added,
-        n_deleted=n_deleted,
-        n_rebuilt=n_rebuilt,
+        n_added=made.n_added,
+        n_deleted=made.n_deleted,
+        n_rebuilt=made.n_rebuilt,
         recall_at_10=chosen.get("recall_at_10"),
-        p50_ms=chosen.get("p50_ms"),
-        p99_ms=chosen.get("p99_ms"),
+        p50_ms=round(p50_ms, 4),
+        p99_ms=round(p99_ms, 4),
         n_queries=int(card.report.get("n_queries", 0)),
-        measured=measured,
+        measured=made.measured,
         seconds=round(seconds, 3),
         size_bytes=card.vectors.size_bytes,
     )
 
 
-def _numbers(report: IndexReport) -> dict[str, Any]:
-    names = ("kind", "n", "recall_at_10", "p50_ms", "p99_ms", "n_queries", "size_bytes", "measured")
-    return {name: value for name, value in report.model_dump().items() if name in names}
+def _facts(report: IndexReport) -> dict[str, Any]:
+    """What equal items give again; DVC compares it, so nested settings and times are left out."""
+    facts = {name: getattr(report, name) for name in ("kind", "n", "recall_at_10", "n_queries")}
+    others = {
+        " ".join([one["kind"], *(f"{name}={value}" for name, value in one["effort"].items())]): one[
+            "recall_at_10"
+        ]
+        for one in report.measured
+        if not one["chosen"]
+    }
+    return {**facts, "neighbours": others} if others else facts
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, indent=1).encode()
 
 
 class Verification(Section):
@@ -314,10 +355,9 @@ def summary(report: IndexReport) -> str:
     how = (
         ""
         if report.recall_at_10 is None
-        else (
-            f", recall@10 {report.recall_at_10:.3f} on {report.n_queries} held-out queries, p50 {report.p50_ms:.2f} ms"
-        )
+        else (f", recall@10 {report.recall_at_10:.3f} on {report.n_queries} held-out queries")
     )
+    how += f", p50 {report.p50_ms:.2f} ms, p99 {report.p99_ms:.2f} ms"
     return f"{report.backbone}: {report.kind} index of {report.n} x {report.dim} ({changed}){how} -> {report.path}"
 
 
@@ -331,6 +371,7 @@ def main(key: str) -> None:
         out=at.index(key),
         splits={name: at.split(name) for name in params.splits},
         metrics=at.metrics("index", key),
+        latency=at.latency(key),
         threads=RunOptions.from_environment().threads,
     )
     say(summary(report))

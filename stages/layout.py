@@ -140,3 +140,7 @@ class Layout:
     def timings(self) -> Path:
         """Folder of wall times, one file a stage; facts about this machine, no output of DVC's."""
         return self.root / "timings"
+
+    def latency(self, backbone: str) -> Path:
+        """How long a search of one backbone's index takes on this machine."""
+        return self.timings / "searches" / f"{backbone}.json"

@@ -37,6 +37,7 @@ SECTIONS = (
     "mistakes",
     "map",
     "report",
+    "index",
 )
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

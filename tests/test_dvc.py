@@ -29,7 +29,7 @@ PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
 CODE = tuple(f"{name}/" for name in imports.PACKAGES)
 # Facts about the machine, which every stage writes and DVC does not keep.
 TIMINGS = "runs/tiny/timings"
-OF_BACKBONES = ("extract", "probe", "knn", "curves", "mistakes", "map")
+OF_BACKBONES = ("extract", "probe", "knn", "curves", "mistakes", "map", "index")
 OF_TEXT_BACKBONES = ("extract_text", "zero_shot", "blends")
 TINY = """
 profile: tiny

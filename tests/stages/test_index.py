@@ -177,6 +177,21 @@ class Changing:
         )
 
 
+def test_equal_items_give_equal_bytes_in_every_file(world: World, tmp_path: Path) -> None:
+    """Times differ between runs, so none of these may hold one."""
+    for name in ("a", "b"):
+        stage.run(
+            stage.IndexParams(),
+            features=world.features,
+            items=world.items,
+            out=tmp_path / name,
+            metrics=tmp_path / name / "metrics.json",
+            threads=1,
+        )
+    first, second = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("a", "b"))
+    assert first == second and len(first) == 4
+
+
 @pytest.mark.parametrize("kind", APPROXIMATE)
 def test_new_items_are_added_gone_ones_deleted_without_a_rebuild(kind: str, tmp_path: Path) -> None:
     world = Changing(tmp_path)
@@ -187,6 +202,7 @@ def test_new_items_are_added_gone_ones_deleted_without_a_rebuild(kind: str, tmp_
     world.write(list(range(20, 330)))
     second = world.index(kind)
     assert (second.n, second.n_added, second.n_deleted, second.n_rebuilt) == (310, 30, 20, 0)
+    assert second.recall_at_10 == first.recall_at_10 and 0 < second.p50_ms <= second.p99_ms
     index, view = Index.open(tmp_path / "index"), View(tmp_path / "view.h5")
     hits = index.search(world.vectors[5], 310)
     assert {hit.item_id: hit.score for hit in hits} == pytest.approx(brute(view, world.vectors[5]), abs=2e-6)
@@ -348,6 +364,9 @@ def test_under_dvc_it_reads_and_writes_where_the_profile_says(
     monkeypatch.chdir(tmp_path)
     stage.main("a")
     numbers = json.loads((run / "metrics" / "index-a.json").read_text())
-    assert numbers["kind"] == "flat" and numbers["recall_at_10"] == 1.0
+    n = len(View(world.features))
+    assert numbers == {"kind": "flat", "n": n, "recall_at_10": 1.0, "n_queries": n // 10}
+    times = json.loads((run / "timings" / "searches" / "a.json").read_text())
+    assert 0 < times["p50_ms"] <= times["p99_ms"]
     index = Index.open(run / "indexes" / "a")
     assert "split_g" in index.search(np.ones(16), 1)[0].metadata
