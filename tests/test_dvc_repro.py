@@ -50,10 +50,11 @@ PROFILE = {
     "curves": {"tries": 1},
     "mistakes": {},
     "map": {},
+    "index": {},
     "report": {"n_samples": 2},
 }
 EXTRACT = f"extract@{BACKBONE}"
-EACH = ("probe", "zero_shot", "knn", "blends", "curves", "mistakes", "map")
+EACH = ("probe", "zero_shot", "knn", "blends", "curves", "mistakes", "map", "index")
 BEHIND = {*(f"{stage}@{BACKBONE}" for stage in EACH), "tables", "ensembles", "report"}
 ALL = {"weights", "items", "split@random", EXTRACT, f"extract_text@{BACKBONE}"} | BEHIND
 
@@ -233,6 +234,7 @@ def test_a_second_clone_without_a_depot_runs_what_is_behind_extract(clone: Clone
         "curves": {"tries": 2},
         "mistakes": {"folds": 3},
         "map": {"iterations": 300},
+        "index": {"seed": 1},
     }
     for section, values in changes.items():
         other.change(section, **values)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from pipeline.backbones import registry
+from pipeline.registry import unknown
 from store.errors import BackboneError, UsageError
 
 FORMS = "a name of the catalog, a folder, open_clip:ARCH/TAG or ARCH/FILE, timm:NAME, hf:ORG/REPO[@COMMIT]"
@@ -78,7 +78,7 @@ def parse_spec(spec: str) -> Entry:
         raise UsageError(f"backbone {spec!r} is a file; for open_clip weights write open_clip:ARCH/{spec}")
     if len(folder.parts) > 1:
         raise BackboneError(f"backbone folder {spec!r} does not exist; allowed: {FORMS}")
-    raise registry.unknown("backbone", spec, entries())
+    raise unknown("backbone", spec, entries())
 
 
 def _open_clip(spec: str, rest: str) -> Entry:

@@ -20,8 +20,9 @@ from pipeline.backbones import timm_towers, weights
 from pipeline.backbones.catalog import Entry
 from pipeline.backbones.contract import Backbone, Description, FeatureMap, Location, check_grid
 from pipeline.backbones.records import from_open_clip
-from pipeline.backbones.registry import register, unknown
+from pipeline.backbones.registry import register
 from pipeline.backbones.timm_towers import TowerFacts
+from pipeline.registry import unknown
 from pipeline.remember import canonical, remembered
 from store.errors import BackboneError
 

@@ -14,7 +14,8 @@ from pipeline.backbones import huggingface as hf
 from pipeline.backbones import timm_towers, weights
 from pipeline.backbones.contract import Backbone, Description, FeatureMap, Location, check_grid
 from pipeline.backbones.records import from_timm
-from pipeline.backbones.registry import register, unknown
+from pipeline.backbones.registry import register
+from pipeline.registry import unknown
 from store.errors import BackboneError
 
 if TYPE_CHECKING:

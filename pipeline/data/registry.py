@@ -3,13 +3,13 @@
 `source.open_source` looks them up; each adapter's module holds its own parameters and its own class.
 """
 
-import difflib
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 from pipeline.data.item import Item
+from pipeline.registry import Registry
 from store.errors import UsageError
 
 # Columns that every items table has; metadata columns have other names.
@@ -55,31 +55,13 @@ class Source(Protocol):
 
 
 # Classes with an attribute `Params`, a pydantic model, whose only argument is one of these.
-_SOURCES: dict[str, type[Any]] = {}
-Adapter = TypeVar("Adapter", bound=type[Any])
-
-
-def register_source(name: str) -> Callable[[Adapter], Adapter]:
-    """Class decorator that makes an adapter known by a name.
-
-    Raises:
-        ValueError: another adapter has the name already.
-    """
-
-    def register(adapter: Adapter) -> Adapter:
-        if _SOURCES.get(name, adapter) is not adapter:
-            raise ValueError(
-                f"two data adapters are named {name!r}: {_SOURCES[name].__name__}, {adapter.__name__}"
-            )
-        _SOURCES[name] = adapter
-        return adapter
-
-    return register
+_SOURCES: Registry[type[Any]] = Registry("kind of data set")
+register_source = _SOURCES.register
 
 
 def source_names() -> tuple[str, ...]:
     """Names of the registered adapters, sorted."""
-    return tuple(sorted(_SOURCES))
+    return tuple(_SOURCES.entries())
 
 
 def source_class(name: str) -> type[Any]:
@@ -88,11 +70,7 @@ def source_class(name: str) -> type[Any]:
     Raises:
         UsageError: there is none; the message lists the known ones and the nearest.
     """
-    if name in _SOURCES:
-        return _SOURCES[name]
-    near = difflib.get_close_matches(name, _SOURCES, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    raise UsageError(f"unknown kind of data set {name!r}{hint} Known are {', '.join(source_names())}")
+    return _SOURCES[name]
 
 
 def check_columns(schema: pa.Schema) -> pa.Schema:

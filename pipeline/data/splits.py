@@ -4,7 +4,6 @@ What lives elsewhere: what each strategy does (`pipeline.data.partition`); readi
 the split file (`stages.split`); how much leaks between parts (`pipeline.data.leakage`).
 """
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Annotated
 
@@ -21,6 +20,7 @@ from pipeline.data.partition import (
     random_split,
     thesis_split,
 )
+from pipeline.registry import Registry
 from store.errors import DataError, UsageError
 
 __all__ = [
@@ -70,10 +70,10 @@ class SplitParams(BaseModel):
     @field_validator("strategy")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in _STRATEGIES:
-            nearest = difflib.get_close_matches(name, _STRATEGIES, n=1)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-            raise ValueError(f"no split strategy {name!r}; there are {', '.join(strategies())}{hint}")
+        try:
+            _STRATEGIES[name]
+        except UsageError as error:  # pydantic collects nothing but ValueError
+            raise ValueError(str(error)) from error
         return name
 
     @field_validator("fractions")
@@ -81,30 +81,19 @@ class SplitParams(BaseModel):
     def _whole(cls, fractions: tuple[float, float, float]) -> tuple[float, float, float]:
         try:
             check_fractions(fractions)
-        except UsageError as error:  # pydantic collects nothing but ValueError
+        except UsageError as error:
             raise ValueError(str(error)) from error
         return fractions
 
 
 Strategy = Callable[[Mapping[str, Column], SplitParams], Split]
-_STRATEGIES: dict[str, Strategy] = {}
-
-
-def register(name: str) -> Callable[[Strategy], Strategy]:
-    """Make a strategy known under a name; a name that is taken is a programming error."""
-
-    def add(strategy: Strategy) -> Strategy:
-        if name in _STRATEGIES:
-            raise ValueError(f"split strategy {name!r} is registered twice")
-        _STRATEGIES[name] = strategy
-        return strategy
-
-    return add
+_STRATEGIES: Registry[Strategy] = Registry("split strategy")
+register = _STRATEGIES.register
 
 
 def strategies() -> list[str]:
     """Names that `SplitParams.strategy` accepts."""
-    return sorted(_STRATEGIES)
+    return list(_STRATEGIES.entries())
 
 
 def make_split(columns: Mapping[str, Column], params: SplitParams) -> Split:

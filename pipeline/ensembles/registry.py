@@ -1,39 +1,23 @@
-"""Which ensembles there are, by kind. The decorator sits on the definition; one contract suite runs over all."""
+"""Which ensembles there are, by kind."""
 
-from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeVar
 
 from pipeline.ensembles.ensemble import Ensemble, EnsembleCard, read_card
-from store.errors import UsageError
-
-E = TypeVar("E", bound=type[Ensemble])
-
-_KINDS: dict[str, type[Ensemble]] = {}
+from pipeline.registry import Registry
 
 
-def register(kind: str) -> Callable[[E], E]:
-    """Enter an ensemble's class under its kind.
+def _import_all() -> None:
+    # They are named, so that dvc.yaml's dependencies can be checked.
+    from pipeline.ensembles import greedy, means, pools, stacking  # noqa: F401
 
-    Raises:
-        ValueError: another class has that kind already.
-    """
 
-    def enter(ensemble: E) -> E:
-        known = _KINDS.setdefault(kind, ensemble)
-        if known is not ensemble:
-            raise ValueError(f"ensemble kind {kind!r} is taken by {known.__module__}.{known.__qualname__}")
-        ensemble.kind = kind
-        return ensemble
-
-    return enter
+_ENSEMBLES: Registry[type[Ensemble]] = Registry("ensemble", attribute="kind", fill=_import_all)
+register = _ENSEMBLES.register
 
 
 def kinds() -> list[str]:
     """All kinds, sorted."""
-    _import_all()
-    return sorted(_KINDS)
+    return list(_ENSEMBLES.entries())
 
 
 def ensemble_class(kind: str) -> type[Ensemble]:
@@ -42,12 +26,7 @@ def ensemble_class(kind: str) -> type[Ensemble]:
     Raises:
         UsageError: there is none; the message lists those there are and the nearest.
     """
-    _import_all()
-    if kind not in _KINDS:
-        near = get_close_matches(kind, _KINDS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"there is no ensemble {kind!r}; known: {', '.join(kinds())}.{hint}")
-    return _KINDS[kind]
+    return _ENSEMBLES[kind]
 
 
 def load_ensemble(folder: Path) -> tuple[Ensemble, EnsembleCard]:
@@ -59,8 +38,3 @@ def load_ensemble(folder: Path) -> tuple[Ensemble, EnsembleCard]:
     """
     card = read_card(folder)
     return ensemble_class(card.kind).load(folder), card
-
-
-def _import_all() -> None:
-    # Importing a module runs its decorators. They are named, so that dvc.yaml's dependencies can be checked.
-    from pipeline.ensembles import greedy, means, pools, stacking  # noqa: F401

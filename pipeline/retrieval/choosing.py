@@ -124,6 +124,7 @@ def build_chosen(
             if n_held:
                 index.add(queries)
             return Built(index, order, tuple(swept), n_held)
+        say(f"{name} reaches a recall@{K} of {max(one.recall for one in swept):.3f} at its most thorough")
     best = max(tried, key=lambda one: one.recall)
     raise DataError(
         f"{best.kind} reaches a recall@{K} of {best.recall:.3f} at its most thorough, not {recall}; "

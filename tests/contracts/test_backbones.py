@@ -234,8 +234,8 @@ def test_other_weights_other_hash_same_architecture(tmp_path: Path) -> None:
 
 
 def test_registry_refuses_duplicates_and_unknown_names() -> None:
-    with pytest.raises(ValueError, match="registered twice"):
-        registry.register(FAKE)(Fake)
+    with pytest.raises(ValueError, match="is taken by"):
+        registry.register(FAKE)(type("Other", (Fake,), {}))
     with pytest.raises(UsageError, match=r"Did you mean 'siglip'\?.*Known: .*dinov2"):
         registry.family("siglipp")
 

@@ -199,7 +199,7 @@ def test_features_of_another_identity_are_refused() -> None:
 
 
 def test_an_unknown_kind_lists_the_known_and_the_nearest() -> None:
-    with pytest.raises(UsageError, match=r"no head 'linaer'; known: .*, linear, .*Did you mean 'linear'"):
+    with pytest.raises(UsageError, match=r"head 'linaer'. Did you mean 'linear'\? Known: .*, linear, "):
         head_class("linaer")
 
 

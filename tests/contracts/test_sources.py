@@ -156,10 +156,10 @@ def test_what_is_not_there_is_a_data_error(name: str, tmp_path: Path) -> None:
 
 
 def test_unknown_names_list_the_known_and_the_nearest() -> None:
-    with pytest.raises(UsageError, match=r"did you mean 'folder'\? Known are coco, folder, parquet, taco"):
+    with pytest.raises(UsageError, match=r"Did you mean 'folder'\? Known: coco, folder, parquet, taco"):
         open_source("foldr", {})
 
 
 def test_a_name_is_given_once() -> None:
-    with pytest.raises(ValueError, match="two data adapters are named 'folder'"):
+    with pytest.raises(ValueError, match="kind of data set 'folder' is taken by"):
         register_source("folder")(type("Other", (), {}))

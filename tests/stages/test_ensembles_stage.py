@@ -185,7 +185,7 @@ def test_an_unknown_kind_clears_nothing_away(
 ) -> None:
     kept = tmp_path / "runs" / "made" / "ensembles" / "kept"
     kept.mkdir(parents=True)
-    with pytest.raises(UsageError, match="no ensemble 'gredy'"):
+    with pytest.raises(UsageError, match="unknown ensemble 'gredy'"):
         run_main(tmp_path, monkeypatch, "labels: [label]\nensembles: {how: [gredy]}")
     assert kept.exists()
 
@@ -220,7 +220,7 @@ def test_other_parts_labels_or_truths_are_refused(world: World, runs: Layout, tm
 
 def test_bad_folders_are_refused(runs: Layout, tmp_path: Path) -> None:
     first, second = runs.results()[:2]
-    with pytest.raises(UsageError, match="no ensemble 'mean'"):
+    with pytest.raises(UsageError, match="unknown ensemble 'mean'"):
         ensembles.run("mean", [first])
     with pytest.raises(UsageError, match="at least one results folder"):
         ensembles.run("greedy", [])

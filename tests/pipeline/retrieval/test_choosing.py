@@ -1,5 +1,7 @@
 """Choosing an index: recall is of queries that are not in it, and the choice is the least effort that reaches it."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -78,8 +80,14 @@ def test_auto_is_exact_while_that_is_quick_and_then_the_first_that_reaches_the_r
     assert build_chosen(vectors, exact_up_to=1000).index.kind.name == "hnsw"
     # Where nothing approximate reaches it, it is exact after all.
     real = choosing.sweep
-    monkeypatch.setattr(choosing, "sweep", lambda index, *a: real(index, *a) if index.kind.is_exact else ())
-    assert build_chosen(vectors, exact_up_to=1000).index.kind.name == "flat"
+
+    def strict(index: VectorIndex, queries: Any, truth: Any, target: float, build_s: float) -> Any:
+        return real(index, queries, truth, target if index.kind.is_exact else 2.0, build_s)
+
+    monkeypatch.setattr(choosing, "sweep", strict)
+    said: list[str] = []
+    assert build_chosen(vectors, exact_up_to=1000, say=said.append).index.kind.name == "flat"
+    assert [line.split()[0] for line in said if "most thorough" in line] == ["hnsw", "ivf"]
 
 
 def test_few_vectors_are_not_measured() -> None:
@@ -87,7 +95,7 @@ def test_few_vectors_are_not_measured() -> None:
     assert (built.n_queries, built.measured, len(built.index)) == (0, (), 5)
     with pytest.raises(UsageError, match="at least one vector"):
         build_chosen(np.empty((0, 4)))
-    with pytest.raises(UsageError, match="no index type 'lsh'"):
+    with pytest.raises(UsageError, match="unknown index type 'lsh'"):
         build_chosen(clustered(20), kind="lsh")
 
 

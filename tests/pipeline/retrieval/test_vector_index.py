@@ -204,7 +204,7 @@ def test_refusals() -> None:
     with pytest.raises(UsageError, match="at least one vector"):
         VectorIndex.build(np.empty((0, DIM)))
     with pytest.raises(
-        UsageError, match="no index type 'flatt'; known: flat, hnsw, ivf, ivfpq. Did you mean 'flat'"
+        UsageError, match=r"unknown index type 'flatt'. Did you mean 'flat'\? Known: flat, hnsw, ivf, ivfpq"
     ):
         VectorIndex.build(queries, "flatt")
     with pytest.raises(ValueError, match="taken by pipeline"):
