@@ -71,6 +71,9 @@ def extract_text(
         Path | None, typer.Option(help="Items whose labels to speak of; needs --labels.")
     ] = None,
     labels: Annotated[list[str] | None, typer.Option(help="Label column (or caption); repeatable.")] = None,
+    captions: Annotated[
+        str | None, typer.Option(help="Column of captions to encode too, as they are; needs --items.")
+    ] = None,
     template: Annotated[
         list[str] | None, typer.Option(help="Text with {}, file, or name|photo|simple|imagenet.")
     ] = None,
@@ -86,10 +89,13 @@ def extract_text(
 
     if (texts is None) == (items is None) or (items is None) == bool(labels):
         raise UsageError("give either --texts FILE, or --items ITEMS with --labels COLUMN")
+    if captions is not None and items is None:
+        raise UsageError("--captions COLUMN is a column of --items ITEMS")
     if texts is not None:
         prompts = stage.prompts_from_file(texts, template or ("name",))
     elif items is not None:
         prompts = stage.prompts_from_labels(items, labels or (), template or ("name", "photo"))
+        prompts += stage.captions_from(items, captions)
     options = run_options(depot, device, "auto", 0, threads)
     params = stage.TextParams(precision=precision.value)
     result = stage.run(params, prompts, backbone=backbone, out=out, options=options)

@@ -245,6 +245,35 @@ def curve(
 
 
 @app.command()
+def retrieval(
+    features: FeaturesArg,
+    items: ItemsArg,
+    split: SplitArg,
+    labels: LabelsArg,
+    texts: Annotated[
+        Path | None, typer.Option(help="View of text vectors, to ask with words and captions too.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    as_json: Json = False,
+) -> None:
+    """How well pictures find pictures of their class, words pictures, and pictures words."""
+    from stages import retrieval as stage
+    from stages import text_retrieval
+    from stages.printing_retrieval import print_retrieval
+    from stages.rankings import RetrievalParams, write_retrieval
+
+    params = RetrievalParams()
+    results = [stage.run(params, features=features, items=items, split=split, labels=labels)]
+    if texts is not None:
+        inputs = {"features": features, "texts": texts, "items": items, "split": split}
+        results += text_retrieval.run(params, labels=labels, **inputs)
+        results += text_retrieval.run_captions(params, **inputs)
+    if out is not None:
+        write_retrieval(out, results)
+    print_json([one.model_dump(mode="json") for one in results]) if as_json else print_retrieval(results)
+
+
+@app.command()
 def mistakes(
     features: FeaturesArg,
     items: ItemsArg,

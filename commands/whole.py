@@ -77,7 +77,12 @@ def run(
 
 
 @app.command()
-def results(as_json: Json = False) -> None:
+def results(
+    whole: Annotated[
+        bool, typer.Option("--all", help="All classifiers, not the best of each backbone.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """The table of results of the profile in force, where everything lies and how long it took."""
     from stages import report
     from stages.harness import layout
@@ -89,4 +94,4 @@ def results(as_json: Json = False) -> None:
     if as_json:
         print_json(table)
     else:
-        print_results(table)
+        print_results(table, whole=whole)

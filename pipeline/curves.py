@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from pipeline.heads.centroid import NearestClassMean
 from pipeline.heads.examples import Examples
@@ -20,7 +20,8 @@ from pipeline.heads.head import Floats, Names
 from pipeline.metrics.classification import balanced_accuracy
 from pipeline.metrics.evaluation import Interval
 from pipeline.metrics.intervals import seed_mean
-from store.errors import DataError, StoreError
+from pipeline.record_lists import RecordList
+from store.errors import DataError
 
 Rows = NDArray[np.int64]
 Head = Literal["logistic", "centroid"]
@@ -183,21 +184,4 @@ def _point(
     )
 
 
-def dump_curves(rows: Sequence[CurveRow]) -> bytes:
-    """A JSON list; equal rows give equal bytes."""
-    return _ROWS.dump_json(list(rows), indent=1) + b"\n"
-
-
-def load_curves(data: bytes, where: str) -> list[CurveRow]:
-    """What `dump_curves` gave.
-
-    Raises:
-        StoreError: damaged; `where` names the file in the message.
-    """
-    try:
-        return _ROWS.validate_json(data)
-    except ValidationError as error:
-        raise StoreError(f"{where} is damaged or of another version: {error}") from error
-
-
-_ROWS = TypeAdapter(list[CurveRow])
+CURVES = RecordList(CurveRow)

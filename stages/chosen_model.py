@@ -149,7 +149,7 @@ def open_classifier(folder: Path) -> Classifier:
     Raises:
         StoreError: the folder has neither, or something of it is missing, damaged or of another version.
     """
-    if (folder / ensembles.CARD_NAME).is_file():
+    if (folder / ensembles.ENSEMBLES.card_name).is_file():
         rule, card = load_ensemble(folder)
         members = tuple(open_classifier(folder / member.folder) for member in card.members)
         return Joined(rule, card.classes, members, tuple(member.share > 0 for member in card.members))
@@ -211,7 +211,7 @@ def best_model(at: Layout, wanted: Wanted, specs: Sequence[str]) -> ChosenModel:
 
 def _ranked(at: Layout, wanted: Wanted) -> list[tuple[Path, Evaluation]]:
     """What may be chosen, the best first."""
-    folders = [one for one in at.results(wanted.backbones or None) if (one / heads.CARD_NAME).is_file()]
+    folders = [one for one in at.results(wanted.backbones or None) if (one / heads.HEADS.card_name).is_file()]
     found = [(folder, read_result(folder)[0]) for folder in folders]
     if not found:
         raise StoreError(

@@ -1,6 +1,9 @@
 """What the stages that read text vectors share: which texts speak of which class, by the same model. This is no stage.
 
-Text vectors are never made here; where they are missing, the error names the command that makes them.
+A view of texts may hold captions of items beside texts of classes. Captions are told by the column `caption_column`: it
+names the items' column that a caption stands in, and is empty for texts of classes; without captions there is no such
+column. Whoever asks for texts of classes gets no captions. Text vectors are never made here; where they are missing,
+the error names the command that makes them.
 """
 
 import shlex
@@ -15,6 +18,7 @@ from store.errors import DataError, IdentityError, StoreError
 from store.view import View
 
 Names = NDArray[np.str_]
+CAPTION_COLUMN = "caption_column"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +36,13 @@ class ClassTexts:
     templates: tuple[str, ...]
 
 
-def extract_text_command(backbone: str, items: Path, labels: Sequence[str], out: Path) -> str:
-    """The command that makes the text vectors of label columns."""
+def extract_text_command(
+    backbone: str, items: Path, labels: Sequence[str], out: Path, captions: str | None = None
+) -> str:
+    """The command that makes the text vectors of label columns, and of a column of captions."""
     parts = ["deponij", "extract-text", "--backbone", backbone, "--items", str(items)]
     parts += [part for column in labels for part in ("--labels", column)]
+    parts += [] if captions is None else ["--captions", captions]
     return shlex.join([*parts, "--out", str(out)])
 
 
@@ -95,7 +102,47 @@ def require_same_model(view: View, text_view: View) -> None:
 
 def templates_of(text_view: View) -> list[str]:
     """The templates that a view's texts were made with, in the order in which they first occur."""
-    return list(dict.fromkeys(_templates(text_view).tolist()))
+    return list(dict.fromkeys(_templates(text_view)[_class_rows(text_view)].tolist()))
+
+
+def groups_of(text_view: View) -> list[str]:
+    """The classes that a view's texts speak of, sorted."""
+    return sorted(set(text_view.columns["group"][_class_rows(text_view)].tolist()))
+
+
+def caption_columns(text_view: View) -> list[str]:
+    """The items' columns whose captions a view holds, sorted."""
+    return sorted(set(_caption_column(text_view).tolist()) - {""})
+
+
+def caption_vectors(
+    text_view: View,
+    column: str,
+    captions: Sequence[str],
+    *,
+    backbone: str,
+    items: Path,
+    labels: Sequence[str],
+) -> NDArray[np.floating]:
+    """The vectors of captions of a column, [m, d], in this order.
+
+    Args:
+        backbone, items, labels: for the command that makes what is missing.
+
+    Raises:
+        DataError: a caption has no vector.
+    """
+    rows = np.flatnonzero(_caption_column(text_view) == column).tolist()
+    row_of = {str(text_view.columns["text"][row]): row for row in rows}
+    missing = [caption for caption in captions if caption not in row_of]
+    if missing:
+        command = extract_text_command(backbone, items, labels, text_view.path, column)
+        raise DataError(
+            f"{len(missing)} captions have no vectors in {text_view.path}, the first: {missing[0]!r}. Make them with\n"
+            f"  {command}"
+        )
+    found: NDArray[np.floating] = text_view.embedding[[row_of[caption] for caption in captions]]
+    return found
 
 
 def class_texts(
@@ -135,12 +182,22 @@ def _templates(text_view: View) -> Names:
     return found
 
 
+def _caption_column(text_view: View) -> Names:
+    found: Names = text_view.columns.get(CAPTION_COLUMN, np.full(len(text_view), ""))
+    return found
+
+
+def _class_rows(text_view: View) -> NDArray[np.int64]:
+    return np.flatnonzero(_caption_column(text_view) == "")
+
+
 def _rows(text_view: View, templates: Sequence[str] | None) -> NDArray[np.int64]:
+    rows = _class_rows(text_view)
     if templates is None:
-        return np.arange(len(text_view))
-    there = _templates(text_view)
+        return rows
+    there = _templates(text_view)[rows]
     absent = sorted(set(templates) - set(there.tolist()))
     if absent:
         known = sorted(set(there.tolist()))[:10]
         raise DataError(f"{text_view.path} has no texts of the templates {absent}; it has {known}")
-    return np.flatnonzero(np.isin(there, list(templates)))
+    return rows[np.isin(there, list(templates))]

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pipeline.curves import HEADS, CurveRow, Head, dump_curves, learning_curve
+from pipeline.curves import CURVES, HEADS, CurveRow, Head, learning_curve
 from stages.console import say
 from stages.harness import layout, run_stage
 from stages.results import read_examples
@@ -77,7 +77,7 @@ def run(
         for point in points
     ]
     if out is not None:
-        write_bytes(out, dump_curves(rows))
+        write_bytes(out, CURVES.dump(rows))
     return rows
 
 
@@ -109,7 +109,7 @@ def main(key: str) -> None:
                 f"curves {key} {split}/{labels}: {first.head} top-1 {first.top1:.1%} with {first.n_train} items, "
                 f"{last.top1:.1%} with {last.n_train}"
             )
-    write_bytes(at.curves(key), dump_curves(rows))
+    write_bytes(at.curves(key), CURVES.dump(rows))
     shown = [r for r in rows if (r.split, r.labels, r.head) == (rows[0].split, rows[0].labels, rows[0].head)]
     write_bytes(at.plot("curve", key), _plot(shown))
 

@@ -3,7 +3,9 @@
     python -m stages.extract_text BACKBONE     (one of `text_backbones` in params.yaml)
 
 Text vectors are rows of their own kind in the depot, keyed by the text. Their view has the columns
-`text` (as encoded), `group` (the class it speaks of) and `template`.
+`text` (as encoded), `group` (the class it speaks of) and `template`. Where there are captions of items, these stand
+behind the texts of classes, each different one once, with empty `group` and `template`; a column `caption_column` then
+names the items' column that they come from (empty for texts of classes).
 """
 
 import json
@@ -19,6 +21,7 @@ from pydantic import BaseModel, Field
 from pipeline.backbones import describe
 from pipeline.templates import fill, templates
 from stages import identities
+from stages.class_texts import CAPTION_COLUMN
 from stages.console import bar, say
 from stages.devices import load_backbone, pick_device
 from stages.harness import layout, run_stage
@@ -39,10 +42,12 @@ class TextParams(Section):
 
     Attributes:
         templates: sets (`name`, `photo`, `simple`, `imagenet`), files, or texts with one `{}`.
+        captions: column of the items whose texts are encoded too, as they are; None for none.
         precision: of computing.
     """
 
     templates: tuple[str, ...] = ("name", "photo")
+    captions: str | None = None
     precision: str = Field(default="fp32", pattern="^(fp32|bf16|fp16)$")
 
 
@@ -62,17 +67,23 @@ class TextResult(BaseModel):
     view: str
     n_texts: int
     n_groups: int
+    n_captions: int
     n_computed: int
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One text, the class it speaks of and the template it was made with."""
+    """One text, the class it speaks of and the template it was made with; or a caption, which has neither.
+
+    Attributes:
+        caption_column: the items' column that a caption stands in; empty for a text of a class.
+    """
 
     text: str
     group: str
     template: str
+    caption_column: str = ""
 
 
 def prompts_from_labels(items: Path, labels: Sequence[str], wanted_templates: Sequence[str]) -> list[Prompt]:
@@ -92,6 +103,22 @@ def prompts_from_labels(items: Path, labels: Sequence[str], wanted_templates: Se
             for form in forms:
                 prompts[name, form] = Prompt(fill(form, name), name, form)
     return list(prompts.values())
+
+
+def captions_from(items: Path, column: str | None) -> list[Prompt]:
+    """Every different caption of a column of the items, as it is, in item order; none without a column.
+
+    Raises:
+        StoreError: there is no such column; they are listed.
+        UsageError: it holds no texts.
+    """
+    if column is None:
+        return []
+    values = Items(items).column(column)
+    texts = dict.fromkeys(value for value in values if isinstance(value, str) and value.strip())
+    if not texts:
+        raise UsageError(f"column {column!r} of {items} holds no captions")
+    return [Prompt(text, "", "", column) for text in texts]
 
 
 def prompts_from_file(path: Path, wanted_templates: Sequence[str]) -> list[Prompt]:
@@ -170,18 +197,16 @@ def run(
         keys=keys,
         checksums=arrays.pop("checksums"),
         arrays=arrays,
-        columns={
-            "text": [prompt.text for prompt in prompts],
-            "group": [prompt.group for prompt in prompts],
-            "template": [prompt.template for prompt in prompts],
-        },
+        columns=_columns(prompts),
     )
+    classes = [prompt for prompt in prompts if not prompt.caption_column]
     return TextResult(
         backbone=name or description.name,
         fingerprint=identity.fingerprint,
         view=str(out),
         n_texts=len(prompts),
-        n_groups=len({prompt.group for prompt in prompts}),
+        n_groups=len({prompt.group for prompt in classes}),
+        n_captions=len(prompts) - len(classes),
         n_computed=len(missing),
         seconds=round(time.perf_counter() - start, 3),
     )
@@ -206,10 +231,26 @@ def _compute(
             advance(len(part))
 
 
+def _columns(prompts: Sequence[Prompt]) -> dict[str, list[str]]:
+    columns = {
+        "text": [prompt.text for prompt in prompts],
+        "group": [prompt.group for prompt in prompts],
+        "template": [prompt.template for prompt in prompts],
+    }
+    # Without captions the view stays as it always was.
+    if any(prompt.caption_column for prompt in prompts):
+        columns[CAPTION_COLUMN] = [prompt.caption_column for prompt in prompts]
+    return columns
+
+
 def _ids(prompts: Sequence[Prompt]) -> list[str]:
     seen: dict[str, int] = {}
     ids = []
     for prompt in prompts:
+        if prompt.caption_column:
+            # Other ids end in # and a number, so that no class can have this one.
+            ids.append(f"{prompt.caption_column}={key_of_text(prompt.text)}")
+            continue
         number = seen[prompt.group] = seen.get(prompt.group, -1) + 1
         ids.append(f"{prompt.group}#{number}")
     return ids
@@ -217,8 +258,10 @@ def _ids(prompts: Sequence[Prompt]) -> list[str]:
 
 def summary(result: TextResult) -> str:
     """One line for a person."""
+    captions = f" and {result.n_captions} captions" if result.n_captions else ""
     return (
-        f"{result.backbone}: {result.n_texts} texts of {result.n_groups} classes, {result.n_computed} computed "
+        f"{result.backbone}: {result.n_texts - result.n_captions} texts of {result.n_groups} classes{captions}, "
+        f"{result.n_computed} computed "
         f"({result.seconds:.1f} s) -> {result.view}"
     )
 
@@ -230,6 +273,7 @@ def main(key: str) -> None:
         raise UsageError(f"the profile has no backbone {key!r}; it has {', '.join(params.backbones)}")
     at = layout()
     prompts = prompts_from_labels(at.items, params.labels, params.texts.templates)
+    prompts += captions_from(at.items, params.texts.captions)
     options = RunOptions.from_environment()
     backbone = params.backbones[key].spec or key
     say(summary(run(params.texts, prompts, backbone=backbone, out=at.texts(key), options=options, name=key)))

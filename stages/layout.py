@@ -44,7 +44,7 @@ class Layout:
 
     def texts(self, backbone: str) -> Path:
         """Text vectors of one backbone."""
-        return self.root / "texts" / f"{backbone}.h5"
+        return self.root / "views" / "texts" / f"{backbone}.h5"
 
     @property
     def indexes(self) -> Path:
@@ -114,6 +114,14 @@ class Layout:
     def tables_metrics(self) -> Path:
         """Their numbers, for `dvc metrics show`."""
         return self.root / "metrics" / "tables.json"
+
+    def retrieval(self, backbone: str) -> Path:
+        """How well pictures of one backbone find pictures."""
+        return self.root / "retrieval" / f"{backbone}.json"
+
+    def text_retrieval(self, backbone: str) -> Path:
+        """How well words find pictures of one backbone, and pictures words."""
+        return self.root / "retrieval" / "texts" / f"{backbone}.json"
 
     def curves(self, backbone: str) -> Path:
         """Learning curves of one backbone."""

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from pipeline.data.leakage import MAX_DISTANCE_BITS
 from pipeline.mistakes.confused import find_confused
-from pipeline.mistakes.records import MistakesReport, dump_mistakes
+from pipeline.mistakes.records import MISTAKES, MistakesReport
 from pipeline.mistakes.suspects import OutOfFold, find_suspects, out_of_fold
 from pipeline.mistakes.twins import find_twins
 from pipeline.reports.samples import thumbnail
@@ -81,7 +81,7 @@ def run(
     table = Items(items)
     report = audit(params, View(features), table, labels)
     if out is not None:
-        write_bytes(out / REPORT_NAME, dump_mistakes([report]))
+        write_bytes(out / REPORT_NAME, MISTAKES.dump([report]))
         draw_sheets(report, table, out, params.n_shown)
     return report
 
@@ -203,7 +203,7 @@ def main(key: str) -> None:
             f"{report.n_twins} pairs that look alike -> {at.mistake_sheets(key)}"
         )
         reports.append(report)
-    write_bytes(at.mistakes(key), dump_mistakes(reports))
+    write_bytes(at.mistakes(key), MISTAKES.dump(reports))
 
 
 if __name__ == "__main__":

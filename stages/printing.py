@@ -32,7 +32,7 @@ def collect(at: Layout, depot: str | None = None, backbones: Collection[str] | N
         StoreError: there are no items or results are damaged.
     """
     items = Items(at.items)
-    groups = results_table(at.results(backbones))
+    groups = results_table([*at.results(backbones), *at.ensemble_results(backbones)])
     paths = sorted(at.root.glob("views/*.h5"))
     views = [View(path) for path in paths if backbones is None or path.stem in backbones]
     return {
@@ -57,12 +57,22 @@ def collect(at: Layout, depot: str | None = None, backbones: Collection[str] | N
     }
 
 
-def print_results(record: Record) -> None:
-    """The table of results, features, times and the page to open."""
+def print_results(record: Record, *, whole: bool = True) -> None:
+    """The table of results, features, times and the page to open.
+
+    Args:
+        whole: all classifiers; else of each backbone, or several together, the best one.
+    """
     rows = record["results"]
     for pair in dict.fromkeys((row["split"], row["labels"]) for row in rows):
-        chosen = [row for row in rows if (row["split"], row["labels"]) == pair]
-        stdout.print(_results(chosen))
+        of_pair = [row for row in rows if (row["split"], row["labels"]) == pair]
+        shown = of_pair if whole else _best(of_pair)
+        stdout.print(_results(shown))
+        if len(shown) < len(of_pair):
+            more = len(of_pair) - len(shown)
+            stdout.print(
+                f"the best of each backbone; {more} more classifiers: deponij results --all", style="dim"
+            )
     stdout.print(f"{record['n_items']:,} items, {record['n_failed']} failed")
     for view in record["views"]:
         stdout.print(
@@ -72,10 +82,28 @@ def print_results(record: Record) -> None:
     if record["depot"]:
         stdout.print(f"depot     {record['depot']}", soft_wrap=True)
     if record["seconds"]:
-        times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in record["seconds"].items())
-        stdout.print(f"times     {times}")
+        stdout.print(f"times     {_times(record['seconds'])}")
     stdout.print(f"page      {record['page']}", soft_wrap=True)
     stdout.print(f"sheet     {record['sheet']}", soft_wrap=True)
+
+
+def _best(rows: Sequence[Record]) -> list[Record]:
+    """Baselines, then the best row of each backbone, best first; and of several backbones together only the best."""
+    learned = sorted((row for row in rows if not row["is_baseline"]), key=lambda row: -row["top1"])
+    first: dict[str, Record] = {}
+    for row in learned:
+        first.setdefault("+" if "+" in row["backbone"] else row["backbone"], row)
+    return [*(row for row in rows if row["is_baseline"]), *first.values()]
+
+
+def _times(seconds: Mapping[str, float]) -> str:
+    """Summed over the backbones of a stage, longest first."""
+    sums: dict[str, float] = {}
+    for stage, took in seconds.items():
+        name = stage.partition("@")[0]
+        sums[name] = sums.get(name, 0.0) + took
+    ordered = sorted(sums.items(), key=lambda pair: -pair[1])
+    return f"{sum(sums.values()):.0f} s: " + ", ".join(f"{name} {took:.1f}" for name, took in ordered)
 
 
 def _results(rows: Sequence[Record]) -> Table:

@@ -13,12 +13,15 @@ from typing import Any
 
 from pydantic import Field
 
-from pipeline.mistakes.records import MistakesReport
-from pipeline.reports.cells import Cell
+from pipeline.metrics.retrieval import RETRIEVAL, RetrievalResult
+from pipeline.mistakes.records import MISTAKES, MistakesReport
+from pipeline.record_lists import RecordList
+from pipeline.reports.cells import CELLS, Cell
 from pipeline.reports.embedding_map import choose_items, embedding_map, points_json
-from pipeline.reports.learning_curves import Chart, chart_svg, charts
+from pipeline.reports.learning_curves import Chart, CurveRow, chart_svg, charts
 from pipeline.reports.page import MapFacts, Page, render_html, render_markdown
 from pipeline.reports.provenance import JOINED, Provenance
+from pipeline.reports.retrieval_tables import RetrievalTable, fewer, grouped, items_of
 from pipeline.reports.samples import data_uri, sheet
 from pipeline.reports.sprite import sprite
 from pipeline.reports.table import ResultGroup, result_groups
@@ -28,10 +31,8 @@ from stages.report_inputs import (
     feature_facts,
     images_of,
     labels_of,
-    read_cells,
-    read_curves,
     read_embedding,
-    read_mistakes,
+    read_records,
     split_facts,
 )
 from stages.report_runs import Remake, Run, Standing, Told, detailed_runs, group_facts, run_facts, standings
@@ -41,6 +42,7 @@ from store.atomic import write_bytes
 from store.errors import DataError, StoreError
 from store.items import Items
 
+_CURVES = RecordList(CurveRow)
 PAGE_NAME = "page.html"
 MARKDOWN_NAME = "results.md"
 RESULTS_NAME = "results.json"
@@ -48,6 +50,7 @@ SHEET_NAME = "sheet.png"
 # Thumbnails of answers and of mistakes on the whole page; at some 4 kB each they stay below 4 MB.
 _MAX_SAMPLES = 480
 _MAX_MISTAKES = 400
+_MAX_HITS = 300
 # Points in all layers of all maps; at some 30 bytes each they stay below 3 MB.
 _MAX_PLACES = 90_000
 _PICTURES_A_PAIR = 4
@@ -62,7 +65,9 @@ _STAGES = {
     "tip-adapter": "blends",
     "ensemble": "ensembles",
 }
-_EACH_BACKBONE = frozenset({"probe", "zero_shot", "knn", "blends", "curves", "mistakes", "map"})
+_EACH_BACKBONE = frozenset(
+    {"probe", "zero_shot", "knn", "blends", "retrieval", "text_retrieval", "curves", "mistakes", "map"}
+)
 _SHEET_SIDE_PX = 144
 
 
@@ -98,6 +103,7 @@ class Params(Section):
 
     profile: str
     backbones: dict[Slug, Any]
+    text_backbones: list[Slug]
     splits: dict[Slug, Any]
     report: ReportParams = ReportParams()
 
@@ -110,6 +116,7 @@ def run(
     views: Sequence[Path],
     split_reports: Sequence[Path] = (),
     cells: Path | None = None,
+    retrieval: Sequence[Path] = (),
     curves: Sequence[Path] = (),
     maps: Sequence[Path] = (),
     mistakes: Sequence[Path] = (),
@@ -126,7 +133,7 @@ def run(
         views: the picture features that the results were made from.
         split_reports: JSON that the stage `split` wrote about each split.
         cells: JSON of the tables over seeds.
-        curves, maps, mistakes: files of each backbone; a part without files is not on the page.
+        retrieval, curves, maps, mistakes: files of each backbone; a part without files is not on the page.
         timings: seconds of each stage; they differ between runs, so leave them out for equal bytes.
         remake: the command that makes a figure again, from the name of its method and its backbone.
         profile: a name for the heading.
@@ -146,10 +153,11 @@ def run(
     found = standings(results, params.n_detailed)
     n_runs = sum(len(standing.chosen) for standing in found)
     runs = detailed_runs(found, min(params.n_samples, _MAX_SAMPLES // (2 * n_runs)), params.seed)
-    wrong = _fewer(read_mistakes(mistakes), params.n_mistakes)
-    pictures = _pictures(table, runs, wrong, params.thumbnail_px)
+    wrong = _fewer(read_records(mistakes, MISTAKES, "mistakes"), params.n_mistakes)
+    asked = fewer(read_records(retrieval, RETRIEVAL, "retrieval results"), _MAX_HITS)
+    pictures = _pictures(table, runs, wrong, asked, params.thumbnail_px)
     features = [feature_facts(path) for path in views]
-    measured = read_cells(cells) if cells is not None else []
+    measured = read_records([cells], CELLS, "tables") if cells is not None else []
     page = Page(
         title=f"Deponij: results on {profile}",
         facts=_facts(table, found),
@@ -157,7 +165,8 @@ def run(
         cells_source=_cells_source(measured, told) if measured else None,
         groups=[group_facts(standing, runs, told) for standing in found],
         runs=[run_facts(each, pictures, params.n_confused, told) for each in runs],
-        charts=[_chart(chart, told) for chart in charts(read_curves(curves))],
+        retrieval=[_retrieval(results, told) for results in grouped(asked)],
+        charts=[_chart(chart, told) for chart in charts(read_records(curves, _CURVES, "learning curves"))],
         maps=_maps(table, maps, found, params, told) if maps else None,
         mistakes=[(one, _mistakes_source(one, told)) for one in wrong],
         pictures=pictures,
@@ -210,10 +219,15 @@ def _items_of(found: Sequence[MistakesReport]) -> Iterator[str]:
 
 
 def _pictures(
-    table: Items, runs: Sequence[Run], mistakes: Sequence[MistakesReport], side_px: int
+    table: Items,
+    runs: Sequence[Run],
+    mistakes: Sequence[MistakesReport],
+    retrieval: Sequence[RetrievalResult],
+    side_px: int,
 ) -> dict[str, str]:
     """Data URI by item id; a picture that is shown twice is decoded once."""
     wanted = {sample.item_id for each in runs for sample in (*each.right, *each.wrong)}
+    wanted |= {item_id for one in retrieval for item_id in items_of(one.examples)}
     images = images_of(table, {*wanted, *_items_of(mistakes)}, side_px)
     return {item_id: data_uri(image) for item_id, image in images.items()}
 
@@ -234,6 +248,21 @@ def _facts(table: Items, found: Sequence[Standing]) -> list[tuple[str, str]]:
 def _cells_source(cells: Sequence[Cell], told: Told) -> Provenance:
     pairs = [pair for cell in cells for pair in zip(cell.members, cell.fingerprints, strict=False)]
     return told.source(told.remake("tables", ""), features=pairs)
+
+
+def _retrieval(results: Sequence[RetrievalResult], told: Told) -> RetrievalTable:
+    first = results[0]
+    # Texts are made, and asked, apart from pictures: a backbone need not have any.
+    stage = "retrieval" if first.task == "image-to-image" else "text_retrieval"
+    source = told.source(
+        told.remake(stage, first.backbone if len(results) == 1 else ""),
+        labels=first.column,
+        split=first.split,
+        part=first.part,
+        n=first.n_queries,
+        features=[(one.backbone, one.fingerprint) for one in results],
+    )
+    return RetrievalTable(tuple(results), source)
 
 
 def _chart(chart: Chart, told: Told) -> tuple[Chart, str, Provenance]:
@@ -304,6 +333,10 @@ def main() -> None:
         views=[at.view(backbone) for backbone in params.backbones],
         split_reports=[at.split_report(split) for split in params.splits],
         cells=at.tables / CELLS_NAME,
+        retrieval=[
+            *(at.retrieval(backbone) for backbone in params.backbones),
+            *(at.text_retrieval(backbone) for backbone in params.text_backbones),
+        ],
         curves=[at.curves(backbone) for backbone in params.backbones],
         maps=[at.map(backbone) for backbone in params.backbones],
         mistakes=[at.mistakes(backbone) for backbone in params.backbones],

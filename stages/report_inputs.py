@@ -1,4 +1,4 @@
-"""What the page is made of, read from files: splits, views, curves, maps, mistakes, and pictures of items.
+"""What the page is made of, read from files: splits, views, curves, maps, mistakes, retrieval, and pictures of items.
 
 This is no stage. A file that is named must be there and sound; what is not named is not on the page.
 """
@@ -11,12 +11,9 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
-from pydantic import TypeAdapter, ValidationError
 
-from pipeline.mistakes.records import MistakesReport, load_mistakes
-from pipeline.reports.cells import Cell
+from pipeline.record_lists import RecordList
 from pipeline.reports.embedding_map import Embedding
-from pipeline.reports.learning_curves import CurveRow
 from pipeline.reports.page import FeatureFacts, SplitFacts
 from pipeline.reports.samples import thumbnail
 from store.atomic import read_table
@@ -24,9 +21,7 @@ from store.errors import StoreError
 from store.items import Items
 from store.view import View
 
-_Records = TypeVar("_Records")
-_CELLS = TypeAdapter(list[Cell])
-_CURVES = TypeAdapter(list[CurveRow])
+R = TypeVar("R")
 # Names of the layouts, and their columns in a map's table.
 _LAYOUTS = {"PCA": ("pca_x", "pca_y"), "t-SNE": ("tsne_x", "tsne_y")}
 
@@ -68,31 +63,13 @@ def feature_facts(path: Path) -> tuple[FeatureFacts, list[tuple[str, str]]]:
     return facts, view.failures
 
 
-def read_cells(path: Path) -> list[Cell]:
-    """The cells of the tables.
-
-    Raises:
-        StoreError: there are none, or they are damaged.
-    """
-    return _read(path, _CELLS, "tables")
-
-
-def read_curves(paths: Sequence[Path]) -> list[CurveRow]:
-    """The points of all curves, backbone by backbone.
+def read_records(paths: Sequence[Path], records: RecordList[R], what: str) -> list[R]:
+    """The records of several files, one after the other.
 
     Raises:
         StoreError: a file is missing or damaged.
     """
-    return [row for path in paths for row in _read(path, _CURVES, "learning curves")]
-
-
-def read_mistakes(paths: Sequence[Path]) -> list[MistakesReport]:
-    """Mistakes of all backbones and label sets.
-
-    Raises:
-        StoreError: a file is missing or damaged.
-    """
-    return [one for path in paths for one in load_mistakes(_bytes(path, "mistakes"), str(path))]
+    return [one for path in paths for one in records.load(_bytes(path, what), str(path))]
 
 
 def read_embedding(path: Path) -> tuple[Embedding, str]:
@@ -142,13 +119,6 @@ def images_of(table: Items, wanted: Collection[str], side_px: int) -> dict[str, 
         if image is not None:
             images[rows[row]] = image
     return images
-
-
-def _read(path: Path, records: TypeAdapter[_Records], what: str) -> _Records:
-    try:
-        return records.validate_json(_bytes(path, what))
-    except ValidationError as error:
-        raise StoreError(f"{path} is damaged or of another version: {error}") from error
 
 
 def _bytes(path: Path, what: str) -> bytes:

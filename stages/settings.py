@@ -33,6 +33,7 @@ SECTIONS = (
     "blends",
     "tables",
     "ensembles",
+    "retrieval",
     "curves",
     "mistakes",
     "map",

@@ -14,10 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from pipeline.reports.cell_tables import render_markdown
-from pipeline.reports.cells import Cell
+from pipeline.reports.cells import CELLS, Cell
 from stages.console import say
 from stages.harness import layout, run_stage
 from stages.settings import RunOptions, Section, Slug, load
@@ -30,7 +28,6 @@ from store.manifest import MANIFEST
 CELLS_NAME = "cells.json"
 MARKDOWN_NAME = "tables.md"
 MADE_FROM_NAME = "made_from.json"
-_CELLS = TypeAdapter(list[Cell])
 
 
 class Params(Section):
@@ -70,7 +67,7 @@ def run(
 def write(out: Path, cells: Sequence[Cell], params: TablesParams, inputs: Inputs) -> None:
     """Write cells, Markdown, and what they were made from; equal cells give equal bytes."""
     made_from = {"digest": _digest(params, inputs), "params": params.model_dump(mode="json")}
-    write_bytes(out / CELLS_NAME, _CELLS.dump_json(list(cells), indent=1) + b"\n")
+    write_bytes(out / CELLS_NAME, CELLS.dump(cells))
     write_bytes(out / MARKDOWN_NAME, render_markdown(cells, "Tables of results").encode())
     write_bytes(out / MADE_FROM_NAME, (json.dumps(made_from, indent=1) + "\n").encode())
 
@@ -84,10 +81,7 @@ def read(out: Path) -> list[Cell]:
     path = out / CELLS_NAME
     if not path.is_file():
         raise StoreError(f"there are no tables in {out}: it has no {CELLS_NAME}; `deponij tables` makes them")
-    try:
-        return _CELLS.validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise StoreError(f"{path} is damaged or of another version: {error}") from error
+    return CELLS.load(path.read_bytes(), str(path))
 
 
 def is_current(out: Path, params: TablesParams, inputs: Inputs) -> bool:

@@ -1,22 +1,37 @@
 """`deponij run`: somebody's own pictures through every stage, without DVC."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.backbones import describe
-from pipeline.curves import dump_curves
+from pipeline.curves import CURVES
 from pipeline.data.splits import SplitParams
-from pipeline.mistakes.records import dump_mistakes
-from stages import curves, extract, extract_text, items, mistakes, probe, report, split, weights, zero_shot
+from pipeline.mistakes.records import MISTAKES
+from stages import (
+    curves,
+    extract,
+    extract_text,
+    items,
+    mistakes,
+    probe,
+    report,
+    retrieval,
+    split,
+    text_retrieval,
+    weights,
+    zero_shot,
+)
+from stages import index as index_stage
 from stages import map as map_stage
 from stages.console import say, warn
 from stages.harness import record_time
 from stages.layout import Layout
 from stages.printing import collect
+from stages.rankings import RetrievalParams, write_retrieval
 from stages.settings import RunOptions
 from store.atomic import PART, write_bytes
 from store.errors import DataError, UsageError
@@ -97,7 +112,7 @@ def run(plan: Plan, *, out: Path, options: RunOptions) -> WholeWay:
     weights.run({name: backbone for backbone, name in names.items()}, at.weights)
     with _Timed(at, "items"):
         made = items.run(plan.source.adapter, plan.source.options, out=at.items, run_options=options)
-        _clear_results(at)
+        _clear_results(at, names.values())
         say(items.summary(made))
         for note in made.notes:
             say(f"  note: {note}")
@@ -112,7 +127,10 @@ def run(plan: Plan, *, out: Path, options: RunOptions) -> WholeWay:
         has_text = descriptions[backbone].has_text
         found = _one_backbone(plan, at, backbone, names[backbone], labels, options, params.strategy, has_text)
         n_failed = max(n_failed, found)
-    for name in names.values():
+    for backbone, name in names.items():
+        _ask(at, name, labels, params.strategy, descriptions[backbone].has_text)
+        with _Timed(at, f"index@{name}"):
+            _index(at, name, params.strategy, options)
         _look_closer(at, name, labels, params.strategy)
     with _Timed(at, "report"):
         report.run(
@@ -121,6 +139,7 @@ def run(plan: Plan, *, out: Path, options: RunOptions) -> WholeWay:
             items=at.items,
             views=[at.view(names[backbone]) for backbone in plan.backbones],
             split_reports=[at.split_report(params.strategy)],
+            retrieval=_there([*map(at.retrieval, names.values()), *map(at.text_retrieval, names.values())]),
             curves=_there(at.curves(name) for name in names.values()),
             maps=_there(at.map(name) for name in names.values()),
             mistakes=_there(at.mistakes(name) for name in names.values()),
@@ -168,6 +187,32 @@ def _one_backbone(
     return result.n_failed
 
 
+def _ask(at: Layout, name: str, labels: Sequence[str], strategy: str, has_text: bool) -> None:
+    """How well pictures, and words where the backbone has a text tower, find what belongs to them."""
+    params = RetrievalParams()
+    inputs = {"features": at.view(name), "items": at.items, "split": at.split(strategy)}
+    with _Timed(at, f"retrieval@{name}"):
+        write_retrieval(at.retrieval(name), [retrieval.run(params, labels=one, **inputs) for one in labels])
+    if has_text:
+        with _Timed(at, f"text_retrieval@{name}"):
+            texts = at.texts(name)
+            found = [text_retrieval.run(params, texts=texts, labels=one, **inputs) for one in labels]
+            write_retrieval(at.text_retrieval(name), [one for both in found for one in both])
+
+
+def _index(at: Layout, name: str, strategy: str, options: RunOptions) -> None:
+    made = index_stage.run(
+        index_stage.IndexParams(),
+        features=at.view(name),
+        items=at.items,
+        out=at.index(name),
+        splits={strategy: at.split(strategy)},
+        latency=at.latency(name),
+        threads=options.threads,
+    )
+    say(index_stage.summary(made))
+
+
 def _look_closer(at: Layout, name: str, labels: Sequence[str], strategy: str) -> None:
     """Learning curve, labels worth a second look and a map; very small data may be too few for one of them."""
     inputs = {"features": at.view(name), "items": at.items}
@@ -177,13 +222,13 @@ def _look_closer(at: Layout, name: str, labels: Sequence[str], strategy: str) ->
             for column in labels
             for row in curves.run(curves.CurveParams(), split=at.split(strategy), labels=column, **inputs)
         ]
-        write_bytes(at.curves(name), dump_curves(rows))
+        write_bytes(at.curves(name), CURVES.dump(rows))
     with _Timed(at, f"mistakes@{name}"), _optional("list of doubtful labels", name):
         params, table = mistakes.MistakesParams(), Items(at.items)
         found = [mistakes.audit(params, View(at.view(name)), table, column) for column in labels]
         for one in found:
             mistakes.draw_sheets(one, table, at.mistake_sheets(name), params.n_shown)
-        write_bytes(at.mistakes(name), dump_mistakes(found))
+        write_bytes(at.mistakes(name), MISTAKES.dump(found))
     with _Timed(at, f"map@{name}"), _optional("map", name):
         map_stage.run(map_stage.MapParams(), features=at.view(name), out=at.map(name))
 
@@ -244,12 +289,18 @@ def _refuse_foreign(at: Layout) -> None:
             )
 
 
-def _clear_results(at: Layout) -> None:
-    """Results of an earlier run with other backbones or labels must not stand in this one's table."""
+def _clear_results(at: Layout, names: Collection[str]) -> None:
+    """Results of an earlier run with other backbones or labels must not stand in this one's table.
+
+    Indexes of backbones that are there again stay: new items are added to them.
+    """
     import shutil
 
-    for folder in ("results", "views", "texts", "report", "timings", "curves", "mistakes", "maps"):
+    for folder in ("results", "views", "report", "timings", "retrieval", "curves", "mistakes", "maps"):
         shutil.rmtree(at.root / folder, ignore_errors=True)
+    for index in at.indexes.iterdir() if at.indexes.is_dir() else ():
+        if index.name not in names:
+            shutil.rmtree(index, ignore_errors=True)
 
 
 class _Timed:

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 
 from pipeline.heads.zero_shot import ZeroShotClassifier
 from pipeline.metrics.evaluation import Evaluation
-from stages.class_texts import check_texts, class_texts, open_texts, require_same_model
+from stages.class_texts import check_texts, class_texts, groups_of, open_texts, require_same_model
 from stages.grid import run_grid
 from stages.harness import layout, run_stage
 from stages.results import evaluate, feature_sources, read_examples, write_results
@@ -105,9 +105,7 @@ def run(
         text_fingerprint=text_view.fingerprint,
         templates=found.templates,
         n_texts=len(found.classes),
-        unused_groups=tuple(
-            sorted(set(text_view.columns["group"].tolist()) - set(judged.evaluation.classes))
-        ),
+        unused_groups=tuple(sorted(set(groups_of(text_view)) - set(judged.evaluation.classes))),
         params=params,
     )
     if out is not None:

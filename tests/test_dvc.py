@@ -29,8 +29,8 @@ PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
 CODE = tuple(f"{name}/" for name in imports.PACKAGES)
 # Facts about the machine, which every stage writes and DVC does not keep.
 TIMINGS = "runs/tiny/timings"
-OF_BACKBONES = ("extract", "probe", "knn", "curves", "mistakes", "map", "index")
-OF_TEXT_BACKBONES = ("extract_text", "zero_shot", "blends")
+OF_BACKBONES = ("extract", "probe", "knn", "retrieval", "curves", "mistakes", "map", "index")
+OF_TEXT_BACKBONES = ("extract_text", "zero_shot", "blends", "text_retrieval")
 TINY = """
 profile: tiny
 prepare:
@@ -48,12 +48,13 @@ backbones:
   mute: {spec: models/mute}
 text_backbones: [words]
 extract: {decode: full}
-texts: {templates: [name]}
+texts: {templates: [name], captions: caption}
 probe: {max_iter: 20, cs: [0.1]}
 zero_shot: {}
 knn: {ks: [3, 9], per_class: [1], tries: 2}
 blends: {max_iter: 20}
 tables: {seeds: 2, candidates: [0.01], epochs: 2}
+retrieval: {resamples: 100, n_examples: 1}
 report: {n_samples: 2}
 """
 

@@ -6,7 +6,6 @@ order, the same classes in the same order (see `members`). A saved ensemble is a
 written last); nothing is pickled.
 """
 
-import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -15,12 +14,10 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue
 
-from store.errors import DataError, StoreError
-
-TENSORS_NAME = "ensemble.safetensors"
-CARD_NAME = "ensemble.json"
+from pipeline.cards import Card, CardFolder
+from store.errors import DataError
 
 Wide = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -44,7 +41,7 @@ class MemberSource(BaseModel):
     share: float
 
 
-class EnsembleCard(BaseModel):
+class EnsembleCard(Card):
     """`ensemble.json`: all that is needed to combine members' logits without this project.
 
     `apply` says how logits come from the members' [m, n, C], the tensors and the learned numbers;
@@ -52,17 +49,16 @@ class EnsembleCard(BaseModel):
     does not have gets that member's lowest logit.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     format: Literal[1] = 1
-    kind: str
     apply: str
     classes: tuple[str, ...]
     members: tuple[MemberSource, ...]
     protocol: str
     params: dict[str, JsonValue]
     learned: dict[str, JsonValue]
-    tensors_sha256: str | None
+
+
+ENSEMBLES = CardFolder("ensemble", "ensemble", EnsembleCard)
 
 
 class Ensemble(ABC):
@@ -156,24 +152,20 @@ class Ensemble(ABC):
 
     def save(self, folder: Path, members: Sequence[MemberSource], classes: Sequence[str]) -> None:
         """Write the tensors, if any, and then `ensemble.json`; the same ensemble gives the same bytes."""
-        from safetensors.numpy import save
-
-        tensors = {name: np.ascontiguousarray(array) for name, array in sorted(self._tensors().items())}
-        data = save(tensors) if tensors else None
-        card = EnsembleCard(
-            kind=self.kind,
-            apply=self.apply,
-            classes=tuple(classes),
-            members=tuple(members),
-            protocol=self.protocol,
-            params=json.loads(json.dumps(self.get_params())),
-            learned=self._learned(),
-            tensors_sha256=None if data is None else hashlib.sha256(data).hexdigest(),
+        ENSEMBLES.write(
+            folder,
+            self._tensors(),
+            lambda sha256: EnsembleCard(
+                kind=self.kind,
+                apply=self.apply,
+                classes=tuple(classes),
+                members=tuple(members),
+                protocol=self.protocol,
+                params=json.loads(json.dumps(self.get_params())),
+                learned=self._learned(),
+                tensors_sha256=sha256,
+            ),
         )
-        folder.mkdir(parents=True, exist_ok=True)
-        if data is not None:
-            (folder / TENSORS_NAME).write_bytes(data)
-        (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -182,34 +174,11 @@ class Ensemble(ABC):
         Raises:
             StoreError: the folder holds no ensemble, a damaged one, or one of another kind.
         """
-        from safetensors.numpy import load
-
-        card = read_card(folder)
-        if card.kind != cls.kind:
-            raise StoreError(f"{folder} holds an ensemble of kind {card.kind!r}, not {cls.kind!r}")
-        path = folder / TENSORS_NAME
-        data = path.read_bytes() if card.tensors_sha256 is not None and path.is_file() else None
-        if (None if data is None else hashlib.sha256(data).hexdigest()) != card.tensors_sha256:
-            raise StoreError(f"{path} is missing or is not the file that {CARD_NAME} was written for")
+        card, tensors = ENSEMBLES.read(folder, cls.kind)
         ensemble = cls(**dict[str, Any](card.params))
         ensemble.n_members_, ensemble.n_classes_ = len(card.members), len(card.classes)
-        ensemble._restore({} if data is None else load(data), card.learned)
+        ensemble._restore(tensors, card.learned)
         return ensemble
-
-
-def read_card(folder: Path) -> EnsembleCard:
-    """The card of a saved ensemble.
-
-    Raises:
-        StoreError: there is none, or it is damaged or of a newer format.
-    """
-    path = folder / CARD_NAME
-    if not path.is_file():
-        raise StoreError(f"there is no ensemble in {folder}: it has no {CARD_NAME}")
-    try:
-        return EnsembleCard.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, ValidationError) as error:
-        raise StoreError(f"{path} is damaged or of a newer format: {error}") from error
 
 
 def check_members(logits: ArrayLike) -> Wide:

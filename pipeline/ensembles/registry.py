@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.ensembles.ensemble import Ensemble, EnsembleCard, read_card
+from pipeline.ensembles.ensemble import ENSEMBLES, Ensemble, EnsembleCard
 from pipeline.registry import Registry
 
 
@@ -36,5 +36,5 @@ def load_ensemble(folder: Path) -> tuple[Ensemble, EnsembleCard]:
         StoreError: no ensemble, a damaged one, or of a newer format.
         UsageError: a kind that this version does not know.
     """
-    card = read_card(folder)
+    card = ENSEMBLES.read_card(folder)
     return ensemble_class(card.kind).load(folder), card

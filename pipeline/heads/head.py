@@ -4,7 +4,6 @@ Shape letters: n examples, d feature width, C classes. A saved head is a folder 
 `head.safetensors` (float32 tensors) and `head.json` (a `HeadCard`, written last); nothing is pickled.
 """
 
-import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -13,12 +12,10 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue
 
-from store.errors import DataError, IdentityError, StoreError
-
-TENSORS_NAME = "head.safetensors"
-CARD_NAME = "head.json"
+from pipeline.cards import Card, CardFolder
+from store.errors import DataError, IdentityError
 
 Floats = NDArray[np.floating]
 Names = NDArray[np.str_]
@@ -61,7 +58,7 @@ class FeatureSource(BaseModel):
         )
 
 
-class HeadCard(BaseModel):
+class HeadCard(Card):
     """`head.json`: all that is needed to apply the tensors without this project.
 
     `apply` says in words how logits come from features [n, d] and the tensors; probabilities are the
@@ -69,10 +66,7 @@ class HeadCard(BaseModel):
     side in this order.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     format: Literal[2] = 2
-    kind: str
     apply: str
     dim: int
     classes: tuple[str, ...]
@@ -80,7 +74,9 @@ class HeadCard(BaseModel):
     protocol: str
     params: dict[str, JsonValue]
     learned: dict[str, JsonValue]
-    tensors_sha256: str
+
+
+HEADS = CardFolder("head", "head", HeadCard, newest=2)
 
 
 class Head(ABC):
@@ -162,24 +158,22 @@ class Head(ABC):
             folder: made where it is missing.
             sources: what the features are, in the order in which they stand side by side.
         """
-        from safetensors.numpy import save
-
-        data = save({name: np.ascontiguousarray(array) for name, array in sorted(self._tensors().items())})
-        card = HeadCard(
-            kind=self.kind,
-            apply=self.apply,
-            dim=self.n_features_in_,
-            classes=tuple(self.classes_.tolist()),
-            sources=tuple(sources),
-            protocol=self.protocol,
-            # A grid may be a tuple or an array; JSON knows lists.
-            params=json.loads(json.dumps(self.get_params(), default=lambda array: array.tolist())),
-            learned=self._learned(),
-            tensors_sha256=hashlib.sha256(data).hexdigest(),
+        HEADS.write(
+            folder,
+            self._tensors(),
+            lambda sha256: HeadCard(
+                kind=self.kind,
+                apply=self.apply,
+                dim=self.n_features_in_,
+                classes=tuple(self.classes_.tolist()),
+                sources=tuple(sources),
+                protocol=self.protocol,
+                # A grid may be a tuple or an array; JSON knows lists.
+                params=json.loads(json.dumps(self.get_params(), default=lambda array: array.tolist())),
+                learned=self._learned(),
+                tensors_sha256=sha256,
+            ),
         )
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / TENSORS_NAME).write_bytes(data)
-        (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -188,20 +182,12 @@ class Head(ABC):
         Raises:
             StoreError: the folder holds no head, a damaged one, or one of another kind.
         """
-        from safetensors.numpy import load
-
-        card = read_card(folder)
-        if card.kind != cls.kind:
-            raise StoreError(f"{folder} holds a head of kind {card.kind!r}, not {cls.kind!r}")
-        path = folder / TENSORS_NAME
-        data = path.read_bytes() if path.is_file() else b""
-        if hashlib.sha256(data).hexdigest() != card.tensors_sha256:
-            raise StoreError(f"{path} is missing or is not the file that {CARD_NAME} was written for")
+        card, tensors = HEADS.read(folder, cls.kind)
         head = cls(**dict[str, Any](card.params))
         head.classes_ = np.asarray(card.classes, dtype=np.str_)
         head.n_features_in_ = card.dim
         head.sources_ = card.sources
-        head._restore(load(data), card.learned)
+        head._restore(tensors, card.learned)
         return head
 
     def _check_width(self, X: ArrayLike) -> Floats:
@@ -214,24 +200,6 @@ class Head(ABC):
                 f"{features.shape[1]}; are these another backbone's features?"
             )
         return features
-
-
-def read_card(folder: Path) -> HeadCard:
-    """The card of a saved head.
-
-    Raises:
-        StoreError: there is none, or it is damaged, or of an older or a newer format.
-    """
-    path = folder / CARD_NAME
-    if not path.is_file():
-        raise StoreError(f"there is no head in {folder}: it has no {CARD_NAME}")
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(document, dict) and document.get("format") == 1:
-            raise StoreError(f"{path} was written by an older version; run the stage again that made it")
-        return HeadCard.model_validate(document)
-    except (ValueError, ValidationError) as error:
-        raise StoreError(f"{path} is damaged or of a newer format: {error}") from error
 
 
 def softmax(logits: Floats) -> Floats:

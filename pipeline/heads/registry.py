@@ -5,7 +5,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 import pipeline.heads
-from pipeline.heads.head import Head, read_card
+from pipeline.heads.head import HEADS, Head
 from pipeline.registry import Registry
 
 
@@ -40,4 +40,4 @@ def load_head(folder: Path) -> Head:
         StoreError: no head, a damaged one, or of a newer format.
         UsageError: a kind that this version does not know.
     """
-    return head_class(read_card(folder).kind).load(folder)
+    return head_class(HEADS.read_card(folder).kind).load(folder)

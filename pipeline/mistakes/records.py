@@ -1,11 +1,10 @@
 """What an audit of labels found, as frozen records and JSON. Finding it: `suspects`, `twins`, `confused`."""
 
-from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from store.errors import StoreError
+from pipeline.record_lists import RecordList
 
 
 class Record(BaseModel):
@@ -90,21 +89,4 @@ class MistakesReport(Record):
     notes: tuple[str, ...]
 
 
-def dump_mistakes(reports: Sequence[MistakesReport]) -> bytes:
-    """A JSON list; equal reports give equal bytes."""
-    return _REPORTS.dump_json(list(reports), indent=1) + b"\n"
-
-
-def load_mistakes(data: bytes, where: str) -> list[MistakesReport]:
-    """What `dump_mistakes` gave.
-
-    Raises:
-        StoreError: damaged; `where` names the file in the message.
-    """
-    try:
-        return _REPORTS.validate_json(data)
-    except ValidationError as error:
-        raise StoreError(f"{where} is damaged or of another version: {error}") from error
-
-
-_REPORTS = TypeAdapter(list[MistakesReport])
+MISTAKES = RecordList(MistakesReport)

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from pipeline.metrics.classification import Names, balanced_accuracy, hits
 from pipeline.metrics.evaluation import Interval
 from pipeline.metrics.intervals import seed_mean
+from pipeline.record_lists import RecordList
 
 BASELINE: Final = "baseline"
 ZERO_SHOT = "zero-shot"
@@ -252,3 +253,6 @@ def _references() -> Mapping[_Key, Reference]:
                     note=row["note"],
                 )
     return found
+
+
+CELLS = RecordList(Cell)

@@ -24,6 +24,7 @@ from pipeline.reports.confusion import Confused
 from pipeline.reports.embedding_map import EmbeddingMap, map_rules
 from pipeline.reports.learning_curves import Chart
 from pipeline.reports.provenance import JOINED, Provenance
+from pipeline.reports.retrieval_tables import RetrievalTable
 from pipeline.reports.samples import Sample
 from pipeline.reports.sprite import Sprite
 from pipeline.reports.table import ResultGroup, ResultRow
@@ -177,8 +178,9 @@ class Page:
     Attributes:
         title: a heading. facts: label and value of what the data are.
         cells: of the tables over seeds, with their source; none for no tables.
+        retrieval: how well features find what belongs together.
         charts: learning curves with their SVG and source.
-        mistakes: with their source; pictures: data URI by item id for them.
+        mistakes: with their source; pictures: data URI by item id for them and for what retrieval finds.
         items_path: where the items lie.
         timings_s: seconds of each stage, as this machine took them.
         failures: item id and reason; where: which step failed.
@@ -190,6 +192,7 @@ class Page:
     cells_source: Provenance | None
     groups: Sequence[GroupFacts]
     runs: Sequence[RunFacts]
+    retrieval: Sequence[RetrievalTable]
     charts: Sequence[tuple[Chart, str, Provenance]]
     maps: MapFacts | None
     mistakes: Sequence[tuple[MistakesReport, Provenance]]
@@ -222,6 +225,7 @@ class Page:
             ("best", "The best", True),
             ("tables", "Tables", bool(self.cells)),
             ("results", "All results", True),
+            ("retrieval", "Retrieval", bool(self.retrieval)),
             ("curves", "Learning curves", bool(self.charts)),
             ("map", "Map", self.maps is not None),
             ("runs", "In detail", bool(self.runs)),

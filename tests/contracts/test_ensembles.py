@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 import pipeline.ensembles
 from commands.options import How
-from pipeline.ensembles.ensemble import CARD_NAME, TENSORS_NAME, Ensemble, MemberSource, read_card
+from pipeline.ensembles.ensemble import ENSEMBLES, Ensemble, MemberSource
 from pipeline.ensembles.registry import ensemble_class, kinds, load_ensemble, register
 from stages.ensembles import EVERY_HOW
 from store.errors import DataError, StoreError, UsageError
@@ -79,7 +79,9 @@ def test_one_member_keeps_its_answers(ensemble: Ensemble) -> None:
 def test_deterministic(ensemble: Ensemble, fitted: Ensemble, tmp_path: Path) -> None:
     fitted.save(tmp_path / "a", sources(3), CLASSES)
     type(ensemble)().fit(*members(80, seed=0)).save(tmp_path / "b", sources(3), CLASSES)
-    assert (tmp_path / "a" / CARD_NAME).read_bytes() == (tmp_path / "b" / CARD_NAME).read_bytes()
+    assert (tmp_path / "a" / ENSEMBLES.card_name).read_bytes() == (
+        tmp_path / "b" / ENSEMBLES.card_name
+    ).read_bytes()
 
 
 def test_saved_and_loaded(fitted: Ensemble, tmp_path: Path) -> None:
@@ -91,15 +93,19 @@ def test_saved_and_loaded(fitted: Ensemble, tmp_path: Path) -> None:
     assert again.protocol == fitted.protocol == card.protocol
     assert (card.classes, [member.folder for member in card.members]) == (CLASSES, ["../0", "../1", "../2"])
     again.save(tmp_path / "again", card.members, card.classes)
-    assert (tmp_path / "again" / CARD_NAME).read_bytes() == (tmp_path / CARD_NAME).read_bytes()
+    assert (tmp_path / "again" / ENSEMBLES.card_name).read_bytes() == (
+        tmp_path / ENSEMBLES.card_name
+    ).read_bytes()
 
 
 def test_the_card_says_how_to_combine(fitted: Ensemble, tmp_path: Path) -> None:
     # Someone without this project has the JSON, the tensors and numpy.
     logits, _ = members(20, seed=6)
     fitted.save(tmp_path, sources(3), CLASSES)
-    card = json.loads((tmp_path / CARD_NAME).read_text())
-    tensors = load_file(tmp_path / TENSORS_NAME) if (tmp_path / TENSORS_NAME).exists() else {}
+    card = json.loads((tmp_path / ENSEMBLES.card_name).read_text())
+    tensors = (
+        load_file(tmp_path / ENSEMBLES.tensors_name) if (tmp_path / ENSEMBLES.tensors_name).exists() else {}
+    )
     assert all(array.dtype == np.float32 for array in tensors.values())
     scope = {"np": np, "members": logits} | card["learned"] | card["params"] | tensors
     exec(card["apply"], scope)
@@ -147,11 +153,11 @@ def test_bad_logits_are_refused(ensemble: Ensemble, fitted: Ensemble) -> None:
 
 def test_damage_is_found(fitted: Ensemble, tmp_path: Path) -> None:
     fitted.save(tmp_path, sources(3), CLASSES)
-    if (tmp_path / TENSORS_NAME).exists():
-        (tmp_path / TENSORS_NAME).unlink()
+    if (tmp_path / ENSEMBLES.tensors_name).exists():
+        (tmp_path / ENSEMBLES.tensors_name).unlink()
         with pytest.raises(StoreError, match="missing"):
             load_ensemble(tmp_path)
-    card = tmp_path / CARD_NAME
+    card = tmp_path / ENSEMBLES.card_name
     card.write_text(card.read_text().replace('"format": 1', '"format": 9'))
     with pytest.raises(StoreError, match="newer format"):
         load_ensemble(tmp_path)
@@ -162,8 +168,8 @@ def test_damage_is_found(fitted: Ensemble, tmp_path: Path) -> None:
 
 def test_another_kind_is_refused(fitted: Ensemble, tmp_path: Path) -> None:
     fitted.save(tmp_path, sources(3), CLASSES)
-    other = next(kind for kind in kinds() if kind != read_card(tmp_path).kind)
-    with pytest.raises(StoreError, match="holds an ensemble of kind"):
+    other = next(kind for kind in kinds() if kind != ENSEMBLES.read_card(tmp_path).kind)
+    with pytest.raises(StoreError, match="the ensemble in .* is of kind"):
         ensemble_class(other).load(tmp_path)
 
 

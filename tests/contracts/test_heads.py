@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 from sklearn.base import clone
 
-from pipeline.heads.head import CARD_NAME, TENSORS_NAME, FeatureSource, Head, read_card
+from pipeline.heads.head import HEADS, FeatureSource, Head
 from pipeline.heads.registry import head_class, kinds, load_head, register
 from store.errors import DataError, IdentityError, StoreError, UsageError
 
@@ -69,7 +69,7 @@ def test_deterministic(head: Head, fitted: Head, tmp_path: Path) -> None:
     X, y = examples(60, seed=0)
     fitted.save(tmp_path / "a", [SOURCE])
     clone(head).fit(X[:40], y[:40], X[40:], y[40:]).save(tmp_path / "b", [SOURCE])
-    for name in (CARD_NAME, TENSORS_NAME):
+    for name in (HEADS.card_name, HEADS.tensors_name):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
@@ -83,16 +83,16 @@ def test_saved_and_loaded(fitted: Head, tmp_path: Path) -> None:
     assert again.sources_ == (SOURCE,)
     assert again.protocol == fitted.protocol
     again.save(tmp_path / "again", again.sources_)
-    assert (tmp_path / "again" / CARD_NAME).read_bytes() == (tmp_path / CARD_NAME).read_bytes()
+    assert (tmp_path / "again" / HEADS.card_name).read_bytes() == (tmp_path / HEADS.card_name).read_bytes()
 
 
 def test_the_card_says_how_to_apply_the_tensors(fitted: Head, tmp_path: Path) -> None:
     # Someone without this project has the JSON, the tensors and numpy.
     X, _ = examples(20, seed=5)
     fitted.save(tmp_path, [SOURCE])
-    card = json.loads((tmp_path / CARD_NAME).read_text())
+    card = json.loads((tmp_path / HEADS.card_name).read_text())
     scope = {"features": X.astype(np.float64), "norm": lambda a: np.linalg.norm(a, axis=1, keepdims=True)}
-    scope |= load_file(tmp_path / TENSORS_NAME) | card["params"]
+    scope |= load_file(tmp_path / HEADS.tensors_name) | card["params"]
     exec(card["apply"], scope)
     np.testing.assert_allclose(scope["logits"], fitted.decision_function(X), rtol=1e-5, atol=1e-5)
     assert card["classes"] == CLASSES
@@ -101,8 +101,8 @@ def test_the_card_says_how_to_apply_the_tensors(fitted: Head, tmp_path: Path) ->
 
 def test_only_numbers_are_saved(fitted: Head, tmp_path: Path) -> None:
     fitted.save(tmp_path, [SOURCE])
-    assert sorted(path.name for path in tmp_path.iterdir()) == [CARD_NAME, TENSORS_NAME]
-    assert all(array.dtype == np.float32 for array in load_file(tmp_path / TENSORS_NAME).values())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [HEADS.card_name, HEADS.tensors_name]
+    assert all(array.dtype == np.float32 for array in load_file(tmp_path / HEADS.tensors_name).values())
 
 
 def test_clone_keeps_parameters_and_forgets_what_was_learned(fitted: Head) -> None:
@@ -153,7 +153,7 @@ def test_another_width_is_refused(fitted: Head) -> None:
 
 def test_damage_is_found(fitted: Head, tmp_path: Path) -> None:
     fitted.save(tmp_path, [SOURCE])
-    tensors = tmp_path / TENSORS_NAME
+    tensors = tmp_path / HEADS.tensors_name
     data = bytearray(tensors.read_bytes())
     data[-3] ^= 1
     tensors.write_bytes(data)
@@ -162,7 +162,7 @@ def test_damage_is_found(fitted: Head, tmp_path: Path) -> None:
     tensors.unlink()
     with pytest.raises(StoreError, match="missing"):
         load_head(tmp_path)
-    card = tmp_path / CARD_NAME
+    card = tmp_path / HEADS.card_name
     card.write_text(card.read_text().replace('"format": 2', '"format": 9'))
     with pytest.raises(StoreError, match="newer format"):
         load_head(tmp_path)
@@ -173,7 +173,7 @@ def test_damage_is_found(fitted: Head, tmp_path: Path) -> None:
 
 def test_a_head_of_an_older_version_is_refused(fitted: Head, tmp_path: Path) -> None:
     fitted.save(tmp_path, [SOURCE])
-    card = tmp_path / CARD_NAME
+    card = tmp_path / HEADS.card_name
     card.write_text(card.read_text().replace('"format": 2', '"format": 1'))
     with pytest.raises(StoreError, match="written by an older version; run the stage again"):
         load_head(tmp_path)
@@ -187,8 +187,8 @@ def test_several_sources_keep_their_order(fitted: Head, tmp_path: Path) -> None:
 
 def test_a_head_of_another_kind_is_refused(fitted: Head, tmp_path: Path) -> None:
     fitted.save(tmp_path, [SOURCE])
-    other = next(kind for kind in kinds() if kind != read_card(tmp_path).kind)
-    with pytest.raises(StoreError, match="holds a head of kind"):
+    other = next(kind for kind in kinds() if kind != HEADS.read_card(tmp_path).kind)
+    with pytest.raises(StoreError, match="the head in .* is of kind"):
         head_class(other).load(tmp_path)
 
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import Normalizer
 
-from pipeline.curves import CurvePoint, CurveRow, dump_curves, learning_curve, load_curves
+from pipeline.curves import CURVES, CurvePoint, CurveRow, learning_curve
 from pipeline.heads.examples import Examples
 from store.errors import DataError, StoreError
 
@@ -129,6 +129,6 @@ def test_json_there_and_back() -> None:
     points = learning_curve(*world(), per_class=(1,), tries=2)
     source = {"backbone": "tiny", "fingerprint": "f", "labels": "label", "split": "s"}
     rows = [CurveRow(**point.model_dump(), **source) for point in points]
-    assert load_curves(dump_curves(rows), "x.json") == rows
+    assert CURVES.load(CURVES.dump(rows), "x.json") == rows
     with pytest.raises(StoreError, match=r"x\.json is damaged"):
-        load_curves(b"[{}]", "x.json")
+        CURVES.load(b"[{}]", "x.json")

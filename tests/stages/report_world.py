@@ -9,15 +9,16 @@ import numpy as np
 from learning_world import World, make_world
 from pydantic import TypeAdapter
 
-from pipeline.curves import dump_curves
-from pipeline.mistakes.records import ConfusedPair, Suspect, Twin, dump_mistakes
+from pipeline.curves import CURVES
+from pipeline.mistakes.records import MISTAKES, ConfusedPair, Suspect, Twin
 from pipeline.reports.cells import Cell, Place, Reference, chance_cell, majority_cell, measured_cell
-from stages import curves, mistakes, probe, zero_shot
+from stages import curves, mistakes, probe, retrieval, text_retrieval, zero_shot
 from stages import map as mapping
 from stages.curves import CurveParams
 from stages.map import MapParams
 from stages.mistakes import MistakesParams
 from stages.probe import ProbeParams
+from stages.rankings import RetrievalParams, write_retrieval
 from stages.results import judge, read_judged, write_results
 from stages.zero_shot import ZeroShotParams
 
@@ -67,12 +68,16 @@ def make_report_world(root: Path) -> ReportWorld:
     (root / "split.json").write_text(json.dumps(SPLIT_REPORT))
     (root / "cells.json").write_bytes(TypeAdapter(list[Cell]).dump_json(made_cells(results[1])))
     points = curves.run(CurveParams(per_class=(1, 3), tries=2), **data)
-    (root / "curves.json").write_bytes(dump_curves(points))
-    (root / "mistakes.json").write_bytes(dump_mistakes([made_mistakes(world)]))
+    (root / "curves.json").write_bytes(CURVES.dump(points))
+    (root / "mistakes.json").write_bytes(MISTAKES.dump([made_mistakes(world)]))
+    asked = RetrievalParams(resamples=100, n_examples=2, n_hits=3)
+    write_retrieval(root / "retrieval.json", [retrieval.run(asked, **data)])
+    write_retrieval(root / "text_retrieval.json", text_retrieval.run(asked, texts=world.texts, **data))
     mapping.run(MapParams(perplexity=10, iterations=250), features=world.features, out=root / "map.parquet")
     parts = {
         "split_reports": [root / "split.json"],
         "cells": root / "cells.json",
+        "retrieval": [root / "retrieval.json", root / "text_retrieval.json"],
         "curves": [root / "curves.json"],
         "maps": [root / "map.parquet"],
         "mistakes": [root / "mistakes.json"],

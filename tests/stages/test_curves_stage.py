@@ -9,7 +9,7 @@ import pytest
 from cli_world import call, done
 from learning_world import CLASSES, World, make_world, write_features, write_split
 
-from pipeline.curves import CurveRow, load_curves
+from pipeline.curves import CURVES, CurveRow
 from stages import curves
 from stages.curves import CurveParams
 from stages.layout import Layout
@@ -61,7 +61,7 @@ def test_joined_by_id_whatever_the_order(world: World, tmp_path: Path) -> None:
 
 def test_the_file_is_what_is_returned_and_the_same_each_time(world: World, tmp_path: Path) -> None:
     rows = run(world, out=tmp_path / "a.json")
-    assert load_curves((tmp_path / "a.json").read_bytes(), "a.json") == rows
+    assert CURVES.load((tmp_path / "a.json").read_bytes(), "a.json") == rows
     run(world, out=tmp_path / "b.json")
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
 
@@ -81,7 +81,7 @@ def test_under_dvc_every_split_and_label_set(
         "profile: tiny\nsplits: {one: {}, two: {}}\nlabels: [label]\ncurves: {per_class: [2], tries: 2}\n"
     )
     curves.main("b")
-    rows = load_curves(at.curves("b").read_bytes(), "")
+    rows = CURVES.load(at.curves("b").read_bytes(), "")
     assert {(row.split, row.labels) for row in rows} == {("one", "label"), ("two", "label")}
     table = list(csv.DictReader(at.plot("curve", "b").open()))
     first = [row for row in rows if row.split == "one" and row.head == "logistic"]

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from learning_world import World, make_world, write_split
 
-from pipeline.ensembles.ensemble import read_card
+from pipeline.ensembles.ensemble import ENSEMBLES
 from pipeline.ensembles.registry import kinds, load_ensemble
 from stages import ensembles, knn, probe, zero_shot
 from stages.ensembles import EnsembleResult, EnsemblesParams
@@ -103,7 +103,7 @@ def test_test_items_choose_nothing(world: World, runs: Layout, tmp_path: Path) -
     for how in ("calibrated", "weighted", "greedy", "stacking"):
         ensembles.run(how, runs.results(), out=tmp_path / "clean" / how)
         ensembles.run(how, spoiled, out=tmp_path / "spoiled" / how)
-        clean, other = (read_card(tmp_path / name / how).learned for name in ("clean", "spoiled"))
+        clean, other = (ENSEMBLES.read_card(tmp_path / name / how).learned for name in ("clean", "spoiled"))
         assert clean == other
 
 
@@ -166,7 +166,7 @@ def test_the_stage_combines_every_method_that_it_is_told(
     run_main(tmp_path, monkeypatch, f"labels: [label]\nensembles: {{methods: [{method}, centroid]}}")
     found = at.ensemble_results(["tiny"])
     assert [folder.parent.parent.name for folder in found] == sorted(EnsemblesParams().how)
-    members = {folder.parent.parent.name: len(read_card(folder).members) for folder in found}
+    members = {folder.parent.parent.name: len(ENSEMBLES.read_card(folder).members) for folder in found}
     assert members == {how: 4 if how == "greedy" else 2 for how in EnsemblesParams().how}
     assert set(json.loads(at.ensembles_metrics.read_text())["split"]["label"]) == set(EnsemblesParams().how)
     # A second run finds its own ensembles there and combines none of them.

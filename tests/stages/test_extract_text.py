@@ -10,7 +10,15 @@ import pytest
 from learning_world import picture, write_items
 
 from stages import extract_text as stage
-from stages.extract_text import Prompt, TextParams, TextResult, prompts_from_file, prompts_from_labels
+from stages.class_texts import caption_columns, caption_vectors, class_texts, groups_of, templates_of
+from stages.extract_text import (
+    Prompt,
+    TextParams,
+    TextResult,
+    captions_from,
+    prompts_from_file,
+    prompts_from_labels,
+)
 from stages.settings import RunOptions
 from store.depot import FeatureStore
 from store.errors import BackboneError, DataError, StoreError, UsageError
@@ -115,6 +123,49 @@ def test_only_new_texts_are_computed(tmp_path: Path, model: Path, items: Path) -
     assert (more.n_texts, more.n_computed) == (4, 2)
     assert run(tmp_path, model, prompts_from_labels(items, ["label"], ["name"])).n_computed == 0
     assert (tmp_path / "texts.h5").read_bytes() == first
+
+
+def test_captions_each_once_as_they_are(tmp_path: Path) -> None:
+    captions = ["a Can", "a  cup ", None, "a Can", " ", "Can"]
+    write_items(tmp_path / "items", [(f"{i}.png", picture(i), text) for i, text in enumerate(captions)])
+    found = captions_from(tmp_path / "items", "label")
+    assert found == [Prompt(text, "", "", "label") for text in ("a Can", "a  cup ", "Can")]
+    assert captions_from(tmp_path / "items", None) == []
+    with pytest.raises(StoreError, match="lable.*they have"):
+        captions_from(tmp_path / "items", "lable")
+    for column in ("given", "area"):
+        with pytest.raises(UsageError, match=f"'{column}'.*holds no captions"):
+            captions_from(tmp_path / "items", column)
+
+
+def test_captions_stand_behind_the_texts_of_classes(tmp_path: Path, model: Path, items: Path) -> None:
+    prompts = prompts_from_labels(items, ["label"], ["name"])
+    run(tmp_path, model, prompts, "plain.h5")
+    result = run(tmp_path, model, [*prompts, *captions_from(items, "label")])
+    # The label Can is a text of its class already: one row of the depot, two of the view.
+    assert (result.n_texts, result.n_groups, result.n_captions, result.n_computed) == (4, 2, 2, 1)
+    assert "2 texts of 2 classes and 2 captions, 1 computed" in stage.summary(result)
+    view, plain = View(tmp_path / "texts.h5"), View(tmp_path / "plain.h5")
+    assert "caption_column" not in plain.columns
+    assert view.columns["text"].tolist() == ["Can", "Paper cup", "Paper_cup", "Can"]
+    assert view.columns["group"].tolist() == ["Can", "Paper_cup", "", ""]
+    assert view.columns["caption_column"].tolist() == ["", "", "label", "label"]
+    np.testing.assert_array_equal(view.embedding[0], view.embedding[3])
+    for one in (view, plain):
+        assert (groups_of(one), templates_of(one)) == (["Can", "Paper_cup"], ["{}"])
+        classes = class_texts(one, ["Can", "Paper_cup"], backbone="b", items=items, labels=["label"])
+        np.testing.assert_array_equal(classes.vectors, plain.embedding)
+    assert (caption_columns(view), caption_columns(plain)) == (["label"], [])
+    captions = ["Can", "Paper_cup"]
+    vectors = caption_vectors(view, "label", captions, backbone="b", items=items, labels=[])
+    np.testing.assert_array_equal(vectors, view.embedding[[3, 2]])
+    with pytest.raises(DataError, match="1 captions have no vectors.*'Paper cup'") as caught:
+        caption_vectors(view, "label", ["Paper cup"], backbone="b", items=items, labels=[])
+    assert "extract-text --backbone b --items" in str(caught.value)
+    # Once more: nothing is computed, and the bytes are the same.
+    again = run(tmp_path, model, [*prompts, *captions_from(items, "label")], "again.h5")
+    assert again.n_computed == 0
+    assert (tmp_path / "again.h5").read_bytes() == (tmp_path / "texts.h5").read_bytes()
 
 
 def test_one_text_may_speak_of_two_classes(tmp_path: Path, model: Path) -> None:

@@ -13,7 +13,7 @@ from cli_world import done
 from learning_world import CLASSES, picture, vectors, write_features
 from PIL import Image
 
-from pipeline.mistakes.records import MistakesReport, load_mistakes
+from pipeline.mistakes.records import MISTAKES, MistakesReport
 from stages import mistakes
 from stages.layout import Layout
 from stages.mistakes import MistakesParams
@@ -76,7 +76,7 @@ def test_planted_errors_are_found_and_shown(tmp_path: Path) -> None:
     assert report.accuracy == pytest.approx(1 - len(WRONG) / N, abs=0.02)
     assert report.n_suspects == len(report.suspects) <= 2 * len(WRONG)
     assert any("not an evaluation" in note for note in report.notes)
-    assert load_mistakes((tmp_path / "out" / "mistakes.json").read_bytes(), "") == [report]
+    assert MISTAKES.load((tmp_path / "out" / "mistakes.json").read_bytes(), "") == [report]
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["label-confused.png", "label-suspects.png", "label-twins.png", "mistakes.json"]
     for name in names[:3]:

@@ -29,7 +29,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         for view, out in ((world.view, "index"), (world.mute_view, "mute_index")):
             done(
                 *("index", "--features", view, "--items", world.items, "--out", world.root / out),
-                *("--split", world.split, "--metrics", world.root / f"{out}.json"),
+                *("--split", world.split, "--latency", world.root / f"{out}.json"),
             )
         yield world
 
@@ -307,7 +307,7 @@ def test_without_index_the_profiles_is_asked(
     run = tmp_path / "runs" / "tiny"
     for source, target in (
         (world.items, "items"),
-        (world.texts, "texts/words.h5"),
+        (world.texts, "views/texts/words.h5"),
         (world.root / "index", "indexes/words"),
         (world.root / "mute_index", "indexes/mute"),
     ):

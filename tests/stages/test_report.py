@@ -18,14 +18,16 @@ from learning_world import picture, write_features, write_items, write_split
 from PIL import Image
 from report_world import SPLIT_REPORT, ReportWorld, make_report_world, more_results
 
-from pipeline.curves import dump_curves
-from pipeline.mistakes.records import dump_mistakes
-from stages import curves, mistakes, probe, report
+from pipeline.curves import CURVES
+from pipeline.metrics.retrieval import RETRIEVAL
+from pipeline.mistakes.records import MISTAKES
+from stages import curves, mistakes, probe, report, retrieval
 from stages import map as mapping
 from stages.curves import CurveParams
 from stages.map import MapParams
 from stages.mistakes import MistakesParams
 from stages.probe import ProbeParams
+from stages.rankings import RetrievalParams, write_retrieval
 from stages.report import ReportParams
 from store.atomic import read_table, write_table
 from store.errors import DataError, StoreError
@@ -33,6 +35,7 @@ from store.keys import key_of_bytes
 
 PARTS = {
     "cells": ("Tables", None),
+    "retrieval": ("Retrieval", ()),
     "curves": ("Learning curves", ()),
     "maps": ("Map of the embeddings", ()),
     "mistakes": ("Mistakes worth looking at", ()),
@@ -139,8 +142,42 @@ def test_the_page_says_what_it_shows(made: ReportWorld, out: Path) -> None:
         "alike to the backbone, 0.98; of one photograph",
         "3 of 9",
         "After temperature scaling",
+        "Pictures find pictures",
+        "Words find pictures",
+        "Each test item asks all",
     ):
         assert str(told) in words, told
+
+
+def test_retrieval_on_the_page_is_that_of_its_files(made: ReportWorld, out: Path) -> None:
+    """Figures as in the files; of each query that is shown, its hits in their order, framed by relevance."""
+    results = [
+        one for path in made.parts["retrieval"] for one in RETRIEVAL.load(path.read_bytes(), str(path))
+    ]
+    section = re.search(r'<section id="retrieval">.*?</section>', (out / "page.html").read_text(), re.DOTALL)
+    markdown = (out / "results.md").read_text()
+    for one in results:
+        for name in ("mAP", "recall@1", "recall@5", "recall@10"):
+            figure = one.figures.micro[name]
+            low, high = figure.interval
+            shown = f"{100 * figure.value:.1f}<small>{100 * low:.1f}–{100 * high:.1f}</small>"
+            assert shown in section.group(0), (one.task, name)
+            assert f" {100 * figure.value:.1f} ({100 * low:.1f}–{100 * high:.1f}) |" in markdown
+        for each in one.figures.classes:
+            assert f"| {each.name} | {each.n} | {100 * each.figures['mAP'].value:.1f} |" in markdown
+    framed = re.findall(r'<figure class="(hit|miss)" title="([^"]+)">', section.group(0))
+    hits = [hit for one in results for example in one.examples for hit in example.hits]
+    assert framed == [("hit" if hit.is_relevant else "miss", hit.item_id) for hit in hits]
+    assert len(hits) == 2 * 2 * 3
+
+
+def test_pictures_of_hits_are_limited(
+    made: ReportWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "_MAX_HITS", 6)
+    text = write(made, tmp_path).read_text(encoding="utf-8")
+    section = re.search(r'<section id="retrieval">.*?</section>', text, re.DOTALL).group(0)
+    assert len(re.findall(r'<figure class="(?:hit|miss)"', section)) == 6
 
 
 def test_every_figure_says_where_it_comes_from(made: ReportWorld, out: Path) -> None:
@@ -149,10 +186,16 @@ def test_every_figure_says_where_it_comes_from(made: ReportWorld, out: Path) -> 
     fingerprint = json.loads((made.results[1] / "result.json").read_text())["fingerprint"]
     assert all("profile made-up · 120 items" in caption for caption in captions)
     assert all(f'title="fingerprint of tiny: {fingerprint}">{fingerprint[:8]}<' in one for one in captions)
-    for told in ("split split · test, n = ", "make logistic tiny", "make tables", "make curves", "make map"):
+    for told in (
+        "split split · test, n = ",
+        "make logistic tiny",
+        "make tables",
+        "make text_retrieval tiny",
+        "make map",
+    ):
         assert any(told in caption for caption in captions), told
-    # The best; tables; results; one chart a head; a map; two classifiers; mistakes.
-    assert len(captions) == 1 + 1 + 1 + 2 + 1 + 2 + 1
+    # The best; tables; results; three ways of asking; one chart a head; a map; two classifiers; mistakes.
+    assert len(captions) == 1 + 1 + 1 + 3 + 2 + 1 + 2 + 1
 
 
 def test_contents_lead_to_every_section(out: Path) -> None:
@@ -160,7 +203,7 @@ def test_contents_lead_to_every_section(out: Path) -> None:
     sections = re.findall(r'<section id="(\w+)"', text)
     contents = re.search(r"<nav.*?</nav>", text, re.DOTALL).group(0)
     assert re.findall(r'href="#(\w+)"', contents) == sections
-    assert len(sections) == 11
+    assert len(sections) == 12
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -202,7 +245,7 @@ def test_markdown_has_what_the_page_has(out: Path) -> None:
         "| Lid | Can | 3 | 9 |",
     ):
         assert told in markdown, told
-    assert markdown.count("profile made-up · 120 items") == 1 + 1 + 2 + 1 + 2 + 1
+    assert markdown.count("profile made-up · 120 items") == 1 + 1 + 3 + 2 + 1 + 2 + 1
     assert "\n\n\n" not in markdown
 
 
@@ -290,8 +333,10 @@ def test_names_from_the_data_cannot_become_markup(tmp_path: Path) -> None:
     probe.run(ProbeParams(), **data, split=tmp_path / "s.parquet", out=folder)
     points = curves.run(CurveParams(per_class=(1,), tries=1), **data, split=tmp_path / "s.parquet")
     found = mistakes.run(MistakesParams(), **data)
-    (tmp_path / "curves.json").write_bytes(dump_curves(points))
-    (tmp_path / "mistakes.json").write_bytes(dump_mistakes([found]))
+    asked = retrieval.run(RetrievalParams(resamples=100), **data, split=tmp_path / "s.parquet")
+    write_retrieval(tmp_path / "retrieval.json", [asked])
+    (tmp_path / "curves.json").write_bytes(CURVES.dump(points))
+    (tmp_path / "mistakes.json").write_bytes(MISTAKES.dump([found]))
     mapping.run(
         MapParams(perplexity=5, iterations=250), features=tmp_path / "v.h5", out=tmp_path / "m.parquet"
     )
@@ -300,6 +345,7 @@ def test_names_from_the_data_cannot_become_markup(tmp_path: Path) -> None:
         results=[folder],
         items=tmp_path / "items",
         views=[tmp_path / "v.h5"],
+        retrieval=[tmp_path / "retrieval.json"],
         curves=[tmp_path / "curves.json"],
         mistakes=[tmp_path / "mistakes.json"],
         maps=[tmp_path / "m.parquet"],
@@ -333,6 +379,8 @@ def test_names_from_the_data_cannot_become_markup(tmp_path: Path) -> None:
         ("linear", "x+y", "dvc repro tables"),
         ("mlp", "x", "dvc repro tables"),
         ("ensemble-greedy", "x+y", "dvc repro ensembles"),
+        ("retrieval", "x", "dvc repro retrieval@x"),
+        ("text_retrieval", "", "dvc repro text_retrieval"),
         ("curves", "", "dvc repro curves"),
         ("mistakes", "x", "dvc repro mistakes@x"),
         ("map", "", "dvc repro map"),
@@ -363,6 +411,7 @@ def test_missing_inputs_are_told(made: ReportWorld, tmp_path: Path) -> None:
         ("split_reports", "no report of a split at", "is no report of a split"),
         ("cells", "no tables at", "is damaged or of another version"),
         ("curves", "no learning curves at", "is damaged or of another version"),
+        ("retrieval", "no retrieval results at", "is damaged or of another version"),
         ("mistakes", "no mistakes at", "is damaged or of another version"),
     ],
 )

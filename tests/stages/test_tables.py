@@ -396,9 +396,9 @@ def project(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     root = tmp_path / "runs" / "tiny"
     shutil.copytree(world.inputs.items, root / "items")
     for path in (*world.inputs.features[:2], world.inputs.texts[0], *world.inputs.splits):
-        folder = "splits" if path.suffix == ".parquet" else "texts" if path.stem == "texts" else "views"
-        (root / folder).mkdir(exist_ok=True)
-        shutil.copy(path, root / folder / ("words.h5" if folder == "texts" else path.name))
+        folder = "splits" if path.suffix == ".parquet" else "views/texts" if path.stem == "texts" else "views"
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, root / folder / ("words.h5" if path.stem == "texts" else path.name))
     (tmp_path / "params.yaml").write_text(PROFILE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DEPONIJ_THREADS", "1")
@@ -428,7 +428,7 @@ def test_the_profiles_tables_are_computed_once(project: Path, monkeypatch: pytes
 
 
 def test_a_profile_without_its_texts_names_the_command(project: Path) -> None:
-    (project / "texts" / "words.h5").unlink()
+    (project / "views" / "texts" / "words.h5").unlink()
     with pytest.raises(
         StoreError, match=r"extract-text --backbone words --items runs/tiny/items --labels label"
     ):

@@ -11,10 +11,13 @@ import fake_backbone
 import pytest
 
 from stages import whole_way
+from stages.indexes import Index
+from stages.layout import Layout
 from stages.settings import RunOptions
 from stages.whole_way import Plan, SourceChoice, source_of
 from store.depot import FeatureStore
 from store.errors import BackboneError, DataError, UsageError
+from store.view import View
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -52,12 +55,29 @@ def test_class_folders_and_a_second_run_with_other_backbones(tmp_path: Path, mod
     assert cli_world.TRUNCATED in page
     assert Path(first.table["sheet"]).is_file()
     n_rows = sum(len(sidecar.keys) for sidecar in FeatureStore(tmp_path / "depot").sidecars)
+    at = Layout(Path(first.table["root"]))
+    assert {len(Index.open(at.index(name))) for name in ("model", "wordless")} == {
+        len(View(at.view("model")))
+    }
     second = run(tmp_path, source, model)
     assert shown(second) == {("model", "random", "label")}
+    assert [index.name for index in at.indexes.iterdir()] == ["model"]
     assert [view["backbone"] for view in second.table["views"]] == ["model"]
     assert "wordless" not in Path(second.table["page"]).read_text()
     assert sum(len(sidecar.keys) for sidecar in FeatureStore(tmp_path / "depot").sidecars) == n_rows
-    assert {"items", "split", "extract@model", "probe@model", "report"} <= set(second.table["seconds"])
+    took = {
+        "items",
+        "split",
+        "extract@model",
+        "probe@model",
+        "retrieval@model",
+        "text_retrieval@model",
+        "report",
+    }
+    assert took <= set(second.table["seconds"])
+    assert "retrieval@wordless" in first.table["seconds"]
+    assert "text_retrieval@wordless" not in first.table["seconds"]
+    assert "Words find pictures" in page
 
 
 def test_coco_is_split_by_photograph(tmp_path: Path, model: str) -> None:

@@ -91,5 +91,5 @@ def test_what_the_stage_writes_is_read() -> None:
         "interval_kind": "wilson",
         "c": 0.1,
     }
-    written = curves.dump_curves([curves.CurveRow.model_validate(values)])
+    written = curves.CURVES.dump([curves.CurveRow.model_validate(values)])
     assert [CurveRow.model_validate(one) for one in json.loads(written)] == ROWS[:1]

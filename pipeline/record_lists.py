@@ -1,0 +1,36 @@
+"""Lists of typed records as JSON: what one stage found and another one shows."""
+
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from store.errors import StoreError
+
+R = TypeVar("R")
+
+
+class RecordList(Generic[R]):
+    """Lists of one sort of record.
+
+    Args:
+        record: a pydantic model or a dataclass.
+    """
+
+    def __init__(self, record: type[R]) -> None:
+        self._adapter = TypeAdapter(list[record])  # type: ignore[valid-type]
+
+    def dump(self, records: Sequence[R]) -> bytes:
+        """A JSON list; equal records give equal bytes."""
+        return self._adapter.dump_json(list(records), indent=1) + b"\n"
+
+    def load(self, data: bytes, where: str) -> list[R]:
+        """What `dump` gave.
+
+        Raises:
+            StoreError: damaged; `where` names the file in the message.
+        """
+        try:
+            return self._adapter.validate_json(data)
+        except ValidationError as error:
+            raise StoreError(f"{where} is damaged or of another version: {error}") from error
