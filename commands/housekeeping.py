@@ -1,0 +1,180 @@
+"""Looking after embeddings: near-duplicates and what leaks by them, outliers, what a new batch adds."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from commands.answers import print_json
+from commands.options import Json, Threads
+
+if TYPE_CHECKING:
+    from stages.housekeeping import Gathered
+
+app = typer.Typer()
+
+FeaturesOpt = Annotated[
+    Path | None, typer.Option("--features", help="View of picture features; by default the profile's first.")
+]
+ItemsOpt = Annotated[
+    Path | None,
+    typer.Option("--items", help="Folder of items; by default those of the view's run."),
+]
+LabelsOpt = Annotated[str | None, typer.Option("--labels", help="Label column of the items.")]
+BackboneOpt = Annotated[
+    str | None, typer.Option("--backbone", help="Whose features, of the profile in force.")
+]
+TopOpt = Annotated[int, typer.Option("--top", min=1, help="How many are printed and drawn.")]
+ParquetOpt = Annotated[Path | None, typer.Option("--parquet", help="Table to write, of all.")]
+SheetOpt = Annotated[Path | None, typer.Option("--sheet", help="Page of pictures to write (.png).")]
+BitsOpt = Annotated[
+    int,
+    typer.Option("--max-bits", min=0, max=64, help="Bits of 64 that hashes of near-duplicates differ in."),
+]
+CosineOpt = Annotated[
+    float,
+    typer.Option("--min-cosine", max=1.0, help="Cosine of features from which items are near-duplicates."),
+]
+
+
+@app.command()
+def duplicates(
+    features: FeaturesOpt = None,
+    items: ItemsOpt = None,
+    backbone: BackboneOpt = None,
+    split: Annotated[
+        list[Path] | None,
+        typer.Option(help="Split table, to see what leaks; repeatable; by default the profile's."),
+    ] = None,
+    labels: LabelsOpt = None,
+    min_cosine: CosineOpt = 0.98,
+    max_bits: BitsOpt = 4,
+    keep: Annotated[
+        Path | None, typer.Option(help="List to write (.txt or .parquet) of items no two of which are alike.")
+    ] = None,
+    top: TopOpt = 20,
+    parquet: ParquetOpt = None,
+    sheet: SheetOpt = None,
+    threads: Threads = 0,
+    as_json: Json = False,
+) -> None:
+    """Groups of items that show the same thing: leaks across a split, labels that differ, what can be left out."""
+    from stages import duplicates as looking
+    from stages import writing_duplicates as writing
+    from stages.console import say
+    from stages.housekeeping import Gathered, check_ending, choose
+    from stages.settings import RunOptions, check
+
+    check_ending(keep, "--keep", ".txt", ".parquet")
+    check_ending(parquet, "--parquet", ".parquet")
+    check_ending(sheet, "--sheet", ".png")
+    values = {"min_cosine": min_cosine, "max_bits": max_bits}
+    params = check(looking.DuplicatesParams, values, "the command line")
+    found = Gathered(choose(features, items, split or (), labels, backbone))
+    if sheet is not None:
+        found.require_items()
+    report = looking.run(params, found, threads=RunOptions(threads=threads).n_threads)
+    if keep is not None:
+        say(f"{writing.write_kept(keep, report, found):,} of {report.n:,} items are kept -> {keep}")
+    if parquet is not None:
+        writing.write_groups(parquet, report)
+    if sheet is not None:
+        writing.draw_groups(sheet, report, found, top)
+    if as_json:
+        print_json(report)
+    else:
+        from stages.printing_housekeeping import print_duplicates
+
+        print_duplicates(report, top)
+
+
+@app.command()
+def outliers(
+    features: FeaturesOpt = None,
+    items: ItemsOpt = None,
+    backbone: BackboneOpt = None,
+    labels: LabelsOpt = None,
+    k: Annotated[int, typer.Option("--k", min=1, help="Measured to the K-th nearest other.")] = 10,
+    own_photo: Annotated[
+        bool, typer.Option("--own-photo", help="Count crops of the item's own photograph as others too.")
+    ] = False,
+    new: Annotated[
+        Path | None, typer.Option("--new", help="View of a new batch: what does it add to the features?")
+    ] = None,
+    new_items: Annotated[Path | None, typer.Option("--new-items", help="The new batch's items.")] = None,
+    pick: Annotated[
+        int, typer.Option("--pick", min=0, help="Choose this many new items that together add most.")
+    ] = 0,
+    quantile: Annotated[
+        float, typer.Option(help="New items are novel beyond this quantile of the archive's own distances.")
+    ] = 0.95,
+    min_cosine: CosineOpt = 0.98,
+    max_bits: BitsOpt = 4,
+    top: TopOpt = 20,
+    parquet: ParquetOpt = None,
+    sheet: SheetOpt = None,
+    threads: Threads = 0,
+    as_json: Json = False,
+) -> None:
+    """Items that are far from all others or among another class; with --new, what a new batch adds to an archive."""
+    from stages.housekeeping import Gathered, check_ending, choose
+    from stages.settings import RunOptions
+    from store.errors import UsageError
+
+    check_ending(parquet, "--parquet", ".parquet")
+    check_ending(sheet, "--sheet", ".png")
+    if new is None and (new_items is not None or pick):
+        raise UsageError("--new-items and --pick are about a new batch; name its view with --new VIEW")
+    found = Gathered(choose(features, items, (), labels, backbone))
+    asked = _Asked(top, parquet, sheet, RunOptions(threads=threads).n_threads, as_json)
+    values = {"k": k, "own_photo": own_photo}
+    if new is None:
+        if sheet is not None:
+            found.require_items()
+        _look(found, values, asked)
+    else:
+        batch = Gathered(choose(new, new_items, (), None, None))
+        if sheet is not None:
+            batch.require_items()
+        novel = {"quantile": quantile, "pick": pick, "min_cosine": min_cosine, "max_bits": max_bits}
+        _judge(found, batch, {**values, **novel}, asked)
+
+
+class _Asked(NamedTuple):
+    """How the answer is handed out."""
+
+    top: int
+    parquet: Path | None
+    sheet: Path | None
+    n_threads: int
+    as_json: bool
+
+
+def _look(found: "Gathered", values: dict[str, Any], asked: _Asked) -> None:
+    from stages import outliers as looking
+    from stages import printing_housekeeping as printing
+    from stages import writing_outliers as writing
+    from stages.settings import check
+
+    params = check(looking.OutliersParams, values, "the command line")
+    report = looking.run(params, found, threads=asked.n_threads)
+    if asked.parquet is not None:
+        writing.write_items(asked.parquet, report.items)
+    if asked.sheet is not None:
+        writing.draw_outliers(asked.sheet, report, found, asked.top)
+    print_json(report.first(asked.top)) if asked.as_json else printing.print_outliers(report, asked.top)
+
+
+def _judge(archive: "Gathered", new: "Gathered", values: dict[str, Any], asked: _Asked) -> None:
+    from stages import batches
+    from stages import printing_housekeeping as printing
+    from stages import writing_outliers as writing
+    from stages.settings import check
+
+    params = check(batches.BatchParams, values, "the command line")
+    report = batches.run(params, archive, new, threads=asked.n_threads)
+    if asked.parquet is not None:
+        writing.write_items(asked.parquet, report.items)
+    if asked.sheet is not None:
+        writing.draw_batch(asked.sheet, report, archive, new, asked.top)
+    print_json(report.first(asked.top)) if asked.as_json else printing.print_batch(report, asked.top)
