@@ -11,7 +11,18 @@ import sys
 
 import typer
 
-from commands import data, depots, features, learning, machine, predicting, retrieval, whole
+from commands import (
+    data,
+    depots,
+    features,
+    housekeeping,
+    learning,
+    machine,
+    predicting,
+    retrieval,
+    serving,
+    whole,
+)
 from commands.answers import EXIT_FAILED, EXIT_USAGE
 
 app = typer.Typer(
@@ -20,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (whole, data, features, learning, predicting, machine):
+for group in (whole, data, features, learning, predicting, housekeeping, serving, machine):
     app.add_typer(group.app)
 app.add_typer(data.data_app, name="data")
 app.add_typer(depots.depot_app, name="depot")

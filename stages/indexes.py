@@ -8,11 +8,13 @@
 """
 
 import datetime
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self
 
 import numpy as np
@@ -89,7 +91,8 @@ class Index:
         self.vector_index = vectors
         self.path = where
         self._read_rows = rows
-        self._masks: dict[Any, Mask] = {}
+        self._masks: dict[bytes, Mask] = {}
+        self._masks_lock = Lock()
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -131,6 +134,9 @@ class Index:
 
     def __len__(self) -> int:
         return len(self.vector_index)
+
+    def __contains__(self, item_id: object) -> bool:
+        return item_id in self._rows_of_ids
 
     def __repr__(self) -> str:
         return f"Index({str(self.path)!r}: {len(self)} x {self.backbone}, {self.vector_index.kind.name})"
@@ -192,10 +198,18 @@ class Index:
         Raises:
             UsageError: an item is not in the index.
         """
+        return self.vector_index.vectors(self.vector_rows(ids))
+
+    def vector_rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """Rows of items among the vectors, int64 [len(ids)].
+
+        Raises:
+            UsageError: an item is not in the index.
+        """
         unknown = [item_id for item_id in ids if item_id not in self._rows_of_ids]
         if unknown:
             raise UsageError(f"there is no item {unknown[0]!r} in {self.path}{self._nearest(unknown[0])}")
-        return self.vector_index.vectors(np.array([self._rows_of_ids[i] for i in ids], np.int64))
+        return np.array([self._rows_of_ids[item_id] for item_id in ids], np.int64)
 
     def _nearest(self, item_id: str) -> str:
         from difflib import get_close_matches
@@ -268,26 +282,44 @@ class Index:
         mask = self._chosen(where, conditions)
         if leave_out:
             mask = mask.copy()
-            unknown = [item_id for item_id in leave_out if item_id not in self._rows_of_ids]
-            if unknown:
-                raise UsageError(f"there is no item {unknown[0]!r} in {self.path}{self._nearest(unknown[0])}")
-            mask[[self._rows_of_ids[item_id] for item_id in leave_out]] = False
+            mask[self.vector_rows(leave_out)] = False
         return mask
 
     def _chosen(self, where: str | None, conditions: tuple[Condition, ...]) -> Mask:
-        name = (where, repr(conditions))
-        if name not in self._masks:
-            live = np.ones(self.rows.num_rows, bool)
-            if where is not None:
-                live &= self.filter.where(where)
-            if conditions:
-                live &= self.filter.matching(conditions)
-            mask = np.zeros(self.vector_index.n_rows, bool)
-            mask[self._vector_rows[live]] = True
+        # Not the conditions themselves: lists of thousands of ids would be kept with them.
+        name = hashlib.blake2b(repr((where, conditions)).encode("utf-8", "surrogatepass")).digest()
+        with self._masks_lock:
+            kept = self._masks.get(name)
+        if kept is not None:
+            return kept
+        live = np.ones(self.rows.num_rows, bool)
+        if where is not None:
+            live &= self.filter.where(where)
+        if conditions:
+            live &= self.filter.matching(conditions)
+        mask = np.zeros(self.vector_index.n_rows, bool)
+        mask[self._vector_rows[live]] = True
+        with self._masks_lock:
             while len(self._masks) >= _KEPT_FILTERS:
-                self._masks.pop(next(iter(self._masks)), None)
+                self._masks.pop(next(iter(self._masks)))
             self._masks[name] = mask
-        return self._masks[name]
+        return mask
+
+    def listed(
+        self, top: int, *, conditions: Sequence[Condition] = (), order: NDArray[np.int64] | None = None
+    ) -> list[Hit]:
+        """The first `top` items that count; nothing is compared, so their score is NaN.
+
+        Args:
+            order: vector rows in the order to take them (`vector_rows`); None: that of the table.
+
+        Raises:
+            UsageError: a filter that cannot be used.
+        """
+        among = self._among(None, tuple(conditions), ())
+        rows = self._vector_rows if order is None else order
+        rows = (rows if among is None else rows[among[rows]])[:top]
+        return self._joined(rows, np.full(len(rows), np.nan, np.float32))
 
     def count(self, where: str | None = None, conditions: Sequence[Condition] = ()) -> int:
         """How many items a filter lets through."""

@@ -25,6 +25,7 @@ from store.texts import is_storable
 if TYPE_CHECKING:
     from pipeline.backbones import Backbone
     from stages.found_backbones import FoundBackbone
+    from store.view import View
 
 Vector = NDArray[np.floating]
 Kind = Literal["image", "text", "item", "vector"]
@@ -98,7 +99,7 @@ class QueryEncoder:
 
     def stored_text(self, text: str) -> Vector | None:
         """The vector of words that were encoded before; None where they were not."""
-        found = self._in_views(text)
+        found = self.text_of_views(text)
         return self._in_depot(text) if found is None else found
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -107,7 +108,7 @@ class QueryEncoder:
         Raises:
             BackboneError: no text tower, or no weights.
         """
-        self._require_text()
+        self.require_text()
         found: NDArray[np.float32] = self._model.embed_texts(list(texts)).float().cpu().numpy()
         return found
 
@@ -126,42 +127,61 @@ class QueryEncoder:
         Raises:
             PictureError: one cannot be read.
         """
-        from pipeline.backbones import as_batch
+        rows = self.embed_pixels([self.pixels(content, name) for name, content in contents.items()])
+        return dict(zip(contents, rows, strict=True))
+
+    def pixels(self, content: bytes, name: str) -> NDArray[np.float32]:
+        """An encoded picture as the model takes it, [3, h, w]; loads no model, safe among threads.
+
+        Raises:
+            PictureError: it cannot be read.
+        """
         from pipeline.pictures import decode
 
         found = self._found
         transform = found.description.transform
-        pixels = []
-        for name, content in contents.items():
-            try:
-                image = decode(
-                    content, route=found.route, input_px=transform.input_px, keep_alpha=transform.keeps_alpha
-                )
-            except PictureError as error:
-                raise PictureError(f"{name}: {error}") from error
-            pixels.append(transform.apply(image))
+        try:
+            image = decode(
+                content, route=found.route, input_px=transform.input_px, keep_alpha=transform.keeps_alpha
+            )
+        except PictureError as error:
+            raise PictureError(f"{name}: {error}") from error
+        return transform.apply(image)
+
+    def embed_pixels(self, pixels: Sequence[NDArray[np.float32]]) -> NDArray[np.floating]:
+        """Encode what `pixels` gave, [n, d] in the index's own dtype."""
+        from pipeline.backbones import as_batch
+
         rows = self._model.embed_images(as_batch(pixels)).float().cpu().numpy()
-        stored = rows.astype(found.identity.stored)
-        return dict(zip(contents, stored, strict=True))
+        return rows.astype(self._found.identity.stored)
 
-    def _in_views(self, text: str) -> Vector | None:
-        from store.view import View
+    def load(self) -> None:
+        """Load the model now, not when it is first needed.
 
-        for path in self._text_views():
-            view = View(path)
-            if not self._speaks(view.identity):
-                continue
+        Raises:
+            BackboneError: it is not here. IdentityError: this machine's is not the index's.
+        """
+        _ = self._model
+
+    def text_of_views(self, text: str) -> Vector | None:
+        """The vector of words that are a row of the views; None where they are none."""
+        for view in self._text_views:
             rows = np.flatnonzero(view.keys == key_of_text(text))
             if len(rows):
                 found: Vector = view.read([str(view.ids[rows[0]])])[0]
                 return found
         return None
 
-    def _text_views(self) -> list[Path]:
-        if self._texts is not None:
-            return list(self._texts)
-        run = run_of(self.index.path)
-        return [] if run is None else [p for p in [run.texts(self.index.path.name)] if p.is_file()]
+    @cached_property
+    def _text_views(self) -> "list[View]":
+        """Those of the index's model."""
+        from store.view import View
+
+        paths = self._texts
+        if paths is None:
+            run = run_of(self.index.path)
+            paths = [] if run is None else [p for p in [run.texts(self.index.path.name)] if p.is_file()]
+        return [view for view in map(View, paths) if self._speaks(view.identity)]
 
     def _in_depot(self, text: str) -> Vector | None:
         from store.depot import FeatureStore
@@ -187,7 +207,21 @@ class QueryEncoder:
         mine = self.index.identity
         return (identity.kind, identity.backbone, identity.weights) == (_TEXT, mine.backbone, mine.weights)
 
-    def _require_text(self) -> None:
+    @property
+    def has_text(self) -> bool:
+        """Whether the backbone can encode words; loads no model.
+
+        Raises:
+            BackboneError: the backbone is not here. IdentityError: this machine's is not the index's.
+        """
+        return self._found.description.has_text
+
+    def require_text(self) -> None:
+        """Refuse a backbone that cannot encode words.
+
+        Raises:
+            BackboneError: it has no text tower; the message says which backbones have one.
+        """
         description = self._found.description
         if description.has_text:
             return

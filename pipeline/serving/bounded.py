@@ -1,0 +1,59 @@
+"""A cache of bounded size that forgets what was not asked for longest."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from threading import Lock
+from typing import Generic, TypeVar
+
+Value = TypeVar("Value")
+
+
+class BoundedCache(Generic[Value]):
+    """Least recently used values leave first; safe among threads.
+
+    Args:
+        limit: of the sum of sizes. size: of one value; by default each counts 1.
+    """
+
+    def __init__(self, limit: int, size: Callable[[Value], int] = lambda _: 1) -> None:
+        self._limit = limit
+        self._size = size
+        self._lock = Lock()
+        self._values: OrderedDict[Hashable, Value] = OrderedDict()
+        self._total = 0
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    @property
+    def total(self) -> int:
+        """Sum of sizes."""
+        return self._total
+
+    def get(self, key: Hashable) -> Value | None:
+        """The value; None where there is none."""
+        with self._lock:
+            if key not in self._values:
+                return None
+            self._values.move_to_end(key)
+            return self._values[key]
+
+    def put(self, key: Hashable, value: Value) -> None:
+        """Keep a value, unless it is larger than the limit."""
+        with self._lock:
+            if key in self._values:
+                self._total -= self._size(self._values.pop(key))
+            if self._size(value) > self._limit:
+                return
+            self._values[key] = value
+            self._total += self._size(value)
+            while self._total > self._limit:
+                self._total -= self._size(self._values.popitem(last=False)[1])
+
+    def made(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """The value, made where there is none. Two threads may make the same one."""
+        found = self.get(key)
+        if found is None:
+            found = make()
+            self.put(key, found)
+        return found
