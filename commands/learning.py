@@ -267,7 +267,7 @@ def retrieval(
     if texts is not None:
         inputs = {"features": features, "texts": texts, "items": items, "split": split}
         results += text_retrieval.run(params, labels=labels, **inputs)
-        results += text_retrieval.run_captions(params, **inputs)
+        results += text_retrieval.run_captions(params, labels=[labels], **inputs)
     if out is not None:
         write_retrieval(out, results)
     print_json([one.model_dump(mode="json") for one in results]) if as_json else print_retrieval(results)

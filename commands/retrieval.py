@@ -50,13 +50,16 @@ def index(
 
     if features is None or items is None or out is None:
         raise UsageError("deponij index needs --features VIEW, --items ITEMS and --out INDEX")
+    splits = {path.stem: path for path in split or ()}
+    if len(splits) < len(split or ()):
+        raise UsageError("two splits have the same file name; they are told apart by it, so rename one")
     values = {"kind": kind, "recall": recall, "exact_up_to": exact_up_to}
     report = stage.run(
         check(stage.IndexParams, values, "the command line"),
         features=features,
         items=items,
         out=out,
-        splits={path.stem: path for path in split or ()},
+        splits=splits,
         metrics=metrics,
         latency=latency,
         threads=threads,

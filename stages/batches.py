@@ -137,6 +137,7 @@ def run(params: BatchParams, archive: Gathered, new: Gathered, *, threads: int =
         UsageError: one of them has no features, or the archive has too few items.
     """
     require_same(archive, new)
+    archive.check_names()
     likeness = Likeness(new.evidence, archive.evidence, Thresholds(params.max_bits, params.min_cosine))
     with threadpool_limits(limits=threads):
         radii = surroundings(params, archive).scores

@@ -168,9 +168,11 @@ def class_texts(
     missing = sorted(set(classes) - set(groups[rows].tolist()))
     if missing:
         named = ", ".join(repr(name) for name in missing[:10]) + (", …" if len(missing) > 10 else "")
+        # The file is written anew, so that what else is in it must be asked for again.
+        captions = next(iter(caption_columns(text_view)), None)
         raise DataError(
             f"{len(missing)} classes have no text vectors in {text_view.path}: {named}. Make them with\n"
-            f"  {extract_text_command(backbone, items, labels, text_view.path)}"
+            f"  {extract_text_command(backbone, items, labels, text_view.path, captions)}"
         )
     rows = rows[np.isin(groups[rows], sorted(classes))]
     used = tuple(sorted(set(_templates(text_view)[rows].tolist())))

@@ -162,7 +162,12 @@ def find_duplicates(
 
 
 def run(params: DuplicatesParams, found: Gathered, *, threads: int = 1) -> DuplicatesReport:
-    """Compare everything with everything; memory stays at some hundred MB beside the features."""
+    """Compare everything with everything; memory stays at some hundred MB beside the features.
+
+    Raises:
+        UsageError: the items have no such label column. DataError: a split is of other items.
+    """
+    found.check_names()
     likeness = Likeness(found.evidence, how=Thresholds(params.max_bits, params.min_cosine))
     columns, names = _columns(found)
     with threadpool_limits(limits=threads):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from pydantic import BaseModel, Field
 
 from pipeline.backbones import describe
@@ -90,13 +91,18 @@ def prompts_from_labels(items: Path, labels: Sequence[str], wanted_templates: Se
     """Every class of some label columns under every template; each (class, template) once.
 
     Raises:
-        UsageError: a column is missing (they are listed) or has no values.
+        StoreError: a column is missing; they are listed.
+        UsageError: it has no values, or none that name classes.
     """
     table = Items(items)
     forms = templates(wanted_templates)
     prompts = {}
     for column in labels:
-        names = sorted({str(value) for value in table.column(column) if value is not None})
+        values = table.table([column]).column(0)
+        if pa.types.is_nested(values.type) or pa.types.is_floating(values.type):
+            raise UsageError(f"column {column!r} holds {values.type}; labels are names or whole numbers")
+        # As learning reads labels: a truth value is `true`, not Python's `True`.
+        names = sorted(set(values.cast(pa.string()).drop_null().to_pylist()))
         if not names:
             raise UsageError(f"column {column!r} of {items} has no values to make texts from")
         for name in names:

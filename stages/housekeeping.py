@@ -11,12 +11,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.data.partition import PARTS
 from pipeline.retrieval.likeness import Evidence, codes_of
 from stages.indexes import check_embedding, rows_table
 from stages.layout import Layout
 from stages.settings import PARAMS_FILE, Section, Slug, load
 from store.atomic import read_table
-from store.errors import DataError, UsageError
+from store.errors import DataError, StoreError, UsageError
 from store.items import Items
 from store.view import View
 
@@ -163,8 +164,19 @@ class Gathered:
 
     @cached_property
     def evidence(self) -> Evidence:
-        """What is known of the looks."""
+        """What is known of the looks.
+
+        Raises:
+            StoreError: features that are not finite. DataError: a damaged hash.
+        """
         vectors = None if self.view is None else self.view.embedding
+        if self.view is not None and vectors is not None:
+            bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+            if len(bad):
+                raise StoreError(
+                    f"{self.view.path}: the features of {len(bad)} items are NaN or infinite, the first: "
+                    f"{self.ids[bad[0]]!r}; extract with precision fp32"
+                )
         return Evidence(self.keys, self._column("phash"), vectors)
 
     @cached_property
@@ -211,7 +223,7 @@ class Gathered:
         """By split the part of each, [n]; None outside the pool.
 
         Raises:
-            StoreError: a table is damaged. DataError: it is the split of other items.
+            StoreError: a table is damaged. DataError: it is the split of other items, or has unknown parts.
         """
         found = {}
         for name, path in self.where.splits.items():
@@ -219,8 +231,19 @@ class Gathered:
             part_of = dict(zip(table["item_id"].to_pylist(), table["part"].to_pylist(), strict=True))
             if not part_of.keys() & set(self.ids):
                 raise DataError(f"{path} divides other items: not one of these {len(self):,} is in it")
+            unknown = sorted({*part_of.values()} - {*PARTS, None}, key=str)
+            if unknown:
+                raise DataError(f"{path} has the parts {unknown}; allowed are {', '.join(PARTS)} and null")
             found[name] = [part_of.get(item_id) for item_id in self.ids]
         return found
+
+    def check_names(self) -> None:
+        """See that labels and splits can be had, before the long work begins.
+
+        Raises:
+            UsageError, StoreError, DataError: as `labels` and `parts`.
+        """
+        _ = self.labels, self.parts
 
     def require_items(self) -> Items:
         """Where the pictures are.

@@ -92,6 +92,17 @@ def read_archive(view: View, items: Items, split: Path, labels: str) -> Archive:
     return Archive(examples, vectors, np.array(photos, dtype=np.str_), split.stem, part, examples.rows(part))
 
 
+def left_out(archive: Archive, column: str) -> tuple[str, ...]:
+    """A sentence on items of the split that are in no figure, by reason."""
+    counts = (
+        (archive.examples.n_without_features, "features"),
+        (archive.examples.n_without_label, repr(column)),
+    )
+    return tuple(
+        f"Left out: {n:,} item{'' if n == 1 else 's'} of the split without {what}." for n, what in counts if n
+    )
+
+
 def ranked(queries: Side, gallery: Side, params: RetrievalParams, what: str) -> Rankings:
     """Judge every query's ranking, with a bar."""
     with bar(what, len(queries.vectors), "queries") as advance:

@@ -19,6 +19,7 @@ from stages.rankings import (
     RetrievalParams,
     choose_examples,
     figures,
+    left_out,
     ranked,
     read_archive,
     told,
@@ -75,7 +76,7 @@ def run(params: RetrievalParams, *, features: Path, items: Path, split: Path, la
             f"each {archive.part} item asks all {len(archive.labels):,} labelled items of the split but those of its "
             f"own photograph; relevant: the same {labels}; exact ranking by cosine"
         ),
-        notes=_notes(found.n_without, archive),
+        notes=(*_notes(found.n_without, archive), *left_out(archive, labels)),
         examples=tuple(_example(archive, row, params.n_hits) for row in _chosen(archive, params)),
     )
 

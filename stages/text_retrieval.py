@@ -7,13 +7,15 @@ some. Recall@k is CLIP_benchmark's: the share of queries with a positive among t
 """
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from pipeline.heads.zero_shot import ZeroShotClassifier
+from pipeline.metrics.evaluation import PARTS
 from pipeline.metrics.retrieval import About, Example, Hit, RetrievalResult
 from pipeline.retrieval.evaluation import Side, nearest
 from stages.class_texts import (
@@ -33,12 +35,14 @@ from stages.rankings import (
     Vectors,
     choose_examples,
     figures,
+    left_out,
     ranked,
     read_archive,
     told,
     write_retrieval,
 )
 from stages.settings import Section, Slug, load
+from store.errors import DataError
 from store.items import Items
 from store.view import View
 
@@ -96,33 +100,40 @@ def run(
         templates=params.templates,
     )
     head = ZeroShotClassifier().fit(found.vectors, found.classes)
-    n_texts = len(found.templates)
-    made = f"the mean of {n_texts} text{'s' if n_texts > 1 else ''} a class"
-    words = _Words("classes", labels, head.coef_, head.classes_, made)
+    words = _Words("classes", labels, head.coef_, head.classes_, _made(found.classes))
     return _both_ways(words, archive, view, text_view, params)
 
 
 def run_captions(
-    params: RetrievalParams, *, features: Path, texts: Path, items: Path, split: Path
+    params: RetrievalParams,
+    *,
+    features: Path,
+    texts: Path,
+    items: Path,
+    split: Path,
+    labels: Sequence[str],
 ) -> list[RetrievalResult]:
     """Captions of items: each different one asks the items that are judged, and each of these all their captions.
 
-    None where the view of texts holds no captions. Arguments and errors as `run`.
+    None where the view of texts holds no captions. Arguments and errors as `run`, but
+
+    Args:
+        labels: label columns whose classes the view of texts speaks of too, for the command that makes it anew.
     """
-    view, text_view = _views(features, texts, items, [])
+    view, text_view = _views(features, texts, items, labels)
     results = []
     for column in caption_columns(text_view):
-        archive = _captioned(read_archive(view, Items(items), split, column))
+        archive = _captioned(read_archive(view, Items(items), split, column), column)
         names = np.unique(archive.labels[archive.rows])
         vectors = caption_vectors(
-            text_view, column, names.tolist(), backbone=view.backbone, items=items, labels=[]
+            text_view, column, names.tolist(), backbone=view.backbone, items=items, labels=labels
         )
         words = _Words("captions", column, vectors, names, f"the {column} of an item, as it is")
         results += _both_ways(words, archive, view, text_view, params)
     return results
 
 
-def _views(features: Path, texts: Path, items: Path, labels: list[str]) -> tuple[View, View]:
+def _views(features: Path, texts: Path, items: Path, labels: Sequence[str]) -> tuple[View, View]:
     view = View(features)
     text_view = open_texts(texts, view.backbone, items, labels)
     check_texts(text_view)
@@ -130,10 +141,23 @@ def _views(features: Path, texts: Path, items: Path, labels: list[str]) -> tuple
     return view, text_view
 
 
-def _captioned(archive: Archive) -> Archive:
-    """Without the items whose caption is blank: no text was made of them."""
-    rows = np.array([row for row in archive.rows if archive.labels[row].strip()], np.int64)
-    return Archive(archive.examples, archive.vectors, archive.photos, archive.split, archive.part, rows)
+def _made(classes: Names) -> str:
+    """How many texts were averaged for a class, in words; a file of texts may have more of one than of another."""
+    _, counts = np.unique(classes, return_counts=True)
+    fewest, most = int(counts.min()), int(counts.max())
+    if fewest < most:
+        return f"the mean of {fewest} to {most} texts a class"
+    return f"the mean of {most} text{'s' if most > 1 else ''} a class"
+
+
+def _captioned(archive: Archive, column: str) -> Archive:
+    """Without blank captions, of which no text was made: those of the last part that has others."""
+    is_told = np.char.strip(archive.labels) != ""
+    for part in reversed(PARTS):
+        rows = archive.examples.rows(part)
+        if is_told[rows].any():
+            return replace(archive, part=part, rows=rows[is_told[rows]])
+    raise DataError(f"no item of the split {archive.split!r} has a caption: {column!r} is blank in all")
 
 
 def _both_ways(
@@ -167,7 +191,7 @@ def _both_ways(
                 resampled="texts" if by_text else "photographs",
                 figures=figures(found, clusters, names if has_classes else None, params),
                 protocol=_protocol(words, archive, by_text),
-                notes=_notes(found.n_without, words, archive.part),
+                notes=(*_notes(found.n_without, words, archive.part), *left_out(archive, words.column)),
                 examples=_examples(words, archive, params) if by_text else (),
             )
         )
@@ -224,7 +248,7 @@ def main(key: str) -> None:
     for split in params.splits:
         for labels in params.labels:
             results += run(params.retrieval, split=at.split(split), labels=labels, **views)
-        results += run_captions(params.retrieval, split=at.split(split), **views)
+        results += run_captions(params.retrieval, split=at.split(split), labels=params.labels, **views)
     for one in results:
         say(told(one))
     write_retrieval(at.text_retrieval(key), results, at.metrics("text_retrieval", key))

@@ -2,7 +2,7 @@
 
 A query's gallery is ranked by falling cosine. What counts as relevant is given as codes: an item of the gallery is
 relevant to a query of the same code. Of equal scores the irrelevant ones come first, so that no order of rows, and no
-embedding in which all are alike, is rewarded.
+embedding in which all are alike, is rewarded. Scores are equal where they are no more than 1e-6 apart.
 
 Shape letters: q queries, g items of the gallery, d width, R relevant items of a query, N items of its gallery.
 """
@@ -22,6 +22,8 @@ Mask = NDArray[np.bool_]
 MEAN_AVERAGE_PRECISION, R_PRECISION = "mAP", "R-precision"
 # Scores that are in memory at a time.
 _BLOCK_CELLS = 8_000_000
+# Products of equal vectors differ in their last bits, by where they stand in the matrix.
+_TOLERANCE = np.float32(1e-6)
 
 Advance = Callable[[int], object]
 
@@ -84,7 +86,7 @@ def judge_rankings(
     - `precision@k`: the share of the first min(k, N) that is relevant;
     - `R-precision`: the share of the first R that is relevant.
 
-    Memory is bounded: scores are computed block by block, [b, g], in float32.
+    Memory is bounded: scores are computed block by block, [b, g], in float32, and of a ranking only its worth is kept.
 
     Args:
         advance: called with the number of queries that have just been ranked.
@@ -104,17 +106,28 @@ def judge_rankings(
     groups = None
     if queries.groups is not None and gallery.groups is not None:
         groups = _shared_codes(queries.groups, gallery.groups)
-    ranks: list[Codes] = []
-    n_gallery = np.empty(len(asked), np.int64)
+    names = [MEAN_AVERAGE_PRECISION, *map(recall_at, ks), *map(precision_at, ks), R_PRECISION]
+    worth = np.zeros((len(asked), len(names)))
+    n_relevant, n_gallery = np.zeros((2, len(asked)), np.int64)
     step = max(1, _BLOCK_CELLS // len(kept))
     for start in range(0, len(asked), step):
         scores = asked[start : start + step] @ kept.T  # [b, g]
         for row, of_query in enumerate(scores, start):
             there = None if groups is None else groups[1] != groups[0][row]
-            found, n_gallery[row] = _ranks(of_query, wanted == codes[row], there)
-            ranks.append(found)
+            ranks, n_gallery[row] = _ranks(of_query, wanted == codes[row], there)
+            n_relevant[row] = len(ranks)
+            if len(ranks):
+                worth[row] = _worth(ranks, int(n_gallery[row]), ks)
         advance(len(scores))
-    return _judged(ranks, n_gallery, ks)
+    judged = np.flatnonzero(n_relevant)
+    return Rankings(
+        asked=judged,
+        n_relevant=n_relevant[judged],
+        n_gallery=n_gallery[judged],
+        values=dict(zip(names, worth[judged].T, strict=True)),
+        chance=expected_by_chance(n_relevant[judged], n_gallery[judged], ks),
+        n_without=len(asked) - len(judged),
+    )
 
 
 def nearest(
@@ -149,32 +162,22 @@ def _ranks(scores: Vectors, is_relevant: Mask, there: Mask | None) -> tuple[Code
     if not len(wanted):
         return np.empty(0, np.int64), n
     wanted = np.sort(wanted)[::-1]
+    level = wanted - _TOLERANCE
     # Only those that are ahead of a relevant one matter; sorting the rest would cost most of the time.
-    rest = np.sort(rest[rest >= wanted[-1]])
-    n_ahead = len(rest) - np.searchsorted(rest, wanted, side="left")
+    rest = np.sort(rest[rest >= level[-1]])
+    n_ahead = len(rest) - np.searchsorted(rest, level, side="left")
     return n_ahead + np.arange(1, len(wanted) + 1), n
 
 
-def _judged(ranks: Sequence[Codes], n_gallery: Codes, ks: Sequence[int]) -> Rankings:
-    asked = np.array([row for row, found in enumerate(ranks) if len(found)], np.int64)
-    kept = [ranks[row] for row in asked]
-    n_relevant = np.array([len(found) for found in kept], np.int64)
-    sizes = n_gallery[asked]
-    values = {MEAN_AVERAGE_PRECISION: np.array([np.mean(np.arange(1, len(f) + 1) / f) for f in kept])}
-    for k in ks:
-        values[recall_at(k)] = np.array([float(found[0] <= k) for found in kept])
-    for k in ks:
-        hits = np.array([np.searchsorted(found, k, side="right") for found in kept])
-        values[precision_at(k)] = hits / np.minimum(k, sizes)
-    values[R_PRECISION] = np.array([np.searchsorted(f, len(f), side="right") / len(f) for f in kept])
-    return Rankings(
-        asked=asked,
-        n_relevant=n_relevant,
-        n_gallery=sizes,
-        values=values,
-        chance=expected_by_chance(n_relevant, sizes, ks),
-        n_without=len(ranks) - len(kept),
-    )
+def _worth(ranks: Codes, n: int, ks: Sequence[int]) -> list[float]:
+    """Of relevant items at these ranks among n: average precision, recall and precision at each k, R-precision."""
+    n_found = np.searchsorted(ranks, [*ks, len(ranks)], side="right")
+    return [
+        float(np.mean(np.arange(1, len(ranks) + 1) / ranks)),
+        *(n_found[:-1] > 0),
+        *(n_found[:-1] / np.minimum(ks, n)),
+        n_found[-1] / len(ranks),
+    ]
 
 
 def expected_by_chance(n_relevant: Codes, n_gallery: Codes, ks: Sequence[int]) -> dict[str, Floats]:
@@ -194,7 +197,8 @@ def expected_by_chance(n_relevant: Codes, n_gallery: Codes, ks: Sequence[int]) -
     found = {MEAN_AVERAGE_PRECISION: (harmonic + second * (size - harmonic)) / size}
     for k in ks:
         missed = np.ones_like(size)
-        for i in range(k):
+        # Beyond the largest gallery nothing is left to miss.
+        for i in range(min(k, most)):
             missed *= np.maximum(size - relevant - i, 0) / np.maximum(size - i, 1)
         found[recall_at(k)] = 1 - missed
     return found | dict.fromkeys([*map(precision_at, ks), R_PRECISION], relevant / size)

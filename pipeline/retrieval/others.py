@@ -78,6 +78,8 @@ class _Sharing:
 def nearest_in(cosines: Vectors, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Distances and columns [b, k] of each row's k highest cosines, nearest first, equal ones by column.
 
+    Of several that share the k-th place any may be taken.
+
     Raises:
         UsageError: a row has fewer than k columns that count.
     """

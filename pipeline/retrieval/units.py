@@ -48,12 +48,14 @@ def blend(vectors: NDArray[np.floating], weights: Sequence[float]) -> Vectors:
         vectors: [n, d], of any length but zero. weights: n, not all zero.
 
     Raises:
-        UsageError: nothing is left of the sum, or a vector is zero: no direction to search in.
+        UsageError: nothing is left of the sum, all weights are zero, or a vector is: no direction to search in.
     """
     units = unit(vectors, "query vectors")
     empty = np.flatnonzero(~units.any(axis=1))
     if len(empty):
         raise UsageError(f"query vector {empty[0]} is all zeros, which points nowhere")
+    if not np.any(weights):
+        raise UsageError("the parts of the query have the weight 0, which leaves nothing to search for")
     total = np.asarray(weights, np.float64) @ units.astype(np.float64)
     if not np.isfinite(total).all() or np.linalg.norm(total) < 1e-6 * np.abs(weights).sum():
         raise UsageError("the parts of the query cancel each other out; change their weights")

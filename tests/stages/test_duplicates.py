@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from cli_world import call, done
 from housekeeping_world import ROWS, Row, World, flipped, make_world, write_set
-from learning_world import write_split
+from learning_world import write_features, write_split
 from PIL import Image
 
 from stages.duplicates import DuplicatesParams, DuplicatesReport, find_duplicates, run
@@ -220,6 +220,25 @@ def test_bad_usage_is_told_before_anything_is_read(
     assert "--items" in call(*alone, "--labels", "label").err
     sheet = call(*alone, "--sheet", tmp_path / "s.png")
     assert sheet.status == 2 and "pictures are with the items" in sheet.err
+
+
+def test_labels_and_parts_are_checked_where_nothing_is_alike_too(world: World, tmp_path: Path) -> None:
+    write_set(tmp_path / "items", tmp_path / "view.h5", ROWS[6:9])
+    wrong = call("duplicates", "--items", tmp_path / "items", "--labels", "lable")
+    assert wrong.status == 2 and "no column 'lable'" in wrong.err
+    write_split(tmp_path / "split.parquet", [row.item_id for row in ROWS], ["Test"] * len(ROWS))
+    parts = call("duplicates", "--features", world.view, "--split", tmp_path / "split.parquet")
+    assert parts.status == 1 and "has the parts ['Test']; allowed are train, val, test" in parts.err
+
+
+def test_features_that_are_not_finite_are_told_by_item(tmp_path: Path) -> None:
+    write_features(
+        tmp_path / "view.h5", ["a", "b"], ["0" * 40, "1" * 40], np.array([[1, 0], [np.nan, 1]], np.float32)
+    )
+    with pytest.raises(
+        StoreError, match=r"view\.h5: the features of 1 items are NaN or infinite, the first: 'b'"
+    ):
+        find_duplicates(tmp_path / "view.h5")
 
 
 def test_a_view_of_a_run_brings_its_items(world: World) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import fake_backbone
 import numpy as np
+import pyarrow as pa
 import pytest
-from learning_world import picture, write_items
+from learning_world import picture, write_features, write_items
 
 from stages import extract_text as stage
 from stages.class_texts import caption_columns, caption_vectors, class_texts, groups_of, templates_of
@@ -19,10 +20,12 @@ from stages.extract_text import (
     prompts_from_file,
     prompts_from_labels,
 )
+from stages.results import read_labelled
 from stages.settings import RunOptions
 from store.depot import FeatureStore
 from store.errors import BackboneError, DataError, StoreError, UsageError
-from store.keys import key_of_text
+from store.items import Items, ItemWriter
+from store.keys import key_of_bytes, key_of_text
 from store.view import View
 
 
@@ -61,6 +64,28 @@ def test_prompts_of_labels_each_once(items: Path) -> None:
         prompts_from_labels(items, ["lable"], ["name"])
     with pytest.raises(UsageError, match="'given'.*has no values"):
         prompts_from_labels(items, ["given"], ["name"])
+
+
+def test_classes_are_named_as_learning_names_them(tmp_path: Path) -> None:
+    """Expected: `read_labelled`'s names; of measures, which are no classes, it makes none either."""
+    schema = pa.schema([("is_litter", pa.bool_()), ("number", pa.int64()), ("area", pa.float32())])
+    with ItemWriter(tmp_path / "items", schema) as writer:
+        for i in range(3):
+            metadata = {"is_litter": i > 0, "number": 7 + i, "area": 0.5}
+            key = key_of_bytes(picture(i))
+            writer.add(item_id=f"{i}", key=key, image_id=f"{i}", content=picture(i), metadata=metadata)
+    write_features(
+        tmp_path / "v.h5",
+        list("012"),
+        [key_of_bytes(picture(i)) for i in range(3)],
+        np.eye(3, dtype=np.float32),
+    )
+    for column in ("is_litter", "number"):
+        _, labels, _ = read_labelled(View(tmp_path / "v.h5"), Items(tmp_path / "items"), column)
+        groups = {prompt.group for prompt in prompts_from_labels(tmp_path / "items", [column], ["name"])}
+        assert groups == set(labels.tolist())
+    with pytest.raises(UsageError, match="'area' holds float; labels are names"):
+        prompts_from_labels(tmp_path / "items", ["area"], ["name"])
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import faiss
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from cli_world import call
 from learning_world import World, identity, make_world, picture, write_features, write_items, write_split
 
 from stages import index as stage
@@ -370,3 +371,11 @@ def test_under_dvc_it_reads_and_writes_where_the_profile_says(
     assert 0 < times["p50_ms"] <= times["p99_ms"]
     index = Index.open(run / "indexes" / "a")
     assert "split_g" in index.search(np.ones(16), 1)[0].metadata
+
+
+def test_two_splits_of_one_name_are_refused(world: World, tmp_path: Path) -> None:
+    """Each would be the column `split_NAME`; the second must not quietly take the first one's place."""
+    flags = ["--features", world.features, "--items", world.items, "--out", tmp_path / "index"]
+    refused = call("index", *flags, "--split", world.split, "--split", tmp_path / world.split.name)
+    assert refused.status == 2
+    assert "two splits have the same file name" in refused.err

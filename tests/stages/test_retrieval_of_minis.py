@@ -44,7 +44,7 @@ def test_class_words_find_their_class_far_above_chance(tmp_path: Path, backbone:
     found = by_words.figures.micro
     assert found["precision@10"].value > 3 * found["precision@10"].chance
     assert found["recall@10"].value > found["recall@10"].chance + lead
-    for one in text_retrieval.run_captions(params, texts=texts, **inputs):
+    for one in text_retrieval.run_captions(params, texts=texts, labels=["category"], **inputs):
         assert one.figures.micro["recall@5"].value > 5 * one.figures.micro["recall@5"].chance, one.task
     by_picture = retrieval.run(params, labels="category", **inputs)
     assert by_picture.figures.micro["mAP"].value > 2 * by_picture.figures.micro["mAP"].chance

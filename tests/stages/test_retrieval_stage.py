@@ -176,7 +176,7 @@ def test_a_class_that_no_judged_item_has_is_told(world: World, tmp_path: Path) -
     write_split(tmp_path / "split.parquet", world.ids, parts)
     by_text, by_picture = run_texts(world, split=tmp_path / "split.parquet")
     assert (by_text.n_queries, by_text.n_without) == (3, 1)
-    assert by_text.notes == ("1 of 4 classes have no test item to be found; they are in no figure.",)
+    assert by_text.notes[0] == "1 of 4 classes have no test item to be found; they are in no figure."
     assert by_picture.n_gallery == 4
 
 
@@ -233,7 +233,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def run_captions(told: World, **changes: Path) -> list[RetrievalResult]:
     arguments = {"features": told.features, "texts": told.texts, "items": told.items, "split": told.split}
-    return text_retrieval.run_captions(QUICK, **{**arguments, **changes})
+    return text_retrieval.run_captions(QUICK, labels=["label"], **{**arguments, **changes})
 
 
 def test_recall_of_captions_is_that_of_clip_benchmark(told: World) -> None:
@@ -297,7 +297,7 @@ def test_a_caption_without_a_vector_is_refused_with_the_command(told: World, tmp
     )  # fmt: skip
     with pytest.raises(DataError, match=r"1 captions have no vectors.*'a torn bottle'") as caught:
         run_captions(told, texts=tmp_path / "less.h5")
-    assert f"extract-text --backbone tiny --items {told.items} --captions caption --out" in str(caught.value)
+    assert f"--items {told.items} --labels label --captions caption --out" in str(caught.value)
 
 
 # ------------------------------------------------------------------ files, refusals, commands

@@ -243,5 +243,7 @@ def test_blend_is_the_direction_of_the_weighted_sum_of_unit_vectors() -> None:
     )
     with pytest.raises(UsageError, match="cancel"):
         blend(np.array([[1.0, 0.0], [2.0, 0.0]]), [1, -1])
+    with pytest.raises(UsageError, match="weight 0"):
+        blend(np.array([[1.0, 0.0]]), [0.0])
     with pytest.raises(UsageError, match="all zeros"):
         blend(np.array([[1.0, 0.0], [0.0, 0.0]]), [1, 1])
