@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from store.errors import StoreError
 
@@ -92,8 +92,8 @@ class CardFolder(Generic[C]):
             if isinstance(document, dict) and document.get("format") in range(1, self.newest):
                 raise StoreError(f"{path} was written by an older version; run the stage again that made it")
             return self.card.model_validate(document)
-        except (ValueError, ValidationError) as error:
-            raise StoreError(f"{path} is damaged or of a newer format: {error}") from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise StoreError(f"{path} cannot be read, is damaged or of a newer format: {error}") from error
 
     def read(self, folder: Path, kind: str) -> tuple[C, Tensors]:
         """The card and the tensors.

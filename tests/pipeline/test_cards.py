@@ -66,9 +66,10 @@ def test_refusals(tmp_path: Path) -> None:
         path.write_text(json.dumps(other))
         with pytest.raises(StoreError, match=message):
             SPOONS.read_card(tmp_path)
-    path.write_text("{")
-    with pytest.raises(StoreError, match="damaged"):
-        SPOONS.read_card(tmp_path)
+    for text in ("{", "[" * 100_000):
+        path.write_text(text)
+        with pytest.raises(StoreError, match="damaged"):
+            SPOONS.read_card(tmp_path)
 
 
 def test_lists_of_records() -> None:
