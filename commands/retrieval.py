@@ -87,7 +87,10 @@ IndexArg = Annotated[
 ]
 PlusArg = Annotated[
     list[str] | None,
-    typer.Option("--plus", help="More like this: [WEIGHT*][image:|text:|item:|vector:]VALUE; repeatable."),
+    typer.Option(
+        "--plus",
+        help="More like this: [WEIGHT*][image:|text:|item:|vector:]VALUE, words without; repeatable.",
+    ),
 ]
 MinusArg = Annotated[list[str] | None, typer.Option("--minus", help="Less like this; repeatable.")]
 WeightArg = Annotated[float, typer.Option("--weight", min=0.0, help="Of the first part.")]
@@ -148,6 +151,7 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
         from stages.indexes import Fold, Index
         from stages.query_vectors import Term
 
+        asking.check_outputs(sheet, parquet)
         options = run_options(depot, device, "auto", 0, threads)
         set_threads(options.n_threads)
         terms = [

@@ -319,4 +319,6 @@ def _notes(params: DuplicatesParams, found: Gathered, n_pairs: dict[str, int]) -
         )
     if found.evidence.hashes is None:
         notes.append("there are no perceptual hashes: name --items with the column `phash` to compare looks")
+    if not found.where.splits:
+        notes.append("no split was named: what leaks between parts was not looked at (--split)")
     return notes

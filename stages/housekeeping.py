@@ -61,7 +61,7 @@ def choose(
     labels: str | None,
     backbone: str | None,
 ) -> Where:
-    """What was named; beside a view of a run also the run's items. Where nothing was: what the profile in force has.
+    """What was named, beside a run's view also its items and splits; where nothing was, what the profile in force has.
 
     Args:
         backbone: of the profile; None: the first with features.
@@ -75,7 +75,10 @@ def choose(
     if features is not None or items is not None:
         if backbone is not None:
             raise UsageError("--backbone chooses within a profile; leave it out where files are named")
-        items = items or _items_beside(features)
+        run = _run_of(features)
+        if run is not None:
+            items = items or run.items
+            named = named or {path.stem: path for path in sorted(run.root.glob("splits/*.parquet"))}
         if items is None and labels is not None:
             raise UsageError("--labels names a column of the items; name their folder too (--items)")
         return Where(features, items, named, labels)
@@ -95,14 +98,14 @@ def choose(
     return Where(at.view(key), at.items, named or made, labels or next(iter(profile.labels), None))
 
 
-def _items_beside(features: Path | None) -> Path | None:
-    """The items of the run that a view is part of; None where it stands alone."""
+def _run_of(features: Path | None) -> Layout | None:
+    """The run that a view is part of; None where it stands alone."""
     if features is None:
         return None
     # Not resolved: in a run whose files are links into a cache, the names of the run count.
     path = features.absolute()
     at = Layout(path.parent.parent)
-    return at.items if at.view(path.stem) == path and at.items.is_dir() else None
+    return at if at.view(path.stem) == path and at.items.is_dir() else None
 
 
 def check_ending(path: Path | None, flag: str, *endings: str) -> None:

@@ -204,6 +204,8 @@ def _usable(out: Path, view: View, params: IndexParams) -> IndexFolder | None:
         say(f"note: {error}; it is built anew")
         return None
     card = folder.card
+    if card.backbone != view.backbone:
+        say(f"note: {out} was an index of {card.backbone}; it becomes one of {view.backbone}")
     if card.kind == "flat" or card.identity != view.identity or dict(card.params) != params.model_dump():
         return None
     if folder.damage():

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from pipeline.retrieval.filters import Condition
 from pipeline.retrieval.units import blend
+from stages.console import say
 from stages.indexes import Fold, Hit, Index
 from stages.layout import Layout
 from stages.query_vectors import KINDS, QueryEncoder, Term, run_of
@@ -21,6 +22,10 @@ from store.index_folder import CARD
 from store.items import Items
 
 MAX_TOP = 100_000
+_FORM = f"[WEIGHT*][{'|'.join(KINDS)}:]VALUE"
+_LIKE_A_KIND = re.compile(r"[A-Za-z_-]+:\S")
+_LIKE_A_WEIGHT = re.compile(r"\S*\*")
+_PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _PART = re.compile(r"(?:(?P<weight>\d+(?:\.\d+)?)\*)?(?:(?P<kind>[a-z]+):)?(?P<value>.+)", re.DOTALL)
 _TILE_PX = 144
 
@@ -52,18 +57,32 @@ class Question:
 def parse_term(text: str, sign: float = 1.0) -> Term:
     """`[WEIGHT*][KIND:]VALUE`; without a kind it is words: `metal`, `0.5*text:made of metal`, `item:a.jpg#0`.
 
+    What looks like a kind or a weight and is none would be a wrong answer as words, so it is refused.
+
     Raises:
-        UsageError: nothing is named, or the weight is zero.
+        UsageError: nothing is named, the weight is zero or none, the kind is unknown, or a file stands for words.
     """
     match = _PART.fullmatch(text.strip())
     if match is None:
-        raise UsageError(f"a part of a query is [WEIGHT*][{'|'.join(KINDS)}:]VALUE, got {text!r}")
+        raise UsageError(f"a part of a query is {_FORM}, got {text!r}")
     weight, kind, value = float(match["weight"] or 1), match["kind"], match["value"]
     for known in KINDS:
         if kind == known:
             return _term(Term(known, value, sign * weight))
-    # `a sign: stop` is words with a colon in them.
-    return _term(Term("text", value if kind is None else f"{kind}:{value}", sign * weight))
+    words = value if kind is None else f"{kind}:{value}"
+    _check_words(words, text)
+    return _term(Term("text", words, sign * weight))
+
+
+def _check_words(words: str, given: str) -> None:
+    """`a sign: stop` is words with a colon in them; `itme:a.jpg` and `x*metal` are mistakes."""
+    if _LIKE_A_KIND.match(words) or _LIKE_A_WEIGHT.match(words):
+        raise UsageError(
+            f"a part of a query is {_FORM}, got {given!r}; weights are positive numbers (--minus subtracts), and words "
+            f"that look like it are written text:{words}"
+        )
+    if Path(words).suffix.lower() in _PICTURE_ENDINGS and Path(words).is_file():
+        raise UsageError(f"{words} is a file: write image:{words}, or text:{words} for these words")
 
 
 def _term(term: Term) -> Term:
@@ -83,6 +102,8 @@ def ask(index: Index, question: Question, encoder: QueryEncoder) -> list[Hit]:
         raise UsageError("ask for something: an image, a text, an item or a vector")
     if not 1 <= question.top <= MAX_TOP:
         raise UsageError(f"--top is 1 to {MAX_TOP:,}, got {question.top}")
+    # A wrong filter is told before a model is loaded for the rest of the question.
+    index.count(question.where, question.conditions)
     vectors = np.stack([np.asarray(encoder.vector(term), np.float64) for term in question.terms])
     named = [term.value for term in question.terms if term.kind == "item"] if question.others_only else []
     return index.search(
@@ -135,7 +156,7 @@ def encoder_of(
     index: Index, options: RunOptions, spec: str | None = None, texts: Sequence[Path] | None = None
 ) -> QueryEncoder:
     """What makes this index's query vectors; see `QueryEncoder`."""
-    return QueryEncoder(index, options, spec=spec, texts=texts)
+    return QueryEncoder(index, options, spec=spec, texts=texts, say=say)
 
 
 def records(hits: Sequence[Hit], *, with_folded: bool = False) -> list[dict[str, Any]]:
@@ -149,8 +170,7 @@ def write_hits(path: Path, hits: Sequence[Hit]) -> None:
     Raises:
         UsageError: another ending. StoreError: it cannot be written.
     """
-    if path.suffix != ".parquet":
-        raise UsageError(f"--parquet wants a file that ends in .parquet, got {path}")
+    check_outputs(None, path)
     fixed = {
         "item_id": pa.string(),
         "key": pa.string(),
@@ -187,8 +207,8 @@ def write_sheet(path: Path, hits: Sequence[Hit], items: Items, title: str, sourc
     from pipeline.pictures import decode
     from pipeline.reports.sheets import FAINT, INK, Block, Tile, draw_sheet
 
-    if path.suffix != ".png":
-        raise UsageError(f"--sheet wants a file that ends in .png, got {path}")
+    check_outputs(path, None)
+    _check_items(items, hits)
     images = _pictures(items, [hit.item_id for hit in hits], decode)
     blocks = []
     for hit in hits:
@@ -197,6 +217,32 @@ def write_sheet(path: Path, hits: Sequence[Hit], items: Items, title: str, sourc
         lines += [(f"and {len(hit.folded)} like it", FAINT)] if hit.folded else []
         blocks.append(Block((Tile(images.get(hit.item_id), tuple(lines), hit.item_id),)))
     write_bytes(path, draw_sheet(blocks, title, source, "Nothing was found."))
+
+
+def _check_items(items: Items, hits: Sequence[Hit]) -> None:
+    """Refuse items that are not those of the index.
+
+    Raises:
+        UsageError: a hit is not there, or has another picture.
+    """
+    keys = dict(zip(items.ids, items.keys, strict=True))
+    strangers = [hit.item_id for hit in hits if keys.get(hit.item_id) != hit.key]
+    if strangers:
+        raise UsageError(
+            f"{items.path} does not hold what was found ({strangers[0]!r}); name the items that the index was made "
+            "from with --items ITEMS"
+        )
+
+
+def check_outputs(sheet: Path | None, parquet: Path | None) -> None:
+    """Refuse files whose names do not say their format, before anything is computed.
+
+    Raises:
+        UsageError: another ending than .png and .parquet.
+    """
+    for path, flag, ending in ((sheet, "--sheet", ".png"), (parquet, "--parquet", ".parquet")):
+        if path is not None and path.suffix != ending:
+            raise UsageError(f"{flag} wants a file that ends in {ending}, got {path}")
 
 
 def _pictures(items: Items, ids: Sequence[str], read: Callable[[bytes], Any]) -> dict[str, Any]:

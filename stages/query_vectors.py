@@ -5,7 +5,7 @@ Everything else is encoded by the backbone that made the index, in exactly the w
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -56,6 +56,7 @@ class QueryEncoder:
         index: that is asked. options: how to run; its depot is looked in for words.
         spec: where the index's backbone is: registry name, folder or `family:…`; None: as the index's run found it.
         texts: views of text vectors to look in first; None: the run's.
+        say: told that a model is being loaded, which takes many seconds.
     """
 
     def __init__(
@@ -65,8 +66,10 @@ class QueryEncoder:
         *,
         spec: str | None = None,
         texts: Sequence[Path] | None = None,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.index = index
+        self._say = say
         self._options = options
         self._spec = spec
         self._texts = texts
@@ -256,6 +259,7 @@ class QueryEncoder:
         from stages.devices import load_backbone, pick_device
 
         found, device = self._found, pick_device(self._options.device)
+        self._say(f"loading {self.index.backbone} …")
         return load_backbone(
             found.spec, device, found.identity.precision, self._options.n_threads, found.input_px
         )

@@ -189,7 +189,11 @@ def read_card(folder: Path) -> IndexCard:
     try:
         return IndexCard.from_bytes((folder / CARD).read_bytes(), folder / CARD)
     except (FileNotFoundError, NotADirectoryError):
-        raise StoreError(f"there is no index at {folder}; `deponij index` makes one") from None
+        below = [
+            found.parent for found in sorted((*folder.glob(f"*/{CARD}"), *folder.glob(f"indexes/*/{CARD}")))
+        ]
+        hint = f"below it are {', '.join(map(str, below))}" if below else "`deponij index` makes one"
+        raise StoreError(f"there is no index at {folder}; {hint}") from None
     except OSError as error:
         raise StoreError(f"cannot read {folder / CARD}: {error.strerror or error}") from error
 

@@ -114,6 +114,10 @@ class View:
     def __init__(self, path: str | Path, depot: FeatureStore | None = None) -> None:
         self.path = Path(path)
         self.depot = depot
+        if self.path.is_dir():
+            there = sorted((*self.path.glob("*.h5"), *self.path.glob("views/*.h5")))
+            hint = f"; in it are {', '.join(map(str, there))}" if there else ""
+            raise StoreError(f"{self.path} is a folder, and a view is a file{hint}")
         try:
             with hdf5.reading(self.path, str(self.path)) as file:
                 self._load(file)

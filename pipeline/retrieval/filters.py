@@ -201,9 +201,8 @@ class RowFilter:
         if kind == "COLUMN_REF":
             names = node.get("column_names", [])
             if len(names) != 1 or names[0].lower() not in {column.lower() for column in self.columns}:
-                raise UsageError(
-                    f"there is no column {'.'.join(names)!r}{self._nearest(names[-1])}; {self._offer()}"
-                )
+                hint = self._nearest(names[-1]) or f" (a value is written '{names[-1]}')"
+                raise UsageError(f"there is no column {'.'.join(names)!r}{hint}; {self._offer()}")
 
     def _clause(self, one: Condition) -> tuple[str, list[Any]]:
         if one.column not in self.columns:

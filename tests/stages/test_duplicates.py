@@ -124,9 +124,10 @@ def test_a_threshold_that_is_too_low_is_told(world: World, tmp_path: Path) -> No
         for i in range(12)
     )
     write_set(tmp_path / "items", tmp_path / "view.h5", rows)
-    (note,) = find_duplicates(tmp_path / "view.h5", tmp_path / "items").notes
+    note, no_split = find_duplicates(tmp_path / "view.h5", tmp_path / "items").notes
+    assert "--split" in no_split
     assert note.startswith("100.0% of all pairs") and "raise --min-cosine" in note
-    assert not find_duplicates(world.view, world.items).notes
+    assert find_duplicates(world.view, world.items).notes == (no_split,)
 
 
 def test_files_that_do_not_belong_together_are_refused(world: World, tmp_path: Path) -> None:
@@ -241,6 +242,7 @@ def test_features_that_are_not_finite_are_told_by_item(tmp_path: Path) -> None:
         find_duplicates(tmp_path / "view.h5")
 
 
-def test_a_view_of_a_run_brings_its_items(world: World) -> None:
+def test_a_view_of_a_run_brings_its_items_and_splits(world: World) -> None:
     found = done("duplicates", "--features", world.view, "--labels", "label", "--json").json
-    assert (found["n_groups"], found["n_conflicts"], found["leaks"]) == (3, 1, [])
+    assert (found["n_groups"], found["n_conflicts"]) == (3, 1)
+    assert {leak["split"] for leak in found["leaks"]} == {"group"} and found["notes"] == []

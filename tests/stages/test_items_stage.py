@@ -63,7 +63,7 @@ def test_a_data_set_that_fails_leaves_the_earlier_items(tmp_path: Path) -> None:
 
 def test_refusals(tmp_path: Path) -> None:
     folder = cli_world.class_folders(tmp_path / "pictures")
-    with pytest.raises(UsageError, match="did you mean 'folder'"):
+    with pytest.raises(UsageError, match="Did you mean 'folder'"):
         stage.run("folders", {"folder": folder}, out=tmp_path / "items", run_options=OPTIONS)
     with pytest.raises(UsageError, match="fodler"):
         stage.run("folder", {"fodler": folder}, out=tmp_path / "items", run_options=OPTIONS)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         for view, out in ((world.view, "index"), (world.mute_view, "mute_index")):
             done(
                 *("index", "--features", view, "--items", world.items, "--out", world.root / out),
-                *("--split", world.split, "--latency", world.root / f"{out}.json"),
+                *("--split", world.split, "--latency", world.root / f"{out}-report.json"),
             )
         yield world
 
@@ -49,7 +50,7 @@ def brute(world: World, vector: np.ndarray, k: int) -> list[float]:
 
 
 def test_index_reports_and_verifies(world: World) -> None:
-    numbers = json.loads((world.root / "index.json").read_text())
+    numbers = json.loads((world.root / "index-report.json").read_text())
     assert numbers["kind"] == "flat" and numbers["recall_at_10"] == 1.0
     assert set(numbers["measured"][0]) >= {"p50_ms", "p99_ms", "recall_at_10", "effort"}
     found = done("index", "verify", world.root / "index", "--json").json
@@ -294,10 +295,61 @@ def test_parts_of_a_query(text: str, term: Term) -> None:
     assert parse_term(text, -1.0).weight == -term.weight
 
 
-def test_parts_that_are_none() -> None:
-    for text in ("", "  ", "0*metal"):
-        with pytest.raises(UsageError):
-            parse_term(text)
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is [WEIGHT*]"),
+        ("  ", "is [WEIGHT*]"),
+        ("0*metal", "weight 0"),
+        ("itme:a.jpg#0", "text:itme:a.jpg#0"),
+        ("foo:a dog", "[WEIGHT*][image|text|item|vector:]VALUE"),
+        ("x*text:horse", "weights are positive numbers"),
+        ("-1*item:a.jpg#1", "--minus subtracts"),
+    ],
+)
+def test_parts_that_are_none(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        parse_term(text)
+
+
+def test_a_picture_does_not_stand_for_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parse_term("photo.jpg") == Term("text", "photo.jpg")
+    (tmp_path / "photo.jpg").touch()
+    with pytest.raises(UsageError, match="write image:photo.jpg"):
+        parse_term("photo.jpg")
+    assert parse_term("text:photo.jpg") == Term("text", "photo.jpg")
+
+
+def test_a_wrong_filter_or_file_is_told_before_a_model_is_loaded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loaded(*_: object, **__: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr("stages.devices.load_backbone", loaded)
+    for more in (("--where", "lable = 'a'"), ("--sheet", "x.jpg"), ("--parquet", "x.csv"), ("--top", "0")):
+        answer = call("query", "text", "words never stored", *more, *flags(world))
+        assert answer.status == 2 and "loading" not in answer.err
+
+
+def test_a_sheet_of_other_items_is_refused(world: World, tmp_path: Path) -> None:
+    picture = tmp_path / "pictures" / "a"
+    picture.mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(picture / "x.png")
+    done("items", "--folder", picture.parent, "--out", tmp_path / "other")
+    answer = call(
+        *("query", "item", View(world.view).ids[0], "--items", tmp_path / "other"),
+        *("--sheet", tmp_path / "x.png", "--index", world.root / "index"),
+    )
+    assert answer.status == 2 and "does not hold what was found" in answer.err
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_a_folder_with_indexes_in_it_names_them(world: World) -> None:
+    answer = call("query", "item", "x", "--index", world.root)
+    assert answer.status == 1
+    assert f"below it are {world.root / 'index'}, {world.root / 'mute_index'}" in answer.err
 
 
 def test_without_index_the_profiles_is_asked(

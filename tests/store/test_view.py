@@ -118,6 +118,10 @@ def test_bad_views_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"differ in length: \[4, 5\]"):
         write(tmp_path / "view.h5", ids=IDS[:4])
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "views").mkdir()
+    (tmp_path / "views" / "a.h5").touch()
+    with pytest.raises(StoreError, match=r"is a folder, and a view is a file; in it are .*a\.h5"):
+        View(tmp_path)
     with pytest.raises(StoreError, match="there is no view"):
         View(tmp_path / "none.h5")
     (tmp_path / "text.h5").write_text("no HDF5")
