@@ -90,7 +90,7 @@ def results(
     from stages.settings import load
 
     backbones = load(report.Params).backbones
-    table = collect(layout(), os.environ.get("DEPONIJ_DEPOT", "depot"), backbones)
+    table = collect(layout(), os.environ.get("DEPONIJ_DEPOT", "depot"), backbones, is_in_force=True)
     if as_json:
         print_json(table)
     else:

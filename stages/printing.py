@@ -1,5 +1,6 @@
 """Tables for the command line: what is collected for `--json` is what is printed."""
 
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from stages.compare import Comparison
 from stages.harness import read_times
 from stages.layout import Layout
 from stages.report import PAGE_NAME, SHEET_NAME, results_table
+from store.index_folder import CARD
 from store.items import Items
 from store.view import View
 
@@ -22,11 +24,18 @@ if not stdout.is_terminal:
     stdout = Console(highlight=False, width=132)
 
 
-def collect(at: Layout, depot: str | None = None, backbones: Collection[str] | None = None) -> Record:
-    """Everything worth seeing of a run: rows of results, where features lie, times, pages.
+def collect(
+    at: Layout,
+    depot: str | None = None,
+    backbones: Collection[str] | None = None,
+    *,
+    is_in_force: bool = False,
+) -> Record:
+    """Everything worth seeing of a run: rows of results, where features lie, times, pages, how to search.
 
     Args:
         backbones: those to show; None for all that have left something.
+        is_in_force: the run is that of the profile in force, which commands take where no index is named.
 
     Raises:
         StoreError: there are no items or results are damaged.
@@ -35,11 +44,13 @@ def collect(at: Layout, depot: str | None = None, backbones: Collection[str] | N
     groups = results_table([*at.results(backbones), *at.ensemble_results(backbones)])
     paths = sorted(at.root.glob("views/*.h5"))
     views = [View(path) for path in paths if backbones is None or path.stem in backbones]
+    failed = {*items.failures, *(pair for view in views for pair in view.failures)}
+    indexes = _indexes(at, backbones)
     return {
         "root": str(at.root),
         "depot": depot,
         "n_items": len(items),
-        "n_failed": len({*items.failures, *(pair for view in views for pair in view.failures)}),
+        "n_failed": len(failed),
         "results": [row.to_json() for group in groups for row in group.rows],
         "views": [
             {
@@ -54,7 +65,34 @@ def collect(at: Layout, depot: str | None = None, backbones: Collection[str] | N
         "seconds": read_times(at.timings),
         "page": str(at.report / PAGE_NAME),
         "sheet": str(at.report / SHEET_NAME),
+        "indexes": indexes,
+        "ask": _ask(indexes, items.ids, {item_id for item_id, _ in failed}, is_in_force=is_in_force),
     }
+
+
+def _indexes(at: Layout, backbones: Collection[str] | None) -> list[Record]:
+    """The indexes that there are (of these backbones), in their order."""
+    names = sorted(path.parent.name for path in at.indexes.glob(f"*/{CARD}"))
+    if backbones is not None:
+        names = [name for name in backbones if name in names]
+    return [
+        {"backbone": name, "index": str(at.index(name)), "has_texts": at.texts(name).is_file()}
+        for name in names
+    ]
+
+
+def _ask(
+    indexes: Sequence[Record], ids: Sequence[str], failed: Collection[str], *, is_in_force: bool
+) -> list[str]:
+    """Commands to go on with: a query, in words where a backbone knows them, and the server."""
+    if not indexes:
+        return []
+    best = max(indexes, key=lambda index: index["has_texts"])
+    of_index = "" if is_in_force else f" --index {shlex.quote(best['index'])}"
+    what = 'text "WORDS"'
+    if not best["has_texts"]:
+        what = f"item {shlex.quote(next((one for one in ids if one not in failed), 'ID'))}"
+    return [f"deponij query {what}{of_index}", f"deponij serve{of_index}"]
 
 
 def print_results(record: Record, *, whole: bool = True) -> None:
@@ -85,6 +123,9 @@ def print_results(record: Record, *, whole: bool = True) -> None:
         stdout.print(f"times     {_times(record['seconds'])}")
     stdout.print(f"page      {record['page']}", soft_wrap=True)
     stdout.print(f"sheet     {record['sheet']}", soft_wrap=True)
+    if record["ask"]:
+        between = "   " if len("".join(record["ask"])) < 80 else "\n          "
+        stdout.print(f"ask       {between.join(record['ask'])}", markup=False, soft_wrap=True)
 
 
 def _best(rows: Sequence[Record]) -> list[Record]:

@@ -1,5 +1,6 @@
 """`deponij run`: somebody's own pictures through every stage, without DVC."""
 
+import shutil
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from typing import Any
 
 from pipeline.backbones import describe
 from pipeline.curves import CURVES
+from pipeline.data.folder import PICTURE_ENDINGS
+from pipeline.data.given import given_part
 from pipeline.data.splits import SplitParams
 from pipeline.mistakes.records import MISTAKES
 from stages import (
@@ -33,9 +36,10 @@ from stages.layout import Layout
 from stages.printing import collect
 from stages.rankings import RetrievalParams, write_retrieval
 from stages.settings import RunOptions
-from store.atomic import PART, write_bytes
-from store.errors import DataError, UsageError
-from store.items import Items
+from store.atomic import PART, make_folder, write_bytes
+from store.errors import DataError, StoreError, UsageError
+from store.items import CORE, Items
+from store.locks import hold, release
 from store.manifest import MANIFEST
 from store.view import View
 
@@ -109,19 +113,21 @@ def run(plan: Plan, *, out: Path, options: RunOptions) -> WholeWay:
     descriptions = {backbone: describe(backbone) for backbone in plan.backbones}
     names = _slugs(plan.backbones)
     _refuse_foreign(at)
-    weights.run({name: backbone for backbone, name in names.items()}, at.weights)
-    with _Timed(at, "items"):
-        made = items.run(plan.source.adapter, plan.source.options, out=at.items, run_options=options)
-        _clear_results(at, names.values())
-        say(items.summary(made))
-        for note in made.notes:
-            say(f"  note: {note}")
-    labels = plan.labels or _default_labels(Items(at.items))
-    with _Timed(at, "split"):
-        params = _split_params(plan, Items(at.items), labels[0])
-        divided = split.run(params, items=at.items, out=at.split(params.strategy))
-        write_bytes(at.split_report(params.strategy), divided.model_dump_json(indent=2).encode())
-        say(split.summary(divided))
+    with _beside(at) as new:
+        weights.run({name: backbone for backbone, name in names.items()}, new.weights)
+        with _Timed(new, "items"):
+            made = items.run(plan.source.adapter, plan.source.options, out=new.items, run_options=options)
+        labels = _chosen_labels(plan, Items(new.items))
+        with _Timed(new, "split"):
+            params = _split_params(plan, Items(new.items), labels[0])
+            divided = split.run(params, items=new.items, out=new.split(params.strategy))
+            divided = divided.model_copy(update={"split": str(at.split(params.strategy))})
+            write_bytes(new.split_report(params.strategy), divided.model_dump_json(indent=2).encode())
+        _replace(at, new, names.values())
+    say(items.summary(made.model_copy(update={"items": str(at.items)})))
+    for note in made.notes:
+        say(f"  note: {note}")
+    say(split.summary(divided))
     n_failed = made.n_failed
     for backbone in plan.backbones:
         has_text = descriptions[backbone].has_text
@@ -245,13 +251,43 @@ def _there(paths: Iterable[Path]) -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
-def _default_labels(table: Items) -> tuple[str, ...]:
+def _chosen_labels(plan: Plan, table: Items) -> tuple[str, ...]:
+    columns = table.table()
+    filled = [name for name in columns.column_names if columns[name].null_count < columns.num_rows]
+    unusable = [name for name in plan.labels if name not in filled]
+    if unusable:
+        could = ", ".join(filled)
+        raise UsageError(f"these items have no values in a column {unusable[0]!r}; --labels can name {could}")
+    if plan.labels:
+        return plan.labels
     for name in _LABEL_COLUMNS:
-        if name in table.column_names and any(value is not None for value in table.column(name)):
+        if name in filled:
             return (name,)
-    raise DataError(
-        f"these items have no labels; name a column with --labels: {', '.join(table.column_names)}"
+    if plan.source.adapter == "folder":
+        raise DataError(f"these items have no labels: {_no_classes(Path(plan.source.options['folder']))}")
+    others = ", ".join(name for name in filled if name not in CORE.names) or "but there is none with values"
+    raise DataError(f"these items have no labels; name a column with --labels: {others}")
+
+
+def _no_classes(folder: Path) -> str:
+    """What is wrong with pictures that lie in no class folders, and what may have been meant."""
+    here = folder.resolve()
+    try:
+        beside = [path.name for path in here.parent.iterdir() if _holds_pictures(path)]
+    except OSError:
+        # Folders that may not be read; then there is nothing to offer.
+        beside = []
+    if here.name in beside and len(beside) > 1 and not all(map(given_part, beside)):
+        return f"there are no class folders below {folder}; did you mean its parent {here.parent}?"
+    return (
+        f"there are no class folders below {folder}; expected files such as {folder / 'CLASS' / 'NAME.jpg'}"
     )
+
+
+def _holds_pictures(folder: Path) -> bool:
+    if folder.name.startswith(".") or not folder.is_dir():
+        return False
+    return any(path.suffix.lower() in PICTURE_ENDINGS for path in folder.iterdir())
 
 
 def _split_params(plan: Plan, table: Items, labels: str) -> SplitParams:
@@ -276,31 +312,75 @@ def _slugs(backbones: Sequence[str]) -> dict[str, str]:
     return names
 
 
+def _new(at: Layout) -> Layout:
+    """Where a run's items and split are made before they take the place of an earlier run's."""
+    return Layout(at.root / f"next-run{PART}")
+
+
 def _refuse_foreign(at: Layout) -> None:
     """What is cleared below must be an earlier run's, never somebody's own folder `results`."""
-    if at.root.is_dir() and not (at.items / MANIFEST).is_file():
-        # A first run that was killed or found no items leaves these behind.
-        own = (at.timings.name, at.items.name + PART)
-        others = sorted(path.name for path in at.root.iterdir() if path.name not in own)
-        if others:
-            raise UsageError(
-                f"{at.root} holds other things than a run of Deponij (such as {others[0]!r}); "
-                "name a new folder with --out"
-            )
+    new, folder, others = _new(at), at.root, []
+    if (at.items / MANIFEST).is_file():
+        folder = at.items
+        others = [p.name for p in folder.iterdir() if p.name != MANIFEST and not p.match("items-*.parquet")]
+    elif at.root.is_dir() and not (new.items / MANIFEST).is_file():
+        # A first run that was killed leaves its folder behind.
+        others = [path.name for path in folder.iterdir() if path != new.root]
+    if others:
+        raise UsageError(
+            f"{folder} holds other things than a run of Deponij (such as {min(others)!r}); "
+            "name a new folder with --out"
+        )
 
 
-def _clear_results(at: Layout, names: Collection[str]) -> None:
-    """Results of an earlier run with other backbones or labels must not stand in this one's table.
+@contextmanager
+def _beside(at: Layout) -> Iterator[Layout]:
+    """A layout to make the beginning of a run in; it goes when the block ends, however it ends.
 
-    Indexes of backbones that are there again stay: new items are added to them.
+    Raises:
+        StoreError: the folder cannot be written, or another run is writing it.
     """
-    import shutil
+    new = _new(at)
+    try:
+        make_folder(new.root)
+        held = hold(new.root)
+    except OSError as error:
+        raise StoreError(f"cannot write {at.root}: {error.strerror or error}") from error
+    if held is None:
+        raise StoreError(f"another process is writing {at.root}; wait for it to end")
+    try:
+        if (new.items / MANIFEST).is_file() and not at.items.exists():
+            # Killed between the two renames of `_replace`.
+            new.items.rename(at.items)
+        for stale in new.root.iterdir():
+            shutil.rmtree(stale)
+        yield new
+    finally:
+        shutil.rmtree(new.root, ignore_errors=True)
+        release(held)
 
-    for folder in ("results", "views", "report", "timings", "retrieval", "curves", "mistakes", "maps"):
-        shutil.rmtree(at.root / folder, ignore_errors=True)
+
+def _replace(at: Layout, new: Layout, names: Collection[str]) -> None:
+    """Clear an earlier run and put the new beginning in its place.
+
+    Results with other backbones or labels must not stand in this run's table. Indexes of backbones that
+    are there again stay: new items are added to them.
+    """
+    for name in ("results", "views", "report", "retrieval", "curves", "mistakes", "maps"):
+        shutil.rmtree(at.root / name, ignore_errors=True)
     for index in at.indexes.iterdir() if at.indexes.is_dir() else ():
         if index.name not in names:
             shutil.rmtree(index, ignore_errors=True)
+    made, old = list(new.root.iterdir()), new.root / "old"
+    try:
+        old.mkdir()
+        for folder in made:
+            place = at.root / folder.name
+            if place.exists():
+                place.rename(old / place.name)
+            folder.rename(place)
+    except OSError as error:
+        raise StoreError(f"cannot write {at.root}: {error.strerror or error}") from error
 
 
 class _Timed:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -78,7 +79,8 @@ def test_help_is_instant_and_imports_nothing_heavy() -> None:
         assert process.returncode == 0
         assert "Usage" in process.stdout
         assert modules.isdisjoint({*HEAVY, "numpy", "pyarrow", "h5py", "pandas"})
-        assert seconds < 1.0
+        # Half of that on a quiet machine; what else runs on it may disturb one try.
+        assert seconds < 1.0 or min(in_own_process(list(arguments))[2] for _ in range(3)) < 1.0
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
@@ -276,6 +278,15 @@ def test_the_whole_way_in_one_command(world: World, tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "depot").rglob("*.h5")} == before, "rows were computed again"
     assert "top-1 [95 %]" in again.out
     assert str(tmp_path / "out") in again.out
+    indexes = {one["backbone"]: one["has_texts"] for one in answer.json["indexes"]}
+    assert indexes == {"mute": False, "words": True}
+    query, serve = answer.json["ask"]
+    # Words can be asked of one of the two only.
+    assert serve == f"deponij serve --index {tmp_path / 'out' / 'indexes' / 'words'}"
+    assert query in again.out
+    assert serve in again.out
+    hits = done(*shlex.split(query.replace("WORDS", "can"))[1:], "--top", "3", "--json").json
+    assert len(hits) == 3
 
 
 def test_a_truncated_picture_ends_in_the_failure_table_and_the_rest_is_done(world: World) -> None:

@@ -126,6 +126,44 @@ def test_wrong_requests_cost_nothing_that_is_there(tmp_path: Path, model: str) -
     assert page.is_file()
 
 
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_a_run_that_cannot_begin_leaves_the_earlier_one_whole(tmp_path: Path, model: str) -> None:
+    folder = cli_world.class_folders(tmp_path / "pictures")
+    source = SourceChoice("folder", {"folder": folder})
+    run(tmp_path, source, model)
+    before = contents(tmp_path / "out")
+    with pytest.raises(DataError, match="brings no split"):
+        run(tmp_path, source, model, strategy="given")
+    assert contents(tmp_path / "out") == before
+    one_class = SourceChoice("folder", {"folder": folder / "can"})
+    with pytest.raises(DataError, match=f"no class folders below .*can; did you mean its parent {folder}"):
+        run(tmp_path, one_class, model)
+    with pytest.raises(UsageError, match=r"no values in a column 'lable'.* label"):
+        run(tmp_path, source, model, labels=("label", "lable"))
+    assert contents(tmp_path / "out") == before
+    assert not list((tmp_path / "out").glob("*.part"))
+
+
+def test_what_a_killed_run_left_is_taken_over(tmp_path: Path, model: str) -> None:
+    folder = cli_world.class_folders(tmp_path / "pictures")
+    source, out = SourceChoice("folder", {"folder": folder}), tmp_path / "out"
+    (out / "next-run.part" / "items.part").mkdir(parents=True)
+    run(tmp_path, source, model, strategy="group")
+    # Between the two renames that put the new items in the place of the old ones.
+    (out / "next-run.part").mkdir()
+    (out / "items").rename(out / "next-run.part" / "items")
+    again = run(tmp_path, source, model, strategy="random")
+    assert shown(again) == {("model", "random", "label")}
+    assert {path.stem for path in (out / "splits").iterdir()} == {"random"}
+    assert not list(out.glob("*.part"))
+    (out / "items" / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"items holds other things.*notes\.txt"):
+        run(tmp_path, source, model)
+
+
 def test_a_folder_of_somebody_elses_is_left_alone(tmp_path: Path, model: str) -> None:
     folder = cli_world.class_folders(tmp_path / "pictures")
     mine = tmp_path / "out" / "results" / "thesis.txt"
@@ -139,8 +177,11 @@ def test_a_folder_of_somebody_elses_is_left_alone(tmp_path: Path, model: str) ->
 def test_pictures_without_labels_are_told_so(tmp_path: Path, model: str) -> None:
     (tmp_path / "flat").mkdir()
     cli_world.picture((9, 9, 9), 0).save(tmp_path / "flat" / "a.png")
-    with pytest.raises(DataError, match="have no labels"):
-        run(tmp_path, SourceChoice("folder", {"folder": tmp_path / "flat"}), model)
+    source = SourceChoice("folder", {"folder": tmp_path / "flat"})
+    # Nothing is left that a second try would stumble over, and no parent is offered that has no classes.
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"have no labels: .*expected files such as .*CLASS/NAME\.jpg"):
+            run(tmp_path, source, model)
 
 
 def test_one_data_set_must_be_named() -> None:
