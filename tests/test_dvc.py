@@ -258,3 +258,20 @@ def test_dvc_resolves_every_profile(path: Path, tmp_path: Path) -> None:
         f"{stage}@{key}" for stage, keys in each.items() for key in keys
     }
     assert names == expected
+
+
+def test_a_profile_without_words_lacks_no_dependency(tmp_path: Path) -> None:
+    """What no stage brings out would stop `dvc repro` before it begins."""
+    from dvc.repo import Repo
+
+    (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    (tmp_path / "params.yaml").write_text(TINY.replace("text_backbones: [words]", "text_backbones: []"))
+    with Repo.init(str(tmp_path), no_scm=True) as repo:
+        stages = list(repo.index.stages)
+    outs = [Path(out.def_path) for stage in stages for out in stage.outs]
+    for stage in stages:
+        assert not stage.name.startswith(OF_TEXT_BACKBONES)
+        for dep in stage.deps:
+            path = Path(dep.def_path)
+            is_made = any(out.is_relative_to(path) or path.is_relative_to(out) for out in outs)
+            assert dep.def_path.startswith(CODE) or dep.def_path == "params.yaml" or is_made, dep.def_path
