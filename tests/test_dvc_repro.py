@@ -51,10 +51,14 @@ PROFILE = {
     "mistakes": {},
     "map": {},
     "index": {},
+    "retrieval": {"resamples": 50},
     "report": {"n_samples": 2},
 }
 EXTRACT = f"extract@{BACKBONE}"
-EACH = ("probe", "zero_shot", "knn", "blends", "curves", "mistakes", "map", "index")
+EACH = (
+    *("probe", "zero_shot", "knn", "blends", "curves", "mistakes", "map"),
+    *("index", "retrieval", "text_retrieval"),
+)
 BEHIND = {*(f"{stage}@{BACKBONE}" for stage in EACH), "tables", "ensembles", "report"}
 ALL = {"weights", "items", "split@random", EXTRACT, f"extract_text@{BACKBONE}"} | BEHIND
 
@@ -235,6 +239,7 @@ def test_a_second_clone_without_a_depot_runs_what_is_behind_extract(clone: Clone
         "mistakes": {"folds": 3},
         "map": {"iterations": 300},
         "index": {"seed": 1},
+        "retrieval": {"resamples": 60},
     }
     for section, values in changes.items():
         other.change(section, **values)
