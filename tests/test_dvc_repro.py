@@ -51,7 +51,7 @@ PROFILE = {
     "mistakes": {},
     "map": {},
     "index": {},
-    "retrieval": {"resamples": 50},
+    "retrieval": {"resamples": 100},
     "report": {"n_samples": 2},
 }
 EXTRACT = f"extract@{BACKBONE}"
@@ -239,7 +239,7 @@ def test_a_second_clone_without_a_depot_runs_what_is_behind_extract(clone: Clone
         "mistakes": {"folds": 3},
         "map": {"iterations": 300},
         "index": {"seed": 1},
-        "retrieval": {"resamples": 60},
+        "retrieval": {"resamples": 120},
     }
     for section, values in changes.items():
         other.change(section, **values)
