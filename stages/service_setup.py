@@ -84,7 +84,7 @@ def make_service(wanted: Wanted, counters: Counters) -> Service:
 
 
 def _profile(wanted: Wanted) -> Profile | None:
-    """The profile in force, where the indexes are of it."""
+    """The profile in force, where the indexes are of it; None only where indexes are named."""
     if wanted.indexes:
         if wanted.backbones:
             raise UsageError(

@@ -1,6 +1,5 @@
 """The page in a real headless browser: nothing loaded, nothing wider than the screen, all usable by keyboard."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,6 @@ from stages import report
 from stages.report import ReportParams
 
 pytestmark = pytest.mark.slow
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 WIDTHS = {"phone": (390, 844), "desktop": (1280, 900)}
 
 
@@ -30,19 +20,6 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = make_report_world(root)
     results = [*made.results, *more_results(made.results[1], root / "more", 14)]
     return report.run(ReportParams(), **made.arguments(results=results), out=root / "page")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium in PATH; install one to test the page in it")
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright's Python client is not installed"
-    )
-    with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
-        yield found
-        found.close()
 
 
 class Watched:
