@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from commands import (
+from deponij.commands import (
     data,
     depots,
     features,
@@ -23,7 +23,7 @@ from commands import (
     serving,
     whole,
 )
-from commands.answers import EXIT_FAILED, EXIT_USAGE
+from deponij.commands.answers import EXIT_FAILED, EXIT_USAGE
 
 app = typer.Typer(
     help="A feature store for vision: crop once, extract once, learn cheaply.",
@@ -44,12 +44,12 @@ app.add_typer(machine.weights_app, name="weights")
 
 def main() -> None:
     """Entry point: one message instead of a traceback for everything a user can cause."""
-    from store.errors import DeponijError, UsageError
+    from deponij.store.errors import DeponijError, UsageError
 
     try:
         app()
     except DeponijError as error:
-        from stages.console import stderr
+        from deponij.project.frame.console import stderr
 
         stderr.print(f"error: {error}", style="red", markup=False)
         raise SystemExit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED) from None

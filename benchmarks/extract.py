@@ -21,10 +21,10 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from stages.extract import ExtractParams, run
-from stages.settings import RunOptions, n_cores
-from store.items import ItemWriter
-from store.keys import key_of_bytes
+from deponij.project.frame.settings import RunOptions, n_cores
+from deponij.stages.extract import ExtractParams, run
+from deponij.store.items import ItemWriter
+from deponij.store.keys import key_of_bytes
 
 VIT = {
     "embed_dim": 512,
@@ -78,7 +78,7 @@ def bare_rate(spec: str, options: RunOptions, precision: str, batch_size: int, s
     """Pictures per second of the forward pass alone, inputs on the device."""
     import torch
 
-    from stages.devices import load_backbone, pick_device
+    from deponij.project.extraction.devices import load_backbone, pick_device
 
     device = pick_device(options.device)
     model = load_backbone(spec, device, precision, options.n_threads)

@@ -39,8 +39,8 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pipeline.heads.gradient import GradientHead as Head
-from pipeline.heads.grid import GridPoint, Recipe, fit_grid
+from deponij.pipeline.heads.gradient.grid import GridPoint, Recipe, fit_grid
+from deponij.pipeline.heads.gradient.head import GradientHead as Head
 
 N_TRAIN, N_VAL, N_TEST, DIM = 3823, 478, 4000, 768
 LRS = tuple(float(lr) for lr in np.geomspace(1e-4, 1e-2, 8))

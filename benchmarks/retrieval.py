@@ -25,12 +25,12 @@ import numpy as np
 import psutil
 import pyarrow as pa
 
-from pipeline.retrieval.choosing import K, build_chosen
-from pipeline.retrieval.units import unit
-from pipeline.retrieval.vector_index import VectorIndex, set_threads
-from stages.indexes import Index
-from store.identity import Identity
-from store.index_folder import ROW, write_index
+from deponij.pipeline.retrieval.choosing import K, build_chosen
+from deponij.pipeline.retrieval.units import unit
+from deponij.pipeline.retrieval.vector_index import VectorIndex, set_threads
+from deponij.project.indexes import Index
+from deponij.store.identity import Identity
+from deponij.store.index_folder import ROW, write_index
 
 ROOT = Path(__file__).resolve().parent.parent
 IDENTITY = Identity("bench:none", "0" * 64, "embedding", "none", "none", "fp32", "float32")
@@ -189,7 +189,7 @@ def opening(sizes: Sizes, folder: Path) -> Iterator[Line]:
     path = written(folder / "opening", VectorIndex.build(np.ones((n, d), np.float32)), metadata(n))
     code = (
         "import sys, time, psutil; sys.path.insert(0, sys.argv[2]);"
-        "from stages.indexes import Index; import faiss;"
+        "from deponij.project.indexes import Index; import faiss;"
         "before = psutil.Process().memory_full_info().uss;"
         "begin = time.perf_counter(); index = Index.open(sys.argv[1]); took = time.perf_counter() - begin;"
         "print(took, psutil.Process().memory_full_info().uss - before)"

@@ -30,7 +30,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from stages.layout import Layout
+from deponij.project.frame.layout import Layout
 
 ROOT = Path(__file__).resolve().parent.parent
 KINDS = ("text", "stored text", "item", "picture")

@@ -21,17 +21,18 @@ import numpy as np
 import pyarrow as pa
 from clusters import TACO56, Clusters
 
-from pipeline.data.label_maps import BUILT_IN
-from pipeline.data.splits import SplitParams, make_split
-from stages import table_cells, tables
-from stages.settings import n_cores
-from stages.table_plan import Inputs, TablesParams
-from store.atomic import write_table
-from store.identity import Identity
-from store.items import ItemWriter
-from store.keys import key_of_bytes, key_of_text
-from store.shard import row_checksums
-from store.view import write_view
+from deponij.pipeline.data.adapters.label_maps import BUILT_IN
+from deponij.pipeline.data.splitting.strategies import SplitParams, make_split
+from deponij.project.frame.settings import n_cores
+from deponij.project.tables import cells as table_cells
+from deponij.project.tables.plan import Inputs, TablesParams
+from deponij.stages import tables
+from deponij.store.atomic import write_table
+from deponij.store.identity import Identity
+from deponij.store.items import ItemWriter
+from deponij.store.keys import key_of_bytes, key_of_text
+from deponij.store.shard import row_checksums
+from deponij.store.view import write_view
 
 WIDTHS = {"openclip-vit-b-16": 512, "siglip-base-16": 768, "dinov2-base": 768}
 WITH_TEXTS = ("openclip-vit-b-16", "siglip-base-16")
@@ -172,7 +173,7 @@ def main() -> None:
         )
         total, cpu = time.perf_counter() - start, time.process_time() - cpu_start
     if args.show:
-        from stages.printing_cells import print_cells
+        from deponij.commands.show.cells import print_cells
 
         print_cells(cells)
     threads = args.threads or n_cores()

@@ -42,7 +42,7 @@ def exit_partly(n_failed: int, where: str) -> None:
         Exit: with `EXIT_PARTLY`.
     """
     if n_failed:
-        from stages.console import warn
+        from deponij.project.frame.console import warn
 
         warn(f"{n_failed} failed; each stands with its reason in {where}")
         raise typer.Exit(EXIT_PARTLY)

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.answers import answer, exit_partly
-from commands.options import Background, ItemsArg, Json, Strategy, Workers
+from deponij.commands.answers import answer, exit_partly
+from deponij.commands.options import Background, ItemsArg, Json, Strategy, Workers
 
 app = typer.Typer()
 data_app = typer.Typer(help="Get a data set: fetch TACO, or draw the sample.", no_args_is_help=True)
@@ -29,7 +29,7 @@ def data_fetch(
     as_json: Json = False,
 ) -> None:
     """Fetch a public data set; what is there already is not fetched again."""
-    from stages.prepare import fetch, fetch_record
+    from deponij.stages.prepare import fetch, fetch_record
 
     report = fetch(name, root, limit, annotations, workers=workers, timeout_s=timeout_s, retries=retries)
     answer(fetch_record(report), report.summary, as_json)
@@ -44,7 +44,7 @@ def data_sample(
     as_json: Json = False,
 ) -> None:
     """Draw litter-like scenes with COCO annotations and captions."""
-    from stages.prepare import draw_sample
+    from deponij.stages.prepare import draw_sample
 
     count = draw_sample(root, scenes, seed)
     answer(
@@ -94,7 +94,7 @@ def items_command(
     as_json: Json = False,
 ) -> None:
     """Take whole pictures as items: from class folders or Hugging Face parquet files."""
-    from stages.whole_way import source_of
+    from deponij.services.run import source_of
 
     source = source_of(folder=folder, coco=None, images=None, parquet=parquet)
     _items(source.adapter, source.options, out, workers, as_json)
@@ -113,8 +113,8 @@ def split_command(
     as_json: Json = False,
 ) -> None:
     """Divide items into train, val and test; report what leaks between them."""
-    from pipeline.data.splits import SplitParams
-    from stages import split as stage
+    from deponij.pipeline.data.splitting.strategies import SplitParams
+    from deponij.stages import split as stage
 
     params = SplitParams(strategy=strategy.value, labels=labels, group_by=group_by, seed=seed)
     result = stage.run(params, items=items, out=out)
@@ -122,9 +122,9 @@ def split_command(
 
 
 def _items(adapter: str, options: Mapping[str, Any], out: Path, workers: int, as_json: bool) -> None:
-    from stages import items as stage
-    from stages.console import say as tell
-    from stages.settings import RunOptions
+    from deponij.project.frame.console import say as tell
+    from deponij.project.frame.settings import RunOptions
+    from deponij.stages import items as stage
 
     result = stage.run(adapter, options, out=out, run_options=RunOptions(workers=workers))
     for note in result.notes:

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.answers import EXIT_FAILED, answer, say
-from commands.options import Json
+from deponij.commands.answers import EXIT_FAILED, answer, say
+from deponij.commands.options import Json
 
 depot_app = typer.Typer(help="Look at, check, move and tidy a depot of feature rows.", no_args_is_help=True)
 view_app = typer.Typer(help="Look at and export a view of features.", no_args_is_help=True)
@@ -17,7 +17,7 @@ def depot_info(
     depot: Annotated[str, typer.Argument(envvar="DEPONIJ_DEPOT")] = "depot", as_json: Json = False
 ) -> None:
     """What a depot holds, by identity."""
-    from stages import depots
+    from deponij.services import depots
 
     info = depots.info(depot)
     answer(info, depots.describe_info(info), as_json)
@@ -36,7 +36,7 @@ def depot_verify(
     as_json: Json = False,
 ) -> None:
     """Check every byte; with items and backbone, extract random rows again and report their drift."""
-    from stages import depots
+    from deponij.services import depots
 
     report = depots.verify(depot, repair=repair, items=items, backbone=backbone, n_rows=rows, seed=seed)
     answer(report, depots.describe_verify(report), as_json)
@@ -51,7 +51,7 @@ def depot_merge(
     as_json: Json = False,
 ) -> None:
     """Bring rows of another depot (filled on a GPU machine, say) into this one."""
-    from stages import depots
+    from deponij.services import depots
 
     report = depots.merge(source, depot)
     taken = report["n_rows"]
@@ -65,7 +65,7 @@ def depot_compact(
     depot: Annotated[str, typer.Argument(envvar="DEPONIJ_DEPOT")] = "depot", as_json: Json = False
 ) -> None:
     """Turn many small shards into few large ones."""
-    from stages import depots
+    from deponij.services import depots
 
     report = depots.compact(depot)
     before, after, n_double = report["n_shards_before"], report["n_shards_after"], report["n_double"]
@@ -88,7 +88,7 @@ def depot_gc(
     as_json: Json = False,
 ) -> None:
     """Drop the rows that no named view or items need. A dry run unless --delete."""
-    from stages import depots
+    from deponij.services import depots
 
     report = depots.gc(depot, keep_view or [], keep_items or [], delete=delete)
     answer(report, "\n".join(_gc_lines(report)), as_json)
@@ -99,7 +99,7 @@ def depot_migrate(
     depot: Annotated[str, typer.Argument(envvar="DEPONIJ_DEPOT")] = "depot", as_json: Json = False
 ) -> None:
     """Bring an older depot up to this version's format."""
-    from stages import depots
+    from deponij.services import depots
 
     report = depots.migrate(depot)
     answer(report, depots.describe(report), as_json)
@@ -108,7 +108,7 @@ def depot_migrate(
 @view_app.command("info")
 def view_info(view: Annotated[Path, typer.Argument(help="A view's file.")], as_json: Json = False) -> None:
     """What a view holds, its identity and its failure table."""
-    from stages import depots
+    from deponij.services import depots
 
     info = depots.view_info(view)
     answer(info, depots.describe_view(info), as_json)
@@ -121,7 +121,7 @@ def view_export(
     items: Annotated[Path | None, typer.Option(help="Items whose metadata to join.")] = None,
 ) -> None:
     """Write a view's vectors, with metadata, in a format of everybody's tools."""
-    from stages import depots
+    from deponij.services import depots
 
     say(depots.export(view, out, items))
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from commands.answers import answer, exit_partly
-from commands.options import (
+from deponij.commands.answers import answer, exit_partly
+from deponij.commands.options import (
     BackboneArg,
     BatchSize,
     DecodeRoute,
@@ -46,8 +46,8 @@ def extract(
     as_json: Json = False,
 ) -> None:
     """Compute what the depot does not have yet, and write a view of the items' features."""
-    from pipeline.pictures import Route
-    from stages import extract as stage
+    from deponij.pipeline.pictures import Route
+    from deponij.stages import extract as stage
 
     params = stage.ExtractParams(
         kind=kind,
@@ -84,8 +84,8 @@ def extract_text(
     as_json: Json = False,
 ) -> None:
     """Encode class names, templates, captions or your own texts."""
-    from stages import extract_text as stage
-    from store.errors import UsageError
+    from deponij.stages import extract_text as stage
+    from deponij.store.errors import UsageError
 
     if (texts is None) == (items is None) or (items is None) == bool(labels):
         raise UsageError("give either --texts FILE, or --items ITEMS with --labels COLUMN")

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from commands.answers import print_json
-from commands.options import Json, Threads
+from deponij.commands.answers import print_json
+from deponij.commands.options import Json, Threads
 
 if TYPE_CHECKING:
-    from stages.housekeeping import Gathered
+    from deponij.services.curate.collection import Gathered
 
 app = typer.Typer()
 
@@ -59,11 +59,11 @@ def duplicates(
     as_json: Json = False,
 ) -> None:
     """Groups of items that show the same thing: leaks across a split, labels that differ, what can be left out."""
-    from stages import duplicates as looking
-    from stages import writing_duplicates as writing
-    from stages.console import say
-    from stages.housekeeping import Gathered, check_ending, choose
-    from stages.settings import RunOptions, check
+    from deponij.project.frame.console import say
+    from deponij.project.frame.settings import RunOptions, check
+    from deponij.services.curate import duplicates as looking
+    from deponij.services.curate import duplicates_files as writing
+    from deponij.services.curate.collection import Gathered, check_ending, choose
 
     check_ending(keep, "--keep", ".txt", ".parquet")
     check_ending(parquet, "--parquet", ".parquet")
@@ -83,7 +83,7 @@ def duplicates(
     if as_json:
         print_json(report)
     else:
-        from stages.printing_housekeeping import print_duplicates
+        from deponij.commands.show.curate import print_duplicates
 
         print_duplicates(report, top)
 
@@ -117,9 +117,9 @@ def outliers(
     as_json: Json = False,
 ) -> None:
     """Items that are far from all others or among another class; with --new, what a new batch adds to an archive."""
-    from stages.housekeeping import Gathered, check_ending, choose
-    from stages.settings import RunOptions
-    from store.errors import UsageError
+    from deponij.project.frame.settings import RunOptions
+    from deponij.services.curate.collection import Gathered, check_ending, choose
+    from deponij.store.errors import UsageError
 
     check_ending(parquet, "--parquet", ".parquet")
     check_ending(sheet, "--sheet", ".png")
@@ -151,10 +151,10 @@ class _Asked(NamedTuple):
 
 
 def _look(found: "Gathered", values: dict[str, Any], asked: _Asked) -> None:
-    from stages import outliers as looking
-    from stages import printing_housekeeping as printing
-    from stages import writing_outliers as writing
-    from stages.settings import check
+    from deponij.commands.show import curate as printing
+    from deponij.project.frame.settings import check
+    from deponij.services.curate import outliers as looking
+    from deponij.services.curate import outliers_files as writing
 
     params = check(looking.OutliersParams, values, "the command line")
     report = looking.run(params, found, threads=asked.n_threads)
@@ -166,10 +166,10 @@ def _look(found: "Gathered", values: dict[str, Any], asked: _Asked) -> None:
 
 
 def _judge(archive: "Gathered", new: "Gathered", values: dict[str, Any], asked: _Asked) -> None:
-    from stages import batches
-    from stages import printing_housekeeping as printing
-    from stages import writing_outliers as writing
-    from stages.settings import check
+    from deponij.commands.show import curate as printing
+    from deponij.project.frame.settings import check
+    from deponij.services.curate import batches
+    from deponij.services.curate import outliers_files as writing
 
     params = check(batches.BatchParams, values, "the command line")
     report = batches.run(params, archive, new, threads=asked.n_threads)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from commands.answers import print_json
-from commands.options import Blend, FeaturesArg, How, ItemsArg, Json, LabelsArg, SplitArg, Threads
+from deponij.commands.answers import print_json
+from deponij.commands.options import Blend, FeaturesArg, How, ItemsArg, Json, LabelsArg, SplitArg, Threads
 
 app = typer.Typer()
 
@@ -25,8 +25,8 @@ def probe(
     as_json: Json = False,
 ) -> None:
     """Train a linear probe on a view; C is chosen on the validation part."""
-    from stages import probe as stage
-    from stages.printing import print_evaluation
+    from deponij.commands.show.results import print_evaluation
+    from deponij.stages import probe as stage
 
     result = stage.run(
         stage.ProbeParams(), features=features, items=items, split=split, labels=labels, out=out
@@ -48,8 +48,8 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Train any head on one view or on several concatenated ones."""
-    from stages import fit as stage
-    from stages.printing import print_evaluation
+    from deponij.commands.show.results import print_evaluation
+    from deponij.services import fit as stage
 
     params = stage.FitParams(head=head, arguments=stage.parse_arguments(argument or []))
     result = stage.run(params, features=features, items=items, split=split, labels=labels, out=out)
@@ -67,8 +67,8 @@ def zero_shot(
     as_json: Json = False,
 ) -> None:
     """Classify by the nearest class text; nothing is learned."""
-    from stages import zero_shot as stage
-    from stages.printing import print_evaluation
+    from deponij.commands.show.results import print_evaluation
+    from deponij.stages import zero_shot as stage
 
     params = stage.ZeroShotParams()
     result = stage.run(
@@ -87,8 +87,8 @@ def knn(
     as_json: Json = False,
 ) -> None:
     """Classify by the nearest training items, also with a few of each class; k is chosen on validation."""
-    from stages import knn as stage
-    from stages.printing import print_evaluation, print_rows
+    from deponij.commands.show.results import print_evaluation, print_rows
+    from deponij.stages import knn as stage
 
     result = stage.run(stage.KnnParams(), features=features, items=items, split=split, labels=labels, out=out)
     if as_json:
@@ -122,8 +122,8 @@ def blend(
     as_json: Json = False,
 ) -> None:
     """Blend zero-shot with what labelled items teach; how much is chosen on validation."""
-    from stages import blends as stage
-    from stages.printing import print_evaluation
+    from deponij.commands.show.results import print_evaluation
+    from deponij.stages import blends as stage
 
     inputs = {"features": features, "texts": texts, "items": items}
     result = stage.run(stage.BlendParams(), method.value, split=split, labels=labels, out=out, **inputs)
@@ -140,8 +140,8 @@ def ensemble(
     as_json: Json = False,
 ) -> None:
     """Combine stored answers of any number of classifiers."""
-    from stages import ensembles as stage
-    from stages.printing import print_evaluation, print_rows
+    from deponij.commands.show.results import print_evaluation, print_rows
+    from deponij.stages import ensembles as stage
 
     result = stage.run(how.value, results, out=out)
     if as_json:
@@ -179,10 +179,10 @@ def tables(
 
     Without options: those of the profile in force, computed if anything has changed since.
     """
-    from stages import tables as stage
-    from stages.printing_cells import print_cells
-    from stages.settings import check
-    from stages.table_plan import Inputs, TablesParams
+    from deponij.commands.show.cells import print_cells
+    from deponij.project.frame.settings import check
+    from deponij.project.tables.plan import Inputs, TablesParams
+    from deponij.stages import tables as stage
 
     if seeds is None and not any((features, texts, items, split, labels, lr, out)):
         cells = stage.of_profile(again=again, threads=threads)
@@ -202,8 +202,8 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Is one model better than another on the same items, and by more than chance?"""
-    from stages import compare as comparing
-    from stages.printing import print_comparison
+    from deponij.commands.show.results import print_comparison
+    from deponij.project.learning import compare as comparing
 
     result = comparing.run(a, b, part)
     print_json(result) if as_json else print_comparison(result)
@@ -217,8 +217,8 @@ def agreement(
     as_json: Json = False,
 ) -> None:
     """Do two observers, models or people, err on the same items and in the same way?"""
-    from stages import agreement as agreeing
-    from stages.printing import print_agreement
+    from deponij.commands.show.results import print_agreement
+    from deponij.services import agreement as agreeing
 
     result = agreeing.run(a, b, part)
     print_json(result) if as_json else print_agreement(result)
@@ -235,9 +235,9 @@ def curve(
     as_json: Json = False,
 ) -> None:
     """How accuracy grows with the labelled items of each class, by logistic regression and nearest class mean."""
-    from stages import curves as stage
-    from stages.printing_insight import print_curve
-    from stages.settings import check
+    from deponij.commands.show.insight import print_curve
+    from deponij.project.frame.settings import check
+    from deponij.stages import curves as stage
 
     params = check(stage.CurveParams, {} if tries is None else {"tries": tries}, "the command line")
     rows = stage.run(params, features=features, items=items, split=split, labels=labels, out=out)
@@ -257,10 +257,10 @@ def retrieval(
     as_json: Json = False,
 ) -> None:
     """How well pictures find pictures of their class, words pictures, and pictures words."""
-    from stages import retrieval as stage
-    from stages import text_retrieval
-    from stages.printing_retrieval import print_retrieval
-    from stages.rankings import RetrievalParams, write_retrieval
+    from deponij.commands.show.retrieval import print_retrieval
+    from deponij.project.learning.rankings import RetrievalParams, write_retrieval
+    from deponij.stages import retrieval as stage
+    from deponij.stages import text_retrieval
 
     params = RetrievalParams()
     results = [stage.run(params, features=features, items=items, split=split, labels=labels)]
@@ -282,8 +282,8 @@ def mistakes(
     as_json: Json = False,
 ) -> None:
     """Labels worth a second look: probably wrong ones, near-duplicates that differ, classes that are confused."""
-    from stages import mistakes as stage
-    from stages.printing_insight import print_mistakes
+    from deponij.commands.show.insight import print_mistakes
+    from deponij.stages import mistakes as stage
 
     report = stage.run(stage.MistakesParams(), features=features, items=items, labels=labels, out=out)
     print_json(report) if as_json else print_mistakes(report)
@@ -296,8 +296,8 @@ def map_items(
     as_json: Json = False,
 ) -> None:
     """Lay the items out in a plane by principal components and by t-SNE."""
-    from stages import map as stage
-    from stages.printing_insight import print_map
+    from deponij.commands.show.insight import print_map
+    from deponij.stages import map as stage
 
     facts = stage.run(stage.MapParams(), features=features, out=out)
     print_json(facts) if as_json else print_map(facts)
@@ -305,7 +305,7 @@ def map_items(
 
 def _rates(given: Iterable[str]) -> dict[str, float]:
     """`NAME=RATE` to numbers."""
-    from store.errors import UsageError
+    from deponij.store.errors import UsageError
 
     found = {}
     for one in given:

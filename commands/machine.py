@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from commands.answers import print_json, say
-from commands.options import Json
+from deponij.commands.answers import print_json, say
+from deponij.commands.options import Json
 
 app = typer.Typer()
 profile_app = typer.Typer(help="Choose what `dvc repro` runs.", no_args_is_help=True)
@@ -17,8 +17,8 @@ weights_app = typer.Typer(help="Bring published weights to this machine.", no_ar
 @app.command()
 def backbones(as_json: Json = False) -> None:
     """The backbones known by name, and whether their weights are on this machine."""
-    from pipeline.backbones import list_backbones
-    from stages.printing import print_rows
+    from deponij.commands.show.results import print_rows
+    from deponij.pipeline.backbones import list_backbones
 
     rows = list_backbones()
     if as_json:
@@ -33,7 +33,7 @@ def weights_fetch(
     names: Annotated[list[str], typer.Argument(help="Backbones by name; see `deponij backbones`.")],
 ) -> None:
     """Download published weights, so that this machine can work offline."""
-    from stages.weights import fetch
+    from deponij.stages.weights import fetch
 
     for name in names:
         say(f"{name}: {fetch(name)}")
@@ -42,8 +42,8 @@ def weights_fetch(
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """What this machine offers: devices, precision, versions, FAISS, disk, weights, data sets."""
-    from pipeline.doctor import examine
-    from stages.printing import print_doctor
+    from deponij.commands.show.results import print_doctor
+    from deponij.services.doctor import examine
 
     data_sets = {"sample": Path("data/sample"), "taco": Path("data/taco")}
     depot = os.environ.get("DEPONIJ_DEPOT", "depot")
@@ -57,7 +57,7 @@ def profile_use(
     force: Annotated[bool, typer.Option("--force", help="Drop edits of params.yaml.")] = False,
 ) -> None:
     """Put a profile into force: copy it to params.yaml."""
-    from stages.profiles import use
+    from deponij.project.frame.profiles import use
 
     say(use(name, force=force))
 
@@ -65,9 +65,9 @@ def profile_use(
 @profile_app.command("list")
 def profile_list(as_json: Json = False) -> None:
     """The profiles there are; the one in force is marked."""
-    from stages.printing import print_rows
-    from stages.profiles import known
-    from store.errors import UsageError
+    from deponij.commands.show.results import print_rows
+    from deponij.project.frame.profiles import known
+    from deponij.store.errors import UsageError
 
     rows = known()
     if not rows and not as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from stages.settings import RunOptions
+    from deponij.project.frame.settings import RunOptions
 
 
 class Precision(StrEnum):
@@ -88,8 +88,8 @@ BackboneArg = Annotated[
 
 
 def run_options(depot: str, device: str, batch_size: str, workers: int, threads: int) -> "RunOptions":
-    from stages.settings import RunOptions, check
-    from store.errors import UsageError
+    from deponij.project.frame.settings import RunOptions, check
+    from deponij.store.errors import UsageError
 
     if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device) is None:
         raise UsageError(f"--device is auto, cpu, cuda, cuda:N or mps, got {device!r}")

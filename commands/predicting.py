@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from commands.answers import EXIT_FAILED, EXIT_PARTLY, print_json, say
-from commands.options import Background, BatchSize, Device, Json, Threads, Workers, run_options
+from deponij.commands.answers import EXIT_FAILED, EXIT_PARTLY, print_json, say
+from deponij.commands.options import Background, BatchSize, Device, Json, Threads, Workers, run_options
 
 app = typer.Typer()
 
@@ -52,11 +52,11 @@ def predict(
     Without --model it is the one with the best validation top-1 of the profile in force whose backbone
     is on this machine.
     """
-    from stages import predict as predicting
-    from stages.console import warn
-    from stages.new_pictures import check_named, named_pictures
-    from stages.prediction_table import check_table_path, write_predictions
-    from stages.printing_predictions import model_lines, print_predictions
+    from deponij.commands.show.predictions import model_lines, print_predictions
+    from deponij.project.frame.console import warn
+    from deponij.services.predict import predict as predicting
+    from deponij.services.predict.new_pictures import check_named, named_pictures
+    from deponij.services.predict.table import check_table_path, write_predictions
 
     options = run_options(depot or "depot", device, batch_size, workers, threads)
     if out is not None:

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commands.answers import EXIT_FAILED, answer, print_json, say
-from commands.options import Device, Json, Threads, run_options
+from deponij.commands.answers import EXIT_FAILED, answer, print_json, say
+from deponij.commands.options import Device, Json, Threads, run_options
 
 if TYPE_CHECKING:
-    from stages.query_vectors import Kind
+    from deponij.services.search.vectors import Kind
 
 index_app = typer.Typer(help="Make a view searchable.", invoke_without_command=True)
 query_app = typer.Typer(
@@ -44,9 +44,9 @@ def index(
     """
     if context.invoked_subcommand is not None:
         return
-    from stages import index as stage
-    from stages.settings import check
-    from store.errors import UsageError
+    from deponij.project.frame.settings import check
+    from deponij.stages import index as stage
+    from deponij.store.errors import UsageError
 
     if features is None or items is None or out is None:
         raise UsageError("deponij index needs --features VIEW, --items ITEMS and --out INDEX")
@@ -73,7 +73,7 @@ def index_verify(
     path: Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of the index.")], as_json: Json = False
 ) -> None:
     """Read an index whole and see that every byte is what was written."""
-    from stages import index as stage
+    from deponij.stages import index as stage
 
     found = stage.verify(path)
     text = "\n".join(found.problems) or f"{path}: {found.n} items, {found.size_bytes:,} bytes, sound"
@@ -146,10 +146,10 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
         threads: Threads = 0,
         as_json: Json = False,
     ) -> None:
-        from pipeline.retrieval.vector_index import set_threads
-        from stages import query as asking
-        from stages.indexes import Fold, Index
-        from stages.query_vectors import Term
+        from deponij.pipeline.retrieval.vector_index import set_threads
+        from deponij.project.indexes import Fold, Index
+        from deponij.services.search import query as asking
+        from deponij.services.search.vectors import Term
 
         asking.check_outputs(sheet, parquet)
         options = run_options(depot, device, "auto", 0, threads)
@@ -179,7 +179,7 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
         if as_json:
             print_json(asking.records(hits, with_folded=unique))
         elif hits:
-            from stages.printing_hits import print_hits
+            from deponij.commands.show.hits import print_hits
 
             print_hits(hits, found.backbone)
         else:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from commands.answers import print_json, say
-from commands.options import Device, Json, Threads, run_options
+from deponij.commands.answers import print_json, say
+from deponij.commands.options import Device, Json, Threads, run_options
 
 app = typer.Typer()
 
@@ -50,14 +50,14 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Serve a page and an HTTP API to search indexes; see /openapi.json."""
-    from pipeline.serving.hosts import is_loopback
-    from pipeline.serving.limits import Limits
-    from stages import serve as serving
-    from stages.console import warn
-    from stages.service import ServiceOptions
-    from stages.service_setup import Wanted
-    from store.errors import UsageError
-    from store.texts import is_storable
+    from deponij.project.frame.console import warn
+    from deponij.services.serve import server as serving
+    from deponij.services.serve.hosts import is_loopback
+    from deponij.services.serve.limits import Limits
+    from deponij.services.serve.service import ServiceOptions
+    from deponij.services.serve.setup import Wanted
+    from deponij.store.errors import UsageError
+    from deponij.store.texts import is_storable
 
     if not is_storable(title) or not title.strip():
         raise UsageError("--title must be a text of valid Unicode")

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from commands.answers import exit_partly, print_json
-from commands.options import (
+from deponij.commands.answers import exit_partly, print_json
+from deponij.commands.options import (
     BatchSize,
     Depot,
     Device,
@@ -48,8 +48,8 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Your own pictures: items, split, features, probe, zero-shot, a table and a page."""
-    from stages import whole_way
-    from stages.console import say as tell
+    from deponij.project.frame.console import say as tell
+    from deponij.services import run as whole_way
 
     source = whole_way.source_of(folder=folder, coco=coco, images=images, parquet=parquet)
     if not backbone:
@@ -70,7 +70,7 @@ def run(
     if as_json:
         print_json(result.table)
     else:
-        from stages.printing import print_results
+        from deponij.commands.show.results import print_results
 
         print_results(result.table)
     exit_partly(result.n_failed, f"the page, {result.table['page']}")
@@ -84,10 +84,11 @@ def results(
     as_json: Json = False,
 ) -> None:
     """The table of results of the profile in force, where everything lies and how long it took."""
-    from stages import report
-    from stages.harness import layout
-    from stages.printing import collect, print_results
-    from stages.settings import load
+    from deponij.commands.show.results import print_results
+    from deponij.project.frame.harness import layout
+    from deponij.project.frame.settings import load
+    from deponij.project.report.summary import collect
+    from deponij.stages import report
 
     backbones = load(report.Params).backbones
     table = collect(layout(), os.environ.get("DEPONIJ_DEPOT", "depot"), backbones, is_in_force=True)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from store.errors import StoreError
+from deponij.store.errors import StoreError
 
 Tensors = Mapping[str, NDArray[np.float32]]
 

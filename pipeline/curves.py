@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.heads.centroid import NearestClassMean
-from pipeline.heads.examples import Examples
-from pipeline.heads.few_shot import draw
-from pipeline.heads.head import Floats, Names
-from pipeline.metrics.classification import balanced_accuracy
-from pipeline.metrics.evaluation import Interval
-from pipeline.metrics.intervals import seed_mean
-from pipeline.record_lists import RecordList
-from store.errors import DataError
+from deponij.pipeline.heads.centroid import NearestClassMean
+from deponij.pipeline.heads.examples import Examples
+from deponij.pipeline.heads.few_shot import draw
+from deponij.pipeline.heads.head import Floats, Names
+from deponij.pipeline.metrics.classification import balanced_accuracy
+from deponij.pipeline.metrics.evaluation import Interval
+from deponij.pipeline.metrics.intervals import seed_mean
+from deponij.pipeline.record_lists import RecordList
+from deponij.store.errors import DataError
 
 Rows = NDArray[np.int64]
 Head = Literal["logistic", "centroid"]
@@ -39,7 +39,7 @@ class CurvePoint(BaseModel):
         tries: how often other items were drawn; 1 where all are taken.
         n_test: items that were answered; of classes that training lacks they count as wrong.
         top1, balanced_accuracy: means over tries. top1_std: over tries; None for one try.
-        top1_interval, interval_kind: 95 %, as `pipeline.metrics.intervals.seed_mean` gives them.
+        top1_interval, interval_kind: 95 %, as `deponij.pipeline.metrics.intervals.seed_mean` gives them.
         c: inverse penalty, chosen on validation in the first try; None for a head that has none.
     """
 
@@ -96,7 +96,7 @@ def learning_curve(
     counts = Counter(examples.labels[train].tolist())
     most = max(counts.values())
     sizes = [*(n for n in sorted(set(per_class)) if n < most), None]
-    from pipeline.quick_logistic import standardised
+    from deponij.pipeline.heads.quick_logistic import standardised
 
     spaces = {"logistic": standardised(features, train), "centroid": features}
     points = []
@@ -136,7 +136,7 @@ def _answers(
     if head == "centroid":
         fitted = [NearestClassMean().fit(features[rows], labels[rows]) for rows in draws]
         return None, [one.predict(features[test]) for one in fitted]
-    from pipeline.quick_logistic import fit_path
+    from deponij.pipeline.heads.quick_logistic import fit_path
 
     c = _choose_c(features, labels, draws[0], examples.rows("val"))
     return c, [next(fit_path(features[rows], labels[rows], [c])).answers(features[test]) for rows in draws]
@@ -144,7 +144,7 @@ def _answers(
 
 def _choose_c(features: Floats, labels: Names, rows: Rows, val: Rows) -> float:
     """The penalty with most right answers on validation; ties go to the stronger one."""
-    from pipeline.quick_logistic import DEFAULT_C, fit_path
+    from deponij.pipeline.heads.quick_logistic import DEFAULT_C, fit_path
 
     if len(val) == 0:
         return DEFAULT_C

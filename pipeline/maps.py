@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from pipeline.heads.head import Floats, check_features
-from store.errors import DataError
+from deponij.pipeline.heads.head import Floats, check_features
+from deponij.store.errors import DataError
 
 # Below that neighbourhoods mean nothing.
 MIN_TSNE = 5

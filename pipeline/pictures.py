@@ -7,7 +7,7 @@ A decode *route* changes pixels, so its name is part of a feature's identity. Ro
   1/1, 1/2, 1/4, 1/8 that libjpeg offers at which both sides stay at least `DRAFT_FACTOR` times
   the model's input. All other pictures are decoded as in `full`.
 
-What lives elsewhere: resizing and normalising (`pipeline.backbones.transform`).
+What lives elsewhere: resizing and normalising (`deponij.pipeline.backbones.transform`).
 """
 
 import io
@@ -20,7 +20,7 @@ from enum import StrEnum
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from store.errors import PictureError
+from deponij.store.errors import PictureError
 
 DRAFT_FACTOR = 2
 DRAFT_MIN_PIXELS = 1_000_000

@@ -5,7 +5,7 @@ from typing import Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from store.errors import StoreError
+from deponij.store.errors import StoreError
 
 R = TypeVar("R")
 

@@ -8,7 +8,7 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from store.errors import UsageError
+from deponij.store.errors import UsageError
 
 _OPEN_CLIP_SETS = {"imagenet": "OPENAI_IMAGENET_TEMPLATES", "simple": "SIMPLE_IMAGENET_TEMPLATES"}
 _OWN_SETS = {"name": ("{}",), "photo": ("a photo of a {}",)}

@@ -1,6 +1,6 @@
 """Stage `blends`: zero-shot blended with what labelled pictures teach, on one backbone with text.
 
-python -m stages.blends BACKBONE     (one of `text_backbones` in params.yaml)
+python -m deponij.stages.blends BACKBONE     (one of `text_backbones` in params.yaml)
 """
 
 import sys
@@ -10,18 +10,18 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from pipeline.heads.text_blend import TextBlend
-from pipeline.heads.tip_adapter import TipAdapter
-from pipeline.heads.wise_ft import WiseFt
-from pipeline.metrics.evaluation import Evaluation
-from stages.class_texts import check_texts, class_texts, open_texts, require_same_model
-from stages.grid import run_grid
-from stages.harness import layout, run_stage
-from stages.results import evaluate, feature_sources, read_examples, write_results
-from stages.settings import Section, Slug, load
-from store.errors import DataError
-from store.items import Items
-from store.view import View
+from deponij.pipeline.heads.words.text_blend import TextBlend
+from deponij.pipeline.heads.words.tip_adapter import TipAdapter
+from deponij.pipeline.heads.words.wise_ft import WiseFt
+from deponij.pipeline.metrics.evaluation import Evaluation
+from deponij.project.frame.harness import layout, run_stage
+from deponij.project.frame.settings import Section, Slug, load
+from deponij.project.learning.class_texts import check_texts, class_texts, open_texts, require_same_model
+from deponij.project.learning.grid import run_grid
+from deponij.project.learning.results import evaluate, feature_sources, read_examples, write_results
+from deponij.store.errors import DataError
+from deponij.store.items import Items
+from deponij.store.view import View
 
 Method = Literal["wise-ft", "tip-adapter"]
 METHODS: tuple[Method, ...] = ("wise-ft", "tip-adapter")

@@ -1,6 +1,6 @@
 """Stage `curves`: accuracy against labelled items of each class, on one view.
 
-python -m stages.curves BACKBONE     (a key of `backbones` in params.yaml)
+python -m deponij.stages.curves BACKBONE     (a key of `backbones` in params.yaml)
 """
 
 import csv
@@ -12,14 +12,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pipeline.curves import CURVES, HEADS, CurveRow, Head, learning_curve
-from stages.console import say
-from stages.harness import layout, run_stage
-from stages.results import read_examples
-from stages.settings import Section, Slug, load
-from store.atomic import write_bytes
-from store.items import Items
-from store.view import View
+from deponij.pipeline.curves import CURVES, HEADS, CurveRow, Head, learning_curve
+from deponij.project.frame.console import say
+from deponij.project.frame.harness import layout, run_stage
+from deponij.project.frame.settings import Section, Slug, load
+from deponij.project.learning.results import read_examples
+from deponij.store.atomic import write_bytes
+from deponij.store.items import Items
+from deponij.store.view import View
 
 
 class CurveParams(Section):

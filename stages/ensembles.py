@@ -1,6 +1,6 @@
 """Stage `ensembles`: answers that other stages stored, combined. Nothing but their results folders is read.
 
-    python -m stages.ensembles
+    python -m deponij.stages.ensembles
 
 What is learned is learned on validation; test is looked at once, for the figures. Ensembles lie beside
 the results that they are made of, so that none is made of ensembles.
@@ -18,19 +18,27 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, JsonValue
 
-from pipeline.ensembles.ensemble import Ensemble, MemberSource
-from pipeline.ensembles.members import Aligned, Member, align
-from pipeline.ensembles.registry import ensemble_class
-from pipeline.heads.examples import Examples
-from pipeline.metrics.calibration import class_codes
-from pipeline.metrics.evaluation import Evaluation
-from stages.console import say
-from stages.harness import layout, run_stage
-from stages.layout import Layout
-from stages.results import Judged, examples_of, judge, metrics_of, read_judged, read_result, write_results
-from stages.settings import Section, Slug, load
-from store.atomic import write_bytes
-from store.errors import DataError, StoreError, UsageError
+from deponij.pipeline.ensembles.ensemble import Ensemble, MemberSource
+from deponij.pipeline.ensembles.members import Aligned, Member, align
+from deponij.pipeline.ensembles.registry import ensemble_class
+from deponij.pipeline.heads.examples import Examples
+from deponij.pipeline.metrics.calibration import class_codes
+from deponij.pipeline.metrics.evaluation import Evaluation
+from deponij.project.frame.console import say
+from deponij.project.frame.harness import layout, run_stage
+from deponij.project.frame.layout import Layout
+from deponij.project.frame.settings import Section, Slug, load
+from deponij.project.learning.results import (
+    Judged,
+    examples_of,
+    judge,
+    metrics_of,
+    read_judged,
+    read_result,
+    write_results,
+)
+from deponij.store.atomic import write_bytes
+from deponij.store.errors import DataError, StoreError, UsageError
 
 EVERY_HOW = ("mean-logits", "mean-probs", "calibrated", "weighted", "stacking", "greedy")
 

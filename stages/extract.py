@@ -1,6 +1,6 @@
 """Stage `extract`: items in, depot rows and a view out. The only stage that runs a frozen backbone on pictures.
 
-    python -m stages.extract BACKBONE     (a key of `backbones` in params.yaml)
+    python -m deponij.stages.extract BACKBONE     (a key of `backbones` in params.yaml)
 
 Rows that the depot has are not computed again; with nothing to compute no backbone is imported.
 """
@@ -14,23 +14,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, Field
 
-from pipeline.backbones import describe
-from pipeline.extraction import AUTO_BATCH, Picture, Progress, extract
-from pipeline.kinds import Kind
-from pipeline.pictures import Route
-from stages import identities
-from stages.console import bar, say, warn
-from stages.devices import load_backbone, pick_device
-from stages.harness import layout, run_stage
-from stages.settings import BackboneParams, RunOptions, Section, Slug, load
-from store.depot import FeatureStore
-from store.errors import UsageError
-from store.identity import Identity
-from store.items import Items
-from store.view import write_view
+from deponij.pipeline.backbones import describe
+from deponij.pipeline.backbones.extraction import AUTO_BATCH, Picture, Progress, extract
+from deponij.pipeline.backbones.kinds import Kind
+from deponij.pipeline.pictures import Route
+from deponij.project.extraction import identities
+from deponij.project.extraction.devices import load_backbone, pick_device
+from deponij.project.frame.console import bar, say, warn
+from deponij.project.frame.harness import layout, run_stage
+from deponij.project.frame.settings import BackboneParams, RunOptions, Section, Slug, load
+from deponij.store.depot import FeatureStore
+from deponij.store.errors import UsageError
+from deponij.store.identity import Identity
+from deponij.store.items import Items
+from deponij.store.view import write_view
 
 if TYPE_CHECKING:
-    from pipeline.backbones.contract import Backbone
+    from deponij.pipeline.backbones.contract import Backbone
 
 
 class ExtractParams(Section):

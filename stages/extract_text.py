@@ -1,6 +1,6 @@
 """Stage `extract_text`: class names, templates or captions in, text vectors out.
 
-    python -m stages.extract_text BACKBONE     (one of `text_backbones` in params.yaml)
+    python -m deponij.stages.extract_text BACKBONE     (one of `text_backbones` in params.yaml)
 
 Text vectors are rows of their own kind in the depot, keyed by the text. Their view has the columns
 `text` (as encoded), `group` (the class it speaks of) and `template`. Where there are captions of items, these stand
@@ -19,21 +19,21 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, Field
 
-from pipeline.backbones import describe
-from pipeline.templates import fill, templates
-from stages import identities
-from stages.class_texts import CAPTION_COLUMN
-from stages.console import bar, say
-from stages.devices import load_backbone, pick_device
-from stages.harness import layout, run_stage
-from stages.settings import BackboneParams, RunOptions, Section, Slug, load
-from store.depot import FeatureStore
-from store.errors import DataError, UsageError
-from store.identity import Identity
-from store.items import Items
-from store.keys import key_of_text
-from store.texts import is_storable
-from store.view import write_view
+from deponij.pipeline.backbones import describe
+from deponij.pipeline.templates import fill, templates
+from deponij.project.extraction import identities
+from deponij.project.extraction.devices import load_backbone, pick_device
+from deponij.project.frame.console import bar, say
+from deponij.project.frame.harness import layout, run_stage
+from deponij.project.frame.settings import BackboneParams, RunOptions, Section, Slug, load
+from deponij.project.learning.class_texts import CAPTION_COLUMN
+from deponij.store.depot import FeatureStore
+from deponij.store.errors import DataError, UsageError
+from deponij.store.identity import Identity
+from deponij.store.items import Items
+from deponij.store.keys import key_of_text
+from deponij.store.texts import is_storable
+from deponij.store.view import write_view
 
 BATCH = 64
 

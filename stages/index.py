@@ -1,6 +1,6 @@
 """Stage `index`: one view's vectors and what is known of their items, made searchable.
 
-python -m stages.index BACKBONE     (a key of `backbones` in params.yaml)
+python -m deponij.stages.index BACKBONE     (a key of `backbones` in params.yaml)
 
 An approximate index that is there already and was made by the same parameters is kept: new items are added to it,
 gone ones deleted. It is built anew when more than a third of it has changed. An exact one is always written anew,
@@ -21,18 +21,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pipeline.retrieval.choosing import AUTO, build_chosen
-from pipeline.retrieval.choosing import latency as latency_ms
-from pipeline.retrieval.vector_index import VectorIndex, set_threads
-from stages.console import say
-from stages.harness import layout, run_stage
-from stages.indexes import check_embedding, rows_table
-from stages.settings import RunOptions, Section, Slug, load
-from store.atomic import write_bytes
-from store.errors import StoreError
-from store.index_folder import CARD, ROW, IndexCard, IndexFolder, read_card, write_index
-from store.items import Items
-from store.view import View
+from deponij.pipeline.retrieval.choosing import AUTO, build_chosen
+from deponij.pipeline.retrieval.choosing import latency as latency_ms
+from deponij.pipeline.retrieval.vector_index import VectorIndex, set_threads
+from deponij.project.frame.console import say
+from deponij.project.frame.harness import layout, run_stage
+from deponij.project.frame.settings import RunOptions, Section, Slug, load
+from deponij.project.indexes import check_embedding, rows_table
+from deponij.store.atomic import write_bytes
+from deponij.store.errors import StoreError
+from deponij.store.index_folder import CARD, ROW, IndexCard, IndexFolder, read_card, write_index
+from deponij.store.items import Items
+from deponij.store.view import View
 
 # A graph or lists that were learned from other vectors lose recall; deleted rows are still walked past.
 _STALE_SHARE = 1 / 3
@@ -40,7 +40,7 @@ _N_TIMED = 200
 
 
 class IndexParams(Section):
-    """How the type of an index is chosen; see `pipeline.retrieval.choosing`.
+    """How the type of an index is chosen; see `deponij.pipeline.retrieval.choosing`.
 
     Attributes:
         kind: `auto`, or a type (flat, hnsw, ivf, ivfpq).

@@ -1,6 +1,6 @@
 """Stage `items`: a data set in, a table of items out (crops of instances, or whole pictures).
 
-python -m stages.items
+python -m deponij.stages.items
 """
 
 import time
@@ -10,12 +10,12 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from pipeline.data.source import open_source
-from stages.console import bar, say, warn
-from stages.harness import layout, run_stage
-from stages.settings import RunOptions, Section, load
-from store.errors import DataError
-from store.items import ItemWriter
+from deponij.pipeline.data.adapters.source import open_source
+from deponij.project.frame.console import bar, say, warn
+from deponij.project.frame.harness import layout, run_stage
+from deponij.project.frame.settings import RunOptions, Section, load
+from deponij.store.errors import DataError
+from deponij.store.items import ItemWriter
 
 
 class DataParams(Section):
@@ -24,7 +24,7 @@ class DataParams(Section):
     Attributes:
         adapter: `coco`, `taco`, `folder` or `parquet`.
         root: folder below which everything lies that the adapter reads; DVC watches it.
-        options: the adapter's own parameters, checked by it (`pipeline.data.source`).
+        options: the adapter's own parameters, checked by it (`deponij.pipeline.data.adapters.source`).
     """
 
     adapter: str

@@ -1,6 +1,6 @@
 """Stage `knn`: nearest neighbours and nearest class means on one view, also of a few examples a class.
 
-python -m stages.knn BACKBONE     (a key of `backbones` in params.yaml)
+python -m deponij.stages.knn BACKBONE     (a key of `backbones` in params.yaml)
 """
 
 import sys
@@ -12,19 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
-from pipeline.heads.centroid import NearestClassMean
-from pipeline.heads.examples import Examples
-from pipeline.heads.few_shot import draw
-from pipeline.heads.knn import DEFAULT_KS, USUAL_K, NearestNeighbours
-from pipeline.metrics.classification import balanced_accuracy, rank
-from pipeline.metrics.evaluation import PARTS, Evaluation, PartScores, score_part
-from stages.grid import run_grid
-from stages.harness import layout, run_stage
-from stages.results import evaluate, feature_sources, judge, read_examples, write_results
-from stages.settings import Section, Slug, load
-from store.errors import DataError
-from store.items import Items
-from store.view import View
+from deponij.pipeline.heads.centroid import NearestClassMean
+from deponij.pipeline.heads.examples import Examples
+from deponij.pipeline.heads.few_shot import draw
+from deponij.pipeline.heads.knn import DEFAULT_KS, USUAL_K, NearestNeighbours
+from deponij.pipeline.metrics.classification import balanced_accuracy, rank
+from deponij.pipeline.metrics.evaluation import PARTS, Evaluation, PartScores, score_part
+from deponij.project.frame.harness import layout, run_stage
+from deponij.project.frame.settings import Section, Slug, load
+from deponij.project.learning.grid import run_grid
+from deponij.project.learning.results import evaluate, feature_sources, judge, read_examples, write_results
+from deponij.store.errors import DataError
+from deponij.store.items import Items
+from deponij.store.view import View
 
 Count = Annotated[int, Field(ge=1)]
 Vectors = NDArray[np.floating]

@@ -1,6 +1,6 @@
 """Stage `map`: where each item of one view lies in a plane, by principal components and by t-SNE.
 
-python -m stages.map BACKBONE     (a key of `backbones` in params.yaml)
+python -m deponij.stages.map BACKBONE     (a key of `backbones` in params.yaml)
 """
 
 import json
@@ -11,17 +11,17 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from pipeline.maps import EmbeddingMap, embedding_map
-from stages.console import say
-from stages.harness import layout, run_stage
-from stages.settings import Section, load
-from store.atomic import write_table
-from store.errors import UsageError
-from store.view import View
+from deponij.pipeline.maps import EmbeddingMap, embedding_map
+from deponij.project.frame.console import say
+from deponij.project.frame.harness import layout, run_stage
+from deponij.project.frame.settings import Section, load
+from deponij.store.atomic import write_table
+from deponij.store.errors import UsageError
+from deponij.store.view import View
 
 
 class MapParams(Section):
-    """How t-SNE lays out; see `pipeline.maps.embedding_map`.
+    """How t-SNE lays out; see `deponij.pipeline.maps.embedding_map`.
 
     Attributes:
         perplexity: about how many neighbours an item has; clamped to what there is.

@@ -1,6 +1,6 @@
 """Stage `mistakes`: labels worth a second look, found with the features of one view, as JSON and sheets.
 
-    python -m stages.mistakes BACKBONE     (a key of `backbones` in params.yaml)
+    python -m deponij.stages.mistakes BACKBONE     (a key of `backbones` in params.yaml)
 
 An audit of all labelled items, those of the test part among them: no figure of it says how good a model is.
 """
@@ -14,20 +14,20 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
-from pipeline.data.leakage import MAX_DISTANCE_BITS
-from pipeline.mistakes.confused import find_confused
-from pipeline.mistakes.records import MISTAKES, MistakesReport
-from pipeline.mistakes.suspects import OutOfFold, find_suspects, out_of_fold
-from pipeline.mistakes.twins import find_twins
-from pipeline.reports.samples import thumbnail
-from pipeline.reports.sheets import confused_sheet, suspects_sheet, twins_sheet
-from stages.console import say
-from stages.harness import layout, run_stage
-from stages.results import read_labelled
-from stages.settings import Section, load
-from store.atomic import write_bytes
-from store.items import Items
-from store.view import View
+from deponij.pipeline.data.splitting.leakage import MAX_DISTANCE_BITS
+from deponij.pipeline.mistakes.confused import find_confused
+from deponij.pipeline.mistakes.records import MISTAKES, MistakesReport
+from deponij.pipeline.mistakes.suspects import OutOfFold, find_suspects, out_of_fold
+from deponij.pipeline.mistakes.twins import find_twins
+from deponij.pipeline.reports.samples import thumbnail
+from deponij.pipeline.reports.sheets import confused_sheet, suspects_sheet, twins_sheet
+from deponij.project.frame.console import say
+from deponij.project.frame.harness import layout, run_stage
+from deponij.project.frame.settings import Section, load
+from deponij.project.learning.results import read_labelled
+from deponij.store.atomic import write_bytes
+from deponij.store.items import Items
+from deponij.store.view import View
 
 _TILE_PX = 144
 REPORT_NAME = "mistakes.json"

@@ -1,6 +1,6 @@
 """Stage `prepare`: bring a profile's photographs to this machine.
 
-    python -m stages.prepare SOURCE     (a key of `prepare` in params.yaml: sample or taco)
+    python -m deponij.stages.prepare SOURCE     (a key of `prepare` in params.yaml: sample or taco)
 
 A profile over one's own pictures has nothing to prepare.
 """
@@ -14,11 +14,11 @@ from typing import Any
 
 from pydantic import Field
 
-from pipeline.data.fetch import FetchReport, fetch_taco
-from stages.console import Advance, bar, say, warn
-from stages.harness import run_stage
-from stages.settings import RunOptions, Section, load
-from store.errors import DataError, UsageError
+from deponij.pipeline.data.fetching.dataset import FetchReport, fetch_taco
+from deponij.project.frame.console import Advance, bar, say, warn
+from deponij.project.frame.harness import run_stage
+from deponij.project.frame.settings import RunOptions, Section, load
+from deponij.store.errors import DataError, UsageError
 
 
 class SampleParams(Section):
@@ -52,7 +52,7 @@ class Params(Section):
 
 def draw_sample(root: Path, scenes: int, seed: int) -> dict[str, int]:
     """Draw the sample; returns how many scenes and instances there are."""
-    from pipeline.data.sample import generate
+    from deponij.sample.painter import generate
 
     with bar("sample", scenes, "scenes") as advance:
         generate(

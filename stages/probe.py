@@ -1,6 +1,6 @@
 """Stage `probe`: a linear probe on one view, scored on every part of a split.
 
-python -m stages.probe BACKBONE     (a key of `backbones` in params.yaml)
+python -m deponij.stages.probe BACKBONE     (a key of `backbones` in params.yaml)
 """
 
 import sys
@@ -9,18 +9,18 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from pipeline.metrics.evaluation import Evaluation
-from stages.grid import run_grid
-from stages.harness import layout, run_stage
-from stages.results import evaluate, feature_sources, read_examples, write_results
-from stages.settings import Section, Slug, load
-from store.errors import DataError
-from store.items import Items
-from store.view import View
+from deponij.pipeline.metrics.evaluation import Evaluation
+from deponij.project.frame.harness import layout, run_stage
+from deponij.project.frame.settings import Section, Slug, load
+from deponij.project.learning.grid import run_grid
+from deponij.project.learning.results import evaluate, feature_sources, read_examples, write_results
+from deponij.store.errors import DataError
+from deponij.store.items import Items
+from deponij.store.view import View
 
 
 class ProbeParams(Section):
-    """How the probe learns; see `pipeline.heads.logistic.LogisticProbe`.
+    """How the probe learns; see `deponij.pipeline.heads.logistic.LogisticProbe`.
 
     Attributes:
         cs: inverse penalties to choose from on validation; `dinov2` for the 45 of its evaluation, None for
@@ -100,7 +100,7 @@ def run(
     train, val = examples.rows("train"), examples.rows("val")
     if len(train) == 0:
         raise DataError(f"{split}: its train part has no items with a {labels!r} and features")
-    from pipeline.heads.logistic import DEFAULT_CS, DINOV2_CS, LogisticProbe
+    from deponij.pipeline.heads.logistic import DEFAULT_CS, DINOV2_CS, LogisticProbe
 
     cs = DINOV2_CS if params.cs == "dinov2" else params.cs or DEFAULT_CS
     head = LogisticProbe(cs, params.max_iter, params.tolerance, params.seed, params.balance)

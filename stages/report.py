@@ -1,6 +1,6 @@
 """Stage `report`: all that other stages have brought out in, one page, its Markdown and JSON, and a sheet out.
 
-    python -m stages.report
+    python -m deponij.stages.report
 
 It only shows; every figure was computed by the stage that it comes from. Where the parts of the page
 are read lives in `report_inputs`, what is said of classifiers in `report_runs`.
@@ -13,21 +13,21 @@ from typing import Any
 
 from pydantic import Field
 
-from pipeline.metrics.retrieval import RETRIEVAL, RetrievalResult
-from pipeline.mistakes.records import MISTAKES, MistakesReport
-from pipeline.record_lists import RecordList
-from pipeline.reports.cells import CELLS, Cell
-from pipeline.reports.embedding_map import choose_items, embedding_map, points_json
-from pipeline.reports.learning_curves import Chart, CurveRow, chart_svg, charts
-from pipeline.reports.page import MapFacts, Page, render_html, render_markdown
-from pipeline.reports.provenance import JOINED, Provenance
-from pipeline.reports.retrieval_tables import RetrievalTable, fewer, grouped, items_of
-from pipeline.reports.samples import data_uri, sheet
-from pipeline.reports.sprite import sprite
-from pipeline.reports.table import ResultGroup, result_groups
-from stages.console import say
-from stages.harness import layout, run_stage
-from stages.report_inputs import (
+from deponij.pipeline.metrics.retrieval import RETRIEVAL, RetrievalResult
+from deponij.pipeline.mistakes.records import MISTAKES, MistakesReport
+from deponij.pipeline.record_lists import RecordList
+from deponij.pipeline.reports.cells import CELLS, Cell
+from deponij.pipeline.reports.embedding_map import choose_items, embedding_map, points_json
+from deponij.pipeline.reports.learning_curves import Chart, CurveRow, chart_svg, charts
+from deponij.pipeline.reports.page import MapFacts, Page, render_html, render_markdown
+from deponij.pipeline.reports.provenance import JOINED, Provenance
+from deponij.pipeline.reports.retrieval_tables import RetrievalTable, fewer, grouped, items_of
+from deponij.pipeline.reports.samples import data_uri, sheet
+from deponij.pipeline.reports.sprite import sprite
+from deponij.project.frame.console import say
+from deponij.project.frame.harness import layout, run_stage
+from deponij.project.frame.settings import Section, Slug, load
+from deponij.project.report.inputs import (
     feature_facts,
     images_of,
     labels_of,
@@ -35,18 +35,22 @@ from stages.report_inputs import (
     read_records,
     split_facts,
 )
-from stages.report_runs import Remake, Run, Standing, Told, detailed_runs, group_facts, run_facts, standings
-from stages.results import read_result
-from stages.settings import Section, Slug, load
-from store.atomic import write_bytes
-from store.errors import DataError, StoreError
-from store.items import Items
+from deponij.project.report.runs import (
+    Remake,
+    Run,
+    Standing,
+    Told,
+    detailed_runs,
+    group_facts,
+    run_facts,
+    standings,
+)
+from deponij.project.report.summary import CELLS_NAME, MARKDOWN_NAME, PAGE_NAME, RESULTS_NAME, SHEET_NAME
+from deponij.store.atomic import write_bytes
+from deponij.store.errors import DataError, StoreError
+from deponij.store.items import Items
 
 _CURVES = RecordList(CurveRow)
-PAGE_NAME = "page.html"
-MARKDOWN_NAME = "results.md"
-RESULTS_NAME = "results.json"
-SHEET_NAME = "sheet.png"
 # Thumbnails of answers and of mistakes on the whole page; at some 4 kB each they stay below 4 MB.
 _MAX_SAMPLES = 480
 _MAX_MISTAKES = 400
@@ -54,7 +58,6 @@ _MAX_HITS = 300
 # Points in all layers of all maps; at some 30 bytes each they stay below 3 MB.
 _MAX_PLACES = 90_000
 _PICTURES_A_PAIR = 4
-CELLS_NAME = "cells.json"
 # The stages whose methods are not named like them, and those that run for each backbone.
 _STAGES = {
     "logistic": "probe",
@@ -182,15 +185,6 @@ def run(
     write_bytes(out / MARKDOWN_NAME, render_markdown(page).encode())
     write_bytes(out / PAGE_NAME, render_html(page).encode())
     return out / PAGE_NAME
-
-
-def results_table(results: Sequence[Path]) -> list[ResultGroup]:
-    """The rows of results folders, grouped by split and labels, baselines first.
-
-    Raises:
-        StoreError: a folder holds no results, or damaged ones.
-    """
-    return result_groups([read_result(folder)[0] for folder in results])
 
 
 def _fewer(found: Sequence[MistakesReport], n_pictures: int) -> list[MistakesReport]:

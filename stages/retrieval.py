@@ -1,6 +1,6 @@
 """Stage `retrieval`: how well pictures of one backbone find pictures of their class.
 
-    python -m stages.retrieval BACKBONE     (a key of `backbones` in params.yaml)
+    python -m deponij.stages.retrieval BACKBONE     (a key of `backbones` in params.yaml)
 
 Every labelled item of the test part asks all labelled items of the split, those of its own photograph left out: a new
 picture asked against the archive. What texts find, and what finds texts, is the business of `text_retrieval`.
@@ -10,11 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.metrics.retrieval import Example, Hit, RetrievalResult
-from pipeline.retrieval.evaluation import Side, nearest
-from stages.console import say
-from stages.harness import layout, run_stage
-from stages.rankings import (
+from deponij.pipeline.metrics.retrieval import Example, Hit, RetrievalResult
+from deponij.pipeline.retrieval.evaluation import Side, nearest
+from deponij.project.frame.console import say
+from deponij.project.frame.harness import layout, run_stage
+from deponij.project.frame.settings import Section, Slug, load
+from deponij.project.learning.rankings import (
     Archive,
     RetrievalParams,
     choose_examples,
@@ -25,9 +26,8 @@ from stages.rankings import (
     told,
     write_retrieval,
 )
-from stages.settings import Section, Slug, load
-from store.items import Items
-from store.view import View
+from deponij.store.items import Items
+from deponij.store.view import View
 
 
 class Params(Section):

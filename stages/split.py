@@ -1,6 +1,6 @@
 """Stage `split`: items in, a table of parts out, and what leaks between the parts.
 
-python -m stages.split NAME     (a key of `splits` in params.yaml)
+python -m deponij.stages.split NAME     (a key of `splits` in params.yaml)
 """
 
 import json
@@ -11,14 +11,14 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel
 
-from pipeline.data.leakage import leakage_report
-from pipeline.data.splits import PARTS, SplitParams, make_split
-from stages.console import say
-from stages.harness import layout, run_stage
-from stages.settings import Section, Slug, load
-from store.atomic import write_bytes, write_table
-from store.errors import UsageError
-from store.items import Items
+from deponij.pipeline.data.splitting.leakage import leakage_report
+from deponij.pipeline.data.splitting.strategies import PARTS, SplitParams, make_split
+from deponij.project.frame.console import say
+from deponij.project.frame.harness import layout, run_stage
+from deponij.project.frame.settings import Section, Slug, load
+from deponij.store.atomic import write_bytes, write_table
+from deponij.store.errors import UsageError
+from deponij.store.items import Items
 
 
 class Params(Section):
@@ -28,7 +28,7 @@ class Params(Section):
 
 
 class SplitResult(BaseModel):
-    """A split and what is known about it; `leakage` is `pipeline.data.leakage.Leakage` as JSON."""
+    """A split and what is known about it; `leakage` is `deponij.pipeline.data.splitting.leakage.Leakage` as JSON."""
 
     split: str
     strategy: str

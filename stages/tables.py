@@ -1,6 +1,6 @@
 """Stage `tables`: every table of results at once, over several seeds, from views alone.
 
-    python -m stages.tables
+    python -m deponij.stages.tables
 
 Writes the cells, their Markdown, and the first seed's heads with their results folders. How a cell
 is computed lives in `table_cells`. A learning rate that is not given is chosen on validation; test is
@@ -14,16 +14,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.reports.cell_tables import render_markdown
-from pipeline.reports.cells import CELLS, Cell
-from stages.console import say
-from stages.harness import layout, run_stage
-from stages.settings import RunOptions, Section, Slug, load
-from stages.table_cells import compute
-from stages.table_plan import KINDS, Inputs, TablesParams, make_plan
-from store.atomic import write_bytes
-from store.errors import StoreError
-from store.manifest import MANIFEST
+from deponij.pipeline.reports.cell_tables import render_markdown
+from deponij.pipeline.reports.cells import CELLS, Cell
+from deponij.project.frame.console import say
+from deponij.project.frame.harness import layout, run_stage
+from deponij.project.frame.settings import RunOptions, Section, Slug, load
+from deponij.project.tables.cells import compute
+from deponij.project.tables.plan import KINDS, Inputs, TablesParams, make_plan
+from deponij.store.atomic import write_bytes
+from deponij.store.errors import StoreError
+from deponij.store.manifest import MANIFEST
 
 CELLS_NAME = "cells.json"
 MARKDOWN_NAME = "tables.md"

@@ -1,6 +1,6 @@
 """Stage `text_retrieval`: how well words find pictures of one backbone, and pictures words.
 
-    python -m stages.text_retrieval BACKBONE     (one of `text_backbones` in params.yaml)
+    python -m deponij.stages.text_retrieval BACKBONE     (one of `text_backbones` in params.yaml)
 
 Words are texts of classes, made one vector a class as for zero-shot, and captions of items where the view of texts has
 some. Recall@k is CLIP_benchmark's: the share of queries with a positive among the first k.
@@ -14,11 +14,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.heads.zero_shot import ZeroShotClassifier
-from pipeline.metrics.evaluation import PARTS
-from pipeline.metrics.retrieval import About, Example, Hit, RetrievalResult
-from pipeline.retrieval.evaluation import Side, nearest
-from stages.class_texts import (
+from deponij.pipeline.heads.words.zero_shot import ZeroShotClassifier
+from deponij.pipeline.metrics.evaluation import PARTS
+from deponij.pipeline.metrics.retrieval import About, Example, Hit, RetrievalResult
+from deponij.pipeline.retrieval.evaluation import Side, nearest
+from deponij.project.frame.console import say
+from deponij.project.frame.harness import layout, run_stage
+from deponij.project.frame.settings import Section, Slug, load
+from deponij.project.learning.class_texts import (
     caption_columns,
     caption_vectors,
     check_texts,
@@ -26,9 +29,7 @@ from stages.class_texts import (
     open_texts,
     require_same_model,
 )
-from stages.console import say
-from stages.harness import layout, run_stage
-from stages.rankings import (
+from deponij.project.learning.rankings import (
     Archive,
     Names,
     RetrievalParams,
@@ -41,10 +42,9 @@ from stages.rankings import (
     told,
     write_retrieval,
 )
-from stages.settings import Section, Slug, load
-from store.errors import DataError
-from store.items import Items
-from store.view import View
+from deponij.store.errors import DataError
+from deponij.store.items import Items
+from deponij.store.view import View
 
 Direction = Literal["text-to-image", "image-to-text"]
 

@@ -1,6 +1,6 @@
 """Stage `weights`: make sure that the backbones' weights are on this machine, and write down what they are.
 
-    python -m stages.weights
+    python -m deponij.stages.weights
 
 Runs first, so that a machine without network says at once what is missing and where to put it.
 """
@@ -10,13 +10,13 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.backbones import Description, describe, list_backbones
-from pipeline.backbones.sources import is_offline
-from stages.console import say
-from stages.harness import layout, run_stage
-from stages.settings import BackboneParams, Section, Slug, load
-from store.atomic import write_bytes
-from store.errors import BackboneError
+from deponij.pipeline.backbones import Description, describe, list_backbones
+from deponij.pipeline.backbones.sources import is_offline
+from deponij.project.frame.console import say
+from deponij.project.frame.harness import layout, run_stage
+from deponij.project.frame.settings import BackboneParams, Section, Slug, load
+from deponij.store.atomic import write_bytes
+from deponij.store.errors import BackboneError
 
 
 class Params(Section):
@@ -68,7 +68,7 @@ def _found(spec: str) -> Description:
 
 def fetch(name: str) -> Path:
     """Download one named backbone's published weights; the folder they lie in."""
-    from pipeline.backbones.fetch import fetch as fetch_backbone
+    from deponij.pipeline.backbones.fetch import fetch as fetch_backbone
 
     return fetch_backbone(name)
 

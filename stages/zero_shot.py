@@ -1,6 +1,6 @@
 """Stage `zero_shot`: class vectors of one backbone's text vectors, scored on every part of a split.
 
-python -m stages.zero_shot BACKBONE     (one of `text_backbones` in params.yaml)
+python -m deponij.stages.zero_shot BACKBONE     (one of `text_backbones` in params.yaml)
 """
 
 import sys
@@ -9,15 +9,21 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from pipeline.heads.zero_shot import ZeroShotClassifier
-from pipeline.metrics.evaluation import Evaluation
-from stages.class_texts import check_texts, class_texts, groups_of, open_texts, require_same_model
-from stages.grid import run_grid
-from stages.harness import layout, run_stage
-from stages.results import evaluate, feature_sources, read_examples, write_results
-from stages.settings import Section, Slug, load
-from store.items import Items
-from store.view import View
+from deponij.pipeline.heads.words.zero_shot import ZeroShotClassifier
+from deponij.pipeline.metrics.evaluation import Evaluation
+from deponij.project.frame.harness import layout, run_stage
+from deponij.project.frame.settings import Section, Slug, load
+from deponij.project.learning.class_texts import (
+    check_texts,
+    class_texts,
+    groups_of,
+    open_texts,
+    require_same_model,
+)
+from deponij.project.learning.grid import run_grid
+from deponij.project.learning.results import evaluate, feature_sources, read_examples, write_results
+from deponij.store.items import Items
+from deponij.store.view import View
 
 
 class ZeroShotParams(Section):

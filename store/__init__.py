@@ -7,18 +7,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from store.depot import FeatureStore
-    from store.identity import Identity
-    from store.items import Items
-    from store.view import View
+    from deponij.store.depot import FeatureStore
+    from deponij.store.identity import Identity
+    from deponij.store.items import Items
+    from deponij.store.view import View
 
 __all__ = ["FeatureStore", "Identity", "Items", "View"]
 
 _HOMES = {
-    "FeatureStore": "store.depot",
-    "Identity": "store.identity",
-    "Items": "store.items",
-    "View": "store.view",
+    "FeatureStore": "deponij.store.depot",
+    "Identity": "deponij.store.identity",
+    "Items": "deponij.store.items",
+    "View": "deponij.store.view",
 }
 
 

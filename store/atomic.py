@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from store.errors import StoreError
-from store.locks import hold, release
+from deponij.store.errors import StoreError
+from deponij.store.locks import hold, release
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,11 +1,11 @@
 """The depot: an append-only cache of feature rows under identities, shared by everything.
 
     format.json                     what this folder is, and its format's version
-    <fingerprint>/<shard>.h5|json   rows and their commit (`store.shard`)
+    <fingerprint>/<shard>.h5|json   rows and their commit (`deponij.store.shard`)
     writers/<token>.lock            held by each living writer; empty
     damaged/…                       what `verify` set aside
 
-`FeatureStore` finds, reads and adds rows. Checking, moving and tidying live in `store.upkeep`.
+`FeatureStore` finds, reads and adds rows. Checking, moving and tidying live in `deponij.store.upkeep.inspection`.
 """
 
 import json
@@ -15,16 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from store import shard
-from store.atomic import PART
-from store.errors import StoreError
-from store.folders import Folder, LocalFolder, open_folder
-from store.hdf5 import Array
-from store.identity import FINGERPRINT_CHARS, Identity
-from store.index import Index, Rows
-from store.locks import LOCKS, ORPHAN_AGE_S, WriterLock, burying
-from store.shard import Provenance, Sidecar
-from store.writer import SHARD_ROWS, Writer
+from deponij.store import shard
+from deponij.store.atomic import PART
+from deponij.store.errors import StoreError
+from deponij.store.folders import Folder, LocalFolder, open_folder
+from deponij.store.hdf5 import Array
+from deponij.store.identity import FINGERPRINT_CHARS, Identity
+from deponij.store.index import Index, Rows
+from deponij.store.locks import LOCKS, ORPHAN_AGE_S, WriterLock, burying
+from deponij.store.shard import Provenance, Sidecar
+from deponij.store.writer import SHARD_ROWS, Writer
 
 FORMAT_FILE = "format.json"
 FORMAT_NAME = "deponij-depot"

@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from store.atomic import PART, make_folder, publish
-from store.errors import StoreError
+from deponij.store.atomic import PART, make_folder, publish
+from deponij.store.errors import StoreError
 
 _IN_MEMORY_BYTES = 64 << 20
 # damaged/<fingerprint>/<shard>.h5; deeper lies nothing of a depot.

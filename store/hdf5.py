@@ -15,8 +15,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from store.errors import StoreError
-from store.texts import is_storable
+from deponij.store.errors import StoreError
+from deponij.store.texts import is_storable
 
 CHUNK_BYTES = 1 << 20
 # Files of the 1.10 format: metadata checksums, readable by h5py of the last years.

@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from store.errors import IdentityError, StoreError
+from deponij.store.errors import IdentityError, StoreError
 
 FINGERPRINT_CHARS = 20
 

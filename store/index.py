@@ -7,9 +7,9 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from store.errors import StoreError
-from store.keys import KEY_CHARS, not_keys
-from store.shard import Sidecar
+from deponij.store.errors import StoreError
+from deponij.store.keys import KEY_CHARS, not_keys
+from deponij.store.shard import Sidecar
 
 _KEY_DTYPE = f"S{KEY_CHARS}"
 Rows = npt.NDArray[np.int64]

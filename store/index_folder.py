@@ -6,7 +6,7 @@
     INDEX/index.json                names both files with size and SHA-256; what they were made from and how
 
 An update writes new files aside and replaces the sidecar; whoever has the old ones open keeps them. Opening checks
-the sidecar, the files' sizes and their first bytes; `damage` reads everything. Searching is `pipeline.retrieval`.
+the sidecar, the files' sizes and their first bytes; `damage` reads everything. Searching is `deponij.pipeline.retrieval`.
 """
 
 import hashlib
@@ -17,11 +17,11 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from store.atomic import PART, flush, make_folder, publish, read_table, write_bytes, write_table
-from store.errors import StoreError
-from store.identity import Identity
-from store.locks import hold, release
-from store.sealed import sealed, unsealed
+from deponij.store.atomic import PART, flush, make_folder, publish, read_table, write_bytes, write_table
+from deponij.store.errors import StoreError
+from deponij.store.identity import Identity
+from deponij.store.locks import hold, release
+from deponij.store.sealed import sealed, unsealed
 
 FORMAT = 1
 CARD = "index.json"

@@ -1,7 +1,7 @@
 """Items on disk: a folder of Parquet shards with encoded pictures in the Hugging Face image layout.
 
     ITEMS/items-00000.parquet …   one row an item: item_id, key, image {bytes, path}, …, metadata
-    ITEMS/_items.json             names and guards them (`store.manifest`)
+    ITEMS/_items.json             names and guards them (`deponij.store.manifest`)
 
 pandas, DuckDB and `datasets` read them. Failed items are rows too, with a reason and no picture.
 """
@@ -19,11 +19,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from store.atomic import PART, flush, make_folder
-from store.errors import StoreError
-from store.locks import hold, release
-from store.manifest import MANIFEST, check_manifest, write_manifest
-from store.texts import is_storable, plain_reason
+from deponij.store.atomic import PART, flush, make_folder
+from deponij.store.errors import StoreError
+from deponij.store.locks import hold, release
+from deponij.store.manifest import MANIFEST, check_manifest, write_manifest
+from deponij.store.texts import is_storable, plain_reason
 
 SHARD_BYTES = 128 << 20
 GROUP_BYTES = 8 << 20

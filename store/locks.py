@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from store.errors import StoreError
+from deponij.store.errors import StoreError
 
 LOCKS = "writers"
 ORPHAN_AGE_S = 24 * 3600.0

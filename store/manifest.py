@@ -9,8 +9,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from store.errors import StoreError
-from store.sealed import sealed, unsealed
+from deponij.store.errors import StoreError
+from deponij.store.sealed import sealed, unsealed
 
 MANIFEST = "_items.json"
 FORMAT = 1

@@ -20,13 +20,13 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from store import hdf5
-from store.errors import StoreError
-from store.folders import Folder
-from store.hdf5 import Array
-from store.identity import Identity
-from store.keys import KEY_CHARS
-from store.sealed import sealed, unsealed
+from deponij.store import hdf5
+from deponij.store.errors import StoreError
+from deponij.store.folders import Folder
+from deponij.store.hdf5 import Array
+from deponij.store.identity import Identity
+from deponij.store.keys import KEY_CHARS
+from deponij.store.sealed import sealed, unsealed
 
 FORMAT = 1
 VERIFY_BYTES = 32 << 20

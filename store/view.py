@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from store import hdf5
-from store.atomic import replacing
-from store.depot import FeatureStore
-from store.errors import StoreError
-from store.hdf5 import Array
-from store.identity import Identity
-from store.shard import row_checksums
-from store.texts import plain_reason
+from deponij.store import hdf5
+from deponij.store.atomic import replacing
+from deponij.store.depot import FeatureStore
+from deponij.store.errors import StoreError
+from deponij.store.hdf5 import Array
+from deponij.store.identity import Identity
+from deponij.store.shard import row_checksums
+from deponij.store.texts import plain_reason
 
 if TYPE_CHECKING:
     import h5py

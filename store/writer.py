@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from store import shard
-from store.errors import StoreError
-from store.hdf5 import Array
-from store.identity import Identity
-from store.keys import KEY_CHARS, not_keys
-from store.locks import WriterLock
-from store.shard import Provenance
+from deponij.store import shard
+from deponij.store.errors import StoreError
+from deponij.store.hdf5 import Array
+from deponij.store.identity import Identity
+from deponij.store.keys import KEY_CHARS, not_keys
+from deponij.store.locks import WriterLock
+from deponij.store.shard import Provenance
 
 if TYPE_CHECKING:
-    from store.depot import FeatureStore
+    from deponij.store.depot import FeatureStore
 
 SHARD_BYTES = 64 << 20
 SHARD_ROWS = 1024

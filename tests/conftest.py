@@ -7,6 +7,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from browser import browser
+
+__all__ = ["browser"]
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -21,11 +21,11 @@ import pytest
 import yaml
 from cli_world import N_PER_CLASS, TRUNCATED, World, call, done
 
-import cli
-from store.depot import FeatureStore
-from store.items import ItemWriter
-from store.keys import key_of_bytes
-from store.view import View
+from deponij import cli
+from deponij.store.depot import FeatureStore
+from deponij.store.items import ItemWriter
+from deponij.store.keys import key_of_bytes
+from deponij.store.view import View
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "torchvision", "open_clip", "transformers", "timm", "sklearn", "matplotlib", "dvc")
@@ -99,10 +99,10 @@ def test_the_commands_that_people_rely_on_are_there() -> None:
 
 
 def test_nothing_to_compute_for_5000_items_touches_no_backbone(tmp_path: Path) -> None:
-    from pipeline.backbones import describe
-    from pipeline.kinds import Kind
-    from pipeline.pictures import Route
-    from stages import identities
+    from deponij.pipeline.backbones import describe
+    from deponij.pipeline.backbones.kinds import Kind
+    from deponij.pipeline.pictures import Route
+    from deponij.project.extraction import identities
 
     keys = []
     with ItemWriter(tmp_path / "items", pa.schema([])) as writer:
@@ -375,7 +375,7 @@ def test_all_mistakes_in_params_are_reported_together(checkout: Path) -> None:
     del values["backbones"]
     (checkout / "params.yaml").write_text(yaml.safe_dump(values))
     process = subprocess.run(
-        [sys.executable, "-m", "stages.extract", "mini-openclip"],
+        [sys.executable, "-m", "deponij.stages.extract", "mini-openclip"],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

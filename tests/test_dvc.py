@@ -17,8 +17,8 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from pipeline.data.registry import source_class
-from stages.settings import SECTIONS, load
+from deponij.pipeline.data.adapters.registry import source_class
+from deponij.project.frame.settings import SECTIONS, load
 
 # Of networkx, below DVC.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -237,7 +237,7 @@ def test_a_backbone_that_has_left_the_profile_is_not_reported(
     shutil.copytree(checkout.root / "runs", tmp_path / "runs")
     (tmp_path / "params.yaml").write_text(TINY.replace("  mute: {spec: models/mute}\n", ""))
     monkeypatch.chdir(tmp_path)
-    importlib.import_module("stages.report").main()
+    importlib.import_module("deponij.stages.report").main()
     rows = json.loads((tmp_path / "runs/tiny/report/results.json").read_text())
     assert {row["backbone"] for row in rows if not row["is_baseline"]} == {"words"}
 

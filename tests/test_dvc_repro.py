@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.data.sample import generate
-from store.depot import FeatureStore
-from store.items import Items
-from store.view import View
+from deponij.sample.painter import generate
+from deponij.store.depot import FeatureStore
+from deponij.store.items import Items
+from deponij.store.view import View
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parent.parent

@@ -21,10 +21,10 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from store.depot import FORMAT_FILE, FeatureStore
-from store.items import ItemWriter
-from store.keys import key_of_bytes
-from store.view import View
+from deponij.store.depot import FORMAT_FILE, FeatureStore
+from deponij.store.items import ItemWriter
+from deponij.store.keys import key_of_bytes
+from deponij.store.view import View
 
 ROOT = Path(__file__).resolve().parent.parent
 N_ITEMS, N_DAMAGED, BATCH = 240, 5, 4
@@ -92,10 +92,10 @@ def job(world: Path, depot: Path, kill: tuple[str, int] | None = None, **more: A
 def driver(cache: Path) -> Iterator[subprocess.Popen[str]]:
     environment = os.environ | {
         "DEPONIJ_CACHE": str(cache),
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/worlds'}",
     }
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "kill_driver.py")],
+        [sys.executable, str(ROOT / "tests" / "worlds" / "kill_driver.py")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,

@@ -1,17 +1,17 @@
 """Describe, load and list backbones: what the stages call.
 
 `describe` and `list_backbones` are light: they read records and remember what they worked out.
-`load` is heavy. Only `pipeline.backbones.fetch` uses a network.
+`load` is heavy. Only `deponij.pipeline.backbones.fetch` uses a network.
 """
 
 from importlib.metadata import version
 from typing import Any
 
-from pipeline.backbones import sources
-from pipeline.backbones.catalog import Entry, entries, parse_spec
-from pipeline.backbones.contract import PRECISIONS, Backbone, Description, Location
-from pipeline.remember import remembered, stamp
-from store.errors import BackboneError, UsageError
+from deponij.pipeline.backbones import sources
+from deponij.pipeline.backbones.catalog import Entry, entries, parse_spec
+from deponij.pipeline.backbones.contract import PRECISIONS, Backbone, Description, Location
+from deponij.pipeline.backbones.remember import remembered, stamp
+from deponij.store.errors import BackboneError, UsageError
 
 # Raise it when a family starts to describe the same files differently.
 _DESCRIPTION_FORMAT = 1
@@ -63,7 +63,7 @@ def load(
         raise UsageError(f"precision {precision!r}; allowed: {', '.join(PRECISIONS)}")
     entry = _resolved(parse_spec(spec))
     if allow_download and entry.repo and not sources.is_present(entry):
-        from pipeline.backbones.fetch import fetch_entry
+        from deponij.pipeline.backbones.fetch import fetch_entry
 
         fetch_entry(entry)
     location = sources.locate(entry)
@@ -138,6 +138,6 @@ def _resolved(entry: Entry) -> Entry:
     """An entry whose published weights are named by an open_clip tag, as one that names their repository."""
     if entry.tag is None:
         return entry
-    from pipeline.backbones.open_clip import resolve_tag
+    from deponij.pipeline.backbones.families.open_clip import resolve_tag
 
     return resolve_tag(entry)

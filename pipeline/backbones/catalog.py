@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from pipeline.registry import unknown
-from store.errors import BackboneError, UsageError
+from deponij.pipeline.registry import unknown
+from deponij.store.errors import BackboneError, UsageError
 
 FORMS = "a name of the catalog, a folder, open_clip:ARCH/TAG or ARCH/FILE, timm:NAME, hf:ORG/REPO[@COMMIT]"
 
@@ -24,7 +24,7 @@ class Entry(BaseModel):
         name: what the user calls it.
         family: registry name, or None where the files decide.
         repo, revision: hub repository and commit (None: pinned by the first fetch).
-        package_folder: folder inside the package `pipeline` (the minis).
+        package_folder: folder inside the package `deponij.sample` (the minis).
         folder: a folder of the user's.
         weights_file: a file of the user's, with `architecture`.
         architecture, tag: open_clip's names of a model configuration and of published weights.

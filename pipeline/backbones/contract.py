@@ -15,8 +15,8 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipeline.backbones.transform import Transform
-from store.errors import BackboneError, UsageError
+from deponij.pipeline.backbones.transform import Transform
+from deponij.store.errors import BackboneError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
-from pipeline.backbones import registry, sources, weights
-from pipeline.backbones.catalog import Entry, parse_spec
-from pipeline.backbones.contract import Backbone
-from store.errors import BackboneError
+from deponij.pipeline.backbones import registry, sources, weights
+from deponij.pipeline.backbones.catalog import Entry, parse_spec
+from deponij.pipeline.backbones.contract import Backbone
+from deponij.store.errors import BackboneError
 
 # Top-level records and vocabularies; weights are chosen by the family's own order.
 _RECORDS = ("*.json", "*.model", "merges.txt", "vocab.txt", "LICENSE*")
@@ -32,7 +32,7 @@ def fetch(spec: str) -> Path:
     """
     entry = parse_spec(spec)
     if entry.tag is not None:
-        from pipeline.backbones.open_clip import resolve_tag
+        from deponij.pipeline.backbones.families.open_clip import resolve_tag
 
         entry = resolve_tag(entry)
     return fetch_entry(entry)

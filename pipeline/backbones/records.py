@@ -9,8 +9,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.backbones.transform import INTERPOLATIONS, Alpha, Rescale, Resize, Rounding, Transform
-from store.errors import BackboneError
+from deponij.pipeline.backbones.transform import INTERPOLATIONS, Alpha, Rescale, Resize, Rounding, Transform
+from deponij.store.errors import BackboneError
 
 Triple = tuple[float, float, float]
 # open_clip/constants.py and timm/data/constants.py

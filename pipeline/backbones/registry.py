@@ -7,11 +7,13 @@ model library: families import theirs when they open a model.
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.backbones.contract import Backbone
-from pipeline.registry import Registry
-from store.errors import BackboneError
+from deponij.pipeline.backbones.contract import Backbone
+from deponij.pipeline.registry import Registry
+from deponij.store.errors import BackboneError
 
-_FAMILIES: Registry[type[Backbone]] = Registry("backbone family", attribute="family")
+_FAMILIES: Registry[type[Backbone]] = Registry(
+    "backbone family", attribute="family", room="deponij.pipeline.backbones.families"
+)
 register = _FAMILIES.register
 unregister = _FAMILIES.unregister
 

@@ -7,16 +7,18 @@ first fetch; where there is none either, what the Hugging Face cache calls `main
 """
 
 import os
+from importlib.resources import files
 from pathlib import Path
 
-from pipeline.backbones import registry
-from pipeline.backbones.catalog import Entry, entries
-from pipeline.backbones.contract import Backbone, Location
-from pipeline.backbones.weights import read_json
-from pipeline.remember import cache_folder, canonical, write_atomically
-from store.errors import BackboneError
+from deponij.pipeline.backbones import registry
+from deponij.pipeline.backbones.catalog import Entry, entries
+from deponij.pipeline.backbones.contract import Backbone, Location
+from deponij.pipeline.backbones.remember import cache_folder, canonical, write_atomically
+from deponij.pipeline.backbones.weights import read_json
+from deponij.store.errors import BackboneError
 
-_PACKAGE = Path(__file__).parent.parent
+# By name, for the library knows nothing of the sample: the minis are files like any other.
+_PACKAGE = "deponij.sample"
 
 
 def hub_cache() -> Path:
@@ -91,7 +93,7 @@ def locate(entry: Entry) -> Location:
         return Location(entry.name, None, entry.weights_file, entry.architecture, source, None)
     if entry.repo is not None:
         return _locate_repo(entry, entry.repo)
-    folder = _PACKAGE / entry.package_folder if entry.package_folder else entry.folder
+    folder = Path(str(files(_PACKAGE))) / entry.package_folder if entry.package_folder else entry.folder
     if folder is None or not folder.is_dir():
         raise BackboneError(f"{entry.name}: the folder {folder} does not exist")
     source = f"package:{entry.package_folder}" if entry.package_folder else f"folder:{folder.name}"

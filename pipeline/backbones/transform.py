@@ -1,7 +1,7 @@
 """Pixels to a model's input: resize, crop, pad and normalise, with Pillow and NumPy alone.
 
 A `Transform` is a value; where it comes from (a model's own published record) is in
-`pipeline.backbones.records`, and decoding is in `pipeline.pictures`. It gives what the family's own
+`deponij.pipeline.backbones.records`, and decoding is in `deponij.pipeline.pictures`. It gives what the family's own
 preprocessing of Pillow pictures gives, bit for bit: open_clip's `image_transform`, the `pil` backend
 of transformers' image processors, timm's `create_transform` for evaluation. The order of work matters
 for that: open_clip resizes in the picture's own mode and drops alpha afterwards, transformers lays
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.remember import canonical
+from deponij.pipeline.backbones.remember import canonical
 
 # A picture one pixel wide and thousands high would be resized to gigabytes of which the crop keeps
 # almost nothing: past this many resized pixels only the part that the crop keeps is computed. Pillow
@@ -184,7 +184,7 @@ class Transform:
         """A decoded picture to the model's input: float32 [3, h, w], normalised.
 
         Args:
-            image: a decoded picture (`pipeline.pictures.decode`).
+            image: a decoded picture (`deponij.pipeline.pictures.decode`).
             out: see `normalise`.
         """
         return self.normalise(self.pixels(image), out)

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.remember import sha256_of_file
-from store.errors import BackboneError
+from deponij.pipeline.backbones.remember import sha256_of_file
+from deponij.store.errors import BackboneError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

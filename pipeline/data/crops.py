@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 from pycocotools import mask as coco_mask
 from pydantic import BaseModel, ConfigDict, Field
 
-from store.errors import DataError
+from deponij.store.errors import DataError
 
 # Neutral grey, near the mean of photographs: for what lies outside the frame or the outline.
 FILL_RGB = (128, 128, 128)

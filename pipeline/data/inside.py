@@ -3,7 +3,7 @@
 import os
 from pathlib import Path, PurePosixPath
 
-from store.errors import DataError
+from deponij.store.errors import DataError
 
 
 def read_inside(root: Path, file_name: str) -> bytes:

@@ -13,7 +13,7 @@ class Item:
         item_id: unique and stable, says where the item came from.
         image_id: the photograph it came from, a POSIX path relative to the data set.
         content: encoded bytes (crops: PNG; whole pictures: the original file); None after a failure.
-        key: content key from `store.keys`, 40 hexadecimal characters; None after a failure.
+        key: content key from `deponij.store.keys`, 40 hexadecimal characters; None after a failure.
         width_px, height_px: of the item, upright; None after a failure.
         phash: 64-bit perceptual hash, 16 hexadecimal characters; None after a failure.
         failure: why there is no content; None when there is.

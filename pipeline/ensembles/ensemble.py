@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from pipeline.cards import Card, CardFolder
-from store.errors import DataError
+from deponij.pipeline.cards import Card, CardFolder
+from deponij.store.errors import DataError
 
 Wide = NDArray[np.float64]
 Codes = NDArray[np.int64]

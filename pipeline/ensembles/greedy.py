@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.ensembles.ensemble import Codes, Wide
-from pipeline.ensembles.pools import LogPool
-from pipeline.ensembles.registry import register
-from store.errors import UsageError
+from deponij.pipeline.ensembles.ensemble import Codes, Wide
+from deponij.pipeline.ensembles.pools import LogPool
+from deponij.pipeline.ensembles.registry import register
+from deponij.store.errors import UsageError
 
 # Differences of log-loss below this are those of rounding.
 _SAME = 1e-5

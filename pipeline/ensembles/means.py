@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from pipeline.ensembles.ensemble import Codes, Ensemble, Wide, log_softmax
-from pipeline.ensembles.registry import register
-from pipeline.metrics.calibration import fit_temperature
+from deponij.pipeline.ensembles.ensemble import Codes, Ensemble, Wide, log_softmax
+from deponij.pipeline.ensembles.registry import register
+from deponij.pipeline.metrics.calibration import fit_temperature
 
 
 @register("mean-logits")

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 from threadpoolctl import threadpool_limits
 
-from pipeline.ensembles.ensemble import Codes, Ensemble, Wide, log_softmax
-from pipeline.ensembles.registry import register
-from pipeline.metrics.calibration import fit_temperature
+from deponij.pipeline.ensembles.ensemble import Codes, Ensemble, Wide, log_softmax
+from deponij.pipeline.ensembles.registry import register
+from deponij.pipeline.metrics.calibration import fit_temperature
 
 # Where validation is answered without an error any larger weights would be better still.
 _MAX_WEIGHT = 10.0

@@ -2,16 +2,12 @@
 
 from pathlib import Path
 
-from pipeline.ensembles.ensemble import ENSEMBLES, Ensemble, EnsembleCard
-from pipeline.registry import Registry
+from deponij.pipeline.ensembles.ensemble import ENSEMBLES, Ensemble, EnsembleCard
+from deponij.pipeline.registry import Registry
 
-
-def _import_all() -> None:
-    # They are named, so that dvc.yaml's dependencies can be checked.
-    from pipeline.ensembles import greedy, means, pools, stacking  # noqa: F401
-
-
-_ENSEMBLES: Registry[type[Ensemble]] = Registry("ensemble", attribute="kind", fill=_import_all)
+_ENSEMBLES: Registry[type[Ensemble]] = Registry(
+    "ensemble", attribute="kind", room="deponij.pipeline.ensembles"
+)
 register = _ENSEMBLES.register
 
 

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from pipeline.ensembles.ensemble import Codes, Ensemble, Wide, log_softmax
-from pipeline.ensembles.pools import pool_weights
-from pipeline.ensembles.registry import register
-from pipeline.heads.pulled_logistic import fit_pulled
-from pipeline.metrics.calibration import fit_temperature, negative_log_likelihood
-from store.errors import UsageError
+from deponij.pipeline.ensembles.ensemble import Codes, Ensemble, Wide, log_softmax
+from deponij.pipeline.ensembles.pools import pool_weights
+from deponij.pipeline.ensembles.registry import register
+from deponij.pipeline.heads.words.pulled_logistic import fit_pulled
+from deponij.pipeline.metrics.calibration import fit_temperature, negative_log_likelihood
+from deponij.store.errors import UsageError
 
 DEFAULT_CS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import JsonValue
 
-from pipeline.heads.choosing import validation_pair
-from pipeline.heads.head import Floats, Head, check_examples, check_varied
-from pipeline.heads.registry import register
-from pipeline.heads.units import unit_rows
-from store.errors import DataError, UsageError
+from deponij.pipeline.heads.choosing import validation_pair
+from deponij.pipeline.heads.head import Floats, Head, check_examples, check_varied
+from deponij.pipeline.heads.registry import register
+from deponij.pipeline.heads.units import unit_rows
+from deponij.store.errors import DataError, UsageError
 
 
 @register("centroid")

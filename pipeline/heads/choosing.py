@@ -6,8 +6,8 @@ Shape letters: n examples, d feature width, C classes.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.heads.head import Floats, Names, check_examples
-from store.errors import DataError
+from deponij.pipeline.heads.head import Floats, Names, check_examples
+from deponij.store.errors import DataError
 
 HOLD_OUT = 0.1
 

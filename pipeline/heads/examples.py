@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from store.errors import DataError
+from deponij.store.errors import DataError
 
 Names = NDArray[np.str_]
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.heads.head import Names
+from deponij.pipeline.heads.head import Names
 
 
 def draw(names: Names, per_class: int, seed: int) -> NDArray[np.int64]:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from pipeline.cards import Card, CardFolder
-from store.errors import DataError, IdentityError
+from deponij.pipeline.cards import Card, CardFolder
+from deponij.store.errors import DataError, IdentityError
 
 Floats = NDArray[np.floating]
 Names = NDArray[np.str_]

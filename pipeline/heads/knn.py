@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import JsonValue
 
-from pipeline.heads.choosing import validation_pair, worth
-from pipeline.heads.head import Floats, Head, check_examples, check_varied
-from pipeline.heads.neighbours import nearest
-from pipeline.heads.registry import register
-from pipeline.heads.units import unit_rows
-from store.errors import UsageError
+from deponij.pipeline.heads.choosing import validation_pair, worth
+from deponij.pipeline.heads.head import Floats, Head, check_examples, check_varied
+from deponij.pipeline.heads.neighbours import nearest
+from deponij.pipeline.heads.registry import register
+from deponij.pipeline.heads.units import unit_rows
+from deponij.store.errors import UsageError
 
 DEFAULT_KS = (10, 20, 100, 200)
 # "20 usually best", says dinov2's paper of these features.

@@ -19,10 +19,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from pipeline.heads.choosing import hold_out, validation_pair
-from pipeline.heads.head import Floats, Head, Names, check_examples, check_learnable
-from pipeline.heads.registry import register
-from store.errors import UsageError
+from deponij.pipeline.heads.choosing import hold_out, validation_pair
+from deponij.pipeline.heads.head import Floats, Head, Names, check_examples, check_learnable
+from deponij.pipeline.heads.registry import register
+from deponij.store.errors import UsageError
 
 # Below 1e-4 thousands of examples are underfitted, above 1 the classes are separated and nothing changes.
 DEFAULT_CS = tuple(float(f"{10.0**exponent:.4g}") for exponent in np.arange(-4, 0.1, 0.5))

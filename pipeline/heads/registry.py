@@ -1,21 +1,11 @@
 """Which heads there are, by kind."""
 
-from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 
-import pipeline.heads
-from pipeline.heads.head import HEADS, Head
-from pipeline.registry import Registry
+from deponij.pipeline.heads.head import HEADS, Head
+from deponij.pipeline.registry import Registry
 
-
-def _import_all() -> None:
-    # A light stage that needs one head imports only that one and looks nothing up.
-    for module in iter_modules(pipeline.heads.__path__):
-        import_module(f"pipeline.heads.{module.name}")
-
-
-_HEADS: Registry[type[Head]] = Registry("head", attribute="kind", fill=_import_all)
+_HEADS: Registry[type[Head]] = Registry("head", attribute="kind", room="deponij.pipeline.heads")
 register = _HEADS.register
 
 

@@ -6,8 +6,8 @@ Shape letters: n rows, d feature width.
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.heads.head import Floats
-from store.errors import DataError
+from deponij.pipeline.heads.head import Floats
+from deponij.store.errors import DataError
 
 
 def unit_rows(vectors: Floats, what: str) -> NDArray[np.float64]:

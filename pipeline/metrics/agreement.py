@@ -15,7 +15,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.metrics.classification import Names, confusion_matrix
+from deponij.pipeline.metrics.classification import Names, confusion_matrix
 
 
 @dataclass(frozen=True, slots=True)

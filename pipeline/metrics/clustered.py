@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix
 
-from pipeline.metrics.intervals import percentile_interval, wilson
+from deponij.pipeline.metrics.intervals import percentile_interval, wilson
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]

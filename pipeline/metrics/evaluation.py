@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.metrics.calibration import Calibration
-from pipeline.metrics.classification import Names, balanced_accuracy, hits
-from pipeline.metrics.intervals import wilson
+from deponij.pipeline.metrics.calibration import Calibration
+from deponij.pipeline.metrics.classification import Names, balanced_accuracy, hits
+from deponij.pipeline.metrics.intervals import wilson
 
 PARTS = ("train", "val", "test")
 Interval = tuple[float, float]

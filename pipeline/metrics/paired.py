@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.metrics.intervals import N_RESAMPLES, percentile_interval, resampled_means
+from deponij.pipeline.metrics.intervals import N_RESAMPLES, percentile_interval, resampled_means
 
 # Up to here sums of binomial coefficients are instant; beyond, the approximation is indistinguishable.
 _MOST_EXACT = 1000

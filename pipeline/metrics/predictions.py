@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.metrics.classification import Names, per_class, rank
+from deponij.pipeline.metrics.classification import Names, per_class, rank
 
 KEPT_RANKS = 5
 Row = dict[str, str | int | float]

@@ -1,4 +1,4 @@
-"""What is reported of retrieval with one backbone: frozen records, and JSON. Ranking lives in `pipeline.retrieval`.
+"""What is reported of retrieval with one backbone: frozen records, and JSON. Ranking lives in `deponij.pipeline.retrieval`.
 
 Shares are fractions of 1. What a random order would reach stands beside every figure.
 """
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.metrics.clustered import clustered_means
-from pipeline.record_lists import RecordList
+from deponij.pipeline.metrics.clustered import clustered_means
+from deponij.pipeline.record_lists import RecordList
 
 Interval = tuple[float, float]
 Floats = NDArray[np.float64]

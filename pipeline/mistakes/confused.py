@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.heads.head import Names
-from pipeline.mistakes.records import ConfusedPair
-from pipeline.mistakes.suspects import OutOfFold
-from pipeline.reports.confusion import most_confused
+from deponij.pipeline.heads.head import Names
+from deponij.pipeline.mistakes.records import ConfusedPair
+from deponij.pipeline.mistakes.suspects import OutOfFold
+from deponij.pipeline.reports.confusion import most_confused
 
 
 def find_confused(

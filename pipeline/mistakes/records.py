@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.record_lists import RecordList
+from deponij.pipeline.record_lists import RecordList
 
 
 class Record(BaseModel):

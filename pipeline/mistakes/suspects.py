@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.heads.head import Floats, Names
-from pipeline.mistakes.records import Suspect
-from store.errors import DataError
+from deponij.pipeline.heads.head import Floats, Names
+from deponij.pipeline.mistakes.records import Suspect
+from deponij.store.errors import DataError
 
 Rows = NDArray[np.int64]
 
@@ -55,7 +55,7 @@ def out_of_fold(features: Floats, names: Names, groups: Names, *, folds: int, se
     Raises:
         DataError: nothing to learn from: one class, one photograph, no class with two items, constant features.
     """
-    from pipeline.quick_logistic import DEFAULT_C, fit_path, standardised
+    from deponij.pipeline.heads.quick_logistic import DEFAULT_C, fit_path, standardised
 
     n_folds = _n_folds(names, groups, folds)
     standard = standardised(features, np.arange(len(features)))
@@ -105,7 +105,7 @@ def _folds(names: Names, groups: Names, n_folds: int, seed: int) -> Iterator[tup
 
 def _choose_c(features: NDArray[np.float32], names: Names, train: Rows, test: Rows) -> float:
     """The penalty with the lowest log-loss on the first fold; probabilities matter here, not answers."""
-    from pipeline.quick_logistic import DEFAULT_C, fit_path
+    from deponij.pipeline.heads.quick_logistic import DEFAULT_C, fit_path
 
     losses = []
     for fitted in fit_path(features[train], names[train]):

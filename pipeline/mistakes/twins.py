@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from pipeline.data.phash import HASH_BITS, near_pairs
-from pipeline.heads.head import Floats, Names
-from pipeline.mistakes.records import Twin
+from deponij.pipeline.heads.head import Floats, Names
+from deponij.pipeline.likeness.phash import HASH_BITS, near_pairs
+from deponij.pipeline.mistakes.records import Twin
 
 How = Literal["picture", "phash", "embedding"]
 _ORDER: tuple[How, ...] = ("picture", "phash", "embedding")

@@ -6,8 +6,8 @@ Both the terminal and Markdown show what `cell_tables` gives. What a cell is: `c
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.metrics.evaluation import Interval
-from pipeline.reports.cells import BASELINE, Cell
+from deponij.pipeline.metrics.evaluation import Interval
+from deponij.pipeline.reports.cells import BASELINE, Cell
 
 
 @dataclass(frozen=True, slots=True)

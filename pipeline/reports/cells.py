@@ -18,10 +18,10 @@ from typing import Final, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.metrics.classification import Names, balanced_accuracy, hits
-from pipeline.metrics.evaluation import Interval
-from pipeline.metrics.intervals import seed_mean
-from pipeline.record_lists import RecordList
+from deponij.pipeline.metrics.classification import Names, balanced_accuracy, hits
+from deponij.pipeline.metrics.evaluation import Interval
+from deponij.pipeline.metrics.intervals import seed_mean
+from deponij.pipeline.record_lists import RecordList
 
 BASELINE: Final = "baseline"
 ZERO_SHOT = "zero-shot"

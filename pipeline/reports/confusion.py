@@ -10,7 +10,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics.classification import Names, confusion_matrix
+from deponij.pipeline.metrics.classification import Names, confusion_matrix
 
 # (up to how many classes, cell side, font size), in px.
 _SIZES = ((8, 44, 12.0), (14, 32, 11.5), (24, 22, 11.0), (40, 16, 10.5), (10**9, 12, 9.5))

@@ -14,10 +14,10 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics.classification import Names
-from pipeline.reports.palette import colour_of, marker_of
-from pipeline.reports.svg import element
-from pipeline.reports.wording import number
+from deponij.pipeline.metrics.classification import Names
+from deponij.pipeline.reports.palette import colour_of, marker_of
+from deponij.pipeline.reports.svg import element
+from deponij.pipeline.reports.wording import number
 
 SIDE = 1000
 _MARGIN = 24

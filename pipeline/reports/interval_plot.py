@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from html import escape
 from math import ceil, floor
 
-from pipeline.metrics.evaluation import Interval
-from pipeline.reports.svg import Scale, element, linear_ticks, text, told
-from pipeline.reports.wording import clipped, interval, percent
+from deponij.pipeline.metrics.evaluation import Interval
+from deponij.pipeline.reports.svg import Scale, element, linear_ticks, text, told
+from deponij.pipeline.reports.wording import clipped, interval, percent
 
 _ROW_PX, _TOP_PX, _AXIS_PX, _LABEL_PX = 36, 6, 24, 17
 # The axis begins and ends at multiples of this.

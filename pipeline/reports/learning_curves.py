@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.metrics.evaluation import Interval
-from pipeline.reports.palette import colour_of, marker_of
-from pipeline.reports.svg import (
+from deponij.pipeline.metrics.evaluation import Interval
+from deponij.pipeline.reports.palette import colour_of, marker_of
+from deponij.pipeline.reports.svg import (
     Scale,
     drawing,
     element,
@@ -19,7 +19,7 @@ from pipeline.reports.svg import (
     text,
     told,
 )
-from pipeline.reports.wording import interval, number, percent
+from deponij.pipeline.reports.wording import interval, number, percent
 
 WIDTH_PX, HEIGHT_PX = 480, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 468, 12, 270
@@ -27,7 +27,7 @@ _MARKER_PX = 5
 
 
 class CurveRow(BaseModel):
-    """One point, as far as it is shown; its file holds more (`pipeline.curves.CurveRow`).
+    """One point, as far as it is shown; its file holds more (`deponij.pipeline.curves.CurveRow`).
 
     Attributes:
         backbone, fingerprint, labels, split, head: what was learned from what.

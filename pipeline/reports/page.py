@@ -13,21 +13,28 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipeline.metrics.calibration import Calibration
-from pipeline.metrics.classification import ClassScores
-from pipeline.mistakes.records import MistakesReport
-from pipeline.reports import wording
-from pipeline.reports.cell_tables import CellTable, bounds, cell_tables, how_to_read, mean_and_std, published
-from pipeline.reports.cell_tables import render_markdown as cells_markdown
-from pipeline.reports.cells import Cell
-from pipeline.reports.confusion import Confused
-from pipeline.reports.embedding_map import EmbeddingMap, map_rules
-from pipeline.reports.learning_curves import Chart
-from pipeline.reports.provenance import JOINED, Provenance
-from pipeline.reports.retrieval_tables import RetrievalTable
-from pipeline.reports.samples import Sample
-from pipeline.reports.sprite import Sprite
-from pipeline.reports.table import ResultGroup, ResultRow
+from deponij.pipeline.metrics.calibration import Calibration
+from deponij.pipeline.metrics.classification import ClassScores
+from deponij.pipeline.mistakes.records import MistakesReport
+from deponij.pipeline.reports import wording
+from deponij.pipeline.reports.cell_tables import (
+    CellTable,
+    bounds,
+    cell_tables,
+    how_to_read,
+    mean_and_std,
+    published,
+)
+from deponij.pipeline.reports.cell_tables import render_markdown as cells_markdown
+from deponij.pipeline.reports.cells import Cell
+from deponij.pipeline.reports.confusion import Confused
+from deponij.pipeline.reports.embedding_map import EmbeddingMap, map_rules
+from deponij.pipeline.reports.learning_curves import Chart
+from deponij.pipeline.reports.provenance import JOINED, Provenance
+from deponij.pipeline.reports.retrieval_tables import RetrievalTable
+from deponij.pipeline.reports.samples import Sample
+from deponij.pipeline.reports.sprite import Sprite
+from deponij.pipeline.reports.table import ResultGroup, ResultRow
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SHOWN_FAILURES = 20

@@ -7,7 +7,7 @@ Seven colours and eight shapes have no common divisor, so that 56 classes in a r
 
 from collections.abc import Callable
 
-from pipeline.reports.wording import number
+from deponij.pipeline.reports.wording import number
 
 N_COLOURS = 7
 Marker = Callable[[float], str]

@@ -6,7 +6,7 @@ Every figure of a page has one as its caption.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.reports.wording import cell, code, short
+from deponij.pipeline.reports.wording import cell, code, short
 
 # Joins the names, and the fingerprints, of several views.
 JOINED = "+"

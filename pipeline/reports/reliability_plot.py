@@ -1,13 +1,13 @@
 """Reliability: how often answers of each confidence are right, with the gap to what they promise.
 
-Below it a histogram of the confidences. What is computed: `pipeline.metrics.calibration`.
+Below it a histogram of the confidences. What is computed: `deponij.pipeline.metrics.calibration`.
 """
 
 from collections.abc import Sequence
 
-from pipeline.metrics.calibration import ReliabilityBin
-from pipeline.reports.svg import Scale, drawing, element, line, polyline, text, told
-from pipeline.reports.wording import percent
+from deponij.pipeline.metrics.calibration import ReliabilityBin
+from deponij.pipeline.reports.svg import Scale, drawing, element, line, polyline, text, told
+from deponij.pipeline.reports.wording import percent
 
 WIDTH_PX, HEIGHT_PX = 300, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 36, 286, 8, 262

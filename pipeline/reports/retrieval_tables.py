@@ -1,13 +1,13 @@
 """Retrieval laid out for the page: one table for each split, column and way of asking, backbones in rows.
 
-What a figure is: `pipeline.metrics.retrieval`.
+What a figure is: `deponij.pipeline.metrics.retrieval`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.metrics.retrieval import Example, Figure, Hit, RetrievalResult, Task
-from pipeline.reports.provenance import Provenance
+from deponij.pipeline.metrics.retrieval import Example, Figure, Hit, RetrievalResult, Task
+from deponij.pipeline.reports.provenance import Provenance
 
 HEADINGS: Mapping[Task, str] = {
     "image-to-image": "Pictures find pictures",

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from pipeline.metrics.predictions import Predictions
-from pipeline.pictures import decode
-from store.errors import PictureError
+from deponij.pipeline.metrics.predictions import Predictions
+from deponij.pipeline.pictures import decode
+from deponij.store.errors import PictureError
 
 RIGHT, WRONG = (46, 139, 87), (204, 75, 55)
 _TILE, _CAPTION, _GAP, _FRAME = 144, 38, 12, 4

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from pipeline.mistakes.records import ConfusedPair, Suspect, Twin
-from pipeline.reports.samples import WRONG
+from deponij.pipeline.mistakes.records import ConfusedPair, Suspect, Twin
+from deponij.pipeline.reports.samples import WRONG
 
 Colour = tuple[int, int, int]
 Images = Mapping[str, Image.Image]

@@ -6,7 +6,7 @@ from math import ceil
 
 from PIL import Image, ImageOps
 
-from pipeline.reports.samples import data_uri
+from deponij.pipeline.reports.samples import data_uri
 
 _PLATE = (232, 233, 230)
 # Browsers and JPEG take far larger pictures; phones decode this without trouble.

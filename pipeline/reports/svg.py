@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, log10
 
-from pipeline.reports.wording import number
+from deponij.pipeline.reports.wording import number
 
 _STEPS = (1, 2, 2.5, 5, 10)
 

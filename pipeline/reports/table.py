@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from pipeline.metrics.evaluation import Evaluation, Interval
-from pipeline.reports.provenance import JOINED
+from deponij.pipeline.metrics.evaluation import Evaluation, Interval
+from deponij.pipeline.reports.provenance import JOINED
 
 CHANCE = "chance"
 MAJORITY = "majority class"

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.retrieval.kind import Effort, Rows, Settings, Vectors
-from pipeline.retrieval.registry import index_kind
-from pipeline.retrieval.units import unit
-from pipeline.retrieval.vector_index import VectorIndex
-from store.errors import DataError, UsageError
+from deponij.pipeline.retrieval.kind import Effort, Rows, Settings, Vectors
+from deponij.pipeline.retrieval.registry import index_kind
+from deponij.pipeline.retrieval.units import unit
+from deponij.pipeline.retrieval.vector_index import VectorIndex
+from deponij.store.errors import DataError, UsageError
 
 AUTO = "auto"
 K = 10

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.retrieval.units import Vectors, unit
-from store.errors import DataError, IdentityError
+from deponij.pipeline.retrieval.units import Vectors, unit
+from deponij.store.errors import DataError, IdentityError
 
 Codes = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from store.errors import UsageError
+from deponij.store.errors import UsageError
 
 if TYPE_CHECKING:
     import duckdb

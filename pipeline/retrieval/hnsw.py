@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.retrieval.kind import (
+from deponij.pipeline.retrieval.kind import (
     Effort,
     Found,
     IndexKind,
@@ -20,7 +20,7 @@ from pipeline.retrieval.kind import (
     flat_vectors,
     search_flat,
 )
-from pipeline.retrieval.registry import register
+from deponij.pipeline.retrieval.registry import register
 
 LINKS = 16
 CONSTRUCTION = 80

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.retrieval.ivf import NLIST, NPROBE, n_lists, n_probes, train
-from pipeline.retrieval.kind import (
+from deponij.pipeline.retrieval.ivf import NLIST, NPROBE, n_lists, n_probes, train
+from deponij.pipeline.retrieval.kind import (
     Effort,
     Found,
     IndexKind,
@@ -20,7 +20,7 @@ from pipeline.retrieval.kind import (
     flat_vectors,
     search_flat,
 )
-from pipeline.retrieval.registry import register
+from deponij.pipeline.retrieval.registry import register
 
 K_FACTOR, PARTS, BITS = "k_factor", "parts", "bits"
 _WIDTH = 4

@@ -1,15 +1,11 @@
 """Which index types there are, by name."""
 
-from pipeline.registry import Registry
-from pipeline.retrieval.kind import IndexKind
+from deponij.pipeline.registry import Registry
+from deponij.pipeline.retrieval.kind import IndexKind
 
-
-def _import_all() -> None:
-    # Here and not above, for each of them imports this module.
-    from pipeline.retrieval import flat, hnsw, ivf, ivfpq  # noqa: F401
-
-
-_TYPES: Registry[type[IndexKind]] = Registry("index type", attribute="name", fill=_import_all)
+_TYPES: Registry[type[IndexKind]] = Registry(
+    "index type", attribute="name", room="deponij.pipeline.retrieval"
+)
 register = _TYPES.register
 
 

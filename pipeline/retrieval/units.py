@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from store.errors import DataError, UsageError
+from deponij.store.errors import DataError, UsageError
 
 Vectors = NDArray[np.float32]
 # Memory of one step.

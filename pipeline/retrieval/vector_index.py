@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.retrieval.kind import Effort, Found, IndexKind, Rows, Settings, Vectors
-from pipeline.retrieval.registry import index_kind
-from pipeline.retrieval.units import unit
-from store.errors import IdentityError, StoreError, UsageError
+from deponij.pipeline.retrieval.kind import Effort, Found, IndexKind, Rows, Settings, Vectors
+from deponij.pipeline.retrieval.registry import index_kind
+from deponij.pipeline.retrieval.units import unit
+from deponij.store.errors import IdentityError, StoreError, UsageError
 
 Mask = NDArray[np.bool_]
 # Up to this many selected rows are scanned: walking a graph or lists past the others would cost as much.

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from pipeline.backbones import Backbone, Description, FeatureMap, as_batch, describe, load, registry
-from pipeline.backbones.contract import Location
-from pipeline.backbones.records import from_open_clip
-from store.errors import BackboneError, UsageError
+from deponij.pipeline.backbones import Backbone, Description, FeatureMap, as_batch, describe, load, registry
+from deponij.pipeline.backbones.contract import Location
+from deponij.pipeline.backbones.records import from_open_clip
+from deponij.store.errors import BackboneError, UsageError
 
 FAKE = "fake"
 ENTRIES = [*tiny_models.MAKERS, FAKE]

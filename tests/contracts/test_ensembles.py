@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-import pipeline.ensembles
-from commands.options import How
-from pipeline.ensembles.ensemble import ENSEMBLES, Ensemble, MemberSource
-from pipeline.ensembles.registry import ensemble_class, kinds, load_ensemble, register
-from stages.ensembles import EVERY_HOW
-from store.errors import DataError, StoreError, UsageError
+from deponij.commands.options import How
+from deponij.pipeline import ensembles
+from deponij.pipeline.ensembles.ensemble import ENSEMBLES, Ensemble, MemberSource
+from deponij.pipeline.ensembles.registry import ensemble_class, kinds, load_ensemble, register
+from deponij.stages.ensembles import EVERY_HOW
+from deponij.store.errors import DataError, StoreError, UsageError
 
 CLASSES = ("bottle", "can", "cup", "lid")
 
@@ -181,12 +181,12 @@ def test_an_unknown_kind_lists_the_known_and_the_nearest() -> None:
 
 
 def test_a_kind_is_given_once() -> None:
-    with pytest.raises(ValueError, match=r"taken by pipeline\.ensembles\.greedy"):
+    with pytest.raises(ValueError, match=r"taken by deponij\.pipeline\.ensembles\.greedy"):
         register("greedy")(type("Other", (Ensemble,), {}))
 
 
 def test_every_module_is_in_the_registry_and_every_kind_in_the_command_and_the_stage() -> None:
-    folder = Path(pipeline.ensembles.__file__).parent
+    folder = Path(ensembles.__file__).parent
     with_kinds = {path.stem for path in folder.glob("*.py") if "\n@register(" in path.read_text()}
     assert {ensemble_class(kind).__module__.rpartition(".")[2] for kind in kinds()} == with_kinds
     assert set(kinds()) == {how.value for how in How} == set(EVERY_HOW)

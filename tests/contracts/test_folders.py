@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from store.errors import StoreError
-from store.folders import Folder, LocalFolder, RemoteFolder, open_folder
+from deponij.store.errors import StoreError
+from deponij.store.folders import Folder, LocalFolder, RemoteFolder, open_folder
 
 
 @pytest.fixture(params=["local", "memory"])

@@ -8,9 +8,9 @@ import pytest
 from safetensors.numpy import load_file
 from sklearn.base import clone
 
-from pipeline.heads.head import HEADS, FeatureSource, Head
-from pipeline.heads.registry import head_class, kinds, load_head, register
-from store.errors import DataError, IdentityError, StoreError, UsageError
+from deponij.pipeline.heads.head import HEADS, FeatureSource, Head
+from deponij.pipeline.heads.registry import head_class, kinds, load_head, register
+from deponij.store.errors import DataError, IdentityError, StoreError, UsageError
 
 SOURCE = FeatureSource(backbone="tiny", fingerprint="f" * 20, labels="label", identity={"weights": "abc"})
 CLASSES = ["bottle", "can", "cup"]
@@ -204,5 +204,5 @@ def test_an_unknown_kind_lists_the_known_and_the_nearest() -> None:
 
 
 def test_a_kind_is_given_once() -> None:
-    with pytest.raises(ValueError, match=r"taken by pipeline\.heads\.linear"):
+    with pytest.raises(ValueError, match=r"taken by deponij\.pipeline\.heads\.gradient\.linear"):
         register("linear")(type("Other", (Head,), {}))

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.data.registry import ITEM_COLUMNS, register_source
-from pipeline.data.source import Source, open_source, source_names
-from pipeline.pictures import decode
-from store.errors import DataError, UsageError
+from deponij.pipeline.data.adapters.registry import ITEM_COLUMNS, register_source
+from deponij.pipeline.data.adapters.source import Source, open_source, source_names
+from deponij.pipeline.pictures import decode
+from deponij.store.errors import DataError, UsageError
 
 N_PICTURES = 5
 

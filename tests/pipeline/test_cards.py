@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from pipeline.cards import Card, CardFolder
-from pipeline.record_lists import RecordList
-from store.errors import StoreError
+from deponij.pipeline.cards import Card, CardFolder
+from deponij.pipeline.record_lists import RecordList
+from deponij.store.errors import StoreError
 
 
 class Spoon(Card):

@@ -5,9 +5,9 @@ import pytest
 from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import Normalizer
 
-from pipeline.curves import CURVES, CurvePoint, CurveRow, learning_curve
-from pipeline.heads.examples import Examples
-from store.errors import DataError, StoreError
+from deponij.pipeline.curves import CURVES, CurvePoint, CurveRow, learning_curve
+from deponij.pipeline.heads.examples import Examples
+from deponij.store.errors import DataError, StoreError
 
 COUNTS = {"Bottle": 30, "Can": 12, "Cup": 1}
 

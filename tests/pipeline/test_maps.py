@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.maps import embedding_map
-from store.errors import DataError
+from deponij.pipeline.maps import embedding_map
+from deponij.store.errors import DataError
 
 
 def clusters(n: int = 90, dim: int = 12, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, features
 
-from pipeline.pictures import DRAFT_MIN_PIXELS, MAX_PIXELS, Route, decode, to_rgb, upright_size_px
-from store.errors import PictureError
+from deponij.pipeline.pictures import DRAFT_MIN_PIXELS, MAX_PIXELS, Route, decode, to_rgb, upright_size_px
+from deponij.store.errors import PictureError
 
 ORIENTATION = 274
 

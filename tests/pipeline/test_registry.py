@@ -1,11 +1,23 @@
 """The registry that all registries are."""
 
+import sys
 from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
-from pipeline.registry import Registry, unknown
-from store.errors import UsageError
+from deponij.pipeline.registry import Registry, names_in, unknown
+from deponij.store.errors import UsageError
+
+ROOMS = {
+    "deponij.pipeline.heads": "deponij.pipeline.heads.registry",
+    "deponij.pipeline.ensembles": "deponij.pipeline.ensembles.registry",
+    "deponij.pipeline.retrieval": "deponij.pipeline.retrieval.registry",
+    "deponij.pipeline.backbones.families": "deponij.pipeline.backbones.registry",
+    "deponij.pipeline.data.adapters": "deponij.pipeline.data.adapters.registry",
+    "deponij.pipeline.data.splitting": "deponij.pipeline.data.splitting.strategies",
+}
 
 
 def made() -> Registry[Callable[[], int]]:
@@ -52,6 +64,25 @@ def test_long_lists_are_cut() -> None:
     assert message.endswith("name049, ...") and "name050" not in message
 
 
-def test_what_fills_it_runs_before_anything_is_looked_up() -> None:
-    registry: Registry[type] = Registry("sort", fill=lambda: registry.register("late")(int) and None)
-    assert registry["late"] is int
+def test_a_new_file_in_the_room_is_a_new_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = tmp_path / "room_of_sorts"
+    (room / "deeper").mkdir(parents=True)
+    (room / "__init__.py").write_text(
+        "from deponij.pipeline.registry import Registry\n"
+        "SORTS = Registry('sort', room='room_of_sorts')\nregister = SORTS.register\n"
+    )
+    (room / "deeper" / "__init__.py").write_text("")
+    (room / "deeper" / "one.py").write_text(
+        'from room_of_sorts import register\n\n@register("late")\nclass Late: ...\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert names_in("room_of_sorts") == ("late",)
+    assert "room_of_sorts.deeper.one" not in sys.modules
+    assert import_module("room_of_sorts").SORTS["late"].__name__ == "Late"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_names_read_from_the_source_are_those_that_are_registered(room: str) -> None:
+    registry = import_module(ROOMS[room])
+    (found,) = (one for one in vars(registry).values() if isinstance(one, Registry))
+    assert names_in(room) == tuple(found.entries())

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.templates import TEMPLATE_SETS, fill, templates
-from store.errors import UsageError
+from deponij.pipeline.templates import TEMPLATE_SETS, fill, templates
+from deponij.store.errors import UsageError
 
 
 def test_sets_are_the_librarys() -> None:
@@ -50,7 +50,7 @@ def test_a_file_with_a_line_that_is_no_template_is_refused(tmp_path: Path) -> No
 
 def test_reading_the_sets_imports_no_model_library() -> None:
     code = (
-        "import sys; from pipeline.templates import TEMPLATE_SETS, templates; templates(TEMPLATE_SETS);"
+        "import sys; from deponij.pipeline.templates import TEMPLATE_SETS, templates; templates(TEMPLATE_SETS);"
         "print([m for m in ('torch', 'open_clip', 'transformers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

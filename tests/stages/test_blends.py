@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from learning_world import CLASSES, World, make_world, vectors, write_features, write_split, write_texts
 
-from pipeline.heads.registry import load_head
-from stages import blends, zero_shot
-from stages.blends import METHODS, BlendParams, BlendResult, Method
-from stages.results import read_logits
-from store.errors import DataError, IdentityError, StoreError
-from store.keys import key_of_text
-from store.view import View
+from deponij.pipeline.heads.registry import load_head
+from deponij.project.learning.results import read_logits
+from deponij.stages import blends, zero_shot
+from deponij.stages.blends import METHODS, BlendParams, BlendResult, Method
+from deponij.store.errors import DataError, IdentityError, StoreError
+from deponij.store.keys import key_of_text
+from deponij.store.view import View
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ import pytest
 from cli_world import call, done
 from learning_world import CLASSES, World, make_world, write_features, write_split
 
-from pipeline.curves import CURVES, CurveRow
-from stages import curves
-from stages.curves import CurveParams
-from stages.layout import Layout
-from store.errors import DataError, StoreError, UsageError
-from store.items import Items
-from store.view import View
+from deponij.pipeline.curves import CURVES, CurveRow
+from deponij.project.frame.layout import Layout
+from deponij.stages import curves
+from deponij.stages.curves import CurveParams
+from deponij.store.errors import DataError, StoreError, UsageError
+from deponij.store.items import Items
+from deponij.store.view import View
 
 QUICK = CurveParams(per_class=(1, 3, 1000), tries=2)
 

@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from learning_world import World, make_world, write_split
 
-from pipeline.ensembles.ensemble import ENSEMBLES
-from pipeline.ensembles.registry import kinds, load_ensemble
-from stages import ensembles, knn, probe, zero_shot
-from stages.ensembles import EnsembleResult, EnsemblesParams
-from stages.layout import Layout
-from stages.results import read_logits, read_result
-from store.errors import DataError, StoreError, UsageError
+from deponij.pipeline.ensembles.ensemble import ENSEMBLES
+from deponij.pipeline.ensembles.registry import kinds, load_ensemble
+from deponij.project.frame.layout import Layout
+from deponij.project.learning.results import read_logits, read_result
+from deponij.stages import ensembles, knn, probe, zero_shot
+from deponij.stages.ensembles import EnsembleResult, EnsemblesParams
+from deponij.store.errors import DataError, StoreError, UsageError
 
 
 @pytest.fixture(scope="module")

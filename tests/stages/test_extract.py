@@ -13,15 +13,15 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from pipeline.kinds import Kind
-from stages import extract as stage
-from stages.extract import ExtractParams, ExtractResult
-from stages.settings import RunOptions
-from store.depot import FeatureStore
-from store.errors import BackboneError, StoreError, UsageError
-from store.items import ItemWriter
-from store.keys import key_of_bytes
-from store.view import View
+from deponij.pipeline.backbones.kinds import Kind
+from deponij.project.frame.settings import RunOptions
+from deponij.stages import extract as stage
+from deponij.stages.extract import ExtractParams, ExtractResult
+from deponij.store.depot import FeatureStore
+from deponij.store.errors import BackboneError, StoreError, UsageError
+from deponij.store.items import ItemWriter
+from deponij.store.keys import key_of_bytes
+from deponij.store.view import View
 
 DAMAGED = b"\x89PNG\r\n\x1a\n and no more"
 Row = tuple[str, bytes | None]

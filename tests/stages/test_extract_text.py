@@ -10,9 +10,17 @@ import pyarrow as pa
 import pytest
 from learning_world import picture, write_features, write_items
 
-from stages import extract_text as stage
-from stages.class_texts import caption_columns, caption_vectors, class_texts, groups_of, templates_of
-from stages.extract_text import (
+from deponij.project.frame.settings import RunOptions
+from deponij.project.learning.class_texts import (
+    caption_columns,
+    caption_vectors,
+    class_texts,
+    groups_of,
+    templates_of,
+)
+from deponij.project.learning.results import read_labelled
+from deponij.stages import extract_text as stage
+from deponij.stages.extract_text import (
     Prompt,
     TextParams,
     TextResult,
@@ -20,13 +28,11 @@ from stages.extract_text import (
     prompts_from_file,
     prompts_from_labels,
 )
-from stages.results import read_labelled
-from stages.settings import RunOptions
-from store.depot import FeatureStore
-from store.errors import BackboneError, DataError, StoreError, UsageError
-from store.items import Items, ItemWriter
-from store.keys import key_of_bytes, key_of_text
-from store.view import View
+from deponij.store.depot import FeatureStore
+from deponij.store.errors import BackboneError, DataError, StoreError, UsageError
+from deponij.store.items import Items, ItemWriter
+from deponij.store.keys import key_of_bytes, key_of_text
+from deponij.store.view import View
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -10,14 +10,14 @@ import pytest
 from cli_world import call
 from learning_world import World, identity, make_world, picture, write_features, write_items, write_split
 
-from stages import index as stage
-from stages.indexes import Fold, Index
-from stages.settings import check
-from store.errors import DataError, IdentityError, StoreError, UsageError
-from store.index_folder import CARD, read_card
-from store.items import Items
-from store.keys import key_of_bytes
-from store.view import View
+from deponij.project.frame.settings import check
+from deponij.project.indexes import Fold, Index
+from deponij.stages import index as stage
+from deponij.store.errors import DataError, IdentityError, StoreError, UsageError
+from deponij.store.index_folder import CARD, read_card
+from deponij.store.items import Items
+from deponij.store.keys import key_of_bytes
+from deponij.store.view import View
 
 APPROXIMATE = ("hnsw", "ivf", "ivfpq")
 
@@ -294,7 +294,9 @@ def test_a_kill_between_files_leaves_the_old_index(tmp_path: Path, monkeypatch: 
     world.index("flat")
     world.write(list(range(120)))
     with monkeypatch.context() as patch:
-        patch.setattr("store.index_folder.write_bytes", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            "deponij.store.index_folder.write_bytes", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             world.index("flat")
     assert len(Index.open(tmp_path / "index")) == 100
@@ -344,7 +346,7 @@ def test_refusals(world: World, tmp_path: Path) -> None:
 def test_a_recall_that_a_type_does_not_reach_is_an_error(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.retrieval.choosing.recall_of", lambda *_: 0.5)
+    monkeypatch.setattr("deponij.pipeline.retrieval.choosing.recall_of", lambda *_: 0.5)
     with pytest.raises(DataError, match=r"ivf reaches a recall@10 of 0.500 at its most thorough, not 0.95"):
         make(world, tmp_path / "index", kind="ivf")
     assert not (tmp_path / "index").exists()

@@ -5,10 +5,10 @@ from pathlib import Path
 import cli_world
 import pytest
 
-from stages import items as stage
-from stages.settings import RunOptions
-from store.errors import DataError, StoreError, UsageError
-from store.items import Items
+from deponij.project.frame.settings import RunOptions
+from deponij.stages import items as stage
+from deponij.store.errors import DataError, StoreError, UsageError
+from deponij.store.items import Items
 
 OPTIONS = RunOptions(workers=2)
 

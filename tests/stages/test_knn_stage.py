@@ -7,14 +7,14 @@ import pytest
 from learning_world import CLASSES, World, make_world, write_split
 from sklearn.neighbors import KNeighborsClassifier
 
-from pipeline.heads.few_shot import draw
-from pipeline.heads.registry import load_head
-from stages import knn
-from stages.knn import KnnParams, KnnResult
-from stages.results import read_examples, read_logits
-from store.errors import DataError, StoreError
-from store.items import Items
-from store.view import View
+from deponij.pipeline.heads.few_shot import draw
+from deponij.pipeline.heads.registry import load_head
+from deponij.project.learning.results import read_examples, read_logits
+from deponij.stages import knn
+from deponij.stages.knn import KnnParams, KnnResult
+from deponij.store.errors import DataError, StoreError
+from deponij.store.items import Items
+from deponij.store.view import View
 
 PARAMS = KnnParams(ks=(1, 5, 20, 200), per_class=(1, 3), tries=4)
 

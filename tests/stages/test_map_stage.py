@@ -9,11 +9,11 @@ import pytest
 from cli_world import done
 from learning_world import World, make_world, write_features
 
-from stages import map as mapping
-from stages.layout import Layout
-from stages.map import MapParams
-from store.errors import DataError, UsageError
-from store.view import View
+from deponij.project.frame.layout import Layout
+from deponij.stages import map as mapping
+from deponij.stages.map import MapParams
+from deponij.store.errors import DataError, UsageError
+from deponij.store.view import View
 
 QUICK = MapParams(iterations=250)
 

@@ -13,13 +13,13 @@ from cli_world import done
 from learning_world import CLASSES, picture, vectors, write_features
 from PIL import Image
 
-from pipeline.mistakes.records import MISTAKES, MistakesReport
-from stages import mistakes
-from stages.layout import Layout
-from stages.mistakes import MistakesParams
-from store.errors import DataError, StoreError, UsageError
-from store.items import ItemWriter
-from store.keys import key_of_bytes
+from deponij.pipeline.mistakes.records import MISTAKES, MistakesReport
+from deponij.project.frame.layout import Layout
+from deponij.stages import mistakes
+from deponij.stages.mistakes import MistakesParams
+from deponij.store.errors import DataError, StoreError, UsageError
+from deponij.store.items import ItemWriter
+from deponij.store.keys import key_of_bytes
 
 N = 120
 WRONG = (3, 17, 42, 64, 90, 111)  # 5 %

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from report_world import make_report_world, more_results
 
-from stages import report
-from stages.report import ReportParams
+from deponij.stages import report
+from deponij.stages.report import ReportParams
 
 pytestmark = pytest.mark.slow
 WIDTHS = {"phone": (390, 844), "desktop": (1280, 900)}

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.fetch import FetchReport
-from pipeline.data.fetch_ledger import Failure
-from stages import prepare as stage
-from store.errors import DataError, UsageError
+from deponij.pipeline.data.fetching.dataset import FetchReport
+from deponij.pipeline.data.fetching.ledger import Failure
+from deponij.stages import prepare as stage
+from deponij.store.errors import DataError, UsageError
 
 
 def files(root: Path) -> dict[str, bytes]:

@@ -19,12 +19,12 @@ from learning_world import (
     write_split,
 )
 
-from pipeline.heads.registry import load_head
-from stages import probe
-from stages.probe import ProbeParams, ProbeResult
-from store.errors import DataError, StoreError, UsageError
-from store.keys import key_of_bytes
-from store.view import View
+from deponij.pipeline.heads.registry import load_head
+from deponij.stages import probe
+from deponij.stages.probe import ProbeParams, ProbeResult
+from deponij.store.errors import DataError, StoreError, UsageError
+from deponij.store.keys import key_of_bytes
+from deponij.store.view import View
 
 
 @pytest.fixture(scope="module")
@@ -242,9 +242,9 @@ def test_text_views_are_no_picture_features(world: World) -> None:
 
 def test_the_stage_imports_no_torch_and_sklearn_late() -> None:
     code = (
-        "import sys, stages.probe, stages.zero_shot\n"
+        "import sys, deponij.stages.probe, deponij.stages.zero_shot\n"
         "assert not {'torch', 'sklearn', 'pandas', 'matplotlib', 'open_clip'} & set(sys.modules)\n"
-        "import pipeline.heads.logistic\n"
+        "import deponij.pipeline.heads.logistic\n"
         "assert not {'torch', 'open_clip', 'transformers'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(probe.__file__).parent.parent)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(probe.__file__).resolve().parent.parent)

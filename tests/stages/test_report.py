@@ -18,20 +18,21 @@ from learning_world import picture, write_features, write_items, write_split
 from PIL import Image
 from report_world import SPLIT_REPORT, ReportWorld, make_report_world, more_results
 
-from pipeline.curves import CURVES
-from pipeline.metrics.retrieval import RETRIEVAL
-from pipeline.mistakes.records import MISTAKES
-from stages import curves, mistakes, probe, report, retrieval
-from stages import map as mapping
-from stages.curves import CurveParams
-from stages.map import MapParams
-from stages.mistakes import MistakesParams
-from stages.probe import ProbeParams
-from stages.rankings import RetrievalParams, write_retrieval
-from stages.report import ReportParams
-from store.atomic import read_table, write_table
-from store.errors import DataError, StoreError
-from store.keys import key_of_bytes
+from deponij.pipeline.curves import CURVES
+from deponij.pipeline.metrics.retrieval import RETRIEVAL
+from deponij.pipeline.mistakes.records import MISTAKES
+from deponij.project.learning.rankings import RetrievalParams, write_retrieval
+from deponij.project.report.summary import results_table
+from deponij.stages import curves, mistakes, probe, report, retrieval
+from deponij.stages import map as mapping
+from deponij.stages.curves import CurveParams
+from deponij.stages.map import MapParams
+from deponij.stages.mistakes import MistakesParams
+from deponij.stages.probe import ProbeParams
+from deponij.stages.report import ReportParams
+from deponij.store.atomic import read_table, write_table
+from deponij.store.errors import DataError, StoreError
+from deponij.store.keys import key_of_bytes
 
 PARTS = {
     "cells": ("Tables", None),
@@ -230,7 +231,7 @@ def test_figures_agree_with_the_results(made: ReportWorld, out: Path) -> None:
     markdown = (out / "results.md").read_text()
     low, high = rows[3]["top1_interval"]
     assert f"| {100 * rows[3]['top1']:.1f} ({100 * low:.1f}–{100 * high:.1f}) |" in markdown
-    assert [row.to_json() for group in report.results_table(made.results) for row in group.rows] == [
+    assert [row.to_json() for group in results_table(made.results) for row in group.rows] == [
         {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
         for row in rows
     ]
@@ -389,7 +390,7 @@ def test_names_from_the_data_cannot_become_markup(tmp_path: Path) -> None:
 def test_commands_are_stages_that_there_are(method: str, backbone: str, command: str) -> None:
     # `dvc repro STAGE` without a key runs all of a stage's.
     assert report.repro(method, backbone) == command
-    known = yaml.safe_load((Path(report.__file__).parent.parent / "dvc.yaml").read_text())["stages"]
+    known = yaml.safe_load((Path(report.__file__).resolve().parent.parent / "dvc.yaml").read_text())["stages"]
     stage, _, key = command.rsplit(maxsplit=1)[-1].partition("@")
     assert stage in known
     assert ("do" in known[stage]) == bool(key or not backbone)
@@ -402,7 +403,7 @@ def test_missing_inputs_are_told(made: ReportWorld, tmp_path: Path) -> None:
         write(made, tmp_path, results=[tmp_path])
     (tmp_path / "result.json").write_text("{}")
     with pytest.raises(StoreError, match="is damaged"):
-        report.results_table([tmp_path])
+        results_table([tmp_path])
 
 
 @pytest.mark.parametrize(
@@ -438,7 +439,7 @@ def test_missing_and_damaged_maps_are_told(made: ReportWorld, tmp_path: Path) ->
 
 def test_the_stage_imports_nothing_heavy() -> None:
     code = (
-        "import sys, stages.report\n"
+        "import sys, deponij.stages.report\n"
         "assert not {'torch', 'sklearn', 'pandas', 'matplotlib', 'open_clip'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(report.__file__).parent.parent)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(report.__file__).resolve().parent.parent)

@@ -7,12 +7,12 @@ import pyarrow as pa
 import pytest
 from learning_world import CLASSES, make_world, picture, vectors, write_features, write_split
 
-from stages import retrieval, text_retrieval
-from stages.rankings import RetrievalParams
-from store.errors import DataError
-from store.items import ItemWriter
-from store.keys import key_of_bytes, key_of_text
-from store.view import View
+from deponij.project.learning.rankings import RetrievalParams
+from deponij.stages import retrieval, text_retrieval
+from deponij.store.errors import DataError
+from deponij.store.items import ItemWriter
+from deponij.store.keys import key_of_bytes, key_of_text
+from deponij.store.view import View
 
 QUICK = RetrievalParams(resamples=100)
 CAPTIONS = ("a can", "a cup")

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.data.sample import generate
-from pipeline.data.splits import SplitParams
-from stages import extract, extract_text, items, retrieval, split, text_retrieval
-from stages.rankings import RetrievalParams
-from stages.settings import RunOptions
-from store.items import Items
+from deponij.pipeline.data.splitting.strategies import SplitParams
+from deponij.project.frame.settings import RunOptions
+from deponij.project.learning.rankings import RetrievalParams
+from deponij.sample.painter import generate
+from deponij.stages import extract, extract_text, items, retrieval, split, text_retrieval
+from deponij.store.items import Items
 
 pytestmark = pytest.mark.slow
 N_SCENES = 40

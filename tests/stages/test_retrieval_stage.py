@@ -21,15 +21,15 @@ from learning_world import (
 from sklearn.metrics import average_precision_score
 from sklearn.metrics.pairwise import cosine_similarity
 
-from pipeline.metrics.retrieval import RETRIEVAL, RetrievalResult, figures_of
-from stages import retrieval, text_retrieval, zero_shot
-from stages.layout import Layout
-from stages.rankings import RetrievalParams, choose_examples, write_retrieval
-from stages.zero_shot import ZeroShotParams
-from store.errors import DataError, IdentityError, StoreError, UsageError
-from store.items import ItemWriter
-from store.keys import key_of_bytes, key_of_text
-from store.view import View
+from deponij.pipeline.metrics.retrieval import RETRIEVAL, RetrievalResult, figures_of
+from deponij.project.frame.layout import Layout
+from deponij.project.learning.rankings import RetrievalParams, choose_examples, write_retrieval
+from deponij.stages import retrieval, text_retrieval, zero_shot
+from deponij.stages.zero_shot import ZeroShotParams
+from deponij.store.errors import DataError, IdentityError, StoreError, UsageError
+from deponij.store.items import ItemWriter
+from deponij.store.keys import key_of_bytes, key_of_text
+from deponij.store.view import View
 
 QUICK = RetrievalParams(resamples=200)
 CAPTIONS = ("a red can", "a blue cup", "a lid", "a torn bottle")

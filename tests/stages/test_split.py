@@ -9,9 +9,9 @@ import pytest
 from learning_world import write_items
 from PIL import Image
 
-from pipeline.data.splits import SplitParams
-from stages import split as stage
-from store.errors import DataError, UsageError
+from deponij.pipeline.data.splitting.strategies import SplitParams
+from deponij.stages import split as stage
+from deponij.store.errors import DataError, UsageError
 
 
 def noise(seed: int) -> bytes:
@@ -89,9 +89,9 @@ def test_refusals_write_nothing(items: Path, tmp_path: Path) -> None:
 def test_near_duplicates_across_sides_are_counted(tmp_path: Path) -> None:
     import pyarrow as pa
 
-    from pipeline.data.phash import phash
-    from store.items import ItemWriter
-    from store.keys import key_of_bytes
+    from deponij.pipeline.likeness.phash import phash
+    from deponij.store.items import ItemWriter
+    from deponij.store.keys import key_of_bytes
 
     with ItemWriter(tmp_path / "items", pa.schema([("label", pa.string())])) as writer:
         for i in range(20):

@@ -15,21 +15,21 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from benchmarks.clusters import Clusters
-from cli import app
-from pipeline.heads.registry import load_head
-from pipeline.metrics.classification import rank
-from pipeline.metrics.evaluation import Evaluation
-from pipeline.reports.cells import Cell
-from stages import tables
-from stages.printing_cells import print_cells
-from stages.results import read_logits, read_result
-from stages.table_plan import Inputs, TablesParams
-from store.errors import DataError, IdentityError, StoreError, UsageError
-from store.identity import Identity
-from store.items import ItemWriter
-from store.keys import key_of_bytes, key_of_text
-from store.shard import row_checksums
-from store.view import View, write_view
+from deponij.cli import app
+from deponij.commands.show.cells import print_cells
+from deponij.pipeline.heads.registry import load_head
+from deponij.pipeline.metrics.classification import rank
+from deponij.pipeline.metrics.evaluation import Evaluation
+from deponij.pipeline.reports.cells import Cell
+from deponij.project.learning.results import read_logits, read_result
+from deponij.project.tables.plan import Inputs, TablesParams
+from deponij.stages import tables
+from deponij.store.errors import DataError, IdentityError, StoreError, UsageError
+from deponij.store.identity import Identity
+from deponij.store.items import ItemWriter
+from deponij.store.keys import key_of_bytes, key_of_text
+from deponij.store.shard import row_checksums
+from deponij.store.view import View, write_view
 
 CLASSES = ("Bottle", "Can", "Cup", "Lid")
 KIND_OF = {"Bottle": "drink", "Can": "drink", "Cup": "drink", "Lid": "rest"}

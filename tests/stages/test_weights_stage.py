@@ -7,9 +7,9 @@ from pathlib import Path
 import fake_backbone
 import pytest
 
-from pipeline.backbones import Description
-from stages import weights as stage
-from store.errors import BackboneError
+from deponij.pipeline.backbones import Description
+from deponij.stages import weights as stage
+from deponij.store.errors import BackboneError
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 from learning_world import CLASSES, World, make_world, write_features, write_split, write_texts
 
-from stages import zero_shot
-from stages.zero_shot import ZeroShotParams, ZeroShotResult
-from store.errors import DataError, IdentityError, StoreError, UsageError
-from store.view import View
+from deponij.stages import zero_shot
+from deponij.stages.zero_shot import ZeroShotParams, ZeroShotResult
+from deponij.store.errors import DataError, IdentityError, StoreError, UsageError
+from deponij.store.view import View
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 from depot_world import CLIP, dump, fill, keys_of, vectors
 
-from store import atomic, upkeep
-from store.depot import FeatureStore
-from store.errors import StoreError
-from store.items import Items, ItemWriter
-from store.shard import row_checksums
-from store.view import View, write_view
+from deponij.store import atomic
+from deponij.store.depot import FeatureStore
+from deponij.store.errors import StoreError
+from deponij.store.items import Items, ItemWriter
+from deponij.store.shard import row_checksums
+from deponij.store.upkeep import inspection as upkeep
+from deponij.store.view import View, write_view
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -152,8 +153,8 @@ def test_items(tmp_path: Path) -> None:
 
 
 def test_items_of_which_a_file_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("store.items.SHARD_BYTES", 40)
-    monkeypatch.setattr("store.items.GROUP_BYTES", 40)
+    monkeypatch.setattr("deponij.store.items.SHARD_BYTES", 40)
+    monkeypatch.setattr("deponij.store.items.GROUP_BYTES", 40)
     _items(tmp_path / "items")
     assert len(list((tmp_path / "items").glob("*.parquet"))) == 3
     assert len(Items(tmp_path / "items")) == 6
@@ -208,7 +209,7 @@ def test_nothing_here_can_be_unpickled() -> None:
         r"\bread_pickle\b",
         r"\btorch\.load\((?![^)]*weights_only=True)",
     ]
-    files = [path for room in ("store", "pipeline", "stages") for path in (ROOT / room).rglob("*.py")]
+    files = [path for room in ("store", "pipeline", "sample", "project", "stages", "services", "commands") for path in (ROOT / room).rglob("*.py")]
     files.append(ROOT / "cli.py")
     assert len(files) > 20
     for path in files:

@@ -29,10 +29,11 @@ from depot_world import (
     vectors,
 )
 
-from store import locks, upkeep
-from store.depot import FORMAT_FILE, FeatureStore
-from store.errors import IdentityError, StoreError
-from store.locks import WriterLock
+from deponij.store import locks
+from deponij.store.depot import FORMAT_FILE, FeatureStore
+from deponij.store.errors import IdentityError, StoreError
+from deponij.store.locks import WriterLock
+from deponij.store.upkeep import inspection as upkeep
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -204,7 +205,7 @@ def test_a_depot_that_cannot_be_written_says_so(tmp_path: Path, monkeypatch: pyt
     def refuse(*_: object) -> int:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("store.locks.os.open", refuse)
+    monkeypatch.setattr("deponij.store.locks.os.open", refuse)
     with pytest.raises(StoreError, match="cannot write to the depot: .*Read-only file system"):
         fill(store, range(2))
 
@@ -291,10 +292,10 @@ def test_a_really_full_disk_does_not_take_the_process_down(tmp_path: Path) -> No
     """A limit on file size is met where a full disk would be; HDF5 by itself crashes at exit there."""
     script = f"""
 import resource, signal, sys, numpy as np
-sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests/store")!r}]
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests/worlds")!r}]
 from depot_world import CLIP, keys_of
 from store import FeatureStore
-from store.errors import StoreError
+from deponij.store.errors import StoreError
 store = FeatureStore({str(tmp_path / "depot")!r}, create=True)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
@@ -439,7 +440,7 @@ def test_a_listing_that_was_overtaken_is_made_again(tmp_path: Path, monkeypatch:
 
 def test_importing_the_store_is_light() -> None:
     script = (
-        "import sys, json, store, store.depot, store.view\n"
+        "import sys, json, store, deponij.store.depot, deponij.store.view\n"
         "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
     )
     done = subprocess.run(
@@ -448,7 +449,11 @@ def test_importing_the_store_is_light() -> None:
     loaded = set(json.loads(done.stdout))
     assert not loaded & {"torch", "pandas", "pyarrow", "fsspec", "aiohttp", "pipeline", "stages", "pydantic"}
     from_errors = subprocess.run(
-        [sys.executable, "-c", "import sys, store.errors, store.keys; sys.exit('numpy' in sys.modules)"],
+        [
+            sys.executable,
+            "-c",
+            "import sys, deponij.store.errors, deponij.store.keys; sys.exit('numpy' in sys.modules)",
+        ],
         check=False,
         cwd=ROOT,
     )

@@ -10,8 +10,8 @@ import pytest
 from depot_world import die_at_step, keys_of
 from PIL import Image
 
-from store.errors import StoreError
-from store.items import Items, ItemWriter
+from deponij.store.errors import StoreError
+from deponij.store.items import Items, ItemWriter
 
 SCHEMA = pa.schema([("label", pa.string()), ("bbox", pa.list_(pa.float64())), ("is_crowd", pa.bool_())])
 
@@ -58,8 +58,8 @@ def test_items_give_back_what_was_put_in(tmp_path: Path) -> None:
 
 
 def test_many_groups_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("store.items.GROUP_BYTES", 150)
-    monkeypatch.setattr("store.items.SHARD_BYTES", 400)
+    monkeypatch.setattr("deponij.store.items.GROUP_BYTES", 150)
+    monkeypatch.setattr("deponij.store.items.SHARD_BYTES", 400)
     items = Items(write(tmp_path / "items", 20))
     assert len(list((tmp_path / "items").glob("*.parquet"))) > 2
     assert [content for _, content in items.contents(range(20))] == [picture(n) for n in range(20)]

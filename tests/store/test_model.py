@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from store import upkeep
-from store.depot import FeatureStore
+from deponij.store.depot import FeatureStore
+from deponij.store.upkeep import inspection as upkeep
 
 IDENTITIES = st.sampled_from([CLIP, OTHER])
 NUMBERS = st.tuples(st.integers(0, 30), st.integers(0, 12)).map(lambda p: range(p[0], p[0] + p[1]))

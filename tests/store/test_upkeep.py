@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from depot_world import CLIP, OTHER, die_at_step, dump, fill, keys_of, loose_files, vectors
 
-from store import migration, shard, upkeep
-from store.depot import FORMAT_FILE, FeatureStore
-from store.errors import StoreError
-from store.folders import Folder
-from store.locks import WriterLock, tidying
-from store.sealed import sealed, unsealed
+from deponij.store import shard
+from deponij.store.depot import FORMAT_FILE, FeatureStore
+from deponij.store.errors import StoreError
+from deponij.store.folders import Folder
+from deponij.store.locks import WriterLock, tidying
+from deponij.store.sealed import sealed, unsealed
+from deponij.store.upkeep import inspection as upkeep
+from deponij.store.upkeep import migration
 
 
 @pytest.fixture(params=["local", "memory"])

@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 from depot_world import CLIP, DIM, die_at_step, fill, finish, in_child, keys_of, vectors
 
-from store import FeatureStore, Items, View
-from store.atomic import replacing
-from store.errors import StoreError
-from store.export import export_view, view_info
-from store.identity import Identity
-from store.items import ItemWriter
-from store.shard import row_checksums
-from store.view import write_view
+from deponij.store import FeatureStore, Items, View
+from deponij.store.atomic import replacing
+from deponij.store.errors import StoreError
+from deponij.store.identity import Identity
+from deponij.store.items import ItemWriter
+from deponij.store.shard import row_checksums
+from deponij.store.upkeep.export import export_view, view_info
+from deponij.store.view import write_view
 
 IDS = [f"cans/photo {n}.jpg#0" for n in range(5)]
 # Two items show the same: one key, one row in the depot, two rows here.

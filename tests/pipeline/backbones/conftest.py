@@ -8,7 +8,7 @@ import tiny_models
 import torch
 from PIL import Image
 
-from pipeline.backbones import Backbone, load
+from deponij.pipeline.backbones import Backbone, load
 
 
 @pytest.fixture(scope="session", autouse=True)

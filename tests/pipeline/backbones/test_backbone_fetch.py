@@ -14,10 +14,10 @@ from urllib.parse import unquote
 import pytest
 import tiny_models
 
-from pipeline.backbones import describe, sources
-from pipeline.backbones.fetch import fetch, wanted
-from pipeline.backbones.registry import family
-from store.errors import BackboneError
+from deponij.pipeline.backbones import describe, sources
+from deponij.pipeline.backbones.fetch import fetch, wanted
+from deponij.pipeline.backbones.registry import family
+from deponij.store.errors import BackboneError
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMIT = "1" * 40
@@ -101,8 +101,8 @@ def own_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def fetch_in_a_process(spec: str, endpoint: str) -> subprocess.CompletedProcess[str]:
     script = (
         "import sys\n"
-        "from pipeline.backbones.fetch import fetch\n"
-        "from store.errors import DeponijError\n"
+        "from deponij.pipeline.backbones.fetch import fetch\n"
+        "from deponij.store.errors import DeponijError\n"
         "try: print(fetch(sys.argv[1]))\n"
         "except DeponijError as error: sys.exit(str(error))\n"
     )

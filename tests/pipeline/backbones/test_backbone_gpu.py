@@ -5,7 +5,7 @@ import pytest
 import tiny_models
 import torch
 
-from pipeline.backbones import as_batch, load
+from deponij.pipeline.backbones import as_batch, load
 
 pytestmark = pytest.mark.gpu
 

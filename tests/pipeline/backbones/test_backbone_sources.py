@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import tiny_models
 
-from pipeline.backbones import describe, list_backbones, load, parse_spec, registry, sources
-from pipeline.backbones.catalog import Entry, entries
-from store.errors import BackboneError, UsageError
+from deponij.pipeline.backbones import describe, list_backbones, load, parse_spec, registry, sources
+from deponij.pipeline.backbones.catalog import Entry, entries
+from deponij.store.errors import BackboneError, UsageError
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMIT = "f9e44c814b77203eaa57a6bdbbd535f21ede1415"
@@ -181,7 +181,7 @@ def test_light_work_imports_nothing_heavy(shelf: tiny_models.Shelf) -> None:
         describe(folder)
     script = (
         "import sys\n"
-        "from pipeline.backbones import describe, list_backbones\n"
+        "from deponij.pipeline.backbones import describe, list_backbones\n"
         "list_backbones()\n"
         f"for folder in {folders!r}: describe(folder)\n"
         "heavy = {'torch', 'open_clip', 'transformers', 'timm', 'huggingface_hub', 'safetensors'}\n"
@@ -194,7 +194,7 @@ def test_json_formats_need_no_library_even_at_first(shelf: tiny_models.Shelf, tm
     folders = [str(shelf[name]) for name in ("open_clip_vit", "siglip", "dinov2_registers")]
     script = (
         "import sys\n"
-        "from pipeline.backbones import describe\n"
+        "from deponij.pipeline.backbones import describe\n"
         f"for folder in {folders!r}: describe(folder)\n"
         "sys.exit(', '.join({'torch', 'open_clip', 'transformers', 'timm'} & set(sys.modules)) or 0)\n"
     )
@@ -205,7 +205,7 @@ def test_defaults_are_those_of_the_library() -> None:
     """Records that are silent (google/siglip-base-patch16-224 is) mean the library's defaults."""
     from transformers import Dinov2Config, Dinov2WithRegistersConfig, SiglipTextConfig, SiglipVisionConfig
 
-    from pipeline.backbones import dinov2, siglip
+    from deponij.pipeline.backbones.families import dinov2, siglip
 
     pairs = [
         (siglip._VISION_DEFAULTS, SiglipVisionConfig()),

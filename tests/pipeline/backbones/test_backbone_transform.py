@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from tiny_models import pictures
 
-from pipeline.backbones.records import from_hf_processor, from_open_clip, from_timm
-from pipeline.backbones.transform import Resize, Transform
-from store.errors import BackboneError
+from deponij.pipeline.backbones.records import from_hf_processor, from_open_clip, from_timm
+from deponij.pipeline.backbones.transform import Resize, Transform
+from deponij.store.errors import BackboneError
 
 NAMES = sorted(pictures())
 TOLERANCE = 1e-6
@@ -175,7 +175,7 @@ def test_very_long_picture_is_resized_where_it_is_kept() -> None:
 def test_windowed_resize_agrees_with_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     transforms = [from_open_clip({}, (32, 32)), from_hf_processor(HF_STEPS | HF["crop_larger"])]
     whole = [one.pixels(image) for one in transforms for image in pictures().values()]
-    monkeypatch.setattr("pipeline.backbones.transform._MAX_RESIZED_PIXELS", 1)
+    monkeypatch.setattr("deponij.pipeline.backbones.transform._MAX_RESIZED_PIXELS", 1)
     windowed = [one.pixels(image) for one in transforms for image in pictures().values()]
     for left, right in zip(whole, windowed, strict=True):
         assert np.abs(left.astype(int) - right).max() <= 1  # Pillow's box is of 32-bit floats

@@ -11,7 +11,7 @@ import tiny_models
 import torch
 from PIL import Image
 
-from pipeline.backbones import Backbone, as_batch
+from deponij.pipeline.backbones import Backbone, as_batch
 
 TOLERANCE = 1e-5
 TEXTS = ["a plastic bottle", "bottle_cap", "A crushed CAN, on the   beach!", ""]
@@ -177,7 +177,7 @@ def test_timm(maker: str, loaded: Loaded, shelf: tiny_models.Shelf, pictures: Pi
 @pytest.mark.parametrize(("maker", "size"), [("open_clip_vit", 48), ("siglip", 48), ("dinov2", 56)])
 def test_other_input_sizes(maker: str, size: int, shelf: tiny_models.Shelf, pictures: Pictures) -> None:
     """Positions are resampled as the family's own library does."""
-    from pipeline.backbones import load
+    from deponij.pipeline.backbones import load
 
     folder = shelf[maker]
     backbone = load(str(folder), input_px=(size, size))
@@ -222,7 +222,7 @@ _UPSTREAM_RESIZED = {
 
 @pytest.mark.parametrize("maker", ["open_clip_convnext", "timm_vit"])
 def test_not_square_inputs(maker: str, shelf: tiny_models.Shelf, pictures: Pictures) -> None:
-    from pipeline.backbones import load
+    from deponij.pipeline.backbones import load
 
     height, width = (90, 120) if maker == "open_clip_convnext" else (96, 128)
     backbone = load(str(shelf[maker]), input_px=(height, width))

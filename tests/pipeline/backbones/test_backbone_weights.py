@@ -11,8 +11,8 @@ import tiny_models
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline.backbones import describe, load, weights
-from store.errors import BackboneError, DeponijError
+from deponij.pipeline.backbones import describe, load, weights
+from deponij.store.errors import BackboneError, DeponijError
 
 WEIGHTS = {
     "open_clip_vit": "open_clip_model.safetensors",

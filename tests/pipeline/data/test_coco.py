@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from coco_made import annotation, document, write
 
-from pipeline.data.coco import read_coco
-from store.errors import DataError
+from deponij.pipeline.data.adapters.coco import read_coco
+from deponij.store.errors import DataError
 
 
 def test_annotations_are_grouped_by_photograph_in_file_order(tmp_path: Path) -> None:

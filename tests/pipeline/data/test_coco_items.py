@@ -12,15 +12,15 @@ import pytest
 from coco_made import annotation, document, noise, write
 from PIL import Image
 
-from pipeline.data import coco_items
-from pipeline.data.coco import read_coco
-from pipeline.data.coco_items import CocoParams, CocoSource, crop_items
-from pipeline.data.crops import CropParams
-from pipeline.data.item import Item
-from pipeline.data.label_maps import LabelMap
-from pipeline.data.phash import phash
-from store.errors import DataError, UsageError
-from store.keys import key_of_pixels
+from deponij.pipeline.data.adapters import coco_items
+from deponij.pipeline.data.adapters.coco import read_coco
+from deponij.pipeline.data.adapters.coco_items import CocoParams, CocoSource, crop_items
+from deponij.pipeline.data.adapters.label_maps import LabelMap
+from deponij.pipeline.data.crops import CropParams
+from deponij.pipeline.data.item import Item
+from deponij.pipeline.likeness.phash import phash
+from deponij.store.errors import DataError, UsageError
+from deponij.store.keys import key_of_pixels
 
 ORIENTATION = 274
 

@@ -7,7 +7,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pydantic import ValidationError
 
-from pipeline.data.crops import (
+from deponij.pipeline.data.crops import (
     FILL_RGB,
     Background,
     CropParams,
@@ -17,7 +17,7 @@ from pipeline.data.crops import (
     window_mask,
     with_background,
 )
-from store.errors import DataError
+from deponij.store.errors import DataError
 
 FRAME = (100, 80)
 TIGHT = CropParams()

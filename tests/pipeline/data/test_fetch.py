@@ -29,9 +29,9 @@ from loopback import (
 )
 from PIL import Image
 
-import pipeline.data.fetch_http as http
-from pipeline.data.fetch import ANNOTATIONS, FetchReport, Pace, fetch_taco
-from store.errors import DataError, UsageError
+from deponij.pipeline.data.fetching import http
+from deponij.pipeline.data.fetching.dataset import ANNOTATIONS, FetchReport, Pace, fetch_taco
+from deponij.store.errors import DataError, UsageError
 
 ROOT = Path(__file__).resolve().parents[3]
 FAST = Pace(per_host=4, backoff_s=0.01, backoff_cap_s=0.02, retry_after_cap_s=2.0)
@@ -297,7 +297,7 @@ def test_a_rest_of_changed_content_is_not_joined_to_the_old_beginning(
 PROGRAM = """
 import sys
 from pathlib import Path
-from pipeline.data.fetch import Pace, fetch_taco
+from deponij.pipeline.data.fetching.dataset import Pace, fetch_taco
 fetch_taco(Path(sys.argv[1]), annotations=sys.argv[2], workers=2, timeout_s=20, pace=Pace(backoff_s=0.01))
 """
 

@@ -9,11 +9,11 @@ import pytest
 from coco_made import noise
 from PIL import Image
 
-from pipeline.data.folder import FolderParams, FolderSource
-from pipeline.data.item import Item
-from pipeline.data.phash import phash
-from store.errors import DataError
-from store.keys import key_of_bytes
+from deponij.pipeline.data.adapters.folder import FolderParams, FolderSource
+from deponij.pipeline.data.item import Item
+from deponij.pipeline.likeness.phash import phash
+from deponij.store.errors import DataError
+from deponij.store.keys import key_of_bytes
 
 
 def put(root: Path, *names: str) -> None:

@@ -12,10 +12,10 @@ import pytest
 from coco_made import noise
 from PIL import Image
 
-from pipeline.data.hf_parquet import BATCH_ROWS, ParquetParams, ParquetSource
-from pipeline.data.item import Item
-from store.errors import DataError, UsageError
-from store.keys import key_of_bytes
+from deponij.pipeline.data.adapters.hf_parquet import BATCH_ROWS, ParquetParams, ParquetSource
+from deponij.pipeline.data.item import Item
+from deponij.store.errors import DataError, UsageError
+from deponij.store.keys import key_of_bytes
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.coco import CocoDataset, read_coco
-from pipeline.data.label_maps import BUILT_IN, label_maps, min_count_map, read_label_map
-from store.errors import DataError, UsageError
+from deponij.pipeline.data.adapters.coco import CocoDataset, read_coco
+from deponij.pipeline.data.adapters.label_maps import BUILT_IN, label_maps, min_count_map, read_label_map
+from deponij.store.errors import DataError, UsageError
 
 COUNTS = {"Can": 5, "Bottle": 2, "Shoe": 0}
 

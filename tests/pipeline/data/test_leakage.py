@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from pipeline.data.leakage import leakage_report
-from pipeline.data.phash import phash
-from pipeline.data.splits import group_split, thesis_split
-from store.errors import UsageError
+from deponij.pipeline.data.splitting.leakage import leakage_report
+from deponij.pipeline.data.splitting.strategies import group_split, thesis_split
+from deponij.pipeline.likeness.phash import phash
+from deponij.store.errors import UsageError
 
 
 def picture(seed: int) -> Image.Image:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.data.parallel import AHEAD_PER_WORKER, ordered_map
+from deponij.pipeline.data.parallel import AHEAD_PER_WORKER, ordered_map
 
 
 @pytest.mark.parametrize("workers", [0, 1, 4])

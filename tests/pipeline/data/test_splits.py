@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
-from pipeline.data.splits import (
+from deponij.pipeline.data.splitting.strata import allocate
+from deponij.pipeline.data.splitting.strategies import (
     PARTS,
     Split,
     SplitParams,
@@ -23,8 +24,7 @@ from pipeline.data.splits import (
     strategies,
     thesis_split,
 )
-from pipeline.data.strata import allocate
-from store.errors import DataError, UsageError
+from deponij.store.errors import DataError, UsageError
 
 # Second letters of train, val, test; as first drawn.
 PINNED = "rrrrrarrrrrerrrrarer"

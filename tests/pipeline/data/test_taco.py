@@ -6,9 +6,16 @@ from pathlib import Path
 import pytest
 from coco_made import noise
 
-from pipeline.data.coco import read_coco
-from pipeline.data.taco import N_CATEGORIES, N_IMAGES, N_INSTANCES, N_POOL, TacoParams, TacoSource
-from store.errors import DataError
+from deponij.pipeline.data.adapters.coco import read_coco
+from deponij.pipeline.data.adapters.taco import (
+    N_CATEGORIES,
+    N_IMAGES,
+    N_INSTANCES,
+    N_POOL,
+    TacoParams,
+    TacoSource,
+)
+from deponij.store.errors import DataError
 
 
 def test_published_numbers(shared: Path) -> None:

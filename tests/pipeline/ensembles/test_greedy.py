@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from pipeline.ensembles.greedy import GreedySelection
-from pipeline.metrics.calibration import fit_temperature, negative_log_likelihood
-from store.errors import UsageError
+from deponij.pipeline.ensembles.greedy import GreedySelection
+from deponij.pipeline.metrics.calibration import fit_temperature, negative_log_likelihood
+from deponij.store.errors import UsageError
 
 
 def noisy(n: int, seed: int, noises: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:

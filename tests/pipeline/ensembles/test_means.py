@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from pipeline.ensembles.means import CalibratedMean, MeanOfLogits, MeanOfProbabilities
-from pipeline.heads.head import softmax
-from pipeline.metrics.calibration import fit_temperature
+from deponij.pipeline.ensembles.means import CalibratedMean, MeanOfLogits, MeanOfProbabilities
+from deponij.pipeline.heads.head import softmax
+from deponij.pipeline.metrics.calibration import fit_temperature
 
 # Two members, one item, two classes. Probabilities are 0.8, 0.2 and 0.4, 0.6.
 LOGITS = np.log([[[0.8, 0.2]], [[0.4, 0.6]]])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.ensembles.members import Member, align
-from store.errors import DataError
+from deponij.pipeline.ensembles.members import Member, align
+from deponij.store.errors import DataError
 
 
 def member(name: str, ids: str, classes: str, logits: list[list[float]]) -> Member:

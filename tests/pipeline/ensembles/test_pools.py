@@ -5,9 +5,9 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from pipeline.ensembles.means import CalibratedMean
-from pipeline.ensembles.pools import WeightedSum, pool_weights
-from pipeline.metrics.calibration import negative_log_likelihood
+from deponij.pipeline.ensembles.means import CalibratedMean
+from deponij.pipeline.ensembles.pools import WeightedSum, pool_weights
+from deponij.pipeline.metrics.calibration import negative_log_likelihood
 
 
 def noisy(n: int, seed: int, noises: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:

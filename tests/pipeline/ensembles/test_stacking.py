@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from pipeline.ensembles.ensemble import log_softmax
-from pipeline.ensembles.means import CalibratedMean
-from pipeline.ensembles.pools import WeightedSum, pool_weights
-from pipeline.ensembles.stacking import DEFAULT_CS, Stacking, _folds
-from pipeline.heads.pulled_logistic import fit_pulled
-from pipeline.metrics.calibration import negative_log_likelihood
-from store.errors import UsageError
+from deponij.pipeline.ensembles.ensemble import log_softmax
+from deponij.pipeline.ensembles.means import CalibratedMean
+from deponij.pipeline.ensembles.pools import WeightedSum, pool_weights
+from deponij.pipeline.ensembles.stacking import DEFAULT_CS, Stacking, _folds
+from deponij.pipeline.heads.words.pulled_logistic import fit_pulled
+from deponij.pipeline.metrics.calibration import negative_log_likelihood
+from deponij.store.errors import UsageError
 
 
 def specialists(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

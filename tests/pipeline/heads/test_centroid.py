@@ -6,8 +6,8 @@ from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 
-from pipeline.heads.centroid import NearestClassMean
-from store.errors import DataError, UsageError
+from deponij.pipeline.heads.centroid import NearestClassMean
+from deponij.store.errors import DataError, UsageError
 
 
 def clusters(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.heads.choosing import worth
-from pipeline.heads.dino_linear import DINOV2_LRS, DinoLinear
-from pipeline.heads.registry import load_head
-from store.errors import DataError, UsageError
+from deponij.pipeline.heads.choosing import worth
+from deponij.pipeline.heads.gradient.dino_linear import DINOV2_LRS, DinoLinear
+from deponij.pipeline.heads.registry import load_head
+from deponij.store.errors import DataError, UsageError
 
 D = 3
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline.heads.examples import count_by_class, join_examples
-from store.errors import DataError
+from deponij.pipeline.heads.examples import count_by_class, join_examples
+from deponij.store.errors import DataError
 
 LABELS = {"i0": "cup", "i1": None, "i2": "can", "i3": "cup", "i4": "can", "i5": "lid"}
 PARTS = {"i4": "test", "i3": "train", "i0": "train", "i1": "train", "i5": "val", "i2": None}

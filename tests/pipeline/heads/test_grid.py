@@ -10,10 +10,10 @@ import pytest
 import torch
 from plain_heads import Plain, fit_plain, make
 
-from pipeline.heads import grid as grid_module
-from pipeline.heads.grid import GridPoint, Recipe, fit_grid, train_grid
-from pipeline.heads.training import Trained
-from store.errors import DataError, UsageError
+from deponij.pipeline.heads.gradient import grid as grid_module
+from deponij.pipeline.heads.gradient.grid import GridPoint, Recipe, fit_grid, train_grid
+from deponij.pipeline.heads.gradient.training import Trained
+from deponij.store.errors import DataError, UsageError
 
 N_TRAIN, N_VAL = 90, 40
 TRAIN, VAL = np.arange(N_TRAIN), np.arange(N_TRAIN, N_TRAIN + N_VAL)
@@ -344,7 +344,7 @@ def test_odd_recipes_are_refused(change: dict, message: str) -> None:
 
 def test_importing_heads_imports_no_torch() -> None:
     code = (
-        "import sys, pipeline.heads.registry as r; r.kinds()\n"
+        "import sys, deponij.pipeline.heads.registry as r; r.kinds()\n"
         "assert not {'torch', 'open_clip', 'transformers'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(grid_module.__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(grid_module.__file__).resolve().parents[3])

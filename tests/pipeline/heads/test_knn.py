@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from pipeline.heads import neighbours
-from pipeline.heads.few_shot import draw
-from pipeline.heads.head import FeatureSource
-from pipeline.heads.knn import NearestNeighbours
-from pipeline.heads.neighbours import nearest
-from pipeline.heads.registry import load_head
-from store.errors import DataError, UsageError
+from deponij.pipeline.heads import neighbours
+from deponij.pipeline.heads.few_shot import draw
+from deponij.pipeline.heads.head import FeatureSource
+from deponij.pipeline.heads.knn import NearestNeighbours
+from deponij.pipeline.heads.neighbours import nearest
+from deponij.pipeline.heads.registry import load_head
+from deponij.store.errors import DataError, UsageError
 
 SOURCES = (FeatureSource(backbone="tiny", fingerprint="f" * 20, labels="label"),)
 

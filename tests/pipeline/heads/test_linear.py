@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from pipeline.heads.gradient import GradientHead
-from pipeline.heads.grid import GridPoint, Recipe, fit_grid
-from pipeline.heads.linear import LinearHead
-from pipeline.heads.mlp import MlpHead
-from pipeline.heads.registry import load_head
-from store.errors import DataError, UsageError
+from deponij.pipeline.heads.gradient.grid import GridPoint, Recipe, fit_grid
+from deponij.pipeline.heads.gradient.head import GradientHead
+from deponij.pipeline.heads.gradient.linear import LinearHead
+from deponij.pipeline.heads.gradient.mlp import MlpHead
+from deponij.pipeline.heads.registry import load_head
+from deponij.store.errors import DataError, UsageError
 
 BOTH = pytest.mark.parametrize("kind", [LinearHead, MlpHead])
 

@@ -7,8 +7,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pipeline.heads.logistic import DEFAULT_CS, LogisticProbe
-from store.errors import DataError, UsageError
+from deponij.pipeline.heads.logistic import DEFAULT_CS, LogisticProbe
+from deponij.store.errors import DataError, UsageError
 
 
 def blobs(n: int, n_classes: int, dim: int, spread: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.heads.recipe import Recipe, batches
+from deponij.pipeline.heads.gradient.recipe import Recipe, batches
 
 
 def test_an_epoch_sees_every_example_once() -> None:

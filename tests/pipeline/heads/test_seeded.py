@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pytest
 
-from pipeline.heads import seeded
-from pipeline.heads.grid import GridPoint, Recipe, fit_grid
-from pipeline.heads.head import Head
-from pipeline.heads.seeded import Wanted, fit_seeds, n_heads
+from deponij.pipeline.heads.gradient import seeded
+from deponij.pipeline.heads.gradient.grid import GridPoint, Recipe, fit_grid
+from deponij.pipeline.heads.gradient.seeded import Wanted, fit_seeds, n_heads
+from deponij.pipeline.heads.head import Head
 
 RNG = np.random.default_rng(0)
 LABELS = np.array(["a", "b", "c"])[np.arange(90) % 3]

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from pipeline.heads import tip_adapter
-from pipeline.heads.tip_adapter import TipAdapter
-from pipeline.heads.zero_shot import ZeroShotClassifier
-from store.errors import UsageError
+from deponij.pipeline.heads.words import tip_adapter
+from deponij.pipeline.heads.words.tip_adapter import TipAdapter
+from deponij.pipeline.heads.words.zero_shot import ZeroShotClassifier
+from deponij.store.errors import UsageError
 
 CLASSES = np.array(["a", "b", "c"])
 TEXTS = {"texts": np.eye(3, 8) + 0.3, "text_names": CLASSES}

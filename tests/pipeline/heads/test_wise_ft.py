@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from pipeline.heads.pulled_logistic import fit_pulled
-from pipeline.heads.wise_ft import WiseFt
-from pipeline.heads.zero_shot import ZeroShotClassifier
-from store.errors import DataError, UsageError
+from deponij.pipeline.heads.words.pulled_logistic import fit_pulled
+from deponij.pipeline.heads.words.wise_ft import WiseFt
+from deponij.pipeline.heads.words.zero_shot import ZeroShotClassifier
+from deponij.store.errors import DataError, UsageError
 
 CLASSES = np.array(["a", "b", "c"])
 

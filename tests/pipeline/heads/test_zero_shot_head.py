@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.heads.zero_shot import ZeroShotClassifier
-from store.errors import DataError
+from deponij.pipeline.heads.words.zero_shot import ZeroShotClassifier
+from deponij.store.errors import DataError
 
 
 def test_by_hand() -> None:

@@ -6,8 +6,8 @@ import torch
 from sklearn.metrics import log_loss
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from pipeline.heads.head import softmax
-from pipeline.metrics.calibration import (
+from deponij.pipeline.heads.head import softmax
+from deponij.pipeline.metrics.calibration import (
     calibration,
     class_codes,
     expected_calibration_error,

@@ -9,14 +9,8 @@ from sklearn.metrics import (
 )
 from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 
-from pipeline.metrics.classification import (
-    balanced_accuracy,
-    confusion_matrix,
-    hits,
-    per_class,
-    rank,
-)
-from store.errors import DataError
+from deponij.pipeline.metrics.classification import balanced_accuracy, confusion_matrix, hits, per_class, rank
+from deponij.store.errors import DataError
 
 CLASSES = np.array(["a", "b", "c", "d", "e"])
 

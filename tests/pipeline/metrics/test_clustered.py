@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from pipeline.metrics.clustered import clustered_means
-from pipeline.metrics.intervals import wilson
+from deponij.pipeline.metrics.clustered import clustered_means
+from deponij.pipeline.metrics.intervals import wilson
 
 
 def test_means_are_those_of_numpy() -> None:
@@ -76,5 +76,5 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(6)
     data = rng.random((30, 2)), rng.integers(5, size=30), rng.integers(4, size=30)
     whole = clustered_means(*data, n_resamples=100)
-    monkeypatch.setattr("pipeline.metrics.clustered._BLOCK_CELLS", 80)
+    monkeypatch.setattr("deponij.pipeline.metrics.clustered._BLOCK_CELLS", 80)
     assert clustered_means(*data, n_resamples=100).macro_intervals == whole.macro_intervals

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from sklearn.metrics import cohen_kappa_score
 
-from pipeline.metrics.agreement import (
+from deponij.pipeline.metrics.agreement import (
     Agreement,
     agreement,
     error_consistency,

@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.metrics.evaluation import score_part
-from pipeline.metrics.intervals import wilson
-from pipeline.metrics.predictions import Predictions, per_class_rows, predictions
+from deponij.pipeline.metrics.evaluation import score_part
+from deponij.pipeline.metrics.intervals import wilson
+from deponij.pipeline.metrics.predictions import Predictions, per_class_rows, predictions
 
 
 def test_scores_by_hand() -> None:

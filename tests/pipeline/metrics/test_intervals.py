@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.metrics.intervals import percentile_interval, resampled_means, seed_mean, wilson
+from deponij.pipeline.metrics.intervals import percentile_interval, resampled_means, seed_mean, wilson
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, chi2
 
-from pipeline.metrics.paired import mcnemar, paired_bootstrap
+from deponij.pipeline.metrics.paired import mcnemar, paired_bootstrap
 
 
 def hits(both: int, only_a: int, only_b: int, neither: int) -> tuple[np.ndarray, np.ndarray]:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline.mistakes.confused import find_confused
-from pipeline.mistakes.suspects import OutOfFold, find_suspects, out_of_fold
-from store.errors import DataError
+from deponij.pipeline.mistakes.confused import find_confused
+from deponij.pipeline.mistakes.suspects import OutOfFold, find_suspects, out_of_fold
+from deponij.store.errors import DataError
 
 
 def clusters(counts: list[int], noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.mistakes.twins import find_twins
+from deponij.pipeline.mistakes.twins import find_twins
 
 N = 8
 

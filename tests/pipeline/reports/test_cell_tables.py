@@ -4,8 +4,8 @@ from itertools import takewhile
 
 import numpy as np
 
-from pipeline.reports.cell_tables import cell_tables, how_to_read, mean_and_std, render_markdown
-from pipeline.reports.cells import Cell, Place, chance_cell, measured_cell
+from deponij.pipeline.reports.cell_tables import cell_tables, how_to_read, mean_and_std, render_markdown
+from deponij.pipeline.reports.cells import Cell, Place, chance_cell, measured_cell
 
 RIGHT, WRONG = np.array(["a", "b"]), np.array(["b", "a"])
 

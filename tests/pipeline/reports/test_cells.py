@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.metrics.intervals import wilson
-from pipeline.reports import cells as module
-from pipeline.reports.cells import Cell, Place, chance_cell, majority_cell, measured_cell, reference
+from deponij.pipeline.metrics.intervals import wilson
+from deponij.pipeline.reports import cells as module
+from deponij.pipeline.reports.cells import Cell, Place, chance_cell, majority_cell, measured_cell, reference
 
 TRUTH = np.array(["a", "a", "b", "c"])
 # The first run has two hits at once, three within two ranks and all within three; the second one

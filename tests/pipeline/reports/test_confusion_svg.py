@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from pipeline.reports.confusion import Confused, confusion_svg, most_confused
+from deponij.pipeline.reports.confusion import Confused, confusion_svg, most_confused
 
 SPACE = "{http://www.w3.org/2000/svg}"
 

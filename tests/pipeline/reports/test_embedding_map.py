@@ -7,8 +7,14 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from pipeline.reports.embedding_map import Embedding, choose_items, embedding_map, map_rules, points_json
-from pipeline.reports.palette import MARKERS, N_COLOURS, colour_of, marker_of
+from deponij.pipeline.reports.embedding_map import (
+    Embedding,
+    choose_items,
+    embedding_map,
+    map_rules,
+    points_json,
+)
+from deponij.pipeline.reports.palette import MARKERS, N_COLOURS, colour_of, marker_of
 
 IDS = np.array(["a", "b", "c", "d"])
 PLACES = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 5.0], [10.0, 5.0]])

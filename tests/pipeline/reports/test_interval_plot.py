@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipeline.reports.interval_plot import Level, Whisker, interval_plot
+from deponij.pipeline.reports.interval_plot import Level, Whisker, interval_plot
 
 ROWS = [Whisker("a · probe", 0.75, (0.7, 0.8), is_best=True), Whisker("b · probe", 0.5, None)]
 LEVELS = [Level("chance", 0.2), Level("always can", 0.3)]

@@ -5,8 +5,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipeline import curves
-from pipeline.reports.learning_curves import CurveRow, chart_svg, charts, describe
+from deponij.pipeline import curves
+from deponij.pipeline.reports.learning_curves import CurveRow, chart_svg, charts, describe
 
 
 def row(backbone: str, n_train: int, top1: float, **changes: object) -> CurveRow:

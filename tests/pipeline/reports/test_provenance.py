@@ -1,6 +1,6 @@
 """Captions: which data, which split, which features, and how to make it again."""
 
-from pipeline.reports.provenance import Provenance, named_features
+from deponij.pipeline.reports.provenance import Provenance, named_features
 
 
 def test_all_that_is_known() -> None:

@@ -4,8 +4,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipeline.metrics.calibration import ReliabilityBin
-from pipeline.reports.reliability_plot import reliability_plot
+from deponij.pipeline.metrics.calibration import ReliabilityBin
+from deponij.pipeline.reports.reliability_plot import reliability_plot
 
 BINS = [
     ReliabilityBin(lower=0.0, upper=0.5, n=0, confidence=None, accuracy=None),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.metrics.retrieval import (
+from deponij.pipeline.metrics.retrieval import (
     About,
     ClassFigures,
     Example,
@@ -12,8 +12,8 @@ from pipeline.metrics.retrieval import (
     RetrievalResult,
     Task,
 )
-from pipeline.reports.provenance import Provenance
-from pipeline.reports.retrieval_tables import RetrievalTable, fewer, grouped, items_of
+from deponij.pipeline.reports.provenance import Provenance
+from deponij.pipeline.reports.retrieval_tables import RetrievalTable, fewer, grouped, items_of
 
 MEASURES = ("mAP", "recall@1", "recall@5", "precision@1", "precision@5", "R-precision")
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.metrics.predictions import Predictions
-from pipeline.reports.samples import RIGHT, WRONG, Sample, choose_samples, data_uri, sheet, thumbnail
+from deponij.pipeline.metrics.predictions import Predictions
+from deponij.pipeline.reports.samples import RIGHT, WRONG, Sample, choose_samples, data_uri, sheet, thumbnail
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.mistakes.records import ConfusedPair, Suspect, Twin
-from pipeline.reports import sheets
-from pipeline.reports.samples import WRONG
-from pipeline.reports.sheets import confused_sheet, suspects_sheet, twins_sheet
+from deponij.pipeline.mistakes.records import ConfusedPair, Suspect, Twin
+from deponij.pipeline.reports import sheets
+from deponij.pipeline.reports.samples import WRONG
+from deponij.pipeline.reports.sheets import confused_sheet, suspects_sheet, twins_sheet
 
 COLOURS = [(200, 30, 40), (20, 160, 60), (40, 60, 210), (230, 200, 20)]
 IMAGES = {f"i{row}": Image.new("RGB", (60, 60), colour) for row, colour in enumerate(COLOURS)}

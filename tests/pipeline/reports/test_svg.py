@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipeline.reports.svg import Scale, drawing, element, linear_ticks, log_ticks, path, text, told
+from deponij.pipeline.reports.svg import Scale, drawing, element, linear_ticks, log_ticks, path, text, told
 
 
 def test_a_linear_scale() -> None:

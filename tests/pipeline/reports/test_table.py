@@ -2,8 +2,15 @@
 
 import pytest
 
-from pipeline.metrics.evaluation import Evaluation, PartScores
-from pipeline.reports.table import ResultRow, by_score, result_groups, result_row, shown_part, worth_details
+from deponij.pipeline.metrics.evaluation import Evaluation, PartScores
+from deponij.pipeline.reports.table import (
+    ResultRow,
+    by_score,
+    result_groups,
+    result_row,
+    shown_part,
+    worth_details,
+)
 
 
 def scores(top1: float, majority: float = 0.4) -> PartScores:

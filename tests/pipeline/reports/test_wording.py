@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.reports.wording import (
+from deponij.pipeline.reports.wording import (
     cell,
     clipped,
     code,

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.retrieval import choosing
-from pipeline.retrieval.choosing import build_chosen, recall_of, sweep
-from pipeline.retrieval.registry import index_kind, kinds
-from pipeline.retrieval.units import unit
-from pipeline.retrieval.vector_index import VectorIndex
-from store.errors import UsageError
+from deponij.pipeline.retrieval import choosing
+from deponij.pipeline.retrieval.choosing import build_chosen, recall_of, sweep
+from deponij.pipeline.retrieval.registry import index_kind, kinds
+from deponij.pipeline.retrieval.units import unit
+from deponij.pipeline.retrieval.vector_index import VectorIndex
+from deponij.store.errors import UsageError
 
 
 def clustered(n: int, seed: int = 0, dim: int = 12) -> np.ndarray:

@@ -14,9 +14,9 @@ from torchmetrics.functional.retrieval import (
     retrieval_r_precision,
 )
 
-from pipeline.retrieval import evaluation
-from pipeline.retrieval.evaluation import Side, expected_by_chance, judge_rankings, nearest
-from store.errors import DataError, IdentityError
+from deponij.pipeline.retrieval import evaluation
+from deponij.pipeline.retrieval.evaluation import Side, expected_by_chance, judge_rankings, nearest
+from deponij.store.errors import DataError, IdentityError
 
 KS = (1, 5, 10)
 

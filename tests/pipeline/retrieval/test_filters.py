@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.retrieval.filters import Condition, RowFilter
-from store.errors import UsageError
+from deponij.pipeline.retrieval.filters import Condition, RowFilter
+from deponij.store.errors import UsageError
 
 LABELS = ["Can", "Bottle", None, "can lid", "O'Neill; --", "Can"]
 WIDTHS = [10, 20, 30, None, 50, 60]

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.retrieval.registry import index_kind, kinds, register
-from pipeline.retrieval.units import blend, unit
-from pipeline.retrieval.vector_index import VectorIndex
-from store.errors import DataError, IdentityError, StoreError, UsageError
+from deponij.pipeline.retrieval.registry import index_kind, kinds, register
+from deponij.pipeline.retrieval.units import blend, unit
+from deponij.pipeline.retrieval.vector_index import VectorIndex
+from deponij.store.errors import DataError, IdentityError, StoreError, UsageError
 
 DIM = 16
 N = 600
@@ -76,8 +76,8 @@ def test_approximate_types_fill_k_under_a_filter_that_they_walk_with(
     kind: str, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With scanning switched off: k results come back, all of which count, most of them the true ones."""
-    monkeypatch.setattr("pipeline.retrieval.vector_index.SCANNED_ROWS", 0)
-    monkeypatch.setattr("pipeline.retrieval.vector_index.SCANNED_SHARE", 0.0)
+    monkeypatch.setattr("deponij.pipeline.retrieval.vector_index.SCANNED_ROWS", 0)
+    monkeypatch.setattr("deponij.pipeline.retrieval.vector_index.SCANNED_SHARE", 0.0)
     vectors, queries = clustered(3000, seed=0), clustered(20, seed=3)
     index = VectorIndex.build(vectors, kind)
     mask = np.random.default_rng(5).random(3000) < share
@@ -207,7 +207,7 @@ def test_refusals() -> None:
         UsageError, match=r"unknown index type 'flatt'. Did you mean 'flat'\? Known: flat, hnsw, ivf, ivfpq"
     ):
         VectorIndex.build(queries, "flatt")
-    with pytest.raises(ValueError, match="taken by pipeline"):
+    with pytest.raises(ValueError, match=r"taken by deponij\.pipeline"):
         register("flat")(type(index_kind("hnsw")))
 
 

@@ -1,0 +1,76 @@
+"""The tables of results on a terminal: models in rows, splits side by side, one table a label set."""
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.padding import Padding
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from deponij.commands.show.results import stdout
+from deponij.pipeline.reports.cell_tables import (
+    CellTable,
+    TableRow,
+    bounds,
+    cell_tables,
+    how_to_read,
+    mean_and_std,
+    percent,
+    published,
+)
+from deponij.pipeline.reports.cells import BASELINE, Cell
+
+
+def print_cells(cells: Sequence[Cell], console: Console = stdout) -> None:
+    """Every table, and how to read it."""
+    for table in cell_tables(cells):
+        console.print(_rich_table(table))
+    for sentence in how_to_read(cells):
+        console.print(Padding(Text(sentence, style="dim"), (0, 1)))
+
+
+def _rich_table(table: CellTable) -> Table:
+    title = Text.assemble((table.labels, "bold"), f": {table.n_classes} classes")
+    shown = Table(title=title, title_justify="left", title_style="", box=SIMPLE_HEAD, padding=(0, 1))
+    shown.add_column("\n\nmodel and head", min_width=len("  zero-shot (photo)"))
+    for name, n in table.splits:
+        shown.add_column(Text.assemble((name, "bold"), f"\nn = {n:,}\ntop-1"), justify="right", no_wrap=True)
+        for other in ("top-2", "top-3", "bal."):
+            shown.add_column(f"\n\n{other}", justify="right", no_wrap=True)
+    for row, following in zip(table.rows, [*table.rows[1:], None], strict=True):
+        if row.is_first and not row.is_baseline:
+            shown.add_row(Text(row.model, style="bold"))
+        shown.add_row(
+            _name(row),
+            *(text for cell in row.cells for text in _fields(table, cell)),
+            style="dim" if row.is_baseline else "",
+            end_section=following is not None and following.is_first and not following.is_baseline,
+        )
+    return shown
+
+
+def _name(row: TableRow) -> Text:
+    """The head, and what the lines below its figures are."""
+    if row.is_baseline:
+        return Text(row.model)
+    name = Text.assemble(f"  {row.head}", ("\n    95 %", "dim"))
+    if any(cell is not None and cell.reference for cell in row.cells):
+        name.append("\n    published", "cyan")
+    return name
+
+
+def _fields(table: CellTable, cell: Cell | None) -> list[Text]:
+    """Top-1 with its interval and the published figure below it, then top-2, top-3 and balanced accuracy."""
+    if cell is None:
+        return [Text("")] * 4
+    first = Text(mean_and_std(cell.top1, cell.top1_std), "bold green" if table.is_best(cell) else "")
+    if cell.how != BASELINE:
+        first.append(f"\n{bounds(cell.top1_interval)}", Style(bold=False, dim=True, color="default"))
+    others = [Text(percent(share)) for share in (cell.top2, cell.top3, cell.balanced_accuracy)]
+    if known := cell.reference:
+        first.append(f"\n{published(known.top1)}", "cyan")
+        for text, share in zip(others, (known.top2, known.top3), strict=False):
+            text.append(f"\n\n{published(share)}", "cyan")
+    return [first, *others]

@@ -1,0 +1,1 @@
+"""A feature store for vision: crop once, extract once, learn cheaply."""

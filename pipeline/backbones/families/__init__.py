@@ -1,0 +1,1 @@
+"""One file a family of backbones; what families share lies beside them."""

@@ -1,0 +1,128 @@
+"""DINOv2 in transformers' format, with and without registers.
+
+Embedding: the class token after the final LayerNorm, which is the library's `pooler_output`. The
+transform is the folder's `preprocessor_config.json`. No text tower.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deponij.pipeline.backbones.families import huggingface as hf
+from deponij.pipeline.backbones import weights
+from deponij.pipeline.backbones.contract import Backbone, Description, FeatureMap, Location, check_grid
+from deponij.pipeline.backbones.records import from_hf_processor
+from deponij.pipeline.backbones.registry import register
+from deponij.store.errors import BackboneError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+# Fields that shape the computation, with the defaults of transformers' Dinov2Config.
+_DEFAULTS: dict[str, Any] = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "mlp_ratio": 4,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-6,
+    "image_size": 224,
+    "patch_size": 14,
+    "qkv_bias": True,
+    "use_swiglu_ffn": False,
+}
+_PLAIN, _REGISTERS = "dinov2", "dinov2_with_registers"
+# transformers' Dinov2WithRegistersConfig has another default patch than Dinov2Config.
+_DEFAULTS_BY_TYPE: dict[str, dict[str, Any]] = {
+    _PLAIN: _DEFAULTS | {"num_register_tokens": 0},
+    _REGISTERS: _DEFAULTS | {"num_register_tokens": 4, "patch_size": 16},
+}
+
+
+@register("dinov2")
+class Dinov2(Backbone):
+    """DINOv2 ViT; n_prefix tokens (class, then registers) stand before the patches."""
+
+    library = "transformers"
+    weights_names = weights.HF_WEIGHTS
+    other_files = ((hf.CONFIG,), (hf.PROCESSOR,))
+
+    @classmethod
+    def claims(cls, folder: Path) -> bool:
+        return hf.model_type(folder) in _DEFAULTS_BY_TYPE
+
+    @classmethod
+    def describe(cls, location: Location, input_px: tuple[int, int] | None = None) -> Description:
+        folder = _folder(location)
+        fields = _fields(folder)
+        transform = from_hf_processor(weights.read_json(folder / hf.PROCESSOR))
+        transform = transform.for_input(*input_px) if input_px else transform
+        patch_px = hf.side(fields["patch_size"])
+        check_grid(location.name, transform.input_px, patch_px)
+        return Description(
+            name=location.name,
+            family=cls.family,
+            architecture=hf.descriptor(cls.family, fields),
+            dim=fields["hidden_size"],
+            text_dim=None,
+            input_px=transform.input_px,
+            patch_px=patch_px,
+            n_blocks=fields["num_hidden_layers"],
+            token_dim=fields["hidden_size"],
+            has_class_token=True,
+            transform=transform,
+            weights_sha256=weights.sha256_of(weights.find(folder, cls.weights_names)),
+            tokenizer_sha256=None,
+            source=location.source,
+            revision=location.revision,
+            library=cls.library,
+        )
+
+    @classmethod
+    def open(cls, location: Location, description: Description) -> Dinov2:
+        from transformers import Dinov2Model, Dinov2WithRegistersModel
+
+        folder = _folder(location)
+        classes = {_PLAIN: Dinov2Model, _REGISTERS: Dinov2WithRegistersModel}
+        return cls(description, hf.load_exactly(classes[str(hf.model_type(folder))], folder))
+
+    def _embed_images(self, batch: Tensor) -> Tensor:
+        result: Tensor = self.model(pixel_values=batch).last_hidden_state[:, 0]
+        return result
+
+    def _normed(self, batch: Tensor, blocks: int) -> list[Tensor]:
+        """Tokens [n, prefix + patches, t] of the last blocks, final norm applied, oldest first."""
+        states = self.model(pixel_values=batch, output_hidden_states=True).hidden_states
+        return [self.model.layernorm(state) for state in states[-blocks:]]
+
+    @property
+    def _n_prefix(self) -> int:
+        return 1 + int(getattr(self.model.config, "num_register_tokens", 0))
+
+    def _tokens(self, batch: Tensor, blocks: int) -> list[tuple[Tensor, Tensor]]:
+        return [(state[:, 0], state[:, self._n_prefix :]) for state in self._normed(batch, blocks)]
+
+    def _dense(self, batch: Tensor, blocks: int | None) -> list[FeatureMap]:
+        patch_px, n_blocks = self.description.patch_px or 0, self.description.n_blocks or 0
+        states = self._normed(batch, blocks or 1)
+        grids = [hf.grid(state[:, self._n_prefix :], batch.shape[2:], patch_px) for state in states]
+        first = n_blocks - len(grids)
+        return [FeatureMap(f"block{first + i}", patch_px, one) for i, one in enumerate(grids)]
+
+
+def _fields(folder: Path) -> dict[str, Any]:
+    config = weights.read_json(folder / hf.CONFIG)
+    kind = str(config.get("model_type"))
+    if kind not in _DEFAULTS_BY_TYPE:
+        raise BackboneError(
+            f"{folder / hf.CONFIG}: model_type {kind!r}; allowed: {', '.join(_DEFAULTS_BY_TYPE)}"
+        )
+    return {"model_type": kind} | hf.pick(config, _DEFAULTS_BY_TYPE[kind])
+
+
+def _folder(location: Location) -> Path:
+    if location.folder is None:
+        raise BackboneError(f"{location.name}: DINOv2 needs a folder with config.json, not a single file")
+    return location.folder

@@ -1,0 +1,116 @@
+"""What the families that live in transformers share: records, exact loading, patch grids."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deponij.pipeline.backbones import weights
+from deponij.pipeline.backbones.remember import canonical
+from deponij.store.errors import BackboneError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CONFIG = "config.json"
+PROCESSOR = "preprocessor_config.json"
+
+
+def model_type(folder: Path) -> str | None:
+    """`model_type` of the folder's config.json; None where there is no such record."""
+    path = folder / CONFIG
+    if not path.is_file():
+        return None
+    try:
+        return str(weights.read_json(path).get("model_type"))
+    except BackboneError:
+        return None
+
+
+def pick(record: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that shape the computation, with the library's defaults where the record is silent."""
+    return {name: default if record.get(name) is None else record[name] for name, default in defaults.items()}
+
+
+def descriptor(family: str, fields: Mapping[str, Any]) -> str:
+    """`family:` and a short hash of the fields that shape the computation."""
+    return f"{family}:{hashlib.sha256(canonical(fields).encode()).hexdigest()[:16]}"
+
+
+def load_exactly(model_class: Any, folder: Path) -> Any:
+    """A transformers model in float32, filled exactly from the folder's weights.
+
+    The library's own renaming of older checkpoints applies. The tensors are read here, so that what is
+    loaded is the file that was hashed.
+
+    Raises:
+        BackboneError: tensors are missing, left over or of another shape.
+    """
+    import torch
+    from huggingface_hub.errors import StrictDataclassError
+
+    files = weights.find(folder, weights.HF_WEIGHTS)
+    tensors = {
+        name: value for name, value in weights.read_tensors(files).items() if not weights.harmless(name)
+    }
+    try:
+        with quiet():
+            config = model_class.config_class.from_pretrained(folder, local_files_only=True)
+    except StrictDataclassError as error:
+        raise BackboneError(f"{folder / CONFIG}: {' '.join(str(error).split())}") from error
+    with quiet():
+        model, info = model_class.from_pretrained(
+            None,
+            config=config,
+            state_dict=tensors,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    missing = [name for name in info["missing_keys"] if not weights.harmless(name)]
+    shapes = [" ".join(map(str, one)) for one in info["mismatched_keys"]]
+    weights.refuse_unless_exact(files, missing, list(info["unexpected_keys"]), shapes)
+    for tensor in (*model.parameters(), *model.buffers()):
+        # The library keeps tensors where the mapped file has them. There they change with the file, and
+        # at an odd address CPU kernels round differently: the same weights would give other bits.
+        tensor.data = tensor.data.clone()
+    return model
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bar, warning or report of the library's own: what matters is checked and raised here."""
+    from transformers.utils import logging
+
+    library: Any = logging
+    shown, level = library.is_progress_bar_enabled(), library.get_verbosity()
+    library.disable_progress_bar()
+    library.set_verbosity_error()
+    try:
+        yield
+    finally:
+        library.set_verbosity(level)
+        if shown:
+            library.enable_progress_bar()
+
+
+def grid(patches: Tensor, input_px: Sequence[int], patch_px: int) -> Tensor:
+    """Patch tokens [n, patches, c] as a map [n, c, h', w']."""
+    rows, columns = input_px[0] // patch_px, input_px[1] // patch_px
+    return patches.transpose(1, 2).reshape(len(patches), -1, rows, columns)
+
+
+def side(value: Any) -> int:
+    """A patch or image side that a record may write as a number or as an equal pair.
+
+    Raises:
+        BackboneError: an unequal pair.
+    """
+    if isinstance(value, int):
+        return value
+    if isinstance(value, list | tuple) and len(value) == 2 and value[0] == value[1]:
+        return int(value[0])
+    raise BackboneError(f"patch side {value!r}: square patches are needed")

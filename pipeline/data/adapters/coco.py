@@ -1,0 +1,334 @@
+"""Reading annotation files in COCO format: typed, checked, grouped by photograph.
+
+What is wrong with the file as a whole (no `images`, two images of one id, ...) is an error. What is
+wrong with one annotation is its `problem`, which ends in the failure table; no annotation is dropped.
+Pictures are not opened here; cutting crops lives in `crops` and `coco_items`.
+
+Format: https://cocodataset.org/#format-data
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeGuard
+
+from deponij.pipeline.data.adapters.given import given_part
+from deponij.store.errors import DataError
+
+# Problems of one file that a message names; the rest are counted.
+MAX_NAMED = 5
+_KINDS = {dict: "object", list: "list", str: "text", bool: "truth value", type(None): "null"}
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """One entry of `categories`."""
+
+    name: str
+    supercategory: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One instance on a photograph.
+
+    Attributes:
+        index: position among its photograph's annotations in file order. With the file name it is the
+            instance's identity, because annotation ids occur twice in published files.
+        annotation_id: the file's own id, if it is a whole number.
+        category: None when the file names an unknown one.
+        box_xywh_px: left, top, width, height as annotated, in the upright photograph; None when there
+            are not four finite numbers.
+        area_px: area of the outline as the file states it.
+        segmentation: polygons or run lengths, unchecked; None when there are none.
+        is_crowd: marks a region with many instances, not one.
+        caption: a sentence about the instance, where the file has one.
+        problem: why no crop can be cut, or None.
+    """
+
+    index: int
+    annotation_id: int | None
+    category: Category | None
+    box_xywh_px: tuple[float, float, float, float] | None
+    area_px: float | None
+    segmentation: object
+    is_crowd: bool
+    caption: str | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Photograph:
+    """One entry of `images` with its annotations.
+
+    Attributes:
+        file_name: as the file has it.
+        image_id: the same as a normalised POSIX path.
+        width_px, height_px: the annotated size; None where the file states none.
+        given: the part of the split that the file brings.
+        annotations: in file order.
+        problem: why none of its annotations can be cut, or None.
+    """
+
+    file_name: str
+    image_id: str
+    width_px: int | None
+    height_px: int | None
+    given: str | None
+    annotations: tuple[Annotation, ...]
+    problem: str | None = None
+
+    def item_id(self, annotation: Annotation) -> str:
+        """The id of one of its annotations as an item."""
+        return f"{self.file_name}#{annotation.index}"
+
+
+@dataclass(frozen=True)
+class CocoDataset:
+    """A checked annotation file.
+
+    Attributes:
+        path: the file.
+        photographs: in file order, those without annotations included; at the end one without a
+            picture for each unknown image that annotations name.
+        categories: in file order.
+    """
+
+    path: Path
+    photographs: tuple[Photograph, ...]
+    categories: tuple[Category, ...]
+
+    @cached_property
+    def n_annotations(self) -> int:
+        """Number of annotations, those with problems included."""
+        return sum(len(photograph.annotations) for photograph in self.photographs)
+
+    @cached_property
+    def category_counts(self) -> dict[str, int]:
+        """Number of instances per category name, 0 for empty categories; crowds and bad boxes count too."""
+        counts = {category.name: 0 for category in self.categories}
+        for photograph in self.photographs:
+            for annotation in photograph.annotations:
+                if annotation.category is not None:
+                    counts[annotation.category.name] += 1
+        return counts
+
+
+def read_coco(path: Path) -> CocoDataset:
+    """Read and check one annotation file.
+
+    Raises:
+        DataError: no such file, no JSON, or not COCO's format; the message lists what is wrong.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise DataError(f"annotation file {path} does not exist") from error
+    except OSError as error:
+        raise DataError(f"annotation file {path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+        raise DataError(f"annotation file {path} is not valid JSON: {error}") from error
+    images, annotations, categories = _lists(path, document)
+    problems: list[str] = []
+    categories_by_id = _categories(categories, problems)
+    images_by_id = _images(images, problems)
+    if problems:
+        more = f" (and {len(problems) - MAX_NAMED} more)" if len(problems) > MAX_NAMED else ""
+        raise DataError(f"annotation file {path}: {'; '.join(problems[:MAX_NAMED])}{more}")
+    photographs = _grouped(images_by_id, annotations, categories_by_id)
+    return CocoDataset(path, photographs, tuple(categories_by_id.values()))
+
+
+def _lists(path: Path, document: Any) -> tuple[list[Any], list[Any], list[Any]]:
+    if not isinstance(document, dict):
+        raise DataError(
+            f"annotation file {path} holds a JSON {_kind(document)}; COCO's format is an object with the "
+            "lists 'images', 'annotations' and 'categories'"
+        )
+    names = ("images", "annotations", "categories")
+    missing = [name for name in names if name not in document]
+    if missing:
+        raise DataError(
+            f"annotation file {path} has no {' and no '.join(map(repr, missing))}; COCO's format needs "
+            "the lists 'images', 'annotations' and 'categories'"
+        )
+    wrong = [f"{name!r} is a {_kind(document[name])}" for name in names if type(document[name]) is not list]
+    if wrong:
+        raise DataError(f"annotation file {path}: {', '.join(wrong)}, expected lists")
+    return document["images"], document["annotations"], document["categories"]
+
+
+def _categories(entries: Iterable[Any], problems: list[str]) -> dict[Any, Category]:
+    found: dict[Any, Category] = {}
+    for position, entry in enumerate(entries):
+        where = f"categories[{position}]"
+        if not _is_entry(entry, where, ("name",), found, problems):
+            continue
+        above = entry.get("supercategory")
+        found[entry["id"]] = Category(entry["name"], above if _is_text(above) and above else None)
+    return found
+
+
+def _images(entries: Iterable[Any], problems: list[str]) -> dict[Any, Photograph]:
+    found: dict[Any, Photograph] = {}
+    seen: dict[str, int] = {}
+    for position, entry in enumerate(entries):
+        where = f"images[{position}]"
+        if not _is_entry(entry, where, ("file_name",), found, problems):
+            continue
+        size = [entry.get("width"), entry.get("height")]
+        if size != [None, None] and not all(map(_is_size, size)):
+            shown = " and ".join(map(_shown, size))
+            problems.append(f"{where} has width and height {shown}, expected whole numbers above 0")
+            continue
+        image_id = str(PurePosixPath(entry["file_name"]))
+        if image_id in seen:
+            problems.append(f"{where} names {image_id!r}, as images[{seen[image_id]}] does")
+            continue
+        seen[image_id] = position
+        width_px, height_px = (None if side is None else int(side) for side in size)
+        split = entry.get("split")
+        given = given_part(split) if isinstance(split, str) else None
+        found[entry["id"]] = Photograph(entry["file_name"], image_id, width_px, height_px, given, ())
+    return found
+
+
+def _is_entry(
+    entry: Any, where: str, texts: tuple[str, ...], found: Mapping[Any, object], problems: list[str]
+) -> bool:
+    """Whether this is an object with a new id and the named texts; otherwise `problems` grows."""
+    if not isinstance(entry, dict):
+        problems.append(f"{where} is a {_kind(entry)}, expected an object")
+        return False
+    for name in texts:
+        if not _is_text(entry.get(name)) or not entry[name]:
+            problems.append(f"{where} has {name} {entry.get(name)!r}, expected a text")
+            return False
+    if not _is_id(entry.get("id")):
+        problems.append(f"{where} has id {entry.get('id')!r}, expected a number or text")
+        return False
+    if entry["id"] in found:
+        problems.append(f"{where} has id {entry['id']!r}, which an earlier entry has")
+        return False
+    return True
+
+
+def _grouped(
+    images: Mapping[Any, Photograph], annotations: Iterable[Any], categories: Mapping[Any, Category]
+) -> tuple[Photograph, ...]:
+    groups: dict[Any, list[Annotation]] = {image_id: [] for image_id in images}
+    unknown: dict[str, list[Annotation]] = {}
+    for entry in annotations:
+        fields = entry if isinstance(entry, dict) else {}
+        image_id = fields.get("image_id")
+        if _is_id(image_id) and image_id in groups:
+            group = groups[image_id]
+        else:
+            group = unknown.setdefault(_shown(image_id), [])
+        group.append(_annotation(len(group), entry, fields, categories))
+    known = [_with_annotations(photograph, groups[image_id]) for image_id, photograph in images.items()]
+    return (*known, *_unknown_photographs(unknown, {photograph.file_name for photograph in known}))
+
+
+def _unknown_photographs(unknown: Mapping[str, list[Annotation]], taken: set[str]) -> Iterable[Photograph]:
+    for shown, group in unknown.items():
+        name = f"unknown-image-{shown}"
+        while name in taken:
+            name += "-"
+        problem = f"the annotation's image_id {shown} is not among the file's images"
+        yield Photograph(name, name, None, None, None, tuple(group), problem)
+
+
+def _with_annotations(photograph: Photograph, annotations: Iterable[Annotation]) -> Photograph:
+    return Photograph(
+        photograph.file_name,
+        photograph.image_id,
+        photograph.width_px,
+        photograph.height_px,
+        photograph.given,
+        tuple(annotations),
+    )
+
+
+def _annotation(
+    index: int, entry: object, fields: Mapping[str, Any], categories: Mapping[Any, Category]
+) -> Annotation:
+    category_id = fields.get("category_id")
+    category = categories.get(category_id) if _is_id(category_id) else None
+    box = fields.get("bbox")
+    is_crowd = fields.get("iscrowd") in (1, True)
+    problem = None
+    if not isinstance(entry, dict):
+        problem = f"the annotation is a JSON {_kind(entry)}, expected an object"
+    elif category is None:
+        problem = f"the annotation's category_id {_shown(category_id)} is not among the file's categories"
+    else:
+        problem = _box_problem(box)
+    number = fields.get("id")
+    area = fields.get("area")
+    caption = fields.get("caption")
+    return Annotation(
+        index=index,
+        annotation_id=int(number)
+        if _is_number(number) and abs(number) < 2**63 and number == int(number)
+        else None,
+        category=category,
+        box_xywh_px=_finite_box(box),
+        area_px=float(area) if _is_number(area) and math.isfinite(area) else None,
+        segmentation=fields.get("segmentation"),
+        is_crowd=is_crowd,
+        caption=caption if _is_text(caption) else None,
+        problem=problem,
+    )
+
+
+def _box_problem(box: Any) -> str | None:
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        return f"the annotation's bbox is {_shown(box)}, expected four numbers [left, top, width, height]"
+    if not all(map(math.isfinite, box)):
+        return f"the annotation's bbox {box} holds a number that is not finite"
+    if box[2] <= 0 or box[3] <= 0:
+        return f"the annotation's box has no area: {box[2]:g} x {box[3]:g} px"
+    return None
+
+
+def _finite_box(box: Any) -> tuple[float, float, float, float] | None:
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        return None
+    if not all(map(math.isfinite, box)):
+        return None
+    left, top, width, height = map(float, box)
+    return left, top, width, height
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    """Whether it is a number that a float can hold, NaN and infinity included."""
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int | float | str) and not isinstance(value, bool)
+
+
+def _is_size(value: object) -> bool:
+    return _is_number(value) and 0 < value < 2**31 and value == int(value)
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is a text that UTF-8 can hold; JSON's escapes can spell half a surrogate pair."""
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    text = text if len(text) <= 60 else f"{text[:57]}..."
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _kind(value: object) -> str:
+    return _KINDS.get(type(value), "number")

@@ -1,0 +1,87 @@
+"""Where data adapters register, and what each of them promises: a stream of items with known columns.
+
+`source.open_source` looks them up; each adapter's module holds its own parameters and its own class.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from deponij.pipeline.data.item import Item
+from deponij.pipeline.registry import Registry
+from deponij.store.errors import UsageError
+
+# Columns that every items table has; metadata columns have other names.
+ITEM_COLUMNS = frozenset(
+    ("item_id", "key", "image", "image_id", "width_px", "height_px", "phash", "failure", "given")
+)
+
+# Called with the number of items that were just finished.
+Progress = Callable[[int], None]
+
+
+class Source(Protocol):
+    """An opened data set.
+
+    Opening reads lists and headers, never pixels, and raises `DataError` where there is nothing to read.
+    """
+
+    @property
+    def metadata_schema(self) -> pa.Schema:
+        """Names and types of the metadata columns, the same for every item."""
+        ...
+
+    @property
+    def n_items(self) -> int:
+        """Number of items that `items` yields, failures included."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know and no item says: files that were left aside, rows that match nothing."""
+        ...
+
+    def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
+        """Every item once, in an order that depends on the data set alone.
+
+        Each has the columns of `metadata_schema`, and no others, in its `metadata`.
+
+        Args:
+            workers: threads that read and decode ahead of the consumer; 0 for none.
+            progress: called as items are handed out.
+        """
+        ...
+
+
+# Classes with an attribute `Params`, a pydantic model, whose only argument is one of these.
+_SOURCES: Registry[type[Any]] = Registry("kind of data set", room="deponij.pipeline.data.adapters")
+register_source = _SOURCES.register
+
+
+def source_names() -> tuple[str, ...]:
+    """Names of the registered adapters, sorted."""
+    return tuple(_SOURCES.entries())
+
+
+def source_class(name: str) -> type[Any]:
+    """The adapter of that name.
+
+    Raises:
+        UsageError: there is none; the message lists the known ones and the nearest.
+    """
+    return _SOURCES[name]
+
+
+def check_columns(schema: pa.Schema) -> pa.Schema:
+    """The schema itself, if every item can have these metadata columns.
+
+    Raises:
+        UsageError: a name occurs twice or belongs to the items themselves.
+    """
+    taken = sorted(name for name in set(schema.names) if name in ITEM_COLUMNS or schema.names.count(name) > 1)
+    if taken:
+        raise UsageError(
+            f"metadata columns {', '.join(taken)} would occur twice in the items table; choose other names"
+        )
+    return schema

@@ -1,0 +1,1 @@
+"""Bringing TACO to this machine."""

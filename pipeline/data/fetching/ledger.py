@@ -1,0 +1,88 @@
+"""What a fetched data set says about itself: two small tables beside its files.
+
+- `fetched.parquet`: what is there (file_name, url, n_bytes, digest), with one row for the annotation file.
+- `failures.parquet`: what could not be had in the last run (file_name, url, reason, attempts).
+
+What lives elsewhere: the fetching (`deponij.pipeline.data.fetching.dataset`).
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from deponij.pipeline.data.fetching.http import cannot_write, sync_folder
+
+FETCHED = "fetched.parquet"
+FAILURES = "failures.parquet"
+
+_FETCHED_SCHEMA = pa.schema(
+    [("file_name", pa.string()), ("url", pa.string()), ("n_bytes", pa.int64()), ("digest", pa.string())]
+)
+_FAILURES_SCHEMA = pa.schema(
+    [("file_name", pa.string()), ("url", pa.string()), ("reason", pa.string()), ("attempts", pa.int64())]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """One file that is there: where it came from, its size and the BLAKE2b-160 digest of its bytes."""
+
+    file_name: str
+    url: str
+    n_bytes: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One file that could not be had, and why."""
+
+    file_name: str
+    url: str | None
+    reason: str
+    attempts: int
+
+
+def digest_of(content: bytes) -> str:
+    """BLAKE2b-160 of a file's bytes, 40 hexadecimal characters."""
+    return hashlib.blake2b(content, digest_size=20).hexdigest()
+
+
+def read_fetched(root: Path) -> dict[str, Fetched]:
+    """Rows of `fetched.parquet` by file name; none where the table is missing or damaged.
+
+    The table only spares work: a file without a row is decoded again instead of being compared.
+    """
+    try:
+        rows = pq.read_table(root / FETCHED, schema=_FETCHED_SCHEMA).to_pylist()
+    except (OSError, pa.ArrowException):
+        return {}
+    return {row["file_name"]: Fetched(**row) for row in rows}
+
+
+def write_fetched(root: Path, rows: Iterable[Fetched]) -> None:
+    """Replace `fetched.parquet`; rows are sorted by file name."""
+    _write(root / FETCHED, sorted(rows, key=lambda row: row.file_name), _FETCHED_SCHEMA)
+
+
+def write_failures(root: Path, rows: Iterable[Failure]) -> None:
+    """Replace `failures.parquet`; rows are sorted by file name, and there may be none."""
+    _write(root / FAILURES, sorted(rows, key=lambda row: row.file_name), _FAILURES_SCHEMA)
+
+
+def _write(path: Path, rows: Sequence[Fetched | Failure], schema: pa.Schema) -> None:
+    aside = path.with_name(path.name + ".part")
+    try:
+        with aside.open("wb") as file:
+            pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], schema=schema), file)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from error

@@ -1,0 +1,1 @@
+"""From items to parts, and what leaks between them."""

@@ -1,0 +1,1 @@
+"""Heads that learn by gradient steps, many at once."""

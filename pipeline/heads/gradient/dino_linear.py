@@ -1,0 +1,242 @@
+"""The linear evaluation of dinov2: many heads by SGD, learning rates x feature sets, the best on validation.
+
+Protocol: dinov2's `eval/linear.py`. Pictures are not augmented here: features come from a store. How
+the heads are trained together lives in `grid`.
+
+Shape letters: n examples, K blocks, d token width, C classes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import JsonValue
+
+from deponij.pipeline.heads.choosing import hold_out, validation_pair, worth
+from deponij.pipeline.heads.gradient.recipe import GridPoint, Recipe
+from deponij.pipeline.heads.gradient.training import Trained
+from deponij.pipeline.heads.head import Floats, Head, Names, check_examples, check_learnable
+from deponij.pipeline.heads.registry import register
+from deponij.store.errors import DataError, UsageError
+
+DINOV2_LRS = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1)
+# Learning rates are stated for this many examples a step.
+_STATED_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One head of the grid and how it does on validation; `lr` as stated, for a batch of 256."""
+
+    lr: float
+    blocks: int
+    patches: bool
+    top1: float
+    log_loss: float
+
+
+@register("dino-linear")
+class DinoLinear(Head):
+    """The best of linear heads over last blocks x mean patch tokens x learning rates.
+
+    Of features `tokens@K`, an array [n, K, 2, d] with the oldest block first that is given as
+    [n, K * 2 * d], heads see the class tokens of the last block or of all K, alone or with the last
+    block's mean patch token: 4 x 13 heads for K = 4. Of a plain embedding there are 13. All learn
+    together by SGD from weights N(0, 0.01), the learning rate falls at each step by a cosine to 0.
+    The highest top-1 on validation wins, ties go to the lower log-loss. Without a validation pair a
+    tenth of training is held out for it.
+
+    Args:
+        n_blocks: K. has_patches: whether the features hold mean patch tokens.
+        lrs: learning rates for batches of 256; they are scaled to `batch`.
+        iterations: steps. batch: examples of a step. momentum: of SGD.
+        seed: of the first weights and of the order of the examples.
+
+    Attributes:
+        coef_, intercept_: of the best head, float32 [C, K * 2 * d] and [C]; columns it does not see are 0.
+        best_: its trial. trials_: all that gave finite numbers. chosen_on_: `validation` or what stood in.
+    """
+
+    title: ClassVar[str] = "linear probe (DINOv2's grid)"
+    learns_from: ClassVar[Literal["images", "texts"]] = "images"
+    takes_tokens: ClassVar[bool] = True
+    apply: ClassVar[str] = "logits = features @ weight.T + bias"
+
+    def __init__(
+        self,
+        n_blocks: int = 1,
+        has_patches: bool = False,
+        lrs: Sequence[float] = DINOV2_LRS,
+        iterations: int = 12_500,
+        batch: int = 128,
+        momentum: float = 0.9,
+        seed: int = 0,
+    ) -> None:
+        self.n_blocks = n_blocks
+        self.has_patches = has_patches
+        self.lrs = lrs
+        self.iterations = iterations
+        self.batch = batch
+        self.momentum = momentum
+        self.seed = seed
+
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, X_val: ArrayLike | None = None, y_val: ArrayLike | None = None
+    ) -> Self:
+        """Train the grid on features [n, K * 2 * d] and class names [n]; choose on validation.
+
+        Raises:
+            DataError: no examples, one class only, NaN or infinite values, features that are the same
+                for every example, widths that do not fit, no validation example of a trained class, or
+                steps that lead to no finite numbers.
+            UsageError: a parameter out of its range.
+        """
+        self._check_params()
+        features, names = check_examples(X, y, "training features")
+        check_learnable(features, names)
+        self._check_tokens(features.shape[1])
+        validation = validation_pair(X_val, y_val, np.unique(names), features.shape[1])
+        self.chosen_on_ = "validation"
+        if validation is None:
+            held_out = hold_out(names, self.seed)
+            self.chosen_on_ = f"a held-out tenth of training (n = {held_out.sum()})"
+            validation = features[held_out], names[held_out]
+            features, names = features[~held_out], names[~held_out]
+        if len(validation[1]) == 0:
+            raise DataError(
+                "no class has a second example to choose the learning rate by; give validation examples"
+            )
+        self.classes_ = np.unique(names)
+        self.n_features_in_ = features.shape[1]
+        self._choose(self._train(features, names, validation), validation)
+        return self
+
+    def decision_function(self, X: ArrayLike) -> Floats:
+        """Logits [n, C] of features [n, K * 2 * d]; see `Head`."""
+        features = self._check_width(X).astype(np.float64)
+        logits: Floats = features @ self.coef_.astype(np.float64).T + self.intercept_
+        return logits
+
+    def _choose(
+        self, trained: Sequence[tuple[float, tuple[int, bool], Trained]], validation: tuple[Floats, Names]
+    ) -> None:
+        found: list[tuple[Trial, NDArray[np.float32], NDArray[np.float32]]] = []
+        for lr, (blocks, patches), head in trained:
+            if head.best_epoch == 0:
+                continue
+            (layer,) = head.weights
+            self.coef_ = np.zeros((len(self.classes_), self.n_features_in_), dtype=np.float32)
+            self.coef_[:, self._columns(blocks, patches)] = layer[:, :-1]
+            self.intercept_ = layer[:, -1].astype(np.float32)
+            top1, log_loss = worth(self.decision_function(validation[0]), self.classes_, validation[1])
+            found.append((Trial(lr, blocks, patches, top1, log_loss), self.coef_, self.intercept_))
+        if not found:
+            raise DataError("every learning rate diverged; lower them, or scale the features")
+        self.trials_ = tuple(trial for trial, _, _ in found)
+        best = min(found, key=lambda one: (-one[0].top1, one[0].log_loss, one[0].lr))
+        self.best_, self.coef_, self.intercept_ = best
+
+    def _train(
+        self, features: Floats, names: Names, validation: tuple[Floats, Names]
+    ) -> list[tuple[float, tuple[int, bool], Trained]]:
+        """Learning rate, feature set and weights of each head."""
+        import torch
+
+        from deponij.pipeline.heads.gradient.grid import train_grid
+
+        everything = np.concatenate([features, validation[0]])
+        sets = {f"{one}": everything[:, self._columns(*one)] for one in self._feature_sets()}
+        wanted = [(float(lr), one) for one in self._feature_sets() for lr in self.lrs]
+        rows = np.arange(len(everything))
+        trained = train_grid(
+            [
+                GridPoint(f"{one}", "y", "linear", lr * self.batch / _STATED_BATCH, 0.0, self.seed)
+                for lr, one in wanted
+            ],
+            sets,
+            {"y": np.concatenate([names, validation[1]])},
+            rows[: len(names)],
+            rows[len(names) :],
+            Recipe(
+                optimiser="sgd",
+                epochs=1,
+                steps_per_epoch=self.iterations,
+                batch=self.batch,
+                patience=None,
+                final_lr=0.0,
+                momentum=self.momentum,
+                per_step=True,
+                keep="last",
+                init_std=0.01,
+            ),
+            # How many there are does not change what comes out.
+            threads=torch.get_num_threads(),
+        )
+        return [(lr, one, head) for (lr, one), head in zip(wanted, trained, strict=True)]
+
+    def _feature_sets(self) -> Iterator[tuple[int, bool]]:
+        """How many last blocks, and whether with mean patch tokens."""
+        return product(sorted({1, self.n_blocks}), (False, True) if self.has_patches else (False,))
+
+    def _columns(self, blocks: int, patches: bool) -> NDArray[np.int64]:
+        """Columns of the class tokens of the last blocks, and of the last block's mean patch token."""
+        per_block = 2 if self.has_patches else 1
+        places = np.arange(self.n_features_in_).reshape(self.n_blocks, per_block, -1)
+        chosen = [places[-blocks:, 0].ravel(), *([places[-1, 1]] if patches else [])]
+        return np.concatenate(chosen)
+
+    def _check_params(self) -> None:
+        wrong = []
+        if len(self.lrs) == 0 or not all(np.isfinite(lr) and lr > 0 for lr in self.lrs):
+            wrong.append(f"lrs must be positive numbers, got {list(self.lrs)}")
+        for name in ("n_blocks", "iterations", "batch"):
+            if getattr(self, name) < 1:
+                wrong.append(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if wrong:
+            raise UsageError(f"{self.title}: " + "; ".join(wrong))
+
+    def _check_tokens(self, width: int) -> None:
+        per_block = 2 if self.has_patches else 1
+        if width % (self.n_blocks * per_block):
+            raise DataError(
+                f"features of width {width} cannot be {self.n_blocks} blocks of {per_block} tokens each; give "
+                "`tokens@K` as [n, K * 2 * d] with n_blocks = K and has_patches, or an embedding with neither"
+            )
+
+    @property
+    def protocol(self) -> str:
+        """In words: what was learned from what, and chosen on what."""
+        seen = "the embedding"
+        if self.n_blocks > 1 or self.has_patches:
+            last = "the last block" if self.best_.blocks == 1 else f"the last {self.best_.blocks} blocks"
+            seen = f"class tokens of {last}{' and its mean patch token' if self.best_.patches else ''}"
+        return (
+            f"{len(self.trials_)} linear heads by SGD, {self.iterations} steps of {self.batch}; learning rate "
+            f"{self.best_.lr:g} (for batches of 256) on {seen} by top-1 on {self.chosen_on_}"
+        )
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Constructor arguments."""
+        names = ("n_blocks", "has_patches", "lrs", "iterations", "batch", "momentum", "seed")
+        return {name: getattr(self, name) for name in names}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set constructor arguments, in scikit-learn's manner."""
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    def _learned(self) -> dict[str, JsonValue]:
+        rows: list[JsonValue] = [[t.lr, t.blocks, t.patches, t.top1, t.log_loss] for t in self.trials_]
+        return {"chosen_on": self.chosen_on_, "best": self.trials_.index(self.best_), "trials": rows}
+
+    def _tensors(self) -> dict[str, NDArray[np.float32]]:
+        return {"weight": self.coef_, "bias": self.intercept_}
+
+    def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
+        self.coef_, self.intercept_ = tensors["weight"], tensors["bias"]
+        self.trials_ = tuple(Trial(*values) for values in learned["trials"])
+        self.best_, self.chosen_on_ = self.trials_[learned["best"]], learned["chosen_on"]

@@ -1,0 +1,61 @@
+"""The two-layer head of the thesis on TACO: Linear(d -> 512), GELU, Linear(512 -> C). Training: `training`.
+
+Shape letters: n examples, d feature width, C classes.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from deponij.pipeline.heads.gradient.head import GradientHead
+from deponij.pipeline.heads.head import Floats
+from deponij.pipeline.heads.registry import register
+
+
+@register("mlp")
+class MlpHead(GradientHead):
+    """logits = W2 gelu(W1 x + b1) + b2 with 512 hidden units; parameters as `GradientHead`.
+
+    The GELU is the exact one, x times the normal distribution function.
+
+    Attributes:
+        hidden_coef_, hidden_intercept_: float32 [512, d] and [512].
+        coef_, intercept_: float32 [C, 512] and [C].
+    """
+
+    title: ClassVar[str] = "MLP"
+    model: ClassVar[str] = "Linear, GELU, Linear with 512 hidden units"
+    apply: ClassVar[str] = (
+        "from scipy.special import erf\n"
+        "hidden = features @ hidden_weight.T + hidden_bias\n"
+        "hidden = hidden * (1 + erf(hidden / 2**0.5)) / 2\n"
+        "logits = hidden @ weight.T + bias"
+    )
+
+    def decision_function(self, X: ArrayLike) -> Floats:
+        """Logits [n, C] of features [n, d]; see `Head`."""
+        from scipy.special import ndtr
+
+        features = self._check_width(X).astype(np.float64)
+        hidden = features @ self.hidden_coef_.astype(np.float64).T + self.hidden_intercept_
+        hidden *= ndtr(hidden)
+        logits: Floats = hidden @ self.coef_.astype(np.float64).T + self.intercept_
+        return logits
+
+    def _set_layers(self, layers: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> None:
+        (self.hidden_coef_, self.hidden_intercept_), (self.coef_, self.intercept_) = layers
+
+    def _tensors(self) -> dict[str, NDArray[np.float32]]:
+        return {
+            "hidden_weight": self.hidden_coef_,
+            "hidden_bias": self.hidden_intercept_,
+            "weight": self.coef_,
+            "bias": self.intercept_,
+        }
+
+    def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
+        super()._restore(tensors, learned)
+        hidden = tensors["hidden_weight"], tensors["hidden_bias"]
+        self._set_layers([hidden, (tensors["weight"], tensors["bias"])])

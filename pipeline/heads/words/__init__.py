@@ -1,0 +1,1 @@
+"""Heads that start from text vectors."""

@@ -1,0 +1,87 @@
+"""The zero-shot classifier: one unit vector a class, made of text vectors. No text is embedded here.
+
+Shape letters: n images, m texts, d feature width, C classes.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import JsonValue
+
+from deponij.pipeline.heads.head import Floats, Head, check_examples
+from deponij.pipeline.heads.registry import register
+from deponij.pipeline.heads.units import unit_rows
+
+
+@register("zero_shot")
+class ZeroShotClassifier(Head):
+    """Logits = `scale` x cosine of image and class vector, as open_clip's `build_zero_shot_classifier`.
+
+    Each text vector is L2-normalised, averaged within its class and the mean normalised again. The
+    scale changes no ranking; 100 is the limit that CLIP's training puts on it. For a model that was
+    trained with a sigmoid (SigLIP) the softmax over classes is a relative score, not its probability.
+
+    Attributes:
+        coef_: class vectors, float32 [C, d], of unit length.
+        n_texts_: texts that each class was made of, [C].
+    """
+
+    title: ClassVar[str] = "zero-shot"
+    learns_from: ClassVar[Literal["images", "texts"]] = "texts"
+    apply: ClassVar[str] = "logits = scale * (features / norm(features)) @ weight.T"
+
+    def __init__(self, scale: float = 100.0) -> None:
+        self.scale = scale
+
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, X_val: ArrayLike | None = None, y_val: ArrayLike | None = None
+    ) -> Self:
+        """Make class vectors of text vectors [m, d] and their classes' names [m]; validation is not used.
+
+        Raises:
+            DataError: no texts, NaN or infinite values, or vectors (or a class's mean) of length 0.
+        """
+        texts, names = check_examples(X, y, "text vectors")
+        units = unit_rows(texts, "text vectors")
+        self.classes_, codes = np.unique(names, return_inverse=True)
+        self.n_features_in_ = texts.shape[1]
+        self.n_texts_ = np.bincount(codes)
+        sums = np.zeros((len(self.classes_), texts.shape[1]))
+        np.add.at(sums, codes, units)
+        self.coef_ = unit_rows(sums / self.n_texts_[:, None], "mean text vectors").astype(np.float32)
+        return self
+
+    def decision_function(self, X: ArrayLike) -> Floats:
+        """Logits [n, C] of image features [n, d] of any length; see `Head`."""
+        features = self._check_width(X)
+        logits: Floats = self.scale * (unit_rows(features, "features") @ self.coef_.astype(np.float64).T)
+        return logits
+
+    @property
+    def protocol(self) -> str:
+        """In words: what the class vectors were made of."""
+        fewest, most = int(self.n_texts_.min()), int(self.n_texts_.max())
+        texts = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+        return f"cosine to the mean of {texts} text vector{'' if texts == '1' else 's'} a class; no training"
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {"scale": self.scale}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set constructor arguments, in scikit-learn's manner."""
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    def _learned(self) -> dict[str, JsonValue]:
+        return {"n_texts": [int(count) for count in self.n_texts_]}
+
+    def _tensors(self) -> dict[str, NDArray[np.float32]]:
+        return {"weight": self.coef_}
+
+    def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
+        self.coef_ = tensors["weight"]
+        self.n_texts_ = np.asarray(learned["n_texts"], dtype=np.int64)

@@ -1,0 +1,1 @@
+"""What an extraction needs besides a backbone: device, identity, provenance."""

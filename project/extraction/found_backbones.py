@@ -1,0 +1,200 @@
+"""The backbones that a learned classifier needs: found again, and held against what it was learned from. This is no stage.
+
+A source of features says by which identity they were made; nothing but an equal identity is let through.
+Loading a model is the business of `devices`.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deponij.pipeline.backbones import Description, describe, parse_spec
+from deponij.pipeline.backbones.kinds import Kind
+from deponij.pipeline.heads.head import FeatureSource
+from deponij.pipeline.pictures import Route
+from deponij.project.extraction import identities
+from deponij.project.frame.layout import Layout
+from deponij.store.errors import BackboneError, IdentityError, StoreError, UsageError
+from deponij.store.identity import Identity
+
+# Of a results folder below its run: results/METHOD/BACKBONE/SPLIT-LABELS.
+_DEPTH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """Features that a classifier takes, and the results folder of the head that learned from them."""
+
+    source: FeatureSource
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class FoundBackbone:
+    """A backbone on this machine, and how it makes the features of one source.
+
+    Attributes:
+        name: what the source calls it; spec: by which it is loaded.
+        identity: of its features, equal to the source's.
+        input_px: (height, width) other than the published one, or None.
+    """
+
+    name: str
+    spec: str
+    description: Description
+    identity: Identity
+    kind: Kind
+    route: Route
+    input_px: tuple[int, int] | None
+
+
+def find_backbones(needed: Sequence[Needed], specs: Sequence[str] = ()) -> tuple[FoundBackbone, ...]:
+    """The backbone of each source.
+
+    Looked for in this order: among `specs`; by what the run that holds the head wrote down when it
+    looked for weights; by its name in the catalog.
+
+    Args:
+        specs: registry names, folders or `family:…` forms that the user named.
+
+    Raises:
+        BackboneError: a backbone is not known or its weights are not here.
+        IdentityError: a backbone makes other features than the source's; each difference is named.
+        StoreError: a source does not say how its features were made.
+    """
+    named = [[_made(one, spec) for spec in specs] for one in needed]
+    fits = [
+        [made for made in of_one if made.identity == _wanted(one)]
+        for one, of_one in zip(needed, named, strict=True)
+    ]
+    used = {made.spec for of_one in fits for made in of_one}
+    for place, spec in enumerate(specs):
+        if spec not in used:
+            _refuse([(one, of_one[place]) for one, of_one in zip(needed, named, strict=True)])
+    return tuple(of_one[0] if of_one else _recorded(one) for one, of_one in zip(needed, fits, strict=True))
+
+
+def made_by(spec: str, identity: Identity, name: str) -> FoundBackbone:
+    """What the backbone `spec` makes by the kind, decoding and precision of an identity.
+
+    Whether that is this very identity is for the caller to see. Args: name: of the wanted backbone, for people.
+
+    Raises:
+        BackboneError: the backbone is not known or its weights are not here.
+        IdentityError: this version cannot decode pictures in that way.
+    """
+    fields = json.loads(identity.to_json())
+    source = FeatureSource(backbone=name, fingerprint=identity.fingerprint, labels="", identity=fields)
+    return _made(Needed(source, Path()), spec)
+
+
+def _refuse(pairs: Sequence[tuple[Needed, FoundBackbone]]) -> None:
+    """Say how a backbone that the user named differs from the nearest one that is needed."""
+    one, made = min(pairs, key=lambda pair: len(pair[1].identity.differences(_wanted(pair[0]))))
+    _require(made, one)
+
+
+def _recorded(one: Needed) -> FoundBackbone:
+    spec = _spec(one.folder, one.source.backbone)
+    try:
+        found = _made(one, spec)
+    except BackboneError as error:
+        raise BackboneError(
+            f"{error}\n  ({one.folder} was learned from features of {one.source.backbone}; a folder that holds "
+            "its weights can be named with --backbone-spec FOLDER)"
+        ) from error
+    _require(found, one)
+    return found
+
+
+def _require(found: FoundBackbone, one: Needed) -> None:
+    """Refuse other features; by `Identity`, which shortens the text of a transform."""
+    try:
+        _wanted(one).require_equal(found.identity, f"what {found.spec} makes")
+    except IdentityError as error:
+        raise IdentityError(
+            f"the head in {one.folder} was learned from {one.source.fingerprint} of {one.source.backbone}; "
+            f"{error}. It does not belong to this backbone: name the one it was learned with (--backbone-spec "
+            "FOLDER), or learn a head from this one's features"
+        ) from error
+
+
+def _spec(folder: Path, name: str) -> str:
+    """What a backbone was called when its weights were last looked for, else its name in the catalog."""
+    parents = folder.resolve().parents
+    record = None
+    if len(parents) >= _DEPTH and Path(name).name == name:
+        record = Layout(parents[_DEPTH - 1]).weights / f"{name}.json"
+        if record.is_file():
+            return _spec_of(record)
+    try:
+        parse_spec(name)
+    except (UsageError, BackboneError) as error:
+        where = f"; {record} would say where its weights lie, but is not there" if record else ""
+        raise BackboneError(
+            f"{folder} was learned from features of {name!r}, which is no backbone of the catalog{where}. "
+            "Name the folder that holds its weights with --backbone-spec FOLDER"
+        ) from error
+    return name
+
+
+def _spec_of(record: Path) -> str:
+    try:
+        return str(json.loads(record.read_text(encoding="utf-8"))["spec"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{record} is damaged: it names no backbone; `dvc repro weights` writes it"
+        ) from error
+
+
+def _wanted(one: Needed) -> Identity:
+    try:
+        identity = Identity.from_dict(one.source.identity)
+    except StoreError as error:
+        raise StoreError(
+            f"{one.folder} does not say how the features of {one.source.backbone} were made ({error}); learn it "
+            "again"
+        ) from error
+    if identity.fingerprint != one.source.fingerprint:
+        raise StoreError(
+            f"{one.folder}: the fingerprint {one.source.fingerprint} of {one.source.backbone} is not that of the "
+            f"identity beside it ({identity.fingerprint}); the card was changed: learn the head again"
+        )
+    return identity
+
+
+def _made(one: Needed, spec: str) -> FoundBackbone:
+    """What the backbone `spec` makes, by the kind, decoding and precision that are wanted."""
+    wanted = _wanted(one)
+    kind, route = Kind.parse(wanted.kind), _route(wanted)
+    description, input_px = describe(spec), None
+    same_model = (description.architecture, description.weights_sha256) == (wanted.backbone, wanted.weights)
+    size = _squashed_px(wanted)
+    if same_model and size is not None and description.transform.identity != wanted.transform:
+        squashed = describe(spec, input_px=size)
+        if squashed.transform.identity == wanted.transform:
+            description, input_px = squashed, size
+    identity = identities.of_pictures(description, kind, route, wanted.precision, wanted.stored)
+    return FoundBackbone(one.source.backbone, spec, description, identity, kind, route, input_px)
+
+
+def _route(wanted: Identity) -> Route:
+    for route in Route:
+        if route.identity == wanted.decode:
+            return route
+    known = ", ".join(route.identity for route in Route)
+    raise IdentityError(
+        f"the head was learned from pictures decoded by {wanted.decode!r}; this version decodes by {known}. "
+        "Extract the features and learn it again"
+    )
+
+
+def _squashed_px(wanted: Identity) -> tuple[int, int] | None:
+    """The input size of features that were made with one of their own (`Transform.for_input`)."""
+    try:
+        record = json.loads(wanted.transform)
+        height, width = record["resize_px"]
+        return (int(height), int(width)) if record["crop_px"] is None else None
+    except (ValueError, KeyError, TypeError):
+        return None

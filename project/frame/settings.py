@@ -1,0 +1,166 @@
+"""Where parameters come from: `params.yaml` for the experiment, the environment for the run.
+
+Each stage declares a `Params` model whose fields are top-level sections of `params.yaml`; `load`
+reads just those. How a run is carried out (device, batch size, workers, depot) never changes what
+is computed beyond rounding, so it is no parameter: `RunOptions`.
+"""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from deponij.store.errors import UsageError
+
+PARAMS_FILE = Path("params.yaml")
+# Every top-level section of params.yaml; a test holds it against the stages' Params.
+SECTIONS = (
+    "profile",
+    "prepare",
+    "data",
+    "splits",
+    "labels",
+    "backbones",
+    "text_backbones",
+    "extract",
+    "texts",
+    "probe",
+    "zero_shot",
+    "knn",
+    "blends",
+    "tables",
+    "ensembles",
+    "retrieval",
+    "curves",
+    "mistakes",
+    "map",
+    "report",
+    "index",
+)
+
+Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class Section(BaseModel):
+    """Base of all parameter models: frozen; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BackboneParams(Section):
+    """One backbone of a profile.
+
+    Attributes:
+        spec: registry name, folder, or `family:…` form; by default the key it stands under.
+    """
+
+    spec: str | None = None
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def load(model: type[Model], path: Path = PARAMS_FILE) -> Model:
+    """The sections that `model` names, typed and checked.
+
+    Raises:
+        UsageError: no file, no YAML, or wrong parameters; all problems are reported together.
+    """
+    everything = read_yaml(path)
+    unknown = [
+        f"  {name}: unknown section{_nearest(name, SECTIONS)}" for name in everything if name not in SECTIONS
+    ]
+    chosen = {name: everything[name] for name in model.model_fields if name in everything}
+    return check(model, chosen, str(path), unknown)
+
+
+def check(model: type[Model], values: dict[str, Any], where: str, problems: list[str] | None = None) -> Model:
+    """Validate values against a model; `problems` already found are reported with the new ones.
+
+    Raises:
+        UsageError: listing every problem with its path, what was got and what is allowed.
+    """
+    problems = list(problems or [])
+    try:
+        parsed = model.model_validate(values)
+    except ValidationError as error:
+        for issue in error.errors():
+            place = ".".join(str(part) for part in issue["loc"])
+            got = "" if issue["type"] in ("missing", "extra_forbidden") else f" (got {issue['input']!r})"
+            problems.append(f"  {place}: {issue['msg']}{got}")
+        parsed = None
+    if problems or parsed is None:
+        raise UsageError(f"{where} has {len(problems)} problem(s):\n" + "\n".join(problems))
+    return parsed
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping.
+
+    Raises:
+        UsageError: absent, not YAML, or not a mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UsageError(
+            f"there is no {path}; `deponij profile use NAME` makes one from profiles/NAME.yaml"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} must hold sections, got {type(values).__name__}")
+    return values
+
+
+class RunOptions(Section):
+    """How to run; from flags, or from the environment for DVC stages.
+
+    Attributes:
+        depot: folder or fsspec URL (`DEPONIJ_DEPOT`).
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps` (`DEPONIJ_DEVICE`).
+        batch_size: pictures per forward pass; 0 chooses by device (`DEPONIJ_BATCH_SIZE`).
+        workers: decoding threads; 0 is one per core (`DEPONIJ_WORKERS`).
+        threads: the model's threads on the CPU; 0 is one per core (`DEPONIJ_THREADS`).
+    """
+
+    depot: str = "depot"
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    batch_size: int = Field(default=0, ge=0, le=65536)
+    workers: int = Field(default=0, ge=0, le=1024)
+    threads: int = Field(default=0, ge=0, le=1024)
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Options from `DEPONIJ_*` variables.
+
+        Raises:
+            UsageError: a variable has a value that is not allowed.
+        """
+        given = {name: os.environ.get(f"DEPONIJ_{name.upper()}") for name in cls.model_fields}
+        return check(
+            cls, {name: value for name, value in given.items() if value}, "the environment (DEPONIJ_*)"
+        )
+
+    @property
+    def n_workers(self) -> int:
+        """Decoding threads."""
+        return self.workers or n_cores()
+
+    @property
+    def n_threads(self) -> int:
+        """The model's threads."""
+        return self.threads or n_cores()
+
+
+def n_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _nearest(name: str, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"

@@ -1,0 +1,1 @@
+"""What the learning stages share: examples, results folders, class texts."""

@@ -1,0 +1,261 @@
+"""Two results folders, item by item: is one better than the other by more than chance?
+
+What `deponij compare` calls; this is no stage.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from deponij.pipeline.metrics.agreement import agreement
+from deponij.pipeline.metrics.classification import Names, per_class
+from deponij.pipeline.metrics.evaluation import Evaluation, Interval
+from deponij.pipeline.metrics.intervals import wilson
+from deponij.pipeline.metrics.paired import mcnemar, paired_bootstrap
+from deponij.pipeline.metrics.predictions import Predictions
+from deponij.project.learning.results import read_result
+from deponij.store.errors import DataError, UsageError
+
+# Below this chance of such a difference between equals, it is called more than chance.
+LEVEL = 0.05
+
+
+class Record(BaseModel):
+    """Frozen, and no other fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Contestant(Record):
+    """One of the two.
+
+    Attributes:
+        folder: its results.
+        backbone, method, fingerprint: whose features, how it learned.
+        n_right, top1, top1_interval: right answers, their share, Wilson's interval at 95 %.
+    """
+
+    folder: str
+    backbone: str
+    method: str
+    fingerprint: str
+    n_right: int
+    top1: float
+    top1_interval: Interval
+
+
+class Difference(Record):
+    """Top-1 of A minus top-1 of B: value, 95 % interval and two-sided p by paired bootstrap over items."""
+
+    value: float
+    interval: Interval
+    p: float
+
+
+class Discordance(Record):
+    """McNemar's test: b items only A has right, c only B; `method` is `exact` or `chi2`."""
+
+    b: int
+    c: int
+    p: float
+    method: str
+
+
+class ClassChange(Record):
+    """One class's recall by both; `difference` is A's minus B's, in items `n_difference`."""
+
+    name: str
+    support: int
+    recall_a: float
+    recall_b: float
+    difference: float
+    n_difference: int
+
+
+class Consistency(Record):
+    """Error consistency; see `deponij.pipeline.metrics.agreement.Agreement`."""
+
+    observed_agreement: float
+    expected_agreement: float
+    kappa: float
+    js_class: float | None
+    js_inter: float | None
+
+
+class Comparison(Record):
+    """All of it.
+
+    Attributes:
+        labels, split, part, n: what both answered.
+        classes: those that occur, A's largest gains (in items) first.
+        is_more_than_chance: whether McNemar's p is below 0.05.
+        verdict: the same in a sentence.
+        notes: what a reader must know.
+    """
+
+    labels: str
+    split: str
+    part: str
+    n: int
+    a: Contestant
+    b: Contestant
+    difference: Difference
+    mcnemar: Discordance
+    consistency: Consistency
+    classes: tuple[ClassChange, ...]
+    is_more_than_chance: bool
+    verdict: str
+    notes: tuple[str, ...]
+
+
+def run(a: Path, b: Path, part: str = "test") -> Comparison:
+    """Compare two classifiers on the same items.
+
+    Args:
+        a, b: results folders of the same labels and split.
+        part: whose items are compared.
+
+    Raises:
+        DataError: the two answered different questions; the message names what differs.
+        UsageError: there are no items of this part.
+        StoreError: a folder holds no results, or damaged ones.
+    """
+    (result_a, found_a), (result_b, found_b) = read_result(a), read_result(b)
+    _check_same_question(a, result_a, b, result_b)
+    _check_same_parts(a, found_a, b, found_b)
+    for folder, result in ((a, result_a), (b, result_b)):
+        if part not in result.parts:
+            raise UsageError(f"{folder} has no items of the part {part!r}; it has: {', '.join(result.parts)}")
+    ids, truth, answers_a, answers_b = _aligned(a, found_a.of(part), b, found_b.of(part))
+    right_a, right_b = answers_a == truth, answers_b == truth
+    difference, discordance = paired_bootstrap(right_a, right_b), mcnemar(right_a, right_b)
+    consistent = agreement(truth, answers_a, answers_b)
+    first, second = _contestant(a, result_a, right_a), _contestant(b, result_b, right_b)
+    is_more = discordance.p < LEVEL
+    return Comparison(
+        labels=result_a.labels,
+        split=result_a.split,
+        part=part,
+        n=len(ids),
+        a=first,
+        b=second,
+        difference=Difference(value=difference.difference, interval=difference.interval, p=difference.p),
+        mcnemar=Discordance(b=discordance.b, c=discordance.c, p=discordance.p, method=discordance.method),
+        consistency=Consistency(
+            observed_agreement=consistent.observed,
+            expected_agreement=consistent.expected,
+            kappa=consistent.kappa,
+            js_class=consistent.js_class,
+            js_inter=consistent.js_inter,
+        ),
+        classes=_changes(truth, answers_a, answers_b),
+        is_more_than_chance=is_more,
+        verdict=_verdict(difference.difference, discordance.b + discordance.c, discordance.p, len(ids)),
+        notes=_notes(part, result_a, result_b),
+    )
+
+
+def _check_same_question(a: Path, result_a: Evaluation, b: Path, result_b: Evaluation) -> None:
+    differing = [
+        f"{what}: {getattr(result_a, what)!r} against {getattr(result_b, what)!r}"
+        for what in ("labels", "split")
+        if getattr(result_a, what) != getattr(result_b, what)
+    ]
+    if differing:
+        raise DataError(
+            f"{a} and {b} cannot be compared: {'; '.join(differing)}; choose results of the same question"
+        )
+
+
+def _check_same_parts(a: Path, found_a: Predictions, b: Path, found_b: Predictions) -> None:
+    """Two splits may have one name; an item that one learned from must not be tested by the other."""
+    parts_a = dict(zip(found_a.ids.tolist(), found_a.parts.tolist(), strict=True))
+    pairs = zip(found_b.ids.tolist(), found_b.parts.tolist(), strict=True)
+    moved = [(item, part) for item, part in pairs if parts_a.get(item, part) != part]
+    if moved:
+        item, part = moved[0]
+        raise DataError(
+            f"{a} and {b} cannot be compared: their splits have one name but put {len(moved)} items in other "
+            f"parts, the first: {item!r} in {parts_a[item]!r} against {part!r}; run both on the same split"
+        )
+
+
+def _aligned(
+    a: Path, found_a: Predictions, b: Path, found_b: Predictions
+) -> tuple[Names, Names, Names, Names]:
+    """Ids, truths and first answers of both, in A's order."""
+    rows_b = {item: row for row, item in enumerate(found_b.ids.tolist())}
+    only_a = [item for item in found_a.ids.tolist() if item not in rows_b]
+    only_b = sorted(set(rows_b) - set(found_a.ids.tolist()))
+    if only_a or only_b:
+        first = (only_a or only_b)[0]
+        raise DataError(
+            f"{a} and {b} cannot be compared: {len(only_a)} items are only in the first and {len(only_b)} only in "
+            f"the second, such as {first!r}; extract what failed or make both from the same items"
+        )
+    order = [rows_b[item] for item in found_a.ids.tolist()]
+    truth = found_b.truth[order]
+    if (differs := np.flatnonzero(found_a.truth != truth)).size:
+        row = differs[0]
+        raise DataError(
+            f"{a} and {b} cannot be compared: the truth of {len(differs)} items differs, the first: "
+            f"{str(found_a.ids[row])!r} is {str(found_a.truth[row])!r} against {str(truth[row])!r}; run the older one again"
+        )
+    return found_a.ids, truth, found_a.top_labels[:, 0], found_b.top_labels[order, 0]
+
+
+def _contestant(folder: Path, result: Evaluation, right: np.ndarray) -> Contestant:
+    n_right = int(right.sum())
+    return Contestant(
+        folder=str(folder),
+        backbone=result.backbone,
+        method=result.title,
+        fingerprint=result.fingerprint,
+        n_right=n_right,
+        top1=n_right / len(right),
+        top1_interval=wilson(n_right, len(right)),
+    )
+
+
+def _changes(truth: Names, answers_a: Names, answers_b: Names) -> tuple[ClassChange, ...]:
+    names = sorted({*truth.tolist(), *answers_a.tolist(), *answers_b.tolist()})
+    pairs = zip(per_class(truth, answers_a, names), per_class(truth, answers_b, names), strict=True)
+    changes = [
+        ClassChange(
+            name=one.name,
+            support=one.n_support,
+            recall_a=one.n_correct / one.n_support,
+            recall_b=other.n_correct / one.n_support,
+            difference=(one.n_correct - other.n_correct) / one.n_support,
+            n_difference=one.n_correct - other.n_correct,
+        )
+        for one, other in pairs
+        if one.n_support
+    ]
+    return tuple(sorted(changes, key=lambda change: (-change.n_difference, -change.difference, change.name)))
+
+
+def _verdict(difference: float, n_discordant: int, p: float, n: int) -> str:
+    if n_discordant == 0:
+        return f"A and B have exactly the same {n} items right and wrong."
+    points = f"{100 * abs(difference):.1f} percentage points"
+    shown = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    if p < LEVEL:
+        better, worse = ("A", "B") if difference > 0 else ("B", "A")
+        return f"{better} beats {worse} by {points}, which is more than chance explains (McNemar, {shown})."
+    if difference == 0:
+        return f"A and B have equally many of {n} items right, though not the same ones."
+    leader = "A" if difference > 0 else "B"
+    return f"{leader} is ahead by {points}, which may be chance (McNemar, {shown})."
+
+
+def _notes(part: str, result_a: Evaluation, result_b: Evaluation) -> tuple[str, ...]:
+    notes = ["p is of this one comparison; of twenty comparisons of equals one falls below 0.05 by chance."]
+    if part != "test":
+        notes.append(f"The part {part!r} was used for learning or choosing; it says little about new items.")
+    for name, result in (("A", result_a), ("B", result_b)):
+        if part in result.parts and result.parts[part].n_unseen_class:
+            n = result.parts[part].n_unseen_class
+            notes.append(f"{name} cannot answer the classes of {n} items; they count as wrong.")
+    return tuple(notes)

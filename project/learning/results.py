@@ -1,0 +1,394 @@
+"""What the learning stages share: reading labelled examples, writing and reading a folder of results.
+
+A results folder holds `result.json` (everything), `metrics.json` (numbers, for `dvc metrics`),
+`confusion.csv` (truth and prediction of each test item, for `dvc plots` with the confusion template),
+`per_class.csv`, `predictions.parquet` (ranked answers), `logits.npy` (float32 [n, C]: rows as in
+`predictions.parquet`, columns as `classes` in `result.json`), and for heads that learned something
+`head.json` and `head.safetensors`. This is no stage.
+
+Shape letters: n items, d feature width, C classes.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from deponij.pipeline.heads.examples import Examples, join_examples
+from deponij.pipeline.heads.head import FeatureSource, Head, Names, softmax
+from deponij.pipeline.metrics.calibration import calibration
+from deponij.pipeline.metrics.evaluation import PARTS, Evaluation, PartScores, score_part
+from deponij.pipeline.metrics.predictions import Predictions, per_class_rows, predictions
+from deponij.store.atomic import read_table, write_bytes, write_table
+from deponij.store.errors import DataError, StoreError, UsageError
+from deponij.store.items import Items
+from deponij.store.view import View
+
+Vectors = NDArray[np.floating]
+
+RESULT_NAME = "result.json"
+METRICS_NAME = "metrics.json"
+CONFUSION_NAME = "confusion.csv"
+PER_CLASS_NAME = "per_class.csv"
+PREDICTIONS_NAME = "predictions.parquet"
+LOGITS_NAME = "logits.npy"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One classifier's answers to all examples, and what they are worth.
+
+    Attributes:
+        evaluation: scores and calibration.
+        predictions: ranked answers to n items.
+        logits: float32 [n, C], rows as the predictions', columns as `evaluation.classes`.
+    """
+
+    evaluation: Evaluation
+    predictions: Predictions
+    logits: NDArray[np.float32]
+
+
+def read_examples(view: View, items: Items, split: Path, labels: str) -> tuple[Examples, Vectors]:
+    """Labelled examples and their features [n, d], joined by item id.
+
+    Raises:
+        DeponijError: as `read_shared_examples`.
+    """
+    examples, (features,) = read_shared_examples([view], items, split, labels)
+    return examples, features
+
+
+def read_shared_examples(
+    views: Sequence[View], items: Items, split: Path, labels: str, *, tokens: bool = False
+) -> tuple[Examples, list[Vectors]]:
+    """Labelled items that have features in every view, and each view's features [n, d_i] of them.
+
+    With `tokens`, views of kind `tokens@K` are taken too, each row flattened from [K, 2, d].
+
+    Raises:
+        UsageError: no views, one holds no vectors, or the items have no such label column.
+        DataError: the split does not belong to the items, or nothing is left to use.
+        StoreError: a view was made from other items or other pictures, or has values that are not finite.
+    """
+    if not views:
+        raise UsageError("name at least one view of picture features")
+    names = _labels(items, labels)
+    for view in views:
+        _check_belongs(view, items, tokens)
+    everywhere = set.intersection(*(set(view.ids.tolist()) for view in views))
+    examples = join_examples(names, _parts(split), everywhere)
+    return examples, [_finite_features(view, examples) for view in views]
+
+
+def read_labelled(view: View, items: Items, labels: str) -> tuple[Names, Names, Vectors]:
+    """Ids, labels and features [n, d] of all items that have both, whatever their part, in item order.
+
+    For looking at data; what shall be scored is read with its split.
+
+    Raises:
+        UsageError: the view holds no vectors, or the items have no such label column.
+        DataError: no item has both.
+        StoreError: as `read_shared_examples`.
+    """
+    parts: dict[str, str | None] = dict.fromkeys(items.ids, "train")
+    names = _labels(items, labels)
+    _check_belongs(view, items)
+    known = {item_id for item_id in view.ids.tolist() if names.get(item_id) is not None}
+    if not known:
+        raise DataError(f"no item of {items.path} has both a {labels!r} and features in {view.path}")
+    examples = join_examples(names, parts, known)
+    return examples.ids, examples.labels, _finite_features(view, examples)
+
+
+def _finite_features(view: View, examples: Examples) -> Vectors:
+    features = view.read(examples.ids.tolist()).reshape(len(examples.ids), -1)
+    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if len(bad):
+        raise StoreError(
+            f"{view.path}: the features of {len(bad)} items are NaN or infinite, the first: "
+            f"{str(examples.ids[bad[0]])!r}; extract with precision fp32"
+        )
+    return features
+
+
+def _labels(items: Items, labels: str) -> dict[str, str | None]:
+    if labels not in items.column_names:
+        raise UsageError(f"the items have no column {labels!r}; they have: {', '.join(items.column_names)}")
+    column = items.table([labels]).column(0)
+    if pa.types.is_nested(column.type) or pa.types.is_floating(column.type):
+        raise UsageError(f"column {labels!r} holds {column.type}; labels are names or whole numbers")
+    values = column.cast(pa.string()).to_pylist()
+    return dict(zip(items.ids, values, strict=True))
+
+
+def _parts(split: Path) -> dict[str, str | None]:
+    table = read_table(split, ["item_id", "part"])
+    ids, parts = table["item_id"].to_pylist(), table["part"].to_pylist()
+    unknown = sorted({part for part in parts if part is not None} - set(PARTS))
+    if unknown:
+        raise DataError(f"{split} has the parts {unknown}; allowed are {', '.join(PARTS)} and null")
+    found = dict(zip(ids, parts, strict=True))
+    if len(found) != len(ids):
+        raise DataError(f"{split}: {len(ids) - len(found)} item ids occur more than once")
+    return found
+
+
+def _check_belongs(view: View, items: Items, tokens: bool = False) -> None:
+    """Items without features must have failed, and a row must be of the picture that the item has now."""
+    if view.kind != "embedding" and not (tokens and view.kind.startswith("tokens")):
+        raise UsageError(f"{view.path} holds features of kind {view.kind!r}; this needs `embedding`")
+    seen = dict(zip(view.ids.tolist(), view.keys.tolist(), strict=True))
+    failed = {item_id for item_id, _ in view.failures} | {item_id for item_id, _ in items.failures}
+    missing = [item_id for item_id in items.ids if item_id not in seen and item_id not in failed]
+    if missing:
+        raise StoreError(
+            f"{view.path} lacks {len(missing)} of {len(items)} items that did not fail, the first: "
+            f"{missing[0]!r}; it was made from other items: extract again"
+        )
+    other = [i for i, key in zip(items.ids, items.keys, strict=True) if i in seen and key != seen[i]]
+    if other:
+        raise StoreError(
+            f"{view.path} saw other pictures than {items.path} holds for {len(other)} items, the first: "
+            f"{other[0]!r}; extract again"
+        )
+
+
+def feature_sources(views: Sequence[View], labels: str) -> tuple[FeatureSource, ...]:
+    """What a head that learns from these views, side by side in this order, remembers."""
+    return tuple(
+        FeatureSource(
+            backbone=view.backbone,
+            fingerprint=view.fingerprint,
+            labels=labels,
+            identity=json.loads(view.identity.to_json()),
+        )
+        for view in views
+    )
+
+
+def evaluate(
+    head: Head,
+    sources: Sequence[FeatureSource],
+    examples: Examples,
+    features: Vectors,
+    *,
+    labels: str,
+    split: Path,
+) -> Judged:
+    """A fitted head's answers to all examples, judged; `features` [n, d] are the sources' side by side."""
+    return judge(
+        head.decision_function(features),
+        head.classes_.tolist(),
+        examples,
+        method=head.kind,
+        title=head.title,
+        protocol=head.protocol,
+        backbone="+".join(source.backbone for source in sources),
+        fingerprint="+".join(source.fingerprint for source in sources),
+        labels=labels,
+        split=split.stem,
+    )
+
+
+def judge(
+    logits: NDArray[np.floating],
+    classes: Sequence[str],
+    examples: Examples,
+    *,
+    method: str,
+    title: str,
+    protocol: str,
+    backbone: str,
+    fingerprint: str,
+    labels: str,
+    split: str,
+) -> Judged:
+    """Ready logits of whatever classifier, judged: scores of each part that has items, calibration.
+
+    Args:
+        logits: [n, C], finite; probabilities are their softmax.
+        classes: the columns' names, sorted, so that of equal logits the name that sorts first wins.
+        examples: the n items.
+        backbone, fingerprint: of several members these are joined by `+`.
+        split: its name.
+
+    Raises:
+        DataError: a logit is NaN or infinite.
+    """
+    found = predictions(
+        ids=examples.ids,
+        parts=examples.parts,
+        truth=examples.labels,
+        logits=logits,
+        probs=softmax(logits),
+        classes=np.asarray(classes, dtype=np.str_),
+    )
+    unseen = tuple(sorted(set(examples.pool_classes) - set(classes)))
+    parts = _score_parts(found, classes, examples.majority_class)
+    evaluation = Evaluation(
+        method=method,
+        title=title,
+        backbone=backbone,
+        labels=labels,
+        split=split,
+        fingerprint=fingerprint,
+        protocol=protocol,
+        n_classes=len(classes),
+        classes=tuple(classes),
+        chance=1 / len(classes),
+        majority_class=examples.majority_class,
+        parts=parts,
+        calibration=calibration(logits, examples.labels, examples.parts, classes, _shown(parts)),
+        n_items=examples.n_items,
+        n_outside_pool=examples.n_outside_pool,
+        n_without_label=examples.n_without_label,
+        n_without_features=examples.n_without_features,
+        unseen_classes=unseen,
+        notes=_notes(examples, labels, unseen),
+    )
+    return Judged(evaluation, found, logits.astype(np.float32))
+
+
+def _shown(parts: Mapping[str, PartScores]) -> str:
+    return "test" if "test" in parts else list(parts)[-1]
+
+
+def _notes(examples: Examples, labels: str, unseen: Sequence[str]) -> tuple[str, ...]:
+    notes = []
+    if unseen:
+        notes.append(f"No training item has these classes, so that they count as wrong: {', '.join(unseen)}.")
+    left_out = ((examples.n_without_features, "features"), (examples.n_without_label, f"{labels!r}"))
+    for n, what in left_out:
+        if n:
+            notes.append(f"Left out: {n} {'item' if n == 1 else 'items'} of the split without {what}.")
+    return (*notes, *examples.gaps())
+
+
+def _score_parts(found: Predictions, classes: Sequence[str], majority_class: str) -> dict[str, PartScores]:
+    return {
+        part: score_part(chosen.truth, chosen.top_labels, classes, majority_class)
+        for part in PARTS
+        if len((chosen := found.of(part)).ids)
+    }
+
+
+def write_results(out: Path, result: Evaluation, found: Predictions, logits: NDArray[np.floating]) -> None:
+    """Write a results folder, `result.json` last; equal results give equal bytes.
+
+    Args:
+        result: what `evaluate` or `judge` gave, or a record with more fields made of it.
+        logits: [n, C] of the n predictions.
+    """
+    shown = _shown(result.parts)
+    write_table(out / PREDICTIONS_NAME, found.table())
+    write_bytes(out / LOGITS_NAME, _npy(logits.astype(np.float32)))
+    rows = [row for part in result.parts for row in per_class_rows(found, result.classes, part)]
+    write_bytes(out / PER_CLASS_NAME, _csv(rows))
+    chosen = found.of(shown)
+    pairs = zip(chosen.truth.tolist(), chosen.top_labels[:, 0].tolist(), strict=True)
+    rows = [{"truth": truth, "prediction": prediction} for truth, prediction in pairs]
+    write_bytes(out / CONFUSION_NAME, _csv(rows))
+    write_bytes(out / METRICS_NAME, (json.dumps(metrics_of(result), indent=2) + "\n").encode())
+    write_bytes(out / RESULT_NAME, (result.model_dump_json(indent=2) + "\n").encode())
+
+
+def read_result(folder: Path) -> tuple[Evaluation, Predictions]:
+    """Read a results folder of any method.
+
+    Raises:
+        StoreError: there is none, or it is damaged.
+    """
+    path = folder / RESULT_NAME
+    if not path.is_file():
+        raise StoreError(f"there are no results in {folder}: it has no {RESULT_NAME}")
+    try:
+        result = Evaluation.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise StoreError(f"{path} is damaged: {error}") from error
+    return result, Predictions.from_table(read_table(folder / PREDICTIONS_NAME))
+
+
+def read_logits(folder: Path) -> NDArray[np.float32]:
+    """The logits [n, C] of a results folder: rows as its predictions', columns as its result's classes.
+
+    Raises:
+        StoreError: there are none (an older version wrote none), or they are damaged.
+    """
+    path = folder / LOGITS_NAME
+    if not path.is_file():
+        raise StoreError(f"there are no logits in {folder}: it has no {LOGITS_NAME}; run its stage again")
+    try:
+        logits = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise StoreError(f"{path} is damaged: {error}") from error
+    if logits.ndim != 2 or logits.dtype != np.float32:
+        raise StoreError(f"{path} holds {logits.dtype} of shape {logits.shape}; logits are float32 [n, C]")
+    found: NDArray[np.float32] = logits
+    return found
+
+
+def read_judged(folder: Path) -> Judged:
+    """Read a results folder whole.
+
+    Raises:
+        StoreError: a file is missing or damaged, or they do not belong together.
+    """
+    result, found = read_result(folder)
+    logits = read_logits(folder)
+    if logits.shape != (len(found.ids), len(result.classes)):
+        raise StoreError(
+            f"{folder / LOGITS_NAME} has shape {logits.shape}, but the folder has {len(found.ids)} predictions "
+            f"over {len(result.classes)} classes; run its stage again"
+        )
+    return Judged(result, found, logits)
+
+
+def examples_of(result: Evaluation, found: Predictions) -> Examples:
+    """The examples that a results folder was made from, for judging an ensemble of stored answers."""
+    return Examples(
+        ids=found.ids,
+        labels=found.truth,
+        parts=found.parts,
+        pool_classes=tuple(sorted({*result.classes, *result.unseen_classes})),
+        n_items=result.n_items,
+        n_outside_pool=result.n_outside_pool,
+        n_without_label=result.n_without_label,
+        n_without_features=result.n_without_features,
+    )
+
+
+def _npy(array: NDArray[np.float32]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+    return file.getvalue()
+
+
+def metrics_of(result: Evaluation) -> dict[str, dict[str, float]]:
+    """The few numbers that `dvc metrics` and `dvc exp show` compare: what to choose by, and what to report."""
+    # DVC makes every number of this file a column of its own.
+    shown = "test" if "test" in result.parts else list(result.parts)[-1]
+    chosen = {"val": ("top1",), shown: ("top1", "top2", "top3", "balanced_accuracy")}
+    numbers = {
+        part: {name: round(float(getattr(result.parts[part], name)), 6) for name in names}
+        for part, names in chosen.items()
+        if part in result.parts
+    }
+    if result.calibration is not None:
+        numbers.setdefault(result.calibration.part, {})["ece"] = round(result.calibration.ece, 6)
+    return numbers
+
+
+def _csv(rows: Sequence[Mapping[str, str | int | float]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()

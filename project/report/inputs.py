@@ -1,0 +1,142 @@
+"""What the page is made of, read from files: splits, views, curves, maps, mistakes, retrieval, and pictures of items.
+
+This is no stage. A file that is named must be there and sound; what is not named is not on the page.
+"""
+
+import json
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+from deponij.pipeline.record_lists import RecordList
+from deponij.pipeline.reports.embedding_map import Embedding
+from deponij.pipeline.reports.page import FeatureFacts, SplitFacts
+from deponij.pipeline.reports.samples import thumbnail
+from deponij.store.atomic import read_table
+from deponij.store.errors import StoreError
+from deponij.store.items import Items
+from deponij.store.view import View
+
+R = TypeVar("R")
+# Names of the layouts, and their columns in a map's table.
+_LAYOUTS = {"PCA": ("pca_x", "pca_y"), "t-SNE": ("tsne_x", "tsne_y")}
+
+
+def split_facts(path: Path) -> SplitFacts:
+    """What the stage `split` wrote about a split.
+
+    Raises:
+        StoreError: there is no such file, or it is damaged.
+    """
+    try:
+        report: Any = json.loads(path.read_text(encoding="utf-8"))
+        counts = {str(part): int(n) for part, n in report["n"].items()}
+        notes = tuple(str(note) for note in report["notes"])
+        return SplitFacts(path.stem, str(report["strategy"]), counts, str(report["leakage_summary"]), notes)
+    except FileNotFoundError:
+        raise StoreError(f"there is no report of a split at {path}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{path} is no report of a split: {error!r}") from error
+
+
+def feature_facts(path: Path) -> tuple[FeatureFacts, list[tuple[str, str]]]:
+    """A view's facts and failures.
+
+    Raises:
+        StoreError: there is no view, or it is damaged.
+    """
+    view = View(path)
+    facts = FeatureFacts(
+        backbone=view.backbone,
+        path=str(path),
+        kind=view.kind,
+        # Dense maps stay in the depot; the view knows only how many there are.
+        shape=view.embedding.shape if view.array_names else (len(view),),
+        fingerprint=view.fingerprint,
+        identity=json.loads(view.identity.to_json()),
+        n_failed=len(view.failures),
+    )
+    return facts, view.failures
+
+
+def read_records(paths: Sequence[Path], records: RecordList[R], what: str) -> list[R]:
+    """The records of several files, one after the other.
+
+    Raises:
+        StoreError: a file is missing or damaged.
+    """
+    return [one for path in paths for one in records.load(_bytes(path, what), str(path))]
+
+
+def read_embedding(path: Path) -> tuple[Embedding, str]:
+    """One backbone's map, with how it was computed in words.
+
+    Raises:
+        StoreError: there is none, or it is damaged.
+    """
+    if not path.is_file():
+        raise StoreError(f"there is no map at {path}; the stage that makes maps has not run")
+    table = read_table(path)
+    wanted = {"item_id", *(column for columns in _LAYOUTS.values() for column in columns)}
+    if missing := sorted(wanted - set(table.column_names)):
+        raise StoreError(f"{path} is no map: it lacks the columns {missing}")
+    # Items that were not laid out have nulls, which become NaN.
+    layouts = {
+        name: np.column_stack([np.array(table[column], dtype=np.float64) for column in columns])
+        for name, columns in _LAYOUTS.items()
+    }
+    told = {key.decode(): value.decode() for key, value in (pq.read_schema(path).metadata or {}).items()}
+    ids = np.array(table["item_id"].to_pylist(), dtype=np.str_)
+    embedding = Embedding(
+        told.get("backbone", path.stem),
+        told.get("fingerprint", ""),
+        ids,
+        {name: places for name, places in layouts.items() if np.isfinite(places).any()},
+    )
+    return embedding, _settings(told.get("settings", "{}"))
+
+
+def labels_of(table: Items, column: str) -> dict[str, str]:
+    """Each labelled item's class; none where the items have no such column."""
+    if column not in table.column_names:
+        return {}
+    pairs = zip(table.ids, table.column(column), strict=True)
+    return {item_id: str(value) for item_id, value in pairs if value is not None}
+
+
+def images_of(table: Items, wanted: Collection[str], side_px: int) -> dict[str, Image.Image]:
+    """Thumbnails by item id, of those that can be decoded; failed and unknown items have none."""
+    chosen = frozenset(wanted)
+    pairs = enumerate(zip(table.ids, table.keys, strict=True))
+    rows = {row: item_id for row, (item_id, key) in pairs if item_id in chosen and key is not None}
+    images = {}
+    for row, content in table.contents(list(rows)):
+        image = thumbnail(content, side_px)
+        if image is not None:
+            images[rows[row]] = image
+    return images
+
+
+def _bytes(path: Path, what: str) -> bytes:
+    if not path.is_file():
+        raise StoreError(f"there are no {what} at {path}; the stage that makes them has not run")
+    return path.read_bytes()
+
+
+def _settings(kept: str) -> str:
+    """How a map was computed, in words; empty where the file does not say."""
+    try:
+        found = json.loads(kept)
+        first, second = found["pca_explained"]
+        said = (
+            f"the two principal components hold {100 * first:.1f} % and {100 * second:.1f} % of the variance"
+        )
+        if found["perplexity"] is None:
+            return said
+        return f"{said}; t-SNE of {found['n_tsne']:,} items at perplexity {found['perplexity']:g}"
+    except (ValueError, KeyError, TypeError):
+        return ""

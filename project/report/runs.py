@@ -1,0 +1,252 @@
+"""What the page says of classifiers: which are shown in detail, their samples, the two best of each question.
+
+This is no stage.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deponij.pipeline.metrics.classification import per_class
+from deponij.pipeline.metrics.evaluation import Evaluation
+from deponij.pipeline.metrics.predictions import Predictions
+from deponij.pipeline.reports.confusion import confusion_svg, most_confused
+from deponij.pipeline.reports.interval_plot import Level, Whisker, interval_plot
+from deponij.pipeline.reports.page import Duel, GroupFacts, RunFacts
+from deponij.pipeline.reports.provenance import Provenance, named_features
+from deponij.pipeline.reports.reliability_plot import reliability_plot
+from deponij.pipeline.reports.samples import Sample, choose_samples
+from deponij.pipeline.reports.table import (
+    ResultGroup,
+    ResultRow,
+    by_score,
+    result_groups,
+    shown_part,
+    worth_details,
+)
+from deponij.project.learning.compare import Comparison
+from deponij.project.learning.compare import run as compare
+from deponij.project.learning.results import read_result
+from deponij.store.errors import DataError
+
+# Classifiers in a drawing of intervals; beyond, rows are too many to be compared by eye.
+_PLOTTED = 14
+_CHANGES = 5
+
+# The command that makes a results folder again, from its method and backbone; empty for none known.
+Remake = Callable[[str, str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What every caption says of the data.
+
+    Attributes:
+        profile, n_items: whose data, how many.
+        remake: how a figure is made again.
+    """
+
+    profile: str
+    n_items: int
+    remake: Remake
+
+    def source(
+        self,
+        command: str = "",
+        *,
+        labels: str = "",
+        split: str = "",
+        part: str = "",
+        n: int | None = None,
+        features: Sequence[tuple[str, str]] = (),
+    ) -> Provenance:
+        """A caption of these data."""
+        return Provenance(
+            self.profile, self.n_items, labels, split, part, n, named_features(features), command
+        )
+
+    def of(self, row: ResultRow, evaluations: Sequence[Evaluation], folder: Path | None = None) -> Provenance:
+        """A caption of these classifiers on a row's items; of a single one its method says how to remake it."""
+        return self.source(
+            "" if folder is None else self.remake(evaluations[0].method, folder.parent.name),
+            labels=row.labels,
+            split=row.split,
+            part=row.part,
+            n=row.n,
+            features=[(one.backbone, one.fingerprint) for one in evaluations],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One classifier that is shown in detail, with its answers on the part that is shown."""
+
+    folder: Path
+    row: ResultRow
+    anchor: str
+    is_best: bool
+    evaluation: Evaluation
+    found: Predictions
+    right: list[Sample]
+    wrong: list[Sample]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One group, with the folder and the evaluation of each of its classifiers, in the order of its rows."""
+
+    group: ResultGroup
+    folders: tuple[Path, ...]
+    evaluations: tuple[Evaluation, ...]
+    chosen: tuple[int, ...]
+
+    @property
+    def rows(self) -> tuple[ResultRow, ...]:
+        """The classifiers' rows."""
+        return tuple(row for row in self.group.rows if not row.is_baseline)
+
+    @property
+    def best(self) -> int:
+        """Place of the best classifier."""
+        return max(range(len(self.rows)), key=lambda place: self.rows[place].top1)
+
+
+def standings(results: Sequence[Path], n_detailed: int) -> list[Standing]:
+    """Results folders grouped by label set and split; of each group n_detailed are chosen.
+
+    Raises:
+        StoreError: a folder holds no results, or damaged ones.
+    """
+    read = [(folder, read_result(folder)[0]) for folder in results]
+    found = []
+    for group in result_groups([evaluation for _, evaluation in read]):
+        members = [(f, e) for f, e in read if (e.split, e.labels) == (group.split, group.labels)]
+        rows = [row for row in group.rows if not row.is_baseline]
+        folders, evaluations = zip(*members, strict=True)
+        found.append(Standing(group, folders, evaluations, tuple(worth_details(rows, n_detailed))))
+    return found
+
+
+def detailed_runs(found: Sequence[Standing], n_samples: int, seed: int) -> list[Run]:
+    """The chosen classifiers, with at most n_samples right and wrong answers each."""
+    runs = []
+    for g, standing in enumerate(found, start=1):
+        for number, place in enumerate(standing.chosen, start=1):
+            evaluation, answers = read_result(standing.folders[place])
+            shown = answers.of(shown_part(evaluation))
+            right, wrong = choose_samples(shown, n_samples, seed)
+            runs.append(
+                Run(
+                    standing.folders[place],
+                    standing.rows[place],
+                    f"run-{g}-{number}",
+                    place == standing.best,
+                    evaluation,
+                    shown,
+                    right,
+                    wrong,
+                )
+            )
+    return runs
+
+
+def group_facts(standing: Standing, runs: Sequence[Run], told: Told) -> GroupFacts:
+    """One group's table, drawing and the comparison of its two best."""
+    group = standing.group
+    # Rows of two classifiers may be equal; they are told apart by being different objects.
+    pairs = zip(standing.rows, standing.folders, strict=True)
+    anchors = {id(row): run.anchor for row, folder in pairs for run in runs if run.folder == folder}
+    ranked = by_score(group.rows)
+    plotted = [row for row in ranked if not row.is_baseline][:_PLOTTED]
+    duel, no_duel = _duel(standing)
+    best = standing.evaluations[standing.best]
+    return GroupFacts(
+        group=group,
+        ranked=[(row, anchors.get(id(row), "")) for row in ranked],
+        plot=_plot(group, plotted, best.majority_class),
+        n_plotted=len(plotted),
+        duel=duel,
+        no_duel=no_duel,
+        source=told.of(group.best, standing.evaluations),
+        best_source=told.of(standing.rows[standing.best], [best], standing.folders[standing.best]),
+    )
+
+
+def run_facts(run: Run, pictures: Mapping[str, str], n_confused: int, told: Told) -> RunFacts:
+    """One classifier's details."""
+    evaluation, truth, answers = run.evaluation, run.found.truth, run.found.top_labels[:, 0]
+    row = run.row
+    names = sorted(set(truth.tolist()) | set(answers.tolist()))
+    classes = sorted(per_class(truth, answers, names), key=lambda scores: (-scores.n_support, scores.name))
+    return RunFacts(
+        row=row,
+        anchor=run.anchor,
+        protocol=evaluation.protocol,
+        notes=evaluation.notes,
+        confusion=confusion_svg(truth, answers, f"confusion matrix of {row.backbone}, {row.method}"),
+        confused=most_confused(truth, answers, n_confused),
+        classes=classes,
+        calibration=evaluation.calibration,
+        reliability=_reliability(evaluation),
+        right=[(sample, pictures.get(sample.item_id)) for sample in run.right],
+        wrong=[(sample, pictures.get(sample.item_id)) for sample in run.wrong],
+        source=told.of(row, [evaluation], run.folder),
+    )
+
+
+def _plot(group: ResultGroup, plotted: Sequence[ResultRow], majority_class: str) -> str:
+    whiskers = [
+        Whisker(f"{row.backbone} · {row.method}", row.top1, row.top1_interval, i == 0)
+        for i, row in enumerate(plotted)
+    ]
+    chance, majority = (row for row in group.rows if row.is_baseline)
+    levels = [Level("chance", chance.top1), Level(f"always {majority_class}", majority.top1)]
+    return interval_plot(whiskers, levels, f"top-1 with intervals on {group.labels}, split {group.split}")
+
+
+def _reliability(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Heading and SVG, as it is and after scaling."""
+    found = evaluation.calibration
+    if found is None:
+        return []
+    name = f"reliability of {evaluation.backbone}, {evaluation.title}"
+    plots = [("as answered", reliability_plot(found.bins, name))]
+    if found.bins_scaled is not None:
+        plots.append(("after temperature scaling", reliability_plot(found.bins_scaled, f"{name}, scaled")))
+    return plots
+
+
+def _duel(standing: Standing) -> tuple[Duel | None, str]:
+    """The two best of a group; or None, and why."""
+    order = sorted(range(len(standing.rows)), key=lambda place: -standing.rows[place].top1)[:2]
+    if len(order) < 2:
+        return None, ""
+    first, second = order
+    try:
+        found = compare(standing.folders[first], standing.folders[second], standing.rows[first].part)
+    except DataError as error:
+        return None, str(error)
+    return _told_duel(found, _name(standing.rows[first]), _name(standing.rows[second])), ""
+
+
+def _told_duel(found: Comparison, a: str, b: str) -> Duel:
+    changed = [change for change in found.classes if change.n_difference]
+    changed.sort(key=lambda change: (-abs(change.n_difference), change.name))
+    return Duel(
+        a=a,
+        b=b,
+        n=found.n,
+        difference=found.difference.value,
+        interval=found.difference.interval,
+        p=found.difference.p,
+        only_a=found.mcnemar.b,
+        only_b=found.mcnemar.c,
+        mcnemar_p=found.mcnemar.p,
+        verdict=found.verdict,
+        changes=[(c.name, c.support, c.recall_a, c.recall_b) for c in changed[:_CHANGES]],
+        notes=found.notes,
+    )
+
+
+def _name(row: ResultRow) -> str:
+    return f"{row.backbone}, {row.method}"

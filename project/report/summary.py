@@ -1,0 +1,105 @@
+"""A run in one record: its results, where features lie, how long it took, how to go on.
+
+What `deponij run` and `deponij results` show, and print as JSON. How it looks in a terminal is the business of
+`commands.show`.
+"""
+
+import shlex
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from deponij.pipeline.reports.table import ResultGroup, result_groups
+from deponij.project.frame.harness import read_times
+from deponij.project.frame.layout import Layout
+from deponij.project.learning.results import read_result
+from deponij.store.index_folder import CARD
+from deponij.store.items import Items
+from deponij.store.view import View
+
+Record = dict[str, Any]
+PAGE_NAME = "page.html"
+MARKDOWN_NAME = "results.md"
+RESULTS_NAME = "results.json"
+SHEET_NAME = "sheet.png"
+CELLS_NAME = "cells.json"
+
+
+def results_table(results: Sequence[Path]) -> list[ResultGroup]:
+    """The rows of results folders, grouped by split and labels, baselines first.
+
+    Raises:
+        StoreError: a folder holds no results, or damaged ones.
+    """
+    return result_groups([read_result(folder)[0] for folder in results])
+
+
+def collect(
+    at: Layout,
+    depot: str | None = None,
+    backbones: Collection[str] | None = None,
+    *,
+    is_in_force: bool = False,
+) -> Record:
+    """Everything worth seeing of a run: rows of results, where features lie, times, pages, how to search.
+
+    Args:
+        backbones: those to show; None for all that have left something.
+        is_in_force: the run is that of the profile in force, which commands take where no index is named.
+
+    Raises:
+        StoreError: there are no items or results are damaged.
+    """
+    items = Items(at.items)
+    groups = results_table([*at.results(backbones), *at.ensemble_results(backbones)])
+    paths = sorted(at.root.glob("views/*.h5"))
+    views = [View(path) for path in paths if backbones is None or path.stem in backbones]
+    failed = {*items.failures, *(pair for view in views for pair in view.failures)}
+    indexes = _indexes(at, backbones)
+    return {
+        "root": str(at.root),
+        "depot": depot,
+        "n_items": len(items),
+        "n_failed": len(failed),
+        "results": [row.to_json() for group in groups for row in group.rows],
+        "views": [
+            {
+                "backbone": view.backbone,
+                "view": str(view.path),
+                "kind": view.kind,
+                "n": len(view),
+                "fingerprint": view.fingerprint,
+            }
+            for view in views
+        ],
+        "seconds": read_times(at.timings),
+        "page": str(at.report / PAGE_NAME),
+        "sheet": str(at.report / SHEET_NAME),
+        "indexes": indexes,
+        "ask": _ask(indexes, items.ids, {item_id for item_id, _ in failed}, is_in_force=is_in_force),
+    }
+
+
+def _indexes(at: Layout, backbones: Collection[str] | None) -> list[Record]:
+    """The indexes that there are (of these backbones), in their order."""
+    names = sorted(path.parent.name for path in at.indexes.glob(f"*/{CARD}"))
+    if backbones is not None:
+        names = [name for name in backbones if name in names]
+    return [
+        {"backbone": name, "index": str(at.index(name)), "has_texts": at.texts(name).is_file()}
+        for name in names
+    ]
+
+
+def _ask(
+    indexes: Sequence[Record], ids: Sequence[str], failed: Collection[str], *, is_in_force: bool
+) -> list[str]:
+    """Commands to go on with: a query, in words where a backbone knows them, and the server."""
+    if not indexes:
+        return []
+    best = max(indexes, key=lambda index: index["has_texts"])
+    of_index = "" if is_in_force else f" --index {shlex.quote(best['index'])}"
+    what = 'text "WORDS"'
+    if not best["has_texts"]:
+        what = f"item {shlex.quote(next((one for one in ids if one not in failed), 'ID'))}"
+    return [f"deponij query {what}{of_index}", f"deponij serve{of_index}"]

@@ -1,0 +1,266 @@
+"""The cells of the tables of results, computed from views, one split after the other. This is no stage.
+
+For each split and label set: chance and majority, zero-shot of each backbone with text vectors, and
+linear and MLP heads on each backbone, on concatenations, and as means of logits. Where they are
+written, and for which profile, is the business of `tables`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deponij.pipeline.heads.examples import Examples
+from deponij.pipeline.heads.head import Head
+from deponij.pipeline.heads.words.zero_shot import ZeroShotClassifier
+from deponij.pipeline.metrics.classification import Names, rank
+from deponij.pipeline.reports.cells import ZERO_SHOT, Cell, Place, chance_cell, majority_cell, measured_cell
+from deponij.project.frame.console import bar, say
+from deponij.project.learning.class_texts import ClassTexts, class_texts, templates_of
+from deponij.project.learning.results import evaluate, feature_sources, read_shared_examples, write_results
+from deponij.project.tables.plan import FeatureSet, Plan, TablesParams
+from deponij.store.errors import DataError
+
+if TYPE_CHECKING:
+    from deponij.pipeline.heads.gradient.seeded import Seeded
+
+# Of the prompts that are reported apart; a longer list, such as ImageNet's 80, is reported as one.
+_MAX_PROMPTS = 4
+_PROMPT_NAMES = {"{}": "name", "a photo of a {}": "photo"}
+_ORDER = ("baseline", "single", "concat", "logits")
+Vectors = NDArray[np.floating]
+_Vectors = dict[tuple[str, ...], list[NDArray[np.floating]]]
+_Learned = dict[tuple[str, str, str], "Seeded"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One split and label set, with the items that have features in every view."""
+
+    split: Path
+    labels: str
+    examples: Examples
+    vectors: Sequence[Vectors]
+
+    @property
+    def test(self) -> NDArray[np.int64]:
+        return self.examples.rows("test")
+
+    @property
+    def truth(self) -> Names:
+        truth: Names = self.examples.labels[self.test]
+        return truth
+
+    def features(self, chosen: FeatureSet) -> Vectors:
+        """[n, d], the members side by side."""
+        if len(chosen.rows) == 1:
+            return self.vectors[chosen.rows[0]]
+        return np.concatenate([self.vectors[row] for row in chosen.rows], axis=1)
+
+
+def compute(plan: Plan) -> list[Cell]:
+    """All cells, split by split.
+
+    Raises:
+        DeponijError: inputs that do not fit together or cannot be learned from; the message says why.
+    """
+    inputs = plan.inputs
+    known: _Vectors = {}
+    # What is wrong with the last split is said before the first one is learned.
+    tasks = [[_task(plan, split, labels, known) for labels in inputs.labels] for split in inputs.splits]
+    return [cell for of_split in tasks for cell in _one_split(plan, of_split)]
+
+
+def _task(plan: Plan, split: Path, labels: str, known: _Vectors) -> _Task:
+    """Read one; features of items that an earlier one had are kept once."""
+    examples, vectors = read_shared_examples(plan.views, plan.items, split, labels)
+    vectors = known.setdefault(tuple(examples.ids.tolist()), vectors)
+    empty = [part for part in ("train", "val", "test") if len(examples.rows(part)) == 0]
+    if empty:
+        raise DataError(
+            f"{split}: no items with a {labels!r} and features in its part {' and '.join(empty)}; tables need "
+            "train to learn from, val to choose on and test to report"
+        )
+    for name in plan.texts:
+        _texts(plan, name, examples.pool_classes)
+    return _Task(split, labels, examples, vectors)
+
+
+def _texts(
+    plan: Plan, backbone: str, classes: Sequence[str], templates: Sequence[str] | None = None
+) -> ClassTexts:
+    return class_texts(
+        plan.texts[backbone],
+        classes,
+        backbone=backbone,
+        items=plan.inputs.items,
+        labels=plan.inputs.labels,
+        templates=templates,
+    )
+
+
+def _one_split(plan: Plan, tasks: Sequence[_Task]) -> list[Cell]:
+    learned: _Learned = {}
+    for alike in _same_items(tasks):
+        learned |= _learn(plan, alike)
+    cells = []
+    for task in tasks:
+        n_classes = len(task.examples.pool_classes)
+        train = task.examples.labels[task.examples.rows("train")]
+        where = (task.labels, task.split.stem)
+        cells += [
+            chance_cell(*where, len(task.test), n_classes),
+            majority_cell(*where, train, task.truth, n_classes),
+        ]
+        found = _model_cells(plan, task, learned)
+        best = max(found, key=lambda cell: cell.top1)
+        say(f"tables {best.split}/{best.labels}: best {best.model}, {best.head}: {best.top1:.1%} of {best.n}")
+        cells += found
+    return cells
+
+
+def _same_items(tasks: Sequence[_Task]) -> list[list[_Task]]:
+    """Label sets over the same items are trained together."""
+    groups: dict[tuple[str, ...], list[_Task]] = {}
+    for task in tasks:
+        groups.setdefault(tuple(task.examples.ids.tolist()), []).append(task)
+    return list(groups.values())
+
+
+def _learn(plan: Plan, tasks: Sequence[_Task]) -> _Learned:
+    from deponij.pipeline.heads.gradient.recipe import Recipe
+    from deponij.pipeline.heads.gradient.seeded import Wanted, fit_seeds, n_heads
+
+    params, first = plan.params, tasks[0]
+    sets = (*plan.singles, *plan.ensembles)
+    wanted = [
+        Wanted(one.name, task.labels, kind, _lrs(params, one))
+        for one in sets
+        for task in tasks
+        for kind in params.kinds
+    ]
+    with bar(f"heads {first.split.stem}", n_heads(wanted, len(plan.seeds)), "heads") as advance:
+        fitted = fit_seeds(
+            wanted,
+            {one.name: first.features(one) for one in sets},
+            {task.labels: task.examples.labels for task in tasks},
+            first.examples.rows("train"),
+            first.examples.rows("val"),
+            recipe=Recipe(epochs=params.epochs, batch=params.batch, patience=params.patience),
+            seeds=plan.seeds,
+            weight_decay=params.weight_decay,
+            balance=params.balance,
+            threads=plan.threads,
+            advance=advance,
+        )
+    return {(one.features, one.labels, one.kind): seeded for one, seeded in fitted.items()}
+
+
+def _lrs(params: TablesParams, one: FeatureSet) -> tuple[float, ...]:
+    return (params.lrs[one.name],) if one.name in params.lrs else params.candidates
+
+
+# ------------------------------------------------------------------ cells
+
+
+def _model_cells(plan: Plan, task: _Task, learned: _Learned) -> list[Cell]:
+    """Of one split and label set: each backbone, then concatenations, then means of logits."""
+    cells = []
+    logits: dict[tuple[str, str], list[Vectors]] = {}
+    for one in (*plan.singles, *plan.ensembles):
+        cells += _zero_shot_cells(plan, task, one)
+        features = task.features(one)
+        for kind in plan.params.kinds:
+            seeded = learned[one.name, task.labels, kind]
+            logits[one.name, kind] = [head.decision_function(features[task.test]) for head in seeded.heads]
+            cells.append(_learned_cell(plan, task, one, kind, seeded, logits[one.name, kind]))
+            if plan.results is not None:
+                folder = plan.results / kind / one.name / f"{task.split.stem}-{task.labels}"
+                _write(folder, plan, task, one, seeded.heads[0], features)
+    for one in plan.ensembles:
+        for kind in plan.params.kinds:
+            each = [logits[name, kind] for name in one.members]
+            classes = learned[one.members[0], task.labels, kind].heads[0].classes_
+            means = [np.mean(run, axis=0) for run in zip(*each, strict=True)]
+            cells.append(_mean_cell(plan, task, one, kind, means, classes))
+    return sorted(cells, key=lambda cell: _ORDER.index(cell.how))
+
+
+def _zero_shot_cells(plan: Plan, task: _Task, one: FeatureSet) -> list[Cell]:
+    """All prompts together, and where there are a few each one alone."""
+    text_view = plan.texts.get(one.name)
+    if text_view is None:
+        return []
+    prompts = templates_of(text_view)
+    apart = prompts if 1 < len(prompts) <= _MAX_PROMPTS else []
+    named = {ZERO_SHOT: None} | {
+        f"{ZERO_SHOT} ({_PROMPT_NAMES.get(prompt, prompt)})": [prompt] for prompt in apart
+    }
+    features = task.features(one)[task.test]
+    cells = []
+    for name, chosen in named.items():
+        texts = _texts(plan, one.name, task.examples.pool_classes, chosen)
+        head = ZeroShotClassifier().fit(texts.vectors, texts.classes)
+        cells.append(
+            measured_cell(
+                Place("single", one.members, name, task.labels, task.split.stem),
+                task.truth,
+                [_answers(head.decision_function(features), head.classes_)],
+                n_classes=len(head.classes_),
+                fingerprints=(plan.views[one.rows[0]].fingerprint, text_view.fingerprint),
+                protocol=f"{head.protocol}; prompts: {', '.join(repr(each) for each in texts.templates)}",
+            )
+        )
+    return cells
+
+
+def _learned_cell(
+    plan: Plan, task: _Task, one: FeatureSet, kind: str, seeded: "Seeded", logits: Sequence[Vectors]
+) -> Cell:
+    return measured_cell(
+        Place(
+            "concat" if len(one.members) > 1 else "single", one.members, kind, task.labels, task.split.stem
+        ),
+        task.truth,
+        [_answers(run, head.classes_) for run, head in zip(logits, seeded.heads, strict=True)],
+        n_classes=len(seeded.heads[0].classes_),
+        seed_values=plan.seeds,
+        lr=seeded.lr,
+        fingerprints=_fingerprints(plan, one),
+        protocol=seeded.protocol,
+    )
+
+
+def _mean_cell(
+    plan: Plan, task: _Task, one: FeatureSet, kind: str, means: Sequence[Vectors], classes: Names
+) -> Cell:
+    return measured_cell(
+        Place("logits", one.members, kind, task.labels, task.split.stem),
+        task.truth,
+        [_answers(run, classes) for run in means],
+        n_classes=len(classes),
+        seed_values=plan.seeds,
+        fingerprints=_fingerprints(plan, one),
+        protocol="mean of the logits of the members' heads of equal seeds, learned apart",
+    )
+
+
+def _fingerprints(plan: Plan, one: FeatureSet) -> tuple[str, ...]:
+    return tuple(plan.views[row].fingerprint for row in one.rows)
+
+
+def _answers(logits: Vectors, classes: Names) -> Names:
+    """The three best class names of each row of logits [n, C]."""
+    answers: Names = classes[rank(logits, 3)]
+    return answers
+
+
+def _write(folder: Path, plan: Plan, task: _Task, one: FeatureSet, head: Head, features: Vectors) -> None:
+    """A head and its results, for comparisons, ensembles and the report."""
+    sources = feature_sources([plan.views[row] for row in one.rows], task.labels)
+    judged = evaluate(head, sources, task.examples, features, labels=task.labels, split=task.split)
+    head.save(folder, sources)
+    write_results(folder, judged.evaluation, judged.predictions, judged.logits)

@@ -1,0 +1,1 @@
+"""The drawn data set, the mini backbones, their weights and how they were trained."""

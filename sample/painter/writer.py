@@ -1,0 +1,128 @@
+"""Writes the generated sample: pictures and one COCO annotation file."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deponij.sample.painter.categories import CATEGORIES, NAMES
+from deponij.sample.painter.scene import Instance, area, render
+from deponij.store.errors import DataError, UsageError
+
+_PICTURE = re.compile(r"\d{6}\.jpg(\.part)?")
+_CHUNK = 4
+
+Record = dict[str, Any]
+
+
+def generate(
+    root: Path,
+    *,
+    scenes: int,
+    seed: int,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write `root/annotations.json` (COCO) and `root/images/NNNNNN.jpg`.
+
+    Scene i depends on (seed, i) alone, so that a larger `scenes` adds pictures and changes none. Pictures of
+    an earlier, larger run are removed. The annotation file comes last: without it a run was not finished.
+
+    Args:
+        root: folder to write to; made if missing.
+        scenes: how many pictures, 1 to 999,999.
+        seed: not negative.
+        workers: processes that draw; the result does not depend on it.
+        progress: called with (scenes done, scenes) after each scene.
+
+    Raises:
+        UsageError: a number is out of range.
+        DataError: the folder cannot be written.
+    """
+    if not 1 <= scenes <= 999_999:
+        raise UsageError(f"scenes must lie between 1 and 999,999, got {scenes}")
+    if seed < 0:
+        raise UsageError(f"seed must not be negative, got {seed}")
+    if workers < 1:
+        raise UsageError(f"workers must be at least 1, got {workers}")
+    folder, annotations = root / "images", root / "annotations.json"
+    names = [f"{index:06d}.jpg" for index in range(scenes)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        annotations.unlink(missing_ok=True)
+        _remove_others(folder, set(names))
+        records: list[tuple[Record, list[Record]]] = []
+        for image, objects in _drawn(folder, names, seed, workers):
+            records.append((image, objects))
+            if progress is not None:
+                progress(len(records), scenes)
+        _write(annotations, json.dumps(_coco(records, seed), indent=1).encode())
+    except OSError as error:
+        raise DataError(f"cannot write the sample to {root}: {error.strerror or error}") from error
+
+
+def _drawn(folder: Path, names: list[str], seed: int, workers: int) -> Iterator[tuple[Record, list[Record]]]:
+    jobs = [(folder, name, seed, index) for index, name in enumerate(names)]
+    if workers == 1 or len(jobs) <= _CHUNK:
+        yield from map(_draw, jobs)
+        return
+    # Spawned, not forked: a parent with running threads (torch's, say) cannot be forked safely.
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_draw, jobs, chunksize=_CHUNK)
+
+
+def _draw(job: tuple[Path, str, int, int]) -> tuple[Record, list[Record]]:
+    folder, name, seed, index = job
+    scene = render(seed, index)
+    _write(folder / name, scene.jpeg())
+    image = {"id": index, "file_name": name, "width": scene.image.width, "height": scene.image.height}
+    return image | {"ground": scene.ground}, [_annotation(instance) for instance in scene.instances]
+
+
+def _annotation(instance: Instance) -> Record:
+    polygons = [np.round(points, 2) for points in instance.polygons]
+    corners = np.concatenate(polygons)
+    low, high = corners.min(0), corners.max(0)
+    return {
+        "category_id": NAMES.index(instance.category) + 1,
+        "segmentation": [points.ravel().tolist() for points in polygons],
+        "bbox": [round(float(value), 2) for value in (*low, *(high - low))],
+        "area": round(sum(map(area, polygons)), 2),
+        "iscrowd": 0,
+        "caption": instance.caption,
+    }
+
+
+def _coco(records: list[tuple[Record, list[Record]]], seed: int) -> Record:
+    annotations: list[Record] = []
+    for image, objects in records:
+        for entry in objects:
+            annotations.append({"id": len(annotations) + 1, "image_id": image["id"], **entry})
+    categories = [
+        {"id": number, "name": row.name, "supercategory": row.supercategory}
+        for number, row in enumerate(CATEGORIES.values(), start=1)
+    ]
+    info = {"description": "Litter-like scenes drawn by Deponij", "version": "1", "seed": seed}
+    return {
+        "info": info,
+        "images": [image for image, _ in records],
+        "annotations": annotations,
+        "categories": categories,
+    }
+
+
+def _remove_others(folder: Path, keep: set[str]) -> None:
+    for path in folder.iterdir():
+        if path.name not in keep and _PICTURE.fullmatch(path.name):
+            path.unlink()
+
+
+def _write(path: Path, data: bytes) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(data)
+    part.replace(path)

@@ -1,0 +1,283 @@
+"""What looking after embeddings starts from: items, features, labels and parts of one set, joined. This is no stage."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from deponij.pipeline.data.splitting.partition import PARTS
+from deponij.pipeline.likeness.pairs import Evidence, codes_of
+from deponij.project.frame.layout import Layout
+from deponij.project.frame.settings import PARAMS_FILE, Section, Slug, load
+from deponij.project.indexes import check_embedding, rows_table
+from deponij.store.atomic import read_table
+from deponij.store.errors import DataError, StoreError, UsageError
+from deponij.store.items import Items
+from deponij.store.view import View
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+TILE_PX = 144
+
+
+class Record(BaseModel):
+    """Base of what is found: frozen, and no other fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Profile(Section):
+    profile: str
+    backbones: dict[Slug, dict[str, Any]]
+    splits: dict[Slug, dict[str, Any]]
+    labels: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """What a set is made from; features or items may be lacking.
+
+    Attributes:
+        splits: by name. labels: a column of the items.
+    """
+
+    features: Path | None = None
+    items: Path | None = None
+    splits: Mapping[str, Path] = field(default_factory=dict)
+    labels: str | None = None
+
+
+def choose(
+    features: Path | None,
+    items: Path | None,
+    splits: Sequence[Path],
+    labels: str | None,
+    backbone: str | None,
+) -> Where:
+    """What was named, beside a run's view also its items and splits; where nothing was, what the profile in force has.
+
+    Args:
+        backbone: of the profile; None: the first with features.
+
+    Raises:
+        UsageError: nothing was named and no profile is in force, or it has no such backbone.
+    """
+    named = {path.stem: path for path in splits}
+    if len(named) < len(splits):
+        raise UsageError("two splits have the same file name; they are told apart by it, so rename one")
+    if features is not None or items is not None:
+        if backbone is not None:
+            raise UsageError("--backbone chooses within a profile; leave it out where files are named")
+        run = _run_of(features)
+        if run is not None:
+            items = items or run.items
+            named = named or {path.stem: path for path in sorted(run.root.glob("splits/*.parquet"))}
+        if items is None and labels is not None:
+            raise UsageError("--labels names a column of the items; name their folder too (--items)")
+        return Where(features, items, named, labels)
+    if not PARAMS_FILE.is_file():
+        raise UsageError(
+            f"there is no {PARAMS_FILE} here, so no profile is in force; name --features VIEW or --items ITEMS or both"
+        )
+    profile = load(_Profile)
+    at = Layout.of(profile.profile)
+    if backbone is not None and backbone not in profile.backbones:
+        raise UsageError(
+            f"the profile {profile.profile} has no backbone {backbone!r}; it has {', '.join(profile.backbones)}"
+        )
+    with_view = [key for key in profile.backbones if at.view(key).is_file()]
+    key = backbone or next(iter([*with_view, *profile.backbones]))
+    made = {name: at.split(name) for name in profile.splits if at.split(name).is_file()}
+    return Where(at.view(key), at.items, named or made, labels or next(iter(profile.labels), None))
+
+
+def _run_of(features: Path | None) -> Layout | None:
+    """The run that a view is part of; None where it stands alone."""
+    if features is None:
+        return None
+    # Not resolved: in a run whose files are links into a cache, the names of the run count.
+    path = features.absolute()
+    at = Layout(path.parent.parent)
+    return at if at.view(path.stem) == path and at.items.is_dir() else None
+
+
+def check_ending(path: Path | None, flag: str, *endings: str) -> None:
+    """Refuse a file to write whose name does not say its format, before anything is computed.
+
+    Raises:
+        UsageError: naming what is allowed.
+    """
+    if path is not None and path.suffix not in endings:
+        raise UsageError(f"{flag} wants a file that ends in {' or '.join(endings)}, got {path}")
+
+
+class Gathered:
+    """The items of one set that can be looked at.
+
+    With features: those of the view, in its order. Without: all items with a picture.
+
+    Attributes:
+        ids, keys: [n]. table: the items' columns, [n] rows; None where no items were named.
+
+    Raises:
+        DeponijError: files that are damaged or do not belong together; nothing to look at.
+    """
+
+    def __init__(self, where: Where) -> None:
+        if where.features is None and where.items is None:
+            raise UsageError("name --features VIEW or --items ITEMS or both")
+        self.where = where
+        self.view = None if where.features is None else View(where.features)
+        self.items = None if where.items is None else Items(where.items)
+        if self.view is not None:
+            check_embedding(self.view)
+            table = rows_table(self.view, np.arange(len(self.view)), self.items, {})
+        else:
+            assert self.items is not None
+            everything = self.items.table()
+            table = everything.filter(everything["key"].is_valid())
+        self.ids: list[str] = table["item_id"].to_pylist()
+        self.keys: list[str] = table["key"].to_pylist()
+        self.table = None if self.items is None else table
+        if not self.ids:
+            raise DataError(f"{where.items} holds no pictures; there is nothing to look at")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def n_left_out(self) -> int:
+        """Items without a picture, or without features where there are features."""
+        return 0 if self.items is None else len(self.items) - len(self)
+
+    @property
+    def source(self) -> str:
+        """In words, for the top of a page."""
+        of = [] if self.view is None else [f"features: {self.view.backbone}, {self.view.fingerprint}"]
+        return f"{self.where.features or self.where.items}, n = {len(self):,}" + "".join(
+            f"; {one}" for one in of
+        )
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What is known of the looks.
+
+        Raises:
+            StoreError: features that are not finite. DataError: a damaged hash.
+        """
+        vectors = None if self.view is None else self.view.embedding
+        if self.view is not None and vectors is not None:
+            bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+            if len(bad):
+                raise StoreError(
+                    f"{self.view.path}: the features of {len(bad)} items are NaN or infinite, the first: "
+                    f"{self.ids[bad[0]]!r}; extract with precision fp32"
+                )
+        return Evidence(self.keys, self._column("phash"), vectors)
+
+    @cached_property
+    def photos(self) -> list[str | None] | None:
+        """The photograph of each, [n]."""
+        return self._column("image_id")
+
+    @cached_property
+    def photo_codes(self) -> NDArray[np.int32]:
+        """Its number, [n]; an item of no known photograph is one by itself."""
+        return codes_of(self.photos or [None] * len(self))
+
+    @cached_property
+    def n_pixels(self) -> NDArray[np.int64]:
+        """Of each picture, [n]; 0 where that is not known."""
+        sides = [self._column(name) or [0] * len(self) for name in ("width_px", "height_px")]
+        pairs = zip(*sides, strict=True)
+        return np.array([(width or 0) * (height or 0) for width, height in pairs], np.int64)
+
+    @cached_property
+    def labels(self) -> list[str | None] | None:
+        """The label of each, [n]; None where no column was named.
+
+        Raises:
+            UsageError: there is no such column, or it holds no names.
+        """
+        name = self.where.labels
+        if name is None:
+            return None
+        if self.table is None or self.items is None:
+            raise UsageError(f"labels ({name!r}) are a column of the items; name their folder too (--items)")
+        if name not in self.items.column_names:
+            raise UsageError(
+                f"the items have no column {name!r}; they have: {', '.join(self.items.column_names)}"
+            )
+        column = self.table[name]
+        if pa.types.is_nested(column.type) or pa.types.is_floating(column.type):
+            raise UsageError(f"column {name!r} holds {column.type}; labels are names or whole numbers")
+        found: list[str | None] = column.cast(pa.string()).to_pylist()
+        return found
+
+    @cached_property
+    def parts(self) -> dict[str, list[str | None]]:
+        """By split the part of each, [n]; None outside the pool.
+
+        Raises:
+            StoreError: a table is damaged. DataError: it is the split of other items, or has unknown parts.
+        """
+        found = {}
+        for name, path in self.where.splits.items():
+            table = read_table(path, ["item_id", "part"])
+            part_of = dict(zip(table["item_id"].to_pylist(), table["part"].to_pylist(), strict=True))
+            if not part_of.keys() & set(self.ids):
+                raise DataError(f"{path} divides other items: not one of these {len(self):,} is in it")
+            unknown = sorted({*part_of.values()} - {*PARTS, None}, key=str)
+            if unknown:
+                raise DataError(f"{path} has the parts {unknown}; allowed are {', '.join(PARTS)} and null")
+            found[name] = [part_of.get(item_id) for item_id in self.ids]
+        return found
+
+    def check_names(self) -> None:
+        """See that labels and splits can be had, before the long work begins.
+
+        Raises:
+            UsageError, StoreError, DataError: as `labels` and `parts`.
+        """
+        _ = self.labels, self.parts
+
+    def require_items(self) -> Items:
+        """Where the pictures are.
+
+        Raises:
+            UsageError: no items were named.
+        """
+        if self.items is None:
+            raise UsageError("pictures are with the items; name their folder with --items ITEMS")
+        return self.items
+
+    def images(self, wanted: Collection[str]) -> "dict[str, Image.Image]":
+        """Thumbnails by item id; of those that cannot be read there is none.
+
+        Raises:
+            UsageError: no items were named.
+        """
+        from deponij.pipeline.reports.samples import thumbnail
+
+        items = self.require_items()
+        chosen = set(wanted)
+        rows = {row: item_id for row, item_id in enumerate(items.ids) if item_id in chosen}
+        images = {}
+        for row, content in items.contents(list(rows)):
+            image = thumbnail(content, TILE_PX)
+            if image is not None:
+                images[rows[row]] = image
+        return images
+
+    def _column(self, name: str) -> list[Any] | None:
+        if self.table is None or name not in self.table.column_names:
+            return None
+        found: list[Any] = self.table[name].to_pylist()
+        return found

@@ -1,0 +1,332 @@
+"""Near-duplicates of one set, what of them lies in two parts of a split, and a list without them. This is no stage.
+
+    from deponij.services.curate.duplicates import find_duplicates
+    report = find_duplicates("runs/sample/views/mini-openclip.h5", "runs/sample/items")
+    report.groups[0].members
+
+Two pictures are alike by equal content (`picture`), by perceptual hashes a few bits apart (`phash`) or by the cosine
+of their features (`embedding`). A group is what is alike with its first item itself; see `deponij.pipeline.likeness.groups`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from threadpoolctl import threadpool_limits
+
+from deponij.pipeline.data.splitting.partition import PARTS
+from deponij.pipeline.likeness.groups import (
+    ANY,
+    OTHER_PHOTO,
+    Counts,
+    Group,
+    count_alike,
+    group_alike,
+    lowest_cosine,
+)
+from deponij.pipeline.likeness.pairs import HOWS, How, Likeness, Thresholds
+from deponij.project.frame.console import bar
+from deponij.project.frame.settings import Section
+from deponij.services.curate.collection import Gathered, Record, Where
+
+# What stays of a group: the published test set does, and training gives way; see `_order`.
+KEPT_FIRST = ("test", "val", "train")
+# Among the pairs of a varied set this many would be alike by chance only with a threshold that is too low.
+_COMMON = 0.005
+
+
+class DuplicatesParams(Section):
+    """When two pictures count as near-duplicates.
+
+    Attributes:
+        max_bits: of 64 in which perceptual hashes may differ.
+        min_cosine: of the features as they are, the one that search ranks by.
+    """
+
+    max_bits: int = Field(default=4, ge=0, le=64)
+    min_cosine: float = Field(default=0.98, gt=0, le=1)
+
+
+class Member(Record):
+    """One item of a group.
+
+    Attributes:
+        how: what speaks for its being alike with the group's first item; nothing for that one itself.
+        bits, cosine: between the two, whether or not they pass; None where not known.
+        photo: its photograph. parts: by split.
+    """
+
+    item_id: str
+    key: str
+    how: tuple[How, ...]
+    bits: int | None
+    cosine: float | None
+    label: str | None
+    photo: str | None
+    parts: dict[str, str | None]
+
+
+class DuplicateGroup(Record):
+    """Items that show the same thing; the first one is what a list without duplicates keeps.
+
+    Attributes:
+        kind: `exact` where all have the same content.
+        min_cosine: of the two that are least alike; None without features.
+        labels: how many have which. is_conflict: more than one label: probably an error.
+        n_photos: photographs they come from; one: overlapping boxes, most likely. None: not known.
+        leaks: splits in whose train, val and test parts it has items of at least two.
+    """
+
+    kind: str
+    min_cosine: float | None
+    labels: dict[str, int]
+    is_conflict: bool
+    n_photos: int | None
+    leaks: tuple[str, ...]
+    members: tuple[Member, ...]
+
+
+class Leak(Record):
+    """Items of one part that have their like in another; by pairs, so groups need not show them all.
+
+    Attributes:
+        n: items of `part`. n_alike: those with a near-duplicate in `against`.
+        by: of these, how many by each kind of evidence (an item may count for several).
+        n_other_photo: of these, those with one in another photograph.
+    """
+
+    split: str
+    part: str
+    against: str
+    n: int
+    n_alike: int
+    share: float
+    by: dict[str, int]
+    n_other_photo: int
+
+
+class DuplicatesReport(Record):
+    """Everything that was found.
+
+    Attributes:
+        n: items looked at. n_left_out: without a picture or features. evidence: kinds that could be compared.
+        n_alike: items with any near-duplicate; n_pairs: of them, by kind of evidence and `any`.
+        n_surplus: items that a list without duplicates leaves out.
+        n_within_photo: groups of one photograph. loosest: lowest cosine within any group.
+        groups: those that leak or have different labels first; of them the surest first.
+    """
+
+    source: str
+    backbone: str | None
+    fingerprint: str | None
+    labels: str | None
+    params: DuplicatesParams
+    evidence: tuple[How, ...]
+    n: int
+    n_left_out: int
+    n_alike: int
+    n_pairs: dict[str, int]
+    n_groups: int
+    n_exact: int
+    n_near: int
+    n_surplus: int
+    n_within_photo: int
+    n_conflicts: int
+    n_leaking: int
+    loosest: float | None
+    leaks: tuple[Leak, ...]
+    groups: tuple[DuplicateGroup, ...]
+    notes: tuple[str, ...]
+
+
+def find_duplicates(
+    features: str | Path | None = None,
+    items: str | Path | None = None,
+    *,
+    splits: Mapping[str, Path] | None = None,
+    labels: str | None = None,
+    params: DuplicatesParams | None = None,
+    threads: int = 1,
+) -> DuplicatesReport:
+    """Groups of near-duplicates of a view, of items, or of both.
+
+    Args:
+        features: view; without it, only content and hashes are compared.
+        items: folder; without it, only content and features are.
+        splits: by name, to see what leaks. labels: column of the items, to see which differ.
+
+    Raises:
+        DeponijError: files that are damaged or do not belong together.
+    """
+    where = Where(
+        None if features is None else Path(features),
+        None if items is None else Path(items),
+        splits or {},
+        labels,
+    )
+    return run(params or DuplicatesParams(), Gathered(where), threads=threads)
+
+
+def run(params: DuplicatesParams, found: Gathered, *, threads: int = 1) -> DuplicatesReport:
+    """Compare everything with everything; memory stays at some hundred MB beside the features.
+
+    Raises:
+        UsageError: the items have no such label column. DataError: a split is of other items.
+    """
+    found.check_names()
+    likeness = Likeness(found.evidence, how=Thresholds(params.max_bits, params.min_cosine))
+    columns, names = _columns(found)
+    with threadpool_limits(limits=threads):
+        with bar("comparing", len(found), "items") as advance:
+            counts = count_alike(likeness, columns, found.photo_codes, advance)
+        order = _order(found, counts[ANY][:, 0])
+        with bar("grouping", len(order), "items") as advance:
+            groups = group_alike(likeness, order, advance)
+        described = [_described(group, likeness, found) for group in groups]
+    described.sort(key=_urgency)
+    return _report(params, found, likeness, counts, names, described)
+
+
+def _columns(found: Gathered) -> tuple[NDArray[np.float32], dict[tuple[str, str], int]]:
+    """What is counted of near-duplicates, [n, c]: all, and those of each split's parts; and which column is which."""
+    names = {
+        (split, part): 1 + i for i, (split, part) in enumerate((s, p) for s in found.parts for p in PARTS)
+    }
+    columns = np.ones((len(found), 1 + len(names)), np.float32)
+    for (split, part), column in names.items():
+        columns[:, column] = [one == part for one in found.parts[split]]
+    return columns, names
+
+
+def _order(found: Gathered, degree: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Who may open a group first: rows with any near-duplicate.
+
+    Evaluation parts go before training, by the first split: then what is kept leaves test sets as they were published
+    and takes from the training items what is in them. Then who has most that is like it, then the larger picture.
+    """
+    rows = np.flatnonzero(degree)
+    parts = next(iter(found.parts.values()), [None] * len(found))
+    rank = {part: number for number, part in enumerate(KEPT_FIRST)}
+    ranks = np.array([rank.get(str(part), len(rank)) for part in parts])
+    ids = np.array(found.ids, np.str_)
+    order: NDArray[np.int64] = rows[
+        np.lexsort((ids[rows], -found.n_pixels[rows], -degree[rows], ranks[rows]))
+    ]
+    return order
+
+
+def _described(group: Group, likeness: Likeness, found: Gathered) -> DuplicateGroup:
+    links = likeness.links(group.first, np.array(group.rows))
+    members = [
+        Member(
+            item_id=found.ids[row],
+            key=found.keys[row],
+            how=() if row == group.first else link.how,
+            bits=link.bits,
+            cosine=None if link.cosine is None else round(link.cosine, 6),
+            label=None if found.labels is None else found.labels[row],
+            photo=None if found.photos is None else found.photos[row],
+            parts={split: parts[row] for split, parts in found.parts.items()},
+        )
+        for row, link in zip(group.rows, links, strict=True)
+    ]
+    members[1:] = sorted(members[1:], key=lambda one: (-len(one.how), -(one.cosine or 0), one.item_id))
+    labels = [one.label for one in members if one.label is not None]
+    lowest = lowest_cosine(likeness, group)
+    return DuplicateGroup(
+        kind="exact" if len({one.key for one in members}) == 1 else "near",
+        min_cosine=None if lowest is None else round(lowest, 6),
+        labels={label: labels.count(label) for label in sorted(set(labels))},
+        is_conflict=len(set(labels)) > 1,
+        n_photos=None if found.photos is None else len({found.photo_codes[row] for row in group.rows}),
+        leaks=tuple(
+            split for split in found.parts if len({one.parts[split] for one in members} & set(PARTS)) > 1
+        ),
+        members=tuple(members),
+    )
+
+
+def _urgency(group: DuplicateGroup) -> tuple[bool, int, float, int, str]:
+    """What to look at first: what leaks or contradicts itself; the surest of it, by kinds of evidence for each member."""
+    n_kinds = min(len(one.how) for one in group.members[1:])
+    is_trouble = bool(group.leaks) or group.is_conflict
+    return (not is_trouble, -n_kinds, -(group.min_cosine or 0), -len(group.members), group.members[0].item_id)
+
+
+def _leaks(found: Gathered, counts: dict[str, Counts], names: dict[tuple[str, str], int]) -> list[Leak]:
+    leaks = []
+    for split, parts in found.parts.items():
+        for part, against in (("test", "train"), ("test", "val"), ("val", "train")):
+            rows = np.array([one == part for one in parts])
+            alike = {
+                kind: int((count[rows, names[split, against]] > 0).sum()) for kind, count in counts.items()
+            }
+            n = int(rows.sum())
+            leaks.append(
+                Leak(
+                    split=split,
+                    part=part,
+                    against=against,
+                    n=n,
+                    n_alike=alike[ANY],
+                    share=round(alike[ANY] / n, 6) if n else 0.0,
+                    by={how: alike[how] for how in HOWS},
+                    n_other_photo=alike[OTHER_PHOTO],
+                )
+            )
+    return leaks
+
+
+def _report(
+    params: DuplicatesParams,
+    found: Gathered,
+    likeness: Likeness,
+    counts: dict[str, Counts],
+    names: dict[tuple[str, str], int],
+    groups: list[DuplicateGroup],
+) -> DuplicatesReport:
+    lows = [one.min_cosine for one in groups if one.min_cosine is not None]
+    n_pairs = {kind: int(counts[kind][:, 0].sum(dtype=np.float64) / 2) for kind in (*HOWS, ANY)}
+    there = {"picture": True, "phash": found.evidence.hashes is not None, "embedding": found.view is not None}
+    return DuplicatesReport(
+        source=found.source,
+        backbone=None if found.view is None else found.view.backbone,
+        fingerprint=None if found.view is None else found.view.fingerprint,
+        labels=found.where.labels,
+        params=params,
+        evidence=tuple(how for how in HOWS if there[how]),
+        n=len(found),
+        n_left_out=found.n_left_out,
+        n_alike=int((counts[ANY][:, 0] > 0).sum()),
+        n_pairs=n_pairs,
+        n_groups=len(groups),
+        n_exact=sum(one.kind == "exact" for one in groups),
+        n_near=sum(one.kind == "near" for one in groups),
+        n_surplus=sum(len(one.members) - 1 for one in groups),
+        n_within_photo=sum(one.n_photos == 1 for one in groups),
+        n_conflicts=sum(one.is_conflict for one in groups),
+        n_leaking=sum(bool(one.leaks) for one in groups),
+        loosest=min(lows, default=None),
+        leaks=tuple(_leaks(found, counts, names)),
+        groups=tuple(groups),
+        notes=tuple(_notes(params, found, n_pairs)),
+    )
+
+
+def _notes(params: DuplicatesParams, found: Gathered, n_pairs: dict[str, int]) -> list[str]:
+    notes = []
+    n_all = len(found) * (len(found) - 1) / 2
+    if found.view is None:
+        notes.append("no features were named: only content and perceptual hashes were compared")
+    elif n_pairs["embedding"] - n_pairs["picture"] > max(_COMMON * n_all, len(found)):
+        notes.append(
+            f"{n_pairs['embedding'] / n_all:.1%} of all pairs have a cosine of {params.min_cosine} or more: unless the set "
+            "is full of copies, that is too low for these features; raise --min-cosine"
+        )
+    if found.evidence.hashes is None:
+        notes.append("there are no perceptual hashes: name --items with the column `phash` to compare looks")
+    if not found.where.splits:
+        notes.append("no split was named: what leaks between parts was not looked at (--split)")
+    return notes

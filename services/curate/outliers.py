@@ -1,0 +1,206 @@
+"""Items that are far from all others, or among another class. This is no stage.
+
+    from deponij.services.curate.outliers import find_outliers
+    report = find_outliers("runs/sample/views/mini-openclip.h5", "runs/sample/items", labels="category")
+    report.items[:10]
+
+The score is the cosine distance to the k-th nearest other; see `deponij.pipeline.likeness.outliers`. What a new batch adds
+to an archive is told by `deponij.services.curate.batches`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from threadpoolctl import threadpool_limits
+
+from deponij.pipeline.likeness.outliers import UNLABELLED, Surroundings, look_around, spread_of
+from deponij.pipeline.likeness.pairs import codes_of
+from deponij.project.frame.console import bar
+from deponij.project.frame.settings import Section
+from deponij.services.curate.collection import Gathered, Record, Where
+from deponij.store.errors import UsageError
+
+
+class OutliersParams(Section):
+    """What counts as far.
+
+    Attributes:
+        k: the distance to the k-th nearest other is the score.
+        own_photo: crops of the item's own photograph count as others too. They are alike for a trivial reason.
+    """
+
+    k: int = Field(default=10, ge=1, le=1000)
+    own_photo: bool = False
+
+
+class Outlier(Record):
+    """One item, and what is around it.
+
+    Attributes:
+        score: cosine distance to the k-th nearest other, 0 to 2.
+        nearest, nearest_distance: the item nearest to it. nearest_label: its label.
+        n_same: of the k nearest, those with this item's label; None where it or they lack one.
+        nearest_same, nearest_different: distance to the nearest of its own class and of another.
+        is_misplaced: none of the k nearest has its label, though others elsewhere have.
+    """
+
+    item_id: str
+    key: str
+    score: float
+    nearest: str
+    nearest_distance: float
+    label: str | None
+    nearest_label: str | None
+    n_same: int | None
+    nearest_same: float | None
+    nearest_different: float | None
+    is_misplaced: bool
+
+
+class OutliersReport(Record):
+    """All items, the farthest first.
+
+    Attributes:
+        leaves_out_photo: crops of an item's own photograph did not count as its others.
+        quantiles: share of the items (as a string) to the score it does not exceed.
+        fence: Tukey's, upper quartile + 1.5 interquartile ranges; n_beyond: items beyond it.
+    """
+
+    source: str
+    backbone: str
+    fingerprint: str
+    labels: str | None
+    params: OutliersParams
+    n: int
+    n_left_out: int
+    leaves_out_photo: bool
+    quantiles: dict[str, float]
+    fence: float
+    n_beyond: int
+    n_misplaced: int
+    items: tuple[Outlier, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def misplaced(self) -> list[Outlier]:
+        """Items among another class, the deepest first: by how much nearer that is than their own."""
+        found = [one for one in self.items if one.is_misplaced]
+        return sorted(found, key=lambda one: (one.nearest_different or 0) / max(one.nearest_same or 0, 1e-9))
+
+    def first(self, n: int) -> dict[str, Any]:
+        """As JSON, with the first n of both lists."""
+        return {
+            **self.model_dump(mode="json", exclude={"items"}),
+            "items": [one.model_dump(mode="json") for one in self.items[:n]],
+            "misplaced": [one.model_dump(mode="json") for one in self.misplaced[:n]],
+        }
+
+
+def find_outliers(
+    features: str | Path,
+    items: str | Path | None = None,
+    *,
+    labels: str | None = None,
+    params: OutliersParams | None = None,
+    threads: int = 1,
+) -> OutliersReport:
+    """The items of a view, the farthest from all others first.
+
+    Args:
+        items: folder; without it, photographs and labels are not known.
+        labels: column of the items, to see what lies among another class.
+
+    Raises:
+        DeponijError: files that are damaged or do not belong together.
+    """
+    where = Where(Path(features), None if items is None else Path(items), labels=labels)
+    return run(params or OutliersParams(), Gathered(where), threads=threads)
+
+
+def run(params: OutliersParams, found: Gathered, *, threads: int = 1) -> OutliersReport:
+    """Compare each item with all others, exactly.
+
+    Raises:
+        UsageError: no features, or fewer than k others count.
+    """
+    with threadpool_limits(limits=threads):
+        around = surroundings(params, found, found.labels)
+    spread = spread_of(around.scores)
+    items = _items(found, around)
+    return OutliersReport(
+        source=found.source,
+        backbone=found.view.backbone if found.view else "",
+        fingerprint=found.view.fingerprint if found.view else "",
+        labels=found.where.labels,
+        params=params,
+        n=len(found),
+        n_left_out=found.n_left_out,
+        leaves_out_photo=found.photos is not None and not params.own_photo,
+        quantiles={f"{share:g}": round(value, 6) for share, value in spread.quantiles},
+        fence=round(spread.fence, 6),
+        n_beyond=spread.n_beyond,
+        n_misplaced=sum(one.is_misplaced for one in items),
+        items=tuple(items),
+        notes=tuple(_notes(found)),
+    )
+
+
+def surroundings(
+    params: OutliersParams, found: Gathered, labels: list[str | None] | None = None
+) -> Surroundings:
+    """What each item of a set has around it.
+
+    Raises:
+        UsageError: no features, or fewer than k others count.
+    """
+    units = found.evidence.units
+    if units is None:
+        raise UsageError("distances are measured between features; name --features VIEW")
+    # A copy says nothing about how much of its kind there is.
+    tags = [codes_of(found.keys), *([] if params.own_photo else [found.photo_codes])]
+    with bar("comparing", len(found), "items") as advance:
+        return look_around(units, params.k, tags, _class_numbers(labels), advance)
+
+
+def _class_numbers(labels: list[str | None] | None) -> NDArray[np.int32] | None:
+    if labels is None:
+        return None
+    names = sorted({label for label in labels if label is not None})
+    number = {name: place for place, name in enumerate(names)}
+    return np.array([UNLABELLED if one is None else number[one] for one in labels], np.int32)
+
+
+def _items(found: Gathered, around: Surroundings) -> list[Outlier]:
+    labels = found.labels or [None] * len(found)
+    misplaced = around.is_misplaced
+    scores, first, gap = around.scores, around.others.rows[:, 0], around.others.distances[:, 0]
+    order = np.lexsort((np.array(found.ids, np.str_), -scores))
+    return [
+        Outlier(
+            item_id=found.ids[row],
+            key=found.keys[row],
+            score=round(float(scores[row]), 6),
+            nearest=found.ids[first[row]],
+            nearest_distance=round(float(gap[row]), 6),
+            label=labels[row],
+            nearest_label=labels[first[row]],
+            n_same=None if around.n_same is None or labels[row] is None else int(around.n_same[row]),
+            nearest_same=_finite(around.nearest_same, row),
+            nearest_different=_finite(around.nearest_different, row),
+            is_misplaced=bool(misplaced[row]),
+        )
+        for row in order.tolist()
+    ]
+
+
+def _finite(values: NDArray[np.float32] | None, row: int) -> float | None:
+    return None if values is None or not np.isfinite(values[row]) else round(float(values[row]), 6)
+
+
+def _notes(found: Gathered) -> list[str]:
+    if found.photos is None:
+        return ["no items were named: crops of one photograph could not be told from others"]
+    return []

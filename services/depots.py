@@ -1,0 +1,263 @@
+"""Housekeeping of depots and views for the command line: `deponij.store.upkeep.inspection` with progress, and in words."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deponij.project.frame.console import bar
+from deponij.project.frame.settings import RunOptions
+from deponij.store.depot import FeatureStore
+from deponij.store.errors import UsageError
+from deponij.store.items import Items
+from deponij.store.upkeep import export as exporting
+from deponij.store.upkeep import inspection as upkeep
+from deponij.store.upkeep import tidying
+from deponij.store.view import View
+
+Report = dict[str, Any]
+# Facts of provenance that a person is told; `--json` has all of them.
+_TOLD = {"as": "backbone", "on": "device", "with torch": "versions.torch", "from": "source"}
+# Features of one row on another device or library release; far above rounding, far below another picture's.
+MAX_DRIFT = 1e-2
+
+
+def info(depot: str) -> Report:
+    """What a depot holds."""
+    return asdict(upkeep.info(FeatureStore(depot)))
+
+
+def verify(
+    depot: str, *, repair: bool, items: Path | None, backbone: str | None, n_rows: int, seed: int
+) -> Report:
+    """Check every byte, and with items and backbone extract random rows again.
+
+    Raises:
+        UsageError: only one of items and backbone is given.
+        StoreError: there is no depot.
+    """
+    if (items is None) != (backbone is None):
+        raise UsageError("to extract rows again give both --items and --backbone")
+    store = FeatureStore(depot)
+    with _progress("verify", "shards") as progress:
+        report: Report = asdict(upkeep.verify(store, repair=repair, progress=progress))
+    report["sound"] = not report["damaged"] or repair
+    report["drift"] = []
+    if items is not None and backbone is not None:
+        report["drift"] = _drift(store, Items(items), backbone, n_rows, seed)
+        report["sound"] = report["sound"] and all(
+            line["max_relative"] <= MAX_DRIFT for line in report["drift"]
+        )
+    return report
+
+
+def _drift(store: FeatureStore, items: Items, backbone: str, n_rows: int, seed: int) -> list[Report]:
+    """Largest difference between stored and newly computed rows, for each identity of this backbone."""
+    from deponij.pipeline.backbones import describe
+    from deponij.pipeline.backbones.extraction import Picture, Progress, extract
+    from deponij.pipeline.backbones.kinds import TEXT, Kind
+    from deponij.pipeline.pictures import Route
+    from deponij.project.extraction.devices import load_backbone, pick_device
+
+    description = describe(backbone)
+    options = RunOptions.from_environment()
+    first = {key: row for row, key in reversed(list(enumerate(items.keys))) if key is not None}
+    lines = []
+    for identity in store.identities().values():
+        same = identity.weights == description.weights_sha256 and identity.kind != TEXT
+        route = next((r for r in Route if r.identity == identity.decode), None)
+        if not same or route is None or identity.transform != description.transform.identity:
+            continue
+        known = sorted(set(first) - set(store.missing(identity, first)))
+        if not known:
+            continue
+        chosen = np.random.default_rng(seed).choice(known, min(n_rows, len(known)), replace=False)
+        keys = {first[str(key)]: str(key) for key in chosen}
+        device = pick_device(options.device)
+        model = load_backbone(backbone, device, identity.precision, options.n_threads)
+        pictures = (Picture(keys[row], content) for row, content in items.contents(list(keys)))
+        differences = []
+        for batch in extract(
+            pictures,
+            lambda model=model: model,  # type: ignore[misc]
+            transform=description.transform,
+            kind=Kind.parse(identity.kind),
+            route=route,
+            stored=identity.stored,
+            progress=Progress(options.n_workers, 16),
+        ):
+            stored = store.read(batch.keys, identity)
+            for name, values in batch.arrays.items():
+                old = stored[name].astype(np.float64)
+                gap = np.abs(values - old).reshape(len(old), -1).max(1)
+                scale = np.abs(old).reshape(len(old), -1).max(1) + 1e-12
+                differences += list(zip(gap, gap / scale, strict=True))
+        lines.append(
+            {
+                "fingerprint": identity.fingerprint,
+                "kind": identity.kind,
+                "n_rows": len(differences),
+                "max_absolute": float(max(gap for gap, _ in differences)),
+                "max_relative": float(max(relative for _, relative in differences)),
+            }
+        )
+    if not lines:
+        raise UsageError(
+            f"{store.location} has no rows of {backbone} for these items; run `deponij extract` first"
+        )
+    return lines
+
+
+def merge(source: str, depot: str) -> Report:
+    """Bring rows of one depot into another."""
+    other = FeatureStore(source)
+    with _progress("merge", "shards") as progress:
+        return asdict(tidying.merge(FeatureStore(depot, create=True), other, progress=progress))
+
+
+def compact(depot: str) -> Report:
+    """Many small shards into few."""
+    with _progress("compact", "shards") as progress:
+        return asdict(tidying.compact(FeatureStore(depot), progress=progress))
+
+
+def gc(depot: str, keep_views: Sequence[Path], keep_items: Sequence[Path], *, delete: bool) -> Report:
+    """Drop what no named view or items need.
+
+    Raises:
+        UsageError: nothing is named, so everything would go.
+    """
+    if not keep_views and not keep_items:
+        raise UsageError(
+            "name what to keep: --keep-view FILE or --keep-items ITEMS, else everything would go"
+        )
+    store = FeatureStore(depot)
+    everywhere = {key for folder in keep_items for key in Items(folder).keys if key is not None}
+    keep: dict[str, set[str]] = {}
+    if keep_items:
+        keep = {fingerprint: set(everywhere) for fingerprint in store.identities()}
+    for path in keep_views:
+        view = View(path)
+        keep.setdefault(view.fingerprint, set()).update(view.keys.tolist())
+    with _progress("gc", "shards") as progress:
+        return asdict(tidying.gc(store, keep, dry_run=not delete, progress=progress))
+
+
+def migrate(depot: str) -> Report:
+    """Bring an older depot to this format."""
+    from deponij.store.upkeep.migration import migrate as migrate_depot
+
+    return {"depot": depot, "steps": migrate_depot(depot)}
+
+
+def view_info(path: Path) -> Report:
+    """What a view holds."""
+    found: Report = asdict(exporting.view_info(path))
+    found["failures"] = [{"item_id": item_id, "reason": reason} for item_id, reason in found["failures"]]
+    return found
+
+
+def export(view: Path, out: Path, items: Path | None) -> str:
+    """Write a view's vectors in another format; says what was written."""
+    opened = View(view)
+    exporting.export_view(opened, out, items=None if items is None else Items(items))
+    return f"{len(opened)} rows -> {out}"
+
+
+# ------------------------------------------------------------------ in words
+
+
+def describe_info(report: Report) -> str:
+    """A depot in a few lines."""
+    lines = [f"{report['location']}: {report['n_rows']:,} rows, {_size(report['n_bytes'])}"]
+    for one in report["identities"]:
+        identity = one["identity"]
+        lines.append(
+            f"  {one['fingerprint']}  {one['n_rows']:>8,} rows  {_size(one['n_bytes']):>9}  "
+            f"{identity['backbone']}  {identity['kind']}  {identity['precision']} stored as {identity['stored']}"
+        )
+        lines.append(f"  {'':20}  computed {_provenance(one['provenance'])}")
+    for title in ("damaged", "orphans", "set_aside"):
+        if report[title]:
+            lines.append(f"  {title.replace('_', ' ')}: {len(report[title])} (see `deponij depot verify`)")
+    return "\n".join(lines)
+
+
+def _provenance(facts: Report) -> str:
+    """Which backbone names, devices, torch releases and days the rows come from."""
+    told = [f"{name} {', '.join(facts[fact])}" for name, fact in _TOLD.items() if facts.get(fact)]
+    days = sorted({date[:10] for date in facts.get("date", {})})
+    return "; ".join(
+        [*told, " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "at an unknown date"]
+    )
+
+
+def describe_verify(report: Report) -> str:
+    """A check in a few lines."""
+    lines = [
+        f"{report['n_shards']} shards with {report['n_rows']:,} rows are whole ({_size(report['n_bytes'])})"
+    ]
+    lines += [f"  damaged {name}: {why}" for name, why in report["damaged"].items()]
+    if report["damaged"]:
+        repaired = "set aside; the next extraction computes their rows again"
+        mend = repaired if report["repaired"] else "run with --repair to set them aside"
+        lines.append(f"  {report['n_rows_lost']:,} rows are lost; {mend}")
+    lines += [f"  left over: {name}" for name in report["orphans"]]
+    lines += [f"  not the depot's: {name}" for name in report["foreign"]]
+    for one in report["drift"]:
+        lines.append(
+            f"  {one['n_rows']} rows of {one['kind']} ({one['fingerprint']}) extracted again: largest difference "
+            f"{one['max_absolute']:.2e}, relative {one['max_relative']:.2e}"
+        )
+    return "\n".join(lines)
+
+
+def describe_view(report: Report) -> str:
+    """A view in a few lines."""
+    facts = {"backbone": report["backbone"], "fingerprint": report["fingerprint"], **report["identity"]}
+    lines = [
+        f"{report['path']}: {report['n_rows']:,} rows ({report['n_distinct']:,} distinct), {_size(report['n_bytes'])}",
+        *(f"  {name:12} {value}" for name, value in facts.items()),
+        f"  {len(report['failures'])} failed",
+        *(f"    {one['item_id']}: {one['reason']}" for one in report["failures"]),
+    ]
+    return "\n".join(lines)
+
+
+def describe(report: Report) -> str:
+    """Any other report: one line a fact, nested ones indented."""
+    return "\n".join(_lines(report, ""))
+
+
+def _lines(value: Any, indent: str) -> Iterator[str]:
+    for name, one in value.items():
+        if isinstance(one, dict) and one:
+            yield f"{indent}{name}:"
+            yield from _lines(one, indent + "  ")
+        else:
+            yield f"{indent}{name.replace('_', ' ')}: {one if one not in ({}, []) else 'none'}"
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if n_bytes < 1024:
+            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1024
+    return f"{n_bytes:.1f} TiB"
+
+
+@contextmanager
+def _progress(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    done = 0
+
+    with bar(label, None, unit) as advance:
+
+        def step(n_done: int, _total: int) -> None:
+            nonlocal done
+            advance(n_done - done)
+            done = n_done
+
+        yield step

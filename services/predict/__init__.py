@@ -1,0 +1,1 @@
+"""A learned classifier's answers to new pictures."""

@@ -1,0 +1,256 @@
+"""Which classifier answers new pictures: a results folder that was named, or the best of a run. This is no stage.
+
+A classifier is a head, or an ensemble with the heads of its members. It takes features, by the
+fingerprint of their identity; which backbones make them is the business of `found_backbones`.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deponij.pipeline.ensembles import ensemble as ensembles
+from deponij.pipeline.ensembles.ensemble import Ensemble
+from deponij.pipeline.ensembles.members import Member, align
+from deponij.pipeline.ensembles.registry import load_ensemble
+from deponij.pipeline.heads import head as heads
+from deponij.pipeline.heads.head import Floats, Head
+from deponij.pipeline.heads.registry import load_head
+from deponij.pipeline.metrics.evaluation import Evaluation
+from deponij.project.extraction.found_backbones import FoundBackbone, Needed, find_backbones
+from deponij.project.frame.console import say
+from deponij.project.frame.layout import Layout
+from deponij.project.learning.results import RESULT_NAME, read_result
+from deponij.store.errors import BackboneError, IdentityError, StoreError, UsageError
+
+Vectors = Mapping[str, NDArray[np.floating]]
+
+
+class Classifier(Protocol):
+    """From features to logits.
+
+    Attributes:
+        classes: names of the columns, sorted.
+        needs: whose features it takes.
+    """
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def needs(self) -> tuple[Needed, ...]: ...
+
+    def logits(self, vectors: Vectors) -> Floats:
+        """Logits [n, C] of features [n, …] by the fingerprint of their identity."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OneHead:
+    """A saved head, and the results folder it lies in."""
+
+    head: Head
+    folder: Path
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """See `Classifier`."""
+        return tuple(self.head.classes_.tolist())
+
+    @property
+    def needs(self) -> tuple[Needed, ...]:
+        """See `Classifier`."""
+        return tuple(Needed(source, self.folder) for source in self.head.sources_)
+
+    def logits(self, vectors: Vectors) -> Floats:
+        """See `Classifier`; tokens [n, K, 2, t] are laid out flat, several sources side by side."""
+        parts = [vectors[source.fingerprint] for source in self.head.sources_]
+        flat = [part.reshape(len(part), -1) for part in parts]
+        return self.head.decision_function(flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1))
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A saved ensemble with its members; `counts` says which of them have a share in the answer."""
+
+    rule: Ensemble
+    classes: tuple[str, ...]
+    members: tuple[Classifier, ...]
+    counts: tuple[bool, ...]
+
+    @property
+    def needs(self) -> tuple[Needed, ...]:
+        """See `Classifier`; members without a share need nothing."""
+        found: dict[str, Needed] = {}
+        for member, counts in zip(self.members, self.counts, strict=True):
+            for one in member.needs if counts else ():
+                found.setdefault(one.source.fingerprint, one)
+        return tuple(found.values())
+
+    def logits(self, vectors: Vectors) -> Floats:
+        """See `Classifier`."""
+        n = len(next(iter(vectors.values())))
+        ids = np.array([str(row) for row in range(n)], dtype=np.str_)
+        answers = []
+        for number, (member, counts) in enumerate(zip(self.members, self.counts, strict=True)):
+            # What has no share changes nothing, so that its backbone need not run.
+            own = member.logits(vectors) if counts else np.zeros((n, len(member.classes)))
+            answers.append(Member(str(number), ids, member.classes, own))
+        return self.rule.combine(align(answers).logits)
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenModel:
+    """A classifier that can answer here.
+
+    Attributes:
+        folder: its results; evaluation: what they say.
+        backbones: that make its features, on this machine.
+        why: how it came to be chosen, in words.
+    """
+
+    folder: Path
+    evaluation: Evaluation
+    classifier: Classifier
+    backbones: tuple[FoundBackbone, ...]
+    why: str
+
+    @property
+    def temperature(self) -> float | None:
+        """By which logits are divided, fitted on validation; None without."""
+        found = self.evaluation.calibration
+        return None if found is None else found.temperature
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a user asks of the best model; None is anything.
+
+    Attributes:
+        backbone: name, of several `a+b`; labels: column; split: name.
+        backbones: of the profile; label_sets, splits: its own, of which the first one is meant if nothing
+            is asked. Empty where there is no profile.
+    """
+
+    backbone: str | None = None
+    labels: str | None = None
+    split: str | None = None
+    backbones: Collection[str] = ()
+    label_sets: Sequence[str] = ()
+    splits: Sequence[str] = ()
+
+
+def open_classifier(folder: Path) -> Classifier:
+    """The head or ensemble of a results folder, with the heads of all members.
+
+    Raises:
+        StoreError: the folder has neither, or something of it is missing, damaged or of another version.
+    """
+    if (folder / ensembles.ENSEMBLES.card_name).is_file():
+        rule, card = load_ensemble(folder)
+        members = tuple(open_classifier(folder / member.folder) for member in card.members)
+        return Joined(rule, card.classes, members, tuple(member.share > 0 for member in card.members))
+    if not folder.is_dir():
+        raise StoreError(f"there is no folder {folder}; name one that `deponij probe --out` or a run wrote")
+    return OneHead(load_head(folder), folder)
+
+
+def named_model(folder: Path, specs: Sequence[str]) -> ChosenModel:
+    """The classifier of a results folder.
+
+    Args:
+        specs: backbones that the user named; see `find_backbones`.
+
+    Raises:
+        DeponijError: no classifier, or its backbones are not here; the message says what to do.
+    """
+    classifier = open_classifier(folder)
+    evaluation, _ = read_result(folder)
+    if tuple(evaluation.classes) != classifier.classes:
+        raise StoreError(
+            f"{folder}: {RESULT_NAME} and the classifier beside it have other classes; run its stage again"
+        )
+    found = find_backbones(classifier.needs, specs)
+    return ChosenModel(folder, evaluation, classifier, found, "named with --model")
+
+
+def best_model(at: Layout, wanted: Wanted, specs: Sequence[str]) -> ChosenModel:
+    """The head with the highest validation top-1 whose backbones are on this machine.
+
+    Ensembles are left aside: many are fitted on validation, so that its figures flatter them. Only one
+    label set and split are looked at, for figures of different ones do not compare. Ties go to fewer
+    backbones, then to balanced accuracy, then to the folder that sorts first.
+
+    Raises:
+        UsageError: nothing is there by the names that were asked for, or more must be asked.
+        StoreError: there are no results, or none with a validation part.
+        BackboneError: the weights of no candidate are here; the message holds the best one's reason.
+    """
+    ranked = _ranked(at, wanted)
+    left_out: dict[str, BackboneError | IdentityError] = {}
+    for folder, evaluation in ranked:
+        try:
+            chosen = named_model(folder, specs)
+        except (BackboneError, IdentityError) as error:
+            if evaluation.backbone not in left_out:
+                say(f"note: {folder} is left out: {str(error).splitlines()[0]}")
+            left_out.setdefault(evaluation.backbone, error)
+            continue
+        share = f"{100 * evaluation.parts['val'].top1:.1f} % of {evaluation.parts['val'].n:,}"
+        among = f"{len(ranked)} for {evaluation.labels} on split {evaluation.split} in {at.root}"
+        why = f"best validation top-1 ({share}) of {among}"
+        return ChosenModel(folder, evaluation, chosen.classifier, chosen.backbones, why)
+    first = next(iter(left_out.values()))
+    raise BackboneError(
+        f"of {len(ranked)} classifiers in {at.root} none has its backbone here. {first}"
+    ) from first
+
+
+def _ranked(at: Layout, wanted: Wanted) -> list[tuple[Path, Evaluation]]:
+    """What may be chosen, the best first."""
+    folders = [one for one in at.results(wanted.backbones or None) if (one / heads.HEADS.card_name).is_file()]
+    found = [(folder, read_result(folder)[0]) for folder in folders]
+    if not found:
+        raise StoreError(
+            f"there are no classifiers in {at.all_results}; `dvc repro` or `deponij run` makes them, or name "
+            "one with --model"
+        )
+    labels = _picked("--labels", wanted.labels, wanted.label_sets, [one.labels for _, one in found])
+    found = [(folder, one) for folder, one in found if one.labels == labels]
+    split = _picked("--split", wanted.split, wanted.splits, [one.split for _, one in found])
+    found = [(folder, one) for folder, one in found if one.split == split]
+    if wanted.backbone is not None:
+        names = sorted({one.backbone for _, one in found})
+        if wanted.backbone not in names:
+            raise UsageError(
+                f"--backbone {wanted.backbone!r}: no results of it; there are: {', '.join(names)}"
+            )
+        found = [(folder, one) for folder, one in found if one.backbone == wanted.backbone]
+    judged = [(folder, one) for folder, one in found if "val" in one.parts]
+    if not judged:
+        raise StoreError(
+            f"no classifier for {labels} on split {split} was scored on a validation part; name one with --model"
+        )
+    return sorted(judged, key=_order)
+
+
+def _order(candidate: tuple[Path, Evaluation]) -> tuple[float, int, float, str]:
+    folder, one = candidate
+    val = one.parts["val"]
+    return (-val.top1, len(set(one.fingerprint.split("+"))), -val.balanced_accuracy, str(folder))
+
+
+def _picked(flag: str, asked: str | None, preferred: Sequence[str], there: Sequence[str]) -> str:
+    """What was asked for, else the first preferred one, else the only one there is."""
+    names = sorted(set(there))
+    if asked is not None:
+        if asked not in names:
+            raise UsageError(f"{flag} {asked!r}: no results of it; there are: {', '.join(names)}")
+        return asked
+    first = next((name for name in preferred if name in names), None)
+    if first is None and len(names) > 1:
+        raise UsageError(f"say which with {flag}: there are results of {', '.join(names)}")
+    return first or names[0]

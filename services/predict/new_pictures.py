@@ -1,0 +1,185 @@
+"""Pictures that a user names to be answered: files, folders, or instances of a COCO file. This is no stage.
+
+They are read lazily. One that cannot be read carries the reason; decoding comes later.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from deponij.pipeline.data.adapters.folder import PICTURE_ENDINGS
+from deponij.pipeline.data.adapters.source import Source, open_source
+from deponij.store.errors import DataError, UsageError
+from deponij.store.keys import key_of_bytes
+
+# Of what is held at once, encoded.
+_CHUNK_BYTES = 256 * 2**20
+_CHUNK_PICTURES = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class NewPicture:
+    """One thing to answer.
+
+    Attributes:
+        path: of the picture or photograph; item_id: of a crop.
+        key: of its content; content: encoded bytes; both None after a failure.
+        failure: why it cannot be read.
+    """
+
+    path: str
+    item_id: str | None = None
+    key: str | None = None
+    content: bytes | None = None
+    failure: str | None = None
+
+
+class NewPictures(Protocol):
+    """What was named, opened."""
+
+    @property
+    def n(self) -> int:
+        """How many there are."""
+        ...
+
+    def read(self, workers: int) -> Iterator[NewPicture]:
+        """Each once, in an order that depends on what was named alone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Whole pictures; those that the folders' listing refused have a reason."""
+
+    paths: tuple[tuple[Path, str | None], ...]
+
+    @property
+    def n(self) -> int:
+        """See `NewPictures`."""
+        return len(self.paths)
+
+    def read(self, workers: int) -> Iterator[NewPicture]:
+        """See `NewPictures`."""
+        for path, problem in self.paths:
+            yield NewPicture(shown(path), failure=problem) if problem else _read(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Crops:
+    """The annotated instances of a COCO file, cut out."""
+
+    source: Source
+    images: Path
+
+    @property
+    def n(self) -> int:
+        """See `NewPictures`."""
+        return self.source.n_items
+
+    def read(self, workers: int) -> Iterator[NewPicture]:
+        """See `NewPictures`."""
+        for item in self.source.items(workers=workers):
+            path = shown(self.images / item.image_id)
+            yield NewPicture(path, item.item_id, item.key, item.content, item.failure)
+
+
+def named_pictures(
+    pictures: Sequence[Path], coco: Path | None, images: Path | None, crop: Mapping[str, Any]
+) -> NewPictures:
+    """What the flags name.
+
+    Args:
+        pictures: files, and folders that are searched with all folders in them.
+        coco, images: annotation file and the folder of its photographs, instead of `pictures`.
+        crop: fields of `CropParams`.
+
+    Raises:
+        UsageError: as `check_named`.
+        DataError: a folder without pictures, or an annotation file that cannot be used.
+    """
+    check_named(pictures, coco, images, crop)
+    if coco is None or images is None:
+        return _files(pictures)
+    options = {"annotations": coco, "images": images, "crop": dict(crop), "label_maps": ()}
+    return Crops(open_source("coco", options), images)
+
+
+def check_named(
+    pictures: Sequence[Path], coco: Path | None, images: Path | None, crop: Mapping[str, Any]
+) -> None:
+    """Refuse flags that name nothing, or too much.
+
+    Raises:
+        UsageError: neither pictures nor a COCO file, both, a COCO file without its folder, or crops
+            without a COCO file.
+    """
+    if (coco is None) != (images is None):
+        raise UsageError("--coco FILE and --images DIR go together")
+    if bool(pictures) == (coco is not None):
+        raise UsageError("name pictures or folders of them, or else --coco FILE --images DIR")
+    if crop and coco is None:
+        raise UsageError(
+            f"{', '.join(crop)}: only instances of a COCO file are cut out; whole pictures are not"
+        )
+
+
+def chunks(pictures: Iterator[NewPicture]) -> Iterator[list[NewPicture]]:
+    """Runs of pictures that fit into memory together."""
+    chunk: list[NewPicture] = []
+    n_bytes = 0
+    for picture in pictures:
+        chunk.append(picture)
+        n_bytes += len(picture.content or b"")
+        if n_bytes >= _CHUNK_BYTES or len(chunk) >= _CHUNK_PICTURES:
+            yield chunk
+            chunk, n_bytes = [], 0
+    if chunk:
+        yield chunk
+
+
+def shown(path: Path) -> str:
+    """A path as text; bytes that are not UTF-8 are spelled out, so that JSON and tables can hold them."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _files(pictures: Sequence[Path]) -> Files:
+    found: dict[Path, str | None] = {}
+    for path in pictures:
+        if not path.is_dir():
+            found.setdefault(path, None)
+            continue
+        inside = list(_inside(path))
+        if not inside:
+            raise DataError(
+                f"no pictures in {path}; looked, in all folders below it, for files that end in "
+                f"{' '.join(sorted(PICTURE_ENDINGS))}"
+            )
+        for one, problem in inside:
+            found.setdefault(one, problem)
+    return Files(tuple(found.items()))
+
+
+def _inside(root: Path) -> Iterator[tuple[Path, str | None]]:
+    """Pictures below a folder, sorted by path within each folder; hidden ones are left aside."""
+    for folder, subfolders, files in os.walk(root):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in subfolders:
+            if Path(folder, name).is_symlink():
+                yield Path(folder, name), "links to folders are not followed; name the folder itself"
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in PICTURE_ENDINGS:
+                yield Path(folder, name), None
+
+
+def _read(path: Path) -> NewPicture:
+    name = shown(path)
+    try:
+        # A pipe or device would be read for ever.
+        if path.exists() and not path.is_file():
+            return NewPicture(name, failure="it is not a regular file")
+        content = path.read_bytes()
+    except OSError as error:
+        return NewPicture(name, failure=f"it cannot be read: {error.strerror or error}")
+    return NewPicture(name, key=key_of_bytes(content), content=content)

@@ -1,0 +1,330 @@
+"""`deponij predict`: a learned classifier's answers to new pictures. This is no stage; it runs backbones.
+
+Features are made the way the classifier's own were (decoding, transform, precision), so that their
+identity is the same. Nothing is written to a depot; rows that a named one has are not computed again.
+
+Shape letters: n pictures, C classes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from deponij.pipeline.backbones.extraction import AUTO_BATCH, Picture, Progress, extract
+from deponij.pipeline.heads.head import softmax
+from deponij.pipeline.metrics.classification import rank
+from deponij.project.extraction.devices import load_backbone, pick_device
+from deponij.project.extraction.found_backbones import FoundBackbone
+from deponij.project.frame.console import Advance, bar
+from deponij.project.frame.layout import Layout
+from deponij.project.frame.settings import PARAMS_FILE, RunOptions, Section, Slug, load
+from deponij.project.learning.results import RESULT_NAME
+from deponij.services.predict.chosen_model import ChosenModel, Wanted, best_model, named_model
+from deponij.services.predict.new_pictures import NewPicture, NewPictures, chunks
+from deponij.store.depot import FeatureStore
+from deponij.store.errors import StoreError, UsageError
+
+if TYPE_CHECKING:
+    from deponij.pipeline.backbones.contract import Backbone
+
+Array = NDArray[Any]
+
+
+class _Profile(Section):
+    """What is read of the profile in force."""
+
+    profile: str
+    backbones: dict[Slug, Any]
+    labels: list[str]
+    splits: dict[Slug, Any]
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class Record(BaseModel):
+    """Base of what is printed as JSON."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Answer(Record):
+    """A class and its probability."""
+
+    label: str
+    prob: float
+
+
+class Prediction(Record):
+    """The answer to one picture; `item_id` is that of a crop, `top` the best answers in order."""
+
+    path: str
+    item_id: str | None
+    label: str
+    prob: float
+    top: tuple[Answer, ...]
+
+
+class Failure(Record):
+    """A picture that could not be answered, and why."""
+
+    path: str
+    item_id: str | None
+    reason: str
+
+
+class BackboneFacts(Record):
+    """Whose features were used."""
+
+    name: str
+    spec: str
+    fingerprint: str
+
+
+class ModelFacts(Record):
+    """The classifier that answered.
+
+    Attributes:
+        folder, method, title, protocol, labels, split, n_classes: as in its results.
+        chosen: how it came to be chosen.
+        val_top1, n_val: its share of right answers on validation; null without.
+        temperature: logits were divided by it, as fitted on validation; null: uncalibrated.
+    """
+
+    folder: str
+    method: str
+    title: str
+    protocol: str
+    labels: str
+    split: str
+    n_classes: int
+    backbones: tuple[BackboneFacts, ...]
+    chosen: str
+    val_top1: float | None
+    n_val: int
+    temperature: float | None
+    calibrated: bool
+
+
+class PredictResult(Record):
+    """All answers, in the order in which the pictures were named."""
+
+    model: ModelFacts
+    predictions: tuple[Prediction, ...]
+    failures: tuple[Failure, ...]
+
+
+def choose(
+    model: Path | None,
+    *,
+    backbone: str | None = None,
+    labels: str | None = None,
+    split: str | None = None,
+    specs: Sequence[str] = (),
+) -> ChosenModel:
+    """The classifier that is to answer.
+
+    Args:
+        model: a results folder, or the folder of a whole run; None: the run of the profile in force.
+        backbone, labels, split: narrow the choice within a run.
+        specs: backbones that the user named; see `find_backbones`.
+
+    Raises:
+        DeponijError: no such classifier, or its backbones are not here; the message says what to do.
+    """
+    if model is not None and not (model / "results").is_dir():
+        if any((backbone, labels, split)):
+            raise UsageError(
+                "--backbone, --labels and --split choose within a run; --model names one classifier already"
+            )
+        if not (model / RESULT_NAME).is_file():
+            raise StoreError(
+                f"{model} is neither a folder of results (it has no {RESULT_NAME}) nor a run (no results/)"
+            )
+        return named_model(model, specs)
+    profile = _profile(None if model is None else Layout(model))
+    if profile is None and model is None:
+        raise UsageError(
+            f"there is no {PARAMS_FILE} here, so no profile is in force; name a classifier or a run with --model"
+        )
+    at = Layout(model) if model is not None else Layout.of(profile.profile if profile else "")
+    wanted = Wanted(backbone, labels, split)
+    if profile is not None:
+        wanted = Wanted(
+            backbone, labels, split, tuple(profile.backbones), tuple(profile.labels), tuple(profile.splits)
+        )
+    return best_model(at, wanted, specs)
+
+
+def crop_of(chosen: ChosenModel, given: Mapping[str, Any]) -> dict[str, Any]:
+    """How crops are cut: as `given`, else as the profile in force cuts them if the classifier is of it."""
+    root = chosen.folder.resolve().parents[3:4]
+    profile = _profile(Layout(root[0])) if root else None
+    options = {} if profile is None else profile.data.get("options") or {}
+    return {**(options.get("crop") or {}), **given}
+
+
+def _profile(at: Layout | None) -> _Profile | None:
+    """The profile in force, if there is one and (where `at` is given) its run lies there."""
+    if not PARAMS_FILE.is_file():
+        return None
+    profile = load(_Profile)
+    if at is not None and at.root.resolve() != Layout.of(profile.profile).root.resolve():
+        return None
+    return profile
+
+
+def run(
+    chosen: ChosenModel, pictures: NewPictures, *, top: int = 3, options: RunOptions, depot: str | None = None
+) -> PredictResult:
+    """Answer pictures.
+
+    Args:
+        top: answers a picture; fewer where there are fewer classes.
+        depot: whose rows are taken where it has them; None for none.
+
+    Raises:
+        UsageError: a device that is not there, or no answers asked for.
+        StoreError: the depot cannot be read.
+    """
+    if top < 1:
+        raise UsageError(f"--top must be at least 1, got {top}")
+    store = None if depot is None else FeatureStore(depot)
+    backbones = {one.identity.fingerprint: one for one in chosen.backbones}
+    makers = [_Maker(one, options, store) for one in backbones.values()]
+    found: list[Prediction] = []
+    failures: list[Failure] = []
+    with bar("predict", pictures.n * len(makers), "pictures") as advance:
+        for chunk in chunks(pictures.read(options.n_workers)):
+            reasons, answers = _answered(chosen, makers, chunk, top, advance)
+            for one in chunk:
+                reason = one.failure or reasons.get(one.key or "")
+                if reason is not None:
+                    failures.append(Failure(path=one.path, item_id=one.item_id, reason=reason))
+                    continue
+                best = answers[one.key or ""]
+                found.append(Prediction(path=one.path, item_id=one.item_id, **best[0].model_dump(), top=best))
+    return PredictResult(model=_facts(chosen), predictions=tuple(found), failures=tuple(failures))
+
+
+def _answered(
+    chosen: ChosenModel,
+    makers: "Sequence[_Maker]",
+    chunk: Iterable[NewPicture],
+    top: int,
+    advance: Advance,
+) -> tuple[dict[str, str], dict[str, tuple[Answer, ...]]]:
+    """By key: why there is no answer, and the answers."""
+    contents = {one.key: one.content for one in chunk if one.key is not None and one.content is not None}
+    reasons: dict[str, str] = {}
+    rows: dict[str, dict[str, Array]] = {}
+    for maker in makers:
+        rows[maker.fingerprint], failed = maker.rows(contents, advance)
+        reasons |= failed
+        contents = {key: content for key, content in contents.items() if key not in failed}
+    keys = list(contents)
+    if not keys:
+        return reasons, {}
+    vectors = {name: np.stack([of_key[key] for key in keys]) for name, of_key in rows.items()}
+    logits = chosen.classifier.logits(vectors) / (chosen.temperature or 1.0)
+    ranked, probs = rank(logits, top), softmax(logits)
+    classes = chosen.classifier.classes
+    answers = {
+        key: tuple(Answer(label=classes[column], prob=float(probs[row, column])) for column in ranked[row])
+        for row, key in enumerate(keys)
+    }
+    return reasons, answers
+
+
+class _Maker:
+    """Makes the features of one backbone; the model is loaded when the first picture is decoded."""
+
+    def __init__(self, found: FoundBackbone, options: RunOptions, store: FeatureStore | None) -> None:
+        self._found = found
+        self._options = options
+        self._store = store
+        self._device: str | None = None
+        self._model: Backbone | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the features' identity."""
+        return self._found.identity.fingerprint
+
+    def rows(
+        self, contents: Mapping[str, bytes], advance: Advance
+    ) -> tuple[dict[str, Array], dict[str, str]]:
+        """Features and reasons for there being none, by key."""
+        known = self._known(list(contents))
+        advance(len(known))
+        todo = [Picture(key, content) for key, content in contents.items() if key not in known]
+        made, failed = self._computed(todo, advance) if todo else ({}, {})
+        rows = known | made
+        bad = {key for key, row in rows.items() if not np.isfinite(row).all()}
+        failed |= dict.fromkeys(bad, f"its features by {self._found.name} are NaN or infinite")
+        return {key: row for key, row in rows.items() if key not in bad}, failed
+
+    def _known(self, keys: list[str]) -> dict[str, Array]:
+        if self._store is None:
+            return {}
+        missing = set(self._store.missing(self._found.identity, keys))
+        there = [key for key in keys if key not in missing]
+        if not there:
+            return {}
+        name = str(self._found.kind.name)
+        return dict(zip(there, self._store.read(there, self._found.identity, [name])[name], strict=True))
+
+    def _computed(self, pictures: list[Picture], advance: Advance) -> tuple[dict[str, Array], dict[str, str]]:
+        if self._device is None:
+            self._device = pick_device(self._options.device)
+        size = self._options.batch_size or AUTO_BATCH[self._device.split(":")[0]]
+        progress = Progress(self._options.n_workers, size)
+        rows: dict[str, Array] = {}
+        batches = extract(
+            pictures,
+            self._loaded,
+            transform=self._found.description.transform,
+            kind=self._found.kind,
+            route=self._found.route,
+            stored=self._found.identity.stored,
+            progress=progress,
+        )
+        for batch in batches:
+            rows |= zip(batch.keys, batch.arrays[str(self._found.kind.name)], strict=True)
+            advance(len(batch.keys))
+        advance(len(progress.failures))
+        return rows, dict(progress.failures)
+
+    def _loaded(self) -> "Backbone":
+        if self._model is None:
+            found, options = self._found, self._options
+            precision = found.identity.precision
+            self._model = load_backbone(
+                found.spec, self._device or "cpu", precision, options.n_threads, found.input_px
+            )
+        return self._model
+
+
+def _facts(chosen: ChosenModel) -> ModelFacts:
+    result = chosen.evaluation
+    val = result.parts.get("val")
+    return ModelFacts(
+        folder=str(chosen.folder),
+        method=result.method,
+        title=result.title,
+        protocol=result.protocol,
+        labels=result.labels,
+        split=result.split,
+        n_classes=result.n_classes,
+        backbones=tuple(
+            BackboneFacts(name=one.name, spec=one.spec, fingerprint=one.identity.fingerprint)
+            for one in chosen.backbones
+        ),
+        chosen=chosen.why,
+        val_top1=None if val is None else val.top1,
+        n_val=0 if val is None else val.n,
+        temperature=chosen.temperature,
+        calibrated=chosen.temperature is not None,
+    )

@@ -1,0 +1,259 @@
+"""Asking an index: parts of a query to one vector, the nearest items, and how they are handed out. This is no stage."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from deponij.pipeline.retrieval.filters import Condition
+from deponij.pipeline.retrieval.units import blend
+from deponij.project.frame.console import say
+from deponij.project.frame.layout import Layout
+from deponij.project.frame.settings import PARAMS_FILE, RunOptions, Section, Slug, load
+from deponij.project.indexes import Fold, Hit, Index
+from deponij.services.search.vectors import KINDS, QueryEncoder, Term, run_of
+from deponij.store.atomic import write_bytes, write_table
+from deponij.store.errors import PictureError, StoreError, UsageError
+from deponij.store.index_folder import CARD
+from deponij.store.items import Items
+
+MAX_TOP = 100_000
+_FORM = f"[WEIGHT*][{'|'.join(KINDS)}:]VALUE"
+_LIKE_A_KIND = re.compile(r"[A-Za-z_-]+:\S")
+_LIKE_A_WEIGHT = re.compile(r"\S*\*")
+_PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+_PART = re.compile(r"(?:(?P<weight>\d+(?:\.\d+)?)\*)?(?:(?P<kind>[a-z]+):)?(?P<value>.+)", re.DOTALL)
+_TILE_PX = 144
+
+
+class _Profile(Section):
+    profile: str
+    backbones: dict[Slug, dict[str, Any]]
+    text_backbones: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked.
+
+    Attributes:
+        terms: at least one. top: items wanted.
+        where, conditions: which count. unique: fold near-duplicates; None: do not.
+        others_only: leave out the items that the question itself names.
+    """
+
+    terms: tuple[Term, ...]
+    top: int = 10
+    where: str | None = None
+    conditions: tuple[Condition, ...] = ()
+    unique: Fold | None = None
+    others_only: bool = False
+
+
+def parse_term(text: str, sign: float = 1.0) -> Term:
+    """`[WEIGHT*][KIND:]VALUE`; without a kind it is words: `metal`, `0.5*text:made of metal`, `item:a.jpg#0`.
+
+    What looks like a kind or a weight and is none would be a wrong answer as words, so it is refused.
+
+    Raises:
+        UsageError: nothing is named, the weight is zero or none, the kind is unknown, or a file stands for words.
+    """
+    match = _PART.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"a part of a query is {_FORM}, got {text!r}")
+    weight, kind, value = float(match["weight"] or 1), match["kind"], match["value"]
+    for known in KINDS:
+        if kind == known:
+            return _term(Term(known, value, sign * weight))
+    words = value if kind is None else f"{kind}:{value}"
+    _check_words(words, text)
+    return _term(Term("text", words, sign * weight))
+
+
+def _check_words(words: str, given: str) -> None:
+    """`a sign: stop` is words with a colon in them; `itme:a.jpg` and `x*metal` are mistakes."""
+    if _LIKE_A_KIND.match(words) or _LIKE_A_WEIGHT.match(words):
+        raise UsageError(
+            f"a part of a query is {_FORM}, got {given!r}; weights are positive numbers (--minus subtracts), and words "
+            f"that look like it are written text:{words}"
+        )
+    if Path(words).suffix.lower() in _PICTURE_ENDINGS and Path(words).is_file():
+        raise UsageError(f"{words} is a file: write image:{words}, or text:{words} for these words")
+
+
+def _term(term: Term) -> Term:
+    if term.weight == 0:
+        raise UsageError("a part of a query with weight 0 says nothing; leave it out")
+    return term
+
+
+def ask(index: Index, question: Question, encoder: QueryEncoder) -> list[Hit]:
+    """The nearest items, best first.
+
+    Raises:
+        UsageError: no terms, too many items wanted, terms that cancel each other, or a filter that cannot be used.
+        DeponijError: a term cannot be made a vector.
+    """
+    if not question.terms:
+        raise UsageError("ask for something: an image, a text, an item or a vector")
+    if not 1 <= question.top <= MAX_TOP:
+        raise UsageError(f"--top is 1 to {MAX_TOP:,}, got {question.top}")
+    # A wrong filter is told before a model is loaded for the rest of the question.
+    index.count(question.where, question.conditions)
+    vectors = np.stack([np.asarray(encoder.vector(term), np.float64) for term in question.terms])
+    named = [term.value for term in question.terms if term.kind == "item"] if question.others_only else []
+    return index.search(
+        blend(vectors, [term.weight for term in question.terms]),
+        question.top,
+        where=question.where,
+        conditions=question.conditions,
+        unique=question.unique,
+        leave_out=list(dict.fromkeys(named)),
+    )
+
+
+def choose_index(index: Path | None, backbone: str | None, terms: Sequence[Term]) -> Path:
+    """The index to ask: the one named, else one of the profile in force.
+
+    Args:
+        backbone: of the profile; None: the first with an index, for words the first with a text tower.
+
+    Raises:
+        UsageError: there is no profile, or it has no such backbone.
+        StoreError: none of its indexes is there.
+    """
+    if index is not None:
+        return index
+    if not PARAMS_FILE.is_file():
+        raise UsageError(
+            f"there is no {PARAMS_FILE} here, so no profile is in force; name an index with --index"
+        )
+    profile = load(_Profile)
+    at = Layout.of(profile.profile)
+    if backbone is not None:
+        if backbone not in profile.backbones:
+            raise UsageError(
+                f"the profile {profile.profile} has no backbone {backbone!r}; it has {', '.join(profile.backbones)}"
+            )
+        return at.index(backbone)
+    with_text = [key for key in profile.backbones if key in profile.text_backbones]
+    wanted = with_text if any(term.kind == "text" for term in terms) else list(profile.backbones)
+    there = [key for key in wanted if (at.index(key) / CARD).is_file()]
+    if there:
+        return at.index(there[0])
+    if not wanted:
+        raise UsageError(f"the profile {profile.profile} has no backbone with a text tower (text_backbones)")
+    raise StoreError(
+        f"there is no index at {at.index(wanted[0])}; `dvc repro index` makes those of the profile"
+    )
+
+
+def encoder_of(
+    index: Index, options: RunOptions, spec: str | None = None, texts: Sequence[Path] | None = None
+) -> QueryEncoder:
+    """What makes this index's query vectors; see `QueryEncoder`."""
+    return QueryEncoder(index, options, spec=spec, texts=texts, say=say)
+
+
+def records(hits: Sequence[Hit], *, with_folded: bool = False) -> list[dict[str, Any]]:
+    """Hits as `--json` gives them, in falling order of score."""
+    return [hit.to_json(with_folded=with_folded) for hit in hits]
+
+
+def write_hits(path: Path, hits: Sequence[Hit]) -> None:
+    """The same as a Parquet table.
+
+    Raises:
+        UsageError: another ending. StoreError: it cannot be written.
+    """
+    check_outputs(None, path)
+    fixed = {
+        "item_id": pa.string(),
+        "key": pa.string(),
+        "score": pa.float64(),
+        "folded": pa.list_(pa.string()),
+    }
+    rows = records(hits, with_folded=True)
+    columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in fixed.items()}
+    for name in dict.fromkeys(name for row in rows for name in row if name not in fixed):
+        columns[name] = pa.array([row.get(name) for row in rows])
+    write_table(path, pa.table(columns))
+
+
+def find_items(index: Index, items: Path | None) -> Items:
+    """The items whose pictures belong to an index.
+
+    Raises:
+        UsageError: none were named and the index is no part of a run.
+    """
+    if items is not None:
+        return Items(items)
+    run = run_of(index.path)
+    if run is None:
+        raise UsageError("pictures are with the items; name their folder with --items ITEMS")
+    return Items(run.items)
+
+
+def write_sheet(path: Path, hits: Sequence[Hit], items: Items, title: str, source: str) -> None:
+    """Hits as a page of pictures (PNG), best first.
+
+    Raises:
+        UsageError: another ending. StoreError: it cannot be written.
+    """
+    from deponij.pipeline.pictures import decode
+    from deponij.pipeline.reports.sheets import FAINT, INK, Block, Tile, draw_sheet
+
+    check_outputs(path, None)
+    _check_items(items, hits)
+    images = _pictures(items, [hit.item_id for hit in hits], decode)
+    blocks = []
+    for hit in hits:
+        label = next((str(hit.metadata[n]) for n in ("label", "category") if hit.metadata.get(n)), "")
+        lines = [(f"{hit.score:.3f}", INK), *([(label, INK)] if label else [])]
+        lines += [(f"and {len(hit.folded)} like it", FAINT)] if hit.folded else []
+        blocks.append(Block((Tile(images.get(hit.item_id), tuple(lines), hit.item_id),)))
+    write_bytes(path, draw_sheet(blocks, title, source, "Nothing was found."))
+
+
+def _check_items(items: Items, hits: Sequence[Hit]) -> None:
+    """Refuse items that are not those of the index.
+
+    Raises:
+        UsageError: a hit is not there, or has another picture.
+    """
+    keys = dict(zip(items.ids, items.keys, strict=True))
+    strangers = [hit.item_id for hit in hits if keys.get(hit.item_id) != hit.key]
+    if strangers:
+        raise UsageError(
+            f"{items.path} does not hold what was found ({strangers[0]!r}); name the items that the index was made "
+            "from with --items ITEMS"
+        )
+
+
+def check_outputs(sheet: Path | None, parquet: Path | None) -> None:
+    """Refuse files whose names do not say their format, before anything is computed.
+
+    Raises:
+        UsageError: another ending than .png and .parquet.
+    """
+    for path, flag, ending in ((sheet, "--sheet", ".png"), (parquet, "--parquet", ".parquet")):
+        if path is not None and path.suffix != ending:
+            raise UsageError(f"{flag} wants a file that ends in {ending}, got {path}")
+
+
+def _pictures(items: Items, ids: Sequence[str], read: Callable[[bytes], Any]) -> dict[str, Any]:
+    """Thumbnails by item id; of those that cannot be read there is none."""
+    rows = {row: item_id for row, item_id in enumerate(items.ids) if item_id in set(ids)}
+    found = {}
+    for row, content in items.contents(list(rows)):
+        try:
+            image = read(content)
+        except PictureError:
+            continue
+        image.thumbnail((2 * _TILE_PX, 2 * _TILE_PX))
+        found[rows[row]] = image
+    return found

@@ -1,0 +1,175 @@
+"""From flags to a service: which indexes, items, photographs and maps belong together. This is no stage."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from deponij.project.frame.layout import Layout
+from deponij.project.frame.settings import PARAMS_FILE, RunOptions, Section, Slug, load
+from deponij.project.indexes import Index
+from deponij.services.search.vectors import QueryEncoder, run_of
+from deponij.services.serve.counters import Counters
+from deponij.services.serve.models import distinct_names
+from deponij.services.serve.pictures import Pictures
+from deponij.services.serve.service import Served, Service, ServiceOptions
+from deponij.store.errors import StoreError, UsageError
+from deponij.store.index_folder import CARD
+from deponij.store.items import Items
+
+
+class DataSection(Section):
+    """Of a profile's data, what says where its photographs are."""
+
+    adapter: str
+    root: Path
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Profile(Section):
+    """The sections of params.yaml that are read."""
+
+    profile: str
+    data: DataSection
+    labels: tuple[str, ...] = ()
+    backbones: dict[Slug, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to serve, as it was asked for.
+
+    Attributes:
+        indexes: folders; none: those of the profile in force, or of these `backbones` of it.
+        items, images: where pictures and photographs are; None: the run's and the profile's.
+        specs: `[NAME=]SPEC`, where an index's backbone is found.
+    """
+
+    indexes: tuple[Path, ...] = ()
+    backbones: tuple[str, ...] = ()
+    items: Path | None = None
+    images: Path | None = None
+    specs: tuple[str, ...] = ()
+    run: RunOptions = field(default_factory=RunOptions)
+    service: ServiceOptions = field(default_factory=ServiceOptions)
+
+
+def make_service(wanted: Wanted, counters: Counters) -> Service:
+    """Open everything that is to be served; models are not loaded yet.
+
+    Raises:
+        UsageError: flags that do not fit each other, or nothing says what to serve.
+        DeponijError: an index, items or a map cannot be read.
+    """
+    profile = _profile(wanted)
+    paths = wanted.indexes if profile is None or wanted.indexes else _of_profile(profile, wanted.backbones)
+    indexes = [Index.open(path) for path in paths]
+    items = Items(_items(indexes[0], wanted.items))
+    names = distinct_names(indexes)
+    if len(set(names)) < len(names):
+        raise UsageError(f"two indexes are of the same name: {', '.join(names)}; name each one once")
+    specs = _specs(wanted.specs, names)
+    served = [
+        Served(name, index, QueryEncoder(index, wanted.run, spec=specs.get(name)), _map_path(index))
+        for name, index in zip(names, indexes, strict=True)
+    ]
+    for one in served:
+        _check_items(one.index, items)
+    options = wanted.service
+    if profile is not None and not options.labels:
+        options = ServiceOptions(options.title, options.n_threads, profile.labels, options.limits)
+    return Service(served, Pictures(items, _images(wanted.images, profile)), options, counters)
+
+
+def _profile(wanted: Wanted) -> Profile | None:
+    """The profile in force, where the indexes are of it; None only where indexes are named."""
+    if wanted.indexes:
+        if wanted.backbones:
+            raise UsageError(
+                "--backbone chooses among the indexes of the profile; with --index name the folders"
+            )
+        if not PARAMS_FILE.is_file():
+            return None
+        profile = load(Profile)
+        of_run = [run for path in wanted.indexes if (run := run_of(path)) is not None]
+        is_its = all(run.root.resolve() == Layout.of(profile.profile).root.resolve() for run in of_run)
+        return profile if of_run and is_its else None
+    if not PARAMS_FILE.is_file():
+        raise UsageError(
+            f"there is no {PARAMS_FILE} here, so no profile is in force; name indexes with --index"
+        )
+    return load(Profile)
+
+
+def _of_profile(profile: Profile, backbones: Sequence[str]) -> list[Path]:
+    unknown = [name for name in backbones if name not in profile.backbones]
+    if unknown:
+        raise UsageError(
+            f"the profile {profile.profile} has no backbone {unknown[0]!r}; it has {', '.join(profile.backbones)}"
+        )
+    at = Layout.of(profile.profile)
+    found = [at.index(name) for name in backbones or profile.backbones]
+    there = found if backbones else [path for path in found if (path / CARD).is_file()]
+    if not there:
+        raise StoreError(f"there is no index in {at.indexes}; `dvc repro index` makes those of the profile")
+    return there
+
+
+def _items(index: Index, items: Path | None) -> Path:
+    if items is not None:
+        return items
+    run = run_of(index.path)
+    if run is None:
+        raise UsageError("pictures are with the items; name their folder with --items ITEMS")
+    return run.items
+
+
+def _check_items(index: Index, items: Items) -> None:
+    """Refuse items that are not those of the index.
+
+    Raises:
+        UsageError: an item of the index is not there, or has another picture.
+    """
+    keys = dict(zip(items.ids, items.keys, strict=True))
+    rows = index.rows.select(["item_id", "key"]).to_pydict()
+    strangers = [i for i, key in zip(rows["item_id"], rows["key"], strict=True) if keys.get(i) != key]
+    if strangers:
+        raise UsageError(
+            f"{index.path} is of other items than {items.path} ({len(strangers)}, the first: {strangers[0]!r}); "
+            "name those that it was made from with --items ITEMS"
+        )
+
+
+def _images(images: Path | None, profile: Profile | None) -> Path | None:
+    """The folder of the photographs, where there is one."""
+    if images is not None:
+        if not images.is_dir():
+            raise UsageError(f"--images {images}: there is no such folder")
+        return images
+    if profile is None:
+        return None
+    found = Path(profile.data.options.get("images") or profile.data.root)
+    return found if found.is_dir() else None
+
+
+def _map_path(index: Index) -> Path | None:
+    run = run_of(index.path)
+    return None if run is None else run.map(index.path.name)
+
+
+def _specs(specs: Sequence[str], names: Sequence[str]) -> Mapping[str, str]:
+    """`[NAME=]SPEC` by name of the index."""
+    found = {}
+    for spec in specs:
+        name, sign, value = spec.partition("=")
+        if sign and name in names:
+            found[name] = value
+        elif len(names) == 1:
+            found[names[0]] = spec
+        else:
+            raise UsageError(
+                f"--backbone-spec {spec}: say for which index, as NAME=SPEC; there are {', '.join(names)}"
+            )
+    return found

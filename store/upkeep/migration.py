@@ -1,0 +1,97 @@
+"""Bringing a depot of an older format up to the one that this code reads and writes.
+
+`MIGRATIONS` maps a version to the function that makes the next one of it. Such a function may be
+killed and is then run again from its start, so it must pass over what it has done already. The
+marker is raised after each step; until then everybody but `migrate` refuses the depot or, being of
+the older version, reads what is still in the old form.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from deponij.store import shard
+from deponij.store.depot import is_sidecar, read_format, write_format
+from deponij.store.errors import StoreError
+from deponij.store.folders import Folder, LocalFolder, open_folder
+from deponij.store.locks import burying, tidying
+from deponij.store.sealed import sealed, unsealed
+
+Progress = Callable[[int, int], None]
+Migration = Callable[[Folder, Progress | None], None]
+
+# The first format is 1; there is nothing older to come from.
+MIGRATIONS: dict[int, Migration] = {}
+
+
+def migrate(location: str | Path, *, progress: Progress | None = None) -> list[int]:
+    """Bring a depot up to the present format, one version after another.
+
+    Args:
+        progress: called by each step with (files done, files in all).
+
+    Returns:
+        The versions that were passed through; empty where the depot is of the present format.
+
+    Raises:
+        StoreError: there is no depot, its format is newer, no way leads from it, or somebody is
+            writing to it.
+    """
+    folder = open_folder(location)
+    version = read_format(folder)
+    if version is None:
+        raise StoreError(f"there is no depot at {folder.location}")
+    if version > shard.FORMAT:
+        raise StoreError(
+            f"the depot {folder.location} has format {version}, this Deponij writes {shard.FORMAT}: "
+            "install a newer Deponij"
+        )
+    steps = list(range(version, shard.FORMAT))
+    without = [step for step in steps if step not in MIGRATIONS]
+    if without:
+        raise StoreError(
+            f"there is no way from format {without[0]} to {without[0] + 1}; known: {sorted(MIGRATIONS)}"
+        )
+    if not steps:
+        return []
+    local = folder.path if isinstance(folder, LocalFolder) else None
+    with tidying(local):
+        _refuse_writers(local)
+        for step in steps:
+            MIGRATIONS[step](folder, progress)
+            write_format(folder, step + 1)
+    return steps
+
+
+def rewrite_sidecars(
+    folder: Folder,
+    version: int,
+    change: Callable[[dict[str, Any]], dict[str, Any]],
+    progress: Progress | None,
+) -> None:
+    """Replace each sidecar of `version` by what `change` makes of its body; for migrations.
+
+    Damaged sidecars are left for `verify`.
+    """
+    names = [name for name in folder.names() if is_sidecar(name)]
+    for n_done, name in enumerate(names):
+        if progress is not None:
+            progress(n_done, len(names))
+        try:
+            body = unsealed(folder.read(name))
+            if body["format"] != version:
+                continue
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+        folder.write(name, sealed({**change(body), "format": version + 1}))
+    if progress is not None:
+        progress(len(names), len(names))
+
+
+def _refuse_writers(local: Path | None) -> None:
+    if local is None:
+        return
+    with burying(local) as living:
+        others = sorted(token for token in living if "." in token)
+    if others:
+        raise StoreError(f"somebody is writing to {local} ({others[0]}); migrate when that has ended")

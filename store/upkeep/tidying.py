@@ -1,0 +1,315 @@
+"""Tidying a depot: many small shards into few, another depot's rows into this one, rows nobody needs out.
+
+One rule keeps all of it safe at every step: what replaces a shard is committed before the shard is
+taken away, and one process at a time takes shards away. Readers that held the old shard look it up
+anew; a kill in between leaves rows that are there twice, which the next `compact` settles.
+In an object store there are no locks: run one of these at a time there.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from deponij.store import shard
+from deponij.store.depot import FeatureStore
+from deponij.store.errors import StoreError
+from deponij.store.hdf5 import Array
+from deponij.store.identity import Identity
+from deponij.store.index import Index
+from deponij.store.locks import WriterLock, burying, tidying
+from deponij.store.upkeep.rewriting import Commits, Part, read_part
+from deponij.store.writer import SHARD_BYTES
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class TidyReport:
+    """What `compact` did.
+
+    Attributes:
+        n_shards_before, n_shards_after: in the whole depot.
+        n_double: double rows dropped.
+        damaged: shards that were left as they are, because they cannot be read.
+    """
+
+    n_shards_before: int = 0
+    n_shards_after: int = 0
+    n_double: int = 0
+    damaged: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class MergeReport:
+    """What `merge` did.
+
+    Attributes:
+        n_rows: rows taken over, by fingerprint.
+        damaged: shards of the other depot that cannot be read; their rows were not taken over.
+    """
+
+    n_rows: dict[str, int] = field(default_factory=dict)
+    damaged: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class GcLine:
+    """What goes and what stays under one identity; bytes in proportion to rows."""
+
+    identity: Identity
+    n_rows_kept: int
+    n_rows_gone: int
+    n_bytes_kept: int
+    n_bytes_gone: int
+
+
+@dataclass
+class GcReport:
+    """What `gc` did, or would do.
+
+    Attributes:
+        lines: by fingerprint.
+        in_use: shards of living writers; they were left alone.
+        damaged: shards that should have been rewritten and cannot be read; they were left alone.
+    """
+
+    dry_run: bool
+    lines: dict[str, GcLine] = field(default_factory=dict)
+    in_use: list[str] = field(default_factory=list)
+    damaged: dict[str, str] = field(default_factory=dict)
+
+
+def compact(
+    store: FeatureStore, *, target_bytes: int = SHARD_BYTES, progress: Progress | None = None
+) -> TidyReport:
+    """Make few shards of about `target_bytes` of many small ones, and drop rows that are there twice.
+
+    Args:
+        progress: called with (shards replaced, shards to replace).
+
+    Raises:
+        StoreError: another process is tidying the depot, or it cannot be written.
+    """
+    with tidying(store.local_path), WriterLock(store.local_path) as lock:
+        store.sweep()
+        store.refresh()
+        report = TidyReport(n_shards_before=len(store.sidecars))
+        commits = Commits(store, lock.token)
+        groups = [g for f in sorted(store.identities()) for g in _groups(store, f, target_bytes, report)]
+        n_done, n_all = 0, sum(len(group) for group in groups)
+        for group in groups:
+            if progress is not None:
+                progress(n_done, n_all)
+            _replace(commits, group, report)
+            n_done += len(group)
+        store.refresh()
+        report.n_shards_after = len(store.sidecars)
+    if progress is not None:
+        progress(n_all, n_all)
+    return report
+
+
+def _groups(store: FeatureStore, fingerprint: str, target_bytes: int, report: TidyReport) -> list[list[Part]]:
+    """Groups of shards of which each becomes one shard (or none, where all its rows are doubles)."""
+    index = _sound_index(store, fingerprint, report)
+    by_layout: dict[object, list[Part]] = {}
+    doubles: list[Part] = []
+    for number, sidecar in enumerate(index.sidecars):
+        part = Part(sidecar, index.owned(number))
+        report.n_double += len(sidecar.keys) - len(part.rows)
+        if len(part.rows) == 0:
+            doubles.append(part)
+        elif not part.is_whole or part.n_bytes < target_bytes:
+            by_layout.setdefault(sidecar.layout, []).append(part)
+    groups = [group for parts in by_layout.values() for group in _packed(parts, target_bytes)]
+    return [group for group in groups if len(group) > 1 or not group[0].is_whole] + [[one] for one in doubles]
+
+
+def _packed(parts: list[Part], target_bytes: int) -> list[list[Part]]:
+    groups: list[list[Part]] = [[]]
+    n_bytes = 0
+    for part in parts:
+        if groups[-1] and n_bytes + part.n_bytes > target_bytes * 3 // 2:
+            groups.append([])
+            n_bytes = 0
+        groups[-1].append(part)
+        n_bytes += part.n_bytes
+        if n_bytes >= target_bytes:
+            groups.append([])
+            n_bytes = 0
+    return [group for group in groups if group]
+
+
+def _sound_index(store: FeatureStore, fingerprint: str, report: TidyReport) -> Index:
+    """An index without damaged shards, so that no double is dropped in favour of one that cannot be read."""
+    while True:
+        chosen = [s for s in store.index(fingerprint).sidecars if s.name not in report.damaged]
+        index = Index.build(chosen)
+        relied_on: set[int] = set()
+        for number, sidecar in enumerate(index.sidecars):
+            doubles = np.setdiff1d(np.arange(len(sidecar.keys)), index.owned(number))
+            if len(doubles):
+                places = index.find([sidecar.keys[row] for row in doubles])
+                relied_on |= set(index.shards[places].tolist())
+        faults = {index.sidecars[n].name: shard.verify(store.folder, index.sidecars[n]) for n in relied_on}
+        damaged = {name: fault for name, fault in faults.items() if fault is not None}
+        if not damaged:
+            return index
+        report.damaged |= damaged
+
+
+def _replace(commits: "Commits", group: list[Part], report: TidyReport) -> None:
+    readable: list[tuple[Part, dict[str, Array]]] = []
+    for part in group:
+        try:
+            readable.append((part, read_part(commits.store, part)))
+        except StoreError as error:
+            report.damaged[part.sidecar.name] = str(error)
+    if len(readable) == 1 and readable[0][0].is_whole:
+        return
+    commits.add(readable)
+    for part, _ in readable:
+        shard.retire(commits.store.folder, part.sidecar.name)
+
+
+def merge(store: FeatureStore, other: FeatureStore, *, progress: Progress | None = None) -> MergeReport:
+    """Take over the other depot's rows that are not known here, with their provenance.
+
+    Each shard is committed by itself: after a kill the next run goes on, and a run with nothing new
+    writes nothing.
+
+    Args:
+        progress: called with (shards looked at, shards of the other depot).
+
+    Raises:
+        StoreError: this depot cannot be written.
+    """
+    store.refresh()
+    other.refresh()
+    report = MergeReport()
+    theirs = other.sidecars
+    store.sweep()
+    known = {fingerprint: set(store.keys(i)) for fingerprint, i in store.identities().items()}
+    with WriterLock(store.local_path) as lock:
+        commits = Commits(store, lock.token)
+        for n_done, sidecar in enumerate(theirs):
+            if progress is not None:
+                progress(n_done, len(theirs))
+            mine = known.setdefault(sidecar.fingerprint, set())
+            part = Part.of(sidecar, mine, known=False)
+            if len(part.rows) == 0:
+                continue
+            try:
+                arrays = read_part(other, part)
+            except StoreError as error:
+                report.damaged[sidecar.name] = str(error)
+                continue
+            commits.add([(part, arrays)])
+            mine.update(sidecar.keys)
+            report.n_rows[sidecar.fingerprint] = report.n_rows.get(sidecar.fingerprint, 0) + len(part.rows)
+    if progress is not None:
+        progress(len(theirs), len(theirs))
+    return report
+
+
+def gc(
+    store: FeatureStore,
+    keep: Mapping[str, Collection[str]] | Collection[str],
+    *,
+    dry_run: bool = True,
+    keep_identities: Collection[str] | None = None,
+    progress: Progress | None = None,
+) -> GcReport:
+    """Take away the rows that nobody needs.
+
+    Args:
+        keep: the keys to keep, either by fingerprint (an identity that is not named goes whole) or one
+            collection of keys that counts for every identity.
+        dry_run: only say what would go.
+        keep_identities: fingerprints; rows of other identities go whatever their keys. By default no
+            identity is excluded.
+        progress: called with (shards looked at, shards in all).
+
+    Raises:
+        StoreError: a fingerprint in `keep_identities` is unknown here, another process is tidying the
+            depot, or it cannot be written.
+    """
+    if dry_run:
+        return _collect(store, keep, keep_identities, None, progress)
+    with tidying(store.local_path), WriterLock(store.local_path) as lock:
+        return _collect(store, keep, keep_identities, Commits(store, lock.token), progress)
+
+
+def _collect(
+    store: FeatureStore,
+    keep: Mapping[str, Collection[str]] | Collection[str],
+    keep_identities: Collection[str] | None,
+    commits: Commits | None,
+    progress: Progress | None,
+) -> GcReport:
+    store.refresh()
+    unknown = sorted(set(keep_identities or ()) - set(store.identities()))
+    if unknown:
+        raise StoreError(f"the depot has no identity {unknown[0]}; it has {sorted(store.identities())}")
+    wanted = _wanted(store, keep, keep_identities)
+    living = _living(store)
+    report = GcReport(dry_run=commits is None)
+    sidecars = store.sidecars
+    for n_done, sidecar in enumerate(sidecars):
+        if progress is not None:
+            progress(n_done, len(sidecars))
+        part = Part.of(sidecar, wanted[sidecar.fingerprint])
+        if not part.is_whole and any(sidecar.name.split("/")[1].startswith(token + "-") for token in living):
+            report.in_use.append(sidecar.name)
+            part = Part(sidecar, np.arange(len(sidecar.keys)))
+        if commits is not None and not part.is_whole and not _shrink(commits, part, report):
+            part = Part(sidecar, np.arange(len(sidecar.keys)))
+        _count(report, part)
+    if commits is not None:
+        store.refresh()
+    if progress is not None:
+        progress(len(sidecars), len(sidecars))
+    return report
+
+
+def _wanted(
+    store: FeatureStore,
+    keep: Mapping[str, Collection[str]] | Collection[str],
+    keep_identities: Collection[str] | None,
+) -> dict[str, set[str]]:
+    everywhere = set() if isinstance(keep, Mapping) else set(keep)
+    wanted = {}
+    for fingerprint in store.identities():
+        excluded = keep_identities is not None and fingerprint not in keep_identities
+        mine = set(keep.get(fingerprint, ())) if isinstance(keep, Mapping) else everywhere
+        wanted[fingerprint] = set() if excluded else mine
+    return wanted
+
+
+def _living(store: FeatureStore) -> set[str]:
+    if store.local_path is None:
+        return set()
+    with burying(store.local_path) as living:
+        return set(living)
+
+
+def _shrink(commits: Commits, part: Part, report: GcReport) -> bool:
+    """Commit the rows that stay, then take the shard away; False where it had to be left alone."""
+    if len(part.rows):
+        try:
+            arrays = read_part(commits.store, part)
+        except StoreError as error:
+            report.damaged[part.sidecar.name] = str(error)
+            return False
+        commits.add([(part, arrays)])
+    shard.retire(commits.store.folder, part.sidecar.name)
+    return True
+
+
+def _count(report: GcReport, part: Part) -> None:
+    line = report.lines.setdefault(part.sidecar.fingerprint, GcLine(part.sidecar.identity, 0, 0, 0, 0))
+    line.n_rows_kept += len(part.rows)
+    line.n_rows_gone += len(part.sidecar.keys) - len(part.rows)
+    line.n_bytes_kept += part.n_bytes
+    line.n_bytes_gone += part.sidecar.size_bytes - part.n_bytes

@@ -1,0 +1,90 @@
+"""Parameters: typed, frozen, and every mistake of a file reported at once."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from deponij.project.frame.settings import BackboneParams, RunOptions, Section, Slug, load, n_cores
+from deponij.store.errors import UsageError
+
+
+class Probe(Section):
+    max_iter: int = 7
+
+
+class Params(Section):
+    backbones: dict[Slug, BackboneParams]
+    probe: Probe = Probe()
+
+
+def write(path: Path, text: str) -> Path:
+    file = path / "params.yaml"
+    file.write_text(text)
+    return file
+
+
+def refusal(path: Path, text: str) -> str:
+    with pytest.raises(UsageError) as error:
+        load(Params, write(path, text))
+    return str(error.value)
+
+
+def test_sections_of_the_model_are_read_and_the_others_left_alone(tmp_path: Path) -> None:
+    # What is wrong in another stage's section is no business of this one.
+    text = "backbones: {a: {}, b-2: {spec: some/folder}}\nsplits: {group: nonsense}\n"
+    params = load(Params, write(tmp_path, text))
+    assert {name: one.spec for name, one in params.backbones.items()} == {"a": None, "b-2": "some/folder"}
+    assert params.probe.max_iter == 7
+    with pytest.raises(ValidationError):
+        params.probe.max_iter = 8  # type: ignore[misc]
+
+
+def test_all_mistakes_together_each_with_its_place(tmp_path: Path) -> None:
+    said = refusal(tmp_path, "backbone: {}\nbackbones: {a: {sepc: x}, ../b: {}}\nprobe: {max_iter: many}\n")
+    assert "4 problem(s)" in said
+    assert "backbone: unknown section; did you mean 'backbones'?" in said
+    assert "backbones.a.sepc" in said
+    assert "../b" in said
+    assert "probe.max_iter" in said
+    assert "(got 'many')" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("probe: {}\n", "backbones: Field required"),
+        ("backbones: [a]\n", "backbones: Input should be a valid dictionary"),
+        ("- a\n- b\n", "must hold sections, got list"),
+        ("", "must hold sections, got NoneType"),
+        ("a: [1\n", "is not valid YAML"),
+        ("backbones: {}\nzzz: 1\n", "zzz: unknown section; known: profile, "),
+    ],
+)
+def test_refusals(tmp_path: Path, text: str, said: str) -> None:
+    assert said in refusal(tmp_path, text)
+
+
+def test_no_file_names_the_command_that_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="deponij profile use NAME"):
+        load(Params, tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="not valid YAML"):
+        load(Params, tmp_path / "params.yaml")
+
+
+def test_run_options_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in RunOptions.model_fields:
+        monkeypatch.delenv(f"DEPONIJ_{name.upper()}", raising=False)
+    plain = RunOptions.from_environment()
+    assert plain == RunOptions()
+    assert plain.n_workers == plain.n_threads == n_cores() >= 1
+    monkeypatch.setenv("DEPONIJ_DEPOT", "s3://bucket/depot")
+    monkeypatch.setenv("DEPONIJ_WORKERS", "3")
+    monkeypatch.setenv("DEPONIJ_BATCH_SIZE", "")
+    options = RunOptions.from_environment()
+    assert (options.depot, options.n_workers, options.batch_size) == ("s3://bucket/depot", 3, 0)
+    monkeypatch.setenv("DEPONIJ_WORKERS", "-1")
+    monkeypatch.setenv("DEPONIJ_DEVICE", "gpu")
+    with pytest.raises(UsageError, match=r"(?s)environment.*2 problem.*device.*workers|workers.*device"):
+        RunOptions.from_environment()

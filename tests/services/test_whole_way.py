@@ -1,0 +1,192 @@
+"""`deponij run`: somebody's own pictures through every stage."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cli_world
+import fake_backbone
+import pytest
+
+from deponij.project.frame.layout import Layout
+from deponij.project.frame.settings import RunOptions
+from deponij.project.indexes import Index
+from deponij.services import run as whole_way
+from deponij.services.run import Plan, SourceChoice, source_of
+from deponij.store.depot import FeatureStore
+from deponij.store.errors import BackboneError, DataError, UsageError
+from deponij.store.view import View
+
+
+@pytest.fixture(autouse=True, scope="module")
+def family() -> Iterator[None]:
+    with fake_backbone.registered():
+        yield
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return str(fake_backbone.make(tmp_path / "model"))
+
+
+def run(tmp_path: Path, source: SourceChoice, *backbones: str, **plan: Any) -> whole_way.WholeWay:
+    options = RunOptions(depot=str(tmp_path / "depot"), device="cpu", threads=1, workers=2)
+    made = Plan(source=source, backbones=backbones, **plan)
+    return whole_way.run(made, out=tmp_path / "out", options=options)
+
+
+def shown(result: whole_way.WholeWay) -> set[tuple[str, str, str]]:
+    rows = [row for row in result.table["results"] if not row["is_baseline"]]
+    return {(row["backbone"], row["split"], row["labels"]) for row in rows}
+
+
+def test_class_folders_and_a_second_run_with_other_backbones(tmp_path: Path, model: str) -> None:
+    folder = cli_world.class_folders(tmp_path / "pictures")
+    mute = str(fake_backbone.make(tmp_path / "wordless", has_text=False))
+    source = source_of(folder=folder, coco=None, images=None, parquet=None)
+    first = run(tmp_path, source, model, mute)
+    # Whole pictures are their own photographs, so the split is random.
+    assert shown(first) == {("model", "random", "label"), ("wordless", "random", "label")}
+    assert first.n_failed == 1
+    page = Path(first.table["page"]).read_text()
+    assert "wordless" in page
+    assert cli_world.TRUNCATED in page
+    assert Path(first.table["sheet"]).is_file()
+    n_rows = sum(len(sidecar.keys) for sidecar in FeatureStore(tmp_path / "depot").sidecars)
+    at = Layout(Path(first.table["root"]))
+    assert {len(Index.open(at.index(name))) for name in ("model", "wordless")} == {
+        len(View(at.view("model")))
+    }
+    second = run(tmp_path, source, model)
+    assert shown(second) == {("model", "random", "label")}
+    assert [index.name for index in at.indexes.iterdir()] == ["model"]
+    assert [view["backbone"] for view in second.table["views"]] == ["model"]
+    assert "wordless" not in Path(second.table["page"]).read_text()
+    assert sum(len(sidecar.keys) for sidecar in FeatureStore(tmp_path / "depot").sidecars) == n_rows
+    took = {
+        "items",
+        "split",
+        "extract@model",
+        "probe@model",
+        "retrieval@model",
+        "text_retrieval@model",
+        "report",
+    }
+    assert took <= set(second.table["seconds"])
+    assert "retrieval@wordless" in first.table["seconds"]
+    assert "text_retrieval@wordless" not in first.table["seconds"]
+    assert "Words find pictures" in page
+
+
+def test_coco_is_split_by_photograph(tmp_path: Path, model: str) -> None:
+    from deponij.sample.painter import generate
+
+    generate(tmp_path / "coco", scenes=8, seed=2)
+    annotations, images = tmp_path / "coco" / "annotations.json", tmp_path / "coco" / "images"
+    source = source_of(folder=None, coco=annotations, images=images, parquet=None)
+    result = run(tmp_path, source, model, labels=("category", "supercategory"))
+    assert shown(result) == {("model", "group", "category"), ("model", "group", "supercategory")}
+
+
+def test_a_split_that_the_data_bring_is_kept(tmp_path: Path, model: str) -> None:
+    folder = cli_world.class_folders(tmp_path / "all")
+    for part, numbers in (("train", range(8)), ("test", range(8, cli_world.N_PER_CLASS))):
+        for name in cli_world.COLOURS:
+            (tmp_path / "parts" / part / name).mkdir(parents=True)
+            for number in numbers:
+                shutil.copy(folder / name / f"{number:02}.png", tmp_path / "parts" / part / name)
+    source = source_of(folder=tmp_path / "parts", coco=None, images=None, parquet=None)
+    result = run(tmp_path, source, model)
+    assert shown(result) == {("model", "given", "label")}
+    report = json.loads((tmp_path / "out" / "splits" / "given.json").read_text())
+    assert report["n"]["test"] == 3 * (cli_world.N_PER_CLASS - 8)
+
+
+def test_backbones_of_one_name_keep_apart(tmp_path: Path) -> None:
+    one = str(fake_backbone.make(tmp_path / "a" / "model", seed=1))
+    other = str(fake_backbone.make(tmp_path / "b" / "model", seed=2))
+    folder = cli_world.class_folders(tmp_path / "pictures")
+    result = run(tmp_path, SourceChoice("folder", {"folder": folder}), one, other)
+    assert {view["backbone"] for view in result.table["views"]} == {"model", "model~2"}
+    assert len({view["fingerprint"] for view in result.table["views"]}) == 2
+
+
+def test_wrong_requests_cost_nothing_that_is_there(tmp_path: Path, model: str) -> None:
+    folder = cli_world.class_folders(tmp_path / "pictures")
+    source = SourceChoice("folder", {"folder": folder})
+    page = Path(run(tmp_path, source, model).table["page"])
+    with pytest.raises(DataError, match="does not exist"):
+        run(tmp_path, SourceChoice("folder", {"folder": tmp_path / "typo"}), model)
+    with pytest.raises(UsageError, match="unknown backbone"):
+        run(tmp_path, source, "mini-openclp")
+    with pytest.raises(BackboneError, match="not on this machine"):
+        run(tmp_path, source, "dinov2-giant")
+    assert page.is_file()
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_a_run_that_cannot_begin_leaves_the_earlier_one_whole(tmp_path: Path, model: str) -> None:
+    folder = cli_world.class_folders(tmp_path / "pictures")
+    source = SourceChoice("folder", {"folder": folder})
+    run(tmp_path, source, model)
+    before = contents(tmp_path / "out")
+    with pytest.raises(DataError, match="brings no split"):
+        run(tmp_path, source, model, strategy="given")
+    assert contents(tmp_path / "out") == before
+    one_class = SourceChoice("folder", {"folder": folder / "can"})
+    with pytest.raises(DataError, match=f"no class folders below .*can; did you mean its parent {folder}"):
+        run(tmp_path, one_class, model)
+    with pytest.raises(UsageError, match=r"no values in a column 'lable'.* label"):
+        run(tmp_path, source, model, labels=("label", "lable"))
+    assert contents(tmp_path / "out") == before
+    assert not list((tmp_path / "out").glob("*.part"))
+
+
+def test_what_a_killed_run_left_is_taken_over(tmp_path: Path, model: str) -> None:
+    folder = cli_world.class_folders(tmp_path / "pictures")
+    source, out = SourceChoice("folder", {"folder": folder}), tmp_path / "out"
+    (out / "next-run.part" / "items.part").mkdir(parents=True)
+    run(tmp_path, source, model, strategy="group")
+    # Between the two renames that put the new items in the place of the old ones.
+    (out / "next-run.part").mkdir()
+    (out / "items").rename(out / "next-run.part" / "items")
+    again = run(tmp_path, source, model, strategy="random")
+    assert shown(again) == {("model", "random", "label")}
+    assert {path.stem for path in (out / "splits").iterdir()} == {"random"}
+    assert not list(out.glob("*.part"))
+    (out / "items" / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"items holds other things.*notes\.txt"):
+        run(tmp_path, source, model)
+
+
+def test_a_folder_of_somebody_elses_is_left_alone(tmp_path: Path, model: str) -> None:
+    folder = cli_world.class_folders(tmp_path / "pictures")
+    mine = tmp_path / "out" / "results" / "thesis.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("years of work")
+    with pytest.raises(UsageError, match="holds other things.*results"):
+        run(tmp_path, SourceChoice("folder", {"folder": folder}), model)
+    assert mine.read_text() == "years of work"
+
+
+def test_pictures_without_labels_are_told_so(tmp_path: Path, model: str) -> None:
+    (tmp_path / "flat").mkdir()
+    cli_world.picture((9, 9, 9), 0).save(tmp_path / "flat" / "a.png")
+    source = SourceChoice("folder", {"folder": tmp_path / "flat"})
+    # Nothing is left that a second try would stumble over, and no parent is offered that has no classes.
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"have no labels: .*expected files such as .*CLASS/NAME\.jpg"):
+            run(tmp_path, source, model)
+
+
+def test_one_data_set_must_be_named() -> None:
+    nothing: dict[str, Any] = dict.fromkeys(("folder", "coco", "images", "parquet"))
+    for wrong in ({}, {"folder": Path("a"), "coco": Path("b")}, {"coco": Path("b")}, {"images": Path("b")}):
+        with pytest.raises(UsageError):
+            source_of(**nothing | wrong)
+    assert source_of(**nothing | {"parquet": [Path("p")]}) == SourceChoice("parquet", {"files": (Path("p"),)})

@@ -1,0 +1,170 @@
+"""A made-up world with everything that a page can show, for the tests of the page."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from learning_world import World, make_world
+from pydantic import TypeAdapter
+
+from deponij.pipeline.curves import CURVES
+from deponij.pipeline.mistakes.records import MISTAKES, ConfusedPair, Suspect, Twin
+from deponij.pipeline.reports.cells import Cell, Place, Reference, chance_cell, majority_cell, measured_cell
+from deponij.project.learning.rankings import RetrievalParams, write_retrieval
+from deponij.project.learning.results import judge, read_judged, write_results
+from deponij.stages import curves, mistakes, probe, retrieval, text_retrieval, zero_shot
+from deponij.stages import map as mapping
+from deponij.stages.curves import CurveParams
+from deponij.stages.map import MapParams
+from deponij.stages.mistakes import MistakesParams
+from deponij.stages.probe import ProbeParams
+from deponij.stages.zero_shot import ZeroShotParams
+
+SPLIT_REPORT = {
+    "split": "split.parquet",
+    "strategy": "group",
+    "seed": 0,
+    "n": {"train": 60, "val": 20, "test": 40},
+    "n_outside": 4,
+    "leakage": {},
+    "leakage_summary": "0 of 40 test items (0.0%) share a photograph with training items.",
+    "notes": ["2 items could not be read."],
+}
+
+
+@dataclass(frozen=True)
+class ReportWorld:
+    """A world and all files that a page is made from, as arguments of `report.run`."""
+
+    world: World
+    results: list[Path]
+    parts: dict[str, Any]
+
+    def arguments(self, **changes: Any) -> dict[str, Any]:
+        """Everything but parameters and the folder to write to."""
+        given = {
+            "results": self.results,
+            "items": self.world.items,
+            "views": [self.world.features],
+            "timings": {"extract@tiny": 75.2, "probe@tiny": 1.25},
+            "profile": "made-up",
+            "remake": lambda method, backbone: f"make {method} {backbone}".strip(),
+            **self.parts,
+        }
+        return {**given, **changes}
+
+
+def make_report_world(root: Path) -> ReportWorld:
+    """Two methods' results, tables, curves, map and mistakes of one view."""
+    world = make_world(root)
+    data = {"features": world.features, "items": world.items, "split": world.split, "labels": "label"}
+    zero_shot.run(
+        ZeroShotParams(), texts=world.texts, **data, out=root / "results/zero_shot/tiny/split-label"
+    )
+    probe.run(ProbeParams(), **data, out=root / "results/probe/tiny/split-label")
+    results = [root / f"results/{method}/tiny/split-label" for method in ("zero_shot", "probe")]
+    (root / "split.json").write_text(json.dumps(SPLIT_REPORT))
+    (root / "cells.json").write_bytes(TypeAdapter(list[Cell]).dump_json(made_cells(results[1])))
+    points = curves.run(CurveParams(per_class=(1, 3), tries=2), **data)
+    (root / "curves.json").write_bytes(CURVES.dump(points))
+    (root / "mistakes.json").write_bytes(MISTAKES.dump([made_mistakes(world)]))
+    asked = RetrievalParams(resamples=100, n_examples=2, n_hits=3)
+    write_retrieval(root / "retrieval.json", [retrieval.run(asked, **data)])
+    write_retrieval(root / "text_retrieval.json", text_retrieval.run(asked, texts=world.texts, **data))
+    mapping.run(MapParams(perplexity=10, iterations=250), features=world.features, out=root / "map.parquet")
+    parts = {
+        "split_reports": [root / "split.json"],
+        "cells": root / "cells.json",
+        "retrieval": [root / "retrieval.json", root / "text_retrieval.json"],
+        "curves": [root / "curves.json"],
+        "maps": [root / "map.parquet"],
+        "mistakes": [root / "mistakes.json"],
+    }
+    return ReportWorld(world, results, parts)
+
+
+def made_cells(folder: Path) -> list[Cell]:
+    """Baselines and one head over three runs, with a published figure."""
+    judged = read_judged(folder)
+    found = judged.predictions
+    test, train = found.of("test"), found.of("train")
+    rng = np.random.default_rng(0)
+    runs = [np.where(rng.random(test.top_labels.shape) < 0.1, "Lid", test.top_labels) for _ in range(3)]
+    cell = measured_cell(
+        Place("single", ("tiny",), "linear", "label", "split"),
+        test.truth,
+        runs,
+        n_classes=4,
+        seed_values=range(3),
+        lr=1e-3,
+        fingerprints=(judged.evaluation.fingerprint,),
+        protocol="20 epochs",
+    )
+    known = Reference(top1=0.705, top2=0.8117, top3=0.8766, source="a made-up paper", note="another split")
+    return [
+        chance_cell("label", "split", len(test.ids), 4),
+        majority_cell("label", "split", train.truth, test.truth, 4),
+        cell.model_copy(update={"reference": known}),
+    ]
+
+
+def made_mistakes(world: World) -> Any:
+    """What the stage finds, and by hand what it does not find here: suspects, twins and a confused pair."""
+    found = mistakes.run(MistakesParams(), features=world.features, items=world.items, labels="label")
+    ids = world.ids
+    return found.model_copy(
+        update={
+            "suspects": (
+                Suspect(
+                    item_id=ids[0],
+                    label="Bottle",
+                    suggested="Cup",
+                    quality=0.02,
+                    prob_label=0.02,
+                    prob_suggested=0.93,
+                ),
+            ),
+            "n_suspects": 7,
+            "twins": (
+                Twin(
+                    a=ids[1],
+                    b=ids[2],
+                    label_a="Can",
+                    label_b="Cup",
+                    similarity=0.98,
+                    how="embedding",
+                    same_photo=True,
+                ),
+            ),
+            "n_twins": 1,
+            "confused": (ConfusedPair(truth="Lid", answer="Can", n=3, n_truth=9, item_ids=(ids[3], ids[7])),),
+        }
+    )
+
+
+def more_results(folder: Path, out: Path, n: int) -> list[Path]:
+    """So many further results of joined backbones, each a little worse than the one before."""
+    judged, made = read_judged(folder), []
+    rng = np.random.default_rng(1)
+    noise = rng.normal(size=judged.logits.shape) * judged.logits.std()
+    from deponij.project.learning.results import examples_of
+
+    examples = examples_of(judged.evaluation, judged.predictions)
+    for i in range(n):
+        one = judge(
+            judged.logits + np.float32(0.2 * i) * noise.astype(np.float32),
+            judged.evaluation.classes,
+            examples,
+            method="ensemble",
+            title=f"ensemble {i}",
+            protocol="made up",
+            backbone="tiny+other",
+            fingerprint=f"{judged.evaluation.fingerprint}+{'e' * 20}",
+            labels="label",
+            split="split",
+        )
+        made.append(out / f"ensemble-{i}" / "tiny+other" / "split-label")
+        write_results(made[-1], one.evaluation, one.predictions, one.logits)
+    return made
