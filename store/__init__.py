@@ -1,6 +1,6 @@
 """What is on disk: keys, identities, shards, depots, views, items. Knows no torch and no pipeline.
 
-from store import FeatureStore, Identity, Items, View
+from deponij.store import FeatureStore, Identity, Items, View
 """
 
 from importlib import import_module
@@ -25,5 +25,5 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     # Looked up on demand: errors and keys are imported by modules that must not pay for HDF5.
     if name not in _HOMES:
-        raise AttributeError(f"module 'store' has no attribute {name!r}")
+        raise AttributeError(f"module 'deponij.store' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -64,6 +64,9 @@ def reading(source: Path | IO[bytes], name: str) -> Iterator[h5py.File]:
     # h5py raises RuntimeError, KeyError, TypeError or ValueError for broken headers and links
     # (AttributeError for a group in place of a dataset), OSError for the rest.
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(source, Path) and not source.exists():
+            # Tidied away while HDF5 was opening it, which then fails in its own words.
+            raise FileNotFoundError(name) from error
         raise StoreError(f"{name} is damaged (run `deponij depot verify` on a depot): {error}") from error
 
 

@@ -75,7 +75,9 @@ def test_an_item_finds_itself_first_and_with_others_only_its_like(world: World) 
     view = View(world.view)
     item_id = str(view.ids[4])
     rows = ask(world, "item", item_id, "--top", 5)
-    assert rows[0]["item_id"] == item_id and rows[0]["score"] == pytest.approx(1)
+    assert rows[0]["score"] == pytest.approx(1)
+    # The tiny model tells some pictures apart by less than rounding, which differs between processors.
+    assert item_id in {row["item_id"] for row in rows if row["score"] > rows[0]["score"] - 1e-6}
     assert [row["score"] for row in rows] == pytest.approx(brute(world, view.embedding[4], 5), abs=2e-6)
     assert list(rows[0])[:3] == ["item_id", "key", "score"]
     assert {"label", "width_px", "split_split"} <= set(rows[0])

@@ -442,4 +442,6 @@ def test_the_stage_imports_nothing_heavy() -> None:
         "import sys, deponij.stages.report\n"
         "assert not {'torch', 'sklearn', 'pandas', 'matplotlib', 'open_clip'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(report.__file__).resolve().parent.parent)
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, cwd=Path(report.__file__).resolve().parent.parent
+    )

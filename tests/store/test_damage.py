@@ -209,7 +209,11 @@ def test_nothing_here_can_be_unpickled() -> None:
         r"\bread_pickle\b",
         r"\btorch\.load\((?![^)]*weights_only=True)",
     ]
-    files = [path for room in ("store", "pipeline", "sample", "project", "stages", "services", "commands") for path in (ROOT / room).rglob("*.py")]
+    files = [
+        path
+        for room in ("store", "pipeline", "sample", "project", "stages", "services", "commands")
+        for path in (ROOT / room).rglob("*.py")
+    ]
     files.append(ROOT / "cli.py")
     assert len(files) > 20
     for path in files:

@@ -347,4 +347,6 @@ def test_importing_heads_imports_no_torch() -> None:
         "import sys, deponij.pipeline.heads.registry as r; r.kinds()\n"
         "assert not {'torch', 'open_clip', 'transformers'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(grid_module.__file__).resolve().parents[3])
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, cwd=Path(grid_module.__file__).resolve().parents[3]
+    )
