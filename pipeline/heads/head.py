@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from deponij.pipeline.cards import Card, CardFolder
+from deponij.pipeline.heads.examples import Examples
 from deponij.store.errors import DataError, IdentityError
 
 Floats = NDArray[np.floating]
@@ -85,6 +86,8 @@ class Head(ABC):
     Attributes:
         kind: its name in the registry; title: its name for people.
         learns_from: whether `fit` takes labelled image features or text vectors with their classes.
+        starts_from_texts: whether class vectors of text are what it learns from, or starts from.
+        remembers: in words, why answers to training examples say nothing; empty where they do.
         takes_tokens: whether features of kind `tokens@K` are for it, flattened, told by `n_blocks` and `has_patches`.
         apply: how logits come from features and tensors, in words, for `HeadCard`.
         classes_: names [C], sorted; learned by `fit`.
@@ -96,6 +99,8 @@ class Head(ABC):
     title: ClassVar[str]
     learns_from: ClassVar[Literal["images", "texts"]]
     takes_tokens: ClassVar[bool] = False
+    starts_from_texts: ClassVar[bool] = False
+    remembers: ClassVar[str] = ""
     apply: ClassVar[str]
 
     classes_: Names
@@ -134,6 +139,26 @@ class Head(ABC):
     @abstractmethod
     def protocol(self) -> str:
         """In words: what was learned from what, and chosen on what."""
+
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the fit's figures must know."""
+        notes = []
+        if self.remembers:
+            notes.append(f"{self.remembers}; figures of the training part say nothing.")
+        if getattr(self, "converged_", None) is False:
+            notes.append("The fit had not converged; raise max_iter or choose among smaller cs.")
+        return tuple(notes)
+
+    def study(
+        self, X: Floats, examples: Examples, per_class: Sequence[int] = (), tries: int = 1
+    ) -> dict[str, JsonValue]:
+        """What else a fitted head of this kind can tell of all examples and their features [n, d].
+
+        Args:
+            per_class: few-shot: examples of each class to learn from; empty for none.
+            tries: how often others are drawn, with the seeds 0, 1, …
+        """
+        return {}
 
     @abstractmethod
     def get_params(self, deep: bool = True) -> dict[str, Any]:

@@ -55,7 +55,8 @@ class LogisticProbe(ClassifierMixin, BaseEstimator, Head):  # type: ignore[misc]
     One thread is used, so that the same examples give the same bytes whatever the machine's count.
 
     Args:
-        cs: inverse penalties to choose from, as scikit-learn's C (it multiplies the sum of losses).
+        cs: inverse penalties to choose from, as scikit-learn's C (it multiplies the sum of losses); `dinov2` for the
+            45 of its evaluation.
         max_iter: L-BFGS iterations of one fit.
         tolerance: largest gradient component at which the last fit counts as converged.
         seed: of the hold-out.
@@ -76,7 +77,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator, Head):  # type: ignore[misc]
 
     def __init__(
         self,
-        cs: Sequence[float] = DEFAULT_CS,
+        cs: Sequence[float] | Literal["dinov2"] = DEFAULT_CS,
         max_iter: int = 1000,
         tolerance: float = 1e-4,
         seed: int = 0,
@@ -124,10 +125,14 @@ class LogisticProbe(ClassifierMixin, BaseEstimator, Head):  # type: ignore[misc]
         weighed = "; classes weighed equally" if self.balance == "class-weights" else ""
         return f"logistic regression on standardised features; {choice}; fitted on training{weighed}"
 
+    def _grid(self) -> Sequence[float]:
+        return DINOV2_CS if isinstance(self.cs, str) else self.cs
+
     def _check_params(self) -> None:
         wrong = []
-        if len(self.cs) == 0 or not all(np.isfinite(c) and c > 0 for c in self.cs):
-            wrong.append(f"cs must be positive numbers, got {list(self.cs)}")
+        cs = self._grid()
+        if len(cs) == 0 or not all(np.isfinite(c) and c > 0 for c in cs):
+            wrong.append(f"cs must be positive numbers, got {list(cs)}")
         if self.max_iter < 1 or not self.tolerance > 0:
             wrong.append(f"max_iter and tolerance must be positive, got {self.max_iter} and {self.tolerance}")
         if self.balance not in ("none", "class-weights"):
@@ -138,7 +143,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator, Head):  # type: ignore[misc]
     def _choose(
         self, features: Floats, names: Names, validation: tuple[Floats, Names] | None
     ) -> tuple[float, tuple[Trial, ...]]:
-        cs = sorted({float(c) for c in self.cs})
+        cs = sorted({float(c) for c in self._grid()})
         self.chosen_on_ = "validation"
         if validation is None and len(cs) > 1:
             held_out = hold_out(names, self.seed)

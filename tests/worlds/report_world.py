@@ -50,7 +50,7 @@ class ReportWorld:
             "views": [self.world.features],
             "timings": {"extract@tiny": 75.2, "probe@tiny": 1.25},
             "profile": "made-up",
-            "remake": lambda method, backbone: f"make {method} {backbone}".strip(),
+            "remake": lambda stage: f"make {stage}",
             **self.parts,
         }
         return {**given, **changes}
@@ -60,24 +60,23 @@ def make_report_world(root: Path) -> ReportWorld:
     """Two methods' results, tables, curves, map and mistakes of one view."""
     world = make_world(root)
     data = {"features": world.features, "items": world.items, "split": world.split, "labels": "label"}
-    zero_shot.run(
-        ZeroShotParams(), texts=world.texts, **data, out=root / "results/zero_shot/tiny/split-label"
-    )
-    probe.run(ProbeParams(), **data, out=root / "results/probe/tiny/split-label")
-    results = [root / f"results/{method}/tiny/split-label" for method in ("zero_shot", "probe")]
+    at = Layout(root)
+    results = [at.result(method, "tiny") / "split-label" for method in ("zero_shot", "logistic")]
+    learned(world, "zero_shot", results[0], texts=world.texts)
+    learned(world, "logistic", results[1])
     (root / "split.json").write_text(json.dumps(SPLIT_REPORT))
     (root / "cells.json").write_bytes(TypeAdapter(list[Cell]).dump_json(made_cells(results[1])))
     points = curves.run(CurveParams(per_class=(1, 3), tries=2), **data)
     (root / "curves.json").write_bytes(CURVES.dump(points))
     (root / "mistakes.json").write_bytes(MISTAKES.dump([made_mistakes(world)]))
     asked = RetrievalParams(resamples=100, n_examples=2, n_hits=3)
-    write_retrieval(root / "retrieval.json", [retrieval.run(asked, **data)])
-    write_retrieval(root / "text_retrieval.json", text_retrieval.run(asked, texts=world.texts, **data))
+    found = [images.run(asked, **data), *texts.run(asked, texts=world.texts, **data)]
+    (root / "retrieval.json").write_bytes(RETRIEVAL.dump(found))
     mapping.run(MapParams(perplexity=10, iterations=250), features=world.features, out=root / "map.parquet")
     parts = {
         "split_reports": [root / "split.json"],
         "cells": root / "cells.json",
-        "retrieval": [root / "retrieval.json", root / "text_retrieval.json"],
+        "retrieval": [root / "retrieval.json"],
         "curves": [root / "curves.json"],
         "maps": [root / "map.parquet"],
         "mistakes": [root / "mistakes.json"],

@@ -35,6 +35,7 @@ class TextBlend(Head):
     """
 
     learns_from: ClassVar[Literal["images", "texts"]] = "images"
+    starts_from_texts: ClassVar[bool] = True
 
     scale: float
 

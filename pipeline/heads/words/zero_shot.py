@@ -30,6 +30,7 @@ class ZeroShotClassifier(Head):
 
     title: ClassVar[str] = "zero-shot"
     learns_from: ClassVar[Literal["images", "texts"]] = "texts"
+    starts_from_texts: ClassVar[bool] = True
     apply: ClassVar[str] = "logits = scale * (features / norm(features)) @ weight.T"
 
     def __init__(self, scale: float = 100.0) -> None:
