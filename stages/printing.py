@@ -324,8 +324,12 @@ def print_doctor(report: Any) -> None:
     )
     stdout.print("libraries " + ", ".join(f"{k} {v or 'absent'}" for k, v in found["libraries"].items()))
     print_rows("folders", [_in_gib(one) for one in found["folders"]])
-    present = [one["name"] for one in found["backbones"] if one["present"]]
-    stdout.print("weights   " + (", ".join(present) or "none"))
+    present = [
+        {name: one[name] for name in ("name", "source", "licence")}
+        for one in found["backbones"]
+        if one["present"]
+    ]
+    print_rows("weights", present) if present else stdout.print("weights   none")
     print_rows("data sets", found["data_sets"])
     for problem in found["problems"]:
         stdout.print(f"problem: {problem['what']}; {problem['mend']}", style="yellow", soft_wrap=True)

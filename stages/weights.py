@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.backbones import Description, describe, list_backbones
+from pipeline.backbones import Description, describe, list_backbones, parse_spec
 from pipeline.backbones.sources import is_offline
 from stages.console import say
 from stages.harness import layout, run_stage
@@ -52,9 +52,10 @@ def run(specs: Mapping[str, str], out: Path) -> dict[str, Description]:
 
 
 def _found(spec: str) -> Description:
-    present = {row["name"]: row["present"] for row in list_backbones()}
+    absent = {row["name"] for row in list_backbones() if not row["present"]}
     why = ""
-    if not present.get(spec, True) and not is_offline():
+    # Only a hub's files can be fetched from here; what a package lacks is said below.
+    if spec in absent and parse_spec(spec).repo and not is_offline():
         say(f"fetching the weights of {spec}")
         try:
             fetch(spec)
@@ -78,7 +79,11 @@ def main() -> None:
     params = load(Params)
     specs = {name: backbone.spec or name for name, backbone in params.backbones.items()}
     for name, one in run(specs, layout().weights).items():
-        say(f"{name}: {one.family}, {one.dim} wide, weights {one.weights_sha256[:12]} from {one.source}")
+        licence = parse_spec(specs[name]).licence
+        under = f", licence {licence}" if licence else ""
+        say(
+            f"{name}: {one.family}, {one.dim} wide, weights {one.weights_sha256[:12]} from {one.source}{under}"
+        )
 
 
 if __name__ == "__main__":
