@@ -13,11 +13,16 @@ from stages.compare import Comparison
 from stages.harness import read_times
 from stages.layout import Layout
 from stages.report import PAGE_NAME, SHEET_NAME, results_table
+from stages.toys import toys_of
 from store.index_folder import CARD
 from store.items import Items
 from store.view import View
 
 Record = dict[str, Any]
+TOY_NOTE = (
+    "toy: learnt from drawn litter only; on other pictures its figures say nothing of what zero-shot, search in "
+    "words or a probe can do"
+)
 stdout = Console(highlight=False)
 if not stdout.is_terminal:
     # A pipe or a log has no width of its own; tables must not be folded to 80 columns there.
@@ -41,17 +46,19 @@ def collect(
         StoreError: there are no items or results are damaged.
     """
     items = Items(at.items)
-    groups = results_table([*at.results(backbones), *at.ensemble_results(backbones)])
+    toys = toys_of(at.weights)
+    groups = results_table([*at.results(backbones), *at.ensemble_results(backbones)], toys)
     paths = sorted(at.root.glob("views/*.h5"))
     views = [View(path) for path in paths if backbones is None or path.stem in backbones]
     failed = {*items.failures, *(pair for view in views for pair in view.failures)}
-    indexes = _indexes(at, backbones)
+    indexes = _indexes(at, backbones, toys)
     return {
         "root": str(at.root),
         "depot": depot,
         "n_items": len(items),
         "n_failed": len(failed),
         "results": [row.to_json() for group in groups for row in group.rows],
+        "toys": sorted(toys),
         "views": [
             {
                 "backbone": view.backbone,
@@ -70,13 +77,18 @@ def collect(
     }
 
 
-def _indexes(at: Layout, backbones: Collection[str] | None) -> list[Record]:
+def _indexes(at: Layout, backbones: Collection[str] | None, toys: Collection[str]) -> list[Record]:
     """The indexes that there are (of these backbones), in their order."""
     names = sorted(path.parent.name for path in at.indexes.glob(f"*/{CARD}"))
     if backbones is not None:
         names = [name for name in backbones if name in names]
     return [
-        {"backbone": name, "index": str(at.index(name)), "has_texts": at.texts(name).is_file()}
+        {
+            "backbone": name,
+            "index": str(at.index(name)),
+            "has_texts": at.texts(name).is_file(),
+            "is_toy": name in toys,
+        }
         for name in names
     ]
 
@@ -84,10 +96,10 @@ def _indexes(at: Layout, backbones: Collection[str] | None) -> list[Record]:
 def _ask(
     indexes: Sequence[Record], ids: Sequence[str], failed: Collection[str], *, is_in_force: bool
 ) -> list[str]:
-    """Commands to go on with: a query, in words where a backbone knows them, and the server."""
+    """Commands to go on with: a query, in words where a backbone that is no toy knows them, and the server."""
     if not indexes:
         return []
-    best = max(indexes, key=lambda index: index["has_texts"])
+    best = max(indexes, key=lambda index: (not index["is_toy"], index["has_texts"]))
     of_index = "" if is_in_force else f" --index {shlex.quote(best['index'])}"
     what = 'text "WORDS"'
     if not best["has_texts"]:
@@ -111,6 +123,8 @@ def print_results(record: Record, *, whole: bool = True) -> None:
             stdout.print(
                 f"the best of each backbone; {more} more classifiers: deponij results --all", style="dim"
             )
+    if record["toys"]:
+        stdout.print(TOY_NOTE, style="yellow", soft_wrap=True)
     stdout.print(f"{record['n_items']:,} items, {record['n_failed']} failed")
     for view in record["views"]:
         stdout.print(
@@ -130,11 +144,16 @@ def print_results(record: Record, *, whole: bool = True) -> None:
 
 def _best(rows: Sequence[Record]) -> list[Record]:
     """Baselines, then the best row of each backbone, best first; and of several backbones together only the best."""
-    learned = sorted((row for row in rows if not row["is_baseline"]), key=lambda row: -row["top1"])
+    learned = sorted((row for row in rows if not row["is_baseline"]), key=_rank)
     first: dict[str, Record] = {}
     for row in learned:
         first.setdefault("+" if "+" in row["backbone"] else row["backbone"], row)
     return [*(row for row in rows if row["is_baseline"]), *first.values()]
+
+
+def _rank(row: Record) -> tuple[bool, float]:
+    """The best first, toys after all that is real."""
+    return row["is_toy"], -row["top1"]
 
 
 def _times(seconds: Mapping[str, float]) -> str:
@@ -155,12 +174,15 @@ def _results(rows: Sequence[Record]) -> Table:
     table.add_column("method")
     for name in ("n", "top-1 [95 %]", "top-2 [95 %]", "top-3 [95 %]", "balanced"):
         table.add_column(name, justify="right", no_wrap=True)
-    best = max(row["top1"] for row in rows)
+    real = [row for row in rows if not row["is_toy"]]
+    shown = rows if all(row["is_baseline"] for row in real) else real
+    best = max(row["top1"] for row in shown)
     for row in rows:
-        style = "dim" if row["is_baseline"] else "bold" if row["top1"] == best else None
+        is_aside = row["is_baseline"] or row not in shown
+        style = "dim" if is_aside else "bold" if row["top1"] == best else None
         shares = [_share(row[f"top{k}"], row[f"top{k}_interval"]) for k in (1, 2, 3)]
         table.add_row(
-            row["backbone"] or "-",
+            f"{row['backbone']} (toy)" if row["is_toy"] else row["backbone"] or "-",
             row["method"],
             f"{row['n']:,}",
             *shares,

@@ -7,7 +7,7 @@ are read lives in `report_inputs`, what is said of classifiers in `report_runs`.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from pipeline.reports.cells import CELLS, Cell
 from pipeline.reports.embedding_map import choose_items, embedding_map, points_json
 from pipeline.reports.learning_curves import Chart, CurveRow, chart_svg, charts
 from pipeline.reports.page import MapFacts, Page, render_html, render_markdown
-from pipeline.reports.provenance import JOINED, Provenance
+from pipeline.reports.provenance import JOINED, Provenance, is_toy
 from pipeline.reports.retrieval_tables import RetrievalTable, fewer, grouped, items_of
 from pipeline.reports.samples import data_uri, sheet
 from pipeline.reports.sprite import sprite
@@ -38,6 +38,7 @@ from stages.report_inputs import (
 from stages.report_runs import Remake, Run, Standing, Told, detailed_runs, group_facts, run_facts, standings
 from stages.results import read_result
 from stages.settings import Section, Slug, load
+from stages.toys import toys_of
 from store.atomic import write_bytes
 from store.errors import DataError, StoreError
 from store.items import Items
@@ -121,6 +122,7 @@ def run(
     maps: Sequence[Path] = (),
     mistakes: Sequence[Path] = (),
     timings: Mapping[str, float] | None = None,
+    toys: Set[str] = frozenset(),
     remake: Remake = lambda method, backbone: "",
     profile: str,
     out: Path,
@@ -135,6 +137,8 @@ def run(
         cells: JSON of the tables over seeds.
         retrieval, curves, maps, mistakes: files of each backbone; a part without files is not on the page.
         timings: seconds of each stage; they differ between runs, so leave them out for equal bytes.
+        toys: backbones that know drawn pictures only, where these are others (`stages.toys`): they are marked,
+            and never named best where there is anything else.
         remake: the command that makes a figure again, from the name of its method and its backbone.
         profile: a name for the heading.
         out: the folder to write to.
@@ -150,10 +154,10 @@ def run(
         raise DataError("there are no results to report; run a probe or zero-shot first")
     table = Items(items)
     told = Told(profile, len(table), remake)
-    found = standings(results, params.n_detailed)
+    found = standings(results, params.n_detailed, toys)
     n_runs = sum(len(standing.chosen) for standing in found)
     runs = detailed_runs(found, min(params.n_samples, _MAX_SAMPLES // (2 * n_runs)), params.seed)
-    wrong = _fewer(read_records(mistakes, MISTAKES, "mistakes"), params.n_mistakes)
+    wrong = _fewer(read_records(mistakes, MISTAKES, "mistakes"), params.n_mistakes, toys)
     asked = fewer(read_records(retrieval, RETRIEVAL, "retrieval results"), _MAX_HITS)
     pictures = _pictures(table, runs, wrong, asked, params.thumbnail_px)
     features = [feature_facts(path) for path in views]
@@ -165,7 +169,7 @@ def run(
         cells_source=_cells_source(measured, told) if measured else None,
         groups=[group_facts(standing, runs, told) for standing in found],
         runs=[run_facts(each, pictures, params.n_confused, told) for each in runs],
-        retrieval=[_retrieval(results, told) for results in grouped(asked)],
+        retrieval=[_retrieval(results, told, toys) for results in grouped(asked)],
         charts=[_chart(chart, told) for chart in charts(read_records(curves, _CURVES, "learning curves"))],
         maps=_maps(table, maps, found, params, told) if maps else None,
         mistakes=[(one, _mistakes_source(one, told)) for one in wrong],
@@ -175,6 +179,7 @@ def run(
         features=[facts for facts, _ in features],
         timings_s=dict(timings or {}),
         failures=list(dict.fromkeys([*table.failures, *(pair for _, failed in features for pair in failed)])),
+        toys=frozenset(toys),
     )
     write_bytes(out / SHEET_NAME, _sheet(table, runs))
     rows = [row.to_json() for standing in found for row in standing.group.rows]
@@ -184,16 +189,16 @@ def run(
     return out / PAGE_NAME
 
 
-def results_table(results: Sequence[Path]) -> list[ResultGroup]:
-    """The rows of results folders, grouped by split and labels, baselines first.
+def results_table(results: Sequence[Path], toys: Set[str] = frozenset()) -> list[ResultGroup]:
+    """The rows of results folders, grouped by split and labels, baselines first; toys are marked.
 
     Raises:
         StoreError: a folder holds no results, or damaged ones.
     """
-    return result_groups([read_result(folder)[0] for folder in results])
+    return result_groups([read_result(folder)[0] for folder in results], toys)
 
 
-def _fewer(found: Sequence[MistakesReport], n_pictures: int) -> list[MistakesReport]:
+def _fewer(found: Sequence[MistakesReport], n_pictures: int, toys: Set[str]) -> list[MistakesReport]:
     """Of each kind about so many pictures, or as many as the page can carry; the best backbone first."""
     n = min(n_pictures, _MAX_MISTAKES // (3 * len(found))) if found else 0
     return [
@@ -207,7 +212,7 @@ def _fewer(found: Sequence[MistakesReport], n_pictures: int) -> list[MistakesRep
                 ),
             }
         )
-        for one in sorted(found, key=lambda one: -one.accuracy)
+        for one in sorted(found, key=lambda one: (is_toy(one.backbone, toys), -one.accuracy))
     ]
 
 
@@ -250,7 +255,7 @@ def _cells_source(cells: Sequence[Cell], told: Told) -> Provenance:
     return told.source(told.remake("tables", ""), features=pairs)
 
 
-def _retrieval(results: Sequence[RetrievalResult], told: Told) -> RetrievalTable:
+def _retrieval(results: Sequence[RetrievalResult], told: Told, toys: Set[str]) -> RetrievalTable:
     first = results[0]
     # Texts are made, and asked, apart from pictures: a backbone need not have any.
     stage = "retrieval" if first.task == "image-to-image" else "text_retrieval"
@@ -262,7 +267,7 @@ def _retrieval(results: Sequence[RetrievalResult], told: Told) -> RetrievalTable
         n=first.n_queries,
         features=[(one.backbone, one.fingerprint) for one in results],
     )
-    return RetrievalTable(tuple(results), source)
+    return RetrievalTable(tuple(results), source, frozenset(toys))
 
 
 def _chart(chart: Chart, told: Told) -> tuple[Chart, str, Provenance]:
@@ -340,6 +345,7 @@ def main() -> None:
         curves=[at.curves(backbone) for backbone in params.backbones],
         maps=[at.map(backbone) for backbone in params.backbones],
         mistakes=[at.mistakes(backbone) for backbone in params.backbones],
+        toys=toys_of(at.weights),
         remake=repro,
         profile=params.profile,
         out=at.report,

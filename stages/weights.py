@@ -9,28 +9,34 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from pydantic import Field
 
 from pipeline.backbones import Description, describe, list_backbones, parse_spec
 from pipeline.backbones.sources import is_offline
 from stages.console import say
 from stages.harness import layout, run_stage
 from stages.settings import BackboneParams, Section, Slug, load
+from stages.toys import KEY as TOY
 from store.atomic import write_bytes
 from store.errors import BackboneError
 
 
 class Params(Section):
-    """The sections of params.yaml that this stage reads."""
+    """The sections of params.yaml that this stage reads; of `prepare` only whether the sample is drawn."""
 
     backbones: dict[Slug, BackboneParams]
+    prepare: dict[str, Any] = Field(default_factory=dict)
 
 
-def run(specs: Mapping[str, str], out: Path) -> dict[str, Description]:
+def run(specs: Mapping[str, str], out: Path, *, is_drawn: bool = False) -> dict[str, Description]:
     """Fetch absent weights (unless HF_HUB_OFFLINE=1) and write each backbone's description as JSON.
 
     Args:
         specs: what each backbone is called -> registry name, folder or `family:…` form.
         out: folder for NAME.json; what else is in it goes.
+        is_drawn: the pictures are those that the project draws, on which its minis are no toys.
 
     Raises:
         BackboneError: weights are absent and cannot be had; all of them are named, each with the files
@@ -46,7 +52,8 @@ def run(specs: Mapping[str, str], out: Path) -> dict[str, Description]:
         raise BackboneError("\n".join(problems))
     shutil.rmtree(out, ignore_errors=True)
     for name, description in found.items():
-        record = {"spec": specs[name], **description.to_record()}
+        toy = {TOY: True} if parse_spec(specs[name]).toy and not is_drawn else {}
+        record = {"spec": specs[name], **toy, **description.to_record()}
         write_bytes(out / f"{name}.json", json.dumps(record, indent=2, sort_keys=True).encode())
     return found
 
@@ -78,7 +85,7 @@ def main() -> None:
     """Under DVC: all backbones of the profile in force."""
     params = load(Params)
     specs = {name: backbone.spec or name for name, backbone in params.backbones.items()}
-    for name, one in run(specs, layout().weights).items():
+    for name, one in run(specs, layout().weights, is_drawn="sample" in params.prepare).items():
         licence = parse_spec(specs[name]).licence
         under = f", licence {licence}" if licence else ""
         say(

@@ -36,6 +36,7 @@ from stages.layout import Layout
 from stages.printing import collect
 from stages.rankings import RetrievalParams, write_retrieval
 from stages.settings import RunOptions
+from stages.toys import toys_of
 from store.atomic import PART, make_folder, write_bytes
 from store.errors import DataError, StoreError, UsageError
 from store.items import CORE, Items
@@ -43,7 +44,6 @@ from store.locks import hold, release
 from store.manifest import MANIFEST
 from store.view import View
 
-DEFAULT_BACKBONES = ("mini-openclip", "mini-siglip", "mini-dinov2")
 # The label column where none is named: image folders and parquet, then COCO files.
 _LABEL_COLUMNS = ("label", "category")
 
@@ -149,6 +149,7 @@ def run(plan: Plan, *, out: Path, options: RunOptions) -> WholeWay:
             curves=_there(at.curves(name) for name in names.values()),
             maps=_there(at.map(name) for name in names.values()),
             mistakes=_there(at.mistakes(name) for name in names.values()),
+            toys=toys_of(at.weights),
             profile=out.name,
             out=at.report,
         )
