@@ -1,4 +1,8 @@
-"""Which backbones `deponij run` takes where none is named. This is no stage."""
+"""Which backbones `deponij run` takes where none is named, and whether its pictures are drawn ones. This is no stage."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from pipeline.backbones import describe, parse_spec
 from store.errors import BackboneError
@@ -29,3 +33,11 @@ def choose() -> tuple[tuple[str, ...], str]:
         f"note: no --backbone given, so {', '.join(real)} is used, and for words {', '.join(toys)}: a toy that "
         f"learnt from drawn litter only, marked wherever it stands. {other}"
     )
+
+
+def is_drawn(options: Mapping[str, Any]) -> bool:
+    """Whether a data set, by the options of its adapter, is a sample that the project drew: there the minis are no toys."""
+    from pipeline.data.sample import is_drawn as is_drawn_file
+
+    annotations = options.get("annotations")
+    return annotations is not None and is_drawn_file(Path(annotations))

@@ -20,8 +20,8 @@ from store.view import View
 
 Record = dict[str, Any]
 TOY_NOTE = (
-    "toy: learnt from drawn litter only; on other pictures its figures say nothing of what zero-shot, search in "
-    "words or a probe can do"
+    "toy: learnt from drawn litter only; on other pictures its figures are no measure of what zero-shot, search "
+    "or a probe can do"
 )
 stdout = Console(highlight=False)
 if not stdout.is_terminal:
@@ -298,7 +298,8 @@ def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Any list of equal records."""
     table = Table(title=title, title_justify="left")
     for name in rows[0] if rows else ():
-        table.add_column(name.replace("_", " "))
+        # Of what does not fit nothing is cut off: names and versions are there to be copied.
+        table.add_column(name.replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*(_plain(value) for value in row.values()))
     stdout.print(table)

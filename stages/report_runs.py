@@ -193,7 +193,8 @@ def _plot(group: ResultGroup, plotted: Sequence[ResultRow], majority_class: str)
             f"{row.backbone}{' (toy)' if row.is_toy else ''} · {row.method}",
             row.top1,
             row.top1_interval,
-            i == 0,
+            is_best=i == 0,
+            is_aside=row.is_toy,
         )
         for i, row in enumerate(plotted)
     ]

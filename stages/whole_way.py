@@ -31,6 +31,7 @@ from stages import (
 from stages import index as index_stage
 from stages import map as map_stage
 from stages.console import say, warn
+from stages.default_backbones import is_drawn
 from stages.harness import record_time
 from stages.layout import Layout
 from stages.printing import collect
@@ -114,7 +115,8 @@ def run(plan: Plan, *, out: Path, options: RunOptions) -> WholeWay:
     names = _slugs(plan.backbones)
     _refuse_foreign(at)
     with _beside(at) as new:
-        weights.run({name: backbone for backbone, name in names.items()}, new.weights)
+        is_ours = is_drawn(plan.source.options)
+        weights.run({name: backbone for backbone, name in names.items()}, new.weights, is_drawn=is_ours)
         with _Timed(new, "items"):
             made = items.run(plan.source.adapter, plan.source.options, out=new.items, run_options=options)
         labels = _chosen_labels(plan, Items(new.items))
