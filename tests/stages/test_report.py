@@ -249,6 +249,21 @@ def test_markdown_has_what_the_page_has(out: Path) -> None:
     assert "\n\n\n" not in markdown
 
 
+def test_toys_are_marked_in_every_part(made: ReportWorld, out: Path, tmp_path: Path) -> None:
+    assert "toy" not in (out / "results.md").read_text()
+    assert 'class="toy"' not in (out / "page.html").read_text()
+    text = write(made, tmp_path, toys={"tiny"}).read_text()
+    sections = dict(re.findall(r'<section id="(\w+)">(.*?)</section>', text, flags=re.DOTALL))
+    for name in ("best", "tables", "results", "retrieval", "curves", "runs", "mistakes", "features"):
+        assert 'class="toy"' in sections[name], name
+    assert "tiny</bdi> (toy)" in sections["map"]
+    markdown = (tmp_path / "results.md").read_text()
+    rows = [line for line in markdown.splitlines() if line.startswith(("| tiny", "### tiny"))]
+    assert len(rows) > 10 and all("tiny (toy)" in line for line in rows)
+    # A toy alone is still shown as the best there is, with its mark.
+    assert "tiny (toy)" in markdown.partition("## The best")[2].partition("##")[0]
+
+
 def test_same_inputs_same_bytes(made: ReportWorld, tmp_path: Path) -> None:
     for name in ("a", "b"):
         write(made, tmp_path / name)
