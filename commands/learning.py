@@ -180,18 +180,22 @@ def tables(
     Without options: those of the profile in force, computed if anything has changed since.
     """
     from stages import tables as stage
+    from stages.harness import layout
     from stages.printing_cells import print_cells
     from stages.settings import check
     from stages.table_plan import Inputs, TablesParams
+    from stages.toys import toys_of
 
+    toys: frozenset[str] = frozenset()
     if seeds is None and not any((features, texts, items, split, labels, lr, out)):
         cells = stage.of_profile(again=again, threads=threads)
+        toys = toys_of(layout().weights)
     else:
         inputs = Inputs.given(features, texts, items, split, labels)
         values = {"lrs": _rates(lr or ())} | ({} if seeds is None else {"seeds": seeds})
         params = check(TablesParams, values, "the command line")
         cells = stage.run(params, inputs, threads=threads, out=out, results=out and out / "results")
-    print_json([cell.model_dump(mode="json") for cell in cells]) if as_json else print_cells(cells)
+    print_json([cell.model_dump(mode="json") for cell in cells]) if as_json else print_cells(cells, toys=toys)
 
 
 @app.command()

@@ -3,19 +3,23 @@
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cli_world
 import fake_backbone
+import numpy as np
 import pytest
 from rich.console import Console
 
 from pipeline.backbones import packaged
 from pipeline.backbones.catalog import entries
 from pipeline.data.sample import generate
+from pipeline.reports.cells import Place, measured_cell
 from stages import default_backbones, printing, weights, whole_way
 from stages.chosen_model import Wanted, best_model
 from stages.layout import Layout
+from stages.printing_cells import print_cells
 from stages.settings import RunOptions
 from stages.toys import toys_of
 from stages.whole_way import Plan, SourceChoice
@@ -128,6 +132,27 @@ def test_a_toy_is_not_best_beside_a_real_one(
     asked = best_model(Layout(Path(result.table["root"])), Wanted(backbone=MINI), ())
     assert asked.evaluation.backbone == MINI and "is a toy" in asked.why
     assert [command.rpartition("/")[2] for command in result.table["ask"]] == ["model", "model"]
+
+
+def test_tables_over_seeds_mark_toys_too() -> None:
+    shown = io.StringIO()
+    place = Place("single", (MINI,), "linear", "label", "random")
+    truth = np.array(["a"] * 4)
+    cells = [
+        measured_cell(replace(place, members=(name,)), truth, [ranked], n_classes=2, protocol="by hand")
+        for name, ranked in (
+            ("real", np.array([["a", "b"]] * 3 + [["b", "a"]])),
+            (MINI, np.array([["a", "b"]] * 4)),
+        )
+    ]
+    print_cells(
+        cells,
+        Console(file=shown, width=120, force_terminal=True, color_system="standard", no_color=False),
+        toys={MINI},
+    )
+    text = shown.getvalue()
+    assert f"{MINI} (toy)" in text and "toy: learnt from drawn litter only" in text
+    assert "\x1b[1;32m75.0" in text and "\x1b[1;32m100.0" not in text, "green is the best of what is real"
 
 
 def test_the_terminal_says_what_is_a_toy(result: whole_way.WholeWay, monkeypatch: pytest.MonkeyPatch) -> None:
