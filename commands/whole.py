@@ -31,7 +31,8 @@ def run(
     ] = None,
     parquet: Annotated[list[Path] | None, typer.Option(help="Hugging Face parquet file; repeatable.")] = None,
     backbone: Annotated[
-        list[str] | None, typer.Option(help="Repeatable; by default the three mini backbones.")
+        list[str] | None,
+        typer.Option(help="Repeatable; by default EfficientNet-Lite0, and a mini for words."),
     ] = None,
     labels: Annotated[list[str] | None, typer.Option(help="Label column; repeatable.")] = None,
     split: Annotated[
@@ -48,19 +49,18 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Your own pictures: items, split, features, probe, zero-shot, a table and a page."""
+    from deponij.project.extraction import default_backbones
     from deponij.project.frame.console import say as tell
     from deponij.services import run as whole_way
 
     source = whole_way.source_of(folder=folder, coco=coco, images=images, parquet=parquet)
-    if not backbone:
-        tell(
-            "note: no --backbone given, so the mini ones are used. They learnt from drawn litter and are here to\n"
-            "  try things out; for pictures of your own take published ones, such as --backbone dinov2-base\n"
-            "  (`deponij backbones` lists them, `deponij weights fetch NAME` brings their weights)"
-        )
+    names = tuple(backbone or ())
+    if not names:
+        names, note = default_backbones.choose()
+        tell(note)
     plan = whole_way.Plan(
         source=source,
-        backbones=tuple(backbone or whole_way.DEFAULT_BACKBONES),
+        backbones=names,
         labels=tuple(labels or ()),
         strategy=split.value if split else None,
         seed=seed,

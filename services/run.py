@@ -11,6 +11,7 @@ from deponij.pipeline.backbones import describe
 from deponij.pipeline.data.adapters.folder import PICTURE_ENDINGS
 from deponij.pipeline.data.adapters.given import given_part
 from deponij.pipeline.data.splitting.strategies import SplitParams
+from deponij.project.extraction.default_backbones import is_drawn
 from deponij.project.frame.console import warn
 from deponij.project.frame.harness import timed
 from deponij.project.frame.layout import Layout
@@ -23,7 +24,6 @@ from deponij.store.items import CORE, Items
 from deponij.store.locks import hold, release
 from deponij.store.manifest import MANIFEST
 
-DEFAULT_BACKBONES = ("mini-openclip", "mini-siglip", "mini-dinov2")
 # After this stage there is a table to look at.
 _FIRST_RESULTS = "heads"
 # The label column where none is named: image folders and parquet, then COCO files.
@@ -106,6 +106,8 @@ def run(
     sections: dict[str, Any] = {
         "profile": out.name,
         "data": {"adapter": plan.source.adapter, "root": ".", "options": plan.source.options},
+        # Whose pictures these are decides which backbones are toys.
+        "prepare": {"sample": None} if is_drawn(plan.source.options) else {},
         "backbones": {name: {"spec": backbone} for backbone, name in names.items()},
         "text_backbones": [names[one] for one, found in descriptions.items() if found.has_text],
         "extract": {"precision": plan.precision},

@@ -7,7 +7,7 @@ are read lives in `report_inputs`, what is said of classifiers in `report_runs`.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from deponij.pipeline.reports.cells import CELLS, Cell
 from deponij.pipeline.reports.embedding_map import choose_items, embedding_map, points_json
 from deponij.pipeline.reports.learning_curves import Chart, CurveRow, chart_svg, charts
 from deponij.pipeline.reports.page import MapFacts, Page, render_html, render_markdown
-from deponij.pipeline.reports.provenance import JOINED, Provenance
+from deponij.pipeline.reports.provenance import JOINED, Provenance, is_toy
 from deponij.pipeline.reports.retrieval_tables import RetrievalTable, fewer, grouped, items_of
 from deponij.pipeline.reports.samples import data_uri, sheet
 from deponij.pipeline.reports.sprite import sprite
@@ -28,6 +28,7 @@ from deponij.project.frame.console import say
 from deponij.project.frame.harness import run_stage
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
+from deponij.project.frame.toys import toys_of
 from deponij.project.report.inputs import (
     feature_facts,
     images_of,
@@ -111,6 +112,7 @@ def run(
     maps: Sequence[Path] = (),
     mistakes: Sequence[Path] = (),
     timings: Mapping[str, float] | None = None,
+    toys: Set[str] = frozenset(),
     remake: Remake = lambda stage: "",
     profile: str,
     out: Path,
@@ -125,6 +127,8 @@ def run(
         cells: JSON of the tables over seeds.
         retrieval, curves, maps, mistakes: files of each backbone; a part without files is not on the page.
         timings: seconds of each stage; they differ between runs, so leave them out for equal bytes.
+        toys: backbones that know drawn pictures only, where these are others (`project.frame.toys`): they are
+            marked, and never named best where there is anything else.
         remake: the command that makes a figure again, from the name of its stage.
         profile: a name for the heading.
         out: the folder to write to.
@@ -140,10 +144,10 @@ def run(
         raise DataError("there are no results to report; run a probe or zero-shot first")
     table = Items(items)
     told = Told(profile, len(table), remake)
-    found = standings(results, params.n_detailed)
+    found = standings(results, params.n_detailed, toys)
     n_runs = sum(len(standing.chosen) for standing in found)
     runs = detailed_runs(found, min(params.n_samples, _MAX_SAMPLES // (2 * n_runs)), params.seed)
-    wrong = _fewer(read_records(mistakes, MISTAKES, "mistakes"), params.n_mistakes)
+    wrong = _fewer(read_records(mistakes, MISTAKES, "mistakes"), params.n_mistakes, toys)
     asked = fewer(read_records(retrieval, RETRIEVAL, "retrieval results"), _MAX_HITS)
     pictures = _pictures(table, runs, wrong, asked, params.thumbnail_px)
     features = [feature_facts(path) for path in views]
@@ -155,7 +159,7 @@ def run(
         cells_source=_cells_source(measured, told) if measured else None,
         groups=[group_facts(standing, runs, told) for standing in found],
         runs=[run_facts(each, pictures, params.n_confused, told) for each in runs],
-        retrieval=[_retrieval(results, told) for results in grouped(asked)],
+        retrieval=[_retrieval(results, told, toys) for results in grouped(asked)],
         charts=[_chart(chart, told) for chart in charts(read_records(curves, _CURVES, "learning curves"))],
         maps=_maps(table, maps, found, params, told) if maps else None,
         mistakes=[(one, _mistakes_source(one, told)) for one in wrong],
@@ -165,6 +169,7 @@ def run(
         features=[facts for facts, _ in features],
         timings_s=dict(timings or {}),
         failures=list(dict.fromkeys([*table.failures, *(pair for _, failed in features for pair in failed)])),
+        toys=frozenset(toys),
     )
     write_bytes(out / SHEET_NAME, _sheet(table, runs))
     rows = [row.to_json() for standing in found for row in standing.group.rows]
@@ -174,7 +179,7 @@ def run(
     return out / PAGE_NAME
 
 
-def _fewer(found: Sequence[MistakesReport], n_pictures: int) -> list[MistakesReport]:
+def _fewer(found: Sequence[MistakesReport], n_pictures: int, toys: Set[str]) -> list[MistakesReport]:
     """Of each kind about so many pictures, or as many as the page can carry; the best backbone first."""
     n = min(n_pictures, _MAX_MISTAKES // (3 * len(found))) if found else 0
     return [
@@ -188,7 +193,7 @@ def _fewer(found: Sequence[MistakesReport], n_pictures: int) -> list[MistakesRep
                 ),
             }
         )
-        for one in sorted(found, key=lambda one: -one.accuracy)
+        for one in sorted(found, key=lambda one: (is_toy(one.backbone, toys), -one.accuracy))
     ]
 
 
@@ -231,7 +236,7 @@ def _cells_source(cells: Sequence[Cell], told: Told) -> Provenance:
     return told.source(told.remake("tables"), features=pairs)
 
 
-def _retrieval(results: Sequence[RetrievalResult], told: Told) -> RetrievalTable:
+def _retrieval(results: Sequence[RetrievalResult], told: Told, toys: Set[str]) -> RetrievalTable:
     first = results[0]
     source = told.source(
         told.remake("retrieval"),
@@ -241,7 +246,7 @@ def _retrieval(results: Sequence[RetrievalResult], told: Told) -> RetrievalTable
         n=first.n_queries,
         features=[(one.backbone, one.fingerprint) for one in results],
     )
-    return RetrievalTable(tuple(results), source)
+    return RetrievalTable(tuple(results), source, frozenset(toys))
 
 
 def _chart(chart: Chart, told: Told) -> tuple[Chart, str, Provenance]:
@@ -314,6 +319,7 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
         curves=_there(map(at.curves, names), options),
         maps=_there(map(at.map, names), options),
         mistakes=_there(map(at.mistakes, names), options),
+        toys=toys_of(at.weights),
         remake=(lambda stage: f"dvc repro {stage}") if options.under_dvc else (lambda stage: ""),
         profile=params.profile,
         out=at.report,

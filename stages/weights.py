@@ -9,29 +9,35 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from deponij.pipeline.backbones import Description, describe, list_backbones
+from pydantic import Field
+
+from deponij.pipeline.backbones import Description, describe, list_backbones, parse_spec
 from deponij.pipeline.backbones.sources import is_offline
 from deponij.project.frame.console import say
 from deponij.project.frame.harness import run_stage
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import BackboneParams, RunOptions, Section, Slug
+from deponij.project.frame.toys import KEY as TOY
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import BackboneError
 
 
 class Params(Section):
-    """The sections of params.yaml that this stage reads."""
+    """The sections of params.yaml that this stage reads; of `prepare` only whether the sample is drawn."""
 
     backbones: dict[Slug, BackboneParams]
+    prepare: dict[str, Any] = Field(default_factory=dict)
 
 
-def run(specs: Mapping[str, str], out: Path) -> dict[str, Description]:
+def run(specs: Mapping[str, str], out: Path, *, is_drawn: bool = False) -> dict[str, Description]:
     """Fetch absent weights (unless HF_HUB_OFFLINE=1) and write each backbone's description as JSON.
 
     Args:
         specs: what each backbone is called -> registry name, folder or `family:…` form.
         out: folder for NAME.json; what else is in it goes.
+        is_drawn: the pictures are those that the project draws, on which its minis are no toys.
 
     Raises:
         BackboneError: weights are absent and cannot be had; all of them are named, each with the files
@@ -47,15 +53,17 @@ def run(specs: Mapping[str, str], out: Path) -> dict[str, Description]:
         raise BackboneError("\n".join(problems))
     shutil.rmtree(out, ignore_errors=True)
     for name, description in found.items():
-        record = {"spec": specs[name], **description.to_record()}
+        toy = {TOY: True} if parse_spec(specs[name]).toy and not is_drawn else {}
+        record = {"spec": specs[name], **toy, **description.to_record()}
         write_bytes(out / f"{name}.json", json.dumps(record, indent=2, sort_keys=True).encode())
     return found
 
 
 def _found(spec: str) -> Description:
-    present = {row["name"]: row["present"] for row in list_backbones()}
+    absent = {row["name"] for row in list_backbones() if not row["present"]}
     why = ""
-    if not present.get(spec, True) and not is_offline():
+    # Only a hub's files can be fetched from here; what a package lacks is said below.
+    if spec in absent and parse_spec(spec).repo and not is_offline():
         say(f"fetching the weights of {spec}")
         try:
             fetch(spec)
@@ -77,8 +85,12 @@ def fetch(name: str) -> Path:
 def main(params: Params, at: Layout, options: RunOptions) -> None:
     """All backbones of the profile."""
     specs = {name: backbone.spec or name for name, backbone in params.backbones.items()}
-    for name, one in run(specs, at.weights).items():
-        say(f"{name}: {one.family}, {one.dim} wide, weights {one.weights_sha256[:12]} from {one.source}")
+    for name, one in run(specs, at.weights, is_drawn="sample" in params.prepare).items():
+        licence = parse_spec(specs[name]).licence
+        under = f", licence {licence}" if licence else ""
+        say(
+            f"{name}: {one.family}, {one.dim} wide, weights {one.weights_sha256[:12]} from {one.source}{under}"
+        )
 
 
 if __name__ == "__main__":

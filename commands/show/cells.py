@@ -1,6 +1,6 @@
 """The tables of results on a terminal: models in rows, splits side by side, one table a label set."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -9,7 +9,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from deponij.commands.show.results import stdout
+from deponij.commands.show.results import TOY_NOTE, stdout
 from deponij.pipeline.reports.cell_tables import (
     CellTable,
     TableRow,
@@ -23,10 +23,12 @@ from deponij.pipeline.reports.cell_tables import (
 from deponij.pipeline.reports.cells import BASELINE, Cell
 
 
-def print_cells(cells: Sequence[Cell], console: Console = stdout) -> None:
-    """Every table, and how to read it."""
-    for table in cell_tables(cells):
+def print_cells(cells: Sequence[Cell], console: Console = stdout, *, toys: Set[str] = frozenset()) -> None:
+    """Every table, and how to read it; toys are marked."""
+    for table in cell_tables(cells, toys):
         console.print(_rich_table(table))
+    if toys:
+        console.print(Padding(Text(TOY_NOTE, style="yellow"), (0, 1)))
     for sentence in how_to_read(cells):
         console.print(Padding(Text(sentence, style="dim"), (0, 1)))
 
@@ -41,11 +43,11 @@ def _rich_table(table: CellTable) -> Table:
             shown.add_column(f"\n\n{other}", justify="right", no_wrap=True)
     for row, following in zip(table.rows, [*table.rows[1:], None], strict=True):
         if row.is_first and not row.is_baseline:
-            shown.add_row(Text(row.model, style="bold"))
+            shown.add_row(Text(f"{row.model} (toy)", "dim") if table.is_toy(row) else Text(row.model, "bold"))
         shown.add_row(
             _name(row),
             *(text for cell in row.cells for text in _fields(table, cell)),
-            style="dim" if row.is_baseline else "",
+            style="dim" if row.is_baseline or table.is_toy(row) else "",
             end_section=following is not None and following.is_first and not following.is_baseline,
         )
     return shown

@@ -12,6 +12,10 @@ from deponij.project.learning.learn import HeadResult
 from deponij.project.report.summary import Record
 from deponij.services.agreement import AgreementReport
 
+TOY_NOTE = (
+    "toy: learnt from drawn litter only; on other pictures its figures are no measure of what zero-shot, search "
+    "or a probe can do"
+)
 stdout = Console(highlight=False)
 if not stdout.is_terminal:
     # A pipe or a log has no width of its own; tables must not be folded to 80 columns there.
@@ -34,6 +38,8 @@ def print_results(record: Record, *, whole: bool = True) -> None:
             stdout.print(
                 f"the best of each backbone; {more} more classifiers: deponij results --all", style="dim"
             )
+    if record["toys"]:
+        stdout.print(TOY_NOTE, style="yellow", soft_wrap=True)
     stdout.print(f"{record['n_items']:,} items, {record['n_failed']} failed")
     for view in record["views"]:
         stdout.print(
@@ -67,11 +73,16 @@ def _tables(rows: Sequence[Record]) -> list[Table]:
 
 def _best(rows: Sequence[Record]) -> list[Record]:
     """Baselines, then the best row of each backbone, best first; and of several backbones together only the best."""
-    learned = sorted((row for row in rows if not row["is_baseline"]), key=lambda row: -row["top1"])
+    learned = sorted((row for row in rows if not row["is_baseline"]), key=_rank)
     first: dict[str, Record] = {}
     for row in learned:
         first.setdefault("+" if "+" in row["backbone"] else row["backbone"], row)
     return [*(row for row in rows if row["is_baseline"]), *first.values()]
+
+
+def _rank(row: Record) -> tuple[bool, float]:
+    """The best first, toys after all that is real."""
+    return row["is_toy"], -row["top1"]
 
 
 def _times(seconds: Mapping[str, float]) -> str:
@@ -92,12 +103,15 @@ def _results(rows: Sequence[Record]) -> Table:
     table.add_column("method")
     for name in ("n", "top-1 [95 %]", "top-2 [95 %]", "top-3 [95 %]", "balanced"):
         table.add_column(name, justify="right", no_wrap=True)
-    best = max(row["top1"] for row in rows)
+    real = [row for row in rows if not row["is_toy"]]
+    shown = rows if all(row["is_baseline"] for row in real) else real
+    best = max(row["top1"] for row in shown)
     for row in rows:
-        style = "dim" if row["is_baseline"] else "bold" if row["top1"] == best else None
+        is_aside = row["is_baseline"] or row not in shown
+        style = "dim" if is_aside else "bold" if row["top1"] == best else None
         shares = [_share(row[f"top{k}"], row[f"top{k}_interval"]) for k in (1, 2, 3)]
         table.add_row(
-            row["backbone"] or "-",
+            f"{row['backbone']} (toy)" if row["is_toy"] else row["backbone"] or "-",
             row["method"],
             f"{row['n']:,}",
             *shares,
@@ -231,7 +245,8 @@ def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Any list of equal records."""
     table = Table(title=title, title_justify="left")
     for name in rows[0] if rows else ():
-        table.add_column(name.replace("_", " "))
+        # Of what does not fit nothing is cut off: names and versions are there to be copied.
+        table.add_column(name.replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*(_plain(value) for value in row.values()))
     stdout.print(table)
@@ -279,8 +294,12 @@ def print_doctor(report: Any) -> None:
     )
     stdout.print("libraries " + ", ".join(f"{k} {v or 'absent'}" for k, v in found["libraries"].items()))
     print_rows("folders", [_in_gib(one) for one in found["folders"]])
-    present = [one["name"] for one in found["backbones"] if one["present"]]
-    stdout.print("weights   " + (", ".join(present) or "none"))
+    present = [
+        {name: one[name] for name in ("name", "source", "licence")}
+        for one in found["backbones"]
+        if one["present"]
+    ]
+    print_rows("weights", present) if present else stdout.print("weights   none")
     print_rows("data sets", found["data_sets"])
     for problem in found["problems"]:
         stdout.print(f"problem: {problem['what']}; {problem['mend']}", style="yellow", soft_wrap=True)

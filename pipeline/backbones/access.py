@@ -7,7 +7,7 @@
 from importlib.metadata import version
 from typing import Any
 
-from deponij.pipeline.backbones import sources
+from deponij.pipeline.backbones import packaged, sources
 from deponij.pipeline.backbones.catalog import Entry, entries, parse_spec
 from deponij.pipeline.backbones.contract import PRECISIONS, Backbone, Description, Location
 from deponij.pipeline.backbones.remember import remembered, stamp
@@ -81,7 +81,7 @@ def load(
 def list_backbones() -> list[dict[str, Any]]:
     """One record for each backbone of the catalog, as JSON values.
 
-    Keys: name, family, dim, input_px ([height, width]), has_text, source, revision, present, licence.
+    Keys: name, family, dim, input_px ([height, width]), has_text, source, revision, present, licence, toy.
     Facts of the minis come from their files and are null where those are absent.
     """
     return [_listed(entry) for entry in entries().values()]
@@ -103,11 +103,18 @@ def _listed(entry: Entry) -> dict[str, Any]:
         "dim": dim,
         "input_px": list(input_px) if input_px else None,
         "has_text": has_text,
-        "source": f"hf:{entry.repo}" if entry.repo else f"package:{entry.package_folder}",
+        "source": _source(entry),
         "revision": sources.commit_of(entry.repo, entry.revision) if entry.repo else None,
         "present": present,
         "licence": entry.licence,
+        "toy": entry.toy,
     }
+
+
+def _source(entry: Entry) -> str:
+    if entry.packaged is not None:
+        return packaged.source_of(entry.packaged)
+    return f"hf:{entry.repo}" if entry.repo else f"package:{entry.package_folder}"
 
 
 def _described(family: type[Backbone], location: Location, input_px: tuple[int, int] | None) -> Description:

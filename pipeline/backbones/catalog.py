@@ -5,9 +5,11 @@ the repository; where it is null, the first fetch resolves `main` to a commit an
 machine (`sources.pin_of`). Where the files lie is in `sources`; reading them in the families.
 """
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
@@ -17,18 +19,40 @@ from deponij.store.errors import BackboneError, UsageError
 FORMS = "a name of the catalog, a folder, open_clip:ARCH/TAG or ARCH/FILE, timm:NAME, hf:ORG/REPO[@COMMIT]"
 
 
+class Packaged(BaseModel):
+    """Weights that a package of the index carries, and how they become a folder in their family's format.
+
+    Attributes:
+        distribution, version: the package, and the release that the checksum is of.
+        file: of weights, as the package installs it; sha256: of its bytes.
+        renames: patterns with what takes their place, each tried on every tensor's name, in this order.
+        records: JSON files that stand beside the weights, by name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    distribution: str
+    version: str
+    file: str
+    sha256: str
+    renames: tuple[tuple[re.Pattern[str], str], ...]
+    records: dict[str, dict[str, Any]]
+
+
 class Entry(BaseModel):
-    """One backbone that can be asked for. Exactly one of the four places says where its weights come from.
+    """One backbone that can be asked for. Exactly one of the five places says where its weights come from.
 
     Attributes:
         name: what the user calls it.
         family: registry name, or None where the files decide.
         repo, revision: hub repository and commit (None: pinned by the first fetch).
         package_folder: folder inside the package `deponij.sample` (the minis).
+        packaged: a package of the index (`packaged` makes a folder of it).
         folder: a folder of the user's.
         weights_file: a file of the user's, with `architecture`.
         architecture, tag: open_clip's names of a model configuration and of published weights.
         dim, input_px, has_text: published facts, for listing without the files.
+        toy: learnt from drawn pictures alone, so that its figures on any others say nothing of backbones.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +62,7 @@ class Entry(BaseModel):
     repo: str | None = None
     revision: str | None = None
     package_folder: str | None = None
+    packaged: Packaged | None = None
     folder: Path | None = None
     weights_file: Path | None = None
     architecture: str | None = None
@@ -46,6 +71,7 @@ class Entry(BaseModel):
     input_px: tuple[int, int] | None = None
     has_text: bool | None = None
     licence: str | None = None
+    toy: bool = False
 
 
 @lru_cache(maxsize=1)

@@ -3,7 +3,7 @@
 Both the terminal and Markdown show what `cell_tables` gives. What a cell is: `cells`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from deponij.pipeline.metrics.evaluation import Interval
@@ -45,10 +45,19 @@ class CellTable:
     n_classes: int
     splits: tuple[tuple[str, int], ...]
     rows: tuple[TableRow, ...]
+    toys: frozenset[str] = frozenset()
 
     def is_best(self, cell: Cell) -> bool:
-        """Whether no other cell of its split has a higher top-1."""
-        return all(other.top1 <= cell.top1 for other in self._cells if other.split == cell.split)
+        """Whether no other cell of its split has a higher top-1; toys are never best where anything real is."""
+        others = [other for other in self._cells if other.split == cell.split]
+        real = [other for other in others if self.toys.isdisjoint(other.members)]
+        if any(other.members for other in real):
+            return cell in real and all(other.top1 <= cell.top1 for other in real)
+        return all(other.top1 <= cell.top1 for other in others)
+
+    def is_toy(self, row: TableRow) -> bool:
+        """Whether a toy is among the row's backbones."""
+        return any(cell is not None and not self.toys.isdisjoint(cell.members) for cell in row.cells)
 
     def has_references(self, split: str) -> bool:
         """Whether any figure was published for one of its splits."""
@@ -59,15 +68,15 @@ class CellTable:
         return [cell for row in self.rows for cell in row.cells if cell is not None]
 
 
-def cell_tables(cells: Sequence[Cell]) -> list[CellTable]:
-    """One table for each label set, in the order in which they first occur."""
+def cell_tables(cells: Sequence[Cell], toys: Set[str] = frozenset()) -> list[CellTable]:
+    """One table for each label set, in the order in which they first occur; toys are marked."""
     return [
-        _table(labels, [cell for cell in cells if cell.labels == labels])
+        _table(labels, [cell for cell in cells if cell.labels == labels], frozenset(toys))
         for labels in dict.fromkeys(cell.labels for cell in cells)
     ]
 
 
-def _table(labels: str, cells: Sequence[Cell]) -> CellTable:
+def _table(labels: str, cells: Sequence[Cell], toys: frozenset[str]) -> CellTable:
     splits = tuple(dict.fromkeys(cell.split for cell in cells))
     by_place = {(cell.model, cell.head, cell.split): cell for cell in cells}
     names = sorted(
@@ -78,7 +87,7 @@ def _table(labels: str, cells: Sequence[Cell]) -> CellTable:
         found = tuple(by_place.get((model, head, split)) for split in splits)
         rows.append(TableRow(model, head, above[0] != model, found))
     counts = tuple((split, max(cell.n for cell in cells if cell.split == split)) for split in splits)
-    return CellTable(labels, max(cell.n_classes for cell in cells), counts, tuple(rows))
+    return CellTable(labels, max(cell.n_classes for cell in cells), counts, tuple(rows), toys)
 
 
 def percent(share: float) -> str:
@@ -134,10 +143,10 @@ def how_to_read(cells: Sequence[Cell]) -> list[str]:
     return [*said, *remarks(cells)]
 
 
-def render_markdown(cells: Sequence[Cell], title: str) -> str:
-    """All tables as Markdown, and below them what was learned from what."""
+def render_markdown(cells: Sequence[Cell], title: str, toys: Set[str] = frozenset()) -> str:
+    """All tables as Markdown, and below them what was learned from what; toys are marked."""
     lines = [f"# {title}", "", *(f"- {sentence}" for sentence in how_to_read(cells)), ""]
-    for table in cell_tables(cells):
+    for table in cell_tables(cells, toys):
         lines += [f"## {table.labels}: {table.n_classes} classes", "", *_markdown_header(table)]
         lines += [*(_markdown_row(table, row) for row in table.rows), ""]
     lines += ["## What was learned from what", ""]
@@ -158,7 +167,7 @@ def _markdown_header(table: CellTable) -> list[str]:
 
 def _markdown_row(table: CellTable, row: TableRow) -> str:
     """A row of the Markdown table; names must not become markup."""
-    fields = [_plain(row.model), _plain(row.head)]
+    fields = [_plain(row.model) + (" (toy)" if table.is_toy(row) else ""), _plain(row.head)]
     for (split, _), cell in zip(table.splits, row.cells, strict=True):
         width = 5 + table.has_references(split)
         found = [] if cell is None else _markdown_fields(table, cell)

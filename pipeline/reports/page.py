@@ -191,6 +191,7 @@ class Page:
         items_path: where the items lie.
         timings_s: seconds of each stage, as this machine took them.
         failures: item id and reason; where: which step failed.
+        toys: backbones that know drawn pictures only, where these are others.
     """
 
     title: str
@@ -209,11 +210,12 @@ class Page:
     features: Sequence[FeatureFacts]
     timings_s: Mapping[str, float]
     failures: Sequence[tuple[str, str]]
+    toys: frozenset[str] = frozenset()
 
     @property
     def tables(self) -> list[CellTable]:
         """The cells, one table a label set."""
-        return cell_tables(self.cells)
+        return cell_tables(self.cells, self.toys)
 
     @property
     def reading(self) -> list[str]:
@@ -256,7 +258,7 @@ def render_html(page: Page) -> str:
 
 def render_markdown(page: Page) -> str:
     """The page's tables as Markdown; drawings and pictures are left to the page and to `sheet.png`."""
-    tables = _demoted(cells_markdown(page.cells, "Tables")) if page.cells else ""
+    tables = _demoted(cells_markdown(page.cells, "Tables", page.toys)) if page.cells else ""
     template = _environment(autoescape=False).get_template("page.md.j2")
     text: str = template.render(page=page, tables=tables)
     return re.sub(r"\n{3,}", "\n\n", text)

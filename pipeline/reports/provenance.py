@@ -3,7 +3,7 @@
 Every figure of a page has one as its caption.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 from deponij.pipeline.reports.wording import cell, code, short
@@ -52,6 +52,11 @@ class Provenance:
         if self.command:
             found.append(f"`{code(self.command)}`")
         return " · ".join(found)
+
+
+def is_toy(backbone: str, toys: Set[str]) -> bool:
+    """Whether a backbone, or one of those that are joined to it, is among the toys."""
+    return not toys.isdisjoint(backbone.split(JOINED))
 
 
 def named_features(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

@@ -1,10 +1,10 @@
 """The table of results: one row for each backbone, method, label set and split, baselines beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass
 
 from deponij.pipeline.metrics.evaluation import Evaluation, Interval
-from deponij.pipeline.reports.provenance import JOINED
+from deponij.pipeline.reports.provenance import JOINED, is_toy
 
 CHANCE = "chance"
 MAJORITY = "majority class"
@@ -22,6 +22,7 @@ class ResultRow:
         top1, top2, top3, balanced_accuracy: None where a baseline has none.
         top1_interval, top2_interval, top3_interval: Wilson's at 95 %; None for baselines.
         is_baseline: chance or majority class, from no features.
+        is_toy: its backbone, or one of several, knows drawn pictures only and these are others.
     """
 
     labels: str
@@ -39,6 +40,12 @@ class ResultRow:
     top2_interval: Interval | None = None
     top3_interval: Interval | None = None
     is_baseline: bool = False
+    is_toy: bool = False
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Sorts classifiers, the best first: what is real before all toys, then by falling top-1."""
+        return self.is_toy, -self.top1
 
     def to_json(self) -> dict[str, object]:
         """The fields as JSON values."""
@@ -55,13 +62,15 @@ class ResultGroup:
 
     @property
     def best(self) -> ResultRow:
-        """Highest top-1; of equals the first."""
-        return max(self.rows, key=lambda row: row.top1)
+        """Highest top-1, of a toy only where all classifiers are toys; of equals the first."""
+        real = [row for row in self.rows if not row.is_toy]
+        rows = self.rows if all(row.is_baseline for row in real) else real
+        return max(rows, key=lambda row: row.top1)
 
 
 def by_score(rows: Sequence[ResultRow]) -> list[ResultRow]:
-    """Baselines as they are, then classifiers by falling top-1; of equals the first stays first."""
-    return sorted(rows, key=lambda row: (not row.is_baseline, 0.0 if row.is_baseline else -row.top1))
+    """Baselines as they are, then classifiers by their rank; of equals the first stays first."""
+    return sorted(rows, key=lambda row: (not row.is_baseline, () if row.is_baseline else row.rank))
 
 
 def worth_details(rows: Sequence[ResultRow], n: int) -> list[int]:
@@ -70,7 +79,7 @@ def worth_details(rows: Sequence[ResultRow], n: int) -> list[int]:
     Chosen are the best of all, each backbone's best, and the next best, until there are n. Joined
     backbones (`a+b`) count as none of their own, for there may be as many as combinations.
     """
-    ranked = sorted((i for i, row in enumerate(rows) if not row.is_baseline), key=lambda i: -rows[i].top1)
+    ranked = sorted((i for i, row in enumerate(rows) if not row.is_baseline), key=lambda i: rows[i].rank)
     first_of: dict[str, int] = {}
     for place in ranked:
         if JOINED not in rows[place].backbone:
@@ -84,18 +93,18 @@ def shown_part(evaluation: Evaluation) -> str:
     return "test" if "test" in evaluation.parts else list(evaluation.parts)[-1]
 
 
-def result_groups(evaluations: Sequence[Evaluation]) -> list[ResultGroup]:
-    """Group evaluations by split and labels, in the order in which these first occur."""
+def result_groups(evaluations: Sequence[Evaluation], toys: Set[str] = frozenset()) -> list[ResultGroup]:
+    """Group evaluations by split and labels, in the order in which these first occur; toys are marked."""
     pairs = list(dict.fromkeys((evaluation.split, evaluation.labels) for evaluation in evaluations))
     groups = []
     for split, labels in pairs:
         members = [e for e in evaluations if (e.split, e.labels) == (split, labels)]
-        rows = (*_baselines(members), *(result_row(evaluation) for evaluation in members))
+        rows = (*_baselines(members), *(result_row(evaluation, toys) for evaluation in members))
         groups.append(ResultGroup(labels, split, rows))
     return groups
 
 
-def result_row(evaluation: Evaluation) -> ResultRow:
+def result_row(evaluation: Evaluation, toys: Set[str] = frozenset()) -> ResultRow:
     """An evaluation's row, of the part that results are read from."""
     part = shown_part(evaluation)
     scores = evaluation.parts[part]
@@ -114,6 +123,7 @@ def result_row(evaluation: Evaluation) -> ResultRow:
         top1_interval=scores.top1_interval,
         top2_interval=scores.top2_interval,
         top3_interval=scores.top3_interval,
+        is_toy=is_toy(evaluation.backbone, toys),
     )
 
 

@@ -3,7 +3,7 @@
 This is no stage.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,18 +108,18 @@ class Standing:
     @property
     def best(self) -> int:
         """Place of the best classifier."""
-        return max(range(len(self.rows)), key=lambda place: self.rows[place].top1)
+        return min(range(len(self.rows)), key=lambda place: self.rows[place].rank)
 
 
-def standings(results: Sequence[Path], n_detailed: int) -> list[Standing]:
-    """Results folders grouped by label set and split; of each group n_detailed are chosen.
+def standings(results: Sequence[Path], n_detailed: int, toys: Set[str] = frozenset()) -> list[Standing]:
+    """Results folders grouped by label set and split; of each group n_detailed are chosen, real ones before toys.
 
     Raises:
         StoreError: a folder holds no results, or damaged ones.
     """
     read = [(folder, read_result(folder)[0]) for folder in results]
     found = []
-    for group in result_groups([evaluation for _, evaluation in read]):
+    for group in result_groups([evaluation for _, evaluation in read], toys):
         members = [(f, e) for f, e in read if (e.split, e.labels) == (group.split, group.labels)]
         rows = [row for row in group.rows if not row.is_baseline]
         folders, evaluations = zip(*members, strict=True)
@@ -196,7 +196,13 @@ def run_facts(run: Run, pictures: Mapping[str, str], n_confused: int, told: Told
 
 def _plot(group: ResultGroup, plotted: Sequence[ResultRow], majority_class: str) -> str:
     whiskers = [
-        Whisker(f"{row.backbone} · {row.method}", row.top1, row.top1_interval, i == 0)
+        Whisker(
+            f"{row.backbone}{' (toy)' if row.is_toy else ''} · {row.method}",
+            row.top1,
+            row.top1_interval,
+            is_best=i == 0,
+            is_aside=row.is_toy,
+        )
         for i, row in enumerate(plotted)
     ]
     chance, majority = (row for row in group.rows if row.is_baseline)
@@ -217,8 +223,9 @@ def _reliability(evaluation: Evaluation) -> list[tuple[str, str]]:
 
 
 def _duel(standing: Standing) -> tuple[Duel | None, str]:
-    """The two best of a group; or None, and why."""
-    order = sorted(range(len(standing.rows)), key=lambda place: -standing.rows[place].top1)[:2]
+    """The two best of a group; or None, and why. Nothing real is held against a toy."""
+    order = sorted(range(len(standing.rows)), key=lambda place: standing.rows[place].rank)
+    order = [place for place in order if standing.rows[place].is_toy == standing.rows[order[0]].is_toy][:2]
     if len(order) < 2:
         return None, ""
     first, second = order

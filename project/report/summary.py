@@ -5,13 +5,14 @@ What `deponij run` and `deponij results` show, and print as JSON. How it looks i
 """
 
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from deponij.pipeline.reports.table import ResultGroup, result_groups
 from deponij.project.frame.harness import read_times
 from deponij.project.frame.layout import Layout
+from deponij.project.frame.toys import toys_of
 from deponij.project.learning.results import read_result
 from deponij.store.index_folder import CARD
 from deponij.store.items import Items
@@ -25,13 +26,13 @@ SHEET_NAME = "sheet.png"
 CELLS_NAME = "cells.json"
 
 
-def results_table(results: Sequence[Path]) -> list[ResultGroup]:
-    """The rows of results folders, grouped by split and labels, baselines first.
+def results_table(results: Sequence[Path], toys: Set[str] = frozenset()) -> list[ResultGroup]:
+    """The rows of results folders, grouped by split and labels, baselines first; toys are marked.
 
     Raises:
         StoreError: a folder holds no results, or damaged ones.
     """
-    return result_groups([read_result(folder)[0] for folder in results])
+    return result_groups([read_result(folder)[0] for folder in results], toys)
 
 
 def collect(
@@ -51,17 +52,19 @@ def collect(
         StoreError: there are no items or results are damaged.
     """
     items = Items(at.items)
-    groups = results_table([*at.results(backbones), *at.ensemble_results(backbones)])
+    toys = toys_of(at.weights)
+    groups = results_table([*at.results(backbones), *at.ensemble_results(backbones)], toys)
     paths = sorted(at.root.glob("views/*.h5"))
     views = [View(path) for path in paths if backbones is None or path.stem in backbones]
     failed = {*items.failures, *(pair for view in views for pair in view.failures)}
-    indexes = _indexes(at, backbones)
+    indexes = _indexes(at, backbones, toys)
     return {
         "root": str(at.root),
         "depot": depot,
         "n_items": len(items),
         "n_failed": len(failed),
         "results": [row.to_json() for group in groups for row in group.rows],
+        "toys": sorted(toys),
         "views": [
             {
                 "backbone": view.backbone,
@@ -80,13 +83,18 @@ def collect(
     }
 
 
-def _indexes(at: Layout, backbones: Collection[str] | None) -> list[Record]:
+def _indexes(at: Layout, backbones: Collection[str] | None, toys: Collection[str]) -> list[Record]:
     """The indexes that there are (of these backbones), in their order."""
     names = sorted(path.parent.name for path in at.indexes.glob(f"*/{CARD}"))
     if backbones is not None:
         names = [name for name in backbones if name in names]
     return [
-        {"backbone": name, "index": str(at.index(name)), "has_texts": at.texts(name).is_file()}
+        {
+            "backbone": name,
+            "index": str(at.index(name)),
+            "has_texts": at.texts(name).is_file(),
+            "is_toy": name in toys,
+        }
         for name in names
     ]
 
@@ -94,10 +102,10 @@ def _indexes(at: Layout, backbones: Collection[str] | None) -> list[Record]:
 def _ask(
     indexes: Sequence[Record], ids: Sequence[str], failed: Collection[str], *, is_in_force: bool
 ) -> list[str]:
-    """Commands to go on with: a query, in words where a backbone knows them, and the server."""
+    """Commands to go on with: a query, in words where a backbone that is no toy knows them, and the server."""
     if not indexes:
         return []
-    best = max(indexes, key=lambda index: index["has_texts"])
+    best = max(indexes, key=lambda index: (not index["is_toy"], index["has_texts"]))
     of_index = "" if is_in_force else f" --index {shlex.quote(best['index'])}"
     what = 'text "WORDS"'
     if not best["has_texts"]:

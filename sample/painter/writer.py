@@ -16,6 +16,9 @@ from deponij.store.errors import DataError, UsageError
 
 _PICTURE = re.compile(r"\d{6}\.jpg(\.part)?")
 _CHUNK = 4
+_DESCRIPTION = "Litter-like scenes drawn by Deponij"
+# Of an annotation file; the description stands at its very beginning.
+_HEAD_BYTES = 200
 
 Record = dict[str, Any]
 
@@ -107,13 +110,22 @@ def _coco(records: list[tuple[Record, list[Record]]], seed: int) -> Record:
         {"id": number, "name": row.name, "supercategory": row.supercategory}
         for number, row in enumerate(CATEGORIES.values(), start=1)
     ]
-    info = {"description": "Litter-like scenes drawn by Deponij", "version": "1", "seed": seed}
+    info = {"description": _DESCRIPTION, "version": "1", "seed": seed}
     return {
         "info": info,
         "images": [image for image, _ in records],
         "annotations": annotations,
         "categories": categories,
     }
+
+
+def is_drawn(annotations: Path) -> bool:
+    """Whether an annotation file is one that `generate` wrote; False where it cannot be read."""
+    try:
+        with annotations.open("rb") as stream:
+            return _DESCRIPTION.encode() in stream.read(_HEAD_BYTES)
+    except OSError:
+        return False
 
 
 def _remove_others(folder: Path, keep: set[str]) -> None:

@@ -20,9 +20,11 @@ from deponij.pipeline.heads import head as heads
 from deponij.pipeline.heads.head import Floats, Head
 from deponij.pipeline.heads.registry import load_head
 from deponij.pipeline.metrics.evaluation import Evaluation
+from deponij.pipeline.reports.provenance import is_toy
 from deponij.project.extraction.found_backbones import FoundBackbone, Needed, find_backbones
 from deponij.project.frame.console import say
 from deponij.project.frame.layout import Layout
+from deponij.project.frame.toys import toys_of
 from deponij.project.learning.results import RESULT_NAME, read_result
 from deponij.store.errors import BackboneError, IdentityError, StoreError, UsageError
 
@@ -181,15 +183,17 @@ def best_model(at: Layout, wanted: Wanted, specs: Sequence[str]) -> ChosenModel:
     """The head with the highest validation top-1 whose backbones are on this machine.
 
     Ensembles are left aside: many are fitted on validation, so that its figures flatter them. Only one
-    label set and split are looked at, for figures of different ones do not compare. Ties go to fewer
-    backbones, then to balanced accuracy, then to the folder that sorts first.
+    label set and split are looked at, for figures of different ones do not compare. Backbones that are toys
+    on these data come after all others. Ties go to fewer backbones, then to balanced accuracy, then to the
+    folder that sorts first.
 
     Raises:
         UsageError: nothing is there by the names that were asked for, or more must be asked.
         StoreError: there are no results, or none with a validation part.
         BackboneError: the weights of no candidate are here; the message holds the best one's reason.
     """
-    ranked = _ranked(at, wanted)
+    toys = toys_of(at.weights)
+    ranked = sorted(_ranked(at, wanted), key=lambda one: is_toy(one[1].backbone, toys))
     left_out: dict[str, BackboneError | IdentityError] = {}
     for folder, evaluation in ranked:
         try:
@@ -202,6 +206,10 @@ def best_model(at: Layout, wanted: Wanted, specs: Sequence[str]) -> ChosenModel:
         share = f"{100 * evaluation.parts['val'].top1:.1f} % of {evaluation.parts['val'].n:,}"
         among = f"{len(ranked)} for {evaluation.labels} on split {evaluation.split} in {at.root}"
         why = f"best validation top-1 ({share}) of {among}"
+        if is_toy(evaluation.backbone, toys):
+            why += "; its backbone is a toy, which learnt from drawn litter only: trust no answer"
+        elif any(is_toy(one.backbone, toys) for _, one in ranked):
+            why += ", toys left aside"
         return ChosenModel(folder, evaluation, chosen.classifier, chosen.backbones, why)
     first = next(iter(left_out.values()))
     raise BackboneError(

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from deponij.project.learning.grid import run_grid
 
 from deponij.pipeline.heads.examples import Examples
 from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.project.frame.layout import Layout
-from deponij.project.learning.grid import run_grid
 from deponij.project.learning.results import judge, write_results
 
 CLASSES = ("Bottle", "Can", "Cup")

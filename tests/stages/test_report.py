@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from deponij.project.learning.rankings import RetrievalParams, write_retrieval
+from deponij.stages.probe import ProbeParams
 from learning_world import picture, write_features, write_items, write_split
 from PIL import Image
 from report_world import SPLIT_REPORT, ReportWorld, make_report_world, more_results
@@ -21,14 +23,12 @@ from report_world import SPLIT_REPORT, ReportWorld, make_report_world, more_resu
 from deponij.pipeline.curves import CURVES
 from deponij.pipeline.metrics.retrieval import RETRIEVAL
 from deponij.pipeline.mistakes.records import MISTAKES
-from deponij.project.learning.rankings import RetrievalParams, write_retrieval
 from deponij.project.report.summary import results_table
 from deponij.stages import curves, mistakes, probe, report, retrieval
 from deponij.stages import map as mapping
 from deponij.stages.curves import CurveParams
 from deponij.stages.map import MapParams
 from deponij.stages.mistakes import MistakesParams
-from deponij.stages.probe import ProbeParams
 from deponij.stages.report import ReportParams
 from deponij.store.atomic import read_table, write_table
 from deponij.store.errors import DataError, StoreError
@@ -248,6 +248,21 @@ def test_markdown_has_what_the_page_has(out: Path) -> None:
         assert told in markdown, told
     assert markdown.count("profile made-up · 120 items") == 1 + 1 + 3 + 2 + 1 + 2 + 1
     assert "\n\n\n" not in markdown
+
+
+def test_toys_are_marked_in_every_part(made: ReportWorld, out: Path, tmp_path: Path) -> None:
+    assert "toy" not in (out / "results.md").read_text()
+    assert 'class="toy"' not in (out / "page.html").read_text()
+    text = write(made, tmp_path, toys={"tiny"}).read_text()
+    sections = dict(re.findall(r'<section id="(\w+)">(.*?)</section>', text, flags=re.DOTALL))
+    for name in ("best", "tables", "results", "retrieval", "curves", "runs", "mistakes", "features"):
+        assert 'class="toy"' in sections[name], name
+    assert "tiny</bdi> (toy)" in sections["map"]
+    markdown = (tmp_path / "results.md").read_text()
+    rows = [line for line in markdown.splitlines() if line.startswith(("| tiny", "### tiny"))]
+    assert len(rows) > 10 and all("tiny (toy)" in line for line in rows)
+    # A toy alone is still shown as the best there is, with its mark.
+    assert "tiny (toy)" in markdown.partition("## The best")[2].partition("##")[0]
 
 
 def test_same_inputs_same_bytes(made: ReportWorld, tmp_path: Path) -> None:

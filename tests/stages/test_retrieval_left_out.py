@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from deponij.project.learning.rankings import RetrievalParams
 from learning_world import CLASSES, make_world, picture, vectors, write_features, write_split
 
-from deponij.project.learning.rankings import RetrievalParams
 from deponij.stages import retrieval, text_retrieval
 from deponij.store.errors import DataError
 from deponij.store.items import ItemWriter

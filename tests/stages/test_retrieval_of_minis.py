@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from deponij.project.learning.rankings import RetrievalParams
 
 from deponij.pipeline.data.splitting.strategies import SplitParams
 from deponij.project.frame.settings import RunOptions
-from deponij.project.learning.rankings import RetrievalParams
 from deponij.sample.painter import generate
 from deponij.stages import extract, extract_text, items, retrieval, split, text_retrieval
 from deponij.store.items import Items

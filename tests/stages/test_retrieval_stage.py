@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from cli_world import call, done
+from deponij.project.learning.rankings import RetrievalParams, choose_examples, write_retrieval
+from deponij.stages.zero_shot import ZeroShotParams
 from learning_world import (
     CLASSES,
     World,
@@ -23,9 +25,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from deponij.pipeline.metrics.retrieval import RETRIEVAL, RetrievalResult, figures_of
 from deponij.project.frame.layout import Layout
-from deponij.project.learning.rankings import RetrievalParams, choose_examples, write_retrieval
 from deponij.stages import retrieval, text_retrieval, zero_shot
-from deponij.stages.zero_shot import ZeroShotParams
 from deponij.store.errors import DataError, IdentityError, StoreError, UsageError
 from deponij.store.items import ItemWriter
 from deponij.store.keys import key_of_bytes, key_of_text

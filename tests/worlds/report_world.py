@@ -6,21 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from deponij.project.learning.rankings import RetrievalParams
 from learning_world import World, make_world
 from pydantic import TypeAdapter
 
 from deponij.pipeline.curves import CURVES
 from deponij.pipeline.mistakes.records import MISTAKES, ConfusedPair, Suspect, Twin
 from deponij.pipeline.reports.cells import Cell, Place, Reference, chance_cell, majority_cell, measured_cell
-from deponij.project.learning.rankings import RetrievalParams, write_retrieval
 from deponij.project.learning.results import judge, read_judged, write_results
-from deponij.stages import curves, mistakes, probe, retrieval, text_retrieval, zero_shot
+from deponij.stages import curves, mistakes
 from deponij.stages import map as mapping
 from deponij.stages.curves import CurveParams
 from deponij.stages.map import MapParams
 from deponij.stages.mistakes import MistakesParams
-from deponij.stages.probe import ProbeParams
-from deponij.stages.zero_shot import ZeroShotParams
 
 SPLIT_REPORT = {
     "split": "split.parquet",

@@ -48,9 +48,9 @@ def test_catalog_is_sound() -> None:
     assert {"mini-openclip", "mini-siglip", "mini-dinov2", "openclip-vit-b-16", "dinov2-base"} <= known.keys()
     for entry in known.values():
         assert entry.family in registry.families()
-        assert (entry.repo is None) != (entry.package_folder is None)
+        assert [entry.repo, entry.package_folder, entry.packaged].count(None) == 2
         assert entry.name == entry.name.lower()
-        if entry.repo:
+        if not entry.package_folder:
             assert entry.dim and entry.input_px and entry.has_text is not None and entry.licence
         if entry.revision:
             assert len(entry.revision) == 40 and set(entry.revision) <= set("0123456789abcdef")

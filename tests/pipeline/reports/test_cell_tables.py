@@ -55,6 +55,21 @@ def test_the_best_of_each_split() -> None:
     assert best == [("two", "linear"), ("one", "mlp")]
 
 
+def test_toys_are_marked_and_not_best_beside_a_real_backbone() -> None:
+    table = cell_tables(CELLS, {"x"})[0]
+    best = [
+        (cell.split, cell.model) for row in table.rows for cell in row.cells if cell and table.is_best(cell)
+    ]
+    # On split two chance (5 of 10) is above what is real (4 of 10).
+    assert best == [("one", "chance"), ("two", "chance"), ("one", "y")]
+    assert [row.model for row in table.rows if table.is_toy(row)] == ["x", "x"]
+    only = cell_tables(CELLS, {"x", "y"})[0]
+    assert [cell.head for row in only.rows for cell in row.cells[:1] if cell and only.is_best(cell)] == [
+        "mlp"
+    ]
+    assert "| x (toy) | linear |" in render_markdown(CELLS, "t", {"x"})
+
+
 def test_means_with_and_without_deviation() -> None:
     assert mean_and_std(0.7054, None) == "70.5"
     assert mean_and_std(0.7054, 0.0049) == "70.5 ± 0.5"

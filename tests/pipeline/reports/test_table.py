@@ -124,3 +124,24 @@ def test_worth_details_are_each_backbones_best_and_then_the_next() -> None:
 
 def test_a_joined_model_that_is_best_has_details() -> None:
     assert worth_details(rows_of(("x", 0.5), ("x+y", 0.8), ("y", 0.4)), 2) == [1, 0]
+
+
+def test_toys_come_after_all_that_is_real() -> None:
+    members = [
+        evaluation(name, "s", "l", top1) for name, top1 in (("t", 0.9), ("x+t", 0.8), ("x", 0.6), ("y", 0.7))
+    ]
+    group = result_groups(members, {"t"})[0]
+    assert [(row.backbone, row.is_toy) for row in by_score(group.rows)] == [
+        ("", False),
+        ("", False),
+        ("y", False),
+        ("x", False),
+        ("t", True),
+        ("x+t", True),
+    ]
+    assert group.best.backbone == "y"
+    rows = [row for row in group.rows if not row.is_baseline]
+    assert [rows[place].backbone for place in worth_details(rows, 3)] == ["y", "x", "t"]
+    assert group.rows[2].to_json()["is_toy"] is True
+    only = result_groups(members[:2], {"t"})[0]
+    assert (only.best.backbone, only.best.is_toy) == ("t", True)

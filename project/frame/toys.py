@@ -1,0 +1,28 @@
+"""Which backbones of a run are toys on its data: they learnt from drawn pictures, and these are others. This is no stage.
+
+The catalog says which backbones learnt from drawn pictures only; the stage `weights` knows what the data are and
+writes it into its records; everybody else asks here.
+"""
+
+import json
+from pathlib import Path
+
+from deponij.store.errors import StoreError
+
+KEY = "toy"
+
+
+def toys_of(weights: Path) -> frozenset[str]:
+    """Names of the toys, by the records in a run's folder `weights`; none where there is no such folder.
+
+    Raises:
+        StoreError: a record is damaged.
+    """
+    return frozenset(path.stem for path in sorted(weights.glob("*.json")) if _is_toy(path))
+
+
+def _is_toy(record: Path) -> bool:
+    try:
+        return json.loads(record.read_text(encoding="utf-8")).get(KEY) is True
+    except (OSError, ValueError, AttributeError) as error:
+        raise StoreError(f"{record} is damaged; `dvc repro weights` or `deponij run` writes it") from error
