@@ -14,12 +14,9 @@ from deponij.pipeline.backbones.kinds import Kind
 from deponij.pipeline.heads.head import FeatureSource
 from deponij.pipeline.pictures import Route
 from deponij.project.extraction import identities
-from deponij.project.frame.layout import Layout
+from deponij.project.frame.layout import RESULTS_DEPTH, Layout
 from deponij.store.errors import BackboneError, IdentityError, StoreError, UsageError
 from deponij.store.identity import Identity
-
-# Of a results folder below its run: results/METHOD/BACKBONE/SPLIT-LABELS.
-_DEPTH = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +121,8 @@ def _spec(folder: Path, name: str) -> str:
     """What a backbone was called when its weights were last looked for, else its name in the catalog."""
     parents = folder.resolve().parents
     record = None
-    if len(parents) >= _DEPTH and Path(name).name == name:
-        record = Layout(parents[_DEPTH - 1]).weights / f"{name}.json"
+    if len(parents) >= RESULTS_DEPTH and Path(name).name == name:
+        record = Layout(parents[RESULTS_DEPTH - 1]).weights / f"{name}.json"
         if record.is_file():
             return _spec_of(record)
     try:

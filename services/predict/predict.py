@@ -20,7 +20,7 @@ from deponij.pipeline.metrics.classification import rank
 from deponij.project.extraction.devices import load_backbone, pick_device
 from deponij.project.extraction.found_backbones import FoundBackbone
 from deponij.project.frame.console import Advance, bar
-from deponij.project.frame.layout import Layout
+from deponij.project.frame.layout import RESULTS_DEPTH, Layout
 from deponij.project.frame.settings import PARAMS_FILE, RunOptions, Section, Slug, load
 from deponij.project.learning.results import RESULT_NAME
 from deponij.services.predict.chosen_model import ChosenModel, Wanted, best_model, named_model
@@ -160,7 +160,7 @@ def choose(
 
 def crop_of(chosen: ChosenModel, given: Mapping[str, Any]) -> dict[str, Any]:
     """How crops are cut: as `given`, else as the profile in force cuts them if the classifier is of it."""
-    root = chosen.folder.resolve().parents[3:4]
+    root = chosen.folder.resolve().parents[RESULTS_DEPTH - 1 : RESULTS_DEPTH]
     profile = _profile(Layout(root[0])) if root else None
     options = {} if profile is None else profile.data.get("options") or {}
     return {**(options.get("crop") or {}), **given}

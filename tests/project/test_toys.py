@@ -104,14 +104,18 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> whole_way.WholeWay:
 
 def test_a_run_marks_toys_everywhere(result: whole_way.WholeWay) -> None:
     rows = [row for row in result.table["results"] if not row["is_baseline"]]
-    assert {(row["backbone"], row["is_toy"]) for row in rows} == {(MINI, True), ("model", False)}
+    assert {(row["backbone"], row["is_toy"]) for row in rows} == {
+        (MINI, True),
+        ("model", False),
+        (f"{MINI}+model", True),
+    }
     assert result.table["toys"] == [MINI]
     page = Path(result.table["page"])
     kept = json.loads((page.parent / "results.json").read_text())
     assert [row["is_toy"] for row in kept if not row["is_baseline"]] == [row["is_toy"] for row in rows]
     text = page.read_text()
-    # Two rows, three retrieval tables, two charts and a few more places.
-    assert text.count('<span class="toy"') >= 2 + 3 + 2
+    # A row each of its heads, three retrieval tables, two charts and a few more places.
+    assert text.count('<span class="toy"') >= 6 + 3 + 2
     assert f"{MINI} (toy) · zero-shot" in text
     assert f"| {MINI} (toy) |" in (page.parent / "results.md").read_text()
 
@@ -168,10 +172,11 @@ def test_the_terminal_says_what_is_a_toy(result: whole_way.WholeWay, monkeypatch
     printing.print_results(result.table, whole=False)
     lines = [line for line in shown.getvalue().splitlines() if "│" in line]
     of_toy = [line for line in lines if f"{MINI} (toy)" in line]
-    of_real = [line for line in lines if "model" in line]
-    assert len(of_toy) == 1 and "\x1b[2m" in of_toy[0], "a toy's row is dim"
-    assert len(of_real) == 1 and "\x1b[1m" in of_real[0], "the best row is bold"
-    assert lines.index(of_real[0]) < lines.index(of_toy[0])
+    # The quick classifiers, and those of the tables.
+    of_real = [line for line in lines if "model" in line and "(toy)" not in line]
+    assert of_toy and all("\x1b[2m" in line for line in of_toy), "a toy's row is dim"
+    assert of_real and all("\x1b[1m" in line for line in of_real), "the best row is bold"
+    assert max(map(lines.index, of_real)) < min(map(lines.index, of_toy))
     assert "toy: learnt from drawn litter only" in shown.getvalue()
     printing.print_results({**result.table, "toys": [], "results": []})
     assert shown.getvalue().count("toy: ") == 1
