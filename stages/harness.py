@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from stages.allocator import keep_pages
 from stages.console import stderr
 from stages.layout import Layout
 from stages.settings import Section, load
@@ -18,7 +19,7 @@ class _Profile(Section):
 
 
 def run_stage(name: str, body: Callable[[], None], *, offline: bool = True) -> None:
-    """Run a stage's body under DVC.
+    """Run a stage's body under DVC, in a process that keeps its pages (`allocator`).
 
     Args:
         offline: keep model libraries from asking the hub; only `prepare` may.
@@ -28,6 +29,7 @@ def run_stage(name: str, body: Callable[[], None], *, offline: bool = True) -> N
     """
     if offline:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    keep_pages()
     try:
         start = time.perf_counter()
         body()
