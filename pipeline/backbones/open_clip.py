@@ -109,6 +109,10 @@ class OpenClip(Backbone):
             model.visual.set_input_size(description.input_px)
         return cls(description, model, open_clip.get_tokenizer(upstream))
 
+    @property
+    def vision(self) -> Any:
+        return self.model.visual
+
     def _embed_images(self, batch: Tensor) -> Tensor:
         result: Tensor = self.model.encode_image(batch, normalize=False)
         return result

@@ -101,6 +101,10 @@ class Siglip(Backbone):
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         return cls(description, hf.load_exactly(SiglipModel, folder), tokenizer)
 
+    @property
+    def vision(self) -> Any:
+        return self.model.vision_model
+
     def _embed_images(self, batch: Tensor) -> Tensor:
         resized = self._resized(batch)
         features = self.model.get_image_features(pixel_values=batch, interpolate_pos_encoding=resized)
