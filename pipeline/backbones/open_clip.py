@@ -19,6 +19,7 @@ from pipeline.backbones import huggingface as hf
 from pipeline.backbones import timm_towers, weights
 from pipeline.backbones.catalog import Entry
 from pipeline.backbones.contract import Backbone, Description, FeatureMap, Location, check_grid
+from pipeline.backbones.lean_imports import without_compiler
 from pipeline.backbones.records import from_open_clip
 from pipeline.backbones.registry import register
 from pipeline.backbones.timm_towers import TowerFacts
@@ -94,8 +95,9 @@ class OpenClip(Backbone):
 
     @classmethod
     def open(cls, location: Location, description: Description) -> OpenClip:
-        import open_clip
-        from open_clip.model import resize_pos_embed
+        with without_compiler():
+            import open_clip
+            from open_clip.model import resize_pos_embed
 
         config, _ = _records(location)
         vision = config["vision_cfg"]
@@ -196,7 +198,8 @@ def resolve_tag(entry: Entry) -> Entry:
 
 def _place_of_tag(architecture: str, tag: str) -> str:
     """`ORG/REPO/` or `ORG/REPO/FILE` of published weights, as open_clip writes it; "" for plain URLs."""
-    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+    with without_compiler():
+        from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
     _built_in(architecture)
     known = list_pretrained_tags_by_model(architecture)
@@ -298,7 +301,8 @@ def _facts(vision: Mapping[str, Any]) -> TowerFacts:
 
 def _timm_facts(name: str) -> TowerFacts:
     """Facts of a timm tower, which only the model knows; built without memory for its weights."""
-    import timm
+    with without_compiler():
+        import timm
     import torch
 
     with torch.device("meta"):

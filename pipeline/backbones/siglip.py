@@ -94,6 +94,7 @@ class Siglip(Backbone):
 
     @classmethod
     def open(cls, location: Location, description: Description) -> Siglip:
+        # Brings torch._dynamo along, 12 s of processor time in all: see lean_imports.
         from transformers import AutoTokenizer, SiglipModel
 
         folder = _folder(location)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.backbones import huggingface as hf
 from pipeline.backbones import timm_towers, weights
 from pipeline.backbones.contract import Backbone, Description, FeatureMap, Location, check_grid
+from pipeline.backbones.lean_imports import without_compiler
 from pipeline.backbones.records import from_timm
 from pipeline.backbones.registry import register
 from pipeline.registry import unknown
@@ -105,7 +106,8 @@ class Timm(Backbone):
 
 def _create(name: str, config: dict[str, Any]) -> Any:
     """The model that the record describes, with its classifier and random weights."""
-    import timm
+    with without_compiler():
+        import timm
 
     architecture = str(config.get("architecture"))
     if not timm.is_model(architecture):
