@@ -44,8 +44,10 @@ app.add_typer(machine.weights_app, name="weights")
 
 def main() -> None:
     """Entry point: one message instead of a traceback for everything a user can cause."""
+    from deponij.project.frame.allocator import keep_pages
     from deponij.store.errors import DeponijError, UsageError
 
+    keep_pages()
     try:
         app()
     except DeponijError as error:

@@ -48,11 +48,13 @@ def weights_fetch(
 def doctor(as_json: Json = False) -> None:
     """What this machine offers: devices, precision, versions, FAISS, disk, weights, data sets."""
     from deponij.commands.show.results import print_doctor
+    from deponij.project.frame.allocator import keep_pages
     from deponij.services.doctor import examine
 
     data_sets = {"sample": Path("data/sample"), "taco": Path("data/taco")}
     depot = os.environ.get("DEPONIJ_DEPOT", "depot")
-    report = examine(data_sets=data_sets, folders={"depot": Path(depot)} if "://" not in depot else {})
+    folders = {"depot": Path(depot)} if "://" not in depot else {}
+    report = examine(data_sets=data_sets, folders=folders, pages=keep_pages())
     print_json(report) if as_json else print_doctor(report)
 
 

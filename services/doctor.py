@@ -41,6 +41,7 @@ OPTIONAL = ("dask", "datasets", "distributed", "duckdb", "peft", "torchmetrics")
 FAISS_WHEELS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-gpu-cuvs")
 VARIABLES = (
     "DEPONIJ_CACHE",
+    "DEPONIJ_KEEP_PAGES",
     "HF_HOME",
     "HF_HUB_CACHE",
     "HF_HUB_OFFLINE",
@@ -120,6 +121,7 @@ class Report(_Fact):
     n_cores_usable: int
     memory_bytes: int
     memory_free_bytes: int
+    pages: str | None
     devices: tuple[Device, ...]
     faiss: Faiss
     folders: tuple[Folder, ...]
@@ -131,7 +133,10 @@ class Report(_Fact):
 
 
 def examine(
-    *, data_sets: Mapping[str, Path] | None = None, folders: Mapping[str, Path] | None = None
+    *,
+    data_sets: Mapping[str, Path] | None = None,
+    folders: Mapping[str, Path] | None = None,
+    pages: str | None = None,
 ) -> Report:
     """Look at this machine.
 
@@ -139,6 +144,7 @@ def examine(
         data_sets: folders by data set name; which of them hold files is reported.
         folders: further places to report the free space of (data, depot), beside the working
             folder, Deponij's cache and the weights' cache.
+        pages: what becomes of the memory of large arrays that are no longer used, as the process set it.
     """
     import psutil
 
@@ -167,6 +173,7 @@ def examine(
         n_cores_usable=_n_usable_cores(),
         memory_bytes=memory.total,
         memory_free_bytes=memory.available,
+        pages=pages,
         devices=tuple(_devices(problems)),
         faiss=_faiss(problems),
         folders=tuple(looked),

@@ -288,6 +288,7 @@ def print_doctor(report: Any) -> None:
         f"{found['n_cores_usable']} of {found['n_cores']} cores, "
         f"{found['memory_free_bytes'] / 2**30:.1f} of {found['memory_bytes'] / 2**30:.1f} GiB memory free"
     )
+    stdout.print(f"pages of large arrays: {found['pages'] or 'unknown'}")
     print_rows("devices", [_device(one) for one in found["devices"]])
     stdout.print(
         "faiss     " + ", ".join(f"{k} {_plain(v)}" for k, v in found["faiss"].items()), soft_wrap=True

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from deponij.pipeline.backbones.memory_format import is_convolutional
 from deponij.pipeline.backbones.transform import Transform
 from deponij.store.errors import BackboneError, UsageError
 
@@ -155,6 +156,12 @@ class Backbone(ABC):
         self.tokenizer = tokenizer
         self.device = "cpu"
         self.precision = "fp32"
+        self._memory_format: Any = None
+
+    @property
+    def vision(self) -> Any:
+        """The module that looks at pictures: the whole model where it does nothing else."""
+        return self.model
 
     @classmethod
     @abstractmethod
@@ -208,6 +215,9 @@ class Backbone(ABC):
     def to(self, device: str, precision: str = "fp32") -> Backbone:
         """Move and cast the model; TF32 is off for this process, so that fp32 means float32.
 
+        On a CPU a convolutional tower computes in channels-last memory format, which is faster there and
+        differs by rounding.
+
         Casting back from a narrower precision does not bring lost bits back: load again for that.
 
         Raises:
@@ -222,6 +232,9 @@ class Backbone(ABC):
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
         self.model.to(device=device, dtype=self._dtype(precision))
+        on_cpu = device.partition(":")[0] == "cpu"
+        self._memory_format = torch.channels_last if on_cpu and is_convolutional(self.vision) else None
+        self.vision.to(memory_format=self._memory_format or torch.contiguous_format)
         self.device, self.precision = device, precision
         return self
 
@@ -302,7 +315,7 @@ class Backbone(ABC):
             self._check_blocks(blocks)
         with _inference_mode():
             maps = self._dense(self._checked(batch), blocks)
-            return [FeatureMap(one.name, one.stride_px, one.values.float()) for one in maps]
+            return [FeatureMap(one.name, one.stride_px, one.values.float().contiguous()) for one in maps]
 
     def project(self, values: Tensor) -> Tensor:
         """The last dense map [n, c, h', w'] into the embedding space: float32 [n, d, h', w'].
@@ -331,7 +344,8 @@ class Backbone(ABC):
                 f"allowed: [n, 3, {height}, {width}]. "
                 "Other sizes: load with input_px=(height, width) and use that description's transform"
             )
-        batch = batch.to(device=self.device, dtype=self._dtype(self.precision))
+        kind = self._dtype(self.precision)
+        batch = batch.to(device=self.device, dtype=kind, memory_format=self._memory_format)
         # CPU kernels round differently at an odd address, and NumPy's arrays may lie at one.
         return batch.clone() if batch.data_ptr() % _ALIGNMENT_BYTES else batch
 
@@ -353,7 +367,7 @@ class Backbone(ABC):
     @staticmethod
     def _run(compute: Callable[[], Tensor]) -> Tensor:
         with _inference_mode():
-            return compute().float()
+            return compute().float().contiguous()
 
 
 def _inference_mode() -> AbstractContextManager[None]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from deponij.project.frame.allocator import keep_pages
 from deponij.project.frame.console import stderr
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, load
@@ -34,6 +35,7 @@ def run_stage(name: str, params: type[Section], main: Main, *, offline: bool = T
     """
     if offline:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    keep_pages()
     keys = sys.argv[1:]
     label = "@".join([name, *keys])
     try:

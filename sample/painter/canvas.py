@@ -10,7 +10,7 @@ Letters: H, W canvas rows and columns (supersampled); k points of an outline.
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
 Array = NDArray[np.float32]
@@ -54,6 +54,16 @@ class Cutout:
     alpha: Image.Image
     polygons: list[Points]
     traits: dict[str, str] = field(default_factory=dict)
+
+
+def rounded(function: np.ufunc, *x: ArrayLike) -> Array:
+    """A function such as `np.exp` in double precision, rounded to float32: the same on every processor.
+
+    NumPy's float32 exp, sin, cos, arctan2 and power differ in their last bits between vector units, which
+    is enough to change pictures by a grey value here and there.
+    """
+    values: Array = function(*x, dtype=np.float64).astype(np.float32)
+    return values
 
 
 def smooth(points: Points | list[tuple[float, float]], steps: int = 5) -> Points:
@@ -219,9 +229,9 @@ class Canvas:
         lit = t * np.float32(self.light_across) + up * np.float32(self.pose.light[2])
         self.shade(np.float32(0.42) + np.float32(0.68) * np.clip(lit, 0, 1))
         if gloss > 0:
-            self.shine(np.float32(gloss) * np.clip(lit, 0, 1) ** 24)
+            self.shine(np.float32(gloss) * rounded(np.power, np.clip(lit, 0, 1), 24))
             edge = t + np.float32(np.sign(self.light_across or 1.0) * 0.72)
-            self.shine(np.float32(gloss * 0.35) * np.exp(-((edge / np.float32(0.07)) ** 2)))
+            self.shine(np.float32(gloss * 0.35) * rounded(np.exp, -((edge / np.float32(0.07)) ** 2)))
 
     def dome(self, x: float, y: float, radius: float, gloss: float) -> None:
         """Light a flat spherical cap."""
@@ -230,7 +240,7 @@ class Canvas:
         self.shade(np.float32(0.95) + lit)
         if gloss > 0:
             hx, hy = dx - np.float32(self.light_across * 0.45), dy - np.float32(self.light_along * 0.45)
-            self.shine(np.float32(gloss) * np.exp(-(hx**2 + hy**2) * 9))
+            self.shine(np.float32(gloss) * rounded(np.exp, -(hx**2 + hy**2) * 9))
 
     def folds(self, cells: float, strength: float, gloss: float = 0.0) -> None:
         """Folds of thin film: ridges in one main direction, lit from the side."""
@@ -242,7 +252,7 @@ class Canvas:
         slope_y, slope_x = np.gradient(relief)
         lx, ly, _ = self.pose.light
         lit = slope_x * np.float32(lx) + slope_y * np.float32(ly)
-        lit = np.clip(lit / np.float32(lit.std() + 1e-6), -2.5, 2.5)
+        lit = np.clip(lit / np.float32(lit.std(dtype=np.float64) + 1e-6), -2.5, 2.5)
         self.shade(1 + np.float32(strength) * lit)
         if gloss > 0:
             self.shine(np.float32(gloss) * np.clip(lit - 1, 0, 1))

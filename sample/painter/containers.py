@@ -2,7 +2,18 @@
 
 import numpy as np
 
-from deponij.sample.painter.canvas import Canvas, Cutout, Points, Pose, Rgb, box, ellipse, profile, rough
+from deponij.sample.painter.canvas import (
+    Canvas,
+    Cutout,
+    Points,
+    Pose,
+    Rgb,
+    box,
+    ellipse,
+    profile,
+    rough,
+    rounded,
+)
 from deponij.sample.painter.palette import dim, pick, shade
 
 PRINT = "red,orange,yellow,green,blue,light blue,white,black,purple,pink"
@@ -186,11 +197,11 @@ def cup_lid(rng: np.random.Generator, pose: Pose) -> Cutout:
     if clear:
         canvas.rgb[:] = (214, 222, 226)
         canvas.opacity[:] = 0.45
-    radius = np.hypot(canvas.u, canvas.v)
+    radius = rounded(np.hypot, canvas.u, canvas.v)
     slope = (canvas.u * canvas.light_across + canvas.v * canvas.light_along) / np.maximum(radius, 0.05)
     step = 0.45 if name != "black" else 1.1
     for at, sign in ((0.95, 1.0), (0.82, -1.0), (0.74, 1.0), (rng.uniform(0.3, 0.5), -0.6)):
-        ring = np.exp(-(((radius - np.float32(at)) / np.float32(0.035)) ** 2))
+        ring = rounded(np.exp, -(((radius - np.float32(at)) / np.float32(0.035)) ** 2))
         canvas.shade(np.clip(1 + np.float32(sign * step) * slope * ring, 0.4, 2.2).astype(np.float32))
         if clear:
             canvas.opacity = np.maximum(canvas.opacity, ring * np.float32(0.85))
@@ -219,9 +230,11 @@ def bottle_cap(rng: np.random.Generator, pose: Pose) -> Cutout:
         else "blue,white,red,green,orange,light blue,yellow",
     )
     canvas = Canvas([disc], pose, dim(paint, 0.82), rng)
-    angle = np.arctan2(canvas.v, canvas.u)
-    radius = np.hypot(canvas.u, canvas.v)
-    canvas.shade(np.where(radius > 0.78, 0.86 + 0.22 * np.sin(teeth * angle), 1.0).astype(np.float32))
+    angle = rounded(np.arctan2, canvas.v, canvas.u)
+    radius = rounded(np.hypot, canvas.u, canvas.v)
+    canvas.shade(
+        np.where(radius > 0.78, 0.86 + 0.22 * rounded(np.sin, teeth * angle), 1.0).astype(np.float32)
+    )
     if rng.random() < 0.3:  # upside down: the hollow inside
         canvas.fill(ellipse(0, 0, 0.8, 0.8), dim(paint, 0.5) if not metal else (150, 148, 146))
         canvas.fill(ellipse(0, 0, 0.6, 0.6), dim(paint, 0.68) if not metal else (196, 190, 176))

@@ -12,6 +12,7 @@ from deponij.sample.painter.canvas import (
     ellipse,
     ribbon,
     rough,
+    rounded,
     smooth,
 )
 from deponij.sample.painter.containers import PRINT
@@ -107,7 +108,7 @@ def straw(rng: np.random.Generator, pose: Pose) -> Cutout:
         canvas.paint(((along * rng.uniform(8, 14)) % 2 < 1).astype(np.float32), other)
     ribs = (np.abs(canvas.v + 0.55) < 0.09) & ((canvas.v * 45) % 2 < 1)
     canvas.shade(1 - np.float32(0.3) * ribs.astype(np.float32))
-    canvas.shade(np.float32(0.8) + np.float32(0.3) * np.cos(canvas.u / np.float32(half)))
+    canvas.shade(np.float32(0.8) + np.float32(0.3) * rounded(np.cos, canvas.u / np.float32(half)))
     return canvas.finish({"colour": name, "material": "paper" if rng.random() < 0.2 else "plastic"}, 0.95)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from deponij.sample.painter.canvas import Array, Rgb, clouds
+from deponij.sample.painter.canvas import Array, Rgb, clouds, rounded
 
 Painter = Callable[[np.random.Generator, int, int], Array]
 
@@ -69,7 +69,8 @@ def _picture(pixels: Array) -> Image.Image:
 def _turned(rng: np.random.Generator, height: int, width: int, spread: float) -> tuple[Array, Array]:
     angle = np.float32(rng.uniform(-spread, spread))
     x, y = np.arange(width, dtype=np.float32)[None], np.arange(height, dtype=np.float32)[:, None]
-    return x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    cos, sin = rounded(np.cos, angle), rounded(np.sin, angle)
+    return x * cos + y * sin, y * cos - x * sin
 
 
 def grass(rng: np.random.Generator, height: int, width: int) -> Array:
@@ -98,7 +99,7 @@ def sand(rng: np.random.Generator, height: int, width: int) -> Array:
     if rng.random() < 0.5:
         across, _ = _turned(rng, height, width, np.pi)
         warp = clouds(rng, height, width, 4) * 14
-        relief = relief * 0.5 + np.sin((across + warp) * np.float32(2 * np.pi / rng.uniform(18, 42)))
+        relief = relief * 0.5 + rounded(np.sin, (across + warp) * np.float32(2 * np.pi / rng.uniform(18, 42)))
     pixels = _mix(relief, (176 * tone, 150 * tone, 112 * tone), (222 * tone, 200 * tone, 160 * tone))
     pixels += (grain(rng, height, width) * 11)[..., None]
     return _scatter(
@@ -185,9 +186,9 @@ def water(rng: np.random.Generator, height: int, width: int) -> Array:
     )
     across, along = _turned(rng, height, width, 0.5)
     warp = clouds(rng, height, width, 6, 3) * 26
-    waves = np.sin((along + warp) * np.float32(2 * np.pi / rng.uniform(16, 34)))
-    waves += 0.6 * np.sin(
-        (along * 0.8 + across * 0.5 + warp * 1.4) * np.float32(2 * np.pi / rng.uniform(9, 16))
+    waves = rounded(np.sin, (along + warp) * np.float32(2 * np.pi / rng.uniform(16, 34)))
+    waves += 0.6 * rounded(
+        np.sin, (along * 0.8 + across * 0.5 + warp * 1.4) * np.float32(2 * np.pi / rng.uniform(9, 16))
     )
     pixels = _mix(waves * 0.8 + clouds(rng, height, width, 3), low, high)
     glint = np.clip(waves + clouds(rng, height, width, 20) * 0.6 - 1.5, 0, 1)[..., None]
@@ -247,7 +248,8 @@ def concrete(rng: np.random.Generator, height: int, width: int) -> Array:
     if rng.random() < 0.6:  # a joint between two casts
         across, _ = _turned(rng, height, width, np.pi)
         at = np.float32(rng.uniform(across.min() * 0.6, across.max() * 0.6))
-        pixels *= (1 - 0.6 * np.exp(-(((across - at) / np.float32(rng.uniform(1.2, 3))) ** 2)))[..., None]
+        joint = rounded(np.exp, -(((across - at) / np.float32(rng.uniform(1.2, 3))) ** 2))
+        pixels *= (1 - 0.6 * joint)[..., None]
     return pixels
 
 
@@ -261,7 +263,8 @@ def planks(rng: np.random.Generator, height: int, width: int) -> Array:
     pixels = np.empty((height, width, 3), dtype=np.float32)
     pixels[:] = base
     warp = clouds(rng, height, width, 5, 2)
-    lines = np.sin((across * 0.55 + warp * 7 + np.sin(along / 90) * 4) + board * 2.4) * 7
+    sway = rounded(np.sin, along / 90) * 4
+    lines = rounded(np.sin, (across * 0.55 + warp * 7 + sway) + board * 2.4) * 7
     pixels += (
         tones[board.astype(int) % 64]
         + lines

@@ -20,7 +20,9 @@ def test_this_machine(tmp_path: Path) -> None:
     report = examine(
         data_sets={"taco": tmp_path / "taco", "camvid": tmp_path / "camvid"},
         folders={"depot": tmp_path / "not" / "yet"},
+        pages="kept",
     )
+    assert report.pages == "kept"
     assert report.python == ".".join(map(str, sys.version_info[:3]))
     assert (
         report.libraries["torch"] == torch.__version__.split("+")[0]

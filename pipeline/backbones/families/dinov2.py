@@ -82,6 +82,7 @@ class Dinov2(Backbone):
 
     @classmethod
     def open(cls, location: Location, description: Description) -> Dinov2:
+        # Brings torch._dynamo along, 12 s of processor time in all: see lean_imports.
         from transformers import Dinov2Model, Dinov2WithRegistersModel
 
         folder = _folder(location)

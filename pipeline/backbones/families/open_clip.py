@@ -21,6 +21,7 @@ from deponij.pipeline.backbones.contract import Backbone, Description, FeatureMa
 from deponij.pipeline.backbones.families import huggingface as hf
 from deponij.pipeline.backbones.families import timm_towers
 from deponij.pipeline.backbones.families.timm_towers import TowerFacts
+from deponij.pipeline.backbones.lean_imports import without_compiler
 from deponij.pipeline.backbones.records import from_open_clip
 from deponij.pipeline.backbones.registry import register
 from deponij.pipeline.backbones.remember import canonical, remembered
@@ -95,8 +96,9 @@ class OpenClip(Backbone):
 
     @classmethod
     def open(cls, location: Location, description: Description) -> OpenClip:
-        import open_clip
-        from open_clip.model import resize_pos_embed
+        with without_compiler():
+            import open_clip
+            from open_clip.model import resize_pos_embed
 
         config, _ = _records(location)
         vision = config["vision_cfg"]
@@ -109,6 +111,10 @@ class OpenClip(Backbone):
         if resized and "timm_model_name" in vision:
             model.visual.set_input_size(description.input_px)
         return cls(description, model, open_clip.get_tokenizer(upstream))
+
+    @property
+    def vision(self) -> Any:
+        return self.model.visual
 
     def _embed_images(self, batch: Tensor) -> Tensor:
         result: Tensor = self.model.encode_image(batch, normalize=False)
@@ -193,7 +199,8 @@ def resolve_tag(entry: Entry) -> Entry:
 
 def _place_of_tag(architecture: str, tag: str) -> str:
     """`ORG/REPO/` or `ORG/REPO/FILE` of published weights, as open_clip writes it; "" for plain URLs."""
-    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+    with without_compiler():
+        from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
     _built_in(architecture)
     known = list_pretrained_tags_by_model(architecture)
@@ -295,7 +302,8 @@ def _facts(vision: Mapping[str, Any]) -> TowerFacts:
 
 def _timm_facts(name: str) -> TowerFacts:
     """Facts of a timm tower, which only the model knows; built without memory for its weights."""
-    import timm
+    with without_compiler():
+        import timm
     import torch
 
     with torch.device("meta"):

@@ -94,12 +94,17 @@ class Siglip(Backbone):
 
     @classmethod
     def open(cls, location: Location, description: Description) -> Siglip:
+        # Brings torch._dynamo along, 12 s of processor time in all: see lean_imports.
         from transformers import AutoTokenizer, SiglipModel
 
         folder = _folder(location)
         with hf.quiet():
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         return cls(description, hf.load_exactly(SiglipModel, folder), tokenizer)
+
+    @property
+    def vision(self) -> Any:
+        return self.model.vision_model
 
     def _embed_images(self, batch: Tensor) -> Tensor:
         resized = self._resized(batch)

@@ -14,6 +14,7 @@ from deponij.pipeline.backbones import weights
 from deponij.pipeline.backbones.contract import Backbone, Description, FeatureMap, Location, check_grid
 from deponij.pipeline.backbones.families import huggingface as hf
 from deponij.pipeline.backbones.families import timm_towers
+from deponij.pipeline.backbones.lean_imports import without_compiler
 from deponij.pipeline.backbones.records import from_timm
 from deponij.pipeline.backbones.registry import register
 from deponij.pipeline.registry import unknown
@@ -106,7 +107,8 @@ class Timm(Backbone):
 
 def _create(name: str, config: dict[str, Any]) -> Any:
     """The model that the record describes, with its classifier and random weights."""
-    import timm
+    with without_compiler():
+        import timm
 
     architecture = str(config.get("architecture"))
     if not timm.is_model(architecture):

@@ -169,7 +169,9 @@ def test_timm(maker: str, loaded: Loaded, shelf: tiny_models.Shelf, pictures: Pi
         assert close(backbone.embed_images(batch), model(images))
         maps = model.forward_intermediates(images, intermediates_only=True, norm=maker == "timm_vit")
     dense = backbone.dense(batch)
-    assert close(dense[-1].values, maps[-1])
+    # Maps before pooling reach tens, and channels-last rounds otherwise: as exact as float32 is at that size.
+    size = max(1.0, float(maps[-1].abs().max()))
+    assert largest_difference(dense[-1].values, maps[-1]) <= TOLERANCE * size
     expected = [16] if maker == "timm_vit" else [2, 4, 8, 16, 32]
     assert [one.stride_px for one in dense] == expected
 
