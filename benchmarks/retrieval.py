@@ -26,8 +26,8 @@ import psutil
 import pyarrow as pa
 
 from deponij.pipeline.retrieval.choosing import K, build_chosen
-from deponij.pipeline.retrieval.units import unit
 from deponij.pipeline.retrieval.vector_index import VectorIndex, set_threads
+from deponij.pipeline.unit_vectors import unit
 from deponij.project.indexes import Index
 from deponij.store.identity import Identity
 from deponij.store.index_folder import ROW, write_index

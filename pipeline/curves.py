@@ -1,6 +1,6 @@
 """Learning curves: accuracy on the test part against labelled training items of each class.
 
-Arrays in, records out. The fast logistic regression that is fitted dozens of times: `quick_logistic`.
+Arrays in, records out. The logistic regression that is fitted dozens of times: `softmax_regression`.
 
 Shape letters: n items, d feature width, T tries, t test items.
 """
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from deponij.pipeline.heads.centroid import NearestClassMean
+from deponij.pipeline.heads.choosing import draw, worth
 from deponij.pipeline.heads.examples import Examples
-from deponij.pipeline.heads.few_shot import draw
 from deponij.pipeline.heads.head import Floats, Names
+from deponij.pipeline.heads.softmax_regression import DEFAULT_C, fit_path, standardised
 from deponij.pipeline.metrics.classification import balanced_accuracy
 from deponij.pipeline.metrics.evaluation import Interval
 from deponij.pipeline.metrics.intervals import seed_mean
@@ -96,7 +97,6 @@ def learning_curve(
     counts = Counter(examples.labels[train].tolist())
     most = max(counts.values())
     sizes = [*(n for n in sorted(set(per_class)) if n < most), None]
-    from deponij.pipeline.heads.quick_logistic import standardised
 
     spaces = {"logistic": standardised(features, train), "centroid": features}
     points = []
@@ -136,23 +136,16 @@ def _answers(
     if head == "centroid":
         fitted = [NearestClassMean().fit(features[rows], labels[rows]) for rows in draws]
         return None, [one.predict(features[test]) for one in fitted]
-    from deponij.pipeline.heads.quick_logistic import fit_path
-
     c = _choose_c(features, labels, draws[0], examples.rows("val"))
     return c, [next(fit_path(features[rows], labels[rows], [c])).answers(features[test]) for rows in draws]
 
 
 def _choose_c(features: Floats, labels: Names, rows: Rows, val: Rows) -> float:
     """The penalty with most right answers on validation; ties go to the stronger one."""
-    from deponij.pipeline.heads.quick_logistic import DEFAULT_C, fit_path
-
     if len(val) == 0:
         return DEFAULT_C
-    right = [
-        (-int((one.answers(features[val]) == labels[val]).sum()), one.c)
-        for one in fit_path(features[rows], labels[rows])
-    ]
-    return min(right)[1]
+    path = fit_path(features[rows], labels[rows])
+    return min((-worth(one.logits(features[val]), one.classes, labels[val])[0], one.c) for one in path)[1]
 
 
 def _point(

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
 from deponij.pipeline.heads.centroid import NearestClassMean
+from deponij.pipeline.heads.choosing import draw
 from deponij.pipeline.heads.examples import Examples
-from deponij.pipeline.heads.few_shot import draw
 from deponij.pipeline.heads.knn import DEFAULT_KS, USUAL_K, NearestNeighbours
 from deponij.pipeline.metrics.classification import balanced_accuracy, rank
 from deponij.pipeline.metrics.evaluation import PARTS, Evaluation, PartScores, score_part

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deponij.pipeline.likeness.phash import HASH_BITS
-from deponij.pipeline.retrieval.units import unit
+from deponij.pipeline.unit_vectors import unit
 from deponij.store.errors import DataError, UsageError
 
 How = Literal["picture", "phash", "embedding"]

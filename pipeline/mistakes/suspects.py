@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deponij.pipeline.heads.choosing import worth
 from deponij.pipeline.heads.head import Floats, Names
+from deponij.pipeline.heads.softmax_regression import DEFAULT_C, fit_path, standardised
 from deponij.pipeline.mistakes.records import Suspect
 from deponij.store.errors import DataError
 
@@ -55,8 +57,6 @@ def out_of_fold(features: Floats, names: Names, groups: Names, *, folds: int, se
     Raises:
         DataError: nothing to learn from: one class, one photograph, no class with two items, constant features.
     """
-    from deponij.pipeline.heads.quick_logistic import DEFAULT_C, fit_path, standardised
-
     n_folds = _n_folds(names, groups, folds)
     standard = standardised(features, np.arange(len(features)))
     classes = np.unique(names)
@@ -105,16 +105,10 @@ def _folds(names: Names, groups: Names, n_folds: int, seed: int) -> Iterator[tup
 
 def _choose_c(features: NDArray[np.float32], names: Names, train: Rows, test: Rows) -> float:
     """The penalty with the lowest log-loss on the first fold; probabilities matter here, not answers."""
-    from deponij.pipeline.heads.quick_logistic import DEFAULT_C, fit_path
-
-    losses = []
-    for fitted in fit_path(features[train], names[train]):
-        known = np.isin(names[test], fitted.classes)
-        columns = np.searchsorted(fitted.classes, names[test][known])
-        likelihood = fitted.probs(features[test[known]])[np.arange(known.sum()), columns]
-        if known.any():
-            losses.append((float(-np.log(np.maximum(likelihood, 1e-12)).mean()), fitted.c))
-    return min(losses)[1] if losses else DEFAULT_C
+    if not np.isin(names[test], names[train]).any():
+        return DEFAULT_C
+    path = fit_path(features[train], names[train])
+    return min((worth(one.logits(features[test]), one.classes, names[test])[1], one.c) for one in path)[1]
 
 
 def find_suspects(ids: Sequence[str], names: Names, found: OutOfFold) -> list[Suspect]:
