@@ -1,4 +1,4 @@
-"""Labels that are probably wrong: out-of-fold prediction, then confident learning.
+"""Labels that are probably wrong, and classes that are confused: out-of-fold prediction, then confident learning.
 
 Every item is answered by a logistic regression that has seen neither it nor another crop of its photograph.
 Where that is sure of another class, beyond what is usual for the class, the label is suspect: Northcutt, Jiang
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from deponij.pipeline.heads.choosing import worth
 from deponij.pipeline.heads.head import Floats, Names
 from deponij.pipeline.heads.softmax_regression import DEFAULT_C, fit_path, standardised
-from deponij.pipeline.mistakes.records import Suspect
+from deponij.pipeline.mistakes.records import ConfusedPair, Suspect
+from deponij.pipeline.reports.confusion import most_confused
 from deponij.store.errors import DataError
 
 Rows = NDArray[np.int64]
@@ -151,3 +152,24 @@ def find_suspects(ids: Sequence[str], names: Names, found: OutOfFold) -> list[Su
         )
         for i in listed
     ]
+
+
+def find_confused(
+    ids: Sequence[str], names: Names, found: OutOfFold, *, n_pairs: int, n_items: int
+) -> list[ConfusedPair]:
+    """The most frequent pairs of label and out-of-fold answer among the judged items.
+
+    Args:
+        n_items: examples of each pair, at most.
+    """
+    answers, sureness = found.answers, found.probs.max(axis=1)
+    judged = np.flatnonzero(found.is_judged)
+    pairs = []
+    for pair in most_confused(names[judged], answers[judged], n_pairs):
+        rows = judged[(names[judged] == pair.truth) & (answers[judged] == pair.answer)]
+        surest = rows[np.argsort(-sureness[rows], kind="stable")][:n_items]
+        shown = tuple(str(ids[row]) for row in surest)
+        pairs.append(
+            ConfusedPair(truth=pair.truth, answer=pair.answer, n=pair.n, n_truth=pair.n_truth, item_ids=shown)
+        )
+    return pairs
