@@ -11,17 +11,18 @@ write; loading the model is left out on both sides.
 """
 
 import argparse
-import io
 import json
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from figures import Line, encoded, parser, report
 from PIL import Image
 
-from deponij.project.frame.settings import RunOptions, n_cores
+from deponij.project.frame.settings import RunOptions
 from deponij.stages.extract import ExtractParams, run
 from deponij.store.items import ItemWriter
 from deponij.store.keys import key_of_bytes
@@ -61,9 +62,7 @@ def make_items(path: Path, n: int, size_px: tuple[int, int]) -> Path:
             noisy = np.asarray(coarse, np.int16) + rng.integers(
                 -12, 13, (size_px[1], size_px[0], 3), np.int16
             )
-            buffer = io.BytesIO()
-            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
-            content = buffer.getvalue()
+            content = encoded(Image.fromarray(noisy.clip(0, 255).astype(np.uint8)), "JPEG", quality=90)
             writer.add(
                 item_id=str(number),
                 image_id=str(number),
@@ -105,9 +104,7 @@ def _now(device: str) -> float:
     return time.perf_counter()
 
 
-def measure(
-    name: str, spec: str, items: Path, n: int, args: argparse.Namespace, scratch: Path
-) -> dict[str, object]:
+def measured(name: str, spec: str, items: Path, args: argparse.Namespace, scratch: Path) -> Iterator[Line]:
     """One model: forward, end to end, forward."""
     batch = args.batch_size or (256 if args.device.startswith("cuda") else 32)
     options = RunOptions(
@@ -126,37 +123,19 @@ def measure(
         options=options,
     )
     after = bare_rate(spec, options, args.precision, batch, args.seconds)
-    bare = (before + after) / 2
-    return {
-        "model": name,
-        "pictures": n,
-        "batch": batch,
-        "bare_before": round(before, 1),
-        "bare_after": round(after, 1),
-        "end_to_end": result.pictures_per_s,
-        "ratio": round((result.pictures_per_s or 0) / bare, 3),
-        "rates": result.rates,
-        "slowest": result.bottleneck,
-    }
+    rate = result.pictures_per_s or 0.0
+    yield Line(f"{name}, batch {batch}: bare, before", before, "/s")
+    yield Line(f"{name}: bare, after", after, "/s")
+    yield Line(f"{name}: end to end", rate, "/s")
+    yield Line(f"{name}: end to end over bare", 2 * rate / (before + after))
+    for part, of_part in (result.rates or {}).items():
+        yield Line(
+            f"{name}: {part}{' (the slowest part)' if part == result.bottleneck else ''}", of_part, "/s"
+        )
 
 
-def main() -> None:
-    """Run and print a table and its JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", default="fp32")
-    parser.add_argument("--models", default="vit-b-16,mini-openclip")
-    parser.add_argument(
-        "--pictures", type=int, default=256, help="for the ViT; the minis get ten times as many"
-    )
-    parser.add_argument("--batch-size", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each bare measurement")
-    args = parser.parse_args()
-    rows = []
+def all_models(args: argparse.Namespace) -> Iterator[Line]:
+    """Figures of each model that was asked for."""
     with tempfile.TemporaryDirectory(prefix="deponij-bench-") as folder:
         scratch = Path(folder)
         for name in args.models.split(","):
@@ -164,15 +143,24 @@ def main() -> None:
             n = args.pictures if is_vit else 10 * args.pictures
             spec = str(make_vit(scratch / "vit")) if is_vit else name
             items = make_items(scratch / f"items-{name}", n, (640, 480) if is_vit else (256, 256))
-            rows.append(measure(name, spec, items, n, args, scratch))
-    print(f"device {args.device}, {args.precision}, {n_cores()} cores")
-    for row in rows:
-        print(
-            f"{row['model']:14} batch {row['batch']:4}  bare {row['bare_before']:>8} and {row['bare_after']:>8}  "
-            f"end to end {row['end_to_end']:>8}  ratio {row['ratio']}  slowest part: {row['slowest']}"
-        )
-    print(json.dumps(rows))
+            yield from measured(name, spec, items, args, scratch)
+
+
+def main() -> int:
+    flags = parser(__doc__)
+    flags.add_argument("--device", default="cpu")
+    flags.add_argument("--precision", default="fp32")
+    flags.add_argument("--models", default="vit-b-16,mini-openclip")
+    flags.add_argument(
+        "--pictures", type=int, default=256, help="for the ViT; the minis get ten times as many"
+    )
+    flags.add_argument("--batch-size", type=int, default=0)
+    flags.add_argument("--workers", type=int, default=0)
+    flags.add_argument("--threads", type=int, default=0)
+    flags.add_argument("--seconds", type=float, default=10.0, help="of each bare measurement")
+    args = flags.parse_args()
+    return report(all_models(args), args.json, device=args.device, precision=args.precision)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

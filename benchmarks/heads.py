@@ -1,6 +1,6 @@
 """Training many heads as one computation, against one after another.
 
-    python benchmarks/heads.py [--threads 2] [--quick] [--json]
+    python benchmarks/heads.py [--threads 2] [--quick] [--json FILE]
 
 The data are Gaussian clusters with the counts of TACO's classes, 3,823 x 768 to learn from and 478 to
 validate on, with 10 and with 56 classes. Every side learns by the same recipe: AdamW, batch 32, cosine by
@@ -22,17 +22,15 @@ Both cores must be idle: the batched side uses both, and so loses twice what ano
 """
 
 import argparse
-import json
-import os
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import TypeVar
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from clusters import TACO56, Clusters
+from figures import Line, parser, reaching, report, timed
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
@@ -183,33 +181,8 @@ def mlp_operations(n_classes: int, batch: int) -> float:
 # ------------------------------------------------------------------ measuring
 
 
-@dataclass
-class Row:
-    """One comparison; seconds are per head, `ratio` is how many times faster the batched side is."""
-
-    what: str
-    batched_s: float
-    other: str
-    other_s: float
-    ratio: float
-    target: float | None
-    batched_top1: float
-    other_top1: float
-    bayes_top1: float
-
-
-T = TypeVar("T")
-
-
-def timed(function: Callable[..., T], *arguments: object) -> tuple[float, T]:
-    """Seconds, and what came out."""
-    start = time.perf_counter()
-    found = function(*arguments)
-    return time.perf_counter() - start, found
-
-
-def linear_rows(n_classes: int, target: float, args: argparse.Namespace) -> list[Row]:
-    """The linear grid against the plain loop and scikit-learn."""
+def linear_lines(n_classes: int, target: float, args: argparse.Namespace) -> Iterator[Line]:
+    """The linear grid against the plain loop and scikit-learn; how many times faster it is, and what all reach."""
     data = make_data(n_classes)
     recipe = Recipe(epochs=args.epochs, patience=None)
     grid = points("linear")
@@ -230,47 +203,29 @@ def linear_rows(n_classes: int, target: float, args: argparse.Namespace) -> list
         seconds, regression = timed(sklearn_fit, data)
         sklearn.append(seconds)
     of_point = dict(zip(grid, heads, strict=True))
-    mine = float(np.mean([top1(data, of_point[point]) for point in shared]))
-    best_of_grid = top1(data, min(heads, key=lambda head: head.val_loss_))
-    sklearn_mean = float(regression.score(data.x[data.test], data.names[data.test]))
-    what, best = f"linear, {n_classes} classes, {len(grid)} heads", min(ours)
-    plain_mean = float(np.mean([plain_top1(data, model) for model in models]))
-    rows = [
-        Row(
-            what, best, "(a) plain loop", min(theirs), min(theirs) / best, target, mine, plain_mean, data.best
-        ),
-        Row(
-            what,
-            best,
-            "(b) scikit-learn",
-            min(sklearn),
-            min(sklearn) / best,
-            None,
-            best_of_grid,
-            sklearn_mean,
-            data.best,
-        ),
-    ]
+    what, best = f"linear, {n_classes} classes", min(ours)
+    yield Line(f"{what}, {len(grid)} heads", 1e3 * best, "ms/head")
+    yield reaching(f"{what}: against (a) plain loop", min(theirs) / best, "x", target)
+    yield Line(f"{what}: against (b) scikit-learn", min(sklearn) / best, "x")
     many = points("linear", seeds=args.seeds)
     seconds, _ = timed(batched, data, many, recipe, args.threads)
-    seconds /= len(many)
-    what = f"linear, {n_classes} classes, {len(many)} heads of {args.seeds} seeds"
-    return [*rows, replace(rows[0], what=what, batched_s=seconds, ratio=min(theirs) / seconds, target=None)]
+    yield Line(f"{what}, {len(many)} heads of {args.seeds} seeds", 1e3 * seconds / len(many), "ms/head")
+    reached = {
+        "the heads of (a)": np.mean([top1(data, of_point[point]) for point in shared]),
+        "(a) plain loop": np.mean([plain_top1(data, model) for model in models]),
+        "the best of the grid": top1(data, min(heads, key=lambda head: head.val_loss_)),
+        "(b) scikit-learn": regression.score(data.x[data.test], data.names[data.test]),
+        "the optimum": data.best,
+    }
+    for name, share in reached.items():
+        yield Line(f"{what}: top-1 of {name}", 100 * float(share), "%")
 
 
-@dataclass
-class Rate:
-    """The MLP grid's rate of multiplications and additions against that of the bare products."""
+def mlp_lines(n_classes: int, args: argparse.Namespace) -> Iterator[Line]:
+    """The MLP grid's rate of multiplications and additions against that of the bare products.
 
-    what: str
-    gflops: float
-    bmm_gflops: float
-    share: float
-    target: float
-
-
-def mlp_rate(n_classes: int, args: argparse.Namespace) -> Rate:
-    """Operations of training and validation products only; the optimiser's time counts, its operations do not."""
+    Operations are those of training and validation products only; the optimiser's time counts, its operations do not.
+    """
     data = make_data(n_classes)
     grid = points("mlp")[: args.mlp_heads]
     recipe = Recipe(epochs=args.mlp_epochs, patience=None)
@@ -282,59 +237,38 @@ def mlp_rate(n_classes: int, args: argparse.Namespace) -> Rate:
         seconds, _ = timed(batched, data, grid, recipe, args.threads)
         rates.append(operations / seconds)
     what = f"MLP, {n_classes} classes, {len(grid)} heads"
-    return Rate(what, max(rates) / 1e9, max(bare) / 1e9, max(rates) / max(bare), 0.4)
+    yield Line(what, max(rates) / 1e9, "GFLOP/s")
+    yield Line(f"{what}: (c) torch.bmm", max(bare) / 1e9, "GFLOP/s")
+    yield reaching(f"{what}: share of (c)", max(rates) / max(bare), "", 0.4)
 
 
-def main() -> None:
-    """Measure, print the tables, and with --json the same as a document."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--plain-heads", type=int, default=2, help="how many the plain loop trains")
-    parser.add_argument("--seeds", type=int, default=5, help="of the larger linear grid")
-    parser.add_argument("--mlp-heads", type=int, default=32)
-    parser.add_argument("--mlp-epochs", type=int, default=3)
-    parser.add_argument("--bmm-seconds", type=float, default=3.0)
-    parser.add_argument("--quick", action="store_true", help="few epochs and heads, one round")
-    parser.add_argument("--json", action="store_true")
-    args = parser.parse_args()
+def measured(args: argparse.Namespace) -> Iterator[Line]:
+    """All figures."""
+    with threadpool_limits(limits=args.threads):
+        for n_classes, target in ((10, 20.0), (56, 8.0)):
+            yield from linear_lines(n_classes, target, args)
+        for n_classes in (10, 56):
+            yield from mlp_lines(n_classes, args)
+
+
+def main() -> int:
+    flags = parser(__doc__)
+    flags.add_argument("--threads", type=int, default=2)
+    flags.add_argument("--epochs", type=int, default=20)
+    flags.add_argument("--rounds", type=int, default=3)
+    flags.add_argument("--plain-heads", type=int, default=2, help="how many the plain loop trains")
+    flags.add_argument("--seeds", type=int, default=5, help="of the larger linear grid")
+    flags.add_argument("--mlp-heads", type=int, default=32)
+    flags.add_argument("--mlp-epochs", type=int, default=3)
+    flags.add_argument("--bmm-seconds", type=float, default=3.0)
+    flags.add_argument("--quick", action="store_true", help="few epochs and heads, one round")
+    args = flags.parse_args()
     if args.quick:
         args.epochs, args.rounds, args.seeds, args.mlp_heads, args.mlp_epochs = 3, 1, 2, 4, 1
-    load = os.getloadavg()[0]
     torch.set_num_threads(args.threads)
-    with threadpool_limits(limits=args.threads):
-        rows = [
-            row
-            for n_classes, target in ((10, 20.0), (56, 8.0))
-            for row in linear_rows(n_classes, target, args)
-        ]
-        rates = [mlp_rate(n_classes, args) for n_classes in (10, 56)]
-    if args.json:
-        found = {
-            "threads": args.threads,
-            "load_before": load,
-            "linear": [asdict(row) for row in rows],
-            "mlp": [asdict(rate) for rate in rates],
-        }
-        print(json.dumps(found))
-        return
-    print(f"{args.threads} threads; load before: {load:.1f}")
-    for row in rows:
-        wanted = "" if row.target is None else f" (wanted: {row.target:g}x)"
-        print(
-            f"{row.what}: {row.batched_s * 1e3:.1f} ms a head against {row.other_s * 1e3:.0f} ms of {row.other}: "
-            f"{row.ratio:.1f}x{wanted}; top-1 {row.batched_top1:.1%} against {row.other_top1:.1%}, "
-            f"optimum {row.bayes_top1:.1%}"
-        )
-    for rate in rates:
-        print(
-            f"{rate.what}: {rate.gflops:.0f} GFLOP/s against {rate.bmm_gflops:.0f} of (c) torch.bmm: "
-            f"{rate.share:.2f} (wanted: {rate.target:g})"
-        )
+    missed = report(measured(args), args.json, threads=args.threads, quick=args.quick)
+    return 0 if args.quick else missed
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

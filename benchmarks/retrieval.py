@@ -8,31 +8,26 @@ with words that are stored and words that are not). `--quick` does all of it wit
 its figures mean nothing. Exit status 1 where a limit is missed (never with --quick).
 """
 
-import argparse
-import json
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
+from figures import ROOT, Line, below, deponij, indexed, of_part, parser, reaching, report, timed
 
 from deponij.pipeline.retrieval.choosing import K, build_chosen
-from deponij.pipeline.retrieval.units import unit
 from deponij.pipeline.retrieval.vector_index import VectorIndex, set_threads
+from deponij.pipeline.unit_vectors import unit
 from deponij.project.indexes import Index
 from deponij.store.identity import Identity
 from deponij.store.index_folder import ROW, write_index
 
-ROOT = Path(__file__).resolve().parent.parent
 IDENTITY = Identity("bench:none", "0" * 64, "embedding", "none", "none", "fp32", "float32")
 SHARES = (None, 0.5, 0.1, 0.01, 0.001)
 
@@ -49,17 +44,6 @@ class Sizes:
 
 
 QUICK = Sizes((5_000, 64), (20_000, 32), 64 << 20, 500, 20)
-
-
-@dataclass(frozen=True)
-class Line:
-    """One figure; limit: it must stay below (or, for a share, above)."""
-
-    name: str
-    value: float
-    unit: str
-    limit: str = ""
-    holds: bool | None = None
 
 
 def clustered(n: int, d: int, seed: int = 0) -> np.ndarray:
@@ -120,12 +104,7 @@ def median_ms(call: Callable[[int], Any], n: int) -> float:
     """Of n calls, after three to warm up."""
     for i in range(3):
         call(i)
-    times = []
-    for i in range(n):
-        begin = time.perf_counter()
-        call(i)
-        times.append(1000 * (time.perf_counter() - begin))
-    return statistics.median(times)
+    return 1000 * statistics.median(timed(call, i)[0] for i in range(n))
 
 
 def exact(sizes: Sizes, folder: Path) -> Iterator[Line]:
@@ -147,39 +126,34 @@ def exact(sizes: Sizes, folder: Path) -> Iterator[Line]:
 
         name = "no filter" if share is None else f"filter lets {share:.1%} through"
         took_ms = median_ms(ask, sizes.n_queries)
-        yield Line(
-            f"search and join of {K}, {name}", took_ms, "ms", f"<= {limit_ms:.1f}", took_ms <= limit_ms
+        yield replace(
+            below(f"search and join of {K}, {name}", took_ms, "ms", limit_ms), limit=f"< {limit_ms:.1f}"
         )
     many = sizes.n_joined
     raw_many_ms = median_ms(lambda i: flat.search(queries[i : i + 1], many), sizes.n_queries // 5)
     took_ms = median_ms(lambda i: index.search(queries[i], many), sizes.n_queries // 5)
-    joined_ms = took_ms - raw_many_ms
-    yield Line(f"{many:,} results end to end", took_ms, "ms", "< 50", took_ms < 50)
-    yield Line("of which join", joined_ms, "ms")
+    yield below(f"{many:,} results end to end", took_ms, "ms", 50)
+    yield Line("of which join", took_ms - raw_many_ms, "ms")
 
 
 def approximate(sizes: Sizes, folder: Path) -> Iterator[Line]:
     """What `auto` chooses past its exact range, against exact search of the same vectors."""
     n, d = sizes.approximate
-    begin = time.perf_counter()
-    built = build_chosen(clustered(n, d), exact_up_to=0, n_queries=min(1000, n // 20), say=say)
-    yield Line(f"built and measured, {n:,} x {d}", time.perf_counter() - begin, "s")
+    seconds, built = timed(
+        lambda: build_chosen(clustered(n, d), exact_up_to=0, n_queries=min(1000, n // 20), say=say)
+    )
+    yield Line(f"built and measured, {n:,} x {d}", seconds, "s")
     chosen = next(one for one in built.measured if one.chosen)
     for one in built.measured:
         effort = " ".join(f"{name} {value}" for name, value in one.effort.items())
-        yield Line(
-            f"{one.kind} {effort}: recall@10",
-            one.recall,
-            "",
-            *(">= 0.95", one.recall >= 0.95) if one.chosen else (),
-        )
+        yield reaching(f"{one.kind} {effort}: recall@10", one.recall, "", 0.95 if one.chosen else None)
         yield Line(f"{one.kind} {effort}: p50", one.p50_ms, "ms")
     flat = VectorIndex.build(built.index.vectors(np.arange(n)))
     queries = clustered(sizes.n_queries + 3, d, seed=1)
     exact_ms = median_ms(lambda i: flat.index.search(queries[i : i + 1], K), min(50, sizes.n_queries))
     took_ms = median_ms(lambda i: built.index.search(queries[i : i + 1], K), sizes.n_queries)
     yield Line("exact, raw FAISS", exact_ms, "ms")
-    yield Line(f"{chosen.kind}, end to end", took_ms, "ms", f"< {exact_ms / 10:.2f}", took_ms < exact_ms / 10)
+    yield below(f"{chosen.kind}, end to end", took_ms, "ms", exact_ms / 10)
 
 
 def opening(sizes: Sizes, folder: Path) -> Iterator[Line]:
@@ -198,33 +172,18 @@ def opening(sizes: Sizes, folder: Path) -> Iterator[Line]:
         [sys.executable, "-c", code, str(path), str(ROOT)], capture_output=True, text=True, check=True
     )
     took_s, held_bytes = map(float, found.stdout.split())
-    yield Line(f"opening {sizes.opened_bytes / 2**30:.2f} GiB", took_s, "s", "< 0.2", took_s < 0.2)
-    yield Line("memory that opening takes", held_bytes / 2**20, "MiB", "< 64", held_bytes < 64 << 20)
+    yield below(f"opening {sizes.opened_bytes / 2**30:.2f} GiB", took_s, "s", 0.2)
+    yield below("memory that opening takes", held_bytes / 2**20, "MiB", 64)
 
 
 def cold(sizes: Sizes, folder: Path) -> Iterator[Line]:
     """`deponij query text` of a mini backbone over a few drawn pictures."""
-    from PIL import Image
-
-    def run(*arguments: object) -> float:
-        begin = time.perf_counter()
-        command = [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)]
-        subprocess.run(command, cwd=folder, check=True, capture_output=True)
-        return time.perf_counter() - begin
-
-    for i in range(20):
-        (folder / "pictures" / f"class{i % 2}").mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(i).integers(0, 255, (48, 48, 3)).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / "pictures" / f"class{i % 2}" / f"{i}.png")
-    run("items", "--folder", "pictures", "--out", "items")
-    run("extract", "--items", "items", "--backbone", "mini-openclip", "--out", "view.h5")
-    words = ["--items", "items", "--labels", "label"]
-    run("extract-text", *words, "--backbone", "mini-openclip", "--out", "texts.h5")
-    run("index", "--features", "view.h5", "--items", "items", "--out", "index")
-    fresh_s = run("query", "text", "a crushed can", "--index", "index", "--json")
-    stored_s = min(run("query", "text", "class1", "--index", "index", "--json") for _ in range(3))
-    yield Line("query text, from a cold start", fresh_s, "s", "< 15", fresh_s < 15)
-    yield Line("query text that is stored", stored_s, "s", "< 1.5", stored_s < 1.5)
+    asked = ("--index", indexed(folder, 20), "--json")
+    yield below(
+        "query text, from a cold start", deponij(folder, "query", "text", "a crushed can", *asked), "s", 15
+    )
+    stored_s = min(deponij(folder, "query", "text", "class1", *asked) for _ in range(3))
+    yield below("query text that is stored", stored_s, "s", 1.5)
 
 
 PARTS: dict[str, Callable[[Sizes, Path], Iterator[Line]]] = {
@@ -239,41 +198,23 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-@contextmanager
-def scratch() -> Iterator[Path]:
-    """A folder that is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="deponij-bench-") as folder:
-        yield Path(folder)
+def measured(parts: list[str], sizes: Sizes) -> Iterator[Line]:
+    """All figures of the parts, each in a folder that is gone afterwards."""
+    for part in parts:
+        with tempfile.TemporaryDirectory(prefix="deponij-bench-") as folder:
+            yield from of_part(PARTS[part](sizes, Path(folder)), part)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--only", nargs="*", choices=sorted(PARTS), default=list(PARTS))
-    chosen = parser.parse_args()
+    flags = parser(__doc__)
+    flags.add_argument("--quick", action="store_true")
+    flags.add_argument("--threads", type=int, default=2)
+    flags.add_argument("--only", nargs="*", choices=sorted(PARTS), default=list(PARTS))
+    chosen = flags.parse_args()
     set_threads(chosen.threads)
-    sizes = QUICK if chosen.quick else Sizes()
-    lines = []
-    for part in chosen.only:
-        print(f"\n{part}")
-        with scratch() as folder:
-            for line in PARTS[part](sizes, folder):
-                lines.append({"part": part, **vars(line)})
-                verdict = {None: "", True: "holds", False: "MISSED"}[line.holds]
-                print(
-                    f"  {line.name:55} {line.value:10.3f} {line.unit:4} {line.limit:10} {verdict}", flush=True
-                )
-    if chosen.json is not None:
-        facts = {
-            "threads": chosen.threads,
-            "cores": psutil.cpu_count(),
-            "quick": chosen.quick,
-            "lines": lines,
-        }
-        chosen.json.write_text(json.dumps(facts, indent=1))
-    return int(not chosen.quick and any(line["holds"] is False for line in lines))
+    lines = measured(chosen.only, QUICK if chosen.quick else Sizes())
+    missed = report(lines, chosen.json, threads=chosen.threads, quick=chosen.quick)
+    return 0 if chosen.quick else missed
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ missed: p50 of a text query alone below 50 ms, no error, memory grown by less th
 import argparse
 import base64
 import http.client
-import io
 import itertools
 import json
 import subprocess
@@ -28,26 +27,12 @@ from typing import Any
 
 import numpy as np
 import psutil
-from PIL import Image
+from figures import ROOT, Line, below, drawn, encoded, indexed, parser, report
 
-from deponij.project.frame.layout import Layout
-
-ROOT = Path(__file__).resolve().parent.parent
 KINDS = ("text", "stored text", "item", "picture")
 N_PICTURES = 400
 P50_MS = 50.0
 GROWTH = 0.1
-
-
-@dataclass(frozen=True)
-class Line:
-    """One figure; limit: it must stay below."""
-
-    name: str
-    value: float
-    unit: str
-    limit: str = ""
-    holds: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -82,45 +67,6 @@ class Client:
         return json.loads(found)
 
 
-def drawn(seed: int) -> Image.Image:
-    """A picture with a blob of some colour."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:96, :96] / 96
-    centre, width = rng.random(2), 0.1 + 0.3 * rng.random()
-    blob = np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / width**2)[..., None]
-    pixels = 255 * (blob * rng.random(3) + (1 - blob) * rng.random(3)) + rng.normal(0, 8, (96, 96, 3))
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
-
-
-def encoded(seed: int) -> str:
-    """The same as PNG in Base64."""
-    file = io.BytesIO()
-    drawn(seed).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
-
-
-def made(folder: Path) -> list[str]:
-    """An index of drawn pictures by the mini OpenCLIP, as a run; flags to serve it with."""
-    at = Layout(folder / "runs" / "bench")
-    for i in range(N_PICTURES):
-        path = folder / "pictures" / f"class{i % 8}" / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        drawn(i).save(path)
-    items, backbone = ("--items", at.items), ("--backbone", "mini-openclip")
-    words = ("--labels", "label", "--template", "name", "--out", at.texts("mini-openclip"))
-    view, index = at.view("mini-openclip"), at.index("mini-openclip")
-    steps = (
-        ("items", "--folder", folder / "pictures", "--out", at.items),
-        ("extract", *items, *backbone, "--out", view),
-        ("extract-text", *items, *backbone, *words),
-        ("index", *items, "--features", view, "--out", index),
-    )
-    for step in steps:
-        command = [sys.executable, str(ROOT / "cli.py"), *map(str, step)]
-        subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    return ["--index", str(index)]
-
-
 @contextmanager
 def served(flags: list[str], folder: Path) -> Iterator[Target]:
     """A server whose models are loaded."""
@@ -149,7 +95,7 @@ def served(flags: list[str], folder: Path) -> Iterator[Target]:
 
 def terms(target: Target) -> dict[str, Callable[[int], dict[str, Any]]]:
     """The n-th question of each kind."""
-    pictures = [encoded(10_000 + i) for i in range(100)]
+    pictures = [base64.b64encode(encoded(drawn(10_000 + i), "PNG")).decode() for i in range(100)]
     return {
         "text": lambda n: {"kind": "text", "value": f"a crushed thing number {n}"},
         "stored text": lambda n: {"kind": "text", "value": target.words[n % len(target.words)]},
@@ -170,8 +116,8 @@ def alone(target: Target, n: int) -> Iterator[Line]:
             assert answer["hits"]
             assert kind not in ("text", "stored text") or answer["query"]["stored_text"] == (kind != "text")
         p50, p99 = np.percentile(times_ms[10:], [50, 99])
-        limit = (f"< {P50_MS:.0f}", bool(p50 < P50_MS)) if kind == "text" else ("", None)
-        yield Line(f"{kind}, alone: p50", float(p50), "ms", *limit)
+        name = f"{kind}, alone: p50"
+        yield below(name, float(p50), "ms", P50_MS) if kind == "text" else Line(name, float(p50), "ms")
         yield Line(f"{kind}, alone: p99", float(p99), "ms")
 
 
@@ -208,7 +154,7 @@ def together(target: Target, n_clients: int, seconds: float) -> Iterator[Line]:
         p50, p99 = np.percentile(times_ms[kind], [50, 99])
         yield Line(f"{kind}, {n_clients} clients: p50", float(p50), "ms")
         yield Line(f"{kind}, {n_clients} clients: p99", float(p99), "ms")
-    yield Line("errors", len(errors), "", "= 0", not errors)
+    yield Line("errors", len(errors), limit="= 0", holds=not errors)
     for error in errors[:3]:
         print(f"  {error}", file=sys.stderr)
     yield from memory(resident, seconds)
@@ -220,12 +166,10 @@ def memory(resident: list[tuple[float, int]], seconds: float) -> Iterator[Line]:
         [size for at, size in resident if low * seconds / 3 <= at < (low + 1) * seconds / 3]
         for low in range(3)
     ]
-    first, second, last = (float(np.median(third)) for third in thirds)
-    yield Line("resident, first third", first / 2**20, "MiB")
-    yield Line("resident, second third", second / 2**20, "MiB")
-    yield Line("resident, last third", last / 2**20, "MiB")
-    growth = last / second - 1
-    yield Line("growth after warming up", 100 * growth, "%", f"< {100 * GROWTH:.0f}", growth < GROWTH)
+    medians = [float(np.median(third)) for third in thirds]
+    for name, median in zip(("first", "second", "last"), medians, strict=True):
+        yield Line(f"resident, {name} third", median / 2**20, "MiB")
+    yield below("growth after warming up", 100 * (medians[2] / medians[1] - 1), "%", 100 * GROWTH)
 
 
 def batches(target: Target) -> Iterator[Line]:
@@ -237,39 +181,33 @@ def batches(target: Target) -> Iterator[Line]:
         for part in ("sum", "count"):
             if line.startswith(f"deponij_encoder_batch_size_{part}"):
                 sums[part] += float(line.split()[-1])
-    yield Line("texts and pictures a forward pass", sums["sum"] / max(1.0, sums["count"]), "")
+    yield Line("texts and pictures a forward pass", sums["sum"] / max(1.0, sums["count"]))
+
+
+def measured(flags: list[str], folder: Path, chosen: argparse.Namespace) -> Iterator[Line]:
+    """All figures of one server."""
+    with served(flags, folder) as target:
+        yield Line("resident when the models are loaded", target.resident_bytes / 2**20, "MiB")
+        yield from alone(target, chosen.alone)
+        yield from together(target, chosen.clients, chosen.seconds)
+        yield from batches(target)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=30)
-    parser.add_argument("--clients", type=int, default=20)
-    parser.add_argument("--alone", type=int, default=200, help="questions of each kind by one client")
-    parser.add_argument("--index", help="instead of one of drawn pictures; its backbone needs a text tower")
-    parser.add_argument("--items", help="of that index, where it is no part of a run")
-    parser.add_argument("--json", type=Path)
-    chosen = parser.parse_args()
-    lines = []
+    flags = parser(__doc__)
+    flags.add_argument("--seconds", type=float, default=30)
+    flags.add_argument("--clients", type=int, default=20)
+    flags.add_argument("--alone", type=int, default=200, help="questions of each kind by one client")
+    flags.add_argument("--index", help="instead of one of drawn pictures; its backbone needs a text tower")
+    flags.add_argument("--items", help="of that index, where it is no part of a run")
+    chosen = flags.parse_args()
     with tempfile.TemporaryDirectory(prefix="deponij-bench-") as name:
         folder = Path(name)
-        flags = ["--index", str(Path(chosen.index).absolute())] if chosen.index else made(folder)
-        flags += ["--items", str(Path(chosen.items).absolute())] if chosen.items else []
-        with served(flags, folder) as target:
-            start = Line("resident when the models are loaded", target.resident_bytes / 2**20, "MiB")
-            parts = (
-                iter([start]),
-                alone(target, chosen.alone),
-                together(target, chosen.clients, chosen.seconds),
-                batches(target),
-            )
-            for line in itertools.chain(*parts):
-                lines.append(vars(line))
-                verdict = {None: "", True: "holds", False: "MISSED"}[line.holds]
-                print(f"{line.name:50} {line.value:10.2f} {line.unit:4} {line.limit:8} {verdict}", flush=True)
-    if chosen.json is not None:
-        facts = {"cores": psutil.cpu_count(), "clients": chosen.clients, "seconds": chosen.seconds}
-        chosen.json.write_text(json.dumps({**facts, "lines": lines}, indent=1))
-    return int(any(line["holds"] is False for line in lines))
+        index = Path(chosen.index).absolute() if chosen.index else indexed(folder, N_PICTURES)
+        named = ["--index", str(index)]
+        named += ["--items", str(Path(chosen.items).absolute())] if chosen.items else []
+        lines = measured(named, folder, chosen)
+        return report(lines, chosen.json, clients=chosen.clients, seconds=chosen.seconds)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,7 @@ the profile's: stated for two backbones, chosen on validation for what is joined
 of the whole stage, from opening the views to the written tables and heads.
 """
 
-import argparse
 import csv
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,10 +18,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from clusters import TACO56, Clusters
+from figures import Line, parser, report
 
 from deponij.pipeline.data.adapters.label_maps import BUILT_IN
 from deponij.pipeline.data.splitting.strategies import SplitParams, make_split
-from deponij.project.frame.settings import n_cores
 from deponij.project.tables import cells as table_cells
 from deponij.project.tables.plan import Inputs, TablesParams
 from deponij.stages import tables
@@ -130,7 +128,7 @@ def _write_texts(path: Path, backbone: str, names: list[str], ten: list[str], cl
     )
 
 
-def timed(seconds: dict[str, float], module: Any, name: str, what: str) -> None:
+def adding(seconds: dict[str, float], module: Any, name: str, what: str) -> None:
     """Let a function of a module add its wall time to `seconds`."""
     function: Callable[..., Any] = getattr(module, name)
 
@@ -144,23 +142,21 @@ def timed(seconds: dict[str, float], module: Any, name: str, what: str) -> None:
     setattr(module, name, wrapped)
 
 
-def main() -> None:
-    """Run and print the parts' seconds, the tables' best cells and their JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--splits", default="thesis", help="of thesis, group, random; comma-separated")
-    parser.add_argument("--all", action="store_true", help="three backbones instead of two")
-    parser.add_argument("--threads", type=int, default=0, help="0: one per core")
-    parser.add_argument("--show", action="store_true", help="print the tables too")
-    args = parser.parse_args()
+def main() -> int:
+    """Run, and print the parts' seconds."""
+    flags = parser(__doc__)
+    flags.add_argument("--seeds", type=int, default=5)
+    flags.add_argument("--splits", default="thesis", help="of thesis, group, random; comma-separated")
+    flags.add_argument("--all", action="store_true", help="three backbones instead of two")
+    flags.add_argument("--threads", type=int, default=0, help="0: one per core")
+    flags.add_argument("--show", action="store_true", help="print the tables too")
+    args = flags.parse_args()
     backbones = [name for name in WIDTHS if args.all or name != "siglip-base-16"]
     seconds: dict[str, float] = {}
-    timed(seconds, table_cells, "read_shared_examples", "reading")
-    timed(seconds, table_cells, "_learn", "learning")
-    timed(seconds, table_cells, "_write", "results folders")
-    timed(seconds, table_cells, "measured_cell", "scores and intervals")
+    adding(seconds, table_cells, "read_shared_examples", "reading")
+    adding(seconds, table_cells, "_learn", "learning")
+    adding(seconds, table_cells, "_write", "results folders")
+    adding(seconds, table_cells, "measured_cell", "scores and intervals")
     with tempfile.TemporaryDirectory(prefix="deponij-bench-") as folder:
         root = Path(folder)
         inputs = make_inputs(root, backbones, args.splits.split(","))
@@ -176,16 +172,11 @@ def main() -> None:
         from deponij.commands.show.cells import print_cells
 
         print_cells(cells)
-    threads = args.threads or n_cores()
-    print(f"{len(cells)} cells, {len(backbones)} backbones, splits {args.splits}, {threads} threads")
-    for what, spent in [*seconds.items(), ("other", total - sum(seconds.values())), ("all", total)]:
-        print(f"  {what:20} {spent:7.1f} s")
-    # On a busy machine the second figure says more: what the stage needed, whoever else was running.
-    print(f"  {'processor time':20} {cpu:7.1f} s")
-    print(
-        json.dumps({"cells": len(cells), "seconds": round(total, 1), "processor": round(cpu, 1), **seconds})
-    )
+    # On a busy machine the processor time says more: what the stage needed, whoever else was running.
+    parts = {**seconds, "other": total - sum(seconds.values()), "all": total, "processor time": cpu}
+    lines = [Line("cells", len(cells)), *(Line(what, spent, "s") for what, spent in parts.items())]
+    return report(lines, args.json, backbones=len(backbones), splits=args.splits, threads=args.threads)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -1,72 +1,31 @@
 """Learning curves: accuracy on the test part against labelled training items of each class.
 
-Arrays in, records out. The fast logistic regression that is fitted dozens of times: `quick_logistic`.
+Arrays in, records out. The logistic regression that is fitted dozens of times: `softmax_regression`.
 
 Shape letters: n items, d feature width, T tries, t test items.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from deponij.pipeline.heads.centroid import NearestClassMean
+from deponij.pipeline.heads.choosing import draw, worth
 from deponij.pipeline.heads.examples import Examples
-from deponij.pipeline.heads.few_shot import draw
 from deponij.pipeline.heads.head import Floats, Names
+from deponij.pipeline.heads.softmax_regression import DEFAULT_C, fit_path, standardised
 from deponij.pipeline.metrics.classification import balanced_accuracy
-from deponij.pipeline.metrics.evaluation import Interval
+from deponij.pipeline.metrics.curves import CURVES, CurveHead, CurvePoint, CurveRow
 from deponij.pipeline.metrics.intervals import seed_mean
-from deponij.pipeline.record_lists import RecordList
 from deponij.store.errors import DataError
 
+__all__ = ["CURVES", "HEADS", "CurvePoint", "CurveRow", "Head", "learning_curve"]
+
 Rows = NDArray[np.int64]
-Head = Literal["logistic", "centroid"]
+Head = CurveHead
 HEADS: tuple[Head, ...] = ("logistic", "centroid")
-
-
-class CurvePoint(BaseModel):
-    """One head, learned from so many items of each class.
-
-    Attributes:
-        head: `logistic` (regression) or `centroid` (nearest class mean).
-        per_class: items of each class at most; None for all there are.
-        n_train, n_classes: items and classes that were learned from, in every try.
-        n_short_classes: classes that have fewer than `per_class` items and gave all they have.
-        tries: how often other items were drawn; 1 where all are taken.
-        n_test: items that were answered; of classes that training lacks they count as wrong.
-        top1, balanced_accuracy: means over tries. top1_std: over tries; None for one try.
-        top1_interval, interval_kind: 95 %, as `deponij.pipeline.metrics.intervals.seed_mean` gives them.
-        c: inverse penalty, chosen on validation in the first try; None for a head that has none.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    head: Head
-    per_class: int | None
-    n_train: int
-    n_classes: int
-    n_short_classes: int
-    tries: int
-    n_test: int
-    top1: float
-    top1_std: float | None
-    top1_interval: Interval
-    interval_kind: Literal["bootstrap", "wilson"]
-    balanced_accuracy: float
-    c: float | None
-
-
-class CurveRow(CurvePoint):
-    """A point, and what it was measured on."""
-
-    backbone: str
-    fingerprint: str
-    labels: str
-    split: str
 
 
 def learning_curve(
@@ -96,7 +55,6 @@ def learning_curve(
     counts = Counter(examples.labels[train].tolist())
     most = max(counts.values())
     sizes = [*(n for n in sorted(set(per_class)) if n < most), None]
-    from deponij.pipeline.heads.quick_logistic import standardised
 
     spaces = {"logistic": standardised(features, train), "centroid": features}
     points = []
@@ -136,23 +94,16 @@ def _answers(
     if head == "centroid":
         fitted = [NearestClassMean().fit(features[rows], labels[rows]) for rows in draws]
         return None, [one.predict(features[test]) for one in fitted]
-    from deponij.pipeline.heads.quick_logistic import fit_path
-
     c = _choose_c(features, labels, draws[0], examples.rows("val"))
     return c, [next(fit_path(features[rows], labels[rows], [c])).answers(features[test]) for rows in draws]
 
 
 def _choose_c(features: Floats, labels: Names, rows: Rows, val: Rows) -> float:
     """The penalty with most right answers on validation; ties go to the stronger one."""
-    from deponij.pipeline.heads.quick_logistic import DEFAULT_C, fit_path
-
     if len(val) == 0:
         return DEFAULT_C
-    right = [
-        (-int((one.answers(features[val]) == labels[val]).sum()), one.c)
-        for one in fit_path(features[rows], labels[rows])
-    ]
-    return min(right)[1]
+    path = fit_path(features[rows], labels[rows])
+    return min((-worth(one.logits(features[val]), one.classes, labels[val])[0], one.c) for one in path)[1]
 
 
 def _point(
@@ -182,6 +133,3 @@ def _point(
         balanced_accuracy=float(np.mean([balanced_accuracy(truth, one) for one in answers])),
         c=c,
     )
-
-
-CURVES = RecordList(CurveRow)

@@ -1,13 +1,19 @@
-"""Lists of typed records as JSON: what one stage found and another one shows."""
+"""Typed records and lists of them as JSON: what one stage found and another one shows."""
 
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from deponij.store.errors import StoreError
 
 R = TypeVar("R")
+
+
+class Record(BaseModel):
+    """Frozen, and no other fields than it names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class RecordList(Generic[R]):

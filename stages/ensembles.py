@@ -197,7 +197,7 @@ def combine(how: str, stored: Stored, *, out: Path | None = None) -> EnsembleRes
         notes=(*judged.evaluation.notes, *_notes(ensemble)),
         how=how,
         members=members,
-        params=ensemble.get_params(),
+        params=ensemble.plain_params(),
     )
     if out is not None:
         ensemble.save(out, members, aligned.classes)

@@ -15,9 +15,8 @@ from PIL import Image
 from pydantic import Field
 
 from deponij.pipeline.data.splitting.leakage import MAX_DISTANCE_BITS
-from deponij.pipeline.mistakes.confused import find_confused
 from deponij.pipeline.mistakes.records import MISTAKES, MistakesReport
-from deponij.pipeline.mistakes.suspects import OutOfFold, find_suspects, out_of_fold
+from deponij.pipeline.mistakes.suspects import OutOfFold, find_confused, find_suspects, out_of_fold
 from deponij.pipeline.mistakes.twins import find_twins
 from deponij.pipeline.reports.samples import thumbnail
 from deponij.pipeline.reports.sheets import confused_sheet, suspects_sheet, twins_sheet

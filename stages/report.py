@@ -13,16 +13,17 @@ from typing import Any
 
 from pydantic import Field
 
+from deponij.pipeline.metrics.curves import CURVES
 from deponij.pipeline.metrics.retrieval import RETRIEVAL, RetrievalResult
 from deponij.pipeline.mistakes.records import MISTAKES, MistakesReport
-from deponij.pipeline.record_lists import RecordList
 from deponij.pipeline.reports.cells import CELLS, Cell
 from deponij.pipeline.reports.embedding_map import choose_items, embedding_map, points_json
-from deponij.pipeline.reports.learning_curves import Chart, CurveRow, chart_svg, charts
+from deponij.pipeline.reports.learning_curves import Chart, chart_svg, charts
 from deponij.pipeline.reports.page import MapFacts, Page, render_html, render_markdown
 from deponij.pipeline.reports.provenance import JOINED, Provenance, is_toy
 from deponij.pipeline.reports.retrieval_tables import RetrievalTable, fewer, grouped, items_of
-from deponij.pipeline.reports.samples import data_uri, sheet
+from deponij.pipeline.reports.samples import data_uri
+from deponij.pipeline.reports.sheets import samples_sheet
 from deponij.pipeline.reports.sprite import sprite
 from deponij.project.frame.console import say
 from deponij.project.frame.harness import run_stage
@@ -52,7 +53,6 @@ from deponij.store.atomic import write_bytes
 from deponij.store.errors import DataError, StoreError
 from deponij.store.items import Items
 
-_CURVES = RecordList(CurveRow)
 # Thumbnails of answers and of mistakes on the whole page; at some 4 kB each they stay below 4 MB.
 _MAX_SAMPLES = 480
 _MAX_MISTAKES = 400
@@ -160,7 +160,7 @@ def run(
         groups=[group_facts(standing, runs, told) for standing in found],
         runs=[run_facts(each, pictures, params.n_confused, told) for each in runs],
         retrieval=[_retrieval(results, told, toys) for results in grouped(asked)],
-        charts=[_chart(chart, told) for chart in charts(read_records(curves, _CURVES, "learning curves"))],
+        charts=[_chart(chart, told) for chart in charts(read_records(curves, CURVES, "learning curves"))],
         maps=_maps(table, maps, found, params, told) if maps else None,
         mistakes=[(one, _mistakes_source(one, told)) for one in wrong],
         pictures=pictures,
@@ -299,7 +299,7 @@ def _sheet(table: Items, runs: Sequence[Run]) -> bytes:
     images = images_of(table, {sample.item_id for sample in samples}, _SHEET_SIDE_PX)
     row = best.row
     title = f"{row.backbone}, {row.method}, {row.labels}: {row.top1:.1%} of {row.n} right"
-    return sheet([(sample, images.get(sample.item_id)) for sample in samples], title)
+    return samples_sheet([(sample, images.get(sample.item_id)) for sample in samples], title)
 
 
 def main(params: Params, at: Layout, options: RunOptions) -> None:

@@ -13,14 +13,13 @@ from deponij.commands.show.results import TOY_NOTE, stdout
 from deponij.pipeline.reports.cell_tables import (
     CellTable,
     TableRow,
-    bounds,
     cell_tables,
     how_to_read,
     mean_and_std,
-    percent,
     published,
 )
 from deponij.pipeline.reports.cells import BASELINE, Cell
+from deponij.pipeline.reports.wording import interval, percent
 
 
 def print_cells(cells: Sequence[Cell], console: Console = stdout, *, toys: Set[str] = frozenset()) -> None:
@@ -69,7 +68,7 @@ def _fields(table: CellTable, cell: Cell | None) -> list[Text]:
         return [Text("")] * 4
     first = Text(mean_and_std(cell.top1, cell.top1_std), "bold green" if table.is_best(cell) else "")
     if cell.how != BASELINE:
-        first.append(f"\n{bounds(cell.top1_interval)}", Style(bold=False, dim=True, color="default"))
+        first.append(f"\n{interval(cell.top1_interval)}", Style(bold=False, dim=True, color="default"))
     others = [Text(percent(share)) for share in (cell.top2, cell.top3, cell.balanced_accuracy)]
     if known := cell.reference:
         first.append(f"\n{published(known.top1)}", "cyan")

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from pycocotools import mask as coco_mask
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError
 
 # Neutral grey, near the mean of photographs: for what lies outside the frame or the outline.
@@ -38,7 +39,7 @@ class Background(StrEnum):
     BLUR = "blur"
 
 
-class CropParams(BaseModel):
+class CropParams(Record):
     """How crops are cut. The default is the tight box, clipped to the frame.
 
     Attributes:
@@ -50,8 +51,6 @@ class CropParams(BaseModel):
         keep_crowds: cut regions that mark many instances (`iscrowd`) like any other, instead of
             recording them as failures.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     margin: float = Field(default=0.0, ge=0.0, le=10.0, allow_inf_nan=False)
     square: bool = False

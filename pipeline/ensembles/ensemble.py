@@ -6,7 +6,6 @@ order, the same classes in the same order (see `members`). A saved ensemble is a
 written last); nothing is pickled.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,16 +13,17 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, JsonValue
 
-from deponij.pipeline.cards import Card, CardFolder
+from deponij.pipeline.cards import ARRAY, CardFolder, Fact, Learned, LearnedCard
+from deponij.pipeline.metrics.calibration import fit_temperature, log_softmax
+from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError
 
 Wide = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 
-class MemberSource(BaseModel):
+class MemberSource(Record):
     """One member: whose answers they are, and where its head lies.
 
     Attributes:
@@ -32,8 +32,6 @@ class MemberSource(BaseModel):
         share: of the ensemble's answers that are this member's, 0 where it was not taken.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     method: str
     backbone: str
     fingerprint: str
@@ -41,7 +39,7 @@ class MemberSource(BaseModel):
     share: float
 
 
-class EnsembleCard(Card):
+class EnsembleCard(LearnedCard):
     """`ensemble.json`: all that is needed to combine members' logits without this project.
 
     `apply` says how logits come from the members' [m, n, C], the tensors and the learned numbers;
@@ -50,34 +48,25 @@ class EnsembleCard(Card):
     """
 
     format: Literal[1] = 1
-    apply: str
-    classes: tuple[str, ...]
     members: tuple[MemberSource, ...]
-    protocol: str
-    params: dict[str, JsonValue]
-    learned: dict[str, JsonValue]
 
 
 ENSEMBLES = CardFolder("ensemble", "ensemble", EnsembleCard)
 
 
-class Ensemble(ABC):
-    """A rule that makes one answer of m members' logits.
+class Ensemble(Learned, ABC):
+    """A rule that makes one answer of m members' logits; see `Learned` for what each one says of itself.
 
     Attributes:
-        kind: its name in the registry; title: its name for people.
         chooses: whether `fit` needs validation items.
-        apply: how logits come from members, learned numbers and tensors, for `EnsembleCard`.
         n_members_, n_classes_: m and C; set by `fit`.
         shares_: how much each member counts, [m], summing to 1.
         out_of_fold_: logits [n, C] of the validation items, each by a fit without it; None where the
             rule has too few parameters for that to matter.
     """
 
-    kind: ClassVar[str]
-    title: ClassVar[str]
     chooses: ClassVar[bool]
-    apply: ClassVar[str]
+    facts: ClassVar[Mapping[str, Fact]] = {"shares": ARRAY}
 
     n_members_: int
     n_classes_: int
@@ -113,8 +102,7 @@ class Ensemble(ABC):
         Raises:
             DataError: other members or classes than it was fitted on, or values that are not finite.
         """
-        if not hasattr(self, "n_members_"):
-            raise DataError(f"this {type(self).__name__} has learned nothing yet; call fit or load first")
+        self._require_fit("n_members_")
         members = check_members(logits)
         if (members.shape[0], members.shape[2]) != (self.n_members_, self.n_classes_):
             raise DataError(
@@ -136,20 +124,6 @@ class Ensemble(ABC):
     def protocol(self) -> str:
         """In words: how answers are combined, and what was chosen on validation."""
 
-    @abstractmethod
-    def get_params(self) -> dict[str, Any]:
-        """Constructor arguments."""
-
-    def _learned(self) -> dict[str, JsonValue]:
-        return {"shares": self.shares_.tolist()}
-
-    def _tensors(self) -> dict[str, NDArray[np.float32]]:
-        return {}
-
-    def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
-        """Set the learned attributes from what `_tensors` and `_learned` gave."""
-        self.shares_ = np.asarray(learned["shares"])
-
     def save(self, folder: Path, members: Sequence[MemberSource], classes: Sequence[str]) -> None:
         """Write the tensors, if any, and then `ensemble.json`; the same ensemble gives the same bytes."""
         ENSEMBLES.write(
@@ -161,7 +135,7 @@ class Ensemble(ABC):
                 classes=tuple(classes),
                 members=tuple(members),
                 protocol=self.protocol,
-                params=json.loads(json.dumps(self.get_params())),
+                params=self.plain_params(),
                 learned=self._learned(),
                 tensors_sha256=sha256,
             ),
@@ -201,8 +175,21 @@ def check_members(logits: ArrayLike) -> Wide:
     return members
 
 
-def log_softmax(logits: Wide) -> Wide:
-    """Log-probabilities along the last axis."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    log_probs: Wide = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return log_probs
+class Calibrated(Ensemble):
+    """An ensemble that reads its members at temperatures of their own.
+
+    Attributes:
+        temperatures_: [m].
+    """
+
+    facts: ClassVar[Mapping[str, Fact]] = {**Ensemble.facts, "temperatures": ARRAY}
+
+    temperatures_: Wide
+
+    def _calibrate(self, members: Wide, codes: Codes) -> Wide:
+        """Fit temperatures by log-loss on items of these classes [n]; their log-probabilities [m, n, C]."""
+        self.temperatures_ = np.array([fit_temperature(member, codes) for member in members])
+        return self._log_probs(members)
+
+    def _log_probs(self, members: Wide) -> Wide:
+        return log_softmax(members / self.temperatures_[:, None, None])

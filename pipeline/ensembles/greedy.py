@@ -6,7 +6,8 @@ ICML 2004, which averages probabilities; here log-probabilities are averaged, fo
 Shape letters: m members, n items, C classes.
 """
 
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 from deponij.pipeline.ensembles.ensemble import Codes, Wide
 from deponij.pipeline.ensembles.pools import LogPool
 from deponij.pipeline.ensembles.registry import register
-from deponij.store.errors import UsageError
 
 # Differences of log-loss below this are those of rounding.
 _SAME = 1e-5
@@ -24,6 +24,7 @@ _LEAST, _MOST = 0.05, 10.0
 
 
 @register("greedy")
+@dataclass(eq=False)
 class GreedySelection(LogPool):
     """Members are taken one by one, each the one with which the mean log-probability does best.
 
@@ -43,14 +44,11 @@ class GreedySelection(LogPool):
     title: ClassVar[str] = "greedy selection"
     chooses: ClassVar[bool] = True
 
-    counts_: NDArray[np.int64]
-
-    def __init__(self, rounds: int = 30) -> None:
-        self.rounds = rounds
+    rounds: int = 30
+    counts_: NDArray[np.int64] = field(init=False, repr=False)
 
     def _weigh(self, log_probs: Wide, codes: Codes) -> Wide:
-        if self.rounds < 1:
-            raise UsageError(f"greedy selection: rounds must be at least 1, got {self.rounds}")
+        self._require((self.rounds >= 1, f"rounds must be at least 1, got {self.rounds}"))
         taken: list[int] = []
         found: list[tuple[float, float]] = []
         total, sharpness = np.zeros(log_probs.shape[1:]), 1.0
@@ -73,10 +71,6 @@ class GreedySelection(LogPool):
             f"greedy selection with replacement among {self.n_members_} members by log-loss on validation: "
             f"{int((self.shares_ > 0).sum())} taken; mean of their calibrated log-probabilities"
         )
-
-    def get_params(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {"rounds": self.rounds}
 
 
 def _first_within(margin: float, losses: list[float]) -> int:

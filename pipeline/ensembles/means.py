@@ -3,19 +3,22 @@
 Shape letters: m members, n items, C classes.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import JsonValue
 
-from deponij.pipeline.ensembles.ensemble import Codes, Ensemble, Wide, log_softmax
+from deponij.pipeline.ensembles.ensemble import Calibrated, Codes, Ensemble, Wide
 from deponij.pipeline.ensembles.registry import register
-from deponij.pipeline.metrics.calibration import fit_temperature
+
+
+def _equal(members: Wide) -> Wide:
+    """Equal shares of m members."""
+    return np.full(len(members), 1 / len(members))
 
 
 @register("mean-logits")
+@dataclass(eq=False)
 class MeanOfLogits(Ensemble):
     """The mean of the members' logits, as in the thesis on TACO. A member counts by how large its logits are."""
 
@@ -24,7 +27,7 @@ class MeanOfLogits(Ensemble):
     apply: ClassVar[str] = "logits = members.mean(axis=0)"
 
     def _fit(self, members: Wide, codes: Codes) -> None:
-        self.shares_ = np.full(len(members), 1 / len(members))
+        self.shares_ = _equal(members)
 
     def _combine(self, members: Wide) -> Wide:
         mean: Wide = members.mean(axis=0)
@@ -35,17 +38,9 @@ class MeanOfLogits(Ensemble):
         """In words."""
         return f"mean of the logits of {self.n_members_} members; nothing chosen"
 
-    def get_params(self) -> dict[str, Any]:
-        """There are none."""
-        return {}
 
-
-class Mixture(Ensemble):
-    """The mean of the members' probabilities, each member's logits divided by its temperature.
-
-    Attributes:
-        temperatures_: [m].
-    """
+class Mixture(Calibrated):
+    """The mean of the members' probabilities, each member's logits divided by its temperature."""
 
     apply: ClassVar[str] = (
         "scaled = members / np.reshape(temperatures, (-1, 1, 1))\n"
@@ -54,28 +49,16 @@ class Mixture(Ensemble):
         "logits = np.log(probs.mean(axis=0))"
     )
 
-    temperatures_: Wide
-
     def _combine(self, members: Wide) -> Wide:
-        log_probs = log_softmax(members / self.temperatures_[:, None, None])
+        log_probs = self._log_probs(members)
         # Means of probabilities that may be too small for a float.
         largest = log_probs.max(axis=0)
         logits: Wide = largest + np.log(np.exp(log_probs - largest).mean(axis=0))
         return logits
 
-    def _learned(self) -> dict[str, JsonValue]:
-        return super()._learned() | {"temperatures": self.temperatures_.tolist()}
-
-    def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
-        super()._restore(tensors, learned)
-        self.temperatures_ = np.asarray(learned["temperatures"])
-
-    def get_params(self) -> dict[str, Any]:
-        """There are none."""
-        return {}
-
 
 @register("mean-probs")
+@dataclass(eq=False)
 class MeanOfProbabilities(Mixture):
     """The mean of the members' probabilities, as they are."""
 
@@ -83,7 +66,7 @@ class MeanOfProbabilities(Mixture):
     chooses: ClassVar[bool] = False
 
     def _fit(self, members: Wide, codes: Codes) -> None:
-        self.shares_ = np.full(len(members), 1 / len(members))
+        self.shares_ = _equal(members)
         self.temperatures_ = np.ones(len(members))
 
     @property
@@ -93,6 +76,7 @@ class MeanOfProbabilities(Mixture):
 
 
 @register("calibrated")
+@dataclass(eq=False)
 class CalibratedMean(Mixture):
     """The mean of probabilities after each member's temperature is fitted on validation by log-loss."""
 
@@ -100,8 +84,8 @@ class CalibratedMean(Mixture):
     chooses: ClassVar[bool] = True
 
     def _fit(self, members: Wide, codes: Codes) -> None:
-        self.temperatures_ = np.array([fit_temperature(member, codes) for member in members])
-        self.shares_ = np.full(len(members), 1 / len(members))
+        self._calibrate(members, codes)
+        self.shares_ = _equal(members)
 
     @property
     def protocol(self) -> str:

@@ -8,16 +8,16 @@ Shape letters: m members, n items, C classes.
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import JsonValue
 from threadpoolctl import threadpool_limits
 
-from deponij.pipeline.ensembles.ensemble import Codes, Ensemble, Wide, log_softmax
+from deponij.pipeline.cards import ARRAY, Fact
+from deponij.pipeline.ensembles.ensemble import Calibrated, Codes, Wide
 from deponij.pipeline.ensembles.registry import register
-from deponij.pipeline.metrics.calibration import fit_temperature
+from deponij.pipeline.metrics.calibration import log_softmax
 
 # Where validation is answered without an error any larger weights would be better still.
 _MAX_WEIGHT = 10.0
@@ -25,11 +25,10 @@ _MAX_WEIGHT = 10.0
 _LEAST_WEIGHT = 1e-3
 
 
-class LogPool(Ensemble):
+class LogPool(Calibrated):
     """Logits = the sum of weight x log-probability over the members, each at its own temperature.
 
     Attributes:
-        temperatures_: [m], each of the least log-loss on validation.
         weights_: [m], from 0; their sum says how sure the answers are, `shares_` are what is left.
     """
 
@@ -40,12 +39,10 @@ class LogPool(Ensemble):
         "logits = (np.reshape(weights, (-1, 1, 1)) * log_probs).sum(axis=0)"
     )
 
-    temperatures_: Wide
-    weights_: Wide
+    facts: ClassVar[Mapping[str, Fact]] = {**Calibrated.facts, "weights": ARRAY}
 
     def _fit(self, members: Wide, codes: Codes) -> None:
-        self.temperatures_ = np.array([fit_temperature(member, codes) for member in members])
-        weights = self._weigh(self._log_probs(members), codes)
+        weights = self._weigh(self._calibrate(members, codes), codes)
         total = float(weights.sum())
         self.shares_ = weights / total if total > 0 else np.full(len(members), 1 / len(members))
         self.weights_ = self.shares_ * max(total, _LEAST_WEIGHT)
@@ -54,27 +51,13 @@ class LogPool(Ensemble):
     def _weigh(self, log_probs: Wide, codes: Codes) -> Wide:
         """Weights [m] of log-probabilities [m, n, C] of items of these classes [n]."""
 
-    def _log_probs(self, members: Wide) -> Wide:
-        return log_softmax(members / self.temperatures_[:, None, None])
-
     def _combine(self, members: Wide) -> Wide:
         logits: Wide = np.tensordot(self.weights_, self._log_probs(members), axes=1)
         return logits
 
-    def get_params(self) -> dict[str, Any]:
-        """There are none."""
-        return {}
-
-    def _learned(self) -> dict[str, JsonValue]:
-        numbers = {"temperatures": self.temperatures_.tolist(), "weights": self.weights_.tolist()}
-        return super()._learned() | numbers
-
-    def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
-        super()._restore(tensors, learned)
-        self.temperatures_, self.weights_ = (np.asarray(learned[n]) for n in ("temperatures", "weights"))
-
 
 @register("weighted")
+@dataclass(eq=False)
 class WeightedSum(LogPool):
     """The weights from 0 of the least log-loss on validation; the problem is convex."""
 

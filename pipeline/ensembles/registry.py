@@ -9,20 +9,13 @@ _ENSEMBLES: Registry[type[Ensemble]] = Registry(
     "ensemble", attribute="kind", room="deponij.pipeline.ensembles"
 )
 register = _ENSEMBLES.register
+# An unknown kind is a UsageError that lists those there are and the nearest.
+ensemble_class = _ENSEMBLES.__getitem__
 
 
 def kinds() -> list[str]:
     """All kinds, sorted."""
     return list(_ENSEMBLES.entries())
-
-
-def ensemble_class(kind: str) -> type[Ensemble]:
-    """The class of a kind.
-
-    Raises:
-        UsageError: there is none; the message lists those there are and the nearest.
-    """
-    return _ENSEMBLES[kind]
 
 
 def load_ensemble(folder: Path) -> tuple[Ensemble, EnsembleCard]:

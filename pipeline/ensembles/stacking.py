@@ -6,24 +6,24 @@ Shape letters: m members, n items, C classes (`c` in lower case is the inverse p
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import JsonValue
 
-from deponij.pipeline.ensembles.ensemble import Codes, Ensemble, Wide, log_softmax
+from deponij.pipeline.cards import PLAIN, Fact, are_positive
+from deponij.pipeline.ensembles.ensemble import Calibrated, Codes, Wide
 from deponij.pipeline.ensembles.pools import pool_weights
 from deponij.pipeline.ensembles.registry import register
-from deponij.pipeline.heads.words.pulled_logistic import fit_pulled
-from deponij.pipeline.metrics.calibration import fit_temperature, negative_log_likelihood
-from deponij.store.errors import UsageError
+from deponij.pipeline.heads.softmax_regression import fit_pulled
+from deponij.pipeline.metrics.calibration import negative_log_likelihood
 
 DEFAULT_CS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
 @register("stacking")
-class Stacking(Ensemble):
+@dataclass(eq=False)
+class Stacking(Calibrated):
     """Multinomial logistic regression on the members' calibrated log-probabilities, fitted on validation.
 
     It is pulled towards the best weighted sum of log-probabilities (the ensemble `weighted`), so that with
@@ -37,7 +37,8 @@ class Stacking(Ensemble):
         seed: of the folds.
 
     Attributes:
-        temperatures_: [m], fitted on validation. weight_: float32 [C, m * C]. c_: the chosen c.
+        weight_: float32 [C, m * C].
+        c_: the chosen c.
         trials_: each c and its log-loss out of fold.
     """
 
@@ -50,23 +51,28 @@ class Stacking(Ensemble):
         "logits = np.concatenate(list(log_probs), axis=1) @ weight.T"
     )
 
-    trials_: tuple[tuple[float, float], ...]
+    tensors: ClassVar[Mapping[str, str]] = {"weight": "weight_"}
+    facts: ClassVar[Mapping[str, Fact]] = {
+        **Calibrated.facts,
+        "c": PLAIN,
+        "trials": Fact(lambda trials: list(map(list, trials)), lambda rows: tuple(map(tuple, rows))),
+    }
 
-    def __init__(self, cs: Sequence[float] = DEFAULT_CS, folds: int = 5, seed: int = 0) -> None:
-        self.cs = cs
-        self.folds = folds
-        self.seed = seed
+    cs: Sequence[float] = DEFAULT_CS
+    folds: int = 5
+    seed: int = 0
 
     def _fit(self, members: Wide, codes: Codes) -> None:
-        if len(self.cs) == 0 or not all(np.isfinite(c) and c > 0 for c in self.cs) or self.folds < 2:
-            raise UsageError(
-                f"stacking: cs must be positive numbers and folds at least 2, got {list(self.cs)} and {self.folds}"
+        self._require(
+            (
+                are_positive(self.cs) and self.folds >= 2,
+                f"cs must be positive numbers and folds at least 2, got {list(self.cs)} and {self.folds}",
             )
-        self.temperatures_ = np.array([fit_temperature(member, codes) for member in members])
-        log_probs = log_softmax(members / self.temperatures_[:, None, None])
+        )
+        log_probs = self._calibrate(members, codes)
         cs = sorted({float(c) for c in self.cs})
         self.c_ = cs[0]
-        self.trials_ = ()
+        self.trials_: tuple[tuple[float, float], ...] = ()
         if len(codes) > 1:
             fold = _folds(codes, min(self.folds, len(codes)), self.seed)
             answers = {c: _out_of_fold(log_probs, codes, fold, c) for c in cs}
@@ -80,8 +86,7 @@ class Stacking(Ensemble):
         self.shares_ = blocks.astype(np.float64) / float(blocks.sum())
 
     def _combine(self, members: Wide) -> Wide:
-        log_probs = log_softmax(members / self.temperatures_[:, None, None])
-        logits: Wide = _side_by_side(log_probs) @ self.weight_.astype(np.float64).T
+        logits: Wide = _side_by_side(self._log_probs(members)) @ self.weight_.astype(np.float64).T
         return logits
 
     @property
@@ -91,26 +96,6 @@ class Stacking(Ensemble):
             f"logistic regression on the log-probabilities of {self.n_members_} members, pulled towards their best "
             f"weighted sum; c = {self.c_:g} of {len(self.cs)} by log-loss out of fold on validation, fitted on validation"
         )
-
-    def get_params(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {"cs": list(self.cs), "folds": self.folds, "seed": self.seed}
-
-    def _learned(self) -> dict[str, JsonValue]:
-        return super()._learned() | {
-            "temperatures": self.temperatures_.tolist(),
-            "c": self.c_,
-            "trials": [list(trial) for trial in self.trials_],
-        }
-
-    def _tensors(self) -> dict[str, NDArray[np.float32]]:
-        return {"weight": self.weight_}
-
-    def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
-        super()._restore(tensors, learned)
-        self.weight_, self.temperatures_ = tensors["weight"], np.asarray(learned["temperatures"])
-        self.c_ = learned["c"]
-        self.trials_ = tuple((c, loss) for c, loss in learned["trials"])
 
 
 def _folds(codes: Codes, n_folds: int, seed: int) -> Codes:

@@ -4,7 +4,6 @@ Shape letters: n examples, d feature width, C classes. A saved head is a folder 
 `head.safetensors` (float32 tensors) and `head.json` (a `HeadCard`, written last); nothing is pickled.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,17 +11,18 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import Field, JsonValue
 
-from deponij.pipeline.cards import Card, CardFolder
+from deponij.pipeline.cards import CardFolder, Learned, LearnedCard
 from deponij.pipeline.heads.examples import Examples
+from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError, IdentityError
 
 Floats = NDArray[np.floating]
 Names = NDArray[np.str_]
 
 
-class FeatureSource(BaseModel):
+class FeatureSource(Record):
     """Which features a head was learned from; it may be applied to no others.
 
     Attributes:
@@ -32,12 +32,10 @@ class FeatureSource(BaseModel):
         identity: the identity's fields, so that a refusal can name the difference.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     backbone: str
     fingerprint: str
     labels: str
-    identity: dict[str, str] = {}
+    identity: dict[str, str] = Field(default_factory=dict)
 
     def require(self, fingerprint: str, identity: Mapping[str, str], what: str) -> None:
         """Refuse features of another identity.
@@ -59,49 +57,38 @@ class FeatureSource(BaseModel):
         )
 
 
-class HeadCard(Card):
+class HeadCard(LearnedCard):
     """`head.json`: all that is needed to apply the tensors without this project.
 
-    `apply` says in words how logits come from features [n, d] and the tensors; probabilities are the
-    softmax of the logits, and column i is `classes[i]`. Of several `sources` the features stand side by
-    side in this order.
+    `apply` says how logits come from features [n, d] and the tensors; probabilities are the softmax of the logits, and
+    column i is `classes[i]`. Of several `sources` the features stand side by side in this order.
     """
 
     format: Literal[2] = 2
-    apply: str
     dim: int
-    classes: tuple[str, ...]
     sources: tuple[FeatureSource, ...]
-    protocol: str
-    params: dict[str, JsonValue]
-    learned: dict[str, JsonValue]
 
 
 HEADS = CardFolder("head", "head", HeadCard, newest=2)
 
 
-class Head(ABC):
-    """A classifier over feature vectors.
+class Head(Learned, ABC):
+    """A classifier over feature vectors; see `Learned` for what each one says of itself.
 
     Attributes:
-        kind: its name in the registry; title: its name for people.
         learns_from: whether `fit` takes labelled image features or text vectors with their classes.
         starts_from_texts: whether class vectors of text are what it learns from, or starts from.
         remembers: in words, why answers to training examples say nothing; empty where they do.
         takes_tokens: whether features of kind `tokens@K` are for it, flattened, told by `n_blocks` and `has_patches`.
-        apply: how logits come from features and tensors, in words, for `HeadCard`.
         classes_: names [C], sorted; learned by `fit`.
         n_features_in_: d; learned by `fit`.
         sources_: what it learned from, side by side in this order; set by `load`.
     """
 
-    kind: ClassVar[str]
-    title: ClassVar[str]
-    learns_from: ClassVar[Literal["images", "texts"]]
+    learns_from: ClassVar[Literal["images", "texts"]] = "images"
     takes_tokens: ClassVar[bool] = False
     starts_from_texts: ClassVar[bool] = False
     remembers: ClassVar[str] = ""
-    apply: ClassVar[str]
 
     classes_: Names
     n_features_in_: int
@@ -115,6 +102,7 @@ class Head(ABC):
 
         Raises:
             DataError: the examples cannot be learned from; the message says why.
+            UsageError: a parameter out of its range.
         """
 
     @abstractmethod
@@ -134,6 +122,10 @@ class Head(ABC):
         best = self.decision_function(X).argmax(axis=1)
         names: Names = self.classes_[best]
         return names
+
+    def score(self, X: ArrayLike, y: ArrayLike) -> float:
+        """Share of rows [n] that are answered with their class [n]."""
+        return float((self.predict(X) == np.asarray(y)).mean())
 
     @property
     @abstractmethod
@@ -160,22 +152,6 @@ class Head(ABC):
         """
         return {}
 
-    @abstractmethod
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Constructor arguments, as scikit-learn's `clone` reads them."""
-
-    @abstractmethod
-    def _learned(self) -> dict[str, JsonValue]:
-        """Facts about the fit for the card."""
-
-    @abstractmethod
-    def _tensors(self) -> dict[str, NDArray[np.float32]]:
-        """The learned arrays by name."""
-
-    @abstractmethod
-    def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
-        """Set the learned attributes from what `_tensors` and `_learned` gave."""
-
     def save(self, folder: Path, sources: Sequence[FeatureSource]) -> None:
         """Write `head.safetensors` and then `head.json`; the same head gives the same bytes.
 
@@ -193,8 +169,7 @@ class Head(ABC):
                 classes=tuple(self.classes_.tolist()),
                 sources=tuple(sources),
                 protocol=self.protocol,
-                # A grid may be a tuple or an array; JSON knows lists.
-                params=json.loads(json.dumps(self.get_params(), default=lambda array: array.tolist())),
+                params=self.plain_params(),
                 learned=self._learned(),
                 tensors_sha256=sha256,
             ),
@@ -216,8 +191,7 @@ class Head(ABC):
         return head
 
     def _check_width(self, X: ArrayLike) -> Floats:
-        if not hasattr(self, "classes_"):
-            raise DataError(f"this {type(self).__name__} has learned nothing yet; call fit or load first")
+        self._require_fit("classes_")
         features = check_features(X, "features")
         if features.shape[1] != self.n_features_in_:
             raise DataError(
@@ -225,6 +199,30 @@ class Head(ABC):
                 f"{features.shape[1]}; are these another backbone's features?"
             )
         return features
+
+
+class AffineHead(Head):
+    """A head whose logits are an affine map of the features, as they are or made ready by `_rows`.
+
+    Attributes:
+        coef_, intercept_: float32 [C, d] and [C].
+    """
+
+    apply: ClassVar[str] = "logits = features @ weight.T + bias"
+    tensors: ClassVar[Mapping[str, str]] = {"weight": "coef_", "bias": "intercept_"}
+
+    coef_: NDArray[np.float32]
+    intercept_: NDArray[np.float32]
+
+    def decision_function(self, X: ArrayLike) -> Floats:
+        """Logits [n, C] of features [n, d]; see `Head`."""
+        rows = self._rows(self._check_width(X), "features")
+        logits: Floats = rows @ self.coef_.astype(np.float64).T + self.intercept_
+        return logits
+
+    def _rows(self, features: Floats, what: str) -> NDArray[np.float64]:
+        """What the map is of; `what` names the features in messages."""
+        return features.astype(np.float64)
 
 
 def softmax(logits: Floats) -> Floats:

@@ -1,28 +1,27 @@
 """The weighted k-nearest-neighbour classifier, as dinov2's `eval/knn.py` evaluates features.
 
-How neighbours are found lives in `neighbours`; few examples of each class are drawn by `few_shot`.
+How neighbours are found lives in `unit_vectors`; few examples of each class are drawn by `choosing`.
 
 Shape letters: n examples, m stored training examples, d feature width, C classes, K the largest k.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import JsonValue
 
+from deponij.pipeline.cards import LIST, Fact, are_positive, rows_of
 from deponij.pipeline.heads.choosing import validation_pair, worth
 from deponij.pipeline.heads.examples import Examples
 from deponij.pipeline.heads.few_shot import few_shot
 from deponij.pipeline.heads.head import Floats, Head, check_examples, check_varied
-from deponij.pipeline.heads.neighbours import nearest
 from deponij.pipeline.heads.registry import register
-from deponij.pipeline.heads.units import unit_rows
 from deponij.pipeline.metrics.classification import rank
 from deponij.pipeline.metrics.evaluation import PARTS, score_part
-from deponij.store.errors import UsageError
+from deponij.pipeline.unit_vectors import directions, nearest
 
 DEFAULT_KS = (10, 20, 100, 200)
 # "20 usually best", says dinov2's paper of these features.
@@ -41,6 +40,7 @@ class Trial:
 
 
 @register("knn")
+@dataclass(eq=False)
 class NearestNeighbours(Head):
     """Votes of the k nearest training examples by cosine, each weighted by exp(cosine / temperature).
 
@@ -56,12 +56,14 @@ class NearestNeighbours(Head):
         temperature: of the weights.
 
     Attributes:
-        vectors_: training features of unit length, float32 [m, d]; codes_: their classes, [m].
-        ks_: the clamped `ks`, ascending. k_: the chosen one. trials_: what was tried on validation.
+        vectors_: training features of unit length, float32 [m, d].
+        codes_: their classes, [m].
+        ks_: the clamped `ks`, ascending.
+        k_: the chosen one.
+        trials_: what was tried on validation.
     """
 
     title: ClassVar[str] = "k-NN"
-    learns_from: ClassVar[Literal["images", "texts"]] = "images"
     remembers: ClassVar[str] = "Training items are their own nearest neighbours"
     apply: ClassVar[str] = (
         "import numpy as np\n"
@@ -73,11 +75,11 @@ class NearestNeighbours(Head):
         f"logits = np.log(scores + {FLOOR})"
     )
 
-    trials_: tuple[Trial, ...]
+    tensors: ClassVar[Mapping[str, str]] = {"vectors": "vectors_", "codes": "codes_", "k": "k_"}
+    facts: ClassVar[Mapping[str, Fact]] = {"ks": LIST, "trials": rows_of(Trial)}
 
-    def __init__(self, ks: Sequence[int] = DEFAULT_KS, temperature: float = 0.07) -> None:
-        self.ks = ks
-        self.temperature = temperature
+    ks: Sequence[int] = DEFAULT_KS
+    temperature: float = 0.07
 
     def fit(
         self, X: ArrayLike, y: ArrayLike, X_val: ArrayLike | None = None, y_val: ArrayLike | None = None
@@ -96,10 +98,10 @@ class NearestNeighbours(Head):
         self.n_features_in_ = features.shape[1]
         self.codes_ = codes.astype(np.int64)
         # Rounded as they are saved, so that a loaded head gives the same answers.
-        self.vectors_ = unit_rows(features, "training features").astype(np.float32)
+        self.vectors_ = directions(features, "training features").astype(np.float32)
         self.ks_ = tuple(sorted({min(int(k), len(names)) for k in self.ks}))
         self.k_ = min(self.ks_, key=lambda k: (abs(k - USUAL_K), k))
-        self.trials_ = ()
+        self.trials_: tuple[Trial, ...] = ()
         validation = validation_pair(X_val, y_val, self.classes_, self.n_features_in_)
         if validation is not None:
             logits = self.decisions(validation[0])
@@ -137,7 +139,7 @@ class NearestNeighbours(Head):
         }
 
     def _votes(self, features: Floats, ks: Sequence[int]) -> dict[int, Floats]:
-        units = unit_rows(features, "features")
+        units = directions(features, "features")
         cosines, rows = nearest(units, self.vectors_.astype(np.float64), max(ks))
         weights = np.exp((cosines - cosines[:, :1]) / self.temperature)  # [n, K]
         codes = self.codes_[rows]  # [n, K]
@@ -162,36 +164,15 @@ class NearestNeighbours(Head):
         choice = f"k = {self.k_} of {how}" if self.trials_ else f"k = {self.k_}, {how}"
         return f"votes of the nearest of {len(self.codes_)} training items by cosine, T = {self.temperature:g}; {choice}"
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {"ks": self.ks, "temperature": self.temperature}
-
-    def set_params(self, **params: Any) -> Self:
-        """Set constructor arguments, in scikit-learn's manner."""
-        for name, value in params.items():
-            setattr(self, name, value)
-        return self
-
     def _check_params(self) -> None:
-        if len(self.ks) == 0 or any(k != int(k) or k < 1 for k in self.ks):
-            raise UsageError(f"k-NN: ks must be whole numbers from 1, got {list(self.ks)}")
-        if not (np.isfinite(self.temperature) and self.temperature > 0):
-            raise UsageError(f"k-NN: temperature must be positive, got {self.temperature}")
-
-    def _learned(self) -> dict[str, JsonValue]:
-        return {
-            "ks": list(self.ks_),
-            "trials": [[trial.k, trial.top1, trial.log_loss] for trial in self.trials_],
-        }
-
-    def _tensors(self) -> dict[str, NDArray[np.float32]]:
-        return {
-            "vectors": self.vectors_,
-            "codes": self.codes_.astype(np.float32),
-            "k": np.array([self.k_], dtype=np.float32),
-        }
+        self._require(
+            (
+                are_positive(self.ks) and all(k == int(k) for k in self.ks),
+                f"ks must be whole numbers from 1, got {list(self.ks)}",
+            ),
+            (are_positive(self.temperature), f"temperature must be positive, got {self.temperature}"),
+        )
 
     def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
-        self.vectors_, self.codes_ = tensors["vectors"], tensors["codes"].astype(np.int64)
-        self.k_, self.ks_ = int(tensors["k"][0]), tuple(learned["ks"])
-        self.trials_ = tuple(Trial(*values) for values in learned["trials"])
+        super()._restore(tensors, learned)
+        self.codes_, self.k_ = tensors["codes"].astype(np.int64), int(tensors["k"][0])

@@ -6,23 +6,21 @@ is shorter and coarser, `DINOV2_CS` is theirs. Heads that learn by gradient step
 Shape letters: n examples, d feature width, C classes (`c` in lower case is the inverse penalty).
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import JsonValue
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
 
-from deponij.pipeline.heads.choosing import hold_out, validation_pair
-from deponij.pipeline.heads.head import Floats, Head, Names, check_examples, check_learnable
+from deponij.pipeline.cards import PLAIN, Fact, are_positive, require, rows_of
+from deponij.pipeline.heads.choosing import hold_out, validation_pair, worth
+from deponij.pipeline.heads.head import AffineHead, Floats, Names, check_examples, check_learnable
 from deponij.pipeline.heads.registry import register
-from deponij.store.errors import UsageError
+from deponij.pipeline.heads.softmax_regression import moments, solve, standardise
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 # Below 1e-4 thousands of examples are underfitted, above 1 the classes are separated and nothing changes.
 DEFAULT_CS = tuple(float(f"{10.0**exponent:.4g}") for exponent in np.arange(-4, 0.1, 0.5))
@@ -42,7 +40,8 @@ class Trial:
 
 
 @register("logistic")
-class LogisticProbe(ClassifierMixin, BaseEstimator, Head):  # type: ignore[misc]
+@dataclass(eq=False)
+class LogisticProbe(AffineHead):
     """Logistic regression with an L2 penalty on the weights, solved by L-BFGS to convergence.
 
     Each C of the grid is fitted on the training examples and scored on validation; the highest top-1
@@ -64,30 +63,33 @@ class LogisticProbe(ClassifierMixin, BaseEstimator, Head):  # type: ignore[misc]
             (scikit-learn's `balanced`); `none` gives every example the same.
 
     Attributes:
-        c_: the chosen C. trials_: what was tried, empty when there was nothing to choose.
+        c_: the chosen C.
+        trials_: what was tried, empty when there was nothing to choose.
         mean_, scale_: of the standardisation, float32 [d]; constant columns have scale 1.
         coef_, intercept_: float32 [C, d] and [C], for standardised features.
-        converged_, n_iter_: of the last fit. n_constant_: constant columns.
+        converged_, n_iter_: of the last fit.
+        n_constant_: constant columns.
         chosen_on_: `validation`, `held-out tenth of training` or `nothing`.
     """
 
     title: ClassVar[str] = "linear probe (logistic regression)"
-    learns_from: ClassVar[Literal["images", "texts"]] = "images"
     apply: ClassVar[str] = "logits = ((features - mean) / scale) @ weight.T + bias"
+    tensors: ClassVar[Mapping[str, str]] = {
+        "mean": "mean_",
+        "scale": "scale_",
+        "weight": "coef_",
+        "bias": "intercept_",
+    }
+    facts: ClassVar[Mapping[str, Fact]] = {
+        **dict.fromkeys(("c", "chosen_on", "converged", "n_iter", "n_constant"), PLAIN),
+        "trials": rows_of(Trial),
+    }
 
-    def __init__(
-        self,
-        cs: Sequence[float] | Literal["dinov2"] = DEFAULT_CS,
-        max_iter: int = 1000,
-        tolerance: float = 1e-4,
-        seed: int = 0,
-        balance: Literal["none", "class-weights"] = "none",
-    ) -> None:
-        self.cs = cs
-        self.max_iter = max_iter
-        self.tolerance = tolerance
-        self.seed = seed
-        self.balance = balance
+    cs: Sequence[float] | Literal["dinov2"] = DEFAULT_CS
+    max_iter: int = 1000
+    tolerance: float = 1e-4
+    seed: int = 0
+    balance: Literal["none", "class-weights"] = "none"
 
     def fit(
         self, X: ArrayLike, y: ArrayLike, X_val: ArrayLike | None = None, y_val: ArrayLike | None = None
@@ -109,12 +111,8 @@ class LogisticProbe(ClassifierMixin, BaseEstimator, Head):  # type: ignore[misc]
         self._fit_last(features, names)
         return self
 
-    def decision_function(self, X: ArrayLike) -> Floats:
-        """Logits [n, C] of features [n, d]; see `Head`."""
-        features = self._check_width(X)
-        standard = _standardise(features, self.mean_, self.scale_)
-        logits: Floats = standard @ self.coef_.astype(np.float64).T + self.intercept_
-        return logits
+    def _rows(self, features: Floats, what: str) -> NDArray[np.float64]:
+        return standardise(features, self.mean_, self.scale_)
 
     @property
     def protocol(self) -> str:
@@ -129,16 +127,19 @@ class LogisticProbe(ClassifierMixin, BaseEstimator, Head):  # type: ignore[misc]
         return DINOV2_CS if isinstance(self.cs, str) else self.cs
 
     def _check_params(self) -> None:
-        wrong = []
         cs = self._grid()
-        if len(cs) == 0 or not all(np.isfinite(c) and c > 0 for c in cs):
-            wrong.append(f"cs must be positive numbers, got {list(cs)}")
-        if self.max_iter < 1 or not self.tolerance > 0:
-            wrong.append(f"max_iter and tolerance must be positive, got {self.max_iter} and {self.tolerance}")
-        if self.balance not in ("none", "class-weights"):
-            wrong.append(f"balance must be none or class-weights, got {self.balance!r}")
-        if wrong:
-            raise UsageError("logistic probe: " + "; ".join(wrong))
+        require(
+            "logistic probe",
+            (are_positive(cs), f"cs must be positive numbers, got {list(cs)}"),
+            (
+                self.max_iter >= 1 and self.tolerance > 0,
+                f"max_iter and tolerance must be positive, got {self.max_iter} and {self.tolerance}",
+            ),
+            (
+                self.balance in ("none", "class-weights"),
+                f"balance must be none or class-weights, got {self.balance!r}",
+            ),
+        )
 
     def _choose(
         self, features: Floats, names: Names, validation: tuple[Floats, Names] | None
@@ -160,80 +161,28 @@ class LogisticProbe(ClassifierMixin, BaseEstimator, Head):  # type: ignore[misc]
     def _try_all(
         self, cs: Sequence[float], features: Floats, names: Names, validation: tuple[Floats, Names]
     ) -> tuple[Trial, ...]:
-        mean, scale = _moments(features)
-        standard = _standardise(features, mean, scale).astype(np.float32)
-        standard_val = _standardise(validation[0], mean, scale).astype(np.float32)
+        mean, scale = moments(features)
+        standard = standardise(features, mean, scale).astype(np.float32)
+        standard_val = standardise(validation[0], mean, scale)
         # Each solution is where the search for the next one starts.
         model = self._model(CHOICE_TOLERANCE).set_params(warm_start=True)
         trials = []
-        with threadpool_limits(limits=1), warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            for c in cs:
-                model.set_params(C=c).fit(standard, names)
-                probs = model.predict_proba(standard_val)
-                trials.append(_trial(c, probs, model.classes_, validation[1]))
+        for c in cs:
+            fit = solve(model.set_params(C=c), standard, names)
+            logits = standard_val @ fit.weight.T + fit.bias
+            trials.append(Trial(c, *worth(logits, np.unique(names), validation[1])))
         return tuple(trials)
 
-    def _model(self, tolerance: float) -> LogisticRegression:
+    def _model(self, tolerance: float) -> "LogisticRegression":
+        from sklearn.linear_model import LogisticRegression
+
         class_weight = "balanced" if self.balance == "class-weights" else None
         return LogisticRegression(max_iter=self.max_iter, tol=tolerance, class_weight=class_weight)
 
     def _fit_last(self, features: Floats, names: Names) -> None:
-        self.mean_, self.scale_ = _moments(features)
+        self.mean_, self.scale_ = moments(features)
         self.n_constant_ = int((np.ptp(features, axis=0) == 0).sum())
-        standard = _standardise(features, self.mean_, self.scale_)
-        model = self._model(self.tolerance).set_params(C=self.c_)
-        with threadpool_limits(limits=1), warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            model.fit(standard, names)
-        self.converged_ = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
-        self.n_iter_ = int(np.max(model.n_iter_))
-        coef, intercept = model.coef_, model.intercept_
-        if len(self.classes_) == 2:
-            # scikit-learn keeps one row for two classes; half of it each way is the same softmax.
-            coef, intercept = np.outer([-0.5, 0.5], coef), np.outer([-0.5, 0.5], intercept)[:, 0]
-        self.coef_ = coef.astype(np.float32)
-        self.intercept_ = intercept.astype(np.float32)
-
-    def _learned(self) -> dict[str, JsonValue]:
-        return {
-            "c": self.c_,
-            "chosen_on": self.chosen_on_,
-            "converged": self.converged_,
-            "n_iter": self.n_iter_,
-            "n_constant": self.n_constant_,
-            "trials": [[trial.c, trial.top1, trial.log_loss] for trial in self.trials_],
-        }
-
-    def _tensors(self) -> dict[str, NDArray[np.float32]]:
-        return {"mean": self.mean_, "scale": self.scale_, "weight": self.coef_, "bias": self.intercept_}
-
-    def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
-        self.mean_, self.scale_ = tensors["mean"], tensors["scale"]
-        self.coef_, self.intercept_ = tensors["weight"], tensors["bias"]
-        self.c_, self.chosen_on_ = learned["c"], learned["chosen_on"]
-        self.converged_, self.n_iter_ = learned["converged"], learned["n_iter"]
-        self.n_constant_ = learned["n_constant"]
-        self.trials_ = tuple(Trial(*values) for values in learned["trials"])
-
-
-def _moments(features: Floats) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and standard deviation of each column, [d] each; constant columns get scale 1."""
-    wide = features.astype(np.float64)
-    scale = np.where(np.ptp(wide, axis=0) == 0, 1.0, wide.std(axis=0)).astype(np.float32)
-    return wide.mean(axis=0).astype(np.float32), np.where(scale == 0, np.float32(1), scale)
-
-
-def _standardise(features: Floats, mean: Floats, scale: Floats) -> NDArray[np.float64]:
-    standard: NDArray[np.float64] = (features.astype(np.float64) - mean) / scale
-    return standard
-
-
-def _trial(c: float, probs: Floats, classes: Names, truth: Names) -> Trial:
-    correct = classes[probs.argmax(axis=1)] == truth
-    # A class that training lacks has no column; it costs the same whatever C is.
-    known = np.flatnonzero(np.isin(truth, classes))
-    columns = np.searchsorted(classes, truth[known])
-    likelihood = probs[known, columns].astype(np.float64)
-    log_loss = -np.log(np.maximum(likelihood, np.finfo(np.float64).tiny)).mean() if len(known) else 0.0
-    return Trial(c, float(correct.mean()), float(log_loss))
+        standard = standardise(features, self.mean_, self.scale_)
+        fit = solve(self._model(self.tolerance).set_params(C=self.c_), standard, names)
+        self.converged_, self.n_iter_ = fit.converged, fit.n_iter
+        self.coef_, self.intercept_ = fit.weight.astype(np.float32), fit.bias.astype(np.float32)

@@ -9,18 +9,13 @@ _HEADS: Registry[type[Head]] = Registry("head", attribute="kind", room="deponij.
 register = _HEADS.register
 
 
+# An unknown kind is a UsageError that lists those there are and the nearest.
+head_class = _HEADS.__getitem__
+
+
 def kinds() -> list[str]:
     """All kinds, sorted."""
     return list(_HEADS.entries())
-
-
-def head_class(kind: str) -> type[Head]:
-    """The class of a kind.
-
-    Raises:
-        UsageError: there is none; the message lists those there are and the nearest.
-    """
-    return _HEADS[kind]
 
 
 def load_head(folder: Path) -> Head:

@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deponij.pipeline.likeness.others import Advance, Vectors, cosine_blocks, nearest_in
+from deponij.pipeline.likeness.others import Advance, cosine_blocks, nearest_in
 from deponij.pipeline.likeness.pairs import UNHASHED, Likeness, Rows, spans
+from deponij.pipeline.unit_vectors import Vectors
 from deponij.store.errors import UsageError
 
 Novelty = Literal["exact", "near", "familiar", "novel"]

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deponij.pipeline.unit_vectors import Vectors, blocks, largest
 from deponij.store.errors import UsageError
 
-Vectors = NDArray[np.float32]
 Tags = NDArray[np.int32]
 Advance = Callable[[int], None]
-# Cosines of one block; choosing among them takes three times as much memory again.
-_BLOCK_CELLS = 8_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +44,8 @@ def cosine_blocks(
         queries, archive: [n, d] and [m, d], of unit length.
         tags: pairs of [n] and [m].
     """
-    step = max(32, _BLOCK_CELLS // max(1, len(archive)))
     sharing = [_Sharing(*pair) for pair in tags]
-    for start in range(0, len(queries), step):
-        rows = slice(start, min(start + step, len(queries)))
+    for rows in blocks(len(queries), len(archive), least=32):
         cosines = queries[rows] @ archive.T
         for one in sharing:
             cosines[one.pairs(rows)] = -np.inf
@@ -78,20 +74,14 @@ class _Sharing:
 def nearest_in(cosines: Vectors, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Distances and columns [b, k] of each row's k highest cosines, nearest first, equal ones by column.
 
-    Of several that share the k-th place any may be taken.
-
     Raises:
         UsageError: a row has fewer than k columns that count.
     """
-    n_most = min(k, cosines.shape[1])
-    chosen = np.sort(np.argpartition(cosines, -n_most, axis=1)[:, -n_most:], axis=1)
-    values = np.take_along_axis(cosines, chosen, axis=1)
+    values, columns = largest(cosines, min(k, cosines.shape[1]))
     n_there = int(np.isfinite(values).sum(axis=1).min(initial=k))
     if n_there < k:
         raise UsageError(
             f"{k} neighbours were asked for, but an item has only {n_there} others, not counting its copies and crops of "
             "its own photograph; ask for fewer (--k), or count its own photograph too (--own-photo)"
         )
-    order = np.argsort(-values, axis=1, kind="stable")
-    distances = np.clip(1 - np.take_along_axis(values, order, axis=1), 0, 2)
-    return distances, np.take_along_axis(chosen, order, axis=1)
+    return np.clip(1 - values, 0, 2), columns

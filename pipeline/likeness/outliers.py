@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deponij.pipeline.likeness.others import Advance, Others, Tags, Vectors, cosine_blocks, nearest_in
+from deponij.pipeline.likeness.others import Advance, Others, Tags, cosine_blocks, nearest_in
+from deponij.pipeline.unit_vectors import Vectors
 from deponij.store.errors import UsageError
 
 UNLABELLED = -1

@@ -1,21 +1,21 @@
 """What is alike among items: the same picture, the same looks, nearly the same features. Tile by tile, never n x n.
 
 Three kinds of evidence, kept apart: equal keys (`picture`), perceptual hashes a few bits apart (`phash`), and a high
-cosine of the features (`embedding`). Groups made of them: `groups`; a new batch against an archive: `coverage`.
+cosine of the features (`embedding`). Groups made of them: `groups`; a new batch against an archive: `coverage`;
+hits of a search: `folding`; labels that contradict each other: `mistakes.twins`.
 Shape letters: n items, a and b rows of a tile, d feature width.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deponij.pipeline.likeness.phash import HASH_BITS
-from deponij.pipeline.retrieval.units import unit
-from deponij.store.errors import DataError, UsageError
+from deponij.pipeline.likeness.phash import HASH_BITS, Hashes
+from deponij.pipeline.unit_vectors import unit
+from deponij.store.errors import UsageError
 
 How = Literal["picture", "phash", "embedding"]
 HOWS: tuple[How, ...] = ("picture", "phash", "embedding")
@@ -25,7 +25,6 @@ Rows = NDArray[np.int64]
 TILE = 2048
 # Of hash rows that are compared in one go, so that they stay in the processor's cache.
 _HASH_STEP = 64
-_HASH = re.compile(rf"[0-9a-fA-F]{{{HASH_BITS // 4}}}")
 # Products of equal vectors differ in their last bits.
 _TOLERANCE = 1e-6
 # Stands for the distance to a picture without a hash.
@@ -49,29 +48,6 @@ class Thresholds:
             raise UsageError(
                 f"cosines lie in (0, 1] and bits in 0..{HASH_BITS}, got {self.min_cosine} and {self.max_bits}"
             )
-
-
-class Hashes(NamedTuple):
-    """Perceptual hashes as machine words, uint64 [n]; and of which items there is one, bool [n]."""
-
-    words: NDArray[np.uint64]
-    is_known: Mask
-
-    @classmethod
-    def of(cls, phashes: Sequence[str | None]) -> Self | None:
-        """Parse 16 hexadecimal characters each; None where not one is known.
-
-        Raises:
-            DataError: a hash is something else.
-        """
-        known = [one for one in phashes if one]
-        wrong = next((one for one in known if not _HASH.fullmatch(one)), None)
-        if wrong is not None:
-            raise DataError(f"a perceptual hash is {HASH_BITS // 4} hexadecimal characters, got {wrong!r}")
-        if not known:
-            return None
-        words = np.array([int(one, 16) if one else 0 for one in phashes], np.uint64)
-        return cls(words, np.array([bool(one) for one in phashes]))
 
 
 class Evidence:
@@ -98,7 +74,8 @@ class Evidence:
             raise UsageError(f"keys, hashes and vectors must be of one length, got {sorted(lengths)}")
         self.keys = np.asarray(keys, np.str_)
         self.units = None if vectors is None else unit(vectors)
-        self.hashes = None if phashes is None else Hashes.of(phashes)
+        hashes = None if phashes is None else Hashes.of(phashes)
+        self.hashes = hashes if hashes is not None and hashes.is_known.any() else None
 
     def __len__(self) -> int:
         return len(self.keys)

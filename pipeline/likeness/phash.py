@@ -5,12 +5,16 @@ Functions" (2010), in the very form of `imagehash.phash` (imagehash 4.3): greysc
 Lanczos, two-dimensional DCT-II, the 8 x 8 lowest frequencies against their median, row by row.
 """
 
+import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from deponij.pipeline.unit_vectors import blocks
+from deponij.store.errors import DataError
 
 HASH_PX = 8
 GRID_PX = 4 * HASH_PX
@@ -18,7 +22,8 @@ HASH_BITS = HASH_PX * HASH_PX
 # Coefficients (up to about 1e6) are compared after rounding, or a picture of one colour would be hashed by
 # the noise of floating-point arithmetic. Nothing else is changed by it.
 _DECIMALS = 6
-_BLOCK_CELLS = 2_000_000
+_HASH = re.compile(rf"[0-9a-fA-F]{{{HASH_BITS // 4}}}")
+
 
 # Row k holds the k-th frequency of the unnormalised DCT-II over n = 32 samples, as in `scipy.fft.dct`:
 # 2 cos(pi k (2 x + 1) / (2 n)). [8, 32]
@@ -44,48 +49,53 @@ def phash(image: Image.Image) -> str:
     return np.packbits(bits).tobytes().hex()
 
 
+class Hashes(NamedTuple):
+    """Hashes as machine words, uint64 [n]; and of which items there is one, bool [n]."""
+
+    words: NDArray[np.uint64]
+    is_known: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, phashes: Sequence[str | None]) -> Self:
+        """Parse 16 hexadecimal characters each; None, from a picture that could not be read, is unknown.
+
+        Raises:
+            DataError: a hash is something else.
+        """
+        wrong = next((one for one in phashes if one and not _HASH.fullmatch(one)), None)
+        if wrong is not None:
+            raise DataError(f"a perceptual hash is {HASH_BITS // 4} hexadecimal characters, got {wrong!r}")
+        words = np.array([int(one, 16) if one else 0 for one in phashes], np.uint64)
+        return cls(words, np.array([bool(one) for one in phashes], np.bool_))
+
+
 def hamming(hashes_a: Sequence[str], hashes_b: Sequence[str]) -> NDArray[np.int64]:
     """Number of differing bits of each pair, [n], for two sequences of n hashes.
 
     Raises:
-        ValueError: the lengths differ, or a hash is not 16 hexadecimal characters.
+        DataError: a hash is not 16 hexadecimal characters.
+        ValueError: the lengths differ.
     """
-    a, b = _words(hashes_a), _words(hashes_b)
-    if a.shape != b.shape:
-        raise ValueError(f"{len(a)} hashes against {len(b)}; pairs need equal numbers")
-    return np.asarray(np.bitwise_count(a ^ b), dtype=np.int64)
+    if len(hashes_a) != len(hashes_b):
+        raise ValueError(f"{len(hashes_a)} hashes against {len(hashes_b)}; pairs need equal numbers")
+    return np.asarray(np.bitwise_count(Hashes.of(hashes_a).words ^ Hashes.of(hashes_b).words), np.int64)
 
 
 def near_pairs(
     hashes_a: Sequence[str | None], hashes_b: Sequence[str | None], max_distance: int
 ) -> NearPairs:
-    """All pairs (one of a, one of b) at most `max_distance` bits apart.
+    """All pairs (one of a, one of b) at most `max_distance` bits apart, block by block.
 
-    Rows without a hash (None, from a picture that could not be read) are in no pair. Works block by
-    block, in about 40 MB whatever the lengths.
+    Rows without a hash are in no pair.
 
     Raises:
-        ValueError: a hash is not 16 hexadecimal characters.
+        DataError: a hash is not 16 hexadecimal characters.
     """
-    rows_a = np.array([row for row, value in enumerate(hashes_a) if value is not None], dtype=np.int64)
-    rows_b = np.array([row for row, value in enumerate(hashes_b) if value is not None], dtype=np.int64)
-    a = _words([value for value in hashes_a if value is not None])
-    b = _words([value for value in hashes_b if value is not None])
-    step = max(1, _BLOCK_CELLS // max(1, len(b)))
-    found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
-    for start in range(0, len(a), step):
-        distance = np.bitwise_count(a[start : start + step, None] ^ b[None, :])  # [<= step, n_b]
-        near_a, near_b = np.nonzero(distance <= max_distance)
-        found.append((rows_a[start + near_a], rows_b[near_b], distance[near_a, near_b].astype(np.int64)))
-    if not found:
-        nothing = np.empty(0, dtype=np.int64)
-        return NearPairs(nothing, nothing, nothing)
-    return NearPairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
-
-
-def _words(hashes: Sequence[str]) -> NDArray[np.uint64]:
-    """Hashes as machine words, [n]."""
-    wrong = next((value for value in hashes if len(value) != HASH_BITS // 4), None)
-    if wrong is not None:
-        raise ValueError(f"{wrong!r} is not a hash of {HASH_BITS // 4} hexadecimal characters")
-    return np.frombuffer(bytes.fromhex("".join(hashes)), dtype=">u8").astype(np.uint64)
+    a, b = Hashes.of(hashes_a), Hashes.of(hashes_b)
+    pairs = [np.empty((3, 0), np.int64)]
+    for rows in blocks(len(a.words), len(b.words)):
+        bits = np.bitwise_count(a.words[rows, None] ^ b.words)
+        near = (bits <= max_distance) & a.is_known[rows, None] & b.is_known
+        near_a, near_b = np.nonzero(near)
+        pairs.append(np.stack([rows.start + near_a, near_b, bits[near].astype(np.int64)]))
+    return NearPairs(*np.concatenate(pairs, axis=1))

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict
+
+from deponij.pipeline.record_lists import Record
 
 Logits = NDArray[np.floating]
 N_BINS = 15
@@ -17,15 +18,13 @@ N_BINS = 15
 _SEARCH = 10.0
 
 
-class ReliabilityBin(BaseModel):
+class ReliabilityBin(Record):
     """Items whose confidence lies in (lower, upper]; the first bin takes 0 as well.
 
     Attributes:
         n: items in it.
         confidence, accuracy: their mean confidence and the share that is right; None without items.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     lower: float
     upper: float
@@ -34,7 +33,7 @@ class ReliabilityBin(BaseModel):
     accuracy: float | None
 
 
-class Calibration(BaseModel):
+class Calibration(Record):
     """How well probabilities are calibrated on one part, as they are and after temperature scaling.
 
     Attributes:
@@ -47,8 +46,6 @@ class Calibration(BaseModel):
 
     What is scaled is None where there is no temperature, or where it was fitted on this very part.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     part: str
     n: int
@@ -96,7 +93,7 @@ def calibration(
 def _judge(
     logits: Logits, codes: NDArray[np.int64]
 ) -> tuple[float, float | None, tuple[ReliabilityBin, ...]]:
-    confidence = np.exp(_log_softmax(logits).max(axis=1))
+    confidence = np.exp(log_softmax(logits).max(axis=1))
     # As everywhere, of equal logits the first class is the answer.
     correct = logits.argmax(axis=1) == codes
     known = codes >= 0
@@ -163,7 +160,7 @@ def negative_log_likelihood(logits: Logits, codes: NDArray[np.integer]) -> float
         ValueError: no items, lengths that differ, or codes that are no columns.
     """
     _check(logits, codes)
-    return float(-np.take_along_axis(_log_softmax(logits), codes[:, None], axis=1).mean())
+    return float(-np.take_along_axis(log_softmax(logits), codes[:, None], axis=1).mean())
 
 
 def fit_temperature(logits: Logits, codes: NDArray[np.integer]) -> float:
@@ -204,8 +201,9 @@ def _check(logits: Logits, codes: NDArray[np.integer]) -> None:
         raise ValueError(f"codes must lie in 0..{logits.shape[1] - 1}, got {codes.min()}..{codes.max()}")
 
 
-def _log_softmax(logits: Logits) -> NDArray[np.float64]:
+def log_softmax(logits: Logits) -> NDArray[np.float64]:
+    """Log-probabilities along the last axis."""
     wide = np.asarray(logits, dtype=np.float64)
-    shifted = wide - wide.max(axis=1, keepdims=True)
-    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result
+    shifted = wide - wide.max(axis=-1, keepdims=True)
+    log_probs: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return log_probs

@@ -4,6 +4,7 @@ Shares are fractions of 1. Chance and majority baselines stand beside them so th
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -11,12 +12,13 @@ from pydantic import BaseModel, ConfigDict
 from deponij.pipeline.metrics.calibration import Calibration
 from deponij.pipeline.metrics.classification import Names, balanced_accuracy, hits
 from deponij.pipeline.metrics.intervals import wilson
+from deponij.pipeline.record_lists import Record
 
 PARTS = ("train", "val", "test")
 Interval = tuple[float, float]
 
 
-class PartScores(BaseModel):
+class PartScores(Record):
     """Scores on one part of a split; intervals are Wilson's at 95 %.
 
     Attributes:
@@ -28,8 +30,6 @@ class PartScores(BaseModel):
         n_unseen_class: items of classes that the classifier cannot answer; they count as wrong.
         majority: share that the most frequent class of the training part reaches here.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     n: int
     top1: float
@@ -58,10 +58,10 @@ class Evaluation(BaseModel):
         majority_class: most frequent class of the training part.
         parts: scores of each part that has items.
         calibration: of the part that results are read from (test, else the last one that has items).
-        n_items: rows of the items table; of these
-        n_outside_pool: have no part,
-        n_without_label: have a part but no label,
-        n_without_features: have both but no features (failures).
+        n_items: rows of the items table.
+        n_outside_pool: of these, rows that have no part.
+        n_without_label: rows that have a part but no label.
+        n_without_features: rows that have both but no features (failures).
         unseen_classes: classes of the pool that the classifier cannot answer.
         notes: sentences that a reader of the figures must know.
     """
@@ -98,17 +98,13 @@ def score_part(truth: Names, ranked: Names, classes: Sequence[str], majority_cla
     if len(truth) == 0:
         raise ValueError("scores of no items are undefined")
     n = len(truth)
-    n_hits = [int(hits(truth, ranked[:, :k]).sum()) for k in (1, 2, 3)]
-    share1, share2, share3 = (count / n for count in n_hits)
-    interval1, interval2, interval3 = (wilson(count, n) for count in n_hits)
+    fields: dict[str, Any] = {}
+    for k in (1, 2, 3):
+        n_hits = int(hits(truth, ranked[:, :k]).sum())
+        fields |= {f"top{k}": n_hits / n, f"top{k}_interval": wilson(n_hits, n)}
     return PartScores(
+        **fields,
         n=n,
-        top1=share1,
-        top2=share2,
-        top3=share3,
-        top1_interval=interval1,
-        top2_interval=interval2,
-        top3_interval=interval3,
         balanced_accuracy=balanced_accuracy(truth, ranked[:, 0]),
         n_classes=len(np.unique(truth)),
         n_unseen_class=int((~np.isin(truth, np.asarray(classes, dtype=np.str_))).sum()),

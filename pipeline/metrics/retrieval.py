@@ -8,10 +8,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict
 
 from deponij.pipeline.metrics.clustered import clustered_means
-from deponij.pipeline.record_lists import RecordList
+from deponij.pipeline.record_lists import Record, RecordList
 
 Interval = tuple[float, float]
 Floats = NDArray[np.float64]
@@ -19,12 +18,6 @@ Task = Literal["image-to-image", "text-to-image", "image-to-text"]
 About = Literal["classes", "captions"]
 # Beyond, figures differ between machines.
 _DIGITS = 6
-
-
-class Record(BaseModel):
-    """Frozen, and no other fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Figure(Record):

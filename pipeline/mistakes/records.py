@@ -1,16 +1,7 @@
-"""What an audit of labels found, as frozen records and JSON. Finding it: `suspects`, `twins`, `confused`."""
+"""What an audit of labels found, as frozen records and JSON. Finding it: `suspects`, `twins`."""
 
-from typing import Literal
-
-from pydantic import BaseModel, ConfigDict
-
-from deponij.pipeline.record_lists import RecordList
-
-
-class Record(BaseModel):
-    """Frozen, and no other fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from deponij.pipeline.likeness.pairs import How
+from deponij.pipeline.record_lists import Record, RecordList
 
 
 class Suspect(Record):
@@ -45,7 +36,7 @@ class Twin(Record):
     label_a: str
     label_b: str
     similarity: float
-    how: Literal["picture", "phash", "embedding"]
+    how: How
     same_photo: bool
 
 

@@ -1,4 +1,4 @@
-"""Labels that are probably wrong: out-of-fold prediction, then confident learning.
+"""Labels that are probably wrong, and classes that are confused: out-of-fold prediction, then confident learning.
 
 Every item is answered by a logistic regression that has seen neither it nor another crop of its photograph.
 Where that is sure of another class, beyond what is usual for the class, the label is suspect: Northcutt, Jiang
@@ -14,8 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deponij.pipeline.heads.choosing import worth
 from deponij.pipeline.heads.head import Floats, Names
-from deponij.pipeline.mistakes.records import Suspect
+from deponij.pipeline.heads.softmax_regression import DEFAULT_C, fit_path, standardised
+from deponij.pipeline.mistakes.records import ConfusedPair, Suspect
+from deponij.pipeline.reports.confusion import most_confused
 from deponij.store.errors import DataError
 
 Rows = NDArray[np.int64]
@@ -55,8 +58,6 @@ def out_of_fold(features: Floats, names: Names, groups: Names, *, folds: int, se
     Raises:
         DataError: nothing to learn from: one class, one photograph, no class with two items, constant features.
     """
-    from deponij.pipeline.heads.quick_logistic import DEFAULT_C, fit_path, standardised
-
     n_folds = _n_folds(names, groups, folds)
     standard = standardised(features, np.arange(len(features)))
     classes = np.unique(names)
@@ -105,16 +106,10 @@ def _folds(names: Names, groups: Names, n_folds: int, seed: int) -> Iterator[tup
 
 def _choose_c(features: NDArray[np.float32], names: Names, train: Rows, test: Rows) -> float:
     """The penalty with the lowest log-loss on the first fold; probabilities matter here, not answers."""
-    from deponij.pipeline.heads.quick_logistic import DEFAULT_C, fit_path
-
-    losses = []
-    for fitted in fit_path(features[train], names[train]):
-        known = np.isin(names[test], fitted.classes)
-        columns = np.searchsorted(fitted.classes, names[test][known])
-        likelihood = fitted.probs(features[test[known]])[np.arange(known.sum()), columns]
-        if known.any():
-            losses.append((float(-np.log(np.maximum(likelihood, 1e-12)).mean()), fitted.c))
-    return min(losses)[1] if losses else DEFAULT_C
+    if not np.isin(names[test], names[train]).any():
+        return DEFAULT_C
+    path = fit_path(features[train], names[train])
+    return min((worth(one.logits(features[test]), one.classes, names[test])[1], one.c) for one in path)[1]
 
 
 def find_suspects(ids: Sequence[str], names: Names, found: OutOfFold) -> list[Suspect]:
@@ -157,3 +152,24 @@ def find_suspects(ids: Sequence[str], names: Names, found: OutOfFold) -> list[Su
         )
         for i in listed
     ]
+
+
+def find_confused(
+    ids: Sequence[str], names: Names, found: OutOfFold, *, n_pairs: int, n_items: int
+) -> list[ConfusedPair]:
+    """The most frequent pairs of label and out-of-fold answer among the judged items.
+
+    Args:
+        n_items: examples of each pair, at most.
+    """
+    answers, sureness = found.answers, found.probs.max(axis=1)
+    judged = np.flatnonzero(found.is_judged)
+    pairs = []
+    for pair in most_confused(names[judged], answers[judged], n_pairs):
+        rows = judged[(names[judged] == pair.truth) & (answers[judged] == pair.answer)]
+        surest = rows[np.argsort(-sureness[rows], kind="stable")][:n_items]
+        shown = tuple(str(ids[row]) for row in surest)
+        pairs.append(
+            ConfusedPair(truth=pair.truth, answer=pair.answer, n=pair.n, n_truth=pair.n_truth, item_ids=shown)
+        )
+    return pairs

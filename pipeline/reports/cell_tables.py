@@ -6,8 +6,9 @@ Both the terminal and Markdown show what `cell_tables` gives. What a cell is: `c
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
-from deponij.pipeline.metrics.evaluation import Interval
 from deponij.pipeline.reports.cells import BASELINE, Cell
+from deponij.pipeline.reports.wording import cell as escaped
+from deponij.pipeline.reports.wording import interval, percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +91,9 @@ def _table(labels: str, cells: Sequence[Cell], toys: frozenset[str]) -> CellTabl
     return CellTable(labels, max(cell.n_classes for cell in cells), counts, tuple(rows), toys)
 
 
-def percent(share: float) -> str:
-    """A share as a percentage with one decimal: an item of 478 is 0.2."""
-    return f"{100 * share:.1f}"
-
-
 def published(share: float) -> str:
     """A published share with its two decimals."""
     return f"{100 * share:.2f}"
-
-
-def bounds(interval: Interval) -> str:
-    """An interval as percentages."""
-    return f"{percent(interval[0])}–{percent(interval[1])}"
 
 
 def mean_and_std(mean: float, std: float | None) -> str:
@@ -157,7 +148,7 @@ def render_markdown(cells: Sequence[Cell], title: str, toys: Set[str] = frozense
 def _markdown_header(table: CellTable) -> list[str]:
     names, rules = ["model", "head"], ["---", "---"]
     for split, n in table.splits:
-        names += [f"{_plain(split)} (n = {n:,}): top-1", "95 %", "top-2", "top-3", "balanced"]
+        names += [f"{escaped(split)} (n = {n:,}): top-1", "95 %", "top-2", "top-3", "balanced"]
         rules += ["--:", ":-:", "--:", "--:", "--:"]
         if table.has_references(split):
             names.append("published")
@@ -167,7 +158,7 @@ def _markdown_header(table: CellTable) -> list[str]:
 
 def _markdown_row(table: CellTable, row: TableRow) -> str:
     """A row of the Markdown table; names must not become markup."""
-    fields = [_plain(row.model) + (" (toy)" if table.is_toy(row) else ""), _plain(row.head)]
+    fields = [escaped(row.model) + (" (toy)" if table.is_toy(row) else ""), escaped(row.head)]
     for (split, _), cell in zip(table.splits, row.cells, strict=True):
         width = 5 + table.has_references(split)
         found = [] if cell is None else _markdown_fields(table, cell)
@@ -179,7 +170,7 @@ def _markdown_fields(table: CellTable, cell: Cell) -> list[str]:
     top1 = mean_and_std(cell.top1, cell.top1_std)
     fields = [
         f"**{top1}**" if table.is_best(cell) else top1,
-        "" if cell.interval_kind == "exact" else bounds(cell.top1_interval),
+        "" if cell.interval_kind == "exact" else interval(cell.top1_interval),
         percent(cell.top2),
         percent(cell.top3),
         percent(cell.balanced_accuracy),
@@ -188,10 +179,6 @@ def _markdown_fields(table: CellTable, cell: Cell) -> list[str]:
         known = (cell.reference.top1, cell.reference.top2, cell.reference.top3)
         fields.append(" / ".join(published(share) for share in known))
     return fields
-
-
-def _plain(text: str) -> str:
-    return text.replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
 
 
 def _details(cells: Sequence[Cell]) -> list[tuple[str, str]]:

@@ -9,19 +9,18 @@ Shape letters: n items, S runs, C classes.
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from deponij.pipeline.metrics.classification import Names, balanced_accuracy, hits
 from deponij.pipeline.metrics.evaluation import Interval
 from deponij.pipeline.metrics.intervals import seed_mean
-from deponij.pipeline.record_lists import RecordList
+from deponij.pipeline.record_lists import Record, RecordList
 
 BASELINE: Final = "baseline"
 ZERO_SHOT = "zero-shot"
@@ -32,7 +31,7 @@ How = Literal["baseline", "single", "concat", "logits"]
 IntervalKind = Literal["exact", "wilson", "bootstrap"]
 
 
-class Reference(BaseModel):
+class Reference(Record):
     """A published figure, as printed but as fractions of 1.
 
     Attributes:
@@ -41,8 +40,6 @@ class Reference(BaseModel):
         note: what a reader must know of it; empty for nothing.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     top1: float
     top2: float
     top3: float
@@ -50,7 +47,7 @@ class Reference(BaseModel):
     note: str = ""
 
 
-class Cell(BaseModel):
+class Cell(Record):
     """One model with one head on one label set and split.
 
     Attributes:
@@ -73,33 +70,31 @@ class Cell(BaseModel):
         protocol: in words, what was learned from what and chosen on what.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     model: str
     head: str
     labels: str
     split: str
     how: How
-    members: tuple[str, ...]
-    seeds: int
-    seed_values: tuple[int, ...]
+    members: tuple[str, ...] = ()
+    seeds: int = 1
+    seed_values: tuple[int, ...] = ()
     n: int
     n_classes: int
     top1: float
     top2: float
     top3: float
-    top1_std: float | None
-    top2_std: float | None
-    top3_std: float | None
+    top1_std: float | None = None
+    top2_std: float | None = None
+    top3_std: float | None = None
     top1_interval: Interval
     top2_interval: Interval
     top3_interval: Interval
     interval_kind: IntervalKind
     balanced_accuracy: float
-    balanced_accuracy_std: float | None
-    reference: Reference | None
-    lr: float | None
-    fingerprints: tuple[str, ...]
+    balanced_accuracy_std: float | None = None
+    reference: Reference | None = None
+    lr: float | None = None
+    fingerprints: tuple[str, ...] = ()
     protocol: str
 
 
@@ -144,29 +139,21 @@ def measured_cell(
     Raises:
         ValueError: no runs, no items, or lengths that differ.
     """
-    top1, top2, top3 = (seed_mean([hits(truth, ranked[:, :k]) for ranked in runs]) for k in (1, 2, 3))
+    tops = {f"top{k}": seed_mean([hits(truth, ranked[:, :k]) for ranked in runs]) for k in (1, 2, 3)}
     balanced = [balanced_accuracy(truth, ranked[:, 0]) for ranked in runs]
+    fields: dict[str, Any] = asdict(place)
+    for name, top in tops.items():
+        fields |= {name: top.mean, f"{name}_std": top.std, f"{name}_interval": top.interval}
+    if place.how == BASELINE:
+        del fields["members"]
     return Cell(
+        **fields,
         model=place.model,
-        head=place.head,
-        labels=place.labels,
-        split=place.split,
-        how=place.how,
-        members=() if place.how == BASELINE else place.members,
         seeds=len(runs),
         seed_values=tuple(seed_values),
         n=len(truth),
         n_classes=n_classes,
-        top1=top1.mean,
-        top2=top2.mean,
-        top3=top3.mean,
-        top1_std=top1.std,
-        top2_std=top2.std,
-        top3_std=top3.std,
-        top1_interval=top1.interval,
-        top2_interval=top2.interval,
-        top3_interval=top3.interval,
-        interval_kind=top1.kind,
+        interval_kind=tops["top1"].kind,
         balanced_accuracy=mean(balanced),
         balanced_accuracy_std=stdev(balanced) if len(balanced) > 1 else None,
         reference=reference(place),
@@ -185,26 +172,16 @@ def chance_cell(labels: str, split: str, n: int, n_classes: int) -> Cell:
         labels=labels,
         split=split,
         how=BASELINE,
-        members=(),
-        seeds=1,
-        seed_values=(),
         n=n,
         n_classes=n_classes,
         top1=top1,
         top2=top2,
         top3=top3,
-        top1_std=None,
-        top2_std=None,
-        top3_std=None,
         top1_interval=(top1, top1),
         top2_interval=(top2, top2),
         top3_interval=(top3, top3),
         interval_kind="exact",
         balanced_accuracy=1 / n_classes,
-        balanced_accuracy_std=None,
-        reference=None,
-        lr=None,
-        fingerprints=(),
         protocol="every class equally often, whatever the picture",
     )
 
@@ -225,13 +202,13 @@ def majority_cell(labels: str, split: str, train: Names, truth: Names, n_classes
 
 def reference(place: Place) -> Reference | None:
     """The published figure for a place; the order of members does not matter."""
-    return _references().get(_key(place.how, place.members, place.head, place.labels, place.split))
+    return _references().get(_key(**asdict(place)))
 
 
 _Key = tuple[str, frozenset[str], str, str, str]
 
 
-def _key(how: str, members: Sequence[str], head: str, labels: str, split: str) -> _Key:
+def _key(*, how: str, members: Sequence[str], head: str, labels: str, split: str) -> _Key:
     return how, frozenset(members), head, labels, split
 
 
@@ -242,16 +219,11 @@ def _references() -> Mapping[_Key, Reference]:
     for path in sorted(_REFERENCES.glob("*.csv")):
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
-                members = row["members"].split(MEMBERS_SEPARATOR)
-                key = _key(row["how"], members, row["head"], row["labels"], row["split"])
-                found[key] = Reference(
-                    # Of 70.50 the fraction is 0.705; division alone would give 0.7050000000000001.
-                    top1=round(float(row["top1"]) / 100, 6),
-                    top2=round(float(row["top2"]) / 100, 6),
-                    top3=round(float(row["top3"]) / 100, 6),
-                    source=row["source"],
-                    note=row["note"],
-                )
+                place = {name: row[name] for name in ("how", "head", "labels", "split")}
+                key = _key(**place, members=row["members"].split(MEMBERS_SEPARATOR))
+                # Of 70.50 the fraction is 0.705; division alone would give 0.7050000000000001.
+                tops = {f"top{k}": round(float(row[f"top{k}"]) / 100, 6) for k in (1, 2, 3)}
+                found[key] = Reference(**tops, source=row["source"], note=row["note"])
     return found
 
 

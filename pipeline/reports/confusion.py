@@ -5,12 +5,13 @@ Colours come from the page's style sheet (`.hit`, `.miss`, `.ink`), so that ligh
 
 from collections import Counter
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deponij.pipeline.metrics.classification import Names, confusion_matrix
+from deponij.pipeline.reports.svg import element, text, told
+from deponij.pipeline.reports.wording import clipped
 
 # (up to how many classes, cell side, font size), in px.
 _SIZES = ((8, 44, 12.0), (14, 32, 11.5), (24, 22, 11.0), (40, 16, 10.5), (10**9, 12, 9.5))
@@ -56,36 +57,38 @@ def confusion_svg(truth: Names, predicted: Names, title: str) -> str:
     # Few classes fit a phone when scaled; many are scrolled.
     kind = "confusion fits" if len(names) <= _FITS_UP_TO else "confusion"
     parts = [
-        f'<svg class="{kind}" role="img" aria-label="{escape(title, quote=True)}" width="{width}" '
-        f'height="{height}" viewBox="0 0 {width} {height}" font-size="{font:g}">',
-        f'<rect class="plate" x="{margin}" y="{top}" width="{side}" height="{side}"/>',
+        element("rect", class_="plate", x=margin, y=top, width=side, height=side),
         *_labels(names, cell, margin, top),
         *_grid(len(names), cell, margin, top),
         *_cells(matrix, names, cell, margin, top),
-        "</svg>",
     ]
-    return "".join(parts)
+    return element(
+        "svg",
+        "".join(parts),
+        class_=kind,
+        role="img",
+        aria_label=title,
+        width=width,
+        height=height,
+        viewBox=f"0 0 {width} {height}",
+        font_size=font,
+    )
 
 
 def _labels(names: list[str], cell: int, margin: int, top: int) -> list[str]:
     parts = []
     for i, name in enumerate(names):
-        text = f"<title>{escape(name)}</title>{escape(_short(name))}"
         middle = i * cell + cell / 2
-        place = f'text-anchor="end" x="{margin - 6}" y="{top + middle:g}"'
-        parts.append(f'<text class="ink" {place} dy=".35em">{text}</text>')
-        x, y = margin + middle, top - 6
-        parts.append(
-            f'<text class="ink" transform="translate({x:g} {y}) rotate(-52)" dy=".3em">{text}</text>'
-        )
+        row = {"text_anchor": "end", "x": margin - 6, "y": top + middle, "dy": ".35em"}
+        column = {"transform": f"translate({margin + middle:g} {top - 6}) rotate(-52)", "dy": ".3em"}
+        parts += [text(_short(name), name, class_="ink", **place) for place in (row, column)]
     return parts
 
 
 def _grid(n: int, cell: int, margin: int, top: int) -> list[str]:
-    lines = []
-    for i in range(n + 1):
-        lines.append(f"M{margin} {top + i * cell}h{n * cell}M{margin + i * cell} {top}v{n * cell}")
-    return [f'<path class="rule" d="{"".join(lines)}"/>']
+    side = n * cell
+    lines = [f"M{margin} {top + i}h{side}M{margin + i} {top}v{side}" for i in range(0, side + 1, cell)]
+    return [element("path", class_="rule", d="".join(lines))]
 
 
 def _cells(matrix: NDArray[np.int64], names: list[str], cell: int, margin: int, top: int) -> list[str]:
@@ -95,23 +98,16 @@ def _cells(matrix: NDArray[np.int64], names: list[str], cell: int, margin: int, 
         count = int(matrix[row, column])
         share = count / int(totals[row])
         x, y = margin + column * cell, top + row * cell
-        told = f"{escape(names[row])} answered as {escape(names[column])}: {count} of {totals[row]}"
-        kind = "hit" if row == column else "miss"
         # A single error in a large class must still be seen.
-        strength = 0.12 + 0.88 * share
-        parts.append(
-            f'<g><title>{told}</title><rect class="{kind}" x="{x}" y="{y}" width="{cell}" height="{cell}" '
-            f'fill-opacity="{strength:.2f}"/>'
-        )
+        strength = f"{0.12 + 0.88 * share:.2f}"
+        kind = "hit" if row == column else "miss"
+        shape = element("rect", class_=kind, x=x, y=y, width=cell, height=cell, fill_opacity=strength)
         if len(names) <= _COUNTS_UP_TO:
-            tone = "paper" if share > _FULL else "ink"
-            parts.append(
-                f'<text class="{tone}" text-anchor="middle" x="{x + cell / 2:g}" y="{y + cell / 2:g}" '
-                f'dy=".35em">{count}</text>'
-            )
-        parts.append("</g>")
+            tone, half = "paper" if share > _FULL else "ink", cell / 2
+            shape += text(f"{count}", class_=tone, text_anchor="middle", x=x + half, y=y + half, dy=".35em")
+        parts.append(told(shape, f"{names[row]} answered as {names[column]}: {count} of {totals[row]}"))
     return parts
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= _LABEL_CHARS else name[: _LABEL_CHARS - 1] + "…"
+    return clipped(name, _LABEL_CHARS)

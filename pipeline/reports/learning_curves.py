@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from deponij.pipeline.metrics.evaluation import Interval
+from deponij.pipeline.metrics.curves import CurveRow
 from deponij.pipeline.reports.palette import colour_of, marker_of
 from deponij.pipeline.reports.svg import (
     Scale,
+    axis_names,
     drawing,
     element,
     line,
     linear_ticks,
     log_ticks,
     path,
+    percent_grid,
     polyline,
     text,
     told,
@@ -24,36 +24,6 @@ from deponij.pipeline.reports.wording import interval, number, percent
 WIDTH_PX, HEIGHT_PX = 480, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 468, 12, 270
 _MARKER_PX = 5
-
-
-class CurveRow(BaseModel):
-    """One point, as far as it is shown; its file holds more (`deponij.pipeline.curves.CurveRow`).
-
-    Attributes:
-        backbone, fingerprint, labels, split, head: what was learned from what.
-        per_class: labelled items of each class; None for all there are. n_train: in all.
-        tries: how often other items were drawn.
-        n_test: items that were answered.
-        top1, balanced_accuracy: means over tries; top1_std: over tries, None for a single one.
-        top1_interval: at 95 %.
-    """
-
-    # It is read here without the code that learns, so that an edit of a head draws no page anew.
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    backbone: str
-    fingerprint: str
-    labels: str
-    split: str
-    head: str
-    per_class: int | None
-    n_train: int = Field(ge=1)
-    tries: int
-    n_test: int
-    top1: float
-    top1_std: float | None
-    top1_interval: Interval
-    balanced_accuracy: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +79,7 @@ def _scales(points: Sequence[CurveRow]) -> tuple[Scale, Scale]:
 
 
 def _axes(across: Scale, up: Scale) -> list[str]:
-    parts = []
-    for tick in linear_ticks(up.low, up.high):
-        y = up.at(tick)
-        parts.append(line(_LEFT, y, _RIGHT, y, "grid"))
-        parts.append(text(f"{100 * tick:g}", x=_LEFT - 6, y=y + 4, text_anchor="end", class_="tick"))
+    parts = percent_grid(linear_ticks(up.low, up.high), up, _LEFT, _RIGHT)
     last = -1e9
     for tick in log_ticks(across.low, across.high) or [across.low]:
         x = across.at(tick)
@@ -123,13 +89,8 @@ def _axes(across: Scale, up: Scale) -> list[str]:
             parts.append(text(f"{tick:,.0f}", x=x, y=_BOTTOM + 19, text_anchor="middle", class_="tick"))
             last = x
     parts.append(line(_LEFT, _BOTTOM, _RIGHT, _BOTTOM, "base"))
-    middle = (_LEFT + _RIGHT) / 2
-    parts.append(
-        text("labelled items (logarithmic)", x=middle, y=HEIGHT_PX - 8, text_anchor="middle", class_="axis")
-    )
-    turned = f"translate(12 {number((_TOP + _BOTTOM) / 2)}) rotate(-90)"
-    parts.append(text("top-1, %", transform=turned, text_anchor="middle", class_="axis"))
-    return parts
+    middle = (_LEFT + _RIGHT) / 2, (_TOP + _BOTTOM) / 2
+    return parts + axis_names("labelled items (logarithmic)", "top-1, %", middle, HEIGHT_PX)
 
 
 def _band(points: Sequence[CurveRow], across: Scale, up: Scale, number_of_line: int) -> str:

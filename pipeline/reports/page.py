@@ -19,7 +19,6 @@ from deponij.pipeline.mistakes.records import MistakesReport
 from deponij.pipeline.reports import wording
 from deponij.pipeline.reports.cell_tables import (
     CellTable,
-    bounds,
     cell_tables,
     how_to_read,
     mean_and_std,
@@ -303,7 +302,7 @@ def _environment(autoescape: bool) -> Any:
     environment.filters |= {
         "percent": wording.percent,
         "interval": wording.interval,
-        "bounds": bounds,
+        "bounds": wording.interval,
         "published": published,
         "points": wording.points,
         "p_value": wording.p_value,

@@ -17,39 +17,15 @@ def _circle(r: float) -> str:
     return f"m{_n(-r)} 0a{_n(r)} {_n(r)} 0 1 0 {_n(2 * r)} 0a{_n(r)} {_n(r)} 0 1 0 {_n(-2 * r)} 0z"
 
 
-def _square(r: float) -> str:
-    s = 0.85 * r
-    return f"m{_n(-s)} {_n(-s)}h{_n(2 * s)}v{_n(2 * s)}h{_n(-2 * s)}z"
+def _polygon(*steps: tuple[float, float]) -> Marker:
+    """A closed outline by its steps from corner to corner, in radii; the first one begins at the middle."""
 
+    def marker(r: float) -> str:
+        (x, y), *others = [(_n(dx * r), _n(dy * r)) for dx, dy in steps]
+        pieces = [f"h{dx}" if dy == "0" else f"v{dy}" if dx == "0" else f"l{dx} {dy}" for dx, dy in others]
+        return f"m{x} {y}{''.join(pieces)}z"
 
-def _up(r: float) -> str:
-    return f"m0 {_n(-1.15 * r)}l{_n(1.1 * r)} {_n(1.95 * r)}h{_n(-2.2 * r)}z"
-
-
-def _diamond(r: float) -> str:
-    s = 1.2 * r
-    return f"m0 {_n(-s)}l{_n(s)} {_n(s)}l{_n(-s)} {_n(s)}l{_n(-s)} {_n(-s)}z"
-
-
-def _down(r: float) -> str:
-    return f"m0 {_n(1.15 * r)}l{_n(1.1 * r)} {_n(-1.95 * r)}h{_n(-2.2 * r)}z"
-
-
-def _plus(r: float) -> str:
-    a, b = 0.4 * r, 0.75 * r
-    right, left, down, up = f"h{_n(b)}", f"h{_n(-b)}", f"v{_n(b)}", f"v{_n(-b)}"
-    wide, back, drop, rise = f"h{_n(2 * a)}", f"h{_n(-2 * a)}", f"v{_n(2 * a)}", f"v{_n(-2 * a)}"
-    return f"m{_n(-a)} {_n(-a - b)}{wide}{down}{right}{drop}{left}{down}{back}{up}{left}{rise}{right}z"
-
-
-def _bar(r: float) -> str:
-    a, b = 0.45 * r, 1.25 * r
-    return f"m{_n(-b)} {_n(-a)}h{_n(2 * b)}v{_n(2 * a)}h{_n(-2 * b)}z"
-
-
-def _post(r: float) -> str:
-    a, b = 0.45 * r, 1.25 * r
-    return f"m{_n(-a)} {_n(-b)}h{_n(2 * a)}v{_n(2 * b)}h{_n(-2 * a)}z"
+    return marker
 
 
 def _n(value: float) -> str:
@@ -57,7 +33,19 @@ def _n(value: float) -> str:
 
 
 # Path data relative to the middle, of a given radius.
-MARKERS: tuple[Marker, ...] = (_circle, _square, _up, _diamond, _down, _plus, _bar, _post)
+MARKERS: tuple[Marker, ...] = (
+    _circle,
+    _polygon((-0.85, -0.85), (1.7, 0), (0, 1.7), (-1.7, 0)),  # square
+    _polygon((0, -1.15), (1.1, 1.95), (-2.2, 0)),  # triangle
+    _polygon((0, -1.2), (1.2, 1.2), (-1.2, 1.2), (-1.2, -1.2)),  # diamond
+    _polygon((0, 1.15), (1.1, -1.95), (-2.2, 0)),  # triangle, its point down
+    _polygon(
+        *((-0.4, -1.15), (0.8, 0), (0, 0.75), (0.75, 0), (0, 0.8), (-0.75, 0)),
+        *((0, 0.75), (-0.8, 0), (0, -0.75), (-0.75, 0), (0, -0.8), (0.75, 0)),
+    ),  # plus
+    _polygon((-1.25, -0.45), (2.5, 0), (0, 0.9), (-2.5, 0)),  # bar
+    _polygon((-0.45, -1.25), (0.9, 0), (0, 2.5), (-0.9, 0)),  # post
+)
 
 
 def colour_of(code: int) -> str:

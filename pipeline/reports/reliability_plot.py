@@ -6,7 +6,17 @@ Below it a histogram of the confidences. What is computed: `deponij.pipeline.met
 from collections.abc import Sequence
 
 from deponij.pipeline.metrics.calibration import ReliabilityBin
-from deponij.pipeline.reports.svg import Scale, drawing, element, line, polyline, text, told
+from deponij.pipeline.reports.svg import (
+    Scale,
+    axis_names,
+    drawing,
+    element,
+    line,
+    percent_grid,
+    polyline,
+    text,
+    told,
+)
 from deponij.pipeline.reports.wording import percent
 
 WIDTH_PX, HEIGHT_PX = 300, 330
@@ -27,17 +37,11 @@ def reliability_plot(bins: Sequence[ReliabilityBin], label: str) -> str:
 
 
 def _axes(across: Scale, up: Scale) -> list[str]:
-    parts = []
+    parts = percent_grid(_TICKS, up, _LEFT, _RIGHT)
     for tick in _TICKS:
-        x, y = across.at(tick), up.at(tick)
-        parts.append(line(_LEFT, y, _RIGHT, y, "grid"))
-        parts.append(text(f"{100 * tick:g}", x=_LEFT - 5, y=y + 4, text_anchor="end", class_="tick"))
+        x = across.at(tick)
         parts.append(text(f"{100 * tick:g}", x=x, y=_COUNTS_BOTTOM + 14, text_anchor="middle", class_="tick"))
-    middle = across.at(0.5)
-    parts.append(text("confidence, %", x=middle, y=HEIGHT_PX - 4, text_anchor="middle", class_="axis"))
-    turned = f"translate(10 {up.at(0.5):g}) rotate(-90)"
-    parts.append(text("right answers, %", transform=turned, text_anchor="middle", class_="axis"))
-    return parts
+    return parts + axis_names("confidence, %", "right answers, %", (across.at(0.5), up.at(0.5)), HEIGHT_PX)
 
 
 def _bin(one: ReliabilityBin, across: Scale, up: Scale, most: int) -> list[str]:

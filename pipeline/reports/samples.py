@@ -1,21 +1,19 @@
-"""Sample pictures with truth and answer: which to show, their thumbnails, and a sheet of them as one PNG."""
+"""Sample pictures with truth and answer: which to show, and their thumbnails. A sheet of them: `sheets`."""
 
 import base64
 import io
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image
 
 from deponij.pipeline.metrics.predictions import Predictions
 from deponij.pipeline.pictures import decode
 from deponij.store.errors import PictureError
 
 RIGHT, WRONG = (46, 139, 87), (204, 75, 55)
-_TILE, _CAPTION, _GAP, _FRAME = 144, 38, 12, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,48 +77,3 @@ def data_uri(image: Image.Image) -> str:
     file = io.BytesIO()
     image.save(file, "JPEG", quality=78, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def sheet(samples: Sequence[tuple[Sample, Image.Image | None]], title: str, n_columns: int = 6) -> bytes:
-    """A PNG of tiles: green frame for right, red for wrong; truth below, a wrong answer beneath it."""
-    n_rows = max(1, -(-len(samples) // n_columns))
-    step_x, step_y = _TILE + _GAP, _TILE + _CAPTION + _GAP
-    canvas = Image.new("RGB", (_GAP + n_columns * step_x, 44 + _GAP + n_rows * step_y), (250, 250, 248))
-    draw = ImageDraw.Draw(canvas)
-    draw.text((_GAP, 14), title, fill=(30, 32, 36), font=ImageFont.load_default(18))
-    for i, (sample, image) in enumerate(samples):
-        x, y = _GAP + i % n_columns * step_x, 44 + _GAP + i // n_columns * step_y
-        _tile(canvas, draw, sample, image, (x, y))
-    file = io.BytesIO()
-    canvas.save(file, "PNG", optimize=True)
-    return file.getvalue()
-
-
-def _tile(
-    canvas: Image.Image,
-    draw: ImageDraw.ImageDraw,
-    sample: Sample,
-    image: Image.Image | None,
-    corner: tuple[int, int],
-) -> None:
-    x, y = corner
-    colour = RIGHT if sample.correct else WRONG
-    inner = _TILE - 2 * _FRAME
-    plate = Image.new("RGB", (inner, inner), (232, 233, 230))
-    if image is not None:
-        fitted = ImageOps.contain(image, (inner, inner), Image.Resampling.LANCZOS)
-        plate.paste(fitted, ((inner - fitted.width) // 2, (inner - fitted.height) // 2))
-    draw.rectangle((x, y, x + _TILE - 1, y + _TILE - 1), fill=colour)
-    canvas.paste(plate, (x + _FRAME, y + _FRAME))
-    font = ImageFont.load_default(12)
-    told = f"{sample.prob:.0%}" if sample.correct else f"{sample.prob:.0%} {sample.answer}"
-    for line, (text, ink) in enumerate(((sample.truth, (30, 32, 36)), (told, colour))):
-        draw.text((x, y + _TILE + 3 + 16 * line), _fit(draw, text, font), fill=ink, font=font)
-
-
-def _fit(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
-    if draw.textlength(text, font=font) <= _TILE:
-        return text
-    while text and draw.textlength(text + "…", font=font) > _TILE:
-        text = text[:-1]
-    return text + "…"

@@ -1,4 +1,4 @@
-"""Sheets of pictures as PNG: blocks of tiles with words below them, on one page. Samples of answers: `samples`."""
+"""Sheets of pictures as PNG: blocks of tiles with words below them, on one page."""
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from deponij.pipeline.mistakes.records import ConfusedPair, Suspect, Twin
-from deponij.pipeline.reports.samples import WRONG
+from deponij.pipeline.reports.samples import RIGHT, WRONG, Sample
 
 Colour = tuple[int, int, int]
 Images = Mapping[str, Image.Image]
@@ -36,6 +36,16 @@ class Block:
 
     tiles: tuple[Tile, ...]
     heading: str = ""
+
+
+def samples_sheet(samples: Sequence[tuple[Sample, Image.Image | None]], title: str) -> bytes:
+    """Right and wrong answers: green frames and red ones; truth below, the answer's probability beneath it."""
+    blocks = []
+    for sample, image in samples:
+        colour = RIGHT if sample.correct else WRONG
+        answer = f"{sample.prob:.0%}" if sample.correct else f"{sample.prob:.0%} {sample.answer}"
+        blocks.append(Block((Tile(image, ((sample.truth, INK), (answer, colour)), frame=colour),)))
+    return draw_sheet(blocks, title, "", "No answers.")
 
 
 def suspects_sheet(suspects: Sequence[Suspect], images: Images, title: str, source: str) -> bytes:
@@ -86,6 +96,13 @@ def confused_sheet(pairs: Sequence[ConfusedPair], images: Images, title: str, so
         for pair in pairs
     ]
     return draw_sheet(blocks, title, source, "No classes are confused.", is_stacked=True)
+
+
+def paste_whole(canvas: Image.Image, image: Image.Image, corner: tuple[int, int], side_px: int) -> None:
+    """Paste all of an image into the middle of a square of the canvas."""
+    fitted = ImageOps.contain(image, (side_px, side_px), Image.Resampling.LANCZOS)
+    x, y = corner
+    canvas.paste(fitted, (x + (side_px - fitted.width) // 2, y + (side_px - fitted.height) // 2))
 
 
 def draw_sheet(
@@ -149,11 +166,9 @@ def _draw_row(canvas: Image.Image, draw: ImageDraw.ImageDraw, row: Sequence[Bloc
 
 def _draw_tile(canvas: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, corner: tuple[int, int]) -> None:
     x, y = corner
-    inner = _TILE - 2 * _FRAME
-    plate = Image.new("RGB", (inner, inner), PLATE)
+    plate = Image.new("RGB", (_TILE - 2 * _FRAME,) * 2, PLATE)
     if tile.image is not None:
-        fitted = ImageOps.contain(tile.image, (inner, inner), Image.Resampling.LANCZOS)
-        plate.paste(fitted, ((inner - fitted.width) // 2, (inner - fitted.height) // 2))
+        paste_whole(plate, tile.image, (0, 0), plate.width)
     draw.rectangle((x, y, x + _TILE - 1, y + _TILE - 1), fill=tile.frame)
     canvas.paste(plate, (x + _FRAME, y + _FRAME))
     y += _TILE + 3

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from deponij.pipeline.reports.samples import data_uri
+from deponij.pipeline.reports.sheets import PLATE, paste_whole
 
-_PLATE = (232, 233, 230)
 # Browsers and JPEG take far larger pictures; phones decode this without trouble.
 _COLUMNS = 32
 
@@ -35,9 +35,7 @@ def sprite(images: Sequence[Image.Image], side_px: int) -> Sprite | None:
         return None
     n_columns = min(_COLUMNS, len(images))
     n_rows = ceil(len(images) / n_columns)
-    canvas = Image.new("RGB", (n_columns * side_px, n_rows * side_px), _PLATE)
+    canvas = Image.new("RGB", (n_columns * side_px, n_rows * side_px), PLATE)
     for i, image in enumerate(images):
-        fitted = ImageOps.contain(image, (side_px, side_px), Image.Resampling.LANCZOS)
-        x, y = i % n_columns * side_px, i // n_columns * side_px
-        canvas.paste(fitted, (x + (side_px - fitted.width) // 2, y + (side_px - fitted.height) // 2))
+        paste_whole(canvas, image, (i % n_columns * side_px, i // n_columns * side_px), side_px)
     return Sprite(data_uri(canvas), side_px, n_columns, n_rows)

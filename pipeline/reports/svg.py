@@ -88,6 +88,28 @@ def drawing(parts: Iterable[str], label: str, width_px: int, height_px: int, cla
     )
 
 
+def percent_grid(ticks: Iterable[float], up: Scale, left: float, right: float) -> list[str]:
+    """A level line for each share, with its percentage to the left."""
+    return [
+        part
+        for tick in ticks
+        for part in (
+            line(left, up.at(tick), right, up.at(tick), "grid"),
+            text(f"{100 * tick:g}", x=left - 6, y=up.at(tick) + 4, text_anchor="end", class_="tick"),
+        )
+    ]
+
+
+def axis_names(across: str, up: str, middle: tuple[float, float], height_px: float) -> list[str]:
+    """Names of both axes: at the bottom, and turned at the left edge; `middle` is that of the plot."""
+    x, y = middle
+    turned = f"translate(12 {number(y)}) rotate(-90)"
+    return [
+        text(across, x=x, y=height_px - 6, text_anchor="middle", class_="axis"),
+        text(up, transform=turned, text_anchor="middle", class_="axis"),
+    ]
+
+
 def linear_ticks(low: float, high: float, n_about: int = 5) -> list[float]:
     """Round numbers within [low, high], about so many."""
     if high <= low:

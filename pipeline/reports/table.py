@@ -1,13 +1,15 @@
 """The table of results: one row for each backbone, method, label set and split, baselines beside them."""
 
 from collections.abc import Sequence, Set
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from deponij.pipeline.metrics.evaluation import Evaluation, Interval
 from deponij.pipeline.reports.provenance import JOINED, is_toy
 
 CHANCE = "chance"
 MAJORITY = "majority class"
+# What a row has of the scores of its part.
+_SCORES = ("n", "balanced_accuracy", *(f"top{k}{of}" for of in ("", "_interval") for k in (1, 2, 3)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +116,8 @@ def result_row(evaluation: Evaluation, toys: Set[str] = frozenset()) -> ResultRo
         part=part,
         backbone=evaluation.backbone,
         method=evaluation.title,
-        n=scores.n,
         n_classes=evaluation.n_classes,
-        top1=scores.top1,
-        top2=scores.top2,
-        top3=scores.top3,
-        balanced_accuracy=scores.balanced_accuracy,
-        top1_interval=scores.top1_interval,
-        top2_interval=scores.top2_interval,
-        top3_interval=scores.top3_interval,
+        **{name: getattr(scores, name) for name in _SCORES},
         is_toy=is_toy(evaluation.backbone, toys),
     )
 
@@ -147,17 +142,13 @@ def _baselines(members: Sequence[Evaluation]) -> tuple[ResultRow, ResultRow]:
         balanced_accuracy=1 / n_classes,
         is_baseline=True,
     )
-    most_frequent = ResultRow(
-        widest.labels,
-        widest.split,
-        part,
-        backbone="",
+    most_frequent = replace(
+        chance,
         method=f"{MAJORITY} ({widest.majority_class})",
-        n=n,
-        n_classes=n_classes,
         top1=majority,
+        top2=None,
+        top3=None,
         # All of one class are right, if that class occurs here, and none of the others.
         balanced_accuracy=(majority > 0) / widest.parts[part].n_classes,
-        is_baseline=True,
     )
     return chance, most_frequent

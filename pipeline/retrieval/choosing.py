@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from deponij.pipeline.retrieval.kind import Effort, Rows, Settings, Vectors
 from deponij.pipeline.retrieval.registry import index_kind
-from deponij.pipeline.retrieval.units import unit
 from deponij.pipeline.retrieval.vector_index import VectorIndex
+from deponij.pipeline.unit_vectors import unit
 from deponij.store.errors import DataError, UsageError
 
 AUTO = "auto"

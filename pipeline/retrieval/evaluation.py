@@ -13,15 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deponij.pipeline.retrieval.units import Vectors, unit
+from deponij.pipeline.unit_vectors import Vectors, blocks, largest, unit
 from deponij.store.errors import DataError, IdentityError
 
 Codes = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 MEAN_AVERAGE_PRECISION, R_PRECISION = "mAP", "R-precision"
-# Scores that are in memory at a time.
-_BLOCK_CELLS = 8_000_000
 # Products of equal vectors differ in their last bits, by where they stand in the matrix.
 _TOLERANCE = np.float32(1e-6)
 
@@ -109,10 +107,9 @@ def judge_rankings(
     names = [MEAN_AVERAGE_PRECISION, *map(recall_at, ks), *map(precision_at, ks), R_PRECISION]
     worth = np.zeros((len(asked), len(names)))
     n_relevant, n_gallery = np.zeros((2, len(asked)), np.int64)
-    step = max(1, _BLOCK_CELLS // len(kept))
-    for start in range(0, len(asked), step):
-        scores = asked[start : start + step] @ kept.T  # [b, g]
-        for row, of_query in enumerate(scores, start):
+    for some in blocks(len(asked), len(kept)):
+        scores = asked[some] @ kept.T  # [b, g]
+        for row, of_query in enumerate(scores, some.start):
             there = None if groups is None else groups[1] != groups[0][row]
             ranks, n_gallery[row] = _ranks(of_query, wanted == codes[row], there)
             n_relevant[row] = len(ranks)
@@ -140,8 +137,10 @@ def nearest(
     """
     scores = unit(gallery, "gallery") @ unit(query[None], "query")[0]
     rows = np.arange(len(scores)) if there is None else np.flatnonzero(there)
-    order = rows[np.argsort(-scores[rows], kind="stable")[:k]]
-    return [(int(row), float(np.clip(scores[row], -1, 1))) for row in order]
+    if not len(rows):
+        return []
+    found, places = largest(scores[None, rows], min(k, len(rows)))
+    return list(zip(rows[places[0]].tolist(), np.clip(found[0], -1, 1).tolist(), strict=True))
 
 
 def _shared_codes(

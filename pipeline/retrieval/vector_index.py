@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from deponij.pipeline.retrieval.kind import Effort, Found, IndexKind, Rows, Settings, Vectors
 from deponij.pipeline.retrieval.registry import index_kind
-from deponij.pipeline.retrieval.units import unit
+from deponij.pipeline.unit_vectors import unit
 from deponij.store.errors import IdentityError, StoreError, UsageError
 
 Mask = NDArray[np.bool_]

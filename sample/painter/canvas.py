@@ -76,10 +76,19 @@ def smooth(points: Points | list[tuple[float, float]], steps: int = 5) -> Points
     return curve.reshape(-1, 2)
 
 
+def turns(n: int) -> Points:
+    """n angles around the circle, from 0."""
+    return np.linspace(0, 2 * np.pi, n, endpoint=False)
+
+
+def around(turn: Points, across: Points | float, along: Points | float, x: float = 0, y: float = 0) -> Points:
+    """Points about (x, y) at these angles, as far off as `across` and `along` say -> [n, 2]."""
+    return np.stack([x + across * np.cos(turn), y + along * np.sin(turn)], axis=1)
+
+
 def ellipse(x: float, y: float, rx: float, ry: float, n: int = 28) -> Points:
     """Outline of an ellipse about (x, y) -> [n, 2]."""
-    t = np.linspace(0, 2 * np.pi, n, endpoint=False)
-    return np.stack([x + rx * np.cos(t), y + ry * np.sin(t)], axis=1)
+    return around(turns(n), rx, ry, x, y)
 
 
 def box(x0: float, y0: float, x1: float, y1: float, n: int = 6) -> Points:
@@ -130,6 +139,13 @@ def clouds(rng: np.random.Generator, height: int, width: int, cells: float, octa
     return total / np.float32(np.sqrt(power))
 
 
+def raster(pixels: Points, width: int, height: int, left: int = 0, top: int = 0) -> Array:
+    """1 inside an outline and 0 elsewhere, of a window that begins at (left, top) -> [height, width]."""
+    mask = Image.new("L", (width, height))
+    ImageDraw.Draw(mask).polygon([(float(x) - left, float(y) - top) for x, y in pixels], fill=1)
+    return np.asarray(mask, dtype=np.float32)
+
+
 class Canvas:
     """Pixels around an object's silhouette; everything drawn is cut to the silhouette at the end."""
 
@@ -168,19 +184,12 @@ class Canvas:
         for at, depth, width in self.pose.dents:
             side = np.sign(depth)
             pull = abs(depth) * np.exp(-(((y - at) / width) ** 2))
-            x -= (
-                side
-                * pull
-                * np.clip(0.5 + 0.5 * side * x / (np.abs(x).max() + 1e-9), 0, 1)
-                * np.abs(x).max()
-                * 2
-            )
+            wide = np.abs(x).max()
+            x -= side * pull * np.clip(0.5 + 0.5 * side * x / (wide + 1e-9), 0, 1) * wide * 2
         return np.stack([x + self.pose.bend * (y**2 - 1 / 3), y], axis=1)
 
     def _raster(self, pixels: Points) -> Array:
-        mask = Image.new("L", (self.width, self.height))
-        ImageDraw.Draw(mask).polygon([(float(x), float(y)) for x, y in pixels], fill=1)
-        return np.asarray(mask, dtype=np.float32)
+        return raster(pixels, self.width, self.height)
 
     def mask(self, points: Points) -> Array:
         """Pixels inside an outline given in units -> [H, W] of 0 and 1."""
@@ -202,9 +211,7 @@ class Canvas:
         width, height = min(right, self.width) - left, min(bottom, self.height) - top
         if width <= 0 or height <= 0:
             return
-        stencil = Image.new("L", (width, height))
-        ImageDraw.Draw(stencil).polygon([(float(x) - left, float(y) - top) for x, y in pixels], fill=1)
-        where = np.asarray(stencil, dtype=np.float32)
+        where = raster(pixels, width, height, left, top)
         part = np.s_[top : top + height, left : left + width]
         self.rgb[part] += (where * np.float32(strength))[..., None] * (
             np.array(colour, np.float32) - self.rgb[part]

@@ -8,13 +8,15 @@ from deponij.sample.painter.canvas import (
     Points,
     Pose,
     Rgb,
+    around,
     box,
     ellipse,
     profile,
     rough,
     rounded,
+    turns,
 )
-from deponij.sample.painter.palette import dim, pick, shade
+from deponij.sample.painter.palette import dim, inks, pick, shade
 
 PRINT = "red,orange,yellow,green,blue,light blue,white,black,purple,pink"
 
@@ -53,16 +55,10 @@ def plastic_bottle(rng: np.random.Generator, pose: Pose) -> Cutout:
     neck, shoulder = half * rng.uniform(0.32, 0.42), rng.uniform(-0.5, -0.3)
     has_cap, waist = rng.random() < 0.7, rng.uniform(0.86, 1.0)
     top = -1.0 if has_cap else -0.93
-    rows = [
-        (top, neck),
-        (-0.84, neck),
-        (-0.74, neck * 1.1),
-        (shoulder, half),
-        (0.05, half * waist),
-        (0.3, half),
-        (0.95, half),
-    ]
-    body = profile([*rows, (1.0, half * 0.85)])
+    bottle_neck = [(top, neck), (-0.84, neck), (-0.74, neck * 1.1), (shoulder, half)]
+    body = profile(
+        [*bottle_neck, (0.05, half * waist), (0.3, half), (0.95, half), (1.0, half * 0.85)],
+    )
     name, tint = pick(rng, "light blue,light blue,white,white,grey,green,blue,brown")
     canvas = Canvas([body], pose, tint, rng)
     clear = rng.uniform(0.34, 0.62)
@@ -73,8 +69,7 @@ def plastic_bottle(rng: np.random.Generator, pose: Pose) -> Cutout:
         drink = shade(rng, (120, 66, 28), 30)
         canvas.fill(box(-half, rng.uniform(0.2, 0.7), half, 1.0), drink, 0.8, 0.85)
     if rng.random() < 0.72:
-        _, ink = pick(rng, PRINT)
-        _, second = pick(rng, PRINT)
+        ink, second = inks(rng, PRINT, 2)
         y0 = rng.uniform(-0.3, -0.05)
         y1 = y0 + rng.uniform(0.35, 0.6)
         canvas.fill(_band(y0, y1, half * 1.02), ink, 1.0, 0.97)
@@ -98,14 +93,10 @@ def glass_bottle(rng: np.random.Generator, pose: Pose) -> Cutout:
     half = rng.uniform(0.21, 0.3)
     neck = half * rng.uniform(0.3, 0.38)
     shoulder = rng.uniform(-0.3, 0.0)
-    rows = [
-        (-1.0, neck * 1.15),
-        (-0.94, neck * 1.2),
-        (-0.92, neck),
-        (shoulder - 0.22, neck * 1.15),
-        (shoulder, half),
-    ]
-    body = profile([*rows, (0.97, half), (1.0, half * 0.92)])
+    mouth = [(-1.0, neck * 1.15), (-0.94, neck * 1.2), (-0.92, neck)]
+    body = profile(
+        [*mouth, (shoulder - 0.22, neck * 1.15), (shoulder, half), (0.97, half), (1.0, half * 0.92)]
+    )
     name, _ = pick(rng, "green,brown,brown,green,white")
     tint = {"green": shade(rng, (36, 84, 44), 12), "brown": shade(rng, (88, 50, 22), 12)}.get(
         name, (196, 210, 206)
@@ -140,8 +131,7 @@ def drink_can(rng: np.random.Generator, pose: Pose) -> Cutout:
     )
     name, paint = pick(rng, "red,blue,green,silver,black,orange,white,yellow,purple,light blue")
     canvas = Canvas([body], pose, paint, rng)
-    _, ink = pick(rng, PRINT)
-    _, second = pick(rng, PRINT)
+    ink, second = inks(rng, PRINT, 2)
     _print(canvas, (-0.6, 0.6), half, ink, second)
     if rng.random() < 0.4:
         canvas.fill(_band(0.5, 0.8, half), second)
@@ -164,10 +154,8 @@ def paper_cup(rng: np.random.Generator, pose: Pose) -> Cutout:
     wide = rng.uniform(0.6, 0.74)
     narrow = wide * rng.uniform(0.62, 0.78)
     mouth = rng.uniform(0.08, 0.24)
-    half_turn = np.linspace(np.pi, 2 * np.pi, 14)
-    rim = np.stack([wide * np.cos(half_turn), -1 + mouth + mouth * np.sin(half_turn)], 1)
-    foot_turn = np.linspace(0, np.pi, 10)
-    foot = np.stack([narrow * np.cos(foot_turn), 0.93 + 0.07 * np.sin(foot_turn)], 1)
+    rim = around(np.linspace(np.pi, 2 * np.pi, 14), wide, mouth, y=-1 + mouth)
+    foot = around(np.linspace(0, np.pi, 10), narrow, 0.07, y=0.93)
     name, paint = pick(rng, "white,white,white,brown,beige,red,green,black,blue")
     canvas = Canvas([np.concatenate([rim, foot])], pose, paint, rng)
     _, ink = pick(rng, PRINT + ",brown")
@@ -220,9 +208,9 @@ def bottle_cap(rng: np.random.Generator, pose: Pose) -> Cutout:
     """A crown cap with a crimped edge, or a plastic screw cap with a ribbed one; either way up."""
     metal = rng.random() < 0.45
     teeth = 21 if metal else 36
-    turn = np.linspace(0, 2 * np.pi, teeth * 4, endpoint=False)
+    turn = turns(teeth * 4)
     reach = 1 - (0.09 if metal else 0.03) * (0.5 + 0.5 * np.sin(teeth * turn))
-    disc = np.stack([reach * np.cos(turn), reach * np.sin(turn)], 1)
+    disc = around(turn, reach, reach)
     name, paint = pick(
         rng,
         "red,yellow,green,blue,white,black,silver,orange"
@@ -258,31 +246,14 @@ def drink_carton(rng: np.random.Generator, pose: Pose) -> Cutout:
     left, right = -half, half
     front_top = -0.62 if gable else -0.82
     if gable:
-        roof = [
-            (left, front_top),
-            (left + 0.03, -0.86),
-            (left + 0.03, -1.0),
-            (right - 0.02, -1.0),
-            (right - 0.02, -0.86),
-        ]
-        outline = np.array(
-            [*roof, (right + depth, front_top - 0.1), (right + depth, 0.9), (right, 1.0), (left, 1.0)]
-        )
+        roof = [(left + 0.03, -0.86), (left + 0.03, -1.0), (right - 0.02, -1.0), (right - 0.02, -0.86)]
+        side = [(right + depth, front_top - 0.1), (right + depth, 0.9)]
     else:
-        outline = np.array(
-            [
-                (left, front_top),
-                (left + depth, -1.0),
-                (right + depth, -1.0),
-                (right + depth, 0.86),
-                (right, 1.0),
-                (left, 1.0),
-            ]
-        )
+        roof, side = [(left + depth, -1.0)], [(right + depth, -1.0), (right + depth, 0.86)]
+    outline = np.array([(left, front_top), *roof, *side, (right, 1.0), (left, 1.0)])
     name, paint = pick(rng, "white,white,yellow,orange,green,blue,red,light blue,purple")
     canvas = Canvas([outline], pose, paint, rng)
-    _, ink = pick(rng, PRINT)
-    _, second = pick(rng, PRINT)
+    ink, second = inks(rng, PRINT, 2)
     if rng.random() < 0.7:
         canvas.fill(box(left, rng.uniform(0.0, 0.5), right + depth, 1.0), ink)
     fruit = ellipse(rng.uniform(-0.15, 0.15), rng.uniform(0.1, 0.4), half * 0.5, half * 0.5)

@@ -7,6 +7,7 @@ from deponij.sample.painter.canvas import (
     Cutout,
     Points,
     Pose,
+    around,
     box,
     clouds,
     ellipse,
@@ -14,6 +15,7 @@ from deponij.sample.painter.canvas import (
     rough,
     rounded,
     smooth,
+    turns,
 )
 from deponij.sample.painter.containers import PRINT
 from deponij.sample.painter.palette import COLOURS, dim, pick, shade
@@ -52,28 +54,14 @@ def plastic_bag(rng: np.random.Generator, pose: Pose) -> Cutout:
     kind = rng.random()
     if kind < 0.55:
         half = rng.uniform(0.55, 0.75)
-        left = [
-            (-half, 0.95),
-            (-half * 1.05, 0.2),
-            (-half * 0.95, -0.35),
-            (-half * 0.8, -1.0),
-            (-half * 0.42, -0.98),
-        ]
-        notch = [(-half * 0.4, -0.5), (0, -0.35), (half * 0.4, -0.5)]
-        right = [
-            (half * 0.42, -0.98),
-            (half * 0.8, -1.0),
-            (half * 0.95, -0.35),
-            (half * 1.05, 0.2),
-            (half, 0.95),
-        ]
-        points = np.array([*left, *notch, *right])
-        outline = smooth(rough(points, 0.06, rng), 5)
+        # One side from the bottom to its handle and to the notch between both; the other is its mirror image.
+        side = [(1, 0.95), (1.05, 0.2), (0.95, -0.35), (0.8, -1.0), (0.42, -0.98), (0.4, -0.5)]
+        left, right = [(-half * x, y) for x, y in side], [(half * x, y) for x, y in reversed(side)]
+        outline = smooth(rough(np.array([*left, (0, -0.35), *right]), 0.06, rng), 5)
     else:
         n = int(rng.integers(9, 14))
-        turn = np.linspace(0, 2 * np.pi, n, endpoint=False)
         reach = rng.uniform(0.62, 1.0, n)
-        outline = smooth(np.stack([0.85 * reach * np.cos(turn), reach * np.sin(turn)], 1), 5)
+        outline = smooth(around(turns(n), 0.85 * reach, reach), 5)
     name, paint = pick(rng, "white,white,white,blue,black,green,light blue,yellow,red,pink")
     canvas = Canvas([outline], pose, paint, rng)
     canvas.opacity[:] = rng.uniform(0.62, 0.8) if name in {"white", "light blue"} else rng.uniform(0.8, 0.95)
@@ -141,9 +129,8 @@ def crisp_packet(rng: np.random.Generator, pose: Pose) -> Cutout:
         _, burst = pick(rng, "yellow,white,orange,red,light blue")
         _, ink = pick(rng, PRINT)
         n = int(rng.integers(7, 12)) * 2
-        turn = np.linspace(0, 2 * np.pi, n, endpoint=False)
         reach = np.where(np.arange(n) % 2, 0.36, rng.uniform(0.5, 0.62))
-        canvas.fill(np.stack([reach * np.cos(turn), -0.1 + reach * np.sin(turn)], 1), burst)
+        canvas.fill(around(turns(n), reach, reach, y=-0.1), burst)
         canvas.fill(box(-0.42, -0.24, 0.42, 0.0), ink)
         for _ in range(int(rng.integers(3, 8))):
             x, y = rng.uniform(-0.5, 0.5), rng.uniform(0.3, 0.72)
@@ -172,7 +159,7 @@ def broken_glass(rng: np.random.Generator, pose: Pose) -> Cutout:
             rng.uniform(0, 2 * np.pi) + (np.arange(n) + rng.uniform(-0.32, 0.32, n)) * 2 * np.pi / n
         )
         reach = rng.uniform(0.5, 1.0, n) * size
-        shards.append(np.stack([x + reach * np.cos(turn), y + reach * np.sin(turn)], 1))
+        shards.append(around(turn, reach, reach, x, y))
     name, _ = pick(rng, "green,brown,white,white")
     tint = {"green": shade(rng, (58, 128, 70), 14), "brown": shade(rng, (128, 76, 32), 14)}.get(
         name, (206, 226, 222)
@@ -198,9 +185,8 @@ def paper(rng: np.random.Generator, pose: Pose) -> Cutout:
     ball = rng.random() < 0.3
     if ball:
         n = int(rng.integers(10, 15))
-        turn = np.linspace(0, 2 * np.pi, n, endpoint=False)
         reach = rng.uniform(0.72, 1.0, n)
-        outline = np.stack([reach * np.cos(turn), reach * np.sin(turn)], 1)
+        outline = around(turns(n), reach, reach)
         half = 1.0
     else:
         half = rng.uniform(0.3, 0.85)
@@ -232,9 +218,9 @@ def paper(rng: np.random.Generator, pose: Pose) -> Cutout:
 def aluminium_foil(rng: np.random.Generator, pose: Pose) -> Cutout:
     """Kitchen foil, a ball or a torn sheet: silver facets from nearly black to white."""
     n = int(rng.integers(8, 16))
-    turn = np.linspace(0, 2 * np.pi, n, endpoint=False) + rng.uniform(-0.15, 0.15, n)
+    turn = turns(n) + rng.uniform(-0.15, 0.15, n)
     reach, narrow = rng.uniform(0.55, 1.0, n), rng.uniform(0.6, 1.0)
-    outline = np.stack([narrow * reach * np.cos(turn), reach * np.sin(turn)], 1)
+    outline = around(turn, narrow * reach, reach)
     name, paint = (
         ("silver", shade(rng, (172, 174, 178), 8)) if rng.random() < 0.85 else ("yellow", (206, 170, 84))
     )

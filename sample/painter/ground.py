@@ -8,7 +8,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from deponij.sample.painter.canvas import Array, Rgb, clouds, rounded
+from deponij.sample.painter.canvas import Array, Rgb, around, clouds, rounded, turns
+
+_AUTUMN: Sequence[Rgb] = (
+    *((134, 92, 48), (164, 110, 44), (112, 74, 42), (176, 132, 62), (142, 66, 36), (122, 108, 52)),
+    (96, 70, 50),
+)
 
 Painter = Callable[[np.random.Generator, int, int], Array]
 
@@ -36,17 +41,7 @@ def leaf(rng: np.random.Generator, x: float, y: float, length_px: float) -> list
 
 def leaf_colour(rng: np.random.Generator) -> tuple[int, int, int]:
     """An autumn colour."""
-    colours = [
-        (134, 92, 48),
-        (164, 110, 44),
-        (112, 74, 42),
-        (176, 132, 62),
-        (142, 66, 36),
-        (122, 108, 52),
-        (96, 70, 50),
-    ]
-    base = colours[int(rng.integers(len(colours)))]
-    return _jitter(rng, base, 16)
+    return _jitter(rng, _AUTUMN[int(rng.integers(len(_AUTUMN)))], 16)
 
 
 def _jitter(rng: np.random.Generator, colour: Rgb, amount: float) -> tuple[int, int, int]:
@@ -60,6 +55,12 @@ def _mix(noise: Array, low: Rgb, high: Rgb) -> Array:
     a, b = np.array(low, np.float32), np.array(high, np.float32)
     mixed: Array = (a + weight * (b - a)).astype(np.float32)
     return mixed
+
+
+def _plain(height: int, width: int, colour: Rgb) -> Array:
+    pixels = np.empty((height, width, 3), dtype=np.float32)
+    pixels[:] = colour
+    return pixels
 
 
 def _picture(pixels: Array) -> Image.Image:
@@ -110,12 +111,10 @@ def sand(rng: np.random.Generator, height: int, width: int) -> Array:
 def asphalt(rng: np.random.Generator, height: int, width: int) -> Array:
     """Dark speckled grey, cracks, now and then a painted line."""
     tone = rng.uniform(62, 118)
-    pixels = np.empty((height, width, 3), dtype=np.float32)
-    pixels[:] = (tone, tone, tone + 4)
+    pixels = _plain(height, width, (tone, tone, tone + 4))
     speckle = grain(rng, height, width)
     pixels += (clouds(rng, height, width, 5, 2) * 8 + speckle * 13 + 40 * (speckle > 2.1))[..., None]
     image = _picture(pixels)
-    draw = ImageDraw.Draw(image)
     if rng.random() < 0.3:
         across, _ = _turned(rng, height, width, np.pi)
         at, half = rng.uniform(across.min(), across.max()), rng.uniform(12, 30)
@@ -124,7 +123,7 @@ def asphalt(rng: np.random.Generator, height: int, width: int) -> Array:
         pixels = np.asarray(image, dtype=np.float32).copy()
         pixels[painted] = pixels[painted] * 0.25 + np.array([168, 168, 160], np.float32)
         image = _picture(pixels)
-        draw = ImageDraw.Draw(image)
+    draw = ImageDraw.Draw(image)
     for _ in range(int(rng.integers(0, 4))):
         steps = np.cumsum(rng.normal(rng.normal(0, 8, 2), 9, (30, 2)), axis=0) + rng.uniform(
             0, (width, height)
@@ -147,8 +146,7 @@ def paving(rng: np.random.Generator, height: int, width: int) -> Array:
     tones = rng.normal(0, 10, (32, 32)).astype(np.float32)
     slab = tones[row.astype(int) % 32, column.astype(int) % 32]
     base = [(158, 152, 144), (150, 96, 78), (132, 132, 136), (176, 164, 142)][int(rng.integers(4))]
-    pixels = np.empty((height, width, 3), dtype=np.float32)
-    pixels[:] = base
+    pixels = _plain(height, width, base)
     texture = slab + clouds(rng, height, width, 8, 3) * 7 + grain(rng, height, width) * 7
     pixels += texture[..., None]
     joint = np.clip(1 + (gap + 2.5) / 2, 0, 1)[..., None]
@@ -211,8 +209,7 @@ def _scatter(
     """Lay n stones, each with a shaded and a lit side, on the pixels."""
     image = _picture(pixels)
     draw = ImageDraw.Draw(image)
-    turn = np.linspace(0, 2 * np.pi, 8, endpoint=False)
-    circle = np.stack([np.cos(turn), np.sin(turn)], 1)
+    circle = around(turns(8), 1, 1)
     where, radii = rng.uniform(0, (width_of(pixels), pixels.shape[0]), (n, 2)), rng.uniform(*radius_px, n)
     shapes = (
         circle * rng.uniform(0.75, 1.15, (n, 8, 1)) * np.stack([radii, radii * 0.8], 1)[:, None]
@@ -260,8 +257,7 @@ def planks(rng: np.random.Generator, height: int, width: int) -> Array:
     board = np.floor(across / wide)
     tones = rng.normal(0, 11, 64).astype(np.float32)
     base = [(150, 122, 92), (136, 126, 114), (118, 86, 60)][int(rng.integers(3))]
-    pixels = np.empty((height, width, 3), dtype=np.float32)
-    pixels[:] = base
+    pixels = _plain(height, width, base)
     warp = clouds(rng, height, width, 5, 2)
     sway = rounded(np.sin, along / 90) * 4
     lines = rounded(np.sin, (across * 0.55 + warp * 7 + sway) + board * 2.4) * 7
@@ -284,18 +280,8 @@ def soil(rng: np.random.Generator, height: int, width: int) -> Array:
     return _scatter(rng, pixels, int(rng.integers(60, 260)), (2, 7), colours)
 
 
-GROUNDS: dict[str, Painter] = {
-    "grass": grass,
-    "sand": sand,
-    "asphalt": asphalt,
-    "paving": paving,
-    "leaves": leaves,
-    "water": water,
-    "gravel": gravel,
-    "concrete": concrete,
-    "planks": planks,
-    "soil": soil,
-}
+_PAINTERS = (grass, sand, asphalt, paving, leaves, water, gravel, concrete, planks, soil)
+GROUNDS: dict[str, Painter] = {painter.__name__: painter for painter in _PAINTERS}
 
 
 def overgrow(rng: np.random.Generator, ground: str, scene: Image.Image, owner: Image.Image) -> None:
@@ -305,12 +291,8 @@ def overgrow(rng: np.random.Generator, ground: str, scene: Image.Image, owner: I
     if ground == "grass":
         dry = rng.uniform(0.8, 1.4)
         for _ in range(int(rng.integers(0, 420))):
-            x, y, lean, size = (
-                rng.uniform(0, width),
-                rng.uniform(0, height),
-                rng.normal(0, 8),
-                rng.uniform(14, 38),
-            )
+            x, y = rng.uniform(0, width), rng.uniform(0, height)
+            lean, size = rng.normal(0, 8), rng.uniform(14, 38)
             tone = rng.uniform(0.5, 1.2)
             colour = (int(80 * tone * dry), int(126 * tone), int(44 * tone))
             for pen, ink in ((draw, colour), (erase, 0)):

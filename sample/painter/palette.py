@@ -29,6 +29,11 @@ def pick(rng: np.random.Generator, names: str) -> tuple[str, Rgb]:
     return name, shade(rng, COLOURS[name], 14)
 
 
+def inks(rng: np.random.Generator, names: str, n: int) -> list[Rgb]:
+    """Shades of n of the comma-separated colours."""
+    return [pick(rng, names)[1] for _ in range(n)]
+
+
 def shade(rng: np.random.Generator, colour: Rgb, amount: float) -> Rgb:
     """A colour near the given one, lighter or darker and slightly off in hue."""
     light = rng.normal(0, amount)

@@ -256,12 +256,8 @@ def _short_side(polygons: list[Points]) -> float:
 
 def clip(points: Points, width: int, height: int) -> Points:
     """The part of a polygon within the frame (Sutherland and Hodgman, 1974) -> [k, 2], perhaps empty."""
-    for axis, limit, sign in (
-        (0, 0.0, 1.0),
-        (0, float(width), -1.0),
-        (1, 0.0, 1.0),
-        (1, float(height), -1.0),
-    ):
+    edges = ((0, 0.0, 1.0), (0, float(width), -1.0), (1, 0.0, 1.0), (1, float(height), -1.0))
+    for axis, limit, sign in edges:
         if len(points) == 0:
             break
         inside = sign * (points[:, axis] - limit) >= 0

@@ -12,6 +12,7 @@ import numpy as np
 
 from deponij.sample.painter.categories import CATEGORIES, NAMES
 from deponij.sample.painter.scene import Instance, area, render
+from deponij.store.atomic import write_bytes
 from deponij.store.errors import DataError, UsageError
 
 _PICTURE = re.compile(r"\d{6}\.jpg(\.part)?")
@@ -64,7 +65,7 @@ def generate(
             records.append((image, objects))
             if progress is not None:
                 progress(len(records), scenes)
-        _write(annotations, json.dumps(_coco(records, seed), indent=1).encode())
+        write_bytes(annotations, json.dumps(_coco(records, seed), indent=1).encode())
     except OSError as error:
         raise DataError(f"cannot write the sample to {root}: {error.strerror or error}") from error
 
@@ -82,7 +83,7 @@ def _drawn(folder: Path, names: list[str], seed: int, workers: int) -> Iterator[
 def _draw(job: tuple[Path, str, int, int]) -> tuple[Record, list[Record]]:
     folder, name, seed, index = job
     scene = render(seed, index)
-    _write(folder / name, scene.jpeg())
+    write_bytes(folder / name, scene.jpeg())
     image = {"id": index, "file_name": name, "width": scene.image.width, "height": scene.image.height}
     return image | {"ground": scene.ground}, [_annotation(instance) for instance in scene.instances]
 
@@ -132,9 +133,3 @@ def _remove_others(folder: Path, keep: set[str]) -> None:
     for path in folder.iterdir():
         if path.name not in keep and _PICTURE.fullmatch(path.name):
             path.unlink()
-
-
-def _write(path: Path, data: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    part.replace(path)

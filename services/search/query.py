@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from deponij.pipeline.retrieval.filters import Condition
-from deponij.pipeline.retrieval.units import blend
+from deponij.pipeline.unit_vectors import blend
 from deponij.project.frame.console import say
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import PARAMS_FILE, RunOptions, Section, Slug, load

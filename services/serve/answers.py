@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deponij.pipeline.retrieval.filters import Condition
-from deponij.pipeline.retrieval.units import blend
+from deponij.pipeline.unit_vectors import blend
 from deponij.project.indexes import Fold, Hit, Index, plain
 from deponij.services.search.vectors import Vector
 from deponij.services.serve import schema

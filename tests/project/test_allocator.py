@@ -110,7 +110,10 @@ def test_arrays_find_their_pages_again() -> None:
 
 @pytest.mark.parametrize(
     "start",
-    ["from deponij import cli; cli.app = lambda: None; cli.main()", "from deponij.project.frame.harness import run_stage"],
+    [
+        "from deponij import cli; cli.app = lambda: None; cli.main()",
+        "from deponij.project.frame.harness import run_stage",
+    ],
 )
 def test_processes_that_compute_keep_their_pages(start: str) -> None:
     run = "run_stage('none', None, lambda *_: None)" if "run_stage" in start else ""

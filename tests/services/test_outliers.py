@@ -11,7 +11,7 @@ from housekeeping_world import Row, World, make_world, write_set
 from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 
-from deponij.pipeline.retrieval.units import unit
+from deponij.pipeline.unit_vectors import unit
 from deponij.services.curate.batches import BatchParams, judge
 from deponij.services.curate.outliers import OutliersParams, find_outliers
 from deponij.services.curate.outliers_files import kth

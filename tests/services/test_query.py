@@ -16,7 +16,7 @@ import pytest
 from cli_world import World, call, done
 from PIL import Image
 
-from deponij.pipeline.retrieval.units import unit
+from deponij.pipeline.unit_vectors import unit
 from deponij.services.search.query import parse_term
 from deponij.services.search.vectors import Term, read_vector
 from deponij.store.errors import DataError, UsageError

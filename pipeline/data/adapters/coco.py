@@ -10,7 +10,7 @@ Format: https://cocodataset.org/#format-data
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
@@ -164,8 +164,9 @@ def _lists(path: Path, document: Any) -> tuple[list[Any], list[Any], list[Any]]:
 def _categories(entries: Iterable[Any], problems: list[str]) -> dict[Any, Category]:
     found: dict[Any, Category] = {}
     for position, entry in enumerate(entries):
-        where = f"categories[{position}]"
-        if not _is_entry(entry, where, ("name",), found, problems):
+        problem = _entry_problem(entry, "name", found)
+        if problem is not None:
+            problems.append(f"categories[{position}] {problem}")
             continue
         above = entry.get("supercategory")
         found[entry["id"]] = Category(entry["name"], above if _is_text(above) and above else None)
@@ -176,44 +177,37 @@ def _images(entries: Iterable[Any], problems: list[str]) -> dict[Any, Photograph
     found: dict[Any, Photograph] = {}
     seen: dict[str, int] = {}
     for position, entry in enumerate(entries):
-        where = f"images[{position}]"
-        if not _is_entry(entry, where, ("file_name",), found, problems):
-            continue
-        size = [entry.get("width"), entry.get("height")]
-        if size != [None, None] and not all(map(_is_size, size)):
-            shown = " and ".join(map(_shown, size))
-            problems.append(f"{where} has width and height {shown}, expected whole numbers above 0")
-            continue
-        image_id = str(PurePosixPath(entry["file_name"]))
+        problem = _entry_problem(entry, "file_name", found) or _size_problem(entry)
+        image_id = "" if problem else str(PurePosixPath(entry["file_name"]))
         if image_id in seen:
-            problems.append(f"{where} names {image_id!r}, as images[{seen[image_id]}] does")
+            problem = f"names {image_id!r}, as images[{seen[image_id]}] does"
+        if problem is not None:
+            problems.append(f"images[{position}] {problem}")
             continue
         seen[image_id] = position
-        width_px, height_px = (None if side is None else int(side) for side in size)
+        width_px, height_px = (None if entry.get(n) is None else int(entry[n]) for n in ("width", "height"))
         split = entry.get("split")
         given = given_part(split) if isinstance(split, str) else None
         found[entry["id"]] = Photograph(entry["file_name"], image_id, width_px, height_px, given, ())
     return found
 
 
-def _is_entry(
-    entry: Any, where: str, texts: tuple[str, ...], found: Mapping[Any, object], problems: list[str]
-) -> bool:
-    """Whether this is an object with a new id and the named texts; otherwise `problems` grows."""
+def _entry_problem(entry: Any, text: str, found: Mapping[Any, object]) -> str | None:
+    """Why this is no object with a new id and that text, or None."""
     if not isinstance(entry, dict):
-        problems.append(f"{where} is a {_kind(entry)}, expected an object")
-        return False
-    for name in texts:
-        if not _is_text(entry.get(name)) or not entry[name]:
-            problems.append(f"{where} has {name} {entry.get(name)!r}, expected a text")
-            return False
+        return f"is a {_kind(entry)}, expected an object"
+    if not _is_text(entry.get(text)) or not entry[text]:
+        return f"has {text} {entry.get(text)!r}, expected a text"
     if not _is_id(entry.get("id")):
-        problems.append(f"{where} has id {entry.get('id')!r}, expected a number or text")
-        return False
-    if entry["id"] in found:
-        problems.append(f"{where} has id {entry['id']!r}, which an earlier entry has")
-        return False
-    return True
+        return f"has id {entry.get('id')!r}, expected a number or text"
+    return f"has id {entry['id']!r}, which an earlier entry has" if entry["id"] in found else None
+
+
+def _size_problem(entry: Any) -> str | None:
+    size = [entry.get("width"), entry.get("height")]
+    if size == [None, None] or all(map(_is_size, size)):
+        return None
+    return f"has width and height {' and '.join(map(_shown, size))}, expected whole numbers above 0"
 
 
 def _grouped(
@@ -229,7 +223,7 @@ def _grouped(
         else:
             group = unknown.setdefault(_shown(image_id), [])
         group.append(_annotation(len(group), entry, fields, categories))
-    known = [_with_annotations(photograph, groups[image_id]) for image_id, photograph in images.items()]
+    known = [replace(one, annotations=tuple(groups[image_id])) for image_id, one in images.items()]
     return (*known, *_unknown_photographs(unknown, {photograph.file_name for photograph in known}))
 
 
@@ -242,17 +236,6 @@ def _unknown_photographs(unknown: Mapping[str, list[Annotation]], taken: set[str
         yield Photograph(name, name, None, None, None, tuple(group), problem)
 
 
-def _with_annotations(photograph: Photograph, annotations: Iterable[Annotation]) -> Photograph:
-    return Photograph(
-        photograph.file_name,
-        photograph.image_id,
-        photograph.width_px,
-        photograph.height_px,
-        photograph.given,
-        tuple(annotations),
-    )
-
-
 def _annotation(
     index: int, entry: object, fields: Mapping[str, Any], categories: Mapping[Any, Category]
 ) -> Annotation:
@@ -260,16 +243,13 @@ def _annotation(
     category = categories.get(category_id) if _is_id(category_id) else None
     box = fields.get("bbox")
     is_crowd = fields.get("iscrowd") in (1, True)
-    problem = None
     if not isinstance(entry, dict):
-        problem = f"the annotation is a JSON {_kind(entry)}, expected an object"
+        problem: str | None = f"the annotation is a JSON {_kind(entry)}, expected an object"
     elif category is None:
         problem = f"the annotation's category_id {_shown(category_id)} is not among the file's categories"
     else:
         problem = _box_problem(box)
-    number = fields.get("id")
-    area = fields.get("area")
-    caption = fields.get("caption")
+    number, area, caption = (fields.get(name) for name in ("id", "area", "caption"))
     return Annotation(
         index=index,
         annotation_id=int(number)
@@ -298,10 +278,8 @@ def _box_problem(box: Any) -> str | None:
 def _finite_box(box: Any) -> tuple[float, float, float, float] | None:
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
         return None
-    if not all(map(math.isfinite, box)):
-        return None
     left, top, width, height = map(float, box)
-    return left, top, width, height
+    return (left, top, width, height) if all(map(math.isfinite, box)) else None
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

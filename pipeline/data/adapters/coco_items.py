@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pyarrow as pa
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
 
 from deponij.pipeline.data.adapters.coco import Annotation, CocoDataset, Photograph, read_coco
 from deponij.pipeline.data.adapters.label_maps import AUTO, LabelMap, label_maps
@@ -22,6 +21,7 @@ from deponij.pipeline.data.item import Item, MetadataValue
 from deponij.pipeline.data.parallel import ordered_map
 from deponij.pipeline.likeness.phash import phash
 from deponij.pipeline.pictures import decode
+from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError
 from deponij.store.keys import key_of_pixels
 
@@ -47,7 +47,7 @@ COCO_COLUMNS = pa.schema(
 )
 
 
-class CocoParams(BaseModel):
+class CocoParams(Record):
     """Where a COCO data set lies and how its crops are cut.
 
     Attributes:
@@ -56,8 +56,6 @@ class CocoParams(BaseModel):
         crop: the crops' geometry and background.
         label_maps: further columns of labels; see `label_maps.label_maps`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     annotations: Path
     images: Path

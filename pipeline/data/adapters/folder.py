@@ -16,14 +16,13 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
 
 from deponij.pipeline.data.adapters.given import given_part
 from deponij.pipeline.data.adapters.registry import Progress, register_source
-from deponij.pipeline.data.adapters.whole import CHUNK, whole_picture
+from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
 from deponij.pipeline.data.inside import existing_folder, read_inside
 from deponij.pipeline.data.item import Item
-from deponij.pipeline.data.parallel import ordered_map
+from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError
 
 PICTURE_ENDINGS = frozenset(
@@ -35,14 +34,12 @@ PICTURE_ENDINGS = frozenset(
 _NOT_DATA = frozenset(("__MACOSX", "Thumbs.db", "desktop.ini"))
 
 
-class FolderParams(BaseModel):
+class FolderParams(Record):
     """Where the pictures lie.
 
     Attributes:
         folder: its subfolders are the classes, or the parts `train`, `val`, `test` above the classes.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     folder: Path
 
@@ -102,10 +99,7 @@ class FolderSource:
 
     def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
         """One item per picture, sorted by path; what cannot be read carries its failure."""
-        for item in ordered_map(partial(_item, root=self.root), self._entries, workers, chunk=CHUNK):
-            if progress is not None:
-                progress(1)
-            yield item
+        return each_picture(partial(_item, root=self.root), self._entries, workers, progress)
 
     def _listed(self) -> list[_Entry]:
         found = sorted(self._walk(), key=lambda pair: PurePosixPath(pair[0]).parts)

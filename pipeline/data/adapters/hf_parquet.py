@@ -13,13 +13,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from deponij.pipeline.data.adapters.given import given_part_of_file
 from deponij.pipeline.data.adapters.registry import ITEM_COLUMNS, Progress, check_columns, register_source
-from deponij.pipeline.data.adapters.whole import CHUNK, whole_picture
+from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
 from deponij.pipeline.data.item import Item, MetadataValue
-from deponij.pipeline.data.parallel import ordered_map
+from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError, UsageError
 
 LABEL = "label"
@@ -28,7 +28,7 @@ BATCH_ROWS = 64
 READ_BYTES = 1 << 20
 
 
-class ParquetParams(BaseModel):
+class ParquetParams(Record):
     """Which files and columns hold the pictures and their labels.
 
     Attributes:
@@ -36,8 +36,6 @@ class ParquetParams(BaseModel):
         image_column: by default the only column of type `struct<bytes, path>`.
         label_column: by default `label`, otherwise the only column of class labels, otherwise none.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     files: tuple[Path, ...] = Field(min_length=1)
     image_column: str | None = None
@@ -69,15 +67,8 @@ class _Column:
         return self.classes[raw]
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One row, before its picture is decoded."""
-
-    item_id: str
-    content: bytes | None
-    failure: str | None
-    given: str | None
-    metadata: dict[str, MetadataValue]
+# An item's id, content, failure, given part and metadata, before its picture is decoded.
+_Row = tuple[str, bytes | None, str | None, str | None, dict[str, MetadataValue]]
 
 
 @register_source("parquet")
@@ -125,10 +116,7 @@ class ParquetSource:
         Raises:
             DataError: a file turns out to be damaged on the way.
         """
-        for item in ordered_map(_item, self._rows(), workers, chunk=CHUNK):
-            if progress is not None:
-                progress(1)
-            yield item
+        return each_picture(lambda row: whole_picture(*row), self._rows(), workers, progress)
 
     def _rows(self) -> Iterator[_Row]:
         wanted = [self.image_column, *(column.source for column in self.columns)]
@@ -158,11 +146,7 @@ class ParquetSource:
                 metadata[column.name] = column.value(values[column.source])
             except DataError as error:
                 metadata[column.name], failure = None, str(error)
-        return _Row(item_id, content, failure, given, metadata)
-
-
-def _item(row: _Row) -> Item:
-    return whole_picture(row.item_id, row.content, row.failure, row.given, row.metadata)
+        return item_id, content, failure, given, metadata
 
 
 def _footer(path: Path) -> tuple[pa.Schema, int]:

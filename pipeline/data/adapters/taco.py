@@ -6,12 +6,11 @@ Fetching it lives elsewhere; any other COCO file goes through `coco_items`.
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from deponij.pipeline.data.adapters.coco_items import CocoParams, CocoSource
 from deponij.pipeline.data.adapters.label_maps import BUILT_IN
 from deponij.pipeline.data.adapters.registry import register_source
 from deponij.pipeline.data.crops import CropParams
+from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError
 
 ANNOTATION_FILE = "annotations.json"
@@ -23,7 +22,7 @@ N_CATEGORIES = 60
 N_POOL = 4_779
 
 
-class TacoParams(BaseModel):
+class TacoParams(Record):
     """Where TACO lies and how its crops are cut.
 
     Attributes:
@@ -31,8 +30,6 @@ class TacoParams(BaseModel):
         crop: the crops' geometry and background.
         label_maps: further columns of labels; see `label_maps.label_maps`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     root: Path
     crop: CropParams = CropParams()

@@ -41,6 +41,7 @@ from deponij.pipeline.data.fetching.ledger import (
 )
 from deponij.pipeline.data.inside import path_inside
 from deponij.pipeline.pictures import decode
+from deponij.store.atomic import write_bytes
 from deponij.store.errors import DataError, PictureError, UsageError
 
 # The commit of the official repository whose counts the project's label maps state.
@@ -314,12 +315,7 @@ def _copied(source: Path, target: Path) -> Fetched:
         _check_annotations(body)
     except WrongContentError as error:
         raise DataError(f"{source}: {error}") from error
-    aside = target.with_name(target.name + ".part")
-    try:
-        aside.write_bytes(body)
-        aside.replace(target)
-    except OSError as error:
-        raise cannot_write(target, error) from error
+    write_bytes(target, body)
     return Fetched(ANNOTATIONS, str(source), len(body), digest_of(body))
 
 

@@ -5,13 +5,16 @@ validator a rest may be asked for); only a body that passed its check is flushed
 What lives elsewhere: which files a data set needs, and what is done about those that cannot be had
 (`deponij.pipeline.data.fetching.dataset`).
 
+Retries are a loop of ours: what passes has budgets of its own by kind (no connection, damaged, refused for a while), a
+pause that a host asks for holds up all its transfers, and `stop` wakes whoever sleeps; of a library such as tenacity
+nothing but the loop would be left.
+
 Sources: RFC 9110, sections 10.2.3 (Retry-After), 13.1.5 (If-Range), 14 (ranges).
 """
 
 import email.utils
 import errno
 import json
-import os
 import random
 import re
 import threading
@@ -24,6 +27,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from deponij.store.atomic import publish
 from deponij.store.errors import DataError, PictureError
 
 USER_AGENT = "deponij (fetches research data sets)"
@@ -307,26 +311,14 @@ class Partial:
         """Check the whole body and make it the file; its size in bytes."""
         body = self.path.read_bytes()
         check(body)
-        with self.path.open("rb") as file:
-            os.fsync(file.fileno())
-        self.path.replace(self.target)
+        publish(self.path, self.target)
         self._record.unlink(missing_ok=True)
-        sync_folder(self.target.parent)
         return len(body)
 
     def discard(self) -> None:
         """Leave nothing behind."""
         self._record.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in this folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def cannot_write(path: Path, error: OSError) -> DataError:

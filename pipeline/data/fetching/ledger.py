@@ -7,7 +7,6 @@ What lives elsewhere: the fetching (`deponij.pipeline.data.fetching.dataset`).
 """
 
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deponij.pipeline.data.fetching.http import cannot_write, sync_folder
+from deponij.store.atomic import write_table
 
 FETCHED = "fetched.parquet"
 FAILURES = "failures.parquet"
@@ -66,23 +65,22 @@ def read_fetched(root: Path) -> dict[str, Fetched]:
 
 
 def write_fetched(root: Path, rows: Iterable[Fetched]) -> None:
-    """Replace `fetched.parquet`; rows are sorted by file name."""
+    """Replace `fetched.parquet`; rows are sorted by file name.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
     _write(root / FETCHED, sorted(rows, key=lambda row: row.file_name), _FETCHED_SCHEMA)
 
 
 def write_failures(root: Path, rows: Iterable[Failure]) -> None:
-    """Replace `failures.parquet`; rows are sorted by file name, and there may be none."""
+    """Replace `failures.parquet`; rows are sorted by file name, and there may be none.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
     _write(root / FAILURES, sorted(rows, key=lambda row: row.file_name), _FAILURES_SCHEMA)
 
 
 def _write(path: Path, rows: Sequence[Fetched | Failure], schema: pa.Schema) -> None:
-    aside = path.with_name(path.name + ".part")
-    try:
-        with aside.open("wb") as file:
-            pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], schema=schema), file)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise cannot_write(path, error) from error
+    write_table(path, pa.Table.from_pylist([asdict(row) for row in rows], schema=schema))

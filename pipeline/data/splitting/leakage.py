@@ -103,7 +103,7 @@ def leakage_report(
 
     Raises:
         UsageError: the columns differ in length.
-        ValueError: a hash is not 16 hexadecimal characters.
+        DataError: a hash is not 16 hexadecimal characters.
     """
     if not len(item_ids) == len(parts) == len(groups) == len(phashes):
         lengths = len(item_ids), len(parts), len(groups), len(phashes)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from deponij.pipeline.data.splitting.partition import (
     PARTS,
@@ -20,6 +20,7 @@ from deponij.pipeline.data.splitting.partition import (
     random_split,
     thesis_split,
 )
+from deponij.pipeline.record_lists import Record
 from deponij.pipeline.registry import Registry
 from deponij.store.errors import DataError, UsageError
 
@@ -43,7 +44,7 @@ THESIS_COLUMN = "taco56"
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class SplitParams(BaseModel):
+class SplitParams(Record):
     """How to split.
 
     Attributes:
@@ -56,8 +57,6 @@ class SplitParams(BaseModel):
             val, so that nothing is ever chosen on test (`given`).
         allow_partial: let `thesis` run on what is left of the 4,779 where photographs are missing.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     strategy: str = "random"
     labels: str | None = None

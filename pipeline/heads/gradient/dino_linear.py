@@ -9,18 +9,19 @@ Shape letters: n examples, K blocks, d token width, C classes.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import JsonValue
 
+from deponij.pipeline.cards import PLAIN, Fact, are_positive, rows_of
 from deponij.pipeline.heads.choosing import hold_out, validation_pair, worth
 from deponij.pipeline.heads.gradient.recipe import GridPoint, Recipe
 from deponij.pipeline.heads.gradient.training import Trained
-from deponij.pipeline.heads.head import Floats, Head, Names, check_examples, check_learnable
+from deponij.pipeline.heads.head import AffineHead, Floats, Names, check_examples, check_learnable
 from deponij.pipeline.heads.registry import register
-from deponij.store.errors import DataError, UsageError
+from deponij.store.errors import DataError
 
 DINOV2_LRS = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1)
 # Learning rates are stated for this many examples a step.
@@ -39,7 +40,8 @@ class Trial:
 
 
 @register("dino-linear")
-class DinoLinear(Head):
+@dataclass(eq=False)
+class DinoLinear(AffineHead):
     """The best of linear heads over last blocks x mean patch tokens x learning rates.
 
     Of features `tokens@K`, an array [n, K, 2, d] with the oldest block first that is given as
@@ -50,38 +52,32 @@ class DinoLinear(Head):
     tenth of training is held out for it.
 
     Args:
-        n_blocks: K. has_patches: whether the features hold mean patch tokens.
+        n_blocks: K.
+        has_patches: whether the features hold mean patch tokens.
         lrs: learning rates for batches of 256; they are scaled to `batch`.
-        iterations: steps. batch: examples of a step. momentum: of SGD.
+        iterations: steps.
+        batch: examples of a step.
+        momentum: of SGD.
         seed: of the first weights and of the order of the examples.
 
     Attributes:
         coef_, intercept_: of the best head, float32 [C, K * 2 * d] and [C]; columns it does not see are 0.
-        best_: its trial. trials_: all that gave finite numbers. chosen_on_: `validation` or what stood in.
+        best_: its trial.
+        trials_: all that gave finite numbers.
+        chosen_on_: `validation` or what stood in.
     """
 
     title: ClassVar[str] = "linear probe (DINOv2's grid)"
-    learns_from: ClassVar[Literal["images", "texts"]] = "images"
     takes_tokens: ClassVar[bool] = True
-    apply: ClassVar[str] = "logits = features @ weight.T + bias"
+    facts: ClassVar[Mapping[str, Fact]] = {"chosen_on": PLAIN, "trials": rows_of(Trial)}
 
-    def __init__(
-        self,
-        n_blocks: int = 1,
-        has_patches: bool = False,
-        lrs: Sequence[float] = DINOV2_LRS,
-        iterations: int = 12_500,
-        batch: int = 128,
-        momentum: float = 0.9,
-        seed: int = 0,
-    ) -> None:
-        self.n_blocks = n_blocks
-        self.has_patches = has_patches
-        self.lrs = lrs
-        self.iterations = iterations
-        self.batch = batch
-        self.momentum = momentum
-        self.seed = seed
+    n_blocks: int = 1
+    has_patches: bool = False
+    lrs: Sequence[float] = DINOV2_LRS
+    iterations: int = 12_500
+    batch: int = 128
+    momentum: float = 0.9
+    seed: int = 0
 
     def fit(
         self, X: ArrayLike, y: ArrayLike, X_val: ArrayLike | None = None, y_val: ArrayLike | None = None
@@ -113,12 +109,6 @@ class DinoLinear(Head):
         self.n_features_in_ = features.shape[1]
         self._choose(self._train(features, names, validation), validation)
         return self
-
-    def decision_function(self, X: ArrayLike) -> Floats:
-        """Logits [n, C] of features [n, K * 2 * d]; see `Head`."""
-        features = self._check_width(X).astype(np.float64)
-        logits: Floats = features @ self.coef_.astype(np.float64).T + self.intercept_
-        return logits
 
     def _choose(
         self, trained: Sequence[tuple[float, tuple[int, bool], Trained]], validation: tuple[Floats, Names]
@@ -189,14 +179,11 @@ class DinoLinear(Head):
         return np.concatenate(chosen)
 
     def _check_params(self) -> None:
-        wrong = []
-        if len(self.lrs) == 0 or not all(np.isfinite(lr) and lr > 0 for lr in self.lrs):
-            wrong.append(f"lrs must be positive numbers, got {list(self.lrs)}")
-        for name in ("n_blocks", "iterations", "batch"):
-            if getattr(self, name) < 1:
-                wrong.append(f"{name} must be 1 or more, got {getattr(self, name)}")
-        if wrong:
-            raise UsageError(f"{self.title}: " + "; ".join(wrong))
+        counts = {name: getattr(self, name) for name in ("n_blocks", "iterations", "batch")}
+        self._require(
+            (are_positive(self.lrs), f"lrs must be positive numbers, got {list(self.lrs)}"),
+            *((n >= 1, f"{name} must be 1 or more, got {n}") for name, n in counts.items()),
+        )
 
     def _check_tokens(self, width: int) -> None:
         per_block = 2 if self.has_patches else 1
@@ -218,25 +205,9 @@ class DinoLinear(Head):
             f"{self.best_.lr:g} (for batches of 256) on {seen} by top-1 on {self.chosen_on_}"
         )
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("n_blocks", "has_patches", "lrs", "iterations", "batch", "momentum", "seed")
-        return {name: getattr(self, name) for name in names}
-
-    def set_params(self, **params: Any) -> Self:
-        """Set constructor arguments, in scikit-learn's manner."""
-        for name, value in params.items():
-            setattr(self, name, value)
-        return self
-
     def _learned(self) -> dict[str, JsonValue]:
-        rows: list[JsonValue] = [[t.lr, t.blocks, t.patches, t.top1, t.log_loss] for t in self.trials_]
-        return {"chosen_on": self.chosen_on_, "best": self.trials_.index(self.best_), "trials": rows}
-
-    def _tensors(self) -> dict[str, NDArray[np.float32]]:
-        return {"weight": self.coef_, "bias": self.intercept_}
+        return {**super()._learned(), "best": self.trials_.index(self.best_)}
 
     def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
-        self.coef_, self.intercept_ = tensors["weight"], tensors["bias"]
-        self.trials_ = tuple(Trial(*values) for values in learned["trials"])
-        self.best_, self.chosen_on_ = self.trials_[learned["best"]], learned["chosen_on"]
+        super()._restore(tensors, learned)
+        self.best_ = self.trials_[learned["best"]]

@@ -3,25 +3,24 @@
 Many at once, and how: `grid`. Here a fit is a grid of one point.
 """
 
-from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any, ClassVar, Literal, Self
+from dataclasses import asdict, dataclass, field
+from typing import ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from pydantic import JsonValue
+from numpy.typing import ArrayLike
 
+from deponij.pipeline.cards import NUMBER, PLAIN, Fact
 from deponij.pipeline.heads.choosing import validation_pair
 from deponij.pipeline.heads.gradient.recipe import GridPoint, Recipe
 from deponij.pipeline.heads.gradient.training import Trained
 from deponij.pipeline.heads.head import Floats, Head, check_examples
 from deponij.store.errors import DataError
 
-_PARAMS = ("lr", "weight_decay", "seed", "epochs", "batch", "patience", "balance", "tau")
 _ONLY = "only"
 
 
+@dataclass(eq=False)
 class GradientHead(Head):
     """A head whose weights are found by stochastic gradient steps on cross-entropy.
 
@@ -39,37 +38,33 @@ class GradientHead(Head):
         val_loss_: of the kept weights, by the loss that was learned with; NaN without validation.
         val_top1_: share of validation examples answered rightly; NaN without validation.
         best_epoch_: whose weights are kept, from 1; 0 if the fit diverged at once.
-        n_epochs_: how many were run. recipe_: how all of it was learned.
+        n_epochs_: how many were run.
+        recipe_: how all of it was learned.
     """
 
-    learns_from: ClassVar[Literal["images", "texts"]] = "images"
     model: ClassVar[str]
+    facts: ClassVar[Mapping[str, Fact]] = {
+        "val_loss": NUMBER,
+        "val_top1": NUMBER,
+        "best_epoch": PLAIN,
+        "n_epochs": PLAIN,
+        "recipe": Fact(asdict, lambda fields: Recipe(**fields)),
+    }
 
-    val_loss_: float
-    val_top1_: float
-    best_epoch_: int
-    n_epochs_: int
-    recipe_: Recipe
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    seed: int = 0
+    epochs: int = 20
+    batch: int = 32
+    patience: int | None = 5
+    balance: str = "none"
+    tau: float = 1.0
 
-    def __init__(
-        self,
-        lr: float = 1e-3,
-        weight_decay: float = 0.01,
-        seed: int = 0,
-        epochs: int = 20,
-        batch: int = 32,
-        patience: int | None = 5,
-        balance: str = "none",
-        tau: float = 1.0,
-    ) -> None:
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.seed = seed
-        self.epochs = epochs
-        self.batch = batch
-        self.patience = patience
-        self.balance = balance
-        self.tau = tau
+    val_loss_: float = field(init=False, repr=False)
+    val_top1_: float = field(init=False, repr=False)
+    best_epoch_: int = field(init=False, repr=False)
+    n_epochs_: int = field(init=False, repr=False)
+    recipe_: Recipe = field(init=False, repr=False)
 
     def fit(
         self, X: ArrayLike, y: ArrayLike, X_val: ArrayLike | None = None, y_val: ArrayLike | None = None
@@ -130,14 +125,10 @@ class GradientHead(Head):
         if point.balance == "logit-adjustment":
             layers[-1][:, -1] -= point.tau * log_priors
         head.n_features_in_ = layers[0].shape[1] - 1
-        head._set_layers(
-            [(layer[:, :-1].astype(np.float32), layer[:, -1].astype(np.float32)) for layer in layers]
-        )
+        arrays = [part.astype(np.float32) for layer in layers for part in (layer[:, :-1], layer[:, -1])]
+        for attribute, array in zip(cls.tensors.values(), arrays, strict=True):
+            setattr(head, attribute, array)
         return head
-
-    @abstractmethod
-    def _set_layers(self, layers: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> None:
-        """Set the learned arrays: weight [out, in] and bias [out] of each layer."""
 
     @property
     def protocol(self) -> str:
@@ -157,30 +148,3 @@ class GradientHead(Head):
             chosen = "last" if recipe.keep == "last" else "lowest validation loss"
             words.append(f"epoch {self.best_epoch_} of {self.n_epochs_} by {chosen}")
         return "; ".join(words)
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {name: getattr(self, name) for name in _PARAMS}
-
-    def set_params(self, **params: Any) -> Self:
-        """Set constructor arguments, in scikit-learn's manner."""
-        for name, value in params.items():
-            setattr(self, name, value)
-        return self
-
-    def _learned(self) -> dict[str, JsonValue]:
-        return {
-            # JSON knows no NaN.
-            "val_loss": None if np.isnan(self.val_loss_) else self.val_loss_,
-            "val_top1": None if np.isnan(self.val_top1_) else self.val_top1_,
-            "best_epoch": self.best_epoch_,
-            "n_epochs": self.n_epochs_,
-            "recipe": asdict(self.recipe_),
-        }
-
-    def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
-        for name in ("val_loss", "val_top1"):
-            value = learned[name]
-            setattr(self, f"{name}_", float("nan") if value is None else value)
-        self.best_epoch_, self.n_epochs_ = learned["best_epoch"], learned["n_epochs"]
-        self.recipe_ = Recipe(**learned["recipe"])

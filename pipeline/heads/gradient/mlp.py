@@ -4,7 +4,7 @@ Shape letters: n examples, d feature width, C classes.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,6 +34,18 @@ class MlpHead(GradientHead):
         "logits = hidden @ weight.T + bias"
     )
 
+    tensors: ClassVar[Mapping[str, str]] = {
+        "hidden_weight": "hidden_coef_",
+        "hidden_bias": "hidden_intercept_",
+        "weight": "coef_",
+        "bias": "intercept_",
+    }
+
+    hidden_coef_: NDArray[np.float32]
+    hidden_intercept_: NDArray[np.float32]
+    coef_: NDArray[np.float32]
+    intercept_: NDArray[np.float32]
+
     def decision_function(self, X: ArrayLike) -> Floats:
         """Logits [n, C] of features [n, d]; see `Head`."""
         from scipy.special import ndtr
@@ -43,19 +55,3 @@ class MlpHead(GradientHead):
         hidden *= ndtr(hidden)
         logits: Floats = hidden @ self.coef_.astype(np.float64).T + self.intercept_
         return logits
-
-    def _set_layers(self, layers: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> None:
-        (self.hidden_coef_, self.hidden_intercept_), (self.coef_, self.intercept_) = layers
-
-    def _tensors(self) -> dict[str, NDArray[np.float32]]:
-        return {
-            "hidden_weight": self.hidden_coef_,
-            "hidden_bias": self.hidden_intercept_,
-            "weight": self.coef_,
-            "bias": self.intercept_,
-        }
-
-    def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
-        super()._restore(tensors, learned)
-        hidden = tensors["hidden_weight"], tensors["hidden_bias"]
-        self._set_layers([hidden, (tensors["weight"], tensors["bias"])])

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from deponij.store.errors import UsageError
+from deponij.pipeline.cards import are_positive, require
 
 Balance = Literal["none", "class-weights", "balanced-softmax", "logit-adjustment"]
 
@@ -47,19 +47,20 @@ class GridPoint:
         Raises:
             UsageError: naming the value and what is allowed.
         """
-        wrong = []
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            wrong.append(f"lr must be positive, got {self.lr}")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            wrong.append(f"weight_decay must be 0 or more, got {self.weight_decay}")
-        if self.seed < 0:
-            wrong.append(f"seed must be 0 or more, got {self.seed}")
-        if self.balance not in get_args(Balance):
-            wrong.append(f"balance must be one of {', '.join(get_args(Balance))}; got {self.balance!r}")
-        if not math.isfinite(self.tau):
-            wrong.append(f"tau must be a number, got {self.tau}")
-        if wrong:
-            raise UsageError(f"{self.kind} head: " + "; ".join(wrong))
+        require(
+            f"{self.kind} head",
+            (are_positive(self.lr), f"lr must be positive, got {self.lr}"),
+            (
+                math.isfinite(self.weight_decay) and self.weight_decay >= 0,
+                f"weight_decay must be 0 or more, got {self.weight_decay}",
+            ),
+            (self.seed >= 0, f"seed must be 0 or more, got {self.seed}"),
+            (
+                self.balance in get_args(Balance),
+                f"balance must be one of {', '.join(get_args(Balance))}; got {self.balance!r}",
+            ),
+            (math.isfinite(self.tau), f"tau must be a number, got {self.tau}"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,22 +97,16 @@ class Recipe:
         Raises:
             UsageError: naming the value and what is allowed.
         """
-        wrong = [
-            f"{name} must be 1 or more, got {value}"
-            for name, value in (
-                ("epochs", self.epochs),
-                ("batch", self.batch),
-                ("patience", self.patience),
-                ("steps_per_epoch", self.steps_per_epoch),
-            )
-            if value is not None and value < 1
-        ]
-        if not (math.isfinite(self.final_lr) and self.final_lr >= 0):
-            wrong.append(f"final_lr must be 0 or more, got {self.final_lr}")
-        if not 0 <= self.momentum < 1:
-            wrong.append(f"momentum must be from 0 to below 1, got {self.momentum}")
-        if wrong:
-            raise UsageError("how heads learn: " + "; ".join(wrong))
+        counts = {name: getattr(self, name) for name in ("epochs", "batch", "patience", "steps_per_epoch")}
+        require(
+            "how heads learn",
+            *((n is None or n >= 1, f"{name} must be 1 or more, got {n}") for name, n in counts.items()),
+            (
+                math.isfinite(self.final_lr) and self.final_lr >= 0,
+                f"final_lr must be 0 or more, got {self.final_lr}",
+            ),
+            (0 <= self.momentum < 1, f"momentum must be from 0 to below 1, got {self.momentum}"),
+        )
 
     def n_steps(self, n_train: int) -> int:
         """Steps of one epoch."""

@@ -5,15 +5,16 @@ Shape letters: n images, m texts, d feature width, C classes.
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deponij.pipeline.cards import PLAIN, Fact, are_positive
 from deponij.pipeline.heads.choosing import validation_pair
 from deponij.pipeline.heads.head import Floats, Head, Names, check_examples, check_varied
-from deponij.pipeline.heads.units import unit_rows
 from deponij.pipeline.heads.words.zero_shot import ZeroShotClassifier
+from deponij.pipeline.unit_vectors import directions
 from deponij.store.errors import DataError, UsageError
 
 Wide = NDArray[np.float64]
@@ -34,8 +35,9 @@ class TextBlend(Head):
         start_: what they were made of: `texts` or `class means`.
     """
 
-    learns_from: ClassVar[Literal["images", "texts"]] = "images"
     starts_from_texts: ClassVar[bool] = True
+    tensors: ClassVar[Mapping[str, str]] = {"zero_shot": "zero_shot_"}
+    facts: ClassVar[Mapping[str, Fact]] = {"start": PLAIN}
 
     scale: float
 
@@ -63,8 +65,10 @@ class TextBlend(Head):
         self.classes_, self.zero_shot_ = zero_shot.classes_, zero_shot.coef_
         self.n_features_in_ = features.shape[1]
         validation = validation_pair(X_val, y_val, self.classes_, self.n_features_in_)
-        units = unit_rows(features, "training features")
-        val = None if validation is None else (unit_rows(validation[0], "validation features"), validation[1])
+        units = directions(features, "training features")
+        val = (
+            None if validation is None else (directions(validation[0], "validation features"), validation[1])
+        )
         self._learn(units, np.searchsorted(self.classes_, names), val)
         return self
 
@@ -99,15 +103,4 @@ class TextBlend(Head):
         return logits
 
     def _check_params(self) -> None:
-        if not (np.isfinite(self.scale) and self.scale > 0):
-            raise UsageError(f"{self.title}: scale must be positive, got {self.scale}")
-
-    def set_params(self, **params: Any) -> Self:
-        """Set constructor arguments, in scikit-learn's manner."""
-        for name, value in params.items():
-            setattr(self, name, value)
-        return self
-
-    def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
-        self.zero_shot_ = tensors["zero_shot"]
-        self.start_ = learned["start"]
+        self._require((are_positive(self.scale), f"scale must be positive, got {self.scale}"))

@@ -11,22 +11,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import JsonValue
 
+from deponij.pipeline.cards import PLAIN, Fact, rows_of
 from deponij.pipeline.heads.choosing import worth
 from deponij.pipeline.heads.head import Floats, Names
 from deponij.pipeline.heads.registry import register
-from deponij.pipeline.heads.units import unit_rows
 from deponij.pipeline.heads.words.text_blend import TextBlend, Wide
-from deponij.store.errors import UsageError
+from deponij.pipeline.unit_vectors import blocks, directions
 
 # A class's affinities add up over all its examples, of which there are more than the paper's sixteen.
 DEFAULT_ALPHAS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 DEFAULT_BETAS = (1.0, 2.0, 5.5, 10.0, 20.0, 50.0, 100.0)
 # The paper's, where nothing can be chosen.
 USUAL_ALPHA, USUAL_BETA = 1.0, 5.5
-# Affinities of one block of images take at most this much memory.
-_BLOCK_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +37,7 @@ class Trial:
 
 
 @register("tip-adapter")
+@dataclass(eq=False)
 class TipAdapter(TextBlend):
     """Logits = scale * cosine to the class vectors + alpha * affinity @ one-hot labels of the cache.
 
@@ -54,8 +52,10 @@ class TipAdapter(TextBlend):
         scale: of the cosine to the class vectors.
 
     Attributes:
-        vectors_: training features of unit length, float32 [m, d], sorted by class; codes_: [m].
-        alpha_, beta_: chosen. trials_: what was tried on validation.
+        vectors_: training features of unit length, float32 [m, d], sorted by class.
+        codes_: their classes, [m].
+        alpha_, beta_: chosen.
+        trials_: what was tried on validation.
     """
 
     title: ClassVar[str] = "zero-shot with a cache (Tip-Adapter)"
@@ -67,17 +67,20 @@ class TipAdapter(TextBlend):
         "logits = scale * units @ zero_shot.T + alpha * affinity @ np.eye(len(zero_shot))[codes.astype(int)]"
     )
 
-    trials_: tuple[Trial, ...]
+    tensors: ClassVar[Mapping[str, str]] = {
+        **TextBlend.tensors,
+        **{name: f"{name}_" for name in ("vectors", "codes", "alpha", "beta")},
+    }
+    facts: ClassVar[Mapping[str, Fact]] = {
+        **TextBlend.facts,
+        "alpha": PLAIN,
+        "beta": PLAIN,
+        "trials": rows_of(Trial),
+    }
 
-    def __init__(
-        self,
-        alphas: Sequence[float] = DEFAULT_ALPHAS,
-        betas: Sequence[float] = DEFAULT_BETAS,
-        scale: float = 100.0,
-    ) -> None:
-        self.alphas = alphas
-        self.betas = betas
-        self.scale = scale
+    alphas: Sequence[float] = DEFAULT_ALPHAS
+    betas: Sequence[float] = DEFAULT_BETAS
+    scale: float = 100.0
 
     def _learn(self, units: Wide, codes: NDArray[np.int64], validation: tuple[Wide, Names] | None) -> None:
         order = np.argsort(codes, kind="stable")
@@ -85,7 +88,7 @@ class TipAdapter(TextBlend):
         self.vectors_, self.codes_ = units[order].astype(np.float32), codes[order]
         alphas, betas = (sorted({float(value) for value in values}) for values in (self.alphas, self.betas))
         self.alpha_, self.beta_ = _nearest(alphas, USUAL_ALPHA), _nearest(betas, USUAL_BETA)
-        self.trials_ = ()
+        self.trials_: tuple[Trial, ...] = ()
         if validation is not None:
             zero_shot, cached = self._zero_shot_logits(validation[0]), self._cached(validation[0], betas)
             self.trials_ = tuple(
@@ -98,7 +101,7 @@ class TipAdapter(TextBlend):
 
     def decision_function(self, X: ArrayLike) -> Floats:
         """Logits [n, C] of image features [n, d] of any length; see `Head`."""
-        units = unit_rows(self._check_width(X), "features")
+        units = directions(self._check_width(X), "features")
         logits: Floats = self._zero_shot_logits(units)
         if self.alpha_ != 0:
             logits += self.alpha_ * self._cached(units, [self.beta_])[self.beta_]
@@ -109,12 +112,11 @@ class TipAdapter(TextBlend):
         stored = self.vectors_.astype(np.float64)
         present, starts = np.unique(self.codes_, return_index=True)
         sums = {beta: np.zeros((len(units), len(self.classes_))) for beta in betas}
-        step = max(1, _BLOCK_BYTES // (8 * len(stored)))
-        for begin in range(0, len(units), step):
-            away = units[begin : begin + step] @ stored.T - 1  # [block, m]
+        for some in blocks(len(units), len(stored)):
+            away = units[some] @ stored.T - 1  # [block, m]
             for beta in betas:
                 affinity = np.exp(beta * away)
-                sums[beta][begin : begin + step, present] = np.add.reduceat(affinity, starts, axis=1)
+                sums[beta][some, present] = np.add.reduceat(affinity, starts, axis=1)
         return sums
 
     @property
@@ -129,35 +131,12 @@ class TipAdapter(TextBlend):
     def _check_params(self) -> None:
         super()._check_params()
         for name, values in (("alphas", self.alphas), ("betas", self.betas)):
-            if len(values) == 0 or not all(np.isfinite(value) and value >= 0 for value in values):
-                raise UsageError(f"{self.title}: {name} must be numbers from 0, got {list(values)}")
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {"alphas": self.alphas, "betas": self.betas, "scale": self.scale}
-
-    def _learned(self) -> dict[str, JsonValue]:
-        return {
-            "start": self.start_,
-            "alpha": self.alpha_,
-            "beta": self.beta_,
-            "trials": [[trial.alpha, trial.beta, trial.top1, trial.log_loss] for trial in self.trials_],
-        }
-
-    def _tensors(self) -> dict[str, NDArray[np.float32]]:
-        return {
-            "zero_shot": self.zero_shot_,
-            "vectors": self.vectors_,
-            "codes": self.codes_.astype(np.float32),
-            "alpha": np.array([self.alpha_], dtype=np.float32),
-            "beta": np.array([self.beta_], dtype=np.float32),
-        }
+            is_fine = len(values) > 0 and all(np.isfinite(value) and value >= 0 for value in values)
+            self._require((is_fine, f"{name} must be numbers from 0, got {list(values)}"))
 
     def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
         super()._restore(tensors, learned)
-        self.vectors_, self.codes_ = tensors["vectors"], tensors["codes"].astype(np.int64)
-        self.alpha_, self.beta_ = learned["alpha"], learned["beta"]
-        self.trials_ = tuple(Trial(*values) for values in learned["trials"])
+        self.codes_ = tensors["codes"].astype(np.int64)
 
 
 def _nearest(values: Sequence[float], wanted: float) -> float:

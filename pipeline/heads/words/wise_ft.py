@@ -8,19 +8,18 @@ Shape letters: n images, d feature width, C classes (`c` in lower case is the in
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import JsonValue
 
+from deponij.pipeline.cards import PLAIN, Fact, are_positive, rows_of
 from deponij.pipeline.heads.choosing import worth
 from deponij.pipeline.heads.head import Floats, Names
 from deponij.pipeline.heads.registry import register
-from deponij.pipeline.heads.units import unit_rows
-from deponij.pipeline.heads.words.pulled_logistic import fit_pulled
+from deponij.pipeline.heads.softmax_regression import fit_pulled
 from deponij.pipeline.heads.words.text_blend import TextBlend, Wide
-from deponij.store.errors import UsageError
+from deponij.pipeline.unit_vectors import directions
 
 DEFAULT_CS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 # Eleven steps from zero-shot to the probe; the paper recommends the middle where nothing can be chosen.
@@ -39,6 +38,7 @@ class Trial:
 
 
 @register("wise-ft")
+@dataclass(eq=False)
 class WiseFt(TextBlend):
     """Class vectors (1 - alpha) * zero-shot + alpha * probe; logits are `scale` times their products.
 
@@ -55,30 +55,30 @@ class WiseFt(TextBlend):
 
     Attributes:
         coef_: the interpolated class vectors, float32 [C, d].
-        c_, alpha_: chosen. trials_: what was tried on validation. converged_: of the chosen probe.
+        c_, alpha_: chosen.
+        trials_: what was tried on validation.
+        converged_: of the chosen probe.
     """
 
     title: ClassVar[str] = "zero-shot and probe interpolated (WiSE-FT)"
     apply: ClassVar[str] = "logits = scale * (features / norm(features)) @ weight.T"
 
-    trials_: tuple[Trial, ...]
+    tensors: ClassVar[Mapping[str, str]] = {"weight": "coef_", **TextBlend.tensors}
+    facts: ClassVar[Mapping[str, Fact]] = {
+        **TextBlend.facts,
+        **dict.fromkeys(("c", "alpha", "converged"), PLAIN),
+        "trials": rows_of(Trial),
+    }
 
-    def __init__(
-        self,
-        cs: Sequence[float] = DEFAULT_CS,
-        alphas: Sequence[float] = DEFAULT_ALPHAS,
-        scale: float = 100.0,
-        max_iter: int = 200,
-    ) -> None:
-        self.cs = cs
-        self.alphas = alphas
-        self.scale = scale
-        self.max_iter = max_iter
+    cs: Sequence[float] = DEFAULT_CS
+    alphas: Sequence[float] = DEFAULT_ALPHAS
+    scale: float = 100.0
+    max_iter: int = 200
 
     def _learn(self, units: Wide, codes: NDArray[np.int64], validation: tuple[Wide, Names] | None) -> None:
         cs, alphas = sorted({float(c) for c in self.cs}), sorted({float(alpha) for alpha in self.alphas})
         self.c_ = cs[len(cs) // 2]
-        self.trials_ = ()
+        self.trials_: tuple[Trial, ...] = ()
         self.alpha_ = USUAL_ALPHA if USUAL_ALPHA in alphas else alphas[len(alphas) // 2]
         # From the strongest pull to the weakest, each starting where the last one ended.
         towards = self.scale * self.zero_shot_.astype(np.float64)
@@ -112,7 +112,7 @@ class WiseFt(TextBlend):
     def decision_function(self, X: ArrayLike) -> Floats:
         """Logits [n, C] of image features [n, d] of any length; see `Head`."""
         features = self._check_width(X)
-        logits: Floats = self.scale * (unit_rows(features, "features") @ self.coef_.astype(np.float64).T)
+        logits: Floats = self.scale * (directions(features, "features") @ self.coef_.astype(np.float64).T)
         return logits
 
     @property
@@ -126,32 +126,11 @@ class WiseFt(TextBlend):
 
     def _check_params(self) -> None:
         super()._check_params()
-        if len(self.cs) == 0 or not all(np.isfinite(c) and c > 0 for c in self.cs):
-            raise UsageError(f"{self.title}: cs must be positive numbers, got {list(self.cs)}")
-        if len(self.alphas) == 0 or not all(0 <= alpha <= 1 for alpha in self.alphas):
-            raise UsageError(f"{self.title}: alphas must lie in 0..1, got {list(self.alphas)}")
-        if self.max_iter < 1:
-            raise UsageError(f"{self.title}: max_iter must be at least 1, got {self.max_iter}")
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {"cs": self.cs, "alphas": self.alphas, "scale": self.scale, "max_iter": self.max_iter}
-
-    def _learned(self) -> dict[str, JsonValue]:
-        return {
-            "start": self.start_,
-            "c": self.c_,
-            "alpha": self.alpha_,
-            "converged": self.converged_,
-            "trials": [[trial.c, trial.alpha, trial.top1, trial.log_loss] for trial in self.trials_],
-        }
-
-    def _tensors(self) -> dict[str, NDArray[np.float32]]:
-        return {"weight": self.coef_, "zero_shot": self.zero_shot_}
-
-    def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
-        super()._restore(tensors, learned)
-        self.coef_ = tensors["weight"]
-        self.c_, self.alpha_ = learned["c"], learned["alpha"]
-        self.converged_ = learned["converged"]
-        self.trials_ = tuple(Trial(*values) for values in learned["trials"])
+        self._require(
+            (are_positive(self.cs), f"cs must be positive numbers, got {list(self.cs)}"),
+            (
+                len(self.alphas) > 0 and all(0 <= alpha <= 1 for alpha in self.alphas),
+                f"alphas must lie in 0..1, got {list(self.alphas)}",
+            ),
+            (self.max_iter >= 1, f"max_iter must be at least 1, got {self.max_iter}"),
+        )

@@ -4,18 +4,20 @@ Shape letters: n images, m texts, d feature width, C classes.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from pydantic import JsonValue
+from numpy.typing import ArrayLike
 
+from deponij.pipeline.cards import ARRAY, Fact
 from deponij.pipeline.heads.head import Floats, Head, check_examples
 from deponij.pipeline.heads.registry import register
-from deponij.pipeline.heads.units import unit_rows
+from deponij.pipeline.unit_vectors import directions
 
 
 @register("zero_shot")
+@dataclass(eq=False)
 class ZeroShotClassifier(Head):
     """Logits = `scale` x cosine of image and class vector, as open_clip's `build_zero_shot_classifier`.
 
@@ -33,8 +35,10 @@ class ZeroShotClassifier(Head):
     starts_from_texts: ClassVar[bool] = True
     apply: ClassVar[str] = "logits = scale * (features / norm(features)) @ weight.T"
 
-    def __init__(self, scale: float = 100.0) -> None:
-        self.scale = scale
+    tensors: ClassVar[Mapping[str, str]] = {"weight": "coef_"}
+    facts: ClassVar[Mapping[str, Fact]] = {"n_texts": ARRAY}
+
+    scale: float = 100.0
 
     def fit(
         self, X: ArrayLike, y: ArrayLike, X_val: ArrayLike | None = None, y_val: ArrayLike | None = None
@@ -45,19 +49,19 @@ class ZeroShotClassifier(Head):
             DataError: no texts, NaN or infinite values, or vectors (or a class's mean) of length 0.
         """
         texts, names = check_examples(X, y, "text vectors")
-        units = unit_rows(texts, "text vectors")
+        units = directions(texts, "text vectors")
         self.classes_, codes = np.unique(names, return_inverse=True)
         self.n_features_in_ = texts.shape[1]
         self.n_texts_ = np.bincount(codes)
         sums = np.zeros((len(self.classes_), texts.shape[1]))
         np.add.at(sums, codes, units)
-        self.coef_ = unit_rows(sums / self.n_texts_[:, None], "mean text vectors").astype(np.float32)
+        self.coef_ = directions(sums / self.n_texts_[:, None], "mean text vectors").astype(np.float32)
         return self
 
     def decision_function(self, X: ArrayLike) -> Floats:
         """Logits [n, C] of image features [n, d] of any length; see `Head`."""
         features = self._check_width(X)
-        logits: Floats = self.scale * (unit_rows(features, "features") @ self.coef_.astype(np.float64).T)
+        logits: Floats = self.scale * (directions(features, "features") @ self.coef_.astype(np.float64).T)
         return logits
 
     @property
@@ -66,23 +70,3 @@ class ZeroShotClassifier(Head):
         fewest, most = int(self.n_texts_.min()), int(self.n_texts_.max())
         texts = f"{fewest}" if fewest == most else f"{fewest} to {most}"
         return f"cosine to the mean of {texts} text vector{'' if texts == '1' else 's'} a class; no training"
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {"scale": self.scale}
-
-    def set_params(self, **params: Any) -> Self:
-        """Set constructor arguments, in scikit-learn's manner."""
-        for name, value in params.items():
-            setattr(self, name, value)
-        return self
-
-    def _learned(self) -> dict[str, JsonValue]:
-        return {"n_texts": [int(count) for count in self.n_texts_]}
-
-    def _tensors(self) -> dict[str, NDArray[np.float32]]:
-        return {"weight": self.coef_}
-
-    def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
-        self.coef_ = tensors["weight"]
-        self.n_texts_ = np.asarray(learned["n_texts"], dtype=np.int64)

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 
-from deponij.pipeline.ensembles.ensemble import log_softmax
 from deponij.pipeline.ensembles.means import CalibratedMean
 from deponij.pipeline.ensembles.pools import WeightedSum, pool_weights
 from deponij.pipeline.ensembles.stacking import DEFAULT_CS, Stacking, _folds
-from deponij.pipeline.heads.words.pulled_logistic import fit_pulled
-from deponij.pipeline.metrics.calibration import negative_log_likelihood
+from deponij.pipeline.heads.softmax_regression import fit_pulled
+from deponij.pipeline.metrics.calibration import log_softmax, negative_log_likelihood
 from deponij.store.errors import UsageError
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from deponij.pipeline.heads import neighbours
-from deponij.pipeline.heads.few_shot import draw
+from deponij.pipeline import unit_vectors
+from deponij.pipeline.heads.choosing import draw
 from deponij.pipeline.heads.head import FeatureSource
 from deponij.pipeline.heads.knn import NearestNeighbours
-from deponij.pipeline.heads.neighbours import nearest
 from deponij.pipeline.heads.registry import load_head
+from deponij.pipeline.unit_vectors import nearest
 from deponij.store.errors import DataError, UsageError
 
 SOURCES = (FeatureSource(backbone="tiny", fingerprint="f" * 20, labels="label"),)
@@ -104,7 +104,7 @@ def test_equal_vectors_are_ranked_by_row_in_blocks_of_any_size(monkeypatch: pyte
     whole = nearest(queries, stored, 7)
     # Each query is five stored rows; the first neighbours are these in order.
     np.testing.assert_array_equal(whole[1][:, :5], np.arange(0, 100, 3)[:, None] // 5 * 5 + np.arange(5))
-    monkeypatch.setattr(neighbours, "_BLOCK_BYTES", 8 * len(stored) * 3)
+    monkeypatch.setattr(unit_vectors, "BLOCK_CELLS", 3 * len(stored))
     for one, other in zip(nearest(queries, stored, 7), whole, strict=True):
         np.testing.assert_array_equal(one, other)
 

@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from deponij.pipeline.heads.quick_logistic import CS, fit_path, standardised
+from deponij.pipeline.heads.softmax_regression import CS, fit_path, standardised
 from deponij.store.errors import DataError
 
 

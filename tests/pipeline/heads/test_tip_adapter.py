@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deponij.pipeline.heads.words import tip_adapter
+from deponij.pipeline import unit_vectors
 from deponij.pipeline.heads.words.tip_adapter import TipAdapter
 from deponij.pipeline.heads.words.zero_shot import ZeroShotClassifier
 from deponij.store.errors import UsageError
@@ -58,7 +58,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = images(40, seed=5)
     head = TipAdapter().fit(X, y, **TEXTS)
     whole = head.decision_function(X)
-    monkeypatch.setattr(tip_adapter, "_BLOCK_BYTES", 8 * len(X) * 3)
+    monkeypatch.setattr(unit_vectors, "BLOCK_CELLS", 3 * len(X))
     np.testing.assert_allclose(head.decision_function(X), whole, rtol=1e-12)
 
 

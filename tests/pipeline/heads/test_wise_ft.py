@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from deponij.pipeline.heads.words.pulled_logistic import fit_pulled
+from deponij.pipeline.heads.softmax_regression import fit_pulled
 from deponij.pipeline.heads.words.wise_ft import WiseFt
 from deponij.pipeline.heads.words.zero_shot import ZeroShotClassifier
 from deponij.store.errors import DataError, UsageError

@@ -7,18 +7,18 @@ import pytest
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import NearestNeighbors
 
-from deponij.pipeline.likeness import others as others_module
+from deponij.pipeline import unit_vectors
 from deponij.pipeline.likeness import pairs as likeness
 from deponij.pipeline.likeness.coverage import Batch, expected_coverage, farthest_first, judge_batch
 from deponij.pipeline.likeness.outliers import look_around
 from deponij.pipeline.likeness.pairs import Evidence, Likeness, Thresholds
-from deponij.pipeline.retrieval.units import unit
+from deponij.pipeline.unit_vectors import unit
 from deponij.store.errors import UsageError
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(others_module, "_BLOCK_CELLS", 1)
+    monkeypatch.setattr(unit_vectors, "BLOCK_CELLS", 1)
 
 
 def at_angles(*degrees: float) -> np.ndarray:

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 
-from deponij.pipeline.likeness import others as others_module
+from deponij.pipeline import unit_vectors
 from deponij.pipeline.likeness.outliers import UNLABELLED, look_around, spread_of
 from deponij.pipeline.likeness.pairs import codes_of
-from deponij.pipeline.retrieval.units import unit
+from deponij.pipeline.unit_vectors import unit
 from deponij.store.errors import UsageError
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(others_module, "_BLOCK_CELLS", 1)
+    monkeypatch.setattr(unit_vectors, "BLOCK_CELLS", 1)
 
 
 def vectors(n: int, seed: int = 0, dim: int = 6) -> np.ndarray:

@@ -11,6 +11,7 @@ from scipy.fft import dct
 
 from deponij.pipeline.data.splitting.leakage import MAX_DISTANCE_BITS
 from deponij.pipeline.likeness.phash import _DCT, hamming, near_pairs, phash
+from deponij.store.errors import DataError
 
 
 def ramps(width: int, height: int) -> Image.Image:
@@ -83,7 +84,7 @@ def test_hamming_counts_bits() -> None:
     assert hamming([zero, zero, zero], ["8" + "0" * 15, "f" * 16, "0" * 14 + "03"]).tolist() == [1, 64, 2]
     with pytest.raises(ValueError, match="equal numbers"):
         hamming([zero], [])
-    with pytest.raises(ValueError, match="16 hexadecimal"):
+    with pytest.raises(DataError, match="16 hexadecimal"):
         hamming(["0"], [zero])
 
 
@@ -119,7 +120,7 @@ def test_rows_without_a_hash_are_in_no_pair() -> None:
 def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = random_hashes(40, 3), random_hashes(30, 4)
     whole = near_pairs(a, b, 26)
-    monkeypatch.setattr("deponij.pipeline.likeness.phash._BLOCK_CELLS", 65)
+    monkeypatch.setattr("deponij.pipeline.unit_vectors.BLOCK_CELLS", 65)
     pieces = near_pairs(a, b, 26)
     assert len(whole.row_a) > 0
     assert all(np.array_equal(one, other) for one, other in zip(whole, pieces, strict=True))

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from deponij.pipeline.mistakes.confused import find_confused
-from deponij.pipeline.mistakes.suspects import OutOfFold, find_suspects, out_of_fold
+from deponij.pipeline.mistakes.suspects import OutOfFold, find_confused, find_suspects, out_of_fold
 from deponij.store.errors import DataError
 
 

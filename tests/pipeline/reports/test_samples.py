@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from deponij.pipeline.metrics.predictions import Predictions
-from deponij.pipeline.reports.samples import RIGHT, WRONG, Sample, choose_samples, data_uri, sheet, thumbnail
+from deponij.pipeline.reports.samples import RIGHT, WRONG, Sample, choose_samples, data_uri, thumbnail
+from deponij.pipeline.reports.sheets import samples_sheet
 
 
 @pytest.fixture
@@ -78,12 +79,12 @@ def test_sheet_frames_right_and_wrong() -> None:
         (Sample("i", "cup", "cup", 0.9), image),
         (Sample("j", "cup", "a very long class name indeed", 0.4), None),
     ]
-    data = sheet(samples, "title", n_columns=2)
+    data = samples_sheet(samples, "title")
     picture = Image.open(io.BytesIO(data)).convert("RGB")
     colours = {colour for _, colour in picture.getcolors(1 << 20) or []}
     assert {RIGHT, WRONG, (200, 30, 30)} <= colours
-    assert data == sheet(samples, "title", n_columns=2)
+    assert data == samples_sheet(samples, "title")
 
 
 def test_an_empty_sheet_is_a_picture_too() -> None:
-    assert Image.open(io.BytesIO(sheet([], "nothing"))).size[1] > 44
+    assert Image.open(io.BytesIO(samples_sheet([], "nothing"))).size[1] > 44

@@ -14,7 +14,7 @@ from torchmetrics.functional.retrieval import (
     retrieval_r_precision,
 )
 
-from deponij.pipeline.retrieval import evaluation
+from deponij.pipeline import unit_vectors
 from deponij.pipeline.retrieval.evaluation import Side, expected_by_chance, judge_rankings, nearest
 from deponij.store.errors import DataError, IdentityError
 
@@ -105,7 +105,7 @@ def test_equal_vectors_are_no_better_for_the_last_bits_of_their_products(n: int,
 
 def test_memory_does_not_grow_with_what_is_relevant(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 300 queries with 4,000 relevant items each, the ranks alone would take 9.6 MB."""
-    monkeypatch.setattr(evaluation, "_BLOCK_CELLS", 40_000)
+    monkeypatch.setattr(unit_vectors, "BLOCK_CELLS", 40_000)
     vectors = np.random.default_rng(0).normal(size=(4000, 4))
     side = Side(vectors, np.zeros(4000, np.int64))
     tracemalloc.start()
@@ -165,7 +165,7 @@ def test_random_vectors_reach_chance() -> None:
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     side, moved = world(seed=3), []
     whole = judge_rankings(side, side, KS, moved.append)
-    monkeypatch.setattr(evaluation, "_BLOCK_CELLS", 7 * len(side.vectors))
+    monkeypatch.setattr(unit_vectors, "BLOCK_CELLS", 7 * len(side.vectors))
     blocks = judge_rankings(side, side, KS, moved.append)
     assert moved[0] == 150
     assert moved[1:] == [7] * 21 + [3]

@@ -14,7 +14,7 @@ from PIL import Image
 from serve_world import SIZE_PX, ServeWorld
 
 from deponij.pipeline.retrieval.filters import Condition
-from deponij.pipeline.retrieval.units import unit
+from deponij.pipeline.unit_vectors import unit
 from deponij.project.frame.settings import RunOptions
 from deponij.project.indexes import Fold, Index
 from deponij.services.search.query import Question, ask, encoder_of

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from serve_page_world import ATTACK, BOX_PX, COLOURS, DESKTOP, PHONE, SIZE_PX, Tab, made, served
 
-from deponij.pipeline.retrieval.units import unit
+from deponij.pipeline.unit_vectors import unit
 from deponij.project.frame.layout import Layout
 from deponij.store.items import Items
 from deponij.store.view import View
