@@ -179,6 +179,7 @@ def tables(
     """
     from deponij.commands.show.cells import print_cells
     from deponij.project.frame.harness import layout
+    from deponij.project.frame.layout import Layout
     from deponij.project.frame.settings import check
     from deponij.project.frame.toys import toys_of
     from deponij.project.tables.plan import Inputs, TablesParams
@@ -192,7 +193,9 @@ def tables(
         inputs = Inputs.given(features, texts, items, split, labels)
         values = {"lrs": _rates(lr or ())} | ({} if seeds is None else {"seeds": seeds})
         params = check(TablesParams, values, "the command line")
-        cells = stage.run(params, inputs, threads=threads, out=out, results=out and out / "results")
+        cells = stage.run(
+            params, inputs, threads=threads, out=out, results=out and Layout(out).results_of("tables")
+        )
     print_json([cell.model_dump(mode="json") for cell in cells]) if as_json else print_cells(cells, toys=toys)
 
 

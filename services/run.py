@@ -1,5 +1,6 @@
 """`deponij run`: somebody's own pictures through every stage, without DVC."""
 
+import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -200,12 +201,10 @@ def _split_params(plan: Plan, table: Items, labels: str) -> SplitParams:
 
 
 def _slugs(backbones: Sequence[str]) -> dict[str, str]:
-    """File names for backbones, which may be folders or `family:…` forms."""
+    """Names for files and parameters of backbones, which may be folders of any name or `family:…` forms."""
     names: dict[str, str] = {}
     for backbone in backbones:
-        plain = (
-            "".join(c if c.isalnum() or c in "._-" else "-" for c in Path(backbone).name if c) or "backbone"
-        )
+        plain = re.sub(r"[^A-Za-z0-9._-]", "-", Path(backbone).name).lstrip("._-") or "backbone"
         number = sum(name == plain or name.startswith(f"{plain}~") for name in names.values())
         names[backbone] = f"{plain}~{number + 1}" if number else plain
     return names

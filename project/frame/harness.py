@@ -39,10 +39,10 @@ def run_stage(name: str, params: type[Section], main: Main, *, offline: bool = T
     keys = sys.argv[1:]
     label = "@".join([name, *keys])
     try:
-        at = layout()
+        values, at = load(params), layout()
+        options = RunOptions.from_environment().model_copy(update={"under_dvc": True})
         with timed(at, label):
-            options = RunOptions.from_environment().model_copy(update={"under_dvc": True})
-            main(load(params), at, options, *keys)
+            main(values, at, options, *keys)
     except DeponijError as error:
         stderr.print(f"error in stage {label}: {error}", style="red", markup=False)
         raise SystemExit(1) from error

@@ -147,20 +147,20 @@ def test_without_validation_or_test_part(world: World, tmp_path: Path) -> None:
 
 
 def test_parameters_reach_the_head(world: World) -> None:
-    result = run(world, arguments=dict(cs=[0.25]))
+    result = run(world, arguments={"cs": [0.25]})
     assert (result.learned["c"], result.learned["trials"], result.learned["chosen_on"]) == (
         0.25,
         [],
         "nothing",
     )
-    assert not run(world, arguments=dict(cs=[1.0], max_iter=1)).learned["converged"]
-    weighed = run(world, arguments=dict(cs=[0.25], balance="class-weights"))
+    assert not run(world, arguments={"cs": [1.0], "max_iter": 1}).learned["converged"]
+    weighed = run(world, arguments={"cs": [0.25], "balance": "class-weights"})
     assert "classes weighed equally" in weighed.protocol
 
 
 def test_dinov2_s_penalties_by_name(world: World) -> None:
     # 45 from 1e-6 to 1e5, evenly in the exponent, as its `eval/log_regression.py` has them.
-    trials = run(world, arguments=dict(cs="dinov2")).learned["trials"]
+    trials = run(world, arguments={"cs": "dinov2"}).learned["trials"]
     assert len(trials) == 45
     assert (trials[0]["c"], trials[-1]["c"]) == pytest.approx((1e-6, 1e5))
     assert trials[1]["c"] / trials[0]["c"] == pytest.approx(10**0.25)

@@ -406,7 +406,7 @@ def project(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def test_the_profiles_tables_are_computed_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stale = project / "results" / "linear" / "gone" / "fifths-label"
+    stale = project / "results" / "tables" / "linear" / "gone" / "fifths-label"
     stale.mkdir(parents=True)
     cells = tables.of_profile()
     assert {(cell.split, cell.labels) for cell in cells} == {("fifths", "label"), ("turned", "label")}
@@ -526,7 +526,9 @@ def test_the_command_prints_cells_as_json_or_as_tables(world: World, tmp_path: P
     cells = json.loads(answered.stdout)
     assert [cell["lr"] for cell in cells if cell["model"] == "words" and cell["head"] == "mlp"] == [0.01]
     assert cells == json.loads((tmp_path / "cells.json").read_text())
-    assert (tmp_path / "results" / "linear" / "words+mute" / "fifths-label" / "result.json").is_file()
+    assert (
+        tmp_path / "results" / "tables" / "linear" / "words+mute" / "fifths-label" / "result.json"
+    ).is_file()
     for width in (100, 140):
         console = Console(width=width, file=io.StringIO())
         print_cells([Cell.model_validate(cell) for cell in cells], console)

@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from deponij.project.learning.rankings import RetrievalParams
-from learning_world import World, make_world
+from learning_world import World, learned, make_world
 from pydantic import TypeAdapter
 
 from deponij.pipeline.curves import CURVES
+from deponij.pipeline.metrics.retrieval import RETRIEVAL
 from deponij.pipeline.mistakes.records import MISTAKES, ConfusedPair, Suspect, Twin
 from deponij.pipeline.reports.cells import Cell, Place, Reference, chance_cell, majority_cell, measured_cell
-from deponij.project.learning.results import judge, read_judged, write_results
+from deponij.project.frame.layout import Layout
+from deponij.project.learning.results import examples_of, judge, read_judged, write_results
+from deponij.project.retrieval import images, texts
+from deponij.project.retrieval.archive import RetrievalParams
 from deponij.stages import curves, mistakes
 from deponij.stages import map as mapping
 from deponij.stages.curves import CurveParams
@@ -46,7 +49,7 @@ class ReportWorld:
             "results": self.results,
             "items": self.world.items,
             "views": [self.world.features],
-            "timings": {"extract@tiny": 75.2, "probe@tiny": 1.25},
+            "timings": {"extract@tiny": 75.2, "heads": 1.25},
             "profile": "made-up",
             "remake": lambda stage: f"make {stage}",
             **self.parts,
@@ -146,8 +149,6 @@ def more_results(folder: Path, out: Path, n: int) -> list[Path]:
     judged, made = read_judged(folder), []
     rng = np.random.default_rng(1)
     noise = rng.normal(size=judged.logits.shape) * judged.logits.std()
-    from deponij.project.learning.results import examples_of
-
     examples = examples_of(judged.evaluation, judged.predictions)
     for i in range(n):
         one = judge(
