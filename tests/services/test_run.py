@@ -15,7 +15,6 @@ from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
 from deponij.project.indexes import Index
 from deponij.services import run as service
-from deponij.services import run as services_run
 from deponij.services.run import Plan, SourceChoice, source_of
 from deponij.stages.registry import STAGES
 from deponij.store.depot import FeatureStore
@@ -122,8 +121,8 @@ def test_backbones_of_one_name_keep_apart(tmp_path: Path) -> None:
     ("folder", "name"), [("_mine", "mine"), (".cache", "cache"), ("größe", "gr--e"), ("..", "backbone")]
 )
 def test_backbone_folders_of_any_name_get_a_name_for_files(folder: str, name: str) -> None:
-    assert services_run._slugs([f"models/{folder}"]) == {f"models/{folder}": name}
-    assert list(services_run._slugs([f"a/{folder}", f"b/{folder}"]).values()) == [name, f"{name}~2"]
+    assert service._slugs([f"models/{folder}"]) == {f"models/{folder}": name}
+    assert list(service._slugs([f"a/{folder}", f"b/{folder}"]).values()) == [name, f"{name}~2"]
 
 
 def test_wrong_requests_cost_nothing_that_is_there(tmp_path: Path, model: str) -> None:
