@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from deponij.commands.answers import print_json
-from deponij.commands.options import Json, Threads
+from deponij.commands.options import Json, ParquetOpt, SheetOpt, Threads
 
 if TYPE_CHECKING:
     from deponij.services.curate.collection import Gathered
@@ -25,8 +25,6 @@ BackboneOpt = Annotated[
     str | None, typer.Option("--backbone", help="Whose features, of the profile in force.")
 ]
 TopOpt = Annotated[int, typer.Option("--top", min=1, help="How many are printed and drawn.")]
-ParquetOpt = Annotated[Path | None, typer.Option("--parquet", help="Table to write, of all.")]
-SheetOpt = Annotated[Path | None, typer.Option("--sheet", help="Page of pictures to write (.png).")]
 BitsOpt = Annotated[
     int,
     typer.Option("--max-bits", min=0, max=64, help="Bits of 64 that hashes of near-duplicates differ in."),

@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from deponij.commands.answers import print_json
-from deponij.commands.options import Blend, FeaturesArg, How, ItemsArg, Json, LabelsArg, SplitArg, Threads
+from deponij.commands.options import (
+    Blend,
+    FeaturesArg,
+    How,
+    ItemsArg,
+    Json,
+    LabelsArg,
+    OutArg,
+    SplitArg,
+    TextsArg,
+    Threads,
+)
 
 app = typer.Typer()
 
@@ -21,7 +32,7 @@ def probe(
     items: ItemsArg,
     split: SplitArg,
     labels: LabelsArg,
-    out: Annotated[Path | None, typer.Option(help="Folder for the head, predictions and confusion.")] = None,
+    out: OutArg = None,
     as_json: Json = False,
 ) -> None:
     """Train a linear probe on a view; C is chosen on the validation part."""
@@ -44,7 +55,7 @@ def fit(
     argument: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE, as lr=1e-3 or balance=class-weights.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the head, predictions and confusion.")] = None,
+    out: OutArg = None,
     as_json: Json = False,
 ) -> None:
     """Train any head on one view or on several concatenated ones."""
@@ -59,11 +70,11 @@ def fit(
 @app.command("zero-shot")
 def zero_shot(
     features: FeaturesArg,
-    texts: Annotated[Path, typer.Option(help="View of text vectors.")],
+    texts: TextsArg,
     items: ItemsArg,
     split: SplitArg,
     labels: LabelsArg,
-    out: Annotated[Path | None, typer.Option(help="Folder for predictions and confusion.")] = None,
+    out: OutArg = None,
     as_json: Json = False,
 ) -> None:
     """Classify by the nearest class text; nothing is learned."""
@@ -83,42 +94,26 @@ def knn(
     items: ItemsArg,
     split: SplitArg,
     labels: LabelsArg,
-    out: Annotated[Path | None, typer.Option(help="Folder for the head, predictions and confusion.")] = None,
+    out: OutArg = None,
     as_json: Json = False,
 ) -> None:
     """Classify by the nearest training items, also with a few of each class; k is chosen on validation."""
-    from deponij.commands.show.results import print_evaluation, print_rows
+    from deponij.commands.show.results import print_few_shot
     from deponij.stages import knn as stage
 
     result = stage.run(stage.KnnParams(), features=features, items=items, split=split, labels=labels, out=out)
-    if as_json:
-        print_json(result)
-        return
-    print_evaluation(result)
-    few = [
-        {
-            "per class": one.per_class,
-            "train": one.n_train,
-            "k": one.k,
-            "top-1": f"{100 * one.top1:.1f} ± {100 * one.top1_std:.1f}",
-            "balanced": f"{100 * one.balanced_accuracy:.1f}",
-        }
-        for one in result.few_shot
-        if one.chosen
-    ]
-    if few:
-        print_rows(f"a few items of each class, test part, mean of {result.params.tries} draws", few)
+    print_json(result) if as_json else print_few_shot(result)
 
 
 @app.command()
 def blend(
     features: FeaturesArg,
-    texts: Annotated[Path, typer.Option(help="View of text vectors.")],
+    texts: TextsArg,
     items: ItemsArg,
     split: SplitArg,
     labels: LabelsArg,
-    method: Annotated[Blend, typer.Option(help="Interpolated weights, or a cache of items.")] = Blend.WISE_FT,
-    out: Annotated[Path | None, typer.Option(help="Folder for the head, predictions and confusion.")] = None,
+    method: Annotated[Blend, typer.Option(help="Interpolated weights, or a cache of items.")] = "wise-ft",
+    out: OutArg = None,
     as_json: Json = False,
 ) -> None:
     """Blend zero-shot with what labelled items teach; how much is chosen on validation."""
@@ -126,7 +121,7 @@ def blend(
     from deponij.stages import blends as stage
 
     inputs = {"features": features, "texts": texts, "items": items}
-    result = stage.run(stage.BlendParams(), method.value, split=split, labels=labels, out=out, **inputs)
+    result = stage.run(stage.BlendParams(), method, split=split, labels=labels, out=out, **inputs)
     print_json(result) if as_json else print_evaluation(result)
 
 
@@ -135,24 +130,16 @@ def ensemble(
     results: Annotated[
         list[Path], typer.Argument(help="Results folders of the same items, labels and split.")
     ],
-    how: Annotated[How, typer.Option(help="What is learned is learned on validation.")] = How.MEAN_LOGITS,
-    out: Annotated[Path | None, typer.Option(help="Folder for the ensemble and its results.")] = None,
+    how: Annotated[How, typer.Option(help="What is learned is learned on validation.")] = "mean-logits",
+    out: OutArg = None,
     as_json: Json = False,
 ) -> None:
     """Combine stored answers of any number of classifiers."""
-    from deponij.commands.show.results import print_evaluation, print_rows
+    from deponij.commands.show.results import print_ensemble
     from deponij.stages import ensembles as stage
 
-    result = stage.run(how.value, results, out=out)
-    if as_json:
-        print_json(result)
-        return
-    print_evaluation(result)
-    shown = [
-        {"backbone": one.backbone, "method": one.method, "share": f"{100 * one.share:.1f}"}
-        for one in result.members
-    ]
-    print_rows("members", shown)
+    result = stage.run(how, results, out=out)
+    print_json(result) if as_json else print_ensemble(result)
 
 
 @app.command()
@@ -191,7 +178,7 @@ def tables(
         values = {"lrs": _rates(lr or ())} | ({} if seeds is None else {"seeds": seeds})
         params = check(TablesParams, values, "the command line")
         cells = stage.run(params, inputs, threads=threads, out=out, results=out and out / "results")
-    print_json([cell.model_dump(mode="json") for cell in cells]) if as_json else print_cells(cells)
+    print_json(cells) if as_json else print_cells(cells)
 
 
 @app.command()
@@ -241,7 +228,7 @@ def curve(
 
     params = check(stage.CurveParams, {} if tries is None else {"tries": tries}, "the command line")
     rows = stage.run(params, features=features, items=items, split=split, labels=labels, out=out)
-    print_json([row.model_dump(mode="json") for row in rows]) if as_json else print_curve(rows)
+    print_json(rows) if as_json else print_curve(rows)
 
 
 @app.command()
@@ -270,7 +257,7 @@ def retrieval(
         results += text_retrieval.run_captions(params, labels=[labels], **inputs)
     if out is not None:
         write_retrieval(out, results)
-    print_json([one.model_dump(mode="json") for one in results]) if as_json else print_retrieval(results)
+    print_json(results) if as_json else print_retrieval(results)
 
 
 @app.command()

@@ -6,7 +6,17 @@ from typing import Annotated
 import typer
 
 from deponij.commands.answers import EXIT_FAILED, EXIT_PARTLY, print_json, say
-from deponij.commands.options import Background, BatchSize, Device, Json, Threads, Workers, run_options
+from deponij.commands.options import (
+    Background,
+    BatchSize,
+    CocoOpt,
+    Device,
+    ImagesOpt,
+    Json,
+    Threads,
+    Workers,
+    run_options,
+)
 
 app = typer.Typer()
 
@@ -20,8 +30,8 @@ def predict(
         Path | None,
         typer.Option(help="Results folder (with result.json), or a run's. None: the profile in force."),
     ] = None,
-    coco: Annotated[Path | None, typer.Option(help="COCO annotation file: answer its instances.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder that its file names are relative to.")] = None,
+    coco: CocoOpt = None,
+    images: ImagesOpt = None,
     top: Annotated[int, typer.Option(help="Answers a picture.")] = 3,
     backbone: Annotated[str | None, typer.Option(help="Choose among this backbone's (or A+B's).")] = None,
     labels: Annotated[str | None, typer.Option(help="Choose among those of this label column.")] = None,
@@ -64,7 +74,7 @@ def predict(
     given = {
         "margin": margin,
         "square": square,
-        "background": None if background is None else background.value,
+        "background": background,
         "min_size_px": min_size_px,
     }
     crop = {name: value for name, value in given.items() if value is not None}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deponij.commands.answers import EXIT_FAILED, answer, print_json, say
-from deponij.commands.options import Device, Json, Threads, run_options
+from deponij.commands.options import Device, IndexType, Json, ParquetOpt, SheetOpt, Threads, run_options
 
 if TYPE_CHECKING:
     from deponij.services.search.vectors import Kind
@@ -27,7 +27,7 @@ def index(
     recall: Annotated[
         float, typer.Option(min=0.01, max=1.0, help="Recall@10 that an approximate type must reach.")
     ] = 0.95,
-    kind: Annotated[str, typer.Option(help="auto, flat (exact), hnsw, ivf or ivfpq.")] = "auto",
+    kind: Annotated[IndexType, typer.Option(help="flat is exact.")] = "auto",
     exact_up_to: Annotated[int, typer.Option(min=0, help="Vectors up to which auto is exact.")] = 100_000,
     split: Annotated[
         list[Path] | None, typer.Option(help="Split table, to filter by as split_NAME; repeatable.")
@@ -109,8 +109,6 @@ WhereArg = Annotated[
 ]
 UniqueArg = Annotated[bool, typer.Option("--unique", help="Fold near-duplicates.")]
 OthersArg = Annotated[bool, typer.Option("--others", help="Leave out the items that the query names.")]
-ParquetArg = Annotated[Path | None, typer.Option("--parquet", help="Table to write.")]
-SheetArg = Annotated[Path | None, typer.Option("--sheet", help="Page of pictures to write (.png).")]
 ItemsOpt = Annotated[
     Path | None, typer.Option("--items", help="Where --sheet finds pictures; by default the run's.")
 ]
@@ -137,8 +135,8 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
         where: WhereArg = None,
         unique: UniqueArg = False,
         others: OthersArg = False,
-        parquet: ParquetArg = None,
-        sheet: SheetArg = None,
+        parquet: ParquetOpt = None,
+        sheet: SheetOpt = None,
         items: ItemsOpt = None,
         texts: TextsArg = None,
         depot: DepotOpt = "depot",
