@@ -59,9 +59,10 @@ def duplicates(
     """Groups of items that show the same thing: leaks across a split, labels that differ, what can be left out."""
     from deponij.project.frame.console import say
     from deponij.project.frame.settings import RunOptions, check
+    from deponij.project.record_files import check_ending
     from deponij.services.curate import duplicates as looking
     from deponij.services.curate import duplicates_files as writing
-    from deponij.services.curate.collection import Gathered, check_ending, choose
+    from deponij.services.curate.collection import Gathered, choose
 
     check_ending(keep, "--keep", ".txt", ".parquet")
     check_ending(parquet, "--parquet", ".parquet")
@@ -116,7 +117,8 @@ def outliers(
 ) -> None:
     """Items that are far from all others or among another class; with --new, what a new batch adds to an archive."""
     from deponij.project.frame.settings import RunOptions
-    from deponij.services.curate.collection import Gathered, check_ending, choose
+    from deponij.project.record_files import check_ending
+    from deponij.services.curate.collection import Gathered, choose
     from deponij.store.errors import UsageError
 
     check_ending(parquet, "--parquet", ".parquet")

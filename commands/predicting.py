@@ -64,13 +64,13 @@ def predict(
     """
     from deponij.commands.show.predictions import model_lines, print_predictions
     from deponij.project.frame.console import warn
+    from deponij.project.record_files import check_ending
     from deponij.services.predict import predict as predicting
     from deponij.services.predict.new_pictures import check_named, named_pictures
-    from deponij.services.predict.table import check_table_path, write_predictions
+    from deponij.services.predict.table import TABLE_ENDINGS, write_predictions
 
     options = run_options(depot or "depot", device, batch_size, workers, threads)
-    if out is not None:
-        check_table_path(out)
+    check_ending(out, "--out", *TABLE_ENDINGS)
     given = {
         "margin": margin,
         "square": square,

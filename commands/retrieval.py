@@ -145,11 +145,14 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
         as_json: Json = False,
     ) -> None:
         from deponij.pipeline.retrieval.vector_index import set_threads
+        from deponij.project.in_force import items_of
         from deponij.project.indexes import Fold, Index
+        from deponij.project.record_files import check_ending
         from deponij.services.search import query as asking
         from deponij.services.search.vectors import Term
 
-        asking.check_outputs(sheet, parquet)
+        check_ending(sheet, "--sheet", ".png")
+        check_ending(parquet, "--parquet", ".parquet")
         options = run_options(depot, device, "auto", 0, threads)
         set_threads(options.n_threads)
         terms = [
@@ -173,7 +176,7 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
                 + "".join(f" + {t}" for t in plus or ())
                 + "".join(f" - {t}" for t in minus or ())
             )
-            asking.write_sheet(sheet, hits, asking.find_items(found, items), title, source)
+            asking.write_sheet(sheet, hits, items_of(found.path, items), title, source)
         if as_json:
             print_json(asking.records(hits, with_folded=unique))
         elif hits:

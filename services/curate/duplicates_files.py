@@ -2,17 +2,34 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from PIL.Image import Image
 
 from deponij.pipeline.reports.samples import WRONG
 from deponij.pipeline.reports.sheets import FAINT, INK, NEUTRAL, Block, Tile, draw_sheet
-from deponij.services.curate.collection import Gathered, check_ending
+from deponij.project.record_files import check_ending, write_records
+from deponij.services.curate.collection import Gathered
 from deponij.services.curate.duplicates import DuplicateGroup, DuplicatesReport, Member
-from deponij.store.atomic import write_bytes, write_table
+from deponij.store.atomic import write_bytes
 
 _N_TILES = 6
+_COLUMNS: Mapping[str, Any] = {
+    "group": int,
+    "item_id": str,
+    "key": str,
+    "is_first": bool,
+    "kind": str,
+    "how": pa.list_(pa.string()),
+    "bits": pa.int32(),
+    "cosine": float,
+    "group_min_cosine": float,
+    "is_conflict": bool,
+    "is_leak": bool,
+    "label": str,
+    "photo": str,
+}
 
 
 def kept_ids(report: DuplicatesReport, found: Gathered) -> list[str]:
@@ -30,7 +47,7 @@ def write_kept(path: Path, report: DuplicatesReport, found: Gathered) -> int:
     check_ending(path, "--keep", ".txt", ".parquet")
     ids = kept_ids(report, found)
     if path.suffix == ".parquet":
-        write_table(path, pa.table({"item_id": pa.array(ids, pa.string())}))
+        write_records(path, [{"item_id": one} for one in ids], {"item_id": str})
     else:
         write_bytes(path, "".join(f"{one}\n" for one in ids).encode())
     return len(ids)
@@ -42,26 +59,27 @@ def write_groups(path: Path, report: DuplicatesReport) -> None:
     Raises:
         UsageError: another ending. StoreError: it cannot be written.
     """
-    check_ending(path, "--parquet", ".parquet")
-    rows = [(number, group, one) for number, group in enumerate(report.groups) for one in group.members]
-    columns = {
-        "group": pa.array([number for number, _, _ in rows], pa.int64()),
-        "item_id": pa.array([one.item_id for _, _, one in rows], pa.string()),
-        "key": pa.array([one.key for _, _, one in rows], pa.string()),
-        "is_first": pa.array([not one.how for _, _, one in rows], pa.bool_()),
-        "kind": pa.array([group.kind for _, group, _ in rows], pa.string()),
-        "how": pa.array([list(one.how) for _, _, one in rows], pa.list_(pa.string())),
-        "bits": pa.array([one.bits for _, _, one in rows], pa.int32()),
-        "cosine": pa.array([one.cosine for _, _, one in rows], pa.float64()),
-        "group_min_cosine": pa.array([group.min_cosine for _, group, _ in rows], pa.float64()),
-        "is_conflict": pa.array([group.is_conflict for _, group, _ in rows], pa.bool_()),
-        "is_leak": pa.array([bool(group.leaks) for _, group, _ in rows], pa.bool_()),
-        "label": pa.array([one.label for _, _, one in rows], pa.string()),
-        "photo": pa.array([one.photo for _, _, one in rows], pa.string()),
-    }
-    for split in dict.fromkeys(name for _, _, one in rows for name in one.parts):
-        columns[f"split_{split}"] = pa.array([one.parts[split] for _, _, one in rows], pa.string())
-    write_table(path, pa.table(columns))
+    rows = [
+        {
+            "group": number,
+            "item_id": one.item_id,
+            "key": one.key,
+            "is_first": not one.how,
+            "kind": group.kind,
+            "how": one.how,
+            "bits": one.bits,
+            "cosine": one.cosine,
+            "group_min_cosine": group.min_cosine,
+            "is_conflict": group.is_conflict,
+            "is_leak": bool(group.leaks),
+            "label": one.label,
+            "photo": one.photo,
+            **{f"split_{split}": part for split, part in one.parts.items()},
+        }
+        for number, group in enumerate(report.groups)
+        for one in group.members
+    ]
+    write_records(path, rows, _COLUMNS)
 
 
 def draw_groups(path: Path, report: DuplicatesReport, found: Gathered, n_groups: int) -> None:

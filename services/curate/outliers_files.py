@@ -2,19 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
 from PIL.Image import Image
 
 from deponij.pipeline.reports.samples import WRONG
 from deponij.pipeline.reports.sheets import FAINT, INK, NEUTRAL, Block, Tile, draw_sheet
+from deponij.project.record_files import check_ending, write_records
 from deponij.services.curate.batches import BatchReport, NewItem
-from deponij.services.curate.collection import Gathered, Record, check_ending
+from deponij.services.curate.collection import Gathered, Record
 from deponij.services.curate.outliers import Outlier, OutliersReport
-from deponij.store.atomic import write_bytes, write_table
-
-_KINDS: Mapping[Any, pa.DataType] = {str: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_()}
+from deponij.store.atomic import write_bytes
 
 
 def write_items(path: Path, items: Sequence[Record]) -> None:
@@ -26,14 +23,11 @@ def write_items(path: Path, items: Sequence[Record]) -> None:
     Raises:
         UsageError: another ending. StoreError: it cannot be written.
     """
-    check_ending(path, "--parquet", ".parquet")
-    rows = [one.model_dump(mode="json") for one in items]
-    columns = {}
+    kinds = {}
     for name, field in type(items[0]).model_fields.items():
-        kinds = getattr(field.annotation, "__args__", (field.annotation,))
-        kind = next((_KINDS[one] for one in kinds if one in _KINDS), pa.string())
-        columns[name] = pa.array([row[name] for row in rows], kind)
-    write_table(path, pa.table(columns))
+        allowed = getattr(field.annotation, "__args__", (field.annotation,))
+        kinds[name] = next((one for one in allowed if one in (str, float, int, bool)), str)
+    write_records(path, [one.model_dump(mode="json") for one in items], kinds)
 
 
 def draw_outliers(path: Path, report: OutliersReport, found: Gathered, n_items: int) -> None:

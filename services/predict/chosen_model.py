@@ -4,7 +4,7 @@ A classifier is a head, or an ensemble with the heads of its members. It takes f
 fingerprint of their identity; which backbones make them is the business of `found_backbones`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +23,7 @@ from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.project.extraction.found_backbones import FoundBackbone, Needed, find_backbones
 from deponij.project.frame.console import say
 from deponij.project.frame.layout import Layout
+from deponij.project.in_force import InForce
 from deponij.project.learning.results import RESULT_NAME, read_result
 from deponij.store.errors import BackboneError, IdentityError, StoreError, UsageError
 
@@ -126,21 +127,20 @@ class ChosenModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ModelRequest:
     """What a user asks of the best model; None is anything.
 
     Attributes:
-        backbone: name, of several `a+b`; labels: column; split: name.
-        backbones: of the profile; label_sets, splits: its own, of which the first one is meant if nothing
-            is asked. Empty where there is no profile.
+        backbone: name, of several `a+b`.
+        labels: column.
+        split: name.
+        profile: whose run it is; of its labels and splits the first one is meant if nothing is asked.
     """
 
     backbone: str | None = None
     labels: str | None = None
     split: str | None = None
-    backbones: Collection[str] = ()
-    label_sets: Sequence[str] = ()
-    splits: Sequence[str] = ()
+    profile: InForce | None = None
 
 
 def open_classifier(folder: Path) -> Classifier:
@@ -177,7 +177,7 @@ def named_model(folder: Path, specs: Sequence[str]) -> ChosenModel:
     return ChosenModel(folder, evaluation, classifier, found, "named with --model")
 
 
-def best_model(at: Layout, wanted: Wanted, specs: Sequence[str]) -> ChosenModel:
+def best_model(at: Layout, wanted: ModelRequest, specs: Sequence[str]) -> ChosenModel:
     """The head with the highest validation top-1 whose backbones are on this machine.
 
     Ensembles are left aside: many are fitted on validation, so that its figures flatter them. Only one
@@ -209,18 +209,27 @@ def best_model(at: Layout, wanted: Wanted, specs: Sequence[str]) -> ChosenModel:
     ) from first
 
 
-def _ranked(at: Layout, wanted: Wanted) -> list[tuple[Path, Evaluation]]:
+def _ranked(at: Layout, wanted: ModelRequest) -> list[tuple[Path, Evaluation]]:
     """What may be chosen, the best first."""
-    folders = [one for one in at.results(wanted.backbones or None) if (one / heads.HEADS.card_name).is_file()]
+    profile = wanted.profile
+    folders = [
+        one
+        for one in at.results(profile.backbones if profile else None)
+        if (one / heads.HEADS.card_name).is_file()
+    ]
     found = [(folder, read_result(folder)[0]) for folder in folders]
     if not found:
         raise StoreError(
             f"there are no classifiers in {at.all_results}; `dvc repro` or `deponij run` makes them, or name "
             "one with --model"
         )
-    labels = _picked("--labels", wanted.labels, wanted.label_sets, [one.labels for _, one in found])
+    labels = _picked(
+        "--labels", wanted.labels, profile.labels if profile else (), [one.labels for _, one in found]
+    )
     found = [(folder, one) for folder, one in found if one.labels == labels]
-    split = _picked("--split", wanted.split, wanted.splits, [one.split for _, one in found])
+    split = _picked(
+        "--split", wanted.split, tuple(profile.splits) if profile else (), [one.split for _, one in found]
+    )
     found = [(folder, one) for folder, one in found if one.split == split]
     if wanted.backbone is not None:
         names = sorted({one.backbone for _, one in found})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from deponij.pipeline.backbones.extraction import AUTO_BATCH, Picture, Progress, extract
 from deponij.pipeline.heads.head import softmax
@@ -21,9 +21,10 @@ from deponij.project.extraction.devices import load_backbone, pick_device
 from deponij.project.extraction.found_backbones import FoundBackbone
 from deponij.project.frame.console import Advance, bar
 from deponij.project.frame.layout import Layout
-from deponij.project.frame.settings import PARAMS_FILE, RunOptions, Section, Slug, load
+from deponij.project.frame.settings import RunOptions
+from deponij.project.in_force import profile_in_force, profile_of
 from deponij.project.learning.results import RESULT_NAME
-from deponij.services.predict.chosen_model import ChosenModel, Wanted, best_model, named_model
+from deponij.services.predict.chosen_model import ChosenModel, ModelRequest, best_model, named_model
 from deponij.services.predict.new_pictures import NewPicture, NewPictures, chunks
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError, UsageError
@@ -32,16 +33,6 @@ if TYPE_CHECKING:
     from deponij.pipeline.backbones.contract import Backbone
 
 Array = NDArray[Any]
-
-
-class _Profile(Section):
-    """What is read of the profile in force."""
-
-    profile: str
-    backbones: dict[Slug, Any]
-    labels: list[str]
-    splits: dict[Slug, Any]
-    data: dict[str, Any] = Field(default_factory=dict)
 
 
 class Record(BaseModel):
@@ -144,36 +135,19 @@ def choose(
                 f"{model} is neither a folder of results (it has no {RESULT_NAME}) nor a run (no results/)"
             )
         return named_model(model, specs)
-    profile = _profile(None if model is None else Layout(model))
-    if profile is None and model is None:
-        raise UsageError(
-            f"there is no {PARAMS_FILE} here, so no profile is in force; name a classifier or a run with --model"
-        )
-    at = Layout(model) if model is not None else Layout.of(profile.profile if profile else "")
-    wanted = Wanted(backbone, labels, split)
-    if profile is not None:
-        wanted = Wanted(
-            backbone, labels, split, tuple(profile.backbones), tuple(profile.labels), tuple(profile.splits)
-        )
-    return best_model(at, wanted, specs)
+    if model is None:
+        profile = profile_in_force("name a classifier or a run with --model")
+        return best_model(profile.layout, ModelRequest(backbone, labels, split, profile), specs)
+    at = Layout(model)
+    return best_model(at, ModelRequest(backbone, labels, split, profile_of(at)), specs)
 
 
 def crop_of(chosen: ChosenModel, given: Mapping[str, Any]) -> dict[str, Any]:
     """How crops are cut: as `given`, else as the profile in force cuts them if the classifier is of it."""
     root = chosen.folder.resolve().parents[3:4]
-    profile = _profile(Layout(root[0])) if root else None
+    profile = profile_of(Layout(root[0])) if root else None
     options = {} if profile is None else profile.data.get("options") or {}
     return {**(options.get("crop") or {}), **given}
-
-
-def _profile(at: Layout | None) -> _Profile | None:
-    """The profile in force, if there is one and (where `at` is given) its run lies there."""
-    if not PARAMS_FILE.is_file():
-        return None
-    profile = load(_Profile)
-    if at is not None and at.root.resolve() != Layout.of(profile.profile).root.resolve():
-        return None
-    return profile
 
 
 def run(

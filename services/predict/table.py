@@ -6,21 +6,20 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from deponij.project.record_files import check_ending, write_records
 from deponij.services.predict.predict import PredictResult
-from deponij.store.atomic import write_bytes, write_table
-from deponij.store.errors import UsageError
+from deponij.store.atomic import write_bytes
 
 TABLE_ENDINGS = (".parquet", ".csv")
-
-
-def check_table_path(out: Path) -> None:
-    """Refuse a table of another format, before anything is computed.
-
-    Raises:
-        UsageError: the name ends in something else.
-    """
-    if out.suffix.lower() not in TABLE_ENDINGS:
-        raise UsageError(f"--out writes {' or '.join(TABLE_ENDINGS)}, got {out.name!r}")
+_COLUMNS = {
+    "path": str,
+    "item_id": str,
+    "label": str,
+    "prob": float,
+    "top_labels": pa.list_(pa.string()),
+    "top_probs": pa.list_(pa.float64()),
+    "failure": str,
+}
 
 
 def write_predictions(out: Path, result: PredictResult) -> None:
@@ -32,41 +31,27 @@ def write_predictions(out: Path, result: PredictResult) -> None:
     Raises:
         UsageError: the name ends in neither `.parquet` nor `.csv`.
     """
-    check_table_path(out)
-    if out.suffix.lower() == ".csv":
-        write_bytes(out, _csv(result))
-        return
-    write_table(out, _table(result))
-
-
-def _table(result: PredictResult) -> pa.Table:
+    check_ending(out, "--out", *TABLE_ENDINGS)
     good, bad = result.predictions, result.failures
-    nothing = [None] * len(bad)
-    columns = {
-        "path": pa.array([*(one.path for one in good), *(one.path for one in bad)], pa.string()),
-        "item_id": pa.array([*(one.item_id for one in good), *(one.item_id for one in bad)], pa.string()),
-        "label": pa.array([*(one.label for one in good), *nothing], pa.string()),
-        "prob": pa.array([*(one.prob for one in good), *nothing], pa.float64()),
-        "top_labels": pa.array(
-            [*([a.label for a in one.top] for one in good), *nothing], pa.list_(pa.string())
-        ),
-        "top_probs": pa.array(
-            [*([a.prob for a in one.top] for one in good), *nothing], pa.list_(pa.float64())
-        ),
-        "failure": pa.array([*[None] * len(good), *(one.reason for one in bad)], pa.string()),
-    }
-    return pa.table(columns)
-
-
-def _csv(result: PredictResult) -> bytes:
-    n_top = max((len(one.top) for one in result.predictions), default=1)
+    reasons = [{"path": one.path, "item_id": one.item_id, "failure": one.reason} for one in bad]
+    if out.suffix.lower() == ".parquet":
+        rows = [
+            {
+                **one.model_dump(exclude={"top"}),
+                "top_labels": [answer.label for answer in one.top],
+                "top_probs": [answer.prob for answer in one.top],
+            }
+            for one in good
+        ]
+        write_records(out, [*rows, *reasons], _COLUMNS, "--out")
+        return
+    n_top = max((len(one.top) for one in good), default=1)
     names = [f"{what}_{place}" for place in range(1, n_top + 1) for what in ("label", "prob")]
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "item_id", "failure", *names])
-    for one in result.predictions:
+    writer = csv.DictWriter(text, ["path", "item_id", "failure", *names], lineterminator="\n")
+    writer.writeheader()
+    for one in good:
         answers = [value for answer in one.top for value in (answer.label, answer.prob)]
-        writer.writerow([one.path, one.item_id or "", "", *answers])
-    for bad in result.failures:
-        writer.writerow([bad.path, bad.item_id or "", bad.reason, *[""] * len(names)])
-    return text.getvalue().encode()
+        writer.writerow({"path": one.path, "item_id": one.item_id, **dict(zip(names, answers, strict=False))})
+    writer.writerows(reasons)
+    write_bytes(out, text.getvalue().encode())

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
+from deponij.project.in_force import recorded_backbone, run_of
 from deponij.project.indexes import Index
 from deponij.store.errors import BackboneError, DataError, IdentityError, PictureError, StoreError, UsageError
 from deponij.store.identity import Identity
@@ -243,7 +244,8 @@ class QueryEncoder:
     def _found(self) -> "FoundBackbone":
         from deponij.project.extraction.found_backbones import made_by
 
-        spec = spec_of(self.index) if self._spec is None else self._spec
+        record = recorded_backbone(self.index.path) or {}
+        spec = self._spec or str(record.get("spec", self.index.backbone))
         try:
             found = made_by(spec, self.index.identity, self.index.backbone)
         except (BackboneError, UsageError) as error:
@@ -308,32 +310,6 @@ def read_vector(path: Path) -> tuple[Vector, Identity | None]:
     if vector.ndim != 1 or not len(vector):
         raise DataError(f"{path} must hold one vector of the shape [d], got {list(vector.shape)}")
     return vector, identity
-
-
-def run_of(index: Path) -> Layout | None:
-    """The run that an index is part of; None where it stands alone."""
-    # Not resolved: in a run whose files are links into a cache, the names of the run count.
-    path = index.absolute()
-    at = Layout(path.parent.parent)
-    return at if at.index(path.name) == path and at.items.is_dir() else None
-
-
-def spec_of(index: Index) -> str:
-    """What the index's backbone was called when its run looked for weights, else its name.
-
-    Raises:
-        StoreError: the record of it is damaged.
-    """
-    run = run_of(index.path)
-    record = None if run is None else run.weights / f"{index.path.name}.json"
-    if record is None or not record.is_file():
-        return index.backbone
-    try:
-        return str(json.loads(record.read_text(encoding="utf-8"))["spec"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{record} is damaged: it names no backbone; `dvc repro weights` writes it"
-        ) from error
 
 
 def _indexes(run: Layout) -> list[Path]:

@@ -12,7 +12,7 @@ import uvicorn
 from deponij.services.serve.app import create_app
 from deponij.services.serve.counters import Counters
 from deponij.services.serve.hosts import allowed_names
-from deponij.services.serve.setup import Wanted, make_service
+from deponij.services.serve.setup import ServeRequest, make_service
 from deponij.store.errors import UsageError
 
 # For requests that are under way when the server is told to stop.
@@ -35,7 +35,7 @@ class Address:
 
 
 def run(
-    wanted: Wanted,
+    wanted: ServeRequest,
     *,
     host: str = "127.0.0.1",
     port: int = 8765,
