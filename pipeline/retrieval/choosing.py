@@ -6,7 +6,7 @@ are they added. Shape letters: n vectors, q queries, k neighbours, d width.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -113,15 +113,14 @@ def build_chosen(
     tried: list[Measured] = []
     for name in candidates:
         say(f"building {name} over {len(kept):,} vectors")
-        built = _built(name, kept, seed)
-        swept = sweep(built[0], queries, truth, recall, built[1])
+        begin = time.perf_counter()
+        index = VectorIndex.build(kept, name, seed=seed)
+        swept = sweep(index, queries, truth, recall, time.perf_counter() - begin)
         tried += swept
-        if not n_held or any(one.chosen for one in swept):
-            chosen = next((one for one in swept if one.chosen), None)
-            index = built[0]
+        chosen = next((one for one in swept if one.chosen), None)
+        if not n_held or chosen is not None:
             if chosen is not None:
                 index.effort = dict(chosen.effort)
-            if n_held:
                 index.add(queries)
             return Built(index, order, tuple(swept), n_held)
         say(f"{name} reaches a recall@{K} of {max(one.recall for one in swept):.3f} at its most thorough")
@@ -147,12 +146,6 @@ def _held_out(n: int, n_queries: int, seed: int) -> tuple[Rows, int]:
     n_held = min(n_queries, int(n * _HELD_OUT_SHARE))
     held = np.sort(np.random.default_rng(seed).choice(n, n_held, replace=False)).astype(np.int64)
     return np.concatenate([np.setdiff1d(np.arange(n), held), held]), n_held
-
-
-def _built(name: str, units: Vectors, seed: int) -> tuple[VectorIndex, float]:
-    begin = time.perf_counter()
-    index = VectorIndex.build(units, name, seed=seed)
-    return index, time.perf_counter() - begin
 
 
 def _true_scores(units: Vectors, queries: Vectors) -> Vectors:
@@ -189,7 +182,7 @@ def sweep(
         found.append(measure(index, queries, truth, effort, build_s))
         if found[-1].recall >= target:
             above = [measure(index, queries, truth, e, build_s) for e in efforts[place + 1 : place + 2]]
-            return (*found[-2:-1], _as_chosen(found[-1]), *above)
+            return (*found[-2:-1], replace(found[-1], chosen=True), *above)
     return tuple(found)
 
 
@@ -212,7 +205,3 @@ def latency(index: VectorIndex, queries: Vectors, effort: Effort | None = None) 
         times_ms.append(1000 * (time.perf_counter() - begin))
     p50, p99 = np.percentile(times_ms, [50, 99])
     return float(p50), float(p99)
-
-
-def _as_chosen(one: Measured) -> Measured:
-    return Measured(one.kind, one.settings, one.effort, one.recall, one.p50_ms, one.p99_ms, one.build_s, True)

@@ -18,7 +18,15 @@ from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
 from deponij.project.in_force import recorded_backbone, run_of
 from deponij.project.indexes import Index
-from deponij.store.errors import BackboneError, DataError, IdentityError, PictureError, StoreError, UsageError
+from deponij.store.errors import (
+    BackboneError,
+    DataError,
+    IdentityError,
+    PictureError,
+    StoreError,
+    UsageError,
+    explained,
+)
 from deponij.store.identity import Identity
 from deponij.store.keys import key_of_text
 from deponij.store.texts import is_storable
@@ -317,7 +325,5 @@ def _indexes(run: Layout) -> list[Path]:
 
 
 def _read(path: Path) -> bytes:
-    try:
+    with explained(f"{path} cannot be read", DataError):
         return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
