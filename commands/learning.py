@@ -11,6 +11,7 @@ from deponij.commands.answers import print_json
 from deponij.commands.options import (
     Blend,
     FeaturesArg,
+    Head,
     How,
     ItemsArg,
     Json,
@@ -51,7 +52,7 @@ def fit(
     items: ItemsArg,
     split: SplitArg,
     labels: LabelsArg,
-    head: Annotated[str, typer.Option(help="linear, mlp, logistic, dino-linear, knn, centroid.")],
+    head: Annotated[Head, typer.Option(help="That learns from pictures.")],
     argument: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE, as lr=1e-3 or balance=class-weights.")
     ] = None,

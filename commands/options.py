@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
     Blend: TypeAlias = Method
     Strategy: TypeAlias = str
+    Head: TypeAlias = str
     How: TypeAlias = str
     IndexType: TypeAlias = str
 else:
     # Whatever the registries hold: their rooms are read as text, so that `--help` imports nothing heavy.
     Strategy = Literal[names_in("deponij.pipeline.data.splitting")]
+    Head = Literal[names_in("deponij.pipeline.heads")]
     How = Literal[names_in("deponij.pipeline.ensembles")]
     IndexType = Literal[("auto", *names_in("deponij.pipeline.retrieval"))]
     # Heads that start from texts; zero-shot learns nothing from pictures.

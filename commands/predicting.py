@@ -67,10 +67,9 @@ def predict(
     from deponij.project.record_files import check_ending
     from deponij.services.predict import predict as predicting
     from deponij.services.predict.new_pictures import check_named, named_pictures
-    from deponij.services.predict.table import TABLE_ENDINGS, write_predictions
 
     options = run_options(depot or "depot", device, batch_size, workers, threads)
-    check_ending(out, "--out", *TABLE_ENDINGS)
+    check_ending(out, "--out", *predicting.TABLE_ENDINGS)
     given = {
         "margin": margin,
         "square": square,
@@ -86,7 +85,7 @@ def predict(
     named = named_pictures(pictures or (), coco, images, cut)
     result = predicting.run(chosen, named, top=top, options=options, depot=depot)
     if out is not None:
-        write_predictions(out, result)
+        predicting.write_predictions(out, result)
     if as_json:
         print_json(result)
     elif out is not None:

@@ -52,7 +52,7 @@ def serve(
     """Serve a page and an HTTP API to search indexes; see /openapi.json."""
     from deponij.project.frame.console import warn
     from deponij.services.serve import server as serving
-    from deponij.services.serve.hosts import is_loopback
+    from deponij.services.serve.guards import is_loopback
     from deponij.services.serve.limits import Limits
     from deponij.services.serve.service import ServiceOptions
     from deponij.services.serve.setup import ServeRequest

@@ -13,9 +13,8 @@ TILE_PX = 144
 
 def images_of(items: Items, wanted: Collection[str], side_px: int = TILE_PX) -> dict[str, Image.Image]:
     """Thumbnails by item id, of those that can be decoded; failed and unknown items have none."""
-    chosen = frozenset(wanted)
-    pairs = enumerate(zip(items.ids, items.keys, strict=True))
-    rows = {row: item_id for row, (item_id, key) in pairs if item_id in chosen and key is not None}
+    known = {item_id for item_id in wanted if item_id in items.places}
+    rows = {items.places[i]: i for i in known if items.keys[items.places[i]] is not None}
     images = {}
     for row, content in items.contents(list(rows)):
         image = thumbnail(content, side_px)

@@ -8,7 +8,6 @@ import importlib
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from deponij.pipeline.backbones.remember import cache_folder
+from deponij.project.frame.settings import n_cores
 
 REQUIRED = (
     "dvc",
@@ -162,7 +162,7 @@ def examine(
         system=platform.platform(),
         libraries=libraries,
         n_cores=psutil.cpu_count() or 1,
-        n_cores_usable=_n_usable_cores(),
+        n_cores_usable=n_cores(),
         memory_bytes=memory.total,
         memory_free_bytes=memory.available,
         devices=tuple(_devices(problems)),
@@ -322,13 +322,6 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _n_usable_cores() -> int:
-    """Cores that this process may run on, which containers and schedulers restrict."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _cpu_model() -> str:

@@ -21,9 +21,8 @@ from deponij.store.errors import StoreError
 from deponij.store.folders import Folder, LocalFolder, open_folder
 from deponij.store.hdf5 import Array
 from deponij.store.identity import FINGERPRINT_CHARS, Identity
-from deponij.store.index import Index, Rows
 from deponij.store.locks import LOCKS, ORPHAN_AGE_S, WriterLock, burying
-from deponij.store.shard import Provenance, Sidecar
+from deponij.store.shard import Index, Provenance, Rows, Sidecar
 from deponij.store.writer import SHARD_ROWS, Writer
 
 FORMAT_FILE = "format.json"

@@ -8,7 +8,7 @@ pandas, DuckDB and `datasets` read them. Failed items are rows too, with a reaso
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -260,6 +260,16 @@ class Items:
         pairs = zip(table["item_id"].to_pylist(), table["failure"].to_pylist(), strict=True)
         return [(item_id, reason) for item_id, reason in pairs if reason is not None]
 
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Row of each item."""
+        return {item_id: row for row, item_id in enumerate(self.ids)}
+
+    def strangers(self, ids: Iterable[str], keys: Iterable[str]) -> list[str]:
+        """Those of some items that are not here, or have another picture here."""
+        pairs = zip(ids, keys, strict=True)
+        return [i for i, key in pairs if i not in self.places or self.keys[self.places[i]] != key]
+
     def contents(self, rows: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         """(row, encoded picture) of the wanted rows, in ascending row order; streams.
 
@@ -289,9 +299,9 @@ class Items:
         Raises:
             StoreError: the id is unknown or has no picture.
         """
-        if item_id not in self.ids:
+        if item_id not in self.places:
             raise StoreError(f"there is no item {item_id!r} in {self.path}")
-        return next(self.contents([self.ids.index(item_id)]))[1]
+        return next(self.contents([self.places[item_id]]))[1]
 
     def _pictures(self, file: pq.ParquetFile, group: int) -> pa.ChunkedArray:
         try:

@@ -7,9 +7,8 @@ from deponij.pipeline.likeness.coverage import NOVELTIES
 from deponij.pipeline.likeness.pairs import HOWS, How
 from deponij.services.curate.batches import BatchReport, NewItem
 from deponij.services.curate.duplicates import DuplicateGroup, DuplicatesReport, Leak, Member
-from deponij.services.curate.duplicates_files import heading_of, link_of
+from deponij.services.curate.files import heading_of, kth, link_of
 from deponij.services.curate.outliers import Outlier, OutliersReport
-from deponij.services.curate.outliers_files import kth
 
 _N_MEMBERS = 6
 _BY: Mapping[How, str] = {"picture": "content", "phash": "perceptual hash", "embedding": "features"}

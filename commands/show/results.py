@@ -1,6 +1,7 @@
 """Tables for the command line: what is collected for `--json` is what is printed."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from deponij.commands.show.tables import percent, plain, show_lines, show_notes, show_records, show_table
@@ -186,7 +187,7 @@ def print_agreement(result: AgreementReport) -> None:
     ):
         silent = f", {unanswered} without an answer, which count as wrong" if unanswered else ""
         show_lines(f"{letter}: accuracy {100 * accuracy:.1f}{silent}")
-    _print_consistency(result.model_dump())
+    _print_consistency(asdict(result))
 
 
 def _print_consistency(record: Record) -> None:

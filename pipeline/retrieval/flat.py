@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from deponij.pipeline.retrieval.kind import Effort, IndexKind, Settings
-from deponij.pipeline.retrieval.registry import register
+from deponij.pipeline.retrieval.kind import Effort, IndexKind, Settings, register
 
 
 @register("flat")

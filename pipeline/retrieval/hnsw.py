@@ -8,8 +8,7 @@ equal files with one thread only.
 from collections.abc import Sequence
 from typing import Any
 
-from deponij.pipeline.retrieval.kind import Effort, IndexKind, Settings, Vectors
-from deponij.pipeline.retrieval.registry import register
+from deponij.pipeline.retrieval.kind import Effort, IndexKind, Settings, Vectors, register
 
 LINKS = 16
 CONSTRUCTION = 80

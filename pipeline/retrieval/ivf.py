@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from deponij.pipeline.retrieval.kind import Effort, Found, IndexKind, Rows, Settings, Vectors
-from deponij.pipeline.retrieval.registry import register
+from deponij.pipeline.retrieval.kind import Effort, Found, IndexKind, Rows, Settings, Vectors, register
 
 NPROBE, NLIST = "nprobe", "nlist"
 # Vectors a centre that k-means is shown; FAISS itself draws no more than 256 and warns below 39.

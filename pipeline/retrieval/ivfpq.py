@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from deponij.pipeline.retrieval.ivf import NLIST, NPROBE, Ivf, n_probes
-from deponij.pipeline.retrieval.kind import Effort, IndexKind, Settings
-from deponij.pipeline.retrieval.registry import register
+from deponij.pipeline.retrieval.kind import Effort, IndexKind, Settings, register
 
 K_FACTOR, PARTS, BITS = "k_factor", "parts", "bits"
 _WIDTH = 4

@@ -1,4 +1,4 @@
-"""The contract of an index type: what FAISS calls it, and how it searches at a given effort.
+"""The contract of an index type: what FAISS calls it, and how it searches at a given effort; and which there are.
 
 All types hold unit vectors and rank by inner product, so that scores are cosines. FAISS numbers the vectors in the
 order in which they were added: a *row*. Shape letters: n vectors, q queries, k neighbours, d width.
@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from deponij.pipeline.registry import Registry
 
 Effort = Mapping[str, int]
 Settings = Mapping[str, int]
@@ -92,3 +94,23 @@ class IndexKind(ABC):
         """The effort that meets about as many rows that count when only this share of all do."""
         factor = min(8.0, 1.0 / max(share, 1e-9))
         return {name: int(np.ceil(value * factor)) for name, value in effort.items()}
+
+
+_TYPES: Registry[type[IndexKind]] = Registry(
+    "index type", attribute="name", room="deponij.pipeline.retrieval"
+)
+register = _TYPES.register
+
+
+def kinds() -> list[str]:
+    """All names, sorted."""
+    return list(_TYPES.entries())
+
+
+def index_kind(name: str) -> IndexKind:
+    """The type of a name.
+
+    Raises:
+        UsageError: there is none; the message lists those there are and the nearest.
+    """
+    return _TYPES[name]()

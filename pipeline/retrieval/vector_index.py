@@ -12,8 +12,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from deponij.pipeline.retrieval.kind import Effort, Found, IndexKind, Rows, Settings, Vectors
-from deponij.pipeline.retrieval.registry import index_kind
+from deponij.pipeline.retrieval.kind import Effort, Found, IndexKind, Rows, Settings, Vectors, index_kind
 from deponij.pipeline.retrieval.units import unit
 from deponij.store.errors import IdentityError, StoreError, UsageError
 

@@ -83,6 +83,28 @@ def choose(
     return Where(at.view(key), at.items, named or made, labels or next(iter(profile.labels), None))
 
 
+class SetReport(Record):
+    """What every report on one set begins with.
+
+    Attributes:
+        source: the set, in words.
+        backbone: whose features were compared; None for none.
+        fingerprint: of their identity.
+        labels: column that was looked at.
+        n: items looked at.
+        n_left_out: items without a picture or features.
+        notes: what must be known of it.
+    """
+
+    source: str
+    backbone: str | None
+    fingerprint: str | None
+    labels: str | None
+    n: int
+    n_left_out: int
+    notes: tuple[str, ...]
+
+
 class Gathered:
     """The items of one set that can be looked at.
 
@@ -129,6 +151,18 @@ class Gathered:
         return f"{self.where.features or self.where.items}, n = {len(self):,}" + "".join(
             f"; {one}" for one in of
         )
+
+    def facts(self, notes: Sequence[str]) -> dict[str, Any]:
+        """What a `SetReport` says of the set."""
+        return {
+            "source": self.source,
+            "backbone": None if self.view is None else self.view.backbone,
+            "fingerprint": None if self.view is None else self.view.fingerprint,
+            "labels": self.where.labels,
+            "n": len(self),
+            "n_left_out": self.n_left_out,
+            "notes": tuple(notes),
+        }
 
     @cached_property
     def evidence(self) -> Evidence:

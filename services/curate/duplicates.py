@@ -29,7 +29,7 @@ from deponij.pipeline.likeness.groups import (
 from deponij.pipeline.likeness.pairs import HOWS, How, Likeness, Thresholds
 from deponij.project.frame.console import bar
 from deponij.project.frame.settings import Section
-from deponij.services.curate.collection import Gathered, Record, Where
+from deponij.services.curate.collection import Gathered, Record, SetReport, Where
 
 # What stays of a group: the published test set does, and training gives way; see `_order`.
 KEPT_FIRST = ("test", "val", "train")
@@ -107,25 +107,19 @@ class Leak(Record):
     n_other_photo: int
 
 
-class DuplicatesReport(Record):
+class DuplicatesReport(SetReport):
     """Everything that was found.
 
     Attributes:
-        n: items looked at. n_left_out: without a picture or features. evidence: kinds that could be compared.
+        evidence: kinds that could be compared.
         n_alike: items with any near-duplicate; n_pairs: of them, by kind of evidence and `any`.
         n_surplus: items that a list without duplicates leaves out.
         n_within_photo: groups of one photograph. loosest: lowest cosine within any group.
         groups: those that leak or have different labels first; of them the surest first.
     """
 
-    source: str
-    backbone: str | None
-    fingerprint: str | None
-    labels: str | None
     params: DuplicatesParams
     evidence: tuple[How, ...]
-    n: int
-    n_left_out: int
     n_alike: int
     n_pairs: dict[str, int]
     n_groups: int
@@ -138,7 +132,6 @@ class DuplicatesReport(Record):
     loosest: float | None
     leaks: tuple[Leak, ...]
     groups: tuple[DuplicateGroup, ...]
-    notes: tuple[str, ...]
 
 
 def find_duplicates(
@@ -291,14 +284,9 @@ def _report(
     n_pairs = {kind: int(counts[kind][:, 0].sum(dtype=np.float64) / 2) for kind in (*HOWS, ANY)}
     there = {"picture": True, "phash": found.evidence.hashes is not None, "embedding": found.view is not None}
     return DuplicatesReport(
-        source=found.source,
-        backbone=None if found.view is None else found.view.backbone,
-        fingerprint=None if found.view is None else found.view.fingerprint,
-        labels=found.where.labels,
+        **found.facts(_notes(params, found, n_pairs)),
         params=params,
         evidence=tuple(how for how in HOWS if there[how]),
-        n=len(found),
-        n_left_out=found.n_left_out,
         n_alike=int((counts[ANY][:, 0] > 0).sum()),
         n_pairs=n_pairs,
         n_groups=len(groups),
@@ -311,7 +299,6 @@ def _report(
         loosest=min(lows, default=None),
         leaks=tuple(_leaks(found, counts, names)),
         groups=tuple(groups),
-        notes=tuple(_notes(params, found, n_pairs)),
     )
 
 

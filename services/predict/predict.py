@@ -6,11 +6,14 @@ identity is the same. Nothing is written to a depot; rows that a named one has a
 Shape letters: n pictures, C classes.
 """
 
+import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
@@ -24,8 +27,10 @@ from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
 from deponij.project.in_force import profile_in_force, profile_of
 from deponij.project.learning.results import RESULT_NAME
+from deponij.project.record_files import check_ending, write_records
 from deponij.services.predict.chosen_model import ChosenModel, ModelRequest, best_model, named_model
 from deponij.services.predict.new_pictures import NewPicture, NewPictures, chunks
+from deponij.store.atomic import write_bytes
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError, UsageError
 
@@ -33,6 +38,16 @@ if TYPE_CHECKING:
     from deponij.pipeline.backbones.contract import Backbone
 
 Array = NDArray[Any]
+TABLE_ENDINGS = (".parquet", ".csv")
+_COLUMNS = {
+    "path": str,
+    "item_id": str,
+    "label": str,
+    "prob": float,
+    "top_labels": pa.list_(pa.string()),
+    "top_probs": pa.list_(pa.float64()),
+    "failure": str,
+}
 
 
 class Record(BaseModel):
@@ -302,3 +317,38 @@ def _facts(chosen: ChosenModel) -> ModelFacts:
         temperature=chosen.temperature,
         calibrated=chosen.temperature is not None,
     )
+
+
+def write_predictions(out: Path, result: PredictResult) -> None:
+    """Write a table: the predictions, then the failures, which have a reason instead of a label.
+
+    Parquet: path, item_id, label, prob, top_labels and top_probs (lists), failure. CSV: path,
+    item_id, failure, then label_1, prob_1, label_2, prob_2, …
+
+    Raises:
+        UsageError: the name ends in neither `.parquet` nor `.csv`.
+    """
+    check_ending(out, "--out", *TABLE_ENDINGS)
+    good, bad = result.predictions, result.failures
+    reasons = [{"path": one.path, "item_id": one.item_id, "failure": one.reason} for one in bad]
+    if out.suffix.lower() == ".parquet":
+        rows = [
+            {
+                **one.model_dump(exclude={"top"}),
+                "top_labels": [answer.label for answer in one.top],
+                "top_probs": [answer.prob for answer in one.top],
+            }
+            for one in good
+        ]
+        write_records(out, [*rows, *reasons], _COLUMNS, "--out")
+        return
+    n_top = max((len(one.top) for one in good), default=1)
+    names = [f"{what}_{place}" for place in range(1, n_top + 1) for what in ("label", "prob")]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["path", "item_id", "failure", *names], lineterminator="\n")
+    writer.writeheader()
+    for one in good:
+        answers = [value for answer in one.top for value in (answer.label, answer.prob)]
+        writer.writerow({"path": one.path, "item_id": one.item_id, **dict(zip(names, answers, strict=False))})
+    writer.writerows(reasons)
+    write_bytes(out, text.getvalue().encode())

@@ -188,8 +188,7 @@ def _check_items(items: Items, hits: Sequence[Hit]) -> None:
     Raises:
         UsageError: a hit is not there, or has another picture.
     """
-    keys = dict(zip(items.ids, items.keys, strict=True))
-    strangers = [hit.item_id for hit in hits if keys.get(hit.item_id) != hit.key]
+    strangers = items.strangers([hit.item_id for hit in hits], [hit.key for hit in hits])
     if strangers:
         raise UsageError(
             f"{items.path} does not hold what was found ({strangers[0]!r}); name the items that the index was made "

@@ -5,7 +5,7 @@ Everything else is encoded by the backbone that made the index, in exactly the w
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -131,16 +131,8 @@ class QueryEncoder:
             PictureError: it cannot be read.
             IdentityError: this machine's backbone is not the index's.
         """
-        return self.embed_images({name: content})[name]
-
-    def embed_images(self, contents: Mapping[str, bytes]) -> dict[str, Vector]:
-        """Encode pictures together, by name.
-
-        Raises:
-            PictureError: one cannot be read.
-        """
-        rows = self.embed_pixels([self.pixels(content, name) for name, content in contents.items()])
-        return dict(zip(contents, rows, strict=True))
+        found: Vector = self.embed_pixels([self.pixels(content, name)])[0]
+        return found
 
     def pixels(self, content: bytes, name: str) -> NDArray[np.float32]:
         """An encoded picture as the model takes it, [3, h, w]; loads no model, safe among threads.

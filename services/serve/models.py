@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deponij.project.bounded import BoundedCache
 from deponij.project.in_force import recorded_backbone
 from deponij.project.indexes import Index
 from deponij.services.search.vectors import QueryEncoder, Vector
 from deponij.services.serve.batching import Batcher, Ticket
-from deponij.services.serve.bounded import BoundedCache
 from deponij.services.serve.counters import Counters
 from deponij.services.serve.schema import Status
 from deponij.store.errors import BackboneError, DeponijError, StoreError

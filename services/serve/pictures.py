@@ -18,7 +18,7 @@ from PIL import Image
 
 from deponij.pipeline.data.inside import read_inside
 from deponij.pipeline.pictures import Route, decode, upright_size_px
-from deponij.services.serve.bounded import BoundedCache
+from deponij.project.bounded import BoundedCache
 from deponij.store.errors import DataError, UsageError
 from deponij.store.items import Items
 

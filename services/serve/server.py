@@ -11,7 +11,7 @@ import uvicorn
 
 from deponij.services.serve.app import create_app
 from deponij.services.serve.counters import Counters
-from deponij.services.serve.hosts import allowed_names
+from deponij.services.serve.guards import allowed_names
 from deponij.services.serve.setup import ServeRequest, make_service
 from deponij.store.errors import UsageError
 

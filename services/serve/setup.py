@@ -1,7 +1,7 @@
 """From flags to a service: which indexes, items, photographs and maps belong together. This is no stage."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deponij.project.frame.settings import RunOptions
@@ -59,7 +59,7 @@ def make_service(wanted: ServeRequest, counters: Counters) -> Service:
         _check_items(one.index, items)
     options = wanted.service
     if profile is not None and not options.labels:
-        options = ServiceOptions(options.title, options.n_threads, profile.labels, options.limits)
+        options = replace(options, labels=profile.labels)
     return Service(served, Pictures(items, _images(wanted.images, profile)), options, counters)
 
 
@@ -90,9 +90,8 @@ def _check_items(index: Index, items: Items) -> None:
     Raises:
         UsageError: an item of the index is not there, or has another picture.
     """
-    keys = dict(zip(items.ids, items.keys, strict=True))
-    rows = index.rows.select(["item_id", "key"]).to_pydict()
-    strangers = [i for i, key in zip(rows["item_id"], rows["key"], strict=True) if keys.get(i) != key]
+    rows = index.rows
+    strangers = items.strangers(rows["item_id"].to_pylist(), rows["key"].to_pylist())
     if strangers:
         raise UsageError(
             f"{index.path} is of other items than {items.path} ({len(strangers)}, the first: {strangers[0]!r}); "

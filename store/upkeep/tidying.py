@@ -16,8 +16,8 @@ from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError
 from deponij.store.hdf5 import Array
 from deponij.store.identity import Identity
-from deponij.store.index import Index
 from deponij.store.locks import WriterLock, burying, tidying
+from deponij.store.shard import Index
 from deponij.store.upkeep.progress import Progress, told
 from deponij.store.upkeep.rewriting import Commits, Part, read_part
 from deponij.store.writer import SHARD_BYTES

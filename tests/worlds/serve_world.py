@@ -27,7 +27,7 @@ from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
 from deponij.services.serve.app import create_app
 from deponij.services.serve.counters import Counters
-from deponij.services.serve.hosts import allowed_names
+from deponij.services.serve.guards import allowed_names
 from deponij.services.serve.limits import Limits
 from deponij.services.serve.service import Service, ServiceOptions
 from deponij.services.serve.setup import ServeRequest, make_service
