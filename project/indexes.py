@@ -53,7 +53,8 @@ class Hit:
     """One item found.
 
     Attributes:
-        score: cosine with the query. metadata: the item's other columns.
+        score: cosine with the query.
+        metadata: the item's other columns.
         folded: items that were folded into this one.
     """
 
@@ -74,8 +75,11 @@ class Index:
     """Vectors of items, joined with what is known of them.
 
     Args:
-        identity: of the features. backbone: what the view calls it. vectors: the index over them.
-        rows: reads the table of live rows, by `vector_row`. where: it came from, for messages.
+        identity: of the features.
+        backbone: what the view calls it.
+        vectors: the index over them.
+        rows: reads the table of live rows, by `vector_row`.
+        where: it came from, for messages.
     """
 
     def __init__(
@@ -231,8 +235,10 @@ class Index:
         """The items with the highest cosine to a vector, highest first; `top` of them where that many count.
 
         Args:
-            vector: [d], of any length. where, conditions: which items count; see `RowFilter`.
-            unique: fold near-duplicates. leave_out: items that do not count.
+            vector: [d], of any length.
+            where, conditions: which items count; see `RowFilter`.
+            unique: fold near-duplicates.
+            leave_out: items that do not count.
             identity: of the vector; None where its maker vouches for it.
 
         Raises:

@@ -69,11 +69,13 @@ class IndexReport(Section):
 
     Attributes:
         kind, settings, effort: that were chosen.
-        n: items; n_added, n_deleted, n_rebuilt: of them, those that this run put in, took out, built in one go.
+        n: items.
+        n_added, n_deleted, n_rebuilt: of them, those that this run put in, took out, built in one go.
         recall_at_10: of the chosen setting on n_queries held-out queries; None without any.
         p50_ms, p99_ms: of one search with it.
         measured: the chosen setting and its neighbours, with times where they were measured in this run.
-        seconds: of the whole run; size_bytes: of the FAISS file.
+        seconds: of the whole run.
+        size_bytes: of the FAISS file.
     """
 
     backbone: str
@@ -111,9 +113,12 @@ def run(
     """Make or bring up to date the index of a view.
 
     Args:
-        features: a view of kind `embedding`. items: the folder of items it was made from.
-        out: folder of the index. splits: name -> table, each a column `split_NAME` to filter by.
-        metrics: JSON file for the numbers. latency: one for the whole report, with this machine's times.
+        features: a view of kind `embedding`.
+        items: the folder of items it was made from.
+        out: folder of the index.
+        splits: name -> table, each a column `split_NAME` to filter by.
+        metrics: JSON file for the numbers.
+        latency: one for the whole report, with this machine's times.
         threads: of FAISS; 0 is one per core.
         rebuild: from nothing, even where an index could be brought up to date.
 

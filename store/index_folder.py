@@ -66,10 +66,14 @@ class IndexCard:
     """The commit of an index.
 
     Attributes:
-        identity: of the features; backbone: the view's name of it.
+        identity: of the features.
+        backbone: the view's name of it.
         kind, settings, effort: type, how it was built and how it searches.
-        n_rows: vectors in the FAISS file; n_items: those that are not deleted; dim: their width.
-        params: that the type was chosen by. report: what was measured.
+        n_rows: vectors in the FAISS file.
+        n_items: those that are not deleted.
+        dim: their width.
+        params: that the type was chosen by.
+        report: what was measured.
     """
 
     identity: Identity

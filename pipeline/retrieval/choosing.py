@@ -36,7 +36,8 @@ class Measured:
 
     Attributes:
         recall: share of the true k nearest (or as near ones) that are found, mean over the queries.
-        p50_ms, p99_ms: of one search. build_s: of the index.
+        p50_ms, p99_ms: of one search.
+        build_s: of the index.
         chosen: this is the one.
     """
 
@@ -72,7 +73,8 @@ class Built:
     Attributes:
         index: whose row i holds vector `order[i]`.
         order: [n].
-        measured: the chosen setting and its neighbours. n_queries: held out for it; 0: too few vectors.
+        measured: the chosen setting and its neighbours.
+        n_queries: held out for it; 0: too few vectors.
     """
 
     index: VectorIndex
@@ -94,7 +96,8 @@ def build_chosen(
     """Build the index that answers with this recall@10 at the least cost.
 
     Args:
-        vectors: [n, d], of any length. kind: a type, or `auto`.
+        vectors: [n, d], of any length.
+        kind: a type, or `auto`.
         exact_up_to: `auto` is exact up to this many.
         n_queries: held out to measure by; at most a tenth of the vectors.
 
@@ -158,7 +161,8 @@ def recall_of(scores: Vectors, truth: Vectors) -> float:
     """Recall@k by score, so that of several equally near vectors any will do.
 
     Args:
-        scores: found, [q, k]. truth: the true k highest, [q, k], highest first.
+        scores: found, [q, k].
+        truth: the true k highest, [q, k], highest first.
     """
     if not truth.size:
         return 1.0

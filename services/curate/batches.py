@@ -47,7 +47,8 @@ class NewItem(Record):
         score: cosine distance to its k-th nearest of the archive.
         like, like_label, distance: the archive's item that it is likest to, and the cosine distance to it.
         bits: by which the nearest perceptual hash of the archive differs; None where there is none.
-        rank: in the pick, from 1; gap: then, its distance to the archive and to all picked before it.
+        rank: in the pick, from 1.
+        gap: then, its distance to the archive and to all picked before it.
     """
 
     item_id: str
@@ -66,9 +67,11 @@ class BatchReport(Record):
     """The batch against the archive.
 
     Attributes:
-        radius: the archive's. n, shares: by kind.
+        radius: the archive's.
+        n, shares: by kind.
         density, coverage, expected_coverage: see `deponij.pipeline.likeness.coverage.Batch`.
-        farthest: distance of the batch's farthest item to the archive; farthest_with_pick: and to the pick.
+        farthest: distance of the batch's farthest item to the archive.
+        farthest_with_pick: and to the pick.
         items: the most novel first.
     """
 

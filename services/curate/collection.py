@@ -36,7 +36,8 @@ class Where:
     """What a set is made from; features or items may be lacking.
 
     Attributes:
-        splits: by name. labels: a column of the items.
+        splits: by name.
+        labels: a column of the items.
     """
 
     features: Path | None = None
@@ -111,7 +112,8 @@ class Gathered:
     With features: those of the view, in its order. Without: all items with a picture.
 
     Attributes:
-        ids, keys: [n]. table: the items' columns, [n] rows; None where no items were named.
+        ids, keys: [n].
+        table: the items' columns, [n] rows; None where no items were named.
 
     Raises:
         DeponijError: files that are damaged or do not belong together; nothing to look at.

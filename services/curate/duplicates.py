@@ -55,7 +55,8 @@ class Member(Record):
     Attributes:
         how: what speaks for its being alike with the group's first item; nothing for that one itself.
         bits, cosine: between the two, whether or not they pass; None where not known.
-        photo: its photograph. parts: by split.
+        photo: its photograph.
+        parts: by split.
     """
 
     item_id: str
@@ -74,7 +75,8 @@ class DuplicateGroup(Record):
     Attributes:
         kind: `exact` where all have the same content.
         min_cosine: of the two that are least alike; None without features.
-        labels: how many have which. is_conflict: more than one label: probably an error.
+        labels: how many have which.
+        is_conflict: more than one label: probably an error.
         n_photos: photographs they come from; one: overlapping boxes, most likely. None: not known.
         leaks: splits in whose train, val and test parts it has items of at least two.
     """
@@ -92,7 +94,8 @@ class Leak(Record):
     """Items of one part that have their like in another; by pairs, so groups need not show them all.
 
     Attributes:
-        n: items of `part`. n_alike: those with a near-duplicate in `against`.
+        n: items of `part`.
+        n_alike: those with a near-duplicate in `against`.
         by: of these, how many by each kind of evidence (an item may count for several).
         n_other_photo: of these, those with one in another photograph.
     """
@@ -112,9 +115,11 @@ class DuplicatesReport(SetReport):
 
     Attributes:
         evidence: kinds that could be compared.
-        n_alike: items with any near-duplicate; n_pairs: of them, by kind of evidence and `any`.
+        n_alike: items with any near-duplicate.
+        n_pairs: of them, by kind of evidence and `any`.
         n_surplus: items that a list without duplicates leaves out.
-        n_within_photo: groups of one photograph. loosest: lowest cosine within any group.
+        n_within_photo: groups of one photograph.
+        loosest: lowest cosine within any group.
         groups: those that leak or have different labels first; of them the surest first.
     """
 
@@ -148,7 +153,8 @@ def find_duplicates(
     Args:
         features: view; without it, only content and hashes are compared.
         items: folder; without it, only content and features are.
-        splits: by name, to see what leaks. labels: column of the items, to see which differ.
+        splits: by name, to see what leaks.
+        labels: column of the items, to see which differ.
 
     Raises:
         DeponijError: files that are damaged or do not belong together.

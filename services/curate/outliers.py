@@ -41,7 +41,8 @@ class Outlier(Record):
 
     Attributes:
         score: cosine distance to the k-th nearest other, 0 to 2.
-        nearest, nearest_distance: the item nearest to it. nearest_label: its label.
+        nearest, nearest_distance: the item nearest to it.
+        nearest_label: its label.
         n_same: of the k nearest, those with this item's label; None where it or they lack one.
         nearest_same, nearest_different: distance to the nearest of its own class and of another.
         is_misplaced: none of the k nearest has its label, though others elsewhere have.
@@ -66,7 +67,8 @@ class OutliersReport(SetReport):
     Attributes:
         leaves_out_photo: crops of an item's own photograph did not count as its others.
         quantiles: share of the items (as a string) to the score it does not exceed.
-        fence: Tukey's, upper quartile + 1.5 interquartile ranges; n_beyond: items beyond it.
+        fence: Tukey's, upper quartile + 1.5 interquartile ranges.
+        n_beyond: items beyond it.
     """
 
     params: OutliersParams

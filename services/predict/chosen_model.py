@@ -108,7 +108,8 @@ class ChosenModel:
     """A classifier that can answer here.
 
     Attributes:
-        folder: its results; evaluation: what they say.
+        folder: its results.
+        evaluation: what they say.
         backbones: that make its features, on this machine.
         why: how it came to be chosen, in words.
     """
@@ -223,20 +224,13 @@ def _ranked(at: Layout, wanted: ModelRequest) -> list[tuple[Path, Evaluation]]:
             f"there are no classifiers in {at.all_results}; `dvc repro` or `deponij run` makes them, or name "
             "one with --model"
         )
-    labels = _picked(
-        "--labels", wanted.labels, profile.labels if profile else (), [one.labels for _, one in found]
-    )
+    of_profile = (profile.labels, tuple(profile.splits)) if profile else ((), ())
+    labels = _picked("--labels", wanted.labels, of_profile[0], [one.labels for _, one in found])
     found = [(folder, one) for folder, one in found if one.labels == labels]
-    split = _picked(
-        "--split", wanted.split, tuple(profile.splits) if profile else (), [one.split for _, one in found]
-    )
+    split = _picked("--split", wanted.split, of_profile[1], [one.split for _, one in found])
     found = [(folder, one) for folder, one in found if one.split == split]
     if wanted.backbone is not None:
-        names = sorted({one.backbone for _, one in found})
-        if wanted.backbone not in names:
-            raise UsageError(
-                f"--backbone {wanted.backbone!r}: no results of it; there are: {', '.join(names)}"
-            )
+        _picked("--backbone", wanted.backbone, (), [one.backbone for _, one in found])
         found = [(folder, one) for folder, one in found if one.backbone == wanted.backbone]
     judged = [(folder, one) for folder, one in found if "val" in one.parts]
     if not judged:

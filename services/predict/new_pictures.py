@@ -24,8 +24,10 @@ class NewPicture:
     """One thing to answer.
 
     Attributes:
-        path: of the picture or photograph; item_id: of a crop.
-        key: of its content; content: encoded bytes; both None after a failure.
+        path: of the picture or photograph.
+        item_id: of a crop.
+        key: of its content.
+        content: encoded bytes; both None after a failure.
         failure: why it cannot be read.
     """
 

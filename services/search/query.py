@@ -35,8 +35,10 @@ class Question:
     """What is asked.
 
     Attributes:
-        terms: at least one. top: items wanted.
-        where, conditions: which count. unique: fold near-duplicates; None: do not.
+        terms: at least one.
+        top: items wanted.
+        where, conditions: which count.
+        unique: fold near-duplicates; None: do not.
         others_only: leave out the items that the question itself names.
     """
 

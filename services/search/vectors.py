@@ -62,7 +62,8 @@ class QueryEncoder:
     """Makes query vectors for one index; a model is loaded once, when it is first needed.
 
     Args:
-        index: that is asked. options: how to run; its depot is looked in for words.
+        index: that is asked.
+        options: how to run; its depot is looked in for words.
         spec: where the index's backbone is: registry name, folder or `family:…`; None: as the index's run found it.
         texts: views of text vectors to look in first; None: the run's.
         say: told that a model is being loaded, which takes many seconds.

@@ -40,7 +40,8 @@ class ServedModel:
     """Makes query vectors for one index.
 
     Args:
-        name: of the index. executor: of one thread, on which all models compute.
+        name: of the index.
+        executor: of one thread, on which all models compute.
     """
 
     def __init__(

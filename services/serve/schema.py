@@ -96,8 +96,11 @@ class Query(Request):
     """What is asked. Without terms: the items that pass the filters, in their own order.
 
     Attributes:
-        backbone: whose index; null for the first. top: hits wanted. unique: fold near-duplicates.
-        leave_out_named: the items that are terms are no hits. labels: column of the labels; null for the first.
+        backbone: whose index; null for the first.
+        top: hits wanted.
+        unique: fold near-duplicates.
+        leave_out_named: the items that are terms are no hits.
+        labels: column of the labels; null for the first.
     """
 
     backbone: Name | None = None

@@ -53,7 +53,8 @@ class ServiceOptions:
     """How to serve.
 
     Attributes:
-        title: of the page. n_threads: for searching and decoding; models have as many of their own.
+        title: of the page.
+        n_threads: for searching and decoding; models have as many of their own.
         labels: columns of labels, the first one shown; others are found in the table.
     """
 

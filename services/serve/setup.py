@@ -107,8 +107,8 @@ def _images(images: Path | None, profile: InForce | None) -> Path | None:
         return images
     if profile is None:
         return None
-    found = Path((profile.data.get("options") or {}).get("images") or profile.data["root"])
-    return found if found.is_dir() else None
+    folder = (profile.data.get("options") or {}).get("images") or profile.data.get("root")
+    return Path(folder) if folder and Path(folder).is_dir() else None
 
 
 def _map_path(index: Index) -> Path | None:
