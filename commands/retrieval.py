@@ -144,9 +144,10 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
         threads: Threads = 0,
         as_json: Json = False,
     ) -> None:
+        from deponij.pipeline.likeness.pairs import Thresholds
         from deponij.pipeline.retrieval.vector_index import set_threads
         from deponij.project.in_force import items_of
-        from deponij.project.indexes import Fold, Index
+        from deponij.project.indexes import Index
         from deponij.project.record_files import check_ending
         from deponij.services.search import query as asking
         from deponij.services.search.vectors import Term
@@ -161,7 +162,7 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
             *(asking.parse_term(text, -1.0) for text in minus or ()),
         ]
         question = asking.Question(
-            tuple(terms), top=top, where=where, unique=Fold() if unique else None, others_only=others
+            tuple(terms), top=top, where=where, unique=Thresholds() if unique else None, others_only=others
         )
         found = Index.open(asking.choose_index(index, backbone, terms))
         # Beside an index that is named, a backbone can only say what to encode with.

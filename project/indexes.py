@@ -21,6 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from deponij.pipeline.likeness.folding import fold
+from deponij.pipeline.likeness.pairs import Thresholds
 from deponij.pipeline.retrieval.filters import Condition, Mask, RowFilter
 from deponij.pipeline.retrieval.vector_index import VectorIndex
 from deponij.project.bounded import BoundedCache
@@ -38,14 +39,6 @@ _KEPT_FILTERS = 32
 _LEFT_OUT = ("failure",)
 _RESERVED = (ROW, "score", "folded")
 _TEXT = "text"
-
-
-@dataclass(frozen=True, slots=True)
-class Fold:
-    """When two hits count as one; see `deponij.pipeline.likeness.folding`."""
-
-    max_bits: int = 4
-    min_cosine: float = 0.98
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +221,7 @@ class Index:
         *,
         where: str | None = None,
         conditions: Sequence[Condition] = (),
-        unique: Fold | None = None,
+        unique: Thresholds | None = None,
         leave_out: Sequence[str] = (),
         identity: Identity | None = None,
     ) -> list[Hit]:
@@ -261,7 +254,7 @@ class Index:
                 return groups
             n_asked *= 4
 
-    def _folded(self, hits: list[Hit], rows: NDArray[np.int64], how: Fold, top: int) -> list[Hit]:
+    def _folded(self, hits: list[Hit], rows: NDArray[np.int64], how: Thresholds, top: int) -> list[Hit]:
         if top < 1 or not hits:
             return []
         groups = fold(

@@ -21,22 +21,20 @@ from deponij.pipeline.likeness.coverage import NOVELTIES, Batch, Novelty, Pick, 
 from deponij.pipeline.likeness.pairs import UNHASHED, Likeness, Thresholds
 from deponij.project.frame.console import bar
 from deponij.services.curate.collection import Gathered, Record, Where
+from deponij.services.curate.duplicates import DuplicatesParams
 from deponij.services.curate.outliers import OutliersParams, surroundings
 from deponij.store.errors import IdentityError, UsageError
 
 
-class BatchParams(OutliersParams):
+class BatchParams(OutliersParams, DuplicatesParams):
     """What counts as familiar.
 
     Attributes:
         quantile: of the archive's own distances that is its radius.
-        max_bits, min_cosine: from when two pictures are near-duplicates.
         pick: how many new items to choose that together add most.
     """
 
     quantile: float = Field(default=0.95, gt=0, lt=1)
-    max_bits: int = Field(default=4, ge=0, le=64)
-    min_cosine: float = Field(default=0.98, gt=0, le=1)
     pick: int = Field(default=0, ge=0, le=100_000)
 
 

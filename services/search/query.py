@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from deponij.pipeline.likeness.pairs import Thresholds
 from deponij.pipeline.retrieval.filters import Condition
 from deponij.pipeline.retrieval.units import blend
 from deponij.project.frame.console import say
 from deponij.project.frame.settings import RunOptions
 from deponij.project.in_force import profile_in_force
-from deponij.project.indexes import Fold, Hit, Index
+from deponij.project.indexes import Hit, Index
 from deponij.project.record_files import check_ending, write_records
 from deponij.services.search.vectors import KINDS, QueryEncoder, Term
 from deponij.store.atomic import write_bytes
@@ -46,7 +47,7 @@ class Question:
     top: int = 10
     where: str | None = None
     conditions: tuple[Condition, ...] = ()
-    unique: Fold | None = None
+    unique: Thresholds | None = None
     others_only: bool = False
 
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from deponij.pipeline.likeness.pairs import Thresholds
 from deponij.pipeline.retrieval.filters import Condition
 from deponij.pipeline.retrieval.units import blend
-from deponij.project.indexes import Fold, Hit, Index, plain
+from deponij.project.indexes import Hit, Index, plain
 from deponij.services.search.vectors import Vector
 from deponij.services.serve import schema
 
@@ -40,7 +41,7 @@ def searched(
         direction,
         query.top,
         conditions=conditions,
-        unique=Fold() if query.unique else None,
+        unique=Thresholds() if query.unique else None,
         leave_out=leave_out,
     )
     if query.top >= N_VOTERS and not query.unique:
