@@ -4,10 +4,9 @@ A classifier is a head, or an ensemble with the heads of its members. It takes f
 fingerprint of their identity; which backbones make them is the business of `found_backbones`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,77 +29,53 @@ from deponij.store.errors import BackboneError, IdentityError, StoreError, Usage
 Vectors = Mapping[str, NDArray[np.floating]]
 
 
-class Classifier(Protocol):
+@dataclass(frozen=True, slots=True)
+class Classifier:
     """From features to logits.
 
     Attributes:
         classes: names of the columns, sorted.
         needs: whose features it takes.
+        logits: of features [n, …] by the fingerprint of their identity, [n, C].
     """
 
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-
-    @property
-    def needs(self) -> tuple[Needed, ...]: ...
-
-    def logits(self, vectors: Vectors) -> Floats:
-        """Logits [n, C] of features [n, …] by the fingerprint of their identity."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class OneHead:
-    """A saved head, and the results folder it lies in."""
-
-    head: Head
-    folder: Path
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """See `Classifier`."""
-        return tuple(self.head.classes_.tolist())
-
-    @property
-    def needs(self) -> tuple[Needed, ...]:
-        """See `Classifier`."""
-        return tuple(Needed(source, self.folder) for source in self.head.sources_)
-
-    def logits(self, vectors: Vectors) -> Floats:
-        """See `Classifier`; tokens [n, K, 2, t] are laid out flat, several sources side by side."""
-        parts = [vectors[source.fingerprint] for source in self.head.sources_]
-        flat = [part.reshape(len(part), -1) for part in parts]
-        return self.head.decision_function(flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1))
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """A saved ensemble with its members; `counts` says which of them have a share in the answer."""
-
-    rule: Ensemble
     classes: tuple[str, ...]
-    members: tuple[Classifier, ...]
-    counts: tuple[bool, ...]
+    needs: tuple[Needed, ...]
+    logits: Callable[[Vectors], Floats]
 
-    @property
-    def needs(self) -> tuple[Needed, ...]:
-        """See `Classifier`; members without a share need nothing."""
-        found: dict[str, Needed] = {}
-        for member, counts in zip(self.members, self.counts, strict=True):
-            for one in member.needs if counts else ():
-                found.setdefault(one.source.fingerprint, one)
-        return tuple(found.values())
 
-    def logits(self, vectors: Vectors) -> Floats:
-        """See `Classifier`."""
+def _of_head(head: Head, folder: Path) -> Classifier:
+    """A saved head; tokens [n, K, 2, t] are laid out flat, several sources side by side."""
+
+    def logits(vectors: Vectors) -> Floats:
+        parts = [vectors[source.fingerprint] for source in head.sources_]
+        return head.decision_function(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1))
+
+    needs = tuple(Needed(source, folder) for source in head.sources_)
+    return Classifier(tuple(head.classes_.tolist()), needs, logits)
+
+
+def _joined(
+    rule: Ensemble, classes: tuple[str, ...], members: Sequence[Classifier], counts: Sequence[bool]
+) -> Classifier:
+    """A saved ensemble; `counts` says which members have a share in the answer: the others need nothing."""
+
+    def logits(vectors: Vectors) -> Floats:
         n = len(next(iter(vectors.values())))
         ids = np.array([str(row) for row in range(n)], dtype=np.str_)
         answers = []
-        for number, (member, counts) in enumerate(zip(self.members, self.counts, strict=True)):
+        for number, (member, has_share) in enumerate(zip(members, counts, strict=True)):
             # What has no share changes nothing, so that its backbone need not run.
-            own = member.logits(vectors) if counts else np.zeros((n, len(member.classes)))
+            own = member.logits(vectors) if has_share else np.zeros((n, len(member.classes)))
             answers.append(Member(str(number), ids, member.classes, own))
-        return self.rule.combine(align(answers).logits)
+        return rule.combine(align(answers).logits)
+
+    needs: dict[str, Needed] = {}
+    for one in (
+        one for member, has_share in zip(members, counts, strict=True) if has_share for one in member.needs
+    ):
+        needs.setdefault(one.source.fingerprint, one)
+    return Classifier(classes, tuple(needs.values()), logits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +127,11 @@ def open_classifier(folder: Path) -> Classifier:
     """
     if (folder / ensembles.ENSEMBLES.card_name).is_file():
         rule, card = load_ensemble(folder)
-        members = tuple(open_classifier(folder / member.folder) for member in card.members)
-        return Joined(rule, card.classes, members, tuple(member.share > 0 for member in card.members))
+        members = [open_classifier(folder / member.folder) for member in card.members]
+        return _joined(rule, card.classes, members, [member.share > 0 for member in card.members])
     if not folder.is_dir():
         raise StoreError(f"there is no folder {folder}; name one that `deponij probe --out` or a run wrote")
-    return OneHead(load_head(folder), folder)
+    return _of_head(load_head(folder), folder)
 
 
 def named_model(folder: Path, specs: Sequence[str]) -> ChosenModel:
