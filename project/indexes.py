@@ -174,14 +174,8 @@ class Index:
         Raises:
             IdentityError: naming every difference.
         """
-        if identity.kind == _TEXT:
-            differences = [
-                f"{name}: {getattr(self.identity, name)} against {getattr(identity, name)}"
-                for name in ("backbone", "weights")
-                if getattr(self.identity, name) != getattr(identity, name)
-            ]
-        else:
-            differences = self.identity.differences(identity)
+        compared = ("backbone", "weights") if identity.kind == _TEXT else ()
+        differences = self.identity.differences(identity, compared)
         if differences:
             raise IdentityError(
                 f"{what} was not encoded as the index {self.path} ({self.backbone}): "

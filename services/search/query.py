@@ -27,7 +27,6 @@ MAX_TOP = 100_000
 _FORM = f"[WEIGHT*][{'|'.join(KINDS)}:]VALUE"
 _LIKE_A_KIND = re.compile(r"[A-Za-z_-]+:\S")
 _LIKE_A_WEIGHT = re.compile(r"\S*\*")
-_PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _PART = re.compile(r"(?:(?P<weight>\d+(?:\.\d+)?)\*)?(?:(?P<kind>[a-z]+):)?(?P<value>.+)", re.DOTALL)
 
 
@@ -73,12 +72,14 @@ def parse_term(text: str, sign: float = 1.0) -> Term:
 
 def _check_words(words: str, given: str) -> None:
     """`a sign: stop` is words with a colon in them; `itme:a.jpg` and `x*metal` are mistakes."""
+    from deponij.pipeline.data.adapters.folder import PICTURE_ENDINGS
+
     if _LIKE_A_KIND.match(words) or _LIKE_A_WEIGHT.match(words):
         raise UsageError(
             f"a part of a query is {_FORM}, got {given!r}; weights are positive numbers (--minus subtracts), and words "
             f"that look like it are written text:{words}"
         )
-    if Path(words).suffix.lower() in _PICTURE_ENDINGS and Path(words).is_file():
+    if Path(words).suffix.lower() in PICTURE_ENDINGS and Path(words).is_file():
         raise UsageError(f"{words} is a file: write image:{words}, or text:{words} for these words")
 
 

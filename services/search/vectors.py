@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 Vector = NDArray[np.floating]
 Kind = Literal["image", "text", "item", "vector"]
-KINDS: tuple[Kind, ...] = ("image", "text", "item", "vector")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 _TEXT = "text"
 # The tokenizers cut what is longer than a few dozen words; a book is a mistake.
 _MAX_CHARS = 10_000
