@@ -79,9 +79,11 @@ def items_of(path: Path, items: Path | None) -> Items:
         UsageError: none were named, and it is no part of a run. StoreError: they cannot be read.
     """
     run = run_of(path)
-    if items is None and run is None:
+    if items is not None:
+        return Items(items)
+    if run is None:
         raise UsageError("pictures are with the items; name their folder with --items ITEMS")
-    return Items(items or run.items)  # type: ignore[union-attr]
+    return Items(run.items)
 
 
 def recorded_backbone(index: Path) -> dict[str, Any] | None:
