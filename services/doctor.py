@@ -14,10 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from deponij.pipeline.backbones.remember import cache_folder
-from deponij.project.frame.settings import n_cores
+from deponij.project.frame.settings import Section, n_cores
 
 REQUIRED = (
     "dvc",
@@ -54,11 +52,7 @@ LOW_DISK_BYTES = 5_000_000_000
 _BROKEN = (ImportError, OSError, RuntimeError, AttributeError)
 
 
-class _Fact(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Device(_Fact):
+class Device(Section):
     """Something that can compute.
 
     Attributes:
@@ -76,7 +70,7 @@ class Device(_Fact):
     precisions: dict[str, bool]
 
 
-class Faiss(_Fact):
+class Faiss(Section):
     """The search library: which wheels, its version, and the GPUs it can use (0: CPU only)."""
 
     wheels: tuple[str, ...]
@@ -84,7 +78,7 @@ class Faiss(_Fact):
     n_gpus: int
 
 
-class Folder(_Fact):
+class Folder(Section):
     """A place that will be written to, and the free space of its disk."""
 
     name: str
@@ -93,7 +87,7 @@ class Folder(_Fact):
     free_bytes: int
 
 
-class DataSet(_Fact):
+class DataSet(Section):
     """A data set's folder and how many files lie in it."""
 
     name: str
@@ -102,14 +96,14 @@ class DataSet(_Fact):
     n_files: int
 
 
-class Problem(_Fact):
+class Problem(Section):
     """What stands in the way, and what mends it."""
 
     what: str
     mend: str
 
 
-class Report(_Fact):
+class Report(Section):
     """All that was found; `model_dump(mode="json")` makes it JSON."""
 
     deponij: str | None

@@ -20,7 +20,8 @@ from threadpoolctl import threadpool_limits
 from deponij.pipeline.likeness.coverage import NOVELTIES, Batch, Novelty, Pick, farthest_first, judge_batch
 from deponij.pipeline.likeness.pairs import UNHASHED, Likeness, Thresholds
 from deponij.project.frame.console import bar
-from deponij.services.curate.collection import Gathered, Record, Where
+from deponij.project.frame.settings import Section
+from deponij.services.curate.collection import Gathered, Where
 from deponij.services.curate.duplicates import DuplicatesParams
 from deponij.services.curate.outliers import OutliersParams, surroundings
 from deponij.store.errors import IdentityError, UsageError
@@ -38,7 +39,7 @@ class BatchParams(OutliersParams, DuplicatesParams):
     pick: int = Field(default=0, ge=0, le=100_000)
 
 
-class NewItem(Record):
+class NewItem(Section):
     """One item of the batch.
 
     Attributes:
@@ -61,7 +62,7 @@ class NewItem(Record):
     gap: float | None = None
 
 
-class BatchReport(Record):
+class BatchReport(Section):
     """The batch against the archive.
 
     Attributes:

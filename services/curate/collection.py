@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from deponij.pipeline.data.splitting.partition import PARTS
 from deponij.pipeline.likeness.pairs import Evidence, codes_of
+from deponij.project.frame.settings import Section
 from deponij.project.in_force import profile_in_force, run_of
 from deponij.project.indexes import check_embedding, rows_table
 from deponij.project.learning.results import read_labels
@@ -23,12 +23,6 @@ from deponij.store.view import View
 
 if TYPE_CHECKING:
     from PIL import Image
-
-
-class Record(BaseModel):
-    """Base of what is found: frozen, and no other fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +78,7 @@ def choose(
     return Where(at.view(key), at.items, named or made, labels or next(iter(profile.labels), None))
 
 
-class SetReport(Record):
+class SetReport(Section):
     """What every report on one set begins with.
 
     Attributes:

@@ -29,7 +29,7 @@ from deponij.pipeline.likeness.groups import (
 from deponij.pipeline.likeness.pairs import HOWS, How, Likeness, Thresholds
 from deponij.project.frame.console import bar
 from deponij.project.frame.settings import Section
-from deponij.services.curate.collection import Gathered, Record, SetReport, Where
+from deponij.services.curate.collection import Gathered, SetReport, Where
 
 # What stays of a group: the published test set does, and training gives way; see `_order`.
 KEPT_FIRST = ("test", "val", "train")
@@ -49,7 +49,7 @@ class DuplicatesParams(Section):
     min_cosine: float = Field(default=0.98, gt=0, le=1)
 
 
-class Member(Record):
+class Member(Section):
     """One item of a group.
 
     Attributes:
@@ -69,7 +69,7 @@ class Member(Record):
     parts: dict[str, str | None]
 
 
-class DuplicateGroup(Record):
+class DuplicateGroup(Section):
     """Items that show the same thing; the first one is what a list without duplicates keeps.
 
     Attributes:
@@ -90,7 +90,7 @@ class DuplicateGroup(Record):
     members: tuple[Member, ...]
 
 
-class Leak(Record):
+class Leak(Section):
     """Items of one part that have their like in another; by pairs, so groups need not show them all.
 
     Attributes:

@@ -9,9 +9,10 @@ from PIL.Image import Image
 
 from deponij.pipeline.reports.samples import WRONG
 from deponij.pipeline.reports.sheets import FAINT, INK, NEUTRAL, Block, Tile, draw_sheet
+from deponij.project.frame.settings import Section
 from deponij.project.record_files import check_ending, write_records
 from deponij.services.curate.batches import BatchReport, NewItem
-from deponij.services.curate.collection import Gathered, Record
+from deponij.services.curate.collection import Gathered
 from deponij.services.curate.duplicates import DuplicateGroup, DuplicatesReport, Member
 from deponij.services.curate.outliers import Outlier, OutliersReport
 from deponij.store.atomic import write_bytes
@@ -136,7 +137,7 @@ def _tile(one: Member, images: Mapping[str, Image], group: DuplicateGroup) -> Ti
     )
 
 
-def write_items(path: Path, items: Sequence[Record]) -> None:
+def write_items(path: Path, items: Sequence[Section]) -> None:
     """All items as a Parquet table, a column for each fact; the first one first.
 
     Args:

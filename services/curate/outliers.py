@@ -20,7 +20,7 @@ from deponij.pipeline.likeness.outliers import UNLABELLED, Surroundings, look_ar
 from deponij.pipeline.likeness.pairs import codes_of
 from deponij.project.frame.console import bar
 from deponij.project.frame.settings import Section
-from deponij.services.curate.collection import Gathered, Record, SetReport, Where
+from deponij.services.curate.collection import Gathered, SetReport, Where
 from deponij.store.errors import UsageError
 
 
@@ -36,7 +36,7 @@ class OutliersParams(Section):
     own_photo: bool = False
 
 
-class Outlier(Record):
+class Outlier(Section):
     """One item, and what is around it.
 
     Attributes:

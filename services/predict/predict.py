@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from deponij.pipeline.backbones.extraction import AUTO_BATCH, Picture, Progress, extract
 from deponij.pipeline.heads.head import softmax
@@ -24,7 +23,7 @@ from deponij.project.extraction.devices import load_backbone, pick_device
 from deponij.project.extraction.found_backbones import FoundBackbone
 from deponij.project.frame.console import Advance, bar
 from deponij.project.frame.layout import Layout
-from deponij.project.frame.settings import RunOptions
+from deponij.project.frame.settings import RunOptions, Section
 from deponij.project.in_force import profile_in_force, profile_of
 from deponij.project.learning.results import RESULT_NAME
 from deponij.project.record_files import check_ending, write_records
@@ -50,20 +49,14 @@ _COLUMNS = {
 }
 
 
-class Record(BaseModel):
-    """Base of what is printed as JSON."""
-
-    model_config = ConfigDict(frozen=True)
-
-
-class Answer(Record):
+class Answer(Section):
     """A class and its probability."""
 
     label: str
     prob: float
 
 
-class Prediction(Record):
+class Prediction(Section):
     """The answer to one picture; `item_id` is that of a crop, `top` the best answers in order."""
 
     path: str
@@ -73,7 +66,7 @@ class Prediction(Record):
     top: tuple[Answer, ...]
 
 
-class Failure(Record):
+class Failure(Section):
     """A picture that could not be answered, and why."""
 
     path: str
@@ -81,7 +74,7 @@ class Failure(Record):
     reason: str
 
 
-class BackboneFacts(Record):
+class BackboneFacts(Section):
     """Whose features were used."""
 
     name: str
@@ -89,7 +82,7 @@ class BackboneFacts(Record):
     fingerprint: str
 
 
-class ModelFacts(Record):
+class ModelFacts(Section):
     """The classifier that answered.
 
     Attributes:
@@ -114,7 +107,7 @@ class ModelFacts(Record):
     calibrated: bool
 
 
-class PredictResult(Record):
+class PredictResult(Section):
     """All answers, in the order in which the pictures were named."""
 
     model: ModelFacts
