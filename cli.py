@@ -31,15 +31,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (whole, data, features, learning, predicting, housekeeping, serving, machine):
-    app.add_typer(group.app)
-app.add_typer(data.data_app, name="data")
-app.add_typer(depots.depot_app, name="depot")
-app.add_typer(depots.view_app, name="view")
-app.add_typer(retrieval.index_app, name="index")
-app.add_typer(retrieval.query_app, name="query")
-app.add_typer(machine.profile_app, name="profile")
-app.add_typer(machine.weights_app, name="weights")
+# What a person wants to do: commands, and groups of commands by name.
+_PANELS: dict[str, tuple[tuple[typer.Typer, ...], dict[str, typer.Typer]]] = {
+    "The whole way": ((whole.app, predicting.app, serving.app), {}),
+    "Items": ((data.app,), {"data": data.data_app}),
+    "Features": ((features.app,), {"depot": depots.depot_app, "view": depots.view_app}),
+    "Learning and comparing": ((learning.app,), {}),
+    "Searching": ((), {"index": retrieval.index_app, "query": retrieval.query_app}),
+    "Looking after pictures": ((housekeeping.app,), {}),
+    "This machine": ((machine.app,), {"profile": machine.profile_app, "weights": machine.weights_app}),
+}
+for _panel, (_flat, _named) in _PANELS.items():
+    for _commands in _flat:
+        for _command in _commands.registered_commands:
+            _command.rich_help_panel = _panel
+        app.add_typer(_commands)
+    for _name, _commands in _named.items():
+        app.add_typer(_commands, name=_name, rich_help_panel=_panel)
 
 
 def main() -> None:

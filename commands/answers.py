@@ -21,10 +21,10 @@ def answer(value: "BaseModel | dict[str, Any]", text: str, as_json: bool) -> Non
 
 
 def print_json(value: Any) -> None:
-    """One JSON document; NaN is refused, for it is no JSON."""
-    if hasattr(value, "model_dump"):
-        value = value.model_dump(mode="json")
-    say(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    """Records, or lists of them, as one JSON document; NaN is refused, for it is no JSON."""
+    from pydantic_core import to_jsonable_python
+
+    say(json.dumps(to_jsonable_python(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def say(text: str) -> None:

@@ -7,7 +7,15 @@ from typing import Annotated, Any
 import typer
 
 from deponij.commands.answers import answer, exit_partly
-from deponij.commands.options import Background, ItemsArg, Json, Strategy, Workers
+from deponij.commands.options import (
+    Background,
+    ClassFolderOpt,
+    ItemsArg,
+    Json,
+    ParquetsOpt,
+    Strategy,
+    Workers,
+)
 
 app = typer.Typer()
 data_app = typer.Typer(help="Get a data set: fetch TACO, or draw the sample.", no_args_is_help=True)
@@ -62,7 +70,7 @@ def crop(
         float, typer.Option(help="Added on each side, as a fraction of the longer side.")
     ] = 0.0,
     square: Annotated[bool, typer.Option("--square", help="Widen the shorter side.")] = False,
-    background: Annotated[Background, typer.Option(help="Outside the instance's outline.")] = Background.KEEP,
+    background: Annotated[Background, typer.Option(help="Outside the instance's outline.")] = "keep",
     min_size_px: Annotated[int, typer.Option("--min-size", help="Smallest side in pixels.")] = 0,
     label_map: Annotated[
         list[str] | None, typer.Option(help="Built-in name or CSV file; repeatable.")
@@ -77,7 +85,7 @@ def crop(
         "crop": {
             "margin": margin,
             "square": square,
-            "background": background.value,
+            "background": background,
             "min_size_px": min_size_px,
         },
     }
@@ -89,8 +97,8 @@ def crop(
 @app.command("items")
 def items_command(
     out: Annotated[Path, typer.Option(help="Folder of items to write.")],
-    folder: Annotated[Path | None, typer.Option(help="Folder of class folders.")] = None,
-    parquet: Annotated[list[Path] | None, typer.Option(help="Hugging Face parquet file; repeatable.")] = None,
+    folder: ClassFolderOpt = None,
+    parquet: ParquetsOpt = None,
     workers: Workers = 0,
     as_json: Json = False,
 ) -> None:
@@ -105,7 +113,7 @@ def items_command(
 def split_command(
     items: ItemsArg,
     out: Annotated[Path, typer.Option(help="Split table to write (Parquet).")],
-    strategy: Annotated[Strategy, typer.Option(help="How.")] = Strategy.GROUP,
+    strategy: Annotated[Strategy, typer.Option(help="How.")] = "group",
     labels: Annotated[
         str | None, typer.Option(help="Column to balance by; by default label or category.")
     ] = None,
@@ -117,7 +125,7 @@ def split_command(
     from deponij.pipeline.data.splitting.strategies import SplitParams
     from deponij.stages import split as stage
 
-    params = SplitParams(strategy=strategy.value, labels=labels, group_by=group_by, seed=seed)
+    params = SplitParams(strategy=strategy, labels=labels, group_by=group_by, seed=seed)
     result = stage.run(params, items=items, out=out)
     answer(
         {"split": str(out), **result.model_dump(mode="json")}, f"{stage.summary(result)}\n-> {out}", as_json

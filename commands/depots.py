@@ -9,13 +9,12 @@ from deponij.commands.answers import EXIT_FAILED, answer, say
 from deponij.commands.options import Json
 
 depot_app = typer.Typer(help="Look at, check, move and tidy a depot of feature rows.", no_args_is_help=True)
+DepotArg = Annotated[str, typer.Argument(envvar="DEPONIJ_DEPOT")]
 view_app = typer.Typer(help="Look at and export a view of features.", no_args_is_help=True)
 
 
 @depot_app.command("info")
-def depot_info(
-    depot: Annotated[str, typer.Argument(envvar="DEPONIJ_DEPOT")] = "depot", as_json: Json = False
-) -> None:
+def depot_info(depot: DepotArg = "depot", as_json: Json = False) -> None:
     """What a depot holds, by identity."""
     from deponij.services import depots
 
@@ -25,7 +24,7 @@ def depot_info(
 
 @depot_app.command("verify")
 def depot_verify(
-    depot: Annotated[str, typer.Argument(envvar="DEPONIJ_DEPOT")] = "depot",
+    depot: DepotArg = "depot",
     repair: Annotated[
         bool, typer.Option("--repair", help="Set damaged shards aside, to be computed again.")
     ] = False,
@@ -61,9 +60,7 @@ def depot_merge(
 
 
 @depot_app.command("compact")
-def depot_compact(
-    depot: Annotated[str, typer.Argument(envvar="DEPONIJ_DEPOT")] = "depot", as_json: Json = False
-) -> None:
+def depot_compact(depot: DepotArg = "depot", as_json: Json = False) -> None:
     """Turn many small shards into few large ones."""
     from deponij.services import depots
 
@@ -75,7 +72,7 @@ def depot_compact(
 
 @depot_app.command("gc")
 def depot_gc(
-    depot: Annotated[str, typer.Argument(envvar="DEPONIJ_DEPOT")] = "depot",
+    depot: DepotArg = "depot",
     keep_view: Annotated[
         list[Path] | None, typer.Option(help="Keep the rows of this view; repeatable.")
     ] = None,
@@ -95,14 +92,13 @@ def depot_gc(
 
 
 @depot_app.command("migrate")
-def depot_migrate(
-    depot: Annotated[str, typer.Argument(envvar="DEPONIJ_DEPOT")] = "depot", as_json: Json = False
-) -> None:
+def depot_migrate(depot: DepotArg = "depot", as_json: Json = False) -> None:
     """Bring an older depot up to this version's format."""
     from deponij.services import depots
 
     report = depots.migrate(depot)
-    answer(report, depots.describe(report), as_json)
+    steps = ", ".join(f"{one} to {one + 1}" for one in report["steps"]) or "none was needed"
+    answer(report, f"{depot}: steps {steps}", as_json)
 
 
 @view_app.command("info")

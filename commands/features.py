@@ -34,12 +34,13 @@ def extract(
     input_px: Annotated[
         tuple[int, int] | None, typer.Option(help="Height and width other than the model's.")
     ] = None,
-    decode: Annotated[
-        DecodeRoute, typer.Option(help="draft: big JPEGs at reduced size.")
-    ] = DecodeRoute.DRAFT,
-    stored: Annotated[Stored | None, typer.Option(help="By default float32, for dense maps float16.")] = None,
+    decode: Annotated[DecodeRoute, typer.Option(help="draft: big JPEGs at reduced size.")] = "draft",
+    stored: Annotated[
+        Stored | None,
+        typer.Option(help="By default float32, for dense maps float16."),
+    ] = None,
     device: Device = "auto",
-    precision: Precision = Precision.FP32,
+    precision: Precision = "fp32",
     batch_size: BatchSize = "auto",
     workers: Workers = 0,
     threads: Threads = 0,
@@ -51,9 +52,9 @@ def extract(
 
     params = stage.ExtractParams(
         kind=kind,
-        precision=precision.value,
-        stored=stored.value if stored else None,
-        decode=Route(decode.value),
+        precision=precision,
+        stored=stored,
+        decode=Route(decode),
         input_px=input_px,
     )
     options = run_options(depot, device, batch_size, workers, threads)
@@ -79,7 +80,7 @@ def extract_text(
     ] = None,
     depot: Depot = "depot",
     device: Device = "auto",
-    precision: Precision = Precision.FP32,
+    precision: Precision = "fp32",
     threads: Threads = 0,
     as_json: Json = False,
 ) -> None:
@@ -97,6 +98,6 @@ def extract_text(
         prompts = stage.prompts_from_labels(items, labels or (), template or ("name", "photo"))
         prompts += stage.captions_from(items, captions)
     options = run_options(depot, device, "auto", 0, threads)
-    params = stage.TextParams(precision=precision.value)
+    params = stage.TextParams(precision=precision)
     result = stage.run(params, prompts, backbone=backbone, out=out, options=options)
     answer(result, stage.summary(result), as_json)

@@ -1,15 +1,12 @@
 """Looking after embeddings: near-duplicates and what leaks by them, outliers, what a new batch adds."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 
 from deponij.commands.answers import print_json
-from deponij.commands.options import Json, Threads
-
-if TYPE_CHECKING:
-    from deponij.services.curate.collection import Gathered
+from deponij.commands.options import Json, ParquetOpt, SheetOpt, Threads
 
 app = typer.Typer()
 
@@ -25,8 +22,6 @@ BackboneOpt = Annotated[
     str | None, typer.Option("--backbone", help="Whose features, of the profile in force.")
 ]
 TopOpt = Annotated[int, typer.Option("--top", min=1, help="How many are printed and drawn.")]
-ParquetOpt = Annotated[Path | None, typer.Option("--parquet", help="Table to write, of all.")]
-SheetOpt = Annotated[Path | None, typer.Option("--sheet", help="Page of pictures to write (.png).")]
 BitsOpt = Annotated[
     int,
     typer.Option("--max-bits", min=0, max=64, help="Bits of 64 that hashes of near-duplicates differ in."),
@@ -61,9 +56,10 @@ def duplicates(
     """Groups of items that show the same thing: leaks across a split, labels that differ, what can be left out."""
     from deponij.project.frame.console import say
     from deponij.project.frame.settings import RunOptions, check
+    from deponij.project.record_files import check_ending
     from deponij.services.curate import duplicates as looking
-    from deponij.services.curate import duplicates_files as writing
-    from deponij.services.curate.collection import Gathered, check_ending, choose
+    from deponij.services.curate import files as writing
+    from deponij.services.curate.collection import Gathered, choose
 
     check_ending(keep, "--keep", ".txt", ".parquet")
     check_ending(parquet, "--parquet", ".parquet")
@@ -117,8 +113,15 @@ def outliers(
     as_json: Json = False,
 ) -> None:
     """Items that are far from all others or among another class; with --new, what a new batch adds to an archive."""
-    from deponij.project.frame.settings import RunOptions
-    from deponij.services.curate.collection import Gathered, check_ending, choose
+    from deponij.commands.show.curate import print_batch, print_outliers
+    from deponij.project.frame.settings import RunOptions, check
+    from deponij.project.record_files import check_ending
+    from deponij.services.curate import batches as judging
+    from deponij.services.curate import files as writing
+    from deponij.services.curate import outliers as looking
+    from deponij.services.curate.batches import BatchParams, BatchReport
+    from deponij.services.curate.collection import Gathered, choose
+    from deponij.services.curate.outliers import OutliersParams, OutliersReport
     from deponij.store.errors import UsageError
 
     check_ending(parquet, "--parquet", ".parquet")
@@ -126,55 +129,27 @@ def outliers(
     if new is None and (new_items is not None or pick):
         raise UsageError("--new-items and --pick are about a new batch; name its view with --new VIEW")
     found = Gathered(choose(features, items, (), labels, backbone))
-    asked = _Asked(top, parquet, sheet, RunOptions(threads=threads).n_threads, as_json)
-    values = {"k": k, "own_photo": own_photo}
-    if new is None:
-        if sheet is not None:
-            found.require_items()
-        _look(found, values, asked)
+    batch = None if new is None else Gathered(choose(new, new_items, (), None, None))
+    if sheet is not None:
+        (batch or found).require_items()
+    values: dict[str, Any] = {"k": k, "own_photo": own_photo}
+    n_threads = RunOptions(threads=threads).n_threads
+    report: OutliersReport | BatchReport
+    if batch is None:
+        report = looking.run(check(OutliersParams, values, "the command line"), found, threads=n_threads)
     else:
-        batch = Gathered(choose(new, new_items, (), None, None))
-        if sheet is not None:
-            batch.require_items()
-        novel = {"quantile": quantile, "pick": pick, "min_cosine": min_cosine, "max_bits": max_bits}
-        _judge(found, batch, {**values, **novel}, asked)
-
-
-class _Asked(NamedTuple):
-    """How the answer is handed out."""
-
-    top: int
-    parquet: Path | None
-    sheet: Path | None
-    n_threads: int
-    as_json: bool
-
-
-def _look(found: "Gathered", values: dict[str, Any], asked: _Asked) -> None:
-    from deponij.commands.show import curate as printing
-    from deponij.project.frame.settings import check
-    from deponij.services.curate import outliers as looking
-    from deponij.services.curate import outliers_files as writing
-
-    params = check(looking.OutliersParams, values, "the command line")
-    report = looking.run(params, found, threads=asked.n_threads)
-    if asked.parquet is not None:
-        writing.write_items(asked.parquet, report.items)
-    if asked.sheet is not None:
-        writing.draw_outliers(asked.sheet, report, found, asked.top)
-    print_json(report.first(asked.top)) if asked.as_json else printing.print_outliers(report, asked.top)
-
-
-def _judge(archive: "Gathered", new: "Gathered", values: dict[str, Any], asked: _Asked) -> None:
-    from deponij.commands.show import curate as printing
-    from deponij.project.frame.settings import check
-    from deponij.services.curate import batches
-    from deponij.services.curate import outliers_files as writing
-
-    params = check(batches.BatchParams, values, "the command line")
-    report = batches.run(params, archive, new, threads=asked.n_threads)
-    if asked.parquet is not None:
-        writing.write_items(asked.parquet, report.items)
-    if asked.sheet is not None:
-        writing.draw_batch(asked.sheet, report, archive, new, asked.top)
-    print_json(report.first(asked.top)) if asked.as_json else printing.print_batch(report, asked.top)
+        values |= {"quantile": quantile, "pick": pick, "min_cosine": min_cosine, "max_bits": max_bits}
+        report = judging.run(check(BatchParams, values, "the command line"), found, batch, threads=n_threads)
+    if parquet is not None:
+        writing.write_items(parquet, report.items)
+    if sheet is not None:
+        if isinstance(report, BatchReport):
+            writing.draw_batch(sheet, report, found, batch or found, top)
+        else:
+            writing.draw_outliers(sheet, report, found, top)
+    if as_json:
+        print_json(report.first(top))
+    elif isinstance(report, BatchReport):
+        print_batch(report, top)
+    else:
+        print_outliers(report, top)

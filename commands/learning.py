@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deponij.commands.answers import print_json
-from deponij.commands.options import Blend, FeaturesArg, How, ItemsArg, Json, LabelsArg, SplitArg, Threads
-from deponij.pipeline.registry import names_in
+from deponij.commands.options import (
+    Blend,
+    FeaturesArg,
+    Head,
+    How,
+    ItemsArg,
+    Json,
+    LabelsArg,
+    OutArg,
+    SplitArg,
+    TextsArg,
+    Threads,
+)
 
 if TYPE_CHECKING:
     from deponij.project.learning.learn import HeadParams, HeadResult
@@ -17,10 +28,6 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 PartArg = Annotated[str, typer.Option("--part", help="Whose items are taken of a results folder.")]
-
-
-OutArg = Annotated[Path | None, typer.Option("--out", help="Folder for the head, predictions and confusion.")]
-TextsArg = Annotated[Path, typer.Option("--texts", help="View of text vectors.")]
 
 
 def _learn(params: "HeadParams", as_json: bool, **inputs: Any) -> "HeadResult":
@@ -54,7 +61,7 @@ def fit(
     items: ItemsArg,
     split: SplitArg,
     labels: LabelsArg,
-    head: Annotated[str, typer.Option(help=f"One of: {', '.join(names_in('deponij.pipeline.heads'))}.")],
+    head: Annotated[Head, typer.Option(help="Of the registry.")],
     argument: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE, as lr=1e-3 or balance=class-weights.")
     ] = None,
@@ -117,7 +124,7 @@ def blend(
     items: ItemsArg,
     split: SplitArg,
     labels: LabelsArg,
-    method: Annotated[Blend, typer.Option(help="Interpolated weights, or a cache of items.")] = Blend.WISE_FT,
+    method: Annotated[Blend, typer.Option(help="Interpolated weights, or a cache of items.")] = "wise-ft",
     out: OutArg = None,
     as_json: Json = False,
 ) -> None:
@@ -125,7 +132,7 @@ def blend(
     from deponij.project.learning.learn import HeadParams
 
     inputs = {"features": [features], "items": items, "split": split, "labels": labels, "out": out}
-    _learn(HeadParams(head=method.value), as_json, texts=texts, **inputs)
+    _learn(HeadParams(head=method), as_json, texts=texts, **inputs)
 
 
 @app.command()
@@ -133,24 +140,16 @@ def ensemble(
     results: Annotated[
         list[Path], typer.Argument(help="Results folders of the same items, labels and split.")
     ],
-    how: Annotated[How, typer.Option(help="What is learned is learned on validation.")] = How.MEAN_LOGITS,
-    out: Annotated[Path | None, typer.Option(help="Folder for the ensemble and its results.")] = None,
+    how: Annotated[How, typer.Option(help="What is learned is learned on validation.")] = "mean-logits",
+    out: OutArg = None,
     as_json: Json = False,
 ) -> None:
     """Combine stored answers of any number of classifiers."""
-    from deponij.commands.show.results import print_evaluation, print_rows
+    from deponij.commands.show.results import print_ensemble
     from deponij.stages import ensembles as stage
 
-    result = stage.run(how.value, results, out=out)
-    if as_json:
-        print_json(result)
-        return
-    print_evaluation(result)
-    shown = [
-        {"backbone": one.backbone, "method": one.method, "share": f"{100 * one.share:.1f}"}
-        for one in result.members
-    ]
-    print_rows("members", shown)
+    result = stage.run(how, results, out=out)
+    print_json(result) if as_json else print_ensemble(result)
 
 
 @app.command()
@@ -196,7 +195,7 @@ def tables(
         cells = stage.run(
             params, inputs, threads=threads, out=out, results=out and Layout(out).results_of("tables")
         )
-    print_json([cell.model_dump(mode="json") for cell in cells]) if as_json else print_cells(cells, toys=toys)
+    print_json(cells) if as_json else print_cells(cells, toys=toys)
 
 
 @app.command()
@@ -246,7 +245,7 @@ def curve(
 
     params = check(stage.CurveParams, {} if tries is None else {"tries": tries}, "the command line")
     rows = stage.run(params, features=features, items=items, split=split, labels=labels, out=out)
-    print_json([row.model_dump(mode="json") for row in rows]) if as_json else print_curve(rows)
+    print_json(rows) if as_json else print_curve(rows)
 
 
 @app.command()
@@ -277,7 +276,7 @@ def retrieval(
         results += words.run_captions(params, labels=[labels], **inputs)
     if out is not None:
         write_bytes(out, RETRIEVAL.dump(results))
-    print_json([one.model_dump(mode="json") for one in results]) if as_json else print_retrieval(results)
+    print_json(results) if as_json else print_retrieval(results)
 
 
 @app.command()

@@ -17,7 +17,7 @@ weights_app = typer.Typer(help="Bring published weights to this machine.", no_ar
 @app.command()
 def backbones(as_json: Json = False) -> None:
     """The backbones known by name, and whether their weights are on this machine."""
-    from deponij.commands.show.results import print_rows
+    from deponij.commands.show.tables import show_records
     from deponij.pipeline.backbones import list_backbones
 
     rows = list_backbones()
@@ -25,7 +25,7 @@ def backbones(as_json: Json = False) -> None:
         print_json(rows)
         return
     shown = ("name", "family", "dim", "input_px", "has_text", "present", "source", "licence")
-    print_rows("backbones", [{name: row.get(name) for name in shown} for row in rows])
+    show_records("backbones", [{name: row.get(name) for name in shown} for row in rows])
 
 
 @weights_app.command("fetch")
@@ -72,7 +72,7 @@ def profile_use(
 @profile_app.command("list")
 def profile_list(as_json: Json = False) -> None:
     """The profiles there are; the one in force is marked."""
-    from deponij.commands.show.results import print_rows
+    from deponij.commands.show.tables import show_records
     from deponij.project.frame.profiles import known
     from deponij.store.errors import UsageError
 
@@ -81,4 +81,4 @@ def profile_list(as_json: Json = False) -> None:
         raise UsageError(
             "there are no profiles here; run this in the checkout, where the folder profiles/ is"
         )
-    print_json(rows) if as_json else print_rows("profiles", rows)
+    print_json(rows) if as_json else show_records("profiles", rows)

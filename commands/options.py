@@ -1,72 +1,33 @@
 """Flags that several commands share, and what they are turned into."""
 
 import re
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
+
+from deponij.pipeline.registry import names_in
 
 if TYPE_CHECKING:
     from deponij.project.frame.settings import RunOptions
 
-
-class Precision(StrEnum):
-    """Of computing."""
-
-    FP32 = "fp32"
-    BF16 = "bf16"
-    FP16 = "fp16"
-
-
-class Stored(StrEnum):
-    """Of rows on disk."""
-
-    FLOAT32 = "float32"
-    FLOAT16 = "float16"
-
-
-class DecodeRoute(StrEnum):
-    """How pictures become pixels."""
-
-    FULL = "full"
-    DRAFT = "draft"
-
-
-class Background(StrEnum):
-    """What is around an instance in its crop."""
-
-    KEEP = "keep"
-    BLANK = "blank"
-    BLUR = "blur"
-
-
-class Strategy(StrEnum):
-    """How items are split."""
-
-    RANDOM = "random"
-    GROUP = "group"
-    GIVEN = "given"
-    THESIS = "thesis"
-
-
-class Blend(StrEnum):
-    """How zero-shot and labelled pictures are blended."""
-
-    WISE_FT = "wise-ft"
-    TIP_ADAPTER = "tip-adapter"
-
-
-class How(StrEnum):
-    """How the answers of an ensemble's members become one."""
-
-    MEAN_LOGITS = "mean-logits"
-    MEAN_PROBS = "mean-probs"
-    CALIBRATED = "calibrated"
-    WEIGHTED = "weighted"
-    STACKING = "stacking"
-    GREEDY = "greedy"
-
+    Blend: TypeAlias = str
+    Strategy: TypeAlias = str
+    Head: TypeAlias = str
+    How: TypeAlias = str
+    IndexType: TypeAlias = str
+else:
+    # Whatever the registries hold: their rooms are read as text, so that `--help` imports nothing heavy.
+    Strategy = Literal[names_in("deponij.pipeline.data.splitting")]
+    Head = Literal[names_in("deponij.pipeline.heads")]
+    How = Literal[names_in("deponij.pipeline.ensembles")]
+    IndexType = Literal[("auto", *names_in("deponij.pipeline.retrieval"))]
+    # Heads that start from texts; zero-shot learns nothing from pictures.
+    Blend = Literal[tuple(sorted({*names_in("deponij.pipeline.heads.words")} - {"zero_shot"}))]
+Precision = Literal["fp32", "bf16", "fp16"]
+Stored = Literal["float32", "float16"]
+DecodeRoute = Literal["full", "draft"]
+Background = Literal["keep", "blank", "blur"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 Depot = Annotated[str, typer.Option(envvar="DEPONIJ_DEPOT", help="Folder or fsspec URL of the feature rows.")]
@@ -85,6 +46,21 @@ LabelsArg = Annotated[str, typer.Option("--labels", help="Label column of the it
 BackboneArg = Annotated[
     str, typer.Option("--backbone", help="Name (see `deponij backbones`), folder or family:… form.")
 ]
+
+OutArg = Annotated[
+    Path | None, typer.Option("--out", help="Folder for predictions, confusion and what was learned.")
+]
+TextsArg = Annotated[Path, typer.Option("--texts", help="View of text vectors.")]
+CocoOpt = Annotated[Path | None, typer.Option("--coco", help="COCO annotation file; needs --images.")]
+ImagesOpt = Annotated[
+    Path | None, typer.Option("--images", help="Folder that the COCO file's names are relative to.")
+]
+ParquetsOpt = Annotated[
+    list[Path] | None, typer.Option("--parquet", help="Hugging Face parquet file; repeatable.")
+]
+ClassFolderOpt = Annotated[Path | None, typer.Option("--folder", help="Folder of class folders.")]
+SheetOpt = Annotated[Path | None, typer.Option("--sheet", help="Page of pictures to write (.png).")]
+ParquetOpt = Annotated[Path | None, typer.Option("--parquet", help="Table to write, of all (.parquet).")]
 
 
 def run_options(depot: str, device: str, batch_size: str, workers: int, threads: int) -> "RunOptions":

@@ -6,7 +6,17 @@ from typing import Annotated
 import typer
 
 from deponij.commands.answers import EXIT_FAILED, EXIT_PARTLY, print_json, say
-from deponij.commands.options import Background, BatchSize, Device, Json, Threads, Workers, run_options
+from deponij.commands.options import (
+    Background,
+    BatchSize,
+    CocoOpt,
+    Device,
+    ImagesOpt,
+    Json,
+    Threads,
+    Workers,
+    run_options,
+)
 
 app = typer.Typer()
 
@@ -20,8 +30,8 @@ def predict(
         Path | None,
         typer.Option(help="Results folder (with result.json), or a run's. None: the profile in force."),
     ] = None,
-    coco: Annotated[Path | None, typer.Option(help="COCO annotation file: answer its instances.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder that its file names are relative to.")] = None,
+    coco: CocoOpt = None,
+    images: ImagesOpt = None,
     top: Annotated[int, typer.Option(help="Answers a picture.")] = 3,
     backbone: Annotated[str | None, typer.Option(help="Choose among this backbone's (or A+B's).")] = None,
     labels: Annotated[str | None, typer.Option(help="Choose among those of this label column.")] = None,
@@ -54,17 +64,16 @@ def predict(
     """
     from deponij.commands.show.predictions import model_lines, print_predictions
     from deponij.project.frame.console import warn
+    from deponij.project.record_files import check_ending
     from deponij.services.predict import predict as predicting
     from deponij.services.predict.new_pictures import check_named, named_pictures
-    from deponij.services.predict.table import check_table_path, write_predictions
 
     options = run_options(depot or "depot", device, batch_size, workers, threads)
-    if out is not None:
-        check_table_path(out)
+    check_ending(out, "--out", *predicting.TABLE_ENDINGS)
     given = {
         "margin": margin,
         "square": square,
-        "background": None if background is None else background.value,
+        "background": background,
         "min_size_px": min_size_px,
     }
     crop = {name: value for name, value in given.items() if value is not None}
@@ -76,7 +85,7 @@ def predict(
     named = named_pictures(pictures or (), coco, images, cut)
     result = predicting.run(chosen, named, top=top, options=options, depot=depot)
     if out is not None:
-        write_predictions(out, result)
+        predicting.write_predictions(out, result)
     if as_json:
         print_json(result)
     elif out is not None:

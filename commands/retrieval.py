@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deponij.commands.answers import EXIT_FAILED, answer, print_json, say
-from deponij.commands.options import Device, Json, Threads, run_options
+from deponij.commands.options import Device, IndexType, Json, ParquetOpt, SheetOpt, Threads, run_options
 
 if TYPE_CHECKING:
     from deponij.services.search.vectors import Kind
@@ -27,7 +27,7 @@ def index(
     recall: Annotated[
         float, typer.Option(min=0.01, max=1.0, help="Recall@10 that an approximate type must reach.")
     ] = 0.95,
-    kind: Annotated[str, typer.Option(help="auto, flat (exact), hnsw, ivf or ivfpq.")] = "auto",
+    kind: Annotated[IndexType, typer.Option(help="flat is exact.")] = "auto",
     exact_up_to: Annotated[int, typer.Option(min=0, help="Vectors up to which auto is exact.")] = 100_000,
     split: Annotated[
         list[Path] | None, typer.Option(help="Split table, to filter by as split_NAME; repeatable.")
@@ -109,8 +109,6 @@ WhereArg = Annotated[
 ]
 UniqueArg = Annotated[bool, typer.Option("--unique", help="Fold near-duplicates.")]
 OthersArg = Annotated[bool, typer.Option("--others", help="Leave out the items that the query names.")]
-ParquetArg = Annotated[Path | None, typer.Option("--parquet", help="Table to write.")]
-SheetArg = Annotated[Path | None, typer.Option("--sheet", help="Page of pictures to write (.png).")]
 ItemsOpt = Annotated[
     Path | None, typer.Option("--items", help="Where --sheet finds pictures; by default the run's.")
 ]
@@ -137,8 +135,8 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
         where: WhereArg = None,
         unique: UniqueArg = False,
         others: OthersArg = False,
-        parquet: ParquetArg = None,
-        sheet: SheetArg = None,
+        parquet: ParquetOpt = None,
+        sheet: SheetOpt = None,
         items: ItemsOpt = None,
         texts: TextsArg = None,
         depot: DepotOpt = "depot",
@@ -146,12 +144,16 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
         threads: Threads = 0,
         as_json: Json = False,
     ) -> None:
+        from deponij.pipeline.likeness.pairs import Thresholds
         from deponij.pipeline.retrieval.vector_index import set_threads
-        from deponij.project.indexes import Fold, Index
+        from deponij.project.in_force import items_of
+        from deponij.project.indexes import Index
+        from deponij.project.record_files import check_ending
         from deponij.services.search import query as asking
         from deponij.services.search.vectors import Term
 
-        asking.check_outputs(sheet, parquet)
+        check_ending(sheet, "--sheet", ".png")
+        check_ending(parquet, "--parquet", ".parquet")
         options = run_options(depot, device, "auto", 0, threads)
         set_threads(options.n_threads)
         terms = [
@@ -160,7 +162,7 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
             *(asking.parse_term(text, -1.0) for text in minus or ()),
         ]
         question = asking.Question(
-            tuple(terms), top=top, where=where, unique=Fold() if unique else None, others_only=others
+            tuple(terms), top=top, where=where, unique=Thresholds() if unique else None, others_only=others
         )
         found = Index.open(asking.choose_index(index, backbone, terms))
         # Beside an index that is named, a backbone can only say what to encode with.
@@ -175,7 +177,7 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
                 + "".join(f" + {t}" for t in plus or ())
                 + "".join(f" - {t}" for t in minus or ())
             )
-            asking.write_sheet(sheet, hits, asking.find_items(found, items), title, source)
+            asking.write_sheet(sheet, hits, items_of(found.path, items), title, source)
         if as_json:
             print_json(asking.records(hits, with_folded=unique))
         elif hits:

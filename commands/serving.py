@@ -52,17 +52,17 @@ def serve(
     """Serve a page and an HTTP API to search indexes; see /openapi.json."""
     from deponij.project.frame.console import warn
     from deponij.services.serve import server as serving
-    from deponij.services.serve.hosts import is_loopback
+    from deponij.services.serve.guards import is_loopback
     from deponij.services.serve.limits import Limits
     from deponij.services.serve.service import ServiceOptions
-    from deponij.services.serve.setup import Wanted
+    from deponij.services.serve.setup import ServeRequest
     from deponij.store.errors import UsageError
     from deponij.store.texts import is_storable
 
     if not is_storable(title) or not title.strip():
         raise UsageError("--title must be a text of valid Unicode")
     options = run_options("depot", device, "auto", 0, threads)
-    wanted = Wanted(
+    wanted = ServeRequest(
         indexes=tuple(index or ()),
         backbones=tuple(backbone or ()),
         items=items,

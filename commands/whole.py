@@ -9,9 +9,13 @@ import typer
 from deponij.commands.answers import exit_partly, print_json
 from deponij.commands.options import (
     BatchSize,
+    ClassFolderOpt,
+    CocoOpt,
     Depot,
     Device,
+    ImagesOpt,
     Json,
+    ParquetsOpt,
     Precision,
     Strategy,
     Threads,
@@ -24,25 +28,24 @@ app = typer.Typer()
 
 @app.command()
 def run(
-    folder: Annotated[Path | None, typer.Option(help="Folder of class folders.")] = None,
-    coco: Annotated[Path | None, typer.Option(help="COCO annotation file; needs --images.")] = None,
-    images: Annotated[
-        Path | None, typer.Option(help="Folder that the COCO file's names are relative to.")
-    ] = None,
-    parquet: Annotated[list[Path] | None, typer.Option(help="Hugging Face parquet file; repeatable.")] = None,
+    folder: ClassFolderOpt = None,
+    coco: CocoOpt = None,
+    images: ImagesOpt = None,
+    parquet: ParquetsOpt = None,
     backbone: Annotated[
         list[str] | None,
         typer.Option(help="Repeatable; by default EfficientNet-Lite0, and a mini for words."),
     ] = None,
     labels: Annotated[list[str] | None, typer.Option(help="Label column; repeatable.")] = None,
     split: Annotated[
-        Strategy | None, typer.Option(help="By default: given where there is one, else by photograph.")
+        Strategy | None,
+        typer.Option(help="By default: given where there is one, else by photograph."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for everything this makes.")] = Path("runs/mine"),
     depot: Depot = "depot",
     device: Device = "auto",
-    precision: Precision = Precision.FP32,
+    precision: Precision = "fp32",
     batch_size: BatchSize = "auto",
     workers: Workers = 0,
     threads: Threads = 0,
@@ -62,9 +65,9 @@ def run(
         source=source,
         backbones=names,
         labels=tuple(labels or ()),
-        strategy=split.value if split else None,
+        strategy=split,
         seed=seed,
-        precision=precision.value,
+        precision=precision,
     )
     from deponij.commands.show.results import print_first_results, print_results
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
 from typing import Any, Self
 
 import numpy as np
@@ -22,8 +21,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from deponij.pipeline.likeness.folding import fold
+from deponij.pipeline.likeness.pairs import Thresholds
 from deponij.pipeline.retrieval.filters import Condition, Mask, RowFilter
 from deponij.pipeline.retrieval.vector_index import VectorIndex
+from deponij.project.bounded import BoundedCache
 from deponij.store.atomic import read_table
 from deponij.store.errors import IdentityError, StoreError, UsageError
 from deponij.store.identity import Identity
@@ -41,19 +42,12 @@ _TEXT = "text"
 
 
 @dataclass(frozen=True, slots=True)
-class Fold:
-    """When two hits count as one; see `deponij.pipeline.likeness.folding`."""
-
-    max_bits: int = 4
-    min_cosine: float = 0.98
-
-
-@dataclass(frozen=True, slots=True)
 class Hit:
     """One item found.
 
     Attributes:
-        score: cosine with the query. metadata: the item's other columns.
+        score: cosine with the query.
+        metadata: the item's other columns.
         folded: items that were folded into this one.
     """
 
@@ -74,8 +68,11 @@ class Index:
     """Vectors of items, joined with what is known of them.
 
     Args:
-        identity: of the features. backbone: what the view calls it. vectors: the index over them.
-        rows: reads the table of live rows, by `vector_row`. where: it came from, for messages.
+        identity: of the features.
+        backbone: what the view calls it.
+        vectors: the index over them.
+        rows: reads the table of live rows, by `vector_row`.
+        where: it came from, for messages.
     """
 
     def __init__(
@@ -91,8 +88,7 @@ class Index:
         self.vector_index = vectors
         self.path = where
         self._read_rows = rows
-        self._masks: dict[bytes, Mask] = {}
-        self._masks_lock = Lock()
+        self._masks: BoundedCache[Mask] = BoundedCache(_KEPT_FILTERS)
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -178,14 +174,8 @@ class Index:
         Raises:
             IdentityError: naming every difference.
         """
-        if identity.kind == _TEXT:
-            differences = [
-                f"{name}: {getattr(self.identity, name)} against {getattr(identity, name)}"
-                for name in ("backbone", "weights")
-                if getattr(self.identity, name) != getattr(identity, name)
-            ]
-        else:
-            differences = self.identity.differences(identity)
+        compared = ("backbone", "weights") if identity.kind == _TEXT else ()
+        differences = self.identity.differences(identity, compared)
         if differences:
             raise IdentityError(
                 f"{what} was not encoded as the index {self.path} ({self.backbone}): "
@@ -225,15 +215,17 @@ class Index:
         *,
         where: str | None = None,
         conditions: Sequence[Condition] = (),
-        unique: Fold | None = None,
+        unique: Thresholds | None = None,
         leave_out: Sequence[str] = (),
         identity: Identity | None = None,
     ) -> list[Hit]:
         """The items with the highest cosine to a vector, highest first; `top` of them where that many count.
 
         Args:
-            vector: [d], of any length. where, conditions: which items count; see `RowFilter`.
-            unique: fold near-duplicates. leave_out: items that do not count.
+            vector: [d], of any length.
+            where, conditions: which items count; see `RowFilter`.
+            unique: fold near-duplicates.
+            leave_out: items that do not count.
             identity: of the vector; None where its maker vouches for it.
 
         Raises:
@@ -256,7 +248,7 @@ class Index:
                 return groups
             n_asked *= 4
 
-    def _folded(self, hits: list[Hit], rows: NDArray[np.int64], how: Fold, top: int) -> list[Hit]:
+    def _folded(self, hits: list[Hit], rows: NDArray[np.int64], how: Thresholds, top: int) -> list[Hit]:
         if top < 1 or not hits:
             return []
         groups = fold(
@@ -288,10 +280,9 @@ class Index:
     def _chosen(self, where: str | None, conditions: tuple[Condition, ...]) -> Mask:
         # Not the conditions themselves: lists of thousands of ids would be kept with them.
         name = hashlib.blake2b(repr((where, conditions)).encode("utf-8", "surrogatepass")).digest()
-        with self._masks_lock:
-            kept = self._masks.get(name)
-        if kept is not None:
-            return kept
+        return self._masks.made(name, lambda: self._made_mask(where, conditions))
+
+    def _made_mask(self, where: str | None, conditions: tuple[Condition, ...]) -> Mask:
         live = np.ones(self.rows.num_rows, bool)
         if where is not None:
             live &= self.filter.where(where)
@@ -299,10 +290,6 @@ class Index:
             live &= self.filter.matching(conditions)
         mask = np.zeros(self.vector_index.n_rows, bool)
         mask[self._vector_rows[live]] = True
-        with self._masks_lock:
-            while len(self._masks) >= _KEPT_FILTERS:
-                self._masks.pop(next(iter(self._masks)))
-            self._masks[name] = mask
         return mask
 
     def listed(
@@ -407,18 +394,15 @@ def _with_items(base: pa.Table, view: View, items: Items) -> pa.Table:
     taken = sorted(set(_RESERVED) & set(items.column_names))
     if taken:
         raise UsageError(f"the items have columns {taken}, which an index needs for itself; rename them")
-    place = {item_id: number for number, item_id in enumerate(items.ids)}
     ids, keys = base["item_id"].to_pylist(), base["key"].to_pylist()
-    missing = [item_id for item_id in ids if item_id not in place]
-    other = [i for i, key in zip(ids, keys, strict=True) if i in place and items.keys[place[i]] != key]
-    if missing or other:
-        what = "items that are not in" if missing else "other pictures than"
-        first = (missing or other)[0]
+    if strangers := items.strangers(ids, keys):
+        missing = [item_id for item_id in strangers if item_id not in items.places]
+        what, told = ("items that are not in", missing) if missing else ("other pictures than", strangers)
         raise StoreError(
-            f"{view.path} saw {what} {items.path} ({len(missing or other)}, the first: {first!r}); extract again"
+            f"{view.path} saw {what} {items.path} ({len(told)}, the first: {told[0]!r}); extract again"
         )
     chosen = [n for n in items.column_names if n not in ("item_id", "key", *_LEFT_OUT)]
-    table = items.table(chosen).take(pa.array([place[item_id] for item_id in ids], pa.int64()))
+    table = items.table(chosen).take(pa.array([items.places[item_id] for item_id in ids], pa.int64()))
     for name in chosen:
         base = base.append_column(name, table[name])
     return base

@@ -4,42 +4,31 @@ What `deponij agreement` calls; this is no stage.
 """
 
 import csv
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
-from deponij.pipeline.metrics.agreement import agreement
+from deponij.pipeline.metrics.agreement import Agreement, agreement
 from deponij.project.frame.console import warn
 from deponij.project.learning.results import RESULT_NAME, read_result
-from deponij.store.errors import DataError, UsageError
+from deponij.store.errors import DataError, UsageError, explained
 
 COLUMNS = ("item", "truth", "response")
 NO_ANSWER = "na"
 
 
-class AgreementReport(BaseModel):
-    """What two observers have in common; see `deponij.pipeline.metrics.agreement.Agreement` for the measures.
+@dataclass(frozen=True, slots=True)
+class AgreementReport(Agreement):
+    """What two observers have in common on the items that both were shown.
 
     Attributes:
-        n: items that both were shown; n_only_a, n_only_b: items that are left out.
-        js_class, js_inter: None where an observer made no errors among its answers.
+        n_only_a: items of the first one alone, which are left out.
+        n_only_b: items of the second one alone.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    n: int
     n_only_a: int
     n_only_b: int
-    accuracy_a: float
-    accuracy_b: float
-    n_unanswered_a: int
-    n_unanswered_b: int
-    observed_agreement: float
-    expected_agreement: float
-    kappa: float
-    js_class: float | None
-    js_inter: float | None
 
 
 # Item -> (truth, response); an empty response is no answer.
@@ -81,20 +70,7 @@ def run(a: Path, b: Path, part: str = "test") -> AgreementReport:
         np.array([answers_a[item][0] for item in common], dtype=np.str_),
         *(np.array([rows[item][1] for item in common], dtype=np.str_) for rows in (answers_a, answers_b)),
     )
-    return AgreementReport(
-        n=found.n,
-        n_only_a=only_a,
-        n_only_b=only_b,
-        accuracy_a=found.accuracy_a,
-        accuracy_b=found.accuracy_b,
-        n_unanswered_a=found.n_unanswered_a,
-        n_unanswered_b=found.n_unanswered_b,
-        observed_agreement=found.observed,
-        expected_agreement=found.expected,
-        kappa=found.kappa,
-        js_class=found.js_class,
-        js_inter=found.js_inter,
-    )
+    return AgreementReport(**asdict(found), n_only_a=only_a, n_only_b=only_b)
 
 
 def _read(path: Path, part: str) -> Answers:
@@ -116,7 +92,7 @@ def _read_results(folder: Path, part: str) -> Answers:
 
 def _read_csv(path: Path) -> Answers:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with explained(f"cannot read {path}", DataError), path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
             if missing:
@@ -127,8 +103,6 @@ def _read_csv(path: Path) -> Answers:
             rows = [(reader.line_num, [row[name] for name in COLUMNS]) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is no CSV file in UTF-8: {error}") from error
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     return _answers(path, rows)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ByteSize
 
 from deponij.project.frame.console import bar
 from deponij.project.frame.settings import RunOptions
@@ -227,26 +228,8 @@ def describe_view(report: Report) -> str:
     return "\n".join(lines)
 
 
-def describe(report: Report) -> str:
-    """Any other report: one line a fact, nested ones indented."""
-    return "\n".join(_lines(report, ""))
-
-
-def _lines(value: Any, indent: str) -> Iterator[str]:
-    for name, one in value.items():
-        if isinstance(one, dict) and one:
-            yield f"{indent}{name}:"
-            yield from _lines(one, indent + "  ")
-        else:
-            yield f"{indent}{name.replace('_', ' ')}: {one if one not in ({}, []) else 'none'}"
-
-
-def _size(n_bytes: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if n_bytes < 1024:
-            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
-        n_bytes /= 1024
-    return f"{n_bytes:.1f} TiB"
+def _size(n_bytes: int) -> str:
+    return ByteSize(n_bytes).human_readable(separator=" ")
 
 
 @contextmanager

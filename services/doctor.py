@@ -8,16 +8,14 @@ import importlib
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from deponij.pipeline.backbones.remember import cache_folder
+from deponij.project.frame.settings import Section, n_cores
 
 REQUIRED = (
     "dvc",
@@ -55,11 +53,7 @@ LOW_DISK_BYTES = 5_000_000_000
 _BROKEN = (ImportError, OSError, RuntimeError, AttributeError)
 
 
-class _Fact(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Device(_Fact):
+class Device(Section):
     """Something that can compute.
 
     Attributes:
@@ -77,7 +71,7 @@ class Device(_Fact):
     precisions: dict[str, bool]
 
 
-class Faiss(_Fact):
+class Faiss(Section):
     """The search library: which wheels, its version, and the GPUs it can use (0: CPU only)."""
 
     wheels: tuple[str, ...]
@@ -85,7 +79,7 @@ class Faiss(_Fact):
     n_gpus: int
 
 
-class Folder(_Fact):
+class Folder(Section):
     """A place that will be written to, and the free space of its disk."""
 
     name: str
@@ -94,7 +88,7 @@ class Folder(_Fact):
     free_bytes: int
 
 
-class DataSet(_Fact):
+class DataSet(Section):
     """A data set's folder and how many files lie in it."""
 
     name: str
@@ -103,14 +97,14 @@ class DataSet(_Fact):
     n_files: int
 
 
-class Problem(_Fact):
+class Problem(Section):
     """What stands in the way, and what mends it."""
 
     what: str
     mend: str
 
 
-class Report(_Fact):
+class Report(Section):
     """All that was found; `model_dump(mode="json")` makes it JSON."""
 
     deponij: str | None
@@ -170,7 +164,7 @@ def examine(
         system=platform.platform(),
         libraries=libraries,
         n_cores=psutil.cpu_count() or 1,
-        n_cores_usable=_n_usable_cores(),
+        n_cores_usable=n_cores(),
         memory_bytes=memory.total,
         memory_free_bytes=memory.available,
         pages=pages,
@@ -340,13 +334,6 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _n_usable_cores() -> int:
-    """Cores that this process may run on, which containers and schedulers restrict."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _cpu_model() -> str:

@@ -12,7 +12,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +71,13 @@ class IndexReport(Section):
 
     Attributes:
         kind, settings, effort: that were chosen.
-        n: items; n_added, n_deleted, n_rebuilt: of them, those that this run put in, took out, built in one go.
+        n: items.
+        n_added, n_deleted, n_rebuilt: of them, those that this run put in, took out, built in one go.
         recall_at_10: of the chosen setting on n_queries held-out queries; None without any.
         p50_ms, p99_ms: of one search with it.
         measured: the chosen setting and its neighbours, with times where they were measured in this run.
-        seconds: of the whole run; size_bytes: of the FAISS file.
+        seconds: of the whole run.
+        size_bytes: of the FAISS file.
     """
 
     backbone: str
@@ -113,9 +115,12 @@ def run(
     """Make or bring up to date the index of a view.
 
     Args:
-        features: a view of kind `embedding`. items: the folder of items it was made from.
-        out: folder of the index. splits: name -> table, each a column `split_NAME` to filter by.
-        metrics: JSON file for the numbers. latency: one for the whole report, with this machine's times.
+        features: a view of kind `embedding`.
+        items: the folder of items it was made from.
+        out: folder of the index.
+        splits: name -> table, each a column `split_NAME` to filter by.
+        metrics: JSON file for the numbers.
+        latency: one for the whole report, with this machine's times.
         threads: of FAISS; 0 is one per core.
         rebuild: from nothing, even where an index could be brought up to date.
 
@@ -133,7 +138,7 @@ def run(
         made = _brought_up_to_date(old, out, view, table, splits or {})
     else:
         made = _made(params, out, view, table, splits or {})
-    report = _report(made, out, time.perf_counter() - start)
+    report = IndexReport(path=str(out), seconds=round(time.perf_counter() - start, 3), **made)
     if metrics is not None:
         write_bytes(metrics, _json(_facts(report)))
     if latency is not None:
@@ -141,19 +146,10 @@ def run(
     return report
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """An index that was written; times: median and 99th percentile of one search, ms."""
-
-    card: IndexCard
-    measured: list[dict[str, Any]]
-    times_ms: tuple[float, float]
-    n_added: int = 0
-    n_deleted: int = 0
-    n_rebuilt: int = 0
-
-
-def _made(params: IndexParams, out: Path, view: View, items: Items, splits: Mapping[str, Path]) -> _Made:
+def _made(
+    params: IndexParams, out: Path, view: View, items: Items, splits: Mapping[str, Path]
+) -> dict[str, Any]:
+    """Build one; what was made, as fields of the report."""
     # What does not fit is said before anything is built.
     rows_table(view, np.arange(len(view)), items, splits)
     built = build_chosen(view.embedding, **params.model_dump(), say=say)
@@ -162,7 +158,8 @@ def _made(params: IndexParams, out: Path, view: View, items: Items, splits: Mapp
     card = _written(out, view, built.index, rows, params.model_dump(), report)
     chosen = next((one for one in built.measured if one.chosen), None)
     times_ms = _times_ms(built.index) if chosen is None else (chosen.p50_ms, chosen.p99_ms)
-    return _Made(card, [one.to_json() for one in built.measured], times_ms, n_rebuilt=len(view))
+    measured = [one.to_json() for one in built.measured]
+    return _facts_of(card, measured, times_ms, n_rebuilt=len(view))
 
 
 def _times_ms(index: VectorIndex) -> tuple[float, float]:
@@ -223,7 +220,7 @@ def _usable(out: Path, view: View, params: IndexParams) -> IndexFolder | None:
 
 def _brought_up_to_date(
     old: IndexFolder, out: Path, view: View, items: Items, splits: Mapping[str, Path]
-) -> _Made:
+) -> dict[str, Any]:
     card = old.card
     table = old.rows([ROW, "item_id", "key"])
     known = {
@@ -243,40 +240,41 @@ def _brought_up_to_date(
     if len(fresh):
         made = _written(out, view, index, rows, card.params, card.report)
     else:
-        kept = {name: value for name, value in _fields(card).items() if name not in ("vectors", "rows")}
-        made = write_index(out, card.vectors, rows, **{**kept, "n_items": rows.num_rows})
+        kept = {one.name: getattr(card, one.name) for one in fields(card)} | {"n_items": rows.num_rows}
+        made = write_index(out, kept.pop("vectors"), rows, **{n: kept[n] for n in kept if n != "rows"})
     measured = list(made.report.get("measured", ()))
-    return _Made(made, measured, _times_ms(index), n_added=len(fresh), n_deleted=n_deleted)
+    return _facts_of(made, measured, _times_ms(index), n_added=len(fresh), n_deleted=n_deleted)
 
 
-def _fields(card: IndexCard) -> dict[str, Any]:
-    return {one.name: getattr(card, one.name) for one in fields(card)}
-
-
-def _report(made: _Made, out: Path, seconds: float) -> IndexReport:
-    card = made.card
-    chosen: Mapping[str, Any] = next((one for one in made.measured if one["chosen"]), {})
-    p50_ms, p99_ms = made.times_ms
-    return IndexReport(
-        backbone=card.backbone,
-        fingerprint=card.fingerprint,
-        path=str(out),
-        kind=card.kind,
-        settings=dict(card.settings),
-        effort=dict(card.effort),
-        n=card.n_items,
-        dim=card.dim,
-        n_added=made.n_added,
-        n_deleted=made.n_deleted,
-        n_rebuilt=made.n_rebuilt,
-        recall_at_10=chosen.get("recall_at_10"),
-        p50_ms=round(p50_ms, 4),
-        p99_ms=round(p99_ms, 4),
-        n_queries=int(card.report.get("n_queries", 0)),
-        measured=made.measured,
-        seconds=round(seconds, 3),
-        size_bytes=card.vectors.size_bytes,
-    )
+def _facts_of(
+    card: IndexCard,
+    measured: list[dict[str, Any]],
+    times_ms: tuple[float, float],
+    *,
+    n_added: int = 0,
+    n_deleted: int = 0,
+    n_rebuilt: int = 0,
+) -> dict[str, Any]:
+    """Of an index that was written; times: median and 99th percentile of one search, ms."""
+    chosen: Mapping[str, Any] = next((one for one in measured if one["chosen"]), {})
+    return {
+        "backbone": card.backbone,
+        "fingerprint": card.fingerprint,
+        "kind": card.kind,
+        "settings": dict(card.settings),
+        "effort": dict(card.effort),
+        "n": card.n_items,
+        "dim": card.dim,
+        "n_added": n_added,
+        "n_deleted": n_deleted,
+        "n_rebuilt": n_rebuilt,
+        "recall_at_10": chosen.get("recall_at_10"),
+        "p50_ms": round(times_ms[0], 4),
+        "p99_ms": round(times_ms[1], 4),
+        "n_queries": int(card.report.get("n_queries", 0)),
+        "measured": measured,
+        "size_bytes": card.vectors.size_bytes,
+    }
 
 
 def _facts(report: IndexReport) -> dict[str, Any]:

@@ -32,7 +32,6 @@ from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.frame.toys import toys_of
 from deponij.project.report.inputs import (
     feature_facts,
-    images_of,
     labels_of,
     read_embedding,
     read_records,
@@ -49,6 +48,7 @@ from deponij.project.report.runs import (
     standings,
 )
 from deponij.project.report.summary import CELLS_NAME, MARKDOWN_NAME, PAGE_NAME, RESULTS_NAME, SHEET_NAME
+from deponij.project.thumbnails import images_of
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import DataError, StoreError
 from deponij.store.items import Items

@@ -1,19 +1,18 @@
 """Whole files or none: write aside, flush, rename, flush the folder."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deponij.store.errors import StoreError
-from deponij.store.locks import hold, release
+from deponij.store.errors import StoreError, explained
+from deponij.store.locks import holding
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 PART = ".part"
-_WAIT_S = 30.0
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -33,21 +32,15 @@ def replacing(path: Path) -> Iterator[Path]:
         StoreError: the folder cannot be written, the disk is full, or another process keeps writing.
     """
     part = path.with_name(path.name + PART)
-    try:
+    with explained(f"cannot write {path}"):
         make_folder(path.parent)
-        held = hold(part, wait_s=_WAIT_S)
-        if held is None:
-            raise StoreError(f"another process is writing {path}; wait for it to end")
-        try:
-            yield part
-            publish(part, path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        finally:
-            release(held)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+        with holding(part, path):
+            try:
+                yield part
+                publish(part, path)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
 
 
 def publish(part: Path, path: Path) -> None:
@@ -102,3 +95,21 @@ def read_table(path: Path, columns: list[str] | None = None) -> "pa.Table":
             return file.read(columns=columns)
     except (pa.ArrowException, OSError, ValueError, IndexError) as error:
         raise StoreError(f"{path} is damaged or not a Parquet file: {error}") from error
+
+
+def refuse_foreign(folder: Path, is_ours: Callable[[Path], bool], what: str) -> None:
+    """Refuse a folder to write that holds anything else.
+
+    Args:
+        what: lies in such a folder, as `items`.
+
+    Raises:
+        StoreError: it is a file, or holds other files.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(f"{folder} is a file; {what} needs a folder")
+    foreign = sorted(path.name for path in folder.iterdir() if not is_ours(path)) if folder.exists() else []
+    if foreign:
+        raise StoreError(
+            f"{folder} holds other files (such as {foreign[0]!r}); name a folder for {what} alone"
+        )

@@ -21,9 +21,8 @@ from deponij.store.errors import StoreError
 from deponij.store.folders import Folder, LocalFolder, open_folder
 from deponij.store.hdf5 import Array
 from deponij.store.identity import FINGERPRINT_CHARS, Identity
-from deponij.store.index import Index, Rows
 from deponij.store.locks import LOCKS, ORPHAN_AGE_S, WriterLock, burying
-from deponij.store.shard import Provenance, Sidecar
+from deponij.store.shard import Index, Provenance, Rows, Sidecar
 from deponij.store.writer import SHARD_ROWS, Writer
 
 FORMAT_FILE = "format.json"
@@ -154,11 +153,10 @@ class FeatureStore:
         identity = self.resolve(keys) if identity is None else identity
         failure = ""
         for _ in range(_READ_ATTEMPTS):
-            if self._absent(keys, identity):
+            if self.missing(identity, keys):
                 # Others may have committed them since, or tidied at the moment of the look-up.
                 self.refresh()
-                absent = self._absent(keys, identity)
-                if absent:
+                if absent := self.missing(identity, keys):
                     raise StoreError(self._explain_absence(absent, len(keys), identity))
             try:
                 return self._read(list(keys), identity, names)
@@ -170,10 +168,6 @@ class FeatureStore:
             f"a shard of {self.location} has lost its file ({failure}); run `deponij depot verify --repair`, "
             "then `deponij extract` to compute its rows again"
         )
-
-    def _absent(self, keys: Sequence[str], identity: Identity) -> list[str]:
-        places = self.index(identity.fingerprint).find(keys)
-        return [key for key, place in zip(keys, places, strict=True) if place < 0]
 
     def _read(self, keys: list[str], identity: Identity, names: Sequence[str] | None) -> dict[str, Array]:
         index = self.index(identity.fingerprint)

@@ -4,6 +4,9 @@ A message says what was got, what is allowed and what to do. `cli.py` prints it 
 (2 for `UsageError`); nothing else in the project prints or exits.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class DeponijError(Exception):
     """Base of everything a user can be told. Never a programming error."""
@@ -31,3 +34,21 @@ class IdentityError(StoreError):
 
 class BackboneError(DeponijError):
     """Weights are absent, do not fill the model, or the model cannot do what was asked."""
+
+
+@contextmanager
+def explained(
+    what: str, kind: type[DeponijError] = StoreError, *, passing: tuple[type[OSError], ...] = ()
+) -> Iterator[None]:
+    """Turn what the system stumbles over inside the block into an error that says what could not be done.
+
+    Args:
+        what: could not be done, as `cannot write FILE`.
+        passing: errors that are left as they are.
+    """
+    try:
+        yield
+    except passing:
+        raise
+    except OSError as error:
+        raise kind(f"{what}: {error.strerror or error}") from error

@@ -10,13 +10,13 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from deponij.store.atomic import PART, make_folder, publish
-from deponij.store.errors import StoreError
+from deponij.store.errors import StoreError, explained
 
 _IN_MEMORY_BYTES = 64 << 20
 # damaged/<fingerprint>/<shard>.h5; deeper lies nothing of a depot.
@@ -279,13 +279,5 @@ class RemoteFolder:
             self._fs.rm_file(self._at(name))
 
 
-@contextmanager
-def _explained(what: str, *, also_absent: bool = False) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        if also_absent:
-            raise StoreError(f"{what}: {error.strerror or error}") from error
-        raise
-    except OSError as error:
-        raise StoreError(f"{what}: {error.strerror or error}") from error
+def _explained(what: str, *, also_absent: bool = False) -> AbstractContextManager[None]:
+    return explained(what, passing=() if also_absent else (FileNotFoundError,))

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from deponij.store.errors import StoreError
+from deponij.store.errors import StoreError, explained
 from deponij.store.texts import is_storable
 
 CHUNK_BYTES = 1 << 20
@@ -38,10 +38,8 @@ def creating(path: Path) -> Iterator[h5py.File]:
     image = io.BytesIO()
     with h5py.File(image, "w", libver=LIBVER) as file:
         yield file
-    try:
+    with explained(f"cannot write {path}"):
         path.write_bytes(image.getbuffer())
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 @contextmanager

@@ -6,6 +6,7 @@ device, date) is not here: it is recorded beside rows and refuses nobody.
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
@@ -61,12 +62,12 @@ class Identity:
             raise StoreError(f"identity fields must be strings; these are not: {wrong}")
         return cls(**values)
 
-    def differences(self, other: "Identity") -> list[str]:
-        """One line for each field in which the two differ."""
+    def differences(self, other: "Identity", names: Collection[str] = ()) -> list[str]:
+        """One line for each field (of these `names`) in which the two differ."""
         return [
             f"{field.name}: {_short(getattr(self, field.name))} against {_short(getattr(other, field.name))}"
             for field in fields(self)
-            if getattr(self, field.name) != getattr(other, field.name)
+            if (not names or field.name in names) and getattr(self, field.name) != getattr(other, field.name)
         ]
 
     def require_equal(self, other: "Identity", what: str) -> None:

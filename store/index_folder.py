@@ -11,24 +11,37 @@ the sidecar, the files' sizes and their first bytes; `damage` reads everything. 
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import pyarrow as pa
 
-from deponij.store.atomic import PART, flush, make_folder, publish, read_table, write_bytes, write_table
-from deponij.store.errors import StoreError
+from deponij.store.atomic import (
+    PART,
+    flush,
+    make_folder,
+    publish,
+    read_table,
+    refuse_foreign,
+    write_bytes,
+    write_table,
+)
+from deponij.store.errors import StoreError, explained
 from deponij.store.identity import Identity
-from deponij.store.locks import hold, release
+from deponij.store.locks import holding
 from deponij.store.sealed import sealed, unsealed
 
 FORMAT = 1
 CARD = "index.json"
 ROW = "vector_row"
 _HEAD_BYTES = 64 << 10
-_WAIT_S = 30.0
 _OPENINGS = 5
+
+
+def _head(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.blake2b(file.read(_HEAD_BYTES), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +54,11 @@ class FileFacts:
     head: str
 
     @classmethod
-    def of(cls, path: Path, name: str = "") -> Self:
+    def of(cls, path: Path) -> Self:
         """Read a file whole."""
         with path.open("rb") as file:
-            head = hashlib.blake2b(file.read(_HEAD_BYTES), digest_size=16).hexdigest()
-        with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return cls(name or path.name, path.stat().st_size, digest, head)
+        return cls(path.name, path.stat().st_size, digest, _head(path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +66,14 @@ class IndexCard:
     """The commit of an index.
 
     Attributes:
-        identity: of the features; backbone: the view's name of it.
+        identity: of the features.
+        backbone: the view's name of it.
         kind, settings, effort: type, how it was built and how it searches.
-        n_rows: vectors in the FAISS file; n_items: those that are not deleted; dim: their width.
-        params: that the type was chosen by. report: what was measured.
+        n_rows: vectors in the FAISS file.
+        n_items: those that are not deleted.
+        dim: their width.
+        params: that the type was chosen by.
+        report: what was measured.
     """
 
     identity: Identity
@@ -171,8 +186,7 @@ class IndexFolder:
                     return [
                         f"{path} is damaged: {path.stat().st_size:,} bytes instead of {facts.size_bytes:,}"
                     ]
-                with path.open("rb") as file:
-                    head = hashlib.blake2b(file.read(_HEAD_BYTES), digest_size=16).hexdigest()
+                head = _head(path)
             except OSError as error:
                 return [f"{path} cannot be read: {error.strerror or error}"]
             if head != facts.head:
@@ -187,15 +201,13 @@ def read_card(folder: Path) -> IndexCard:
         StoreError: there is none, or it is damaged.
     """
     try:
-        return IndexCard.from_bytes((folder / CARD).read_bytes(), folder / CARD)
+        with explained(f"cannot read {folder / CARD}", passing=(FileNotFoundError, NotADirectoryError)):
+            return IndexCard.from_bytes((folder / CARD).read_bytes(), folder / CARD)
     except (FileNotFoundError, NotADirectoryError):
-        below = [
-            found.parent for found in sorted((*folder.glob(f"*/{CARD}"), *folder.glob(f"indexes/*/{CARD}")))
-        ]
-        hint = f"below it are {', '.join(map(str, below))}" if below else "`deponij index` makes one"
+        cards = sorted((*folder.glob(f"*/{CARD}"), *folder.glob(f"indexes/*/{CARD}")))
+        below = ", ".join(str(card.parent) for card in cards)
+        hint = f"below it are {below}" if below else "`deponij index` makes one"
         raise StoreError(f"there is no index at {folder}; {hint}") from None
-    except OSError as error:
-        raise StoreError(f"cannot read {folder / CARD}: {error.strerror or error}") from error
 
 
 def write_index(
@@ -211,13 +223,10 @@ def write_index(
     Raises:
         StoreError: the folder holds something else, cannot be written, or is being written by another process.
     """
-    _refuse_foreign(folder)
-    try:
+    refuse_foreign(folder, _is_ours, "the index")
+    with explained(f"cannot write {folder}"):
         make_folder(folder)
-        held = hold(folder, create=False, wait_s=_WAIT_S)
-        if held is None:
-            raise StoreError(f"another process is writing {folder}; wait for it to end")
-        try:
+        with holding(folder, folder, create=False):
             for stale in folder.glob(f"*{PART}"):
                 stale.unlink()
             if isinstance(write_vectors, FileFacts):
@@ -229,10 +238,6 @@ def write_index(
             write_bytes(folder / CARD, made.to_bytes())
             _forget_others(folder, made)
             return made
-        finally:
-            release(held)
-    except OSError as error:
-        raise StoreError(f"cannot write {folder}: {error.strerror or error}") from error
 
 
 def _settled(folder: Path, stem: str, suffix: str, write: Callable[[Path], None]) -> FileFacts:
@@ -242,7 +247,7 @@ def _settled(folder: Path, stem: str, suffix: str, write: Callable[[Path], None]
     facts = FileFacts.of(part)
     name = f"{stem}-{facts.sha256[:16]}{suffix}"
     publish(part, folder / name)
-    return FileFacts(name, facts.size_bytes, facts.sha256, facts.head)
+    return replace(facts, name=name)
 
 
 def _forget_others(folder: Path, card: IndexCard) -> None:
@@ -260,15 +265,3 @@ def _is_ours(path: Path) -> bool:
         or path.match("rows-*.parquet")
         or path.match(f"*{PART}")
     )
-
-
-def _refuse_foreign(folder: Path) -> None:
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise StoreError(f"{folder} is a file; an index needs a folder")
-    foreign = sorted(path.name for path in folder.iterdir() if not _is_ours(path))
-    if foreign:
-        raise StoreError(
-            f"{folder} holds other files (such as {foreign[0]!r}); name a folder for the index alone"
-        )

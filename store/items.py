@@ -8,7 +8,7 @@ pandas, DuckDB and `datasets` read them. Failed items are rows too, with a reaso
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deponij.store.atomic import PART, flush, make_folder
-from deponij.store.errors import StoreError
+from deponij.store.atomic import PART, flush, make_folder, refuse_foreign
+from deponij.store.errors import StoreError, explained
 from deponij.store.locks import hold, release
 from deponij.store.manifest import MANIFEST, check_manifest, write_manifest
 from deponij.store.texts import is_storable, plain_reason
@@ -63,7 +63,7 @@ class ItemWriter:
             raise StoreError(
                 f"metadata columns may not be named {sorted(twice)}: these are columns of every item"
             )
-        _refuse_foreign(path)
+        refuse_foreign(path, lambda entry: entry.match(_PATTERN) or entry.name == MANIFEST, "items")
         self.path = path
         self.n_items = 0
         self.n_failed = 0
@@ -80,14 +80,12 @@ class ItemWriter:
         self._file: pq.ParquetWriter | None = None
 
     def __enter__(self) -> Self:
-        try:
+        with explained(f"cannot write {self.path}"):
             make_folder(self._part)
             self._held = hold(self._part)
             if self._held is None:
                 raise StoreError(f"another process is writing {self.path}; wait for it to end")
             self._clear_leftovers()
-        except OSError as error:
-            raise StoreError(f"cannot write {self.path}: {error.strerror or error}") from error
         return self
 
     def _clear_leftovers(self) -> None:
@@ -145,11 +143,9 @@ class ItemWriter:
         self._write_group()
         if self._n_shards == 0:
             self._open_shard()
-        try:
+        with explained(f"cannot write {self.path}"):
             self._close_shard()
             self._swap_in()
-        except OSError as error:
-            raise StoreError(f"cannot write {self.path}: {error.strerror or error}") from error
 
     def _abandon(self) -> None:
         # After a success the part has become the folder and there is nothing to remove.
@@ -167,10 +163,8 @@ class ItemWriter:
             raise StoreError(
                 f"a value of the items {first!r} to {last!r} does not fit its column: {error}"
             ) from error
-        try:
+        with explained(f"cannot write {self.path}"):
             (self._file or self._open_shard()).write_table(table)
-        except OSError as error:
-            raise StoreError(f"cannot write {self.path}: {error.strerror or error}") from error
         self._shard_bytes += self._pending_bytes
         self._rows, self._pending_bytes = [], 0
         if self._shard_bytes >= SHARD_BYTES:
@@ -266,6 +260,16 @@ class Items:
         pairs = zip(table["item_id"].to_pylist(), table["failure"].to_pylist(), strict=True)
         return [(item_id, reason) for item_id, reason in pairs if reason is not None]
 
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Row of each item."""
+        return {item_id: row for row, item_id in enumerate(self.ids)}
+
+    def strangers(self, ids: Iterable[str], keys: Iterable[str]) -> list[str]:
+        """Those of some items that are not here, or have another picture here."""
+        pairs = zip(ids, keys, strict=True)
+        return [i for i, key in pairs if i not in self.places or self.keys[self.places[i]] != key]
+
     def contents(self, rows: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         """(row, encoded picture) of the wanted rows, in ascending row order; streams.
 
@@ -295,9 +299,9 @@ class Items:
         Raises:
             StoreError: the id is unknown or has no picture.
         """
-        if item_id not in self.ids:
+        if item_id not in self.places:
             raise StoreError(f"there is no item {item_id!r} in {self.path}")
-        return next(self.contents([self.ids.index(item_id)]))[1]
+        return next(self.contents([self.places[item_id]]))[1]
 
     def _pictures(self, file: pq.ParquetFile, group: int) -> pa.ChunkedArray:
         try:
@@ -314,16 +318,6 @@ class Items:
             return pq.ParquetFile(path, page_checksum_verification=True)
         except _DAMAGE as error:
             raise StoreError(f"{path} is damaged or not a Parquet file: {error}") from error
-
-
-def _refuse_foreign(path: Path) -> None:
-    if not path.exists():
-        return
-    if not path.is_dir():
-        raise StoreError(f"{path} is a file; items need a folder")
-    foreign = [entry.name for entry in path.iterdir() if not entry.match(_PATTERN) and entry.name != MANIFEST]
-    if foreign:
-        raise StoreError(f"{path} holds other files (such as {foreign[0]!r}); name a folder for items alone")
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:

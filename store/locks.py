@@ -17,12 +17,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from deponij.store.errors import StoreError
+from deponij.store.errors import StoreError, explained
 
 LOCKS = "writers"
 ORPHAN_AGE_S = 24 * 3600.0
 _TIDYING = "tidying"
-_POLL_S = 0.02
+_POLL_S, _WAIT_S = 0.02, 30.0
 
 # A forked child would keep its parent's locks alive after the parent was killed.
 _HELD: set[int] = set()
@@ -76,6 +76,22 @@ def release(descriptor: int) -> None:
     if descriptor in _HELD:
         _HELD.discard(descriptor)
         os.close(descriptor)
+
+
+@contextmanager
+def holding(path: Path, written: Path, *, create: bool = True) -> Iterator[None]:
+    """Lock a file (or an existing folder) while `written` is being written; of two processes the second waits.
+
+    Raises:
+        StoreError: another process keeps writing. OSError: as `hold`.
+    """
+    held = hold(path, create=create, wait_s=_WAIT_S)
+    if held is None:
+        raise StoreError(f"another process is writing {written}; wait for it to end")
+    try:
+        yield
+    finally:
+        release(held)
 
 
 def _is_still_there(descriptor: int, path: Path) -> bool:
@@ -161,11 +177,9 @@ def burying(folder: Path) -> Iterator[set[str]]:
 
 
 def _hold_in_depot(path: Path) -> int | None:
-    try:
+    with explained(f"cannot write to the depot: {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         return hold(path)
-    except OSError as error:
-        raise StoreError(f"cannot write to the depot: {path}: {error.strerror}") from error
 
 
 def _host() -> str:

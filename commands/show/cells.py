@@ -1,4 +1,7 @@
-"""The tables of results on a terminal: models in rows, splits side by side, one table a label set."""
+"""The tables of results on a terminal: models in rows, splits side by side, one table a label set.
+
+Not `show_table`: a cell has up to three lines in styles of their own, and a model's name stands above its heads.
+"""
 
 from collections.abc import Sequence, Set
 
@@ -9,7 +12,8 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from deponij.commands.show.results import TOY_NOTE, stdout
+from deponij.commands.show.results import TOY_NOTE
+from deponij.commands.show.tables import stdout
 from deponij.pipeline.reports.cell_tables import (
     CellTable,
     TableRow,

@@ -2,33 +2,26 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from deponij.commands.show.hits import stdout
+from deponij.commands.show.tables import Columns, counted, show_lines, show_notes, show_table
 from deponij.pipeline.likeness.coverage import NOVELTIES
 from deponij.pipeline.likeness.pairs import HOWS, How
-from deponij.services.curate.batches import BatchReport
-from deponij.services.curate.duplicates import DuplicatesReport, Leak
-from deponij.services.curate.duplicates_files import heading_of, link_of
+from deponij.services.curate.batches import BatchReport, NewItem
+from deponij.services.curate.duplicates import DuplicateGroup, DuplicatesReport, Leak, Member
+from deponij.services.curate.files import heading_of, kth, link_of
 from deponij.services.curate.outliers import Outlier, OutliersReport
-from deponij.services.curate.outliers_files import kth
 
 _N_MEMBERS = 6
 _BY: Mapping[How, str] = {"picture": "content", "phash": "perceptual hash", "embedding": "features"}
 
 
-def print_duplicates(report: DuplicatesReport, n_groups: int, console: Console = stdout) -> None:
+def print_duplicates(report: DuplicatesReport, n_groups: int) -> None:
     """What was found, what leaks, and the first groups."""
-    for line in duplicates_summary(report):
-        _line(console, line)
+    show_lines(*duplicates_summary(report))
     if report.groups:
-        console.print(_groups(report, n_groups))
+        _print_groups(report, n_groups)
     if report.n_groups > n_groups:
-        _line(console, f"{_n(report.n_groups - n_groups, 'more group')}: --top, --json, --parquet", "dim")
-    for note in report.notes:
-        _line(console, note, "dim")
+        show_notes([f"{counted(report.n_groups - n_groups, 'more group')}: --top, --json, --parquet"])
+    show_notes(report.notes)
 
 
 def duplicates_summary(report: DuplicatesReport) -> list[str]:
@@ -40,15 +33,15 @@ def duplicates_summary(report: DuplicatesReport) -> list[str]:
     )
     lines = [
         f"{report.source}{left_out}",
-        f"{_n(report.n_groups, 'group')} ({report.n_exact:,} exact, {report.n_near:,} near{loosest}) with "
-        f"{_n(report.n_surplus, 'item')} to spare; alike are {_n(report.n_pairs['any'], 'pair')}: {pairs}",
+        f"{counted(report.n_groups, 'group')} ({report.n_exact:,} exact, {report.n_near:,} near{loosest}) with "
+        f"{counted(report.n_surplus, 'item')} to spare; alike are {counted(report.n_pairs['any'], 'pair')}: {pairs}",
     ]
     if report.n_within_photo:
         lines.append(
-            f"{_n(report.n_within_photo, 'group')} within one photograph: overlapping boxes, most likely"
+            f"{counted(report.n_within_photo, 'group')} within one photograph: overlapping boxes, most likely"
         )
     if report.labels is not None:
-        lines.append(f"{_n(report.n_conflicts, 'group')} with different labels ({report.labels})")
+        lines.append(f"{counted(report.n_conflicts, 'group')} with different labels ({report.labels})")
     return lines + [_leak(one) for one in report.leaks if one.n]
 
 
@@ -60,56 +53,53 @@ def _leak(leak: Leak) -> str:
     return f"{begin}{leak.against} items ({by}; {leak.n_other_photo:,} in another photograph)"
 
 
-def _groups(report: DuplicatesReport, n_groups: int) -> Table:
-    table = Table(title_justify="left")
-    has_labels, splits = report.labels is not None, list(report.groups[0].members[0].parts)
-    for name in (
-        "group",
-        "item",
-        "link to the first",
-        *(("label",) if has_labels else ()),
-        *(f"split {one}" for one in splits),
-    ):
-        table.add_column(name, overflow="fold")
-    for group in report.groups[:n_groups]:
-        for number, one in enumerate(group.members[:_N_MEMBERS]):
-            parts = [one.parts[split] or "" for split in splits]
-            _row(
-                table,
-                ["" if number else heading_of(group), one.item_id, link_of(one)]
-                + ([one.label or ""] if has_labels else [])
-                + parts,
-            )
-        if len(group.members) > _N_MEMBERS:
-            _row(table, ["", f"and {len(group.members) - _N_MEMBERS:,} more"])
-        table.add_section()
-    return table
+def _print_groups(report: DuplicatesReport, n_groups: int) -> None:
+    rows = [
+        (group, place)
+        for group in report.groups[:n_groups]
+        for place in range(min(len(group.members), _N_MEMBERS + 1))
+    ]
+    columns: Columns[tuple[DuplicateGroup, int]] = {
+        "group": lambda row: "" if row[1] else heading_of(row[0]),
+        "item": lambda row: (
+            _member(row, lambda one: one.item_id) or f"and {len(row[0].members) - _N_MEMBERS:,} more"
+        ),
+        "link to the first": lambda row: _member(row, link_of),
+    }
+    if report.labels is not None:
+        columns["label"] = lambda row: _member(row, lambda one: one.label)
+    for split in report.groups[0].members[0].parts:
+        columns[f"split {split}"] = lambda row, split=split: _member(row, lambda one: one.parts[split])  # type: ignore[misc]
+    show_table("", columns, rows, section=lambda row: id(row[0]))
 
 
-def print_outliers(report: OutliersReport, n_items: int, console: Console = stdout) -> None:
+def _member(row: tuple[DuplicateGroup, int], told: Callable[[Member], str | None]) -> str:
+    """What is told of one member; nothing in the row that only counts those left out."""
+    group, place = row
+    return (told(group.members[place]) or "") if place < _N_MEMBERS else ""
+
+
+def print_outliers(report: OutliersReport, n_items: int) -> None:
     """How distances are spread, the farthest items, and those among another class."""
-    for line in outliers_summary(report):
-        _line(console, line)
-    _print_outliers(console, "farthest from all others", report.items[:n_items], {**_SCORE, **_OF_OUTLIERS})
+    show_lines(*outliers_summary(report))
+    shown = report.items[:n_items]
+    _print_outliers("farthest from all others", shown, {**_SCORE, **_OF_OUTLIERS})
     if report.n_misplaced:
-        shown = report.misplaced[:n_items]
-        _print_outliers(console, "among another class", shown, _OF_MISPLACED)
-    for note in report.notes:
-        _line(console, note, "dim")
+        _print_outliers("among another class", report.misplaced[:n_items], {**_OF_OUTLIERS, **_OF_MISPLACED})
+    show_notes(report.notes)
 
 
-_SCORE: Mapping[str, Callable[[Outlier], str]] = {
+_SCORE: Columns[Outlier] = {
     "distance": lambda one: f"{one.score:.4f}",
     "of the nearest": lambda one: f"{one.nearest_distance:.4f}",
 }
-_OF_OUTLIERS: Mapping[str, Callable[[Outlier], str]] = {
+_OF_OUTLIERS: Columns[Outlier] = {
     "item": lambda one: one.item_id,
-    "label": lambda one: one.label or "",
+    "label": lambda one: one.label,
     "nearest": lambda one: one.nearest,
-    "its label": lambda one: one.nearest_label or "",
+    "its label": lambda one: one.nearest_label,
 }
-_OF_MISPLACED: Mapping[str, Callable[[Outlier], str]] = {
-    **_OF_OUTLIERS,
+_OF_MISPLACED: Columns[Outlier] = {
     "own class": lambda one: _distance(one.nearest_same),
     "other class": lambda one: _distance(one.nearest_different),
 }
@@ -129,7 +119,7 @@ def outliers_summary(report: OutliersReport) -> list[str]:
     ]
     if report.n_beyond:
         lines.append(
-            f"standing out: {_n(report.n_beyond, 'item')} ({report.n_beyond / report.n:.1%}) beyond {report.fence:.3f} "
+            f"standing out: {counted(report.n_beyond, 'item')} ({report.n_beyond / report.n:.1%}) beyond {report.fence:.3f} "
             "(upper quartile + 1.5 interquartile ranges)"
         )
     else:
@@ -139,54 +129,40 @@ def outliers_summary(report: OutliersReport) -> list[str]:
     if report.labels is not None:
         lines.append(
             f"among another class, with {report.params.k} neighbours of others only ({report.labels}): "
-            f"{_n(report.n_misplaced, 'item')}"
+            f"{counted(report.n_misplaced, 'item')}"
         )
     return lines
 
 
-def _print_outliers(
-    console: Console, title: str, items: Sequence[Outlier], columns: Mapping[str, Callable[[Outlier], str]]
-) -> None:
+def _print_outliers(title: str, items: Sequence[Outlier], columns: Columns[Outlier]) -> None:
     has_labels = any(one.label or one.nearest_label for one in items)
-    shown = {name: cell for name, cell in columns.items() if has_labels or "label" not in name}
-    table = Table(title=title, title_justify="left")
-    for name in shown:
-        table.add_column(name, overflow="fold")
-    for one in items:
-        _row(table, [cell(one) for cell in shown.values()])
-    console.print(table)
+    show_table(
+        title, {name: told for name, told in columns.items() if has_labels or "label" not in name}, items
+    )
 
 
 def _distance(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def print_batch(report: BatchReport, n_items: int, console: Console = stdout) -> None:
+def print_batch(report: BatchReport, n_items: int) -> None:
     """What the batch adds, and the first items of it."""
-    for line in batch_summary(report):
-        _line(console, line)
-    pick = report.pick
-    title = "add most together" if pick else "the most novel first"
-    table = Table(title=title, title_justify="left")
-    names = (
-        "item",
-        "novelty",
-        f"{kth(report.params.k)}nearest",
-        "likest in the archive",
-        "away",
-        "bits",
-        "label",
-    )
-    for name in (*(("rank", "adds") if pick else ()), *names):
-        table.add_column(name, overflow="fold")
-    for one in (pick or report.items)[:n_items]:
-        ranked = [str(one.rank), _distance(one.gap)] if pick else []
-        bits = "" if one.bits is None else str(one.bits)
-        cells = [one.item_id, one.novelty, _distance(one.score), one.like, _distance(one.distance), bits]
-        _row(table, [*ranked, *cells, one.like_label or ""])
-    console.print(table)
-    for note in report.notes:
-        _line(console, note, "dim")
+    show_lines(*batch_summary(report))
+    ranked: Columns[NewItem] = {"rank": lambda one: one.rank, "adds": lambda one: _distance(one.gap)}
+    columns: Columns[NewItem] = {
+        "item": lambda one: one.item_id,
+        "novelty": lambda one: one.novelty,
+        f"{kth(report.params.k)}nearest": lambda one: _distance(one.score),
+        "likest in the archive": lambda one: one.like,
+        "away": lambda one: _distance(one.distance),
+        "bits": lambda one: one.bits,
+        "label": lambda one: one.like_label,
+    }
+    if report.pick:
+        show_table("add most together", {**ranked, **columns}, report.pick[:n_items])
+    else:
+        show_table("the most novel first", columns, report.items[:n_items])
+    show_notes(report.notes)
 
 
 def batch_summary(report: BatchReport) -> list[str]:
@@ -206,16 +182,3 @@ def batch_summary(report: BatchReport) -> list[str]:
             f"{len(report.pick):,} picked are in it"
         )
     return lines
-
-
-def _n(count: int, what: str) -> str:
-    return f"{count:,} {what}" + ("" if count == 1 else "s")
-
-
-def _row(table: Table, cells: Sequence[str]) -> None:
-    # Ids and labels may hold square brackets, which rich would read as markup.
-    table.add_row(*map(Text, cells))
-
-
-def _line(console: Console, text: str, style: str | None = None) -> None:
-    console.print(text, style=style, markup=False, soft_wrap=True)

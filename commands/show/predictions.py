@@ -1,20 +1,21 @@
 """Answers to new pictures on a terminal."""
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from deponij.commands.show.results import stdout
-from deponij.services.predict.predict import PredictResult
+from deponij.commands.show.tables import Columns, show_lines, show_table
+from deponij.services.predict.predict import Prediction, PredictResult
 
 
-def print_predictions(result: PredictResult, console: Console = stdout) -> None:
+def print_predictions(result: PredictResult) -> None:
     """One row a picture, the best answers in order; which classifier gave them."""
     if result.predictions:
-        console.print(_table(result))
-    for line in model_lines(result):
-        console.print(Text(line), soft_wrap=True)
+        what = "item" if result.predictions[0].item_id else "picture"
+        columns: Columns[Prediction] = {what: lambda one: one.item_id or one.path}
+        for place in range(max(len(one.top) for one in result.predictions)):
+            columns |= {
+                f"{place + 1}.": lambda one, place=place: one.top[place].label,  # type: ignore[misc]
+                f"{place + 1}. %": lambda one, place=place: f"{100 * one.top[place].prob:.1f}",  # type: ignore[misc]
+            }
+        show_table("", columns, result.predictions)
+    show_lines(*model_lines(result))
 
 
 def model_lines(result: PredictResult) -> list[str]:
@@ -31,16 +32,3 @@ def model_lines(result: PredictResult) -> list[str]:
         f"chosen    {model.chosen}",
         f"note      {probs}",
     ]
-
-
-def _table(result: PredictResult) -> Table:
-    n_top = max(len(one.top) for one in result.predictions)
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1))
-    table.add_column("item" if result.predictions[0].item_id else "picture", overflow="fold")
-    for place in range(1, n_top + 1):
-        table.add_column(f"{place}.")
-        table.add_column("%", justify="right")
-    for one in result.predictions:
-        fields = [field for a in one.top for field in (Text(a.label), Text(f"{100 * a.prob:.1f}"))]
-        table.add_row(Text(one.item_id or one.path), *fields)
-    return table

@@ -2,85 +2,63 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from deponij.commands.show.tables import Columns, percent, show_notes, show_table
+from deponij.pipeline.metrics.retrieval import ClassFigures, Figure, RetrievalResult
 
-from deponij.commands.show.results import stdout
-from deponij.pipeline.metrics.retrieval import Figure, RetrievalResult
-
-_WIDEST_CLASS = 28
 # Of the many measures, those that tell classes apart.
 _OF_CLASS = ("mAP", "recall@1", "recall@5")
+# Which result, the measure's name, and its figures.
+_Row = tuple[RetrievalResult, str | None]
 
 
-def print_retrieval(results: Sequence[RetrievalResult], console: Console = stdout) -> None:
+def print_retrieval(results: Sequence[RetrievalResult]) -> None:
     """A table over all tasks, the classes of the first, and what must be known of the figures."""
     first = results[0]
-    table = Table(
-        title=f"retrieval with {first.backbone}, split {first.split}, part {first.part}; percent [95 %]",
-        title_justify="left",
+    rows: list[_Row] = [(one, name) for one in results for name in one.figures.micro or (None,)]
+    columns: Columns[_Row] = {
+        "asked": lambda row: row[0].task.replace("-", " ") if _is_first(row) else "",
+        "by": lambda row: row[0].column if _is_first(row) else "",
+        "measure": lambda row: row[1] or "nothing to find",
+        "mean over queries": lambda row: _figure(row[0].figures.micro.get(row[1] or "")),
+        "over classes": lambda row: _figure(row[0].figures.macro.get(row[1] or "")),
+        "chance": lambda row: percent(row[0].figures.micro[row[1]].chance) if row[1] else "",
+        "queries": lambda row: f"{row[0].n_queries:,}" if row[1] and _is_first(row) else "",
+    }
+    title = f"retrieval with {first.backbone}, split {first.split}, part {first.part}; percent [95 %]"
+    show_table(title, columns, rows, section=lambda row: id(row[0]))
+    _print_classes(first)
+    show_notes(line for one in results for line in (f"{_task(one)}: {one.protocol}.", *one.notes))
+    resampled = " or ".join(dict.fromkeys(one.resampled for one in results))
+    show_notes(
+        [
+            "recall@k: queries with something relevant among the first k. Chance: of a random order, computed. "
+            f"Intervals resample {resampled}."
+        ]
     )
-    for name in ("asked", "by"):
-        table.add_column(name)
-    table.add_column("measure")
-    for name in ("mean over queries", "over classes", "chance", "queries"):
-        table.add_column(name, justify="right")
-    for result in results:
-        _add(table, result)
-    console.print(table)
-    _print_classes(first, console)
-    for result in results:
-        console.print(f"{_task(result)}: {result.protocol}.", style="dim", markup=False, soft_wrap=True)
-        for note in result.notes:
-            console.print(note, style="dim", markup=False, soft_wrap=True)
-    console.print(
-        "recall@k: queries with something relevant among the first k. Chance: of a random order, computed. Intervals "
-        f"resample {' or '.join(dict.fromkeys(one.resampled for one in results))}.",
-        style="dim",
-        markup=False,
-        soft_wrap=True,
-    )
+
+
+def _is_first(row: _Row) -> bool:
+    return row[1] is None or row[1] == next(iter(row[0].figures.micro))
 
 
 def _task(result: RetrievalResult) -> str:
     return f"{result.task.replace('-', ' ')} by {result.column}"
 
 
-def _add(table: Table, result: RetrievalResult) -> None:
-    found = result.figures
-    for number, (name, figure) in enumerate(found.micro.items()):
-        macro = found.macro.get(name)
-        named = (result.task.replace("-", " "), result.column) if number == 0 else ("", "")
-        table.add_row(
-            *map(Text, named),
-            name,
-            _figure(figure),
-            "" if macro is None else _figure(macro),
-            f"{100 * figure.chance:.1f}",
-            f"{result.n_queries:,}" if number == 0 else "",
-        )
-    if not found.micro:
-        table.add_row(*map(Text, (result.task.replace("-", " "), result.column, "nothing to find")))
-    table.add_section()
+def _print_classes(result: RetrievalResult) -> None:
+    columns: Columns[ClassFigures] = {
+        "class": lambda one: one.name,
+        "queries": lambda one: f"{one.n:,}",
+        **{
+            name: lambda one, name=name: _figure(one.figures[name])  # type: ignore[misc]
+            for name in _OF_CLASS
+            if name in result.figures.micro
+        },
+    }
+    ordered = sorted(result.figures.classes, key=lambda one: (-one.figures["mAP"].value, one.name))
+    if ordered:
+        show_table(f"{_task(result)}, the queries of each class", columns, ordered)
 
 
-def _print_classes(result: RetrievalResult, console: Console) -> None:
-    if not result.figures.classes:
-        return
-    names = [name for name in _OF_CLASS if name in result.figures.micro]
-    table = Table(title=f"{_task(result)}, the queries of each class", title_justify="left")
-    table.add_column("class", max_width=_WIDEST_CLASS)
-    table.add_column("queries", justify="right")
-    for name in names:
-        table.add_column(name, justify="right")
-    for one in sorted(result.figures.classes, key=lambda one: (-one.figures["mAP"].value, one.name)):
-        table.add_row(Text(one.name), f"{one.n:,}", *(_figure(one.figures[name]) for name in names))
-    console.print(table)
-
-
-def _figure(figure: Figure) -> str:
-    text = f"{100 * figure.value:.1f}"
-    if figure.interval is None:
-        return text
-    return f"{text} \\[{100 * figure.interval[0]:.1f}, {100 * figure.interval[1]:.1f}]"
+def _figure(figure: Figure | None) -> str:
+    return "" if figure is None else percent(figure.value, figure.interval)

@@ -25,9 +25,9 @@ class Agreement:
     Attributes:
         n: items; n_unanswered_a, n_unanswered_b: those without an answer, which count as wrong.
         accuracy_a, accuracy_b: share that is right.
-        observed: share of items that both have right or both have wrong.
-        expected: that share for independent observers of these accuracies.
-        kappa: (observed - expected) / (1 - expected); 1 where they always agree.
+        observed_agreement: share of items that both have right or both have wrong.
+        expected_agreement: that share for independent observers of these accuracies.
+        kappa: (observed - expected) / (1 - expected), of these two; 1 where they always agree.
         js_class: Jensen-Shannon distance between which *true classes* their errors fall on.
         js_inter: that between which *confusions* (truth, response) their errors are.
 
@@ -40,8 +40,8 @@ class Agreement:
     n_unanswered_b: int
     accuracy_a: float
     accuracy_b: float
-    observed: float
-    expected: float
+    observed_agreement: float
+    expected_agreement: float
     kappa: float
     js_class: float | None
     js_inter: float | None
@@ -84,8 +84,8 @@ def agreement(truth: Names, responses_a: Names, responses_b: Names) -> Agreement
         n_unanswered_b=int((responses_b == "").sum()),
         accuracy_a=float(right_a.mean()),
         accuracy_b=float(right_b.mean()),
-        observed=observed,
-        expected=expected,
+        observed_agreement=observed,
+        expected_agreement=expected,
         kappa=kappa,
         js_class=jensen_shannon(errors_a.sum(axis=1), errors_b.sum(axis=1)) if comparable else None,
         js_inter=jensen_shannon(errors_a.ravel(), errors_b.ravel()) if comparable else None,

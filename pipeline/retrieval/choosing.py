@@ -6,14 +6,13 @@ are they added. Shape letters: n vectors, q queries, k neighbours, d width.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deponij.pipeline.retrieval.kind import Effort, Rows, Settings, Vectors
-from deponij.pipeline.retrieval.registry import index_kind
+from deponij.pipeline.retrieval.kind import Effort, Rows, Settings, Vectors, index_kind
 from deponij.pipeline.retrieval.vector_index import VectorIndex
 from deponij.pipeline.unit_vectors import unit
 from deponij.store.errors import DataError, UsageError
@@ -37,7 +36,8 @@ class Measured:
 
     Attributes:
         recall: share of the true k nearest (or as near ones) that are found, mean over the queries.
-        p50_ms, p99_ms: of one search. build_s: of the index.
+        p50_ms, p99_ms: of one search.
+        build_s: of the index.
         chosen: this is the one.
     """
 
@@ -73,7 +73,8 @@ class Built:
     Attributes:
         index: whose row i holds vector `order[i]`.
         order: [n].
-        measured: the chosen setting and its neighbours. n_queries: held out for it; 0: too few vectors.
+        measured: the chosen setting and its neighbours.
+        n_queries: held out for it; 0: too few vectors.
     """
 
     index: VectorIndex
@@ -95,7 +96,8 @@ def build_chosen(
     """Build the index that answers with this recall@10 at the least cost.
 
     Args:
-        vectors: [n, d], of any length. kind: a type, or `auto`.
+        vectors: [n, d], of any length.
+        kind: a type, or `auto`.
         exact_up_to: `auto` is exact up to this many.
         n_queries: held out to measure by; at most a tenth of the vectors.
 
@@ -113,15 +115,14 @@ def build_chosen(
     tried: list[Measured] = []
     for name in candidates:
         say(f"building {name} over {len(kept):,} vectors")
-        built = _built(name, kept, seed)
-        swept = sweep(built[0], queries, truth, recall, built[1])
+        begin = time.perf_counter()
+        index = VectorIndex.build(kept, name, seed=seed)
+        swept = sweep(index, queries, truth, recall, time.perf_counter() - begin)
         tried += swept
-        if not n_held or any(one.chosen for one in swept):
-            chosen = next((one for one in swept if one.chosen), None)
-            index = built[0]
+        chosen = next((one for one in swept if one.chosen), None)
+        if not n_held or chosen is not None:
             if chosen is not None:
                 index.effort = dict(chosen.effort)
-            if n_held:
                 index.add(queries)
             return Built(index, order, tuple(swept), n_held)
         say(f"{name} reaches a recall@{K} of {max(one.recall for one in swept):.3f} at its most thorough")
@@ -149,12 +150,6 @@ def _held_out(n: int, n_queries: int, seed: int) -> tuple[Rows, int]:
     return np.concatenate([np.setdiff1d(np.arange(n), held), held]), n_held
 
 
-def _built(name: str, units: Vectors, seed: int) -> tuple[VectorIndex, float]:
-    begin = time.perf_counter()
-    index = VectorIndex.build(units, name, seed=seed)
-    return index, time.perf_counter() - begin
-
-
 def _true_scores(units: Vectors, queries: Vectors) -> Vectors:
     """The k highest cosines of each query, [q, k], highest first."""
     if not len(queries):
@@ -166,7 +161,8 @@ def recall_of(scores: Vectors, truth: Vectors) -> float:
     """Recall@k by score, so that of several equally near vectors any will do.
 
     Args:
-        scores: found, [q, k]. truth: the true k highest, [q, k], highest first.
+        scores: found, [q, k].
+        truth: the true k highest, [q, k], highest first.
     """
     if not truth.size:
         return 1.0
@@ -189,7 +185,7 @@ def sweep(
         found.append(measure(index, queries, truth, effort, build_s))
         if found[-1].recall >= target:
             above = [measure(index, queries, truth, e, build_s) for e in efforts[place + 1 : place + 2]]
-            return (*found[-2:-1], _as_chosen(found[-1]), *above)
+            return (*found[-2:-1], replace(found[-1], chosen=True), *above)
     return tuple(found)
 
 
@@ -212,7 +208,3 @@ def latency(index: VectorIndex, queries: Vectors, effort: Effort | None = None) 
         times_ms.append(1000 * (time.perf_counter() - begin))
     p50, p99 = np.percentile(times_ms, [50, 99])
     return float(p50), float(p99)
-
-
-def _as_chosen(one: Measured) -> Measured:
-    return Measured(one.kind, one.settings, one.effort, one.recall, one.p50_ms, one.p99_ms, one.build_s, True)

@@ -43,7 +43,8 @@ class Rankings:
     Attributes:
         asked: numbers of the queries that are judged, [n].
         n_relevant, n_gallery: R and N of each of them, [n].
-        values: measure -> [n]; chance: the same, expected of a random order.
+        values: measure -> [n].
+        chance: the same, expected of a random order.
         n_without: queries that were left out.
     """
 

@@ -222,8 +222,7 @@ class RowFilter:
         if one.op == "contains" and pa.types.is_nested(kind):
             return f"list_contains({column}, ?)", [value]
         if one.op in ("contains", "starts with"):
-            name = "contains" if one.op == "contains" else "starts_with"
-            return f"{name}(lower(CAST({column} AS VARCHAR)), lower(?))", [str(value)]
+            return f"{one.op.replace(' ', '_')}(lower(CAST({column} AS VARCHAR)), lower(?))", [str(value)]
         return f"{column} {one.op} ?", [value]
 
     def _offer(self) -> str:

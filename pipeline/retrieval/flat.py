@@ -3,19 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from deponij.pipeline.retrieval.kind import (
-    Effort,
-    Found,
-    IndexKind,
-    Rows,
-    Settings,
-    Vectors,
-    flat_vectors,
-    search_flat,
-)
-from deponij.pipeline.retrieval.registry import register
+from deponij.pipeline.retrieval.kind import Effort, IndexKind, Settings, register
 
 
 @register("flat")
@@ -28,21 +16,16 @@ class Flat(IndexKind):
     def settings(self, n: int, d: int) -> Settings:
         return {}
 
-    def build(self, vectors: Vectors, settings: Settings, seed: int) -> Any:
-        import faiss
-
-        index = faiss.IndexFlatIP(int(vectors.shape[1]))
-        index.add(np.ascontiguousarray(vectors))
-        return index
+    def factory(self, settings: Settings) -> str:
+        return "Flat"
 
     def efforts(self, settings: Settings) -> Sequence[Effort]:
         return ({},)
 
-    def search(self, index: Any, queries: Vectors, k: int, effort: Effort, selector: Any) -> Found:
-        return search_flat(index, queries, k, selector)
+    def parameters(self, index: Any, k: int, effort: Effort, selector: Any) -> Any:
+        import faiss
 
-    def search_exactly(self, index: Any, queries: Vectors, k: int, selector: Any) -> Found:
-        return search_flat(index, queries, k, selector)
+        return None if selector is None else faiss.SearchParameters(sel=selector)
 
-    def vectors(self, index: Any, rows: Rows) -> Vectors:
-        return flat_vectors(index, rows)
+    def flat(self, index: Any) -> Any:
+        return index

@@ -8,19 +8,7 @@ equal files with one thread only.
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from deponij.pipeline.retrieval.kind import (
-    Effort,
-    Found,
-    IndexKind,
-    Rows,
-    Settings,
-    Vectors,
-    flat_vectors,
-    search_flat,
-)
-from deponij.pipeline.retrieval.registry import register
+from deponij.pipeline.retrieval.kind import Effort, IndexKind, Settings, Vectors, register
 
 LINKS = 16
 CONSTRUCTION = 80
@@ -36,33 +24,24 @@ class Hnsw(IndexKind):
     def settings(self, n: int, d: int) -> Settings:
         return {"M": LINKS, "efConstruction": CONSTRUCTION}
 
-    def build(self, vectors: Vectors, settings: Settings, seed: int) -> Any:
+    def factory(self, settings: Settings) -> str:
+        return f"HNSW{settings['M']}"
+
+    def train(self, index: Any, vectors: Vectors, settings: Settings, seed: int) -> None:
         import faiss
 
-        index = faiss.IndexHNSWFlat(int(vectors.shape[1]), settings["M"], faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = settings["efConstruction"]
         index.hnsw.rng = faiss.RandomGenerator(seed)
-        index.add(np.ascontiguousarray(vectors))
-        return index
 
     def efforts(self, settings: Settings) -> Sequence[Effort]:
         return tuple({EF: ef} for ef in (16, 32, 64, 128, 256, 512, 1024))
 
-    def search(self, index: Any, queries: Vectors, k: int, effort: Effort, selector: Any) -> Found:
+    def parameters(self, index: Any, k: int, effort: Effort, selector: Any) -> Any:
         import faiss
 
-        chosen = faiss.SearchParametersHNSW(efSearch=max(effort[EF], k), sel=selector)
-        found: Found = index.search(queries, k, params=chosen)
-        return found
+        return faiss.SearchParametersHNSW(efSearch=max(effort[EF], k), sel=selector)
 
-    def search_exactly(self, index: Any, queries: Vectors, k: int, selector: Any) -> Found:
-        return search_flat(_storage(index), queries, k, selector)
+    def flat(self, index: Any) -> Any:
+        import faiss
 
-    def vectors(self, index: Any, rows: Rows) -> Vectors:
-        return flat_vectors(_storage(index), rows)
-
-
-def _storage(index: Any) -> Any:
-    import faiss
-
-    return faiss.downcast_index(index.storage)
+        return faiss.downcast_index(index.storage)

@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from deponij.pipeline.retrieval.kind import Effort, Found, IndexKind, Rows, Settings, Vectors
-from deponij.pipeline.retrieval.registry import register
+from deponij.pipeline.retrieval.kind import Effort, Found, IndexKind, Rows, Settings, Vectors, register
 
 NPROBE, NLIST = "nprobe", "nlist"
 # Vectors a centre that k-means is shown; FAISS itself draws no more than 256 and warns below 39.
@@ -21,30 +20,39 @@ class Ivf(IndexKind):
     fourcc = b"IwFl"
 
     def settings(self, n: int, d: int) -> Settings:
-        return {NLIST: n_lists(n)}
+        # Fewer where there are too few vectors to learn that many centres from.
+        return {NLIST: int(max(1, min(4 * np.sqrt(n), n // _LEAST)))}
 
-    def build(self, vectors: Vectors, settings: Settings, seed: int) -> Any:
+    def factory(self, settings: Settings) -> str:
+        return f"IVF{settings[NLIST]},Flat"
+
+    def train(self, index: Any, vectors: Vectors, settings: Settings, seed: int) -> None:
+        """Learn centres (and codes) from a part of the vectors; on a GPU where FAISS sees one."""
         import faiss
 
-        d = int(vectors.shape[1])
-        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(d), d, settings[NLIST], faiss.METRIC_INNER_PRODUCT)
-        index.cp.seed, index.cp.niter = seed, _ITERATIONS
-        train(index, vectors, settings[NLIST], seed)
-        index.add(np.ascontiguousarray(vectors))
-        return index
+        n_shown = min(len(vectors), max(_SHOWN * settings[NLIST], 65_536))
+        shown = np.sort(np.random.default_rng(seed).choice(len(vectors), n_shown, replace=False))
+        inner = faiss.downcast_index(faiss.extract_index_ivf(index))
+        self.seed(inner, seed)
+        if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus():
+            inner.clustering_index = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(index.d))
+        index.train(vectors[shown])
+
+    def seed(self, inner: Any, seed: int) -> None:
+        """How the lists are learned."""
+        inner.cp.seed, inner.cp.niter = seed, _ITERATIONS
 
     def efforts(self, settings: Settings) -> Sequence[Effort]:
         return tuple({NPROBE: n} for n in n_probes(settings[NLIST]))
 
-    def search(self, index: Any, queries: Vectors, k: int, effort: Effort, selector: Any) -> Found:
+    def parameters(self, index: Any, k: int, effort: Effort, selector: Any) -> Any:
         import faiss
 
-        found: Found = index.search(
-            queries,
-            k,
-            params=faiss.SearchParametersIVF(nprobe=min(effort[NPROBE], index.nlist), sel=selector),
-        )
-        return found
+        inner = faiss.extract_index_ivf(index)
+        return faiss.SearchParametersIVF(nprobe=min(effort[NPROBE], inner.nlist), sel=selector)
+
+    def flat(self, index: Any) -> Any:
+        return None
 
     def search_exactly(self, index: Any, queries: Vectors, k: int, selector: Any) -> Found:
         return self.search(index, queries, k, {NPROBE: index.nlist}, selector)
@@ -53,37 +61,10 @@ class Ivf(IndexKind):
         # Where each row lies is not in the file; FAISS works it out once an opened index.
         if index.direct_map.no():
             index.make_direct_map()
-        return (
-            np.stack([index.reconstruct(int(row)) for row in rows])
-            if len(rows)
-            else np.empty((0, index.d), np.float32)
-        )
-
-
-def n_lists(n: int) -> int:
-    """About 4 sqrt(n), fewer where there are too few vectors to learn that many centres from."""
-    return int(max(1, min(4 * np.sqrt(n), n // _LEAST)))
+        found: Vectors = index.reconstruct_batch(rows)
+        return found
 
 
 def n_probes(nlist: int) -> list[int]:
     """Powers of two up to the number of lists."""
     return [2**i for i in range(int(np.log2(nlist)) + 1) if 2**i < nlist] + [nlist]
-
-
-def train(index: Any, vectors: Vectors, nlist: int, seed: int) -> None:
-    """Learn centres (and codes) from a part of the vectors; on a GPU where FAISS sees one."""
-    import faiss
-
-    n_shown = min(len(vectors), max(_SHOWN * nlist, 65_536))
-    shown = np.sort(np.random.default_rng(seed).choice(len(vectors), n_shown, replace=False))
-    inner = faiss.extract_index_ivf(index)
-    if n_gpus():
-        inner.clustering_index = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(index.d))
-    index.train(np.ascontiguousarray(vectors[shown]))
-
-
-def n_gpus() -> int:
-    """GPUs that FAISS can use; none with its CPU build."""
-    import faiss
-
-    return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0

@@ -1,4 +1,4 @@
-"""The contract of an index type: how it is built and grown, and how it searches at a given effort.
+"""The contract of an index type: what FAISS calls it, and how it searches at a given effort; and which there are.
 
 All types hold unit vectors and rank by inner product, so that scores are cosines. FAISS numbers the vectors in the
 order in which they were added: a *row*. Shape letters: n vectors, q queries, k neighbours, d width.
@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from deponij.pipeline.registry import Registry
 
 Effort = Mapping[str, int]
 Settings = Mapping[str, int]
@@ -36,27 +38,57 @@ class IndexKind(ABC):
         """What is fixed when an index of about n vectors is built."""
 
     @abstractmethod
-    def build(self, vectors: Vectors, settings: Settings, seed: int) -> Any:
-        """A FAISS index that holds the vectors [n, d]."""
+    def factory(self, settings: Settings) -> str:
+        """The type as FAISS's `index_factory` names it."""
 
     @abstractmethod
     def efforts(self, settings: Settings) -> Sequence[Effort]:
         """What can be chosen when searching, from quick to thorough."""
 
     @abstractmethod
+    def parameters(self, index: Any, k: int, effort: Effort, selector: Any) -> Any:
+        """FAISS's parameters of one search (`ParameterSpace` would set them for all threads at once)."""
+
+    @abstractmethod
+    def flat(self, index: Any) -> Any:
+        """The flat FAISS index of the vectors as they were added; None where there is none."""
+
+    def train(self, index: Any, vectors: Vectors, settings: Settings, seed: int) -> None:  # noqa: B027
+        """What comes between making an index and adding to it; by default nothing."""
+
+    def build(self, vectors: Vectors, settings: Settings, seed: int) -> Any:
+        """A FAISS index that holds the vectors [n, d]."""
+        import faiss
+
+        held = np.ascontiguousarray(vectors)
+        index = faiss.index_factory(held.shape[1], self.factory(settings), faiss.METRIC_INNER_PRODUCT)
+        self.train(index, held, settings, seed)
+        index.add(held)
+        return index
+
     def search(self, index: Any, queries: Vectors, k: int, effort: Effort, selector: Any) -> Found:
         """Scores and rows [q, k] at an effort, among the rows that a FAISS selector lets through (None: all).
 
         Rows are -1 where fewer than k were met.
         """
+        found: Found = index.search(queries, k, params=self.parameters(index, k, effort, selector))
+        return found
 
-    @abstractmethod
     def search_exactly(self, index: Any, queries: Vectors, k: int, selector: Any) -> Found:
         """The same, without missing any."""
+        import faiss
 
-    @abstractmethod
+        chosen = None if selector is None else faiss.SearchParameters(sel=selector)
+        found: Found = self.flat(index).search(queries, k, params=chosen)
+        return found
+
     def vectors(self, index: Any, rows: Rows) -> Vectors:
-        """The vectors of some rows, [m, d], as they were added."""
+        """The vectors of some rows, [m, d], as they were added; the others are not touched."""
+        import faiss
+
+        flat = self.flat(index)
+        found: Vectors = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d).reshape(-1, flat.d)[rows]
+        return found
 
     def widened(self, effort: Effort, share: float) -> Effort:
         """The effort that meets about as many rows that count when only this share of all do."""
@@ -64,21 +96,21 @@ class IndexKind(ABC):
         return {name: int(np.ceil(value * factor)) for name, value in effort.items()}
 
 
-def flat_vectors(flat: Any, rows: Rows) -> Vectors:
-    """Rows of a flat FAISS index, copied; the others are not touched."""
-    import faiss
-
-    everything = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d).reshape(flat.ntotal, flat.d)
-    found: Vectors = everything[rows]
-    return found
+_TYPES: Registry[type[IndexKind]] = Registry(
+    "index type", attribute="name", room="deponij.pipeline.retrieval"
+)
+register = _TYPES.register
 
 
-def search_flat(flat: Any, queries: Vectors, k: int, selector: Any) -> Found:
-    """Scan a flat FAISS index, or those of its rows that the selector lets through."""
-    import faiss
+def kinds() -> list[str]:
+    """All names, sorted."""
+    return list(_TYPES.entries())
 
-    if selector is None:
-        found: Found = flat.search(queries, k)
-        return found
-    found = flat.search(queries, k, params=faiss.SearchParameters(sel=selector))
-    return found
+
+def index_kind(name: str) -> IndexKind:
+    """The type of a name.
+
+    Raises:
+        UsageError: there is none; the message lists those there are and the nearest.
+    """
+    return _TYPES[name]()

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from deponij.pipeline.retrieval.kind import Effort, Found, IndexKind, Rows, Settings, Vectors
-from deponij.pipeline.retrieval.registry import index_kind
+from deponij.pipeline.retrieval.kind import Effort, Found, IndexKind, Rows, Settings, Vectors, index_kind
 from deponij.pipeline.unit_vectors import unit
 from deponij.store.errors import IdentityError, StoreError, UsageError
 
@@ -34,7 +33,9 @@ class VectorIndex:
     """Vectors and how they are searched.
 
     Args:
-        index: of FAISS. kind: its type. settings: it was built with.
+        index: of FAISS.
+        kind: its type.
+        settings: it was built with.
         effort: of a search; None for the type's middle one.
         is_mapped: the vectors lie in a file, so that none can be added.
     """
@@ -151,7 +152,8 @@ class VectorIndex:
         """The k rows with the highest cosine to each query, or all where there are fewer.
 
         Args:
-            queries: [q, d], of any length. among: bool [n], rows that count; None for all.
+            queries: [q, d], of any length.
+            among: bool [n], rows that count; None for all.
             effort: other than the index's own.
 
         Raises:

@@ -23,7 +23,7 @@ Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._~-]*$"
 
 
 class Section(BaseModel):
-    """Base of all parameter models: frozen; unknown keys are errors."""
+    """Base of all parameter models, and of reports: frozen; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

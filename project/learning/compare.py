@@ -143,8 +143,8 @@ def run(a: Path, b: Path, part: str = "test") -> Comparison:
         difference=Difference(value=difference.difference, interval=difference.interval, p=difference.p),
         mcnemar=Discordance(b=discordance.b, c=discordance.c, p=discordance.p, method=discordance.method),
         consistency=Consistency(
-            observed_agreement=consistent.observed,
-            expected_agreement=consistent.expected,
+            observed_agreement=consistent.observed_agreement,
+            expected_agreement=consistent.expected_agreement,
             kappa=consistent.kappa,
             js_class=consistent.js_class,
             js_inter=consistent.js_inter,

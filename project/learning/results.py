@@ -80,7 +80,7 @@ def read_shared_examples(
     """
     if not views:
         raise UsageError("name at least one view of picture features")
-    names = _labels(items, labels)
+    names = read_labels(items, labels)
     for view in views:
         _check_belongs(view, items, tokens)
     everywhere = set.intersection(*(set(view.ids.tolist()) for view in views))
@@ -99,7 +99,7 @@ def read_labelled(view: View, items: Items, labels: str) -> tuple[Names, Names, 
         StoreError: as `read_shared_examples`.
     """
     parts: dict[str, str | None] = dict.fromkeys(items.ids, "train")
-    names = _labels(items, labels)
+    names = read_labels(items, labels)
     _check_belongs(view, items)
     known = {item_id for item_id in view.ids.tolist() if names.get(item_id) is not None}
     if not known:
@@ -119,7 +119,12 @@ def _finite_features(view: View, examples: Examples) -> Vectors:
     return features
 
 
-def _labels(items: Items, labels: str) -> dict[str, str | None]:
+def read_labels(items: Items, labels: str) -> dict[str, str | None]:
+    """The label of each item by id; None where it has none.
+
+    Raises:
+        UsageError: the items have no such column, or it holds no names or whole numbers.
+    """
     if labels not in items.column_names:
         raise UsageError(f"the items have no column {labels!r}; they have: {', '.join(items.column_names)}")
     column = items.table([labels]).column(0)

@@ -1,21 +1,19 @@
-"""What the page is made of, read from files: splits, views, curves, maps, mistakes, retrieval, and pictures of items.
+"""What the page is made of, read from files: splits, views, curves, maps, mistakes and retrieval.
 
 This is no stage. A file that is named must be there and sound; what is not named is not on the page.
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
-from PIL import Image
 
 from deponij.pipeline.record_lists import RecordList
 from deponij.pipeline.reports.embedding_map import Embedding
 from deponij.pipeline.reports.page import FeatureFacts, SplitFacts
-from deponij.pipeline.reports.samples import thumbnail
 from deponij.store.atomic import read_table
 from deponij.store.errors import StoreError
 from deponij.store.items import Items
@@ -106,19 +104,6 @@ def labels_of(table: Items, column: str) -> dict[str, str]:
         return {}
     pairs = zip(table.ids, table.column(column), strict=True)
     return {item_id: str(value) for item_id, value in pairs if value is not None}
-
-
-def images_of(table: Items, wanted: Collection[str], side_px: int) -> dict[str, Image.Image]:
-    """Thumbnails by item id, of those that can be decoded; failed and unknown items have none."""
-    chosen = frozenset(wanted)
-    pairs = enumerate(zip(table.ids, table.keys, strict=True))
-    rows = {row: item_id for row, (item_id, key) in pairs if item_id in chosen and key is not None}
-    images = {}
-    for row, content in table.contents(list(rows)):
-        image = thumbnail(content, side_px)
-        if image is not None:
-            images[rows[row]] = image
-    return images
 
 
 def _bytes(path: Path, what: str) -> bytes:

@@ -20,34 +20,34 @@ from threadpoolctl import threadpool_limits
 from deponij.pipeline.likeness.coverage import NOVELTIES, Batch, Novelty, Pick, farthest_first, judge_batch
 from deponij.pipeline.likeness.pairs import UNHASHED, Likeness, Thresholds
 from deponij.project.frame.console import bar
-from deponij.services.curate.collection import Gathered, Record, Where
+from deponij.project.frame.settings import Section
+from deponij.services.curate.collection import Gathered, Where
+from deponij.services.curate.duplicates import DuplicatesParams
 from deponij.services.curate.outliers import OutliersParams, surroundings
 from deponij.store.errors import IdentityError, UsageError
 
 
-class BatchParams(OutliersParams):
+class BatchParams(OutliersParams, DuplicatesParams):
     """What counts as familiar.
 
     Attributes:
         quantile: of the archive's own distances that is its radius.
-        max_bits, min_cosine: from when two pictures are near-duplicates.
         pick: how many new items to choose that together add most.
     """
 
     quantile: float = Field(default=0.95, gt=0, lt=1)
-    max_bits: int = Field(default=4, ge=0, le=64)
-    min_cosine: float = Field(default=0.98, gt=0, le=1)
     pick: int = Field(default=0, ge=0, le=100_000)
 
 
-class NewItem(Record):
+class NewItem(Section):
     """One item of the batch.
 
     Attributes:
         score: cosine distance to its k-th nearest of the archive.
         like, like_label, distance: the archive's item that it is likest to, and the cosine distance to it.
         bits: by which the nearest perceptual hash of the archive differs; None where there is none.
-        rank: in the pick, from 1; gap: then, its distance to the archive and to all picked before it.
+        rank: in the pick, from 1.
+        gap: then, its distance to the archive and to all picked before it.
     """
 
     item_id: str
@@ -62,13 +62,15 @@ class NewItem(Record):
     gap: float | None = None
 
 
-class BatchReport(Record):
+class BatchReport(Section):
     """The batch against the archive.
 
     Attributes:
-        radius: the archive's. n, shares: by kind.
+        radius: the archive's.
+        n, shares: by kind.
         density, coverage, expected_coverage: see `deponij.pipeline.likeness.coverage.Batch`.
-        farthest: distance of the batch's farthest item to the archive; farthest_with_pick: and to the pick.
+        farthest: distance of the batch's farthest item to the archive.
+        farthest_with_pick: and to the pick.
         items: the most novel first.
     """
 

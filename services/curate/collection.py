@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from deponij.pipeline.data.splitting.partition import PARTS
 from deponij.pipeline.likeness.pairs import Evidence, codes_of
-from deponij.project.frame.layout import Layout
-from deponij.project.frame.settings import PARAMS_FILE, Section, Slug, load
+from deponij.project.frame.settings import Section
+from deponij.project.in_force import profile_in_force, run_of
 from deponij.project.indexes import check_embedding, rows_table
+from deponij.project.learning.results import read_labels
+from deponij.project.thumbnails import images_of
 from deponij.store.atomic import read_table
 from deponij.store.errors import DataError, StoreError, UsageError
 from deponij.store.items import Items
@@ -24,28 +24,14 @@ from deponij.store.view import View
 if TYPE_CHECKING:
     from PIL import Image
 
-TILE_PX = 144
-
-
-class Record(BaseModel):
-    """Base of what is found: frozen, and no other fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _Profile(Section):
-    profile: str
-    backbones: dict[Slug, dict[str, Any]]
-    splits: dict[Slug, dict[str, Any]]
-    labels: list[str]
-
 
 @dataclass(frozen=True, slots=True)
 class Where:
     """What a set is made from; features or items may be lacking.
 
     Attributes:
-        splits: by name. labels: a column of the items.
+        splits: by name.
+        labels: a column of the items.
     """
 
     features: Path | None = None
@@ -75,47 +61,43 @@ def choose(
     if features is not None or items is not None:
         if backbone is not None:
             raise UsageError("--backbone chooses within a profile; leave it out where files are named")
-        run = _run_of(features)
+        run = None if features is None else run_of(features)
         if run is not None:
             items = items or run.items
             named = named or {path.stem: path for path in sorted(run.root.glob("splits/*.parquet"))}
         if items is None and labels is not None:
             raise UsageError("--labels names a column of the items; name their folder too (--items)")
         return Where(features, items, named, labels)
-    if not PARAMS_FILE.is_file():
-        raise UsageError(
-            f"there is no {PARAMS_FILE} here, so no profile is in force; name --features VIEW or --items ITEMS or both"
-        )
-    profile = load(_Profile)
-    at = Layout.of(profile.profile)
-    if backbone is not None and backbone not in profile.backbones:
-        raise UsageError(
-            f"the profile {profile.profile} has no backbone {backbone!r}; it has {', '.join(profile.backbones)}"
-        )
+    profile = profile_in_force("name --features VIEW or --items ITEMS or both")
+    if backbone is not None:
+        profile.require(backbone)
+    at = profile.layout
     with_view = [key for key in profile.backbones if at.view(key).is_file()]
     key = backbone or next(iter([*with_view, *profile.backbones]))
     made = {name: at.split(name) for name in profile.splits if at.split(name).is_file()}
     return Where(at.view(key), at.items, named or made, labels or next(iter(profile.labels), None))
 
 
-def _run_of(features: Path | None) -> Layout | None:
-    """The run that a view is part of; None where it stands alone."""
-    if features is None:
-        return None
-    # Not resolved: in a run whose files are links into a cache, the names of the run count.
-    path = features.absolute()
-    at = Layout(path.parent.parent)
-    return at if at.view(path.stem) == path and at.items.is_dir() else None
+class SetReport(Section):
+    """What every report on one set begins with.
 
-
-def check_ending(path: Path | None, flag: str, *endings: str) -> None:
-    """Refuse a file to write whose name does not say its format, before anything is computed.
-
-    Raises:
-        UsageError: naming what is allowed.
+    Attributes:
+        source: the set, in words.
+        backbone: whose features were compared; None for none.
+        fingerprint: of their identity.
+        labels: column that was looked at.
+        n: items looked at.
+        n_left_out: items without a picture or features.
+        notes: what must be known of it.
     """
-    if path is not None and path.suffix not in endings:
-        raise UsageError(f"{flag} wants a file that ends in {' or '.join(endings)}, got {path}")
+
+    source: str
+    backbone: str | None
+    fingerprint: str | None
+    labels: str | None
+    n: int
+    n_left_out: int
+    notes: tuple[str, ...]
 
 
 class Gathered:
@@ -124,7 +106,8 @@ class Gathered:
     With features: those of the view, in its order. Without: all items with a picture.
 
     Attributes:
-        ids, keys: [n]. table: the items' columns, [n] rows; None where no items were named.
+        ids, keys: [n].
+        table: the items' columns, [n] rows; None where no items were named.
 
     Raises:
         DeponijError: files that are damaged or do not belong together; nothing to look at.
@@ -164,6 +147,18 @@ class Gathered:
         return f"{self.where.features or self.where.items}, n = {len(self):,}" + "".join(
             f"; {one}" for one in of
         )
+
+    def facts(self, notes: Sequence[str]) -> dict[str, Any]:
+        """What a `SetReport` says of the set."""
+        return {
+            "source": self.source,
+            "backbone": None if self.view is None else self.view.backbone,
+            "fingerprint": None if self.view is None else self.view.fingerprint,
+            "labels": self.where.labels,
+            "n": len(self),
+            "n_left_out": self.n_left_out,
+            "notes": tuple(notes),
+        }
 
     @cached_property
     def evidence(self) -> Evidence:
@@ -211,15 +206,8 @@ class Gathered:
             return None
         if self.table is None or self.items is None:
             raise UsageError(f"labels ({name!r}) are a column of the items; name their folder too (--items)")
-        if name not in self.items.column_names:
-            raise UsageError(
-                f"the items have no column {name!r}; they have: {', '.join(self.items.column_names)}"
-            )
-        column = self.table[name]
-        if pa.types.is_nested(column.type) or pa.types.is_floating(column.type):
-            raise UsageError(f"column {name!r} holds {column.type}; labels are names or whole numbers")
-        found: list[str | None] = column.cast(pa.string()).to_pylist()
-        return found
+        of_item = read_labels(self.items, name)
+        return [of_item[item_id] for item_id in self.ids]
 
     @cached_property
     def parts(self) -> dict[str, list[str | None]]:
@@ -264,17 +252,7 @@ class Gathered:
         Raises:
             UsageError: no items were named.
         """
-        from deponij.pipeline.reports.samples import thumbnail
-
-        items = self.require_items()
-        chosen = set(wanted)
-        rows = {row: item_id for row, item_id in enumerate(items.ids) if item_id in chosen}
-        images = {}
-        for row, content in items.contents(list(rows)):
-            image = thumbnail(content, TILE_PX)
-            if image is not None:
-                images[rows[row]] = image
-        return images
+        return images_of(self.require_items(), wanted)
 
     def _column(self, name: str) -> list[Any] | None:
         if self.table is None or name not in self.table.column_names:

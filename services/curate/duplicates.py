@@ -29,7 +29,7 @@ from deponij.pipeline.likeness.groups import (
 from deponij.pipeline.likeness.pairs import HOWS, How, Likeness, Thresholds
 from deponij.project.frame.console import bar
 from deponij.project.frame.settings import Section
-from deponij.services.curate.collection import Gathered, Record, Where
+from deponij.services.curate.collection import Gathered, SetReport, Where
 
 # What stays of a group: the published test set does, and training gives way; see `_order`.
 KEPT_FIRST = ("test", "val", "train")
@@ -49,13 +49,14 @@ class DuplicatesParams(Section):
     min_cosine: float = Field(default=0.98, gt=0, le=1)
 
 
-class Member(Record):
+class Member(Section):
     """One item of a group.
 
     Attributes:
         how: what speaks for its being alike with the group's first item; nothing for that one itself.
         bits, cosine: between the two, whether or not they pass; None where not known.
-        photo: its photograph. parts: by split.
+        photo: its photograph.
+        parts: by split.
     """
 
     item_id: str
@@ -68,13 +69,14 @@ class Member(Record):
     parts: dict[str, str | None]
 
 
-class DuplicateGroup(Record):
+class DuplicateGroup(Section):
     """Items that show the same thing; the first one is what a list without duplicates keeps.
 
     Attributes:
         kind: `exact` where all have the same content.
         min_cosine: of the two that are least alike; None without features.
-        labels: how many have which. is_conflict: more than one label: probably an error.
+        labels: how many have which.
+        is_conflict: more than one label: probably an error.
         n_photos: photographs they come from; one: overlapping boxes, most likely. None: not known.
         leaks: splits in whose train, val and test parts it has items of at least two.
     """
@@ -88,11 +90,12 @@ class DuplicateGroup(Record):
     members: tuple[Member, ...]
 
 
-class Leak(Record):
+class Leak(Section):
     """Items of one part that have their like in another; by pairs, so groups need not show them all.
 
     Attributes:
-        n: items of `part`. n_alike: those with a near-duplicate in `against`.
+        n: items of `part`.
+        n_alike: those with a near-duplicate in `against`.
         by: of these, how many by each kind of evidence (an item may count for several).
         n_other_photo: of these, those with one in another photograph.
     """
@@ -107,25 +110,21 @@ class Leak(Record):
     n_other_photo: int
 
 
-class DuplicatesReport(Record):
+class DuplicatesReport(SetReport):
     """Everything that was found.
 
     Attributes:
-        n: items looked at. n_left_out: without a picture or features. evidence: kinds that could be compared.
-        n_alike: items with any near-duplicate; n_pairs: of them, by kind of evidence and `any`.
+        evidence: kinds that could be compared.
+        n_alike: items with any near-duplicate.
+        n_pairs: of them, by kind of evidence and `any`.
         n_surplus: items that a list without duplicates leaves out.
-        n_within_photo: groups of one photograph. loosest: lowest cosine within any group.
+        n_within_photo: groups of one photograph.
+        loosest: lowest cosine within any group.
         groups: those that leak or have different labels first; of them the surest first.
     """
 
-    source: str
-    backbone: str | None
-    fingerprint: str | None
-    labels: str | None
     params: DuplicatesParams
     evidence: tuple[How, ...]
-    n: int
-    n_left_out: int
     n_alike: int
     n_pairs: dict[str, int]
     n_groups: int
@@ -138,7 +137,6 @@ class DuplicatesReport(Record):
     loosest: float | None
     leaks: tuple[Leak, ...]
     groups: tuple[DuplicateGroup, ...]
-    notes: tuple[str, ...]
 
 
 def find_duplicates(
@@ -155,7 +153,8 @@ def find_duplicates(
     Args:
         features: view; without it, only content and hashes are compared.
         items: folder; without it, only content and features are.
-        splits: by name, to see what leaks. labels: column of the items, to see which differ.
+        splits: by name, to see what leaks.
+        labels: column of the items, to see which differ.
 
     Raises:
         DeponijError: files that are damaged or do not belong together.
@@ -291,14 +290,9 @@ def _report(
     n_pairs = {kind: int(counts[kind][:, 0].sum(dtype=np.float64) / 2) for kind in (*HOWS, ANY)}
     there = {"picture": True, "phash": found.evidence.hashes is not None, "embedding": found.view is not None}
     return DuplicatesReport(
-        source=found.source,
-        backbone=None if found.view is None else found.view.backbone,
-        fingerprint=None if found.view is None else found.view.fingerprint,
-        labels=found.where.labels,
+        **found.facts(_notes(params, found, n_pairs)),
         params=params,
         evidence=tuple(how for how in HOWS if there[how]),
-        n=len(found),
-        n_left_out=found.n_left_out,
         n_alike=int((counts[ANY][:, 0] > 0).sum()),
         n_pairs=n_pairs,
         n_groups=len(groups),
@@ -311,7 +305,6 @@ def _report(
         loosest=min(lows, default=None),
         leaks=tuple(_leaks(found, counts, names)),
         groups=tuple(groups),
-        notes=tuple(_notes(params, found, n_pairs)),
     )
 
 

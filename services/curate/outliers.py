@@ -20,7 +20,7 @@ from deponij.pipeline.likeness.outliers import UNLABELLED, Surroundings, look_ar
 from deponij.pipeline.likeness.pairs import codes_of
 from deponij.project.frame.console import bar
 from deponij.project.frame.settings import Section
-from deponij.services.curate.collection import Gathered, Record, Where
+from deponij.services.curate.collection import Gathered, SetReport, Where
 from deponij.store.errors import UsageError
 
 
@@ -36,12 +36,13 @@ class OutliersParams(Section):
     own_photo: bool = False
 
 
-class Outlier(Record):
+class Outlier(Section):
     """One item, and what is around it.
 
     Attributes:
         score: cosine distance to the k-th nearest other, 0 to 2.
-        nearest, nearest_distance: the item nearest to it. nearest_label: its label.
+        nearest, nearest_distance: the item nearest to it.
+        nearest_label: its label.
         n_same: of the k nearest, those with this item's label; None where it or they lack one.
         nearest_same, nearest_different: distance to the nearest of its own class and of another.
         is_misplaced: none of the k nearest has its label, though others elsewhere have.
@@ -60,29 +61,23 @@ class Outlier(Record):
     is_misplaced: bool
 
 
-class OutliersReport(Record):
+class OutliersReport(SetReport):
     """All items, the farthest first.
 
     Attributes:
         leaves_out_photo: crops of an item's own photograph did not count as its others.
         quantiles: share of the items (as a string) to the score it does not exceed.
-        fence: Tukey's, upper quartile + 1.5 interquartile ranges; n_beyond: items beyond it.
+        fence: Tukey's, upper quartile + 1.5 interquartile ranges.
+        n_beyond: items beyond it.
     """
 
-    source: str
-    backbone: str
-    fingerprint: str
-    labels: str | None
     params: OutliersParams
-    n: int
-    n_left_out: int
     leaves_out_photo: bool
     quantiles: dict[str, float]
     fence: float
     n_beyond: int
     n_misplaced: int
     items: tuple[Outlier, ...]
-    notes: tuple[str, ...]
 
     @property
     def misplaced(self) -> list[Outlier]:
@@ -131,20 +126,14 @@ def run(params: OutliersParams, found: Gathered, *, threads: int = 1) -> Outlier
     spread = spread_of(around.scores)
     items = _items(found, around)
     return OutliersReport(
-        source=found.source,
-        backbone=found.view.backbone if found.view else "",
-        fingerprint=found.view.fingerprint if found.view else "",
-        labels=found.where.labels,
+        **found.facts(_notes(found)),
         params=params,
-        n=len(found),
-        n_left_out=found.n_left_out,
         leaves_out_photo=found.photos is not None and not params.own_photo,
         quantiles={f"{share:g}": round(value, 6) for share, value in spread.quantiles},
         fence=round(spread.fence, 6),
         n_beyond=spread.n_beyond,
         n_misplaced=sum(one.is_misplaced for one in items),
         items=tuple(items),
-        notes=tuple(_notes(found)),
     )
 
 

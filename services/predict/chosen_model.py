@@ -4,10 +4,9 @@ A classifier is a head, or an ensemble with the heads of its members. It takes f
 fingerprint of their identity; which backbones make them is the business of `found_backbones`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,83 +24,60 @@ from deponij.project.extraction.found_backbones import FoundBackbone, Needed, fi
 from deponij.project.frame.console import say
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.toys import toys_of
+from deponij.project.in_force import InForce
 from deponij.project.learning.results import RESULT_NAME, read_result
 from deponij.store.errors import BackboneError, IdentityError, StoreError, UsageError
 
 Vectors = Mapping[str, NDArray[np.floating]]
 
 
-class Classifier(Protocol):
+@dataclass(frozen=True, slots=True)
+class Classifier:
     """From features to logits.
 
     Attributes:
         classes: names of the columns, sorted.
         needs: whose features it takes.
+        logits: of features [n, …] by the fingerprint of their identity, [n, C].
     """
 
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-
-    @property
-    def needs(self) -> tuple[Needed, ...]: ...
-
-    def logits(self, vectors: Vectors) -> Floats:
-        """Logits [n, C] of features [n, …] by the fingerprint of their identity."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class OneHead:
-    """A saved head, and the results folder it lies in."""
-
-    head: Head
-    folder: Path
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """See `Classifier`."""
-        return tuple(self.head.classes_.tolist())
-
-    @property
-    def needs(self) -> tuple[Needed, ...]:
-        """See `Classifier`."""
-        return tuple(Needed(source, self.folder) for source in self.head.sources_)
-
-    def logits(self, vectors: Vectors) -> Floats:
-        """See `Classifier`; tokens [n, K, 2, t] are laid out flat, several sources side by side."""
-        parts = [vectors[source.fingerprint] for source in self.head.sources_]
-        flat = [part.reshape(len(part), -1) for part in parts]
-        return self.head.decision_function(flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1))
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """A saved ensemble with its members; `counts` says which of them have a share in the answer."""
-
-    rule: Ensemble
     classes: tuple[str, ...]
-    members: tuple[Classifier, ...]
-    counts: tuple[bool, ...]
+    needs: tuple[Needed, ...]
+    logits: Callable[[Vectors], Floats]
 
-    @property
-    def needs(self) -> tuple[Needed, ...]:
-        """See `Classifier`; members without a share need nothing."""
-        found: dict[str, Needed] = {}
-        for member, counts in zip(self.members, self.counts, strict=True):
-            for one in member.needs if counts else ():
-                found.setdefault(one.source.fingerprint, one)
-        return tuple(found.values())
 
-    def logits(self, vectors: Vectors) -> Floats:
-        """See `Classifier`."""
+def _of_head(head: Head, folder: Path) -> Classifier:
+    """A saved head; tokens [n, K, 2, t] are laid out flat, several sources side by side."""
+
+    def logits(vectors: Vectors) -> Floats:
+        parts = [vectors[source.fingerprint] for source in head.sources_]
+        return head.decision_function(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1))
+
+    needs = tuple(Needed(source, folder) for source in head.sources_)
+    return Classifier(tuple(head.classes_.tolist()), needs, logits)
+
+
+def _joined(
+    rule: Ensemble, classes: tuple[str, ...], members: Sequence[Classifier], counts: Sequence[bool]
+) -> Classifier:
+    """A saved ensemble; `counts` says which members have a share in the answer: the others need nothing."""
+
+    def logits(vectors: Vectors) -> Floats:
         n = len(next(iter(vectors.values())))
         ids = np.array([str(row) for row in range(n)], dtype=np.str_)
         answers = []
-        for number, (member, counts) in enumerate(zip(self.members, self.counts, strict=True)):
+        for number, (member, has_share) in enumerate(zip(members, counts, strict=True)):
             # What has no share changes nothing, so that its backbone need not run.
-            own = member.logits(vectors) if counts else np.zeros((n, len(member.classes)))
+            own = member.logits(vectors) if has_share else np.zeros((n, len(member.classes)))
             answers.append(Member(str(number), ids, member.classes, own))
-        return self.rule.combine(align(answers).logits)
+        return rule.combine(align(answers).logits)
+
+    needs: dict[str, Needed] = {}
+    for one in (
+        one for member, has_share in zip(members, counts, strict=True) if has_share for one in member.needs
+    ):
+        needs.setdefault(one.source.fingerprint, one)
+    return Classifier(classes, tuple(needs.values()), logits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +85,8 @@ class ChosenModel:
     """A classifier that can answer here.
 
     Attributes:
-        folder: its results; evaluation: what they say.
+        folder: its results.
+        evaluation: what they say.
         backbones: that make its features, on this machine.
         why: how it came to be chosen, in words.
     """
@@ -128,21 +105,20 @@ class ChosenModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ModelRequest:
     """What a user asks of the best model; None is anything.
 
     Attributes:
-        backbone: name, of several `a+b`; labels: column; split: name.
-        backbones: of the profile; label_sets, splits: its own, of which the first one is meant if nothing
-            is asked. Empty where there is no profile.
+        backbone: name, of several `a+b`.
+        labels: column.
+        split: name.
+        profile: whose run it is; of its labels and splits the first one is meant if nothing is asked.
     """
 
     backbone: str | None = None
     labels: str | None = None
     split: str | None = None
-    backbones: Collection[str] = ()
-    label_sets: Sequence[str] = ()
-    splits: Sequence[str] = ()
+    profile: InForce | None = None
 
 
 def open_classifier(folder: Path) -> Classifier:
@@ -153,11 +129,11 @@ def open_classifier(folder: Path) -> Classifier:
     """
     if (folder / ensembles.ENSEMBLES.card_name).is_file():
         rule, card = load_ensemble(folder)
-        members = tuple(open_classifier(folder / member.folder) for member in card.members)
-        return Joined(rule, card.classes, members, tuple(member.share > 0 for member in card.members))
+        members = [open_classifier(folder / member.folder) for member in card.members]
+        return _joined(rule, card.classes, members, [member.share > 0 for member in card.members])
     if not folder.is_dir():
         raise StoreError(f"there is no folder {folder}; name one that `deponij probe --out` or a run wrote")
-    return OneHead(load_head(folder), folder)
+    return _of_head(load_head(folder), folder)
 
 
 def named_model(folder: Path, specs: Sequence[str]) -> ChosenModel:
@@ -179,7 +155,7 @@ def named_model(folder: Path, specs: Sequence[str]) -> ChosenModel:
     return ChosenModel(folder, evaluation, classifier, found, "named with --model")
 
 
-def best_model(at: Layout, wanted: Wanted, specs: Sequence[str]) -> ChosenModel:
+def best_model(at: Layout, wanted: ModelRequest, specs: Sequence[str]) -> ChosenModel:
     """The head with the highest validation top-1 whose backbones are on this machine.
 
     Ensembles are left aside: many are fitted on validation, so that its figures flatter them. Only one
@@ -217,25 +193,27 @@ def best_model(at: Layout, wanted: Wanted, specs: Sequence[str]) -> ChosenModel:
     ) from first
 
 
-def _ranked(at: Layout, wanted: Wanted) -> list[tuple[Path, Evaluation]]:
+def _ranked(at: Layout, wanted: ModelRequest) -> list[tuple[Path, Evaluation]]:
     """What may be chosen, the best first."""
-    folders = [one for one in at.results(wanted.backbones or None) if (one / heads.HEADS.card_name).is_file()]
+    profile = wanted.profile
+    folders = [
+        one
+        for one in at.results(profile.backbones if profile else None)
+        if (one / heads.HEADS.card_name).is_file()
+    ]
     found = [(folder, read_result(folder)[0]) for folder in folders]
     if not found:
         raise StoreError(
             f"there are no classifiers in {at.all_results}; `dvc repro` or `deponij run` makes them, or name "
             "one with --model"
         )
-    labels = _picked("--labels", wanted.labels, wanted.label_sets, [one.labels for _, one in found])
+    of_profile = (profile.labels, tuple(profile.splits)) if profile else ((), ())
+    labels = _picked("--labels", wanted.labels, of_profile[0], [one.labels for _, one in found])
     found = [(folder, one) for folder, one in found if one.labels == labels]
-    split = _picked("--split", wanted.split, wanted.splits, [one.split for _, one in found])
+    split = _picked("--split", wanted.split, of_profile[1], [one.split for _, one in found])
     found = [(folder, one) for folder, one in found if one.split == split]
     if wanted.backbone is not None:
-        names = sorted({one.backbone for _, one in found})
-        if wanted.backbone not in names:
-            raise UsageError(
-                f"--backbone {wanted.backbone!r}: no results of it; there are: {', '.join(names)}"
-            )
+        _picked("--backbone", wanted.backbone, (), [one.backbone for _, one in found])
         found = [(folder, one) for folder, one in found if one.backbone == wanted.backbone]
     judged = [(folder, one) for folder, one in found if "val" in one.parts]
     if not judged:

@@ -4,13 +4,13 @@ They are read lazily. One that cannot be read carries the reason; decoding comes
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from deponij.pipeline.data.adapters.folder import PICTURE_ENDINGS
-from deponij.pipeline.data.adapters.source import Source, open_source
+from deponij.pipeline.data.adapters.source import open_source
 from deponij.store.errors import DataError, UsageError
 from deponij.store.keys import key_of_bytes
 
@@ -24,8 +24,10 @@ class NewPicture:
     """One thing to answer.
 
     Attributes:
-        path: of the picture or photograph; item_id: of a crop.
-        key: of its content; content: encoded bytes; both None after a failure.
+        path: of the picture or photograph.
+        item_id: of a crop.
+        key: of its content.
+        content: encoded bytes; both None after a failure.
         failure: why it cannot be read.
     """
 
@@ -36,53 +38,17 @@ class NewPicture:
     failure: str | None = None
 
 
-class NewPictures(Protocol):
-    """What was named, opened."""
-
-    @property
-    def n(self) -> int:
-        """How many there are."""
-        ...
-
-    def read(self, workers: int) -> Iterator[NewPicture]:
-        """Each once, in an order that depends on what was named alone."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
-class Files:
-    """Whole pictures; those that the folders' listing refused have a reason."""
+class NewPictures:
+    """What was named, opened.
 
-    paths: tuple[tuple[Path, str | None], ...]
+    Attributes:
+        n: how many there are.
+        read: gives each once, by so many threads, in an order that depends on what was named alone.
+    """
 
-    @property
-    def n(self) -> int:
-        """See `NewPictures`."""
-        return len(self.paths)
-
-    def read(self, workers: int) -> Iterator[NewPicture]:
-        """See `NewPictures`."""
-        for path, problem in self.paths:
-            yield NewPicture(shown(path), failure=problem) if problem else _read(path)
-
-
-@dataclass(frozen=True, slots=True)
-class Crops:
-    """The annotated instances of a COCO file, cut out."""
-
-    source: Source
-    images: Path
-
-    @property
-    def n(self) -> int:
-        """See `NewPictures`."""
-        return self.source.n_items
-
-    def read(self, workers: int) -> Iterator[NewPicture]:
-        """See `NewPictures`."""
-        for item in self.source.items(workers=workers):
-            path = shown(self.images / item.image_id)
-            yield NewPicture(path, item.item_id, item.key, item.content, item.failure)
+    n: int
+    read: Callable[[int], Iterator[NewPicture]]
 
 
 def named_pictures(
@@ -101,9 +67,17 @@ def named_pictures(
     """
     check_named(pictures, coco, images, crop)
     if coco is None or images is None:
-        return _files(pictures)
+        listed = _listed(pictures)
+        return NewPictures(len(listed), lambda _: (_read(path, problem) for path, problem in listed.items()))
     options = {"annotations": coco, "images": images, "crop": dict(crop), "label_maps": ()}
-    return Crops(open_source("coco", options), images)
+    source = open_source("coco", options)
+    return NewPictures(
+        source.n_items,
+        lambda workers: (
+            NewPicture(shown(images / item.image_id), item.item_id, item.key, item.content, item.failure)
+            for item in source.items(workers=workers)
+        ),
+    )
 
 
 def check_named(
@@ -144,7 +118,8 @@ def shown(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _files(pictures: Sequence[Path]) -> Files:
+def _listed(pictures: Sequence[Path]) -> dict[Path, str | None]:
+    """The files, each with what speaks against reading it."""
     found: dict[Path, str | None] = {}
     for path in pictures:
         if not path.is_dir():
@@ -158,7 +133,7 @@ def _files(pictures: Sequence[Path]) -> Files:
             )
         for one, problem in inside:
             found.setdefault(one, problem)
-    return Files(tuple(found.items()))
+    return found
 
 
 def _inside(root: Path) -> Iterator[tuple[Path, str | None]]:
@@ -173,8 +148,10 @@ def _inside(root: Path) -> Iterator[tuple[Path, str | None]]:
                 yield Path(folder, name), None
 
 
-def _read(path: Path) -> NewPicture:
+def _read(path: Path, problem: str | None) -> NewPicture:
     name = shown(path)
+    if problem is not None:
+        return NewPicture(name, failure=problem)
     try:
         # A pipe or device would be read for ever.
         if path.exists() and not path.is_file():

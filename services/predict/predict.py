@@ -6,13 +6,15 @@ identity is the same. Nothing is written to a depot; rows that a named one has a
 Shape letters: n pictures, C classes.
 """
 
+import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from deponij.pipeline.backbones.extraction import AUTO_BATCH, Picture, Progress, extract
 from deponij.pipeline.heads.head import softmax
@@ -21,10 +23,13 @@ from deponij.project.extraction.devices import load_backbone, pick_device
 from deponij.project.extraction.found_backbones import FoundBackbone
 from deponij.project.frame.console import Advance, bar
 from deponij.project.frame.layout import RESULTS_DEPTH, Layout
-from deponij.project.frame.settings import PARAMS_FILE, RunOptions, Section, Slug, load
+from deponij.project.frame.settings import RunOptions, Section
+from deponij.project.in_force import profile_in_force, profile_of
 from deponij.project.learning.results import RESULT_NAME
-from deponij.services.predict.chosen_model import ChosenModel, Wanted, best_model, named_model
+from deponij.project.record_files import check_ending, write_records
+from deponij.services.predict.chosen_model import ChosenModel, ModelRequest, best_model, named_model
 from deponij.services.predict.new_pictures import NewPicture, NewPictures, chunks
+from deponij.store.atomic import write_bytes
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError, UsageError
 
@@ -32,32 +37,26 @@ if TYPE_CHECKING:
     from deponij.pipeline.backbones.contract import Backbone
 
 Array = NDArray[Any]
+TABLE_ENDINGS = (".parquet", ".csv")
+_COLUMNS = {
+    "path": str,
+    "item_id": str,
+    "label": str,
+    "prob": float,
+    "top_labels": pa.list_(pa.string()),
+    "top_probs": pa.list_(pa.float64()),
+    "failure": str,
+}
 
 
-class _Profile(Section):
-    """What is read of the profile in force."""
-
-    profile: str
-    backbones: dict[Slug, Any]
-    labels: list[str]
-    splits: dict[Slug, Any]
-    data: dict[str, Any] = Field(default_factory=dict)
-
-
-class Record(BaseModel):
-    """Base of what is printed as JSON."""
-
-    model_config = ConfigDict(frozen=True)
-
-
-class Answer(Record):
+class Answer(Section):
     """A class and its probability."""
 
     label: str
     prob: float
 
 
-class Prediction(Record):
+class Prediction(Section):
     """The answer to one picture; `item_id` is that of a crop, `top` the best answers in order."""
 
     path: str
@@ -67,7 +66,7 @@ class Prediction(Record):
     top: tuple[Answer, ...]
 
 
-class Failure(Record):
+class Failure(Section):
     """A picture that could not be answered, and why."""
 
     path: str
@@ -75,7 +74,7 @@ class Failure(Record):
     reason: str
 
 
-class BackboneFacts(Record):
+class BackboneFacts(Section):
     """Whose features were used."""
 
     name: str
@@ -83,7 +82,7 @@ class BackboneFacts(Record):
     fingerprint: str
 
 
-class ModelFacts(Record):
+class ModelFacts(Section):
     """The classifier that answered.
 
     Attributes:
@@ -108,7 +107,7 @@ class ModelFacts(Record):
     calibrated: bool
 
 
-class PredictResult(Record):
+class PredictResult(Section):
     """All answers, in the order in which the pictures were named."""
 
     model: ModelFacts
@@ -144,36 +143,19 @@ def choose(
                 f"{model} is neither a folder of results (it has no {RESULT_NAME}) nor a run (no results/)"
             )
         return named_model(model, specs)
-    profile = _profile(None if model is None else Layout(model))
-    if profile is None and model is None:
-        raise UsageError(
-            f"there is no {PARAMS_FILE} here, so no profile is in force; name a classifier or a run with --model"
-        )
-    at = Layout(model) if model is not None else Layout.of(profile.profile if profile else "")
-    wanted = Wanted(backbone, labels, split)
-    if profile is not None:
-        wanted = Wanted(
-            backbone, labels, split, tuple(profile.backbones), tuple(profile.labels), tuple(profile.splits)
-        )
-    return best_model(at, wanted, specs)
+    if model is None:
+        profile = profile_in_force("name a classifier or a run with --model")
+        return best_model(profile.layout, ModelRequest(backbone, labels, split, profile), specs)
+    at = Layout(model)
+    return best_model(at, ModelRequest(backbone, labels, split, profile_of(at)), specs)
 
 
 def crop_of(chosen: ChosenModel, given: Mapping[str, Any]) -> dict[str, Any]:
     """How crops are cut: as `given`, else as the profile in force cuts them if the classifier is of it."""
     root = chosen.folder.resolve().parents[RESULTS_DEPTH - 1 : RESULTS_DEPTH]
-    profile = _profile(Layout(root[0])) if root else None
+    profile = profile_of(Layout(root[0])) if root else None
     options = {} if profile is None else profile.data.get("options") or {}
     return {**(options.get("crop") or {}), **given}
-
-
-def _profile(at: Layout | None) -> _Profile | None:
-    """The profile in force, if there is one and (where `at` is given) its run lies there."""
-    if not PARAMS_FILE.is_file():
-        return None
-    profile = load(_Profile)
-    if at is not None and at.root.resolve() != Layout.of(profile.profile).root.resolve():
-        return None
-    return profile
 
 
 def run(
@@ -328,3 +310,38 @@ def _facts(chosen: ChosenModel) -> ModelFacts:
         temperature=chosen.temperature,
         calibrated=chosen.temperature is not None,
     )
+
+
+def write_predictions(out: Path, result: PredictResult) -> None:
+    """Write a table: the predictions, then the failures, which have a reason instead of a label.
+
+    Parquet: path, item_id, label, prob, top_labels and top_probs (lists), failure. CSV: path,
+    item_id, failure, then label_1, prob_1, label_2, prob_2, …
+
+    Raises:
+        UsageError: the name ends in neither `.parquet` nor `.csv`.
+    """
+    check_ending(out, "--out", *TABLE_ENDINGS)
+    good, bad = result.predictions, result.failures
+    reasons = [{"path": one.path, "item_id": one.item_id, "failure": one.reason} for one in bad]
+    if out.suffix.lower() == ".parquet":
+        rows = [
+            {
+                **one.model_dump(exclude={"top"}),
+                "top_labels": [answer.label for answer in one.top],
+                "top_probs": [answer.prob for answer in one.top],
+            }
+            for one in good
+        ]
+        write_records(out, [*rows, *reasons], _COLUMNS, "--out")
+        return
+    n_top = max((len(one.top) for one in good), default=1)
+    names = [f"{what}_{place}" for place in range(1, n_top + 1) for what in ("label", "prob")]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["path", "item_id", "failure", *names], lineterminator="\n")
+    writer.writeheader()
+    for one in good:
+        answers = [value for answer in one.top for value in (answer.label, answer.prob)]
+        writer.writerow({"path": one.path, "item_id": one.item_id, **dict(zip(names, answers, strict=False))})
+    writer.writerows(reasons)
+    write_bytes(out, text.getvalue().encode())

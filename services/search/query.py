@@ -1,7 +1,7 @@
 """Asking an index: parts of a query to one vector, the nearest items, and how they are handed out. This is no stage."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from deponij.pipeline.likeness.pairs import Thresholds
 from deponij.pipeline.retrieval.filters import Condition
 from deponij.pipeline.unit_vectors import blend
 from deponij.project.frame.console import say
-from deponij.project.frame.layout import Layout
-from deponij.project.frame.settings import PARAMS_FILE, RunOptions, Section, Slug, load
-from deponij.project.indexes import Fold, Hit, Index
-from deponij.services.search.vectors import KINDS, QueryEncoder, Term, run_of
-from deponij.store.atomic import write_bytes, write_table
-from deponij.store.errors import PictureError, StoreError, UsageError
+from deponij.project.frame.settings import RunOptions
+from deponij.project.in_force import profile_in_force
+from deponij.project.indexes import Hit, Index
+from deponij.project.record_files import check_ending, write_records
+from deponij.services.search.vectors import KINDS, QueryEncoder, Term
+from deponij.store.atomic import write_bytes
+from deponij.store.errors import StoreError, UsageError
 from deponij.store.index_folder import CARD
 from deponij.store.items import Items
 
@@ -25,15 +27,7 @@ MAX_TOP = 100_000
 _FORM = f"[WEIGHT*][{'|'.join(KINDS)}:]VALUE"
 _LIKE_A_KIND = re.compile(r"[A-Za-z_-]+:\S")
 _LIKE_A_WEIGHT = re.compile(r"\S*\*")
-_PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _PART = re.compile(r"(?:(?P<weight>\d+(?:\.\d+)?)\*)?(?:(?P<kind>[a-z]+):)?(?P<value>.+)", re.DOTALL)
-_TILE_PX = 144
-
-
-class _Profile(Section):
-    profile: str
-    backbones: dict[Slug, dict[str, Any]]
-    text_backbones: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +35,10 @@ class Question:
     """What is asked.
 
     Attributes:
-        terms: at least one. top: items wanted.
-        where, conditions: which count. unique: fold near-duplicates; None: do not.
+        terms: at least one.
+        top: items wanted.
+        where, conditions: which count.
+        unique: fold near-duplicates; None: do not.
         others_only: leave out the items that the question itself names.
     """
 
@@ -50,7 +46,7 @@ class Question:
     top: int = 10
     where: str | None = None
     conditions: tuple[Condition, ...] = ()
-    unique: Fold | None = None
+    unique: Thresholds | None = None
     others_only: bool = False
 
 
@@ -76,12 +72,14 @@ def parse_term(text: str, sign: float = 1.0) -> Term:
 
 def _check_words(words: str, given: str) -> None:
     """`a sign: stop` is words with a colon in them; `itme:a.jpg` and `x*metal` are mistakes."""
+    from deponij.pipeline.data.adapters.folder import PICTURE_ENDINGS
+
     if _LIKE_A_KIND.match(words) or _LIKE_A_WEIGHT.match(words):
         raise UsageError(
             f"a part of a query is {_FORM}, got {given!r}; weights are positive numbers (--minus subtracts), and words "
             f"that look like it are written text:{words}"
         )
-    if Path(words).suffix.lower() in _PICTURE_ENDINGS and Path(words).is_file():
+    if Path(words).suffix.lower() in PICTURE_ENDINGS and Path(words).is_file():
         raise UsageError(f"{words} is a file: write image:{words}, or text:{words} for these words")
 
 
@@ -128,17 +126,10 @@ def choose_index(index: Path | None, backbone: str | None, terms: Sequence[Term]
     """
     if index is not None:
         return index
-    if not PARAMS_FILE.is_file():
-        raise UsageError(
-            f"there is no {PARAMS_FILE} here, so no profile is in force; name an index with --index"
-        )
-    profile = load(_Profile)
-    at = Layout.of(profile.profile)
+    profile = profile_in_force("name an index with --index")
+    at = profile.layout
     if backbone is not None:
-        if backbone not in profile.backbones:
-            raise UsageError(
-                f"the profile {profile.profile} has no backbone {backbone!r}; it has {', '.join(profile.backbones)}"
-            )
+        profile.require(backbone)
         return at.index(backbone)
     with_text = [key for key in profile.backbones if key in profile.text_backbones]
     wanted = with_text if any(term.kind == "text" for term in terms) else list(profile.backbones)
@@ -170,32 +161,8 @@ def write_hits(path: Path, hits: Sequence[Hit]) -> None:
     Raises:
         UsageError: another ending. StoreError: it cannot be written.
     """
-    check_outputs(None, path)
-    fixed = {
-        "item_id": pa.string(),
-        "key": pa.string(),
-        "score": pa.float64(),
-        "folded": pa.list_(pa.string()),
-    }
-    rows = records(hits, with_folded=True)
-    columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in fixed.items()}
-    for name in dict.fromkeys(name for row in rows for name in row if name not in fixed):
-        columns[name] = pa.array([row.get(name) for row in rows])
-    write_table(path, pa.table(columns))
-
-
-def find_items(index: Index, items: Path | None) -> Items:
-    """The items whose pictures belong to an index.
-
-    Raises:
-        UsageError: none were named and the index is no part of a run.
-    """
-    if items is not None:
-        return Items(items)
-    run = run_of(index.path)
-    if run is None:
-        raise UsageError("pictures are with the items; name their folder with --items ITEMS")
-    return Items(run.items)
+    kinds = {"item_id": str, "key": str, "score": float, "folded": pa.list_(pa.string())}
+    write_records(path, records(hits, with_folded=True), kinds)
 
 
 def write_sheet(path: Path, hits: Sequence[Hit], items: Items, title: str, source: str) -> None:
@@ -204,12 +171,12 @@ def write_sheet(path: Path, hits: Sequence[Hit], items: Items, title: str, sourc
     Raises:
         UsageError: another ending. StoreError: it cannot be written.
     """
-    from deponij.pipeline.pictures import decode
     from deponij.pipeline.reports.sheets import FAINT, INK, Block, Tile, draw_sheet
+    from deponij.project.thumbnails import images_of
 
-    check_outputs(path, None)
+    check_ending(path, "--sheet", ".png")
     _check_items(items, hits)
-    images = _pictures(items, [hit.item_id for hit in hits], decode)
+    images = images_of(items, [hit.item_id for hit in hits])
     blocks = []
     for hit in hits:
         label = next((str(hit.metadata[n]) for n in ("label", "category") if hit.metadata.get(n)), "")
@@ -225,35 +192,9 @@ def _check_items(items: Items, hits: Sequence[Hit]) -> None:
     Raises:
         UsageError: a hit is not there, or has another picture.
     """
-    keys = dict(zip(items.ids, items.keys, strict=True))
-    strangers = [hit.item_id for hit in hits if keys.get(hit.item_id) != hit.key]
+    strangers = items.strangers([hit.item_id for hit in hits], [hit.key for hit in hits])
     if strangers:
         raise UsageError(
             f"{items.path} does not hold what was found ({strangers[0]!r}); name the items that the index was made "
             "from with --items ITEMS"
         )
-
-
-def check_outputs(sheet: Path | None, parquet: Path | None) -> None:
-    """Refuse files whose names do not say their format, before anything is computed.
-
-    Raises:
-        UsageError: another ending than .png and .parquet.
-    """
-    for path, flag, ending in ((sheet, "--sheet", ".png"), (parquet, "--parquet", ".parquet")):
-        if path is not None and path.suffix != ending:
-            raise UsageError(f"{flag} wants a file that ends in {ending}, got {path}")
-
-
-def _pictures(items: Items, ids: Sequence[str], read: Callable[[bytes], Any]) -> dict[str, Any]:
-    """Thumbnails by item id; of those that cannot be read there is none."""
-    rows = {row: item_id for row, item_id in enumerate(items.ids) if item_id in set(ids)}
-    found = {}
-    for row, content in items.contents(list(rows)):
-        try:
-            image = read(content)
-        except PictureError:
-            continue
-        image.thumbnail((2 * _TILE_PX, 2 * _TILE_PX))
-        found[rows[row]] = image
-    return found

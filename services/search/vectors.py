@@ -5,19 +5,28 @@ Everything else is encoded by the backbone that made the index, in exactly the w
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
+from deponij.project.in_force import recorded_backbone, run_of
 from deponij.project.indexes import Index
-from deponij.store.errors import BackboneError, DataError, IdentityError, PictureError, StoreError, UsageError
+from deponij.store.errors import (
+    BackboneError,
+    DataError,
+    IdentityError,
+    PictureError,
+    StoreError,
+    UsageError,
+    explained,
+)
 from deponij.store.identity import Identity
 from deponij.store.keys import key_of_text
 from deponij.store.texts import is_storable
@@ -29,7 +38,7 @@ if TYPE_CHECKING:
 
 Vector = NDArray[np.floating]
 Kind = Literal["image", "text", "item", "vector"]
-KINDS: tuple[Kind, ...] = ("image", "text", "item", "vector")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 _TEXT = "text"
 # The tokenizers cut what is longer than a few dozen words; a book is a mistake.
 _MAX_CHARS = 10_000
@@ -53,7 +62,8 @@ class QueryEncoder:
     """Makes query vectors for one index; a model is loaded once, when it is first needed.
 
     Args:
-        index: that is asked. options: how to run; its depot is looked in for words.
+        index: that is asked.
+        options: how to run; its depot is looked in for words.
         spec: where the index's backbone is: registry name, folder or `family:…`; None: as the index's run found it.
         texts: views of text vectors to look in first; None: the run's.
         say: told that a model is being loaded, which takes many seconds.
@@ -122,16 +132,8 @@ class QueryEncoder:
             PictureError: it cannot be read.
             IdentityError: this machine's backbone is not the index's.
         """
-        return self.embed_images({name: content})[name]
-
-    def embed_images(self, contents: Mapping[str, bytes]) -> dict[str, Vector]:
-        """Encode pictures together, by name.
-
-        Raises:
-            PictureError: one cannot be read.
-        """
-        rows = self.embed_pixels([self.pixels(content, name) for name, content in contents.items()])
-        return dict(zip(contents, rows, strict=True))
+        found: Vector = self.embed_pixels([self.pixels(content, name)])[0]
+        return found
 
     def pixels(self, content: bytes, name: str) -> NDArray[np.float32]:
         """An encoded picture as the model takes it, [3, h, w]; loads no model, safe among threads.
@@ -243,7 +245,8 @@ class QueryEncoder:
     def _found(self) -> "FoundBackbone":
         from deponij.project.extraction.found_backbones import made_by
 
-        spec = spec_of(self.index) if self._spec is None else self._spec
+        record = recorded_backbone(self.index.path) or {}
+        spec = self._spec or str(record.get("spec", self.index.backbone))
         try:
             found = made_by(spec, self.index.identity, self.index.backbone)
         except (BackboneError, UsageError) as error:
@@ -310,38 +313,10 @@ def read_vector(path: Path) -> tuple[Vector, Identity | None]:
     return vector, identity
 
 
-def run_of(index: Path) -> Layout | None:
-    """The run that an index is part of; None where it stands alone."""
-    # Not resolved: in a run whose files are links into a cache, the names of the run count.
-    path = index.absolute()
-    at = Layout(path.parent.parent)
-    return at if at.index(path.name) == path and at.items.is_dir() else None
-
-
-def spec_of(index: Index) -> str:
-    """What the index's backbone was called when its run looked for weights, else its name.
-
-    Raises:
-        StoreError: the record of it is damaged.
-    """
-    run = run_of(index.path)
-    record = None if run is None else run.weights / f"{index.path.name}.json"
-    if record is None or not record.is_file():
-        return index.backbone
-    try:
-        return str(json.loads(record.read_text(encoding="utf-8"))["spec"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{record} is damaged: it names no backbone; `dvc repro weights` writes it"
-        ) from error
-
-
 def _indexes(run: Layout) -> list[Path]:
     return sorted(path for path in run.indexes.iterdir() if path.is_dir()) if run.indexes.is_dir() else []
 
 
 def _read(path: Path) -> bytes:
-    try:
+    with explained(f"{path} cannot be read", DataError):
         return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error

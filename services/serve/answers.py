@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from deponij.pipeline.likeness.pairs import Thresholds
 from deponij.pipeline.retrieval.filters import Condition
 from deponij.pipeline.unit_vectors import blend
-from deponij.project.indexes import Fold, Hit, Index, plain
+from deponij.project.indexes import Hit, Index, plain
 from deponij.services.search.vectors import Vector
 from deponij.services.serve import schema
 
@@ -40,7 +41,7 @@ def searched(
         direction,
         query.top,
         conditions=conditions,
-        unique=Fold() if query.unique else None,
+        unique=Thresholds() if query.unique else None,
         leave_out=leave_out,
     )
     if query.top >= N_VOTERS and not query.unique:
@@ -69,15 +70,12 @@ def vote(voters: Sequence[Hit], labels: str | None) -> list[schema.LabelShare]:
     if labels is None or not told:
         return []
     scores = np.array([hit.score for hit in told]) / TEMPERATURE
+    names, of_hit, counts = np.unique(
+        [str(hit.metadata[labels]) for hit in told], return_inverse=True, return_counts=True
+    )
     weights = np.exp(scores - scores.max())
-    names = [str(hit.metadata[labels]) for hit in told]
-    shares = {
-        name: float(sum(weight for own, weight in zip(names, weights, strict=True) if own == name))
-        for name in dict.fromkeys(names)
-    }
-    total = float(weights.sum())
-    ranked = sorted(shares.items(), key=lambda pair: (-pair[1], pair[0]))
+    shares = np.bincount(of_hit, weights / weights.sum())
     return [
-        schema.LabelShare(label=name, share=round(share / total, 4), n=names.count(name))
-        for name, share in ranked
+        schema.LabelShare(label=str(names[row]), share=round(float(shares[row]), 4), n=int(counts[row]))
+        for row in np.argsort(-shares, kind="stable")
     ]

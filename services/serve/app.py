@@ -1,14 +1,16 @@
 """The HTTP API and the page: routes, errors, headers. What is answered is made by `service`. This is no stage."""
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, File, Form, Query, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
 
 from deponij.services.serve import schema
 from deponij.services.serve.batching import BusyError
@@ -19,9 +21,9 @@ from deponij.services.serve.map import NoMapError
 from deponij.services.serve.models import LoadingError, NoModelError, NoTextError
 from deponij.services.serve.pictures import Encoded, NoPhotographError, UnknownItemError
 from deponij.services.serve.service import Service, UnknownBackboneError
-from deponij.services.serve.static_files import INDEX, StaticFile, read_files
 from deponij.store.errors import DeponijError, PictureError, UsageError
 
+PAGE = Path(__file__).resolve().parent / "page"
 _LOG = logging.getLogger("deponij.serve")
 # The first that fits; what is not here is the server's own fault.
 _PROBLEMS: tuple[tuple[type[DeponijError], int, str], ...] = (
@@ -98,7 +100,7 @@ def create_app(service: Service, counters: Counters, host_names: frozenset[str])
         responses=_ERRORS,
         redirect_slashes=False,
     )
-    _add_pages(app, read_files(), counters)
+    _add_pages(app, counters)
     _add_search(app, service)
     _add_things(app, service)
     _add_errors(app, counters)
@@ -173,14 +175,20 @@ def _add_things(app: FastAPI, service: Service) -> None:
         return await service.aside(service.map, backbone, layout, labels)
 
 
-def _add_pages(app: FastAPI, files: Mapping[str, StaticFile], counters: Counters) -> None:
+def _add_pages(app: FastAPI, counters: Counters) -> None:
+    files = StaticFiles(directory=PAGE)
+
     @app.get("/", include_in_schema=False)
     async def index(request: Request) -> Response:
-        return _file(files, INDEX, request)
+        return await static("index.html", request)
 
     @app.get("/static/{name:path}", include_in_schema=False)
     async def static(name: str, request: Request) -> Response:
-        return _file(files, name, request)
+        if "\0" in name:
+            raise HTTPException(404)
+        sent = await files.get_response(name, request.scope)
+        sent.headers["cache-control"] = "no-cache"
+        return sent
 
     @app.get(
         "/metrics",
@@ -194,23 +202,12 @@ def _add_pages(app: FastAPI, files: Mapping[str, StaticFile], counters: Counters
         return Response(counters.text(), media_type=MEDIA_TYPE)
 
 
-def _file(files: Mapping[str, StaticFile], name: str, request: Request) -> Response:
-    found = files.get(name)
-    if found is None:
-        raise HTTPException(404, f"there is no file {name[:100]!r} here")
-    return _cached(request, found.content, found.media_type, found.etag, "no-cache")
-
-
 def _sent(found: Encoded, request: Request) -> Response:
     # Not for ever: an address stays the same when the items are made anew.
-    return _cached(request, found.content, found.media_type, found.etag, "private, max-age=3600")
-
-
-def _cached(request: Request, content: bytes, media_type: str, etag: str, control: str) -> Response:
-    headers = {"etag": etag, "cache-control": control}
-    if etag in request.headers.get("if-none-match", ""):
+    headers = {"etag": found.etag, "cache-control": "private, max-age=3600"}
+    if found.etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    return Response(content, media_type=media_type, headers=headers)
+    return Response(found.content, media_type=found.media_type, headers=headers)
 
 
 def _add_errors(app: FastAPI, counters: Counters) -> None:

@@ -57,7 +57,8 @@ class Batcher(Generic[In, Out]):
     Args:
         work: answers for many things, in their order.
         executor: of one thread; several batchers may share it.
-        max_batch: things at most that are worked on together. max_waiting: more are refused.
+        max_batch: things at most that are worked on together.
+        max_waiting: more are refused.
         seen: told the size of each batch.
     """
 

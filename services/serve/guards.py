@@ -1,16 +1,23 @@
-"""What every request passes: host, size, counting; and the headers that every answer gets. Pure ASGI."""
+"""What every request passes: host, size, counting; and the headers that every answer gets. Pure ASGI.
+
+A page of another site must not reach the server under a name of its own: DNS rebinding makes a foreign name point at
+this machine; then the browser sends that name. An address in numbers cannot be made to point elsewhere, so it is always
+let through; Starlette's TrustedHostMiddleware knows names only, and no Origin.
+"""
 
 import asyncio
-import json
+import ipaddress
+import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deponij.services.serve.counters import Counters
-from deponij.services.serve.hosts import is_allowed, is_same_site
 
 SECURITY = {
     "content-security-policy": (
@@ -26,6 +33,7 @@ SECURITY = {
 # A body that is not here by then never will be.
 BODY_TIMEOUT_S = 30.0
 _BODIES = 8
+_LOOPBACK_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
 
 
 def error_body(code: str, message: str) -> dict[str, Any]:
@@ -33,15 +41,9 @@ def error_body(code: str, message: str) -> dict[str, Any]:
     return {"error": {"code": code, "message": message.encode("utf-8", "backslashreplace").decode()}}
 
 
-async def refuse(
-    send: Send, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
-) -> None:
-    """Answer without having read the request to its end."""
-    body = json.dumps(error_body(code, message)).encode()
-    told = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
-    raw = [(name.encode(), value.encode()) for name, value in (told | dict(headers or {})).items()]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
-    await send({"type": "http.response.body", "body": body})
+def refusal(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """An answer without having read the request to its end."""
+    return JSONResponse(error_body(code, message), status, {"connection": "close", **(headers or {})})
 
 
 class Counting:
@@ -92,10 +94,10 @@ class HostGuard:
                 message = (
                     f"this server does not answer for the host {host[:100]!r}; start it with --allow-host"
                 )
-                return await refuse(send, 421, "unknown_host", message)
+                return await refusal(421, "unknown_host", message)(scope, receive, send)
             if origin is not None and not is_same_site(origin, self._names):
                 message = f"a page of {origin[:100]!r} may not ask this server"
-                return await refuse(send, 403, "foreign_page", message)
+                return await refusal(403, "foreign_page", message)(scope, receive, send)
         return await self.app(scope, receive, send)
 
 
@@ -117,16 +119,28 @@ class BodyGuard:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         told = Headers(scope=scope).get("content-length", "")
-        if told.isdecimal() and int(told[:20]) > self._max_bytes:
-            return await self._too_large(send)
         body = bytearray()
         try:
-            problem = await self._read(receive, body)
+            is_large = told.isdecimal() and int(told[:20]) > self._max_bytes
+            problem = "too_large" if is_large else await self._read(receive, body)
             if problem is None:
                 return await self.app(scope, _replayed(bytes(body), receive), send)
         finally:
             self._held_bytes -= len(body)
-        return await self._refuse(send, problem)
+        if problem == "gone":
+            return None
+        if problem != "too_slow":
+            self._counters.refused(problem)
+        status, message = {
+            "too_large": (
+                413,
+                f"the request is larger than {self._max_bytes:,} bytes; send a smaller picture",
+            ),
+            "busy": (429, "too many uploads at a time; ask again in a second"),
+            "too_slow": (408, f"the body took more than {BODY_TIMEOUT_S:.0f} s"),
+        }[problem]
+        headers = {"retry-after": "1"} if problem == "busy" else None
+        return await refusal(status, problem, message, headers)(scope, receive, send)
 
     async def _read(self, receive: Receive, body: bytearray) -> str | None:
         """Fill the body; what is wrong with it, or None."""
@@ -135,34 +149,18 @@ class BodyGuard:
             try:
                 message = await asyncio.wait_for(receive(), max(0.0, deadline - time.monotonic()))
             except TimeoutError:
-                return "slow"
+                return "too_slow"
             if message["type"] == "http.disconnect":
                 return "gone"
             chunk = message.get("body", b"")
             body += chunk
             self._held_bytes += len(chunk)
             if len(body) > self._max_bytes:
-                return "large"
+                return "too_large"
             if self._held_bytes > _BODIES * self._max_bytes:
-                return "many"
+                return "busy"
             if not message.get("more_body", False):
                 return None
-
-    async def _refuse(self, send: Send, problem: str) -> None:
-        if problem == "large":
-            return await self._too_large(send)
-        if problem == "many":
-            self._counters.refused("busy")
-            message = "too many uploads at a time; ask again in a second"
-            return await refuse(send, 429, "busy", message, {"retry-after": "1"})
-        if problem == "slow":
-            return await refuse(send, 408, "too_slow", f"the body took more than {BODY_TIMEOUT_S:.0f} s")
-        return None
-
-    async def _too_large(self, send: Send) -> None:
-        self._counters.refused("too_large")
-        message = f"the request is larger than {self._max_bytes:,} bytes; send a smaller picture"
-        await refuse(send, 413, "too_large", message)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
@@ -177,3 +175,51 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that is bound to this host."""
+    if host.lower() in _LOOPBACK_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def allowed_names(bound: str, further: Sequence[str] = ()) -> frozenset[str]:
+    """Names that a request may come for, beside addresses in numbers."""
+    names = {bound, *further, *_LOOPBACK_NAMES}
+    if not is_loopback(bound):
+        own = socket.gethostname()
+        names |= {own, f"{own}.local", socket.getfqdn()}
+    return frozenset(name.lower() for name in names)
+
+
+def is_allowed(host_header: str, names: frozenset[str]) -> bool:
+    """Whether a Host header, with or without a port, names this server."""
+    host = _host_of(host_header)
+    if host is None:
+        return False
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host in names
+    return True
+
+
+def is_same_site(origin: str, names: frozenset[str]) -> bool:
+    """Whether an Origin header is of a page that this server gave."""
+    scheme, _, rest = origin.partition("://")
+    return scheme in ("http", "https") and is_allowed(rest, names)
+
+
+def _host_of(header: str) -> str | None:
+    try:
+        parts = urlsplit(f"//{header}")
+        parts.port  # noqa: B018 - raises where it is none
+    except ValueError:
+        return None
+    if parts.netloc != header or "@" in header:
+        return None
+    return parts.hostname

@@ -24,9 +24,13 @@ class Limits:
     """Bounds of requests.
 
     Attributes:
-        upload_bytes: of one encoded picture. picture_pixels: of one decoded picture.
-        top: hits. terms, filters: of one query. values: in the lists of all its filters.
-        text_chars: of words; id_chars: of an item id.
+        upload_bytes: of one encoded picture.
+        picture_pixels: of one decoded picture.
+        top: hits.
+        terms, filters: of one query.
+        values: in the lists of all its filters.
+        text_chars: of words.
+        id_chars: of an item id.
     """
 
     upload_bytes: int = 16 << 20

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any
@@ -10,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deponij.project.bounded import BoundedCache
+from deponij.project.in_force import recorded_backbone
 from deponij.project.indexes import Index
-from deponij.services.search.vectors import QueryEncoder, Vector, run_of
+from deponij.services.search.vectors import QueryEncoder, Vector
 from deponij.services.serve.batching import Batcher, Ticket
-from deponij.services.serve.bounded import BoundedCache
 from deponij.services.serve.counters import Counters
 from deponij.services.serve.schema import Status
-from deponij.store.errors import BackboneError, DeponijError
+from deponij.store.errors import BackboneError, DeponijError, StoreError
 
 # Runs a function on another thread.
 Aside = Callable[..., Any]
@@ -40,7 +40,8 @@ class ServedModel:
     """Makes query vectors for one index.
 
     Args:
-        name: of the index. executor: of one thread, on which all models compute.
+        name: of the index.
+        executor: of one thread, on which all models compute.
     """
 
     def __init__(
@@ -132,12 +133,11 @@ async def _answered(ticket: Ticket[Vector]) -> Vector:
 
 def _recorded_text(index: Index) -> bool | None:
     """Whether the index's backbone has a text tower, as its run wrote down; None where that is not known."""
-    run = run_of(index.path)
     try:
-        record = json.loads((run.weights / f"{index.path.name}.json").read_text()) if run else None
-        return None if record is None else record["text_dim"] is not None
-    except (OSError, ValueError, KeyError, TypeError):
+        record = recorded_backbone(index.path)
+    except StoreError:
         return None
+    return None if record is None or "text_dim" not in record else record["text_dim"] is not None
 
 
 def distinct_names(indexes: Sequence[Index]) -> list[str]:

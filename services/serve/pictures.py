@@ -18,7 +18,7 @@ from PIL import Image
 
 from deponij.pipeline.data.inside import read_inside
 from deponij.pipeline.pictures import Route, decode, upright_size_px
-from deponij.services.serve.bounded import BoundedCache
+from deponij.project.bounded import BoundedCache
 from deponij.store.errors import DataError, UsageError
 from deponij.store.items import Items
 
@@ -51,7 +51,8 @@ class Pictures:
     """Pictures of items and photographs, smaller where that is asked for; what was made lately is kept.
 
     Args:
-        items: table with the pictures. images: folder of the photographs, or None.
+        items: table with the pictures.
+        images: folder of the photographs, or None.
     """
 
     def __init__(self, items: Items, images: Path | None) -> None:
@@ -75,8 +76,8 @@ class Pictures:
     @cached_property
     def rows(self) -> Mapping[str, int]:
         """Row of each item that has a picture."""
-        pairs = enumerate(zip(self.items.ids, self.items.keys, strict=True))
-        return {item_id: row for row, (item_id, key) in pairs if key is not None}
+        keys = self.items.keys
+        return {item_id: row for item_id, row in self.items.places.items() if keys[row] is not None}
 
     @cached_property
     def _facts(self) -> list[dict[str, Any]]:

@@ -46,29 +46,32 @@ class Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class TextTerm(Request):
+class Term(Request):
+    """One part of a query."""
+
+    weight: Weight = 1.0
+
+
+class TextTerm(Term):
     """Words."""
 
     kind: Literal["text"]
     value: Words
-    weight: Weight = 1.0
 
 
-class ItemTerm(Request):
+class ItemTerm(Term):
     """An item by its id."""
 
     kind: Literal["item"]
     value: ItemId
-    weight: Weight = 1.0
 
 
-class PictureTerm(Request):
+class PictureTerm(Term):
     """An encoded picture as Base64, or a data URL of it. name: for messages."""
 
     kind: Literal["picture"]
     value: Annotated[str, Field(min_length=1)]
     name: Name = "the picture"
-    weight: Weight = 1.0
 
 
 AnyTerm = Annotated[TextTerm | ItemTerm | PictureTerm, Field(discriminator="kind")]
@@ -93,8 +96,11 @@ class Query(Request):
     """What is asked. Without terms: the items that pass the filters, in their own order.
 
     Attributes:
-        backbone: whose index; null for the first. top: hits wanted. unique: fold near-duplicates.
-        leave_out_named: the items that are terms are no hits. labels: column of the labels; null for the first.
+        backbone: whose index; null for the first.
+        top: hits wanted.
+        unique: fold near-duplicates.
+        leave_out_named: the items that are terms are no hits.
+        labels: column of the labels; null for the first.
     """
 
     backbone: Name | None = None
@@ -125,17 +131,32 @@ class ErrorAnswer(Answer):
     error: Problem
 
 
-class HitAnswer(Answer):
-    """One item found. score: cosine; null where nothing was compared. folded: ids of its near-duplicates."""
+class PictureSize(Answer):
+    """Of an item's picture."""
+
+    width_px: int | None
+    height_px: int | None
+
+
+class KnownItem(Answer):
+    """What is said of an item wherever it is."""
 
     item_id: str
     key: str
-    score: float | None
     label: str | None
-    folded: list[str]
-    width_px: int | None
-    height_px: int | None
     metadata: dict[str, Any]
+
+
+class HitAnswer(KnownItem, PictureSize):
+    """One item found.
+
+    Attributes:
+        score: cosine; null where nothing was compared.
+        folded: ids of its near-duplicates.
+    """
+
+    score: float | None
+    folded: list[str]
 
 
 class LabelShare(Answer):
@@ -212,17 +233,6 @@ class Column(Answer):
     n_null: int
 
 
-class LimitFacts(Answer):
-    """What a request may hold."""
-
-    upload_bytes: int
-    picture_pixels: int
-    top: int
-    terms: int
-    text_chars: int
-    filters: int
-
-
 class About(Answer):
     """What this server holds."""
 
@@ -234,7 +244,7 @@ class About(Answer):
     label_columns: list[str]
     has_photographs: bool
     items: int
-    limits: LimitFacts
+    limits: Limits
     examples: list[str]
 
 
@@ -259,20 +269,9 @@ class Photograph(Answer):
     items: list[Neighbour]
 
 
-class PictureSize(Answer):
-    """Of an item's picture."""
-
-    width_px: int | None
-    height_px: int | None
-
-
-class ItemAnswer(Answer):
+class ItemAnswer(KnownItem):
     """One item."""
 
-    item_id: str
-    key: str
-    metadata: dict[str, Any]
-    label: str | None
     picture: PictureSize
     photograph: Photograph | None
 

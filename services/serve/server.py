@@ -11,8 +11,8 @@ import uvicorn
 
 from deponij.services.serve.app import create_app
 from deponij.services.serve.counters import Counters
-from deponij.services.serve.hosts import allowed_names
-from deponij.services.serve.setup import Wanted, make_service
+from deponij.services.serve.guards import allowed_names
+from deponij.services.serve.setup import ServeRequest, make_service
 from deponij.store.errors import UsageError
 
 # For requests that are under way when the server is told to stop.
@@ -35,7 +35,7 @@ class Address:
 
 
 def run(
-    wanted: Wanted,
+    wanted: ServeRequest,
     *,
     host: str = "127.0.0.1",
     port: int = 8765,
@@ -45,7 +45,8 @@ def run(
     """Serve until told to stop (SIGINT, SIGTERM); requests under way are finished.
 
     Args:
-        port: 0 takes one that is free. allow_hosts: further names that it is reached by.
+        port: 0 takes one that is free.
+        allow_hosts: further names that it is reached by.
         ready: told the address once it listens.
 
     Returns:
@@ -109,21 +110,13 @@ def _listen(host: str, port: int) -> socket.socket:
         UsageError: the port is taken, or the host is not of this machine.
     """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(address)
-            listener.listen(_BACKLOG)
-        except OSError:
-            listener.close()
-            raise
+        info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, address = info[0], info[4]
+        both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+        return socket.create_server(address, family=family, backlog=_BACKLOG, dualstack_ipv6=both)
     except (OSError, UnicodeError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise UsageError(
             f"cannot listen at {host} port {port}: {reason}; choose another one with --port (0 takes a free one) "
             "or --host"
         ) from error
-    return listener

@@ -53,7 +53,8 @@ class ServiceOptions:
     """How to serve.
 
     Attributes:
-        title: of the page. n_threads: for searching and decoding; models have as many of their own.
+        title: of the page.
+        n_threads: for searching and decoding; models have as many of their own.
         labels: columns of labels, the first one shown; others are found in the table.
     """
 
@@ -248,7 +249,6 @@ class Service:
 
     def about(self) -> schema.About:
         """What is served."""
-        limits = self.limits
         labels = self._label_column(None)
         return schema.About(
             version=importlib.metadata.version("deponij"),
@@ -259,14 +259,7 @@ class Service:
             label_columns=self.label_columns,
             has_photographs=self.pictures.has_photographs,
             items=len(self.model(None).index),
-            limits=schema.LimitFacts(
-                upload_bytes=limits.upload_bytes,
-                picture_pixels=limits.picture_pixels,
-                top=limits.top,
-                terms=limits.terms,
-                text_chars=limits.text_chars,
-                filters=limits.filters,
-            ),
+            limits=self.limits,
             examples=[] if labels is None else class_names(self.columns, labels, _N_EXAMPLES),
         )
 

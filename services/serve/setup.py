@@ -1,16 +1,13 @@
 """From flags to a service: which indexes, items, photographs and maps belong together. This is no stage."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from pydantic import Field
-
-from deponij.project.frame.layout import Layout
-from deponij.project.frame.settings import PARAMS_FILE, RunOptions, Section, Slug, load
+from deponij.project.frame.settings import RunOptions
+from deponij.project.in_force import InForce, items_of, profile_in_force, profile_of, run_of
 from deponij.project.indexes import Index
-from deponij.services.search.vectors import QueryEncoder, run_of
+from deponij.services.search.vectors import QueryEncoder
 from deponij.services.serve.counters import Counters
 from deponij.services.serve.models import distinct_names
 from deponij.services.serve.pictures import Pictures
@@ -20,25 +17,8 @@ from deponij.store.index_folder import CARD
 from deponij.store.items import Items
 
 
-class DataSection(Section):
-    """Of a profile's data, what says where its photographs are."""
-
-    adapter: str
-    root: Path
-    options: dict[str, Any] = Field(default_factory=dict)
-
-
-class Profile(Section):
-    """The sections of params.yaml that are read."""
-
-    profile: str
-    data: DataSection
-    labels: tuple[str, ...] = ()
-    backbones: dict[Slug, dict[str, Any]]
-
-
 @dataclass(frozen=True)
-class Wanted:
+class ServeRequest:
     """What to serve, as it was asked for.
 
     Attributes:
@@ -56,7 +36,7 @@ class Wanted:
     service: ServiceOptions = field(default_factory=ServiceOptions)
 
 
-def make_service(wanted: Wanted, counters: Counters) -> Service:
+def make_service(wanted: ServeRequest, counters: Counters) -> Service:
     """Open everything that is to be served; models are not loaded yet.
 
     Raises:
@@ -66,7 +46,7 @@ def make_service(wanted: Wanted, counters: Counters) -> Service:
     profile = _profile(wanted)
     paths = wanted.indexes if profile is None or wanted.indexes else _of_profile(profile, wanted.backbones)
     indexes = [Index.open(path) for path in paths]
-    items = Items(_items(indexes[0], wanted.items))
+    items = items_of(indexes[0].path, wanted.items)
     names = distinct_names(indexes)
     if len(set(names)) < len(names):
         raise UsageError(f"two indexes are of the same name: {', '.join(names)}; name each one once")
@@ -79,51 +59,29 @@ def make_service(wanted: Wanted, counters: Counters) -> Service:
         _check_items(one.index, items)
     options = wanted.service
     if profile is not None and not options.labels:
-        options = ServiceOptions(options.title, options.n_threads, profile.labels, options.limits)
+        options = replace(options, labels=profile.labels)
     return Service(served, Pictures(items, _images(wanted.images, profile)), options, counters)
 
 
-def _profile(wanted: Wanted) -> Profile | None:
+def _profile(wanted: ServeRequest) -> InForce | None:
     """The profile in force, where the indexes are of it; None only where indexes are named."""
-    if wanted.indexes:
-        if wanted.backbones:
-            raise UsageError(
-                "--backbone chooses among the indexes of the profile; with --index name the folders"
-            )
-        if not PARAMS_FILE.is_file():
-            return None
-        profile = load(Profile)
-        of_run = [run for path in wanted.indexes if (run := run_of(path)) is not None]
-        is_its = all(run.root.resolve() == Layout.of(profile.profile).root.resolve() for run in of_run)
-        return profile if of_run and is_its else None
-    if not PARAMS_FILE.is_file():
-        raise UsageError(
-            f"there is no {PARAMS_FILE} here, so no profile is in force; name indexes with --index"
-        )
-    return load(Profile)
+    if not wanted.indexes:
+        return profile_in_force("name indexes with --index")
+    if wanted.backbones:
+        raise UsageError("--backbone chooses among the indexes of the profile; with --index name the folders")
+    of_runs = [profile_of(run) for path in wanted.indexes if (run := run_of(path)) is not None]
+    return of_runs[0] if of_runs and all(of_runs) else None
 
 
-def _of_profile(profile: Profile, backbones: Sequence[str]) -> list[Path]:
-    unknown = [name for name in backbones if name not in profile.backbones]
-    if unknown:
-        raise UsageError(
-            f"the profile {profile.profile} has no backbone {unknown[0]!r}; it has {', '.join(profile.backbones)}"
-        )
-    at = Layout.of(profile.profile)
+def _of_profile(profile: InForce, backbones: Sequence[str]) -> list[Path]:
+    for name in backbones:
+        profile.require(name)
+    at = profile.layout
     found = [at.index(name) for name in backbones or profile.backbones]
     there = found if backbones else [path for path in found if (path / CARD).is_file()]
     if not there:
         raise StoreError(f"there is no index in {at.indexes}; `dvc repro index` makes those of the profile")
     return there
-
-
-def _items(index: Index, items: Path | None) -> Path:
-    if items is not None:
-        return items
-    run = run_of(index.path)
-    if run is None:
-        raise UsageError("pictures are with the items; name their folder with --items ITEMS")
-    return run.items
 
 
 def _check_items(index: Index, items: Items) -> None:
@@ -132,9 +90,8 @@ def _check_items(index: Index, items: Items) -> None:
     Raises:
         UsageError: an item of the index is not there, or has another picture.
     """
-    keys = dict(zip(items.ids, items.keys, strict=True))
-    rows = index.rows.select(["item_id", "key"]).to_pydict()
-    strangers = [i for i, key in zip(rows["item_id"], rows["key"], strict=True) if keys.get(i) != key]
+    rows = index.rows
+    strangers = items.strangers(rows["item_id"].to_pylist(), rows["key"].to_pylist())
     if strangers:
         raise UsageError(
             f"{index.path} is of other items than {items.path} ({len(strangers)}, the first: {strangers[0]!r}); "
@@ -142,7 +99,7 @@ def _check_items(index: Index, items: Items) -> None:
         )
 
 
-def _images(images: Path | None, profile: Profile | None) -> Path | None:
+def _images(images: Path | None, profile: InForce | None) -> Path | None:
     """The folder of the photographs, where there is one."""
     if images is not None:
         if not images.is_dir():
@@ -150,8 +107,8 @@ def _images(images: Path | None, profile: Profile | None) -> Path | None:
         return images
     if profile is None:
         return None
-    found = Path(profile.data.options.get("images") or profile.data.root)
-    return found if found.is_dir() else None
+    folder = (profile.data.get("options") or {}).get("images") or profile.data.get("root")
+    return Path(folder) if folder and Path(folder).is_dir() else None
 
 
 def _map_path(index: Index) -> Path | None:

@@ -93,14 +93,13 @@ def _metadata(view: View, items: Items | None) -> "pa.Table | None":
     """The items' metadata in the order of the view's rows, without columns that the view has itself."""
     if items is None:
         return None
-    place = {item_id: row for row, item_id in enumerate(items.ids)}
-    absent = [item_id for item_id in view.ids.tolist() if item_id not in place]
+    absent = [item_id for item_id in view.ids.tolist() if item_id not in items.places]
     if absent:
         raise StoreError(
             f"{len(absent)} rows of {view.path} are not among the items of {items.path}, the first: "
             f"{absent[0]!r}; name the items that the view was made from"
         )
-    rows = np.array([place[item_id] for item_id in view.ids.tolist()], np.int64)
+    rows = np.array([items.places[item_id] for item_id in view.ids.tolist()], np.int64)
     own = {"item_id", "key", "embedding", "failure", *view.columns}
     return items.table([name for name in items.column_names if name not in own]).take(rows)
 

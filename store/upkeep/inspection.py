@@ -6,7 +6,7 @@ beside writers and readers, may be killed at any moment and be run again.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deponij.store import shard
@@ -15,6 +15,7 @@ from deponij.store.identity import Identity
 from deponij.store.locks import tidying
 from deponij.store.shard import Provenance, Sidecar
 from deponij.store.upkeep.migration import MIGRATIONS, migrate
+from deponij.store.upkeep.progress import Progress, told
 from deponij.store.upkeep.rewriting import sources
 from deponij.store.upkeep.tidying import GcReport, MergeReport, TidyReport, compact, gc, merge
 
@@ -157,9 +158,7 @@ def _flat(provenance: Provenance, prefix: str = "") -> dict[str, str]:
     return facts
 
 
-def verify(
-    store: FeatureStore, *, repair: bool = False, progress: Callable[[int, int], None] | None = None
-) -> VerifyReport:
+def verify(store: FeatureStore, *, repair: bool = False, progress: Progress | None = None) -> VerifyReport:
     """Read every byte: sizes, SHA-256, chunk and row checksums, sidecars, orphans.
 
     Args:
@@ -177,21 +176,17 @@ def verify(
     return _verify(store, False, progress)
 
 
-def _verify(store: FeatureStore, repair: bool, progress: Callable[[int, int], None] | None) -> VerifyReport:
+def _verify(store: FeatureStore, repair: bool, progress: Progress | None) -> VerifyReport:
     store.refresh()
     sidecars = store.sidecars
     damaged: dict[str, str] = {}
     whole: list[Sidecar] = []
-    for n_done, sidecar in enumerate(sidecars):
-        if progress is not None:
-            progress(n_done, len(sidecars))
+    for sidecar in told(sidecars, progress):
         fault = shard.verify(store.folder, sidecar)
         if fault is None:
             whole.append(sidecar)
         elif _is_committed(store, sidecar.name):
             damaged[sidecar.name] = fault
-    if progress is not None:
-        progress(len(sidecars), len(sidecars))
     known = {(sidecar.fingerprint, key) for sidecar in whole for key in sidecar.keys}
     lost = {(s.fingerprint, key) for s in sidecars if s.name in damaged for key in s.keys} - known
     damaged |= store.damaged

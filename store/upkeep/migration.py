@@ -16,8 +16,8 @@ from deponij.store.errors import StoreError
 from deponij.store.folders import Folder, LocalFolder, open_folder
 from deponij.store.locks import burying, tidying
 from deponij.store.sealed import sealed, unsealed
+from deponij.store.upkeep.progress import Progress, told
 
-Progress = Callable[[int, int], None]
 Migration = Callable[[Folder, Progress | None], None]
 
 # The first format is 1; there is nothing older to come from.
@@ -74,9 +74,7 @@ def rewrite_sidecars(
     Damaged sidecars are left for `verify`.
     """
     names = [name for name in folder.names() if is_sidecar(name)]
-    for n_done, name in enumerate(names):
-        if progress is not None:
-            progress(n_done, len(names))
+    for name in told(names, progress):
         try:
             body = unsealed(folder.read(name))
             if body["format"] != version:
@@ -84,8 +82,6 @@ def rewrite_sidecars(
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
         folder.write(name, sealed({**change(body), "format": version + 1}))
-    if progress is not None:
-        progress(len(names), len(names))
 
 
 def _refuse_writers(local: Path | None) -> None:

@@ -13,8 +13,7 @@ from deponij.store import shard
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError
 from deponij.store.hdf5 import Array
-from deponij.store.index import Rows
-from deponij.store.shard import Provenance, Sidecar
+from deponij.store.shard import Provenance, Rows, Sidecar
 
 _SOURCES = "sources"
 

@@ -6,7 +6,7 @@ anew; a kill in between leaves rows that are there twice, which the next `compac
 In an object store there are no locks: run one of these at a time there.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,12 +16,11 @@ from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError
 from deponij.store.hdf5 import Array
 from deponij.store.identity import Identity
-from deponij.store.index import Index
 from deponij.store.locks import WriterLock, burying, tidying
+from deponij.store.shard import Index
+from deponij.store.upkeep.progress import Progress, told
 from deponij.store.upkeep.rewriting import Commits, Part, read_part
 from deponij.store.writer import SHARD_BYTES
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass
@@ -97,16 +96,10 @@ def compact(
         report = TidyReport(n_shards_before=len(store.sidecars))
         commits = Commits(store, lock.token)
         groups = [g for f in sorted(store.identities()) for g in _groups(store, f, target_bytes, report)]
-        n_done, n_all = 0, sum(len(group) for group in groups)
-        for group in groups:
-            if progress is not None:
-                progress(n_done, n_all)
+        for group in told(groups, progress, len):
             _replace(commits, group, report)
-            n_done += len(group)
         store.refresh()
         report.n_shards_after = len(store.sidecars)
-    if progress is not None:
-        progress(n_all, n_all)
     return report
 
 
@@ -188,14 +181,11 @@ def merge(store: FeatureStore, other: FeatureStore, *, progress: Progress | None
     store.refresh()
     other.refresh()
     report = MergeReport()
-    theirs = other.sidecars
     store.sweep()
     known = {fingerprint: set(store.keys(i)) for fingerprint, i in store.identities().items()}
     with WriterLock(store.local_path) as lock:
         commits = Commits(store, lock.token)
-        for n_done, sidecar in enumerate(theirs):
-            if progress is not None:
-                progress(n_done, len(theirs))
+        for sidecar in told(other.sidecars, progress):
             mine = known.setdefault(sidecar.fingerprint, set())
             part = Part.of(sidecar, mine, known=False)
             if len(part.rows) == 0:
@@ -208,8 +198,6 @@ def merge(store: FeatureStore, other: FeatureStore, *, progress: Progress | None
             commits.add([(part, arrays)])
             mine.update(sidecar.keys)
             report.n_rows[sidecar.fingerprint] = report.n_rows.get(sidecar.fingerprint, 0) + len(part.rows)
-    if progress is not None:
-        progress(len(theirs), len(theirs))
     return report
 
 
@@ -255,10 +243,7 @@ def _collect(
     wanted = _wanted(store, keep, keep_identities)
     living = _living(store)
     report = GcReport(dry_run=commits is None)
-    sidecars = store.sidecars
-    for n_done, sidecar in enumerate(sidecars):
-        if progress is not None:
-            progress(n_done, len(sidecars))
+    for sidecar in told(store.sidecars, progress):
         part = Part.of(sidecar, wanted[sidecar.fingerprint])
         if not part.is_whole and any(sidecar.name.split("/")[1].startswith(token + "-") for token in living):
             report.in_use.append(sidecar.name)
@@ -268,8 +253,6 @@ def _collect(
         _count(report, part)
     if commits is not None:
         store.refresh()
-    if progress is not None:
-        progress(len(sidecars), len(sidecars))
     return report
 
 

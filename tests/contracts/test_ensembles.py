@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from deponij.commands.options import How
 from deponij.pipeline import ensembles
 from deponij.pipeline.ensembles.ensemble import ENSEMBLES, Ensemble, MemberSource
 from deponij.pipeline.ensembles.registry import ensemble_class, kinds, load_ensemble, register
+from deponij.pipeline.registry import names_in
 from deponij.stages.ensembles import EnsemblesParams
 from deponij.store.errors import DataError, StoreError, UsageError
 
@@ -189,4 +189,4 @@ def test_every_module_is_in_the_registry_and_every_kind_in_the_command_and_the_s
     folder = Path(ensembles.__file__).parent
     with_kinds = {path.stem for path in folder.glob("*.py") if "\n@register(" in path.read_text()}
     assert {ensemble_class(kind).__module__.rpartition(".")[2] for kind in kinds()} == with_kinds
-    assert set(kinds()) == {how.value for how in How} == set(EnsemblesParams().how)
+    assert set(kinds()) == set(names_in("deponij.pipeline.ensembles")) == set(EnsemblesParams().how)

@@ -13,7 +13,7 @@ from deponij.store.errors import UsageError
 ROOMS = {
     "deponij.pipeline.heads": "deponij.pipeline.heads.registry",
     "deponij.pipeline.ensembles": "deponij.pipeline.ensembles.registry",
-    "deponij.pipeline.retrieval": "deponij.pipeline.retrieval.registry",
+    "deponij.pipeline.retrieval": "deponij.pipeline.retrieval.kind",
     "deponij.pipeline.backbones.families": "deponij.pipeline.backbones.registry",
     "deponij.pipeline.data.adapters": "deponij.pipeline.data.adapters.registry",
     "deponij.pipeline.data.splitting": "deponij.pipeline.data.splitting.strategies",

@@ -134,7 +134,7 @@ def test_json_and_words(pair: tuple[Path, Path]) -> None:
     assert "only A right 9, only B right 1: p = 0.0215 (McNemar, exact)" in out
     assert "A beats B by 40.0 percentage points" in out
     # Class, support, recalls, gain in items: largest gains first.
-    assert re.findall(r"│ (\w+) +│ (\d+) +│ ([\d.]+) +│ ([\d.]+) +│ ([+-]\d) +│", out) == [
+    assert re.findall(r"│ (\w+) +│ +(\d+) +│ +([\d.]+) +│ +([\d.]+) +│ +([+-]\d) +│", out) == [
         ("Bottle", "10", "100.0", "40.0", "+6"),
         ("Can", "6", "83.3", "33.3", "+3"),
         ("Cup", "4", "50.0", "75.0", "-1"),

@@ -13,7 +13,7 @@ from PIL import Image
 
 from deponij.services.curate.collection import Gathered, Where
 from deponij.services.curate.duplicates import DuplicatesParams, DuplicatesReport, find_duplicates, run
-from deponij.services.curate.duplicates_files import kept_ids
+from deponij.services.curate.files import kept_ids
 from deponij.store.errors import DataError, StoreError, UsageError
 
 

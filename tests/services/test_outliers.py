@@ -13,8 +13,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from deponij.pipeline.unit_vectors import unit
 from deponij.services.curate.batches import BatchParams, judge
+from deponij.services.curate.files import kth
 from deponij.services.curate.outliers import OutliersParams, find_outliers
-from deponij.services.curate.outliers_files import kth
 from deponij.store.errors import IdentityError, UsageError
 from deponij.store.view import View
 

@@ -11,8 +11,9 @@ from cli_world import call
 from learning_world import World, identity, make_world, picture, write_features, write_items, write_split
 from under_dvc import under_dvc
 
+from deponij.pipeline.likeness.pairs import Thresholds
 from deponij.project.frame.settings import check
-from deponij.project.indexes import Fold, Index
+from deponij.project.indexes import Index
 from deponij.stages import index as stage
 from deponij.store.errors import DataError, IdentityError, StoreError, UsageError
 from deponij.store.index_folder import CARD, read_card
@@ -314,15 +315,15 @@ def test_near_duplicates_are_folded_and_k_others_come_back(tmp_path: Path) -> No
     ids = [f"thing{n // 8}-{n % 8}" for n in range(80)]
     write_features(tmp_path / "view.h5", ids, [key_of_bytes(i.encode()) for i in ids], vectors)
     index = Index.of(View(tmp_path / "view.h5"))
-    hits = index.search(vectors[:1].sum(axis=0) + 0.1 * vectors.sum(axis=0), 6, unique=Fold())
+    hits = index.search(vectors[:1].sum(axis=0) + 0.1 * vectors.sum(axis=0), 6, unique=Thresholds())
     assert len({hit.item_id.split("-")[0] for hit in hits}) == len(hits) == 6
     assert hits[0].item_id.startswith("thing0-")
     assert all(hit.item_id.split("-")[0] == one.split("-")[0] for hit in hits for one in hit.folded)
     assert len(hits[0].folded) == 7
-    everything = index.search(vectors[0], 50, unique=Fold())
+    everything = index.search(vectors[0], 50, unique=Thresholds())
     assert len(everything) == 10 and sum(1 + len(hit.folded) for hit in everything) == 80
     # With thresholds that nothing meets, nothing is folded.
-    assert len(index.search(vectors[0], 50, unique=Fold(max_bits=0, min_cosine=1.0))) == 50
+    assert len(index.search(vectors[0], 50, unique=Thresholds(max_bits=0, min_cosine=1.0))) == 50
 
 
 def test_refusals(world: World, tmp_path: Path) -> None:

@@ -27,10 +27,10 @@ from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
 from deponij.services.serve.app import create_app
 from deponij.services.serve.counters import Counters
-from deponij.services.serve.hosts import allowed_names
+from deponij.services.serve.guards import allowed_names
 from deponij.services.serve.limits import Limits
 from deponij.services.serve.service import Service, ServiceOptions
-from deponij.services.serve.setup import Wanted, make_service
+from deponij.services.serve.setup import ServeRequest, make_service
 
 ROOT = Path(__file__).resolve().parents[2]
 N_PHOTOGRAPHS, SIDE_PX = 6, 24
@@ -53,7 +53,7 @@ class ServeWorld:
         """Folder of the photographs."""
         return self.root / "images"
 
-    def wanted(self, **changes: Any) -> Wanted:
+    def wanted(self, **changes: Any) -> ServeRequest:
         """What is served: both indexes, words first."""
         plain: dict[str, Any] = {
             "indexes": (self.at.index("words"), self.at.index("mute")),
@@ -61,7 +61,7 @@ class ServeWorld:
             "run": RunOptions(device="cpu", threads=1),
             "service": ServiceOptions("Tiny", limits=Limits(upload_bytes=200_000)),
         }
-        return Wanted(**(plain | changes))
+        return ServeRequest(**(plain | changes))
 
 
 def draw(root: Path) -> Path:
@@ -130,7 +130,7 @@ def made(root: Path) -> Iterator[ServeWorld]:
 
 
 @contextmanager
-def client(wanted: Wanted, *, loaded: bool = True) -> Iterator[Any]:
+def client(wanted: ServeRequest, *, loaded: bool = True) -> Iterator[Any]:
     """A client of the application, without sockets; `client.service` is what it asks. loaded: wait for the models."""
     from starlette.testclient import TestClient
 
@@ -145,7 +145,7 @@ def client(wanted: Wanted, *, loaded: bool = True) -> Iterator[Any]:
 
 
 @contextmanager
-def listening(wanted: Wanted) -> Iterator[str]:
+def listening(wanted: ServeRequest) -> Iterator[str]:
     """The application on a port of loopback, in a thread of this process, its models loaded; its address."""
     import uvicorn
 

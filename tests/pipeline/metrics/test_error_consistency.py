@@ -75,8 +75,8 @@ def test_distances_by_hand() -> None:
     # Cells ab, ac, ba, bc, ca (cb is empty).
     assert found.js_inter == pytest.approx(jensenshannon([2, 0, 1, 1, 1], [0, 1, 2, 0, 1]))
     # Right: A at 0, 3, 6; B at 0, 2, 3, 6.
-    assert found.observed == 7 / 8
-    assert found.expected == pytest.approx(3 / 8 * 1 / 2 + 5 / 8 * 1 / 2)
+    assert found.observed_agreement == 7 / 8
+    assert found.expected_agreement == pytest.approx(3 / 8 * 1 / 2 + 5 / 8 * 1 / 2)
     assert found.kappa == pytest.approx((7 / 8 - 1 / 2) / (1 / 2))
 
 
@@ -92,7 +92,7 @@ def test_disjoint_errors_are_as_far_apart_as_can_be() -> None:
     found = observed("aabb", "bbbb", "aaaa")
     assert found.js_class == pytest.approx(NOTHING_IN_COMMON)
     assert found.js_inter == pytest.approx(NOTHING_IN_COMMON)
-    assert (found.observed, found.kappa) == (0.0, -1.0)
+    assert (found.observed_agreement, found.kappa) == (0.0, -1.0)
     # The same true classes, but other wrong answers.
     others = observed("aabb", "bbaa", "cccc")
     assert others.js_class == pytest.approx(0, abs=1e-7)
@@ -105,7 +105,7 @@ def test_no_answer_is_wrong_but_no_error_of_a_kind() -> None:
     assert (found.n_unanswered_a, found.n_unanswered_b) == (1, 1)
     assert (found.accuracy_a, found.accuracy_b) == (3 / 6, 4 / 6)
     # Both count as wrong at 1, where A is wrong and B is silent.
-    assert found.observed == 3 / 6
+    assert found.observed_agreement == 3 / 6
     # A: a->b, b->a. B: c->a alone.
     assert found.js_class == pytest.approx(jensenshannon([1, 1, 0], [0, 0, 1]))
     silent = observed("ab", "--", "ba")

@@ -7,7 +7,7 @@ import pytest
 
 from deponij.pipeline.retrieval import choosing
 from deponij.pipeline.retrieval.choosing import build_chosen, recall_of, sweep
-from deponij.pipeline.retrieval.registry import index_kind, kinds
+from deponij.pipeline.retrieval.kind import index_kind, kinds
 from deponij.pipeline.retrieval.vector_index import VectorIndex
 from deponij.pipeline.unit_vectors import unit
 from deponij.store.errors import UsageError

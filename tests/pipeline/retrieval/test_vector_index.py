@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deponij.pipeline.retrieval.registry import index_kind, kinds, register
+from deponij.pipeline.retrieval.kind import index_kind, kinds, register
 from deponij.pipeline.retrieval.vector_index import VectorIndex
 from deponij.pipeline.unit_vectors import blend, unit
 from deponij.store.errors import DataError, IdentityError, StoreError, UsageError

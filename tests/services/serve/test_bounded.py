@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from deponij.services.serve.bounded import BoundedCache
+from deponij.project.bounded import BoundedCache
 
 
 def test_least_recently_used_leaves_first() -> None:

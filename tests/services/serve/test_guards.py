@@ -8,8 +8,7 @@ import pytest
 
 from deponij.services.serve import guards
 from deponij.services.serve.counters import Counters
-from deponij.services.serve.guards import BodyGuard, Counting, HostGuard
-from deponij.services.serve.hosts import allowed_names
+from deponij.services.serve.guards import BodyGuard, Counting, HostGuard, allowed_names
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:

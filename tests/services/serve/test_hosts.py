@@ -2,7 +2,7 @@
 
 import pytest
 
-from deponij.services.serve.hosts import allowed_names, is_allowed, is_loopback, is_same_site
+from deponij.services.serve.guards import allowed_names, is_allowed, is_loopback, is_same_site
 
 LOOPBACK = allowed_names("127.0.0.1", ["Archive.Example"])
 

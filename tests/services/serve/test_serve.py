@@ -13,10 +13,11 @@ import serve_world
 from PIL import Image
 from serve_world import SIZE_PX, ServeWorld
 
+from deponij.pipeline.likeness.pairs import Thresholds
 from deponij.pipeline.retrieval.filters import Condition
 from deponij.pipeline.unit_vectors import unit
 from deponij.project.frame.settings import RunOptions
-from deponij.project.indexes import Fold, Index
+from deponij.project.indexes import Index
 from deponij.services.search.query import Question, ask, encoder_of
 from deponij.services.search.vectors import QueryEncoder, Term
 from deponij.store.items import Items
@@ -124,7 +125,7 @@ def test_everything_at_once_as_the_command_would(client: Any, world: ServeWorld,
         (Term("text", KEY_TEXT, 1.0), Term("item", ids[3], -0.5)),
         top=4,
         conditions=tuple(Condition(*one) for one in conditions),
-        unique=Fold(),
+        unique=Thresholds(),
         others_only=True,
     )
     filters = [{"column": column, "op": op, "value": value} for column, op, value in conditions]

@@ -1,4 +1,7 @@
-"""A cache of bounded size that forgets what was not asked for longest."""
+"""A cache of bounded size that forgets what was not asked for longest.
+
+Not `functools.lru_cache`: sizes differ, and what is too large must not push the others out.
+"""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable

@@ -1,0 +1,101 @@
+"""The one printer: tables, declared as columns over rows, and lines of text. All that commands show goes through it."""
+
+import re
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+T = TypeVar("T")
+Columns = dict[str, Callable[[T], Any]]
+_FIGURE = re.compile(r"([+-]?[\d,.]+( ?(%|GiB))?( (\[|\(|±|of ).*)?)?", re.DOTALL)
+
+stdout = Console(highlight=False)
+if not stdout.is_terminal:
+    # A pipe or a log has no width of its own; tables must not be folded to 80 columns there.
+    stdout = Console(highlight=False, width=132)
+
+
+def show_table(
+    title: str,
+    columns: Columns[T],
+    rows: Iterable[T],
+    *,
+    style: Callable[[T], str] = lambda _: "",
+    section: Callable[[T], Hashable] = lambda _: None,
+    keep_figures: bool = False,
+    console: Console = stdout,
+) -> None:
+    """A table; columns of figures are set right.
+
+    Args:
+        columns: heading -> what stands in it, of one row.
+        style: of a row.
+        section: rows of unequal values are divided by a line.
+        keep_figures: where it is narrow, fold texts alone.
+    """
+    shown = list(rows)
+    table = Table(title=Text(title, style="italic"), title_justify="left")
+    cells = [[_cell(value(row)) for row in shown] for value in columns.values()]
+    for name, column in zip(columns, cells, strict=True):
+        is_figure = any(column) and all(_FIGURE.fullmatch(cell.plain) for cell in column)
+        justify: Any = "right" if is_figure else "left"
+        table.add_column(Text(name), justify=justify, overflow="fold", no_wrap=is_figure and keep_figures)
+    ends = [section(a) != section(b) for a, b in pairwise(shown)]
+    for row, texts, ends_section in zip(shown, zip(*cells, strict=True), [*ends, False], strict=True):
+        table.add_row(*texts, style=style(row), end_section=ends_section)
+    console.print(table)
+
+
+def show_records(title: str, records: Sequence[Mapping[str, Any]], *, console: Console = stdout) -> None:
+    """Any list of equal records."""
+    names = records[0] if records else ()
+    columns: Columns[Mapping[str, Any]] = {
+        name.replace("_", " "): lambda record, name=name: record[name]  # type: ignore[misc]
+        for name in names
+    }
+    show_table(title, columns, records, console=console)
+
+
+def show_lines(*lines: str, style: str = "", console: Console = stdout) -> None:
+    """Lines as they are: ids and labels may hold brackets, which rich would read as markup."""
+    for line in lines:
+        console.print(line, style=style, markup=False, soft_wrap=True)
+
+
+def show_notes(notes: Iterable[str], console: Console = stdout) -> None:
+    """What must be known of figures, below them."""
+    show_lines(*notes, style="dim", console=console)
+
+
+def percent(share: float | None, interval: Sequence[float] | None = None) -> str:
+    """`61.2`, or with its interval `61.2 [58.1, 64.0]`; nothing for nothing."""
+    if share is None:
+        return ""
+    text = f"{100 * share:.1f}"
+    return text if interval is None else f"{text} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+
+
+def counted(n: int, what: str) -> str:
+    """`1 group`, `2 groups`."""
+    return f"{n:,} {what}" + ("" if n == 1 else "s")
+
+
+def _cell(value: Any) -> Text:
+    return value if isinstance(value, Text) else Text(plain(value))
+
+
+def plain(value: Any) -> str:
+    """A value in words."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case list() | tuple():
+            return ", ".join(plain(one) for one in value)
+        case _:
+            return str(value)

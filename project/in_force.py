@@ -1,0 +1,105 @@
+"""Where things lie when nobody says: in the run of the profile in force, or in the run that a file is part of.
+
+This is no stage. Services look here, so that all of them mean the same by what is not named.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from deponij.project.frame.layout import Layout
+from deponij.project.frame.settings import PARAMS_FILE, Section, Slug, load
+from deponij.store.errors import StoreError, UsageError
+from deponij.store.items import Items
+
+
+class InForce(Section):
+    """The sections of params.yaml that say what a run consists of."""
+
+    profile: str
+    data: dict[str, Any] = Field(default_factory=dict)
+    splits: dict[Slug, Any] = Field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    backbones: dict[Slug, Any]
+    text_backbones: tuple[str, ...] = ()
+
+    @property
+    def layout(self) -> Layout:
+        """Where its run lies."""
+        return Layout.of(self.profile)
+
+    def require(self, backbone: str) -> None:
+        """Refuse a backbone that is none of the profile's.
+
+        Raises:
+            UsageError: naming those it has.
+        """
+        if backbone not in self.backbones:
+            raise UsageError(
+                f"the profile {self.profile} has no backbone {backbone!r}; it has {', '.join(self.backbones)}"
+            )
+
+
+def profile_in_force(otherwise: str) -> InForce:
+    """The profile in force.
+
+    Args:
+        otherwise: what to do where there is none, for the message.
+
+    Raises:
+        UsageError: there is none, or params.yaml is wrong.
+    """
+    if not PARAMS_FILE.is_file():
+        raise UsageError(f"there is no {PARAMS_FILE} here, so no profile is in force; {otherwise}")
+    return load(InForce)
+
+
+def profile_of(run: Layout | None) -> InForce | None:
+    """The profile in force, if there is one and the run is its own."""
+    if run is None or not PARAMS_FILE.is_file():
+        return None
+    profile = load(InForce)
+    return profile if run.root.resolve() == profile.layout.root.resolve() else None
+
+
+def run_of(path: Path) -> Layout | None:
+    """The run that an index or a view is part of; None where it stands alone."""
+    # Not resolved: in a run whose files are links into a cache, the names of the run count.
+    path = path.absolute()
+    at = Layout(path.parent.parent)
+    return at if path in (at.index(path.name), at.view(path.stem)) and at.items.is_dir() else None
+
+
+def items_of(path: Path, items: Path | None) -> Items:
+    """The items that were named, else those of the run that an index or a view is part of.
+
+    Raises:
+        UsageError: none were named, and it is no part of a run. StoreError: they cannot be read.
+    """
+    run = run_of(path)
+    if items is not None:
+        return Items(items)
+    if run is None:
+        raise UsageError("pictures are with the items; name their folder with --items ITEMS")
+    return Items(run.items)
+
+
+def recorded_backbone(index: Path) -> dict[str, Any] | None:
+    """What an index's run wrote down of its backbone when it looked for weights; None where there is no record.
+
+    Raises:
+        StoreError: the record is damaged.
+    """
+    run = run_of(index)
+    record = None if run is None else run.weights / f"{index.name}.json"
+    if record is None or not record.is_file():
+        return None
+    try:
+        found: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        return {**found, "spec": str(found["spec"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{record} is damaged: it names no backbone; `dvc repro weights` writes it"
+        ) from error
