@@ -133,10 +133,15 @@ def elsewhere(tmp_path: Path) -> Path:
 def test_the_installed_wheel_works_beside_modules_of_the_same_names(installed: Path, elsewhere: Path) -> None:
     where = run(installed, "-c", "import deponij; print(deponij.__file__)", cwd=elsewhere).strip()
     assert Path(where).is_relative_to(installed.parent.parent)
-    cli_world.class_folders(elsewhere / "pictures")
-    (elsewhere / "pictures" / cli_world.TRUNCATED).unlink()
     deponij = installed.parent / "deponij"
     own = {"DEPONIJ_CACHE": str(elsewhere / "cache"), "DEPONIJ_THREADS": "1", "DEPONIJ_DEVICE": "cpu"}
-    words = ("run", "--folder", "pictures", "--backbone", "mini-openclip")
-    assert "top-1" in run(deponij, *words, cwd=elsewhere, **own)
-    assert (elsewhere / "runs" / "mine" / "report" / "page.html").is_file()
+    assert run(installed, "-m", "deponij.cli", "--version", cwd=elsewhere).startswith("deponij ")
+    cli_world.class_folders(elsewhere / "pictures")
+    (elsewhere / "pictures" / cli_world.TRUNCATED).unlink()
+    learned = ("--split", "group", "--backbone", "mini-openclip", "--out", "runs/sample")
+    assert "top-1" in run(deponij, "run", "--folder", "pictures", *learned, cwd=elsewhere, **own)
+    assert (elsewhere / "runs" / "sample" / "report" / "page.html").is_file()
+    # The notebook's lines ask for the label column of the sample.
+    lines = (ROOT / "examples" / "notebook.py").read_text().replace("category", "label")
+    (elsewhere / "notebook.py").write_text(lines)
+    assert "logistic regression: " in run(installed, "notebook.py", cwd=elsewhere, **own)
