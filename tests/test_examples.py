@@ -1,6 +1,7 @@
 """The examples run as they stand, and what they add keeps the contracts of its registry."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 import cli_world
 import numpy as np
 import pytest
-from cli_world import World
+from cli_world import World, done
 from sklearn.linear_model import Ridge as Reference
 
 import deponij
@@ -104,17 +105,39 @@ def test_a_backbone_of_ones_own_goes_into_the_store(world: World, tmp_path: Path
     assert {hit.metadata["label"] for hit in hits} == {"can"}
 
 
-@pytest.mark.slow
-def test_the_notebook_runs_on_a_small_run(tmp_path: Path) -> None:
-    from cli_world import done
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a `runs/sample` of two mini backbones on few scenes, a depot and some PICTURES."""
+    root = tmp_path_factory.mktemp("small")
+    cli_world.class_folders(root / "PICTURES")
+    done("data", "sample", "--root", root / "sample", "--scenes", 24, "--seed", 3)
+    source = ["--coco", root / "sample" / "annotations.json", "--images", root / "sample" / "images"]
+    learned = ["--labels", "category", "--split", "group", "--out", root / "runs" / "sample"]
+    backbones = ["--backbone", "mini-openclip", "--backbone", "mini-dinov2", "--depot", root / "depot"]
+    done("run", *source, *learned, *backbones)
+    return root
 
-    done("data", "sample", "--root", tmp_path / "sample", "--scenes", 24, "--seed", 3)
-    source = ["--coco", tmp_path / "sample" / "annotations.json", "--images", tmp_path / "sample" / "images"]
-    learned = ["--labels", "category", "--split", "group", "--backbone", "mini-openclip"]
-    done("run", *source, *learned, "--out", tmp_path / "runs" / "sample", "--depot", tmp_path / "depot")
-    out = run("notebook.py", cwd=tmp_path)
+
+@pytest.mark.slow
+def test_the_notebook_runs_on_a_small_run(small_run: Path) -> None:
+    out = run("notebook.py", cwd=small_run)
     assert "logistic regression: 0." in out
     assert "Known: train, val, test" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md", "docs/learning.md", "docs/search.md"])
+def test_the_python_of_the_documentation_runs(small_run: Path, page: str) -> None:
+    for text in re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL):
+        process = subprocess.run(
+            [sys.executable, "-c", text],
+            cwd=small_run,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "DEPONIJ_THREADS": "1", "DEPONIJ_DEVICE": "cpu"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert process.returncode == 0, f"{page}:\n{text}\n{process.stderr}"
 
 
 @pytest.mark.slow
