@@ -18,7 +18,7 @@ print(run, train, test, sep="\n")
 from sklearn.linear_model import LogisticRegression
 
 head = LogisticRegression(max_iter=1000).fit(X, y)
-print(f"logistic regression: {head.score(test.X, test.y):.3f} of {len(test)} test items")
+print(f"logistic regression: {head.score(test.X, test.y):.3f} of {len(test.ids)} test items")
 
 # %% pandas: the examples, and everything known of all items
 frame = train.frame()

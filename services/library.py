@@ -62,11 +62,8 @@ class Labelled:
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return iter((self.X, self.y, self.ids))
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
     def __repr__(self) -> str:
-        return f"Labelled({len(self)} x {self.X.shape[1]}, {len(self.classes)} classes)"
+        return f"Labelled({len(self.ids)} x {self.X.shape[1]}, {len(self.classes)} classes)"
 
     @property
     def codes(self) -> NDArray[np.int64]:

@@ -63,15 +63,17 @@ def test_examples_are_joined_by_id(world: World, run: deponij.Run) -> None:
     parts = read_table(world.split, ["item_id", "part"]).to_pydict()
     part_of = dict(zip(parts["item_id"], parts["part"], strict=True))
     view = deponij.View(world.view)
-    assert [part_of[item_id] for item_id in ids] == ["train"] * len(train)
+    assert [part_of[item_id] for item_id in ids] == ["train"] * len(train.ids)
     # The label of a class folder's picture is the folder's name.
     assert y.tolist() == [item_id.partition("/")[0] for item_id in ids.tolist()]
     np.testing.assert_array_equal(X, view.read(ids.tolist()))
     everything = run.examples("words", labels="label", split="random")
-    assert len(everything) == 3 * N_PER_CLASS
+    assert len(everything.ids) == 3 * N_PER_CLASS
     assert TRUNCATED not in everything.ids
     assert [part_of[item_id] for item_id in everything.ids.tolist()] == everything.parts.tolist()
-    assert sum(len(run.examples("words", part=part)) for part in ("train", "val", "test")) == len(everything)
+    assert sum(len(run.examples("words", part=part).ids) for part in ("train", "val", "test")) == len(
+        everything.ids
+    )
 
 
 def test_backbones_stand_side_by_side(run: deponij.Run) -> None:
@@ -89,7 +91,7 @@ def test_frames_and_a_torch_data_set(run: deponij.Run) -> None:
     np.testing.assert_array_equal(frame.filter(regex=r"^x\d+$").to_numpy(), train.X)
     data = train.dataset()
     vector, number = data[3]
-    assert len(data) == len(train)
+    assert len(data) == len(train.ids)
     assert torch.equal(vector, torch.from_numpy(train.X[3]))
     assert train.classes[number] == train.y[3]
     everything = run.frame()
