@@ -8,6 +8,7 @@ inside the commands, so that `--help` is instant.
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -23,10 +24,9 @@ from deponij.commands import (
     serving,
     whole,
 )
-from deponij.commands.answers import EXIT_FAILED, EXIT_USAGE
+from deponij.commands.answers import EXIT_FAILED, EXIT_USAGE, say
 
 app = typer.Typer(
-    help="A feature store for vision: crop once, extract once, learn cheaply.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -50,6 +50,23 @@ for _panel, (_flat, _named) in _PANELS.items():
         app.add_typer(_commands, name=_name, rich_help_panel=_panel)
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from deponij import __version__
+
+        say(f"deponij {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def everywhere(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """A feature store for vision: crop once, extract once, learn cheaply."""
+
+
 def main() -> None:
     """Entry point: one message instead of a traceback for everything a user can cause."""
     from deponij.project.frame.allocator import keep_pages
@@ -57,7 +74,8 @@ def main() -> None:
 
     keep_pages()
     try:
-        app()
+        # By any way of calling it (`python -m` too) it is one command, which shells complete by its name.
+        app(prog_name="deponij")
     except DeponijError as error:
         from deponij.project.frame.console import stderr
 
