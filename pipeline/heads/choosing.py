@@ -3,6 +3,8 @@
 Shape letters: n examples, d feature width, C classes.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -48,6 +50,31 @@ def worth(logits: Floats, classes: Names, truth: Names) -> tuple[float, float]:
     chosen = np.take_along_axis(shifted, columns[:, None], axis=1)[:, 0]
     log_loss = np.log(np.exp(shifted).sum(axis=1)) - chosen
     return float(correct.mean()), float(log_loss.mean())
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """What to learn from and what to choose by.
+
+    Attributes:
+        features, names: to learn from.
+        validation: to choose by.
+        told: what that is, in words.
+    """
+
+    features: Floats
+    names: Names
+    validation: tuple[Floats, Names]
+    told: str
+
+
+def halves(features: Floats, names: Names, validation: tuple[Floats, Names] | None, seed: int) -> Halves:
+    """The validation pair, or where there is none a tenth of the training examples, held out."""
+    if validation is not None:
+        return Halves(features, names, validation, "validation")
+    held_out = hold_out(names, seed)
+    told = f"a held-out tenth of training (n = {held_out.sum()})"
+    return Halves(features[~held_out], names[~held_out], (features[held_out], names[held_out]), told)
 
 
 def hold_out(names: Names, seed: int) -> NDArray[np.bool_]:
