@@ -44,9 +44,10 @@ def data_sample(
     as_json: Json = False,
 ) -> None:
     """Draw litter-like scenes with COCO annotations and captions."""
+    from deponij.project.frame.settings import n_cores
     from deponij.stages.prepare import draw_sample
 
-    count = draw_sample(root, scenes, seed)
+    count = draw_sample(root, scenes, seed, n_cores())
     answer(
         {"root": str(root), **count}, f"{scenes} scenes, {count['n_instances']} instances -> {root}", as_json
     )
@@ -118,7 +119,9 @@ def split_command(
 
     params = SplitParams(strategy=strategy.value, labels=labels, group_by=group_by, seed=seed)
     result = stage.run(params, items=items, out=out)
-    answer(result, stage.summary(result), as_json)
+    answer(
+        {"split": str(out), **result.model_dump(mode="json")}, f"{stage.summary(result)}\n-> {out}", as_json
+    )
 
 
 def _items(adapter: str, options: Mapping[str, Any], out: Path, workers: int, as_json: bool) -> None:
@@ -129,5 +132,7 @@ def _items(adapter: str, options: Mapping[str, Any], out: Path, workers: int, as
     result = stage.run(adapter, options, out=out, run_options=RunOptions(workers=workers))
     for note in result.notes:
         tell(f"note: {note}")
-    answer(result, stage.summary(result), as_json)
+    answer(
+        {"items": str(out), **result.model_dump(mode="json")}, f"{stage.summary(result)} -> {out}", as_json
+    )
     exit_partly(result.n_failed, f"the column `failure` of the items ({out})")

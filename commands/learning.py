@@ -3,16 +3,33 @@
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deponij.commands.answers import print_json
 from deponij.commands.options import Blend, FeaturesArg, How, ItemsArg, Json, LabelsArg, SplitArg, Threads
+from deponij.pipeline.registry import names_in
+
+if TYPE_CHECKING:
+    from deponij.project.learning.learn import HeadParams, HeadResult
 
 app = typer.Typer()
 
 PartArg = Annotated[str, typer.Option("--part", help="Whose items are taken of a results folder.")]
+
+
+OutArg = Annotated[Path | None, typer.Option("--out", help="Folder for the head, predictions and confusion.")]
+TextsArg = Annotated[Path, typer.Option("--texts", help="View of text vectors.")]
+
+
+def _learn(params: "HeadParams", as_json: bool, **inputs: Any) -> "HeadResult":
+    from deponij.commands.show.results import print_evaluation
+    from deponij.project.learning.learn import learn
+
+    result = learn(params, **inputs)
+    print_json(result) if as_json else print_evaluation(result)
+    return result
 
 
 @app.command()
@@ -21,17 +38,14 @@ def probe(
     items: ItemsArg,
     split: SplitArg,
     labels: LabelsArg,
-    out: Annotated[Path | None, typer.Option(help="Folder for the head, predictions and confusion.")] = None,
+    out: OutArg = None,
     as_json: Json = False,
 ) -> None:
     """Train a linear probe on a view; C is chosen on the validation part."""
-    from deponij.commands.show.results import print_evaluation
-    from deponij.stages import probe as stage
+    from deponij.project.learning.learn import HeadParams
 
-    result = stage.run(
-        stage.ProbeParams(), features=features, items=items, split=split, labels=labels, out=out
-    )
-    print_json(result) if as_json else print_evaluation(result)
+    inputs = {"features": [features], "items": items, "split": split, "labels": labels, "out": out}
+    _learn(HeadParams(head="logistic"), as_json, **inputs)
 
 
 @app.command()
@@ -40,41 +54,39 @@ def fit(
     items: ItemsArg,
     split: SplitArg,
     labels: LabelsArg,
-    head: Annotated[str, typer.Option(help="linear, mlp, logistic, dino-linear, knn, centroid.")],
+    head: Annotated[str, typer.Option(help=f"One of: {', '.join(names_in('deponij.pipeline.heads'))}.")],
     argument: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE, as lr=1e-3 or balance=class-weights.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the head, predictions and confusion.")] = None,
+    texts: Annotated[
+        Path | None, typer.Option(help="View of text vectors, for heads that start from them.")
+    ] = None,
+    out: OutArg = None,
     as_json: Json = False,
 ) -> None:
     """Train any head on one view or on several concatenated ones."""
-    from deponij.commands.show.results import print_evaluation
-    from deponij.services import fit as stage
+    from deponij.project.learning.learn import HeadParams, parse_arguments
 
-    params = stage.FitParams(head=head, arguments=stage.parse_arguments(argument or []))
-    result = stage.run(params, features=features, items=items, split=split, labels=labels, out=out)
-    print_json(result) if as_json else print_evaluation(result)
+    inputs = {"features": features, "items": items, "split": split, "labels": labels, "out": out}
+    params = HeadParams(head=head, arguments=parse_arguments(argument or []))
+    _learn(params, as_json, texts=texts, **inputs)
 
 
 @app.command("zero-shot")
 def zero_shot(
     features: FeaturesArg,
-    texts: Annotated[Path, typer.Option(help="View of text vectors.")],
+    texts: TextsArg,
     items: ItemsArg,
     split: SplitArg,
     labels: LabelsArg,
-    out: Annotated[Path | None, typer.Option(help="Folder for predictions and confusion.")] = None,
+    out: OutArg = None,
     as_json: Json = False,
 ) -> None:
     """Classify by the nearest class text; nothing is learned."""
-    from deponij.commands.show.results import print_evaluation
-    from deponij.stages import zero_shot as stage
+    from deponij.project.learning.learn import HeadParams
 
-    params = stage.ZeroShotParams()
-    result = stage.run(
-        params, features=features, texts=texts, items=items, split=split, labels=labels, out=out
-    )
-    print_json(result) if as_json else print_evaluation(result)
+    inputs = {"features": [features], "items": items, "split": split, "labels": labels, "out": out}
+    _learn(HeadParams(head="zero_shot"), as_json, texts=texts, **inputs)
 
 
 @app.command()
@@ -83,51 +95,37 @@ def knn(
     items: ItemsArg,
     split: SplitArg,
     labels: LabelsArg,
-    out: Annotated[Path | None, typer.Option(help="Folder for the head, predictions and confusion.")] = None,
+    out: OutArg = None,
     as_json: Json = False,
 ) -> None:
     """Classify by the nearest training items, also with a few of each class; k is chosen on validation."""
-    from deponij.commands.show.results import print_evaluation, print_rows
-    from deponij.stages import knn as stage
+    from deponij.commands.show.results import print_few_shot
+    from deponij.project.learning.learn import HeadParams
+    from deponij.stages.heads import HeadsParams
 
-    result = stage.run(stage.KnnParams(), features=features, items=items, split=split, labels=labels, out=out)
-    if as_json:
-        print_json(result)
-        return
-    print_evaluation(result)
-    few = [
-        {
-            "per class": one.per_class,
-            "train": one.n_train,
-            "k": one.k,
-            "top-1": f"{100 * one.top1:.1f} ± {100 * one.top1_std:.1f}",
-            "balanced": f"{100 * one.balanced_accuracy:.1f}",
-        }
-        for one in result.few_shot
-        if one.chosen
-    ]
-    if few:
-        print_rows(f"a few items of each class, test part, mean of {result.params.tries} draws", few)
+    usual = HeadsParams()
+    inputs = {"features": [features], "items": items, "split": split, "labels": labels, "out": out}
+    result = _learn(HeadParams(head="knn"), as_json, per_class=usual.per_class, tries=usual.tries, **inputs)
+    if not as_json:
+        print_few_shot(result)
 
 
 @app.command()
 def blend(
     features: FeaturesArg,
-    texts: Annotated[Path, typer.Option(help="View of text vectors.")],
+    texts: TextsArg,
     items: ItemsArg,
     split: SplitArg,
     labels: LabelsArg,
     method: Annotated[Blend, typer.Option(help="Interpolated weights, or a cache of items.")] = Blend.WISE_FT,
-    out: Annotated[Path | None, typer.Option(help="Folder for the head, predictions and confusion.")] = None,
+    out: OutArg = None,
     as_json: Json = False,
 ) -> None:
     """Blend zero-shot with what labelled items teach; how much is chosen on validation."""
-    from deponij.commands.show.results import print_evaluation
-    from deponij.stages import blends as stage
+    from deponij.project.learning.learn import HeadParams
 
-    inputs = {"features": features, "texts": texts, "items": items}
-    result = stage.run(stage.BlendParams(), method.value, split=split, labels=labels, out=out, **inputs)
-    print_json(result) if as_json else print_evaluation(result)
+    inputs = {"features": [features], "items": items, "split": split, "labels": labels, "out": out}
+    _learn(HeadParams(head=method.value), as_json, texts=texts, **inputs)
 
 
 @app.command()
@@ -258,18 +256,20 @@ def retrieval(
 ) -> None:
     """How well pictures find pictures of their class, words pictures, and pictures words."""
     from deponij.commands.show.retrieval import print_retrieval
-    from deponij.project.learning.rankings import RetrievalParams, write_retrieval
-    from deponij.stages import retrieval as stage
-    from deponij.stages import text_retrieval
+    from deponij.pipeline.metrics.retrieval import RETRIEVAL
+    from deponij.project.retrieval import images
+    from deponij.project.retrieval import texts as words
+    from deponij.project.retrieval.archive import RetrievalParams
+    from deponij.store.atomic import write_bytes
 
     params = RetrievalParams()
-    results = [stage.run(params, features=features, items=items, split=split, labels=labels)]
+    results = [images.run(params, features=features, items=items, split=split, labels=labels)]
     if texts is not None:
         inputs = {"features": features, "texts": texts, "items": items, "split": split}
-        results += text_retrieval.run(params, labels=labels, **inputs)
-        results += text_retrieval.run_captions(params, labels=[labels], **inputs)
+        results += words.run(params, labels=labels, **inputs)
+        results += words.run_captions(params, labels=[labels], **inputs)
     if out is not None:
-        write_retrieval(out, results)
+        write_bytes(out, RETRIEVAL.dump(results))
     print_json([one.model_dump(mode="json") for one in results]) if as_json else print_retrieval(results)
 
 

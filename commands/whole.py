@@ -66,13 +66,12 @@ def run(
         seed=seed,
         precision=precision.value,
     )
-    result = whole_way.run(plan, out=out, options=run_options(depot, device, batch_size, workers, threads))
-    if as_json:
-        print_json(result.table)
-    else:
-        from deponij.commands.show.results import print_results
+    from deponij.commands.show.results import print_first_results, print_results
 
-        print_results(result.table)
+    options = run_options(depot, device, batch_size, workers, threads)
+    on_first = (lambda table: None) if as_json else print_first_results
+    result = whole_way.run(plan, out=out, options=options, on_first_table=on_first)
+    print_json(result.table) if as_json else print_results(result.table)
     exit_partly(result.n_failed, f"the page, {result.table['page']}")
 
 

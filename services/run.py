@@ -1,49 +1,31 @@
 """`deponij run`: somebody's own pictures through every stage, without DVC."""
 
 import shutil
-import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from deponij.pipeline.backbones import describe
-from deponij.pipeline.curves import CURVES
 from deponij.pipeline.data.adapters.folder import PICTURE_ENDINGS
 from deponij.pipeline.data.adapters.given import given_part
 from deponij.pipeline.data.splitting.strategies import SplitParams
-from deponij.pipeline.mistakes.records import MISTAKES
-from deponij.project.frame.console import say, warn
-from deponij.project.frame.harness import record_time
+from deponij.project.frame.console import warn
+from deponij.project.frame.harness import timed
 from deponij.project.frame.layout import Layout
-from deponij.project.frame.settings import RunOptions
-from deponij.project.learning.rankings import RetrievalParams, write_retrieval
+from deponij.project.frame.settings import RunOptions, check
 from deponij.project.report.summary import collect
-from deponij.stages import (
-    curves,
-    extract,
-    extract_text,
-    items,
-    mistakes,
-    probe,
-    report,
-    retrieval,
-    split,
-    text_retrieval,
-    weights,
-    zero_shot,
-)
-from deponij.stages import index as index_stage
-from deponij.stages import map as map_stage
-from deponij.store.atomic import PART, make_folder, write_bytes
+from deponij.stages.registry import STAGES, Stage
+from deponij.store.atomic import PART, make_folder
 from deponij.store.errors import DataError, StoreError, UsageError
 from deponij.store.items import CORE, Items
 from deponij.store.locks import hold, release
 from deponij.store.manifest import MANIFEST
-from deponij.store.view import View
 
 DEFAULT_BACKBONES = ("mini-openclip", "mini-siglip", "mini-dinov2")
+# After this stage there is a table to look at.
+_FIRST_RESULTS = "heads"
 # The label column where none is named: image folders and parquet, then COCO files.
 _LABEL_COLUMNS = ("label", "category")
 
@@ -100,10 +82,19 @@ def source_of(
     return SourceChoice("parquet", {"files": tuple(parquet or ())})
 
 
-def run(plan: Plan, *, out: Path, options: RunOptions) -> WholeWay:
-    """Items, split, features, probe, zero-shot where there is text, page.
+def run(
+    plan: Plan,
+    *,
+    out: Path,
+    options: RunOptions,
+    on_first_table: Callable[[dict[str, Any]], None] = lambda table: None,
+) -> WholeWay:
+    """Every stage of the pipeline, in the order of the list, the quick ones first.
 
     What the depot knows is not computed again, so an interrupted run goes on where it was.
+
+    Args:
+        on_first_table: given the results as soon as there are some, long before the end.
 
     Raises:
         DeponijError: something cannot be used; the message says what to do.
@@ -112,143 +103,49 @@ def run(plan: Plan, *, out: Path, options: RunOptions) -> WholeWay:
     # A wrong name or absent weights are said before an hour of cropping.
     descriptions = {backbone: describe(backbone) for backbone in plan.backbones}
     names = _slugs(plan.backbones)
+    sections: dict[str, Any] = {
+        "profile": out.name,
+        "data": {"adapter": plan.source.adapter, "root": ".", "options": plan.source.options},
+        "backbones": {name: {"spec": backbone} for backbone, name in names.items()},
+        "text_backbones": [names[one] for one, found in descriptions.items() if found.has_text],
+        "extract": {"precision": plan.precision},
+        "texts": {"precision": plan.precision},
+    }
     _refuse_foreign(at)
     with _beside(at) as new:
-        weights.run({name: backbone for backbone, name in names.items()}, new.weights)
-        with _Timed(new, "items"):
-            made = items.run(plan.source.adapter, plan.source.options, out=new.items, run_options=options)
-        labels = _chosen_labels(plan, Items(new.items))
-        with _Timed(new, "split"):
-            params = _split_params(plan, Items(new.items), labels[0])
-            divided = split.run(params, items=new.items, out=new.split(params.strategy))
-            divided = divided.model_copy(update={"split": str(at.split(params.strategy))})
-            write_bytes(new.split_report(params.strategy), divided.model_dump_json(indent=2).encode())
+        _run_stage("weights", sections, new, options)
+        _run_stage("items", sections, new, options)
+        table = Items(new.items)
+        labels = _chosen_labels(plan, table)
+        split = _split_params(plan, table, labels[0])
+        sections |= {"labels": list(labels), "splits": {split.strategy: split.model_dump()}}
+        _run_stage("split", sections, new, options)
         _replace(at, new, names.values())
-    say(items.summary(made.model_copy(update={"items": str(at.items)})))
-    for note in made.notes:
-        say(f"  note: {note}")
-    say(split.summary(divided))
-    n_failed = made.n_failed
-    for backbone in plan.backbones:
-        has_text = descriptions[backbone].has_text
-        found = _one_backbone(plan, at, backbone, names[backbone], labels, options, params.strategy, has_text)
-        n_failed = max(n_failed, found)
-    for backbone, name in names.items():
-        _ask(at, name, labels, params.strategy, descriptions[backbone].has_text)
-        with _Timed(at, f"index@{name}"):
-            _index(at, name, params.strategy, options)
-        _look_closer(at, name, labels, params.strategy)
-    with _Timed(at, "report"):
-        report.run(
-            report.ReportParams(),
-            results=at.results(),
-            items=at.items,
-            views=[at.view(names[backbone]) for backbone in plan.backbones],
-            split_reports=[at.split_report(params.strategy)],
-            retrieval=_there([*map(at.retrieval, names.values()), *map(at.text_retrieval, names.values())]),
-            curves=_there(at.curves(name) for name in names.values()),
-            maps=_there(at.map(name) for name in names.values()),
-            mistakes=_there(at.mistakes(name) for name in names.values()),
-            profile=out.name,
-            out=at.report,
-        )
-    return WholeWay(collect(at, options.depot), n_failed)
+    for stage in STAGES[STAGES.index(_stage("split")) + 1 :]:
+        _run_stage(stage.name, sections, at, options)
+        if stage.name == _FIRST_RESULTS:
+            on_first_table(collect(at, options.depot))
+    record = collect(at, options.depot)
+    return WholeWay(record, record["n_failed"])
 
 
-def _one_backbone(
-    plan: Plan,
-    at: Layout,
-    backbone: str,
-    name: str,
-    labels: Sequence[str],
-    options: RunOptions,
-    strategy: str,
-    has_text: bool,
-) -> int:
-    with _Timed(at, f"extract@{name}"):
-        params = extract.ExtractParams(precision=plan.precision)
-        result = extract.run(
-            params, items=at.items, backbone=backbone, out=at.view(name), options=options, name=name
-        )
-        say(extract.summary(result))
-    if has_text:
-        with _Timed(at, f"extract_text@{name}"):
-            texts = extract_text.TextParams(precision=plan.precision)
-            prompts = extract_text.prompts_from_labels(at.items, labels, texts.templates)
-            said = extract_text.run(
-                texts, prompts, backbone=backbone, out=at.texts(name), options=options, name=name
-            )
-            say(extract_text.summary(said))
-    inputs = {"features": at.view(name), "items": at.items, "split": at.split(strategy)}
-    for column in labels:
-        folder = f"{strategy}-{column}"
-        if has_text:
-            with _Timed(at, f"zero_shot@{name}"):
-                out = at.result("zero_shot", name) / folder
-                zero_shot.run(
-                    zero_shot.ZeroShotParams(), texts=at.texts(name), labels=column, out=out, **inputs
-                )
-        with _Timed(at, f"probe@{name}"):
-            probe.run(probe.ProbeParams(), labels=column, out=at.result("probe", name) / folder, **inputs)
-    return result.n_failed
+def _stage(name: str) -> Stage:
+    return next(stage for stage in STAGES if stage.name == name)
 
 
-def _ask(at: Layout, name: str, labels: Sequence[str], strategy: str, has_text: bool) -> None:
-    """How well pictures, and words where the backbone has a text tower, find what belongs to them."""
-    params = RetrievalParams()
-    inputs = {"features": at.view(name), "items": at.items, "split": at.split(strategy)}
-    with _Timed(at, f"retrieval@{name}"):
-        write_retrieval(at.retrieval(name), [retrieval.run(params, labels=one, **inputs) for one in labels])
-    if has_text:
-        with _Timed(at, f"text_retrieval@{name}"):
-            texts = at.texts(name)
-            found = [text_retrieval.run(params, texts=texts, labels=one, **inputs) for one in labels]
-            write_retrieval(at.text_retrieval(name), [one for both in found for one in both])
-
-
-def _index(at: Layout, name: str, strategy: str, options: RunOptions) -> None:
-    made = index_stage.run(
-        index_stage.IndexParams(),
-        features=at.view(name),
-        items=at.items,
-        out=at.index(name),
-        splits={strategy: at.split(strategy)},
-        latency=at.latency(name),
-        threads=options.threads,
-    )
-    say(index_stage.summary(made))
-
-
-def _look_closer(at: Layout, name: str, labels: Sequence[str], strategy: str) -> None:
-    """Learning curve, labels worth a second look and a map; very small data may be too few for one of them."""
-    inputs = {"features": at.view(name), "items": at.items}
-    with _Timed(at, f"curves@{name}"), _optional("learning curve", name):
-        rows = [
-            row
-            for column in labels
-            for row in curves.run(curves.CurveParams(), split=at.split(strategy), labels=column, **inputs)
-        ]
-        write_bytes(at.curves(name), CURVES.dump(rows))
-    with _Timed(at, f"mistakes@{name}"), _optional("list of doubtful labels", name):
-        params, table = mistakes.MistakesParams(), Items(at.items)
-        found = [mistakes.audit(params, View(at.view(name)), table, column) for column in labels]
-        for one in found:
-            mistakes.draw_sheets(one, table, at.mistake_sheets(name), params.n_shown)
-        write_bytes(at.mistakes(name), MISTAKES.dump(found))
-    with _Timed(at, f"map@{name}"), _optional("map", name):
-        map_stage.run(map_stage.MapParams(), features=at.view(name), out=at.map(name))
-
-
-@contextmanager
-def _optional(what: str, name: str) -> Iterator[None]:
-    try:
-        yield
-    except DataError as error:
-        warn(f"{name}: no {what}: {error}")
-
-
-def _there(paths: Iterable[Path]) -> list[Path]:
-    return [path for path in paths if path.is_file()]
+def _run_stage(name: str, sections: Mapping[str, Any], at: Layout, options: RunOptions) -> None:
+    """One stage as DVC runs it, for each of its keys."""
+    stage = _stage(name)
+    chosen = {section: sections[section] for section in stage.params.model_fields if section in sections}
+    params = check(stage.params, chosen, "this run")
+    for keys in [(key,) for key in sections[stage.over]] if stage.over else [()]:
+        try:
+            with timed(at, "@".join([name, *keys])):
+                stage.main(params, at, options, *keys)
+        except DataError as error:
+            if not stage.may_lack_data:
+                raise
+            warn(f"no {name}: {error}")
 
 
 def _chosen_labels(plan: Plan, table: Items) -> tuple[str, ...]:
@@ -366,7 +263,18 @@ def _replace(at: Layout, new: Layout, names: Collection[str]) -> None:
     Results with other backbones or labels must not stand in this run's table. Indexes of backbones that
     are there again stay: new items are added to them.
     """
-    for name in ("results", "views", "report", "retrieval", "curves", "mistakes", "maps"):
+    for name in (
+        "results",
+        "views",
+        "report",
+        "retrieval",
+        "curves",
+        "mistakes",
+        "maps",
+        "tables",
+        "metrics",
+        "plots",
+    ):
         shutil.rmtree(at.root / name, ignore_errors=True)
     for index in at.indexes.iterdir() if at.indexes.is_dir() else ():
         if index.name not in names:
@@ -381,16 +289,3 @@ def _replace(at: Layout, new: Layout, names: Collection[str]) -> None:
             folder.rename(place)
     except OSError as error:
         raise StoreError(f"cannot write {at.root}: {error.strerror or error}") from error
-
-
-class _Timed:
-    """Keeps a stage's wall time beside the run."""
-
-    def __init__(self, at: Layout, stage: str) -> None:
-        self._at, self._stage = at, stage
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        record_time(self._at.timings, self._stage, time.perf_counter() - self._start)

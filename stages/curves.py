@@ -1,11 +1,10 @@
-"""Stage `curves`: accuracy against labelled items of each class, on one view.
+"""Stage `curves`: accuracy against labelled items of each class, by the features of each backbone.
 
-python -m deponij.stages.curves BACKBONE     (a key of `backbones` in params.yaml)
+python -m deponij.stages.curves
 """
 
 import csv
 import io
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +13,9 @@ from pydantic import Field
 
 from deponij.pipeline.curves import CURVES, HEADS, CurveRow, Head, learning_curve
 from deponij.project.frame.console import say
-from deponij.project.frame.harness import layout, run_stage
-from deponij.project.frame.settings import Section, Slug, load
+from deponij.project.frame.harness import run_stage
+from deponij.project.frame.layout import Layout
+from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.learning.results import read_examples
 from deponij.store.atomic import write_bytes
 from deponij.store.items import Items
@@ -39,8 +39,9 @@ class CurveParams(Section):
 
 
 class Params(Section):
-    """The sections of params.yaml that this stage reads; of the splits only their names."""
+    """The sections of params.yaml that this stage reads; of backbones and splits only their names."""
 
+    backbones: dict[Slug, Any]
     splits: dict[Slug, Any]
     labels: list[str]
     curves: CurveParams = CurveParams()
@@ -93,26 +94,30 @@ def _plot(rows: Sequence[CurveRow]) -> bytes:
     return text.getvalue().encode()
 
 
-def main(key: str) -> None:
-    """Under DVC: one backbone of the profile in force, every split and label set."""
-    params, at = load(Params), layout()
-    rows: list[CurveRow] = []
-    for split in params.splits:
-        for labels in params.labels:
-            found = run(
-                params.curves, features=at.view(key), items=at.items, split=at.split(split), labels=labels
-            )
-            rows.extend(found)
-            last = next(row for row in found if row.per_class is None)
-            first = found[0]
-            say(
-                f"curves {key} {split}/{labels}: {first.head} top-1 {first.top1:.1%} with {first.n_train} items, "
-                f"{last.top1:.1%} with {last.n_train}"
-            )
-    write_bytes(at.curves(key), CURVES.dump(rows))
-    shown = [r for r in rows if (r.split, r.labels, r.head) == (rows[0].split, rows[0].labels, rows[0].head)]
-    write_bytes(at.plot("curve", key), _plot(shown))
+def main(params: Params, at: Layout, options: RunOptions) -> None:
+    """Every backbone, split and label set of the profile."""
+    for backbone in params.backbones:
+        rows: list[CurveRow] = []
+        for split in params.splits:
+            for labels in params.labels:
+                points = run(
+                    params.curves,
+                    features=at.view(backbone),
+                    items=at.items,
+                    split=at.split(split),
+                    labels=labels,
+                )
+                rows.extend(points)
+                first, last = points[0], next(row for row in points if row.per_class is None)
+                say(
+                    f"curves {backbone} {split}/{labels}: {first.head} top-1 {first.top1:.1%} with {first.n_train} "
+                    f"items, {last.top1:.1%} with {last.n_train}"
+                )
+        write_bytes(at.curves(backbone), CURVES.dump(rows))
+        question = (rows[0].split, rows[0].labels, rows[0].head)
+        shown = [row for row in rows if (row.split, row.labels, row.head) == question]
+        write_bytes(at.plots("curves") / f"{backbone}.csv", _plot(shown))
 
 
 if __name__ == "__main__":
-    run_stage(f"curves@{sys.argv[1]}", lambda: main(sys.argv[1]))
+    run_stage("curves", Params, main)

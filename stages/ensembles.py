@@ -6,7 +6,6 @@ What is learned is learned on validation; test is looked at once, for the figure
 the results that they are made of, so that none is made of ensembles.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -24,10 +23,11 @@ from deponij.pipeline.ensembles.registry import ensemble_class
 from deponij.pipeline.heads.examples import Examples
 from deponij.pipeline.metrics.calibration import class_codes
 from deponij.pipeline.metrics.evaluation import Evaluation
+from deponij.pipeline.registry import names_in
 from deponij.project.frame.console import say
-from deponij.project.frame.harness import layout, run_stage
+from deponij.project.frame.harness import run_stage, write_metrics
 from deponij.project.frame.layout import Layout
-from deponij.project.frame.settings import Section, Slug, load
+from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.learning.results import (
     Judged,
     examples_of,
@@ -37,10 +37,7 @@ from deponij.project.learning.results import (
     read_result,
     write_results,
 )
-from deponij.store.atomic import write_bytes
 from deponij.store.errors import DataError, StoreError, UsageError
-
-EVERY_HOW = ("mean-logits", "mean-probs", "calibrated", "weighted", "stacking", "greedy")
 
 
 class EnsemblesParams(Section):
@@ -52,7 +49,7 @@ class EnsemblesParams(Section):
         over_everything: but for these kinds of ensembles they are all results that there are.
     """
 
-    how: tuple[str, ...] = Field(default=EVERY_HOW, min_length=1)
+    how: tuple[str, ...] = Field(default=names_in("deponij.pipeline.ensembles"), min_length=1)
     methods: tuple[str, ...] = Field(default=("linear", "mlp", "logistic"), min_length=1)
     over_everything: tuple[str, ...] = ("greedy",)
 
@@ -262,13 +259,12 @@ def _of_profile(params: Params, at: Layout, split: str, labels: str) -> dict[str
     return members
 
 
-def main() -> None:
-    """Under DVC: every kind of ensemble over every split and label set of the profile in force."""
-    params, at = load(Params), layout()
+def main(params: Params, at: Layout, options: RunOptions) -> None:
+    """Every kind of ensemble over every split and label set of the profile."""
     for how in params.ensembles.how:
         ensemble_class(how)  # An unknown one is said before anything is cleared away.
     shutil.rmtree(at.ensembles, ignore_errors=True)
-    metrics: dict[str, dict[str, dict[str, Any]]] = {}
+    numbers: dict[str, dict[str, dict[str, Any]]] = {}
     for split in params.splits:
         for labels in params.labels:
             read: dict[tuple[Path, ...], Stored] = {}
@@ -280,10 +276,10 @@ def main() -> None:
                     say(f"ensemble {how} {split}/{labels}: left out, for the split has no validation part")
                     continue
                 name = "+".join(_apart(record.backbone for record in stored.records))
-                result = combine(how, stored, out=at.ensembles / how / name / f"{split}-{labels}")
-                metrics.setdefault(split, {}).setdefault(labels, {})[how] = metrics_of(result)
+                result = combine(how, stored, out=at.result(how, name, "ensembles") / f"{split}-{labels}")
+                numbers.setdefault(split, {}).setdefault(labels, {})[how] = metrics_of(result)
                 _tell(result)
-    write_bytes(at.ensembles_metrics, (json.dumps(metrics, indent=1, sort_keys=True) + "\n").encode())
+    write_metrics(at, "ensembles", numbers)
 
 
 def _tell(result: EnsembleResult) -> None:
@@ -296,4 +292,4 @@ def _tell(result: EnsembleResult) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("ensembles", main)
+    run_stage("ensembles", Params, main)

@@ -5,7 +5,6 @@
 Rows that the depot has are not computed again; with nothing to compute no backbone is imported.
 """
 
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +20,9 @@ from deponij.pipeline.pictures import Route
 from deponij.project.extraction import identities
 from deponij.project.extraction.devices import load_backbone, pick_device
 from deponij.project.frame.console import bar, say, warn
-from deponij.project.frame.harness import layout, run_stage
-from deponij.project.frame.settings import BackboneParams, RunOptions, Section, Slug, load
+from deponij.project.frame.harness import run_stage
+from deponij.project.frame.layout import Layout
+from deponij.project.frame.settings import BackboneParams, RunOptions, Section, Slug
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import UsageError
 from deponij.store.identity import Identity
@@ -248,18 +248,16 @@ def summary(result: ExtractResult) -> str:
     return text
 
 
-def main(key: str) -> None:
-    """Under DVC: one backbone of the profile in force."""
-    params = load(Params)
+def main(params: Params, at: Layout, options: RunOptions, key: str) -> None:
+    """One backbone of the profile."""
     if key not in params.backbones:
         raise UsageError(f"the profile has no backbone {key!r}; it has {', '.join(params.backbones)}")
-    at = layout()
     result = run(
         params.extract,
         items=at.items,
         backbone=params.backbones[key].spec or key,
         out=at.view(key),
-        options=RunOptions.from_environment(),
+        options=options,
         name=key,
     )
     say(summary(result))
@@ -270,4 +268,4 @@ def main(key: str) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(f"extract@{sys.argv[1]}", lambda: main(sys.argv[1]))
+    run_stage("extract", Params, main)

@@ -1,6 +1,6 @@
 """Stage `extract_text`: class names, templates or captions in, text vectors out.
 
-    python -m deponij.stages.extract_text BACKBONE     (one of `text_backbones` in params.yaml)
+    python -m deponij.stages.extract_text
 
 Text vectors are rows of their own kind in the depot, keyed by the text. Their view has the columns
 `text` (as encoded), `group` (the class it speaks of) and `template`. Where there are captions of items, these stand
@@ -9,7 +9,6 @@ names the items' column that they come from (empty for texts of classes).
 """
 
 import json
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,8 +23,9 @@ from deponij.pipeline.templates import fill, templates
 from deponij.project.extraction import identities
 from deponij.project.extraction.devices import load_backbone, pick_device
 from deponij.project.frame.console import bar, say
-from deponij.project.frame.harness import layout, run_stage
-from deponij.project.frame.settings import BackboneParams, RunOptions, Section, Slug, load
+from deponij.project.frame.harness import run_stage
+from deponij.project.frame.layout import Layout
+from deponij.project.frame.settings import BackboneParams, RunOptions, Section, Slug
 from deponij.project.learning.class_texts import CAPTION_COLUMN
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import DataError, UsageError
@@ -56,6 +56,7 @@ class Params(Section):
     """The sections of params.yaml that this stage reads."""
 
     backbones: dict[Slug, BackboneParams]
+    text_backbones: list[Slug]
     labels: list[str]
     texts: TextParams = TextParams()
 
@@ -272,18 +273,24 @@ def summary(result: TextResult) -> str:
     )
 
 
-def main(key: str) -> None:
-    """Under DVC: one backbone of the profile in force."""
-    params = load(Params)
-    if key not in params.backbones:
-        raise UsageError(f"the profile has no backbone {key!r}; it has {', '.join(params.backbones)}")
-    at = layout()
+def main(params: Params, at: Layout, options: RunOptions) -> None:
+    """Every backbone of the profile that knows words; texts of others that lie there go."""
+    unknown = sorted(set(params.text_backbones) - set(params.backbones))
+    if unknown:
+        raise UsageError(
+            f"text_backbones names {', '.join(unknown)}; the profile has {', '.join(params.backbones)}"
+        )
+    folder = at.texts("any").parent
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in set(folder.glob("*.h5")) - {at.texts(backbone) for backbone in params.text_backbones}:
+        path.unlink()
     prompts = prompts_from_labels(at.items, params.labels, params.texts.templates)
     prompts += captions_from(at.items, params.texts.captions)
-    options = RunOptions.from_environment()
-    backbone = params.backbones[key].spec or key
-    say(summary(run(params.texts, prompts, backbone=backbone, out=at.texts(key), options=options, name=key)))
+    for name in params.text_backbones:
+        backbone = params.backbones[name].spec or name
+        result = run(params.texts, prompts, backbone=backbone, out=at.texts(name), options=options, name=name)
+        say(summary(result))
 
 
 if __name__ == "__main__":
-    run_stage(f"extract_text@{sys.argv[1]}", lambda: main(sys.argv[1]))
+    run_stage("extract_text", Params, main)

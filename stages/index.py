@@ -1,6 +1,6 @@
-"""Stage `index`: one view's vectors and what is known of their items, made searchable.
+"""Stage `index`: each view's vectors and what is known of their items, made searchable.
 
-python -m deponij.stages.index BACKBONE     (a key of `backbones` in params.yaml)
+    python -m deponij.stages.index
 
 An approximate index that is there already and was made by the same parameters is kept: new items are added to it,
 gone ones deleted. It is built anew when more than a third of it has changed. An exact one is always written anew,
@@ -9,7 +9,7 @@ in the metrics, latency among the timings, which are facts about a machine.
 """
 
 import json
-import sys
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -25,8 +25,9 @@ from deponij.pipeline.retrieval.choosing import AUTO, build_chosen
 from deponij.pipeline.retrieval.choosing import latency as latency_ms
 from deponij.pipeline.retrieval.vector_index import VectorIndex, set_threads
 from deponij.project.frame.console import say
-from deponij.project.frame.harness import layout, run_stage
-from deponij.project.frame.settings import RunOptions, Section, Slug, load
+from deponij.project.frame.harness import run_stage, write_metrics
+from deponij.project.frame.layout import Layout
+from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.indexes import check_embedding, rows_table
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import StoreError
@@ -58,9 +59,10 @@ class IndexParams(Section):
 
 
 class Params(Section):
-    """The sections of params.yaml that this stage reads."""
+    """The sections of params.yaml that this stage reads; of backbones and splits only their names."""
 
-    splits: dict[Slug, dict[str, Any]]
+    backbones: dict[Slug, Any]
+    splits: dict[Slug, Any]
     index: IndexParams = IndexParams()
 
 
@@ -363,21 +365,26 @@ def summary(report: IndexReport) -> str:
     return f"{report.backbone}: {report.kind} index of {report.n} x {report.dim} ({changed}){how} -> {report.path}"
 
 
-def main(key: str) -> None:
-    """Under DVC: one backbone of the profile in force."""
-    params, at = load(Params), layout()
-    report = run(
-        params.index,
-        features=at.view(key),
-        items=at.items,
-        out=at.index(key),
-        splits={name: at.split(name) for name in params.splits},
-        metrics=at.metrics("index", key),
-        latency=at.latency(key),
-        threads=RunOptions.from_environment().threads,
-    )
-    say(summary(report))
+def main(params: Params, at: Layout, options: RunOptions) -> None:
+    """Every backbone of the profile; indexes of others that lie there go."""
+    for folder in at.indexes.iterdir() if at.indexes.is_dir() else ():
+        if folder.name not in params.backbones:
+            shutil.rmtree(folder)
+    numbers = {}
+    for backbone in params.backbones:
+        report = run(
+            params.index,
+            features=at.view(backbone),
+            items=at.items,
+            out=at.index(backbone),
+            splits={name: at.split(name) for name in params.splits},
+            latency=at.latency(backbone),
+            threads=options.threads,
+        )
+        numbers[backbone] = _facts(report)
+        say(summary(report))
+    write_metrics(at, "index", numbers)
 
 
 if __name__ == "__main__":
-    run_stage(f"index@{sys.argv[1]}", lambda: main(sys.argv[1]))
+    run_stage("index", Params, main)

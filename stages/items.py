@@ -12,8 +12,9 @@ from pydantic import BaseModel, Field
 
 from deponij.pipeline.data.adapters.source import open_source
 from deponij.project.frame.console import bar, say, warn
-from deponij.project.frame.harness import layout, run_stage
-from deponij.project.frame.settings import RunOptions, Section, load
+from deponij.project.frame.harness import run_stage
+from deponij.project.frame.layout import Layout
+from deponij.project.frame.settings import RunOptions, Section
 from deponij.store.errors import DataError
 from deponij.store.items import ItemWriter
 
@@ -41,7 +42,6 @@ class Params(Section):
 class ItemsResult(BaseModel):
     """What was made."""
 
-    items: str
     n_items: int
     n_distinct: int
     n_failed: int
@@ -85,7 +85,6 @@ def run(adapter: str, options: Mapping[str, Any], *, out: Path, run_options: Run
             why = f"; the first reason: {first_failure}" if first_failure else ""
             raise DataError(f"not one of {writer.n_items} items could be made{why}")
     return ItemsResult(
-        items=str(out),
         n_items=writer.n_items,
         n_distinct=len(keys - {None}),
         n_failed=writer.n_failed,
@@ -99,19 +98,13 @@ def summary(result: ItemsResult) -> str:
     """One line for a person."""
     return (
         f"{result.n_items} items ({result.n_distinct} distinct) of {result.n_photographs} photographs, "
-        f"{result.n_failed} failed ({result.seconds:.1f} s) -> {result.items}"
+        f"{result.n_failed} failed ({result.seconds:.1f} s)"
     )
 
 
-def main() -> None:
-    """Under DVC: the data set of the profile in force."""
-    params = load(Params)
-    result = run(
-        params.data.adapter,
-        params.data.options,
-        out=layout().items,
-        run_options=RunOptions.from_environment(),
-    )
+def main(params: Params, at: Layout, options: RunOptions) -> None:
+    """The data set of the profile."""
+    result = run(params.data.adapter, params.data.options, out=at.items, run_options=options)
     say(summary(result))
     for note in result.notes:
         say(f"note: {note}")
@@ -120,4 +113,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage("items", main)
+    run_stage("items", Params, main)

@@ -1,11 +1,11 @@
-"""Stage `map`: where each item of one view lies in a plane, by principal components and by t-SNE.
+"""Stage `map`: where each item lies in a plane, by principal components and by t-SNE of each backbone's features.
 
-python -m deponij.stages.map BACKBONE     (a key of `backbones` in params.yaml)
+python -m deponij.stages.map
 """
 
 import json
-import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +13,9 @@ from pydantic import Field
 
 from deponij.pipeline.maps import EmbeddingMap, embedding_map
 from deponij.project.frame.console import say
-from deponij.project.frame.harness import layout, run_stage
-from deponij.project.frame.settings import Section, load
+from deponij.project.frame.harness import run_stage
+from deponij.project.frame.layout import Layout
+from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.store.atomic import write_table
 from deponij.store.errors import UsageError
 from deponij.store.view import View
@@ -37,8 +38,9 @@ class MapParams(Section):
 
 
 class Params(Section):
-    """The sections of params.yaml that this stage reads."""
+    """The sections of params.yaml that this stage reads; of the backbones only their names."""
 
+    backbones: dict[Slug, Any]
     map: MapParams = MapParams()
 
 
@@ -102,12 +104,12 @@ def _table(view: View, found: EmbeddingMap, facts: MapFacts) -> pa.Table:
     return pa.table(columns).replace_schema_metadata({**told, "settings": json.dumps(facts.model_dump())})
 
 
-def main(key: str) -> None:
-    """Under DVC: one backbone of the profile in force."""
-    params, at = load(Params), layout()
-    facts = run(params.map, features=at.view(key), out=at.map(key))
-    say(f"map {key}: {facts.n} items -> {at.map(key)}")
+def main(params: Params, at: Layout, options: RunOptions) -> None:
+    """Every backbone of the profile."""
+    for backbone in params.backbones:
+        facts = run(params.map, features=at.view(backbone), out=at.map(backbone))
+        say(f"map {backbone}: {facts.n} items -> {at.map(backbone)}")
 
 
 if __name__ == "__main__":
-    run_stage(f"map@{sys.argv[1]}", lambda: main(sys.argv[1]))
+    run_stage("map", Params, main)

@@ -1,14 +1,14 @@
-"""Stage `mistakes`: labels worth a second look, found with the features of one view, as JSON and sheets.
+"""Stage `mistakes`: labels worth a second look, found with the features of each backbone, as JSON and sheets.
 
-    python -m deponij.stages.mistakes BACKBONE     (a key of `backbones` in params.yaml)
+    python -m deponij.stages.mistakes
 
 An audit of all labelled items, those of the test part among them: no figure of it says how good a model is.
 """
 
 import shutil
-import sys
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,8 +21,9 @@ from deponij.pipeline.mistakes.twins import find_twins
 from deponij.pipeline.reports.samples import thumbnail
 from deponij.pipeline.reports.sheets import confused_sheet, suspects_sheet, twins_sheet
 from deponij.project.frame.console import say
-from deponij.project.frame.harness import layout, run_stage
-from deponij.project.frame.settings import Section, load
+from deponij.project.frame.harness import run_stage
+from deponij.project.frame.layout import Layout
+from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.learning.results import read_labelled
 from deponij.store.atomic import write_bytes
 from deponij.store.items import Items
@@ -57,8 +58,9 @@ class MistakesParams(Section):
 
 
 class Params(Section):
-    """The sections of params.yaml that this stage reads."""
+    """The sections of params.yaml that this stage reads; of the backbones only their names."""
 
+    backbones: dict[Slug, Any]
     labels: list[str]
     mistakes: MistakesParams = MistakesParams()
 
@@ -188,22 +190,23 @@ def _images(table: Items, wanted: Collection[str]) -> dict[str, Image.Image]:
     return images
 
 
-def main(key: str) -> None:
-    """Under DVC: one backbone of the profile in force, every label set."""
-    params, at = load(Params), layout()
-    table, view = Items(at.items), View(at.view(key))
-    shutil.rmtree(at.mistake_sheets(key), ignore_errors=True)
-    reports = []
-    for labels in params.labels:
-        report = audit(params.mistakes, view, table, labels)
-        draw_sheets(report, table, at.mistake_sheets(key), params.mistakes.n_shown)
-        say(
-            f"mistakes {key} {labels}: {report.n_suspects} suspects among {report.n_judged} labels, "
-            f"{report.n_twins} pairs that look alike -> {at.mistake_sheets(key)}"
-        )
-        reports.append(report)
-    write_bytes(at.mistakes(key), MISTAKES.dump(reports))
+def main(params: Params, at: Layout, options: RunOptions) -> None:
+    """Every backbone and label set of the profile."""
+    table = Items(at.items)
+    for backbone in params.backbones:
+        view, sheets = View(at.view(backbone)), at.mistake_sheets(backbone)
+        shutil.rmtree(sheets, ignore_errors=True)
+        reports = []
+        for labels in params.labels:
+            report = audit(params.mistakes, view, table, labels)
+            draw_sheets(report, table, sheets, params.mistakes.n_shown)
+            say(
+                f"mistakes {backbone} {labels}: {report.n_suspects} suspects among {report.n_judged} labels, "
+                f"{report.n_twins} pairs that look alike -> {sheets}"
+            )
+            reports.append(report)
+        write_bytes(at.mistakes(backbone), MISTAKES.dump(reports))
 
 
 if __name__ == "__main__":
-    run_stage(f"mistakes@{sys.argv[1]}", lambda: main(sys.argv[1]))
+    run_stage("mistakes", Params, main)

@@ -6,7 +6,6 @@ A profile over one's own pictures has nothing to prepare.
 """
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +16,8 @@ from pydantic import Field
 from deponij.pipeline.data.fetching.dataset import FetchReport, fetch_taco
 from deponij.project.frame.console import Advance, bar, say, warn
 from deponij.project.frame.harness import run_stage
-from deponij.project.frame.settings import RunOptions, Section, load
+from deponij.project.frame.layout import Layout
+from deponij.project.frame.settings import RunOptions, Section
 from deponij.store.errors import DataError, UsageError
 
 
@@ -50,7 +50,7 @@ class Params(Section):
     prepare: PrepareParams
 
 
-def draw_sample(root: Path, scenes: int, seed: int) -> dict[str, int]:
+def draw_sample(root: Path, scenes: int, seed: int, workers: int) -> dict[str, int]:
     """Draw the sample; returns how many scenes and instances there are."""
     from deponij.sample.painter import generate
 
@@ -59,7 +59,7 @@ def draw_sample(root: Path, scenes: int, seed: int) -> dict[str, int]:
             root,
             scenes=scenes,
             seed=seed,
-            workers=RunOptions.from_environment().n_workers,
+            workers=workers,
             progress=_steps(advance),
         )
     annotations = json.loads((root / "annotations.json").read_text())
@@ -122,12 +122,11 @@ def _prepare_taco(params: TacoParams) -> None:
         warn(f"going on with {report.n_present} of {report.n_total} photographs")
 
 
-def main(source: str) -> None:
-    """Under DVC: one source of the profile in force."""
-    params = load(Params)
+def main(params: Params, at: Layout, options: RunOptions, source: str) -> None:
+    """One source of the profile."""
     sample, taco = params.prepare.sample, params.prepare.taco
     if source == "sample" and sample is not None:
-        count = draw_sample(sample.root, sample.scenes, sample.seed)
+        count = draw_sample(sample.root, sample.scenes, sample.seed, options.n_workers)
         say(f"{count['n_scenes']} scenes with {count['n_instances']} instances -> {sample.root}")
     elif source == "taco" and taco is not None:
         _prepare_taco(taco)
@@ -136,4 +135,4 @@ def main(source: str) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(f"prepare@{sys.argv[1]}", lambda: main(sys.argv[1]), offline=False)
+    run_stage("prepare", Params, main, offline=False)

@@ -7,7 +7,7 @@ are read lives in `report_inputs`, what is said of classifiers in `report_runs`.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ from deponij.pipeline.reports.retrieval_tables import RetrievalTable, fewer, gro
 from deponij.pipeline.reports.samples import data_uri
 from deponij.pipeline.reports.sheets import samples_sheet, sprite
 from deponij.project.frame.console import say
-from deponij.project.frame.harness import layout, run_stage
-from deponij.project.frame.settings import Section, Slug, load
+from deponij.project.frame.harness import run_stage
+from deponij.project.frame.layout import Layout
+from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.report.inputs import (
     feature_facts,
     images_of,
@@ -57,19 +58,6 @@ _MAX_HITS = 300
 # Points in all layers of all maps; at some 30 bytes each they stay below 3 MB.
 _MAX_PLACES = 90_000
 _PICTURES_A_PAIR = 4
-# The stages whose methods are not named like them, and those that run for each backbone.
-_STAGES = {
-    "logistic": "probe",
-    "linear": "tables",
-    "mlp": "tables",
-    "centroid": "knn",
-    "wise-ft": "blends",
-    "tip-adapter": "blends",
-    "ensemble": "ensembles",
-}
-_EACH_BACKBONE = frozenset(
-    {"probe", "zero_shot", "knn", "blends", "retrieval", "text_retrieval", "curves", "mistakes", "map"}
-)
 _SHEET_SIDE_PX = 144
 
 
@@ -105,7 +93,6 @@ class Params(Section):
 
     profile: str
     backbones: dict[Slug, Any]
-    text_backbones: list[Slug]
     splits: dict[Slug, Any]
     report: ReportParams = ReportParams()
 
@@ -123,7 +110,7 @@ def run(
     maps: Sequence[Path] = (),
     mistakes: Sequence[Path] = (),
     timings: Mapping[str, float] | None = None,
-    remake: Remake = lambda method, backbone: "",
+    remake: Remake = lambda stage: "",
     profile: str,
     out: Path,
 ) -> Path:
@@ -137,7 +124,7 @@ def run(
         cells: JSON of the tables over seeds.
         retrieval, curves, maps, mistakes: files of each backbone; a part without files is not on the page.
         timings: seconds of each stage; they differ between runs, so leave them out for equal bytes.
-        remake: the command that makes a figure again, from the name of its method and its backbone.
+        remake: the command that makes a figure again, from the name of its stage.
         profile: a name for the heading.
         out: the folder to write to.
 
@@ -240,15 +227,13 @@ def _facts(table: Items, found: Sequence[Standing]) -> list[tuple[str, str]]:
 
 def _cells_source(cells: Sequence[Cell], told: Told) -> Provenance:
     pairs = [pair for cell in cells for pair in zip(cell.members, cell.fingerprints, strict=False)]
-    return told.source(told.remake("tables", ""), features=pairs)
+    return told.source(told.remake("tables"), features=pairs)
 
 
 def _retrieval(results: Sequence[RetrievalResult], told: Told) -> RetrievalTable:
     first = results[0]
-    # Texts are made, and asked, apart from pictures: a backbone need not have any.
-    stage = "retrieval" if first.task == "image-to-image" else "text_retrieval"
     source = told.source(
-        told.remake(stage, first.backbone if len(results) == 1 else ""),
+        told.remake("retrieval"),
         labels=first.column,
         split=first.split,
         part=first.part,
@@ -260,7 +245,7 @@ def _retrieval(results: Sequence[RetrievalResult], told: Told) -> RetrievalTable
 
 def _chart(chart: Chart, told: Told) -> tuple[Chart, str, Provenance]:
     source = told.source(
-        told.remake("curves", ""),
+        told.remake("curves"),
         labels=chart.labels,
         split=chart.split,
         part="test",
@@ -271,7 +256,7 @@ def _chart(chart: Chart, told: Told) -> tuple[Chart, str, Provenance]:
 
 
 def _mistakes_source(one: MistakesReport, told: Told) -> Provenance:
-    command = told.remake("mistakes", one.backbone)
+    command = told.remake("mistakes")
     return told.source(command, labels=one.labels, n=one.n, features=[(one.backbone, one.fingerprint)])
 
 
@@ -290,7 +275,7 @@ def _maps(
     pictured = choose_items(embeddings, params.n_map_pictures, params.seed) if params.n_map_pictures else []
     images = images_of(table, set(pictured) & set(ids), params.map_picture_px)
     features = [(one.backbone, one.fingerprint) for one in embeddings]
-    command = told.remake("map", "")
+    command = told.remake("map")
     return MapFacts(
         maps=[(one, told.source(command, labels=one.labels, n=len(ids), features=features)) for one in maps],
         settings=[(embedding.backbone, settings) for embedding, settings in read],
@@ -311,42 +296,34 @@ def _sheet(table: Items, runs: Sequence[Run]) -> bytes:
     return samples_sheet([(sample, images.get(sample.item_id)) for sample in samples], title)
 
 
-def main() -> None:
-    """Under DVC: everything the profile in force has brought out. No wall times: equal inputs, equal bytes."""
-    params = load(Params)
-    at = layout()
-    for folder in (at.root / "results", at.ensembles):
-        if not folder.is_dir():
-            raise StoreError(f"there are no results in {folder}; `dvc repro` makes them")
+def main(params: Params, at: Layout, options: RunOptions) -> None:
+    """Everything that the profile has brought out. No wall times: equal inputs, equal bytes."""
+    if not at.all_results.is_dir():
+        raise StoreError(f"there are no results in {at.all_results}; `dvc repro` makes them")
+    names = list(params.backbones)
     page = run(
         params.report,
         # A backbone that has left the profile leaves its results behind.
-        results=[*at.results(params.backbones), *at.ensemble_results(params.backbones)],
+        results=[*at.results(names), *at.ensemble_results(names)],
         items=at.items,
-        views=[at.view(backbone) for backbone in params.backbones],
+        views=[at.view(backbone) for backbone in names],
         split_reports=[at.split_report(split) for split in params.splits],
-        cells=at.tables / CELLS_NAME,
-        retrieval=[
-            *(at.retrieval(backbone) for backbone in params.backbones),
-            *(at.text_retrieval(backbone) for backbone in params.text_backbones),
-        ],
-        curves=[at.curves(backbone) for backbone in params.backbones],
-        maps=[at.map(backbone) for backbone in params.backbones],
-        mistakes=[at.mistakes(backbone) for backbone in params.backbones],
-        remake=repro,
+        cells=next(iter(_there([at.tables / CELLS_NAME], options)), None),
+        retrieval=_there(map(at.retrieval, names), options),
+        curves=_there(map(at.curves, names), options),
+        maps=_there(map(at.map, names), options),
+        mistakes=_there(map(at.mistakes, names), options),
+        remake=(lambda stage: f"dvc repro {stage}") if options.under_dvc else (lambda stage: ""),
         profile=params.profile,
         out=at.report,
     )
     say(f"report -> {page}")
 
 
-def repro(method: str, backbone: str) -> str:
-    """The DVC stage that a method's results with a backbone come from."""
-    # Kinds of ensembles are methods of their own: ensemble-mean, ensemble-greedy.
-    stage = _STAGES.get(method, _STAGES.get(method.partition("-")[0], method))
-    each = f"@{backbone}" if stage in _EACH_BACKBONE and backbone else ""
-    return f"dvc repro {stage}{each}"
+def _there(paths: Iterable[Path], options: RunOptions) -> list[Path]:
+    """Under DVC every stage has run; elsewhere one that data were too few for leaves nothing."""
+    return [path for path in paths if options.under_dvc or path.is_file()]
 
 
 if __name__ == "__main__":
-    run_stage("report", main)
+    run_stage("report", Params, main)

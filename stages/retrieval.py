@@ -1,135 +1,50 @@
-"""Stage `retrieval`: how well pictures of one backbone find pictures of their class.
+"""Stage `retrieval`: how well pictures find pictures of their class, words pictures, and pictures words.
 
-    python -m deponij.stages.retrieval BACKBONE     (a key of `backbones` in params.yaml)
-
-Every labelled item of the test part asks all labelled items of the split, those of its own photograph left out: a new
-picture asked against the archive. What texts find, and what finds texts, is the business of `text_retrieval`.
+python -m deponij.stages.retrieval
 """
 
-import sys
-from pathlib import Path
 from typing import Any
 
-from deponij.pipeline.metrics.retrieval import Example, Hit, RetrievalResult
-from deponij.pipeline.retrieval.evaluation import Side, nearest
+from deponij.pipeline.metrics.retrieval import RETRIEVAL
 from deponij.project.frame.console import say
-from deponij.project.frame.harness import layout, run_stage
-from deponij.project.frame.settings import Section, Slug, load
-from deponij.project.learning.rankings import (
-    Archive,
-    RetrievalParams,
-    choose_examples,
-    figures,
-    left_out,
-    ranked,
-    read_archive,
-    told,
-    write_retrieval,
-)
-from deponij.store.items import Items
-from deponij.store.view import View
+from deponij.project.frame.harness import run_stage, write_metrics
+from deponij.project.frame.layout import Layout
+from deponij.project.frame.settings import RunOptions, Section, Slug
+from deponij.project.retrieval import images, texts
+from deponij.project.retrieval.archive import RetrievalParams, compared, told
+from deponij.store.atomic import write_bytes
 
 
 class Params(Section):
-    """The sections of params.yaml that this stage reads; of the splits only their names."""
+    """The sections of params.yaml that this stage reads; of backbones and splits only their names."""
 
+    backbones: dict[Slug, Any]
+    text_backbones: list[Slug]
     splits: dict[Slug, Any]
     labels: list[str]
     retrieval: RetrievalParams = RetrievalParams()
 
 
-def run(params: RetrievalParams, *, features: Path, items: Path, split: Path, labels: str) -> RetrievalResult:
-    """Rank the archive for every item that is judged; relevant is what has its class.
-
-    Args:
-        features: a view of kind `embedding`.
-        items: the folder of items it was made from.
-        split: a table of item_id and part.
-        labels: the label column of the items.
-
-    Raises:
-        DeponijError: inputs that do not fit together; the message says why.
-    """
-    view = View(features)
-    archive = read_archive(view, Items(items), split, labels)
-    rows = archive.rows
-    found = ranked(
-        Side(archive.vectors[rows], archive.labels[rows], archive.photos[rows]),
-        Side(archive.vectors, archive.labels, archive.photos),
-        params,
-        f"image to image {view.backbone}",
-    )
-    return RetrievalResult(
-        task="image-to-image",
-        about="classes",
-        column=labels,
-        backbone=view.backbone,
-        fingerprint=view.fingerprint,
-        split=archive.split,
-        part=archive.part,
-        n_queries=len(found.asked),
-        n_without=found.n_without,
-        n_gallery=len(archive.labels),
-        resampled="photographs",
-        figures=figures(found, archive.photos[rows], archive.labels[rows], params),
-        protocol=(
-            f"each {archive.part} item asks all {len(archive.labels):,} labelled items of the split but those of its "
-            f"own photograph; relevant: the same {labels}; exact ranking by cosine"
-        ),
-        notes=(*_notes(found.n_without, archive), *left_out(archive, labels)),
-        examples=tuple(_example(archive, row, params.n_hits) for row in _chosen(archive, params)),
-    )
-
-
-def _notes(n_without: int, archive: Archive) -> tuple[str, ...]:
-    if not n_without:
-        return ()
-    return (
-        f"{n_without} of {len(archive.rows)} items have no other photograph with an item of their class, so that "
-        "there is nothing for them to find; they are in no figure.",
-    )
-
-
-def _chosen(archive: Archive, params: RetrievalParams) -> list[int]:
-    rows = archive.rows
-    return [
-        int(rows[place]) for place in choose_examples(archive.labels[rows], params.n_examples, params.seed)
-    ]
-
-
-def _example(archive: Archive, row: int, n_hits: int) -> Example:
-    ids, labels = archive.examples.ids, archive.labels
-    there = archive.photos != archive.photos[row]
-    hits = [
-        Hit(
-            item_id=str(ids[other]),
-            label=str(labels[other]),
-            score=round(score, 6),
-            is_relevant=bool(labels[other] == labels[row]),
-        )
-        for other, score in nearest(archive.vectors[row], archive.vectors, n_hits, there)
-    ]
-    return Example(item_id=str(ids[row]), label=str(labels[row]), hits=tuple(hits))
-
-
-def main(key: str) -> None:
-    """Under DVC: one backbone of the profile in force, every split and label set."""
-    params, at = load(Params), layout()
-    results = []
-    for split in params.splits:
-        for labels in params.labels:
-            results.append(
-                run(
-                    params.retrieval,
-                    features=at.view(key),
-                    items=at.items,
-                    split=at.split(split),
-                    labels=labels,
-                )
-            )
-            say(told(results[-1]))
-    write_retrieval(at.retrieval(key), results, at.metrics("retrieval", key))
+def main(params: Params, at: Layout, options: RunOptions) -> None:
+    """Every backbone, split and label set of the profile, with words where there are any."""
+    numbers = {}
+    for backbone in params.backbones:
+        results = []
+        for split in params.splits:
+            inputs = {"features": at.view(backbone), "items": at.items, "split": at.split(split)}
+            words = {"texts": at.texts(backbone), **inputs}
+            for labels in params.labels:
+                results.append(images.run(params.retrieval, labels=labels, **inputs))
+                if backbone in params.text_backbones:
+                    results += texts.run(params.retrieval, labels=labels, **words)
+            if backbone in params.text_backbones:
+                results += texts.run_captions(params.retrieval, labels=params.labels, **words)
+        for one in results:
+            say(told(one))
+        numbers[backbone] = compared(results)
+        write_bytes(at.retrieval(backbone), RETRIEVAL.dump(results))
+    write_metrics(at, "retrieval", numbers)
 
 
 if __name__ == "__main__":
-    run_stage(f"retrieval@{sys.argv[1]}", lambda: main(sys.argv[1]))
+    run_stage("retrieval", Params, main)

@@ -1,10 +1,10 @@
-"""Stage `split`: items in, a table of parts out, and what leaks between the parts.
+"""Stage `split`: items in, a table of parts for each split out, and what leaks between the parts.
 
-python -m deponij.stages.split NAME     (a key of `splits` in params.yaml)
+python -m deponij.stages.split
 """
 
 import json
-import sys
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from pydantic import BaseModel
 from deponij.pipeline.data.splitting.leakage import leakage_report
 from deponij.pipeline.data.splitting.strategies import PARTS, SplitParams, make_split
 from deponij.project.frame.console import say
-from deponij.project.frame.harness import layout, run_stage
-from deponij.project.frame.settings import Section, Slug, load
+from deponij.project.frame.harness import run_stage, write_metrics
+from deponij.project.frame.layout import Layout
+from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.store.atomic import write_bytes, write_table
-from deponij.store.errors import UsageError
 from deponij.store.items import Items
 
 
@@ -30,7 +30,6 @@ class Params(Section):
 class SplitResult(BaseModel):
     """A split and what is known about it; `leakage` is `deponij.pipeline.data.splitting.leakage.Leakage` as JSON."""
 
-    split: str
     strategy: str
     seed: int
     n: dict[str, int]
@@ -54,7 +53,6 @@ def run(params: SplitParams, *, items: Path, out: Path) -> SplitResult:
     written = pa.table({"item_id": pa.array(columns["item_id"]), "part": pa.array(parts, pa.string())})
     write_table(out, written)
     return SplitResult(
-        split=str(out),
         strategy=params.strategy,
         seed=params.seed,
         n={name: parts.count(name) for name in PARTS},
@@ -69,7 +67,7 @@ def summary(result: SplitResult) -> str:
     """A few lines for a person."""
     sizes = ", ".join(f"{name} {count}" for name, count in result.n.items())
     lines = [
-        f"{result.strategy}: {sizes}, outside {result.n_outside} -> {result.split}",
+        f"{result.strategy}: {sizes}, outside {result.n_outside}",
         f"  {result.leakage_summary}",
         *(f"  {note}" for note in result.notes),
     ]
@@ -87,17 +85,17 @@ def _numbers(result: SplitResult) -> dict[str, float]:
     }
 
 
-def main(key: str) -> None:
-    """Under DVC: one split of the profile in force."""
-    params = load(Params)
-    if key not in params.splits:
-        raise UsageError(f"the profile has no split {key!r}; it has {', '.join(params.splits)}")
-    at = layout()
-    result = run(params.splits[key], items=at.items, out=at.split(key))
-    write_bytes(at.split_report(key), json.dumps(result.model_dump(mode="json"), indent=2).encode())
-    write_bytes(at.metrics("split", key), json.dumps(_numbers(result), indent=1).encode())
-    say(summary(result))
+def main(params: Params, at: Layout, options: RunOptions) -> None:
+    """Every split of the profile."""
+    shutil.rmtree(at.splits, ignore_errors=True)
+    numbers = {}
+    for name, split in params.splits.items():
+        result = run(split, items=at.items, out=at.split(name))
+        write_bytes(at.split_report(name), json.dumps(result.model_dump(mode="json"), indent=2).encode())
+        numbers[name] = _numbers(result)
+        say(summary(result))
+    write_metrics(at, "split", numbers)
 
 
 if __name__ == "__main__":
-    run_stage(f"split@{sys.argv[1]}", lambda: main(sys.argv[1]))
+    run_stage("split", Params, main)

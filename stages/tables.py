@@ -17,10 +17,11 @@ from typing import Any
 from deponij.pipeline.reports.cell_tables import render_markdown
 from deponij.pipeline.reports.cells import CELLS, Cell
 from deponij.project.frame.console import say
-from deponij.project.frame.harness import layout, run_stage
+from deponij.project.frame.harness import layout, run_stage, write_metrics
+from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug, load
 from deponij.project.tables.cells import compute
-from deponij.project.tables.plan import KINDS, Inputs, TablesParams, make_plan
+from deponij.project.tables.plan import Inputs, TablesParams, make_plan
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import StoreError
 from deponij.store.manifest import MANIFEST
@@ -109,23 +110,30 @@ def of_profile(*, again: bool = False, threads: int = 0) -> list[Cell]:
         DeponijError: features or texts are missing, or as `run`.
     """
     params, at = load(Params), layout()
-    inputs = Inputs(
+    if not again and is_current(at.tables, params.tables, _inputs(params, at)):
+        return read(at.tables)
+    return _make(params, at, threads or RunOptions.from_environment().threads)
+
+
+def _inputs(params: Params, at: Layout) -> Inputs:
+    return Inputs(
         features=tuple(at.view(backbone) for backbone in params.backbones),
         texts=tuple(at.texts(backbone) for backbone in params.text_backbones),
         items=at.items,
         splits=tuple(at.split(split) for split in params.splits),
         labels=tuple(params.labels),
     )
-    if not again and is_current(at.tables, params.tables, inputs):
-        return read(at.tables)
-    plan = make_plan(params.tables, inputs, threads or RunOptions.from_environment().threads, at.all_results)
-    for kind in KINDS:
-        # Of a backbone that has left the profile nothing may stay.
-        shutil.rmtree(at.results_of(kind), ignore_errors=True)
-        at.results_of(kind).mkdir(parents=True)
+
+
+def _make(params: Params, at: Layout, threads: int) -> list[Cell]:
+    inputs, results = _inputs(params, at), at.results_of("tables")
+    plan = make_plan(params.tables, inputs, threads, results)
+    # Of a backbone that has left the profile nothing may stay.
+    shutil.rmtree(results, ignore_errors=True)
+    results.mkdir(parents=True)
     cells = compute(plan)
     write(at.tables, cells, params.tables, inputs)
-    write_bytes(at.tables_metrics, (json.dumps(_metrics(cells), indent=1, sort_keys=True) + "\n").encode())
+    write_metrics(at, "tables", _metrics(cells))
     return cells
 
 
@@ -138,11 +146,11 @@ def _metrics(cells: Sequence[Cell]) -> dict[str, dict[str, dict[str, float]]]:
     return found
 
 
-def main() -> None:
-    """Under DVC: everything of the profile in force."""
-    cells = of_profile(again=True)
-    say(f"{len(cells)} cells -> {layout().tables / MARKDOWN_NAME}")
+def main(params: Params, at: Layout, options: RunOptions) -> None:
+    """Everything of the profile."""
+    cells = _make(params, at, options.threads)
+    say(f"{len(cells)} cells -> {at.tables / MARKDOWN_NAME}")
 
 
 if __name__ == "__main__":
-    run_stage("tables", main)
+    run_stage("tables", Params, main)

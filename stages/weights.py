@@ -13,8 +13,9 @@ from pathlib import Path
 from deponij.pipeline.backbones import Description, describe, list_backbones
 from deponij.pipeline.backbones.sources import is_offline
 from deponij.project.frame.console import say
-from deponij.project.frame.harness import layout, run_stage
-from deponij.project.frame.settings import BackboneParams, Section, Slug, load
+from deponij.project.frame.harness import run_stage
+from deponij.project.frame.layout import Layout
+from deponij.project.frame.settings import BackboneParams, RunOptions, Section, Slug
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import BackboneError
 
@@ -73,13 +74,12 @@ def fetch(name: str) -> Path:
     return fetch_backbone(name)
 
 
-def main() -> None:
-    """Under DVC: all backbones of the profile in force."""
-    params = load(Params)
+def main(params: Params, at: Layout, options: RunOptions) -> None:
+    """All backbones of the profile."""
     specs = {name: backbone.spec or name for name, backbone in params.backbones.items()}
-    for name, one in run(specs, layout().weights).items():
+    for name, one in run(specs, at.weights).items():
         say(f"{name}: {one.family}, {one.dim} wide, weights {one.weights_sha256[:12]} from {one.source}")
 
 
 if __name__ == "__main__":
-    run_stage("weights", main, offline=False)
+    run_stage("weights", Params, main, offline=False)

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.project.learning.compare import Comparison
+from deponij.project.learning.learn import HeadResult
 from deponij.project.report.summary import Record
 from deponij.services.agreement import AgreementReport
 
@@ -48,6 +49,20 @@ def print_results(record: Record, *, whole: bool = True) -> None:
     if record["ask"]:
         between = "   " if len("".join(record["ask"])) < 80 else "\n          "
         stdout.print(f"ask       {between.join(record['ask'])}", markup=False, soft_wrap=True)
+
+
+def print_first_results(record: Record) -> None:
+    """The first table of a run that goes on."""
+    for row_table in _tables(record["results"]):
+        stdout.print(row_table)
+    stdout.print(
+        "the quick classifiers; the run goes on with retrieval, curves, tables and the page", style="dim"
+    )
+
+
+def _tables(rows: Sequence[Record]) -> list[Table]:
+    pairs = dict.fromkeys((row["split"], row["labels"]) for row in rows)
+    return [_results([row for row in rows if (row["split"], row["labels"]) == pair]) for pair in pairs]
 
 
 def _best(rows: Sequence[Record]) -> list[Record]:
@@ -123,6 +138,24 @@ def print_evaluation(result: Evaluation) -> None:
     stdout.print(f"chance {100 * result.chance:.1f}; {result.protocol}{outside}", soft_wrap=True)
     for note in result.notes:
         stdout.print(note, style="dim", soft_wrap=True)
+
+
+def print_few_shot(result: HeadResult) -> None:
+    """What a few items of each class give, where the head was asked that."""
+    shots: Any = result.learned.get("few_shot") or []
+    few = [
+        {
+            "per class": one["per_class"],
+            "train": one["n_train"],
+            "k": one["k"],
+            "top-1": f"{100 * one['top1']:.1f} ± {100 * one['top1_std']:.1f}",
+            "balanced": f"{100 * one['balanced_accuracy']:.1f}",
+        }
+        for one in shots
+        if one["chosen"]
+    ]
+    if few:
+        print_rows(f"a few items of each class, test part, mean of {shots[0]['tries']} draws", few)
 
 
 def print_comparison(result: Comparison, n_classes: int = 5) -> None:

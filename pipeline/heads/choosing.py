@@ -1,4 +1,4 @@
-"""How heads choose on validation: the pair they are given, what an answer to it is worth; and draws of few examples.
+"""How heads choose on validation: the pair they are given, and what an answer to it is worth.
 
 Shape letters: n examples, d feature width, C classes.
 """
@@ -86,17 +86,3 @@ def hold_out(names: Names, seed: int) -> NDArray[np.bool_]:
         n_held_out = max(1, round(HOLD_OUT * len(rows))) if len(rows) > 1 else 0
         held_out[rows[:n_held_out]] = True
     return held_out
-
-
-def draw(names: Names, per_class: int, seed: int) -> NDArray[np.int64]:
-    """Rows of `per_class` examples of each class of names [n], ascending; all of a class that has fewer.
-
-    Raises:
-        ValueError: fewer than one example is wanted.
-    """
-    if per_class < 1:
-        raise ValueError(f"draw at least one example of each class, not {per_class}")
-    generator = np.random.default_rng(seed)
-    # Every class is permuted whole, so that a larger draw of the same seed holds the smaller ones.
-    chosen = [generator.permutation(np.flatnonzero(names == name))[:per_class] for name in np.unique(names)]
-    return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, dtype=np.int64)

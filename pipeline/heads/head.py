@@ -11,9 +11,10 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from deponij.pipeline.cards import CardFolder, Learned, LearnedCard
+from deponij.pipeline.heads.examples import Examples
 from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError, IdentityError
 
@@ -76,6 +77,8 @@ class Head(Learned, ABC):
 
     Attributes:
         learns_from: whether `fit` takes labelled image features or text vectors with their classes.
+        starts_from_texts: whether class vectors of text are what it learns from, or starts from.
+        remembers: in words, why answers to training examples say nothing; empty where they do.
         takes_tokens: whether features of kind `tokens@K` are for it, flattened, told by `n_blocks` and `has_patches`.
         classes_: names [C], sorted; learned by `fit`.
         n_features_in_: d; learned by `fit`.
@@ -84,6 +87,8 @@ class Head(Learned, ABC):
 
     learns_from: ClassVar[Literal["images", "texts"]] = "images"
     takes_tokens: ClassVar[bool] = False
+    starts_from_texts: ClassVar[bool] = False
+    remembers: ClassVar[str] = ""
 
     classes_: Names
     n_features_in_: int
@@ -126,6 +131,26 @@ class Head(Learned, ABC):
     @abstractmethod
     def protocol(self) -> str:
         """In words: what was learned from what, and chosen on what."""
+
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the fit's figures must know."""
+        notes = []
+        if self.remembers:
+            notes.append(f"{self.remembers}; figures of the training part say nothing.")
+        if getattr(self, "converged_", None) is False:
+            notes.append("The fit had not converged; raise max_iter or choose among smaller cs.")
+        return tuple(notes)
+
+    def study(
+        self, X: Floats, examples: Examples, per_class: Sequence[int] = (), tries: int = 1
+    ) -> dict[str, JsonValue]:
+        """What else a fitted head of this kind can tell of all examples and their features [n, d].
+
+        Args:
+            per_class: few-shot: examples of each class to learn from; empty for none.
+            tries: how often others are drawn, with the seeds 0, 1, …
+        """
+        return {}
 
     def save(self, folder: Path, sources: Sequence[FeatureSource]) -> None:
         """Write `head.safetensors` and then `head.json`; the same head gives the same bytes.

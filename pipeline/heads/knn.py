@@ -1,6 +1,6 @@
 """The weighted k-nearest-neighbour classifier, as dinov2's `eval/knn.py` evaluates features.
 
-How neighbours are found lives in `unit_vectors`; few examples of each class are drawn by `choosing`.
+How neighbours are found lives in `unit_vectors`; few examples of each class are drawn by `few_shot`.
 
 Shape letters: n examples, m stored training examples, d feature width, C classes, K the largest k.
 """
@@ -11,11 +11,16 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import JsonValue
 
 from deponij.pipeline.cards import LIST, Fact, are_positive, rows_of
 from deponij.pipeline.heads.choosing import validation_pair, worth
+from deponij.pipeline.heads.examples import Examples
+from deponij.pipeline.heads.few_shot import few_shot
 from deponij.pipeline.heads.head import Floats, Head, check_examples, check_varied
 from deponij.pipeline.heads.registry import register
+from deponij.pipeline.metrics.classification import rank
+from deponij.pipeline.metrics.evaluation import PARTS, score_part
 from deponij.pipeline.unit_vectors import directions, nearest
 
 DEFAULT_KS = (10, 20, 100, 200)
@@ -59,6 +64,7 @@ class NearestNeighbours(Head):
     """
 
     title: ClassVar[str] = "k-NN"
+    remembers: ClassVar[str] = "Training items are their own nearest neighbours"
     apply: ClassVar[str] = (
         "import numpy as np\n"
         "cosines = np.round((features / norm(features)) @ vectors.astype(np.float64).T, 13)\n"
@@ -112,6 +118,25 @@ class NearestNeighbours(Head):
         """Logits [n, C] by every k of `ks_`, of one search for neighbours."""
         features = self._check_width(X)
         return self._votes(features, self.ks_)
+
+    def study(
+        self, X: Floats, examples: Examples, per_class: Sequence[int] = (), tries: int = 1
+    ) -> dict[str, JsonValue]:
+        """Scores of each part by every k, and on test with a few examples of each class."""
+        scores: list[JsonValue] = [
+            {"k": k, "parts": self._scores(logits, examples)} for k, logits in self.decisions(X).items()
+        ]
+        return {"every_k": scores, "few_shot": few_shot(self, X, examples, per_class, tries)}
+
+    def _scores(self, logits: Floats, examples: Examples) -> dict[str, JsonValue]:
+        ranked, classes = self.classes_[rank(logits, 3)], self.classes_.tolist()
+        rows_of = {part: rows for part in PARTS if len(rows := examples.rows(part))}
+        return {
+            part: score_part(
+                examples.labels[rows], ranked[rows], classes, examples.majority_class
+            ).model_dump(mode="json")
+            for part, rows in rows_of.items()
+        }
 
     def _votes(self, features: Floats, ks: Sequence[int]) -> dict[int, Floats]:
         units = directions(features, "features")

@@ -54,7 +54,8 @@ class LogisticProbe(AffineHead):
     One thread is used, so that the same examples give the same bytes whatever the machine's count.
 
     Args:
-        cs: inverse penalties to choose from, as scikit-learn's C (it multiplies the sum of losses).
+        cs: inverse penalties to choose from, as scikit-learn's C (it multiplies the sum of losses); `dinov2` for the
+            45 of its evaluation.
         max_iter: L-BFGS iterations of one fit.
         tolerance: largest gradient component at which the last fit counts as converged.
         seed: of the hold-out.
@@ -84,7 +85,7 @@ class LogisticProbe(AffineHead):
         "trials": rows_of(Trial),
     }
 
-    cs: Sequence[float] = DEFAULT_CS
+    cs: Sequence[float] | Literal["dinov2"] = DEFAULT_CS
     max_iter: int = 1000
     tolerance: float = 1e-4
     seed: int = 0
@@ -122,10 +123,14 @@ class LogisticProbe(AffineHead):
         weighed = "; classes weighed equally" if self.balance == "class-weights" else ""
         return f"logistic regression on standardised features; {choice}; fitted on training{weighed}"
 
+    def _grid(self) -> Sequence[float]:
+        return DINOV2_CS if isinstance(self.cs, str) else self.cs
+
     def _check_params(self) -> None:
+        cs = self._grid()
         require(
             "logistic probe",
-            (are_positive(self.cs), f"cs must be positive numbers, got {list(self.cs)}"),
+            (are_positive(cs), f"cs must be positive numbers, got {list(cs)}"),
             (
                 self.max_iter >= 1 and self.tolerance > 0,
                 f"max_iter and tolerance must be positive, got {self.max_iter} and {self.tolerance}",
@@ -139,7 +144,7 @@ class LogisticProbe(AffineHead):
     def _choose(
         self, features: Floats, names: Names, validation: tuple[Floats, Names] | None
     ) -> tuple[float, tuple[Trial, ...]]:
-        cs = sorted({float(c) for c in self.cs})
+        cs = sorted({float(c) for c in self._grid()})
         parts = halves(features, names, validation, self.seed)
         can_choose = len(parts.validation[1]) > 0 and len(np.unique(parts.names)) > 1
         if len(cs) == 1 or not can_choose:

@@ -1,39 +1,48 @@
-"""How a stage runs as `python -m deponij.stages.NAME`: errors become one message, wall time is kept."""
+"""How a stage runs, under DVC (`python -m deponij.stages.NAME`) and in `deponij run`: parameters, wall time, errors."""
 
 import json
 import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from deponij.project.frame.console import stderr
 from deponij.project.frame.layout import Layout
-from deponij.project.frame.settings import Section, load
+from deponij.project.frame.settings import RunOptions, Section, load
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import DeponijError
+
+# A stage's body: its parameters, where the run's files lie, how to run; the key where it runs for each of something.
+Main = Callable[..., None]
 
 
 class _Profile(Section):
     profile: str
 
 
-def run_stage(name: str, body: Callable[[], None], *, offline: bool = True) -> None:
-    """Run a stage's body under DVC.
+def run_stage(name: str, params: type[Section], main: Main, *, offline: bool = True) -> None:
+    """Run a stage under DVC: parameters from params.yaml, options from the environment, a key from the command.
 
     Args:
-        offline: keep model libraries from asking the hub; only `prepare` may.
+        offline: keep model libraries from asking the hub; only `weights` and `prepare` may.
 
     Raises:
         SystemExit: 1 after a DeponijError, whose message is printed.
     """
     if offline:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    keys = sys.argv[1:]
+    label = "@".join([name, *keys])
     try:
-        start = time.perf_counter()
-        body()
-        record_time(layout().timings, name, time.perf_counter() - start)
+        at = layout()
+        with timed(at, label):
+            options = RunOptions.from_environment().model_copy(update={"under_dvc": True})
+            main(load(params), at, options, *keys)
     except DeponijError as error:
-        stderr.print(f"error in stage {name}: {error}", style="red", markup=False)
+        stderr.print(f"error in stage {label}: {error}", style="red", markup=False)
         raise SystemExit(1) from error
 
 
@@ -42,12 +51,21 @@ def layout() -> Layout:
     return Layout.of(load(_Profile).profile)
 
 
-def record_time(folder: Path, stage: str, seconds: float) -> None:
+@contextmanager
+def timed(at: Layout, stage: str) -> Iterator[None]:
     """Keep a stage's wall time for the summary; what DVC restores from its cache keeps its old one."""
-    write_bytes(folder / f"{stage}.json", json.dumps({"stage": stage, "seconds": round(seconds, 3)}).encode())
+    start = time.perf_counter()
+    yield
+    seconds = round(time.perf_counter() - start, 3)
+    write_bytes(at.timings / f"{stage}.json", json.dumps({"stage": stage, "seconds": seconds}).encode())
 
 
 def read_times(folder: Path) -> dict[str, float]:
     """Stage -> seconds, as recorded."""
     records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     return {record["stage"]: record["seconds"] for record in records}
+
+
+def write_metrics(at: Layout, stage: str, numbers: Mapping[str, Any]) -> None:
+    """A stage's numbers as `dvc metrics show` reads them."""
+    write_bytes(at.metrics(stage), (json.dumps(numbers, indent=1, sort_keys=True) + "\n").encode())

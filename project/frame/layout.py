@@ -4,10 +4,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+# A results folder lies below its run as results/STAGE/METHOD/BACKBONE/SPLIT-LABELS.
+RESULTS_DEPTH = 5
+
 
 @dataclass(frozen=True)
 class Layout:
-    """Paths of one profile's outputs.
+    """Paths of one run's outputs.
 
     Attributes:
         root: `runs/<profile>`, or the folder given to `deponij run --out`.
@@ -25,13 +28,18 @@ class Layout:
         """Folder of items."""
         return self.root / "items"
 
+    @property
+    def splits(self) -> Path:
+        """Folder of all splits."""
+        return self.root / "splits"
+
     def split(self, name: str) -> Path:
         """One split's table."""
-        return self.root / "splits" / f"{name}.parquet"
+        return self.splits / f"{name}.parquet"
 
     def split_report(self, name: str) -> Path:
         """What a split is like: sizes, leaks."""
-        return self.root / "splits" / f"{name}.json"
+        return self.splits / f"{name}.json"
 
     @property
     def weights(self) -> Path:
@@ -55,73 +63,56 @@ class Layout:
         """Search index of one backbone."""
         return self.indexes / backbone
 
-    def result(self, method: str, backbone: str) -> Path:
-        """Folder of one method's results with one backbone; below it one folder per split and labels."""
-        return self.root / "results" / method / backbone
-
-    def results(self, backbones: Collection[str] | None = None) -> list[Path]:
-        """All results folders that there are (of these backbones): by backbone, methods that learn nothing first."""
-        found = [path.parent for path in self.root.glob("results/*/*/*/result.json")]
-        if backbones is not None:
-            # Of joined backbones, `a+b`, all must be there.
-            found = [folder for folder in found if set(folder.parent.name.split("+")) <= set(backbones)]
-        return sorted(found, key=lambda f: (f.name, f.parent.name, f.parent.parent.name == "probe", f))
-
-    def metrics(self, method: str, backbone: str) -> Path:
-        """One method's numbers, for `dvc metrics show`."""
-        return self.root / "metrics" / f"{method}-{backbone}.json"
-
-    def plot(self, method: str, backbone: str) -> Path:
-        """One method's confusion, for `dvc plots show`."""
-        return self.root / "plots" / f"{method}-{backbone}.csv"
-
-    def reliability(self, method: str, backbone: str) -> Path:
-        """One method's reliability, for `dvc plots show`."""
-        return self.root / "plots" / f"{method}-{backbone}-reliability.csv"
-
     @property
     def all_results(self) -> Path:
-        """Folder of all methods' results: METHOD/BACKBONE/SPLIT-LABELS."""
+        """Folder of all classifiers' results: STAGE/METHOD/BACKBONE/SPLIT-LABELS."""
         return self.root / "results"
 
-    def results_of(self, method: str) -> Path:
-        """Folder of one method's results with any backbones."""
-        return self.all_results / method
+    def results_of(self, stage: str) -> Path:
+        """Folder of the results that one stage makes."""
+        return self.all_results / stage
+
+    def result(self, method: str, backbone: str, stage: str = "heads") -> Path:
+        """Folder of one method's results with one backbone; below it one folder per split and labels."""
+        return self.results_of(stage) / method / backbone
+
+    def results(self, backbones: Collection[str] | None = None) -> list[Path]:
+        """All results folders that there are (of these backbones), by question and backbone; no ensembles."""
+        return self._results(backbones, are_ensembles=False)
 
     @property
     def ensembles(self) -> Path:
-        """Folder of all ensembles' results: HOW/BACKBONES/SPLIT-LABELS. They are made of `results`."""
-        return self.root / "ensembles"
+        """Folder of all ensembles' results: HOW/BACKBONES/SPLIT-LABELS. They are made of the other results."""
+        return self.results_of("ensembles")
 
     def ensemble_results(self, backbones: Collection[str] | None = None) -> list[Path]:
         """All ensembles' results folders that there are (of these backbones alone)."""
-        found = [path.parent for path in self.root.glob("ensembles/*/*/*/result.json")]
-        if backbones is not None:
-            found = [folder for folder in found if set(folder.parent.name.split("+")) <= set(backbones)]
-        return sorted(found, key=lambda f: (f.name, f.parent.name, f))
+        return self._results(backbones, are_ensembles=True)
 
-    @property
-    def ensembles_metrics(self) -> Path:
-        """Their numbers, for `dvc metrics show`."""
-        return self.root / "metrics" / "ensembles.json"
+    def _results(self, backbones: Collection[str] | None, *, are_ensembles: bool) -> list[Path]:
+        folders = [path.parent for path in self.all_results.glob("*/*/*/*/result.json")]
+        folders = [folder for folder in folders if folder.is_relative_to(self.ensembles) == are_ensembles]
+        if backbones is not None:
+            # Of joined backbones, `a+b`, all must be there.
+            folders = [folder for folder in folders if set(folder.parent.name.split("+")) <= set(backbones)]
+        return sorted(folders, key=lambda folder: (folder.name, folder.parent.name, folder))
+
+    def metrics(self, stage: str) -> Path:
+        """One stage's numbers, for `dvc metrics show`."""
+        return self.root / "metrics" / f"{stage}.json"
+
+    def plots(self, what: str) -> Path:
+        """Folder of CSV files for `dvc plots show`: `confusion`, `reliability` or `curves`."""
+        return self.root / "plots" / what
 
     @property
     def tables(self) -> Path:
         """Folder of the cells of all tables, and their Markdown."""
         return self.root / "tables"
 
-    @property
-    def tables_metrics(self) -> Path:
-        """Their numbers, for `dvc metrics show`."""
-        return self.root / "metrics" / "tables.json"
-
     def retrieval(self, backbone: str) -> Path:
-        """How well pictures of one backbone find pictures."""
+        """How well pictures of one backbone find pictures, words pictures, and pictures words."""
         return self.root / "retrieval" / f"{backbone}.json"
-
-    def text_retrieval(self, backbone: str) -> Path:
-        """How well words find pictures of one backbone, and pictures words."""
-        return self.root / "retrieval" / "texts" / f"{backbone}.json"
 
     def curves(self, backbone: str) -> Path:
         """Learning curves of one backbone."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from deponij.project.frame.settings import PARAMS_FILE, SECTIONS, read_yaml
+from deponij.project.frame.settings import PARAMS_FILE, known_sections, read_yaml
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import UsageError
 
@@ -38,7 +38,7 @@ def use(name: str, *, force: bool = False) -> str:
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))
         raise UsageError(f"no profile {name!r}; there are: {names or 'none here (no folder profiles/)'}")
-    unknown = set(read_yaml(path)) - set(SECTIONS)
+    unknown = set(read_yaml(path)) - set(known_sections())
     if unknown:
         raise UsageError(f"{path} has unknown sections: {', '.join(sorted(unknown))}")
     if not force and PARAMS_FILE.exists() and not _saved(PARAMS_FILE.read_bytes()):

@@ -5,8 +5,11 @@ reads just those. How a run is carried out (device, batch size, workers, depot) 
 is computed beyond rounding, so it is no parameter: `RunOptions`.
 """
 
+import ast
 import difflib
 import os
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -16,31 +19,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from deponij.store.errors import UsageError
 
 PARAMS_FILE = Path("params.yaml")
-# Every top-level section of params.yaml; a test holds it against the stages' Params.
-SECTIONS = (
-    "profile",
-    "prepare",
-    "data",
-    "splits",
-    "labels",
-    "backbones",
-    "text_backbones",
-    "extract",
-    "texts",
-    "probe",
-    "zero_shot",
-    "knn",
-    "blends",
-    "tables",
-    "ensembles",
-    "retrieval",
-    "curves",
-    "mistakes",
-    "map",
-    "report",
-    "index",
-)
-
 Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
@@ -70,11 +48,27 @@ def load(model: type[Model], path: Path = PARAMS_FILE) -> Model:
         UsageError: no file, no YAML, or wrong parameters; all problems are reported together.
     """
     everything = read_yaml(path)
+    known = known_sections()
     unknown = [
-        f"  {name}: unknown section{_nearest(name, SECTIONS)}" for name in everything if name not in SECTIONS
+        f"  {name}: unknown section{_nearest(name, known)}" for name in everything if name not in known
     ]
     chosen = {name: everything[name] for name in model.model_fields if name in everything}
     return check(model, chosen, str(path), unknown)
+
+
+@cache
+def known_sections() -> tuple[str, ...]:
+    """Every top-level section of params.yaml: the fields of the stages' `Params`, read from the source.
+
+    Importing the stages would bring in all that they compute with.
+    """
+    names: dict[str, None] = {}
+    for source in sorted(Path(str(files("deponij.stages"))).glob("*.py")):
+        for node in ast.parse(source.read_text()).body:
+            if isinstance(node, ast.ClassDef) and node.name == "Params":
+                fields = [one.target for one in node.body if isinstance(one, ast.AnnAssign)]
+                names |= {field.id: None for field in fields if isinstance(field, ast.Name)}
+    return tuple(names)
 
 
 def check(model: type[Model], values: dict[str, Any], where: str, problems: list[str] | None = None) -> Model:
@@ -125,6 +119,7 @@ class RunOptions(Section):
         batch_size: pictures per forward pass; 0 chooses by device (`DEPONIJ_BATCH_SIZE`).
         workers: decoding threads; 0 is one per core (`DEPONIJ_WORKERS`).
         threads: the model's threads on the CPU; 0 is one per core (`DEPONIJ_THREADS`).
+        under_dvc: DVC runs the stage, so that all that it depends on has been made.
     """
 
     depot: str = "depot"
@@ -132,6 +127,7 @@ class RunOptions(Section):
     batch_size: int = Field(default=0, ge=0, le=65536)
     workers: int = Field(default=0, ge=0, le=1024)
     threads: int = Field(default=0, ge=0, le=1024)
+    under_dvc: bool = False
 
     @classmethod
     def from_environment(cls) -> Self:

@@ -58,6 +58,19 @@ def open_texts(path: Path, backbone: str, items: Path, labels: Sequence[str]) ->
     return View(path)
 
 
+def open_class_texts(path: Path, view: View, items: Path, labels: Sequence[str]) -> View:
+    """A view of texts that name their class, by the model of the pictures' features.
+
+    Raises:
+        IdentityError: features of another kind, or of another model.
+        StoreError: there is none, it is damaged, or its texts name no class.
+    """
+    text_view = open_texts(path, view.backbone, items, labels)
+    check_texts(text_view)
+    require_same_model(view, text_view)
+    return text_view
+
+
 def check_texts(text_view: View) -> None:
     """Refuse a view of anything but texts that name their class.
 

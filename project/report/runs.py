@@ -33,8 +33,8 @@ from deponij.store.errors import DataError
 _PLOTTED = 14
 _CHANGES = 5
 
-# The command that makes a results folder again, from its method and backbone; empty for none known.
-Remake = Callable[[str, str], str]
+# The command that makes a figure again, from the name of its stage; empty for none known.
+Remake = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,9 @@ class Told:
         )
 
     def of(self, row: ResultRow, evaluations: Sequence[Evaluation], folder: Path | None = None) -> Provenance:
-        """A caption of these classifiers on a row's items; of a single one its method says how to remake it."""
+        """A caption of these classifiers on a row's items; of a single one its folder says which stage made it."""
         return self.source(
-            "" if folder is None else self.remake(evaluations[0].method, folder.parent.name),
+            "" if folder is None else self.remake(folder.parents[2].name),
             labels=row.labels,
             split=row.split,
             part=row.part,

@@ -11,7 +11,7 @@ from deponij.commands.options import How
 from deponij.pipeline import ensembles
 from deponij.pipeline.ensembles.ensemble import ENSEMBLES, Ensemble, MemberSource
 from deponij.pipeline.ensembles.registry import ensemble_class, kinds, load_ensemble, register
-from deponij.stages.ensembles import EVERY_HOW
+from deponij.stages.ensembles import EnsemblesParams
 from deponij.store.errors import DataError, StoreError, UsageError
 
 CLASSES = ("bottle", "can", "cup", "lid")
@@ -189,4 +189,4 @@ def test_every_module_is_in_the_registry_and_every_kind_in_the_command_and_the_s
     folder = Path(ensembles.__file__).parent
     with_kinds = {path.stem for path in folder.glob("*.py") if "\n@register(" in path.read_text()}
     assert {ensemble_class(kind).__module__.rpartition(".")[2] for kind in kinds()} == with_kinds
-    assert set(kinds()) == {how.value for how in How} == set(EVERY_HOW)
+    assert set(kinds()) == {how.value for how in How} == set(EnsemblesParams().how)

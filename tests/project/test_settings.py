@@ -5,17 +5,25 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from deponij.project.frame.settings import BackboneParams, RunOptions, Section, Slug, load, n_cores
+from deponij.project.frame.settings import (
+    BackboneParams,
+    RunOptions,
+    Section,
+    Slug,
+    known_sections,
+    load,
+    n_cores,
+)
 from deponij.store.errors import UsageError
 
 
-class Probe(Section):
+class Heads(Section):
     max_iter: int = 7
 
 
 class Params(Section):
     backbones: dict[Slug, BackboneParams]
-    probe: Probe = Probe()
+    heads: Heads = Heads()
 
 
 def write(path: Path, text: str) -> Path:
@@ -35,30 +43,30 @@ def test_sections_of_the_model_are_read_and_the_others_left_alone(tmp_path: Path
     text = "backbones: {a: {}, b-2: {spec: some/folder}}\nsplits: {group: nonsense}\n"
     params = load(Params, write(tmp_path, text))
     assert {name: one.spec for name, one in params.backbones.items()} == {"a": None, "b-2": "some/folder"}
-    assert params.probe.max_iter == 7
+    assert params.heads.max_iter == 7
     with pytest.raises(ValidationError):
-        params.probe.max_iter = 8  # type: ignore[misc]
+        params.heads.max_iter = 8  # type: ignore[misc]
 
 
 def test_all_mistakes_together_each_with_its_place(tmp_path: Path) -> None:
-    said = refusal(tmp_path, "backbone: {}\nbackbones: {a: {sepc: x}, ../b: {}}\nprobe: {max_iter: many}\n")
+    said = refusal(tmp_path, "backbone: {}\nbackbones: {a: {sepc: x}, ../b: {}}\nheads: {max_iter: many}\n")
     assert "4 problem(s)" in said
     assert "backbone: unknown section; did you mean 'backbones'?" in said
     assert "backbones.a.sepc" in said
     assert "../b" in said
-    assert "probe.max_iter" in said
+    assert "heads.max_iter" in said
     assert "(got 'many')" in said
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("probe: {}\n", "backbones: Field required"),
+        ("heads: {}\n", "backbones: Field required"),
         ("backbones: [a]\n", "backbones: Input should be a valid dictionary"),
         ("- a\n- b\n", "must hold sections, got list"),
         ("", "must hold sections, got NoneType"),
         ("a: [1\n", "is not valid YAML"),
-        ("backbones: {}\nzzz: 1\n", "zzz: unknown section; known: profile, "),
+        ("backbones: {}\nzzz: 1\n", f"zzz: unknown section; known: {', '.join(known_sections())}"),
     ],
 )
 def test_refusals(tmp_path: Path, text: str, said: str) -> None:

@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_world import call, done
-from learning_world import CLASSES, World, make_world
+from learning_world import CLASSES, World, learned, make_world
 from scipy.spatial.distance import jensenshannon
 
 from deponij.services import agreement
-from deponij.stages import zero_shot
 from deponij.store.errors import DataError, UsageError
 
 KEYS = (
@@ -123,15 +122,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def test_a_results_folder_is_an_observer(world: World, tmp_path: Path) -> None:
-    result = zero_shot.run(
-        zero_shot.ZeroShotParams(),
-        features=world.features,
-        texts=world.texts,
-        items=world.items,
-        split=world.split,
-        labels="label",
-        out=tmp_path / "model",
-    )
+    result = learned(world, "zero_shot", tmp_path / "model", texts=world.texts)
     truth = {
         i: label
         for i, label, part in zip(world.ids, world.labels, world.parts, strict=True)

@@ -22,6 +22,8 @@ from deponij.pipeline.heads.centroid import NearestClassMean
 from deponij.pipeline.heads.head import softmax
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
+from deponij.project.learning.learn import HeadParams
+from deponij.project.learning.learn import learn as learn_head
 from deponij.project.learning.results import (
     evaluate,
     feature_sources,
@@ -30,13 +32,15 @@ from deponij.project.learning.results import (
     read_shared_examples,
     write_results,
 )
-from deponij.stages import ensembles, extract, extract_text, items, probe, split, weights, zero_shot
+from deponij.stages import ensembles, extract, extract_text, items, split, weights
 from deponij.store.depot import FeatureStore
 from deponij.store.items import Items
 from deponij.store.view import View
 
 CLIP, DINO = "clip", "dino"
 N_SOUND = 3 * N_PER_CLASS
+# A strong penalty: two of 18 training pictures apart, probabilities far from 0 and 1.
+PROBE = HeadParams(head="logistic", arguments={"cs": [1e-3]})
 OPTIONS = ["--device", "cpu", "--threads", 1, "--workers", 1]
 
 
@@ -71,19 +75,21 @@ def learn(world: World, options: RunOptions) -> None:
     for name, spec in specs.items():
         chosen = extract.ExtractParams()
         extract.run(chosen, items=at.items, backbone=spec, out=at.view(name), options=options, name=name)
-        # A strong penalty: two of 18 training pictures apart, probabilities far from 0 and 1.
-        params_of_probe = probe.ProbeParams(cs=(1e-3,))
-        probe.run(params_of_probe, features=at.view(name), out=world.result("probe", name), **inputs)
+        learn_head(PROBE, features=[at.view(name)], out=world.result("logistic", name), **inputs)
     prompts = extract_text.prompts_from_labels(at.items, ("label",), ("name",))
     texts = at.texts(CLIP)
     extract_text.run(
         extract_text.TextParams(), prompts, backbone=specs[CLIP], out=texts, options=options, name=CLIP
     )
     out = world.result("zero_shot", CLIP)
-    zero_shot.run(zero_shot.ZeroShotParams(), features=at.view(CLIP), texts=texts, out=out, **inputs)
+    learn_head(HeadParams(head="zero_shot"), features=[at.view(CLIP)], texts=texts, out=out, **inputs)
     side_by_side(world)
     for how in ("mean-logits", "greedy"):
-        members = [world.result("probe", CLIP), world.result("probe", DINO), world.result("zero_shot", CLIP)]
+        members = [
+            world.result("logistic", CLIP),
+            world.result("logistic", DINO),
+            world.result("zero_shot", CLIP),
+        ]
         ensembles.run(how, members, out=ensemble_of(world, how))
 
 
@@ -102,7 +108,7 @@ def side_by_side(world: World) -> None:
 
 
 def ensemble_of(world: World, how: str) -> Path:
-    return world.at.ensembles / how / f"{CLIP}+{DINO}" / "random-label"
+    return world.at.result(how, f"{CLIP}+{DINO}", "ensembles") / "random-label"
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +169,7 @@ def answered(document: Any, root: Path, classes: Sequence[str]) -> tuple[list[st
 
 @pytest.mark.parametrize(
     "kind",
-    ["probe/clip", "probe/dino", "zero_shot/clip", "centroid/clip+dino", "mean-logits", "greedy"],
+    ["logistic/clip", "logistic/dino", "zero_shot/clip", "centroid/clip+dino", "mean-logits", "greedy"],
 )
 def test_the_same_pictures_get_the_stored_answers(world: World, kind: str) -> None:
     method, _, backbone = kind.partition("/")
@@ -195,7 +201,7 @@ def test_the_temperature_of_validation_is_applied(world: World) -> None:
 
 
 def test_without_a_temperature_it_says_uncalibrated(world: World, tmp_path: Path) -> None:
-    folder = tmp_path / "runs" / "other" / "results" / "probe" / CLIP / "random-label"
+    folder = Layout(tmp_path / "runs" / "other").result("logistic", CLIP) / "random-label"
     shutil.copytree(world.result("zero_shot", CLIP), folder)
     record = json.loads((folder / "result.json").read_text())
     record["calibration"] = None
@@ -215,7 +221,7 @@ def test_without_a_temperature_it_says_uncalibrated(world: World, tmp_path: Path
 
 def test_shape_of_the_json(world: World) -> None:
     picture, damaged = world.pictures / "can" / "00.png", world.pictures / TRUNCATED
-    document = predict(picture, damaged, "--model", world.result("probe", DINO), "--top", 2, status=3)
+    document = predict(picture, damaged, "--model", world.result("logistic", DINO), "--top", 2, status=3)
     assert set(document) == {"model", "predictions", "failures"}
     (one,) = document["predictions"]
     assert set(one) == {"path", "item_id", "label", "prob", "top"}
@@ -233,7 +239,7 @@ def test_shape_of_the_json(world: World) -> None:
 
 
 def test_a_table_for_people(world: World) -> None:
-    folder = world.result("probe", CLIP)
+    folder = world.result("logistic", CLIP)
     answer = done("predict", world.pictures / "lid" / "03.png", "--model", folder, *OPTIONS)
     assert str(world.pictures / "lid" / "03.png") in answer.out
     assert "calibrated on validation" in answer.out
@@ -241,7 +247,7 @@ def test_a_table_for_people(world: World) -> None:
 
 
 def test_tables_on_disk_hold_answers_and_failures(world: World, tmp_path: Path) -> None:
-    folder = world.result("probe", CLIP)
+    folder = world.result("logistic", CLIP)
     document = predict(world.pictures / "cup", "--model", folder, "--out", tmp_path / "a.parquet", status=3)
     rows = pq.read_table(tmp_path / "a.parquet").to_pylist()
     assert len(rows) == N_PER_CLASS + 1
@@ -270,7 +276,7 @@ def test_files_and_folders_are_answered_once_in_their_order(world: World, tmp_pa
         shutil.copy(source, deep / name)
     (deep / "note.txt").write_text("no picture")
     document = predict(
-        deep / "b.png", tmp_path / "deep", source, deep / "b.png", "--model", world.result("probe", CLIP)
+        deep / "b.png", tmp_path / "deep", source, deep / "b.png", "--model", world.result("logistic", CLIP)
     )
     paths = [one["path"] for one in document["predictions"]]
     assert paths == [str(deep / "b.png"), str(deep / "a.png"), str(source)]
@@ -281,7 +287,7 @@ def test_where_nothing_can_be_read(world: World, tmp_path: Path) -> None:
     page = tmp_path / "page.jpg"
     page.write_text("<html>not here</html>")
     answer = call(
-        "predict", page, tmp_path / "gone.png", "--model", world.result("probe", CLIP), *OPTIONS, "--json"
+        "predict", page, tmp_path / "gone.png", "--model", world.result("logistic", CLIP), *OPTIONS, "--json"
     )
     assert answer.status == 1
     assert answer.json["predictions"] == []
@@ -295,7 +301,7 @@ def test_where_nothing_can_be_read(world: World, tmp_path: Path) -> None:
 def test_a_folder_without_pictures(world: World, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("x")
-    said = refused(tmp_path / "empty", "--model", world.result("probe", CLIP))
+    said = refused(tmp_path / "empty", "--model", world.result("logistic", CLIP))
     assert f"no pictures in {tmp_path / 'empty'}" in said
     assert ".jpg" in said
 
@@ -311,7 +317,7 @@ def test_features_that_are_not_finite_are_failures(world: World, monkeypatch: py
         return arrays
 
     monkeypatch.setattr(Kind, "compute", overflows)
-    document = predict(world.pictures / "can", "--model", world.result("probe", CLIP), status=3)
+    document = predict(world.pictures / "can", "--model", world.result("logistic", CLIP), status=3)
     assert [Path(one["path"]).name for one in document["failures"]] == ["01.png"]
     assert "NaN or infinite" in document["failures"][0]["reason"]
     assert len(document["predictions"]) == N_PER_CLASS - 1
@@ -323,7 +329,7 @@ def test_features_that_are_not_finite_are_failures(world: World, monkeypatch: py
 def test_coco_instances_are_answered_as_their_crops(world: World, tmp_path: Path) -> None:
     annotations = cli_world.coco(tmp_path / "coco")
     images = annotations.parent / "images"
-    named = ["--model", world.result("probe", CLIP), "--top", 3]
+    named = ["--model", world.result("logistic", CLIP), "--top", 3]
     document = predict("--coco", annotations, "--images", images, "--margin", 0, *named)
     source = open_source("coco", {"annotations": annotations, "images": images})
     crops = tmp_path / "crops"
@@ -344,7 +350,7 @@ def test_coco_instances_are_answered_as_their_crops(world: World, tmp_path: Path
 def test_crops_are_cut_as_the_profile_of_the_model_cuts_them(world: World, tmp_path: Path) -> None:
     annotations = cli_world.coco(tmp_path / "coco")
     named = ["--coco", annotations, "--images", annotations.parent / "images"]
-    folder = world.result("probe", CLIP)
+    folder = world.result("logistic", CLIP)
     of_profile, asked, tight = (
         [one["prob"] for one in predict(*named, "--model", folder, *more)["predictions"]]
         for more in ([], ["--margin", 0.25], ["--margin", 0])
@@ -359,7 +365,7 @@ def test_crops_are_cut_as_the_profile_of_the_model_cuts_them(world: World, tmp_p
 def test_instances_that_cannot_be_cut_are_failures(world: World, tmp_path: Path) -> None:
     annotations = cli_world.coco(tmp_path / "coco", file_name="gone.png")
     named = ["--coco", annotations, "--images", annotations.parent / "images"]
-    document = predict(*named, "--model", world.result("probe", CLIP), status=3)
+    document = predict(*named, "--model", world.result("logistic", CLIP), status=3)
     assert len(document["predictions"]) == 2
     assert all("missing" in one["reason"] and one["item_id"] for one in document["failures"])
 
@@ -384,7 +390,7 @@ def test_the_choice_can_be_narrowed(world: World) -> None:
     ] == [CLIP, DINO]
     assert predict(world.pictures / "can", "--model", world.at.root, "--backbone", DINO)["model"][
         "folder"
-    ] == str(world.result("probe", DINO))
+    ] == str(world.result("logistic", DINO))
     for flag, value, there in (
         ("--backbone", "siglip", "clip, clip+dino, dino"),
         ("--labels", "colour", "there are: label"),
@@ -394,7 +400,7 @@ def test_the_choice_can_be_narrowed(world: World) -> None:
         assert repr(value) in said
         assert there in said
     assert "names one classifier already" in refused(
-        world.pictures, "--model", world.result("probe", CLIP), "--labels", "label", status=2
+        world.pictures, "--model", world.result("logistic", CLIP), "--labels", "label", status=2
     )
 
 
@@ -424,7 +430,7 @@ def test_without_results_or_profile(world: World, tmp_path: Path, monkeypatch: p
 def alone(world: World, tmp_path: Path, name: str) -> Path:
     """A probe outside its run, whose card calls its backbone `name`."""
     folder = tmp_path / "alone"
-    shutil.copytree(world.result("probe", CLIP), folder)
+    shutil.copytree(world.result("logistic", CLIP), folder)
     card = json.loads((folder / "head.json").read_text())
     card["sources"][0]["backbone"] = name
     (folder / "head.json").write_text(json.dumps(card))
@@ -449,7 +455,7 @@ def test_absent_weights_say_how_to_get_them(world: World, tmp_path: Path) -> Non
 
 def test_another_backbone_is_refused_with_the_difference(world: World, tmp_path: Path) -> None:
     stranger = tiny_models.open_clip_vit(tmp_path / "stranger", seed=5)
-    folder = world.result("probe", CLIP)
+    folder = world.result("logistic", CLIP)
     ours = View(world.at.view(CLIP)).identity.weights
     said = refused(world.pictures, "--model", folder, "--backbone-spec", stranger)
     assert f"weights: {ours} against " in said
@@ -477,7 +483,7 @@ def test_weights_that_changed_since_are_refused(world: World, tmp_path: Path) ->
     other = tiny_models.dinov2(tmp_path / "other", seed=7)
     record = tmp_path / "run" / "weights" / f"{DINO}.json"
     record.write_text(json.dumps({"spec": str(other)}))
-    folder = Layout(tmp_path / "run").result("probe", DINO) / "random-label"
+    folder = Layout(tmp_path / "run").result("logistic", DINO) / "random-label"
     assert "weights: " in refused(world.pictures, "--model", folder)
 
 
@@ -495,7 +501,7 @@ def test_features_are_made_as_the_head_learned_them(
     extract.run(params, items=world.at.items, backbone=spec, out=view, options=options, name=CLIP)
     out = tmp_path / "out"
     where: dict[str, Any] = {"items": world.at.items, "split": world.at.split("random"), "labels": "label"}
-    probe.run(probe.ProbeParams(cs=(1e-3,)), features=view, out=out, **where)
+    learn_head(PROBE, features=[view], out=out, **where)
     document = predict(world.pictures, "--model", out, "--backbone-spec", spec, status=3)
     ids, classes, expected = stored(out)
     paths, probs = answered(document, world.pictures, classes)
@@ -508,7 +514,7 @@ def test_heads_over_tokens_see_them_flat(world: World, tmp_path: Path) -> None:
     params = extract.ExtractParams(kind="tokens@2")
     extract.run(params, items=world.at.items, backbone=spec, out=path, options=options, name=DINO)
     view = View(path)
-    result, found = read_result(world.result("probe", DINO))
+    result, found = read_result(world.result("logistic", DINO))
     features = view.read(found.ids.tolist()).reshape(len(found.ids), -1)  # [n, 2 * 2 * 32]
     head = NearestClassMean().fit(features, found.truth)
     folder = tmp_path / "tokens"
@@ -541,7 +547,7 @@ def test_an_ensemble_needs_no_backbone_of_a_member_without_a_share(world: World,
 def test_known_rows_are_taken_and_none_is_written(world: World, tmp_path: Path) -> None:
     shutil.copytree(world.root / "depot", tmp_path / "depot")
     files = sorted(path.name for path in (tmp_path / "depot").rglob("*"))
-    named = [world.pictures / "can", "--model", world.result("probe", CLIP), "--depot", tmp_path / "depot"]
+    named = [world.pictures / "can", "--model", world.result("logistic", CLIP), "--depot", tmp_path / "depot"]
     with pytest.MonkeyPatch.context() as patch:
 
         def never(*_: object, **__: object) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from cli_world import call, done
 from learning_world import CLASSES, World, make_world, write_features, write_split
+from under_dvc import under_dvc
 
 from deponij.pipeline.curves import CURVES, CurveRow
 from deponij.project.frame.layout import Layout
@@ -74,16 +75,20 @@ def test_under_dvc_every_split_and_label_set(
     at.split("one").parent.mkdir(parents=True)
     at.view("b").parent.mkdir(parents=True)
     at.items.symlink_to(world.items)
-    at.view("b").symlink_to(world.features)
+    for backbone in ("b", "c"):
+        at.view(backbone).symlink_to(world.features)
     for name in ("one", "two"):
         at.split(name).symlink_to(world.split)
     Path("params.yaml").write_text(
-        "profile: tiny\nsplits: {one: {}, two: {}}\nlabels: [label]\ncurves: {per_class: [2], tries: 2}\n"
+        "profile: tiny\nbackbones: {b: {}, c: {}}\nsplits: {one: {}, two: {}}\nlabels: [label]\n"
+        "curves: {per_class: [2], tries: 2}\n"
     )
-    curves.main("b")
+    under_dvc(curves)
+    assert at.curves("c").read_bytes() == at.curves("b").read_bytes()
+    assert sorted(path.name for path in at.plots("curves").iterdir()) == ["b.csv", "c.csv"]
     rows = CURVES.load(at.curves("b").read_bytes(), "")
     assert {(row.split, row.labels) for row in rows} == {("one", "label"), ("two", "label")}
-    table = list(csv.DictReader(at.plot("curve", "b").open()))
+    table = list(csv.DictReader((at.plots("curves") / "b.csv").open()))
     first = [row for row in rows if row.split == "one" and row.head == "logistic"]
     assert [float(line["top1"]) for line in table] == pytest.approx([row.top1 for row in first], abs=1e-6)
     # On average: two of each of four classes, and all training items over four.

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from learning_world import World, make_world, write_split
+from learning_world import World, learned, make_world, write_split
+from under_dvc import under_dvc
 
 from deponij.pipeline.ensembles.ensemble import ENSEMBLES
 from deponij.pipeline.ensembles.registry import kinds, load_ensemble
 from deponij.project.frame.layout import Layout
 from deponij.project.learning.results import read_logits, read_result
-from deponij.stages import ensembles, knn, probe, zero_shot
+from deponij.stages import ensembles
 from deponij.stages.ensembles import EnsembleResult, EnsemblesParams
 from deponij.store.errors import DataError, StoreError, UsageError
 
@@ -32,14 +33,10 @@ def runs(world: World, tmp_path_factory: pytest.TempPathFactory) -> Layout:
 
 
 def make_results(world: World, at: Layout, split: Path) -> None:
-    given = {"features": world.features, "items": world.items, "split": split, "labels": "label"}
-    name = f"{split.stem}-label"
-    probe.run(probe.ProbeParams(cs=(0.01,)), **given, out=at.result("probe", "tiny") / name)
-    knn.run(knn.KnnParams(per_class=()), **given, out=at.result("knn", "tiny") / name)
-    knn.run_centroid(**given, out=at.result("centroid", "tiny") / name)
-    zero_shot.run(
-        zero_shot.ZeroShotParams(), texts=world.texts, **given, out=at.result("zero_shot", "tiny") / name
-    )
+    more = {"logistic": {"arguments": {"cs": [0.01]}}, "zero_shot": {"texts": world.texts}}
+    for head in ("logistic", "knn", "centroid", "zero_shot"):
+        out = at.result(head, "tiny") / f"{split.stem}-label"
+        learned(world, head, out, split=split, **more.get(head, {}))
 
 
 def test_mean_of_logits_by_hand(runs: Layout, tmp_path: Path) -> None:
@@ -152,7 +149,7 @@ def run_main(root: Path, monkeypatch: pytest.MonkeyPatch, more: str) -> None:
     (root / "params.yaml").write_text(
         f"profile: made\nbackbones: {{tiny: {{}}}}\nsplits: {{split: {{}}}}\n{more}\n"
     )
-    ensembles.main()
+    under_dvc(ensembles)
 
 
 def test_the_stage_combines_every_method_that_it_is_told(
@@ -161,17 +158,17 @@ def test_the_stage_combines_every_method_that_it_is_told(
     at = Layout(tmp_path / "runs" / "made")
     at.root.parent.mkdir()
     at.root.symlink_to(runs.root)
-    # Whatever name the probe's head has.
-    method = read_result(at.result("probe", "tiny") / "split-label")[0].method
-    run_main(tmp_path, monkeypatch, f"labels: [label]\nensembles: {{methods: [{method}, centroid]}}")
+    run_main(tmp_path, monkeypatch, "labels: [label]\nensembles: {methods: [logistic, centroid]}")
     found = at.ensemble_results(["tiny"])
     assert [folder.parent.parent.name for folder in found] == sorted(EnsemblesParams().how)
     members = {folder.parent.parent.name: len(ENSEMBLES.read_card(folder).members) for folder in found}
     assert members == {how: 4 if how == "greedy" else 2 for how in EnsemblesParams().how}
-    assert set(json.loads(at.ensembles_metrics.read_text())["split"]["label"]) == set(EnsemblesParams().how)
+    assert set(json.loads(at.metrics("ensembles").read_text())["split"]["label"]) == set(
+        EnsemblesParams().how
+    )
     # A second run finds its own ensembles there and combines none of them.
     before = {path: path.read_bytes() for path in sorted(at.ensembles.rglob("*.json"))}
-    ensembles.main()
+    under_dvc(ensembles)
     assert {path: path.read_bytes() for path in sorted(at.ensembles.rglob("*.json"))} == before
     assert at.ensemble_results(["another"]) == []
     with pytest.raises(
@@ -183,7 +180,7 @@ def test_the_stage_combines_every_method_that_it_is_told(
 def test_an_unknown_kind_clears_nothing_away(
     runs: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = tmp_path / "runs" / "made" / "ensembles" / "kept"
+    kept = Layout(tmp_path / "runs" / "made").ensembles / "kept"
     kept.mkdir(parents=True)
     with pytest.raises(UsageError, match="unknown ensemble 'gredy'"):
         run_main(tmp_path, monkeypatch, "labels: [label]\nensembles: {how: [gredy]}")

@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from learning_world import picture, write_features, write_items
+from under_dvc import under_dvc
 
+from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
 from deponij.project.learning.class_texts import (
     caption_columns,
@@ -223,3 +225,23 @@ def test_refusals_leave_nothing_behind(tmp_path: Path) -> None:
     assert not (tmp_path / "texts.h5").exists()
     depot = tmp_path / "depot"
     assert not depot.exists() or FeatureStore(depot).identities() == {}
+
+
+def test_under_dvc_every_backbone_with_words_and_texts_of_others_go(
+    tmp_path: Path, model: Path, items: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = Layout.of("tiny")
+    monkeypatch.chdir(tmp_path)
+    at.items.parent.mkdir(parents=True)
+    at.items.symlink_to(items)
+    at.texts("gone").parent.mkdir(parents=True)
+    at.texts("gone").write_text("of a backbone that has left the profile")
+    profile = f"profile: tiny\nbackbones: {{a: {{spec: {model}}}, mute: {{}}}}\nlabels: [label]\n"
+    (tmp_path / "params.yaml").write_text(f"{profile}text_backbones: [a, b]\n")
+    with pytest.raises(UsageError, match="text_backbones names b; the profile has a, mute"):
+        under_dvc(stage)
+    assert at.texts("gone").exists()
+    (tmp_path / "params.yaml").write_text(f"{profile}text_backbones: [a]\n")
+    under_dvc(stage)
+    assert [path.name for path in at.texts("a").parent.iterdir()] == ["a.h5"]
+    assert groups_of(View(at.texts("a"))) == ["Can", "Paper_cup"]

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from cli_world import call
 from learning_world import World, identity, make_world, picture, write_features, write_items, write_split
+from under_dvc import under_dvc
 
 from deponij.project.frame.settings import check
 from deponij.project.indexes import Fold, Index
@@ -359,16 +360,23 @@ def test_under_dvc_it_reads_and_writes_where_the_profile_says(
     for source, target in (
         (world.items, "items"),
         (world.features, "views/a.h5"),
+        (world.features, "views/b.h5"),
         (world.split, "splits/g.parquet"),
     ):
         (run / target).parent.mkdir(parents=True, exist_ok=True)
         (run / target).symlink_to(source)
-    (tmp_path / "params.yaml").write_text("profile: tiny\nsplits: {g: {strategy: group}}\n")
+    (tmp_path / "params.yaml").write_text(
+        "profile: tiny\nbackbones: {a: {}, b: {}}\nsplits: {g: {strategy: group}}\n"
+    )
     monkeypatch.chdir(tmp_path)
-    stage.main("a")
-    numbers = json.loads((run / "metrics" / "index-a.json").read_text())
+    (run / "indexes" / "gone").mkdir(parents=True)
+    under_dvc(stage)
+    numbers = json.loads((run / "metrics" / "index.json").read_text())
     n = len(View(world.features))
-    assert numbers == {"kind": "flat", "n": n, "recall_at_10": 1.0, "n_queries": n // 10}
+    facts = {"kind": "flat", "n": n, "recall_at_10": 1.0, "n_queries": n // 10}
+    assert numbers == {"a": facts, "b": facts}
+    # That of a backbone that has left the profile goes.
+    assert sorted(path.name for path in (run / "indexes").iterdir()) == ["a", "b"]
     times = json.loads((run / "timings" / "searches" / "a.json").read_text())
     assert 0 < times["p50_ms"] <= times["p99_ms"]
     index = Index.open(run / "indexes" / "a")

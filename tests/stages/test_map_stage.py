@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from cli_world import done
 from learning_world import World, make_world, write_features
+from under_dvc import under_dvc
 
 from deponij.project.frame.layout import Layout
 from deponij.stages import map as mapping
@@ -69,10 +70,11 @@ def test_under_dvc_and_command(world: World, tmp_path: Path, monkeypatch: pytest
     at = Layout.of("tiny")
     monkeypatch.chdir(tmp_path)
     at.view("b").parent.mkdir(parents=True)
-    at.view("b").symlink_to(world.features)
-    Path("params.yaml").write_text("profile: tiny\n")
-    mapping.main("b")
-    assert at.map("b").read_bytes() == out.read_bytes()
+    for backbone in ("b", "c"):
+        at.view(backbone).symlink_to(world.features)
+    Path("params.yaml").write_text("profile: tiny\nbackbones: {b: {}, c: {}}\n")
+    under_dvc(mapping)
+    assert at.map("b").read_bytes() == at.map("c").read_bytes() == out.read_bytes()
     assert facts["n"] == 118
 
 

@@ -12,6 +12,7 @@ import pytest
 from cli_world import done
 from learning_world import CLASSES, picture, vectors, write_features
 from PIL import Image
+from under_dvc import under_dvc
 
 from deponij.pipeline.mistakes.records import MISTAKES, MistakesReport
 from deponij.project.frame.layout import Layout
@@ -178,13 +179,15 @@ def test_under_dvc_and_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(tmp_path)
     at.view("b").parent.mkdir(parents=True)
     at.items.symlink_to(paths["items"])
-    at.view("b").symlink_to(paths["features"])
-    Path("params.yaml").write_text("profile: tiny\nlabels: [label]\n")
+    for backbone in ("b", "c"):
+        at.view(backbone).symlink_to(paths["features"])
+    Path("params.yaml").write_text("profile: tiny\nbackbones: {b: {}, c: {}}\nlabels: [label]\n")
     stale = at.mistake_sheets("b") / "gone-suspects.png"
     stale.parent.mkdir(parents=True)
     stale.write_bytes(b"of a label set that has left the profile")
-    mistakes.main("b")
+    under_dvc(mistakes)
     assert json.loads(at.mistakes("b").read_text()) == [answer]
+    assert at.mistakes("c").read_bytes() == at.mistakes("b").read_bytes()
     assert sorted(path.name for path in at.mistake_sheets("b").iterdir()) == [
         f"label-{name}.png" for name in ("confused", "suspects", "twins")
     ]

@@ -17,18 +17,22 @@ import yaml
 from learning_world import picture, write_features, write_items, write_split
 from PIL import Image
 from report_world import SPLIT_REPORT, ReportWorld, make_report_world, more_results
+from under_dvc import under_dvc
 
 from deponij.pipeline.curves import CURVES
 from deponij.pipeline.metrics.retrieval import RETRIEVAL
 from deponij.pipeline.mistakes.records import MISTAKES
-from deponij.project.learning.rankings import RetrievalParams, write_retrieval
+from deponij.project.frame.layout import Layout
+from deponij.project.frame.settings import RunOptions, check
+from deponij.project.learning.learn import HeadParams, learn
 from deponij.project.report.summary import results_table
-from deponij.stages import curves, mistakes, probe, report, retrieval
+from deponij.project.retrieval import images
+from deponij.project.retrieval.archive import RetrievalParams
+from deponij.stages import curves, mistakes, report
 from deponij.stages import map as mapping
 from deponij.stages.curves import CurveParams
 from deponij.stages.map import MapParams
 from deponij.stages.mistakes import MistakesParams
-from deponij.stages.probe import ProbeParams
 from deponij.stages.report import ReportParams
 from deponij.store.atomic import read_table, write_table
 from deponij.store.errors import DataError, StoreError
@@ -189,9 +193,11 @@ def test_every_figure_says_where_it_comes_from(made: ReportWorld, out: Path) -> 
     assert all(f'title="fingerprint of tiny: {fingerprint}">{fingerprint[:8]}<' in one for one in captions)
     for told in (
         "split split · test, n = ",
-        "make logistic tiny",
+        "make heads",
         "make tables",
-        "make text_retrieval tiny",
+        "make retrieval",
+        "make curves",
+        "make mistakes",
         "make map",
     ):
         assert any(told in caption for caption in captions), told
@@ -272,7 +278,7 @@ def test_of_many_classifiers_the_best_have_details_and_all_a_row(made: ReportWor
 
 
 def test_two_that_answered_other_items_are_not_compared(made: ReportWorld, tmp_path: Path) -> None:
-    folder = tmp_path / "r" / "probe" / "tiny" / "split-label"
+    folder = Layout(tmp_path / "r").result("logistic", "tiny") / "split-label"
     shutil.copytree(made.results[1], folder)
     answers = read_table(folder / "predictions.parquet")
     write_table(folder / "predictions.parquet", answers.slice(0, answers.num_rows - 1))
@@ -330,12 +336,13 @@ def test_names_from_the_data_cannot_become_markup(tmp_path: Path) -> None:
     write_features(tmp_path / "v.h5", ids, [key_of_bytes(picture(i)) for i in range(n)], embedding)
     paths = {"features": tmp_path / "v.h5", "items": tmp_path / "items"}
     data = {**paths, "labels": "label"}
-    folder = tmp_path / "<i>p" / "<i>tiny" / "s-label"
-    probe.run(ProbeParams(), **data, split=tmp_path / "s.parquet", out=folder)
+    folder = tmp_path / "<i>heads" / "<i>p" / "<i>tiny" / "s-label"
+    views = {"features": [paths["features"]], "split": tmp_path / "s.parquet"}
+    learn(HeadParams(head="logistic"), **{**data, **views}, out=folder)
     points = curves.run(CurveParams(per_class=(1,), tries=1), **data, split=tmp_path / "s.parquet")
     found = mistakes.run(MistakesParams(), **data)
-    asked = retrieval.run(RetrievalParams(resamples=100), **data, split=tmp_path / "s.parquet")
-    write_retrieval(tmp_path / "retrieval.json", [asked])
+    asked = images.run(RetrievalParams(resamples=100), **data, split=tmp_path / "s.parquet")
+    (tmp_path / "retrieval.json").write_bytes(RETRIEVAL.dump([asked]))
     (tmp_path / "curves.json").write_bytes(CURVES.dump(points))
     (tmp_path / "mistakes.json").write_bytes(MISTAKES.dump([found]))
     mapping.run(
@@ -350,7 +357,7 @@ def test_names_from_the_data_cannot_become_markup(tmp_path: Path) -> None:
         curves=[tmp_path / "curves.json"],
         mistakes=[tmp_path / "mistakes.json"],
         maps=[tmp_path / "m.parquet"],
-        remake=lambda method, backbone: f"make {method} {backbone}",
+        remake=lambda stage: f"make {stage}",
         profile="<i>x</i>",
         out=tmp_path / "out",
     )
@@ -358,7 +365,7 @@ def test_names_from_the_data_cannot_become_markup(tmp_path: Path) -> None:
     assert len(re.findall("<script", text)) == 2
     assert "<img src=x" not in text
     assert "<b>i" not in text
-    assert not re.search("<i>(x|p|tiny)", text)
+    assert not re.search("<i>(x|p|tiny|heads)", text)
     assert read(page).open == []
     markdown = (tmp_path / "out" / "results.md").read_text()
     assert "<script" not in markdown
@@ -368,32 +375,89 @@ def test_names_from_the_data_cannot_become_markup(tmp_path: Path) -> None:
     assert 'a "quoted" \\| name' in markdown
 
 
+@pytest.fixture(scope="module")
+def laid_out(made: ReportWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which every stage has left what it makes, of the profile `made-up`."""
+    root = tmp_path_factory.mktemp("project")
+    at = Layout(root / "runs" / "made-up")
+    for source, target in (
+        (made.world.items, at.items),
+        (made.world.features, at.view("tiny")),
+        (made.parts["split_reports"][0], at.split_report("split")),
+        (made.parts["cells"], at.tables / "cells.json"),
+        (made.parts["retrieval"][0], at.retrieval("tiny")),
+        (made.parts["curves"][0], at.curves("tiny")),
+        (made.parts["maps"][0], at.map("tiny")),
+        (made.parts["mistakes"][0], at.mistakes("tiny")),
+        (made.results[0], at.result("zero_shot", "tiny") / "split-label"),
+        (made.results[1], at.result("logistic", "tiny") / "split-label"),
+        (made.results[1], at.result("linear", "tiny", "tables") / "split-label"),
+    ):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    more_results(made.results[1], at.ensembles, 1)
+    (root / "params.yaml").write_text(
+        "profile: made-up\nbackbones: {tiny: {}, other: {}}\nsplits: {split: {}}\nreport: {n_detailed: 9}\n"
+    )
+    for of in (at.view, at.retrieval, at.curves, at.map, at.mistakes):
+        shutil.copy(of("tiny"), of("other"))
+    return root
+
+
+def test_commands_are_stages_that_there_are(laid_out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(laid_out)
+    under_dvc(report)
+    text = Layout.of("made-up").report.joinpath("page.html").read_text(encoding="utf-8")
+    known = yaml.safe_load((Path(report.__file__).resolve().parent.parent / "dvc.yaml").read_text())["stages"]
+    commands = set(re.findall(r"dvc repro ([\w@.+-]+)", text))
+    # Of each classifier the stage that made it, of every other part its own.
+    made_of = {"heads", "tables", "ensembles"}
+    assert commands == made_of | {"retrieval", "curves", "mistakes", "map"}
+    assert all(stage in known and "do" not in known[stage] for stage in commands)
+    runs = re.search(r'<section id="runs">.*?</section>', text, re.DOTALL).group(0)
+    told = re.findall(r"dvc repro ([\w@.+-]+)", runs)
+    assert sorted(told) == ["ensembles", "heads", "heads", "tables"]
+
+
 @pytest.mark.parametrize(
-    ("method", "backbone", "command"),
+    ("stage", "method", "backbone"),
     [
-        ("probe", "x", "dvc repro probe@x"),
-        ("zero_shot", "x", "dvc repro zero_shot@x"),
-        ("knn", "x", "dvc repro knn@x"),
-        ("centroid", "x", "dvc repro knn@x"),
-        ("wise-ft", "x", "dvc repro blends@x"),
-        ("tip-adapter", "x", "dvc repro blends@x"),
-        ("linear", "x+y", "dvc repro tables"),
-        ("mlp", "x", "dvc repro tables"),
-        ("ensemble-greedy", "x+y", "dvc repro ensembles"),
-        ("retrieval", "x", "dvc repro retrieval@x"),
-        ("text_retrieval", "", "dvc repro text_retrieval"),
-        ("curves", "", "dvc repro curves"),
-        ("mistakes", "x", "dvc repro mistakes@x"),
-        ("map", "", "dvc repro map"),
+        ("heads", "logistic", "tiny"),
+        ("heads", "zero_shot", "tiny"),
+        ("heads", "knn", "tiny"),
+        ("heads", "centroid", "tiny"),
+        ("heads", "wise-ft", "tiny"),
+        ("heads", "tip-adapter", "tiny"),
+        ("tables", "linear", "tiny+other"),
+        ("tables", "mlp", "tiny"),
+        ("ensembles", "greedy", "tiny+other"),
     ],
 )
-def test_commands_are_stages_that_there_are(method: str, backbone: str, command: str) -> None:
-    # `dvc repro STAGE` without a key runs all of a stage's.
-    assert report.repro(method, backbone) == command
-    known = yaml.safe_load((Path(report.__file__).resolve().parent.parent / "dvc.yaml").read_text())["stages"]
-    stage, _, key = command.rsplit(maxsplit=1)[-1].partition("@")
-    assert stage in known
-    assert ("do" in known[stage]) == bool(key or not backbone)
+def test_the_folder_of_a_classifier_says_which_stage_made_it(
+    made: ReportWorld, tmp_path: Path, stage: str, method: str, backbone: str
+) -> None:
+    folder = Layout(tmp_path).result(method, backbone, stage) / "split-label"
+    shutil.copytree(made.results[1], folder)
+    text = write(made, tmp_path / "out", results=[folder]).read_text(encoding="utf-8")
+    runs = re.search(r'<section id="runs">.*?</section>', text, re.DOTALL).group(0)
+    assert re.findall(r"make (\w+)", runs) == [stage]
+
+
+def test_elsewhere_no_command_is_told_and_what_is_missing_is_left_out(laid_out: Path, tmp_path: Path) -> None:
+    """`deponij run` goes on where data were too few for a stage; under DVC its file must be there."""
+    at = Layout(tmp_path / "out")
+    shutil.copytree(laid_out / "runs" / "made-up", at.root)
+    for path in (at.curves("other"), at.map("other"), at.mistakes("other"), at.tables / "cells.json"):
+        path.unlink()
+    sections = {"profile": "mine", "backbones": {"tiny": {}, "other": {}}, "splits": {"split": {}}}
+    params = check(report.Params, sections, "the test")
+    with pytest.raises(StoreError, match="there are no mistakes at"):
+        report.main(params, at, RunOptions(under_dvc=True))
+    report.main(params, at, RunOptions())
+    text = (at.report / "page.html").read_text(encoding="utf-8")
+    assert "dvc repro" not in text
+    assert "<h2>Tables</h2>" not in text
+    assert "<h2>Learning curves</h2>" in text
 
 
 def test_missing_inputs_are_told(made: ReportWorld, tmp_path: Path) -> None:

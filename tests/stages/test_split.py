@@ -1,6 +1,7 @@
 """Items in, a table of parts out, with what leaks between them."""
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from learning_world import write_items
 from PIL import Image
+from under_dvc import under_dvc
 
 from deponij.pipeline.data.splitting.strategies import SplitParams
+from deponij.project.frame.layout import Layout
 from deponij.stages import split as stage
 from deponij.store.errors import DataError, UsageError
 
@@ -109,3 +112,29 @@ def test_near_duplicates_across_sides_are_counted(tmp_path: Path) -> None:
     assert n_twins > 0
     assert f"{n_twins}" in result.leakage_summary
     assert result.leakage
+
+
+def test_under_dvc_every_split_and_those_of_before_go(
+    items: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = Layout.of("tiny")
+    monkeypatch.chdir(tmp_path)
+    at.split("gone").parent.mkdir(parents=True)
+    at.split("gone").write_text("of a split that has left the profile")
+    at.items.symlink_to(items)
+    (tmp_path / "params.yaml").write_text(
+        "profile: tiny\nsplits: {mixed: {strategy: random, labels: label, seed: 3}, apart: {strategy: group}}\n"
+    )
+    under_dvc(stage)
+    assert sorted(path.name for path in at.splits.iterdir()) == [
+        "apart.json",
+        "apart.parquet",
+        "mixed.json",
+        "mixed.parquet",
+    ]
+    numbers = json.loads(at.metrics("split").read_text())
+    assert set(numbers) == {"mixed", "apart"}
+    params = SplitParams(strategy="random", labels="label", seed=3)
+    result = stage.run(params, items=items, out=tmp_path / "split.parquet")
+    assert at.split("mixed").read_bytes() == (tmp_path / "split.parquet").read_bytes()
+    assert json.loads(at.split_report("mixed").read_text()) == result.model_dump(mode="json")

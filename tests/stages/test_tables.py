@@ -406,7 +406,7 @@ def project(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def test_the_profiles_tables_are_computed_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stale = project / "results" / "linear" / "gone" / "fifths-label"
+    stale = project / "results" / "tables" / "linear" / "gone" / "fifths-label"
     stale.mkdir(parents=True)
     cells = tables.of_profile()
     assert {(cell.split, cell.labels) for cell in cells} == {("fifths", "label"), ("turned", "label")}

@@ -1,6 +1,6 @@
 """The project's own import graph, read from the source without running it.
 
-A room that a registry is filled from is named as text: all its modules count as imported.
+A room that a registry is filled from (`room="…"`, `names_in("…")`) counts as imported whole.
 """
 
 import ast
@@ -33,10 +33,9 @@ def imports_of(path: Path) -> frozenset[Path]:
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
     found = {module_path(part) for name in names for part in _prefixes(name)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            room = module_path(node.value) if node.value.startswith("deponij.") else None
-            found |= set(room.parent.rglob("*.py")) if room is not None else set()
+    for room in _rooms_named(tree):
+        path = module_path(room)
+        found |= set(path.parent.rglob("*.py")) if path is not None else set()
     return frozenset(path for path in found if path is not None)
 
 
@@ -62,3 +61,14 @@ def _running(node: ast.AST) -> list[ast.AST]:
 def _prefixes(name: str) -> list[str]:
     parts = name.split(".")
     return [".".join(parts[: i + 1]) for i in range(len(parts))]
+
+
+def _rooms_named(tree: ast.AST) -> list[str]:
+    values: list[ast.expr] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            values += [keyword.value for keyword in node.keywords if keyword.arg == "room"]
+            values += node.args if isinstance(node.func, ast.Name) and node.func.id == "names_in" else []
+    return [
+        value.value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str)
+    ]

@@ -4,11 +4,13 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from deponij.project.learning.learn import HeadParams, HeadResult, learn
 from deponij.store.atomic import write_table
 from deponij.store.identity import Identity
 from deponij.store.items import ItemWriter
@@ -150,3 +152,22 @@ def make_world(root: Path, n: int = 120, noise: float = 0.3) -> World:
         tuple(parts),
         (ids[12], ids[30]),
     )
+
+
+def learned(
+    world: World,
+    head: str,
+    out: Path | None = None,
+    arguments: dict[str, Any] | None = None,
+    templates: tuple[str, ...] | None = None,
+    **changes: Any,
+) -> HeadResult:
+    """A head of the registry, learned in this world."""
+    inputs = {
+        "features": world.features,
+        "items": world.items,
+        "split": world.split,
+        "labels": "label",
+    } | changes
+    params = HeadParams(head=head, arguments=arguments or {}, templates=templates)
+    return learn(params, **{**inputs, "features": [inputs["features"]]}, out=out)

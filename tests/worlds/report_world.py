@@ -6,21 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from learning_world import World, make_world
+from learning_world import World, learned, make_world
 from pydantic import TypeAdapter
 
 from deponij.pipeline.curves import CURVES
+from deponij.pipeline.metrics.retrieval import RETRIEVAL
 from deponij.pipeline.mistakes.records import MISTAKES, ConfusedPair, Suspect, Twin
 from deponij.pipeline.reports.cells import Cell, Place, Reference, chance_cell, majority_cell, measured_cell
-from deponij.project.learning.rankings import RetrievalParams, write_retrieval
-from deponij.project.learning.results import judge, read_judged, write_results
-from deponij.stages import curves, mistakes, probe, retrieval, text_retrieval, zero_shot
+from deponij.project.frame.layout import Layout
+from deponij.project.learning.results import examples_of, judge, read_judged, write_results
+from deponij.project.retrieval import images, texts
+from deponij.project.retrieval.archive import RetrievalParams
+from deponij.stages import curves, mistakes
 from deponij.stages import map as mapping
 from deponij.stages.curves import CurveParams
 from deponij.stages.map import MapParams
 from deponij.stages.mistakes import MistakesParams
-from deponij.stages.probe import ProbeParams
-from deponij.stages.zero_shot import ZeroShotParams
 
 SPLIT_REPORT = {
     "split": "split.parquet",
@@ -48,9 +49,9 @@ class ReportWorld:
             "results": self.results,
             "items": self.world.items,
             "views": [self.world.features],
-            "timings": {"extract@tiny": 75.2, "probe@tiny": 1.25},
+            "timings": {"extract@tiny": 75.2, "heads": 1.25},
             "profile": "made-up",
-            "remake": lambda method, backbone: f"make {method} {backbone}".strip(),
+            "remake": lambda stage: f"make {stage}",
             **self.parts,
         }
         return {**given, **changes}
@@ -60,24 +61,23 @@ def make_report_world(root: Path) -> ReportWorld:
     """Two methods' results, tables, curves, map and mistakes of one view."""
     world = make_world(root)
     data = {"features": world.features, "items": world.items, "split": world.split, "labels": "label"}
-    zero_shot.run(
-        ZeroShotParams(), texts=world.texts, **data, out=root / "results/zero_shot/tiny/split-label"
-    )
-    probe.run(ProbeParams(), **data, out=root / "results/probe/tiny/split-label")
-    results = [root / f"results/{method}/tiny/split-label" for method in ("zero_shot", "probe")]
+    at = Layout(root)
+    results = [at.result(method, "tiny") / "split-label" for method in ("zero_shot", "logistic")]
+    learned(world, "zero_shot", results[0], texts=world.texts)
+    learned(world, "logistic", results[1])
     (root / "split.json").write_text(json.dumps(SPLIT_REPORT))
     (root / "cells.json").write_bytes(TypeAdapter(list[Cell]).dump_json(made_cells(results[1])))
     points = curves.run(CurveParams(per_class=(1, 3), tries=2), **data)
     (root / "curves.json").write_bytes(CURVES.dump(points))
     (root / "mistakes.json").write_bytes(MISTAKES.dump([made_mistakes(world)]))
     asked = RetrievalParams(resamples=100, n_examples=2, n_hits=3)
-    write_retrieval(root / "retrieval.json", [retrieval.run(asked, **data)])
-    write_retrieval(root / "text_retrieval.json", text_retrieval.run(asked, texts=world.texts, **data))
+    found = [images.run(asked, **data), *texts.run(asked, texts=world.texts, **data)]
+    (root / "retrieval.json").write_bytes(RETRIEVAL.dump(found))
     mapping.run(MapParams(perplexity=10, iterations=250), features=world.features, out=root / "map.parquet")
     parts = {
         "split_reports": [root / "split.json"],
         "cells": root / "cells.json",
-        "retrieval": [root / "retrieval.json", root / "text_retrieval.json"],
+        "retrieval": [root / "retrieval.json"],
         "curves": [root / "curves.json"],
         "maps": [root / "map.parquet"],
         "mistakes": [root / "mistakes.json"],
@@ -149,8 +149,6 @@ def more_results(folder: Path, out: Path, n: int) -> list[Path]:
     judged, made = read_judged(folder), []
     rng = np.random.default_rng(1)
     noise = rng.normal(size=judged.logits.shape) * judged.logits.std()
-    from deponij.project.learning.results import examples_of
-
     examples = examples_of(judged.evaluation, judged.predictions)
     for i in range(n):
         one = judge(

@@ -11,9 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deponij.pipeline.backbones.families import huggingface as hf
 from deponij.pipeline.backbones import weights
 from deponij.pipeline.backbones.contract import Backbone, Description, FeatureMap, Location, check_grid
+from deponij.pipeline.backbones.families import huggingface as hf
 from deponij.pipeline.backbones.records import from_hf_processor
 from deponij.pipeline.backbones.registry import register
 from deponij.store.errors import BackboneError

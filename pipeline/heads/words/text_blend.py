@@ -35,6 +35,7 @@ class TextBlend(Head):
         start_: what they were made of: `texts` or `class means`.
     """
 
+    starts_from_texts: ClassVar[bool] = True
     tensors: ClassVar[Mapping[str, str]] = {"zero_shot": "zero_shot_"}
     facts: ClassVar[Mapping[str, Fact]] = {"start": PLAIN}
 

@@ -32,6 +32,7 @@ class ZeroShotClassifier(Head):
 
     title: ClassVar[str] = "zero-shot"
     learns_from: ClassVar[Literal["images", "texts"]] = "texts"
+    starts_from_texts: ClassVar[bool] = True
     apply: ClassVar[str] = "logits = scale * (features / norm(features)) @ weight.T"
 
     tensors: ClassVar[Mapping[str, str]] = {"weight": "coef_"}

@@ -12,12 +12,12 @@ def test_all_that_is_known() -> None:
         "test",
         478,
         (("dinov2", "0123456789abcdef"),),
-        "dvc repro probe@dinov2",
+        "dvc repro heads",
     )
     assert source.facts == ["profile taco", "4,784 items", "labels taco10", "split group", "test, n = 478"]
     assert source.markdown == (
         "profile taco · 4,784 items · labels taco10 · split group · test, n = 478 · dinov2 `01234567` · "
-        "`dvc repro probe@dinov2`"
+        "`dvc repro heads`"
     )
 
 

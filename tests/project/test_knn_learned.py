@@ -1,22 +1,22 @@
-"""The k-NN stage on a made-up world: every k, few-shot, refusals."""
+"""k-NN on a made-up world: every k, few-shot, refusals."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from learning_world import CLASSES, World, make_world, write_split
+from learning_world import CLASSES, World, learned, make_world, write_split
 from sklearn.neighbors import KNeighborsClassifier
 
-from deponij.pipeline.heads.choosing import draw
+from deponij.pipeline.heads.few_shot import draw
 from deponij.pipeline.heads.registry import load_head
+from deponij.project.learning.learn import HeadResult
 from deponij.project.learning.results import read_examples, read_logits
-from deponij.stages import knn
-from deponij.stages.knn import KnnParams, KnnResult
 from deponij.store.errors import DataError, StoreError
 from deponij.store.items import Items
 from deponij.store.view import View
 
-PARAMS = KnnParams(ks=(1, 5, 20, 200), per_class=(1, 3), tries=4)
+ARGUMENTS = {"ks": [1, 5, 20, 200]}
 
 
 @pytest.fixture(scope="module")
@@ -25,44 +25,44 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return make_world(tmp_path_factory.mktemp("world"), n=240, noise=0.6)
 
 
-def inputs(world: World, **changes: object) -> dict[str, object]:
-    arguments = {"features": world.features, "items": world.items, "split": world.split, "labels": "label"}
-    return {**arguments, **changes}
+def run(world: World, out: Path | None = None, **changes: object) -> HeadResult:
+    return learned(world, "knn", out, ARGUMENTS, per_class=(1, 3), tries=4, **changes)
 
 
 @pytest.fixture(scope="module")
-def result(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[KnnResult, Path]:
+def result(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[HeadResult, Path]:
     out = tmp_path_factory.mktemp("out")
-    return knn.run(PARAMS, **inputs(world), out=out), out  # type: ignore[arg-type]
+    return run(world, out), out
 
 
-def test_every_k_equals_scikit_learn(world: World, result: tuple[KnnResult, Path]) -> None:
+def test_every_k_equals_scikit_learn(world: World, result: tuple[HeadResult, Path]) -> None:
     examples, vectors = read_examples(View(world.features), Items(world.items), world.split, "label")
     train, test = examples.rows("train"), examples.rows("test")
-    assert [one.k for one in result[0].every_k] == [1, 5, 20, len(train)]
-    for one in result[0].every_k:
-        peer = KNeighborsClassifier(one.k, weights=lambda d: np.exp((1 - d) / 0.07), metric="cosine")
+    assert [one["k"] for one in result[0].learned["every_k"]] == [1, 5, 20, len(train)]
+    for one in result[0].learned["every_k"]:
+        peer = KNeighborsClassifier(one["k"], weights=lambda d: np.exp((1 - d) / 0.07), metric="cosine")
         peer.fit(vectors[train], examples.labels[train])
-        assert one.parts["test"].top1 == peer.score(vectors[test], examples.labels[test])
+        assert one["parts"]["test"]["top1"] == peer.score(vectors[test], examples.labels[test])
 
 
-def test_the_result_is_that_of_the_k_chosen_on_validation(result: tuple[KnnResult, Path]) -> None:
+def test_the_result_is_that_of_the_k_chosen_on_validation(result: tuple[HeadResult, Path]) -> None:
     found, out = result
-    by_k = {one.k: one.parts for one in found.every_k}
-    assert by_k[found.k] == found.parts
-    assert found.parts["val"].top1 == max(parts["val"].top1 for parts in by_k.values())
+    by_k = {one["k"]: one["parts"] for one in found.learned["every_k"]}
+    k = found.learned["k"]
+    assert by_k[k] == {part: scores.model_dump(mode="json") for part, scores in found.parts.items()}
+    assert found.parts["val"].top1 == max(parts["val"]["top1"] for parts in by_k.values())
     assert (found.method, found.title, found.dim) == ("knn", "k-NN", 16)
     assert found.classes == CLASSES
-    assert f"k = {found.k} of 4 by top-1 on validation" in found.protocol
+    assert f"k = {k} of 4 by top-1 on validation" in found.protocol
     assert any("say nothing" in note for note in found.notes)
-    assert KnnResult.model_validate_json((out / "result.json").read_bytes()) == found
+    assert HeadResult.model_validate_json((out / "result.json").read_bytes()) == found
     head = load_head(out)
     assert head.protocol == found.protocol
     assert read_logits(out).shape == (sum(scores.n for scores in found.parts.values()), 4)
 
 
-def test_few_shot_is_the_mean_over_seeded_draws(world: World, result: tuple[KnnResult, Path]) -> None:
-    few = result[0].few_shot
+def test_few_shot_is_the_mean_over_seeded_draws(world: World, result: tuple[HeadResult, Path]) -> None:
+    few = [SimpleNamespace(**one) for one in result[0].learned["few_shot"]]
     assert {(one.per_class, one.k) for one in few} == {(1, 1), (1, 4), (3, 1), (3, 5), (3, 12)}
     assert {(one.per_class, one.n_train, one.tries) for one in few} == {(1, 4, 4), (3, 12, 4)}
     assert [sum(one.chosen for one in few if one.per_class == n) for n in (1, 3)] == [1, 1]
@@ -84,9 +84,9 @@ def test_few_shot_is_the_mean_over_seeded_draws(world: World, result: tuple[KnnR
 
 
 def test_the_same_inputs_give_the_same_bytes(
-    world: World, result: tuple[KnnResult, Path], tmp_path: Path
+    world: World, result: tuple[HeadResult, Path], tmp_path: Path
 ) -> None:
-    knn.run(PARAMS, **inputs(world), out=tmp_path)  # type: ignore[arg-type]
+    run(world, tmp_path)
     for path in result[1].iterdir():
         assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
 
@@ -94,10 +94,10 @@ def test_the_same_inputs_give_the_same_bytes(
 def test_without_validation_k_is_the_usual_one(world: World, tmp_path: Path) -> None:
     parts = ["train" if part == "val" else part for part in world.parts]
     write_split(tmp_path / "split.parquet", world.ids, parts)
-    found = knn.run(PARAMS, **inputs(world, split=tmp_path / "split.parquet"))  # type: ignore[arg-type]
-    assert found.k == 20
+    found = run(world, split=tmp_path / "split.parquet")
+    assert found.learned["k"] == 20
     assert "no validation" in found.protocol
-    assert sum(one.chosen for one in found.few_shot) == 2
+    assert sum(one["chosen"] for one in found.learned["few_shot"]) == 2
 
 
 def test_a_class_with_one_example_and_one_that_only_test_has(world: World, tmp_path: Path) -> None:
@@ -111,17 +111,17 @@ def test_a_class_with_one_example_and_one_that_only_test_has(world: World, tmp_p
         for i, (name, part) in enumerate(zip(world.labels, world.parts, strict=True))
     ]
     write_split(tmp_path / "split.parquet", world.ids, parts)
-    found = knn.run(PARAMS, **inputs(world, split=tmp_path / "split.parquet"))  # type: ignore[arg-type]
+    found = run(world, split=tmp_path / "split.parquet")
     assert found.classes == ("Bottle", "Can", "Cup")
     assert found.unseen_classes == ("Lid",)
-    assert {one.n_train for one in found.few_shot} == {3, 7}
-    mean = knn.run_centroid(**inputs(world, split=tmp_path / "split.parquet"))  # type: ignore[arg-type]
+    assert {one["n_train"] for one in found.learned["few_shot"]} == {3, 7}
+    mean = learned(world, "centroid", split=tmp_path / "split.parquet")
     assert mean.classes == found.classes
     assert "mean of 1 to " in mean.protocol
 
 
 def test_nearest_class_mean(world: World, tmp_path: Path) -> None:
-    found = knn.run_centroid(**inputs(world), out=tmp_path)  # type: ignore[arg-type]
+    found = learned(world, "centroid", tmp_path)
     examples, vectors = read_examples(View(world.features), Items(world.items), world.split, "label")
     units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     train, test = examples.rows("train"), examples.rows("test")
@@ -133,9 +133,9 @@ def test_nearest_class_mean(world: World, tmp_path: Path) -> None:
 
 def test_refusals(world: World, tmp_path: Path) -> None:
     write_split(tmp_path / "split.parquet", world.ids, ["test"] * len(world.ids))
-    for call in (lambda **given: knn.run(PARAMS, **given), knn.run_centroid):
+    for head in ("knn", "centroid"):
         with pytest.raises(DataError, match="train part has no items"):
-            call(**inputs(world, split=tmp_path / "split.parquet"))
+            learned(world, head, split=tmp_path / "split.parquet")
     other = make_world(tmp_path / "other", n=60)
     with pytest.raises(StoreError, match=r"made from other items|saw other pictures"):
-        knn.run(PARAMS, **inputs(world, features=other.features))  # type: ignore[arg-type]
+        run(world, features=other.features)

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 from learning_world import CLASSES, make_world, picture, vectors, write_features, write_split
 
-from deponij.project.learning.rankings import RetrievalParams
-from deponij.stages import retrieval, text_retrieval
+from deponij.project.retrieval import images
+from deponij.project.retrieval import texts as word_retrieval
+from deponij.project.retrieval.archive import RetrievalParams
 from deponij.store.errors import DataError
 from deponij.store.items import ItemWriter
 from deponij.store.keys import key_of_bytes, key_of_text
@@ -69,8 +70,8 @@ def test_items_without_label_or_features_are_told(tmp_path: Path) -> None:
         "Left out: 2 items of the split without features.",
         "Left out: 3 items of the split without 'label'.",
     )
-    assert retrieval.run(QUICK, labels="label", **paths).notes == told
-    for one in text_retrieval.run(QUICK, labels="label", texts=world.texts, **paths):
+    assert images.run(QUICK, labels="label", **paths).notes == told
+    for one in word_retrieval.run(QUICK, labels="label", texts=world.texts, **paths):
         assert one.notes == told
 
 
@@ -78,7 +79,7 @@ def test_blank_captions_count_as_none(tmp_path: Path) -> None:
     """The test items have blank ones only, so that the validation items are judged, as without any."""
     blank = [" ", "", "\t", "a can", "a cup", "a can", None, "a cup"]
     paths = write_told(tmp_path, blank, ["test"] * 3 + ["val"] * 3 + ["train"] * 2)
-    by_text, by_picture = text_retrieval.run_captions(QUICK, labels=["label"], **paths)
+    by_text, by_picture = word_retrieval.run_captions(QUICK, labels=["label"], **paths)
     assert (by_text.part, by_text.n_queries, by_text.n_gallery, by_picture.n_queries) == ("val", 2, 3, 3)
     assert by_text.notes[-1] == "Left out: 1 item of the split without 'caption'."
 
@@ -88,7 +89,7 @@ def test_where_all_captions_are_blank_it_is_said(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match="no item of the split 'split' has a caption: 'caption' is blank in all"
     ):
-        text_retrieval.run_captions(QUICK, labels=["label"], **paths)
+        word_retrieval.run_captions(QUICK, labels=["label"], **paths)
 
 
 def test_the_command_for_missing_texts_makes_the_whole_view_anew(tmp_path: Path) -> None:
@@ -97,10 +98,10 @@ def test_the_command_for_missing_texts_makes_the_whole_view_anew(tmp_path: Path)
     few = tmp_path / "few.h5"
     write_texts_and_captions(few, [*CLASSES, "a can"])
     with pytest.raises(DataError, match=r"'a cup'.*\n.* --labels label --captions caption "):
-        text_retrieval.run_captions(QUICK, labels=["label"], **{**paths, "texts": few})
+        word_retrieval.run_captions(QUICK, labels=["label"], **{**paths, "texts": few})
     write_texts_and_captions(few, [*CLASSES[:2], *CAPTIONS])
     with pytest.raises(DataError, match=r"'Cup'.*\n.* --labels label --captions caption "):
-        text_retrieval.run(QUICK, labels="label", **{**paths, "texts": few})
+        word_retrieval.run(QUICK, labels="label", **{**paths, "texts": few})
 
 
 def test_a_class_may_have_more_texts_than_another(tmp_path: Path) -> None:
@@ -112,5 +113,5 @@ def test_a_class_may_have_more_texts_than_another(tmp_path: Path) -> None:
         vectors(groups, 0.1, 2), kind="text", columns={"text": texts, "group": groups, "template": ["{}"] * 5},
     )  # fmt: skip
     assert View(tmp_path / "uneven.h5").columns["group"].tolist() == list(groups)
-    both = text_retrieval.run(QUICK, labels="label", **{**paths, "texts": tmp_path / "uneven.h5"})
+    both = word_retrieval.run(QUICK, labels="label", **{**paths, "texts": tmp_path / "uneven.h5"})
     assert "text: the mean of 1 to 2 texts a class;" in both[0].protocol

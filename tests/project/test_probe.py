@@ -1,4 +1,4 @@
-"""The probe stage on a made-up world: joins, counts, files, refusals."""
+"""The linear probe on a made-up world: joins, counts, files, refusals."""
 
 import json
 import subprocess
@@ -11,6 +11,7 @@ import pytest
 from learning_world import (
     CLASSES,
     World,
+    learned,
     make_world,
     picture,
     vectors,
@@ -20,8 +21,7 @@ from learning_world import (
 )
 
 from deponij.pipeline.heads.registry import load_head
-from deponij.stages import probe
-from deponij.stages.probe import ProbeParams, ProbeResult
+from deponij.project.learning.learn import HeadParams, HeadResult, learn
 from deponij.store.errors import DataError, StoreError, UsageError
 from deponij.store.keys import key_of_bytes
 from deponij.store.view import View
@@ -32,10 +32,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return make_world(tmp_path_factory.mktemp("world"))
 
 
-def run(world: World, out: Path | None = None, **changes: object) -> ProbeResult:
-    arguments = {"features": world.features, "items": world.items, "split": world.split, "labels": "label"}
-    params = changes.pop("params", ProbeParams())
-    return probe.run(params, **{**arguments, **changes}, out=out)
+def run(
+    world: World, out: Path | None = None, arguments: dict[str, object] | None = None, **changes: object
+) -> HeadResult:
+    return learned(world, "logistic", out, arguments, **changes)
+
+
+def refused(paths: dict[str, Path]) -> None:
+    learn(HeadParams(head="logistic"), **{**paths, "features": [paths["features"]]}, labels="label")
 
 
 def test_counts_and_scores(world: World) -> None:
@@ -55,10 +59,10 @@ def test_counts_and_scores(world: World) -> None:
     assert result.majority_class == max(sorted(set(train)), key=train.count)
     assert result.parts["test"].majority == test.count(result.majority_class) / len(test)
     assert result.parts["test"].top1 > 0.9
-    assert result.chosen_on == "validation"
-    assert len(result.trials) == 9
+    assert result.learned["chosen_on"] == "validation"
+    assert len(result.learned["trials"]) == 9
     # Shares of validation's items, not of training's.
-    n_right = np.array([trial.top1 for trial in result.trials]) * result.parts["val"].n
+    n_right = np.array([trial["top1"] for trial in result.learned["trials"]]) * result.parts["val"].n
     np.testing.assert_allclose(n_right, np.round(n_right), atol=1e-9)
     assert 0 < min(n_right) < result.parts["val"].n
 
@@ -72,7 +76,7 @@ def test_joined_by_id_whatever_the_order(world: World, tmp_path: Path) -> None:
 
 def test_files_of_a_result(world: World, tmp_path: Path) -> None:
     result = run(world, out=tmp_path)
-    assert ProbeResult.model_validate_json((tmp_path / "result.json").read_bytes()) == result
+    assert HeadResult.model_validate_json((tmp_path / "result.json").read_bytes()) == result
     table = pq.read_table(tmp_path / "predictions.parquet").to_pandas()
     assert len(table) == sum(scores.n for scores in result.parts.values())
     test = table[table.part == "test"]
@@ -138,24 +142,28 @@ def test_without_validation_or_test_part(world: World, tmp_path: Path) -> None:
     write_split(tmp_path / "split.parquet", world.ids, parts)
     result = run(world, split=tmp_path / "split.parquet", out=tmp_path / "out")
     assert list(result.parts) == ["train"]
-    assert "held-out" in result.chosen_on
+    assert "held-out" in result.learned["chosen_on"]
     assert len((tmp_path / "out" / "confusion.csv").read_text().splitlines()) == result.parts["train"].n + 1
 
 
 def test_parameters_reach_the_head(world: World) -> None:
-    result = run(world, params=ProbeParams(cs=(0.25,)))
-    assert (result.c, result.trials, result.chosen_on) == (0.25, (), "nothing")
-    assert not run(world, params=ProbeParams(cs=(1.0,), max_iter=1)).converged
-    weighed = run(world, params=ProbeParams(cs=(0.25,), balance="class-weights"))
+    result = run(world, arguments={"cs": [0.25]})
+    assert (result.learned["c"], result.learned["trials"], result.learned["chosen_on"]) == (
+        0.25,
+        [],
+        "nothing",
+    )
+    assert not run(world, arguments={"cs": [1.0], "max_iter": 1}).learned["converged"]
+    weighed = run(world, arguments={"cs": [0.25], "balance": "class-weights"})
     assert "classes weighed equally" in weighed.protocol
 
 
 def test_dinov2_s_penalties_by_name(world: World) -> None:
     # 45 from 1e-6 to 1e5, evenly in the exponent, as its `eval/log_regression.py` has them.
-    trials = run(world, params=ProbeParams(cs="dinov2")).trials
+    trials = run(world, arguments={"cs": "dinov2"}).learned["trials"]
     assert len(trials) == 45
-    assert (trials[0].c, trials[-1].c) == pytest.approx((1e-6, 1e5))
-    assert trials[1].c / trials[0].c == pytest.approx(10**0.25)
+    assert (trials[0]["c"], trials[-1]["c"]) == pytest.approx((1e-6, 1e5))
+    assert trials[1]["c"] / trials[0]["c"] == pytest.approx(10**0.25)
 
 
 def test_an_absent_label_column_lists_those_there_are(world: World) -> None:
@@ -210,7 +218,7 @@ def test_a_view_of_other_items_is_refused(tmp_path: Path) -> None:
     keys = [key_of_bytes(picture(i)) for i in range(11)]
     write_features(tmp_path / "short.h5", ids, keys, np.zeros((11, 4), np.float32))
     with pytest.raises(StoreError, match="lacks 1 of 12 items that did not fail, the first: 'i11'"):
-        probe.run(ProbeParams(), **{**paths, "features": tmp_path / "short.h5"}, labels="label")
+        refused({**paths, "features": tmp_path / "short.h5"})
 
 
 def test_a_view_of_other_pictures_is_refused(tmp_path: Path) -> None:
@@ -218,13 +226,13 @@ def test_a_view_of_other_pictures_is_refused(tmp_path: Path) -> None:
     ids, keys = [f"i{i}" for i in range(12)], [key_of_bytes(picture(i + (i == 7) * 50)) for i in range(12)]
     write_features(tmp_path / "old.h5", ids, keys, np.zeros((12, 4), np.float32))
     with pytest.raises(StoreError, match=r"saw other pictures.*for 1 items, the first: 'i7'"):
-        probe.run(ProbeParams(), **{**paths, "features": tmp_path / "old.h5"}, labels="label")
+        refused({**paths, "features": tmp_path / "old.h5"})
 
 
 def test_features_that_are_not_finite_are_named(tmp_path: Path) -> None:
     paths = small(tmp_path, first_value=np.inf)
     with pytest.raises(StoreError, match="the features of 1 items are NaN or infinite, the first: 'i0'"):
-        probe.run(ProbeParams(), **paths, labels="label")
+        refused(paths)
 
 
 def test_constant_features_are_refused(tmp_path: Path) -> None:
@@ -232,7 +240,7 @@ def test_constant_features_are_refused(tmp_path: Path) -> None:
     keys = [key_of_bytes(picture(i)) for i in range(12)]
     write_features(tmp_path / "same.h5", [f"i{i}" for i in range(12)], keys, np.ones((12, 4), np.float32))
     with pytest.raises(DataError, match="constant"):
-        probe.run(ProbeParams(), **{**paths, "features": tmp_path / "same.h5"}, labels="label")
+        refused({**paths, "features": tmp_path / "same.h5"})
 
 
 def test_text_views_are_no_picture_features(world: World) -> None:
@@ -242,9 +250,9 @@ def test_text_views_are_no_picture_features(world: World) -> None:
 
 def test_the_stage_imports_no_torch_and_sklearn_late() -> None:
     code = (
-        "import sys, deponij.stages.probe, deponij.stages.zero_shot\n"
+        "import sys, deponij.project.learning.learn\n"
         "assert not {'torch', 'sklearn', 'pandas', 'matplotlib', 'open_clip'} & set(sys.modules)\n"
         "import deponij.pipeline.heads.logistic\n"
         "assert not {'torch', 'open_clip', 'transformers'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(probe.__file__).resolve().parent.parent)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).resolve().parents[2])

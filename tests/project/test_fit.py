@@ -7,8 +7,9 @@ import pytest
 from learning_world import CLASSES, DIM, World, make_world, write_features
 
 from deponij.pipeline.heads.registry import load_head
+from deponij.project.learning.learn import HeadParams, HeadResult, parse_arguments
+from deponij.project.learning.learn import learn as learn_head
 from deponij.project.learning.results import read_judged
-from deponij.services import fit
 from deponij.store.errors import DeponijError, UsageError
 from deponij.store.view import View
 
@@ -18,9 +19,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return make_world(tmp_path_factory.mktemp("world"))
 
 
-def learn(world: World, head: str, out: Path | None = None, **arguments: object) -> fit.FitResult:
-    params = fit.FitParams(head=head, arguments=arguments)
-    return fit.run(
+def learn(world: World, head: str, out: Path | None = None, **arguments: object) -> HeadResult:
+    params = HeadParams(head=head, arguments=arguments)
+    return learn_head(
         params, features=[world.features], items=world.items, split=world.split, labels="label", out=out
     )
 
@@ -42,8 +43,8 @@ def test_several_views_are_concatenated(world: World, tmp_path: Path) -> None:
     second = tmp_path / "second.h5"
     other = np.random.default_rng(0).normal(size=(len(view), 3)).astype(np.float32)
     write_features(second, view.ids.tolist(), view.keys.tolist(), other, failures=view.failures)
-    result = fit.run(
-        fit.FitParams(head="centroid"),
+    result = learn_head(
+        HeadParams(head="centroid"),
         features=[world.features, second],
         items=world.items,
         split=world.split,
@@ -63,19 +64,19 @@ def test_dinov2s_grid_takes_tokens_and_other_heads_do_not(world: World, tmp_path
         tokens, view.ids.tolist(), view.keys.tolist(), noise, kind="tokens@2", failures=view.failures
     )
     inputs = {"features": [tokens], "items": world.items, "split": world.split, "labels": "label"}
-    result = fit.run(fit.FitParams(head="dino-linear", arguments={"iterations": 200}), **inputs)
+    result = learn_head(HeadParams(head="dino-linear", arguments={"iterations": 200}), **inputs)
     assert result.dim == 4 * DIM
     # Without patch tokens there is only noise.
     assert result.parts["test"].top1 > 0.6
     with pytest.raises(UsageError, match="tokens@2"):
-        fit.run(fit.FitParams(head="linear"), **inputs)
+        learn_head(HeadParams(head="linear"), **inputs)
 
 
 def test_arguments_are_read_as_json_or_text() -> None:
-    parsed = fit.parse_arguments(["lr=1e-3", "balance=class-weights", "cs=[0.1, 1]"])
+    parsed = parse_arguments(["lr=1e-3", "balance=class-weights", "cs=[0.1, 1]"])
     assert parsed == {"lr": 0.001, "balance": "class-weights", "cs": [0.1, 1]}
     with pytest.raises(UsageError, match="NAME=VALUE"):
-        fit.parse_arguments(["lr"])
+        parse_arguments(["lr"])
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,13 @@
-"""The zero-shot stage on a made-up world."""
+"""Zero-shot on a made-up world."""
 
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from learning_world import CLASSES, World, make_world, write_features, write_split, write_texts
+from learning_world import CLASSES, World, learned, make_world, write_features, write_split, write_texts
 
-from deponij.stages import zero_shot
-from deponij.stages.zero_shot import ZeroShotParams, ZeroShotResult
+from deponij.project.learning.learn import HeadResult
 from deponij.store.errors import DataError, IdentityError, StoreError, UsageError
 from deponij.store.view import View
 
@@ -18,16 +17,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return make_world(tmp_path_factory.mktemp("world"))
 
 
-def run(world: World, out: Path | None = None, **changes: object) -> ZeroShotResult:
-    arguments = {
-        "features": world.features,
-        "texts": world.texts,
-        "items": world.items,
-        "split": world.split,
-        "labels": "label",
-    }
-    params = changes.pop("params", ZeroShotParams())
-    return zero_shot.run(params, **{**arguments, **changes}, out=out)
+def run(world: World, out: Path | None = None, **changes: object) -> HeadResult:
+    return learned(world, "zero_shot", out, **{"texts": world.texts, **changes})
 
 
 def test_scores_equal_cosines_by_hand(world: World, tmp_path: Path) -> None:
@@ -41,13 +32,17 @@ def test_scores_equal_cosines_by_hand(world: World, tmp_path: Path) -> None:
     assert answers.tolist() == table.prediction.tolist()
     test = table[table.part == "test"]
     assert result.parts["test"].top1 == (test.truth == test.prediction).mean()
-    assert (result.method, result.n_texts, result.templates) == ("zero_shot", 8, ("a photo of a {}", "{}"))
+    assert (result.method, result.texts.n_texts, result.texts.templates) == (
+        "zero_shot",
+        8,
+        ("a photo of a {}", "{}"),
+    )
     assert (result.n_outside_pool, result.n_without_label, result.n_without_features) == (4, 3, 2)
 
 
 def test_files_come_back(world: World, tmp_path: Path) -> None:
     result = run(world, out=tmp_path)
-    assert ZeroShotResult.model_validate_json((tmp_path / "result.json").read_bytes()) == result
+    assert HeadResult.model_validate_json((tmp_path / "result.json").read_bytes()) == result
 
 
 def test_classes_are_those_of_the_pool(world: World, tmp_path: Path) -> None:
@@ -55,19 +50,19 @@ def test_classes_are_those_of_the_pool(world: World, tmp_path: Path) -> None:
     write_texts(tmp_path / "texts.h5", [*CLASSES, "Whale"])
     result = run(world, texts=tmp_path / "texts.h5")
     assert result.classes == CLASSES
-    assert result.unused_groups == ("Whale",)
+    assert result.texts.unused_groups == ("Whale",)
     parts = [part if label != "Lid" else None for part, label in zip(world.parts, world.labels, strict=True)]
     write_split(tmp_path / "split.parquet", world.ids, parts)
     assert run(world, split=tmp_path / "split.parquet").classes == ("Bottle", "Can", "Cup")
 
 
 def test_some_templates_only(world: World) -> None:
-    result = run(world, params=ZeroShotParams(templates=("{}",)))
-    assert (result.n_texts, result.templates) == (4, ("{}",))
+    result = run(world, templates=("{}",))
+    assert (result.texts.n_texts, result.texts.templates) == (4, ("{}",))
     with pytest.raises(
         DataError, match=r"no texts of the templates \['no {}'\]; it has \['a photo of a {}', '{}'\]"
     ):
-        run(world, params=ZeroShotParams(templates=("no {}",)))
+        run(world, templates=("no {}",))
 
 
 def test_missing_texts_name_the_classes_and_the_command(world: World, tmp_path: Path) -> None:

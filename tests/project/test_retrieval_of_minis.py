@@ -7,9 +7,11 @@ import pytest
 
 from deponij.pipeline.data.splitting.strategies import SplitParams
 from deponij.project.frame.settings import RunOptions
-from deponij.project.learning.rankings import RetrievalParams
+from deponij.project.retrieval import images
+from deponij.project.retrieval import texts as word_retrieval
+from deponij.project.retrieval.archive import RetrievalParams
 from deponij.sample.painter import generate
-from deponij.stages import extract, extract_text, items, retrieval, split, text_retrieval
+from deponij.stages import extract, extract_text, items, split
 from deponij.store.items import Items
 
 pytestmark = pytest.mark.slow
@@ -40,13 +42,13 @@ def test_class_words_find_their_class_far_above_chance(tmp_path: Path, backbone:
         "split": tmp_path / "split.parquet",
     }
     params, texts = RetrievalParams(resamples=200), tmp_path / "texts.h5"
-    by_words, _ = text_retrieval.run(params, texts=texts, labels="category", **inputs)
+    by_words, _ = word_retrieval.run(params, texts=texts, labels="category", **inputs)
     found = by_words.figures.micro
     assert found["precision@10"].value > 3 * found["precision@10"].chance
     assert found["recall@10"].value > found["recall@10"].chance + lead
-    for one in text_retrieval.run_captions(params, texts=texts, labels=["category"], **inputs):
+    for one in word_retrieval.run_captions(params, texts=texts, labels=["category"], **inputs):
         assert one.figures.micro["recall@5"].value > 5 * one.figures.micro["recall@5"].chance, one.task
-    by_picture = retrieval.run(params, labels="category", **inputs)
+    by_picture = images.run(params, labels="category", **inputs)
     assert by_picture.figures.micro["mAP"].value > 2 * by_picture.figures.micro["mAP"].chance
     n_photos = len(set(np.array(Items(tmp_path / "items").column("image_id"))))
     assert by_picture.figures.n_resampled < n_photos == N_SCENES

@@ -1,16 +1,13 @@
-"""Stage `text_retrieval`: how well words find pictures of one backbone, and pictures words.
-
-    python -m deponij.stages.text_retrieval BACKBONE     (one of `text_backbones` in params.yaml)
+"""How well words find pictures of one backbone, and pictures words.
 
 Words are texts of classes, made one vector a class as for zero-shot, and captions of items where the view of texts has
 some. Recall@k is CLIP_benchmark's: the share of queries with a positive among the first k.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -18,18 +15,13 @@ from deponij.pipeline.heads.words.zero_shot import ZeroShotClassifier
 from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.pipeline.metrics.retrieval import About, Example, Hit, RetrievalResult
 from deponij.pipeline.retrieval.evaluation import Side, nearest
-from deponij.project.frame.console import say
-from deponij.project.frame.harness import layout, run_stage
-from deponij.project.frame.settings import Section, Slug, load
 from deponij.project.learning.class_texts import (
     caption_columns,
     caption_vectors,
-    check_texts,
     class_texts,
-    open_texts,
-    require_same_model,
+    open_class_texts,
 )
-from deponij.project.learning.rankings import (
+from deponij.project.retrieval.archive import (
     Archive,
     Names,
     RetrievalParams,
@@ -39,22 +31,12 @@ from deponij.project.learning.rankings import (
     left_out,
     ranked,
     read_archive,
-    told,
-    write_retrieval,
 )
 from deponij.store.errors import DataError
 from deponij.store.items import Items
 from deponij.store.view import View
 
 Direction = Literal["text-to-image", "image-to-text"]
-
-
-class Params(Section):
-    """The sections of params.yaml that this stage reads; of the splits only their names."""
-
-    splits: dict[Slug, Any]
-    labels: list[str]
-    retrieval: RetrievalParams = RetrievalParams()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +71,8 @@ def run(
         DataError: a class has no text; the message gives the command that makes them.
         DeponijError: inputs that do not fit together; the message says why.
     """
-    view, text_view = _views(features, texts, items, [labels])
+    view = View(features)
+    text_view = open_class_texts(texts, view, items, [labels])
     archive = read_archive(view, Items(items), split, labels)
     found = class_texts(
         text_view,
@@ -120,7 +103,8 @@ def run_captions(
     Args:
         labels: label columns whose classes the view of texts speaks of too, for the command that makes it anew.
     """
-    view, text_view = _views(features, texts, items, labels)
+    view = View(features)
+    text_view = open_class_texts(texts, view, items, labels)
     results = []
     for column in caption_columns(text_view):
         archive = _captioned(read_archive(view, Items(items), split, column), column)
@@ -131,14 +115,6 @@ def run_captions(
         words = _Words("captions", column, vectors, names, f"the {column} of an item, as it is")
         results += _both_ways(words, archive, view, text_view, params)
     return results
-
-
-def _views(features: Path, texts: Path, items: Path, labels: Sequence[str]) -> tuple[View, View]:
-    view = View(features)
-    text_view = open_texts(texts, view.backbone, items, labels)
-    check_texts(text_view)
-    require_same_model(view, text_view)
-    return view, text_view
 
 
 def _made(classes: Names) -> str:
@@ -238,21 +214,3 @@ def _examples(words: _Words, archive: Archive, params: RetrievalParams) -> tuple
         ]
         found.append(Example(item_id="", label=str(words.names[place]), hits=tuple(hits)))
     return tuple(found)
-
-
-def main(key: str) -> None:
-    """Under DVC: one backbone of the profile in force, every split and label set, and captions."""
-    params, at = load(Params), layout()
-    views = {"features": at.view(key), "texts": at.texts(key), "items": at.items}
-    results: list[RetrievalResult] = []
-    for split in params.splits:
-        for labels in params.labels:
-            results += run(params.retrieval, split=at.split(split), labels=labels, **views)
-        results += run_captions(params.retrieval, split=at.split(split), labels=params.labels, **views)
-    for one in results:
-        say(told(one))
-    write_retrieval(at.text_retrieval(key), results, at.metrics("text_retrieval", key))
-
-
-if __name__ == "__main__":
-    run_stage(f"text_retrieval@{sys.argv[1]}", lambda: main(sys.argv[1]))

@@ -1,18 +1,28 @@
-"""The blends stage on a made-up world, and zero-shot by descriptions of each class."""
+"""Blends of text and pictures on a made-up world, and zero-shot by descriptions of each class."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from learning_world import CLASSES, World, make_world, vectors, write_features, write_split, write_texts
+from learning_world import (
+    CLASSES,
+    World,
+    learned,
+    make_world,
+    vectors,
+    write_features,
+    write_split,
+    write_texts,
+)
 
 from deponij.pipeline.heads.registry import load_head
+from deponij.project.learning.learn import HeadResult
 from deponij.project.learning.results import read_logits
-from deponij.stages import blends, zero_shot
-from deponij.stages.blends import METHODS, BlendParams, BlendResult, Method
 from deponij.store.errors import DataError, IdentityError, StoreError
 from deponij.store.keys import key_of_text
 from deponij.store.view import View
+
+METHODS = ("wise-ft", "tip-adapter")
 
 
 @pytest.fixture(scope="module")
@@ -40,50 +50,41 @@ def write_descriptions(path: Path, groups: list[str], noise: float) -> None:
     )
 
 
-def run(world: World, method: Method = "wise-ft", out: Path | None = None, **changes: object) -> BlendResult:
-    arguments = {
-        "features": world.features,
-        "texts": world.texts,
-        "items": world.items,
-        "split": world.split,
-        "labels": "label",
-    }
-    return blends.run(BlendParams(), method, **{**arguments, **changes}, out=out)  # type: ignore[arg-type]
+def run(world: World, method: str = "wise-ft", out: Path | None = None, **changes: object) -> HeadResult:
+    return learned(world, method, out, **{"texts": world.texts, **changes})
 
 
-def run_zero_shot(world: World, texts: Path, out: Path | None = None) -> zero_shot.ZeroShotResult:
-    return zero_shot.run(
-        zero_shot.ZeroShotParams(),
-        features=world.features,
-        texts=texts,
-        items=world.items,
-        split=world.split,
-        labels="label",
-        out=out,
-    )
+def run_zero_shot(world: World, texts: Path, out: Path | None = None) -> HeadResult:
+    return learned(world, "zero_shot", out, texts=texts)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_chosen_on_validation_and_better_than_zero_shot(
-    world: World, off_texts: Path, method: Method, tmp_path: Path
+    world: World, off_texts: Path, method: str, tmp_path: Path
 ) -> None:
     found = run(world, method, texts=off_texts, out=tmp_path)
     alone = run_zero_shot(world, off_texts)
-    assert found.parts["val"].top1 == max(trial.top1 for trial in found.trials) >= alone.parts["val"].top1
+    assert (
+        found.parts["val"].top1
+        == max(trial["top1"] for trial in found.learned["trials"])
+        >= alone.parts["val"].top1
+    )
     assert found.parts["test"].top1 > alone.parts["test"].top1
     # At alpha 0 a blend is zero-shot.
-    assert {trial.top1 for trial in found.trials if trial.alpha == 0} == {alone.parts["val"].top1}
-    assert (found.method, found.classes, found.n_texts) == (method, CLASSES, 8)
-    assert found.text_fingerprint == View(off_texts).fingerprint
-    assert (found.beta is None, found.c is None) == (method == "wise-ft", method == "tip-adapter")
-    assert BlendResult.model_validate_json((tmp_path / "result.json").read_bytes()) == found
+    assert {trial["top1"] for trial in found.learned["trials"] if trial["alpha"] == 0} == {
+        alone.parts["val"].top1
+    }
+    assert (found.method, found.classes, found.texts.n_texts) == (method, CLASSES, 8)
+    assert found.texts.fingerprint == View(off_texts).fingerprint
+    assert ("beta" in found.learned, "c" in found.learned) == (method == "tip-adapter", method == "wise-ft")
+    assert HeadResult.model_validate_json((tmp_path / "result.json").read_bytes()) == found
     head = load_head(tmp_path)
     assert (head.kind, head.protocol) == (method, found.protocol)
     assert read_logits(tmp_path).shape[1] == 4
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_same_inputs_give_the_same_bytes(world: World, method: Method, tmp_path: Path) -> None:
+def test_the_same_inputs_give_the_same_bytes(world: World, method: str, tmp_path: Path) -> None:
     for name in "ab":
         run(world, method, out=tmp_path / name)
     for path in (tmp_path / "a").iterdir():
@@ -92,7 +93,7 @@ def test_the_same_inputs_give_the_same_bytes(world: World, method: Method, tmp_p
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_class_without_training_items_is_answered_by_its_text(
-    world: World, method: Method, tmp_path: Path
+    world: World, method: str, tmp_path: Path
 ) -> None:
     parts = [
         "test" if label == "Lid" and part else part
@@ -106,12 +107,12 @@ def test_a_class_without_training_items_is_answered_by_its_text(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_without_validation(world: World, method: Method, tmp_path: Path) -> None:
+def test_without_validation(world: World, method: str, tmp_path: Path) -> None:
     parts = [None if part == "val" else part for part in world.parts]
     write_split(tmp_path / "split.parquet", world.ids, parts)
     found = run(world, method, split=tmp_path / "split.parquet")
-    assert found.trials == ()
-    assert found.alpha == {"wise-ft": 0.5, "tip-adapter": 1.0}[method]
+    assert found.learned["trials"] == []
+    assert found.learned["alpha"] == {"wise-ft": 0.5, "tip-adapter": 1.0}[method]
     assert "without validation" in found.protocol
 
 
@@ -140,7 +141,7 @@ def test_zero_shot_by_any_number_of_descriptions_a_class(world: World, tmp_path:
     groups = ["Bottle"] * 3 + ["Can"] + ["Cup"] * 2 + ["Lid"] * 5
     write_descriptions(tmp_path / "texts.h5", groups, noise=0.1)
     found = run_zero_shot(world, tmp_path / "texts.h5", tmp_path / "out")
-    assert found.n_texts == 11
+    assert found.texts.n_texts == 11
     assert "mean of 1 to 5 text vectors a class" in found.protocol
     texts = View(tmp_path / "texts.h5").embedding
     units = texts / np.linalg.norm(texts, axis=1, keepdims=True)

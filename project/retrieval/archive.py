@@ -1,9 +1,5 @@
-"""What the stages `retrieval` and `text_retrieval` share: their parameters, the items that are ranked, numbers for DVC.
+"""The items that are ranked, how rankings are judged, and numbers for DVC: what `images` and `texts` share."""
 
-This is no stage.
-"""
-
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +11,7 @@ from pydantic import Field
 
 from deponij.pipeline.heads.examples import Examples
 from deponij.pipeline.metrics.evaluation import PARTS
-from deponij.pipeline.metrics.retrieval import RETRIEVAL, Figures, RetrievalResult, Task, figures_of
+from deponij.pipeline.metrics.retrieval import Figures, RetrievalResult, Task, figures_of
 from deponij.pipeline.retrieval.evaluation import (
     MEAN_AVERAGE_PRECISION,
     Rankings,
@@ -26,7 +22,6 @@ from deponij.pipeline.retrieval.evaluation import (
 from deponij.project.frame.console import bar
 from deponij.project.frame.settings import Section
 from deponij.project.learning.results import read_examples
-from deponij.store.atomic import write_bytes
 from deponij.store.items import Items
 from deponij.store.view import View
 
@@ -138,25 +133,23 @@ def choose_examples(names: Names, n: int, seed: int) -> list[int]:
     return [row for _, row in sorted(placed, key=lambda pair: pair[0])[:n]]
 
 
-def write_retrieval(out: Path, results: Sequence[RetrievalResult], metrics: Path | None = None) -> None:
-    """All figures; and the few that `dvc metrics` compares, by split, column and task."""
-    write_bytes(out, RETRIEVAL.dump(results))
-    if metrics is None:
-        return
+def compared(results: Sequence[RetrievalResult]) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """The few numbers that `dvc metrics` compares, by split, column and task."""
     numbers: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     for one in results:
-        compared = [name for name in _COMPARED[one.task] if name in one.figures.micro]
         of_column = numbers.setdefault(one.split, {}).setdefault(one.column, {})
-        of_column[one.task] = {name: one.figures.micro[name].value for name in compared}
-    write_bytes(metrics, (json.dumps(numbers, indent=1, sort_keys=True) + "\n").encode())
+        of_column[one.task] = {
+            name: one.figures.micro[name].value for name in _COMPARED[one.task] if name in one.figures.micro
+        }
+    return numbers
 
 
 def told(result: RetrievalResult) -> str:
     """One line for a person."""
-    compared = [
+    shown = [
         f"{name} {result.figures.micro[name].value:.1%} (chance {result.figures.micro[name].chance:.1%})"
         for name in _COMPARED[result.task]
         if name in result.figures.micro
     ]
     what = f"{result.task.replace('-', ' ')} {result.backbone} {result.split}/{result.column}"
-    return f"{what}: {', '.join(compared) or 'nothing to find'}; {result.n_queries} queries"
+    return f"{what}: {', '.join(shown) or 'nothing to find'}; {result.n_queries} queries"

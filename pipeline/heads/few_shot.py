@@ -1,0 +1,85 @@
+"""A few examples of each class: drawing them, for learning curves too, and what k-NN makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from deponij.pipeline.heads.examples import Examples
+from deponij.pipeline.heads.head import Floats, Names
+from deponij.pipeline.metrics.classification import balanced_accuracy
+
+if TYPE_CHECKING:
+    from deponij.pipeline.heads.knn import NearestNeighbours
+
+
+def draw(names: Names, per_class: int, seed: int) -> NDArray[np.int64]:
+    """Rows of `per_class` examples of each class of names [n], ascending; all of a class that has fewer.
+
+    Raises:
+        ValueError: fewer than one example is wanted.
+    """
+    if per_class < 1:
+        raise ValueError(f"draw at least one example of each class, not {per_class}")
+    generator = np.random.default_rng(seed)
+    # Every class is permuted whole, so that a larger draw of the same seed holds the smaller ones.
+    chosen = [generator.permutation(np.flatnonzero(names == name))[:per_class] for name in np.unique(names)]
+    return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, dtype=np.int64)
+
+
+def few_shot(
+    head: NearestNeighbours, X: Floats, examples: Examples, per_class: Sequence[int], tries: int
+) -> list[JsonValue]:
+    """Scores on test with a few examples of each class, averaged over tries, by number of examples and k.
+
+    Each record has `per_class` (a class that has fewer gives all it has), `n_train` and `n_test`, `tries`, `k` and
+    whether it was `chosen` (the best one for this many examples on validation; without validation the head's usual
+    one), `top1` and `balanced_accuracy` (means over the tries) and `top1_std` (n - 1; 0 of a single try).
+
+    Args:
+        head: whose parameters are used; it learns nothing here.
+        X: features [n, d] of the examples.
+    """
+    if len(examples.rows("test")) == 0:
+        return []
+    return [one for n in sorted(set(per_class)) for one in _shots(head, X, examples, n, tries)]
+
+
+def _shots(
+    head: NearestNeighbours, X: Floats, examples: Examples, per_class: int, tries: int
+) -> list[JsonValue]:
+    """One count of examples: each k's means over the tries."""
+    train, val, test = (examples.rows(part) for part in ("train", "val", "test"))
+    names = examples.labels
+    val_top1: dict[int, list[float]] = {}
+    scores: dict[int, list[tuple[float, float]]] = {}
+    for seed in range(tries):
+        rows = train[draw(names[train], per_class, seed)]
+        learned = type(head)(**head.get_params()).fit(X[rows], names[rows])
+        usual = learned.k_
+        for k, logits in learned.decisions(X[np.concatenate([val, test])]).items():
+            answers = learned.classes_[logits.argmax(axis=1)]
+            of_val, of_test = answers[: len(val)], answers[len(val) :]
+            if len(val):
+                val_top1.setdefault(k, []).append(float((of_val == names[val]).mean()))
+            top1 = float((of_test == names[test]).mean())
+            scores.setdefault(k, []).append((top1, balanced_accuracy(names[test], of_test)))
+    chosen = min(val_top1, key=lambda k: (-float(np.mean(val_top1[k])), k)) if val_top1 else usual
+    return [
+        {
+            "per_class": per_class,
+            "n_train": len(rows),
+            "n_test": len(test),
+            "tries": tries,
+            "k": k,
+            "chosen": k == chosen,
+            "top1": float(np.mean([top1 for top1, _ in found])),
+            "top1_std": float(np.std([top1 for top1, _ in found], ddof=1)) if len(found) > 1 else 0.0,
+            "balanced_accuracy": float(np.mean([balanced for _, balanced in found])),
+        }
+        for k, found in scores.items()
+    ]

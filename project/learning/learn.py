@@ -1,0 +1,229 @@
+"""One head learned from views and judged: what the stage `heads` does for each head, and `deponij fit` for any.
+
+Which heads there are, and what each of them learns, is the business of `deponij.pipeline.heads`.
+"""
+
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+from pydantic import ConfigDict, Field, JsonValue, create_model
+
+from deponij.pipeline.heads.head import Head
+from deponij.pipeline.heads.registry import head_class
+from deponij.pipeline.metrics.evaluation import Evaluation
+from deponij.project.frame.settings import Section, check
+from deponij.project.learning.class_texts import ClassTexts, class_texts, groups_of, open_class_texts
+from deponij.project.learning.results import evaluate, feature_sources, read_shared_examples, write_results
+from deponij.store.errors import DataError, UsageError
+from deponij.store.items import Items
+from deponij.store.view import View
+
+
+class HeadParams(Section):
+    """Which head, and how it learns.
+
+    Attributes:
+        head: its kind in the registry.
+        arguments: of its constructor, where they are not the defaults.
+        templates: use only class texts of these templates; None for all that the view of texts has.
+    """
+
+    head: str
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    templates: tuple[str, ...] | None = None
+
+
+class TextFacts(Section):
+    """What class vectors were made of.
+
+    Attributes:
+        fingerprint: of the text vectors' identity.
+        templates: those of the texts that were used.
+        n_texts: texts that were used; those of classes that the pool has not are left out.
+        unused_groups: these classes.
+    """
+
+    fingerprint: str
+    templates: tuple[str, ...]
+    n_texts: int
+    unused_groups: tuple[str, ...]
+
+
+class HeadResult(Evaluation):
+    """An `Evaluation` with what the head has learned.
+
+    Attributes:
+        dim: feature width.
+        learned: the head's own facts: what was chosen, what was tried, whether the fit has converged.
+        texts: what the class vectors were made of; None without texts.
+        params: as they were given.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dim: int
+    learned: dict[str, JsonValue]
+    texts: TextFacts | None = None
+    params: HeadParams
+
+
+def learn(
+    params: HeadParams,
+    *,
+    features: Sequence[Path],
+    items: Path,
+    split: Path,
+    labels: str,
+    texts: Path | None = None,
+    per_class: Sequence[int] = (),
+    tries: int = 1,
+    out: Path | None = None,
+) -> HeadResult:
+    """Learn on `train`, choose on `val`, score every part that has items.
+
+    Items of classes that training lacks count as wrong. Items without a part, a label or features are
+    left out and counted.
+
+    Args:
+        features: views of kind `embedding`, whose vectors stand side by side; a head that takes tokens has one of
+            kind `tokens@K` too.
+        items: the folder of items they were made from.
+        split: a table of item_id and part.
+        labels: the label column of the items.
+        texts: a view of kind `text` by the same model, whose column `group` names each text's class; for heads that
+            start from texts.
+        per_class: few-shot, where the head's kind has it: examples of each class to learn from.
+        tries: how often others are drawn.
+        out: folder for the results and the head; None writes nothing.
+
+    Raises:
+        IdentityError: features and texts are of different models.
+        DataError: a class has no text; the message gives the command that makes them.
+        DeponijError: inputs that do not fit together or cannot be learned from; the message says why.
+    """
+    views = [View(path) for path in features]
+    kind = head_class(params.head)
+    head = make_head(params.head, (_of_tokens(views) if kind.takes_tokens else {}) | params.arguments)
+    text_view = open_class_texts(texts, views[0], items, [labels]) if texts is not None else None
+    examples, arrays = read_shared_examples(views, Items(items), split, labels, tokens=kind.takes_tokens)
+    vectors = np.concatenate(arrays, axis=1)
+    train, val = examples.rows("train"), examples.rows("val")
+    words: ClassTexts | None = None
+    if text_view is not None:
+        words = class_texts(
+            text_view,
+            examples.pool_classes,
+            backbone=views[0].backbone,
+            items=items,
+            labels=[labels],
+            templates=params.templates,
+        )
+    if kind.learns_from == "texts":
+        if words is None:
+            raise UsageError(f"head {params.head!r} needs text vectors; name their view with --texts")
+        head.fit(words.vectors, words.classes)
+    else:
+        if len(train) == 0:
+            raise DataError(f"{split}: its train part has no items with a {labels!r} and features")
+        validation = (vectors[val], examples.labels[val]) if len(val) else (None, None)
+        more = {"texts": words.vectors, "text_names": words.classes} if words is not None else {}
+        head.fit(vectors[train], examples.labels[train], *validation, **more)
+    sources = feature_sources(views, labels)
+    judged = evaluate(head, sources, examples, vectors, labels=labels, split=split)
+    result = HeadResult(
+        **judged.evaluation.model_dump(exclude={"notes"}),
+        notes=(*judged.evaluation.notes, *head.notes()),
+        dim=head.n_features_in_,
+        learned=learned_facts(head) | head.study(vectors, examples, per_class, tries),
+        texts=None
+        if text_view is None or words is None
+        else _text_facts(text_view, words, judged.evaluation),
+        params=params,
+    )
+    if out is not None:
+        head.save(out, sources)
+        write_results(out, result, judged.predictions, judged.logits)
+    return result
+
+
+def parse_arguments(pairs: Sequence[str]) -> dict[str, JsonValue]:
+    """`name=value` texts; a value that is JSON is read as such, anything else is a text.
+
+    Raises:
+        UsageError: a text without `=`.
+    """
+    arguments: dict[str, JsonValue] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise UsageError(f"a head's argument is given as NAME=VALUE, got {pair!r}")
+        try:
+            arguments[name] = json.loads(value)
+        except ValueError:
+            arguments[name] = value
+    return arguments
+
+
+def make_head(kind: str, arguments: Mapping[str, JsonValue]) -> Head:
+    """A head that has learned nothing yet.
+
+    Raises:
+        UsageError: there is no such head, or arguments that its constructor does not have or allow; all are named.
+    """
+    made = head_class(kind)
+    hints = get_type_hints(made.__init__)
+    fields: dict[str, Any] = {
+        name: (hints.get(name, Any), parameter.default)
+        for name, parameter in inspect.signature(made).parameters.items()
+    }
+    unknown = sorted(set(arguments) - set(fields))
+    if unknown:
+        raise UsageError(f"head {kind!r} has no argument {', '.join(unknown)}; it has {', '.join(fields)}")
+    model = create_model(kind, __config__=ConfigDict(extra="forbid", strict=False), **fields)
+    checked = check(model, dict(arguments), f"head {kind!r}")
+    head: Head = made(**{name: getattr(checked, name) for name in arguments})
+    return head
+
+
+def learned_facts(head: Head) -> dict[str, JsonValue]:
+    """A fitted head's learned attributes (they end in `_`) that are no arrays, names without the `_`."""
+    facts: dict[str, JsonValue] = {}
+    for name, value in vars(head).items():
+        if name.endswith("_") and not name.startswith("_") and name not in ("n_features_in_", "sources_"):
+            fact = _as_json(value)
+            if fact is not None:
+                facts[name.rstrip("_")] = fact
+    return facts
+
+
+def _as_json(value: Any) -> JsonValue:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, (list, tuple)):
+        facts = [_as_json(one) for one in value]
+        return None if any(fact is None for fact in facts) else facts
+    return value if isinstance(value, (bool, int, float, str)) else None
+
+
+def _text_facts(text_view: View, words: ClassTexts, evaluation: Evaluation) -> TextFacts:
+    return TextFacts(
+        fingerprint=text_view.fingerprint,
+        templates=words.templates,
+        n_texts=len(words.classes),
+        unused_groups=tuple(sorted(set(groups_of(text_view)) - set(evaluation.classes))),
+    )
+
+
+def _of_tokens(views: Sequence[View]) -> dict[str, JsonValue]:
+    """What a head must know of the one view's tokens; plain embeddings need nothing said."""
+    kinds = [view.kind.partition("@") for view in views]
+    if len(kinds) != 1 or kinds[0][0] != "tokens":
+        return {}
+    return {"n_blocks": int(kinds[0][2] or 1), "has_patches": True}

@@ -1,0 +1,124 @@
+"""Stage `heads`: heads learned from the views of all backbones, each scored on every part of every split.
+
+    python -m deponij.stages.heads
+
+Any head of the registry can be named. Those that start from texts run for the backbones with text, the others for
+every backbone. Many seeds and joined backbones are the business of `tables`.
+"""
+
+import csv
+import io
+import shutil
+from typing import Annotated, Any
+
+from pydantic import Field, JsonValue
+
+from deponij.pipeline.heads.registry import head_class
+from deponij.pipeline.metrics.evaluation import Evaluation
+from deponij.project.frame.console import say
+from deponij.project.frame.harness import run_stage, write_metrics
+from deponij.project.frame.layout import Layout
+from deponij.project.frame.settings import RunOptions, Section, Slug
+from deponij.project.learning.learn import HeadParams, learn, make_head
+from deponij.project.learning.results import CONFUSION_NAME, metrics_of
+from deponij.store.atomic import write_bytes
+
+Count = Annotated[int, Field(ge=1)]
+# What a first look at features asks, the quickest first.
+USUAL: dict[str, dict[str, JsonValue]] = {
+    kind: {} for kind in ("zero_shot", "centroid", "logistic", "knn", "tip-adapter", "wise-ft")
+}
+
+
+class HeadsParams(Section):
+    """Which heads, and how they learn.
+
+    Attributes:
+        kinds: of the registry, each with its constructor's arguments where they are not the defaults.
+        templates: use only class texts of these templates; None for all that a view of texts has.
+        per_class: few-shot k-NN: examples of each class to learn from; empty for none.
+        tries: how often others are drawn.
+    """
+
+    kinds: dict[str, dict[str, JsonValue]] = Field(default=USUAL, min_length=1)
+    templates: tuple[str, ...] | None = None
+    per_class: tuple[Count, ...] = (1, 2, 5, 10)
+    tries: int = Field(default=5, ge=1, le=100)
+
+
+class Params(Section):
+    """The sections of params.yaml that this stage reads; of backbones and splits only their names."""
+
+    backbones: dict[Slug, Any]
+    text_backbones: list[Slug]
+    splits: dict[Slug, Any]
+    labels: list[str]
+    heads: HeadsParams = HeadsParams()
+
+
+def main(params: Params, at: Layout, options: RunOptions) -> None:
+    """Every head, backbone, split and label set of the profile."""
+    heads = params.heads
+    for kind, arguments in heads.kinds.items():
+        make_head(kind, arguments)  # What is wrong with one is said before anything is cleared away.
+    for folder in (at.results_of("heads"), at.plots("confusion"), at.plots("reliability")):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    numbers: dict[str, Any] = {}
+    for kind, arguments in heads.kinds.items():
+        head = HeadParams(head=kind, arguments=arguments, templates=heads.templates)
+        wants_texts = head_class(kind).starts_from_texts
+        for backbone in params.text_backbones if wants_texts else params.backbones:
+            results = {}
+            for split in params.splits:
+                for labels in params.labels:
+                    results[split, labels] = learn(
+                        head,
+                        features=[at.view(backbone)],
+                        items=at.items,
+                        split=at.split(split),
+                        labels=labels,
+                        texts=at.texts(backbone) if wants_texts else None,
+                        per_class=heads.per_class,
+                        tries=heads.tries,
+                        out=at.result(kind, backbone) / f"{split}-{labels}",
+                    )
+                    _tell(results[split, labels])
+            numbers.setdefault(kind, {})[backbone] = {
+                split: {labels: metrics_of(results[split, labels]) for labels in params.labels}
+                for split in params.splits
+            }
+            _write_plots(at, kind, backbone, results)
+    write_metrics(at, "heads", numbers)
+
+
+def _tell(result: Evaluation) -> None:
+    test = result.parts.get("test")
+    if test is not None:
+        say(
+            f"{result.method} {result.backbone} {result.split}/{result.labels}: test top-1 {test.top1:.1%} of "
+            f"{test.n} (chance {result.chance:.1%})"
+        )
+
+
+def _write_plots(at: Layout, kind: str, backbone: str, results: dict[tuple[str, str], Any]) -> None:
+    """Confusion and reliability of the first split and label set, as `dvc plots` draws them."""
+    (split, labels), first = next(iter(results.items()))
+    confusion = at.result(kind, backbone) / f"{split}-{labels}" / CONFUSION_NAME
+    write_bytes(at.plots("confusion") / f"{kind}-{backbone}.csv", confusion.read_bytes())
+    write_bytes(at.plots("reliability") / f"{kind}-{backbone}.csv", _reliability(first))
+
+
+def _reliability(result: Evaluation) -> bytes:
+    """Confidence, accuracy and number of items of each bin that has some."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["confidence", "accuracy", "n"])
+    for one in result.calibration.bins if result.calibration is not None else ():
+        if one.confidence is not None and one.accuracy is not None:
+            writer.writerow([round(one.confidence, 6), round(one.accuracy, 6), one.n])
+    return out.getvalue().encode()
+
+
+if __name__ == "__main__":
+    run_stage("heads", Params, main)

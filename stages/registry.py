@@ -1,0 +1,59 @@
+"""The one list of stages, as data: dvc.yaml's test and `deponij run` walk it, and it gives the order of what is quick.
+
+No stage imports it; a new stage is a file here, an entry below and a block of dvc.yaml.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Literal
+
+from deponij.project.frame.harness import Main
+from deponij.project.frame.settings import Section
+
+Over = Literal["prepare", "backbones"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of the pipeline.
+
+    Attributes:
+        name: of its module here and of its block in dvc.yaml.
+        over: the section of params.yaml for each of whose keys it is a process of its own; None for one in all.
+        may_lack_data: very small data may be too few for it; `deponij run` then goes on without it.
+    """
+
+    name: str
+    over: Over | None = None
+    may_lack_data: bool = False
+
+    @property
+    def params(self) -> type[Section]:
+        """The sections of params.yaml that it reads."""
+        model: type[Section] = import_module(f"deponij.stages.{self.name}").Params
+        return model
+
+    @property
+    def main(self) -> Main:
+        """Its body: parameters, layout, options, and a key where it is `over` something."""
+        body: Main = import_module(f"deponij.stages.{self.name}").main
+        return body
+
+
+STAGES = (
+    Stage("weights"),
+    Stage("prepare", over="prepare"),
+    Stage("items"),
+    Stage("split"),
+    Stage("extract", over="backbones"),
+    Stage("extract_text"),
+    Stage("heads"),
+    Stage("retrieval"),
+    Stage("index"),
+    Stage("curves", may_lack_data=True),
+    Stage("mistakes", may_lack_data=True),
+    Stage("map", may_lack_data=True),
+    Stage("tables", may_lack_data=True),
+    Stage("ensembles", may_lack_data=True),
+    Stage("report"),
+)
