@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deponij.pipeline.heads.centroid import NearestClassMean
-from deponij.pipeline.heads.choosing import draw, worth
+from deponij.pipeline.heads.choosing import worth
 from deponij.pipeline.heads.examples import Examples
+from deponij.pipeline.heads.few_shot import draw
 from deponij.pipeline.heads.head import Floats, Names
 from deponij.pipeline.heads.softmax_regression import DEFAULT_C, fit_path, standardised
 from deponij.pipeline.metrics.classification import balanced_accuracy

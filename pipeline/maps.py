@@ -89,15 +89,13 @@ def _directions(features: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _components(features: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[float, float]]:
     """The first TSNE_DIM principal components [n, at most 50], and the first two's shares of the variance."""
-    centred = features - features.mean(axis=0)
-    values, vectors = np.linalg.eigh(centred.T @ centred)
-    values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
-    kept = vectors[:, :TSNE_DIM]
-    # The sign of a component is anybody's choice: its largest loading is positive.
-    largest = np.abs(kept).argmax(axis=0)
-    kept = kept * np.sign(kept[largest, np.arange(kept.shape[1])])
-    first, second = (float(values[i] / values.sum()) if i < len(values) else 0.0 for i in range(2))
-    return centred @ kept, (first, second)
+    from sklearn.decomposition import PCA
+
+    # By this solver the sign of a component, which is anybody's choice, makes its largest loading positive.
+    n_components = min(TSNE_DIM, *features.shape)
+    model = PCA(n_components, svd_solver="covariance_eigh").fit(features)
+    first, second = (*model.explained_variance_ratio_.tolist(), 0.0)[:2]
+    return model.transform(features), (first, second)
 
 
 def _two(components: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -62,6 +62,14 @@ def directions(vectors: NDArray[np.floating], what: str) -> NDArray[np.float64]:
     return units
 
 
+def class_means(rows: NDArray[np.float64], codes: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Mean of the rows [n, d] of each code [n], [C, d]; every code up to the largest occurs."""
+    sums = np.zeros((int(codes.max()) + 1, rows.shape[1]))
+    np.add.at(sums, codes, rows)
+    means: NDArray[np.float64] = sums / np.bincount(codes)[:, None]
+    return means
+
+
 def blend(vectors: NDArray[np.floating], weights: Sequence[float]) -> Vectors:
     """The direction of a weighted sum of unit vectors, [d]; negative weights point away.
 

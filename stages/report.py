@@ -23,8 +23,7 @@ from deponij.pipeline.reports.page import MapFacts, Page, render_html, render_ma
 from deponij.pipeline.reports.provenance import JOINED, Provenance, is_toy
 from deponij.pipeline.reports.retrieval_tables import RetrievalTable, fewer, grouped, items_of
 from deponij.pipeline.reports.samples import data_uri
-from deponij.pipeline.reports.sheets import samples_sheet
-from deponij.pipeline.reports.sprite import sprite
+from deponij.pipeline.reports.sheets import samples_sheet, sprite
 from deponij.project.frame.console import say
 from deponij.project.frame.harness import run_stage
 from deponij.project.frame.layout import Layout

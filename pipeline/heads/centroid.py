@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from deponij.pipeline.cards import ARRAY, PLAIN, Fact, are_positive
 from deponij.pipeline.heads.choosing import validation_pair
-from deponij.pipeline.heads.head import AffineHead, Floats, check_examples, check_varied
+from deponij.pipeline.heads.head import AffineHead, Floats, check_examples, check_varied, from_to
 from deponij.pipeline.heads.registry import register
-from deponij.pipeline.unit_vectors import directions
+from deponij.pipeline.unit_vectors import class_means, directions
 from deponij.store.errors import DataError
 
 
@@ -63,9 +63,7 @@ class NearestClassMean(AffineHead):
         validation_pair(X_val, y_val, self.classes_, self.n_features_in_)
         rows = self._rows(features, "training features")
         self.n_examples_ = np.bincount(codes)
-        means = np.zeros((len(self.classes_), features.shape[1]))
-        np.add.at(means, codes, rows)
-        means /= self.n_examples_[:, None]
+        means = class_means(rows, codes)
         length = float(np.square(rows).sum(axis=1).mean())
         if length == 0:
             raise DataError("all training features are 0; does the view hold what it should?")
@@ -80,7 +78,6 @@ class NearestClassMean(AffineHead):
     @property
     def protocol(self) -> str:
         """In words: what the means were made of."""
-        fewest, most = int(self.n_examples_.min()), int(self.n_examples_.max())
-        counts = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+        counts = from_to(self.n_examples_)
         what = "features of unit length" if self.normalise else "features"
         return f"Euclidean distance to the mean of {counts} training items a class, {what}; nothing to choose"

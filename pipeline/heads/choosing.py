@@ -1,7 +1,9 @@
-"""How heads choose on validation: the pair they are given, what an answer to it is worth; and draws of few examples.
+"""How heads choose on validation: the pair they are given, and what an answer to it is worth.
 
 Shape letters: n examples, d feature width, C classes.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -50,6 +52,31 @@ def worth(logits: Floats, classes: Names, truth: Names) -> tuple[float, float]:
     return float(correct.mean()), float(log_loss.mean())
 
 
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """What to learn from and what to choose by.
+
+    Attributes:
+        features, names: to learn from.
+        validation: to choose by.
+        told: what that is, in words.
+    """
+
+    features: Floats
+    names: Names
+    validation: tuple[Floats, Names]
+    told: str
+
+
+def halves(features: Floats, names: Names, validation: tuple[Floats, Names] | None, seed: int) -> Halves:
+    """The validation pair, or where there is none a tenth of the training examples, held out."""
+    if validation is not None:
+        return Halves(features, names, validation, "validation")
+    held_out = hold_out(names, seed)
+    told = f"a held-out tenth of training (n = {held_out.sum()})"
+    return Halves(features[~held_out], names[~held_out], (features[held_out], names[held_out]), told)
+
+
 def hold_out(names: Names, seed: int) -> NDArray[np.bool_]:
     """Which examples to hold out where validation is missing: a tenth of each class, at least one of two."""
     generator = np.random.default_rng(seed)
@@ -59,17 +86,3 @@ def hold_out(names: Names, seed: int) -> NDArray[np.bool_]:
         n_held_out = max(1, round(HOLD_OUT * len(rows))) if len(rows) > 1 else 0
         held_out[rows[:n_held_out]] = True
     return held_out
-
-
-def draw(names: Names, per_class: int, seed: int) -> NDArray[np.int64]:
-    """Rows of `per_class` examples of each class of names [n], ascending; all of a class that has fewer.
-
-    Raises:
-        ValueError: fewer than one example is wanted.
-    """
-    if per_class < 1:
-        raise ValueError(f"draw at least one example of each class, not {per_class}")
-    generator = np.random.default_rng(seed)
-    # Every class is permuted whole, so that a larger draw of the same seed holds the smaller ones.
-    chosen = [generator.permutation(np.flatnonzero(names == name))[:per_class] for name in np.unique(names)]
-    return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, dtype=np.int64)

@@ -1,5 +1,6 @@
 """Labelled examples: which items have a part, a label and features. Joined by id, never by position."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,10 +19,10 @@ class Examples:
     Attributes:
         ids, labels, parts: [n] strings; parts are `train`, `val` or `test`.
         pool_classes: classes of the pool's labelled items, with and without features, sorted.
-        n_items: rows of the items table; of these
-        n_outside_pool: have no part,
-        n_without_label: have a part but no label,
-        n_without_features: have both but no features.
+        n_items: rows of the items table.
+        n_outside_pool: of these, rows that have no part.
+        n_without_label: rows that have a part but no label.
+        n_without_features: rows that have both but no features.
     """
 
     ids: Names
@@ -98,6 +99,5 @@ def join_examples(
 
 def count_by_class(labels: Names, classes: Sequence[str]) -> list[int]:
     """How many labels each class has, in the order of `classes`."""
-    names, counts = np.unique(labels, return_counts=True)
-    found = dict(zip(names.tolist(), counts.tolist(), strict=True))
-    return [int(found.get(name, 0)) for name in classes]
+    counts = Counter(labels.tolist())
+    return [counts[name] for name in classes]

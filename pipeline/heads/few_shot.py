@@ -1,4 +1,4 @@
-"""What k-NN makes of a few examples of each class."""
+"""A few examples of each class: drawing them, for learning curves too, and what k-NN makes of them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,29 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from deponij.pipeline.heads.choosing import draw
 from deponij.pipeline.heads.examples import Examples
-from deponij.pipeline.heads.head import Floats
+from deponij.pipeline.heads.head import Floats, Names
 from deponij.pipeline.metrics.classification import balanced_accuracy
 
 if TYPE_CHECKING:
     from deponij.pipeline.heads.knn import NearestNeighbours
+
+
+def draw(names: Names, per_class: int, seed: int) -> NDArray[np.int64]:
+    """Rows of `per_class` examples of each class of names [n], ascending; all of a class that has fewer.
+
+    Raises:
+        ValueError: fewer than one example is wanted.
+    """
+    if per_class < 1:
+        raise ValueError(f"draw at least one example of each class, not {per_class}")
+    generator = np.random.default_rng(seed)
+    # Every class is permuted whole, so that a larger draw of the same seed holds the smaller ones.
+    chosen = [generator.permutation(np.flatnonzero(names == name))[:per_class] for name in np.unique(names)]
+    return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, dtype=np.int64)
 
 
 def few_shot(

@@ -232,6 +232,12 @@ def softmax(logits: Floats) -> Floats:
     return probs
 
 
+def from_to(counts: NDArray[np.integer]) -> str:
+    """The least and the largest of some counts in words, or the one that all are."""
+    fewest, most = int(counts.min()), int(counts.max())
+    return f"{fewest}" if fewest == most else f"{fewest} to {most}"
+
+
 def check_features(X: ArrayLike, what: str) -> Floats:
     """An array [n, d] of finite floats; `what` names it in messages.
 

@@ -1,6 +1,6 @@
 """The weighted k-nearest-neighbour classifier, as dinov2's `eval/knn.py` evaluates features.
 
-How neighbours are found lives in `unit_vectors`; few examples of each class are drawn by `choosing`.
+How neighbours are found lives in `unit_vectors`; few examples of each class are drawn by `few_shot`.
 
 Shape letters: n examples, m stored training examples, d feature width, C classes, K the largest k.
 """

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deponij.pipeline.cards import PLAIN, Fact, are_positive, require, rows_of
-from deponij.pipeline.heads.choosing import hold_out, validation_pair, worth
+from deponij.pipeline.heads.choosing import Halves, halves, validation_pair, worth
 from deponij.pipeline.heads.head import AffineHead, Floats, Names, check_examples, check_learnable
 from deponij.pipeline.heads.registry import register
 from deponij.pipeline.heads.softmax_regression import moments, solve, standardise
@@ -145,32 +145,27 @@ class LogisticProbe(AffineHead):
         self, features: Floats, names: Names, validation: tuple[Floats, Names] | None
     ) -> tuple[float, tuple[Trial, ...]]:
         cs = sorted({float(c) for c in self._grid()})
-        self.chosen_on_ = "validation"
-        if validation is None and len(cs) > 1:
-            held_out = hold_out(names, self.seed)
-            self.chosen_on_ = f"a held-out tenth of training (n = {held_out.sum()})"
-            validation = features[held_out], names[held_out]
-            features, names = features[~held_out], names[~held_out]
-        if len(cs) == 1 or validation is None or len(validation[1]) == 0 or len(np.unique(names)) < 2:
+        parts = halves(features, names, validation, self.seed)
+        can_choose = len(parts.validation[1]) > 0 and len(np.unique(parts.names)) > 1
+        if len(cs) == 1 or not can_choose:
             self.chosen_on_ = "nothing"
             return cs[len(cs) // 2], ()
-        trials = self._try_all(cs, features, names, validation)
+        self.chosen_on_ = parts.told
+        trials = self._try_all(cs, parts)
         best = min(trials, key=lambda trial: (-trial.top1, trial.log_loss, trial.c))
         return best.c, trials
 
-    def _try_all(
-        self, cs: Sequence[float], features: Floats, names: Names, validation: tuple[Floats, Names]
-    ) -> tuple[Trial, ...]:
-        mean, scale = moments(features)
-        standard = standardise(features, mean, scale).astype(np.float32)
-        standard_val = standardise(validation[0], mean, scale)
+    def _try_all(self, cs: Sequence[float], parts: Halves) -> tuple[Trial, ...]:
+        mean, scale = moments(parts.features)
+        standard = standardise(parts.features, mean, scale).astype(np.float32)
+        standard_val = standardise(parts.validation[0], mean, scale)
         # Each solution is where the search for the next one starts.
         model = self._model(CHOICE_TOLERANCE).set_params(warm_start=True)
         trials = []
         for c in cs:
-            fit = solve(model.set_params(C=c), standard, names)
+            fit = solve(model.set_params(C=c), standard, parts.names)
             logits = standard_val @ fit.weight.T + fit.bias
-            trials.append(Trial(c, *worth(logits, np.unique(names), validation[1])))
+            trials.append(Trial(c, *worth(logits, np.unique(parts.names), parts.validation[1])))
         return tuple(trials)
 
     def _model(self, tolerance: float) -> "LogisticRegression":

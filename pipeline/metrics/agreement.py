@@ -10,7 +10,6 @@ Shape letters: n items, C classes. An empty response is no answer: it is wrong, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -124,10 +123,9 @@ def jensen_shannon(p: ArrayLike, q: ArrayLike) -> float:
     for weights in (first, second):
         if not (weights >= 0).all() or not weights.sum() > 0:
             raise ValueError("weights must be 0 or more, and not all 0")
-    first, second = first / first.sum(), second / second.sum()
-    middle = (first + second) / 2
-    divergence = (_relative_entropy(first, middle) + _relative_entropy(second, middle)) / 2
-    return sqrt(max(0.0, divergence))
+    from scipy.spatial.distance import jensenshannon
+
+    return float(jensenshannon(first, second))
 
 
 def mean_agreement(with_people: Sequence[Agreement]) -> MeanAgreement:
@@ -151,9 +149,3 @@ def _errors(truth: Names, responses: Names, classes: Sequence[str]) -> NDArray[n
     matrix = confusion_matrix(truth[answered], responses[answered], classes)
     np.fill_diagonal(matrix, 0)
     return matrix
-
-
-def _relative_entropy(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
-    """sum p log(p / q), over where p > 0; there q > 0 too."""
-    some = p > 0
-    return float((p[some] * np.log(p[some] / q[some])).sum())

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix
 
-from deponij.pipeline.metrics.intervals import percentile_interval, wilson
+from deponij.pipeline.metrics.intervals import Interval, percentile_interval, wilson
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
-Interval = tuple[float, float]
 N_RESAMPLES = 2000
 # Memory of one block of resamples.
 _BLOCK_CELLS = 2_000_000

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+Interval = tuple[float, float]
 N_RESAMPLES = 10_000
 
 
@@ -32,7 +33,7 @@ class SeedMean:
     n: int
     mean: float
     std: float | None
-    interval: tuple[float, float]
+    interval: Interval
     kind: Literal["bootstrap", "wilson"]
 
 
@@ -79,13 +80,13 @@ def resampled_means(values: ArrayLike, n_resamples: int = N_RESAMPLES, seed: int
     return means
 
 
-def percentile_interval(samples: NDArray[np.floating], confidence: float = 0.95) -> tuple[float, float]:
+def percentile_interval(samples: NDArray[np.floating], confidence: float = 0.95) -> Interval:
     """The middle `confidence` of samples, as (low, high)."""
     low, high = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 
-def wilson(n_hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(n_hits: int, n: int, confidence: float = 0.95) -> Interval:
     """Wilson's score interval for the share `n_hits / n`, as (low, high) in [0, 1].
 
     Source: E. B. Wilson, JASA 22 (1927) 209-212; method 3 of R. G. Newcombe, Statistics in

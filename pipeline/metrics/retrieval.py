@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deponij.pipeline.metrics.clustered import clustered_means
+from deponij.pipeline.metrics.intervals import Interval
 from deponij.pipeline.record_lists import Record, RecordList
 
-Interval = tuple[float, float]
 Floats = NDArray[np.float64]
 Task = Literal["image-to-image", "text-to-image", "image-to-text"]
 About = Literal["classes", "captions"]

@@ -32,7 +32,7 @@ from deponij.pipeline.reports.learning_curves import Chart
 from deponij.pipeline.reports.provenance import JOINED, Provenance
 from deponij.pipeline.reports.retrieval_tables import RetrievalTable
 from deponij.pipeline.reports.samples import Sample
-from deponij.pipeline.reports.sprite import Sprite
+from deponij.pipeline.reports.sheets import Sprite
 from deponij.pipeline.reports.table import ResultGroup, ResultRow
 
 _TEMPLATES = Path(__file__).parent / "templates"

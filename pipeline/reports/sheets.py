@@ -1,13 +1,14 @@
-"""Sheets of pictures as PNG: blocks of tiles with words below them, on one page."""
+"""Sheets of pictures as PNG: blocks of tiles with words below them, on one page; and sprites, tiles without words."""
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from deponij.pipeline.mistakes.records import ConfusedPair, Suspect, Twin
-from deponij.pipeline.reports.samples import RIGHT, WRONG, Sample
+from deponij.pipeline.reports.samples import RIGHT, WRONG, Sample, data_uri
 
 Colour = tuple[int, int, int]
 Images = Mapping[str, Image.Image]
@@ -17,6 +18,8 @@ NEUTRAL: Colour = (150, 152, 156)
 _TILE, _FRAME, _LINE, _INSET = 144, 4, 16, 4
 _GAP, _HEADING, _MARGIN = 14, 24, 14
 N_COLUMNS = 6
+# Browsers and JPEG take far larger pictures; phones decode this without trouble.
+_SPRITE_COLUMNS = 32
 _WIDTH = 2 * _MARGIN + N_COLUMNS * _TILE + (N_COLUMNS - 1) * _GAP
 
 
@@ -196,3 +199,31 @@ def _write(
         text = text[1:] if keep_end else text[:-1]
         shown = f"…{text}" if keep_end else f"{text}…"
     draw.text(corner, shown, fill=colour, font=font)
+
+
+@dataclass(frozen=True, slots=True)
+class Sprite:
+    """Tiles row by row.
+
+    Attributes:
+        uri: a JPEG data URI.
+        side_px: of a tile.
+        n_columns, n_rows: tiles.
+    """
+
+    uri: str
+    side_px: int
+    n_columns: int
+    n_rows: int
+
+
+def sprite(images: Sequence[Image.Image], side_px: int) -> Sprite | None:
+    """All images within squares of this side, in order; None for none."""
+    if not images:
+        return None
+    n_columns = min(_SPRITE_COLUMNS, len(images))
+    n_rows = ceil(len(images) / n_columns)
+    canvas = Image.new("RGB", (n_columns * side_px, n_rows * side_px), PLATE)
+    for i, image in enumerate(images):
+        paste_whole(canvas, image, (i % n_columns * side_px, i // n_columns * side_px), side_px)
+    return Sprite(data_uri(canvas), side_px, n_columns, n_rows)

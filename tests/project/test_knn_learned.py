@@ -8,7 +8,7 @@ import pytest
 from learning_world import CLASSES, World, learned, make_world, write_split
 from sklearn.neighbors import KNeighborsClassifier
 
-from deponij.pipeline.heads.choosing import draw
+from deponij.pipeline.heads.few_shot import draw
 from deponij.pipeline.heads.registry import load_head
 from deponij.project.learning.learn import HeadResult
 from deponij.project.learning.results import read_examples, read_logits

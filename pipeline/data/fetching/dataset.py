@@ -34,7 +34,6 @@ from deponij.pipeline.data.fetching.ledger import (
     FETCHED,
     Failure,
     Fetched,
-    digest_of,
     read_fetched,
     write_failures,
     write_fetched,
@@ -125,13 +124,8 @@ class _Photograph:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """One photograph after the attempt: either `there` or `failure` is set."""
-
-    there: Fetched | None = None
-    failure: Failure | None = None
-    n_new_bytes: int | None = None
+# One photograph after the attempt: what lies there now or why not, and the bytes that this run brought for it, if any.
+_Outcome = tuple[Fetched | Failure, int | None]
 
 
 def fetch_taco(
@@ -230,15 +224,16 @@ class _Run:
             write_failures(self.root, self.failures)
 
     def _count(self, outcome: _Outcome) -> None:
-        if outcome.there is not None:
+        row, n_new_bytes = outcome
+        if isinstance(row, Fetched):
             self.n_present += 1
-            self.known[outcome.there.file_name] = outcome.there
-        if outcome.failure is not None:
-            self.failures.append(outcome.failure)
-            self.known.pop(outcome.failure.file_name, None)
-        if outcome.n_new_bytes is not None:
+            self.known[row.file_name] = row
+        else:
+            self.failures.append(row)
+            self.known.pop(row.file_name, None)
+        if n_new_bytes is not None:
             self.n_fetched += 1
-            self.n_bytes += outcome.n_new_bytes
+            self.n_bytes += n_new_bytes
         if self.progress is not None:
             self.progress(self.n_present + len(self.failures), self.n_total, self.n_bytes)
 
@@ -246,31 +241,25 @@ class _Run:
         """Keep, fetch or fail one photograph; runs in a worker thread."""
         try:
             target = path_inside(self.root, wanted.file_name)
-            if (there := self._there(wanted, target)) is not None:
-                return _Outcome(there=there)
+            there = self._there(wanted, target)
         except DataError as error:
-            return _Outcome(failure=Failure(wanted.file_name, wanted.url, str(error), 0))
+            return Failure(wanted.file_name, wanted.url, str(error), 0), None
         except OSError as error:
             raise cannot_write(self.root / wanted.file_name, error) from error
-        seen: list[str] = []
-
-        def check(body: bytes) -> None:
-            wanted.check(body)
-            seen.append(digest_of(body))
-
+        if there is not None:
+            return there, None
         try:
-            got = self.downloader.fetch(wanted.url, target, check)
+            body = self.downloader.fetch(wanted.url, target, wanted.check)
         except GaveUpError as error:
-            return _Outcome(failure=Failure(wanted.file_name, wanted.url, error.reason, error.n_attempts))
-        there = Fetched(wanted.file_name, wanted.url, got.n_bytes, seen[-1])
-        return _Outcome(there=there, n_new_bytes=got.n_bytes)
+            return Failure(wanted.file_name, wanted.url, error.reason, error.n_attempts), None
+        return Fetched.of(wanted.file_name, wanted.url, body), len(body)
 
     def _there(self, wanted: _Photograph, target: Path) -> Fetched | None:
         """The sound picture that lies there already; a wrong one is moved aside."""
         if not target.is_file():
             return None
         body = target.read_bytes()
-        found = Fetched(wanted.file_name, wanted.url, len(body), digest_of(body))
+        found = Fetched.of(wanted.file_name, wanted.url, body)
         if self.known.get(wanted.file_name) == found:
             return found
         try:
@@ -288,22 +277,20 @@ def _fetch_annotations(
     target = root / ANNOTATIONS
     there = target.read_bytes() if target.is_file() else None
     if there is not None:
-        found = Fetched(ANNOTATIONS, source or (known.url if known else ""), len(there), digest_of(there))
+        found = Fetched.of(ANNOTATIONS, source or (known.url if known else ""), there)
         if source is None or found == known:
             return found
     address = source or TACO_ANNOTATIONS
     if "://" not in address:
         return _copied(Path(address), target)
     try:
-        downloader.fetch(address, target, _check_annotations)
+        return Fetched.of(ANNOTATIONS, address, downloader.fetch(address, target, _check_annotations))
     except GaveUpError as error:
         raise DataError(
             f"TACO's annotation file cannot be had from {address}: {error.reason}. Without a network, "
             f"put it at {target} and the photographs beside it (batch_1, batch_2, ...); both are in "
             f"{TACO_ARCHIVE}"
         ) from error
-    body = target.read_bytes()
-    return Fetched(ANNOTATIONS, address, len(body), digest_of(body))
 
 
 def _copied(source: Path, target: Path) -> Fetched:
@@ -311,12 +298,17 @@ def _copied(source: Path, target: Path) -> Fetched:
         body = source.expanduser().read_bytes()
     except OSError as error:
         raise DataError(f"annotation file {source} cannot be read: {error.strerror or error}") from error
+    _refuse(body, f"{source}: {{}}")
+    write_bytes(target, body)
+    return Fetched.of(ANNOTATIONS, str(source), body)
+
+
+def _refuse(body: bytes, told: str) -> None:
+    """Raise DataError with `told` around the reason if this is no annotation file."""
     try:
         _check_annotations(body)
     except WrongContentError as error:
-        raise DataError(f"{source}: {error}") from error
-    write_bytes(target, body)
-    return Fetched(ANNOTATIONS, str(source), len(body), digest_of(body))
+        raise DataError(told.format(error)) from error
 
 
 def _check_annotations(body: bytes) -> None:
@@ -336,10 +328,7 @@ def _read_photographs(path: Path, limit: int | None) -> tuple[list[_Photograph],
         DataError: not an annotation file, or an entry without name or size.
     """
     body = path.read_bytes()
-    try:
-        _check_annotations(body)
-    except WrongContentError as error:
-        raise DataError(f"{path}: {error}; delete it to have it fetched again") from error
+    _refuse(body, f"{path}: {{}}; delete it to have it fetched again")
     wanted: list[_Photograph] = []
     refused: list[Failure] = []
     taken: set[str] = set()

@@ -62,14 +62,6 @@ class Pace:
     min_bytes_per_s: float = 1024.0
 
 
-@dataclass(frozen=True, slots=True)
-class Got:
-    """A file that arrived: its bytes on disk and how many attempts it took."""
-
-    n_bytes: int
-    n_attempts: int
-
-
 class GaveUpError(Exception):
     """The file cannot be had; the run goes on without it."""
 
@@ -140,8 +132,8 @@ class Downloader:
         """Make all transfers end soon, with `StoppedError`; what has arrived stays for the next run."""
         self._stop.set()
 
-    def fetch(self, url: str, target: Path, check: Callable[[bytes], None]) -> Got:
-        """Bring one URL to `target`, over as many attempts as it takes and is allowed.
+    def fetch(self, url: str, target: Path, check: Callable[[bytes], None]) -> bytes:
+        """Bring one URL to `target`, over as many attempts as it takes and is allowed; its bytes.
 
         Args:
             url: http or https.
@@ -167,8 +159,7 @@ class Downloader:
                 with self._turn(host):
                     self._transfer(url, partial)
                 host.n_offline = 0
-                n_bytes = partial.finish(check)
-                return Got(n_bytes, n_attempts)
+                return partial.finish(check)
             except (_RefusedError, WrongContentError) as error:
                 partial.discard()
                 raise GaveUpError(str(error), n_attempts) from error
@@ -307,13 +298,13 @@ class Partial:
         self.path.write_bytes(b"")
         self._record.write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
 
-    def finish(self, check: Callable[[bytes], None]) -> int:
-        """Check the whole body and make it the file; its size in bytes."""
+    def finish(self, check: Callable[[bytes], None]) -> bytes:
+        """Check the whole body and make it the file; the body."""
         body = self.path.read_bytes()
         check(body)
         publish(self.path, self.target)
         self._record.unlink(missing_ok=True)
-        return len(body)
+        return body
 
     def discard(self) -> None:
         """Leave nothing behind."""

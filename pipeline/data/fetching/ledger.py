@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,12 +30,17 @@ _FAILURES_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """One file that is there: where it came from, its size and the BLAKE2b-160 digest of its bytes."""
+    """One file that is there: where it came from, its size and the BLAKE2b-160 digest of its bytes, in hexadecimal."""
 
     file_name: str
     url: str
     n_bytes: int
     digest: str
+
+    @classmethod
+    def of(cls, file_name: str, url: str, body: bytes) -> Self:
+        """A file of these bytes."""
+        return cls(file_name, url, len(body), hashlib.blake2b(body, digest_size=20).hexdigest())
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +51,6 @@ class Failure:
     url: str | None
     reason: str
     attempts: int
-
-
-def digest_of(content: bytes) -> str:
-    """BLAKE2b-160 of a file's bytes, 40 hexadecimal characters."""
-    return hashlib.blake2b(content, digest_size=20).hexdigest()
 
 
 def read_fetched(root: Path) -> dict[str, Fetched]:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import JsonValue
 
 from deponij.pipeline.cards import PLAIN, Fact, are_positive, rows_of
-from deponij.pipeline.heads.choosing import hold_out, validation_pair, worth
+from deponij.pipeline.heads.choosing import halves, validation_pair, worth
 from deponij.pipeline.heads.gradient.recipe import GridPoint, Recipe
 from deponij.pipeline.heads.gradient.training import Trained
 from deponij.pipeline.heads.head import AffineHead, Floats, Names, check_examples, check_learnable
@@ -95,12 +95,13 @@ class DinoLinear(AffineHead):
         check_learnable(features, names)
         self._check_tokens(features.shape[1])
         validation = validation_pair(X_val, y_val, np.unique(names), features.shape[1])
-        self.chosen_on_ = "validation"
-        if validation is None:
-            held_out = hold_out(names, self.seed)
-            self.chosen_on_ = f"a held-out tenth of training (n = {held_out.sum()})"
-            validation = features[held_out], names[held_out]
-            features, names = features[~held_out], names[~held_out]
+        parts = halves(features, names, validation, self.seed)
+        self.chosen_on_, features, names, validation = (
+            parts.told,
+            parts.features,
+            parts.names,
+            parts.validation,
+        )
         if len(validation[1]) == 0:
             raise DataError(
                 "no class has a second example to choose the learning rate by; give validation examples"

@@ -1,6 +1,6 @@
 """A grid of heads (learning rate x weight decay x seed x labels x features x kind) as one computation.
 
-Heads of one feature set, label set and kind share their data; as many of them as the processor's cache
+Heads of one feature set, label set, kind and seed share their data and batches; as many of them as the processor's cache
 holds are trained together by `training`, on one thread, and such chunks run side by side. What a chunk
 holds does not depend on the number of threads, and so neither does any result.
 """
@@ -187,19 +187,17 @@ def _shape(
 
 
 def _chunks(points: Sequence[GridPoint], shapes: Sequence[Shape]) -> list[_Chunk]:
-    """Points by shape, then by seed, in pieces of equal size; the most costly first."""
-    groups: dict[int, list[int]] = {}
-    for place, shape in enumerate(shapes):
-        groups.setdefault(id(shape), []).append(place)
+    """Points by shape and seed, their learning rates in order, in pieces of equal size; the most costly first."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for place in sorted(range(len(points)), key=lambda place: points[place].lr):
+        groups.setdefault((id(shapes[place]), points[place].seed), []).append(place)
     chunks = []
     for places in groups.values():
         shape = shapes[places[0]]
         width = shape.dim if shape.kind == "linear" else HIDDEN
         n_weights = shape.n_classes * width + (HIDDEN * shape.dim if shape.kind == "mlp" else 0)
         most = max(1, min(_CHUNK_HEADS, _CHUNK_BYTES // (n_weights * shape.x.element_size())))
-        by_seed = sorted(places, key=lambda place: points[place].seed)
-        n_chunks = -(-len(places) // most)
-        for part in np.array_split(np.array(by_seed), n_chunks):
+        for part in np.array_split(np.array(places), -(-len(places) // most)):
             chunks.append(_Chunk(shape, tuple(part.tolist()), n_weights * len(part)))
     return sorted(chunks, key=lambda chunk: -chunk.cost)
 

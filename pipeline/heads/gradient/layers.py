@@ -1,9 +1,10 @@
 """The layers of heads that are trained together: first weights, answers, and gradients written out by hand.
 
+By autograd a step takes 30 to 60 % longer: `benchmarks/heads.py` would miss its limits.
 Biases are a column of the weights: features end with a 1, and so do hidden units. The steps: `training`.
 
-Shape letters: G seeds, R heads a seed, b examples of a step, n examples that all seeds see, d feature
-width with the 1 and zeros up to a multiple of 16, h hidden units likewise, C classes.
+Shape letters: R heads, b examples that all of them see, d feature width with the 1 and zeros up to a multiple of 16,
+h hidden units likewise, C classes.
 """
 
 from typing import TYPE_CHECKING
@@ -72,7 +73,7 @@ def softmax(logits: "Tensor") -> "Tensor":
 
 
 class Linear:
-    """logits = x W^T. Weights [G, R, C, d]; logits [G, b, R, C]."""
+    """logits = x W^T. Weights [R, C, d]."""
 
     def __init__(self, weights: list["Tensor"], dim: int) -> None:
         import torch
@@ -82,75 +83,41 @@ class Linear:
         self.gradients_ = [torch.empty_like(tensor) for tensor in weights]
 
     def logits(self, x: "Tensor") -> "Tensor":
-        (weights,) = self.weights
-        n_seeds, n_slots, n_classes, width = weights.shape
-        flat = weights.view(n_seeds, n_slots * n_classes, width)
-        return (x @ flat.mT).view(n_seeds, -1, n_slots, n_classes)
-
-    def beside(self, values: "Tensor") -> "Tensor":
-        """Values of each example [G, b, k], for all heads of its seed."""
-        return values.unsqueeze(2)
+        """[R, b, C] of examples [b, d]."""
+        n_heads, n_classes, width = self.weights[0].shape
+        return (x @ self.weights[0].view(-1, width).T).view(-1, n_heads, n_classes).transpose(0, 1)
 
     def gradients(self, x: "Tensor", errors: "Tensor") -> None:
+        """Set `gradients_` by the errors [R, b, C] of the logits of x, which were asked for last."""
         import torch
 
-        n_seeds, n_slots, n_classes, width = self.weights[0].shape
-        out = self.gradients_[0].view(n_seeds, n_slots * n_classes, width)
-        torch.bmm(errors.view(n_seeds, -1, n_slots * n_classes).mT, x, out=out)
-
-    def shared_logits(self, x: "Tensor") -> "Tensor":
-        """Logits [G, R, n, C] of examples [n, d] that all seeds see."""
-        (weights,) = self.weights
-        n_seeds, n_slots, n_classes, width = weights.shape
-        logits = (x @ weights.view(-1, width).T).view(-1, n_seeds, n_slots, n_classes)
-        return logits.permute(1, 2, 0, 3)
+        out = self.gradients_[0].view(-1, x.shape[-1])
+        torch.mm(errors.transpose(0, 1).reshape(len(x), -1).T, x, out=out)
 
 
-class Mlp:
-    """logits = gelu(x W1^T) W2^T. Weights [G, R, 512, d] and [G, R, C, h]; logits [G, R, b, C]."""
+class Mlp(Linear):
+    """logits = gelu(x W1^T) W2^T. Weights [R, 512, d] and [R, C, h]."""
 
     def __init__(self, weights: list["Tensor"], dim: int) -> None:
-        import torch
-
-        self.weights = weights
+        super().__init__(weights, dim)
         self.widths = [dim, HIDDEN]
-        self.gradients_ = [torch.empty_like(tensor) for tensor in weights]
 
     def logits(self, x: "Tensor") -> "Tensor":
-        n_seeds, n_slots, _, width = self.weights[0].shape
-        flat = self.weights[0].view(n_seeds, n_slots * HIDDEN, width)
-        self.before = (x @ flat.mT).view(n_seeds, -1, n_slots, HIDDEN).transpose(1, 2)  # [G, R, b, 512]
-        self.hidden = self._activate(self.before)
+        """[R, b, C] of examples [b, d]."""
+        import torch
+
+        self.before = super().logits(x)  # [R, b, 512]
+        # gelu, with the 1 of the second layer's bias.
+        self.hidden = x.new_zeros(*self.before.shape[:-1], self.weights[1].shape[-1])  # [R, b, h]
+        # Not `gelu.out`: with an output of other strides than its input it writes elsewhere (torch 2.15).
+        self.hidden[..., :HIDDEN] = torch.nn.functional.gelu(self.before)
+        self.hidden[..., HIDDEN] = 1
         return self.hidden @ self.weights[1].mT
 
-    def _activate(self, before: "Tensor") -> "Tensor":
-        """gelu, with the 1 of the second layer's bias: [..., b, h]."""
-        import torch
-
-        hidden = before.new_zeros(*before.shape[:-1], self.weights[1].shape[-1])
-        # Not `gelu.out`: with an output of other strides than its input it writes elsewhere (torch 2.15).
-        hidden[..., :HIDDEN] = torch.nn.functional.gelu(before)
-        hidden[..., HIDDEN] = 1
-        return hidden
-
-    def beside(self, values: "Tensor") -> "Tensor":
-        """Values of each example [G, b, k], for all heads of its seed."""
-        return values.unsqueeze(1)
-
     def gradients(self, x: "Tensor", errors: "Tensor") -> None:
+        """Set `gradients_` by the errors [R, b, C] of the logits of x, which were asked for last."""
         import torch
 
-        n_seeds, n_slots, n_batch, _ = errors.shape
-        width = x.shape[-1]
-        flat = errors.flatten(0, 1)
-        torch.bmm(flat.mT, self.hidden.flatten(0, 1), out=self.gradients_[1].flatten(0, 1))
-        back = flat @ self.weights[1].flatten(0, 1)[..., :HIDDEN]  # [G R, b, 512]
-        back = torch.ops.aten.gelu_backward(back.view(n_seeds, n_slots, n_batch, HIDDEN), self.before)
-        back = back.transpose(1, 2).reshape(n_seeds, n_batch, n_slots * HIDDEN)
-        torch.bmm(back.mT, x, out=self.gradients_[0].view(n_seeds, n_slots * HIDDEN, width))
-
-    def shared_logits(self, x: "Tensor") -> "Tensor":
-        """Logits [G, R, n, C] of examples [n, d] that all seeds see."""
-        n_seeds, n_slots, _, width = self.weights[0].shape
-        before = (x @ self.weights[0].view(-1, width).T).view(-1, n_seeds, n_slots, HIDDEN)
-        return self._activate(before.permute(1, 2, 0, 3)) @ self.weights[1].mT
+        torch.bmm(errors.mT, self.hidden, out=self.gradients_[1])
+        back = errors @ self.weights[1][..., :HIDDEN]  # [R, b, 512]
+        super().gradients(x, torch.ops.aten.gelu_backward(back, self.before))

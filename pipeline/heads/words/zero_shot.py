@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from deponij.pipeline.cards import ARRAY, Fact
-from deponij.pipeline.heads.head import Floats, Head, check_examples
+from deponij.pipeline.heads.head import Floats, Head, check_examples, from_to
 from deponij.pipeline.heads.registry import register
-from deponij.pipeline.unit_vectors import directions
+from deponij.pipeline.unit_vectors import class_means, directions
 
 
 @register("zero_shot")
@@ -53,9 +53,7 @@ class ZeroShotClassifier(Head):
         self.classes_, codes = np.unique(names, return_inverse=True)
         self.n_features_in_ = texts.shape[1]
         self.n_texts_ = np.bincount(codes)
-        sums = np.zeros((len(self.classes_), texts.shape[1]))
-        np.add.at(sums, codes, units)
-        self.coef_ = directions(sums / self.n_texts_[:, None], "mean text vectors").astype(np.float32)
+        self.coef_ = directions(class_means(units, codes), "mean text vectors").astype(np.float32)
         return self
 
     def decision_function(self, X: ArrayLike) -> Floats:
@@ -67,6 +65,5 @@ class ZeroShotClassifier(Head):
     @property
     def protocol(self) -> str:
         """In words: what the class vectors were made of."""
-        fewest, most = int(self.n_texts_.min()), int(self.n_texts_.max())
-        texts = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+        texts = from_to(self.n_texts_)
         return f"cosine to the mean of {texts} text vector{'' if texts == '1' else 's'} a class; no training"

@@ -7,7 +7,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from deponij.pipeline import unit_vectors
-from deponij.pipeline.heads.choosing import draw
+from deponij.pipeline.heads.few_shot import draw
 from deponij.pipeline.heads.head import FeatureSource
 from deponij.pipeline.heads.knn import NearestNeighbours
 from deponij.pipeline.heads.registry import load_head

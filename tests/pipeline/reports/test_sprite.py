@@ -5,7 +5,7 @@ import io
 
 from PIL import Image
 
-from deponij.pipeline.reports.sprite import sprite
+from deponij.pipeline.reports.sheets import sprite
 
 
 def test_tiles_lie_row_by_row() -> None:
