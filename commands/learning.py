@@ -9,9 +9,9 @@ import typer
 
 from deponij.commands.answers import print_json
 from deponij.commands.options import (
+    HEADS,
     Blend,
     FeaturesArg,
-    Head,
     How,
     ItemsArg,
     Json,
@@ -61,7 +61,7 @@ def fit(
     items: ItemsArg,
     split: SplitArg,
     labels: LabelsArg,
-    head: Annotated[Head, typer.Option(help="Of the registry.")],
+    head: Annotated[str, typer.Option(help=f"One of: {', '.join(HEADS)}.")],
     argument: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE, as lr=1e-3 or balance=class-weights.")
     ] = None,

@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
     Blend: TypeAlias = str
     Strategy: TypeAlias = str
-    Head: TypeAlias = str
     How: TypeAlias = str
     IndexType: TypeAlias = str
 else:
     # Whatever the registries hold: their rooms are read as text, so that `--help` imports nothing heavy.
     Strategy = Literal[names_in("deponij.pipeline.data.splitting")]
-    Head = Literal[names_in("deponij.pipeline.heads")]
     How = Literal[names_in("deponij.pipeline.ensembles")]
     IndexType = Literal[("auto", *names_in("deponij.pipeline.retrieval"))]
     # Heads that start from texts; zero-shot learns nothing from pictures.
     Blend = Literal[tuple(sorted({*names_in("deponij.pipeline.heads.words")} - {"zero_shot"}))]
+# No choice, for a program of the user's may have entered a head of its own.
+HEADS = names_in("deponij.pipeline.heads")
 Precision = Literal["fp32", "bf16", "fp16"]
 Stored = Literal["float32", "float16"]
 DecodeRoute = Literal["full", "draft"]

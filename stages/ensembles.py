@@ -263,6 +263,9 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
     """Every kind of ensemble over every split and label set of the profile."""
     for how in params.ensembles.how:
         ensemble_class(how)  # An unknown one is said before anything is cleared away.
+    for folder in (at.results_of("heads"), at.results_of("tables")):
+        if options.under_dvc and not folder.is_dir():
+            raise StoreError(f"there are no results in {folder}; `dvc repro` makes them")
     shutil.rmtree(at.ensembles, ignore_errors=True)
     numbers: dict[str, dict[str, dict[str, Any]]] = {}
     for split in params.splits:

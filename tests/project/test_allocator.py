@@ -111,7 +111,7 @@ def test_arrays_find_their_pages_again() -> None:
 @pytest.mark.parametrize(
     "start",
     [
-        "from deponij import cli; cli.app = lambda: None; cli.main()",
+        "from deponij import cli; cli.app = lambda **_: None; cli.main()",
         "from deponij.project.frame.harness import run_stage",
     ],
 )

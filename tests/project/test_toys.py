@@ -15,6 +15,7 @@ from rich.console import Console
 
 from deponij.commands.show import results as printing
 from deponij.commands.show.cells import print_cells
+from deponij.commands.show.tables import show_lines, show_notes, show_table
 from deponij.pipeline.backbones import packaged
 from deponij.pipeline.backbones.catalog import entries
 from deponij.pipeline.reports.cells import Place, measured_cell
@@ -24,7 +25,7 @@ from deponij.project.frame.settings import RunOptions
 from deponij.project.frame.toys import toys_of
 from deponij.sample.painter import generate
 from deponij.services import run as whole_way
-from deponij.services.predict.chosen_model import Wanted, best_model
+from deponij.services.predict.chosen_model import ModelRequest, best_model
 from deponij.services.run import Plan, SourceChoice
 from deponij.stages import weights
 from deponij.store.errors import StoreError
@@ -134,10 +135,10 @@ def test_a_toy_is_not_best_beside_a_real_one(
     )
     assert "model</a>" in card and MINI not in card
     assert "model" in Path(result.table["page"]).read_text().partition('<details class="run" open>')[2][:120]
-    chosen = best_model(Layout(Path(result.table["root"])), Wanted(), ())
+    chosen = best_model(Layout(Path(result.table["root"])), ModelRequest(), ())
     assert chosen.evaluation.backbone == "model"
     assert chosen.why.endswith("toys left aside")
-    asked = best_model(Layout(Path(result.table["root"])), Wanted(backbone=MINI), ())
+    asked = best_model(Layout(Path(result.table["root"])), ModelRequest(backbone=MINI), ())
     assert asked.evaluation.backbone == MINI and "is a toy" in asked.why
     assert [command.rpartition("/")[2] for command in result.table["ask"]] == ["model", "model"]
 
@@ -166,9 +167,10 @@ def test_tables_over_seeds_mark_toys_too() -> None:
 
 def test_the_terminal_says_what_is_a_toy(result: whole_way.WholeWay, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
-    monkeypatch.setattr(
-        printing, "stdout", Console(file=shown, width=150, force_terminal=True, highlight=False)
-    )
+    console = Console(file=shown, width=150, force_terminal=True, highlight=False)
+    for printer in (show_table, show_lines):
+        monkeypatch.setitem(printer.__kwdefaults__, "console", console)
+    monkeypatch.setattr(show_notes, "__defaults__", (console,))
     printing.print_results(result.table, whole=False)
     lines = [line for line in shown.getvalue().splitlines() if "│" in line]
     of_toy = [line for line in lines if f"{MINI} (toy)" in line]
