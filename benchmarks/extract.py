@@ -7,7 +7,8 @@ batch size. The ViT-B/16 has random weights: its arithmetic is that of the real 
 JPEGs made here: photographs of 640 x 480 for the ViT, of 256 x 256 for the mini backbone.
 
 End to end is everything from the items table to committed rows: read, decode, transform, forward,
-write; loading the model is left out on both sides.
+write; loading the model is left out on both sides. Pages are kept, as in every process that computes
+(`DEPONIJ_KEEP_PAGES=0` for the plain allocator).
 """
 
 import argparse
@@ -22,6 +23,7 @@ import pyarrow as pa
 from figures import Line, encoded, parser, report
 from PIL import Image
 
+from deponij.project.frame.allocator import keep_pages
 from deponij.project.frame.settings import RunOptions
 from deponij.stages.extract import ExtractParams, run
 from deponij.store.items import ItemWriter
@@ -147,10 +149,11 @@ def all_models(args: argparse.Namespace) -> Iterator[Line]:
 
 
 def main() -> int:
+    keep_pages()
     flags = parser(__doc__)
     flags.add_argument("--device", default="cpu")
     flags.add_argument("--precision", default="fp32")
-    flags.add_argument("--models", default="vit-b-16,mini-openclip")
+    flags.add_argument("--models", default="vit-b-16,efficientnet-lite0,mini-openclip")
     flags.add_argument(
         "--pictures", type=int, default=256, help="for the ViT; the minis get ten times as many"
     )
