@@ -52,7 +52,9 @@ def test_a_shell_completes_commands(typed: str, offered: str) -> None:
     assert offered in process.stdout.split()
 
 
-def test_completion_is_installed_by_the_command_itself() -> None:
+def test_completion_is_installed_by_the_command_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Else it is for the shell that started the tests, which need not be one that completes.
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
     out = done("--show-completion", "bash").out
     assert "complete -o default -F _deponij_completion deponij" in out
     assert "--install-completion" in done("--help").out
