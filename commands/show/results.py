@@ -111,6 +111,12 @@ def _print_results(rows: Sequence[Record]) -> None:
         style=style,
         keep_figures=True,
     )
+    if first["part"] != "test":
+        show_lines(
+            f"There is no test part: these are {first['part']} items, from which the classifiers learned; "
+            "their figures say little about new ones",
+            style="yellow",
+        )
 
 
 def print_evaluation(result: Evaluation) -> None:
