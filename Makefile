@@ -39,7 +39,7 @@ lint: $(READY)  ## style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(READY)  ## types, strict in store/
+types: $(READY)  ## strict types, everywhere
 	$(BIN)/mypy
 
 imports: $(READY)  ## which room may import which

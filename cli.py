@@ -24,7 +24,7 @@ from deponij.commands import (
     serving,
     whole,
 )
-from deponij.commands.answers import EXIT_FAILED, EXIT_USAGE, say
+from deponij.commands.answers import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, say
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -81,9 +81,12 @@ def main() -> None:
 
         stderr.print(f"error: {error}", style="red", markup=False)
         raise SystemExit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as ended:
+        # Of an interrupted command typer makes a silent exit with this status; of one while it starts, nothing.
+        if isinstance(ended, SystemExit) and ended.code != EXIT_INTERRUPTED:
+            raise
         sys.stderr.write("interrupted; what was committed is kept, run the same command to go on\n")
-        raise SystemExit(130) from None
+        raise SystemExit(EXIT_INTERRUPTED) from None
     except BrokenPipeError:
         # The reader of a pipe (head, say) has gone.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

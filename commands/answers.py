@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-EXIT_FAILED, EXIT_USAGE, EXIT_PARTLY = 1, 2, 3
+EXIT_FAILED, EXIT_USAGE, EXIT_PARTLY, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 
 def answer(value: "BaseModel | dict[str, Any]", text: str, as_json: bool) -> None:

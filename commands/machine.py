@@ -17,7 +17,7 @@ weights_app = typer.Typer(help="Bring published weights to this machine.", no_ar
 @app.command()
 def backbones(as_json: Json = False) -> None:
     """The backbones known by name, and whether their weights are on this machine."""
-    from deponij.commands.show.tables import show_records
+    from deponij.commands.show.tables import show_notes, show_records
     from deponij.pipeline.backbones import list_backbones
 
     rows = list_backbones()
@@ -26,6 +26,8 @@ def backbones(as_json: Json = False) -> None:
         return
     shown = ("name", "family", "dim", "input_px", "has_text", "present", "source", "licence")
     show_records("backbones", [{name: row.get(name) for name in shown} for row in rows])
+    toys = ", ".join(row["name"] for row in rows if row["toy"])
+    show_notes([f"toys, which learnt from drawn litter only: {toys}"])
 
 
 @weights_app.command("fetch")

@@ -146,7 +146,7 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
     ) -> None:
         from deponij.pipeline.likeness.pairs import Thresholds
         from deponij.pipeline.retrieval.vector_index import set_threads
-        from deponij.project.in_force import items_of
+        from deponij.project.in_force import is_of_toy, items_of
         from deponij.project.indexes import Index
         from deponij.project.record_files import check_ending
         from deponij.services.search import query as asking
@@ -183,7 +183,7 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
         elif hits:
             from deponij.commands.show.hits import print_hits
 
-            print_hits(hits, found.backbone)
+            print_hits(hits, found.backbone, is_toy=is_of_toy(found.path))
         else:
             say("nothing was found" + (": no item fulfils the filter" if where else ""))
 

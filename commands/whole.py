@@ -51,7 +51,7 @@ def run(
     threads: Threads = 0,
     as_json: Json = False,
 ) -> None:
-    """Your own pictures: items, split, features, probe, zero-shot, a table and a page."""
+    """Your own pictures through all stages: features, heads, retrieval, an index, curves, mistakes, tables, a page."""
     from deponij.project.extraction import default_backbones
     from deponij.project.frame.console import say as tell
     from deponij.services import run as whole_way

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import PARAMS_FILE, Section, Slug, load
+from deponij.project.frame.toys import toys_of
 from deponij.store.errors import StoreError, UsageError
 from deponij.store.items import Items
 
@@ -70,6 +71,12 @@ def run_of(path: Path) -> Layout | None:
     path = path.absolute()
     at = Layout(path.parent.parent)
     return at if path in (at.index(path.name), at.view(path.stem)) and at.items.is_dir() else None
+
+
+def is_of_toy(index: Path) -> bool:
+    """Whether the run that an index is part of calls its backbone a toy on these data."""
+    run = run_of(index)
+    return run is not None and index.name in toys_of(run.weights)
 
 
 def items_of(path: Path, items: Path | None) -> Items:

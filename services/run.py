@@ -120,6 +120,7 @@ def run(
         _run_stage("items", sections, new, options)
         table = Items(new.items)
         labels = _chosen_labels(plan, table)
+        _refuse_one_class(table, labels)
         split = _split_params(plan, table, labels[0])
         sections |= {"labels": list(labels), "splits": {split.strategy: split.model_dump()}}
         _run_stage("split", sections, new, options)
@@ -167,6 +168,20 @@ def _chosen_labels(plan: Plan, table: Items) -> tuple[str, ...]:
         raise DataError(f"these items have no labels: {_no_classes(Path(plan.source.options['folder']))}")
     others = ", ".join(name for name in filled if name not in CORE.names) or "but there is none with values"
     raise DataError(f"these items have no labels; name a column with --labels: {others}")
+
+
+def _refuse_one_class(table: Items, labels: Collection[str]) -> None:
+    """Said before the pictures are looked at; items that could not be read teach nothing."""
+    failed = {item_id for item_id, _ in table.failures}
+    for column in labels:
+        of_items = zip(table.ids, table.column(column), strict=True)
+        classes = {value for item_id, value in of_items if value is not None and item_id not in failed}
+        if len(classes) < 2:
+            only = f"only one class, {classes.pop()!r}" if classes else "no class at all"
+            raise DataError(
+                f"the items that could be read have {only} in their column {column!r}; learning takes two or more. "
+                "Without classes `deponij extract` and `deponij index` make an archive to search in"
+            )
 
 
 def _no_classes(folder: Path) -> str:

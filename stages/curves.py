@@ -13,7 +13,7 @@ from pydantic import Field
 
 from deponij.pipeline.curves import CURVES, HEADS, CurveRow, Head, learning_curve
 from deponij.project.frame.console import say
-from deponij.project.frame.harness import run_stage
+from deponij.project.frame.harness import for_each, run_stage
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.learning.results import read_examples
@@ -96,7 +96,8 @@ def _plot(rows: Sequence[CurveRow]) -> bytes:
 
 def main(params: Params, at: Layout, options: RunOptions) -> None:
     """Every backbone, split and label set of the profile."""
-    for backbone in params.backbones:
+
+    def draw(backbone: str) -> None:
         rows: list[CurveRow] = []
         for split in params.splits:
             for labels in params.labels:
@@ -117,6 +118,8 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
         question = (rows[0].split, rows[0].labels, rows[0].head)
         shown = [row for row in rows if (row.split, row.labels, row.head) == question]
         write_bytes(at.plots("curves") / f"{backbone}.csv", _plot(shown))
+
+    for_each(params.backbones, draw)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from deponij.pipeline.maps import EmbeddingMap, embedding_map
 from deponij.project.frame.console import say
-from deponij.project.frame.harness import run_stage
+from deponij.project.frame.harness import for_each, run_stage
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.store.atomic import write_table
@@ -106,9 +106,12 @@ def _table(view: View, found: EmbeddingMap, facts: MapFacts) -> pa.Table:
 
 def main(params: Params, at: Layout, options: RunOptions) -> None:
     """Every backbone of the profile."""
-    for backbone in params.backbones:
+
+    def lay_out(backbone: str) -> None:
         facts = run(params.map, features=at.view(backbone), out=at.map(backbone))
         say(f"map {backbone}: {facts.n} items -> {at.map(backbone)}")
+
+    for_each(params.backbones, lay_out)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from deponij.pipeline.mistakes.twins import find_twins
 from deponij.pipeline.reports.samples import thumbnail
 from deponij.pipeline.reports.sheets import confused_sheet, suspects_sheet, twins_sheet
 from deponij.project.frame.console import say
-from deponij.project.frame.harness import run_stage
+from deponij.project.frame.harness import for_each, run_stage
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.learning.results import read_labelled
@@ -193,7 +193,8 @@ def _images(table: Items, wanted: Collection[str]) -> dict[str, Image.Image]:
 def main(params: Params, at: Layout, options: RunOptions) -> None:
     """Every backbone and label set of the profile."""
     table = Items(at.items)
-    for backbone in params.backbones:
+
+    def look_at(backbone: str) -> None:
         view, sheets = View(at.view(backbone)), at.mistake_sheets(backbone)
         shutil.rmtree(sheets, ignore_errors=True)
         reports = []
@@ -206,6 +207,8 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
             )
             reports.append(report)
         write_bytes(at.mistakes(backbone), MISTAKES.dump(reports))
+
+    for_each(params.backbones, look_at)
 
 
 if __name__ == "__main__":

@@ -241,6 +241,7 @@ def test_backbones_are_listed_with_their_facts() -> None:
     assert (rows["mini-openclip"]["has_text"], rows["mini-dinov2"]["has_text"]) == (True, False)
     assert rows["dinov2-base"]["dim"] == 768
     table = done("backbones").out
+    assert "toys, which learnt from drawn litter only: mini-openclip, mini-siglip, mini-dinov2\n" in table
     assert all(name in table for name in rows)
 
 
@@ -678,3 +679,13 @@ def test_a_data_set_of_which_nothing_can_be_read_is_an_error(tmp_path: Path) -> 
     assert answer.status == 1
     assert "not one of 1 items" in answer.err
     assert not (tmp_path / "items").exists()
+
+
+def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("deponij.services.run.run", interrupted)
+    answer = call("run", "--folder", tmp_path, "--backbone", "mini-dinov2")
+    assert answer.status == 130
+    assert answer.err.endswith("interrupted; what was committed is kept, run the same command to go on\n")

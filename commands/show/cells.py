@@ -12,8 +12,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from deponij.commands.show.results import TOY_NOTE
-from deponij.commands.show.tables import stdout
+from deponij.commands.show.tables import TOY_NOTE, stdout
 from deponij.pipeline.reports.cell_tables import (
     CellTable,
     TableRow,

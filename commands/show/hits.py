@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from deponij.commands.show.tables import Columns, show_table
+from deponij.commands.show.tables import TOY_NOTE, Columns, show_lines, show_table
 from deponij.project.indexes import Hit
 
 # Columns that tell items apart before all others; of the rest as many as find room.
@@ -11,8 +11,8 @@ _HIDDEN = ("phash", "given")
 _N_COLUMNS = 6
 
 
-def print_hits(hits: Sequence[Hit], backbone: str) -> None:
-    """Score, item and what is known of it."""
+def print_hits(hits: Sequence[Hit], backbone: str, *, is_toy: bool = False) -> None:
+    """Score, item and what is known of it; below them, whether the answer is a toy's."""
     names = [name for name in hits[0].metadata if name not in _HIDDEN]
     names = sorted(names, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))[:_N_COLUMNS]
     columns: Columns[Hit] = {
@@ -21,4 +21,6 @@ def print_hits(hits: Sequence[Hit], backbone: str) -> None:
         **{name: lambda hit, name=name: hit.metadata[name] for name in names},  # type: ignore[misc]
         **({"folded": lambda hit: len(hit.folded)} if any(hit.folded for hit in hits) else {}),
     }
-    show_table(f"{len(hits)} items by {backbone}", columns, hits)
+    show_table(f"{len(hits)} items by {backbone}{' (toy)' if is_toy else ''}", columns, hits)
+    if is_toy:
+        show_lines(TOY_NOTE, style="yellow")

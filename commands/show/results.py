@@ -4,7 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from deponij.commands.show.tables import percent, plain, show_lines, show_notes, show_records, show_table
+from deponij.commands.show.tables import (
+    TOY_NOTE,
+    percent,
+    plain,
+    show_lines,
+    show_notes,
+    show_records,
+    show_table,
+)
 from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.project.learning.compare import Comparison
 from deponij.project.learning.learn import HeadResult
@@ -13,11 +21,6 @@ from deponij.services.agreement import AgreementReport
 
 if TYPE_CHECKING:
     from deponij.stages.ensembles import EnsembleResult
-
-TOY_NOTE = (
-    "toy: learnt from drawn litter only; on other pictures its figures are no measure of what zero-shot, search "
-    "or a probe can do"
-)
 
 
 def print_results(record: Record, *, whole: bool = True) -> None:
@@ -99,7 +102,10 @@ def _print_results(rows: Sequence[Record]) -> None:
     show_table(
         f"{first['labels']}: {first['n_classes']} classes, {first['part']} part of split {first['split']}",
         {
-            "backbone": lambda row: f"{row['backbone']} (toy)" if row["is_toy"] else row["backbone"] or "-",
+            # Joined ones in words, so that a narrow table folds between names.
+            "backbone": lambda row: (
+                (row["backbone"] or "-").replace("+", " + ") + (" (toy)" if row["is_toy"] else "")
+            ),
             "method": lambda row: row["method"],
             "n": lambda row: f"{row['n']:,}",
             "top-1 [95 %]": lambda row: percent(row["top1"], row["top1_interval"]),
@@ -111,6 +117,12 @@ def _print_results(rows: Sequence[Record]) -> None:
         style=style,
         keep_figures=True,
     )
+    if first["part"] != "test":
+        show_lines(
+            f"There is no test part: these are {first['part']} items, from which the classifiers learned; "
+            "their figures say little about new ones",
+            style="yellow",
+        )
 
 
 def print_evaluation(result: Evaluation) -> None:

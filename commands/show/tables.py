@@ -13,6 +13,11 @@ T = TypeVar("T")
 Columns = dict[str, Callable[[T], Any]]
 _FIGURE = re.compile(r"([+-]?[\d,.]+( ?(%|GiB))?( (\[|\(|±|of ).*)?)?", re.DOTALL)
 
+TOY_NOTE = (
+    "toy: learnt from drawn litter only; on other pictures its figures are no measure of what zero-shot, search "
+    "or a probe can do"
+)
+
 stdout = Console(highlight=False)
 if not stdout.is_terminal:
     # A pipe or a log has no width of its own; tables must not be folded to 80 columns there.

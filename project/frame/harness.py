@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from deponij.project.frame.console import stderr
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, load
 from deponij.store.atomic import write_bytes
-from deponij.store.errors import DeponijError
+from deponij.store.errors import DataError, DeponijError
 
 # A stage's body: its parameters, where the run's files lie, how to run; the key where it runs for each of something.
 Main = Callable[..., None]
@@ -46,6 +46,22 @@ def run_stage(name: str, params: type[Section], main: Main, *, offline: bool = T
     except DeponijError as error:
         stderr.print(f"error in stage {label}: {error}", style="red", markup=False)
         raise SystemExit(1) from error
+
+
+def for_each(names: Iterable[str], work: Callable[[str], None]) -> None:
+    """Work on every one, also where the data are too few for another.
+
+    Raises:
+        DataError: after all of them, naming those for which they were too few, and why.
+    """
+    failed: dict[str, list[str]] = {}
+    for name in names:
+        try:
+            work(name)
+        except DataError as error:
+            failed.setdefault(str(error), []).append(name)
+    if failed:
+        raise DataError("; ".join(f"{', '.join(names)}: {reason}" for reason, names in failed.items()))
 
 
 def layout() -> Layout:

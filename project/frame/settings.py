@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from deponij.store.errors import UsageError
 
 PARAMS_FILE = Path("params.yaml")
+# Sections of earlier versions, whose settings are those of heads.
+_NOW_HEADS = ("probe", "zero_shot", "knn", "blends")
 Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._~-]*$")]
 
 
@@ -158,5 +160,7 @@ def n_cores() -> int:
 
 
 def _nearest(name: str, known: tuple[str, ...]) -> str:
+    if name in _NOW_HEADS:
+        return "; heads are named in one section now, such as `heads: {kinds: {logistic: {}, knn: {}}}`"
     close = difflib.get_close_matches(name, known, 1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"

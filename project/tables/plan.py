@@ -204,7 +204,9 @@ def _ensembles(
     if wanted is None:
         spoken = [name for name in names if name in texts]
         pairs = [(spoken[0], name) for name in names if name not in texts] if spoken else []
-        wanted = tuple(dict.fromkeys((*pairs, tuple(names)))) if len(names) > 1 else ()
+        # Of two backbones the pair is all of them, and in another order it is the same ensemble.
+        pairs = [pair for pair in pairs if set(pair) != set(names)]
+        wanted = (*pairs, tuple(names)) if len(names) > 1 else ()
     for members in wanted:
         strangers = sorted(set(members) - set(names))
         if strangers or len(members) < 2 or len(set(members)) < len(members):

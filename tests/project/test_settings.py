@@ -66,6 +66,10 @@ def test_all_mistakes_together_each_with_its_place(tmp_path: Path) -> None:
         ("- a\n- b\n", "must hold sections, got list"),
         ("", "must hold sections, got NoneType"),
         ("a: [1\n", "is not valid YAML"),
+        (
+            "backbones: {}\nprobe: {}\n",
+            "probe: unknown section; heads are named in one section now, such as `heads:",
+        ),
         ("backbones: {}\nzzz: 1\n", f"zzz: unknown section; known: {', '.join(known_sections())}"),
     ],
 )

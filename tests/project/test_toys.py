@@ -165,6 +165,14 @@ def test_tables_over_seeds_mark_toys_too() -> None:
     assert re.findall(r"\x1b\[1;32m *([\d.]+)", text) == ["75.0"]
 
 
+def test_hits_of_a_toy_are_marked(result: whole_way.WholeWay) -> None:
+    indexes = Path(result.table["root"]) / "indexes"
+    for name, title in ((MINI, f"10 items by {MINI} (toy)"), ("model", "10 items by model")):
+        out = cli_world.done("query", "item", "can/01.png", "--index", indexes / name).out
+        assert title in out.splitlines()[0]
+        assert ("toy" in out) == (name == MINI)
+
+
 def test_the_terminal_says_what_is_a_toy(result: whole_way.WholeWay, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     console = Console(file=shown, width=150, force_terminal=True, highlight=False)

@@ -10,6 +10,7 @@ import cli_world
 import fake_backbone
 import pytest
 
+from deponij.commands.show.results import print_results
 from deponij.pipeline.metrics.retrieval import RETRIEVAL
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
@@ -194,6 +195,35 @@ def test_pictures_without_labels_are_told_so(tmp_path: Path, model: str) -> None
     for _ in range(2):
         with pytest.raises(DataError, match=r"have no labels: .*expected files such as .*CLASS/NAME\.jpg"):
             run(tmp_path, source, model)
+
+
+def test_one_class_is_told_before_anything_is_extracted(tmp_path: Path, model: str) -> None:
+    folder = cli_world.class_folders(tmp_path / "pictures")
+    for name in list(cli_world.COLOURS)[1:]:
+        for path in (folder / name).iterdir():
+            path.write_bytes(b"no picture")
+    with pytest.raises(
+        DataError, match=f"only one class, '{next(iter(cli_world.COLOURS))}' in their column 'label'"
+    ):
+        run(tmp_path, SourceChoice("folder", {"folder": folder}), model)
+    assert not (tmp_path / "depot").exists()
+
+
+def test_what_very_few_pictures_do_not_allow_is_told_and_the_rest_is_made(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, (name, colour) in enumerate(cli_world.COLOURS.items()):
+        (tmp_path / "few" / name).mkdir(parents=True)
+        cli_world.picture(colour, number).save(tmp_path / "few" / name / "a.png")
+    result = run(tmp_path, SourceChoice("folder", {"folder": tmp_path / "few"}), model)
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: no ")]
+    assert [line.split(":")[1] for line in told] == [" no curves", " no mistakes", " no tables"]
+    page = Path(result.table["page"]).read_text()
+    assert "Map of the embeddings" in page
+    assert "There is no test part" in page
+    # A bad page of a table over training items would pass for one over test items.
+    print_results(result.table)
+    assert "train items, from which the classifiers learned" in capsys.readouterr().out
 
 
 def test_one_data_set_must_be_named() -> None:

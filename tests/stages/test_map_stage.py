@@ -78,6 +78,21 @@ def test_under_dvc_and_command(world: World, tmp_path: Path, monkeypatch: pytest
     assert facts["n"] == 118
 
 
+def test_a_backbone_whose_features_are_all_the_same_costs_the_others_nothing(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = Layout.of("tiny")
+    monkeypatch.chdir(tmp_path)
+    at.view("fine").parent.mkdir(parents=True)
+    at.view("fine").symlink_to(world.features)
+    for backbone in ("flat", "still"):
+        write(at.view(backbone), np.ones((9, 3)))
+    Path("params.yaml").write_text("profile: tiny\nbackbones: {flat: {}, fine: {}, still: {}}\n")
+    with pytest.raises(DataError, match=r"^flat, still: all 9 items have the same"):
+        under_dvc(mapping)
+    assert at.map("fine").is_file()
+
+
 def test_bad_input_is_named(tmp_path: Path) -> None:
     for embedding, message in (
         (np.ones((9, 3)), "all 9 items have the same"),

@@ -337,6 +337,14 @@ def test_one_backbone_without_texts_has_neither_zero_shot_nor_ensembles(world: W
     assert {cell.interval_kind for cell in found} == {"exact", "wilson"}
 
 
+def test_two_backbones_are_joined_once(world: World) -> None:
+    words, mute, _ = world.inputs.features
+    given = one(world.inputs, features=(mute, words), texts=world.inputs.texts)
+    found = tables.run(replace_params(QUICK, seeds=1, kinds=("linear",)), given, threads=1)
+    joined = [cell.model for cell in found if "+" in cell.model]
+    assert joined == ["concat: mute + words", "logits: mute + words"]
+
+
 def test_named_ensembles(world: World) -> None:
     params = replace_params(QUICK, seeds=1, kinds=("linear",), ensembles=(("silent", "mute"),))
     found = tables.run(params, one(world.inputs, features=world.inputs.features), threads=1)
