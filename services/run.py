@@ -10,7 +10,7 @@ from typing import Any
 
 from deponij.pipeline.backbones import describe
 from deponij.pipeline.data.adapters.folder import PICTURE_ENDINGS
-from deponij.pipeline.data.adapters.given import given_part
+from deponij.pipeline.data.item import given_part
 from deponij.pipeline.data.splitting.strategies import SplitParams
 from deponij.project.extraction.default_backbones import is_drawn
 from deponij.project.frame.console import warn

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from deponij.pipeline.data.adapters.source import open_source
+from deponij.pipeline.data.adapters.registry import open_source
 from deponij.project.frame.console import bar, say, warn
 from deponij.project.frame.harness import run_stage
 from deponij.project.frame.layout import Layout
@@ -25,7 +25,7 @@ class DataParams(Section):
     Attributes:
         adapter: `coco`, `taco`, `folder` or `parquet`.
         root: folder below which everything lies that the adapter reads; DVC watches it.
-        options: the adapter's own parameters, checked by it (`deponij.pipeline.data.adapters.source`).
+        options: the adapter's own parameters, checked by it (`deponij.pipeline.data.adapters.registry`).
     """
 
     adapter: str

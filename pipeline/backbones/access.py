@@ -34,7 +34,7 @@ def describe(spec: str, *, input_px: tuple[int, int] | None = None) -> Descripti
         UsageError: unknown name.
         BackboneError: files are missing or not what they should be.
     """
-    entry = _resolved(parse_spec(spec))
+    entry = resolved(parse_spec(spec))
     location = sources.locate(entry)
     return _described(sources.family_of(entry, location.folder), location, input_px)
 
@@ -61,7 +61,7 @@ def load(
     """
     if precision not in PRECISIONS:
         raise UsageError(f"precision {precision!r}; allowed: {', '.join(PRECISIONS)}")
-    entry = _resolved(parse_spec(spec))
+    entry = resolved(parse_spec(spec))
     if allow_download and entry.repo and not sources.is_present(entry):
         from deponij.pipeline.backbones.fetch import fetch_entry
 
@@ -128,11 +128,11 @@ def _described(family: type[Backbone], location: Location, input_px: tuple[int, 
     }
     try:
         record = remembered("descriptions", key, lambda: family.describe(location, input_px).to_record())
+        return Description.from_record(record)
     except _UNFIT as error:
         raise BackboneError(
             f"{location.name}: its records do not describe a {family.family}: {_told(error)}"
         ) from error
-    return Description.from_record(record)
 
 
 def _told(error: Exception) -> str:
@@ -141,7 +141,7 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _resolved(entry: Entry) -> Entry:
+def resolved(entry: Entry) -> Entry:
     """An entry whose published weights are named by an open_clip tag, as one that names their repository."""
     if entry.tag is None:
         return entry

@@ -15,7 +15,11 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import TypeAdapter
+
+from deponij.pipeline.backbones import weights
 from deponij.pipeline.backbones.memory_format import is_convolutional
+from deponij.pipeline.backbones.remember import sha256_of_value
 from deponij.pipeline.backbones.transform import Transform
 from deponij.store.errors import BackboneError, UsageError
 
@@ -85,13 +89,17 @@ class Description:
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Description:
         """The inverse of `to_record`, also after a round trip through JSON."""
-        return cls(
-            **record
-            | {
-                "transform": Transform.from_record(record["transform"]),
-                "input_px": (record["input_px"][0], record["input_px"][1]),
-            }
-        )
+        return TypeAdapter(cls).validate_python(record)
+
+
+@dataclass(frozen=True, slots=True)
+class TowerFacts:
+    """What there is to say of a tower's tokens (see `Description`); None and False for convolutional ones."""
+
+    patch_px: int | None = None
+    n_blocks: int | None = None
+    token_dim: int | None = None
+    has_class_token: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +135,16 @@ class Location:
     architecture: str | None
     source: str
     revision: str | None
+
+    def folder_of(self, family: str, record: str = "config.json") -> Path:
+        """The folder.
+
+        Raises:
+            BackboneError: there is none, and this family needs one.
+        """
+        if self.folder is None:
+            raise BackboneError(f"{self.name}: {family} needs a folder with {record}, not a single file")
+        return self.folder
 
     @property
     def files(self) -> list[Path]:
@@ -195,6 +213,61 @@ class Backbone(ABC):
         Raises:
             BackboneError: the weights do not fill the model exactly, or are not plain tensors.
         """
+
+    @classmethod
+    def weights_files(cls, location: Location) -> tuple[Path, ...]:
+        """The files of weights.
+
+        Raises:
+            BackboneError: none is there.
+        """
+        if location.weights_file is not None:
+            return (location.weights_file,)
+        return weights.find(location.folder_of(cls.family), cls.weights_names)
+
+    @classmethod
+    def _description(
+        cls,
+        location: Location,
+        transform: Transform,
+        input_px: tuple[int, int] | None,
+        facts: TowerFacts,
+        *,
+        shaping: Any,
+        dim: int,
+        text_dim: int | None = None,
+        tokenizer_sha256: str | None = None,
+    ) -> Description:
+        """The description of what lies at a location.
+
+        Args:
+            transform: the record's own; it is made to fit where another `input_px` is asked for.
+            shaping: JSON value of what shapes the computation; a short hash of it is the architecture.
+
+        Raises:
+            BackboneError: no weights, or the patch grid does not tile the input.
+        """
+        transform = transform.for_input(*input_px) if input_px else transform
+        if facts.patch_px is not None:
+            check_grid(location.name, transform.input_px, facts.patch_px)
+        return Description(
+            name=location.name,
+            family=cls.family,
+            architecture=f"{cls.family}:{sha256_of_value(shaping)[:16]}",
+            dim=dim,
+            text_dim=text_dim,
+            input_px=transform.input_px,
+            patch_px=facts.patch_px,
+            n_blocks=facts.n_blocks,
+            token_dim=facts.token_dim,
+            has_class_token=facts.has_class_token,
+            transform=transform,
+            weights_sha256=weights.sha256_of(cls.weights_files(location)),
+            tokenizer_sha256=tokenizer_sha256,
+            source=location.source,
+            revision=location.revision,
+            library=cls.library,
+        )
 
     @abstractmethod
     def _embed_images(self, batch: Tensor) -> Tensor: ...
@@ -388,6 +461,11 @@ def check_grid(name: str, input_px: tuple[int, int], patch_px: int) -> None:
             f"{name}: input {input_px[0]}x{input_px[1]} px; both sides must be multiples of the patch, "
             f"{patch_px} px (nearest below: {below[0]}x{below[1]})"
         )
+
+
+def block_maps(maps: Sequence[Tensor], n_blocks: int, patch_px: int) -> list[FeatureMap]:
+    """Maps of the last of n_blocks transformer blocks, named by their numbers."""
+    return [FeatureMap(f"block{i}", patch_px, one) for i, one in enumerate(maps, n_blocks - len(maps))]
 
 
 def as_batch(arrays: Sequence[np.ndarray]) -> Tensor:

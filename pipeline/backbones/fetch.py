@@ -12,6 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from deponij.pipeline.backbones import registry, sources, weights
+from deponij.pipeline.backbones.access import resolved
 from deponij.pipeline.backbones.catalog import Entry, parse_spec
 from deponij.pipeline.backbones.contract import Backbone
 from deponij.store.errors import BackboneError
@@ -30,12 +31,7 @@ def fetch(spec: str) -> Path:
         UsageError: unknown name.
         BackboneError: not a hub backbone, forbidden by `HF_HUB_OFFLINE`, or the hub does not give the files.
     """
-    entry = parse_spec(spec)
-    if entry.tag is not None:
-        from deponij.pipeline.backbones.families.open_clip import resolve_tag
-
-        entry = resolve_tag(entry)
-    return fetch_entry(entry)
+    return fetch_entry(resolved(parse_spec(spec)))
 
 
 def fetch_entry(entry: Entry) -> Path:

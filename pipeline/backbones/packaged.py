@@ -11,7 +11,6 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
-from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from filelock import FileLock, Timeout
 from deponij.pipeline.backbones import registry, weights
 from deponij.pipeline.backbones.catalog import Entry, Packaged
 from deponij.pipeline.backbones.contract import Location
-from deponij.pipeline.backbones.remember import cache_folder, canonical, sha256_of_file
+from deponij.pipeline.backbones.remember import cache_folder, sha256_of_file, sha256_of_value
 from deponij.store.errors import BackboneError
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def locate(entry: Entry, packaged: Packaged) -> Location:
             exactly, or the cache cannot be written.
     """
     file = weights_file(entry, packaged)
-    key = sha256(canonical([_FORMAT, entry.family, packaged.model_dump(mode="json")]).encode()).hexdigest()
+    key = sha256_of_value([_FORMAT, entry.family, packaged.model_dump(mode="json")])
     folder = cache_folder() / "packaged" / f"{entry.name}-{key[:12]}"
     location = Location(entry.name, folder, None, None, source_of(packaged), None)
     if _is_sound(folder):

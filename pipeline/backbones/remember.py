@@ -9,15 +9,14 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-logger = logging.getLogger(__name__)
+from deponij.store.atomic import write_bytes
+from deponij.store.errors import StoreError
 
-# Bytes read at a time while hashing: large enough that the loop's cost does not show.
-_HASH_CHUNK_BYTES = 1 << 20
+logger = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
@@ -32,6 +31,11 @@ def cache_folder() -> Path:
 def canonical(value: Any) -> str:
     """A JSON value as one string that does not depend on the order of its keys."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def sha256_of_value(value: Any) -> str:
+    """SHA-256 (64 hex characters) of a JSON value."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
 def stamp(path: Path) -> list[str | int]:
@@ -63,9 +67,8 @@ def remember(topic: str, key: Any, value: Any) -> None:
     path = _file(topic, key)
     text = json.dumps({"key": key, "value": value}, indent=1, sort_keys=True)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text)
-    except OSError as error:
+        write_bytes(path, text.encode())
+    except StoreError as error:
         logger.debug("not remembered (%s): %s", topic, error)
 
 
@@ -87,30 +90,10 @@ def sha256_of_file(path: Path) -> str:
     return str(remembered("sha256", stamp(path), lambda: _sha256(path)))
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old one or the new one, never a part.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(aside).replace(path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
-
-
 def _file(topic: str, key: Any) -> Path:
-    name = hashlib.sha256(canonical(key).encode()).hexdigest()[:32]
-    return cache_folder() / "memory" / topic / f"{name}.json"
+    return cache_folder() / "memory" / topic / f"{sha256_of_value(key)[:32]}.json"
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while chunk := stream.read(_HASH_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -14,8 +14,9 @@ from pathlib import Path
 from deponij.pipeline.backbones import packaged, registry
 from deponij.pipeline.backbones.catalog import Entry, entries
 from deponij.pipeline.backbones.contract import Backbone, Location
-from deponij.pipeline.backbones.remember import cache_folder, canonical, write_atomically
+from deponij.pipeline.backbones.remember import cache_folder, canonical
 from deponij.pipeline.backbones.weights import read_json
+from deponij.store.atomic import write_bytes
 from deponij.store.errors import BackboneError
 
 # By name, for the library knows nothing of the sample: the minis are files like any other.
@@ -59,9 +60,7 @@ def pin_of(repo: str) -> str | None:
 
 def pin(repo: str, revision: str) -> None:
     """Write down the commit of `repo` that this machine uses from now on."""
-    path = _pin_file(repo)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, canonical({"repo": repo, "revision": revision}) + "\n")
+    write_bytes(_pin_file(repo), (canonical({"repo": repo, "revision": revision}) + "\n").encode())
 
 
 def commit_of(repo: str, revision: str | None) -> str | None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from pydantic import TypeAdapter
 
 from deponij.pipeline.backbones.remember import canonical
 
@@ -128,14 +129,7 @@ class Transform:
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Transform":
         """The inverse of `dataclasses.asdict` after a round trip through JSON."""
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in record.items()
-        }
-        values["resize"] = Resize(record["resize"])
-        values["alpha"] = Alpha(record["alpha"])
-        values["crop_rounding"] = Rounding(record["crop_rounding"])
-        values["rescale"] = Rescale(record["rescale"])
-        return cls(**values)
+        return TypeAdapter(cls).validate_python(record)
 
     def for_input(self, height_px: int, width_px: int) -> "Transform":
         """The variant for another input size: the whole picture, squashed to it, nothing cropped.

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deponij.pipeline.metrics.classification import Names, confusion_matrix
+from deponij.pipeline.metrics.paired import right_pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +98,7 @@ def error_consistency(right_a: ArrayLike, right_b: ArrayLike) -> tuple[float, fl
     Raises:
         ValueError: no items, or the lengths differ.
     """
-    a, b = np.asarray(right_a, dtype=np.bool_), np.asarray(right_b, dtype=np.bool_)
-    if a.ndim != 1 or a.shape != b.shape or len(a) == 0:
-        raise ValueError(f"need the same n >= 1 items of both, got shapes {a.shape} and {b.shape}")
+    a, b = right_pair(right_a, right_b)
     # In whole numbers, so that what is equal is equal: n^2 is the common denominator.
     n, n_a, n_b, n_same = len(a), int(a.sum()), int(b.sum()), int((a == b).sum())
     by_chance = n_a * n_b + (n - n_a) * (n - n_b)

@@ -65,7 +65,7 @@ def paired_bootstrap(
     Raises:
         ValueError: no items, or the lengths differ.
     """
-    right_a, right_b = _pair(hits_a, hits_b)
+    right_a, right_b = right_pair(hits_a, hits_b)
     differences = right_a.astype(np.int8) - right_b.astype(np.int8)
     samples = resampled_means(differences, n_resamples, seed)
     beyond = min(int((samples <= 0).sum()), int((samples >= 0).sum()))
@@ -86,7 +86,7 @@ def mcnemar(hits_a: ArrayLike, hits_b: ArrayLike) -> McNemar:
     Raises:
         ValueError: no items, or the lengths differ.
     """
-    right_a, right_b = _pair(hits_a, hits_b)
+    right_a, right_b = right_pair(hits_a, hits_b)
     b, c = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
     if b + c > _MOST_EXACT:
         statistic = max(0, abs(b - c) - 1) ** 2 / (b + c)
@@ -96,7 +96,12 @@ def mcnemar(hits_a: ArrayLike, hits_b: ArrayLike) -> McNemar:
     return McNemar(b, c, min(1.0, 2 * tail / 2 ** (b + c)), "exact")
 
 
-def _pair(hits_a: ArrayLike, hits_b: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def right_pair(hits_a: ArrayLike, hits_b: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which items each has right, [n] each.
+
+    Raises:
+        ValueError: no items, or the lengths differ.
+    """
     right_a, right_b = np.asarray(hits_a, dtype=np.bool_), np.asarray(hits_b, dtype=np.bool_)
     if right_a.ndim != 1 or right_a.shape != right_b.shape or len(right_a) == 0:
         raise ValueError(

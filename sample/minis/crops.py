@@ -6,9 +6,7 @@ Here: rendering, cropping by the tight box, augmentation in batches. Not here: l
 """
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -18,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from deponij.sample.painter import render
+from deponij.sample.painter.writer import in_processes
 
 # Never shown in training, neither as a picture nor in a caption.
 UNSEEN: tuple[str, ...] = ("beverage carton", "glove")
@@ -75,11 +74,7 @@ def training_crops(
 
 def _photographs(seed: int, scenes: int, workers: int) -> Iterator[list[_Crop]]:
     jobs = [(seed, index, photograph) for index in range(scenes) for photograph in (0, 1)]
-    if workers == 1:
-        yield from map(_cut, jobs)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_cut, jobs, chunksize=8)
+    return in_processes(_cut, jobs, workers, chunk=8)
 
 
 def _cut(job: tuple[int, int, int]) -> list[_Crop]:

@@ -165,8 +165,7 @@ class Canvas:
         self.inside = np.zeros((self.height, self.width), dtype=np.float32)
         for points in placed:
             np.maximum(self.inside, self._raster(points - self._origin), out=self.inside)
-        self.rgb = np.empty((self.height, self.width, 3), dtype=np.float32)
-        self.rgb[:] = colour
+        self.rgb = np.full((self.height, self.width, 3), colour, dtype=np.float32)
         self.opacity = np.ones((self.height, self.width), dtype=np.float32)
         inverse = np.linalg.inv(self._matrix).astype(np.float32)
         x = np.arange(self.width, dtype=np.float32)[None] + np.float32(self._origin[0] + 0.5)
@@ -195,12 +194,19 @@ class Canvas:
         """Pixels inside an outline given in units -> [H, W] of 0 and 1."""
         return self._raster(self._warp(points) @ self._matrix.T - self._origin)
 
-    def paint(self, where: Array, colour: Rgb, strength: float = 1.0, opacity: float | None = None) -> None:
-        """Mix `colour` into the pixels of `where` ([H, W], 0 to 1); with `opacity`, set their density."""
+    def paint(
+        self,
+        where: Array,
+        colour: Rgb,
+        strength: float = 1.0,
+        opacity: float | None = None,
+        part: tuple[slice, slice] = np.s_[:, :],
+    ) -> None:
+        """Mix `colour` into the pixels of `where` (0 to 1, of the size of `part`); with `opacity`, set their density."""
         weight = (where * np.float32(strength))[..., None]
-        self.rgb += weight * (np.array(colour, dtype=np.float32) - self.rgb)
+        self.rgb[part] += weight * (np.array(colour, dtype=np.float32) - self.rgb[part])
         if opacity is not None:
-            self.opacity += where * (np.float32(opacity) - self.opacity)
+            self.opacity[part] += where * (np.float32(opacity) - self.opacity[part])
 
     def fill(self, points: Points, colour: Rgb, strength: float = 1.0, opacity: float | None = None) -> None:
         """Paint the inside of an outline given in units."""
@@ -212,12 +218,7 @@ class Canvas:
         if width <= 0 or height <= 0:
             return
         where = raster(pixels, width, height, left, top)
-        part = np.s_[top : top + height, left : left + width]
-        self.rgb[part] += (where * np.float32(strength))[..., None] * (
-            np.array(colour, np.float32) - self.rgb[part]
-        )
-        if opacity is not None:
-            self.opacity[part] += where * (np.float32(opacity) - self.opacity[part])
+        self.paint(where, colour, strength, opacity, np.s_[top : top + height, left : left + width])
 
     def shade(self, factor: Array) -> None:
         """Multiply the colours by `factor` [H, W]."""

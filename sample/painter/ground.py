@@ -41,12 +41,8 @@ def leaf(rng: np.random.Generator, x: float, y: float, length_px: float) -> list
 
 def leaf_colour(rng: np.random.Generator) -> tuple[int, int, int]:
     """An autumn colour."""
-    return _jitter(rng, _AUTUMN[int(rng.integers(len(_AUTUMN)))], 16)
-
-
-def _jitter(rng: np.random.Generator, colour: Rgb, amount: float) -> tuple[int, int, int]:
-    light = rng.normal(0, amount)
-    r, g, b = (int(np.clip(c + light + rng.normal(0, amount / 3), 0, 255)) for c in colour)
+    colour, light = _AUTUMN[int(rng.integers(len(_AUTUMN)))], rng.normal(0, 16)
+    r, g, b = (int(np.clip(c + light + rng.normal(0, 16 / 3), 0, 255)) for c in colour)
     return r, g, b
 
 
@@ -55,12 +51,6 @@ def _mix(noise: Array, low: Rgb, high: Rgb) -> Array:
     a, b = np.array(low, np.float32), np.array(high, np.float32)
     mixed: Array = (a + weight * (b - a)).astype(np.float32)
     return mixed
-
-
-def _plain(height: int, width: int, colour: Rgb) -> Array:
-    pixels = np.empty((height, width, 3), dtype=np.float32)
-    pixels[:] = colour
-    return pixels
 
 
 def _picture(pixels: Array) -> Image.Image:
@@ -111,7 +101,7 @@ def sand(rng: np.random.Generator, height: int, width: int) -> Array:
 def asphalt(rng: np.random.Generator, height: int, width: int) -> Array:
     """Dark speckled grey, cracks, now and then a painted line."""
     tone = rng.uniform(62, 118)
-    pixels = _plain(height, width, (tone, tone, tone + 4))
+    pixels = np.full((height, width, 3), (tone, tone, tone + 4), dtype=np.float32)
     speckle = grain(rng, height, width)
     pixels += (clouds(rng, height, width, 5, 2) * 8 + speckle * 13 + 40 * (speckle > 2.1))[..., None]
     image = _picture(pixels)
@@ -146,7 +136,7 @@ def paving(rng: np.random.Generator, height: int, width: int) -> Array:
     tones = rng.normal(0, 10, (32, 32)).astype(np.float32)
     slab = tones[row.astype(int) % 32, column.astype(int) % 32]
     base = [(158, 152, 144), (150, 96, 78), (132, 132, 136), (176, 164, 142)][int(rng.integers(4))]
-    pixels = _plain(height, width, base)
+    pixels = np.full((height, width, 3), base, dtype=np.float32)
     texture = slab + clouds(rng, height, width, 8, 3) * 7 + grain(rng, height, width) * 7
     pixels += texture[..., None]
     joint = np.clip(1 + (gap + 2.5) / 2, 0, 1)[..., None]
@@ -210,7 +200,8 @@ def _scatter(
     image = _picture(pixels)
     draw = ImageDraw.Draw(image)
     circle = around(turns(8), 1, 1)
-    where, radii = rng.uniform(0, (width_of(pixels), pixels.shape[0]), (n, 2)), rng.uniform(*radius_px, n)
+    height, width = pixels.shape[:2]
+    where, radii = rng.uniform(0, (width, height), (n, 2)), rng.uniform(*radius_px, n)
     shapes = (
         circle * rng.uniform(0.75, 1.15, (n, 8, 1)) * np.stack([radii, radii * 0.8], 1)[:, None]
         + where[:, None]
@@ -224,12 +215,7 @@ def _scatter(
         bright = (shapes[i] - where[i]) * 0.55 + where[i] - lift * 0.8
         draw.polygon(bright.ravel().tolist(), fill=(min(r + 18, 255), min(g + 18, 255), min(b + 16, 255)))
     smoothed = np.asarray(image.filter(ImageFilter.BoxBlur(0.7)), dtype=np.float32)
-    return smoothed + (grain(rng, pixels.shape[0], width_of(pixels)) * 5)[..., None]
-
-
-def width_of(pixels: Array) -> int:
-    """Columns of a picture [height, width, 3]."""
-    return int(pixels.shape[1])
+    return smoothed + (grain(rng, height, width) * 5)[..., None]
 
 
 def concrete(rng: np.random.Generator, height: int, width: int) -> Array:
@@ -257,7 +243,7 @@ def planks(rng: np.random.Generator, height: int, width: int) -> Array:
     board = np.floor(across / wide)
     tones = rng.normal(0, 11, 64).astype(np.float32)
     base = [(150, 122, 92), (136, 126, 114), (118, 86, 60)][int(rng.integers(3))]
-    pixels = _plain(height, width, base)
+    pixels = np.full((height, width, 3), base, dtype=np.float32)
     warp = clouds(rng, height, width, 5, 2)
     sway = rounded(np.sin, along / 90) * 4
     lines = rounded(np.sin, (across * 0.55 + warp * 7 + sway) + board * 2.4) * 7

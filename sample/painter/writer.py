@@ -2,11 +2,11 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ _DESCRIPTION = "Litter-like scenes drawn by Deponij"
 _HEAD_BYTES = 200
 
 Record = dict[str, Any]
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
 def generate(
@@ -72,12 +74,19 @@ def generate(
 
 def _drawn(folder: Path, names: list[str], seed: int, workers: int) -> Iterator[tuple[Record, list[Record]]]:
     jobs = [(folder, name, seed, index) for index, name in enumerate(names)]
-    if workers == 1 or len(jobs) <= _CHUNK:
-        yield from map(_draw, jobs)
+    return in_processes(_draw, jobs, workers, _CHUNK)
+
+
+def in_processes(
+    function: Callable[[In], Out], jobs: Sequence[In], workers: int, chunk: int
+) -> Iterator[Out]:
+    """`map` over so many processes, in the order of the jobs, each process taking `chunk` of them at once."""
+    if workers == 1 or len(jobs) <= chunk:
+        yield from map(function, jobs)
         return
     # Spawned, not forked: a parent with running threads (torch's, say) cannot be forked safely.
     with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_draw, jobs, chunksize=_CHUNK)
+        yield from pool.map(function, jobs, chunksize=chunk)
 
 
 def _draw(job: tuple[Path, str, int, int]) -> tuple[Record, list[Record]]:
@@ -103,17 +112,17 @@ def _annotation(instance: Instance) -> Record:
 
 
 def _coco(records: list[tuple[Record, list[Record]]], seed: int) -> Record:
-    annotations: list[Record] = []
-    for image, objects in records:
-        for entry in objects:
-            annotations.append({"id": len(annotations) + 1, "image_id": image["id"], **entry})
+    owned = ((image["id"], entry) for image, objects in records for entry in objects)
+    annotations = [
+        {"id": number, "image_id": image_id, **entry}
+        for number, (image_id, entry) in enumerate(owned, start=1)
+    ]
     categories = [
         {"id": number, "name": row.name, "supercategory": row.supercategory}
         for number, row in enumerate(CATEGORIES.values(), start=1)
     ]
-    info = {"description": _DESCRIPTION, "version": "1", "seed": seed}
     return {
-        "info": info,
+        "info": {"description": _DESCRIPTION, "version": "1", "seed": seed},
         "images": [image for image, _ in records],
         "annotations": annotations,
         "categories": categories,

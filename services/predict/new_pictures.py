@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deponij.pipeline.data.adapters.folder import PICTURE_ENDINGS
-from deponij.pipeline.data.adapters.source import open_source
+from deponij.pipeline.data.adapters.registry import open_source
 from deponij.store.errors import DataError, UsageError
 from deponij.store.keys import key_of_bytes
 

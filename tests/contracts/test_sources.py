@@ -11,8 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from deponij.pipeline.data.adapters.registry import ITEM_COLUMNS, register_source
-from deponij.pipeline.data.adapters.source import Source, open_source, source_names
+from deponij.pipeline.data.adapters.registry import (
+    ITEM_COLUMNS,
+    Source,
+    open_source,
+    register_source,
+    source_names,
+)
 from deponij.pipeline.pictures import decode
 from deponij.store.errors import DataError, UsageError
 

@@ -16,7 +16,7 @@ import tiny_models
 import yaml
 from cli_world import N_PER_CLASS, TRUNCATED, Answer, call, done
 
-from deponij.pipeline.data.adapters.source import open_source
+from deponij.pipeline.data.adapters.registry import open_source
 from deponij.pipeline.data.splitting.strategies import SplitParams
 from deponij.pipeline.heads.centroid import NearestClassMean
 from deponij.pipeline.heads.head import softmax

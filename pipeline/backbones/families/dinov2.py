@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deponij.pipeline.backbones import weights
-from deponij.pipeline.backbones.contract import Backbone, Description, FeatureMap, Location, check_grid
+from deponij.pipeline.backbones.contract import Backbone, Description, FeatureMap, Location, TowerFacts
 from deponij.pipeline.backbones.families import huggingface as hf
 from deponij.pipeline.backbones.records import from_hf_processor
 from deponij.pipeline.backbones.registry import register
@@ -55,29 +55,16 @@ class Dinov2(Backbone):
 
     @classmethod
     def describe(cls, location: Location, input_px: tuple[int, int] | None = None) -> Description:
-        folder = _folder(location)
+        folder = location.folder_of("DINOv2")
         fields = _fields(folder)
-        transform = from_hf_processor(weights.read_json(folder / hf.PROCESSOR))
-        transform = transform.for_input(*input_px) if input_px else transform
-        patch_px = hf.side(fields["patch_size"])
-        check_grid(location.name, transform.input_px, patch_px)
-        return Description(
-            name=location.name,
-            family=cls.family,
-            architecture=hf.descriptor(cls.family, fields),
-            dim=fields["hidden_size"],
-            text_dim=None,
-            input_px=transform.input_px,
-            patch_px=patch_px,
-            n_blocks=fields["num_hidden_layers"],
-            token_dim=fields["hidden_size"],
-            has_class_token=True,
-            transform=transform,
-            weights_sha256=weights.sha256_of(weights.find(folder, cls.weights_names)),
-            tokenizer_sha256=None,
-            source=location.source,
-            revision=location.revision,
-            library=cls.library,
+        blocks, width = fields["num_hidden_layers"], fields["hidden_size"]
+        return cls._description(
+            location,
+            from_hf_processor(weights.read_json(folder / hf.PROCESSOR)),
+            input_px,
+            TowerFacts(hf.side(fields["patch_size"]), blocks, width, has_class_token=True),
+            shaping=fields,
+            dim=width,
         )
 
     @classmethod
@@ -85,7 +72,7 @@ class Dinov2(Backbone):
         # Brings torch._dynamo along, 12 s of processor time in all: see lean_imports.
         from transformers import Dinov2Model, Dinov2WithRegistersModel
 
-        folder = _folder(location)
+        folder = location.folder_of("DINOv2")
         classes = {_PLAIN: Dinov2Model, _REGISTERS: Dinov2WithRegistersModel}
         return cls(description, hf.load_exactly(classes[str(hf.model_type(folder))], folder))
 
@@ -106,11 +93,8 @@ class Dinov2(Backbone):
         return [(state[:, 0], state[:, self._n_prefix :]) for state in self._normed(batch, blocks)]
 
     def _dense(self, batch: Tensor, blocks: int | None) -> list[FeatureMap]:
-        patch_px, n_blocks = self.description.patch_px or 0, self.description.n_blocks or 0
-        states = self._normed(batch, blocks or 1)
-        grids = [hf.grid(state[:, self._n_prefix :], batch.shape[2:], patch_px) for state in states]
-        first = n_blocks - len(grids)
-        return [FeatureMap(f"block{first + i}", patch_px, one) for i, one in enumerate(grids)]
+        patches = [state[:, self._n_prefix :] for state in self._normed(batch, blocks or 1)]
+        return hf.patch_maps(patches, batch, self.description)
 
 
 def _fields(folder: Path) -> dict[str, Any]:
@@ -121,9 +105,3 @@ def _fields(folder: Path) -> dict[str, Any]:
             f"{folder / hf.CONFIG}: model_type {kind!r}; allowed: {', '.join(_DEFAULTS_BY_TYPE)}"
         )
     return {"model_type": kind} | hf.pick(config, _DEFAULTS_BY_TYPE[kind])
-
-
-def _folder(location: Location) -> Path:
-    if location.folder is None:
-        raise BackboneError(f"{location.name}: DINOv2 needs a folder with config.json, not a single file")
-    return location.folder

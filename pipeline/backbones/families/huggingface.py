@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deponij.pipeline.backbones import weights
-from deponij.pipeline.backbones.remember import canonical
+from deponij.pipeline.backbones.contract import Description, FeatureMap, block_maps
 from deponij.store.errors import BackboneError
 
 if TYPE_CHECKING:
@@ -33,11 +32,6 @@ def model_type(folder: Path) -> str | None:
 def pick(record: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that shape the computation, with the library's defaults where the record is silent."""
     return {name: default if record.get(name) is None else record[name] for name, default in defaults.items()}
-
-
-def descriptor(family: str, fields: Mapping[str, Any]) -> str:
-    """`family:` and a short hash of the fields that shape the computation."""
-    return f"{family}:{hashlib.sha256(canonical(fields).encode()).hexdigest()[:16]}"
 
 
 def load_exactly(model_class: Any, folder: Path) -> Any:
@@ -97,10 +91,12 @@ def quiet() -> Iterator[None]:
             library.enable_progress_bar()
 
 
-def grid(patches: Tensor, input_px: Sequence[int], patch_px: int) -> Tensor:
-    """Patch tokens [n, patches, c] as a map [n, c, h', w']."""
-    rows, columns = input_px[0] // patch_px, input_px[1] // patch_px
-    return patches.transpose(1, 2).reshape(len(patches), -1, rows, columns)
+def patch_maps(blocks: Sequence[Tensor], batch: Tensor, description: Description) -> list[FeatureMap]:
+    """Patch tokens [n, patches, c] of the last blocks as maps [n, c, h', w'] of the batch [n, 3, h, w]."""
+    patch_px, n_blocks = description.patch_px or 0, description.n_blocks or 0
+    rows, columns = (side_px // patch_px for side_px in batch.shape[2:])
+    grids = [patches.transpose(1, 2).reshape(len(batch), -1, rows, columns) for patches in blocks]
+    return block_maps(grids, n_blocks, patch_px)
 
 
 def side(value: Any) -> int:

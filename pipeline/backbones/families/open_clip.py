@@ -7,7 +7,6 @@ are read as JSON, from the folder or from the library's own files, without impor
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from functools import partial
@@ -17,14 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 from deponij.pipeline.backbones import weights
 from deponij.pipeline.backbones.catalog import Entry
-from deponij.pipeline.backbones.contract import Backbone, Description, FeatureMap, Location, check_grid
+from deponij.pipeline.backbones.contract import (
+    Backbone,
+    Description,
+    FeatureMap,
+    Location,
+    TowerFacts,
+    block_maps,
+)
 from deponij.pipeline.backbones.families import huggingface as hf
 from deponij.pipeline.backbones.families import timm_towers
-from deponij.pipeline.backbones.families.timm_towers import TowerFacts
 from deponij.pipeline.backbones.lean_imports import without_compiler
 from deponij.pipeline.backbones.records import from_open_clip
 from deponij.pipeline.backbones.registry import register
-from deponij.pipeline.backbones.remember import canonical, remembered
+from deponij.pipeline.backbones.remember import remembered, sha256_of_value
 from deponij.pipeline.registry import unknown
 from deponij.store.errors import BackboneError
 
@@ -69,29 +74,16 @@ class OpenClip(Backbone):
     def describe(cls, location: Location, input_px: tuple[int, int] | None = None) -> Description:
         config, preprocess = _records(location)
         vision = config["vision_cfg"]
-        own_px = _pair(vision.get("image_size", 224))
-        transform = from_open_clip(preprocess, own_px)
-        transform = transform.for_input(*input_px) if input_px else transform
-        facts = _facts(vision)
-        if facts.patch_px is not None:
-            check_grid(location.name, transform.input_px, facts.patch_px)
-        return Description(
-            name=location.name,
-            family=cls.family,
-            architecture=hf.descriptor(cls.family, _shaping(config)),
-            dim=int(config["embed_dim"]),
-            text_dim=int(config["embed_dim"]),
-            input_px=transform.input_px,
-            patch_px=facts.patch_px,
-            n_blocks=facts.n_blocks,
-            token_dim=facts.token_dim,
-            has_class_token=facts.has_class_token,
-            transform=transform,
-            weights_sha256=weights.sha256_of(_weights(cls, location)),
+        dim = int(config["embed_dim"])
+        return cls._description(
+            location,
+            from_open_clip(preprocess, _pair(vision.get("image_size", 224))),
+            input_px,
+            _facts(vision),
+            shaping=_shaping(config),
+            dim=dim,
+            text_dim=dim,
             tokenizer_sha256=_tokenizer_sha256(location, config["text_cfg"]),
-            source=location.source,
-            revision=location.revision,
-            library=cls.library,
         )
 
     @classmethod
@@ -103,7 +95,7 @@ class OpenClip(Backbone):
         config, _ = _records(location)
         vision = config["vision_cfg"]
         resized = description.input_px != _pair(vision.get("image_size", 224))
-        files = _weights(cls, location)
+        files = cls.weights_files(location)
         upstream = f"local-dir:{location.folder}" if location.folder else str(location.architecture)
         model = _create(location, upstream, description.input_px if resized else None)
         tensors = _converted(model, weights.read_tensors(files))
@@ -150,11 +142,10 @@ class OpenClip(Backbone):
             return timm_towers.last(stages, blocks)
         if not self.description.has_class_token:
             raise self._no("final norm of single tokens (it pools by attention)", "dense")
-        count = blocks or 1
         maps = visual.forward_intermediates(
-            batch, indices=count, normalize_intermediates=True, intermediates_only=True
+            batch, indices=blocks or 1, normalize_intermediates=True, intermediates_only=True
         )["image_intermediates"]
-        return [FeatureMap(f"block{n_blocks - count + i}", patch_px, one) for i, one in enumerate(maps)]
+        return block_maps(maps, n_blocks, patch_px)
 
     def _project(self, values: Tensor) -> Tensor:
         import torch
@@ -281,21 +272,13 @@ def _library_folder() -> Path:
     return Path(found.submodule_search_locations[0])
 
 
-def _weights(cls: type[OpenClip], location: Location) -> tuple[Path, ...]:
-    if location.weights_file is not None:
-        return (location.weights_file,)
-    if location.folder is None:
-        raise BackboneError(f"{location.name}: neither a folder nor a weights file")
-    return weights.find(location.folder, cls.weights_names)
-
-
 def _facts(vision: Mapping[str, Any]) -> TowerFacts:
     """What the vision configuration says of tokens."""
     if "timm_model_name" in vision:
         return _timm_facts(str(vision["timm_model_name"]))
     layers, patch = vision.get("layers", 12), vision.get("patch_size", 16)
     if isinstance(layers, list | tuple):
-        return TowerFacts(None, None, None, False)
+        return TowerFacts()
     plain = not vision.get("attentional_pool")
     return TowerFacts(hf.side(patch), int(layers), int(vision.get("width", 768)) if plain else None, plain)
 
@@ -333,7 +316,7 @@ def _tokenizer_sha256(location: Location, text: Mapping[str, Any]) -> str:
     if not text.get("hf_tokenizer_name"):
         files = [_library_folder() / _VOCABULARY]
     digest = weights.sha256_of(files) if files else ""
-    return hashlib.sha256(canonical([settings, digest]).encode()).hexdigest()
+    return sha256_of_value([settings, digest])
 
 
 def _pair(size: Any) -> tuple[int, int]:

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deponij.pipeline.backbones import weights
-from deponij.pipeline.backbones.contract import Backbone, Description, FeatureMap, Location, check_grid
+from deponij.pipeline.backbones.contract import (
+    Backbone,
+    Description,
+    FeatureMap,
+    Location,
+    TowerFacts,
+)
 from deponij.pipeline.backbones.families import huggingface as hf
 from deponij.pipeline.backbones.records import from_hf_processor
 from deponij.pipeline.backbones.registry import register
@@ -65,31 +71,20 @@ class Siglip(Backbone):
 
     @classmethod
     def describe(cls, location: Location, input_px: tuple[int, int] | None = None) -> Description:
-        folder = _folder(location)
+        folder = location.folder_of("SigLIP")
         vision, text = _fields(folder)
-        transform = from_hf_processor(weights.read_json(folder / hf.PROCESSOR))
-        transform = transform.for_input(*input_px) if input_px else transform
-        patch_px = hf.side(vision["patch_size"])
-        check_grid(location.name, transform.input_px, patch_px)
+        blocks, width = vision["num_hidden_layers"], vision["hidden_size"]
         names = (*_TOKENIZER_FILES, *_TOKENIZER_RECORDS)
         tokenizer = [folder / name for name in names if (folder / name).is_file()]
-        return Description(
-            name=location.name,
-            family=cls.family,
-            architecture=hf.descriptor(cls.family, {"vision": vision, "text": text}),
-            dim=vision["hidden_size"],
+        return cls._description(
+            location,
+            from_hf_processor(weights.read_json(folder / hf.PROCESSOR)),
+            input_px,
+            TowerFacts(hf.side(vision["patch_size"]), blocks, width),
+            shaping={"vision": vision, "text": text},
+            dim=width,
             text_dim=text["projection_size"],
-            input_px=transform.input_px,
-            patch_px=patch_px,
-            n_blocks=vision["num_hidden_layers"],
-            token_dim=vision["hidden_size"],
-            has_class_token=False,
-            transform=transform,
-            weights_sha256=weights.sha256_of(weights.find(folder, cls.weights_names)),
             tokenizer_sha256=weights.sha256_of(tokenizer),
-            source=location.source,
-            revision=location.revision,
-            library=cls.library,
         )
 
     @classmethod
@@ -97,7 +92,7 @@ class Siglip(Backbone):
         # Brings torch._dynamo along, 12 s of processor time in all: see lean_imports.
         from transformers import AutoTokenizer, SiglipModel
 
-        folder = _folder(location)
+        folder = location.folder_of("SigLIP")
         with hf.quiet():
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         return cls(description, hf.load_exactly(SiglipModel, folder), tokenizer)
@@ -130,13 +125,8 @@ class Siglip(Backbone):
         states = tower(
             pixel_values=batch, output_hidden_states=True, interpolate_pos_encoding=self._resized(batch)
         ).hidden_states
-        patch_px, n_blocks, count = (
-            self.description.patch_px or 0,
-            self.description.n_blocks or 0,
-            blocks or 1,
-        )
-        grids = [hf.grid(tower.post_layernorm(state), batch.shape[2:], patch_px) for state in states[-count:]]
-        return [FeatureMap(f"block{n_blocks - count + i}", patch_px, one) for i, one in enumerate(grids)]
+        normed = [tower.post_layernorm(state) for state in states[-(blocks or 1) :]]
+        return hf.patch_maps(normed, batch, self.description)
 
     def _resized(self, batch: Tensor) -> bool:
         """Whether the positions must be resampled, which this library does only when asked."""
@@ -154,9 +144,3 @@ def _fields(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             f"{folder}: a SigLIP without its pooling head (vision_use_head) has no image embedding"
         )
     return vision, text | {"projection_size": text["projection_size"] or text["hidden_size"]}
-
-
-def _folder(location: Location) -> Path:
-    if location.folder is None:
-        raise BackboneError(f"{location.name}: SigLIP needs a folder with config.json, not a single file")
-    return location.folder

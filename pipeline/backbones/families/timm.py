@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deponij.pipeline.backbones import weights
-from deponij.pipeline.backbones.contract import Backbone, Description, FeatureMap, Location, check_grid
+from deponij.pipeline.backbones.contract import Backbone, Description, FeatureMap, Location
 from deponij.pipeline.backbones.families import huggingface as hf
 from deponij.pipeline.backbones.families import timm_towers
 from deponij.pipeline.backbones.lean_imports import without_compiler
@@ -51,42 +51,25 @@ class Timm(Backbone):
     def describe(cls, location: Location, input_px: tuple[int, int] | None = None) -> Description:
         import torch
 
-        folder = _folder(location)
-        config = weights.read_json(folder / hf.CONFIG)
-        transform = from_timm(config.get("pretrained_cfg") or {})
-        transform = transform.for_input(*input_px) if input_px else transform
+        config = weights.read_json(location.folder_of("timm") / hf.CONFIG)
         with torch.device("meta"):
             model = _create(location.name, config)
         model.reset_classifier(0)
-        facts = timm_towers.facts(model)
-        if facts.patch_px is not None:
-            check_grid(location.name, transform.input_px, facts.patch_px)
         fields = {"architecture": config["architecture"], "model_args": config.get("model_args") or {}}
-        return Description(
-            name=location.name,
-            family=cls.family,
-            architecture=hf.descriptor(cls.family, fields | {"global_pool": config.get("global_pool")}),
+        return cls._description(
+            location,
+            from_timm(config.get("pretrained_cfg") or {}),
+            input_px,
+            timm_towers.facts(model),
+            shaping=fields | {"global_pool": config.get("global_pool")},
             dim=int(getattr(model, "head_hidden_size", None) or model.num_features),
-            text_dim=None,
-            input_px=transform.input_px,
-            patch_px=facts.patch_px,
-            n_blocks=facts.n_blocks,
-            token_dim=facts.token_dim,
-            has_class_token=facts.has_class_token,
-            transform=transform,
-            weights_sha256=weights.sha256_of(weights.find(folder, cls.weights_names)),
-            tokenizer_sha256=None,
-            source=location.source,
-            revision=location.revision,
-            library=cls.library,
         )
 
     @classmethod
     def open(cls, location: Location, description: Description) -> Timm:
-        folder = _folder(location)
-        config = weights.read_json(folder / hf.CONFIG)
+        config = weights.read_json(location.folder_of("timm") / hf.CONFIG)
         model = _create(location.name, config)
-        files = weights.find(folder, cls.weights_names)
+        files = cls.weights_files(location)
         weights.fill(model, _renamed(model, config["architecture"], weights.read_tensors(files)), files)
         model.reset_classifier(0)
         published = tuple((config.get("pretrained_cfg") or {}).get("input_size") or (3, 224, 224))[1:]
@@ -133,9 +116,3 @@ def _renamed(model: Any, architecture: str, tensors: dict[str, Tensor]) -> dict[
         sys.modules[timm.model_entrypoint(architecture).__module__], "checkpoint_filter_fn", None
     )
     return dict(rename(tensors, model)) if rename is not None else tensors
-
-
-def _folder(location: Location) -> Path:
-    if location.folder is None:
-        raise BackboneError(f"{location.name}: timm needs a folder with config.json, not a single file")
-    return location.folder

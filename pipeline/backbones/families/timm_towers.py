@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deponij.pipeline.backbones.contract import FeatureMap
+from deponij.pipeline.backbones.contract import FeatureMap, TowerFacts, block_maps
 from deponij.store.errors import BackboneError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class TowerFacts:
-    """What a timm model says about its tokens; None and False for convolutional models."""
-
-    patch_px: int | None
-    n_blocks: int | None
-    token_dim: int | None
-    has_class_token: bool
 
 
 def facts(trunk: Any) -> TowerFacts:
@@ -29,7 +18,7 @@ def facts(trunk: Any) -> TowerFacts:
     blocks = getattr(trunk, "blocks", None)
     # Only plain transformers keep one grid of tokens throughout: hierarchical ones have stages.
     if patch is None or blocks is None or not hasattr(trunk, "num_prefix_tokens"):
-        return TowerFacts(None, None, None, False)
+        return TowerFacts()
     if patch[0] != patch[1]:
         raise BackboneError(f"patch of {patch[0]}x{patch[1]} px: square patches are needed")
     has_class_token = getattr(trunk, "cls_token", None) is not None
@@ -54,10 +43,8 @@ def dense(trunk: Any, batch: Tensor, blocks: int | None) -> list[FeatureMap]:
         raise BackboneError(f"timm's {type(trunk).__name__} gives no intermediate maps, so no dense features")
     known = facts(trunk)
     if known.n_blocks is not None and known.patch_px is not None:
-        count = blocks or 1
-        maps = trunk.forward_intermediates(batch, indices=count, norm=True, intermediates_only=True)
-        first = known.n_blocks - count
-        return [FeatureMap(f"block{first + i}", known.patch_px, one) for i, one in enumerate(maps)]
+        maps = trunk.forward_intermediates(batch, indices=blocks or 1, norm=True, intermediates_only=True)
+        return block_maps(maps, known.n_blocks, known.patch_px)
     maps = trunk.forward_intermediates(batch, intermediates_only=True)
     known_strides = [int(info["reduction"]) for info in getattr(trunk, "feature_info", [])]
     measured = [round(batch.shape[2] / one.shape[2]) for one in maps]  # wrong by rounding on odd inputs

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
-from deponij.pipeline.data.adapters.given import given_part
+from deponij.pipeline.data.item import given_part
 from deponij.store.errors import DataError
 
 # Problems of one file that a message names; the rest are counted.
@@ -241,14 +241,14 @@ def _annotation(
 ) -> Annotation:
     category_id = fields.get("category_id")
     category = categories.get(category_id) if _is_id(category_id) else None
-    box = fields.get("bbox")
+    box, box_problem = _box(fields.get("bbox"))
     is_crowd = fields.get("iscrowd") in (1, True)
     if not isinstance(entry, dict):
         problem: str | None = f"the annotation is a JSON {_kind(entry)}, expected an object"
     elif category is None:
         problem = f"the annotation's category_id {_shown(category_id)} is not among the file's categories"
     else:
-        problem = _box_problem(box)
+        problem = box_problem
     number, area, caption = (fields.get(name) for name in ("id", "area", "caption"))
     return Annotation(
         index=index,
@@ -256,7 +256,7 @@ def _annotation(
         if _is_number(number) and abs(number) < 2**63 and number == int(number)
         else None,
         category=category,
-        box_xywh_px=_finite_box(box),
+        box_xywh_px=box,
         area_px=float(area) if _is_number(area) and math.isfinite(area) else None,
         segmentation=fields.get("segmentation"),
         is_crowd=is_crowd,
@@ -265,21 +265,16 @@ def _annotation(
     )
 
 
-def _box_problem(box: Any) -> str | None:
+def _box(box: Any) -> tuple[tuple[float, float, float, float] | None, str | None]:
+    """Four finite numbers (None where there are not), and why they are no box (None where they are one)."""
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        return f"the annotation's bbox is {_shown(box)}, expected four numbers [left, top, width, height]"
+        shown = _shown(box)
+        return None, f"the annotation's bbox is {shown}, expected four numbers [left, top, width, height]"
     if not all(map(math.isfinite, box)):
-        return f"the annotation's bbox {box} holds a number that is not finite"
-    if box[2] <= 0 or box[3] <= 0:
-        return f"the annotation's box has no area: {box[2]:g} x {box[3]:g} px"
-    return None
-
-
-def _finite_box(box: Any) -> tuple[float, float, float, float] | None:
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        return None
+        return None, f"the annotation's bbox {box} holds a number that is not finite"
     left, top, width, height = map(float, box)
-    return (left, top, width, height) if all(map(math.isfinite, box)) else None
+    flat = f"the annotation's box has no area: {width:g} x {height:g} px"
+    return (left, top, width, height), flat if width <= 0 or height <= 0 else None
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

@@ -17,11 +17,10 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
-from deponij.pipeline.data.adapters.given import given_part
 from deponij.pipeline.data.adapters.registry import Progress, register_source
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
 from deponij.pipeline.data.inside import existing_folder, read_inside
-from deponij.pipeline.data.item import Item
+from deponij.pipeline.data.item import Item, given_part
 from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError
 

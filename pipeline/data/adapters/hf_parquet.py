@@ -15,10 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from deponij.pipeline.data.adapters.given import given_part_of_file
 from deponij.pipeline.data.adapters.registry import ITEM_COLUMNS, Progress, check_columns, register_source
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
-from deponij.pipeline.data.item import Item, MetadataValue
+from deponij.pipeline.data.item import Item, MetadataValue, given_part_of_file
 from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError, UsageError
 

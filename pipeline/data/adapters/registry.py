@@ -1,12 +1,12 @@
-"""Where data adapters register, and what each of them promises: a stream of items with known columns.
-
-`source.open_source` looks them up; each adapter's module holds its own parameters and its own class.
+"""Where data adapters register, what each of them promises (a stream of items with known columns), and the one
+entry to all of them: `open_source`. Each adapter's module holds its own parameters and its own class.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, cast
 
 import pyarrow as pa
+from pydantic import BaseModel, ValidationError
 
 from deponij.pipeline.data.item import Item
 from deponij.pipeline.registry import Registry
@@ -71,6 +71,31 @@ def source_class(name: str) -> type[Any]:
         UsageError: there is none; the message lists the known ones and the nearest.
     """
     return _SOURCES[name]
+
+
+def open_source(name: str, params: BaseModel | Mapping[str, object]) -> Source:
+    """Open a data set.
+
+    Args:
+        name: of a registered adapter: `coco`, `taco`, `folder` or `parquet`.
+        params: the adapter's own model, or a mapping of its fields.
+
+    Raises:
+        UsageError: an unknown name, or parameters that do not fit; all of them are named.
+        DataError: there is no such data set, or its lists are damaged.
+    """
+    adapter = source_class(name)
+    if not isinstance(params, adapter.Params):
+        fields = params.model_dump() if isinstance(params, BaseModel) else params
+        try:
+            params = adapter.Params.model_validate(fields)
+        except ValidationError as error:
+            wrong = "; ".join(
+                f"{'.'.join(map(str, one['loc'])) or 'value'}: {one['msg']} (got {one['input']!r})"
+                for one in error.errors()
+            )
+            raise UsageError(f"parameters of the {name} data set: {wrong}") from error
+    return cast(Source, adapter(params))
 
 
 def check_columns(schema: pa.Schema) -> pa.Schema:

@@ -11,7 +11,6 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from deponij.pipeline.data.splitting.partition import (
-    PARTS,
     Column,
     Split,
     check_fractions,
@@ -23,19 +22,6 @@ from deponij.pipeline.data.splitting.partition import (
 from deponij.pipeline.record_lists import Record
 from deponij.pipeline.registry import Registry
 from deponij.store.errors import DataError, UsageError
-
-__all__ = [
-    "PARTS",
-    "Split",
-    "SplitParams",
-    "given_split",
-    "group_split",
-    "make_split",
-    "random_split",
-    "register",
-    "strategies",
-    "thesis_split",
-]
 
 # The column that stratifies where none is named: image folders and parquet, then COCO files.
 DEFAULT_LABELS = ("label", "category")

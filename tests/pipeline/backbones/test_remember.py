@@ -79,11 +79,9 @@ def test_cache_folder_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
     assert remember.cache_folder() == Path.home() / ".cache" / "deponij"
 
 
-def test_atomic_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file.json"
-    remember.write_atomically(path, "old")
+def test_an_answer_that_cannot_be_filed_leaves_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    remember.remember("topic", "key", "old")
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        remember.write_atomically(path, "new")
-    assert [one.name for one in tmp_path.iterdir()] == ["file.json"]
-    assert path.read_text() == "old"
+    remember.remember("topic", "key", "new")
+    assert len(list((remember.cache_folder() / "memory" / "topic").iterdir())) == 1
+    assert remember.recall("topic", "key") == "old"

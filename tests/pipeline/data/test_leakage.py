@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from deponij.pipeline.data.splitting.leakage import leakage_report
-from deponij.pipeline.data.splitting.strategies import group_split, thesis_split
+from deponij.pipeline.data.splitting.partition import group_split, thesis_split
 from deponij.pipeline.likeness.phash import phash
 from deponij.store.errors import UsageError
 

@@ -11,19 +11,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
-from deponij.pipeline.data.splitting.strata import allocate
-from deponij.pipeline.data.splitting.strategies import (
+from deponij.pipeline.data.splitting.partition import (
     PARTS,
     Split,
-    SplitParams,
     given_split,
     group_split,
-    make_split,
     random_split,
-    register,
-    strategies,
     thesis_split,
 )
+from deponij.pipeline.data.splitting.strata import allocate
+from deponij.pipeline.data.splitting.strategies import SplitParams, make_split, register, strategies
 from deponij.store.errors import DataError, UsageError
 
 # Second letters of train, val, test; as first drawn.
