@@ -59,7 +59,6 @@ _MAX_HITS = 300
 # Points in all layers of all maps; at some 30 bytes each they stay below 3 MB.
 _MAX_PLACES = 90_000
 _PICTURES_A_PAIR = 4
-_SHEET_SIDE_PX = 144
 
 
 class ReportParams(Section):
@@ -295,7 +294,7 @@ def _sheet(table: Items, runs: Sequence[Run]) -> bytes:
     """Samples of the first group's best classifier, wrong answers first."""
     best = next(each for each in runs if each.is_best)
     samples = [*best.wrong, *best.right]
-    images = images_of(table, {sample.item_id for sample in samples}, _SHEET_SIDE_PX)
+    images = images_of(table, {sample.item_id for sample in samples})
     row = best.row
     title = f"{row.backbone}, {row.method}, {row.labels}: {row.top1:.1%} of {row.n} right"
     return samples_sheet([(sample, images.get(sample.item_id)) for sample in samples], title)

@@ -134,6 +134,13 @@ def read_labels(items: Items, labels: str) -> dict[str, str | None]:
     return dict(zip(items.ids, values, strict=True))
 
 
+def photographs(items: Items, ids: Names) -> Names:
+    """The photograph that each item [n] is of; an item without one is one by itself."""
+    photo_of = dict(zip(items.ids, items.column("image_id"), strict=True))
+    found = [item_id if photo_of[item_id] is None else photo_of[item_id] for item_id in ids.tolist()]
+    return np.array(found, dtype=np.str_)
+
+
 def _parts(split: Path) -> dict[str, str | None]:
     table = read_table(split, ["item_id", "part"])
     ids, parts = table["item_id"].to_pylist(), table["part"].to_pylist()
