@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from deponij.project.frame.layout import Layout
+from deponij.project.frame.layout import RESULTS_DEPTH, Layout
 from deponij.project.frame.settings import PARAMS_FILE, Section, Slug, load
 from deponij.store.errors import StoreError, UsageError
 from deponij.store.items import Items
@@ -72,6 +72,12 @@ def run_of(path: Path) -> Layout | None:
     return at if path in (at.index(path.name), at.view(path.stem)) and at.items.is_dir() else None
 
 
+def run_of_results(folder: Path) -> Layout | None:
+    """The run that a results folder lies so deep in; None where no folder is above it."""
+    root = folder.resolve().parents[RESULTS_DEPTH - 1 : RESULTS_DEPTH]
+    return Layout(root[0]) if root else None
+
+
 def items_of(path: Path, items: Path | None) -> Items:
     """The items that were named, else those of the run that an index or a view is part of.
 
@@ -93,8 +99,17 @@ def recorded_backbone(index: Path) -> dict[str, Any] | None:
         StoreError: the record is damaged.
     """
     run = run_of(index)
-    record = None if run is None else run.weights / f"{index.name}.json"
-    if record is None or not record.is_file():
+    return None if run is None else weights_record(run, index.name)
+
+
+def weights_record(run: Layout, backbone: str) -> dict[str, Any] | None:
+    """What a run wrote down of a backbone when it looked for weights, `spec` by which it was found among it.
+
+    Raises:
+        StoreError: the record is damaged.
+    """
+    record = run.weights / f"{backbone}.json"
+    if not record.is_file():
         return None
     try:
         found: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))

@@ -58,38 +58,27 @@ def verify(
 def _drift(store: FeatureStore, items: Items, backbone: str, n_rows: int, seed: int) -> list[Report]:
     """Largest difference between stored and newly computed rows, for each identity of this backbone."""
     from deponij.pipeline.backbones import describe
-    from deponij.pipeline.backbones.extraction import Picture, Progress, extract
-    from deponij.pipeline.backbones.kinds import TEXT, Kind
-    from deponij.pipeline.pictures import Route
-    from deponij.project.extraction.devices import load_backbone, pick_device
+    from deponij.pipeline.backbones.extraction import Picture
+    from deponij.pipeline.backbones.kinds import TEXT
+    from deponij.project.extraction.feature_maker import FeatureMaker
+    from deponij.project.extraction.found_backbones import made_by
 
-    description = describe(backbone)
-    options = RunOptions.from_environment()
+    weights = describe(backbone).weights_sha256
     first = {key: row for row, key in reversed(list(enumerate(items.keys))) if key is not None}
     lines = []
     for identity in store.identities().values():
-        same = identity.weights == description.weights_sha256 and identity.kind != TEXT
-        route = next((r for r in Route if r.identity == identity.decode), None)
-        if not same or route is None or identity.transform != description.transform.identity:
-            continue
         known = sorted(set(first) - set(store.missing(identity, first)))
-        if not known:
+        if identity.kind == TEXT or identity.weights != weights or not known:
+            continue
+        found = made_by(backbone, identity, backbone)
+        if found.identity != identity:
             continue
         chosen = np.random.default_rng(seed).choice(known, min(n_rows, len(known)), replace=False)
         keys = {first[str(key)]: str(key) for key in chosen}
-        device = pick_device(options.device)
-        model = load_backbone(backbone, device, identity.precision, options.n_threads)
         pictures = (Picture(keys[row], content) for row, content in items.contents(list(keys)))
+        maker = FeatureMaker(found, RunOptions.from_environment())
         differences = []
-        for batch in extract(
-            pictures,
-            lambda model=model: model,  # type: ignore[misc]
-            transform=description.transform,
-            kind=Kind.parse(identity.kind),
-            route=route,
-            stored=identity.stored,
-            progress=Progress(options.n_workers, 16),
-        ):
+        for batch in maker.rows(pictures, maker.progress()):
             stored = store.read(batch.keys, identity)
             for name, values in batch.arrays.items():
                 old = stored[name].astype(np.float64)

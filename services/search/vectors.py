@@ -33,7 +33,7 @@ from deponij.store.texts import is_storable
 
 if TYPE_CHECKING:
     from deponij.pipeline.backbones import Backbone
-    from deponij.project.extraction.found_backbones import FoundBackbone
+    from deponij.project.extraction.feature_maker import FoundBackbone
     from deponij.store.view import View
 
 Vector = NDArray[np.floating]
@@ -259,13 +259,11 @@ class QueryEncoder:
 
     @cached_property
     def _model(self) -> "Backbone":
-        from deponij.project.extraction.devices import load_backbone, pick_device
+        from deponij.project.extraction.feature_maker import FeatureMaker
 
-        found, device = self._found, pick_device(self._options.device)
+        maker = FeatureMaker(self._found, self._options)
         self._say(f"loading {self.index.backbone} …")
-        return load_backbone(
-            found.spec, device, found.identity.precision, self._options.n_threads, found.input_px
-        )
+        return maker.model
 
     def _of_file(self, path: Path) -> Vector:
         vector, identity = read_vector(path)
