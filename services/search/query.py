@@ -17,7 +17,7 @@ from deponij.project.frame.settings import RunOptions
 from deponij.project.in_force import profile_in_force
 from deponij.project.indexes import Hit, Index
 from deponij.project.record_files import check_ending, write_records
-from deponij.services.search.vectors import KINDS, QueryEncoder, Term
+from deponij.services.search.vectors import KINDS, Kind, QueryEncoder, Term
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import StoreError, UsageError
 from deponij.store.index_folder import CARD
@@ -61,13 +61,14 @@ def parse_term(text: str, sign: float = 1.0) -> Term:
     match = _PART.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"a part of a query is {_FORM}, got {text!r}")
-    weight, kind, value = float(match["weight"] or 1), match["kind"], match["value"]
-    for known in KINDS:
-        if kind == known:
-            return _term(Term(known, value, sign * weight))
-    words = value if kind is None else f"{kind}:{value}"
-    _check_words(words, text)
-    return _term(Term("text", words, sign * weight))
+    weight, kind, value = sign * float(match["weight"] or 1), match["kind"], match["value"]
+    known: Kind = next((one for one in KINDS if one == kind), "text")
+    if known != kind:
+        value = value if kind is None else f"{kind}:{value}"
+        _check_words(value, text)
+    if weight == 0:
+        raise UsageError("a part of a query with weight 0 says nothing; leave it out")
+    return Term(known, value, weight)
 
 
 def _check_words(words: str, given: str) -> None:
@@ -81,12 +82,6 @@ def _check_words(words: str, given: str) -> None:
         )
     if Path(words).suffix.lower() in PICTURE_ENDINGS and Path(words).is_file():
         raise UsageError(f"{words} is a file: write image:{words}, or text:{words} for these words")
-
-
-def _term(term: Term) -> Term:
-    if term.weight == 0:
-        raise UsageError("a part of a query with weight 0 says nothing; leave it out")
-    return term
 
 
 def ask(index: Index, question: Question, encoder: QueryEncoder) -> list[Hit]:
