@@ -45,21 +45,19 @@ def index(
     if context.invoked_subcommand is not None:
         return
     from deponij.project.frame.settings import check
+    from deponij.project.record_files import by_name
     from deponij.stages import index as stage
     from deponij.store.errors import UsageError
 
     if features is None or items is None or out is None:
         raise UsageError("deponij index needs --features VIEW, --items ITEMS and --out INDEX")
-    splits = {path.stem: path for path in split or ()}
-    if len(splits) < len(split or ()):
-        raise UsageError("two splits have the same file name; they are told apart by it, so rename one")
     values = {"kind": kind, "recall": recall, "exact_up_to": exact_up_to}
     report = stage.run(
         check(stage.IndexParams, values, "the command line"),
         features=features,
         items=items,
         out=out,
-        splits=splits,
+        splits=by_name(split or ()),
         metrics=metrics,
         latency=latency,
         threads=threads,

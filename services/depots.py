@@ -1,7 +1,6 @@
 """Housekeeping of depots and views for the command line: `deponij.store.upkeep.inspection` with progress, and in words."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import ByteSize
 
-from deponij.project.frame.console import bar
+from deponij.project.frame.console import counted
 from deponij.project.frame.settings import RunOptions
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import UsageError
@@ -43,7 +42,7 @@ def verify(
     if (items is None) != (backbone is None):
         raise UsageError("to extract rows again give both --items and --backbone")
     store = FeatureStore(depot)
-    with _progress("verify", "shards") as progress:
+    with counted("verify", None, "shards") as progress:
         report: Report = asdict(upkeep.verify(store, repair=repair, progress=progress))
     report["sound"] = not report["damaged"] or repair
     report["drift"] = []
@@ -104,13 +103,13 @@ def _drift(store: FeatureStore, items: Items, backbone: str, n_rows: int, seed: 
 def merge(source: str, depot: str) -> Report:
     """Bring rows of one depot into another."""
     other = FeatureStore(source)
-    with _progress("merge", "shards") as progress:
+    with counted("merge", None, "shards") as progress:
         return asdict(tidying.merge(FeatureStore(depot, create=True), other, progress=progress))
 
 
 def compact(depot: str) -> Report:
     """Many small shards into few."""
-    with _progress("compact", "shards") as progress:
+    with counted("compact", None, "shards") as progress:
         return asdict(tidying.compact(FeatureStore(depot), progress=progress))
 
 
@@ -132,7 +131,7 @@ def gc(depot: str, keep_views: Sequence[Path], keep_items: Sequence[Path], *, de
     for path in keep_views:
         view = View(path)
         keep.setdefault(view.fingerprint, set()).update(view.keys.tolist())
-    with _progress("gc", "shards") as progress:
+    with counted("gc", None, "shards") as progress:
         return asdict(tidying.gc(store, keep, dry_run=not delete, progress=progress))
 
 
@@ -219,17 +218,3 @@ def describe_view(report: Report) -> str:
 
 def _size(n_bytes: int) -> str:
     return ByteSize(n_bytes).human_readable(separator=" ")
-
-
-@contextmanager
-def _progress(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    done = 0
-
-    with bar(label, None, unit) as advance:
-
-        def step(n_done: int, _total: int) -> None:
-            nonlocal done
-            advance(n_done - done)
-            done = n_done
-
-        yield step

@@ -3,8 +3,6 @@
 python -m deponij.stages.curves
 """
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +14,7 @@ from deponij.project.frame.console import say
 from deponij.project.frame.harness import run_stage
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
-from deponij.project.learning.results import read_examples
+from deponij.project.learning.results import csv_bytes, read_examples
 from deponij.store.atomic import write_bytes
 from deponij.store.items import Items
 from deponij.store.view import View
@@ -84,14 +82,16 @@ def run(
 
 def _plot(rows: Sequence[CurveRow]) -> bytes:
     """One head's points for `dvc plots`, against how many items a class has on average: some have few."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["items_per_class", "n_train", "top1", "low", "high"])
-    for row in rows:
-        low, high = row.top1_interval
-        mean_per_class = round(row.n_train / row.n_classes, 6)
-        writer.writerow([mean_per_class, row.n_train, *(round(share, 6) for share in (row.top1, low, high))])
-    return text.getvalue().encode()
+    names = ("items_per_class", "n_train", "top1", "low", "high")
+    values = [
+        (
+            round(row.n_train / row.n_classes, 6),
+            row.n_train,
+            *(round(v, 6) for v in (row.top1, *row.top1_interval)),
+        )
+        for row in rows
+    ]
+    return csv_bytes([dict(zip(names, row, strict=True)) for row in values], names)
 
 
 def main(params: Params, at: Layout, options: RunOptions) -> None:

@@ -6,8 +6,6 @@ Any head of the registry can be named. Those that start from texts run for the b
 every backbone. Many seeds and joined backbones are the business of `tables`.
 """
 
-import csv
-import io
 import shutil
 from typing import Annotated, Any
 
@@ -20,7 +18,7 @@ from deponij.project.frame.harness import run_stage, write_metrics
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.learning.learn import HeadParams, learn, make_head
-from deponij.project.learning.results import CONFUSION_NAME, metrics_of
+from deponij.project.learning.results import CONFUSION_NAME, csv_bytes, metrics_of
 from deponij.store.atomic import write_bytes
 
 Count = Annotated[int, Field(ge=1)]
@@ -111,13 +109,14 @@ def _write_plots(at: Layout, kind: str, backbone: str, results: dict[tuple[str, 
 
 def _reliability(result: Evaluation) -> bytes:
     """Confidence, accuracy and number of items of each bin that has some."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["confidence", "accuracy", "n"])
-    for one in result.calibration.bins if result.calibration is not None else ():
-        if one.confidence is not None and one.accuracy is not None:
-            writer.writerow([round(one.confidence, 6), round(one.accuracy, 6), one.n])
-    return out.getvalue().encode()
+    names = ("confidence", "accuracy", "n")
+    bins = result.calibration.bins if result.calibration is not None else ()
+    values = [
+        (round(one.confidence, 6), round(one.accuracy, 6), one.n)
+        for one in bins
+        if one.confidence is not None and one.accuracy is not None
+    ]
+    return csv_bytes([dict(zip(names, row, strict=True)) for row in values], names)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def read_shared_examples(
     for view in views:
         _check_belongs(view, items, tokens)
     everywhere = set.intersection(*(set(view.ids.tolist()) for view in views))
-    examples = join_examples(names, _parts(split), everywhere)
+    examples = join_examples(names, read_parts(split), everywhere)
     return examples, [_finite_features(view, examples) for view in views]
 
 
@@ -110,13 +110,20 @@ def read_labelled(view: View, items: Items, labels: str) -> tuple[Names, Names, 
 
 def _finite_features(view: View, examples: Examples) -> Vectors:
     features = view.read(examples.ids.tolist()).reshape(len(examples.ids), -1)
-    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
-    if len(bad):
-        raise StoreError(
-            f"{view.path}: the features of {len(bad)} items are NaN or infinite, the first: "
-            f"{str(examples.ids[bad[0]])!r}; extract with precision fp32"
-        )
+    require_finite(features, examples.ids, f"{view.path}: the features", "extract with precision fp32")
     return features
+
+
+def require_finite(values: Vectors, ids: Sequence[str] | Names, what: str, mend: str) -> None:
+    """Refuse rows [n, …] of items that hold NaN or infinite values.
+
+    Raises:
+        StoreError: naming the first of them.
+    """
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(bad):
+        first = str(ids[bad[0]])
+        raise StoreError(f"{what} of {len(bad)} items are NaN or infinite, the first: {first!r}; {mend}")
 
 
 def read_labels(items: Items, labels: str) -> dict[str, str | None]:
@@ -141,7 +148,12 @@ def photographs(items: Items, ids: Names) -> Names:
     return np.array(found, dtype=np.str_)
 
 
-def _parts(split: Path) -> dict[str, str | None]:
+def read_parts(split: Path) -> dict[str, str | None]:
+    """The part of each item by id; None outside the pool.
+
+    Raises:
+        DataError: unknown parts, or an item twice. StoreError: the table cannot be read.
+    """
     table = read_table(split, ["item_id", "part"])
     ids, parts = table["item_id"].to_pylist(), table["part"].to_pylist()
     unknown = sorted({part for part in parts if part is not None} - set(PARTS))
@@ -244,7 +256,11 @@ def judge(
         classes=np.asarray(classes, dtype=np.str_),
     )
     unseen = tuple(sorted(set(examples.pool_classes) - set(classes)))
-    parts = _score_parts(found, classes, examples.majority_class)
+    parts = {
+        part: score_part(chosen.truth, chosen.top_labels, classes, examples.majority_class)
+        for part in PARTS
+        if len((chosen := found.of(part)).ids)
+    }
     evaluation = Evaluation(
         method=method,
         title=title,
@@ -277,19 +293,15 @@ def _notes(examples: Examples, labels: str, unseen: Sequence[str]) -> tuple[str,
     notes = []
     if unseen:
         notes.append(f"No training item has these classes, so that they count as wrong: {', '.join(unseen)}.")
-    left_out = ((examples.n_without_features, "features"), (examples.n_without_label, f"{labels!r}"))
-    for n, what in left_out:
-        if n:
-            notes.append(f"Left out: {n} {'item' if n == 1 else 'items'} of the split without {what}.")
-    return (*notes, *examples.gaps())
+    return (*notes, *left_out(examples, labels), *examples.gaps())
 
 
-def _score_parts(found: Predictions, classes: Sequence[str], majority_class: str) -> dict[str, PartScores]:
-    return {
-        part: score_part(chosen.truth, chosen.top_labels, classes, majority_class)
-        for part in PARTS
-        if len((chosen := found.of(part)).ids)
-    }
+def left_out(examples: Examples, labels: str) -> list[str]:
+    """A sentence on items of the split that are in no figure, by reason."""
+    counts = ((examples.n_without_features, "features"), (examples.n_without_label, repr(labels)))
+    return [
+        f"Left out: {n:,} item{'' if n == 1 else 's'} of the split without {what}." for n, what in counts if n
+    ]
 
 
 def write_results(out: Path, result: Evaluation, found: Predictions, logits: NDArray[np.floating]) -> None:
@@ -303,11 +315,11 @@ def write_results(out: Path, result: Evaluation, found: Predictions, logits: NDA
     write_table(out / PREDICTIONS_NAME, found.table())
     write_bytes(out / LOGITS_NAME, _npy(logits.astype(np.float32)))
     rows = [row for part in result.parts for row in per_class_rows(found, result.classes, part)]
-    write_bytes(out / PER_CLASS_NAME, _csv(rows))
+    write_bytes(out / PER_CLASS_NAME, csv_bytes(rows, list(rows[0])))
     chosen = found.of(shown)
     pairs = zip(chosen.truth.tolist(), chosen.top_labels[:, 0].tolist(), strict=True)
     rows = [{"truth": truth, "prediction": prediction} for truth, prediction in pairs]
-    write_bytes(out / CONFUSION_NAME, _csv(rows))
+    write_bytes(out / CONFUSION_NAME, csv_bytes(rows, list(rows[0])))
     write_bytes(out / METRICS_NAME, (json.dumps(metrics_of(result), indent=2) + "\n").encode())
     write_bytes(out / RESULT_NAME, (result.model_dump_json(indent=2) + "\n").encode())
 
@@ -398,9 +410,10 @@ def metrics_of(result: Evaluation) -> dict[str, dict[str, float]]:
     return numbers
 
 
-def _csv(rows: Sequence[Mapping[str, str | int | float]]) -> bytes:
+def csv_bytes(rows: Sequence[Mapping[str, object]], names: Sequence[str]) -> bytes:
+    """Records as a CSV file with these columns; what a record lacks is left empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()

@@ -21,7 +21,7 @@ from deponij.pipeline.retrieval.evaluation import (
 )
 from deponij.project.frame.console import bar
 from deponij.project.frame.settings import Section
-from deponij.project.learning.results import photographs, read_examples
+from deponij.project.learning.results import left_out, photographs, read_examples
 from deponij.store.items import Items
 from deponij.store.view import View
 
@@ -115,16 +115,7 @@ def judged(
     by_text = task == "text-to-image"
     names = np.asarray(queries.codes)
     clusters = names if by_text else archive.photos[archive.rows]
-    left_out = (
-        (archive.examples.n_without_features, "features"),
-        (archive.examples.n_without_label, repr(archive.column)),
-    )
     notes = [said] if (said := note(found.n_without)) else []
-    notes += [
-        f"Left out: {n:,} item{'' if n == 1 else 's'} of the split without {what}."
-        for n, what in left_out
-        if n
-    ]
     return RetrievalResult(
         task=task,
         about=about,
@@ -145,7 +136,7 @@ def judged(
             n_resamples=params.resamples,
             seed=params.seed,
         ),
-        notes=tuple(notes),
+        notes=(*notes, *left_out(archive.examples, archive.column)),
         examples=() if task == "image-to-text" else _examples(archive, queries, params),
         **facts,
     )

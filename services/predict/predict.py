@@ -6,8 +6,6 @@ identity is the same. Nothing is written to a depot; rows that a named one has a
 Shape letters: n pictures, C classes.
 """
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from deponij.project.frame.console import Advance, bar
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section
 from deponij.project.in_force import profile_in_force, profile_of, run_of_results
-from deponij.project.learning.results import RESULT_NAME
+from deponij.project.learning.results import RESULT_NAME, csv_bytes
 from deponij.project.record_files import check_ending, write_records
 from deponij.services.predict.chosen_model import ChosenModel, ModelRequest, best_model, named_model
 from deponij.services.predict.new_pictures import NewPicture, NewPictures, chunks
@@ -288,11 +286,9 @@ def write_predictions(out: Path, result: PredictResult) -> None:
         return
     n_top = max((len(one.top) for one in good), default=1)
     names = [f"{what}_{place}" for place in range(1, n_top + 1) for what in ("label", "prob")]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["path", "item_id", "failure", *names], lineterminator="\n")
-    writer.writeheader()
-    for one in good:
-        answers = [value for answer in one.top for value in (answer.label, answer.prob)]
-        writer.writerow({"path": one.path, "item_id": one.item_id, **dict(zip(names, answers, strict=False))})
-    writer.writerows(reasons)
-    write_bytes(out, text.getvalue().encode())
+    values = [[value for answer in one.top for value in (answer.label, answer.prob)] for one in good]
+    answered = [
+        {"path": one.path, "item_id": one.item_id, **dict(zip(names, row, strict=False))}
+        for one, row in zip(good, values, strict=True)
+    ]
+    write_bytes(out, csv_bytes([*answered, *reasons], ["path", "item_id", "failure", *names]))
