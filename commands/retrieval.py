@@ -144,11 +144,12 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
     ) -> None:
         from deponij.pipeline.likeness.pairs import Thresholds
         from deponij.pipeline.retrieval.vector_index import set_threads
+        from deponij.project.frame.console import say as tell
         from deponij.project.in_force import items_of
         from deponij.project.indexes import Index
         from deponij.project.record_files import check_ending
         from deponij.services.search import query as asking
-        from deponij.services.search.vectors import Term
+        from deponij.services.search.vectors import QueryEncoder, Term
 
         check_ending(sheet, "--sheet", ".png")
         check_ending(parquet, "--parquet", ".parquet")
@@ -165,7 +166,7 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
         found = Index.open(asking.choose_index(index, backbone, terms))
         # Beside an index that is named, a backbone can only say what to encode with.
         spec = backbone_spec or (None if index is None else backbone)
-        hits = asking.ask(found, question, asking.encoder_of(found, options, spec, texts))
+        hits = asking.ask(found, question, QueryEncoder(found, options, spec, texts, tell))
         if parquet is not None:
             asking.write_hits(parquet, hits)
         if sheet is not None:

@@ -360,6 +360,22 @@ def check_embedding(view: View) -> None:
         raise UsageError(f"{view.path} holds no items; there is nothing to search")
 
 
+def require_items(items: Items, ids: Sequence[str], keys: Sequence[str], what: str) -> None:
+    """Refuse items that are not those that an index was made from.
+
+    Args:
+        ids, keys: of some of the index. what: these are, for the message.
+
+    Raises:
+        UsageError: one of them is not there, or has another picture.
+    """
+    if strangers := items.strangers(ids, keys):
+        raise UsageError(
+            f"{items.path} does not hold {what} ({len(strangers)} are not in it, the first: {strangers[0]!r}); name the "
+            "items that the index was made from with --items ITEMS"
+        )
+
+
 def rows_table(
     view: View, order: NDArray[np.int64], items: Items | None, splits: Mapping[str, Path]
 ) -> pa.Table:

@@ -124,11 +124,8 @@ def judge(
         IdentityError: the two were not encoded alike; the message names the differences.
         DeponijError: files that are damaged or do not belong together.
     """
-    sides = [
-        Gathered(Where(Path(view), None if folder is None else Path(folder)))
-        for view, folder in ((archive, items), (new, new_items))
-    ]
-    return run(params or BatchParams(), sides[0], sides[1], threads=threads)
+    sides = Gathered(Where(archive, items)), Gathered(Where(new, new_items))
+    return run(params or BatchParams(), *sides, threads=threads)
 
 
 def run(params: BatchParams, archive: Gathered, new: Gathered, *, threads: int = 1) -> BatchReport:

@@ -33,8 +33,8 @@ class Where:
         labels: a column of the items.
     """
 
-    features: Path | None = None
-    items: Path | None = None
+    features: str | Path | None = None
+    items: str | Path | None = None
     splits: Mapping[str, Path] = field(default_factory=dict)
     labels: str | None = None
 

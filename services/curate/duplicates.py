@@ -159,12 +159,7 @@ def find_duplicates(
     Raises:
         DeponijError: files that are damaged or do not belong together.
     """
-    where = Where(
-        None if features is None else Path(features),
-        None if items is None else Path(items),
-        splits or {},
-        labels,
-    )
+    where = Where(features, items, splits or {}, labels)
     return run(params or DuplicatesParams(), Gathered(where), threads=threads)
 
 

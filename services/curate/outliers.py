@@ -111,7 +111,7 @@ def find_outliers(
     Raises:
         DeponijError: files that are damaged or do not belong together.
     """
-    where = Where(Path(features), None if items is None else Path(items), labels=labels)
+    where = Where(features, items, labels=labels)
     return run(params or OutliersParams(), Gathered(where), threads=threads)
 
 

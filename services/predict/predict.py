@@ -32,6 +32,7 @@ from deponij.store.errors import StoreError, UsageError
 
 Array = NDArray[Any]
 TABLE_ENDINGS = (".parquet", ".csv")
+_OF_RESULTS = ("method", "title", "protocol", "labels", "split", "n_classes")
 _COLUMNS = {
     "path": str,
     "item_id": str,
@@ -243,12 +244,7 @@ def _facts(chosen: ChosenModel) -> ModelFacts:
     val = result.parts.get("val")
     return ModelFacts(
         folder=str(chosen.folder),
-        method=result.method,
-        title=result.title,
-        protocol=result.protocol,
-        labels=result.labels,
-        split=result.split,
-        n_classes=result.n_classes,
+        **{name: getattr(result, name) for name in _OF_RESULTS},
         backbones=tuple(
             BackboneFacts(name=one.name, spec=one.spec, fingerprint=one.identity.fingerprint)
             for one in chosen.backbones

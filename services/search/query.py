@@ -12,10 +12,8 @@ import pyarrow as pa
 from deponij.pipeline.likeness.pairs import Thresholds
 from deponij.pipeline.retrieval.filters import Condition
 from deponij.pipeline.unit_vectors import blend
-from deponij.project.frame.console import say
-from deponij.project.frame.settings import RunOptions
 from deponij.project.in_force import profile_in_force
-from deponij.project.indexes import Hit, Index
+from deponij.project.indexes import Hit, Index, require_items
 from deponij.project.record_files import check_ending, write_records
 from deponij.services.search.vectors import KINDS, Kind, QueryEncoder, Term
 from deponij.store.atomic import write_bytes
@@ -138,13 +136,6 @@ def choose_index(index: Path | None, backbone: str | None, terms: Sequence[Term]
     )
 
 
-def encoder_of(
-    index: Index, options: RunOptions, spec: str | None = None, texts: Sequence[Path] | None = None
-) -> QueryEncoder:
-    """What makes this index's query vectors; see `QueryEncoder`."""
-    return QueryEncoder(index, options, spec=spec, texts=texts, say=say)
-
-
 def records(hits: Sequence[Hit], *, with_folded: bool = False) -> list[dict[str, Any]]:
     """Hits as `--json` gives them, in falling order of score."""
     return [hit.to_json(with_folded=with_folded) for hit in hits]
@@ -170,7 +161,7 @@ def write_sheet(path: Path, hits: Sequence[Hit], items: Items, title: str, sourc
     from deponij.project.thumbnails import images_of
 
     check_ending(path, "--sheet", ".png")
-    _check_items(items, hits)
+    require_items(items, [hit.item_id for hit in hits], [hit.key for hit in hits], "what was found")
     images = images_of(items, [hit.item_id for hit in hits])
     blocks = []
     for hit in hits:
@@ -179,17 +170,3 @@ def write_sheet(path: Path, hits: Sequence[Hit], items: Items, title: str, sourc
         lines += [(f"and {len(hit.folded)} like it", FAINT)] if hit.folded else []
         blocks.append(Block((Tile(images.get(hit.item_id), tuple(lines), hit.item_id),)))
     write_bytes(path, draw_sheet(blocks, title, source, "Nothing was found."))
-
-
-def _check_items(items: Items, hits: Sequence[Hit]) -> None:
-    """Refuse items that are not those of the index.
-
-    Raises:
-        UsageError: a hit is not there, or has another picture.
-    """
-    strangers = items.strangers([hit.item_id for hit in hits], [hit.key for hit in hits])
-    if strangers:
-        raise UsageError(
-            f"{items.path} does not hold what was found ({strangers[0]!r}); name the items that the index was made "
-            "from with --items ITEMS"
-        )

@@ -58,10 +58,11 @@ class Term:
     weight: float = 1.0
 
 
+@dataclass
 class QueryEncoder:
     """Makes query vectors for one index; a model is loaded once, when it is first needed.
 
-    Args:
+    Attributes:
         index: that is asked.
         options: how to run; its depot is looked in for words.
         spec: where the index's backbone is: registry name, folder or `family:…`; None: as the index's run found it.
@@ -69,20 +70,11 @@ class QueryEncoder:
         say: told that a model is being loaded, which takes many seconds.
     """
 
-    def __init__(
-        self,
-        index: Index,
-        options: RunOptions,
-        *,
-        spec: str | None = None,
-        texts: Sequence[Path] | None = None,
-        say: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        self.index = index
-        self._say = say
-        self._options = options
-        self._spec = spec
-        self._texts = texts
+    index: Index
+    options: RunOptions
+    spec: str | None = None
+    texts: Sequence[Path] | None = None
+    say: Callable[[str], object] = lambda _: None
 
     def vector(self, term: Term) -> Vector:
         """The vector of one term, [d].
@@ -182,7 +174,7 @@ class QueryEncoder:
         """Those of the index's model."""
         from deponij.store.view import View
 
-        paths = self._texts
+        paths = self.texts
         if paths is None:
             run = run_of(self.index.path)
             paths = [] if run is None else [p for p in [run.texts(self.index.path.name)] if p.is_file()]
@@ -191,10 +183,10 @@ class QueryEncoder:
     def _in_depot(self, text: str) -> Vector | None:
         from deponij.store.depot import FeatureStore
 
-        if "://" not in self._options.depot and not Path(self._options.depot).is_dir():
+        if "://" not in self.options.depot and not Path(self.options.depot).is_dir():
             return None
         try:
-            depot = FeatureStore(self._options.depot)
+            depot = FeatureStore(self.options.depot)
         except StoreError:
             # A query needs no depot; one that cannot be read is the business of `deponij depot verify`.
             return None
@@ -246,7 +238,7 @@ class QueryEncoder:
         from deponij.project.extraction.found_backbones import made_by
 
         record = recorded_backbone(self.index.path) or {}
-        spec = self._spec or str(record.get("spec", self.index.backbone))
+        spec = self.spec or str(record.get("spec", self.index.backbone))
         try:
             found = made_by(spec, self.index.identity, self.index.backbone)
         except (BackboneError, UsageError) as error:
@@ -261,8 +253,8 @@ class QueryEncoder:
     def _model(self) -> "Backbone":
         from deponij.project.extraction.feature_maker import FeatureMaker
 
-        maker = FeatureMaker(self._found, self._options)
-        self._say(f"loading {self.index.backbone} …")
+        maker = FeatureMaker(self._found, self.options)
+        self.say(f"loading {self.index.backbone} …")
         return maker.model
 
     def _of_file(self, path: Path) -> Vector:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -15,15 +16,16 @@ class BusyError(DeponijError):
     """More is waiting than can be served soon; asking again later helps."""
 
 
+@dataclass
 class _Batch(Generic[In, Out]):
     """Things by key, and the one future of all of them."""
 
-    def __init__(self) -> None:
-        self.items: dict[Hashable, In] = {}
-        self.n_asked = 0
-        self.answers: Future[dict[Hashable, Out | DeponijError]]
+    items: dict[Hashable, In] = field(default_factory=dict)
+    n_asked: int = 0
+    answers: "Future[dict[Hashable, Out | DeponijError]]" = field(init=False)
 
 
+@dataclass(frozen=True)
 class Ticket(Generic[Out]):
     """One thing's place in a batch.
 
@@ -31,9 +33,8 @@ class Ticket(Generic[Out]):
         answers: of the whole batch; shared, so that it must not be cancelled.
     """
 
-    def __init__(self, key: Hashable, answers: "Future[dict[Hashable, Out | DeponijError]]") -> None:
-        self._key = key
-        self.answers = answers
+    key: Hashable
+    answers: "Future[dict[Hashable, Out | DeponijError]]"
 
     def chosen(self, answers: "dict[Hashable, Out | DeponijError]") -> Out:
         """This thing's answer among those of its batch.
@@ -41,7 +42,7 @@ class Ticket(Generic[Out]):
         Raises:
             DeponijError: what was wrong with this thing.
         """
-        found = answers[self._key]
+        found = answers[self.key]
         if isinstance(found, DeponijError):
             raise found
         return found
