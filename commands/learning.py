@@ -1,7 +1,7 @@
 """Cheap learning from views."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,18 +32,23 @@ PartArg = Annotated[str, typer.Option("--part", help="Whose items are taken of a
 
 def _learn(
     head: str,
-    inputs: Mapping[str, Any],
     as_json: bool,
+    features: Sequence[Path],
+    items: Path,
+    split: Path,
+    labels: str,
+    out: Path | None,
     *,
     arguments: Sequence[str] = (),
     shown: Callable[["HeadResult"], None] = lambda result: None,
     **more: Any,
 ) -> None:
-    """Learn a head of this kind from `inputs` and `more`; `shown` prints more than its scores."""
+    """Learn a head of this kind from these; `shown` prints more than its scores."""
     from deponij.commands.show.results import print_evaluation
     from deponij.project.learning.learn import HeadParams, learn, parse_arguments
 
-    result = learn(HeadParams(head=head, arguments=parse_arguments(arguments)), **inputs, **more)
+    params = HeadParams(head=head, arguments=parse_arguments(arguments))
+    result = learn(params, features=features, items=items, split=split, labels=labels, out=out, **more)
     if as_json:
         print_json(result)
     else:
@@ -61,8 +66,7 @@ def probe(
     as_json: Json = False,
 ) -> None:
     """Train a linear probe on a view; C is chosen on the validation part."""
-    inputs = {"features": [features], "items": items, "split": split, "labels": labels, "out": out}
-    _learn("logistic", inputs, as_json)
+    _learn("logistic", as_json, [features], items, split, labels, out)
 
 
 @app.command()
@@ -82,8 +86,7 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Train any head on one view or on several concatenated ones."""
-    inputs = {"features": features, "items": items, "split": split, "labels": labels, "out": out}
-    _learn(head, inputs, as_json, arguments=argument or (), texts=texts)
+    _learn(head, as_json, features, items, split, labels, out, arguments=argument or (), texts=texts)
 
 
 @app.command("zero-shot")
@@ -97,8 +100,7 @@ def zero_shot(
     as_json: Json = False,
 ) -> None:
     """Classify by the nearest class text; nothing is learned."""
-    inputs = {"features": [features], "items": items, "split": split, "labels": labels, "out": out}
-    _learn("zero_shot", inputs, as_json, texts=texts)
+    _learn("zero_shot", as_json, [features], items, split, labels, out, texts=texts)
 
 
 @app.command()
@@ -115,8 +117,8 @@ def knn(
     from deponij.stages.heads import HeadsParams
 
     usual = HeadsParams()
-    inputs = {"features": [features], "items": items, "split": split, "labels": labels, "out": out}
-    _learn("knn", inputs, as_json, shown=print_few_shot, per_class=usual.per_class, tries=usual.tries)
+    few: dict[str, Any] = {"per_class": usual.per_class, "tries": usual.tries}
+    _learn("knn", as_json, [features], items, split, labels, out, shown=print_few_shot, **few)
 
 
 @app.command()
@@ -131,8 +133,7 @@ def blend(
     as_json: Json = False,
 ) -> None:
     """Blend zero-shot with what labelled items teach; how much is chosen on validation."""
-    inputs = {"features": [features], "items": items, "split": split, "labels": labels, "out": out}
-    _learn(method, inputs, as_json, texts=texts)
+    _learn(method, as_json, [features], items, split, labels, out, texts=texts)
 
 
 @app.command()

@@ -57,27 +57,24 @@ def verify(
 def _drift(store: FeatureStore, items: Items, backbone: str, n_rows: int, seed: int) -> list[Report]:
     """Largest difference between stored and newly computed rows, for each identity of this backbone."""
     from deponij.pipeline.backbones import describe
-    from deponij.pipeline.backbones.extraction import Picture
     from deponij.pipeline.backbones.kinds import TEXT
-    from deponij.project.extraction.feature_maker import FeatureMaker
+    from deponij.project.extraction.feature_maker import FeatureMaker, pictures_of
     from deponij.project.extraction.found_backbones import made_by
 
     weights = describe(backbone).weights_sha256
-    first = {key: row for row, key in reversed(list(enumerate(items.keys))) if key is not None}
+    keys = {key for key in items.keys if key is not None}
     lines = []
     for identity in store.identities().values():
-        known = sorted(set(first) - set(store.missing(identity, first)))
+        known = sorted(keys - set(store.missing(identity, keys)))
         if identity.kind == TEXT or identity.weights != weights or not known:
             continue
         found = made_by(backbone, identity, backbone)
         if found.identity != identity:
             continue
         chosen = np.random.default_rng(seed).choice(known, min(n_rows, len(known)), replace=False)
-        keys = {first[str(key)]: str(key) for key in chosen}
-        pictures = (Picture(keys[row], content) for row, content in items.contents(list(keys)))
         maker = FeatureMaker(found, RunOptions.from_environment())
         differences = []
-        for batch in maker.rows(pictures, maker.progress()):
+        for batch in maker.rows(pictures_of(items, chosen.tolist()), maker.progress()):
             stored = store.read(batch.keys, identity)
             for name, values in batch.arrays.items():
                 old = stored[name].astype(np.float64)

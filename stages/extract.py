@@ -6,18 +6,17 @@ Rows that the depot has are not computed again; with nothing to compute no backb
 """
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, Field
 
 from deponij.pipeline.backbones import describe
-from deponij.pipeline.backbones.extraction import Picture, Progress
+from deponij.pipeline.backbones.extraction import Progress
 from deponij.pipeline.backbones.kinds import Kind
 from deponij.pipeline.pictures import Route
 from deponij.project.extraction import identities
-from deponij.project.extraction.feature_maker import FeatureMaker, FoundBackbone
+from deponij.project.extraction.feature_maker import FeatureMaker, FoundBackbone, pictures_of
 from deponij.project.frame.console import bar, say, warn
 from deponij.project.frame.harness import run_stage
 from deponij.project.frame.layout import Layout
@@ -110,8 +109,8 @@ def run(
     store = FeatureStore(options.depot, create=True)
     if store.damaged:
         warn(f"{len(store.damaged)} damaged sidecar(s) in the depot are ignored; see `deponij depot verify`")
-    distinct = {key for key in table.keys if key is not None}
-    missing = store.missing(identity, [key for key in table.keys if key is not None])
+    distinct = dict.fromkeys(key for key in table.keys if key is not None)
+    missing = store.missing(identity, distinct)
     store.sweep()
     progress = Progress(options.n_workers, options.batch_size)
     if missing:
@@ -143,7 +142,7 @@ def _compute(store: FeatureStore, table: Items, missing: list[str], maker: Featu
     found, progress = maker.found, maker.progress()
     n_threads = maker.options.n_threads
     facts = identities.provenance(found.spec, maker.device, n_threads, progress.batch_size, str(table.path))
-    rows = maker.rows(_pictures(table, missing), progress)
+    rows = maker.rows(pictures_of(table, missing), progress)
     label = f"extract {found.description.name}"
     with bar(label, len(missing), "pictures") as advance, store.writer(found.identity, facts) as out:
         n_seen, begun = 0, time.perf_counter()
@@ -159,17 +158,6 @@ def _compute(store: FeatureStore, table: Items, missing: list[str], maker: Featu
         progress.busy_s["write"] += time.perf_counter() - begin
         progress.working_s = time.perf_counter() - begun - progress.load_s
     return progress
-
-
-def _pictures(table: Items, missing: list[str]) -> Iterator[Picture]:
-    """One picture for each missing key, in item order."""
-    first: dict[str, int] = {}
-    for row, key in enumerate(table.keys):
-        if key is not None:
-            first.setdefault(key, row)
-    keys = {first[key]: key for key in missing}
-    for row, content in table.contents(list(keys)):
-        yield Picture(keys[row], content)
 
 
 def _write_view(

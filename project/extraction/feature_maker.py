@@ -16,6 +16,7 @@ from deponij.pipeline.pictures import Route
 from deponij.project.extraction.devices import load_backbone, pick_device
 from deponij.project.frame.settings import RunOptions
 from deponij.store.identity import Identity
+from deponij.store.items import Items
 
 if TYPE_CHECKING:
     from deponij.pipeline.backbones.contract import Backbone
@@ -37,6 +38,14 @@ class FoundBackbone:
     kind: Kind
     route: Route
     input_px: tuple[int, int] | None
+
+
+def pictures_of(items: Items, keys: Iterable[str]) -> Iterator[Picture]:
+    """One picture for each key, in item order."""
+    first = {key: row for row, key in reversed(list(enumerate(items.keys)))}
+    key_of = {first[key]: key for key in keys}
+    for row, content in items.contents(list(key_of)):
+        yield Picture(key_of[row], content)
 
 
 @dataclass(frozen=True)

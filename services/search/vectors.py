@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
 from deponij.project.in_force import recorded_backbone, run_of
 from deponij.project.indexes import Index
@@ -226,7 +225,11 @@ class QueryEncoder:
 
         known = [str(row["name"]) for row in list_backbones() if row["has_text"]]
         run = run_of(self.index.path)
-        here = [] if run is None else [p.name for p in _indexes(run) if run.texts(p.name).is_file()]
+        here = (
+            []
+            if run is None
+            else [p.name for p in sorted(run.indexes.glob("*")) if run.texts(p.name).is_file()]
+        )
         hint = f"; of this run's indexes, {', '.join(here)} can be asked with words" if here else ""
         raise BackboneError(
             f"{self.index.backbone} ({description.family}) has no text tower, so its index cannot be asked with "
@@ -301,10 +304,6 @@ def read_vector(path: Path) -> tuple[Vector, Identity | None]:
     if vector.ndim != 1 or not len(vector):
         raise DataError(f"{path} must hold one vector of the shape [d], got {list(vector.shape)}")
     return vector, identity
-
-
-def _indexes(run: Layout) -> list[Path]:
-    return sorted(path for path in run.indexes.iterdir() if path.is_dir()) if run.indexes.is_dir() else []
 
 
 def _read(path: Path) -> bytes:
