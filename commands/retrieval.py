@@ -178,7 +178,7 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
             )
             asking.write_sheet(sheet, hits, items_of(found.path, items), title, source)
         if as_json:
-            print_json(asking.records(hits, with_folded=unique))
+            print_json([hit.to_json(with_folded=unique) for hit in hits])
         elif hits:
             from deponij.commands.show.hits import print_hits
 

@@ -4,7 +4,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -136,19 +135,14 @@ def choose_index(index: Path | None, backbone: str | None, terms: Sequence[Term]
     )
 
 
-def records(hits: Sequence[Hit], *, with_folded: bool = False) -> list[dict[str, Any]]:
-    """Hits as `--json` gives them, in falling order of score."""
-    return [hit.to_json(with_folded=with_folded) for hit in hits]
-
-
 def write_hits(path: Path, hits: Sequence[Hit]) -> None:
-    """The same as a Parquet table.
+    """Hits, as `--json` gives them, as a Parquet table.
 
     Raises:
         UsageError: another ending. StoreError: it cannot be written.
     """
     kinds = {"item_id": str, "key": str, "score": float, "folded": pa.list_(pa.string())}
-    write_records(path, records(hits, with_folded=True), kinds)
+    write_records(path, [hit.to_json(with_folded=True) for hit in hits], kinds)
 
 
 def write_sheet(path: Path, hits: Sequence[Hit], items: Items, title: str, source: str) -> None:

@@ -13,7 +13,6 @@ from typing import ParamSpec, TypeVar
 
 from deponij.pipeline.retrieval.filters import Condition
 from deponij.pipeline.retrieval.vector_index import set_threads
-from deponij.project.indexes import Index
 from deponij.project.report.inputs import read_embedding
 from deponij.services.search.vectors import QueryEncoder, Vector
 from deponij.services.serve import schema
@@ -44,7 +43,6 @@ class Served:
     """One index with all that belongs to it. map_path: of its map, or None."""
 
     name: str
-    index: Index
     encoder: QueryEncoder
     map_path: Path | None
 
@@ -87,8 +85,7 @@ class Service:
         # All models compute on one thread, so that they do not take the cores from each other.
         self._computing = ThreadPoolExecutor(1, "deponij-encode")
         self.models = {
-            one.name: ServedModel(one.name, one.index, one.encoder, self._computing, counters)
-            for one in served
+            one.name: ServedModel(one.name, one.encoder, self._computing, counters) for one in served
         }
         self._maps = {one.name: _map(one) for one in served}
         self._loading = Thread(target=self._load, name="deponij-load", daemon=True)
@@ -356,5 +353,5 @@ class Service:
 def _map(one: Served) -> ServedMap | None:
     if one.map_path is None or not one.map_path.is_file():
         return None
-    found = ServedMap(one.index, read_embedding(one.map_path)[0])
+    found = ServedMap(one.encoder.index, read_embedding(one.map_path)[0])
     return found if found.fits and found.layouts else None

@@ -53,15 +53,14 @@ def make_service(wanted: ServeRequest, counters: Counters) -> Service:
     served = [
         Served(
             name,
-            index,
             QueryEncoder(index, wanted.run, spec=specs.get(name)),
             run.map(index.path.name) if (run := run_of(index.path)) else None,
         )
         for name, index in zip(names, indexes, strict=True)
     ]
-    for one in served:
-        ids, keys = (one.index.rows[name].to_pylist() for name in ("item_id", "key"))
-        require_items(items, ids, keys, f"the items of {one.index.path}")
+    for index in indexes:
+        ids, keys = (index.rows[name].to_pylist() for name in ("item_id", "key"))
+        require_items(items, ids, keys, f"the items of {index.path}")
     options = wanted.service
     if profile is not None and not options.labels:
         options = replace(options, labels=profile.labels)
