@@ -64,31 +64,24 @@ class Hit:
         return {**record, "folded": list(self.folded)} if with_folded else record
 
 
+@dataclass(eq=False)
 class Index:
     """Vectors of items, joined with what is known of them.
 
-    Args:
+    Attributes:
         identity: of the features.
         backbone: what the view calls it.
-        vectors: the index over them.
-        rows: reads the table of live rows, by `vector_row`.
-        where: it came from, for messages.
+        vector_index: the index over them.
+        read_rows: reads the table of live rows, by `vector_row`.
+        path: where it came from, for messages.
     """
 
-    def __init__(
-        self,
-        identity: Identity,
-        backbone: str,
-        vectors: VectorIndex,
-        rows: Callable[[], pa.Table],
-        where: Path,
-    ) -> None:
-        self.identity = identity
-        self.backbone = backbone
-        self.vector_index = vectors
-        self.path = where
-        self._read_rows = rows
-        self._masks: BoundedCache[Mask] = BoundedCache(_KEPT_FILTERS)
+    identity: Identity
+    backbone: str
+    vector_index: VectorIndex
+    read_rows: Callable[[], pa.Table]
+    path: Path
+    _masks: BoundedCache[Mask] = field(default_factory=lambda: BoundedCache(_KEPT_FILTERS), init=False)
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -140,7 +133,7 @@ class Index:
     @cached_property
     def rows(self) -> pa.Table:
         """The table of live rows, by `vector_row`."""
-        return self._read_rows()
+        return self.read_rows()
 
     @cached_property
     def filter(self) -> RowFilter:

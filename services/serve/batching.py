@@ -52,39 +52,27 @@ class Ticket(Generic[Out]):
         return self.chosen(self.answers.result(timeout_s))
 
 
+@dataclass(eq=False)
 class Batcher(Generic[In, Out]):
     """Collects what is submitted while the executor is busy.
 
-    Args:
+    Attributes:
         work: answers for many things, in their order.
         executor: of one thread; several batchers may share it.
         max_batch: things at most that are worked on together.
         max_waiting: more are refused.
         seen: told the size of each batch.
+        n_waiting: things that were submitted and are not being worked on.
     """
 
-    def __init__(
-        self,
-        work: Callable[[list[In]], Sequence[Out]],
-        executor: Executor,
-        *,
-        max_batch: int = 32,
-        max_waiting: int = 256,
-        seen: Callable[[int], None] = lambda _: None,
-    ) -> None:
-        self._work = work
-        self._executor = executor
-        self._max_batch = max_batch
-        self._max_waiting = max_waiting
-        self._seen = seen
-        self._lock = Lock()
-        self._open: _Batch[In, Out] | None = None
-        self._n_waiting = 0
-
-    @property
-    def n_waiting(self) -> int:
-        """Things that were submitted and are not being worked on."""
-        return self._n_waiting
+    work: Callable[[list[In]], Sequence[Out]]
+    executor: Executor
+    max_batch: int = 32
+    max_waiting: int = 256
+    seen: Callable[[int], None] = lambda _: None
+    n_waiting: int = field(default=0, init=False)
+    _lock: Lock = field(default_factory=Lock, init=False)
+    _open: _Batch[In, Out] | None = field(default=None, init=False)
 
     def submit(self, key: Hashable, item: In) -> Ticket[Out]:
         """Queue a thing; of equal keys in one batch, only the first is worked on.
@@ -93,29 +81,29 @@ class Batcher(Generic[In, Out]):
             BusyError: too much is waiting.
         """
         with self._lock:
-            if self._n_waiting >= self._max_waiting:
-                raise BusyError(f"{self._n_waiting} queries are waiting to be encoded; ask again in a second")
+            if self.n_waiting >= self.max_waiting:
+                raise BusyError(f"{self.n_waiting} queries are waiting to be encoded; ask again in a second")
             batch = self._open
-            if batch is None or (key not in batch.items and len(batch.items) >= self._max_batch):
+            if batch is None or (key not in batch.items and len(batch.items) >= self.max_batch):
                 batch = self._open = _Batch()
                 batch.items[key] = item
-                batch.answers = self._executor.submit(self._run, batch)
+                batch.answers = self.executor.submit(self._run, batch)
             batch.items.setdefault(key, item)
             batch.n_asked += 1
-            self._n_waiting += 1
+            self.n_waiting += 1
             return Ticket(key, batch.answers)
 
     def _run(self, batch: _Batch[In, Out]) -> dict[Hashable, Out | DeponijError]:
         with self._lock:
             if self._open is batch:
                 self._open = None
-            self._n_waiting -= batch.n_asked
-        self._seen(len(batch.items))
+            self.n_waiting -= batch.n_asked
+        self.seen(len(batch.items))
         return self._answers(batch.items)
 
     def _answers(self, items: dict[Hashable, In]) -> dict[Hashable, Out | DeponijError]:
         try:
-            return dict(zip(items, self._work(list(items.values())), strict=True))
+            return dict(zip(items, self.work(list(items.values())), strict=True))
         except DeponijError as error:
             if len(items) == 1:
                 return dict.fromkeys(items, error)
