@@ -80,64 +80,55 @@ def index_verify(
         raise typer.Exit(EXIT_FAILED)
 
 
-IndexArg = Annotated[
-    Path | None, typer.Option("--index", help="Index to ask; by default one of the profile in force.")
-]
-PlusArg = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--plus",
-        help="More like this: [WEIGHT*][image:|text:|item:|vector:]VALUE, words without; repeatable.",
-    ),
-]
-MinusArg = Annotated[list[str] | None, typer.Option("--minus", help="Less like this; repeatable.")]
-WeightArg = Annotated[float, typer.Option("--weight", min=0.0, help="Of the first part.")]
-TopArg = Annotated[int, typer.Option("--top", "-k", help="Items wanted.")]
-BackboneOpt = Annotated[
-    str | None,
-    typer.Option("--backbone", help="Whose index, of the profile in force; with --index: what encodes."),
-]
-SpecArg = Annotated[
-    str | None,
-    typer.Option("--backbone-spec", help="Where the index's backbone is: name, folder or family:…."),
-]
-WhereArg = Annotated[
-    str | None,
-    typer.Option("--where", help="""Which items count, in SQL: "label = 'Can' and width_px > 64"."""),
-]
-UniqueArg = Annotated[bool, typer.Option("--unique", help="Fold near-duplicates.")]
-OthersArg = Annotated[bool, typer.Option("--others", help="Leave out the items that the query names.")]
-ItemsOpt = Annotated[
-    Path | None, typer.Option("--items", help="Where --sheet finds pictures; by default the run's.")
-]
-TextsArg = Annotated[
-    list[Path] | None,
-    typer.Option("--texts", help="View to look words up in; by default the run's; repeatable."),
-]
-DepotOpt = Annotated[
-    str, typer.Option("--depot", envvar="DEPONIJ_DEPOT", help="Look words up in this depot too.")
-]
-
-
 def _register(kind: "Kind", metavar: str, about: str) -> None:
     @query_app.command(kind, help=about)
     def _query(
         value: Annotated[str, typer.Argument(metavar=metavar)],
-        index: IndexArg = None,
-        plus: PlusArg = None,
-        minus: MinusArg = None,
-        weight: WeightArg = 1.0,
-        top: TopArg = 10,
-        backbone: BackboneOpt = None,
-        backbone_spec: SpecArg = None,
-        where: WhereArg = None,
-        unique: UniqueArg = False,
-        others: OthersArg = False,
+        index: Annotated[
+            Path | None, typer.Option("--index", help="Index to ask; by default one of the profile in force.")
+        ] = None,
+        plus: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--plus",
+                help="More like this: [WEIGHT*][image:|text:|item:|vector:]VALUE, words without; repeatable.",
+            ),
+        ] = None,
+        minus: Annotated[
+            list[str] | None, typer.Option("--minus", help="Less like this; repeatable.")
+        ] = None,
+        weight: Annotated[float, typer.Option("--weight", min=0.0, help="Of the first part.")] = 1.0,
+        top: Annotated[int, typer.Option("--top", "-k", help="Items wanted.")] = 10,
+        backbone: Annotated[
+            str | None,
+            typer.Option(
+                "--backbone", help="Whose index, of the profile in force; with --index: what encodes."
+            ),
+        ] = None,
+        backbone_spec: Annotated[
+            str | None,
+            typer.Option("--backbone-spec", help="Where the index's backbone is: name, folder or family:…."),
+        ] = None,
+        where: Annotated[
+            str | None,
+            typer.Option("--where", help="""Which items count, in SQL: "label = 'Can' and width_px > 64"."""),
+        ] = None,
+        unique: Annotated[bool, typer.Option("--unique", help="Fold near-duplicates.")] = False,
+        others: Annotated[
+            bool, typer.Option("--others", help="Leave out the items that the query names.")
+        ] = False,
         parquet: ParquetOpt = None,
         sheet: SheetOpt = None,
-        items: ItemsOpt = None,
-        texts: TextsArg = None,
-        depot: DepotOpt = "depot",
+        items: Annotated[
+            Path | None, typer.Option("--items", help="Where --sheet finds pictures; by default the run's.")
+        ] = None,
+        texts: Annotated[
+            list[Path] | None,
+            typer.Option("--texts", help="View to look words up in; by default the run's; repeatable."),
+        ] = None,
+        depot: Annotated[
+            str, typer.Option("--depot", envvar="DEPONIJ_DEPOT", help="Look words up in this depot too.")
+        ] = "depot",
         device: Device = "auto",
         threads: Threads = 0,
         as_json: Json = False,

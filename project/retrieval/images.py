@@ -11,11 +11,6 @@ from deponij.pipeline.retrieval.evaluation import Side
 from deponij.project.retrieval.archive import RetrievalParams, judged, read_archive
 from deponij.store.view import View
 
-_NOTE = (
-    "{n} of {n_all} items have no other photograph with an item of their class, so that there is nothing for them to "
-    "find; they are in no figure."
-)
-
 
 def run(params: RetrievalParams, *, features: Path, items: Path, split: Path, labels: str) -> RetrievalResult:
     """Rank the archive for every item that is judged; relevant is what has its class.
@@ -38,7 +33,12 @@ def run(params: RetrievalParams, *, features: Path, items: Path, split: Path, la
         "classes",
         Side(archive.vectors[rows], archive.labels[rows], archive.photos[rows]),
         Side(archive.vectors, archive.labels, archive.photos),
-        lambda n: _NOTE.format(n=n, n_all=len(rows)) if n else "",
+        lambda n: (
+            f"{n} of {len(rows)} items have no other photograph with an item of their class, so that there is nothing "
+            "for them to find; they are in no figure."
+            if n
+            else ""
+        ),
         protocol=(
             f"each {archive.part} item asks all {len(archive.labels):,} labelled items of the split but those of its "
             f"own photograph; relevant: the same {labels}; exact ranking by cosine"

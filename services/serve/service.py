@@ -76,7 +76,6 @@ class Service:
         self.options = options
         self.limits = options.limits
         self.pictures = pictures
-        self._counters = counters
         self._began = time.monotonic()
         # FAISS keeps its number of threads by thread; many searches at a time need but one each.
         self._pool = ThreadPoolExecutor(
