@@ -4,6 +4,7 @@ This is no stage. Services look here, so that all of them mean the same by what 
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,22 @@ def items_of(path: Path, items: Path | None) -> Items:
     if run is None:
         raise UsageError("pictures are with the items; name their folder with --items ITEMS")
     return Items(run.items)
+
+
+def require_items(items: Items, ids: Sequence[str], keys: Sequence[str], what: str) -> None:
+    """Refuse items that are not those that an index was made from.
+
+    Args:
+        ids, keys: of some of the index. what: these are, for the message.
+
+    Raises:
+        UsageError: one of them is not there, or has another picture.
+    """
+    if strangers := items.strangers(ids, keys):
+        raise UsageError(
+            f"{items.path} does not hold {what} ({len(strangers)} are not in it, the first: {strangers[0]!r}); name the "
+            "items that the index was made from with --items ITEMS"
+        )
 
 
 def recorded_backbone(index: Path) -> dict[str, Any] | None:

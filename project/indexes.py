@@ -35,8 +35,6 @@ from deponij.store.view import View
 Record = dict[str, Any]
 # Kept answers of filters: people leaf through results under one filter.
 _KEPT_FILTERS = 32
-# Of an item, these say nothing to somebody who looks for it.
-_LEFT_OUT = ("failure",)
 _RESERVED = (ROW, "score", "folded")
 _TEXT = "text"
 
@@ -353,22 +351,6 @@ def check_embedding(view: View) -> None:
         raise UsageError(f"{view.path} holds no items; there is nothing to search")
 
 
-def require_items(items: Items, ids: Sequence[str], keys: Sequence[str], what: str) -> None:
-    """Refuse items that are not those that an index was made from.
-
-    Args:
-        ids, keys: of some of the index. what: these are, for the message.
-
-    Raises:
-        UsageError: one of them is not there, or has another picture.
-    """
-    if strangers := items.strangers(ids, keys):
-        raise UsageError(
-            f"{items.path} does not hold {what} ({len(strangers)} are not in it, the first: {strangers[0]!r}); name the "
-            "items that the index was made from with --items ITEMS"
-        )
-
-
 def rows_table(
     view: View, order: NDArray[np.int64], items: Items | None, splits: Mapping[str, Path]
 ) -> pa.Table:
@@ -410,7 +392,7 @@ def _with_items(base: pa.Table, view: View, items: Items) -> pa.Table:
         raise StoreError(
             f"{view.path} saw {what} {items.path} ({len(told)}, the first: {told[0]!r}); extract again"
         )
-    chosen = [n for n in items.column_names if n not in ("item_id", "key", *_LEFT_OUT)]
+    chosen = [n for n in items.column_names if n not in ("item_id", "key", "failure")]
     table = items.table(chosen).take(pa.array([items.places[item_id] for item_id in ids], pa.int64()))
     for name in chosen:
         base = base.append_column(name, table[name])

@@ -11,10 +11,11 @@ from pydantic import Field
 
 from deponij.pipeline.curves import CURVES, HEADS, CurveRow, Head, learning_curve
 from deponij.project.frame.console import say
+from deponij.project.frame.csv_files import csv_bytes
 from deponij.project.frame.harness import run_stage
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
-from deponij.project.learning.results import csv_bytes, read_examples
+from deponij.project.learning.results import read_examples
 from deponij.store.atomic import write_bytes
 from deponij.store.items import Items
 from deponij.store.view import View
@@ -82,16 +83,12 @@ def run(
 
 def _plot(rows: Sequence[CurveRow]) -> bytes:
     """One head's points for `dvc plots`, against how many items a class has on average: some have few."""
-    names = ("items_per_class", "n_train", "top1", "low", "high")
-    values = [
-        (
-            round(row.n_train / row.n_classes, 6),
-            row.n_train,
-            *(round(v, 6) for v in (row.top1, *row.top1_interval)),
-        )
-        for row in rows
-    ]
-    return csv_bytes([dict(zip(names, row, strict=True)) for row in values], names)
+    table = []
+    for row in rows:
+        low, high = row.top1_interval
+        shares = {"items_per_class": row.n_train / row.n_classes, "top1": row.top1, "low": low, "high": high}
+        table.append({"n_train": row.n_train} | {name: round(share, 6) for name, share in shares.items()})
+    return csv_bytes(table, ("items_per_class", "n_train", "top1", "low", "high"))
 
 
 def main(params: Params, at: Layout, options: RunOptions) -> None:

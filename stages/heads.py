@@ -14,11 +14,12 @@ from pydantic import Field, JsonValue
 from deponij.pipeline.heads.registry import head_class
 from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.project.frame.console import say
+from deponij.project.frame.csv_files import csv_bytes
 from deponij.project.frame.harness import run_stage, write_metrics
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.learning.learn import HeadParams, learn, make_head
-from deponij.project.learning.results import CONFUSION_NAME, csv_bytes, metrics_of
+from deponij.project.learning.results import CONFUSION_NAME, metrics_of
 from deponij.store.atomic import write_bytes
 
 Count = Annotated[int, Field(ge=1)]
@@ -109,14 +110,13 @@ def _write_plots(at: Layout, kind: str, backbone: str, results: dict[tuple[str, 
 
 def _reliability(result: Evaluation) -> bytes:
     """Confidence, accuracy and number of items of each bin that has some."""
-    names = ("confidence", "accuracy", "n")
     bins = result.calibration.bins if result.calibration is not None else ()
-    values = [
-        (round(one.confidence, 6), round(one.accuracy, 6), one.n)
+    rows = [
+        {"confidence": round(one.confidence, 6), "accuracy": round(one.accuracy, 6), "n": one.n}
         for one in bins
         if one.confidence is not None and one.accuracy is not None
     ]
-    return csv_bytes([dict(zip(names, row, strict=True)) for row in values], names)
+    return csv_bytes(rows, ("confidence", "accuracy", "n"))
 
 
 if __name__ == "__main__":

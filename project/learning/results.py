@@ -9,7 +9,6 @@ A results folder holds `result.json` (everything), `metrics.json` (numbers, for 
 Shape letters: n items, d feature width, C classes.
 """
 
-import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from deponij.pipeline.heads.head import FeatureSource, Head, Names, softmax
 from deponij.pipeline.metrics.calibration import calibration
 from deponij.pipeline.metrics.evaluation import PARTS, Evaluation, PartScores, score_part
 from deponij.pipeline.metrics.predictions import Predictions, per_class_rows, predictions
+from deponij.project.frame.csv_files import csv_bytes
 from deponij.store.atomic import read_table, write_bytes, write_table
 from deponij.store.errors import DataError, StoreError, UsageError
 from deponij.store.items import Items
@@ -36,7 +36,6 @@ Vectors = NDArray[np.floating]
 RESULT_NAME = "result.json"
 METRICS_NAME = "metrics.json"
 CONFUSION_NAME = "confusion.csv"
-PER_CLASS_NAME = "per_class.csv"
 PREDICTIONS_NAME = "predictions.parquet"
 LOGITS_NAME = "logits.npy"
 
@@ -187,14 +186,10 @@ def _check_belongs(view: View, items: Items, tokens: bool = False) -> None:
 
 def feature_sources(views: Sequence[View], labels: str) -> tuple[FeatureSource, ...]:
     """What a head that learns from these views, side by side in this order, remembers."""
+    identities = [json.loads(view.identity.to_json()) for view in views]
     return tuple(
-        FeatureSource(
-            backbone=view.backbone,
-            fingerprint=view.fingerprint,
-            labels=labels,
-            identity=json.loads(view.identity.to_json()),
-        )
-        for view in views
+        FeatureSource(backbone=view.backbone, fingerprint=view.fingerprint, labels=labels, identity=fields)
+        for view, fields in zip(views, identities, strict=True)
     )
 
 
@@ -311,12 +306,13 @@ def write_results(out: Path, result: Evaluation, found: Predictions, logits: NDA
         result: what `evaluate` or `judge` gave, or a record with more fields made of it.
         logits: [n, C] of the n predictions.
     """
-    shown = _shown(result.parts)
     write_table(out / PREDICTIONS_NAME, found.table())
-    write_bytes(out / LOGITS_NAME, _npy(logits.astype(np.float32)))
+    npy = io.BytesIO()
+    np.save(npy, np.ascontiguousarray(logits, np.float32), allow_pickle=False)
+    write_bytes(out / LOGITS_NAME, npy.getvalue())
     rows = [row for part in result.parts for row in per_class_rows(found, result.classes, part)]
-    write_bytes(out / PER_CLASS_NAME, csv_bytes(rows, list(rows[0])))
-    chosen = found.of(shown)
+    write_bytes(out / "per_class.csv", csv_bytes(rows, list(rows[0])))
+    chosen = found.of(_shown(result.parts))
     pairs = zip(chosen.truth.tolist(), chosen.top_labels[:, 0].tolist(), strict=True)
     rows = [{"truth": truth, "prediction": prediction} for truth, prediction in pairs]
     write_bytes(out / CONFUSION_NAME, csv_bytes(rows, list(rows[0])))
@@ -350,13 +346,12 @@ def read_logits(folder: Path) -> NDArray[np.float32]:
     if not path.is_file():
         raise StoreError(f"there are no logits in {folder}: it has no {LOGITS_NAME}; run its stage again")
     try:
-        logits = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        logits: NDArray[np.float32] = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise StoreError(f"{path} is damaged: {error}") from error
     if logits.ndim != 2 or logits.dtype != np.float32:
         raise StoreError(f"{path} holds {logits.dtype} of shape {logits.shape}; logits are float32 [n, C]")
-    found: NDArray[np.float32] = logits
-    return found
+    return logits
 
 
 def read_judged(folder: Path) -> Judged:
@@ -389,12 +384,6 @@ def examples_of(result: Evaluation, found: Predictions) -> Examples:
     )
 
 
-def _npy(array: NDArray[np.float32]) -> bytes:
-    file = io.BytesIO()
-    np.save(file, np.ascontiguousarray(array), allow_pickle=False)
-    return file.getvalue()
-
-
 def metrics_of(result: Evaluation) -> dict[str, dict[str, float]]:
     """The few numbers that `dvc metrics` and `dvc exp show` compare: what to choose by, and what to report."""
     # DVC makes every number of this file a column of its own.
@@ -408,12 +397,3 @@ def metrics_of(result: Evaluation) -> dict[str, dict[str, float]]:
     if result.calibration is not None:
         numbers.setdefault(result.calibration.part, {})["ece"] = round(result.calibration.ece, 6)
     return numbers
-
-
-def csv_bytes(rows: Sequence[Mapping[str, object]], names: Sequence[str]) -> bytes:
-    """Records as a CSV file with these columns; what a record lacks is left empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()

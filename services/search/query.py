@@ -11,8 +11,8 @@ import pyarrow as pa
 from deponij.pipeline.likeness.pairs import Thresholds
 from deponij.pipeline.retrieval.filters import Condition
 from deponij.pipeline.unit_vectors import blend
-from deponij.project.in_force import profile_in_force
-from deponij.project.indexes import Hit, Index, require_items
+from deponij.project.in_force import profile_in_force, require_items
+from deponij.project.indexes import Hit, Index
 from deponij.project.record_files import check_ending, write_records
 from deponij.services.search.vectors import KINDS, Kind, QueryEncoder, Term
 from deponij.store.atomic import write_bytes

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deponij.project.frame.settings import RunOptions
-from deponij.project.in_force import InForce, items_of, profile_in_force, profile_of, run_of
-from deponij.project.indexes import Index, require_items
+from deponij.project.in_force import InForce, items_of, profile_in_force, profile_of, require_items, run_of
+from deponij.project.indexes import Index
 from deponij.services.search.vectors import QueryEncoder
 from deponij.services.serve.counters import Counters
 from deponij.services.serve.models import distinct_names
