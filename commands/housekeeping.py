@@ -119,9 +119,7 @@ def outliers(
     from deponij.services.curate import batches as judging
     from deponij.services.curate import files as writing
     from deponij.services.curate import outliers as looking
-    from deponij.services.curate.batches import BatchParams, BatchReport
     from deponij.services.curate.collection import Gathered, choose
-    from deponij.services.curate.outliers import OutliersParams, OutliersReport
     from deponij.store.errors import UsageError
 
     check_ending(parquet, "--parquet", ".parquet")
@@ -134,22 +132,26 @@ def outliers(
         (batch or found).require_items()
     values: dict[str, Any] = {"k": k, "own_photo": own_photo}
     n_threads = RunOptions(threads=threads).n_threads
-    report: OutliersReport | BatchReport
+    report: looking.OutliersReport | judging.BatchReport
     if batch is None:
-        report = looking.run(check(OutliersParams, values, "the command line"), found, threads=n_threads)
+        report = looking.run(
+            check(looking.OutliersParams, values, "the command line"), found, threads=n_threads
+        )
     else:
         values |= {"quantile": quantile, "pick": pick, "min_cosine": min_cosine, "max_bits": max_bits}
-        report = judging.run(check(BatchParams, values, "the command line"), found, batch, threads=n_threads)
+        report = judging.run(
+            check(judging.BatchParams, values, "the command line"), found, batch, threads=n_threads
+        )
     if parquet is not None:
         writing.write_items(parquet, report.items)
     if sheet is not None:
-        if isinstance(report, BatchReport):
+        if isinstance(report, judging.BatchReport):
             writing.draw_batch(sheet, report, found, batch or found, top)
         else:
             writing.draw_outliers(sheet, report, found, top)
     if as_json:
         print_json(report.first(top))
-    elif isinstance(report, BatchReport):
+    elif isinstance(report, judging.BatchReport):
         print_batch(report, top)
     else:
         print_outliers(report, top)

@@ -1,7 +1,7 @@
 """Cheap learning from views."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,20 +23,37 @@ from deponij.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from deponij.project.learning.learn import HeadParams, HeadResult
+    from deponij.project.learning.learn import HeadResult
 
 app = typer.Typer()
 
 PartArg = Annotated[str, typer.Option("--part", help="Whose items are taken of a results folder.")]
 
 
-def _learn(params: "HeadParams", as_json: bool, **inputs: Any) -> "HeadResult":
+def _learn(
+    head: str,
+    as_json: bool,
+    features: Sequence[Path],
+    items: Path,
+    split: Path,
+    labels: str,
+    out: Path | None,
+    *,
+    arguments: Sequence[str] = (),
+    shown: Callable[["HeadResult"], None] = lambda result: None,
+    **more: Any,
+) -> None:
+    """Learn a head of this kind from these; `shown` prints more than its scores."""
     from deponij.commands.show.results import print_evaluation
-    from deponij.project.learning.learn import learn
+    from deponij.project.learning.learn import HeadParams, learn, parse_arguments
 
-    result = learn(params, **inputs)
-    print_json(result) if as_json else print_evaluation(result)
-    return result
+    params = HeadParams(head=head, arguments=parse_arguments(arguments))
+    result = learn(params, features=features, items=items, split=split, labels=labels, out=out, **more)
+    if as_json:
+        print_json(result)
+    else:
+        print_evaluation(result)
+        shown(result)
 
 
 @app.command()
@@ -49,10 +66,7 @@ def probe(
     as_json: Json = False,
 ) -> None:
     """Train a linear probe on a view; C is chosen on the validation part."""
-    from deponij.project.learning.learn import HeadParams
-
-    inputs = {"features": [features], "items": items, "split": split, "labels": labels, "out": out}
-    _learn(HeadParams(head="logistic"), as_json, **inputs)
+    _learn("logistic", as_json, [features], items, split, labels, out)
 
 
 @app.command()
@@ -72,11 +86,7 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Train any head on one view or on several concatenated ones."""
-    from deponij.project.learning.learn import HeadParams, parse_arguments
-
-    inputs = {"features": features, "items": items, "split": split, "labels": labels, "out": out}
-    params = HeadParams(head=head, arguments=parse_arguments(argument or []))
-    _learn(params, as_json, texts=texts, **inputs)
+    _learn(head, as_json, features, items, split, labels, out, arguments=argument or (), texts=texts)
 
 
 @app.command("zero-shot")
@@ -90,10 +100,7 @@ def zero_shot(
     as_json: Json = False,
 ) -> None:
     """Classify by the nearest class text; nothing is learned."""
-    from deponij.project.learning.learn import HeadParams
-
-    inputs = {"features": [features], "items": items, "split": split, "labels": labels, "out": out}
-    _learn(HeadParams(head="zero_shot"), as_json, texts=texts, **inputs)
+    _learn("zero_shot", as_json, [features], items, split, labels, out, texts=texts)
 
 
 @app.command()
@@ -107,14 +114,11 @@ def knn(
 ) -> None:
     """Classify by the nearest training items, also with a few of each class; k is chosen on validation."""
     from deponij.commands.show.results import print_few_shot
-    from deponij.project.learning.learn import HeadParams
     from deponij.stages.heads import HeadsParams
 
     usual = HeadsParams()
-    inputs = {"features": [features], "items": items, "split": split, "labels": labels, "out": out}
-    result = _learn(HeadParams(head="knn"), as_json, per_class=usual.per_class, tries=usual.tries, **inputs)
-    if not as_json:
-        print_few_shot(result)
+    few: dict[str, Any] = {"per_class": usual.per_class, "tries": usual.tries}
+    _learn("knn", as_json, [features], items, split, labels, out, shown=print_few_shot, **few)
 
 
 @app.command()
@@ -129,10 +133,7 @@ def blend(
     as_json: Json = False,
 ) -> None:
     """Blend zero-shot with what labelled items teach; how much is chosen on validation."""
-    from deponij.project.learning.learn import HeadParams
-
-    inputs = {"features": [features], "items": items, "split": split, "labels": labels, "out": out}
-    _learn(HeadParams(head=method), as_json, texts=texts, **inputs)
+    _learn(method, as_json, [features], items, split, labels, out, texts=texts)
 
 
 @app.command()

@@ -45,21 +45,19 @@ def index(
     if context.invoked_subcommand is not None:
         return
     from deponij.project.frame.settings import check
+    from deponij.project.record_files import by_name
     from deponij.stages import index as stage
     from deponij.store.errors import UsageError
 
     if features is None or items is None or out is None:
         raise UsageError("deponij index needs --features VIEW, --items ITEMS and --out INDEX")
-    splits = {path.stem: path for path in split or ()}
-    if len(splits) < len(split or ()):
-        raise UsageError("two splits have the same file name; they are told apart by it, so rename one")
     values = {"kind": kind, "recall": recall, "exact_up_to": exact_up_to}
     report = stage.run(
         check(stage.IndexParams, values, "the command line"),
         features=features,
         items=items,
         out=out,
-        splits=splits,
+        splits=by_name(split or ()),
         metrics=metrics,
         latency=latency,
         threads=threads,
@@ -82,64 +80,55 @@ def index_verify(
         raise typer.Exit(EXIT_FAILED)
 
 
-IndexArg = Annotated[
-    Path | None, typer.Option("--index", help="Index to ask; by default one of the profile in force.")
-]
-PlusArg = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--plus",
-        help="More like this: [WEIGHT*][image:|text:|item:|vector:]VALUE, words without; repeatable.",
-    ),
-]
-MinusArg = Annotated[list[str] | None, typer.Option("--minus", help="Less like this; repeatable.")]
-WeightArg = Annotated[float, typer.Option("--weight", min=0.0, help="Of the first part.")]
-TopArg = Annotated[int, typer.Option("--top", "-k", help="Items wanted.")]
-BackboneOpt = Annotated[
-    str | None,
-    typer.Option("--backbone", help="Whose index, of the profile in force; with --index: what encodes."),
-]
-SpecArg = Annotated[
-    str | None,
-    typer.Option("--backbone-spec", help="Where the index's backbone is: name, folder or family:…."),
-]
-WhereArg = Annotated[
-    str | None,
-    typer.Option("--where", help="""Which items count, in SQL: "label = 'Can' and width_px > 64"."""),
-]
-UniqueArg = Annotated[bool, typer.Option("--unique", help="Fold near-duplicates.")]
-OthersArg = Annotated[bool, typer.Option("--others", help="Leave out the items that the query names.")]
-ItemsOpt = Annotated[
-    Path | None, typer.Option("--items", help="Where --sheet finds pictures; by default the run's.")
-]
-TextsArg = Annotated[
-    list[Path] | None,
-    typer.Option("--texts", help="View to look words up in; by default the run's; repeatable."),
-]
-DepotOpt = Annotated[
-    str, typer.Option("--depot", envvar="DEPONIJ_DEPOT", help="Look words up in this depot too.")
-]
-
-
 def _register(kind: "Kind", metavar: str, about: str) -> None:
     @query_app.command(kind, help=about)
     def _query(
         value: Annotated[str, typer.Argument(metavar=metavar)],
-        index: IndexArg = None,
-        plus: PlusArg = None,
-        minus: MinusArg = None,
-        weight: WeightArg = 1.0,
-        top: TopArg = 10,
-        backbone: BackboneOpt = None,
-        backbone_spec: SpecArg = None,
-        where: WhereArg = None,
-        unique: UniqueArg = False,
-        others: OthersArg = False,
+        index: Annotated[
+            Path | None, typer.Option("--index", help="Index to ask; by default one of the profile in force.")
+        ] = None,
+        plus: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--plus",
+                help="More like this: [WEIGHT*][image:|text:|item:|vector:]VALUE, words without; repeatable.",
+            ),
+        ] = None,
+        minus: Annotated[
+            list[str] | None, typer.Option("--minus", help="Less like this; repeatable.")
+        ] = None,
+        weight: Annotated[float, typer.Option("--weight", min=0.0, help="Of the first part.")] = 1.0,
+        top: Annotated[int, typer.Option("--top", "-k", help="Items wanted.")] = 10,
+        backbone: Annotated[
+            str | None,
+            typer.Option(
+                "--backbone", help="Whose index, of the profile in force; with --index: what encodes."
+            ),
+        ] = None,
+        backbone_spec: Annotated[
+            str | None,
+            typer.Option("--backbone-spec", help="Where the index's backbone is: name, folder or family:…."),
+        ] = None,
+        where: Annotated[
+            str | None,
+            typer.Option("--where", help="""Which items count, in SQL: "label = 'Can' and width_px > 64"."""),
+        ] = None,
+        unique: Annotated[bool, typer.Option("--unique", help="Fold near-duplicates.")] = False,
+        others: Annotated[
+            bool, typer.Option("--others", help="Leave out the items that the query names.")
+        ] = False,
         parquet: ParquetOpt = None,
         sheet: SheetOpt = None,
-        items: ItemsOpt = None,
-        texts: TextsArg = None,
-        depot: DepotOpt = "depot",
+        items: Annotated[
+            Path | None, typer.Option("--items", help="Where --sheet finds pictures; by default the run's.")
+        ] = None,
+        texts: Annotated[
+            list[Path] | None,
+            typer.Option("--texts", help="View to look words up in; by default the run's; repeatable."),
+        ] = None,
+        depot: Annotated[
+            str, typer.Option("--depot", envvar="DEPONIJ_DEPOT", help="Look words up in this depot too.")
+        ] = "depot",
         device: Device = "auto",
         threads: Threads = 0,
         as_json: Json = False,
@@ -150,7 +139,7 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
         from deponij.project.indexes import Index
         from deponij.project.record_files import check_ending
         from deponij.services.search import query as asking
-        from deponij.services.search.vectors import Term
+        from deponij.services.search.vectors import QueryEncoder, Term
 
         check_ending(sheet, "--sheet", ".png")
         check_ending(parquet, "--parquet", ".parquet")
@@ -167,7 +156,7 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
         found = Index.open(asking.choose_index(index, backbone, terms))
         # Beside an index that is named, a backbone can only say what to encode with.
         spec = backbone_spec or (None if index is None else backbone)
-        hits = asking.ask(found, question, asking.encoder_of(found, options, spec, texts))
+        hits = asking.ask(found, question, QueryEncoder(found, options, spec, texts, tell))
         if parquet is not None:
             asking.write_hits(parquet, hits)
         if sheet is not None:
@@ -179,7 +168,7 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
             )
             asking.write_sheet(sheet, hits, items_of(found.path, items), title, source)
         if as_json:
-            print_json(asking.records(hits, with_folded=unique))
+            print_json([hit.to_json(with_folded=unique) for hit in hits])
         elif hits:
             from deponij.commands.show.hits import print_hits
 

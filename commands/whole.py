@@ -74,8 +74,8 @@ def run(
     options = run_options(depot, device, batch_size, workers, threads)
     on_first = (lambda table: None) if as_json else print_first_results
     result = whole_way.run(plan, out=out, options=options, on_first_table=on_first)
-    print_json(result.table) if as_json else print_results(result.table)
-    exit_partly(result.n_failed, f"the page, {result.table['page']}")
+    print_json(result) if as_json else print_results(result)
+    exit_partly(result["n_failed"], f"the page, {result['page']}")
 
 
 @app.command()

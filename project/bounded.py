@@ -5,33 +5,30 @@ Not `functools.lru_cache`: sizes differ, and what is too large must not push the
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
 
 
+@dataclass(eq=False)
 class BoundedCache(Generic[Value]):
     """Least recently used values leave first; safe among threads.
 
-    Args:
+    Attributes:
         limit: of the sum of sizes. size: of one value; by default each counts 1.
+        total: sum of sizes.
     """
 
-    def __init__(self, limit: int, size: Callable[[Value], int] = lambda _: 1) -> None:
-        self._limit = limit
-        self._size = size
-        self._lock = Lock()
-        self._values: OrderedDict[Hashable, Value] = OrderedDict()
-        self._total = 0
+    limit: int
+    size: Callable[[Value], int] = lambda _: 1
+    total: int = field(default=0, init=False)
+    _lock: Lock = field(default_factory=Lock, init=False)
+    _values: OrderedDict[Hashable, Value] = field(default_factory=OrderedDict, init=False)
 
     def __len__(self) -> int:
         return len(self._values)
-
-    @property
-    def total(self) -> int:
-        """Sum of sizes."""
-        return self._total
 
     def get(self, key: Hashable) -> Value | None:
         """The value; None where there is none."""
@@ -45,13 +42,13 @@ class BoundedCache(Generic[Value]):
         """Keep a value, unless it is larger than the limit."""
         with self._lock:
             if key in self._values:
-                self._total -= self._size(self._values.pop(key))
-            if self._size(value) > self._limit:
+                self.total -= self.size(self._values.pop(key))
+            if self.size(value) > self.limit:
                 return
             self._values[key] = value
-            self._total += self._size(value)
-            while self._total > self._limit:
-                self._total -= self._size(self._values.popitem(last=False)[1])
+            self.total += self.size(value)
+            while self.total > self.limit:
+                self.total -= self.size(self._values.popitem(last=False)[1])
 
     def made(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """The value, made where there is none. Two threads may make the same one."""

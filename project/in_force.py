@@ -4,12 +4,13 @@ This is no stage. Services look here, so that all of them mean the same by what 
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from deponij.project.frame.layout import Layout
+from deponij.project.frame.layout import RESULTS_DEPTH, Layout
 from deponij.project.frame.settings import PARAMS_FILE, Section, Slug, load
 from deponij.project.frame.toys import toys_of
 from deponij.store.errors import StoreError, UsageError
@@ -79,6 +80,12 @@ def is_of_toy(index: Path) -> bool:
     return run is not None and index.name in toys_of(run.weights)
 
 
+def run_of_results(folder: Path) -> Layout | None:
+    """The run that a results folder lies so deep in; None where no folder is above it."""
+    root = folder.resolve().parents[RESULTS_DEPTH - 1 : RESULTS_DEPTH]
+    return Layout(root[0]) if root else None
+
+
 def items_of(path: Path, items: Path | None) -> Items:
     """The items that were named, else those of the run that an index or a view is part of.
 
@@ -93,6 +100,22 @@ def items_of(path: Path, items: Path | None) -> Items:
     return Items(run.items)
 
 
+def require_items(items: Items, ids: Sequence[str], keys: Sequence[str], what: str) -> None:
+    """Refuse items that are not those that an index was made from.
+
+    Args:
+        ids, keys: of some of the index. what: these are, for the message.
+
+    Raises:
+        UsageError: one of them is not there, or has another picture.
+    """
+    if strangers := items.strangers(ids, keys):
+        raise UsageError(
+            f"{items.path} does not hold {what} ({len(strangers)} are not in it, the first: {strangers[0]!r}); name the "
+            "items that the index was made from with --items ITEMS"
+        )
+
+
 def recorded_backbone(index: Path) -> dict[str, Any] | None:
     """What an index's run wrote down of its backbone when it looked for weights; None where there is no record.
 
@@ -100,8 +123,17 @@ def recorded_backbone(index: Path) -> dict[str, Any] | None:
         StoreError: the record is damaged.
     """
     run = run_of(index)
-    record = None if run is None else run.weights / f"{index.name}.json"
-    if record is None or not record.is_file():
+    return None if run is None else weights_record(run, index.name)
+
+
+def weights_record(run: Layout, backbone: str) -> dict[str, Any] | None:
+    """What a run wrote down of a backbone when it looked for weights, `spec` by which it was found among it.
+
+    Raises:
+        StoreError: the record is damaged.
+    """
+    record = run.weights / f"{backbone}.json"
+    if not record.is_file():
         return None
     try:
         found: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))

@@ -35,8 +35,6 @@ from deponij.store.view import View
 Record = dict[str, Any]
 # Kept answers of filters: people leaf through results under one filter.
 _KEPT_FILTERS = 32
-# Of an item, these say nothing to somebody who looks for it.
-_LEFT_OUT = ("failure",)
 _RESERVED = (ROW, "score", "folded")
 _TEXT = "text"
 
@@ -64,31 +62,24 @@ class Hit:
         return {**record, "folded": list(self.folded)} if with_folded else record
 
 
+@dataclass(eq=False)
 class Index:
     """Vectors of items, joined with what is known of them.
 
-    Args:
+    Attributes:
         identity: of the features.
         backbone: what the view calls it.
-        vectors: the index over them.
-        rows: reads the table of live rows, by `vector_row`.
-        where: it came from, for messages.
+        vector_index: the index over them.
+        read_rows: reads the table of live rows, by `vector_row`.
+        path: where it came from, for messages.
     """
 
-    def __init__(
-        self,
-        identity: Identity,
-        backbone: str,
-        vectors: VectorIndex,
-        rows: Callable[[], pa.Table],
-        where: Path,
-    ) -> None:
-        self.identity = identity
-        self.backbone = backbone
-        self.vector_index = vectors
-        self.path = where
-        self._read_rows = rows
-        self._masks: BoundedCache[Mask] = BoundedCache(_KEPT_FILTERS)
+    identity: Identity
+    backbone: str
+    vector_index: VectorIndex
+    read_rows: Callable[[], pa.Table]
+    path: Path
+    _masks: BoundedCache[Mask] = field(default_factory=lambda: BoundedCache(_KEPT_FILTERS), init=False)
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -140,7 +131,7 @@ class Index:
     @cached_property
     def rows(self) -> pa.Table:
         """The table of live rows, by `vector_row`."""
-        return self._read_rows()
+        return self.read_rows()
 
     @cached_property
     def filter(self) -> RowFilter:
@@ -401,7 +392,7 @@ def _with_items(base: pa.Table, view: View, items: Items) -> pa.Table:
         raise StoreError(
             f"{view.path} saw {what} {items.path} ({len(told)}, the first: {told[0]!r}); extract again"
         )
-    chosen = [n for n in items.column_names if n not in ("item_id", "key", *_LEFT_OUT)]
+    chosen = [n for n in items.column_names if n not in ("item_id", "key", "failure")]
     table = items.table(chosen).take(pa.array([items.places[item_id] for item_id in ids], pa.int64()))
     for name in chosen:
         base = base.append_column(name, table[name])

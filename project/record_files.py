@@ -1,4 +1,4 @@
-"""Records that a person asks for as a file. This is no stage."""
+"""Files that a person names: tables of records to write, splits by their names. This is no stage."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,3 +41,15 @@ def write_records(
         for name in names
     }
     write_table(path, pa.table(columns))
+
+
+def by_name(splits: Sequence[Path]) -> dict[str, Path]:
+    """Tables of splits by their file names.
+
+    Raises:
+        UsageError: two have the same.
+    """
+    named = {path.stem: path for path in splits}
+    if len(named) < len(splits):
+        raise UsageError("two splits have the same file name; they are told apart by it, so rename one")
+    return named

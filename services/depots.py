@@ -1,7 +1,6 @@
 """Housekeeping of depots and views for the command line: `deponij.store.upkeep.inspection` with progress, and in words."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import ByteSize
 
-from deponij.project.frame.console import bar
+from deponij.project.frame.console import counted
 from deponij.project.frame.settings import RunOptions
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import UsageError
@@ -43,7 +42,7 @@ def verify(
     if (items is None) != (backbone is None):
         raise UsageError("to extract rows again give both --items and --backbone")
     store = FeatureStore(depot)
-    with _progress("verify", "shards") as progress:
+    with counted("verify", None, "shards") as progress:
         report: Report = asdict(upkeep.verify(store, repair=repair, progress=progress))
     report["sound"] = not report["damaged"] or repair
     report["drift"] = []
@@ -58,38 +57,24 @@ def verify(
 def _drift(store: FeatureStore, items: Items, backbone: str, n_rows: int, seed: int) -> list[Report]:
     """Largest difference between stored and newly computed rows, for each identity of this backbone."""
     from deponij.pipeline.backbones import describe
-    from deponij.pipeline.backbones.extraction import Picture, Progress, extract
-    from deponij.pipeline.backbones.kinds import TEXT, Kind
-    from deponij.pipeline.pictures import Route
-    from deponij.project.extraction.devices import load_backbone, pick_device
+    from deponij.pipeline.backbones.kinds import TEXT
+    from deponij.project.extraction.feature_maker import FeatureMaker, pictures_of
+    from deponij.project.extraction.found_backbones import made_by
 
-    description = describe(backbone)
-    options = RunOptions.from_environment()
-    first = {key: row for row, key in reversed(list(enumerate(items.keys))) if key is not None}
+    weights = describe(backbone).weights_sha256
+    keys = {key for key in items.keys if key is not None}
     lines = []
     for identity in store.identities().values():
-        same = identity.weights == description.weights_sha256 and identity.kind != TEXT
-        route = next((r for r in Route if r.identity == identity.decode), None)
-        if not same or route is None or identity.transform != description.transform.identity:
+        known = sorted(keys - set(store.missing(identity, keys)))
+        if identity.kind == TEXT or identity.weights != weights or not known:
             continue
-        known = sorted(set(first) - set(store.missing(identity, first)))
-        if not known:
+        found = made_by(backbone, identity, backbone)
+        if found.identity != identity:
             continue
         chosen = np.random.default_rng(seed).choice(known, min(n_rows, len(known)), replace=False)
-        keys = {first[str(key)]: str(key) for key in chosen}
-        device = pick_device(options.device)
-        model = load_backbone(backbone, device, identity.precision, options.n_threads)
-        pictures = (Picture(keys[row], content) for row, content in items.contents(list(keys)))
+        maker = FeatureMaker(found, RunOptions.from_environment())
         differences = []
-        for batch in extract(
-            pictures,
-            lambda model=model: model,  # type: ignore[misc]
-            transform=description.transform,
-            kind=Kind.parse(identity.kind),
-            route=route,
-            stored=identity.stored,
-            progress=Progress(options.n_workers, 16),
-        ):
+        for batch in maker.rows(pictures_of(items, chosen.tolist()), maker.progress()):
             stored = store.read(batch.keys, identity)
             for name, values in batch.arrays.items():
                 old = stored[name].astype(np.float64)
@@ -115,13 +100,13 @@ def _drift(store: FeatureStore, items: Items, backbone: str, n_rows: int, seed: 
 def merge(source: str, depot: str) -> Report:
     """Bring rows of one depot into another."""
     other = FeatureStore(source)
-    with _progress("merge", "shards") as progress:
+    with counted("merge", None, "shards") as progress:
         return asdict(tidying.merge(FeatureStore(depot, create=True), other, progress=progress))
 
 
 def compact(depot: str) -> Report:
     """Many small shards into few."""
-    with _progress("compact", "shards") as progress:
+    with counted("compact", None, "shards") as progress:
         return asdict(tidying.compact(FeatureStore(depot), progress=progress))
 
 
@@ -143,7 +128,7 @@ def gc(depot: str, keep_views: Sequence[Path], keep_items: Sequence[Path], *, de
     for path in keep_views:
         view = View(path)
         keep.setdefault(view.fingerprint, set()).update(view.keys.tolist())
-    with _progress("gc", "shards") as progress:
+    with counted("gc", None, "shards") as progress:
         return asdict(tidying.gc(store, keep, dry_run=not delete, progress=progress))
 
 
@@ -230,17 +215,3 @@ def describe_view(report: Report) -> str:
 
 def _size(n_bytes: int) -> str:
     return ByteSize(n_bytes).human_readable(separator=" ")
-
-
-@contextmanager
-def _progress(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    done = 0
-
-    with bar(label, None, unit) as advance:
-
-        def step(n_done: int, _total: int) -> None:
-            nonlocal done
-            advance(n_done - done)
-            done = n_done
-
-        yield step

@@ -4,7 +4,7 @@ import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from deponij.project.frame.console import warn
 from deponij.project.frame.harness import timed
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, check
-from deponij.project.report.summary import collect
+from deponij.project.report.summary import Record, collect
 from deponij.stages.registry import STAGES, Stage
 from deponij.store.atomic import PART, make_folder
 from deponij.store.errors import DataError, StoreError, UsageError
@@ -51,14 +51,6 @@ class Plan:
     precision: str = "fp32"
 
 
-@dataclass
-class WholeWay:
-    """What came out."""
-
-    table: dict[str, Any] = field(default_factory=dict)
-    n_failed: int = 0
-
-
 def source_of(
     *, folder: Path | None, coco: Path | None, images: Path | None, parquet: Sequence[Path] | None
 ) -> SourceChoice:
@@ -88,9 +80,9 @@ def run(
     *,
     out: Path,
     options: RunOptions,
-    on_first_table: Callable[[dict[str, Any]], None] = lambda table: None,
-) -> WholeWay:
-    """Every stage of the pipeline, in the order of the list, the quick ones first.
+    on_first_table: Callable[[Record], None] = lambda table: None,
+) -> Record:
+    """Every stage of the pipeline, in the order of the list, the quick ones first; what came out, as `collect` tells it.
 
     What the depot knows is not computed again, so an interrupted run goes on where it was.
 
@@ -129,8 +121,7 @@ def run(
         _run_stage(stage.name, sections, at, options)
         if stage.name == _FIRST_RESULTS:
             on_first_table(collect(at, options.depot))
-    record = collect(at, options.depot)
-    return WholeWay(record, record["n_failed"])
+    return collect(at, options.depot)
 
 
 def _stage(name: str) -> Stage:

@@ -3,8 +3,6 @@
 python -m deponij.stages.curves
 """
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +11,7 @@ from pydantic import Field
 
 from deponij.pipeline.curves import CURVES, HEADS, CurveRow, Head, learning_curve
 from deponij.project.frame.console import say
+from deponij.project.frame.csv_files import csv_bytes
 from deponij.project.frame.harness import for_each, run_stage
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
@@ -84,14 +83,12 @@ def run(
 
 def _plot(rows: Sequence[CurveRow]) -> bytes:
     """One head's points for `dvc plots`, against how many items a class has on average: some have few."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["items_per_class", "n_train", "top1", "low", "high"])
+    table = []
     for row in rows:
         low, high = row.top1_interval
-        mean_per_class = round(row.n_train / row.n_classes, 6)
-        writer.writerow([mean_per_class, row.n_train, *(round(share, 6) for share in (row.top1, low, high))])
-    return text.getvalue().encode()
+        shares = {"items_per_class": row.n_train / row.n_classes, "top1": row.top1, "low": low, "high": high}
+        table.append({"n_train": row.n_train} | {name: round(share, 6) for name, share in shares.items()})
+    return csv_bytes(table, ("items_per_class", "n_train", "top1", "low", "high"))
 
 
 def main(params: Params, at: Layout, options: RunOptions) -> None:

@@ -35,6 +35,7 @@ from deponij.project.learning.results import (
     metrics_of,
     read_judged,
     read_result,
+    require_finite,
     write_results,
 )
 from deponij.store.errors import DataError, StoreError, UsageError
@@ -131,12 +132,7 @@ def read_members(folders: Sequence[Path]) -> Stored:
 
 def _read(folder: Path) -> Judged:
     judged = read_judged(folder)
-    bad = np.flatnonzero(~np.isfinite(judged.logits).all(axis=1))
-    if len(bad):
-        raise StoreError(
-            f"{folder}: the logits of {len(bad)} items are NaN or infinite, the first: "
-            f"{str(judged.predictions.ids[bad[0]])!r}; run its stage again"
-        )
+    require_finite(judged.logits, judged.predictions.ids, f"{folder}: the logits", "run its stage again")
     return judged
 
 

@@ -6,31 +6,25 @@ Rows that the depot has are not computed again; with nothing to compute no backb
 """
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, Field
 
 from deponij.pipeline.backbones import describe
-from deponij.pipeline.backbones.extraction import AUTO_BATCH, Picture, Progress, extract
+from deponij.pipeline.backbones.extraction import Progress
 from deponij.pipeline.backbones.kinds import Kind
 from deponij.pipeline.pictures import Route
 from deponij.project.extraction import identities
-from deponij.project.extraction.devices import load_backbone, pick_device
+from deponij.project.extraction.feature_maker import FeatureMaker, FoundBackbone, pictures_of
 from deponij.project.frame.console import bar, say, warn
 from deponij.project.frame.harness import run_stage
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import BackboneParams, RunOptions, Section, Slug
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import UsageError
-from deponij.store.identity import Identity
 from deponij.store.items import Items
 from deponij.store.view import write_view
-
-if TYPE_CHECKING:
-    from deponij.pipeline.backbones.contract import Backbone
 
 
 class ExtractParams(Section):
@@ -110,21 +104,23 @@ def run(
     description = describe(backbone, input_px=params.input_px)
     stored = params.stored or kind.default_dtype
     identity = identities.of_pictures(description, kind, params.decode, params.precision, stored)
+    called = name or description.name
+    found = FoundBackbone(called, backbone, description, identity, kind, params.decode, params.input_px)
     store = FeatureStore(options.depot, create=True)
     if store.damaged:
         warn(f"{len(store.damaged)} damaged sidecar(s) in the depot are ignored; see `deponij depot verify`")
-    distinct = {key for key in table.keys if key is not None}
-    missing = store.missing(identity, [key for key in table.keys if key is not None])
+    distinct = dict.fromkeys(key for key in table.keys if key is not None)
+    missing = store.missing(identity, distinct)
     store.sweep()
     progress = Progress(options.n_workers, options.batch_size)
     if missing:
-        _compute(store, identity, table, missing, backbone, params, options, progress, kind)
+        progress = _compute(store, table, missing, FeatureMaker(found, options))
     failures = dict(progress.failures)
-    _write_view(store, identity, table, failures, name or description.name, kind, out)
+    _write_view(store, table, failures, found, out)
     seconds = time.perf_counter() - start
     n_failed = len(table.failures) + sum(key in failures for key in table.keys)
     return ExtractResult(
-        backbone=name or description.name,
+        backbone=called,
         kind=str(kind),
         fingerprint=identity.fingerprint,
         view=str(out),
@@ -142,39 +138,13 @@ def run(
     )
 
 
-def _compute(
-    store: FeatureStore,
-    identity: Identity,
-    table: Items,
-    missing: list[str],
-    backbone: str,
-    params: ExtractParams,
-    options: RunOptions,
-    progress: Progress,
-    kind: Kind,
-) -> None:
-    device = pick_device(options.device)
-    progress.batch_size = options.batch_size or AUTO_BATCH[device.split(":")[0]]
-    description = describe(backbone, input_px=params.input_px)
-    facts = identities.provenance(backbone, device, options.n_threads, progress.batch_size, str(table.path))
-
-    def load_model() -> "Backbone":
-        begin = time.perf_counter()
-        model = load_backbone(backbone, device, params.precision, options.n_threads, params.input_px)
-        progress.load_s = time.perf_counter() - begin
-        return model
-
-    rows = extract(
-        _pictures(table, missing),
-        load_model,
-        transform=description.transform,
-        kind=kind,
-        route=params.decode,
-        stored=identity.stored,
-        progress=progress,
-    )
-    label = f"extract {description.name}"
-    with bar(label, len(missing), "pictures") as advance, store.writer(identity, facts) as out:
+def _compute(store: FeatureStore, table: Items, missing: list[str], maker: FeatureMaker) -> Progress:
+    found, progress = maker.found, maker.progress()
+    n_threads = maker.options.n_threads
+    facts = identities.provenance(found.spec, maker.device, n_threads, progress.batch_size, str(table.path))
+    rows = maker.rows(pictures_of(table, missing), progress)
+    label = f"extract {found.description.name}"
+    with bar(label, len(missing), "pictures") as advance, store.writer(found.identity, facts) as out:
         n_seen, begun = 0, time.perf_counter()
         for batch in rows:
             begin = time.perf_counter()
@@ -187,27 +157,11 @@ def _compute(
         out.flush()
         progress.busy_s["write"] += time.perf_counter() - begin
         progress.working_s = time.perf_counter() - begun - progress.load_s
-
-
-def _pictures(table: Items, missing: list[str]) -> Iterator[Picture]:
-    """One picture for each missing key, in item order."""
-    first: dict[str, int] = {}
-    for row, key in enumerate(table.keys):
-        if key is not None:
-            first.setdefault(key, row)
-    keys = {first[key]: key for key in missing}
-    for row, content in table.contents(list(keys)):
-        yield Picture(keys[row], content)
+    return progress
 
 
 def _write_view(
-    store: FeatureStore,
-    identity: Identity,
-    table: Items,
-    failed: dict[str, str],
-    name: str,
-    kind: Kind,
-    out: Path,
+    store: FeatureStore, table: Items, failed: dict[str, str], found: FoundBackbone, out: Path
 ) -> None:
     failures = list(table.failures)
     failures += [(i, failed[k]) for i, k in zip(table.ids, table.keys, strict=True) if k in failed]
@@ -216,12 +170,12 @@ def _write_view(
     ]
     keys = [key for _, key in present]
     # Dense maps stay in the depot; their checksums tie the view to them.
-    names = ["checksums", str(kind.name)] if kind.in_view else ["checksums"]
-    arrays = store.read(keys, identity, names) if keys else {"checksums": np.empty(0, np.uint32)}
+    names = ["checksums", str(found.kind.name)] if found.kind.in_view else ["checksums"]
+    arrays = store.read(keys, found.identity, names) if keys else {"checksums": np.empty(0, np.uint32)}
     write_view(
         out,
-        identity=identity,
-        backbone=name,
+        identity=found.identity,
+        backbone=found.name,
         ids=[item_id for item_id, _ in present],
         keys=keys,
         checksums=arrays.pop("checksums"),

@@ -6,8 +6,6 @@ Any head of the registry can be named. Those that start from texts run for the b
 every backbone. Many seeds and joined backbones are the business of `tables`.
 """
 
-import csv
-import io
 import shutil
 from typing import Annotated, Any
 
@@ -16,6 +14,7 @@ from pydantic import Field, JsonValue
 from deponij.pipeline.heads.registry import head_class
 from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.project.frame.console import say
+from deponij.project.frame.csv_files import csv_bytes
 from deponij.project.frame.harness import run_stage, write_metrics
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
@@ -111,13 +110,13 @@ def _write_plots(at: Layout, kind: str, backbone: str, results: dict[tuple[str, 
 
 def _reliability(result: Evaluation) -> bytes:
     """Confidence, accuracy and number of items of each bin that has some."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["confidence", "accuracy", "n"])
-    for one in result.calibration.bins if result.calibration is not None else ():
-        if one.confidence is not None and one.accuracy is not None:
-            writer.writerow([round(one.confidence, 6), round(one.accuracy, 6), one.n])
-    return out.getvalue().encode()
+    bins = result.calibration.bins if result.calibration is not None else ()
+    rows = [
+        {"confidence": round(one.confidence, 6), "accuracy": round(one.accuracy, 6), "n": one.n}
+        for one in bins
+        if one.confidence is not None and one.accuracy is not None
+    ]
+    return csv_bytes(rows, ("confidence", "accuracy", "n"))
 
 
 if __name__ == "__main__":

@@ -311,14 +311,11 @@ def verify(path: Path) -> Verification:
         StoreError: there is no index, or its sidecar is damaged.
     """
     card = read_card(path)
-    problems: list[str] = []
     try:
         folder = IndexFolder(path)
-        problems += folder.damage()
+        problems = folder.damage() or _misfits(folder)
     except StoreError as error:
-        problems.append(str(error))
-    if not problems:
-        problems += _misfits(folder)
+        problems = [str(error)]
     return Verification(
         path=str(path), kind=card.kind, n=card.n_items, size_bytes=card.vectors.size_bytes, problems=problems
     )
@@ -327,11 +324,8 @@ def verify(path: Path) -> Verification:
 def _misfits(folder: IndexFolder) -> list[str]:
     """Whether two sound files belong together."""
     card = folder.card
-    try:
-        index = VectorIndex.open(folder.vectors_path, card.kind, card.settings, card.effort)
-        rows = folder.rows([ROW, "item_id"])
-    except StoreError as error:
-        return [str(error)]
+    index = VectorIndex.open(folder.vectors_path, card.kind, card.settings, card.effort)
+    rows = folder.rows([ROW, "item_id"])
     found = []
     if (index.n_rows, index.dim) != (card.n_rows, card.dim):
         found.append(
@@ -349,16 +343,10 @@ def _misfits(folder: IndexFolder) -> list[str]:
 
 def summary(report: IndexReport) -> str:
     """One line for a person."""
-    changed = (
-        f"{report.n_rebuilt} built"
-        if report.n_rebuilt
-        else f"{report.n_added} added, {report.n_deleted} deleted"
-    )
-    how = (
-        ""
-        if report.recall_at_10 is None
-        else (f", recall@10 {report.recall_at_10:.3f} on {report.n_queries} held-out queries")
-    )
+    updated = f"{report.n_added} added, {report.n_deleted} deleted"
+    changed = f"{report.n_rebuilt} built" if report.n_rebuilt else updated
+    recall, n = report.recall_at_10, report.n_queries
+    how = "" if recall is None else f", recall@10 {recall:.3f} on {n} held-out queries"
     how += f", p50 {report.p50_ms:.2f} ms, p99 {report.p99_ms:.2f} ms"
     return f"{report.backbone}: {report.kind} index of {report.n} x {report.dim} ({changed}){how} -> {report.path}"
 

@@ -6,30 +6,27 @@ An audit of all labelled items, those of the test part among them: no figure of 
 """
 
 import shutil
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from pydantic import Field
 
 from deponij.pipeline.data.splitting.leakage import MAX_DISTANCE_BITS
 from deponij.pipeline.mistakes.records import MISTAKES, MistakesReport
 from deponij.pipeline.mistakes.suspects import OutOfFold, find_confused, find_suspects, out_of_fold
 from deponij.pipeline.mistakes.twins import find_twins
-from deponij.pipeline.reports.samples import thumbnail
 from deponij.pipeline.reports.sheets import confused_sheet, suspects_sheet, twins_sheet
 from deponij.project.frame.console import say
 from deponij.project.frame.harness import for_each, run_stage
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
-from deponij.project.learning.results import read_labelled
+from deponij.project.learning.results import photographs, read_labelled
+from deponij.project.thumbnails import images_of
 from deponij.store.atomic import write_bytes
 from deponij.store.items import Items
 from deponij.store.view import View
 
-_TILE_PX = 144
 REPORT_NAME = "mistakes.json"
 # With 5 % planted errors in clusters that overlap, half of the suspects were labelled well where prediction agreed
 # with 80 % of the labels, and more of them where it agreed with fewer.
@@ -127,12 +124,10 @@ def audit(params: MistakesParams, view: View, table: Items, labels: str) -> Mist
 
 
 def _columns(table: Items, ids: np.ndarray) -> tuple[list[str], list[str | None], np.ndarray]:
-    """Keys, perceptual hashes and photographs of these items; an item without photograph is one by itself."""
-    rows = {item_id: row for row, item_id in enumerate(table.ids)}
-    order = [rows[item_id] for item_id in ids.tolist()]
-    keys, phashes, photos = (table.column(name) for name in ("key", "phash", "image_id"))
-    groups = [ids[i] if photos[row] is None else photos[row] for i, row in enumerate(order)]
-    return [str(keys[row]) for row in order], [phashes[row] for row in order], np.array(groups, dtype=np.str_)
+    """Keys, perceptual hashes and photographs of these items."""
+    order = [table.places[item_id] for item_id in ids.tolist()]
+    keys, phashes = table.keys, table.column("phash")
+    return [str(keys[row]) for row in order], [phashes[row] for row in order], photographs(table, ids)
 
 
 def _notes(names: np.ndarray, found: OutOfFold, accuracy: float) -> tuple[str, ...]:
@@ -157,7 +152,7 @@ def draw_sheets(report: MistakesReport, table: Items, folder: Path, n_shown: int
     suspects, twins = report.suspects[:n_shown], report.twins[: n_shown // 2]
     wanted = {one.item_id for one in suspects} | {item for twin in twins for item in (twin.a, twin.b)}
     wanted |= {item_id for pair in report.confused for item_id in pair.item_ids}
-    images = _images(table, wanted)
+    images = images_of(table, wanted)
     source = (
         f"{table.path}, n = {report.n:,}; features: {report.backbone}, {report.fingerprint}\n"
         f"{report.protocol}; it agrees with {report.accuracy:.0%} of the labels"
@@ -178,16 +173,6 @@ def draw_sheets(report: MistakesReport, table: Items, folder: Path, n_shown: int
 
 def _some(n_shown: int, n: int) -> str:
     return f"; the first {n_shown} of {n:,}" if n_shown < n else ""
-
-
-def _images(table: Items, wanted: Collection[str]) -> dict[str, Image.Image]:
-    rows = {row: item_id for row, item_id in enumerate(table.ids) if item_id in wanted}
-    images = {}
-    for row, content in table.contents(list(rows)):
-        image = thumbnail(content, _TILE_PX)
-        if image is not None:
-            images[rows[row]] = image
-    return images
 
 
 def main(params: Params, at: Layout, options: RunOptions) -> None:

@@ -6,7 +6,6 @@ A profile over one's own pictures has nothing to prepare.
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from pydantic import Field
 
 from deponij.pipeline.data.fetching.dataset import FetchReport, fetch_taco
-from deponij.project.frame.console import Advance, bar, say, warn
+from deponij.project.frame.console import counted, say, warn
 from deponij.project.frame.harness import run_stage
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section
@@ -54,14 +53,8 @@ def draw_sample(root: Path, scenes: int, seed: int, workers: int) -> dict[str, i
     """Draw the sample; returns how many scenes and instances there are."""
     from deponij.sample.painter import generate
 
-    with bar("sample", scenes, "scenes") as advance:
-        generate(
-            root,
-            scenes=scenes,
-            seed=seed,
-            workers=workers,
-            progress=_steps(advance),
-        )
+    with counted("sample", scenes, "scenes") as reached:
+        generate(root, scenes=scenes, seed=seed, workers=workers, progress=reached)
     annotations = json.loads((root / "annotations.json").read_text())
     return {"n_scenes": scenes, "n_instances": len(annotations["annotations"])}
 
@@ -84,8 +77,7 @@ def fetch(
     """
     if name != "taco":
         raise UsageError(f"no data set {name!r} to fetch; there is: taco")
-    with bar("photographs", None, "photographs") as advance:
-        step = _steps(advance)
+    with counted("photographs", None, "photographs") as reached:
         return fetch_taco(
             root,
             limit=limit,
@@ -93,24 +85,13 @@ def fetch(
             workers=workers,
             timeout_s=timeout_s,
             retries=retries,
-            progress=lambda n_done, n_total, n_bytes: step(n_done, n_total),
+            progress=reached,
         )
 
 
 def fetch_record(report: FetchReport) -> dict[str, Any]:
     """A fetch report as JSON values."""
     return {**asdict(report), "root": str(report.root), "n_failed": report.n_failed}
-
-
-def _steps(advance: Advance) -> Callable[[int, int | None], None]:
-    done = 0
-
-    def step(n_done: int, _total: int | None) -> None:
-        nonlocal done
-        advance(n_done - done)
-        done = n_done
-
-    return step
 
 
 def _prepare_taco(params: TacoParams) -> None:

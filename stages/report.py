@@ -8,6 +8,7 @@ are read lives in `report_inputs`, what is said of classifiers in `report_runs`.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from deponij.pipeline.reports.cells import CELLS, Cell
 from deponij.pipeline.reports.embedding_map import choose_items, embedding_map, points_json
 from deponij.pipeline.reports.learning_curves import Chart, chart_svg, charts
 from deponij.pipeline.reports.page import MapFacts, Page, render_html, render_markdown
-from deponij.pipeline.reports.provenance import JOINED, Provenance, is_toy
+from deponij.pipeline.reports.provenance import JOINED, Provenance, is_toy, named_features
 from deponij.pipeline.reports.retrieval_tables import RetrievalTable, fewer, grouped, items_of
 from deponij.pipeline.reports.samples import data_uri
 from deponij.pipeline.reports.sheets import samples_sheet, sprite
@@ -59,7 +60,6 @@ _MAX_HITS = 300
 # Points in all layers of all maps; at some 30 bytes each they stay below 3 MB.
 _MAX_PLACES = 90_000
 _PICTURES_A_PAIR = 4
-_SHEET_SIDE_PX = 144
 
 
 class ReportParams(Section):
@@ -161,7 +161,7 @@ def run(
         retrieval=[_retrieval(results, told, toys) for results in grouped(asked)],
         charts=[_chart(chart, told) for chart in charts(read_records(curves, CURVES, "learning curves"))],
         maps=_maps(table, maps, found, params, told) if maps else None,
-        mistakes=[(one, _mistakes_source(one, told)) for one in wrong],
+        mistakes=[(one, told.source("mistakes", [one], labels=one.labels, n=one.n)) for one in wrong],
         pictures=pictures,
         splits=[split_facts(path) for path in split_reports],
         items_path=str(items),
@@ -231,38 +231,20 @@ def _facts(table: Items, found: Sequence[Standing]) -> list[tuple[str, str]]:
 
 
 def _cells_source(cells: Sequence[Cell], told: Told) -> Provenance:
-    pairs = [pair for cell in cells for pair in zip(cell.members, cell.fingerprints, strict=False)]
-    return told.source(told.remake("tables"), features=pairs)
+    pairs = {pair: None for cell in cells for pair in zip(cell.members, cell.fingerprints, strict=False)}
+    return replace(told.source("tables"), features=named_features(pairs))
 
 
 def _retrieval(results: Sequence[RetrievalResult], told: Told, toys: Set[str]) -> RetrievalTable:
     first = results[0]
-    source = told.source(
-        told.remake("retrieval"),
-        labels=first.column,
-        split=first.split,
-        part=first.part,
-        n=first.n_queries,
-        features=[(one.backbone, one.fingerprint) for one in results],
-    )
-    return RetrievalTable(tuple(results), source, frozenset(toys))
+    place = {"labels": first.column, "split": first.split, "part": first.part, "n": first.n_queries}
+    return RetrievalTable(tuple(results), told.source("retrieval", results, **place), frozenset(toys))
 
 
 def _chart(chart: Chart, told: Told) -> tuple[Chart, str, Provenance]:
-    source = told.source(
-        told.remake("curves"),
-        labels=chart.labels,
-        split=chart.split,
-        part="test",
-        n=chart.points[0].n_test,
-        features=[(point.backbone, point.fingerprint) for point in chart.points],
-    )
-    return chart, chart_svg(chart, f"learning curves on {chart.labels}, split {chart.split}"), source
-
-
-def _mistakes_source(one: MistakesReport, told: Told) -> Provenance:
-    command = told.remake("mistakes")
-    return told.source(command, labels=one.labels, n=one.n, features=[(one.backbone, one.fingerprint)])
+    place = {"labels": chart.labels, "split": chart.split, "part": "test", "n": chart.points[0].n_test}
+    svg = chart_svg(chart, f"learning curves on {chart.labels}, split {chart.split}")
+    return chart, svg, told.source("curves", chart.points, **place)
 
 
 def _maps(
@@ -279,10 +261,8 @@ def _maps(
     # Of thousands of points only some can show their picture; a random choice has all regions.
     pictured = choose_items(embeddings, params.n_map_pictures, params.seed) if params.n_map_pictures else []
     images = images_of(table, set(pictured) & set(ids), params.map_picture_px)
-    features = [(one.backbone, one.fingerprint) for one in embeddings]
-    command = told.remake("map")
     return MapFacts(
-        maps=[(one, told.source(command, labels=one.labels, n=len(ids), features=features)) for one in maps],
+        maps=[(one, told.source("map", embeddings, labels=one.labels, n=len(ids))) for one in maps],
         settings=[(embedding.backbone, settings) for embedding, settings in read],
         points=points_json(ids, {item_id: i for i, item_id in enumerate(images)}, maps),
         sprite=sprite(list(images.values()), params.map_picture_px),
@@ -295,7 +275,7 @@ def _sheet(table: Items, runs: Sequence[Run]) -> bytes:
     """Samples of the first group's best classifier, wrong answers first."""
     best = next(each for each in runs if each.is_best)
     samples = [*best.wrong, *best.right]
-    images = images_of(table, {sample.item_id for sample in samples}, _SHEET_SIDE_PX)
+    images = images_of(table, {sample.item_id for sample in samples})
     row = best.row
     title = f"{row.backbone}, {row.method}, {row.labels}: {row.top1:.1%} of {row.n} right"
     return samples_sheet([(sample, images.get(sample.item_id)) for sample in samples], title)

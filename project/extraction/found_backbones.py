@@ -1,7 +1,7 @@
 """The backbones that a learned classifier needs: found again, and held against what it was learned from. This is no stage.
 
 A source of features says by which identity they were made; nothing but an equal identity is let through.
-Loading a model is the business of `devices`.
+Making features is the business of `feature_maker`.
 """
 
 import json
@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deponij.pipeline.backbones import Description, describe, parse_spec
+from deponij.pipeline.backbones import describe, parse_spec
 from deponij.pipeline.backbones.kinds import Kind
 from deponij.pipeline.heads.head import FeatureSource
 from deponij.pipeline.pictures import Route
 from deponij.project.extraction import identities
-from deponij.project.frame.layout import RESULTS_DEPTH, Layout
+from deponij.project.extraction.feature_maker import FoundBackbone
+from deponij.project.in_force import run_of_results, weights_record
 from deponij.store.errors import BackboneError, IdentityError, StoreError, UsageError
 from deponij.store.identity import Identity
 
@@ -25,25 +26,6 @@ class Needed:
 
     source: FeatureSource
     folder: Path
-
-
-@dataclass(frozen=True, slots=True)
-class FoundBackbone:
-    """A backbone on this machine, and how it makes the features of one source.
-
-    Attributes:
-        name: what the source calls it; spec: by which it is loaded.
-        identity: of its features, equal to the source's.
-        input_px: (height, width) other than the published one, or None.
-    """
-
-    name: str
-    spec: str
-    description: Description
-    identity: Identity
-    kind: Kind
-    route: Route
-    input_px: tuple[int, int] | None
 
 
 def find_backbones(needed: Sequence[Needed], specs: Sequence[str] = ()) -> tuple[FoundBackbone, ...]:
@@ -70,20 +52,6 @@ def find_backbones(needed: Sequence[Needed], specs: Sequence[str] = ()) -> tuple
         if spec not in used:
             _refuse([(one, of_one[place]) for one, of_one in zip(needed, named, strict=True)])
     return tuple(of_one[0] if of_one else _recorded(one) for one, of_one in zip(needed, fits, strict=True))
-
-
-def made_by(spec: str, identity: Identity, name: str) -> FoundBackbone:
-    """What the backbone `spec` makes by the kind, decoding and precision of an identity.
-
-    Whether that is this very identity is for the caller to see. Args: name: of the wanted backbone, for people.
-
-    Raises:
-        BackboneError: the backbone is not known or its weights are not here.
-        IdentityError: this version cannot decode pictures in that way.
-    """
-    fields = json.loads(identity.to_json())
-    source = FeatureSource(backbone=name, fingerprint=identity.fingerprint, labels="", identity=fields)
-    return _made(Needed(source, Path()), spec)
 
 
 def _refuse(pairs: Sequence[tuple[Needed, FoundBackbone]]) -> None:
@@ -119,30 +87,20 @@ def _require(found: FoundBackbone, one: Needed) -> None:
 
 def _spec(folder: Path, name: str) -> str:
     """What a backbone was called when its weights were last looked for, else its name in the catalog."""
-    parents = folder.resolve().parents
-    record = None
-    if len(parents) >= RESULTS_DEPTH and Path(name).name == name:
-        record = Layout(parents[RESULTS_DEPTH - 1]).weights / f"{name}.json"
-        if record.is_file():
-            return _spec_of(record)
+    run = run_of_results(folder) if Path(name).name == name else None
+    if run is not None and (record := weights_record(run, name)) is not None:
+        return str(record["spec"])
     try:
         parse_spec(name)
     except (UsageError, BackboneError) as error:
-        where = f"; {record} would say where its weights lie, but is not there" if record else ""
+        where = (
+            f"; {run.weights / name}.json would say where its weights lie, but is not there" if run else ""
+        )
         raise BackboneError(
             f"{folder} was learned from features of {name!r}, which is no backbone of the catalog{where}. "
             "Name the folder that holds its weights with --backbone-spec FOLDER"
         ) from error
     return name
-
-
-def _spec_of(record: Path) -> str:
-    try:
-        return str(json.loads(record.read_text(encoding="utf-8"))["spec"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{record} is damaged: it names no backbone; `dvc repro weights` writes it"
-        ) from error
 
 
 def _wanted(one: Needed) -> Identity:
@@ -162,8 +120,18 @@ def _wanted(one: Needed) -> Identity:
 
 
 def _made(one: Needed, spec: str) -> FoundBackbone:
-    """What the backbone `spec` makes, by the kind, decoding and precision that are wanted."""
-    wanted = _wanted(one)
+    return made_by(spec, _wanted(one), one.source.backbone)
+
+
+def made_by(spec: str, wanted: Identity, name: str) -> FoundBackbone:
+    """What the backbone `spec` makes by the kind, decoding and precision of an identity.
+
+    Whether that is this very identity is for the caller to see. Args: name: of the wanted backbone, for people.
+
+    Raises:
+        BackboneError: the backbone is not known or its weights are not here.
+        IdentityError: this version cannot decode pictures in that way.
+    """
     kind, route = Kind.parse(wanted.kind), _route(wanted)
     description, input_px = describe(spec), None
     same_model = (description.architecture, description.weights_sha256) == (wanted.backbone, wanted.weights)
@@ -173,7 +141,7 @@ def _made(one: Needed, spec: str) -> FoundBackbone:
         if squashed.transform.identity == wanted.transform:
             description, input_px = squashed, size
     identity = identities.of_pictures(description, kind, route, wanted.precision, wanted.stored)
-    return FoundBackbone(one.source.backbone, spec, description, identity, kind, route, input_px)
+    return FoundBackbone(name, spec, description, identity, kind, route, input_px)
 
 
 def _route(wanted: Identity) -> Route:

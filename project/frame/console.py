@@ -1,6 +1,6 @@
 """What a person sees while a stage works: lines and progress bars on standard error."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -72,3 +72,17 @@ def bar(label: str, total: int | None, unit: str) -> Iterator[Advance]:
                 progress.update(task, advance=n)
 
         yield advance
+
+
+@contextmanager
+def counted(label: str, total: int | None, unit: str) -> Iterator[Callable[..., None]]:
+    """A bar for work that says how much of it is done, not by how much it went on; what else it says is ignored."""
+    n_before = 0
+    with bar(label, total, unit) as advance:
+
+        def reached(n_done: int, *_: object) -> None:
+            nonlocal n_before
+            advance(n_done - n_before)
+            n_before = n_done
+
+        yield reached

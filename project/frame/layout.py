@@ -1,6 +1,6 @@
 """Where a run's files lie below its folder, the same for DVC and for `deponij run`."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +9,28 @@ RESULTS_DEPTH = 5
 
 
 @dataclass(frozen=True)
+class _Place:
+    """A path below a run's folder."""
+
+    path: str
+
+    def __get__(self, at: "Layout", _: type) -> Path:
+        return at.root / self.path
+
+
+@dataclass(frozen=True)
+class _Named:
+    """As many paths as there are names (of backbones, splits, stages), each in the place of `{}`."""
+
+    path: str
+
+    def __get__(self, at: "Layout", _: type) -> Callable[[str], Path]:
+        return lambda name: at.root / self.path.format(name)
+
+
+@dataclass(frozen=True)
 class Layout:
-    """Paths of one run's outputs.
+    """Paths of one run's outputs; those with `{}` are asked for by a name, `at.view("dinov2")`.
 
     Attributes:
         root: `runs/<profile>`, or the folder given to `deponij run --out`.
@@ -18,59 +38,43 @@ class Layout:
 
     root: Path
 
+    items = _Place("items")
+    splits = _Place("splits")
+    # One split's table, and what it is like: sizes, leaks.
+    split = _Named("splits/{}.parquet")
+    split_report = _Named("splits/{}.json")
+    # What each backbone is, NAME.json, without its weights.
+    weights = _Place("weights")
+    # Of a backbone: picture features, text vectors, search index.
+    view = _Named("views/{}.h5")
+    texts = _Named("views/texts/{}.h5")
+    indexes = _Place("indexes")
+    index = _Named("indexes/{}")
+    # All classifiers' results: STAGE/METHOD/BACKBONE/SPLIT-LABELS; ensembles' are made of the others.
+    all_results = _Place("results")
+    results_of = _Named("results/{}")
+    ensembles = _Place("results/ensembles")
+    # Numbers of a stage for `dvc metrics show`, and CSV files for `dvc plots show`: confusion, reliability, curves.
+    metrics = _Named("metrics/{}.json")
+    plots = _Named("plots/{}")
+    # The cells of all tables, and their Markdown.
+    tables = _Place("tables")
+    # Of a backbone: what it finds, learning curves, labels worth a second look and their pictures, places in a plane.
+    retrieval = _Named("retrieval/{}.json")
+    curves = _Named("curves/{}.json")
+    mistakes = _Named("mistakes/{}.json")
+    mistake_sheets = _Named("mistakes/{}")
+    map = _Named("maps/{}.parquet")
+    # The page and its tables.
+    report = _Place("report")
+    # Wall times of stages, and of searches of a backbone's index: facts about this machine, no output of DVC's.
+    timings = _Place("timings")
+    latency = _Named("timings/searches/{}.json")
+
     @classmethod
     def of(cls, profile: str) -> "Layout":
         """The layout that dvc.yaml spells out."""
         return cls(Path("runs") / profile)
-
-    @property
-    def items(self) -> Path:
-        """Folder of items."""
-        return self.root / "items"
-
-    @property
-    def splits(self) -> Path:
-        """Folder of all splits."""
-        return self.root / "splits"
-
-    def split(self, name: str) -> Path:
-        """One split's table."""
-        return self.splits / f"{name}.parquet"
-
-    def split_report(self, name: str) -> Path:
-        """What a split is like: sizes, leaks."""
-        return self.splits / f"{name}.json"
-
-    @property
-    def weights(self) -> Path:
-        """Folder that says what each backbone is, without its weights: NAME.json."""
-        return self.root / "weights"
-
-    def view(self, backbone: str) -> Path:
-        """Picture features of one backbone."""
-        return self.root / "views" / f"{backbone}.h5"
-
-    def texts(self, backbone: str) -> Path:
-        """Text vectors of one backbone."""
-        return self.root / "views" / "texts" / f"{backbone}.h5"
-
-    @property
-    def indexes(self) -> Path:
-        """Folder of all search indexes, a folder a backbone."""
-        return self.root / "indexes"
-
-    def index(self, backbone: str) -> Path:
-        """Search index of one backbone."""
-        return self.indexes / backbone
-
-    @property
-    def all_results(self) -> Path:
-        """Folder of all classifiers' results: STAGE/METHOD/BACKBONE/SPLIT-LABELS."""
-        return self.root / "results"
-
-    def results_of(self, stage: str) -> Path:
-        """Folder of the results that one stage makes."""
-        return self.all_results / stage
 
     def result(self, method: str, backbone: str, stage: str = "heads") -> Path:
         """Folder of one method's results with one backbone; below it one folder per split and labels."""
@@ -79,11 +83,6 @@ class Layout:
     def results(self, backbones: Collection[str] | None = None) -> list[Path]:
         """All results folders that there are (of these backbones), by question and backbone; no ensembles."""
         return self._results(backbones, are_ensembles=False)
-
-    @property
-    def ensembles(self) -> Path:
-        """Folder of all ensembles' results: HOW/BACKBONES/SPLIT-LABELS. They are made of the other results."""
-        return self.results_of("ensembles")
 
     def ensemble_results(self, backbones: Collection[str] | None = None) -> list[Path]:
         """All ensembles' results folders that there are (of these backbones alone)."""
@@ -96,50 +95,3 @@ class Layout:
             # Of joined backbones, `a+b`, all must be there.
             folders = [folder for folder in folders if set(folder.parent.name.split("+")) <= set(backbones)]
         return sorted(folders, key=lambda folder: (folder.name, folder.parent.name, folder))
-
-    def metrics(self, stage: str) -> Path:
-        """One stage's numbers, for `dvc metrics show`."""
-        return self.root / "metrics" / f"{stage}.json"
-
-    def plots(self, what: str) -> Path:
-        """Folder of CSV files for `dvc plots show`: `confusion`, `reliability` or `curves`."""
-        return self.root / "plots" / what
-
-    @property
-    def tables(self) -> Path:
-        """Folder of the cells of all tables, and their Markdown."""
-        return self.root / "tables"
-
-    def retrieval(self, backbone: str) -> Path:
-        """How well pictures of one backbone find pictures, words pictures, and pictures words."""
-        return self.root / "retrieval" / f"{backbone}.json"
-
-    def curves(self, backbone: str) -> Path:
-        """Learning curves of one backbone."""
-        return self.root / "curves" / f"{backbone}.json"
-
-    def mistakes(self, backbone: str) -> Path:
-        """Labels worth a second look, by one backbone."""
-        return self.root / "mistakes" / f"{backbone}.json"
-
-    def mistake_sheets(self, backbone: str) -> Path:
-        """Folder of their pictures: LABELS-suspects.png, LABELS-twins.png, LABELS-confused.png."""
-        return self.root / "mistakes" / backbone
-
-    def map(self, backbone: str) -> Path:
-        """Places of the items in a plane, by one backbone."""
-        return self.root / "maps" / f"{backbone}.parquet"
-
-    @property
-    def report(self) -> Path:
-        """Folder of the page and its tables."""
-        return self.root / "report"
-
-    @property
-    def timings(self) -> Path:
-        """Folder of wall times, one file a stage; facts about this machine, no output of DVC's."""
-        return self.root / "timings"
-
-    def latency(self, backbone: str) -> Path:
-        """How long a search of one backbone's index takes on this machine."""
-        return self.timings / "searches" / f"{backbone}.json"

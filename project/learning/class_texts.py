@@ -47,15 +47,24 @@ def extract_text_command(
 
 
 def open_texts(path: Path, backbone: str, items: Path, labels: Sequence[str]) -> View:
-    """A view of text vectors; the other arguments are for the command that makes what is missing.
+    """A view of texts that name their class; the other arguments are for the command that makes what is missing.
 
     Raises:
-        StoreError: there is none, or it is damaged.
+        StoreError: there is none, it is damaged, or its texts name no class.
+        IdentityError: features of another kind.
     """
     if not path.is_file():
         command = extract_text_command(backbone, items, labels, path)
         raise StoreError(f"there are no text vectors of {backbone} at {path}. Make them with\n  {command}")
-    return View(path)
+    text_view = View(path)
+    if text_view.kind != "text":
+        raise IdentityError(f"{path} holds features of kind {text_view.kind!r}; texts must be of kind 'text'")
+    if "group" not in text_view.columns:
+        raise StoreError(
+            f"{path} does not say which class its texts describe (no column 'group'); make it with "
+            "`deponij extract-text --items … --labels …`"
+        )
+    return text_view
 
 
 def open_class_texts(path: Path, view: View, items: Path, labels: Sequence[str]) -> View:
@@ -66,27 +75,12 @@ def open_class_texts(path: Path, view: View, items: Path, labels: Sequence[str])
         StoreError: there is none, it is damaged, or its texts name no class.
     """
     text_view = open_texts(path, view.backbone, items, labels)
-    check_texts(text_view)
-    require_same_model(view, text_view)
-    return text_view
-
-
-def check_texts(text_view: View) -> None:
-    """Refuse a view of anything but texts that name their class.
-
-    Raises:
-        IdentityError: features of another kind.
-        StoreError: no column `group`.
-    """
-    if text_view.kind != "text":
+    if differences := model_differences(view, text_view):
         raise IdentityError(
-            f"{text_view.path} holds features of kind {text_view.kind!r}; texts must be of kind 'text'"
+            f"{view.path} ({view.backbone}) and {text_view.path} ({text_view.backbone}) are of different "
+            f"models: {'; '.join(differences)}"
         )
-    if "group" not in text_view.columns:
-        raise StoreError(
-            f"{text_view.path} does not say which class its texts describe (no column 'group'); make it with "
-            "`deponij extract-text --items … --labels …`"
-        )
+    return text_view
 
 
 def model_differences(view: View, text_view: View) -> list[str]:
@@ -97,20 +91,6 @@ def model_differences(view: View, text_view: View) -> list[str]:
         for name in ("backbone", "weights")
         if getattr(images, name) != getattr(words, name)
     ]
-
-
-def require_same_model(view: View, text_view: View) -> None:
-    """Refuse text vectors of another model than the pictures' features.
-
-    Raises:
-        IdentityError: naming each difference.
-    """
-    differences = model_differences(view, text_view)
-    if differences:
-        raise IdentityError(
-            f"{view.path} ({view.backbone}) and {text_view.path} ({text_view.backbone}) are of different "
-            f"models: {'; '.join(differences)}"
-        )
 
 
 def templates_of(text_view: View) -> list[str]:

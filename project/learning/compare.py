@@ -6,14 +6,14 @@ What `deponij compare` calls; this is no stage.
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from deponij.pipeline.metrics.agreement import agreement
 from deponij.pipeline.metrics.classification import Names, per_class
 from deponij.pipeline.metrics.evaluation import Evaluation, Interval
 from deponij.pipeline.metrics.intervals import wilson
-from deponij.pipeline.metrics.paired import mcnemar, paired_bootstrap
+from deponij.pipeline.metrics.paired import McNemar, mcnemar, paired_bootstrap
 from deponij.pipeline.metrics.predictions import Predictions
+from deponij.project.frame.settings import Section
 from deponij.project.learning.results import read_result
 from deponij.store.errors import DataError, UsageError
 
@@ -21,13 +21,7 @@ from deponij.store.errors import DataError, UsageError
 LEVEL = 0.05
 
 
-class Record(BaseModel):
-    """Frozen, and no other fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Contestant(Record):
+class Contestant(Section):
     """One of the two.
 
     Attributes:
@@ -45,7 +39,7 @@ class Contestant(Record):
     top1_interval: Interval
 
 
-class Difference(Record):
+class Difference(Section):
     """Top-1 of A minus top-1 of B: value, 95 % interval and two-sided p by paired bootstrap over items."""
 
     value: float
@@ -53,16 +47,7 @@ class Difference(Record):
     p: float
 
 
-class Discordance(Record):
-    """McNemar's test: b items only A has right, c only B; `method` is `exact` or `chi2`."""
-
-    b: int
-    c: int
-    p: float
-    method: str
-
-
-class ClassChange(Record):
+class ClassChange(Section):
     """One class's recall by both; `difference` is A's minus B's, in items `n_difference`."""
 
     name: str
@@ -73,7 +58,7 @@ class ClassChange(Record):
     n_difference: int
 
 
-class Consistency(Record):
+class Consistency(Section):
     """Error consistency; see `deponij.pipeline.metrics.agreement.Agreement`."""
 
     observed_agreement: float
@@ -83,7 +68,7 @@ class Consistency(Record):
     js_inter: float | None
 
 
-class Comparison(Record):
+class Comparison(Section):
     """All of it.
 
     Attributes:
@@ -101,7 +86,7 @@ class Comparison(Record):
     a: Contestant
     b: Contestant
     difference: Difference
-    mcnemar: Discordance
+    mcnemar: McNemar
     consistency: Consistency
     classes: tuple[ClassChange, ...]
     is_more_than_chance: bool
@@ -141,14 +126,8 @@ def run(a: Path, b: Path, part: str = "test") -> Comparison:
         a=first,
         b=second,
         difference=Difference(value=difference.difference, interval=difference.interval, p=difference.p),
-        mcnemar=Discordance(b=discordance.b, c=discordance.c, p=discordance.p, method=discordance.method),
-        consistency=Consistency(
-            observed_agreement=consistent.observed_agreement,
-            expected_agreement=consistent.expected_agreement,
-            kappa=consistent.kappa,
-            js_class=consistent.js_class,
-            js_inter=consistent.js_inter,
-        ),
+        mcnemar=discordance,
+        consistency=Consistency.model_validate(consistent, from_attributes=True),
         classes=_changes(truth, answers_a, answers_b),
         is_more_than_chance=is_more,
         verdict=_verdict(difference.difference, discordance.b + discordance.c, discordance.p, len(ids)),

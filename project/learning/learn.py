@@ -17,7 +17,7 @@ from deponij.pipeline.heads.head import Head
 from deponij.pipeline.heads.registry import head_class
 from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.project.frame.settings import Section, check
-from deponij.project.learning.class_texts import ClassTexts, class_texts, groups_of, open_class_texts
+from deponij.project.learning.class_texts import class_texts, groups_of, open_class_texts
 from deponij.project.learning.results import evaluate, feature_sources, read_shared_examples, write_results
 from deponij.store.errors import DataError, UsageError
 from deponij.store.items import Items
@@ -113,7 +113,7 @@ def learn(
     examples, arrays = read_shared_examples(views, Items(items), split, labels, tokens=kind.takes_tokens)
     vectors = np.concatenate(arrays, axis=1)
     train, val = examples.rows("train"), examples.rows("val")
-    words: ClassTexts | None = None
+    words, facts = None, None
     if text_view is not None:
         words = class_texts(
             text_view,
@@ -122,6 +122,12 @@ def learn(
             items=items,
             labels=[labels],
             templates=params.templates,
+        )
+        facts = TextFacts(
+            fingerprint=text_view.fingerprint,
+            templates=words.templates,
+            n_texts=len(words.classes),
+            unused_groups=tuple(sorted(set(groups_of(text_view)) - set(examples.pool_classes))),
         )
     if kind.learns_from == "texts":
         if words is None:
@@ -140,9 +146,7 @@ def learn(
         notes=(*judged.evaluation.notes, *head.notes()),
         dim=head.n_features_in_,
         learned=learned_facts(head) | head.study(vectors, examples, per_class, tries),
-        texts=None
-        if text_view is None or words is None
-        else _text_facts(text_view, words, judged.evaluation),
+        texts=facts,
         params=params,
     )
     if out is not None:
@@ -210,15 +214,6 @@ def _as_json(value: Any) -> JsonValue:
         facts = [_as_json(one) for one in value]
         return None if any(fact is None for fact in facts) else facts
     return value if isinstance(value, (bool, int, float, str)) else None
-
-
-def _text_facts(text_view: View, words: ClassTexts, evaluation: Evaluation) -> TextFacts:
-    return TextFacts(
-        fingerprint=text_view.fingerprint,
-        templates=words.templates,
-        n_texts=len(words.classes),
-        unused_groups=tuple(sorted(set(groups_of(text_view)) - set(evaluation.classes))),
-    )
 
 
 def _of_tokens(views: Sequence[View]) -> dict[str, JsonValue]:

@@ -9,7 +9,6 @@ A results folder holds `result.json` (everything), `metrics.json` (numbers, for 
 Shape letters: n items, d feature width, C classes.
 """
 
-import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from deponij.pipeline.heads.head import FeatureSource, Head, Names, softmax
 from deponij.pipeline.metrics.calibration import calibration
 from deponij.pipeline.metrics.evaluation import PARTS, Evaluation, PartScores, score_part
 from deponij.pipeline.metrics.predictions import Predictions, per_class_rows, predictions
+from deponij.project.frame.csv_files import csv_bytes
 from deponij.store.atomic import read_table, write_bytes, write_table
 from deponij.store.errors import DataError, StoreError, UsageError
 from deponij.store.items import Items
@@ -36,7 +36,6 @@ Vectors = NDArray[np.floating]
 RESULT_NAME = "result.json"
 METRICS_NAME = "metrics.json"
 CONFUSION_NAME = "confusion.csv"
-PER_CLASS_NAME = "per_class.csv"
 PREDICTIONS_NAME = "predictions.parquet"
 LOGITS_NAME = "logits.npy"
 
@@ -84,7 +83,7 @@ def read_shared_examples(
     for view in views:
         _check_belongs(view, items, tokens)
     everywhere = set.intersection(*(set(view.ids.tolist()) for view in views))
-    examples = join_examples(names, _parts(split), everywhere)
+    examples = join_examples(names, read_parts(split), everywhere)
     return examples, [_finite_features(view, examples) for view in views]
 
 
@@ -110,13 +109,20 @@ def read_labelled(view: View, items: Items, labels: str) -> tuple[Names, Names, 
 
 def _finite_features(view: View, examples: Examples) -> Vectors:
     features = view.read(examples.ids.tolist()).reshape(len(examples.ids), -1)
-    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
-    if len(bad):
-        raise StoreError(
-            f"{view.path}: the features of {len(bad)} items are NaN or infinite, the first: "
-            f"{str(examples.ids[bad[0]])!r}; extract with precision fp32"
-        )
+    require_finite(features, examples.ids, f"{view.path}: the features", "extract with precision fp32")
     return features
+
+
+def require_finite(values: Vectors, ids: Sequence[str] | Names, what: str, mend: str) -> None:
+    """Refuse rows [n, …] of items that hold NaN or infinite values.
+
+    Raises:
+        StoreError: naming the first of them.
+    """
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(bad):
+        first = str(ids[bad[0]])
+        raise StoreError(f"{what} of {len(bad)} items are NaN or infinite, the first: {first!r}; {mend}")
 
 
 def read_labels(items: Items, labels: str) -> dict[str, str | None]:
@@ -134,7 +140,19 @@ def read_labels(items: Items, labels: str) -> dict[str, str | None]:
     return dict(zip(items.ids, values, strict=True))
 
 
-def _parts(split: Path) -> dict[str, str | None]:
+def photographs(items: Items, ids: Names) -> Names:
+    """The photograph that each item [n] is of; an item without one is one by itself."""
+    photo_of = dict(zip(items.ids, items.column("image_id"), strict=True))
+    found = [item_id if photo_of[item_id] is None else photo_of[item_id] for item_id in ids.tolist()]
+    return np.array(found, dtype=np.str_)
+
+
+def read_parts(split: Path) -> dict[str, str | None]:
+    """The part of each item by id; None outside the pool.
+
+    Raises:
+        DataError: unknown parts, or an item twice. StoreError: the table cannot be read.
+    """
     table = read_table(split, ["item_id", "part"])
     ids, parts = table["item_id"].to_pylist(), table["part"].to_pylist()
     unknown = sorted({part for part in parts if part is not None} - set(PARTS))
@@ -168,14 +186,10 @@ def _check_belongs(view: View, items: Items, tokens: bool = False) -> None:
 
 def feature_sources(views: Sequence[View], labels: str) -> tuple[FeatureSource, ...]:
     """What a head that learns from these views, side by side in this order, remembers."""
+    identities = [json.loads(view.identity.to_json()) for view in views]
     return tuple(
-        FeatureSource(
-            backbone=view.backbone,
-            fingerprint=view.fingerprint,
-            labels=labels,
-            identity=json.loads(view.identity.to_json()),
-        )
-        for view in views
+        FeatureSource(backbone=view.backbone, fingerprint=view.fingerprint, labels=labels, identity=fields)
+        for view, fields in zip(views, identities, strict=True)
     )
 
 
@@ -237,7 +251,11 @@ def judge(
         classes=np.asarray(classes, dtype=np.str_),
     )
     unseen = tuple(sorted(set(examples.pool_classes) - set(classes)))
-    parts = _score_parts(found, classes, examples.majority_class)
+    parts = {
+        part: score_part(chosen.truth, chosen.top_labels, classes, examples.majority_class)
+        for part in PARTS
+        if len((chosen := found.of(part)).ids)
+    }
     evaluation = Evaluation(
         method=method,
         title=title,
@@ -270,19 +288,15 @@ def _notes(examples: Examples, labels: str, unseen: Sequence[str]) -> tuple[str,
     notes = []
     if unseen:
         notes.append(f"No training item has these classes, so that they count as wrong: {', '.join(unseen)}.")
-    left_out = ((examples.n_without_features, "features"), (examples.n_without_label, f"{labels!r}"))
-    for n, what in left_out:
-        if n:
-            notes.append(f"Left out: {n} {'item' if n == 1 else 'items'} of the split without {what}.")
-    return (*notes, *examples.gaps())
+    return (*notes, *left_out(examples, labels), *examples.gaps())
 
 
-def _score_parts(found: Predictions, classes: Sequence[str], majority_class: str) -> dict[str, PartScores]:
-    return {
-        part: score_part(chosen.truth, chosen.top_labels, classes, majority_class)
-        for part in PARTS
-        if len((chosen := found.of(part)).ids)
-    }
+def left_out(examples: Examples, labels: str) -> list[str]:
+    """A sentence on items of the split that are in no figure, by reason."""
+    counts = ((examples.n_without_features, "features"), (examples.n_without_label, repr(labels)))
+    return [
+        f"Left out: {n:,} item{'' if n == 1 else 's'} of the split without {what}." for n, what in counts if n
+    ]
 
 
 def write_results(out: Path, result: Evaluation, found: Predictions, logits: NDArray[np.floating]) -> None:
@@ -292,15 +306,16 @@ def write_results(out: Path, result: Evaluation, found: Predictions, logits: NDA
         result: what `evaluate` or `judge` gave, or a record with more fields made of it.
         logits: [n, C] of the n predictions.
     """
-    shown = _shown(result.parts)
     write_table(out / PREDICTIONS_NAME, found.table())
-    write_bytes(out / LOGITS_NAME, _npy(logits.astype(np.float32)))
+    npy = io.BytesIO()
+    np.save(npy, np.ascontiguousarray(logits, np.float32), allow_pickle=False)
+    write_bytes(out / LOGITS_NAME, npy.getvalue())
     rows = [row for part in result.parts for row in per_class_rows(found, result.classes, part)]
-    write_bytes(out / PER_CLASS_NAME, _csv(rows))
-    chosen = found.of(shown)
+    write_bytes(out / "per_class.csv", csv_bytes(rows, list(rows[0])))
+    chosen = found.of(_shown(result.parts))
     pairs = zip(chosen.truth.tolist(), chosen.top_labels[:, 0].tolist(), strict=True)
     rows = [{"truth": truth, "prediction": prediction} for truth, prediction in pairs]
-    write_bytes(out / CONFUSION_NAME, _csv(rows))
+    write_bytes(out / CONFUSION_NAME, csv_bytes(rows, list(rows[0])))
     write_bytes(out / METRICS_NAME, (json.dumps(metrics_of(result), indent=2) + "\n").encode())
     write_bytes(out / RESULT_NAME, (result.model_dump_json(indent=2) + "\n").encode())
 
@@ -331,13 +346,12 @@ def read_logits(folder: Path) -> NDArray[np.float32]:
     if not path.is_file():
         raise StoreError(f"there are no logits in {folder}: it has no {LOGITS_NAME}; run its stage again")
     try:
-        logits = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        logits: NDArray[np.float32] = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise StoreError(f"{path} is damaged: {error}") from error
     if logits.ndim != 2 or logits.dtype != np.float32:
         raise StoreError(f"{path} holds {logits.dtype} of shape {logits.shape}; logits are float32 [n, C]")
-    found: NDArray[np.float32] = logits
-    return found
+    return logits
 
 
 def read_judged(folder: Path) -> Judged:
@@ -370,12 +384,6 @@ def examples_of(result: Evaluation, found: Predictions) -> Examples:
     )
 
 
-def _npy(array: NDArray[np.float32]) -> bytes:
-    file = io.BytesIO()
-    np.save(file, np.ascontiguousarray(array), allow_pickle=False)
-    return file.getvalue()
-
-
 def metrics_of(result: Evaluation) -> dict[str, dict[str, float]]:
     """The few numbers that `dvc metrics` and `dvc exp show` compare: what to choose by, and what to report."""
     # DVC makes every number of this file a column of its own.
@@ -389,11 +397,3 @@ def metrics_of(result: Evaluation) -> dict[str, dict[str, float]]:
     if result.calibration is not None:
         numbers.setdefault(result.calibration.part, {})["ece"] = round(result.calibration.ece, 6)
     return numbers
-
-
-def _csv(rows: Sequence[Mapping[str, str | int | float]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()

@@ -3,9 +3,10 @@
 This is no stage.
 """
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deponij.pipeline.metrics.classification import per_class
 from deponij.pipeline.metrics.evaluation import Evaluation
@@ -50,31 +51,22 @@ class Told:
     n_items: int
     remake: Remake
 
-    def source(
-        self,
-        command: str = "",
-        *,
-        labels: str = "",
-        split: str = "",
-        part: str = "",
-        n: int | None = None,
-        features: Sequence[tuple[str, str]] = (),
-    ) -> Provenance:
-        """A caption of these data."""
-        return Provenance(
-            self.profile, self.n_items, labels, split, part, n, named_features(features), command
-        )
+    def source(self, stage: str, made_from: Iterable[Any] = (), **of: Any) -> Provenance:
+        """A caption of these data.
+
+        Args:
+            stage: that makes the figure again; empty for none.
+            made_from: records that have a backbone and a fingerprint. of: further fields of the caption.
+        """
+        features = named_features([(one.backbone, one.fingerprint) for one in made_from])
+        command = self.remake(stage) if stage else ""
+        return Provenance(self.profile, self.n_items, features=features, command=command, **of)
 
     def of(self, row: ResultRow, evaluations: Sequence[Evaluation], folder: Path | None = None) -> Provenance:
         """A caption of these classifiers on a row's items; of a single one its folder says which stage made it."""
-        return self.source(
-            "" if folder is None else self.remake(folder.parents[2].name),
-            labels=row.labels,
-            split=row.split,
-            part=row.part,
-            n=row.n,
-            features=[(one.backbone, one.fingerprint) for one in evaluations],
-        )
+        stage = "" if folder is None else folder.parents[2].name
+        place = {"labels": row.labels, "split": row.split, "part": row.part, "n": row.n}
+        return self.source(stage, evaluations, **place)
 
 
 @dataclass(frozen=True, slots=True)

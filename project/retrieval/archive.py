@@ -1,9 +1,9 @@
 """The items that are ranked, how rankings are judged, and numbers for DVC: what `images` and `texts` share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +11,17 @@ from pydantic import Field
 
 from deponij.pipeline.heads.examples import Examples
 from deponij.pipeline.metrics.evaluation import PARTS
-from deponij.pipeline.metrics.retrieval import Figures, RetrievalResult, Task, figures_of
+from deponij.pipeline.metrics.retrieval import About, Example, Hit, RetrievalResult, Task, figures_of
 from deponij.pipeline.retrieval.evaluation import (
     MEAN_AVERAGE_PRECISION,
-    Rankings,
     Side,
     judge_rankings,
+    nearest,
     recall_at,
 )
 from deponij.project.frame.console import bar
 from deponij.project.frame.settings import Section
-from deponij.project.learning.results import read_examples
+from deponij.project.learning.results import left_out, photographs, read_examples
 from deponij.store.items import Items
 from deponij.store.view import View
 
@@ -60,10 +60,13 @@ class Archive:
     """Labelled items of a split with features, in item order.
 
     Attributes:
+        view: their features. column: of the items, that holds labels or captions.
         examples, vectors: n of them, [n, d]. photos: the photograph that each is of, [n].
         split: its name. part: the part that is judged; rows: its items.
     """
 
+    view: View
+    column: str
     examples: Examples
     vectors: Vectors
     photos: Names
@@ -77,49 +80,89 @@ class Archive:
         return self.examples.labels
 
 
-def read_archive(view: View, items: Items, split: Path, labels: str) -> Archive:
+def read_archive(view: View, items: Path, split: Path, column: str) -> Archive:
     """Items of a split that have a label and features; what is judged is `test`, else the last part that has items.
 
     Raises:
         DeponijError: inputs that do not fit together; the message says why.
     """
-    examples, vectors = read_examples(view, items, split, labels)
+    table = Items(items)
+    examples, vectors = read_examples(view, table, split, column)
     part = next(part for part in reversed(PARTS) if len(examples.rows(part)))
-    photo_of = dict(zip(items.ids, items.column("image_id"), strict=True))
-    # An item without photograph is one by itself.
-    photos = [
-        item_id if photo_of[item_id] is None else photo_of[item_id] for item_id in examples.ids.tolist()
-    ]
-    return Archive(examples, vectors, np.array(photos, dtype=np.str_), split.stem, part, examples.rows(part))
+    photos = photographs(table, examples.ids)
+    return Archive(view, column, examples, vectors, photos, split.stem, part, examples.rows(part))
 
 
-def left_out(archive: Archive, column: str) -> tuple[str, ...]:
-    """A sentence on items of the split that are in no figure, by reason."""
-    counts = (
-        (archive.examples.n_without_features, "features"),
-        (archive.examples.n_without_label, repr(column)),
+def judged(
+    archive: Archive,
+    params: RetrievalParams,
+    task: Task,
+    about: About,
+    queries: Side,
+    gallery: Side,
+    note: Callable[[int], str],
+    **facts: Any,
+) -> RetrievalResult:
+    """Judge every query's ranking of a gallery, with a bar; where items are found, some queries are kept as examples.
+
+    Args:
+        queries, gallery: their codes are classes or captions; of pictures as queries, the archive's judged ones.
+        note: what must be known, from how many queries have nothing to find; empty for nothing.
+        facts: further fields of the result.
+    """
+    with bar(f"{task.replace('-', ' ')} {archive.view.backbone}", len(queries.vectors), "queries") as advance:
+        found = judge_rankings(queries, gallery, params.ks, advance)
+    by_text = task == "text-to-image"
+    names = np.asarray(queries.codes)
+    clusters = names if by_text else archive.photos[archive.rows]
+    notes = [said] if (said := note(found.n_without)) else []
+    return RetrievalResult(
+        task=task,
+        about=about,
+        column=archive.column,
+        backbone=archive.view.backbone,
+        fingerprint=archive.view.fingerprint,
+        split=archive.split,
+        part=archive.part,
+        n_queries=len(found.asked),
+        n_without=found.n_without,
+        n_gallery=len(gallery.vectors),
+        resampled="texts" if by_text else "photographs",
+        figures=figures_of(
+            found.values,
+            found.chance,
+            clusters[found.asked],
+            names[found.asked].tolist() if about == "classes" else None,
+            n_resamples=params.resamples,
+            seed=params.seed,
+        ),
+        notes=(*notes, *left_out(archive.examples, archive.column)),
+        examples=() if task == "image-to-text" else _examples(archive, queries, params),
+        **facts,
     )
-    return tuple(
-        f"Left out: {n:,} item{'' if n == 1 else 's'} of the split without {what}." for n, what in counts if n
-    )
 
 
-def ranked(queries: Side, gallery: Side, params: RetrievalParams, what: str) -> Rankings:
-    """Judge every query's ranking, with a bar."""
-    with bar(what, len(queries.vectors), "queries") as advance:
-        return judge_rankings(queries, gallery, params.ks, advance)
-
-
-def figures(found: Rankings, clusters: Names, classes: Names | None, params: RetrievalParams) -> Figures:
-    """Means with intervals; `clusters` and `classes` are of all queries, judged or not."""
-    return figures_of(
-        found.values,
-        found.chance,
-        clusters[found.asked],
-        None if classes is None else classes[found.asked].tolist(),
-        n_resamples=params.resamples,
-        seed=params.seed,
-    )
+def _examples(archive: Archive, queries: Side, params: RetrievalParams) -> tuple[Example, ...]:
+    """Some queries and the pictures they find: texts those that are judged, pictures all of other photographs."""
+    ids, labels, rows = archive.examples.ids, archive.labels, archive.rows
+    examples = []
+    for place in choose_examples(np.asarray(queries.codes), params.n_examples, params.seed):
+        label, of_photo = str(queries.codes[place]), queries.groups is not None
+        there = (
+            archive.photos != archive.photos[rows[place]] if of_photo else np.isin(np.arange(len(ids)), rows)
+        )
+        hits = [
+            Hit(
+                item_id=str(ids[row]),
+                label=str(labels[row]),
+                score=round(score, 6),
+                is_relevant=bool(labels[row] == label),
+            )
+            for row, score in nearest(queries.vectors[place], archive.vectors, params.n_hits, there)
+        ]
+        own_id = str(ids[rows[place]]) if of_photo else ""
+        examples.append(Example(item_id=own_id, label=label, hits=tuple(hits)))
+    return tuple(examples)
 
 
 def choose_examples(names: Names, n: int, seed: int) -> list[int]:

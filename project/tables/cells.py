@@ -8,7 +8,7 @@ written, and for which profile, is the business of `tables`.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,19 @@ from deponij.pipeline.heads.examples import Examples
 from deponij.pipeline.heads.head import Head
 from deponij.pipeline.heads.words.zero_shot import ZeroShotClassifier
 from deponij.pipeline.metrics.classification import Names, rank
-from deponij.pipeline.reports.cells import ZERO_SHOT, Cell, Place, chance_cell, majority_cell, measured_cell
+from deponij.pipeline.reports.cells import (
+    ZERO_SHOT,
+    Cell,
+    How,
+    Place,
+    chance_cell,
+    majority_cell,
+    measured_cell,
+)
 from deponij.project.frame.console import bar, say
 from deponij.project.learning.class_texts import ClassTexts, class_texts, templates_of
 from deponij.project.learning.results import evaluate, feature_sources, read_shared_examples, write_results
-from deponij.project.tables.plan import FeatureSet, Plan, TablesParams
+from deponij.project.tables.plan import FeatureSet, Plan
 from deponij.store.errors import DataError
 
 if TYPE_CHECKING:
@@ -30,6 +38,7 @@ if TYPE_CHECKING:
 # Of the prompts that are reported apart; a longer list, such as ImageNet's 80, is reported as one.
 _MAX_PROMPTS = 4
 _PROMPT_NAMES = {"{}": "name", "a photo of a {}": "photo"}
+_OF_MEANS = "mean of the logits of the members' heads of equal seeds, learned apart"
 _ORDER = ("baseline", "single", "concat", "logits")
 Vectors = NDArray[np.floating]
 _Vectors = dict[tuple[str, ...], list[NDArray[np.floating]]]
@@ -137,7 +146,12 @@ def _learn(plan: Plan, tasks: Sequence[_Task]) -> _Learned:
     params, first = plan.params, tasks[0]
     sets = (*plan.singles, *plan.ensembles)
     wanted = [
-        Wanted(one.name, task.labels, kind, _lrs(params, one))
+        Wanted(
+            one.name,
+            task.labels,
+            kind,
+            (params.lrs[one.name],) if one.name in params.lrs else params.candidates,
+        )
         for one in sets
         for task in tasks
         for kind in params.kinds
@@ -159,10 +173,6 @@ def _learn(plan: Plan, tasks: Sequence[_Task]) -> _Learned:
     return {(one.features, one.labels, one.kind): seeded for one, seeded in fitted.items()}
 
 
-def _lrs(params: TablesParams, one: FeatureSet) -> tuple[float, ...]:
-    return (params.lrs[one.name],) if one.name in params.lrs else params.candidates
-
-
 # ------------------------------------------------------------------ cells
 
 
@@ -173,19 +183,27 @@ def _model_cells(plan: Plan, task: _Task, learned: _Learned) -> list[Cell]:
     for one in (*plan.singles, *plan.ensembles):
         cells += _zero_shot_cells(plan, task, one)
         features = task.features(one)
+        how: How = "concat" if len(one.members) > 1 else "single"
+        fingerprints = tuple(plan.views[row].fingerprint for row in one.rows)
         for kind in plan.params.kinds:
             seeded = learned[one.name, task.labels, kind]
-            logits[one.name, kind] = [head.decision_function(features[task.test]) for head in seeded.heads]
-            cells.append(_learned_cell(plan, task, one, kind, seeded, logits[one.name, kind]))
+            classes = seeded.heads[0].classes_
+            facts: dict[str, Any] = {"seed_values": plan.seeds, "fingerprints": fingerprints}
+            runs = [head.decision_function(features[task.test]) for head in seeded.heads]
+            logits[one.name, kind] = runs
+            place = Place(how, one.members, kind, task.labels, task.split.stem)
+            cells.append(_cell(task, place, runs, classes, lr=seeded.lr, protocol=seeded.protocol, **facts))
+            if len(one.members) > 1:
+                # The members' own heads came before: backbones stand first.
+                means = [
+                    np.mean(run, axis=0)
+                    for run in zip(*(logits[name, kind] for name in one.members), strict=True)
+                ]
+                place = Place("logits", one.members, kind, task.labels, task.split.stem)
+                cells.append(_cell(task, place, means, classes, protocol=_OF_MEANS, **facts))
             if plan.results is not None:
                 folder = plan.results / kind / one.name / f"{task.split.stem}-{task.labels}"
                 _write(folder, plan, task, one, seeded.heads[0], features)
-    for one in plan.ensembles:
-        for kind in plan.params.kinds:
-            each = [logits[name, kind] for name in one.members]
-            classes = learned[one.members[0], task.labels, kind].heads[0].classes_
-            means = [np.mean(run, axis=0) for run in zip(*each, strict=True)]
-            cells.append(_mean_cell(plan, task, one, kind, means, classes))
     return sorted(cells, key=lambda cell: _ORDER.index(cell.how))
 
 
@@ -205,11 +223,11 @@ def _zero_shot_cells(plan: Plan, task: _Task, one: FeatureSet) -> list[Cell]:
         texts = _texts(plan, one.name, task.examples.pool_classes, chosen)
         head = ZeroShotClassifier().fit(texts.vectors, texts.classes)
         cells.append(
-            measured_cell(
+            _cell(
+                task,
                 Place("single", one.members, name, task.labels, task.split.stem),
-                task.truth,
-                [_answers(head.decision_function(features), head.classes_)],
-                n_classes=len(head.classes_),
+                [head.decision_function(features)],
+                head.classes_,
                 fingerprints=(plan.views[one.rows[0]].fingerprint, text_view.fingerprint),
                 protocol=f"{head.protocol}; prompts: {', '.join(repr(each) for each in texts.templates)}",
             )
@@ -217,45 +235,10 @@ def _zero_shot_cells(plan: Plan, task: _Task, one: FeatureSet) -> list[Cell]:
     return cells
 
 
-def _learned_cell(
-    plan: Plan, task: _Task, one: FeatureSet, kind: str, seeded: "Seeded", logits: Sequence[Vectors]
-) -> Cell:
-    return measured_cell(
-        Place(
-            "concat" if len(one.members) > 1 else "single", one.members, kind, task.labels, task.split.stem
-        ),
-        task.truth,
-        [_answers(run, head.classes_) for run, head in zip(logits, seeded.heads, strict=True)],
-        n_classes=len(seeded.heads[0].classes_),
-        seed_values=plan.seeds,
-        lr=seeded.lr,
-        fingerprints=_fingerprints(plan, one),
-        protocol=seeded.protocol,
-    )
-
-
-def _mean_cell(
-    plan: Plan, task: _Task, one: FeatureSet, kind: str, means: Sequence[Vectors], classes: Names
-) -> Cell:
-    return measured_cell(
-        Place("logits", one.members, kind, task.labels, task.split.stem),
-        task.truth,
-        [_answers(run, classes) for run in means],
-        n_classes=len(classes),
-        seed_values=plan.seeds,
-        fingerprints=_fingerprints(plan, one),
-        protocol="mean of the logits of the members' heads of equal seeds, learned apart",
-    )
-
-
-def _fingerprints(plan: Plan, one: FeatureSet) -> tuple[str, ...]:
-    return tuple(plan.views[row].fingerprint for row in one.rows)
-
-
-def _answers(logits: Vectors, classes: Names) -> Names:
-    """The three best class names of each row of logits [n, C]."""
-    answers: Names = classes[rank(logits, 3)]
-    return answers
+def _cell(task: _Task, place: Place, runs: Sequence[Vectors], classes: Names, **facts: Any) -> Cell:
+    """Of the logits [n, C] of each run."""
+    answers = [classes[rank(logits, 3)] for logits in runs]
+    return measured_cell(place, task.truth, answers, n_classes=len(classes), **facts)
 
 
 def _write(folder: Path, plan: Plan, task: _Task, one: FeatureSet, head: Head, features: Vectors) -> None:

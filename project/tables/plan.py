@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field
 
 from deponij.project.frame.settings import Section, Slug, n_cores
-from deponij.project.learning.class_texts import check_texts, model_differences, open_texts
+from deponij.project.learning.class_texts import model_differences, open_texts
 from deponij.store.errors import IdentityError, UsageError
 from deponij.store.items import Items
 from deponij.store.view import View
@@ -185,7 +185,6 @@ def _match_texts(inputs: Inputs, views: Sequence[View]) -> dict[str, View]:
     found: dict[str, View] = {}
     for path in inputs.texts:
         text_view = open_texts(path, path.stem, inputs.items, inputs.labels)
-        check_texts(text_view)
         differences = {view.backbone: model_differences(view, text_view) for view in views}
         same = [name for name, differs in differences.items() if not differs]
         if not same:

@@ -124,11 +124,8 @@ def judge(
         IdentityError: the two were not encoded alike; the message names the differences.
         DeponijError: files that are damaged or do not belong together.
     """
-    sides = [
-        Gathered(Where(Path(view), None if folder is None else Path(folder)))
-        for view, folder in ((archive, items), (new, new_items))
-    ]
-    return run(params or BatchParams(), sides[0], sides[1], threads=threads)
+    sides = Gathered(Where(archive, items)), Gathered(Where(new, new_items))
+    return run(params or BatchParams(), *sides, threads=threads)
 
 
 def run(params: BatchParams, archive: Gathered, new: Gathered, *, threads: int = 1) -> BatchReport:
@@ -147,7 +144,27 @@ def run(params: BatchParams, archive: Gathered, new: Gathered, *, threads: int =
         with bar("judging", len(new), "items") as advance:
             batch = judge_batch(likeness, params.k, radii, radius, advance)
         pick = _picked(new, batch, params.pick)
-    return _report(params, archive, new, batch, pick, radius)
+    assert archive.view is not None
+    n = {novelty: batch.count(novelty) for novelty in NOVELTIES}
+    return BatchReport(
+        archive=archive.source,
+        batch=new.source,
+        backbone=archive.view.backbone,
+        fingerprint=archive.view.fingerprint,
+        params=params,
+        n_archive=len(archive),
+        n_new=len(new),
+        radius=round(radius, 6),
+        n=n,
+        shares={novelty: round(count / len(new), 6) for novelty, count in n.items()},
+        density=round(batch.density, 6),
+        coverage=round(batch.coverage, 6),
+        expected_coverage=round(batch.expected_coverage, 6),
+        farthest=round(float(batch.gaps.max()), 6),
+        farthest_with_pick=None if pick is None else round(pick.left, 6),
+        items=tuple(_items(archive, new, batch, pick)),
+        notes=tuple(_notes(params, archive, new, batch, pick)),
+    )
 
 
 def require_same(archive: Gathered, new: Gathered) -> None:
@@ -172,32 +189,6 @@ def _picked(new: Gathered, batch: Batch, n_wanted: int) -> Pick | None:
         return None
     is_known = np.isin(batch.novelty, ("exact", "near"))
     return farthest_first(new.evidence.units, np.where(is_known, np.float32(0), batch.gaps), n_wanted)
-
-
-def _report(
-    params: BatchParams, archive: Gathered, new: Gathered, batch: Batch, pick: Pick | None, radius: float
-) -> BatchReport:
-    assert archive.view is not None
-    n = {novelty: batch.count(novelty) for novelty in NOVELTIES}
-    return BatchReport(
-        archive=archive.source,
-        batch=new.source,
-        backbone=archive.view.backbone,
-        fingerprint=archive.view.fingerprint,
-        params=params,
-        n_archive=len(archive),
-        n_new=len(new),
-        radius=round(radius, 6),
-        n=n,
-        shares={novelty: round(count / len(new), 6) for novelty, count in n.items()},
-        density=round(batch.density, 6),
-        coverage=round(batch.coverage, 6),
-        expected_coverage=round(batch.expected_coverage, 6),
-        farthest=round(float(batch.gaps.max()), 6),
-        farthest_with_pick=None if pick is None else round(pick.left, 6),
-        items=tuple(_items(archive, new, batch, pick)),
-        notes=tuple(_notes(params, archive, new, batch, pick)),
-    )
 
 
 def _items(archive: Gathered, new: Gathered, batch: Batch, pick: Pick | None) -> list[NewItem]:

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deponij.pipeline.data.splitting.partition import PARTS
 from deponij.pipeline.likeness.pairs import Evidence, codes_of
 from deponij.project.frame.settings import Section
 from deponij.project.in_force import profile_in_force, run_of
 from deponij.project.indexes import check_embedding, rows_table
-from deponij.project.learning.results import read_labels
+from deponij.project.learning.results import read_labels, read_parts, require_finite
+from deponij.project.record_files import by_name
 from deponij.project.thumbnails import images_of
-from deponij.store.atomic import read_table
-from deponij.store.errors import DataError, StoreError, UsageError
+from deponij.store.errors import DataError, UsageError
 from deponij.store.items import Items
 from deponij.store.view import View
 
@@ -34,8 +33,8 @@ class Where:
         labels: a column of the items.
     """
 
-    features: Path | None = None
-    items: Path | None = None
+    features: str | Path | None = None
+    items: str | Path | None = None
     splits: Mapping[str, Path] = field(default_factory=dict)
     labels: str | None = None
 
@@ -55,9 +54,7 @@ def choose(
     Raises:
         UsageError: nothing was named and no profile is in force, or it has no such backbone.
     """
-    named = {path.stem: path for path in splits}
-    if len(named) < len(splits):
-        raise UsageError("two splits have the same file name; they are told apart by it, so rename one")
+    named = by_name(splits)
     if features is not None or items is not None:
         if backbone is not None:
             raise UsageError("--backbone chooses within a profile; leave it out where files are named")
@@ -143,10 +140,8 @@ class Gathered:
     @property
     def source(self) -> str:
         """In words, for the top of a page."""
-        of = [] if self.view is None else [f"features: {self.view.backbone}, {self.view.fingerprint}"]
-        return f"{self.where.features or self.where.items}, n = {len(self):,}" + "".join(
-            f"; {one}" for one in of
-        )
+        of = "" if self.view is None else f"; features: {self.view.backbone}, {self.view.fingerprint}"
+        return f"{self.where.features or self.where.items}, n = {len(self):,}{of}"
 
     def facts(self, notes: Sequence[str]) -> dict[str, Any]:
         """What a `SetReport` says of the set."""
@@ -169,12 +164,8 @@ class Gathered:
         """
         vectors = None if self.view is None else self.view.embedding
         if self.view is not None and vectors is not None:
-            bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-            if len(bad):
-                raise StoreError(
-                    f"{self.view.path}: the features of {len(bad)} items are NaN or infinite, the first: "
-                    f"{self.ids[bad[0]]!r}; extract with precision fp32"
-                )
+            what = f"{self.view.path}: the features"
+            require_finite(vectors, self.ids, what, "extract with precision fp32")
         return Evidence(self.keys, self._column("phash"), vectors)
 
     @cached_property
@@ -218,13 +209,9 @@ class Gathered:
         """
         found = {}
         for name, path in self.where.splits.items():
-            table = read_table(path, ["item_id", "part"])
-            part_of = dict(zip(table["item_id"].to_pylist(), table["part"].to_pylist(), strict=True))
+            part_of = read_parts(path)
             if not part_of.keys() & set(self.ids):
                 raise DataError(f"{path} divides other items: not one of these {len(self):,} is in it")
-            unknown = sorted({*part_of.values()} - {*PARTS, None}, key=str)
-            if unknown:
-                raise DataError(f"{path} has the parts {unknown}; allowed are {', '.join(PARTS)} and null")
             found[name] = [part_of.get(item_id) for item_id in self.ids]
         return found
 

@@ -159,12 +159,7 @@ def find_duplicates(
     Raises:
         DeponijError: files that are damaged or do not belong together.
     """
-    where = Where(
-        None if features is None else Path(features),
-        None if items is None else Path(items),
-        splits or {},
-        labels,
-    )
+    where = Where(features, items, splits or {}, labels)
     return run(params or DuplicatesParams(), Gathered(where), threads=threads)
 
 
@@ -182,10 +177,28 @@ def run(params: DuplicatesParams, found: Gathered, *, threads: int = 1) -> Dupli
             counts = count_alike(likeness, columns, found.photo_codes, advance)
         order = _order(found, counts[ANY][:, 0])
         with bar("grouping", len(order), "items") as advance:
-            groups = group_alike(likeness, order, advance)
-        described = [_described(group, likeness, found) for group in groups]
-    described.sort(key=_urgency)
-    return _report(params, found, likeness, counts, names, described)
+            alike = group_alike(likeness, order, advance)
+        groups = sorted((_described(group, likeness, found) for group in alike), key=_urgency)
+    lows = [one.min_cosine for one in groups if one.min_cosine is not None]
+    n_pairs = {kind: int(counts[kind][:, 0].sum(dtype=np.float64) / 2) for kind in (*HOWS, ANY)}
+    there = {"picture": True, "phash": found.evidence.hashes is not None, "embedding": found.view is not None}
+    return DuplicatesReport(
+        **found.facts(_notes(params, found, n_pairs)),
+        params=params,
+        evidence=tuple(how for how in HOWS if there[how]),
+        n_alike=int((counts[ANY][:, 0] > 0).sum()),
+        n_pairs=n_pairs,
+        n_groups=len(groups),
+        n_exact=sum(one.kind == "exact" for one in groups),
+        n_near=sum(one.kind == "near" for one in groups),
+        n_surplus=sum(len(one.members) - 1 for one in groups),
+        n_within_photo=sum(one.n_photos == 1 for one in groups),
+        n_conflicts=sum(one.is_conflict for one in groups),
+        n_leaking=sum(bool(one.leaks) for one in groups),
+        loosest=min(lows, default=None),
+        leaks=tuple(_leaks(found, counts, names)),
+        groups=tuple(groups),
+    )
 
 
 def _columns(found: Gathered) -> tuple[NDArray[np.float32], dict[tuple[str, str], int]]:
@@ -276,36 +289,6 @@ def _leaks(found: Gathered, counts: dict[str, Counts], names: dict[tuple[str, st
                 )
             )
     return leaks
-
-
-def _report(
-    params: DuplicatesParams,
-    found: Gathered,
-    likeness: Likeness,
-    counts: dict[str, Counts],
-    names: dict[tuple[str, str], int],
-    groups: list[DuplicateGroup],
-) -> DuplicatesReport:
-    lows = [one.min_cosine for one in groups if one.min_cosine is not None]
-    n_pairs = {kind: int(counts[kind][:, 0].sum(dtype=np.float64) / 2) for kind in (*HOWS, ANY)}
-    there = {"picture": True, "phash": found.evidence.hashes is not None, "embedding": found.view is not None}
-    return DuplicatesReport(
-        **found.facts(_notes(params, found, n_pairs)),
-        params=params,
-        evidence=tuple(how for how in HOWS if there[how]),
-        n_alike=int((counts[ANY][:, 0] > 0).sum()),
-        n_pairs=n_pairs,
-        n_groups=len(groups),
-        n_exact=sum(one.kind == "exact" for one in groups),
-        n_near=sum(one.kind == "near" for one in groups),
-        n_surplus=sum(len(one.members) - 1 for one in groups),
-        n_within_photo=sum(one.n_photos == 1 for one in groups),
-        n_conflicts=sum(one.is_conflict for one in groups),
-        n_leaking=sum(bool(one.leaks) for one in groups),
-        loosest=min(lows, default=None),
-        leaks=tuple(_leaks(found, counts, names)),
-        groups=tuple(groups),
-    )
 
 
 def _notes(params: DuplicatesParams, found: Gathered, n_pairs: dict[str, int]) -> list[str]:

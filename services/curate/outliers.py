@@ -23,6 +23,8 @@ from deponij.project.frame.settings import Section
 from deponij.services.curate.collection import Gathered, SetReport, Where
 from deponij.store.errors import UsageError
 
+_NO_PHOTOS = "no items were named: crops of one photograph could not be told from others"
+
 
 class OutliersParams(Section):
     """What counts as far.
@@ -111,7 +113,7 @@ def find_outliers(
     Raises:
         DeponijError: files that are damaged or do not belong together.
     """
-    where = Where(Path(features), None if items is None else Path(items), labels=labels)
+    where = Where(features, items, labels=labels)
     return run(params or OutliersParams(), Gathered(where), threads=threads)
 
 
@@ -126,7 +128,7 @@ def run(params: OutliersParams, found: Gathered, *, threads: int = 1) -> Outlier
     spread = spread_of(around.scores)
     items = _items(found, around)
     return OutliersReport(
-        **found.facts(_notes(found)),
+        **found.facts([_NO_PHOTOS] if found.photos is None else []),
         params=params,
         leaves_out_photo=found.photos is not None and not params.own_photo,
         quantiles={f"{share:g}": round(value, 6) for share, value in spread.quantiles},
@@ -187,9 +189,3 @@ def _items(found: Gathered, around: Surroundings) -> list[Outlier]:
 
 def _finite(values: NDArray[np.float32] | None, row: int) -> float | None:
     return None if values is None or not np.isfinite(values[row]) else round(float(values[row]), 6)
-
-
-def _notes(found: Gathered) -> list[str]:
-    if found.photos is None:
-        return ["no items were named: crops of one photograph could not be told from others"]
-    return []

@@ -6,25 +6,23 @@ identity is the same. Nothing is written to a depot; rows that a named one has a
 Shape letters: n pictures, C classes.
 """
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from deponij.pipeline.backbones.extraction import AUTO_BATCH, Picture, Progress, extract
+from deponij.pipeline.backbones.extraction import Picture
 from deponij.pipeline.heads.head import softmax
 from deponij.pipeline.metrics.classification import rank
-from deponij.project.extraction.devices import load_backbone, pick_device
-from deponij.project.extraction.found_backbones import FoundBackbone
+from deponij.project.extraction.feature_maker import FeatureMaker
 from deponij.project.frame.console import Advance, bar
-from deponij.project.frame.layout import RESULTS_DEPTH, Layout
+from deponij.project.frame.csv_files import csv_bytes
+from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section
-from deponij.project.in_force import profile_in_force, profile_of
+from deponij.project.in_force import profile_in_force, profile_of, run_of_results
 from deponij.project.learning.results import RESULT_NAME
 from deponij.project.record_files import check_ending, write_records
 from deponij.services.predict.chosen_model import ChosenModel, ModelRequest, best_model, named_model
@@ -33,11 +31,9 @@ from deponij.store.atomic import write_bytes
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError, UsageError
 
-if TYPE_CHECKING:
-    from deponij.pipeline.backbones.contract import Backbone
-
 Array = NDArray[Any]
 TABLE_ENDINGS = (".parquet", ".csv")
+_OF_RESULTS = ("method", "title", "protocol", "labels", "split", "n_classes")
 _COLUMNS = {
     "path": str,
     "item_id": str,
@@ -152,8 +148,7 @@ def choose(
 
 def crop_of(chosen: ChosenModel, given: Mapping[str, Any]) -> dict[str, Any]:
     """How crops are cut: as `given`, else as the profile in force cuts them if the classifier is of it."""
-    root = chosen.folder.resolve().parents[RESULTS_DEPTH - 1 : RESULTS_DEPTH]
-    profile = profile_of(Layout(root[0])) if root else None
+    profile = profile_of(run_of_results(chosen.folder))
     options = {} if profile is None else profile.data.get("options") or {}
     return {**(options.get("crop") or {}), **given}
 
@@ -175,12 +170,12 @@ def run(
         raise UsageError(f"--top must be at least 1, got {top}")
     store = None if depot is None else FeatureStore(depot)
     backbones = {one.identity.fingerprint: one for one in chosen.backbones}
-    makers = [_Maker(one, options, store) for one in backbones.values()]
+    makers = [FeatureMaker(one, options) for one in backbones.values()]
     found: list[Prediction] = []
     failures: list[Failure] = []
     with bar("predict", pictures.n * len(makers), "pictures") as advance:
         for chunk in chunks(pictures.read(options.n_workers)):
-            reasons, answers = _answered(chosen, makers, chunk, top, advance)
+            reasons, answers = _answered(chosen, makers, store, chunk, top, advance)
             for one in chunk:
                 reason = one.failure or reasons.get(one.key or "")
                 if reason is not None:
@@ -193,7 +188,8 @@ def run(
 
 def _answered(
     chosen: ChosenModel,
-    makers: "Sequence[_Maker]",
+    makers: Sequence[FeatureMaker],
+    store: FeatureStore | None,
     chunk: Iterable[NewPicture],
     top: int,
     advance: Advance,
@@ -203,7 +199,7 @@ def _answered(
     reasons: dict[str, str] = {}
     rows: dict[str, dict[str, Array]] = {}
     for maker in makers:
-        rows[maker.fingerprint], failed = maker.rows(contents, advance)
+        rows[maker.found.identity.fingerprint], failed = _rows(maker, store, contents, advance)
         reasons |= failed
         contents = {key: content for key, content in contents.items() if key not in failed}
     keys = list(contents)
@@ -220,73 +216,28 @@ def _answered(
     return reasons, answers
 
 
-class _Maker:
-    """Makes the features of one backbone; the model is loaded when the first picture is decoded."""
-
-    def __init__(self, found: FoundBackbone, options: RunOptions, store: FeatureStore | None) -> None:
-        self._found = found
-        self._options = options
-        self._store = store
-        self._device: str | None = None
-        self._model: Backbone | None = None
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the features' identity."""
-        return self._found.identity.fingerprint
-
-    def rows(
-        self, contents: Mapping[str, bytes], advance: Advance
-    ) -> tuple[dict[str, Array], dict[str, str]]:
-        """Features and reasons for there being none, by key."""
-        known = self._known(list(contents))
-        advance(len(known))
-        todo = [Picture(key, content) for key, content in contents.items() if key not in known]
-        made, failed = self._computed(todo, advance) if todo else ({}, {})
-        rows = known | made
-        bad = {key for key, row in rows.items() if not np.isfinite(row).all()}
-        failed |= dict.fromkeys(bad, f"its features by {self._found.name} are NaN or infinite")
-        return {key: row for key, row in rows.items() if key not in bad}, failed
-
-    def _known(self, keys: list[str]) -> dict[str, Array]:
-        if self._store is None:
-            return {}
-        missing = set(self._store.missing(self._found.identity, keys))
-        there = [key for key in keys if key not in missing]
-        if not there:
-            return {}
-        name = str(self._found.kind.name)
-        return dict(zip(there, self._store.read(there, self._found.identity, [name])[name], strict=True))
-
-    def _computed(self, pictures: list[Picture], advance: Advance) -> tuple[dict[str, Array], dict[str, str]]:
-        if self._device is None:
-            self._device = pick_device(self._options.device)
-        size = self._options.batch_size or AUTO_BATCH[self._device.split(":")[0]]
-        progress = Progress(self._options.n_workers, size)
-        rows: dict[str, Array] = {}
-        batches = extract(
-            pictures,
-            self._loaded,
-            transform=self._found.description.transform,
-            kind=self._found.kind,
-            route=self._found.route,
-            stored=self._found.identity.stored,
-            progress=progress,
-        )
-        for batch in batches:
-            rows |= zip(batch.keys, batch.arrays[str(self._found.kind.name)], strict=True)
+def _rows(
+    maker: FeatureMaker, store: FeatureStore | None, contents: Mapping[str, bytes], advance: Advance
+) -> tuple[dict[str, Array], dict[str, str]]:
+    """Features and reasons for there being none, by key."""
+    identity, name = maker.found.identity, str(maker.found.kind.name)
+    missing = list(contents) if store is None else store.missing(identity, list(contents))
+    known = sorted(set(contents) - set(missing))
+    rows: dict[str, Array] = {}
+    if store is not None and known:
+        rows |= zip(known, store.read(known, identity, [name])[name], strict=True)
+    advance(len(known))
+    failed: dict[str, str] = {}
+    if missing:
+        progress = maker.progress()
+        for batch in maker.rows([Picture(key, contents[key]) for key in missing], progress):
+            rows |= zip(batch.keys, batch.arrays[name], strict=True)
             advance(len(batch.keys))
-        advance(len(progress.failures))
-        return rows, dict(progress.failures)
-
-    def _loaded(self) -> "Backbone":
-        if self._model is None:
-            found, options = self._found, self._options
-            precision = found.identity.precision
-            self._model = load_backbone(
-                found.spec, self._device or "cpu", precision, options.n_threads, found.input_px
-            )
-        return self._model
+        failed |= progress.failures
+        advance(len(failed))
+    bad = {key for key, row in rows.items() if not np.isfinite(row).all()}
+    failed |= dict.fromkeys(bad, f"its features by {maker.found.name} are NaN or infinite")
+    return {key: row for key, row in rows.items() if key not in bad}, failed
 
 
 def _facts(chosen: ChosenModel) -> ModelFacts:
@@ -294,12 +245,7 @@ def _facts(chosen: ChosenModel) -> ModelFacts:
     val = result.parts.get("val")
     return ModelFacts(
         folder=str(chosen.folder),
-        method=result.method,
-        title=result.title,
-        protocol=result.protocol,
-        labels=result.labels,
-        split=result.split,
-        n_classes=result.n_classes,
+        **{name: getattr(result, name) for name in _OF_RESULTS},
         backbones=tuple(
             BackboneFacts(name=one.name, spec=one.spec, fingerprint=one.identity.fingerprint)
             for one in chosen.backbones
@@ -337,11 +283,9 @@ def write_predictions(out: Path, result: PredictResult) -> None:
         return
     n_top = max((len(one.top) for one in good), default=1)
     names = [f"{what}_{place}" for place in range(1, n_top + 1) for what in ("label", "prob")]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["path", "item_id", "failure", *names], lineterminator="\n")
-    writer.writeheader()
-    for one in good:
-        answers = [value for answer in one.top for value in (answer.label, answer.prob)]
-        writer.writerow({"path": one.path, "item_id": one.item_id, **dict(zip(names, answers, strict=False))})
-    writer.writerows(reasons)
-    write_bytes(out, text.getvalue().encode())
+    values = [[value for answer in one.top for value in (answer.label, answer.prob)] for one in good]
+    answered = [
+        {"path": one.path, "item_id": one.item_id, **dict(zip(names, row, strict=False))}
+        for one, row in zip(good, values, strict=True)
+    ]
+    write_bytes(out, csv_bytes([*answered, *reasons], ["path", "item_id", "failure", *names]))

@@ -4,7 +4,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +11,10 @@ import pyarrow as pa
 from deponij.pipeline.likeness.pairs import Thresholds
 from deponij.pipeline.retrieval.filters import Condition
 from deponij.pipeline.unit_vectors import blend
-from deponij.project.frame.console import say
-from deponij.project.frame.settings import RunOptions
-from deponij.project.in_force import profile_in_force
+from deponij.project.in_force import profile_in_force, require_items
 from deponij.project.indexes import Hit, Index
 from deponij.project.record_files import check_ending, write_records
-from deponij.services.search.vectors import KINDS, QueryEncoder, Term
+from deponij.services.search.vectors import KINDS, Kind, QueryEncoder, Term
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import StoreError, UsageError
 from deponij.store.index_folder import CARD
@@ -61,13 +58,14 @@ def parse_term(text: str, sign: float = 1.0) -> Term:
     match = _PART.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"a part of a query is {_FORM}, got {text!r}")
-    weight, kind, value = float(match["weight"] or 1), match["kind"], match["value"]
-    for known in KINDS:
-        if kind == known:
-            return _term(Term(known, value, sign * weight))
-    words = value if kind is None else f"{kind}:{value}"
-    _check_words(words, text)
-    return _term(Term("text", words, sign * weight))
+    weight, kind, value = sign * float(match["weight"] or 1), match["kind"], match["value"]
+    known: Kind = next((one for one in KINDS if one == kind), "text")
+    if known != kind:
+        value = value if kind is None else f"{kind}:{value}"
+        _check_words(value, text)
+    if weight == 0:
+        raise UsageError("a part of a query with weight 0 says nothing; leave it out")
+    return Term(known, value, weight)
 
 
 def _check_words(words: str, given: str) -> None:
@@ -81,12 +79,6 @@ def _check_words(words: str, given: str) -> None:
         )
     if Path(words).suffix.lower() in PICTURE_ENDINGS and Path(words).is_file():
         raise UsageError(f"{words} is a file: write image:{words}, or text:{words} for these words")
-
-
-def _term(term: Term) -> Term:
-    if term.weight == 0:
-        raise UsageError("a part of a query with weight 0 says nothing; leave it out")
-    return term
 
 
 def ask(index: Index, question: Question, encoder: QueryEncoder) -> list[Hit]:
@@ -143,26 +135,14 @@ def choose_index(index: Path | None, backbone: str | None, terms: Sequence[Term]
     )
 
 
-def encoder_of(
-    index: Index, options: RunOptions, spec: str | None = None, texts: Sequence[Path] | None = None
-) -> QueryEncoder:
-    """What makes this index's query vectors; see `QueryEncoder`."""
-    return QueryEncoder(index, options, spec=spec, texts=texts, say=say)
-
-
-def records(hits: Sequence[Hit], *, with_folded: bool = False) -> list[dict[str, Any]]:
-    """Hits as `--json` gives them, in falling order of score."""
-    return [hit.to_json(with_folded=with_folded) for hit in hits]
-
-
 def write_hits(path: Path, hits: Sequence[Hit]) -> None:
-    """The same as a Parquet table.
+    """Hits, as `--json` gives them, as a Parquet table.
 
     Raises:
         UsageError: another ending. StoreError: it cannot be written.
     """
     kinds = {"item_id": str, "key": str, "score": float, "folded": pa.list_(pa.string())}
-    write_records(path, records(hits, with_folded=True), kinds)
+    write_records(path, [hit.to_json(with_folded=True) for hit in hits], kinds)
 
 
 def write_sheet(path: Path, hits: Sequence[Hit], items: Items, title: str, source: str) -> None:
@@ -175,7 +155,7 @@ def write_sheet(path: Path, hits: Sequence[Hit], items: Items, title: str, sourc
     from deponij.project.thumbnails import images_of
 
     check_ending(path, "--sheet", ".png")
-    _check_items(items, hits)
+    require_items(items, [hit.item_id for hit in hits], [hit.key for hit in hits], "what was found")
     images = images_of(items, [hit.item_id for hit in hits])
     blocks = []
     for hit in hits:
@@ -184,17 +164,3 @@ def write_sheet(path: Path, hits: Sequence[Hit], items: Items, title: str, sourc
         lines += [(f"and {len(hit.folded)} like it", FAINT)] if hit.folded else []
         blocks.append(Block((Tile(images.get(hit.item_id), tuple(lines), hit.item_id),)))
     write_bytes(path, draw_sheet(blocks, title, source, "Nothing was found."))
-
-
-def _check_items(items: Items, hits: Sequence[Hit]) -> None:
-    """Refuse items that are not those of the index.
-
-    Raises:
-        UsageError: a hit is not there, or has another picture.
-    """
-    strangers = items.strangers([hit.item_id for hit in hits], [hit.key for hit in hits])
-    if strangers:
-        raise UsageError(
-            f"{items.path} does not hold what was found ({strangers[0]!r}); name the items that the index was made "
-            "from with --items ITEMS"
-        )

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
 from deponij.project.in_force import recorded_backbone, run_of
 from deponij.project.indexes import Index
@@ -33,7 +32,7 @@ from deponij.store.texts import is_storable
 
 if TYPE_CHECKING:
     from deponij.pipeline.backbones import Backbone
-    from deponij.project.extraction.found_backbones import FoundBackbone
+    from deponij.project.extraction.feature_maker import FoundBackbone
     from deponij.store.view import View
 
 Vector = NDArray[np.floating]
@@ -58,10 +57,11 @@ class Term:
     weight: float = 1.0
 
 
+@dataclass
 class QueryEncoder:
     """Makes query vectors for one index; a model is loaded once, when it is first needed.
 
-    Args:
+    Attributes:
         index: that is asked.
         options: how to run; its depot is looked in for words.
         spec: where the index's backbone is: registry name, folder or `family:…`; None: as the index's run found it.
@@ -69,20 +69,11 @@ class QueryEncoder:
         say: told that a model is being loaded, which takes many seconds.
     """
 
-    def __init__(
-        self,
-        index: Index,
-        options: RunOptions,
-        *,
-        spec: str | None = None,
-        texts: Sequence[Path] | None = None,
-        say: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        self.index = index
-        self._say = say
-        self._options = options
-        self._spec = spec
-        self._texts = texts
+    index: Index
+    options: RunOptions
+    spec: str | None = None
+    texts: Sequence[Path] | None = None
+    say: Callable[[str], object] = lambda _: None
 
     def vector(self, term: Term) -> Vector:
         """The vector of one term, [d].
@@ -182,7 +173,7 @@ class QueryEncoder:
         """Those of the index's model."""
         from deponij.store.view import View
 
-        paths = self._texts
+        paths = self.texts
         if paths is None:
             run = run_of(self.index.path)
             paths = [] if run is None else [p for p in [run.texts(self.index.path.name)] if p.is_file()]
@@ -191,10 +182,10 @@ class QueryEncoder:
     def _in_depot(self, text: str) -> Vector | None:
         from deponij.store.depot import FeatureStore
 
-        if "://" not in self._options.depot and not Path(self._options.depot).is_dir():
+        if "://" not in self.options.depot and not Path(self.options.depot).is_dir():
             return None
         try:
-            depot = FeatureStore(self._options.depot)
+            depot = FeatureStore(self.options.depot)
         except StoreError:
             # A query needs no depot; one that cannot be read is the business of `deponij depot verify`.
             return None
@@ -234,7 +225,11 @@ class QueryEncoder:
 
         known = [str(row["name"]) for row in list_backbones() if row["has_text"]]
         run = run_of(self.index.path)
-        here = [] if run is None else [p.name for p in _indexes(run) if run.texts(p.name).is_file()]
+        here = (
+            []
+            if run is None
+            else [p.name for p in sorted(run.indexes.glob("*")) if run.texts(p.name).is_file()]
+        )
         hint = f"; of this run's indexes, {', '.join(here)} can be asked with words" if here else ""
         raise BackboneError(
             f"{self.index.backbone} ({description.family}) has no text tower, so its index cannot be asked with "
@@ -246,7 +241,7 @@ class QueryEncoder:
         from deponij.project.extraction.found_backbones import made_by
 
         record = recorded_backbone(self.index.path) or {}
-        spec = self._spec or str(record.get("spec", self.index.backbone))
+        spec = self.spec or str(record.get("spec", self.index.backbone))
         try:
             found = made_by(spec, self.index.identity, self.index.backbone)
         except (BackboneError, UsageError) as error:
@@ -259,13 +254,11 @@ class QueryEncoder:
 
     @cached_property
     def _model(self) -> "Backbone":
-        from deponij.project.extraction.devices import load_backbone, pick_device
+        from deponij.project.extraction.feature_maker import FeatureMaker
 
-        found, device = self._found, pick_device(self._options.device)
-        self._say(f"loading {self.index.backbone} …")
-        return load_backbone(
-            found.spec, device, found.identity.precision, self._options.n_threads, found.input_px
-        )
+        maker = FeatureMaker(self._found, self.options)
+        self.say(f"loading {self.index.backbone} …")
+        return maker.model
 
     def _of_file(self, path: Path) -> Vector:
         vector, identity = read_vector(path)
@@ -311,10 +304,6 @@ def read_vector(path: Path) -> tuple[Vector, Identity | None]:
     if vector.ndim != 1 or not len(vector):
         raise DataError(f"{path} must hold one vector of the shape [d], got {list(vector.shape)}")
     return vector, identity
-
-
-def _indexes(run: Layout) -> list[Path]:
-    return sorted(path for path in run.indexes.iterdir() if path.is_dir()) if run.indexes.is_dir() else []
 
 
 def _read(path: Path) -> bytes:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -15,15 +16,16 @@ class BusyError(DeponijError):
     """More is waiting than can be served soon; asking again later helps."""
 
 
+@dataclass
 class _Batch(Generic[In, Out]):
     """Things by key, and the one future of all of them."""
 
-    def __init__(self) -> None:
-        self.items: dict[Hashable, In] = {}
-        self.n_asked = 0
-        self.answers: Future[dict[Hashable, Out | DeponijError]]
+    items: dict[Hashable, In] = field(default_factory=dict)
+    n_asked: int = 0
+    answers: "Future[dict[Hashable, Out | DeponijError]]" = field(init=False)
 
 
+@dataclass(frozen=True)
 class Ticket(Generic[Out]):
     """One thing's place in a batch.
 
@@ -31,9 +33,8 @@ class Ticket(Generic[Out]):
         answers: of the whole batch; shared, so that it must not be cancelled.
     """
 
-    def __init__(self, key: Hashable, answers: "Future[dict[Hashable, Out | DeponijError]]") -> None:
-        self._key = key
-        self.answers = answers
+    key: Hashable
+    answers: "Future[dict[Hashable, Out | DeponijError]]"
 
     def chosen(self, answers: "dict[Hashable, Out | DeponijError]") -> Out:
         """This thing's answer among those of its batch.
@@ -41,7 +42,7 @@ class Ticket(Generic[Out]):
         Raises:
             DeponijError: what was wrong with this thing.
         """
-        found = answers[self._key]
+        found = answers[self.key]
         if isinstance(found, DeponijError):
             raise found
         return found
@@ -51,39 +52,27 @@ class Ticket(Generic[Out]):
         return self.chosen(self.answers.result(timeout_s))
 
 
+@dataclass(eq=False)
 class Batcher(Generic[In, Out]):
     """Collects what is submitted while the executor is busy.
 
-    Args:
+    Attributes:
         work: answers for many things, in their order.
         executor: of one thread; several batchers may share it.
         max_batch: things at most that are worked on together.
         max_waiting: more are refused.
         seen: told the size of each batch.
+        n_waiting: things that were submitted and are not being worked on.
     """
 
-    def __init__(
-        self,
-        work: Callable[[list[In]], Sequence[Out]],
-        executor: Executor,
-        *,
-        max_batch: int = 32,
-        max_waiting: int = 256,
-        seen: Callable[[int], None] = lambda _: None,
-    ) -> None:
-        self._work = work
-        self._executor = executor
-        self._max_batch = max_batch
-        self._max_waiting = max_waiting
-        self._seen = seen
-        self._lock = Lock()
-        self._open: _Batch[In, Out] | None = None
-        self._n_waiting = 0
-
-    @property
-    def n_waiting(self) -> int:
-        """Things that were submitted and are not being worked on."""
-        return self._n_waiting
+    work: Callable[[list[In]], Sequence[Out]]
+    executor: Executor
+    max_batch: int = 32
+    max_waiting: int = 256
+    seen: Callable[[int], None] = lambda _: None
+    n_waiting: int = field(default=0, init=False)
+    _lock: Lock = field(default_factory=Lock, init=False)
+    _open: _Batch[In, Out] | None = field(default=None, init=False)
 
     def submit(self, key: Hashable, item: In) -> Ticket[Out]:
         """Queue a thing; of equal keys in one batch, only the first is worked on.
@@ -92,29 +81,29 @@ class Batcher(Generic[In, Out]):
             BusyError: too much is waiting.
         """
         with self._lock:
-            if self._n_waiting >= self._max_waiting:
-                raise BusyError(f"{self._n_waiting} queries are waiting to be encoded; ask again in a second")
+            if self.n_waiting >= self.max_waiting:
+                raise BusyError(f"{self.n_waiting} queries are waiting to be encoded; ask again in a second")
             batch = self._open
-            if batch is None or (key not in batch.items and len(batch.items) >= self._max_batch):
+            if batch is None or (key not in batch.items and len(batch.items) >= self.max_batch):
                 batch = self._open = _Batch()
                 batch.items[key] = item
-                batch.answers = self._executor.submit(self._run, batch)
+                batch.answers = self.executor.submit(self._run, batch)
             batch.items.setdefault(key, item)
             batch.n_asked += 1
-            self._n_waiting += 1
+            self.n_waiting += 1
             return Ticket(key, batch.answers)
 
     def _run(self, batch: _Batch[In, Out]) -> dict[Hashable, Out | DeponijError]:
         with self._lock:
             if self._open is batch:
                 self._open = None
-            self._n_waiting -= batch.n_asked
-        self._seen(len(batch.items))
+            self.n_waiting -= batch.n_asked
+        self.seen(len(batch.items))
         return self._answers(batch.items)
 
     def _answers(self, items: dict[Hashable, In]) -> dict[Hashable, Out | DeponijError]:
         try:
-            return dict(zip(items, self._work(list(items.values())), strict=True))
+            return dict(zip(items, self.work(list(items.values())), strict=True))
         except DeponijError as error:
             if len(items) == 1:
                 return dict.fromkeys(items, error)

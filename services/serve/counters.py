@@ -33,7 +33,7 @@ class Counters:
             buckets=_SIZES,
             registry=self.registry,
         )
-        self._waiting = Gauge(
+        self.waiting = Gauge(
             "deponij_encoder_waiting", "Texts and pictures that wait to be encoded.", registry=self.registry
         )
         self._refused = Counter(
@@ -52,10 +52,6 @@ class Counters:
         """Told the size of each batch."""
         size: Callable[[int], None] = self._batches.labels(backbone, kind).observe
         return size
-
-    def waiting_is(self, count: Callable[[], int]) -> None:
-        """Where the length of the encoders' queue is read."""
-        self._waiting.set_function(count)
 
     def refused(self, reason: str) -> None:
         """One upload more that was not looked at."""

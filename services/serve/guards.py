@@ -10,6 +10,7 @@ import ipaddress
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -46,12 +47,12 @@ def refusal(status: int, code: str, message: str, headers: Mapping[str, str] | N
     return JSONResponse(error_body(code, message), status, {"connection": "close", **(headers or {})})
 
 
+@dataclass(frozen=True)
 class Counting:
     """Counts requests by route and status, and sets the headers of every answer."""
 
-    def __init__(self, app: ASGIApp, counters: Counters) -> None:
-        self.app = app
-        self._counters = counters
+    app: ASGIApp
+    counters: Counters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
@@ -68,51 +69,51 @@ class Counting:
                     headers.setdefault(name, value)
             await send(message)
 
-        with self._counters.under_way.track_inprogress():
+        with self.counters.under_way.track_inprogress():
             try:
                 await self.app(scope, receive, sending)
             finally:
                 # The template, never the path: paths are without number.
                 route = getattr(scope.get("route"), "path", "other")
                 method = scope["method"] if scope["method"] in ("GET", "POST", "HEAD") else "other"
-                self._counters.answered(route, method, status, time.perf_counter() - begin)
+                self.counters.answered(route, method, status, time.perf_counter() - begin)
 
 
+@dataclass(frozen=True)
 class HostGuard:
     """Refuses requests for other hosts, and those that pages of other sites send."""
 
-    def __init__(self, app: ASGIApp, names: frozenset[str]) -> None:
-        self.app = app
-        self._names = names
+    app: ASGIApp
+    names: frozenset[str]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             host, origin = headers.get("host", ""), headers.get("origin")
-            if not is_allowed(host, self._names):
+            if not is_allowed(host, self.names):
                 message = (
                     f"this server does not answer for the host {host[:100]!r}; start it with --allow-host"
                 )
                 return await refusal(421, "unknown_host", message)(scope, receive, send)
-            if origin is not None and not is_same_site(origin, self._names):
+            if origin is not None and not is_same_site(origin, self.names):
                 message = f"a page of {origin[:100]!r} may not ask this server"
                 return await refusal(403, "foreign_page", message)(scope, receive, send)
         return await self.app(scope, receive, send)
 
 
+@dataclass
 class BodyGuard:
     """Reads a request's body within its limits before the application sees it.
 
-    Args:
+    Attributes:
         max_bytes: of one body. All bodies that are held at a time have at most eight times as many.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, counters: Counters) -> None:
-        self.app = app
-        self._max_bytes = max_bytes
-        self._counters = counters
-        self._held_bytes = 0
+    app: ASGIApp
+    max_bytes: int
+    counters: Counters
+    _held_bytes: int = field(default=0, init=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
@@ -121,7 +122,7 @@ class BodyGuard:
         told = Headers(scope=scope).get("content-length", "")
         body = bytearray()
         try:
-            is_large = told.isdecimal() and int(told[:20]) > self._max_bytes
+            is_large = told.isdecimal() and int(told[:20]) > self.max_bytes
             problem = "too_large" if is_large else await self._read(receive, body)
             if problem is None:
                 return await self.app(scope, _replayed(bytes(body), receive), send)
@@ -130,11 +131,11 @@ class BodyGuard:
         if problem == "gone":
             return None
         if problem != "too_slow":
-            self._counters.refused(problem)
+            self.counters.refused(problem)
         status, message = {
             "too_large": (
                 413,
-                f"the request is larger than {self._max_bytes:,} bytes; send a smaller picture",
+                f"the request is larger than {self.max_bytes:,} bytes; send a smaller picture",
             ),
             "busy": (429, "too many uploads at a time; ask again in a second"),
             "too_slow": (408, f"the body took more than {BODY_TIMEOUT_S:.0f} s"),
@@ -155,9 +156,9 @@ class BodyGuard:
             chunk = message.get("body", b"")
             body += chunk
             self._held_bytes += len(chunk)
-            if len(body) > self._max_bytes:
+            if len(body) > self.max_bytes:
                 return "too_large"
-            if self._held_bytes > _BODIES * self._max_bytes:
+            if self._held_bytes > _BODIES * self.max_bytes:
                 return "busy"
             if not message.get("more_body", False):
                 return None

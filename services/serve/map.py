@@ -1,14 +1,13 @@
 """An embedding map for the page: places scaled to a unit square, with classes. This is no stage."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deponij.pipeline.reports.embedding_map import Embedding
 from deponij.project.indexes import Index
-from deponij.project.report.inputs import read_embedding
 from deponij.services.serve.schema import MapAnswer
 from deponij.store.errors import UsageError
 
@@ -22,26 +21,22 @@ class NoMapError(UsageError):
     """There is no map of this index, or no such layout."""
 
 
+@dataclass(frozen=True, slots=True)
 class ServedMap:
-    """The map of one index.
+    """The map of one index."""
 
-    Raises:
-        StoreError: the file is damaged.
-    """
-
-    def __init__(self, path: Path, index: Index) -> None:
-        self._index = index
-        self._embedding: Embedding = read_embedding(path)[0]
+    index: Index
+    embedding: Embedding
 
     @property
     def fits(self) -> bool:
         """Whether it was laid out from the vectors of the index."""
-        return self._embedding.fingerprint == self._index.identity.fingerprint
+        return self.embedding.fingerprint == self.index.identity.fingerprint
 
     @property
     def layouts(self) -> list[str]:
         """Names of the layouts, the one to show first."""
-        return [name for name, known in _LAYOUTS.items() if known in self._embedding.layouts]
+        return [name for name, known in _LAYOUTS.items() if known in self.embedding.layouts]
 
     def answer(self, name: str, layout: str | None, labels: Sequence[str | None]) -> MapAnswer:
         """Places of the items in the index.
@@ -55,7 +50,7 @@ class ServedMap:
         chosen = layout or self.layouts[0]
         if chosen not in self.layouts:
             raise NoMapError(f"this map has no layout {chosen!r}; it has {', '.join(self.layouts)}")
-        label_of = dict(zip(self._index.rows["item_id"].to_pylist(), labels, strict=True))
+        label_of = dict(zip(self.index.rows["item_id"].to_pylist(), labels, strict=True))
         ids, places = self._places(chosen, label_of)
         classes = sorted({label for item_id in ids if (label := label_of[item_id]) is not None})
         number = {label: place for place, label in enumerate(classes)}
@@ -69,14 +64,14 @@ class ServedMap:
             y=places[:, 1].round(4).tolist(),
             labels=[None if label is None else number[label] for label in found],
             classes=classes,
-            n_items=len(self._index),
+            n_items=len(self.index),
             n_shown=len(ids),
         )
 
     def _places(self, layout: str, known: Mapping[str, str | None]) -> tuple[list[str], NDArray[np.float64]]:
         """Ids and places in 0..1 of at most `MAX_POINTS` items, y upwards as in the table."""
-        places = np.asarray(self._embedding.layouts[_LAYOUTS[layout]], np.float64)
-        is_there = np.isfinite(places).all(axis=1) & np.array([str(i) in known for i in self._embedding.ids])
+        places = np.asarray(self.embedding.layouts[_LAYOUTS[layout]], np.float64)
+        is_there = np.isfinite(places).all(axis=1) & np.array([str(i) in known for i in self.embedding.ids])
         rows = np.flatnonzero(is_there)
         if len(rows) > MAX_POINTS:
             rows = np.sort(np.random.default_rng(_SEED).choice(rows, MAX_POINTS, replace=False))
@@ -84,4 +79,4 @@ class ServedMap:
         low, span = chosen.min(axis=0), np.ptp(chosen, axis=0).max()
         # One scale for both axes: distances are what the map is about.
         scaled = (chosen - low + (span - np.ptp(chosen, axis=0)) / 2) / (span or 1.0)
-        return [str(self._embedding.ids[row]) for row in rows], scaled
+        return [str(self.embedding.ids[row]) for row in rows], scaled

@@ -44,14 +44,12 @@ class ServedModel:
         executor: of one thread, on which all models compute.
     """
 
-    def __init__(
-        self, name: str, index: Index, encoder: QueryEncoder, executor: Executor, counters: Counters
-    ) -> None:
+    def __init__(self, name: str, encoder: QueryEncoder, executor: Executor, counters: Counters) -> None:
         self.name = name
-        self.index = index
+        self.index = encoder.index
         self.status: Status = "loading"
         self.message = "the model is being loaded; items and stored words can be asked for"
-        self.has_text = _recorded_text(index)
+        self.has_text = _recorded_text(self.index)
         self._encoder = encoder
         self._kept: BoundedCache[Vector] = BoundedCache(_KEPT_TEXTS)
         self._texts: Batcher[str, Vector] = Batcher(

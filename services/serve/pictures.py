@@ -25,6 +25,7 @@ from deponij.store.items import Items
 _KEPT_BYTES = 64 << 20
 _KEPT_SIZES = 10_000
 _QUALITY = 88
+# Every browser shows these, by their first bytes.
 _SHOWN_AS_THEY_ARE = {b"\x89PNG\r\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 _BOX = ("bbox_x", "bbox_y", "bbox_w", "bbox_h")
 Box = tuple[float, float, float, float]
@@ -181,7 +182,8 @@ class Pictures:
 
 def _within(content: bytes, side_px: int, etag: str) -> Encoded:
     """A picture whose longest side is at most this; unchanged where it is small and browsers can show it."""
-    if max(upright_size_px(content)) <= side_px and (kind := _shown_as_it_is(content)):
+    kind = next((kind for magic, kind in _SHOWN_AS_THEY_ARE.items() if content.startswith(magic)), None)
+    if kind is not None and max(upright_size_px(content)) <= side_px:
         return Encoded(content, kind, etag)
     # `draft` keeps both sides at twice of what it is given.
     image = decode(content, route=Route.DRAFT, input_px=(side_px, side_px))
@@ -189,8 +191,3 @@ def _within(content: bytes, side_px: int, etag: str) -> Encoded:
     file = io.BytesIO()
     image.save(file, "JPEG", quality=_QUALITY)
     return Encoded(file.getvalue(), "image/jpeg", etag)
-
-
-def _shown_as_it_is(content: bytes) -> str | None:
-    """The media type of a picture that every browser shows, by its first bytes."""
-    return next((kind for magic, kind in _SHOWN_AS_THEY_ARE.items() if content.startswith(magic)), None)

@@ -13,7 +13,7 @@ from typing import ParamSpec, TypeVar
 
 from deponij.pipeline.retrieval.filters import Condition
 from deponij.pipeline.retrieval.vector_index import set_threads
-from deponij.project.indexes import Index
+from deponij.project.report.inputs import read_embedding
 from deponij.services.search.vectors import QueryEncoder, Vector
 from deponij.services.serve import schema
 from deponij.services.serve.answers import hit_answer, searched, vote
@@ -43,7 +43,6 @@ class Served:
     """One index with all that belongs to it. map_path: of its map, or None."""
 
     name: str
-    index: Index
     encoder: QueryEncoder
     map_path: Path | None
 
@@ -77,7 +76,6 @@ class Service:
         self.options = options
         self.limits = options.limits
         self.pictures = pictures
-        self._counters = counters
         self._began = time.monotonic()
         # FAISS keeps its number of threads by thread; many searches at a time need but one each.
         self._pool = ThreadPoolExecutor(
@@ -86,15 +84,16 @@ class Service:
         # All models compute on one thread, so that they do not take the cores from each other.
         self._computing = ThreadPoolExecutor(1, "deponij-encode")
         self.models = {
-            one.name: ServedModel(one.name, one.index, one.encoder, self._computing, counters)
-            for one in served
+            one.name: ServedModel(one.name, one.encoder, self._computing, counters) for one in served
         }
         self._maps = {one.name: _map(one) for one in served}
         self._loading = Thread(target=self._load, name="deponij-load", daemon=True)
         self._is_closing = False
-        counters.waiting_is(lambda: sum(model.n_waiting for model in self.models.values()))
+        counters.waiting.set_function(lambda: sum(model.n_waiting for model in self.models.values()))
         self.pictures.warm()
-        self._warm()
+        for model in self.models.values():
+            model.index.count(conditions=[Condition("item_id", "is not null")])
+            model.index.listed(1)
         # Items are leafed through in their own order; an index has another one.
         self._orders = {
             name: model.index.vector_rows([item_id for item_id in pictures.rows if item_id in model.index])
@@ -126,11 +125,6 @@ class Service:
         for model in self.models.values():
             if not self._is_closing:
                 model.load()
-
-    def _warm(self) -> None:
-        for model in self.models.values():
-            model.index.count(conditions=[Condition("item_id", "is not null")])
-            model.index.listed(1)
 
     async def aside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run on a thread of the pool, so that others are served meanwhile."""
@@ -358,5 +352,5 @@ class Service:
 def _map(one: Served) -> ServedMap | None:
     if one.map_path is None or not one.map_path.is_file():
         return None
-    found = ServedMap(one.map_path, one.index)
+    found = ServedMap(one.encoder.index, read_embedding(one.map_path)[0])
     return found if found.fits and found.layouts else None

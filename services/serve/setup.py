@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deponij.project.frame.settings import RunOptions
-from deponij.project.in_force import InForce, items_of, profile_in_force, profile_of, run_of
+from deponij.project.in_force import InForce, items_of, profile_in_force, profile_of, require_items, run_of
 from deponij.project.indexes import Index
 from deponij.services.search.vectors import QueryEncoder
 from deponij.services.serve.counters import Counters
@@ -14,7 +14,6 @@ from deponij.services.serve.pictures import Pictures
 from deponij.services.serve.service import Served, Service, ServiceOptions
 from deponij.store.errors import StoreError, UsageError
 from deponij.store.index_folder import CARD
-from deponij.store.items import Items
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,16 @@ def make_service(wanted: ServeRequest, counters: Counters) -> Service:
         raise UsageError(f"two indexes are of the same name: {', '.join(names)}; name each one once")
     specs = _specs(wanted.specs, names)
     served = [
-        Served(name, index, QueryEncoder(index, wanted.run, spec=specs.get(name)), _map_path(index))
+        Served(
+            name,
+            QueryEncoder(index, wanted.run, spec=specs.get(name)),
+            run.map(index.path.name) if (run := run_of(index.path)) else None,
+        )
         for name, index in zip(names, indexes, strict=True)
     ]
-    for one in served:
-        _check_items(one.index, items)
+    for index in indexes:
+        ids, keys = (index.rows[name].to_pylist() for name in ("item_id", "key"))
+        require_items(items, ids, keys, f"the items of {index.path}")
     options = wanted.service
     if profile is not None and not options.labels:
         options = replace(options, labels=profile.labels)
@@ -84,21 +88,6 @@ def _of_profile(profile: InForce, backbones: Sequence[str]) -> list[Path]:
     return there
 
 
-def _check_items(index: Index, items: Items) -> None:
-    """Refuse items that are not those of the index.
-
-    Raises:
-        UsageError: an item of the index is not there, or has another picture.
-    """
-    rows = index.rows
-    strangers = items.strangers(rows["item_id"].to_pylist(), rows["key"].to_pylist())
-    if strangers:
-        raise UsageError(
-            f"{index.path} is of other items than {items.path} ({len(strangers)}, the first: {strangers[0]!r}); "
-            "name those that it was made from with --items ITEMS"
-        )
-
-
 def _images(images: Path | None, profile: InForce | None) -> Path | None:
     """The folder of the photographs, where there is one."""
     if images is not None:
@@ -109,11 +98,6 @@ def _images(images: Path | None, profile: InForce | None) -> Path | None:
         return None
     folder = (profile.data.get("options") or {}).get("images") or profile.data.get("root")
     return Path(folder) if folder and Path(folder).is_dir() else None
-
-
-def _map_path(index: Index) -> Path | None:
-    run = run_of(index.path)
-    return None if run is None else run.map(index.path.name)
 
 
 def _specs(specs: Sequence[str], names: Sequence[str]) -> Mapping[str, str]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cli_world
 import fake_backbone
@@ -91,7 +92,7 @@ def test_with_its_package_the_real_one_is_used(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> whole_way.WholeWay:
+def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A run over three plain colours, which even a toy can tell apart."""
     root = tmp_path_factory.mktemp("toys")
     with pytest.MonkeyPatch.context() as patch:
@@ -103,15 +104,15 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> whole_way.WholeWay:
         return whole_way.run(plan, out=root / "out", options=options)
 
 
-def test_a_run_marks_toys_everywhere(result: whole_way.WholeWay) -> None:
-    rows = [row for row in result.table["results"] if not row["is_baseline"]]
+def test_a_run_marks_toys_everywhere(result: dict[str, Any]) -> None:
+    rows = [row for row in result["results"] if not row["is_baseline"]]
     assert {(row["backbone"], row["is_toy"]) for row in rows} == {
         (MINI, True),
         ("model", False),
         (f"{MINI}+model", True),
     }
-    assert result.table["toys"] == [MINI]
-    page = Path(result.table["page"])
+    assert result["toys"] == [MINI]
+    page = Path(result["page"])
     kept = json.loads((page.parent / "results.json").read_text())
     assert [row["is_toy"] for row in kept if not row["is_baseline"]] == [row["is_toy"] for row in rows]
     text = page.read_text()
@@ -121,26 +122,19 @@ def test_a_run_marks_toys_everywhere(result: whole_way.WholeWay) -> None:
     assert f"| {MINI} (toy) |" in (page.parent / "results.md").read_text()
 
 
-def test_a_toy_is_not_best_beside_a_real_one(
-    result: whole_way.WholeWay, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = [row for row in result.table["results"] if not row["is_baseline"]]
+def test_a_toy_is_not_best_beside_a_real_one(result: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [row for row in result["results"] if not row["is_baseline"]]
     best = {is_toy: max(row["top1"] for row in rows if row["is_toy"] is is_toy) for is_toy in (True, False)}
     assert best[True] >= best[False], "otherwise the test shows nothing"
-    card = (
-        Path(result.table["page"])
-        .read_text()
-        .partition('class="card best-card"')[2]
-        .partition("</article>")[0]
-    )
+    card = Path(result["page"]).read_text().partition('class="card best-card"')[2].partition("</article>")[0]
     assert "model</a>" in card and MINI not in card
-    assert "model" in Path(result.table["page"]).read_text().partition('<details class="run" open>')[2][:120]
-    chosen = best_model(Layout(Path(result.table["root"])), ModelRequest(), ())
+    assert "model" in Path(result["page"]).read_text().partition('<details class="run" open>')[2][:120]
+    chosen = best_model(Layout(Path(result["root"])), ModelRequest(), ())
     assert chosen.evaluation.backbone == "model"
     assert chosen.why.endswith("toys left aside")
-    asked = best_model(Layout(Path(result.table["root"])), ModelRequest(backbone=MINI), ())
+    asked = best_model(Layout(Path(result["root"])), ModelRequest(backbone=MINI), ())
     assert asked.evaluation.backbone == MINI and "is a toy" in asked.why
-    assert [command.rpartition("/")[2] for command in result.table["ask"]] == ["model", "model"]
+    assert [command.rpartition("/")[2] for command in result["ask"]] == ["model", "model"]
 
 
 def test_tables_over_seeds_mark_toys_too() -> None:
@@ -165,21 +159,21 @@ def test_tables_over_seeds_mark_toys_too() -> None:
     assert re.findall(r"\x1b\[1;32m *([\d.]+)", text) == ["75.0"]
 
 
-def test_hits_of_a_toy_are_marked(result: whole_way.WholeWay) -> None:
-    indexes = Path(result.table["root"]) / "indexes"
+def test_hits_of_a_toy_are_marked(result: dict[str, Any]) -> None:
+    indexes = Path(result["root"]) / "indexes"
     for name, title in ((MINI, f"10 items by {MINI} (toy)"), ("model", "10 items by model")):
         out = cli_world.done("query", "item", "can/01.png", "--index", indexes / name).out
         assert title in out.splitlines()[0]
         assert ("toy" in out) == (name == MINI)
 
 
-def test_the_terminal_says_what_is_a_toy(result: whole_way.WholeWay, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_terminal_says_what_is_a_toy(result: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     console = Console(file=shown, width=150, force_terminal=True, highlight=False)
     for printer in (show_table, show_lines):
         monkeypatch.setitem(printer.__kwdefaults__, "console", console)
     monkeypatch.setattr(show_notes, "__defaults__", (console,))
-    printing.print_results(result.table, whole=False)
+    printing.print_results(result, whole=False)
     lines = [line for line in shown.getvalue().splitlines() if "│" in line]
     of_toy = [line for line in lines if f"{MINI} (toy)" in line]
     # The quick classifiers, and those of the tables.
@@ -188,5 +182,5 @@ def test_the_terminal_says_what_is_a_toy(result: whole_way.WholeWay, monkeypatch
     assert of_real and all("\x1b[1m" in line for line in of_real), "the best row is bold"
     assert max(map(lines.index, of_real)) < min(map(lines.index, of_toy))
     assert "toy: learnt from drawn litter only" in shown.getvalue()
-    printing.print_results({**result.table, "toys": [], "results": []})
+    printing.print_results({**result, "toys": [], "results": []})
     assert shown.getvalue().count("toy: ") == 1

@@ -553,7 +553,7 @@ def test_known_rows_are_taken_and_none_is_written(world: World, tmp_path: Path) 
         def never(*_: object, **__: object) -> None:
             raise AssertionError("the model was loaded")
 
-        patch.setattr("deponij.services.predict.predict.load_backbone", never)
+        patch.setattr("deponij.project.extraction.feature_maker.load_backbone", never)
         document = predict(*named)
     assert len(document["predictions"]) == N_PER_CLASS
     new = tmp_path / "new.png"

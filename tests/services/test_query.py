@@ -329,7 +329,7 @@ def test_a_wrong_filter_or_file_is_told_before_a_model_is_loaded(
     def loaded(*_: object, **__: object) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("deponij.project.extraction.devices.load_backbone", loaded)
+    monkeypatch.setattr("deponij.project.extraction.feature_maker.load_backbone", loaded)
     for more in (("--where", "lable = 'a'"), ("--sheet", "x.jpg"), ("--parquet", "x.csv"), ("--top", "0")):
         answer = call("query", "text", "words never stored", *more, *flags(world))
         assert answer.status == 2 and "loading" not in answer.err

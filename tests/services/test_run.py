@@ -34,15 +34,15 @@ def model(tmp_path: Path) -> str:
     return str(fake_backbone.make(tmp_path / "model"))
 
 
-def run(tmp_path: Path, source: SourceChoice, *backbones: str, **plan: Any) -> service.WholeWay:
+def run(tmp_path: Path, source: SourceChoice, *backbones: str, **plan: Any) -> dict[str, Any]:
     options = RunOptions(depot=str(tmp_path / "depot"), device="cpu", threads=1, workers=2)
     made = Plan(source=source, backbones=backbones, **plan)
     return service.run(made, out=tmp_path / "out", options=options)
 
 
-def shown(result: service.WholeWay) -> set[tuple[str, str, str]]:
+def shown(result: dict[str, Any]) -> set[tuple[str, str, str]]:
     """Every backbone that something was learned from, alone or joined, with split and labels."""
-    rows = [row for row in result.table["results"] if not row["is_baseline"]]
+    rows = [row for row in result["results"] if not row["is_baseline"]]
     return {(one, row["split"], row["labels"]) for row in rows for one in row["backbone"].split("+")}
 
 
@@ -57,13 +57,13 @@ def test_class_folders_and_a_second_run_with_other_backbones(tmp_path: Path, mod
     first = run(tmp_path, source, model, mute)
     # Whole pictures are their own photographs, so the split is random.
     assert shown(first) == {("model", "random", "label"), ("wordless", "random", "label")}
-    assert first.n_failed == 1
-    page = Path(first.table["page"]).read_text()
+    assert first["n_failed"] == 1
+    page = Path(first["page"]).read_text()
     assert "wordless" in page
     assert cli_world.TRUNCATED in page
-    assert Path(first.table["sheet"]).is_file()
+    assert Path(first["sheet"]).is_file()
     n_rows = sum(len(sidecar.keys) for sidecar in FeatureStore(tmp_path / "depot").sidecars)
-    at = Layout(Path(first.table["root"]))
+    at = Layout(Path(first["root"]))
     assert {len(Index.open(at.index(name))) for name in ("model", "wordless")} == {
         len(View(at.view("model")))
     }
@@ -76,12 +76,12 @@ def test_class_folders_and_a_second_run_with_other_backbones(tmp_path: Path, mod
     second = run(tmp_path, source, model)
     assert shown(second) == {("model", "random", "label")}
     assert [index.name for index in at.indexes.iterdir()] == ["model"]
-    assert [view["backbone"] for view in second.table["views"]] == ["model"]
-    assert "wordless" not in Path(second.table["page"]).read_text()
+    assert [view["backbone"] for view in second["views"]] == ["model"]
+    assert "wordless" not in Path(second["page"]).read_text()
     assert sum(len(sidecar.keys) for sidecar in FeatureStore(tmp_path / "depot").sidecars) == n_rows
     took = {stage.name for stage in STAGES if stage.over is None} | {"extract@model"}
-    assert took <= set(second.table["seconds"])
-    assert "extract@wordless" in first.table["seconds"]
+    assert took <= set(second["seconds"])
+    assert "extract@wordless" in first["seconds"]
     assert "Words find pictures" in page
 
 
@@ -114,8 +114,8 @@ def test_backbones_of_one_name_keep_apart(tmp_path: Path) -> None:
     other = str(fake_backbone.make(tmp_path / "b" / "model", seed=2))
     folder = cli_world.class_folders(tmp_path / "pictures")
     result = run(tmp_path, SourceChoice("folder", {"folder": folder}), one, other)
-    assert {view["backbone"] for view in result.table["views"]} == {"model", "model~2"}
-    assert len({view["fingerprint"] for view in result.table["views"]}) == 2
+    assert {view["backbone"] for view in result["views"]} == {"model", "model~2"}
+    assert len({view["fingerprint"] for view in result["views"]}) == 2
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_backbone_folders_of_any_name_get_a_name_for_files(folder: str, name: st
 def test_wrong_requests_cost_nothing_that_is_there(tmp_path: Path, model: str) -> None:
     folder = cli_world.class_folders(tmp_path / "pictures")
     source = SourceChoice("folder", {"folder": folder})
-    page = Path(run(tmp_path, source, model).table["page"])
+    page = Path(run(tmp_path, source, model)["page"])
     with pytest.raises(DataError, match="does not exist"):
         run(tmp_path, SourceChoice("folder", {"folder": tmp_path / "typo"}), model)
     with pytest.raises(UsageError, match="unknown backbone"):

@@ -99,7 +99,7 @@ def test_what_is_known_is_not_computed_and_needs_no_model(
         raise AssertionError("the model was loaded")
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "load_backbone", never)
+        patch.setattr("deponij.project.extraction.feature_maker.load_backbone", never)
         again = run(tmp_path, model, items, out=tmp_path / "again.h5")
         assert (again.n_known, again.n_computed, again.pictures_per_s, again.bottleneck) == (9, 0, None, None)
         # A view is a pure function of items and parameters.

@@ -18,7 +18,7 @@ from deponij.pipeline.retrieval.filters import Condition
 from deponij.pipeline.unit_vectors import unit
 from deponij.project.frame.settings import RunOptions
 from deponij.project.indexes import Index
-from deponij.services.search.query import Question, ask, encoder_of
+from deponij.services.search.query import Question, ask
 from deponij.services.search.vectors import QueryEncoder, Term
 from deponij.store.items import Items
 from deponij.store.view import View
@@ -75,7 +75,7 @@ def refused(answer: Any, status: int, code: str, *words: str) -> None:
 def asked(world: ServeWorld, question: Question) -> list[tuple[str, float]]:
     """What the command line would answer."""
     index = Index.open(world.at.index("words"))
-    encoder = encoder_of(index, RunOptions(device="cpu", threads=1, depot=str(world.root / "none")))
+    encoder = QueryEncoder(index, RunOptions(device="cpu", threads=1, depot=str(world.root / "none")))
     return [(hit.item_id, hit.score) for hit in ask(index, question, encoder)]
 
 

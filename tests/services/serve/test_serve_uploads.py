@@ -13,7 +13,7 @@ from serve_world import ServeWorld
 
 from deponij.project.frame.settings import RunOptions
 from deponij.project.indexes import Index
-from deponij.services.search.query import encoder_of
+from deponij.services.search.vectors import QueryEncoder
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def asked(client: Any, content: bytes, name: str = "x") -> Any:
 def test_odd_pictures_are_seen_as_the_index_sees_its_own(client: Any, world: ServeWorld, name: str) -> None:
     """Against the encoder of the command line."""
     index = Index.open(world.at.index("words"))
-    vector = encoder_of(index, RunOptions(device="cpu", threads=1)).of_image(GOOD[name], name)
+    vector = QueryEncoder(index, RunOptions(device="cpu", threads=1)).of_image(GOOD[name], name)
     expected = index.search(vector, 5)
     found = asked(client, GOOD[name]).json()["hits"]
     assert [hit["item_id"] for hit in found] == [hit.item_id for hit in expected]
@@ -174,7 +174,7 @@ def test_pictures_that_arrive_together_are_encoded_together(client: Any, world: 
 
     contents = [saved(Image.new("RGB", (30, 30), (15 * n, 90, 250 - 15 * n)), "PNG") for n in range(16)]
     index = Index.open(world.at.index("words"))
-    encoder = encoder_of(index, RunOptions(device="cpu", threads=1))
+    encoder = QueryEncoder(index, RunOptions(device="cpu", threads=1))
     expected = [index.search(encoder.of_image(content, "x"), 1)[0].score for content in contents]
 
     def batches() -> tuple[float, float]:

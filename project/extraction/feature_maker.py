@@ -1,0 +1,96 @@
+"""One backbone on this machine, and the features that it makes. This is no stage.
+
+Which backbone it is, is the business of `found_backbones`; where rows are kept, that of whoever asks for them.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from deponij.pipeline.backbones.contract import Description
+from deponij.pipeline.backbones.extraction import AUTO_BATCH, Picture, Progress, Rows, extract
+from deponij.pipeline.backbones.kinds import Kind
+from deponij.pipeline.pictures import Route
+from deponij.project.extraction.devices import load_backbone, pick_device
+from deponij.project.frame.settings import RunOptions
+from deponij.store.identity import Identity
+from deponij.store.items import Items
+
+if TYPE_CHECKING:
+    from deponij.pipeline.backbones.contract import Backbone
+
+
+@dataclass(frozen=True, slots=True)
+class FoundBackbone:
+    """A backbone on this machine, and how it makes features of one identity.
+
+    Attributes:
+        name: what its features are called after; spec: by which it is loaded.
+        input_px: (height, width) other than the published one, or None.
+    """
+
+    name: str
+    spec: str
+    description: Description
+    identity: Identity
+    kind: Kind
+    route: Route
+    input_px: tuple[int, int] | None
+
+
+def pictures_of(items: Items, keys: Iterable[str]) -> Iterator[Picture]:
+    """One picture for each key, in item order."""
+    first = {key: row for row, key in reversed(list(enumerate(items.keys)))}
+    key_of = {first[key]: key for key in keys}
+    for row, content in items.contents(list(key_of)):
+        yield Picture(key_of[row], content)
+
+
+@dataclass(frozen=True)
+class FeatureMaker:
+    """Makes the features of one backbone; the model is loaded when it is first needed."""
+
+    found: FoundBackbone
+    options: RunOptions
+
+    @cached_property
+    def device(self) -> str:
+        """On which it runs.
+
+        Raises:
+            UsageError: the one that was asked for is not there.
+        """
+        return pick_device(self.options.device)
+
+    @cached_property
+    def model(self) -> "Backbone":
+        """The model on its device."""
+        found = self.found
+        precision, n_threads = found.identity.precision, self.options.n_threads
+        return load_backbone(found.spec, self.device, precision, n_threads, found.input_px)
+
+    def progress(self) -> Progress:
+        """Of an extraction to come, with the device's batch size where none was asked for."""
+        size = self.options.batch_size or AUTO_BATCH[self.device.partition(":")[0]]
+        return Progress(self.options.n_workers, size)
+
+    def rows(self, pictures: Iterable[Picture], progress: Progress) -> Iterator[Rows]:
+        """Batches of features; see `deponij.pipeline.backbones.extraction.extract`."""
+
+        def load() -> "Backbone":
+            begin = time.perf_counter()
+            model = self.model
+            progress.load_s = time.perf_counter() - begin
+            return model
+
+        return extract(
+            pictures,
+            load,
+            transform=self.found.description.transform,
+            kind=self.found.kind,
+            route=self.found.route,
+            stored=self.found.identity.stored,
+            progress=progress,
+        )
