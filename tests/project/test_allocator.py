@@ -29,13 +29,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 class Library:
     """A C library that notes how it is asked."""
 
-    def __init__(self, answer: int = 1) -> None:
+    def __init__(self) -> None:
         self.asked: list[tuple[int, int]] = []
-        self.answer = answer
+        self.refused: set[int] = set()
 
     def mallopt(self, what: int, value: int) -> int:
         self.asked.append((what, value))
-        return self.answer
+        return int(what not in self.refused)
 
 
 @pytest.fixture
@@ -56,8 +56,9 @@ def test_glibc_is_told_and_may_be_told_again(library: Library) -> None:
     assert library.asked == once * 2
 
 
-def test_a_refusal_is_told(library: Library) -> None:
-    library.answer = 0
+@pytest.mark.parametrize("refused", [{-1, -2, -4}, {-4}])
+def test_a_refusal_is_told(library: Library, refused: set[int]) -> None:
+    library.refused = refused
     assert keep_pages() == Pages.REFUSED
 
 
