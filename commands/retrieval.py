@@ -135,6 +135,7 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
     ) -> None:
         from deponij.pipeline.likeness.pairs import Thresholds
         from deponij.pipeline.retrieval.vector_index import set_threads
+        from deponij.project.frame.console import say as tell
         from deponij.project.in_force import is_of_toy, items_of
         from deponij.project.indexes import Index
         from deponij.project.record_files import check_ending
