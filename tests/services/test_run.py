@@ -218,11 +218,11 @@ def test_what_very_few_pictures_do_not_allow_is_told_and_the_rest_is_made(
     result = run(tmp_path, SourceChoice("folder", {"folder": tmp_path / "few"}), model)
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: no ")]
     assert [line.split(":")[1] for line in told] == [" no curves", " no mistakes", " no tables"]
-    page = Path(result.table["page"]).read_text()
+    page = Path(result["page"]).read_text()
     assert "Map of the embeddings" in page
     assert "There is no test part" in page
     # A bad page of a table over training items would pass for one over test items.
-    print_results(result.table)
+    print_results(result)
     assert "train items, from which the classifiers learned" in capsys.readouterr().out
 
 
