@@ -19,6 +19,7 @@ from deponij.project.frame.harness import run_stage, write_metrics
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.store.atomic import write_bytes, write_table
+from deponij.store.errors import UsageError
 from deponij.store.items import Items
 
 
@@ -41,17 +42,21 @@ class SplitResult(BaseModel):
 
 
 def run(params: SplitParams, *, items: Path, out: Path) -> SplitResult:
-    """Write a split table with the columns `item_id` and `part`.
+    """Write a split table with the columns `item_id`, `part` and `group`, whose items are not independent.
 
     Raises:
         DeponijError: the items lack a column that the strategy needs, or cannot be split so.
     """
     table = Items(items).table()
     columns = {name: table[name].to_pylist() for name in table.column_names}
+    if params.group_by not in columns:
+        known = ", ".join(sorted(columns))
+        raise UsageError(f"the items have no column {params.group_by!r} to group by; they have {known}")
     split = make_split(columns, params)
     parts = [None if part is None else str(part) for part in split.parts]
     leakage = leakage_report(columns["item_id"], parts, columns["image_id"], columns["phash"])
-    written = pa.table({"item_id": pa.array(columns["item_id"]), "part": pa.array(parts, pa.string())})
+    groups = pa.array(table[params.group_by].cast(pa.string()))
+    written = pa.table({"item_id": columns["item_id"], "part": pa.array(parts, pa.string()), "group": groups})
     write_table(out, written)
     return SplitResult(
         strategy=params.strategy,

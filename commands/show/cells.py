@@ -24,6 +24,8 @@ from deponij.pipeline.reports.cell_tables import (
 from deponij.pipeline.reports.cells import BASELINE, Cell
 from deponij.pipeline.reports.wording import interval, percent
 
+_QUIET = Style(bold=False, dim=True, color="default")
+
 
 def print_cells(cells: Sequence[Cell], console: Console = stdout, *, toys: Set[str] = frozenset()) -> None:
     """Every table, and how to read it; toys are marked."""
@@ -71,8 +73,10 @@ def _fields(table: CellTable, cell: Cell | None) -> list[Text]:
         return [Text("")] * 4
     first = Text(mean_and_std(cell.top1, cell.top1_std), "bold green" if table.is_best(cell) else "")
     if cell.how != BASELINE:
-        first.append(f"\n{interval(cell.top1_interval)}", Style(bold=False, dim=True, color="default"))
+        first.append(f"\n{interval(cell.top1_interval)}", _QUIET)
     others = [Text(percent(share)) for share in (cell.top2, cell.top3, cell.balanced_accuracy)]
+    if cell.how != BASELINE:
+        others[2].append(f"\n{interval(cell.balanced_interval)}", _QUIET)
     if known := cell.reference:
         first.append(f"\n{published(known.top1)}", "cyan")
         for text, share in zip(others, (known.top2, known.top3), strict=False):

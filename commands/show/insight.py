@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from deponij.commands.show.tables import Columns, show_lines, show_notes, show_table
 from deponij.pipeline.curves import CurveRow
 from deponij.pipeline.mistakes.records import MistakesReport
+from deponij.pipeline.reports.wording import design_effects, interval, interval_of
 from deponij.stages.map import MapFacts
 
 
@@ -23,14 +24,20 @@ def print_curve(rows: Sequence[CurveRow]) -> None:
     sizes = dict.fromkeys(row.per_class for row in rows)
     title = f"{first.labels} by {first.backbone}, split {first.split}, n = {first.n_test:,}"
     show_table(title, columns, [[row for row in rows if row.per_class == size] for size in sizes])
+    effects = design_effects(row.design_effect for row in rows)
+    show_notes(
+        [
+            f"Intervals: {interval_of(first.n_groups, first.unit)}{effects}; of several draws ± their standard "
+            "deviation, and other draws are in the interval too."
+        ]
+    )
     if any(row.n_short_classes for row in rows):
         show_notes(["Classes that have fewer items give all they have."])
 
 
 def _top1(row: CurveRow) -> str:
-    low, high = row.top1_interval
     wobble = "" if row.top1_std is None else f" ± {100 * row.top1_std:.1f}"
-    return f"{row.top1:.1%}{wobble} ({100 * low:.1f}–{100 * high:.1f})"
+    return f"{row.top1:.1%}{wobble} ({interval(row.top1_interval)})"
 
 
 def print_mistakes(report: MistakesReport, n_rows: int = 15) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from deponij.commands.show.tables import (
     TOY_NOTE,
+    bounded,
     percent,
     plain,
     show_lines,
@@ -14,6 +15,7 @@ from deponij.commands.show.tables import (
     show_table,
 )
 from deponij.pipeline.metrics.evaluation import Evaluation
+from deponij.pipeline.reports.wording import design_effects, interval_of
 from deponij.project.learning.compare import Comparison
 from deponij.project.learning.learn import HeadResult
 from deponij.project.report.summary import Record
@@ -108,21 +110,28 @@ def _print_results(rows: Sequence[Record]) -> None:
             ),
             "method": lambda row: row["method"],
             "n": lambda row: f"{row['n']:,}",
-            "top-1 [95 %]": lambda row: percent(row["top1"], row["top1_interval"]),
-            "top-2 [95 %]": lambda row: percent(row["top2"], row["top2_interval"]),
-            "top-3 [95 %]": lambda row: percent(row["top3"], row["top3_interval"]),
-            "balanced": lambda row: percent(row["balanced_accuracy"]),
+            "top-1 [95 %]": lambda row: _share(row, "top1"),
+            "top-2 [95 %]": lambda row: _share(row, "top2"),
+            "top-3 [95 %]": lambda row: _share(row, "top3"),
+            "balanced [95 %]": lambda row: _share(row, "balanced"),
         },
         rows,
         style=style,
         keep_figures=True,
     )
+    effects = design_effects(row["design_effect"] for row in rows)
+    show_notes([f"intervals: {interval_of(first['n_groups'], first['unit'])}{effects}"])
     if first["part"] != "test":
         show_lines(
             f"There is no test part: these are {first['part']} items, from which the classifiers learned; "
             "their figures say little about new ones",
             style="yellow",
         )
+
+
+def _share(row: Record, name: str) -> str:
+    share = row["balanced_accuracy" if name == "balanced" else name]
+    return percent(share) if row["is_baseline"] else bounded(share, row[f"{name}_interval"])
 
 
 def print_evaluation(result: Evaluation) -> None:
@@ -133,17 +142,20 @@ def print_evaluation(result: Evaluation) -> None:
         {
             "part": lambda row: row[0],
             "n": lambda row: f"{row[1].n:,}",
-            "top-1 [95 %]": lambda row: percent(row[1].top1, row[1].top1_interval),
-            "top-2 [95 %]": lambda row: percent(row[1].top2, row[1].top2_interval),
-            "top-3 [95 %]": lambda row: percent(row[1].top3, row[1].top3_interval),
-            "balanced": lambda row: percent(row[1].balanced_accuracy),
+            "top-1 [95 %]": lambda row: bounded(row[1].top1, row[1].top1_interval),
+            "top-2 [95 %]": lambda row: bounded(row[1].top2, row[1].top2_interval),
+            "top-3 [95 %]": lambda row: bounded(row[1].top3, row[1].top3_interval),
+            "balanced [95 %]": lambda row: bounded(row[1].balanced_accuracy, row[1].balanced_interval),
             "majority": lambda row: percent(row[1].majority),
         },
         result.parts.items(),
     )
     outside = f"; {result.n_outside_pool:,} items are outside the pool" if result.n_outside_pool else ""
     show_lines(f"chance {percent(result.chance)}; {result.protocol}{outside}")
-    show_notes(result.notes)
+    shown = list(result.parts)[-1]
+    scores = result.parts[shown]
+    of_part = interval_of(scores.n_groups, scores.unit) + design_effects([scores.design_effect])
+    show_notes([f"intervals of {shown}: {of_part}", *result.notes])
 
 
 def print_ensemble(result: "EnsembleResult") -> None:
@@ -189,17 +201,16 @@ def print_comparison(result: Comparison, n_classes: int = 5) -> None:
             "method": lambda row: row[1].method,
             "folder": lambda row: row[1].folder,
             "right": lambda row: f"{row[1].n_right:,}",
-            "top-1 [95 %]": lambda row: percent(row[1].top1, row[1].top1_interval),
+            "top-1 [95 %]": lambda row: bounded(row[1].top1, row[1].top1_interval),
         },
         [("A", result.a), ("B", result.b)],
         keep_figures=True,
     )
-    low, high = result.difference.interval
+    found, bounds = result.difference, result.difference.interval
+    between = "" if bounds is None else f" [{100 * bounds[0]:+.1f}, {100 * bounds[1]:+.1f}]"
     show_lines(
-        f"A - B: {100 * result.difference.value:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}], "
-        f"p = {result.difference.p:.4f} (paired bootstrap)",
-        f"only A right {result.mcnemar.b:,}, only B right {result.mcnemar.c:,}: p = {result.mcnemar.p:.4f} "
-        f"(McNemar, {result.mcnemar.method})",
+        f"A - B: {100 * found.value:+.1f} points{between}, {interval_of(result.n_groups, result.unit)}",
+        f"only A right {found.only_a:,}, only B right {found.only_b:,}: p = {found.p:.4f} ({found.test})",
     )
     _print_consistency(result.consistency.model_dump())
     gains = [one for one in result.classes if one.n_difference > 0][:n_classes]

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from deponij.commands.show.tables import Columns, percent, show_notes, show_table
+from deponij.commands.show.tables import Columns, bounded, percent, show_notes, show_table
 from deponij.pipeline.metrics.retrieval import ClassFigures, Figure, RetrievalResult
+from deponij.pipeline.reports.wording import interval_of
 
 # Of the many measures, those that tell classes apart.
 _OF_CLASS = ("mAP", "recall@1", "recall@5")
@@ -28,11 +29,11 @@ def print_retrieval(results: Sequence[RetrievalResult]) -> None:
     show_table(title, columns, rows, section=lambda row: id(row[0]))
     _print_classes(first)
     show_notes(line for one in results for line in (f"{_task(one)}: {one.protocol}.", *one.notes))
-    resampled = " or ".join(dict.fromkeys(one.resampled for one in results))
+    intervals = dict.fromkeys(interval_of(one.figures.n_resampled, one.resampled) for one in results)
     show_notes(
         [
             "recall@k: queries with something relevant among the first k. Chance: of a random order, computed. "
-            f"Intervals resample {resampled}."
+            f"Intervals: {'; '.join(intervals)}."
         ]
     )
 
@@ -61,4 +62,4 @@ def _print_classes(result: RetrievalResult) -> None:
 
 
 def _figure(figure: Figure | None) -> str:
-    return "" if figure is None else percent(figure.value, figure.interval)
+    return "" if figure is None else bounded(figure.value, figure.interval)

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from deponij.pipeline.reports.wording import TOO_FEW
+
 T = TypeVar("T")
 Columns = dict[str, Callable[[T], Any]]
 _FIGURE = re.compile(r"([+-]?[\d,.]+( ?(%|GiB))?( (\[|\(|±|of ).*)?)?", re.DOTALL)
@@ -76,12 +78,15 @@ def show_notes(notes: Iterable[str], console: Console = stdout) -> None:
     show_lines(*notes, style="dim", console=console)
 
 
-def percent(share: float | None, interval: Sequence[float] | None = None) -> str:
-    """`61.2`, or with its interval `61.2 [58.1, 64.0]`; nothing for nothing."""
-    if share is None:
-        return ""
-    text = f"{100 * share:.1f}"
-    return text if interval is None else f"{text} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+def percent(share: float | None) -> str:
+    """`61.2`; nothing for nothing."""
+    return "" if share is None else f"{100 * share:.1f}"
+
+
+def bounded(share: float, interval: Sequence[float] | None) -> str:
+    """A share with its interval: `61.2 [58.1, 64.0]`, or `61.2 [too few]`."""
+    bounds = TOO_FEW if interval is None else f"{percent(interval[0])}, {percent(interval[1])}"
+    return f"{percent(share)} [{bounds}]"
 
 
 def counted(n: int, what: str) -> str:

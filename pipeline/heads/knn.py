@@ -133,7 +133,12 @@ class NearestNeighbours(Head):
         rows_of = {part: rows for part in PARTS if len(rows := examples.rows(part))}
         return {
             part: score_part(
-                examples.labels[rows], ranked[rows], classes, examples.majority_class
+                examples.labels[rows],
+                ranked[rows],
+                examples.groups[rows],
+                classes,
+                examples.majority_class,
+                examples.unit,
             ).model_dump(mode="json")
             for part, rows in rows_of.items()
         }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from deponij.pipeline.reports.cells import BASELINE, Cell
 from deponij.pipeline.reports.wording import cell as escaped
-from deponij.pipeline.reports.wording import interval, percent
+from deponij.pipeline.reports.wording import design_effects, interval, interval_of, percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,17 +121,27 @@ def how_to_read(cells: Sequence[Cell]) -> list[str]:
         "recall of the classes."
     ]
     seeds = max(cell.seeds for cell in cells)
+    of = "; ".join(dict.fromkeys(_told_interval(cells, cell.split, cell.labels) for cell in cells))
     if seeds > 1:
         said.append(
-            f"Heads: mean over {seeds} seeds ± standard deviation; 95 % interval by resampling the test "
-            "items of the seeds' mean. All others are single runs with Wilson's 95 % interval."
+            f"Heads: mean over {seeds} seeds ± standard deviation; intervals are of what other photographs, each with "
+            f"all its crops, and other seeds would give. All others are single runs. {of}."
         )
     else:
-        said.append("Single runs with Wilson's 95 % interval.")
+        said.append(
+            f"Single runs; intervals are of what other photographs, each with all its crops, would give. {of}."
+        )
     sources = list(dict.fromkeys(cell.reference.source for cell in cells if cell.reference))
     if sources:
         said.append(f"Published figures: {'; '.join(sources)}.")
     return [*said, *remarks(cells)]
+
+
+def _told_interval(cells: Sequence[Cell], split: str, labels: str) -> str:
+    """What the intervals of one split and label set are of."""
+    of_both = [cell for cell in cells if (cell.split, cell.labels) == (split, labels)]
+    effects = design_effects(cell.design_effect for cell in of_both if cell.how != BASELINE)
+    return f"{split}, {labels}: {interval_of(of_both[0].n_groups, of_both[0].unit)}{effects}"
 
 
 def render_markdown(cells: Sequence[Cell], title: str, toys: Set[str] = frozenset()) -> str:
@@ -173,7 +183,8 @@ def _markdown_fields(table: CellTable, cell: Cell) -> list[str]:
         "" if cell.interval_kind == "exact" else interval(cell.top1_interval),
         percent(cell.top2),
         percent(cell.top3),
-        percent(cell.balanced_accuracy),
+        percent(cell.balanced_accuracy)
+        + ("" if cell.interval_kind == "exact" else f" ({interval(cell.balanced_interval)})"),
     ]
     if cell.reference:
         known = (cell.reference.top1, cell.reference.top2, cell.reference.top3)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from math import ceil, floor
 
-from deponij.pipeline.metrics.evaluation import Interval
+from deponij.pipeline.metrics.intervals import Interval
 from deponij.pipeline.reports.svg import Scale, element, linear_ticks, text, told
 from deponij.pipeline.reports.wording import clipped, interval, percent
 
@@ -100,7 +100,7 @@ def _row(scale: Scale, row: Whisker, top: int) -> str:
             element("line", x1=x, x2=x, y1=middle - 4, y2=middle + 4, class_="whisker") for x in (low, high)
         ]
     parts.append(element("circle", cx=_place(scale, row.value), cy=middle, r=5, class_="dot"))
-    said = f"{row.name}: {value} %" + (f" ({interval(row.interval)})" if row.interval else "")
+    said = f"{row.name}: {value} %" + f" ({interval(row.interval)})"
     return told(element("g", "".join(parts), class_=kind), said)
 
 

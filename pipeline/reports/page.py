@@ -15,6 +15,7 @@ from typing import Any
 
 from deponij.pipeline.metrics.calibration import Calibration
 from deponij.pipeline.metrics.classification import ClassScores
+from deponij.pipeline.metrics.clustered import Estimate
 from deponij.pipeline.mistakes.records import MistakesReport
 from deponij.pipeline.reports import wording
 from deponij.pipeline.reports.cell_tables import (
@@ -68,8 +69,9 @@ class Duel:
     """Two classifiers on the same items.
 
     Attributes:
-        a, b: their names; difference, interval, p: A's top-1 minus B's, by paired bootstrap.
-        only_a, only_b, mcnemar_p: items only one of them has right, and McNemar's test on these.
+        a, b: their names; of n items in n_groups, and what these are (unit).
+        difference, interval: A's top-1 minus B's. only_a, only_b: items that only one of them has right.
+        p, test: exact, and how it was made.
         verdict: all that in a sentence.
         changes: classes that differ most: name, support, recall of A and of B.
         notes: what a reader must know; where they cannot be compared, why.
@@ -78,12 +80,14 @@ class Duel:
     a: str
     b: str
     n: int
+    n_groups: int
+    unit: str
     difference: float
-    interval: tuple[float, float]
-    p: float
+    interval: tuple[float, float] | None
     only_a: int
     only_b: int
-    mcnemar_p: float
+    p: float
+    test: str
     verdict: str
     changes: Sequence[tuple[str, int, float, float]]
     notes: tuple[str, ...]
@@ -112,6 +116,13 @@ class GroupFacts:
     best_source: Provenance
 
     @property
+    def interval_of(self) -> str:
+        """What intervals are of, and how much wider groups make them."""
+        rows = [row for row, _ in self.ranked if not row.is_baseline]
+        n_groups, unit = rows[0].n_groups, rows[0].unit
+        return wording.interval_of(n_groups, unit) + wording.design_effects(row.design_effect for row in rows)
+
+    @property
     def best(self) -> tuple[ResultRow, str]:
         """The best row and its anchor."""
         return next(pair for pair in self.ranked if not pair[0].is_baseline)
@@ -130,7 +141,8 @@ class RunFacts:
         row: its row of the table. anchor: its place on the page.
         protocol: what was learned from what.
         notes: what a reader must know of this run (left-out items, missing classes, no convergence).
-        confusion: an SVG. confused: the most frequent errors. classes: counts of each class.
+        confusion: an SVG. confused: the most frequent errors. classes: counts of each class; recalls: with their
+            intervals, of those that occur.
         calibration: of its probabilities; reliability: SVGs as they are and, where there is a
             temperature, scaled.
         right, wrong: samples with the data URI of their thumbnail, None where there is none.
@@ -144,6 +156,7 @@ class RunFacts:
     confusion: str
     confused: Sequence[Confused]
     classes: Sequence[ClassScores]
+    recalls: Mapping[str, Estimate]
     calibration: Calibration | None
     reliability: Sequence[tuple[str, str]]
     right: Sequence[tuple[Sample, str | None]]
@@ -302,7 +315,6 @@ def _environment(autoescape: bool) -> Any:
     environment.filters |= {
         "percent": wording.percent,
         "interval": wording.interval,
-        "bounds": wording.interval,
         "published": published,
         "points": wording.points,
         "p_value": wording.p_value,
@@ -314,5 +326,5 @@ def _environment(autoescape: bool) -> Any:
         "sentence": wording.sentence,
         "breakable": _breakable,
     }
-    environment.globals["mean"] = mean_and_std
+    environment.globals |= {"mean": mean_and_std, "interval_of": wording.interval_of}
     return environment

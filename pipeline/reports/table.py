@@ -3,13 +3,21 @@
 from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass, replace
 
-from deponij.pipeline.metrics.evaluation import Evaluation, Interval
+from deponij.pipeline.metrics.clustered import Unit
+from deponij.pipeline.metrics.evaluation import Evaluation
+from deponij.pipeline.metrics.intervals import Interval
 from deponij.pipeline.reports.provenance import JOINED, is_toy
 
 CHANCE = "chance"
 MAJORITY = "majority class"
 # What a row has of the scores of its part.
-_SCORES = ("n", "balanced_accuracy", *(f"top{k}{of}" for of in ("", "_interval") for k in (1, 2, 3)))
+_GROUPED = ("n", "n_groups", "unit", "design_effect")
+_SCORES = (
+    *_GROUPED,
+    "balanced_accuracy",
+    "balanced_interval",
+    *(f"top{k}{of}" for of in ("", "_interval") for k in (1, 2, 3)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +29,10 @@ class ResultRow:
         backbone: empty for baselines.
         method: its name for people.
         n, n_classes: items, and classes to choose from.
+        n_groups, unit, design_effect: of items that are not independent, as in `Grouped`.
         top1, top2, top3, balanced_accuracy: None where a baseline has none.
-        top1_interval, top2_interval, top3_interval: Wilson's at 95 %; None for baselines.
+        top1_interval, top2_interval, top3_interval, balanced_interval: at 95 %; None for too few groups, and for
+            baselines.
         is_baseline: chance or majority class, from no features.
         is_toy: its backbone, or one of several, knows drawn pictures only and these are others.
     """
@@ -33,6 +43,8 @@ class ResultRow:
     backbone: str
     method: str
     n: int
+    n_groups: int
+    unit: Unit
     n_classes: int
     top1: float
     top2: float | None = None
@@ -41,6 +53,8 @@ class ResultRow:
     top1_interval: Interval | None = None
     top2_interval: Interval | None = None
     top3_interval: Interval | None = None
+    balanced_interval: Interval | None = None
+    design_effect: float | None = None
     is_baseline: bool = False
     is_toy: bool = False
 
@@ -126,7 +140,7 @@ def _baselines(members: Sequence[Evaluation]) -> tuple[ResultRow, ResultRow]:
     """What no features reach. The widest choice of classes stands for all (a probe may lack a rare one)."""
     widest = max(members, key=lambda evaluation: evaluation.n_classes)
     part, n_classes = shown_part(widest), widest.n_classes
-    n, majority = widest.parts[part].n, widest.parts[part].majority
+    scores, majority = widest.parts[part], widest.parts[part].majority
     chances = [min(1.0, k / n_classes) for k in (1, 2, 3)]
     chance = ResultRow(
         widest.labels,
@@ -134,7 +148,9 @@ def _baselines(members: Sequence[Evaluation]) -> tuple[ResultRow, ResultRow]:
         part,
         backbone="",
         method=CHANCE,
-        n=n,
+        n=scores.n,
+        n_groups=scores.n_groups,
+        unit=scores.unit,
         n_classes=n_classes,
         top1=chances[0],
         top2=chances[1],
@@ -149,6 +165,6 @@ def _baselines(members: Sequence[Evaluation]) -> tuple[ResultRow, ResultRow]:
         top2=None,
         top3=None,
         # All of one class are right, if that class occurs here, and none of the others.
-        balanced_accuracy=(majority > 0) / widest.parts[part].n_classes,
+        balanced_accuracy=(majority > 0) / scores.n_classes,
     )
     return chance, most_frequent

@@ -1,6 +1,9 @@
 """How figures and names are written on the page and in Markdown. What is shown where lives in `page`."""
 
 import re
+from collections.abc import Iterable
+
+from deponij.pipeline.metrics.clustered import FEWEST
 
 _SHORT_CHARS = 8
 # What Markdown would read as markup, links and pictures above all: a page must load nothing.
@@ -14,9 +17,26 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f}"
 
 
+TOO_FEW = "too few"
+
+
 def interval(bounds: tuple[float, float] | None) -> str:
-    """Bounds as percentages; empty for none."""
-    return "" if bounds is None else f"{percent(bounds[0])}–{percent(bounds[1])}"
+    """Bounds as percentages; none are there where too few groups were left out for them."""
+    return TOO_FEW if bounds is None else f"{percent(bounds[0])}–{percent(bounds[1])}"
+
+
+def interval_of(n_groups: int, unit: str) -> str:
+    """What intervals are of: `95 % over 87 photographs`."""
+    if n_groups < FEWEST:
+        what = unit if n_groups != 1 else unit.removesuffix("s")
+        return f"{n_groups} {what}, too few for intervals, which take {FEWEST}"
+    return f"95 % over {n_groups:,} {unit}"
+
+
+def design_effects(effects: Iterable[float | None]) -> str:
+    """How many times larger groups make variances: `, design effect 1.2 to 2.5`; empty where there is none."""
+    known = [f"{effect:.1f}" for effect in sorted(effect for effect in effects if effect is not None)]
+    return f", design effect {' to '.join(dict.fromkeys((known[0], known[-1])))}" if known else ""
 
 
 def points(share: float) -> str:

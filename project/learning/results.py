@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from deponij.pipeline.heads.examples import Examples, join_examples
 from deponij.pipeline.heads.head import FeatureSource, Head, Names, softmax
 from deponij.pipeline.metrics.calibration import calibration
+from deponij.pipeline.metrics.clustered import Unit
 from deponij.pipeline.metrics.evaluation import PARTS, Evaluation, PartScores, score_part
 from deponij.pipeline.metrics.predictions import Predictions, per_class_rows, predictions
 from deponij.project.frame.csv_files import csv_bytes
@@ -83,7 +84,8 @@ def read_shared_examples(
     for view in views:
         _check_belongs(view, items, tokens)
     everywhere = set.intersection(*(set(view.ids.tolist()) for view in views))
-    examples = join_examples(names, read_parts(split), everywhere)
+    groups, unit = read_groups(split, items)
+    examples = join_examples(names, read_parts(split), groups, everywhere, unit)
     return examples, [_finite_features(view, examples) for view in views]
 
 
@@ -103,7 +105,7 @@ def read_labelled(view: View, items: Items, labels: str) -> tuple[Names, Names, 
     known = {item_id for item_id in view.ids.tolist() if names.get(item_id) is not None}
     if not known:
         raise DataError(f"no item of {items.path} has both a {labels!r} and features in {view.path}")
-    examples = join_examples(names, parts, known)
+    examples = join_examples(names, parts, _photograph_of(items), known)
     return examples.ids, examples.labels, _finite_features(view, examples)
 
 
@@ -142,9 +144,30 @@ def read_labels(items: Items, labels: str) -> dict[str, str | None]:
 
 def photographs(items: Items, ids: Names) -> Names:
     """The photograph that each item [n] is of; an item without one is one by itself."""
-    photo_of = dict(zip(items.ids, items.column("image_id"), strict=True))
-    found = [item_id if photo_of[item_id] is None else photo_of[item_id] for item_id in ids.tolist()]
-    return np.array(found, dtype=np.str_)
+    photo_of = _photograph_of(items)
+    return np.array([photo_of[item_id] for item_id in ids.tolist()], dtype=np.str_)
+
+
+def _photograph_of(items: Items) -> dict[str, str]:
+    pairs = zip(items.ids, items.column("image_id"), strict=True)
+    return {item_id: item_id if photo is None else photo for item_id, photo in pairs}
+
+
+def read_groups(split: Path, items: Items) -> tuple[dict[str, str], Unit]:
+    """What each item is left out with where intervals are made, and what that is; one without is alone.
+
+    It stands in the split's column `group`; without such a column (an older split) it is the photograph.
+
+    Raises:
+        StoreError: the table cannot be read.
+    """
+    photo_of, table = _photograph_of(items), read_table(split)
+    if "group" not in table.column_names:
+        return photo_of, "photographs"
+    pairs = zip(table["item_id"].to_pylist(), table["group"].cast(pa.string()).to_pylist(), strict=True)
+    given = {item_id: item_id if group is None else group for item_id, group in pairs}
+    is_photo = all(photo_of.get(item_id) == group for item_id, group in given.items())
+    return photo_of | given, "photographs" if is_photo else "groups"
 
 
 def read_parts(split: Path) -> dict[str, str | None]:
@@ -246,13 +269,16 @@ def judge(
         ids=examples.ids,
         parts=examples.parts,
         truth=examples.labels,
+        groups=examples.groups,
         logits=logits,
         probs=softmax(logits),
         classes=np.asarray(classes, dtype=np.str_),
     )
     unseen = tuple(sorted(set(examples.pool_classes) - set(classes)))
     parts = {
-        part: score_part(chosen.truth, chosen.top_labels, classes, examples.majority_class)
+        part: score_part(
+            chosen.truth, chosen.top_labels, chosen.groups, classes, examples.majority_class, examples.unit
+        )
         for part in PARTS
         if len((chosen := found.of(part)).ids)
     }
@@ -376,12 +402,20 @@ def examples_of(result: Evaluation, found: Predictions) -> Examples:
         ids=found.ids,
         labels=found.truth,
         parts=found.parts,
+        groups=found.groups,
+        unit=_unit_of(result),
         pool_classes=tuple(sorted({*result.classes, *result.unseen_classes})),
         n_items=result.n_items,
         n_outside_pool=result.n_outside_pool,
         n_without_label=result.n_without_label,
         n_without_features=result.n_without_features,
     )
+
+
+def _unit_of(result: Evaluation) -> Unit:
+    """A part of single items does not say what groups would be."""
+    units = {scores.unit for scores in result.parts.values()} - {"items"}
+    return units.pop() if units else "items"
 
 
 def metrics_of(result: Evaluation) -> dict[str, dict[str, float]]:

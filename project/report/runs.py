@@ -10,7 +10,7 @@ from typing import Any
 
 from deponij.pipeline.metrics.classification import per_class
 from deponij.pipeline.metrics.evaluation import Evaluation
-from deponij.pipeline.metrics.predictions import Predictions
+from deponij.pipeline.metrics.predictions import Predictions, recalls
 from deponij.pipeline.reports.confusion import confusion_svg, most_confused
 from deponij.pipeline.reports.interval_plot import Level, Whisker, interval_plot
 from deponij.pipeline.reports.page import Duel, GroupFacts, RunFacts
@@ -178,6 +178,7 @@ def run_facts(run: Run, pictures: Mapping[str, str], n_confused: int, told: Told
         confusion=confusion_svg(truth, answers, f"confusion matrix of {row.backbone}, {row.method}"),
         confused=most_confused(truth, answers, n_confused),
         classes=classes,
+        recalls=recalls(run.found),
         calibration=evaluation.calibration,
         reliability=_reliability(evaluation),
         right=[(sample, pictures.get(sample.item_id)) for sample in run.right],
@@ -235,12 +236,14 @@ def _told_duel(found: Comparison, a: str, b: str) -> Duel:
         a=a,
         b=b,
         n=found.n,
+        n_groups=found.n_groups,
+        unit=found.unit,
         difference=found.difference.value,
         interval=found.difference.interval,
+        only_a=found.difference.only_a,
+        only_b=found.difference.only_b,
         p=found.difference.p,
-        only_a=found.mcnemar.b,
-        only_b=found.mcnemar.c,
-        mcnemar_p=found.mcnemar.p,
+        test=found.difference.test,
         verdict=found.verdict,
         changes=[(c.name, c.support, c.recall_a, c.recall_b) for c in changed[:_CHANGES]],
         notes=found.notes,

@@ -63,6 +63,12 @@ class _Task:
         truth: Names = self.examples.labels[self.test]
         return truth
 
+    @property
+    def groups(self) -> Names:
+        """Of the test items."""
+        groups: Names = self.examples.groups[self.test]
+        return groups
+
     def features(self, chosen: FeatureSet) -> Vectors:
         """[n, d], the members side by side."""
         if len(chosen.rows) == 1:
@@ -121,8 +127,8 @@ def _one_split(plan: Plan, tasks: Sequence[_Task]) -> list[Cell]:
         train = task.examples.labels[task.examples.rows("train")]
         where = (task.labels, task.split.stem)
         cells += [
-            chance_cell(*where, len(task.test), n_classes),
-            majority_cell(*where, train, task.truth, n_classes),
+            chance_cell(*where, task.groups, n_classes, task.examples.unit),
+            majority_cell(*where, train, task.truth, task.groups, n_classes, task.examples.unit),
         ]
         found = _model_cells(plan, task, learned)
         best = max(found, key=lambda cell: cell.top1)
@@ -238,7 +244,8 @@ def _zero_shot_cells(plan: Plan, task: _Task, one: FeatureSet) -> list[Cell]:
 def _cell(task: _Task, place: Place, runs: Sequence[Vectors], classes: Names, **facts: Any) -> Cell:
     """Of the logits [n, C] of each run."""
     answers = [classes[rank(logits, 3)] for logits in runs]
-    return measured_cell(place, task.truth, answers, n_classes=len(classes), **facts)
+    unit = task.examples.unit
+    return measured_cell(place, task.truth, answers, task.groups, unit=unit, n_classes=len(classes), **facts)
 
 
 def _write(folder: Path, plan: Plan, task: _Task, one: FeatureSet, head: Head, features: Vectors) -> None:

@@ -36,7 +36,8 @@ class SplitParams(Record):
     Attributes:
         strategy: a name from `strategies()`.
         labels: column with the classes; null: `label` or `category`, whichever is there.
-        group_by: column whose groups stay together (`group`, and val carved from train by `given`).
+        group_by: column whose groups stay together (`group`, and val carved from train by `given`); intervals of
+            results take whole groups of it, whatever the strategy.
         fractions: shares of train, val and test (`random`, `group`).
         seed: any whole number.
         val_from_train: share of the training items that becomes val where a given split brings no
