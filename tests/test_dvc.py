@@ -59,7 +59,7 @@ heads:
   per_class: [1]
   tries: 2
 tables: {seeds: 2, candidates: [0.01], epochs: 2}
-retrieval: {resamples: 100, n_examples: 1}
+retrieval: {n_examples: 1}
 report: {n_samples: 2}
 """
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from deponij.commands.show.tables import Columns, show_lines, show_notes, show_table
 from deponij.pipeline.curves import CurveRow
 from deponij.pipeline.mistakes.records import MistakesReport
-from deponij.pipeline.reports.wording import design_effects, interval, interval_of
+from deponij.pipeline.reports.wording import interval, interval_of
 from deponij.stages.map import MapFacts
 
 
@@ -24,11 +24,11 @@ def print_curve(rows: Sequence[CurveRow]) -> None:
     sizes = dict.fromkeys(row.per_class for row in rows)
     title = f"{first.labels} by {first.backbone}, split {first.split}, n = {first.n_test:,}"
     show_table(title, columns, [[row for row in rows if row.per_class == size] for size in sizes])
-    effects = design_effects(row.design_effect for row in rows)
+    told = interval_of(first.n_groups, first.unit, (row.design_effect for row in rows))
     show_notes(
         [
-            f"Intervals: {interval_of(first.n_groups, first.unit)}{effects}; of several draws ± their standard "
-            "deviation, and other draws are in the interval too."
+            f"Intervals: {told}. Of several draws: mean ± standard deviation, and an interval of what other draws would "
+            "give too."
         ]
     )
     if any(row.n_short_classes for row in rows):

@@ -15,7 +15,7 @@ from deponij.commands.show.tables import (
     show_table,
 )
 from deponij.pipeline.metrics.evaluation import Evaluation
-from deponij.pipeline.reports.wording import design_effects, interval_of
+from deponij.pipeline.reports.wording import interval_of
 from deponij.project.learning.compare import Comparison
 from deponij.project.learning.learn import HeadResult
 from deponij.project.report.summary import Record
@@ -119,8 +119,8 @@ def _print_results(rows: Sequence[Record]) -> None:
         style=style,
         keep_figures=True,
     )
-    effects = design_effects(row["design_effect"] for row in rows)
-    show_notes([f"intervals: {interval_of(first['n_groups'], first['unit'])}{effects}"])
+    effects = (row["design_effect"] for row in rows)
+    show_notes([f"intervals: {interval_of(first['n_groups'], first['unit'], effects)}"])
     if first["part"] != "test":
         show_lines(
             f"There is no test part: these are {first['part']} items, from which the classifiers learned; "
@@ -154,7 +154,7 @@ def print_evaluation(result: Evaluation) -> None:
     show_lines(f"chance {percent(result.chance)}; {result.protocol}{outside}")
     shown = list(result.parts)[-1]
     scores = result.parts[shown]
-    of_part = interval_of(scores.n_groups, scores.unit) + design_effects([scores.design_effect])
+    of_part = interval_of(scores.n_groups, scores.unit, [scores.design_effect])
     show_notes([f"intervals of {shown}: {of_part}", *result.notes])
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from deponij.pipeline.reports.cells import BASELINE, Cell
 from deponij.pipeline.reports.wording import cell as escaped
-from deponij.pipeline.reports.wording import design_effects, interval, interval_of, percent
+from deponij.pipeline.reports.wording import interval, interval_of, percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +124,12 @@ def how_to_read(cells: Sequence[Cell]) -> list[str]:
     of = "; ".join(dict.fromkeys(_told_interval(cells, cell.split, cell.labels) for cell in cells))
     if seeds > 1:
         said.append(
-            f"Heads: mean over {seeds} seeds ± standard deviation; intervals are of what other photographs, each with "
-            f"all its crops, and other seeds would give. All others are single runs. {of}."
+            f"Heads: mean over {seeds} seeds ± standard deviation; all others are single runs. Intervals are of what other "
+            f"test items, whole photographs at a time, and other seeds would give ({of})."
         )
     else:
         said.append(
-            f"Single runs; intervals are of what other photographs, each with all its crops, would give. {of}."
+            f"Single runs; intervals are of what other test items, whole photographs at a time, would give ({of})."
         )
     sources = list(dict.fromkeys(cell.reference.source for cell in cells if cell.reference))
     if sources:
@@ -140,8 +140,8 @@ def how_to_read(cells: Sequence[Cell]) -> list[str]:
 def _told_interval(cells: Sequence[Cell], split: str, labels: str) -> str:
     """What the intervals of one split and label set are of."""
     of_both = [cell for cell in cells if (cell.split, cell.labels) == (split, labels)]
-    effects = design_effects(cell.design_effect for cell in of_both if cell.how != BASELINE)
-    return f"{split}, {labels}: {interval_of(of_both[0].n_groups, of_both[0].unit)}{effects}"
+    effects = (cell.design_effect for cell in of_both if cell.how != BASELINE)
+    return f"{split}, {labels}: {interval_of(of_both[0].n_groups, of_both[0].unit, effects)}"
 
 
 def render_markdown(cells: Sequence[Cell], title: str, toys: Set[str] = frozenset()) -> str:

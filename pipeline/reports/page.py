@@ -119,8 +119,7 @@ class GroupFacts:
     def interval_of(self) -> str:
         """What intervals are of, and how much wider groups make them."""
         rows = [row for row, _ in self.ranked if not row.is_baseline]
-        n_groups, unit = rows[0].n_groups, rows[0].unit
-        return wording.interval_of(n_groups, unit) + wording.design_effects(row.design_effect for row in rows)
+        return wording.interval_of(rows[0].n_groups, rows[0].unit, (row.design_effect for row in rows))
 
     @property
     def best(self) -> tuple[ResultRow, str]:

@@ -25,18 +25,14 @@ def interval(bounds: tuple[float, float] | None) -> str:
     return TOO_FEW if bounds is None else f"{percent(bounds[0])}–{percent(bounds[1])}"
 
 
-def interval_of(n_groups: int, unit: str) -> str:
-    """What intervals are of: `95 % over 87 photographs`."""
+def interval_of(n_groups: int, unit: str, design_effects: Iterable[float | None] = ()) -> str:
+    """What intervals are of: `95 % over 87 photographs, design effect 1.2 to 2.5`; of single items that would be 1."""
     if n_groups < FEWEST:
         what = unit if n_groups != 1 else unit.removesuffix("s")
         return f"{n_groups} {what}, too few for intervals, which take {FEWEST}"
-    return f"95 % over {n_groups:,} {unit}"
-
-
-def design_effects(effects: Iterable[float | None]) -> str:
-    """How many times larger groups make variances: `, design effect 1.2 to 2.5`; empty where there is none."""
-    known = [f"{effect:.1f}" for effect in sorted(effect for effect in effects if effect is not None)]
-    return f", design effect {' to '.join(dict.fromkeys((known[0], known[-1])))}" if known else ""
+    known = sorted(effect for effect in design_effects if effect is not None and unit != "items")
+    ends = dict.fromkeys(f"{effect:.1f}" for effect in (*known[:1], *known[-1:]))
+    return f"95 % over {n_groups:,} {unit}" + (f", design effect {' to '.join(ends)}" if ends else "")
 
 
 def points(share: float) -> str:

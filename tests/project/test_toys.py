@@ -142,7 +142,15 @@ def test_tables_over_seeds_mark_toys_too() -> None:
     place = Place("single", (MINI,), "linear", "label", "random")
     truth = np.array(["a"] * 4)
     cells = [
-        measured_cell(replace(place, members=(name,)), truth, [ranked], n_classes=2, protocol="by hand")
+        measured_cell(
+            replace(place, members=(name,)),
+            truth,
+            [ranked],
+            np.arange(4),
+            unit="photographs",
+            n_classes=2,
+            protocol="by hand",
+        )
         for name, ranked in (
             ("real", np.array([["a", "b"]] * 3 + [["b", "a"]])),
             (MINI, np.array([["a", "b"]] * 4)),

@@ -356,7 +356,7 @@ def test_names_from_the_data_cannot_become_markup(tmp_path: Path) -> None:
     learn(HeadParams(head="logistic"), **{**data, **views}, out=folder)
     points = curves.run(CurveParams(per_class=(1,), tries=1), **data, split=tmp_path / "s.parquet")
     found = mistakes.run(MistakesParams(), **data)
-    asked = images.run(RetrievalParams(resamples=100), **data, split=tmp_path / "s.parquet")
+    asked = images.run(RetrievalParams(), **data, split=tmp_path / "s.parquet")
     (tmp_path / "retrieval.json").write_bytes(RETRIEVAL.dump([asked]))
     (tmp_path / "curves.json").write_bytes(CURVES.dump(points))
     (tmp_path / "mistakes.json").write_bytes(MISTAKES.dump([found]))

@@ -70,7 +70,7 @@ def make_report_world(root: Path) -> ReportWorld:
     points = curves.run(CurveParams(per_class=(1, 3), tries=2), **data)
     (root / "curves.json").write_bytes(CURVES.dump(points))
     (root / "mistakes.json").write_bytes(MISTAKES.dump([made_mistakes(world)]))
-    asked = RetrievalParams(resamples=100, n_examples=2, n_hits=3)
+    asked = RetrievalParams(n_examples=2, n_hits=3)
     found = [images.run(asked, **data), *texts.run(asked, texts=world.texts, **data)]
     (root / "retrieval.json").write_bytes(RETRIEVAL.dump(found))
     mapping.run(MapParams(perplexity=10, iterations=250), features=world.features, out=root / "map.parquet")
@@ -96,6 +96,8 @@ def made_cells(folder: Path) -> list[Cell]:
         Place("single", ("tiny",), "linear", "label", "split"),
         test.truth,
         runs,
+        test.groups,
+        unit="photographs",
         n_classes=4,
         seed_values=range(3),
         lr=1e-3,
@@ -104,8 +106,8 @@ def made_cells(folder: Path) -> list[Cell]:
     )
     known = Reference(top1=0.705, top2=0.8117, top3=0.8766, source="a made-up paper", note="another split")
     return [
-        chance_cell("label", "split", len(test.ids), 4),
-        majority_cell("label", "split", train.truth, test.truth, 4),
+        chance_cell("label", "split", test.groups, 4, "photographs"),
+        majority_cell("label", "split", train.truth, test.truth, test.groups, 4, "photographs"),
         cell.model_copy(update={"reference": known}),
     ]
 

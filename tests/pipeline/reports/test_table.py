@@ -16,6 +16,10 @@ from deponij.pipeline.reports.table import (
 def scores(top1: float, majority: float = 0.4) -> PartScores:
     return PartScores(
         n=50,
+        n_groups=20,
+        unit="photographs",
+        interval_kind="clustered",
+        design_effect=1.5,
         top1=top1,
         top2=top1,
         top3=1.0,
@@ -23,6 +27,7 @@ def scores(top1: float, majority: float = 0.4) -> PartScores:
         top2_interval=(0.0, 1.0),
         top3_interval=(0.9, 1.0),
         balanced_accuracy=0.5,
+        balanced_interval=(0.4, 0.6),
         n_classes=5,
         n_unseen_class=0,
         majority=majority,
