@@ -19,6 +19,7 @@ from deponij.cli import app
 from deponij.commands.show.cells import print_cells
 from deponij.pipeline.heads.registry import load_head
 from deponij.pipeline.metrics.classification import rank
+from deponij.pipeline.metrics.clustered import clustered_means
 from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.pipeline.reports.cells import Cell
 from deponij.project.learning.results import read_logits, read_result
@@ -205,12 +206,11 @@ def test_counts_seeds_and_intervals(world: World, cells: Sequence[Cell]) -> None
         assert cell.top1 <= cell.top2 <= cell.top3
         if cell.head in ("linear", "mlp"):
             assert (cell.seeds, cell.seed_values) == (2, (0, 1))
-            # Where every item is answered alike there is nothing to resample.
-            assert cell.interval_kind == ("bootstrap" if cell.top1 < 1 else "wilson")
+            assert cell.interval_kind == "clustered"
             assert cell.top1_std is not None
         else:
             assert (cell.seeds, cell.seed_values, cell.top1_std) == (1, (), None)
-            assert cell.interval_kind == ("exact" if cell.model == "chance" else "wilson")
+            assert cell.interval_kind == ("exact" if cell.model == "chance" else "clustered")
 
 
 def test_a_linear_head_reaches_the_optimum(world: World, cells: Sequence[Cell]) -> None:
@@ -292,7 +292,9 @@ def test_a_cell_equals_the_mean_over_runs_of_one_seed(world: World, cells: Seque
         found = read_result(folder)[1].of("test")
         first = (found.truth == found.top_labels[:, 0]).mean()
         assert pick(single, model, head).top1 == pytest.approx(first)
-        assert pick(single, model, head).interval_kind == "wilson"
+        alone = clustered_means((found.truth == found.top_labels[:, 0])[:, None], found.groups, found.truth)
+        assert pick(single, model, head).top1_interval == pytest.approx(alone.micro[0].interval)
+        assert pick(single, model, head).balanced_interval == pytest.approx(alone.macro[0].interval)
         both = pick(cells, model, head)
         # Two values are the same distance from their mean: std = |difference| / sqrt(2).
         assert both.top1_std is not None
@@ -334,7 +336,7 @@ def test_one_backbone_without_texts_has_neither_zero_shot_nor_ensembles(world: W
         ("words", "linear"),
         ("words", "mlp"),
     ]
-    assert {cell.interval_kind for cell in found} == {"exact", "wilson"}
+    assert {cell.interval_kind for cell in found} == {"exact", "clustered"}
 
 
 def test_two_backbones_are_joined_once(world: World) -> None:
