@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize_scalar
 from sklearn.metrics import log_loss
 from torchmetrics.functional.classification import multiclass_calibration_error
 
@@ -88,6 +89,32 @@ def test_temperature_follows_the_scale_of_logits(factor: float) -> None:
     logits, codes = made(150, 1.0, seed=2)
     expected = factor * fit_temperature(logits, codes)
     assert fit_temperature(factor * logits, codes) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e3, 1e9, 1e15, 1e300])
+def test_one_wild_row_that_is_right_changes_nothing(size: float) -> None:
+    """It has the likelihood 1 at any temperature. Expected: SciPy's minimum over the others, searched over log T."""
+    logits, codes = made(200, 0.02, seed=6)
+    alone = minimize_scalar(
+        lambda log_t: log_loss(codes, softmax(logits / np.exp(log_t)), labels=range(4)),
+        bracket=(np.log(0.01), np.log(0.05)),
+        options={"xtol": 1e-10},
+    )
+    wild = np.zeros((1, 4))
+    wild[0, 2] = size
+    with_wild = fit_temperature(np.concatenate([logits, wild]), np.append(codes, 2))
+    assert with_wild == pytest.approx(np.exp(alone.x), rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e3, 1e9, 1e15])
+def test_one_wild_row_that_is_wrong_is_weighed_with_the_others(size: float) -> None:
+    """Expected: a fine grid over all temperatures that could be meant."""
+    logits, codes = made(200, 0.02, seed=6)
+    wild = np.array([[size, 0, 0, 0]])
+    logits, codes = np.concatenate([logits, wild]), np.append(codes, 1)
+    grid = np.exp(np.linspace(np.log(0.01), np.log(size), 4001))
+    losses = [negative_log_likelihood(logits / t, codes) for t in grid]
+    assert negative_log_likelihood(logits / fit_temperature(logits, codes), codes) <= min(losses) + 1e-12
 
 
 def test_temperature_where_validation_cannot_tell() -> None:
