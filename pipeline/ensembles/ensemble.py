@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deponij.pipeline.cards import ARRAY, CardFolder, Fact, Learned, LearnedCard
 from deponij.pipeline.metrics.calibration import fit_temperature, log_softmax
-from deponij.pipeline.record_lists import Record
+from deponij.pipeline.record_lists import Record, SixDigits
 from deponij.store.errors import DataError
 
 Wide = NDArray[np.float64]
@@ -36,7 +36,7 @@ class MemberSource(Record):
     backbone: str
     fingerprint: str
     folder: str
-    share: float
+    share: SixDigits
 
 
 class EnsembleCard(LearnedCard):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deponij.pipeline.record_lists import Record
+from deponij.pipeline.record_lists import Measured
 
 Logits = NDArray[np.floating]
 N_BINS = 15
@@ -18,7 +18,7 @@ N_BINS = 15
 _UNSURE = 10.0
 
 
-class ReliabilityBin(Record):
+class ReliabilityBin(Measured):
     """Items whose confidence lies in (lower, upper]; the first bin takes 0 as well.
 
     Attributes:
@@ -33,7 +33,7 @@ class ReliabilityBin(Record):
     accuracy: float | None
 
 
-class Calibration(Record):
+class Calibration(Measured):
     """How well probabilities are calibrated on one part, as they are and after temperature scaling.
 
     Attributes:

@@ -11,14 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from deponij.pipeline.metrics.clustered import Estimate, clustered_means
 from deponij.pipeline.metrics.intervals import Interval
-from deponij.pipeline.record_lists import Record, RecordList
+from deponij.pipeline.record_lists import Measured, Record, RecordList
 
 Floats = NDArray[np.float64]
 Task = Literal["image-to-image", "text-to-image", "image-to-text"]
 About = Literal["classes", "captions"]
 
 
-class Figure(Record):
+class Figure(Measured):
     """A mean over queries.
 
     Attributes:
