@@ -208,13 +208,8 @@ def test_results_do_not_depend_on_the_last_bit(tmp_path: Path) -> None:
     write_features(
         tmp_path / "off.h5", view.ids.tolist(), view.keys.tolist(), values, failures=list(view.failures)
     )
-    for head in ("centroid", "knn"):
-        one, other = (
-            learned(world, head, tmp_path / head / path.stem, features=path)
-            for path in (world.features, tmp_path / "off.h5")
-        )
-        assert one == other
-        contents = [(tmp_path / head / name / "result.json").read_bytes() for name in ("view", "off")]
-        assert contents[0] == contents[1]
-    logits = [np.load(tmp_path / "centroid" / name / LOGITS_NAME) for name in ("view", "off")]
-    assert (logits[0] != logits[1]).any()
+    for path in (world.features, tmp_path / "off.h5"):
+        learned(world, "knn", tmp_path / path.stem, features=path)
+    one, other = (tmp_path / name for name in ("view", "off"))
+    assert (one / "result.json").read_bytes() == (other / "result.json").read_bytes()
+    assert (read_logits(one) != read_logits(other)).any()
