@@ -65,6 +65,8 @@ class Cell(Record):
             single run, or items that are all answered alike), or `exact` (chance: computed, not measured).
         balanced_accuracy, balanced_accuracy_std: mean recall over the test part's classes.
         reference: the published figure, or null.
+        val_top1, n_val: top-1 on validation, mean over runs, by which one is chosen, and its items; null and 0
+            for baselines.
         lr: learning rate; null where nothing was learned, and for `logits`, whose members have theirs.
         fingerprints: of the members' features.
         protocol: in words, what was learned from what and chosen on what.
@@ -93,6 +95,8 @@ class Cell(Record):
     balanced_accuracy: float
     balanced_accuracy_std: float | None = None
     reference: Reference | None = None
+    val_top1: float | None = None
+    n_val: int = 0
     lr: float | None = None
     fingerprints: tuple[str, ...] = ()
     protocol: str
@@ -125,6 +129,7 @@ def measured_cell(
     runs: Sequence[Names],
     *,
     n_classes: int,
+    val: tuple[Names, Sequence[Names]] | None = None,
     seed_values: Sequence[int] = (),
     lr: float | None = None,
     fingerprints: Sequence[str] = (),
@@ -135,6 +140,7 @@ def measured_cell(
     Args:
         truth: class names [n] of n >= 1 test items.
         runs: S >= 1 arrays of ranked class names [n, >= min(3, C)].
+        val: the same of the validation items, by which one is chosen.
 
     Raises:
         ValueError: no runs, no items, or lengths that differ.
@@ -146,6 +152,9 @@ def measured_cell(
         fields |= {name: top.mean, f"{name}_std": top.std, f"{name}_interval": top.interval}
     if place.how == BASELINE:
         del fields["members"]
+    if val is not None:
+        on_val = [float(hits(val[0], ranked[:, :1]).mean()) for ranked in val[1]]
+        fields |= {"val_top1": mean(on_val), "n_val": len(val[0])}
     return Cell(
         **fields,
         model=place.model,

@@ -25,6 +25,7 @@ from deponij.pipeline.heads.head import FeatureSource, Head, Names, softmax
 from deponij.pipeline.metrics.calibration import calibration
 from deponij.pipeline.metrics.evaluation import PARTS, Evaluation, PartScores, score_part
 from deponij.pipeline.metrics.predictions import Predictions, per_class_rows, predictions
+from deponij.pipeline.reports.table import not_a_result
 from deponij.project.frame.csv_files import csv_bytes
 from deponij.store.atomic import read_table, write_bytes, write_table
 from deponij.store.errors import DataError, StoreError, UsageError
@@ -275,7 +276,7 @@ def judge(
         n_without_label=examples.n_without_label,
         n_without_features=examples.n_without_features,
         unseen_classes=unseen,
-        notes=_notes(examples, labels, unseen),
+        notes=_notes(examples, labels, unseen, _shown(parts)),
     )
     return Judged(evaluation, found, logits.astype(np.float32))
 
@@ -284,8 +285,10 @@ def _shown(parts: Mapping[str, PartScores]) -> str:
     return "test" if "test" in parts else list(parts)[-1]
 
 
-def _notes(examples: Examples, labels: str, unseen: Sequence[str]) -> tuple[str, ...]:
+def _notes(examples: Examples, labels: str, unseen: Sequence[str], shown: str) -> tuple[str, ...]:
     notes = []
+    if said := not_a_result(shown):
+        notes.append(f"{said}.")
     if unseen:
         notes.append(f"No training item has these classes, so that they count as wrong: {', '.join(unseen)}.")
     return (*notes, *left_out(examples, labels), *examples.gaps())

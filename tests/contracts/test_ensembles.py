@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from deponij.pipeline import ensembles
-from deponij.pipeline.ensembles.ensemble import ENSEMBLES, Ensemble, MemberSource
+from deponij.pipeline.ensembles.ensemble import ENSEMBLES, Ensemble, MemberSource, folds
 from deponij.pipeline.ensembles.registry import ensemble_class, kinds, load_ensemble, register
 from deponij.pipeline.registry import names_in
 from deponij.stages.ensembles import EnsemblesParams
@@ -119,6 +119,24 @@ def test_validation_is_asked_for_where_it_is_needed(ensemble: Ensemble) -> None:
             ensemble.fit(logits, codes)
     else:
         assert ensemble.fit(logits, codes).combine(members(3, seed=8)[0]).shape == (3, 4)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in kinds() if ensemble_class(kind).chooses])
+def test_validation_is_answered_out_of_fold(kind: str) -> None:
+    logits, codes = members(60, seed=12)
+    found = ensemble_class(kind)().fit(logits, codes).out_of_fold_
+    assert found is not None
+    if kind != "stacking":  # which chooses its penalty by all folds together
+        for number in range(5):
+            rest, rows = folds(codes) != number, folds(codes) == number
+            alone = ensemble_class(kind)().fit(logits[:, rest], codes[rest]).combine(logits[:, rows])
+            np.testing.assert_array_equal(found[rows], alone)
+    # Members that know nothing are answered like that: fitted weights are right more often on their own items.
+    rng = np.random.default_rng(0)
+    logits, codes = rng.normal(size=(40, 100, 2)), rng.integers(0, 2, size=100)
+    ensemble = ensemble_class(kind)().fit(logits, codes)
+    assert ensemble.out_of_fold_ is not None
+    assert abs((ensemble.out_of_fold_.argmax(axis=1) == codes).mean() - 0.5) < 3 * (0.25 / 100) ** 0.5
 
 
 def test_one_validation_item_is_enough(ensemble: Ensemble) -> None:

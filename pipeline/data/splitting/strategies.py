@@ -36,11 +36,11 @@ class SplitParams(Record):
     Attributes:
         strategy: a name from `strategies()`.
         labels: column with the classes; null: `label` or `category`, whichever is there.
-        group_by: column whose groups stay together (`group`, and val carved from train by `given`).
+        group_by: column whose groups stay together (`group`, and what `given` makes of train).
         fractions: shares of train, val and test (`random`, `group`).
         seed: any whole number.
-        val_from_train: share of the training items that becomes val where a given split brings no
-            val, so that nothing is ever chosen on test (`given`).
+        val_from_train: share of the training items that becomes val where a given split leaves none to
+            choose on, so that nothing is ever chosen on test (`given`); 0 for none.
         allow_partial: let `thesis` run on what is left of the 4,779 where photographs are missing.
     """
 
