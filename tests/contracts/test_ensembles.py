@@ -5,16 +5,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dealt_anew import choices, dealt_anew, top1_of_test
+from learning_world import learned, make_world
 from safetensors.numpy import load_file
 
 from deponij.pipeline import ensembles
 from deponij.pipeline.ensembles.ensemble import ENSEMBLES, Ensemble, MemberSource, folds
 from deponij.pipeline.ensembles.registry import ensemble_class, kinds, load_ensemble, register
 from deponij.pipeline.registry import names_in
+from deponij.stages import ensembles as stage
 from deponij.stages.ensembles import EnsemblesParams
 from deponij.store.errors import DataError, StoreError, UsageError
 
 CLASSES = ("bottle", "can", "cup", "lid")
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Results of three heads in a world, and in the same with the labels of its test part dealt anew."""
+    world = make_world(tmp_path_factory.mktemp("world"), n=240, noise=0.6)
+    folders = tmp_path_factory.mktemp("a"), tmp_path_factory.mktemp("b")
+    for folder, one in zip(folders, (world, dealt_anew(world, tmp_path_factory.mktemp("anew"))), strict=True):
+        for head in ("logistic", "knn", "centroid"):
+            learned(one, head, folder / head)
+    return folders
 
 
 @pytest.fixture(params=kinds())
@@ -82,6 +96,16 @@ def test_deterministic(ensemble: Ensemble, fitted: Ensemble, tmp_path: Path) -> 
     assert (tmp_path / "a" / ENSEMBLES.card_name).read_bytes() == (
         tmp_path / "b" / ENSEMBLES.card_name
     ).read_bytes()
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_labels_of_the_test_part_choose_nothing(worlds: tuple[Path, Path], kind: str) -> None:
+    """Members, weights, temperatures and answers are the same to the byte; only figures of test move."""
+    for folder in worlds:
+        stage.run(kind, [folder / head for head in ("logistic", "knn", "centroid")], out=folder / kind)
+    first, second = (folder / kind for folder in worlds)
+    assert choices(first) == choices(second)
+    assert top1_of_test(first) > top1_of_test(second) + 0.2
 
 
 def test_saved_and_loaded(fitted: Ensemble, tmp_path: Path) -> None:

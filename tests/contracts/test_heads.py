@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dealt_anew import choices, dealt_anew, top1_of_test
+from learning_world import World, learned, make_world
 from safetensors.numpy import load_file
 from sklearn.base import clone
 
@@ -21,6 +23,13 @@ SETTINGS: dict[str, dict[str, object]] = {
     "linear": {"lr": 0.03},
     "dino-linear": {"iterations": 200},
 }
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, World]:
+    """A world, and the same with the labels of its test part dealt anew."""
+    world = make_world(tmp_path_factory.mktemp("world"), n=240, noise=0.6)
+    return world, dealt_anew(world, tmp_path_factory.mktemp("anew"))
 
 
 @pytest.fixture(params=kinds())
@@ -71,6 +80,18 @@ def test_deterministic(head: Head, fitted: Head, tmp_path: Path) -> None:
     clone(head).fit(X[:40], y[:40], X[40:], y[40:]).save(tmp_path / "b", [SOURCE])
     for name in (HEADS.card_name, HEADS.tensors_name):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_labels_of_the_test_part_choose_nothing(
+    worlds: tuple[World, World], kind: str, tmp_path: Path
+) -> None:
+    """What is learned, chosen, tried and answered is the same to the byte; only figures of test move."""
+    for name, world in zip("ab", worlds, strict=True):
+        more = {"texts": world.texts} if head_class(kind).starts_from_texts else {}
+        learned(world, kind, tmp_path / name, SETTINGS.get(kind), per_class=(1, 3), tries=3, **more)
+    assert choices(tmp_path / "a") == choices(tmp_path / "b")
+    assert top1_of_test(tmp_path / "a") > top1_of_test(tmp_path / "b") + 0.2
 
 
 def test_saved_and_loaded(fitted: Head, tmp_path: Path) -> None:

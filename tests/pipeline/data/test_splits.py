@@ -241,6 +241,34 @@ def test_val_carved_from_a_given_train_keeps_photographs_whole() -> None:
     assert one.counts == {"train": 5, "val": 0, "test": 5, "outside": 0}
 
 
+@pytest.mark.parametrize("last", ["no items", "without labels"])
+def test_a_given_val_without_a_test_is_the_test_part(last: str) -> None:
+    """What results are read from has chosen nothing: val is made of train, whole photographs of it."""
+    groups = [f"photo{n // 5}" for n in range(200)]
+    given = ["train"] * 160 + ["val"] * 40
+    labels: list[str | None] = ["a", "b"] * 100
+    if last == "without labels":
+        groups, given, labels = [*groups, "x", "y"], [*given, "test", "test"], [*labels, None, None]
+    split = given_split(given, labels, groups)
+    assert (split.parts[:160] != "test").all() and (split.parts[160:200] == "test").all()
+    assert (
+        split.counts["val"] == 15 and split.counts["train"] == 145
+    )  # of 32 photographs 3 are nearest to a tenth
+    assert not set(np.asarray(groups)[split.parts == "val"]) & set(np.asarray(groups)[split.parts == "train"])
+    assert "val items are the test part here" in split.notes[1]
+    assert split.notes[2] == "15 of 160 training items were made val."
+    kept = given_split(given, labels, groups, val_from_train=0)
+    assert (kept.counts["train"], kept.counts["val"], kept.counts["test"]) == (160, 0, 40)
+
+
+def test_a_given_train_alone_gives_val_and_test() -> None:
+    split = given_split(["train"] * 200 + [None] * 10, ["a", "b"] * 105)
+    # A tenth, and a tenth of the rest.
+    assert split.counts == {"train": 162, "val": 18, "test": 20, "outside": 10}
+    assert [note.split()[-1] for note in split.notes] == ["items.", "items.", "val.", "test."]
+    assert given_split(["train"] * 200, val_from_train=0.7).counts["train"] > 0
+
+
 def test_groups_without_names_and_too_few_groups() -> None:
     split = group_split(["g"] * 10 + [None] * 90, ["a"] * 100)
     assert len(set(split.parts[:10])) == 1
