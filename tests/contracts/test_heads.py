@@ -94,6 +94,23 @@ def test_labels_of_the_test_part_choose_nothing(
     assert top1_of_test(tmp_path / "a") > top1_of_test(tmp_path / "b") + 0.2
 
 
+@pytest.mark.parametrize("kind", [kind for kind in kinds() if "trials" in head_class(kind).facts])
+def test_of_what_was_tried_the_best_on_validation_is_taken(kind: str) -> None:
+    """The fitted head does on validation what its best trial did there; ties in top-1 go to the lower log-loss."""
+    # Noise, and columns that lie elsewhere on validation: what is standardised must be so by training.
+    X, y = examples(120, seed=7)
+    X += np.random.default_rng(8).normal(scale=1.5, size=X.shape).astype(np.float32)
+    X[60:] += np.linspace(-0.5, 0.5, 8, dtype=np.float32)
+    head = head_class(kind)(**SETTINGS.get(kind, {})).fit(X[:60], y[:60], X[60:], y[60:])
+    assert len({trial.top1 for trial in head.trials_}) > 1, "otherwise the test shows nothing"
+    probs = head.predict_proba(X[60:])
+    log_loss = -np.log(probs[np.arange(60), np.searchsorted(CLASSES, y[60:])]).mean()
+    best = min(head.trials_, key=lambda trial: (-trial.top1, trial.log_loss))
+    # One item may be another's where the choice was made by quicker fits than the last.
+    assert best.top1 == pytest.approx((head.predict(X[60:]) == y[60:]).mean(), abs=1.5 / 60)
+    assert best.log_loss == pytest.approx(log_loss, rel=0.01)
+
+
 def test_saved_and_loaded(fitted: Head, tmp_path: Path) -> None:
     X, _ = examples(20, seed=4)
     fitted.save(tmp_path, [SOURCE])
