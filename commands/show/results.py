@@ -13,8 +13,8 @@ from deponij.commands.show.tables import (
     show_records,
     show_table,
 )
-from deponij.pipeline.metrics.evaluation import Evaluation
-from deponij.pipeline.reports.table import ResultRow, by_rank, not_a_result
+from deponij.pipeline.metrics.evaluation import Evaluation, not_a_result
+from deponij.pipeline.reports.table import ResultRow, by_rank
 from deponij.project.learning.compare import Comparison
 from deponij.project.learning.learn import HeadResult
 from deponij.project.report.summary import Record

@@ -15,6 +15,7 @@ from typing import Any
 
 from deponij.pipeline.metrics.calibration import Calibration
 from deponij.pipeline.metrics.classification import ClassScores
+from deponij.pipeline.metrics.evaluation import not_a_result
 from deponij.pipeline.mistakes.records import MistakesReport
 from deponij.pipeline.reports import wording
 from deponij.pipeline.reports.cell_tables import (
@@ -33,7 +34,7 @@ from deponij.pipeline.reports.provenance import JOINED, Provenance
 from deponij.pipeline.reports.retrieval_tables import RetrievalTable
 from deponij.pipeline.reports.samples import Sample
 from deponij.pipeline.reports.sheets import Sprite
-from deponij.pipeline.reports.table import ResultGroup, ResultRow, not_a_result
+from deponij.pipeline.reports.table import ResultGroup, ResultRow
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SHOWN_FAILURES = 20

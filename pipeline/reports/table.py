@@ -112,14 +112,6 @@ def shown_part(evaluation: Evaluation) -> str:
     return "test" if "test" in evaluation.parts else list(evaluation.parts)[-1]
 
 
-def not_a_result(part: str) -> str:
-    """What must be said of figures that are not of a test part; empty for those that are."""
-    if part == "test":
-        return ""
-    how = "by which the classifiers were chosen" if part == "val" else "from which the classifiers learned"
-    return f"There is no test part: these are {part} items, {how}; their figures say little about new ones"
-
-
 def result_groups(evaluations: Sequence[Evaluation], toys: Set[str] = frozenset()) -> list[ResultGroup]:
     """Group evaluations by split and labels, in the order in which these first occur; toys are marked."""
     pairs = list(dict.fromkeys((evaluation.split, evaluation.labels) for evaluation in evaluations))

@@ -23,9 +23,8 @@ from pydantic import ValidationError
 from deponij.pipeline.heads.examples import Examples, join_examples
 from deponij.pipeline.heads.head import FeatureSource, Head, Names, softmax
 from deponij.pipeline.metrics.calibration import calibration
-from deponij.pipeline.metrics.evaluation import PARTS, Evaluation, PartScores, score_part
+from deponij.pipeline.metrics.evaluation import PARTS, Evaluation, PartScores, not_a_result, score_part
 from deponij.pipeline.metrics.predictions import Predictions, per_class_rows, predictions
-from deponij.pipeline.reports.table import not_a_result
 from deponij.project.frame.csv_files import csv_bytes
 from deponij.store.atomic import read_table, write_bytes, write_table
 from deponij.store.errors import DataError, StoreError, UsageError

@@ -2,11 +2,10 @@
 
 import pytest
 
-from deponij.pipeline.metrics.evaluation import Evaluation, PartScores
+from deponij.pipeline.metrics.evaluation import Evaluation, PartScores, not_a_result
 from deponij.pipeline.reports.table import (
     ResultRow,
     by_rank,
-    not_a_result,
     result_groups,
     result_row,
     shown_part,
