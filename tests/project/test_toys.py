@@ -142,7 +142,14 @@ def test_tables_over_seeds_mark_toys_too() -> None:
     place = Place("single", (MINI,), "linear", "label", "random")
     truth = np.array(["a"] * 4)
     cells = [
-        measured_cell(replace(place, members=(name,)), truth, [ranked], n_classes=2, protocol="by hand")
+        measured_cell(
+            replace(place, members=(name,)),
+            truth,
+            [ranked],
+            n_classes=2,
+            val=(truth, [ranked]),
+            protocol="by hand",
+        )
         for name, ranked in (
             ("real", np.array([["a", "b"]] * 3 + [["b", "a"]])),
             (MINI, np.array([["a", "b"]] * 4)),
@@ -155,7 +162,7 @@ def test_tables_over_seeds_mark_toys_too() -> None:
     )
     text = shown.getvalue()
     assert f"{MINI} (toy)" in text and "toy: learnt from drawn litter only" in text
-    # Green is the best of what is real.
+    # Green is what validation chooses of what is real.
     assert re.findall(r"\x1b\[1;32m *([\d.]+)", text) == ["75.0"]
 
 

@@ -225,6 +225,8 @@ def test_what_very_few_pictures_do_not_allow_is_told_and_the_rest_is_made(
     page = Path(result["page"]).read_text()
     assert "Map of the embeddings" in page
     assert "There is no test part" in page
+    assert "There is no validation part to choose by, so that none is called the best" in page
+    assert not any(row["is_chosen"] for row in result["results"])
     # A bad page of a table over training items would pass for one over test items.
     print_results(result)
     assert "train items, from which the classifiers learned" in capsys.readouterr().out
