@@ -117,7 +117,7 @@ def _print_results(rows: Sequence[Record]) -> None:
         keep_figures=True,
     )
     if any(row["is_chosen"] for row in rows):
-        show_notes(["in order of top-1 on validation, which chooses the first; test chose nothing"])
+        show_notes(["in order of top-1 on validation, which chooses the first"])
     else:
         show_notes([f"no validation part to choose by: sorted by {first['part']}, which flatters the first"])
     if said := not_a_result(first["part"]):

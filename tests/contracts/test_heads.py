@@ -22,6 +22,7 @@ CLASSES = ["bottle", "can", "cup"]
 SETTINGS: dict[str, dict[str, object]] = {
     "linear": {"lr": 0.03},
     "dino-linear": {"iterations": 200},
+    "knn": {"ks": [1, 3, 5, 10, 20]},
 }
 
 
@@ -89,7 +90,8 @@ def test_labels_of_the_test_part_choose_nothing(
     """What is learned, chosen, tried and answered is the same to the byte; only figures of test move."""
     for name, world in zip("ab", worlds, strict=True):
         more = {"texts": world.texts} if head_class(kind).starts_from_texts else {}
-        learned(world, kind, tmp_path / name, SETTINGS.get(kind), per_class=(1, 3), tries=3, **more)
+        more |= {"per_class": (1, 2, 3, 5, 8), "tries": 3}
+        learned(world, kind, tmp_path / name, SETTINGS.get(kind), **more)
     assert choices(tmp_path / "a") == choices(tmp_path / "b")
     assert top1_of_test(tmp_path / "a") > top1_of_test(tmp_path / "b") + 0.2
 

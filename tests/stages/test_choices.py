@@ -23,7 +23,11 @@ SECTIONS = {
 }
 QUICK = {
     heads: {
-        "heads": {"kinds": {"zero_shot": {}, "logistic": {}, "knn": {}}, "per_class": [1, 3], "tries": 3}
+        "heads": {
+            "kinds": {"zero_shot": {}, "logistic": {}, "knn": {"ks": [1, 3, 5, 10, 20]}},
+            "per_class": [1, 2, 3, 5, 8],
+            "tries": 3,
+        }
     },
     tables: {"tables": {"seeds": 2, "candidates": [1e-3, 1e-2], "epochs": 8}},
     ensembles: {},
