@@ -23,9 +23,10 @@ def test_the_order_by_hand() -> None:
 
 
 def test_without_validation_nobody_is_chosen() -> None:
-    assert chosen([None, None], by) is None
-    assert chosen([], by) is None
-    assert chosen([None, 0.1], by) == 0.1
+    figures = {"a": None, "b": None, "c": 0.1}
+    assert chosen("ab", lambda name: by(figures[name])) is None
+    assert chosen("", lambda name: by(figures[name])) is None
+    assert chosen("abc", lambda name: by(figures[name])) == "c"
 
 
 def test_the_interval_of_the_chosen_one_holds_and_that_of_the_luckiest_does_not() -> None:
