@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
+from deponij.pipeline.data.splitting.grouping import assign_groups
 from deponij.pipeline.data.splitting.partition import (
     PARTS,
     Split,
@@ -267,6 +268,33 @@ def test_a_given_train_alone_gives_val_and_test() -> None:
     assert split.counts == {"train": 162, "val": 18, "test": 20, "outside": 10}
     assert [note.split()[-1] for note in split.notes] == ["items.", "items.", "val.", "test."]
     assert given_split(["train"] * 200, val_from_train=0.7).counts["train"] > 0
+
+
+def test_groups_go_where_a_plain_sum_over_parts_and_classes_is_least() -> None:
+    """The loss as it is documented, summed anew for every group and part; sizes weigh as all classes together."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        group_of, class_of = rng.integers(0, 25, size=120), rng.integers(0, 6, size=120)
+        _, group_of = np.unique(group_of, return_inverse=True)
+        fractions = np.array([0.7, 0.1, 0.2])
+        n_groups = int(group_of.max()) + 1
+        counts = np.zeros((3, 7))
+        table = np.zeros((n_groups, 7))
+        np.add.at(table, (group_of, class_of), 1)
+        table[:, 6] = table.sum(axis=1)
+        target = np.outer(fractions, table.sum(axis=0))
+        weight = np.array([1.0] * 6 + [6.0])
+        expected = np.empty(n_groups, dtype=int)
+        for group in sorted(range(n_groups), key=lambda group: (-table[group, 6], group)):
+            losses = []
+            for part in range(3):
+                tried = counts.copy()
+                tried[part] += table[group]
+                losses.append((weight * (tried - target) ** 2 / np.maximum(target, 1)).sum())
+            expected[group] = int(np.argmin(losses))
+            counts[expected[group]] += table[group]
+        found = assign_groups(group_of, class_of, fractions, np.arange(n_groups))
+        assert found.tolist() == expected.tolist()
 
 
 def test_groups_without_names_and_too_few_groups() -> None:
