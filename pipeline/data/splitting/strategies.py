@@ -103,8 +103,12 @@ def make_split(columns: Mapping[str, Column], params: SplitParams) -> Split:
     split = _STRATEGIES[params.strategy](kept, params)
     parts = np.full(n, None, dtype=object)
     parts[rows] = split.parts
-    failed = () if len(rows) == n else (f"{n - len(rows):,} items could not be read and belong to no part.",)
-    return Split(parts, (*split.notes, *failed))
+    notes = list(split.notes)
+    if split.counts["test"] == 0:
+        notes.append("There is no test part: figures will be of items that were chosen by or learned from.")
+    if len(rows) < n:
+        notes.append(f"{n - len(rows):,} items could not be read and belong to no part.")
+    return Split(parts, tuple(notes))
 
 
 @register("random")

@@ -262,6 +262,13 @@ def test_a_given_val_without_a_test_is_the_test_part(last: str) -> None:
     assert (kept.counts["train"], kept.counts["val"], kept.counts["test"]) == (160, 0, 40)
 
 
+def test_a_split_without_a_test_part_says_so() -> None:
+    columns = {"item_id": range(40), "label": ["a", "b"] * 20}
+    for fractions, is_told in (((0.8, 0.2, 0.0), True), ((0.8, 0.1, 0.1), False)):
+        notes = make_split(columns, SplitParams(fractions=fractions)).notes
+        assert any("There is no test part" in note for note in notes) == is_told
+
+
 def test_a_given_train_alone_gives_val_and_test() -> None:
     split = given_split(["train"] * 200 + [None] * 10, ["a", "b"] * 105)
     # A tenth, and a tenth of the rest.
