@@ -285,9 +285,7 @@ def _shown(parts: Mapping[str, PartScores]) -> str:
 
 
 def _notes(examples: Examples, labels: str, unseen: Sequence[str], shown: str) -> tuple[str, ...]:
-    notes = []
-    if said := not_a_result(shown):
-        notes.append(f"{said}.")
+    notes = [f"{said}." for said in [not_a_result(shown)] if said]
     if unseen:
         notes.append(f"No training item has these classes, so that they count as wrong: {', '.join(unseen)}.")
     return (*notes, *left_out(examples, labels), *examples.gaps())
@@ -389,8 +387,7 @@ def examples_of(result: Evaluation, found: Predictions) -> Examples:
 def metrics_of(result: Evaluation) -> dict[str, dict[str, float]]:
     """The few numbers that `dvc metrics` and `dvc exp show` compare: what to choose by, and what to report."""
     # DVC makes every number of this file a column of its own.
-    shown = "test" if "test" in result.parts else list(result.parts)[-1]
-    chosen = {"val": ("top1",), shown: ("top1", "top2", "top3", "balanced_accuracy")}
+    chosen = {"val": ("top1",), _shown(result.parts): ("top1", "top2", "top3", "balanced_accuracy")}
     numbers = {
         part: {name: round(float(getattr(result.parts[part], name)), 6) for name in names}
         for part, names in chosen.items()
