@@ -81,7 +81,7 @@ def run(
 @app.command()
 def results(
     whole: Annotated[
-        bool, typer.Option("--all", help="All classifiers, not the best of each backbone.")
+        bool, typer.Option("--all", help="All classifiers, not the first of each backbone.")
     ] = False,
     as_json: Json = False,
 ) -> None:

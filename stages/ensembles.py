@@ -218,7 +218,7 @@ def _notes(ensemble: Ensemble) -> list[str]:
     if not ensemble.chooses:
         return []
     if ensemble.out_of_fold_ is not None:
-        return ["Fitted on validation; validation items are answered out of fold."]
+        return ["Fitted on validation, whose items are answered out of fold."]
     return ["Fitted on validation, so that figures of the validation part flatter."]
 
 

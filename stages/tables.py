@@ -96,7 +96,8 @@ def is_current(out: Path, params: TablesParams, inputs: Inputs) -> bool:
 
 def _digest(params: TablesParams, inputs: Inputs) -> str:
     """Of all bytes and parameters; the items stand for themselves by their manifest."""
-    found = hashlib.sha256(f"{params.model_dump_json()}{inputs.labels}".encode())
+    # Cells of a version that told less are not current.
+    found = hashlib.sha256(f"{params.model_dump_json()}{inputs.labels}{[*Cell.model_fields]}".encode())
     for path in (*inputs.features, *inputs.texts, *inputs.splits, inputs.items / MANIFEST):
         content = path.read_bytes() if path.is_file() else b""
         found.update(f"{path.name}:{hashlib.sha256(content).hexdigest()}".encode())

@@ -71,7 +71,7 @@ def _fields(table: CellTable, cell: Cell | None) -> list[Text]:
     """Top-1 with its interval and the published figure below it, then top-2, top-3 and balanced accuracy."""
     if cell is None:
         return [Text("")] * 4
-    first = Text(mean_and_std(cell.top1, cell.top1_std), "bold green" if table.is_best(cell) else "")
+    first = Text(mean_and_std(cell.top1, cell.top1_std), "bold green" if table.is_chosen(cell) else "")
     if cell.how != BASELINE:
         first.append(f"\n{interval(cell.top1_interval)}", _QUIET)
     others = [Text(percent(share)) for share in (cell.top2, cell.top3, cell.balanced_accuracy)]

@@ -14,7 +14,8 @@ from deponij.commands.show.tables import (
     show_records,
     show_table,
 )
-from deponij.pipeline.metrics.evaluation import Evaluation
+from deponij.pipeline.metrics.evaluation import Evaluation, not_a_result
+from deponij.pipeline.reports.table import ResultRow, by_rank
 from deponij.pipeline.reports.wording import interval_of
 from deponij.project.learning.compare import Comparison
 from deponij.project.learning.learn import HeadResult
@@ -29,13 +30,13 @@ def print_results(record: Record, *, whole: bool = True) -> None:
     """The table of results, features, times and the page to open.
 
     Args:
-        whole: all classifiers; else of each backbone, or several together, the best one.
+        whole: all classifiers; else of each backbone, or several together, the one that validation chooses.
     """
     for of_pair in _by_question(record["results"]):
-        shown = of_pair if whole else _best(of_pair)
+        shown = of_pair if whole else _first_of_each(of_pair)
         _print_results(shown)
         if more := len(of_pair) - len(shown):
-            show_notes([f"the best of each backbone; {more} more classifiers: deponij results --all"])
+            show_notes([f"the first of each backbone; {more} more classifiers: deponij results --all"])
     if record["toys"]:
         show_lines(TOY_NOTE, style="yellow")
     show_lines(f"{record['n_items']:,} items, {record['n_failed']} failed")
@@ -67,18 +68,17 @@ def _by_question(rows: Sequence[Record]) -> list[list[Record]]:
     return [[row for row in rows if (row["split"], row["labels"]) == pair] for pair in pairs]
 
 
-def _best(rows: Sequence[Record]) -> list[Record]:
-    """Baselines, then the best row of each backbone, best first; and of several backbones together only the best."""
-    learned = sorted((row for row in rows if not row["is_baseline"]), key=_rank)
+def _first_of_each(rows: Sequence[Record]) -> list[Record]:
+    """Baselines, then the first of each backbone by rank; and of several backbones together only the first."""
     first: dict[str, Record] = {}
-    for row in learned:
-        first.setdefault("+" if "+" in row["backbone"] else row["backbone"], row)
-    return [*(row for row in rows if row["is_baseline"]), *first.values()]
+    for row in _ranked(rows):
+        name = "" if row["is_baseline"] else row["backbone"]
+        first.setdefault("+" if "+" in name else name or row["method"], row)
+    return list(first.values())
 
 
-def _rank(row: Record) -> tuple[bool, float]:
-    """The best first, toys after all that is real."""
-    return row["is_toy"], -row["top1"]
+def _ranked(rows: Sequence[Record]) -> list[Record]:
+    return [row.to_json() for row in by_rank([ResultRow(**row) for row in rows])]
 
 
 def _times(seconds: Mapping[str, float]) -> str:
@@ -92,14 +92,12 @@ def _times(seconds: Mapping[str, float]) -> str:
 
 
 def _print_results(rows: Sequence[Record]) -> None:
-    first, real = rows[0], [row for row in rows if not row["is_toy"]]
-    in_question = rows if all(row["is_baseline"] for row in real) else real
-    best = max(row["top1"] for row in in_question)
+    first, rows = rows[0], _ranked(rows)
 
     def style(row: Record) -> str:
-        if row["is_baseline"] or row not in in_question:
-            return "dim"
-        return "bold" if row["top1"] == best else ""
+        if row["is_chosen"]:
+            return "bold"
+        return "dim" if row["is_baseline"] or row["is_toy"] else ""
 
     show_table(
         f"{first['labels']}: {first['n_classes']} classes, {first['part']} part of split {first['split']}",
@@ -109,6 +107,7 @@ def _print_results(rows: Sequence[Record]) -> None:
                 (row["backbone"] or "-").replace("+", " + ") + (" (toy)" if row["is_toy"] else "")
             ),
             "method": lambda row: row["method"],
+            "val.": lambda row: percent(row["val_top1"]),
             "n": lambda row: f"{row['n']:,}",
             "top-1 [95 %]": lambda row: _share(row, "top1"),
             "top-2 [95 %]": lambda row: _share(row, "top2"),
@@ -121,12 +120,12 @@ def _print_results(rows: Sequence[Record]) -> None:
     )
     effects = (row["design_effect"] for row in rows)
     show_notes([f"intervals: {interval_of(first['n_groups'], first['unit'], effects)}"])
-    if first["part"] != "test":
-        show_lines(
-            f"There is no test part: these are {first['part']} items, from which the classifiers learned; "
-            "their figures say little about new ones",
-            style="yellow",
-        )
+    if any(row["is_chosen"] for row in rows):
+        show_notes(["in order of top-1 on validation, which chooses the first"])
+    else:
+        show_notes([f"no validation part to choose by: sorted by {first['part']}, which flatters the first"])
+    if said := not_a_result(first["part"]):
+        show_lines(said, style="yellow")
 
 
 def _share(row: Record, name: str) -> str:

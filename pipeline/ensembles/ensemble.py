@@ -61,8 +61,9 @@ class Ensemble(Learned, ABC):
         chooses: whether `fit` needs validation items.
         n_members_, n_classes_: m and C; set by `fit`.
         shares_: how much each member counts, [m], summing to 1.
-        out_of_fold_: logits [n, C] of the validation items, each by a fit without it; None where the
-            rule has too few parameters for that to matter.
+        out_of_fold_: logits [n, C] of the validation items, each by a fit without it, so that figures of
+            validation can be compared with those of what was not fitted on it; None where nothing is
+            fitted, or on one item alone.
     """
 
     chooses: ClassVar[bool]
@@ -94,6 +95,8 @@ class Ensemble(Learned, ABC):
                 "that its members know; split with a validation part, or take mean-logits or mean-probs"
             )
         self._fit(members, truth)
+        if self.chooses and n > 1:
+            self.out_of_fold_ = self._out_of_fold(members, truth)
         return self
 
     def combine(self, logits: ArrayLike) -> Wide:
@@ -118,6 +121,18 @@ class Ensemble(Learned, ABC):
     @abstractmethod
     def _combine(self, members: Wide) -> Wide:
         """Logits [n, C] of checked ones [m, n, C]."""
+
+    def _out_of_fold(self, members: Wide, codes: Codes) -> Wide:
+        """Logits [n, C] of n > 1 items, each by a fit on the other folds."""
+        logits = np.empty(members.shape[1:])
+        fold = folds(codes)
+        for number in range(fold.max() + 1):
+            rest, rows = fold != number, fold == number
+            other = type(self)(**self.get_params())
+            other.n_members_, other.n_classes_ = self.n_members_, self.n_classes_
+            other._fit(members[:, rest], codes[rest])
+            logits[rows] = other._combine(members[:, rows])
+        return logits
 
     @property
     @abstractmethod
@@ -153,6 +168,15 @@ class Ensemble(Learned, ABC):
         ensemble.n_members_, ensemble.n_classes_ = len(card.members), len(card.classes)
         ensemble._restore(tensors, card.learned)
         return ensemble
+
+
+def folds(codes: Codes, n_folds: int = 5, seed: int = 0) -> Codes:
+    """A fold 0..n_folds - 1 for each item [n], fewer of few items; each class is spread as evenly as it can be."""
+    shuffled = np.random.default_rng(seed).permutation(len(codes))
+    order = shuffled[np.argsort(codes[shuffled], kind="stable")]
+    fold = np.empty(len(codes), dtype=np.int64)
+    fold[order] = np.arange(len(codes)) % min(n_folds, len(codes))
+    return fold
 
 
 def check_members(logits: ArrayLike) -> Wide:

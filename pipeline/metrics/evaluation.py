@@ -115,6 +115,14 @@ class Evaluation(BaseModel):
     notes: tuple[str, ...] = ()
 
 
+def not_a_result(part: str) -> str:
+    """What must be said of figures that are not of a test part; empty for those that are."""
+    if part == "test":
+        return ""
+    how = "by which the classifiers were chosen" if part == "val" else "from which the classifiers learned"
+    return f"There is no test part: these are {part} items, {how}; their figures say little about new ones"
+
+
 def score_part(
     truth: Names,
     ranked: Names,

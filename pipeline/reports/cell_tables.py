@@ -6,6 +6,7 @@ Both the terminal and Markdown show what `cell_tables` gives. What a cell is: `c
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
+from deponij.pipeline.metrics.choice import Preference, chosen, preference
 from deponij.pipeline.reports.cells import BASELINE, Cell
 from deponij.pipeline.reports.wording import cell as escaped
 from deponij.pipeline.reports.wording import interval, interval_of, percent
@@ -48,13 +49,9 @@ class CellTable:
     rows: tuple[TableRow, ...]
     toys: frozenset[str] = frozenset()
 
-    def is_best(self, cell: Cell) -> bool:
-        """Whether no other cell of its split has a higher top-1; toys are never best where anything real is."""
-        others = [other for other in self._cells if other.split == cell.split]
-        real = [other for other in others if self.toys.isdisjoint(other.members)]
-        if any(other.members for other in real):
-            return cell in real and all(other.top1 <= cell.top1 for other in real)
-        return all(other.top1 <= cell.top1 for other in others)
+    def is_chosen(self, cell: Cell) -> bool:
+        """Whether validation chooses it among the cells of its split."""
+        return cell == chosen_cell([other for other in self._cells if other.split == cell.split], self.toys)
 
     def is_toy(self, row: TableRow) -> bool:
         """Whether a toy is among the row's backbones."""
@@ -67,6 +64,18 @@ class CellTable:
     @property
     def _cells(self) -> list[Cell]:
         return [cell for row in self.rows for cell in row.cells if cell is not None]
+
+
+def chosen_cell(cells: Sequence[Cell], toys: Set[str] = frozenset()) -> Cell | None:
+    """The model that validation chooses among cells of one label set and split; None without validation."""
+
+    def of(cell: Cell) -> Preference:
+        n_backbones = len(cell.members)
+        return preference(
+            is_toy=not toys.isdisjoint(cell.members), val_top1=cell.val_top1, n_backbones=n_backbones
+        )
+
+    return chosen([cell for cell in cells if cell.how != BASELINE], of)
 
 
 def cell_tables(cells: Sequence[Cell], toys: Set[str] = frozenset()) -> list[CellTable]:
@@ -131,6 +140,10 @@ def how_to_read(cells: Sequence[Cell]) -> list[str]:
         said.append(
             f"Single runs; intervals are of what other test items, whole photographs at a time, would give ({of})."
         )
+    if any(cell.val_top1 is not None for cell in cells):
+        said.append(
+            "Marked: the model of its column with the highest top-1 on validation; test chose nothing."
+        )
     sources = list(dict.fromkeys(cell.reference.source for cell in cells if cell.reference))
     if sources:
         said.append(f"Published figures: {'; '.join(sources)}.")
@@ -179,7 +192,7 @@ def _markdown_row(table: CellTable, row: TableRow) -> str:
 def _markdown_fields(table: CellTable, cell: Cell) -> list[str]:
     top1 = mean_and_std(cell.top1, cell.top1_std)
     fields = [
-        f"**{top1}**" if table.is_best(cell) else top1,
+        f"**{top1}**" if table.is_chosen(cell) else top1,
         "" if cell.interval_kind == "exact" else interval(cell.top1_interval),
         percent(cell.top2),
         percent(cell.top3),

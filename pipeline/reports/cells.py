@@ -64,6 +64,8 @@ class Cell(Grouped):
             and, of several runs, other seeds.
         balanced_accuracy, balanced_accuracy_std: mean recall over the test part's classes.
         reference: the published figure, or null.
+        val_top1, n_val: top-1 on validation, mean over runs, by which one is chosen, and its items; null and 0
+            for baselines.
         lr: learning rate; null where nothing was learned, and for `logits`, whose members have theirs.
         fingerprints: of the members' features.
         protocol: in words, what was learned from what and chosen on what.
@@ -92,6 +94,8 @@ class Cell(Grouped):
     balanced_accuracy_std: float | None = None
     balanced_interval: Interval | None
     reference: Reference | None = None
+    val_top1: float | None = None
+    n_val: int = 0
     lr: float | None = None
     fingerprints: tuple[str, ...] = ()
     protocol: str
@@ -126,6 +130,7 @@ def measured_cell(
     *,
     unit: Unit,
     n_classes: int,
+    val: tuple[Names, Sequence[Names]] | None = None,
     seed_values: Sequence[int] = (),
     lr: float | None = None,
     fingerprints: Sequence[str] = (),
@@ -137,6 +142,7 @@ def measured_cell(
         truth: class names [n] of n >= 1 test items.
         runs: S >= 1 arrays of ranked class names [n, >= min(3, C)].
         groups: [n]; items of one group are not independent. unit: what groups are.
+        val: the same of the validation items, by which one is chosen.
 
     Raises:
         ValueError: no runs, no items, or lengths that differ.
@@ -150,6 +156,9 @@ def measured_cell(
         fields |= {f"top{k}": top.value, f"top{k}_std": top.std, f"top{k}_interval": top.interval}
     if place.how == BASELINE:
         del fields["members"]
+    if val is not None:
+        on_val = [float(hits(val[0], ranked[:, :1]).mean()) for ranked in val[1]]
+        fields |= {"val_top1": fmean(on_val), "n_val": len(val[0])}
     return Cell(
         **fields,
         model=place.model,

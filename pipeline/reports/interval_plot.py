@@ -20,12 +20,12 @@ _NAME_CHARS = 44
 
 @dataclass(frozen=True, slots=True)
 class Whisker:
-    """One row: a share with its interval; the best one stands out, one that is aside is pale."""
+    """One row: a share with its interval; the chosen one stands out, one that is aside is pale."""
 
     name: str
     value: float
     interval: Interval | None
-    is_best: bool = False
+    is_chosen: bool = False
     is_aside: bool = False
 
 
@@ -86,7 +86,7 @@ def _levels(scale: Scale, levels: Sequence[Level], bottom: int) -> list[str]:
 
 def _row(scale: Scale, row: Whisker, top: int) -> str:
     middle, value = top + 26, percent(row.value)
-    kind = "best" if row.is_best else "aside" if row.is_aside else "other"
+    kind = "best" if row.is_chosen else "aside" if row.is_aside else "other"
     parts = [
         # A box of the page's own, for SVG cannot shorten a name to the width there is.
         element("foreignObject", _label(row.name), x="0", y=top, width="84%", height=20),

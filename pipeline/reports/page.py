@@ -16,6 +16,7 @@ from typing import Any
 from deponij.pipeline.metrics.calibration import Calibration
 from deponij.pipeline.metrics.classification import ClassScores
 from deponij.pipeline.metrics.clustered import Estimate
+from deponij.pipeline.metrics.evaluation import not_a_result
 from deponij.pipeline.mistakes.records import MistakesReport
 from deponij.pipeline.reports import wording
 from deponij.pipeline.reports.cell_tables import (
@@ -101,9 +102,9 @@ class GroupFacts:
         group: their rows.
         ranked: rows for showing, each with the anchor of its details, empty for none.
         plot: an SVG of intervals. n_plotted: its classifiers.
-        duel: the two best; None where there is one classifier alone.
-        no_duel: why the two best could not be compared; empty otherwise.
-        source: of the figures. best_source: of the best one's.
+        duel: the first two; None where there is one classifier alone.
+        no_duel: why the first two could not be compared; empty otherwise.
+        source: of the figures. chosen_source: of the chosen (or first) one's.
     """
 
     group: ResultGroup
@@ -113,7 +114,7 @@ class GroupFacts:
     duel: Duel | None
     no_duel: str
     source: Provenance
-    best_source: Provenance
+    chosen_source: Provenance
 
     @property
     def interval_of(self) -> str:
@@ -122,9 +123,14 @@ class GroupFacts:
         return wording.interval_of(rows[0].n_groups, rows[0].unit, (row.design_effect for row in rows))
 
     @property
-    def best(self) -> tuple[ResultRow, str]:
-        """The best row and its anchor."""
-        return next(pair for pair in self.ranked if not pair[0].is_baseline)
+    def chosen(self) -> tuple[ResultRow, str] | None:
+        """The row that validation chooses, and its anchor; None without validation."""
+        return next((pair for pair in self.ranked if pair[0].is_chosen), None)
+
+    @property
+    def part(self) -> str:
+        """Whose figures these are."""
+        return self.group.rows[0].part
 
     @property
     def n_classifiers(self) -> int:
@@ -242,7 +248,7 @@ class Page:
     def sections(self) -> list[tuple[str, str]]:
         """Anchor and heading of each part that there is."""
         every = (
-            ("best", "The best", True),
+            ("best", "The best by validation", True),
             ("tables", "Tables", bool(self.cells)),
             ("results", "All results", True),
             ("retrieval", "Retrieval", bool(self.retrieval)),
@@ -324,6 +330,7 @@ def _environment(autoescape: bool) -> Any:
         "code": wording.code,
         "sentence": wording.sentence,
         "breakable": _breakable,
+        "not_a_result": not_a_result,
     }
     environment.globals |= {"mean": mean_and_std, "interval_of": wording.interval_of}
     return environment

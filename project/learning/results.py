@@ -24,7 +24,7 @@ from deponij.pipeline.heads.examples import Examples, join_examples
 from deponij.pipeline.heads.head import FeatureSource, Head, Names, softmax
 from deponij.pipeline.metrics.calibration import calibration
 from deponij.pipeline.metrics.clustered import Unit
-from deponij.pipeline.metrics.evaluation import PARTS, Evaluation, PartScores, score_part
+from deponij.pipeline.metrics.evaluation import PARTS, Evaluation, PartScores, not_a_result, score_part
 from deponij.pipeline.metrics.predictions import Predictions, per_class_rows, predictions
 from deponij.project.frame.csv_files import csv_bytes
 from deponij.store.atomic import read_table, write_bytes, write_table
@@ -301,7 +301,7 @@ def judge(
         n_without_label=examples.n_without_label,
         n_without_features=examples.n_without_features,
         unseen_classes=unseen,
-        notes=_notes(examples, labels, unseen),
+        notes=_notes(examples, labels, unseen, _shown(parts)),
     )
     return Judged(evaluation, found, logits.astype(np.float32))
 
@@ -310,8 +310,8 @@ def _shown(parts: Mapping[str, PartScores]) -> str:
     return "test" if "test" in parts else list(parts)[-1]
 
 
-def _notes(examples: Examples, labels: str, unseen: Sequence[str]) -> tuple[str, ...]:
-    notes = []
+def _notes(examples: Examples, labels: str, unseen: Sequence[str], shown: str) -> tuple[str, ...]:
+    notes = [f"{said}." for said in [not_a_result(shown)] if said]
     if unseen:
         notes.append(f"No training item has these classes, so that they count as wrong: {', '.join(unseen)}.")
     return (*notes, *left_out(examples, labels), *examples.gaps())
@@ -421,8 +421,7 @@ def _unit_of(result: Evaluation) -> Unit:
 def metrics_of(result: Evaluation) -> dict[str, dict[str, float]]:
     """The few numbers that `dvc metrics` and `dvc exp show` compare: what to choose by, and what to report."""
     # DVC makes every number of this file a column of its own.
-    shown = "test" if "test" in result.parts else list(result.parts)[-1]
-    chosen = {"val": ("top1",), shown: ("top1", "top2", "top3", "balanced_accuracy")}
+    chosen = {"val": ("top1",), _shown(result.parts): ("top1", "top2", "top3", "balanced_accuracy")}
     numbers = {
         part: {name: round(float(getattr(result.parts[part], name)), 6) for name in names}
         for part, names in chosen.items()

@@ -1,4 +1,4 @@
-"""What the page says of classifiers: which are shown in detail, their samples, the two best of each question.
+"""What the page says of classifiers: which are shown in detail, their samples, the first two of each question.
 
 This is no stage.
 """
@@ -20,7 +20,7 @@ from deponij.pipeline.reports.samples import Sample, choose_samples
 from deponij.pipeline.reports.table import (
     ResultGroup,
     ResultRow,
-    by_score,
+    by_rank,
     result_groups,
     shown_part,
     worth_details,
@@ -76,7 +76,7 @@ class Run:
     folder: Path
     row: ResultRow
     anchor: str
-    is_best: bool
+    is_first: bool
     evaluation: Evaluation
     found: Predictions
     right: list[Sample]
@@ -98,8 +98,8 @@ class Standing:
         return tuple(row for row in self.group.rows if not row.is_baseline)
 
     @property
-    def best(self) -> int:
-        """Place of the best classifier."""
+    def first(self) -> int:
+        """Place of the classifier that is chosen, or stands first where nothing chooses."""
         return min(range(len(self.rows)), key=lambda place: self.rows[place].rank)
 
 
@@ -132,7 +132,7 @@ def detailed_runs(found: Sequence[Standing], n_samples: int, seed: int) -> list[
                     standing.folders[place],
                     standing.rows[place],
                     f"run-{g}-{number}",
-                    place == standing.best,
+                    place == standing.first,
                     evaluation,
                     shown,
                     right,
@@ -143,24 +143,24 @@ def detailed_runs(found: Sequence[Standing], n_samples: int, seed: int) -> list[
 
 
 def group_facts(standing: Standing, runs: Sequence[Run], told: Told) -> GroupFacts:
-    """One group's table, drawing and the comparison of its two best."""
+    """One group's table, drawing and the comparison of its first two."""
     group = standing.group
     # Rows of two classifiers may be equal; they are told apart by being different objects.
     pairs = zip(standing.rows, standing.folders, strict=True)
     anchors = {id(row): run.anchor for row, folder in pairs for run in runs if run.folder == folder}
-    ranked = by_score(group.rows)
+    ranked = by_rank(group.rows)
     plotted = [row for row in ranked if not row.is_baseline][:_PLOTTED]
     duel, no_duel = _duel(standing)
-    best = standing.evaluations[standing.best]
+    first = standing.evaluations[standing.first]
     return GroupFacts(
         group=group,
         ranked=[(row, anchors.get(id(row), "")) for row in ranked],
-        plot=_plot(group, plotted, best.majority_class),
+        plot=_plot(group, plotted, first.majority_class),
         n_plotted=len(plotted),
         duel=duel,
         no_duel=no_duel,
-        source=told.of(group.best, standing.evaluations),
-        best_source=told.of(standing.rows[standing.best], [best], standing.folders[standing.best]),
+        source=told.of(group.rows[0], standing.evaluations),
+        chosen_source=told.of(standing.rows[standing.first], [first], standing.folders[standing.first]),
     )
 
 
@@ -193,10 +193,10 @@ def _plot(group: ResultGroup, plotted: Sequence[ResultRow], majority_class: str)
             f"{row.backbone}{' (toy)' if row.is_toy else ''} · {row.method}",
             row.top1,
             row.top1_interval,
-            is_best=i == 0,
+            is_chosen=row.is_chosen,
             is_aside=row.is_toy,
         )
-        for i, row in enumerate(plotted)
+        for row in plotted
     ]
     chance, majority = (row for row in group.rows if row.is_baseline)
     levels = [Level("chance", chance.top1), Level(f"always {majority_class}", majority.top1)]
@@ -216,7 +216,7 @@ def _reliability(evaluation: Evaluation) -> list[tuple[str, str]]:
 
 
 def _duel(standing: Standing) -> tuple[Duel | None, str]:
-    """The two best of a group; or None, and why. Nothing real is held against a toy."""
+    """The first two of a group; or None, and why. Nothing real is held against a toy."""
     order = sorted(range(len(standing.rows)), key=lambda place: standing.rows[place].rank)
     order = [place for place in order if standing.rows[place].is_toy == standing.rows[order[0]].is_toy][:2]
     if len(order) < 2:

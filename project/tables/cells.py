@@ -59,6 +59,11 @@ class _Task:
         return self.examples.rows("test")
 
     @property
+    def judged(self) -> NDArray[np.int64]:
+        """Rows whose answers a cell is made of: test, then validation."""
+        return np.concatenate([self.test, self.examples.rows("val")])
+
+    @property
     def truth(self) -> Names:
         truth: Names = self.examples.labels[self.test]
         return truth
@@ -131,8 +136,7 @@ def _one_split(plan: Plan, tasks: Sequence[_Task]) -> list[Cell]:
             majority_cell(*where, train, task.truth, task.groups, n_classes, task.examples.unit),
         ]
         found = _model_cells(plan, task, learned)
-        best = max(found, key=lambda cell: cell.top1)
-        say(f"tables {best.split}/{best.labels}: best {best.model}, {best.head}: {best.top1:.1%} of {best.n}")
+        say(f"tables {task.split.stem}/{task.labels}: {len(found)} cells of {len(task.test)} test items")
         cells += found
     return cells
 
@@ -195,7 +199,7 @@ def _model_cells(plan: Plan, task: _Task, learned: _Learned) -> list[Cell]:
             seeded = learned[one.name, task.labels, kind]
             classes = seeded.heads[0].classes_
             facts: dict[str, Any] = {"seed_values": plan.seeds, "fingerprints": fingerprints}
-            runs = [head.decision_function(features[task.test]) for head in seeded.heads]
+            runs = [head.decision_function(features[task.judged]) for head in seeded.heads]
             logits[one.name, kind] = runs
             place = Place(how, one.members, kind, task.labels, task.split.stem)
             cells.append(_cell(task, place, runs, classes, lr=seeded.lr, protocol=seeded.protocol, **facts))
@@ -223,7 +227,7 @@ def _zero_shot_cells(plan: Plan, task: _Task, one: FeatureSet) -> list[Cell]:
     named = {ZERO_SHOT: None} | {
         f"{ZERO_SHOT} ({_PROMPT_NAMES.get(prompt, prompt)})": [prompt] for prompt in apart
     }
-    features = task.features(one)[task.test]
+    features = task.features(one)[task.judged]
     cells = []
     for name, chosen in named.items():
         texts = _texts(plan, one.name, task.examples.pool_classes, chosen)
@@ -242,10 +246,19 @@ def _zero_shot_cells(plan: Plan, task: _Task, one: FeatureSet) -> list[Cell]:
 
 
 def _cell(task: _Task, place: Place, runs: Sequence[Vectors], classes: Names, **facts: Any) -> Cell:
-    """Of the logits [n, C] of each run."""
+    """Of the logits [n, C] of each run, to the task's judged items."""
     answers = [classes[rank(logits, 3)] for logits in runs]
-    unit = task.examples.unit
-    return measured_cell(place, task.truth, answers, task.groups, unit=unit, n_classes=len(classes), **facts)
+    n_test = len(task.test)
+    return measured_cell(
+        place,
+        task.truth,
+        [ranked[:n_test] for ranked in answers],
+        task.groups,
+        unit=task.examples.unit,
+        n_classes=len(classes),
+        val=(task.examples.labels[task.examples.rows("val")], [ranked[n_test:] for ranked in answers]),
+        **facts,
+    )
 
 
 def _write(folder: Path, plan: Plan, task: _Task, one: FeatureSet, head: Head, features: Vectors) -> None:

@@ -1,4 +1,4 @@
-"""Which classifier answers new pictures: a results folder that was named, or the best of a run. This is no stage.
+"""Which classifier answers new pictures: a results folder that was named, or what validation chooses of a run. No stage.
 
 A classifier is a head, or an ensemble with the heads of its members. It takes features, by the
 fingerprint of their identity; which backbones make them is the business of `found_backbones`.
@@ -20,6 +20,7 @@ from deponij.pipeline.heads.head import Floats, Head
 from deponij.pipeline.heads.registry import load_head
 from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.pipeline.reports.provenance import is_toy
+from deponij.pipeline.reports.table import result_row
 from deponij.project.extraction.feature_maker import FoundBackbone
 from deponij.project.extraction.found_backbones import Needed, find_backbones
 from deponij.project.frame.console import say
@@ -160,9 +161,8 @@ def best_model(at: Layout, wanted: ModelRequest, specs: Sequence[str]) -> Chosen
     """The head with the highest validation top-1 whose backbones are on this machine.
 
     Ensembles are left aside: many are fitted on validation, so that its figures flatter them. Only one
-    label set and split are looked at, for figures of different ones do not compare. Backbones that are toys
-    on these data come after all others. Ties go to fewer backbones, then to balanced accuracy, then to the
-    folder that sorts first.
+    label set and split are looked at, for figures of different ones do not compare. The rule is that of the
+    tables (`deponij.pipeline.metrics.choice`); ties go to the folder that sorts first.
 
     Raises:
         UsageError: nothing is there by the names that were asked for, or more must be asked.
@@ -170,7 +170,7 @@ def best_model(at: Layout, wanted: ModelRequest, specs: Sequence[str]) -> Chosen
         BackboneError: the weights of no candidate are here; the message holds the best one's reason.
     """
     toys = toys_of(at.weights)
-    ranked = sorted(_ranked(at, wanted), key=lambda one: is_toy(one[1].backbone, toys))
+    ranked = sorted(_judged(at, wanted), key=lambda one: result_row(one[1], toys).preference)
     left_out: dict[str, BackboneError | IdentityError] = {}
     for folder, evaluation in ranked:
         try:
@@ -194,8 +194,8 @@ def best_model(at: Layout, wanted: ModelRequest, specs: Sequence[str]) -> Chosen
     ) from first
 
 
-def _ranked(at: Layout, wanted: ModelRequest) -> list[tuple[Path, Evaluation]]:
-    """What may be chosen, the best first."""
+def _judged(at: Layout, wanted: ModelRequest) -> list[tuple[Path, Evaluation]]:
+    """What may be chosen, in the order of its folders."""
     profile = wanted.profile
     folders = [
         one
@@ -221,13 +221,7 @@ def _ranked(at: Layout, wanted: ModelRequest) -> list[tuple[Path, Evaluation]]:
         raise StoreError(
             f"no classifier for {labels} on split {split} was scored on a validation part; name one with --model"
         )
-    return sorted(judged, key=_order)
-
-
-def _order(candidate: tuple[Path, Evaluation]) -> tuple[float, int, float, str]:
-    folder, one = candidate
-    val = one.parts["val"]
-    return (-val.top1, len(set(one.fingerprint.split("+"))), -val.balanced_accuracy, str(folder))
+    return sorted(judged, key=lambda one: str(one[0]))
 
 
 def _picked(flag: str, asked: str | None, preferred: Sequence[str], there: Sequence[str]) -> str:

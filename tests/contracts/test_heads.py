@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dealt_anew import choices, dealt_anew, top1_of_test
+from learning_world import World, learned, make_world
 from safetensors.numpy import load_file
 from sklearn.base import clone
 
@@ -20,7 +22,15 @@ CLASSES = ["bottle", "can", "cup"]
 SETTINGS: dict[str, dict[str, object]] = {
     "linear": {"lr": 0.03},
     "dino-linear": {"iterations": 200},
+    "knn": {"ks": [1, 3, 5, 10, 20]},
 }
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, World]:
+    """A world, and the same with the labels of its test part dealt anew."""
+    world = make_world(tmp_path_factory.mktemp("world"), n=240, noise=0.6)
+    return world, dealt_anew(world, tmp_path_factory.mktemp("anew"))
 
 
 @pytest.fixture(params=kinds())
@@ -71,6 +81,40 @@ def test_deterministic(head: Head, fitted: Head, tmp_path: Path) -> None:
     clone(head).fit(X[:40], y[:40], X[40:], y[40:]).save(tmp_path / "b", [SOURCE])
     for name in (HEADS.card_name, HEADS.tensors_name):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_labels_of_the_test_part_choose_nothing(
+    worlds: tuple[World, World], kind: str, tmp_path: Path
+) -> None:
+    """What is learned, chosen, tried and answered is the same to the byte; only figures of test move."""
+    for name, world in zip("ab", worlds, strict=True):
+        more = {"texts": world.texts} if head_class(kind).starts_from_texts else {}
+        more |= {"per_class": (1, 2, 3, 5, 8), "tries": 3}
+        learned(world, kind, tmp_path / name, SETTINGS.get(kind), **more)
+    assert choices(tmp_path / "a") == choices(tmp_path / "b")
+    assert top1_of_test(tmp_path / "a") > top1_of_test(tmp_path / "b") + 0.2
+
+
+@pytest.mark.parametrize("kind", [kind for kind in kinds() if "trials" in head_class(kind).facts])
+def test_of_what_was_tried_the_best_on_validation_is_taken(kind: str) -> None:
+    """The fitted head does on validation what its best trial did there; ties in top-1 go to the lower log-loss."""
+    # Noise, and columns that lie elsewhere on validation: what is standardised must be so by training.
+    X, y = examples(120, seed=7)
+    X += np.random.default_rng(8).normal(scale=1.5, size=X.shape).astype(np.float32)
+    X[60:] += np.linspace(-0.5, 0.5, 8, dtype=np.float32)
+    head = head_class(kind)(**SETTINGS.get(kind, {}))
+    # Words that say little, so that the examples must.
+    words = {"texts": examples(3, seed=9)[0] + 2 * np.eye(3, 8)[::-1], "text_names": CLASSES}
+    head.fit(X[:60], y[:60], X[60:], y[60:], **(words if head.starts_from_texts else {}))
+    probs = head.predict_proba(X[60:])
+    log_loss = -np.log(probs[np.arange(60), np.searchsorted(CLASSES, y[60:])]).mean()
+    best = min(head.trials_, key=lambda trial: (-trial.top1, trial.log_loss))
+    first = head.trials_[0]
+    assert abs(np.log(first.log_loss / best.log_loss)) > 0.1, "otherwise the test shows nothing"
+    # One item may be another's where the choice was made by quicker fits than the last.
+    assert best.top1 == pytest.approx((head.predict(X[60:]) == y[60:]).mean(), abs=1.5 / 60)
+    assert best.log_loss == pytest.approx(log_loss, rel=0.01)
 
 
 def test_saved_and_loaded(fitted: Head, tmp_path: Path) -> None:

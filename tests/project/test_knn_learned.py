@@ -83,6 +83,22 @@ def test_few_shot_is_the_mean_over_seeded_draws(world: World, result: tuple[Head
     assert best[3] > best[1]
 
 
+def test_few_shot_s_k_is_chosen_on_validation(world: World, result: tuple[HeadResult, Path]) -> None:
+    examples, vectors = read_examples(View(world.features), Items(world.items), world.split, "label")
+    train, val = examples.rows("train"), examples.rows("val")
+    on_val: dict[int, list[float]] = {}
+    for seed in range(4):
+        rows = train[draw(examples.labels[train], 3, seed)]
+        for k in (1, 5, 12):
+            peer = KNeighborsClassifier(k, weights=lambda d: np.exp((1 - d) / 0.07), metric="cosine")
+            peer.fit(vectors[rows], examples.labels[rows])
+            on_val.setdefault(k, []).append(peer.score(vectors[val], examples.labels[val]))
+    means = {k: float(np.mean(found)) for k, found in on_val.items()}
+    assert max(means.values()) > min(means.values()), "otherwise the test shows nothing"
+    (chosen,) = (one for one in result[0].learned["few_shot"] if one["per_class"] == 3 and one["chosen"])
+    assert means[chosen["k"]] == max(means.values())
+
+
 def test_the_same_inputs_give_the_same_bytes(
     world: World, result: tuple[HeadResult, Path], tmp_path: Path
 ) -> None:

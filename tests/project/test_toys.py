@@ -149,6 +149,7 @@ def test_tables_over_seeds_mark_toys_too() -> None:
             np.arange(4),
             unit="photographs",
             n_classes=2,
+            val=(truth, [ranked]),
             protocol="by hand",
         )
         for name, ranked in (
@@ -163,7 +164,7 @@ def test_tables_over_seeds_mark_toys_too() -> None:
     )
     text = shown.getvalue()
     assert f"{MINI} (toy)" in text and "toy: learnt from drawn litter only" in text
-    # Green is the best of what is real.
+    # Green is what validation chooses of what is real.
     assert re.findall(r"\x1b\[1;32m *([\d.]+)", text) == ["75.0"]
 
 

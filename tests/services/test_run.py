@@ -95,9 +95,11 @@ def test_coco_is_split_by_photograph(tmp_path: Path, model: str) -> None:
     assert shown(result) == {("model", "group", "category"), ("model", "group", "supercategory")}
 
 
-def test_a_split_that_the_data_bring_is_kept(tmp_path: Path, model: str) -> None:
+@pytest.mark.parametrize("last", ["test", "val"])
+def test_a_split_that_the_data_bring_is_kept(tmp_path: Path, model: str, last: str) -> None:
+    """Where it brings train and val alone, val is what results are read from, and what is chosen on is of train."""
     folder = cli_world.class_folders(tmp_path / "all")
-    for part, numbers in (("train", range(8)), ("test", range(8, cli_world.N_PER_CLASS))):
+    for part, numbers in (("train", range(8)), (last, range(8, cli_world.N_PER_CLASS))):
         for name in cli_world.COLOURS:
             (tmp_path / "parts" / part / name).mkdir(parents=True)
             for number in numbers:
@@ -107,6 +109,8 @@ def test_a_split_that_the_data_bring_is_kept(tmp_path: Path, model: str) -> None
     assert shown(result) == {("model", "given", "label")}
     report = json.loads((tmp_path / "out" / "splits" / "given.json").read_text())
     assert report["n"]["test"] == 3 * (cli_world.N_PER_CLASS - 8)
+    assert report["n"]["val"] > 0
+    assert {row["part"] for row in result["results"]} == {"test"}
 
 
 def test_backbones_of_one_name_keep_apart(tmp_path: Path) -> None:
@@ -221,6 +225,8 @@ def test_what_very_few_pictures_do_not_allow_is_told_and_the_rest_is_made(
     page = Path(result["page"]).read_text()
     assert "Map of the embeddings" in page
     assert "There is no test part" in page
+    assert "There is no validation part to choose by, so that none is called the best" in page
+    assert not any(row["is_chosen"] for row in result["results"])
     # A bad page of a table over training items would pass for one over test items.
     print_results(result)
     assert "train items, from which the classifiers learned" in capsys.readouterr().out

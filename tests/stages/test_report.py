@@ -269,8 +269,8 @@ def test_toys_are_marked_in_every_part(made: ReportWorld, out: Path, tmp_path: P
     markdown = (tmp_path / "results.md").read_text()
     rows = [line for line in markdown.splitlines() if line.startswith(("| tiny", "### tiny"))]
     assert len(rows) > 10 and all("tiny (toy)" in line for line in rows)
-    # A toy alone is still shown as the best there is, with its mark.
-    assert "tiny (toy)" in markdown.partition("## The best")[2].partition("##")[0]
+    # A toy alone is still shown as what validation chooses, with its mark.
+    assert "tiny (toy)" in markdown.partition("## The best by validation")[2].partition("##")[0]
 
 
 def test_same_inputs_same_bytes(made: ReportWorld, tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_of_many_classifiers_the_best_have_details_and_all_a_row(made: ReportWor
     params = ReportParams(n_detailed=3)
     text = write(made, tmp_path / "out", results=results, params=params).read_text(encoding="utf-8")
     assert text.count('<details class="run"') == 3 + len(made.parts["mistakes"])
-    assert "the best 14 of 22" in text
+    assert "the first 14 of 22" in text
     assert "All 22" in text
     assert all(f"ensemble {i}" in text for i in range(20))
     rows = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -300,7 +300,7 @@ def test_two_that_answered_other_items_are_not_compared(made: ReportWorld, tmp_p
     answers = read_table(folder / "predictions.parquet")
     write_table(folder / "predictions.parquet", answers.slice(0, answers.num_rows - 1))
     text = write(made, tmp_path / "out", results=[made.results[1], folder]).read_text(encoding="utf-8")
-    assert "The two best were not compared item by item" in text
+    assert "The first two were not compared item by item" in text
 
 
 def test_one_classifier_alone_has_nobody_to_be_compared_with(made: ReportWorld, tmp_path: Path) -> None:

@@ -289,12 +289,16 @@ def test_a_cell_equals_the_mean_over_runs_of_one_seed(world: World, cells: Seque
     single = tables.run(replace_params(QUICK, seeds=1), world.inputs, threads=1)
     for model, head in (("words", "linear"), ("concat: words + mute", "mlp")):
         folder = out / "results" / head / model.removeprefix("concat: ").replace(" + ", "+") / "fifths-label"
-        found = read_result(folder)[1].of("test")
+        result, answers = read_result(folder)
+        found = answers.of("test")
         first = (found.truth == found.top_labels[:, 0]).mean()
         assert pick(single, model, head).top1 == pytest.approx(first)
         alone = clustered_means((found.truth == found.top_labels[:, 0])[:, None], found.groups, found.truth)
         assert pick(single, model, head).top1_interval == pytest.approx(alone.micro[0].interval)
         assert pick(single, model, head).balanced_interval == pytest.approx(alone.macro[0].interval)
+        val = result.parts["val"]
+        assert (pick(single, model, head).val_top1, pick(single, model, head).n_val) == (val.top1, val.n)
+        assert val.top1 != first, "otherwise the test shows nothing"
         both = pick(cells, model, head)
         # Two values are the same distance from their mean: std = |difference| / sqrt(2).
         assert both.top1_std is not None
