@@ -41,7 +41,7 @@ def test_the_interval_of_the_chosen_one_holds_and_that_of_the_luckiest_does_not(
         by_val = chosen(range(N_EQUALS), lambda i, val=val: by(val[i] / N_ITEMS))
         by_test = chosen(range(N_EQUALS), lambda i, test=test: by(test[i] / N_ITEMS))
         for name, i in (("validation", by_val), ("test", by_test)):
-            low, high = wilson(int(test[i]), N_ITEMS)
+            low, high = wilson(int(test[i]) / N_ITEMS, N_ITEMS)
             covered[name] += low <= TRUE_TOP1 <= high
     assert covered["validation"] / N_WORLDS >= 0.93
     assert covered["test"] / N_WORLDS < 0.85

@@ -60,10 +60,12 @@ def test_a_single_run_has_no_deviation_and_few_photographs_no_interval() -> None
 
 def test_validation_is_the_mean_over_runs_and_baselines_have_none() -> None:
     val = (TRUTH[:2], [FIRST[:2], SECOND[:2]])
-    cell = measured_cell(PLACE, TRUTH, [FIRST, SECOND], n_classes=3, val=val, protocol="by hand")
+    cell = measured_cell(
+        PLACE, TRUTH, [FIRST, SECOND], GROUPS, unit="photographs", n_classes=3, val=val, protocol="by hand"
+    )
     # One of two is right in the first run, both in the second.
     assert (cell.val_top1, cell.n_val, cell.top1) == (0.75, 2, 0.625)
-    assert (chance_cell("l", "s", 4, 3).val_top1, made(FIRST).val_top1) == (None, None)
+    assert (chance_cell("l", "s", GROUPS, 3, "photographs").val_top1, made(FIRST).val_top1) == (None, None)
 
 
 def test_two_classes_have_no_third_answer() -> None:
