@@ -7,6 +7,8 @@ A decode *route* changes pixels, so its name is part of a feature's identity. Ro
   1/1, 1/2, 1/4, 1/8 that libjpeg offers at which both sides stay at least `DRAFT_FACTOR` times
   the model's input. All other pictures are decoded as in `full`.
 
+Of animations and files of several pages the first picture counts.
+
 What lives elsewhere: resizing and normalising (`deponij.pipeline.backbones.transform`).
 """
 
@@ -21,6 +23,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from deponij.store.errors import PictureError
+from deponij.store.keys import key_of_bytes
 
 DRAFT_FACTOR = 2
 DRAFT_MIN_PIXELS = 1_000_000
@@ -29,6 +32,9 @@ MAX_PIXELS = 400_000_000
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises at twice its own limit
 # Raster formats only: others that Pillow knows run programs (EPS) or hold no picture of their own.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "ICO")
+# Of formats whose pictures an earlier version of Deponij decoded to other pixels, the version of their decoding. It
+# is part of their keys, so that rows made of the other pixels are unknown; of all other formats it is 1.
+DECODERS = {"GIF": 2, "PNG": 2, "TIFF": 2}
 # A JPEG file with a second picture behind the first, as many phones write it, opens as MPO.
 _DRAFTABLE = ("JPEG", "MPO")
 # EXIF's orientations: what has to be done to see the picture upright (TIFF 6.0, tag 274).
@@ -42,6 +48,9 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SWAPS_SIDES = (5, 6, 7, 8)
+_PNG_SIGNATURE_BYTES = 8
+# Chunks of PNG files that can hold an orientation: EXIF, or XMP and EXIF as texts.
+_PNG_ORIENTATION = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
 # Pillow's format plug-ins raise all of these for damaged files.
 _DAMAGED = (
     OSError,
@@ -96,29 +105,52 @@ def decode(
     Raises:
         PictureError: not a picture, truncated, damaged or larger than `MAX_PIXELS`.
     """
-    with _refusals(data), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    with _opened(data) as image:
         if route is Route.DRAFT and input_px is not None and image.format in _DRAFTABLE:
             _draft(image, input_px)
-        turn = _UPRIGHT.get(_orientation(image))
+        if image.format == "PNG":
+            _check_png(data)
+        # Before anything is asked: metadata may lie behind the pixels, and TIFF pictures turn as they are loaded.
         image.load()
-        image.info.pop("transparency", None)  # of palettes; Pillow would warn that it is dropped
-        upright = image.convert("RGBA") if keep_alpha and image.has_transparency_data else to_rgb(image)
+        turn = _UPRIGHT.get(_orientation(image))
+        upright = _to_rgba(image) if keep_alpha and image.has_transparency_data else to_rgb(image)
         return upright if turn is None else upright.transpose(turn)
 
 
 def upright_size_px(data: bytes) -> tuple[int, int]:
-    """(width, height) of a picture after EXIF orientation, from its header alone.
+    """(width, height) of a picture after EXIF orientation, from its header alone where that says it.
 
     Raises:
         PictureError: not a picture, or larger than `MAX_PIXELS`. Damage behind the header goes unseen.
     """
-    with _refusals(data), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    with _opened(data) as image:
+        if image.format == "PNG" and _may_be_turned_late(data):
+            image.load()
         width, height = image.size
-        return (height, width) if _orientation(image) in _SWAPS_SIDES else (width, height)
+        swaps = _orientation(image) in _SWAPS_SIDES
+        # Pillow states the upright size of a TIFF picture by its tag, but not by its XMP.
+        if image.format == "TIFF" and ExifTags.Base.Orientation in getattr(image, "tag_v2", {}):
+            swaps = False
+        return (height, width) if swaps else (width, height)
+
+
+def key_of_picture(data: bytes) -> str:
+    """Key of a whole picture: of its encoded bytes, and of the version of its format's decoding past the first.
+
+    What is no picture has a key too, that of its bytes.
+    """
+    try:
+        with _opened(data) as image:
+            version = DECODERS.get(image.format or "")
+            return key_of_bytes(data, f"{image.format}@{version}" if version else "")
+    except PictureError:
+        return key_of_bytes(data)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode to 8-bit RGB; 16-bit and float grey keep their tonal range."""
+    """Any Pillow mode to 8-bit RGB; 16-bit and float grey keep their tonal range, transparency is dropped."""
+    # Else Pillow would warn that it is dropped, or write it into the crops of this picture.
+    image.info.pop("transparency", None)
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I;16") or image.mode == "I":
@@ -133,10 +165,21 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def _to_rgba(image: Image.Image) -> Image.Image:
+    """A picture with any kind of transparency to 8-bit RGBA."""
+    if not image.mode.startswith("I"):
+        return image.convert("RGBA")
+    seen = np.asarray(image) != image.info["transparency"]
+    rgba = to_rgb(image)
+    rgba.putalpha(Image.fromarray(np.where(seen, 255, 0).astype(np.uint8)))
+    return rgba
+
+
 def _orientation(image: Image.Image) -> int:
     """EXIF's orientation, 1 where there is none; a damaged EXIF block does not cost the picture."""
     try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+        # PNG pictures' own `getexif` loads their pixels, which is no place for it: what then goes wrong would be lost.
+        value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
     except _DAMAGED:
         return 1
     return value if isinstance(value, int) else 1
@@ -154,11 +197,45 @@ def _draft(image: Image.Image, input_px: tuple[int, int]) -> None:
             return
 
 
+def _check_png(data: bytes) -> None:
+    """Every chunk against its checksum: Pillow passes over those of the pixels.
+
+    Raises:
+        OSError: one does not agree, or the file is cut off.
+    """
+    for kind, start, stop in _png_chunks(data):
+        if zlib.crc32(memoryview(data)[start - 4 : stop]) != int.from_bytes(data[stop : stop + 4]):
+            raise OSError(f"the checksum of its part {kind!r} does not agree")
+
+
+def _may_be_turned_late(data: bytes) -> bool:
+    """Whether a PNG file holds metadata behind its pixels, where opening it does not read them."""
+    kinds = [kind for kind, _, _ in _png_chunks(data)]
+    return any(kind in _PNG_ORIENTATION for kind in kinds[kinds.index(b"IDAT") :])
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Kind of each chunk of a PNG file, where its content begins and where it ends.
+
+    Raises:
+        OSError: the file is cut off.
+    """
+    kind, start = b"", _PNG_SIGNATURE_BYTES
+    while kind != b"IEND":
+        length, kind = int.from_bytes(data[start : start + 4]), data[start + 4 : start + 8]
+        stop = start + 8 + length
+        if stop + 4 > len(data):
+            raise OSError("image file is truncated")
+        yield kind, start + 8, stop
+        start = stop + 4
+
+
 @contextmanager
-def _refusals(data: bytes) -> Iterator[None]:
-    """What Pillow says about bytes that it cannot read, as one kind of error."""
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """The picture, its header read; what Pillow says about bytes that it cannot read, as one kind of error."""
     try:
-        yield
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            yield image
     except UnidentifiedImageError as error:
         raise PictureError(f"not a picture: {_looks_like(data)}") from error
     except Image.DecompressionBombError as error:

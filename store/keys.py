@@ -2,7 +2,7 @@
 
 A key is the BLAKE2b-160 digest of a tagged content, so that a crop, a file and a text never share
 one. For a crop it covers mode, size and pixels (the encoding on disk may change); for a whole
-picture its encoded bytes; for a text its UTF-8 form.
+picture its encoded bytes (and how they are decoded, where that was mended once); for a text its UTF-8 form.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ def key_of_pixels(mode: str, size_px: tuple[int, int], raw: bytes) -> str:
     return _digest(f"pixels:{mode}:{width}x{height}:".encode(), raw)
 
 
-def key_of_bytes(encoded: bytes) -> str:
-    """Key of a whole picture: its encoded bytes."""
-    return _digest(b"encoded:", encoded)
+def key_of_bytes(encoded: bytes, decoder: str = "") -> str:
+    """Key of a whole picture: its encoded bytes, and the decoder's name where it gives other pixels than the first."""
+    return _digest(f"encoded:{decoder}:".encode() if decoder else b"encoded:", encoded)
 
 
 def key_of_text(text: str) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 
 from deponij.pipeline.data.adapters.folder import PICTURE_ENDINGS
 from deponij.pipeline.data.adapters.registry import open_source
+from deponij.pipeline.pictures import key_of_picture
 from deponij.store.errors import DataError, UsageError
-from deponij.store.keys import key_of_bytes
 
 # Of what is held at once, encoded.
 _CHUNK_BYTES = 256 * 2**20
@@ -159,4 +159,4 @@ def _read(path: Path, problem: str | None) -> NewPicture:
         content = path.read_bytes()
     except OSError as error:
         return NewPicture(name, failure=f"it cannot be read: {error.strerror or error}")
-    return NewPicture(name, key=key_of_bytes(content), content=content)
+    return NewPicture(name, key=key_of_picture(content), content=content)
