@@ -30,8 +30,9 @@ DRAFT_MIN_PIXELS = 1_000_000
 # Larger pictures are refused as decompression bombs (a 20,000 x 20,000 photograph fits).
 MAX_PIXELS = 400_000_000
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises at twice its own limit
-# Raster formats only: others that Pillow knows run programs (EPS) or hold no picture of their own.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "ICO")
+# Raster formats only: others that Pillow knows run programs (EPS) or hold no picture of their own. They are tried in
+# this order; TGA begins with nothing to know it by, and would take icons for its own.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO", "TGA")
 # Of formats whose pictures an earlier version of Deponij decoded to other pixels, the version of their decoding. It
 # is part of their keys, so that rows made of the other pixels are unknown; of all other formats it is 1.
 DECODERS = {"GIF": 2, "PNG": 2, "TIFF": 2}

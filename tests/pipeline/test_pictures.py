@@ -311,6 +311,16 @@ def test_draft_route_leaves_small_and_other_pictures_alone() -> None:
         assert np.array_equal(pixels(drafted), pixels(decode(data)))
 
 
+def test_icons_are_not_taken_for_another_format() -> None:
+    """TGA files begin with no signature; this icon's header is also one of a TGA picture of 32 px."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (420, 420, 3), dtype=np.uint8))
+    png = encoded(noise, "PNG")
+    entry = struct.pack("<BBBBHHII", 0, 0, 0, 0, 1, 32, len(png), 22)
+    icon = struct.pack("<HHH", 0, 1, 1) + entry + png
+    with pytest.warns(UserWarning, match="not the expected size"):
+        assert np.array_equal(pixels(decode(icon)), pixels(noise))
+
+
 def test_one_pixel_wide_pictures() -> None:
     assert decode(encoded(smooth(1, 300), "PNG")).size == (1, 300)
 
