@@ -1,6 +1,7 @@
 """Bytes to pixels: the one place where pictures are decoded.
 
-A decode *route* changes pixels, so its name is part of a feature's identity. Routes:
+Whatever changes the pixels of a format raises its version in `deponij.store.keys.DECODERS`, so that rows made of the
+earlier ones are unknown. A decode *route* changes pixels, so its name is part of a feature's identity. Routes:
 
 - `full`: Pillow decodes every pixel.
 - `draft`: JPEG pictures of at least `DRAFT_MIN_PIXELS` are decoded at the smallest of the sizes
@@ -33,9 +34,6 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises at twice its own limit
 # Raster formats only: others that Pillow knows run programs (EPS) or hold no picture of their own. They are tried in
 # this order; TGA begins with nothing to know it by, and would take icons for its own.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO", "TGA")
-# Of formats whose pictures an earlier version of Deponij decoded to other pixels, the version of their decoding. It
-# is part of their keys, so that rows made of the other pixels are unknown; of all other formats it is 1.
-DECODERS = {"GIF": 2, "PNG": 2, "TIFF": 2}
 # A JPEG file with a second picture behind the first, as many phones write it, opens as MPO.
 _DRAFTABLE = ("JPEG", "MPO")
 # EXIF's orientations: what has to be done to see the picture upright (TIFF 6.0, tag 274).
@@ -52,6 +50,32 @@ _SWAPS_SIDES = (5, 6, 7, 8)
 _PNG_SIGNATURE_BYTES = 8
 # Chunks of PNG files that can hold an orientation: EXIF, or XMP and EXIF as texts.
 _PNG_ORIENTATION = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
+# Of a file, for `is_picture_head`.
+HEAD_BYTES = 32
+# How pictures that are read begin, where that can be nothing else; at 4, as in AVIF and HEIC, the length stands before.
+_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
+_TO_JPEG = "convert it to JPEG or PNG"
+_HEIC = (
+    "a HEIC picture, as phones write them, which is not read here: install ImageMagick and run "
+    "`magick mogrify -format jpg *.heic`, or let the phone write JPEG"
+)
+_RAW = "a camera's raw file, which is not read here: develop it to JPEG or 16-bit TIFF, for example with darktable"
+# What people take for pictures and is not read, by what stands at a place in its first bytes.
+_UNREAD = (
+    *(
+        (4, b"ftyp" + brand, _HEIC)
+        for brand in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+    ),
+    *((0, head, _RAW) for head in (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"IIU\0")),
+    (4, b"ftypcrx ", _RAW),
+    (0, b"\0\0\0\x0cJXL ", f"a JPEG XL picture, which is not read here: {_TO_JPEG}"),
+    (0, b"\xff\x0a", f"a JPEG XL picture, which is not read here: {_TO_JPEG}"),
+    (0, b"8BPS", f"a Photoshop document, which is not read here: {_TO_JPEG}"),
+    (0, b"%PDF", "a PDF document, which may have many pages: export them as PNG"),
+)
+# Tags of TIFF by which raw files are known: DNGVersion; a first page that is small, of which others below are.
+_DNG_VERSION, _NEW_SUBFILE_TYPE, _SUB_IFDS = 50706, 254, 330
+_CR2 = b"\x10\0\0\0CR\2\0"
 # Pillow's format plug-ins raise all of these for damaged files.
 _DAMAGED = (
     OSError,
@@ -136,16 +160,24 @@ def upright_size_px(data: bytes) -> tuple[int, int]:
 
 
 def key_of_picture(data: bytes) -> str:
-    """Key of a whole picture: of its encoded bytes, and of the version of its format's decoding past the first.
+    """Key of a whole picture, by its bytes and its format's decoding (`deponij.store.keys.DECODERS`).
 
     What is no picture has a key too, that of its bytes.
     """
     try:
         with _opened(data) as image:
-            version = DECODERS.get(image.format or "")
-            return key_of_bytes(data, f"{image.format}@{version}" if version else "")
+            return key_of_bytes(data, image.format or "")
     except PictureError:
         return key_of_bytes(data)
+
+
+def is_picture_head(head: bytes) -> bool:
+    """Whether a file that begins with these `HEAD_BYTES` is a picture for sure, be it one that is read here or not."""
+    is_read = head.startswith(_HEADS) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+    is_avif = head[4:12] in (b"ftypavif", b"ftypavis")
+    # Two bytes are too few to know JPEG XL by, and PDF documents lie beside pictures as papers.
+    unread = (one for one in _UNREAD if len(one[1]) > 2 and one[1] != b"%PDF")
+    return is_read or is_avif or any(head.startswith(start, at) for at, start, _ in unread)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -236,6 +268,8 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
     """The picture, its header read; what Pillow says about bytes that it cannot read, as one kind of error."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.format == "TIFF" and _is_raw(image, data):
+                raise PictureError(f"not a picture: it is {_RAW}")
             yield image
     except UnidentifiedImageError as error:
         raise PictureError(f"not a picture: {_looks_like(data)}") from error
@@ -247,10 +281,22 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
         raise PictureError(f"picture cannot be decoded: {error}") from error
 
 
+def _is_raw(image: Image.Image, data: bytes) -> bool:
+    """Whether a TIFF file is a camera's raw file (DNG, NEF, ARW, CR2 …), whose first page is a preview."""
+    tags = getattr(image, "tag_v2", {})
+    is_preview = tags.get(_NEW_SUBFILE_TYPE) == 1 and _SUB_IFDS in tags
+    return is_preview or _DNG_VERSION in tags or data.startswith(_CR2, 4)
+
+
 def _looks_like(data: bytes) -> str:
     if not data:
         return "the file is empty"
-    head = data[:64].lstrip().lower()
+    for at, start, what in _UNREAD:
+        if data.startswith(start, at):
+            return f"it is {what}"
+    head = data[:1000].lstrip().lower()
+    if b"<svg" in head:
+        return "it is an SVG drawing, which has no pixels: export it as PNG"
     if head.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "it is an HTML or XML page"
     return f"{len(data):,} bytes that begin with {data[:8]!r}"

@@ -4,6 +4,8 @@ import io
 import random
 import struct
 import zlib
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pytest
@@ -172,30 +174,26 @@ def turned(image: Image.Image, carrier: str, orientation: int) -> bytes:
     kind, _, how = carrier.partition(" ")
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
-    xmp = f'<rdf:Description tiff:Orientation="{orientation}"/>'
     raw = exif.tobytes()
-    texts = PngImagePlugin.PngInfo()
-    match how:
-        case "":
-            return encoded(image, kind, exif=exif)
-        case "behind the pixels":
-            return with_chunk(encoded(image, kind), b"eXIf" + raw.removeprefix(b"Exif\0\0"))
-        case "xmp behind the pixels":
-            return with_chunk(encoded(image, kind), b"iTXtXML:com.adobe.xmp\0\0\0\0\0" + xmp.encode())
-        case "as text":
-            texts.add_text("Raw profile type exif", f"\nexif\n{len(raw):8}\n{raw.hex()}\n", zip=True)
-            return encoded(image, kind, pnginfo=texts)
-        case "xmp" if kind == "PNG":
-            texts.add_itxt("XML:com.adobe.xmp", xmp)
-            return encoded(image, kind, pnginfo=texts)
-        case "xmp" if kind == "TIFF":
-            tags = TiffImagePlugin.ImageFileDirectory_v2()
-            tags[700], tags.tagtype[700] = xmp.encode(), 1
-            return encoded(image, kind, tiffinfo=tags)
-        case "xmp":
-            return encoded(image, kind, xmp=xmp.encode())
-        case compression:
-            return encoded(image, kind, exif=exif, compression=compression)
+    xmp = f'<rdf:Description tiff:Orientation="{orientation}"/>'
+    texts, tags = PngImagePlugin.PngInfo(), TiffImagePlugin.ImageFileDirectory_v2()
+    texts.add_text("Raw profile type exif", f"\nexif\n{len(raw):8}\n{raw.hex()}\n", zip=True)
+    xmp_texts = PngImagePlugin.PngInfo()
+    xmp_texts.add_itxt("XML:com.adobe.xmp", xmp)
+    tags[700], tags.tagtype[700] = xmp.encode(), 1
+    options: dict[str, Any] = {
+        "": {"exif": exif},
+        "as text": {"pnginfo": texts},
+        "xmp": {"PNG": {"pnginfo": xmp_texts}, "TIFF": {"tiffinfo": tags}}.get(kind, {"xmp": xmp.encode()}),
+        "behind the pixels": {},
+        "xmp behind the pixels": {},
+    }.get(how, {"exif": exif, "compression": how})
+    chunk = {
+        "behind the pixels": b"eXIf" + raw.removeprefix(b"Exif\0\0"),
+        "xmp behind the pixels": b"iTXtXML:com.adobe.xmp\0\0\0\0\0" + xmp.encode(),
+    }.get(how)
+    data = encoded(image, kind, **options)
+    return data if chunk is None else with_chunk(data, chunk)
 
 
 CARRIERS = [
@@ -340,6 +338,8 @@ def test_truncated_pictures_are_refused(kind: str, route: Route) -> None:
         (b"<!DOCTYPE html><html><body>404</body></html>", "an HTML or XML page"),
         (b"\n  <html>", "an HTML or XML page"),
         (b"\x00\x01\x02 no picture", "14 bytes"),
+        (b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing"),
+        (b"%PDF-1.7\n", "a PDF document"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
     ],
 )
@@ -348,6 +348,31 @@ def test_what_is_no_picture_is_named(data: bytes, said: str) -> None:
         decode(data)
     with pytest.raises(PictureError, match=said):
         upright_size_px(data)
+
+
+@pytest.mark.parametrize(
+    ("header", "tags"),
+    [
+        (b"", {50706: 0x00000401}),
+        (b"", {254: 1, 330: 8}),
+        (b"CR\2\0\0\0\0\0", {}),
+    ],
+    ids=["dng", "nef_and_arw", "cr2"],
+)
+def test_cameras_raw_files_are_refused_though_their_previews_could_be_read(
+    header: bytes, tags: dict[int, int]
+) -> None:
+    """DNG by its version, NEF and ARW by a first page that says it is a small form of others, CR2 by its header."""
+    start = 8 + len(header)
+    fields = {256: 2, 257: 1, 258: 8, 259: 1, 262: 1, 273: 0, 277: 1, 278: 1, 279: 2} | tags
+    fields[273] = start + 2 + 12 * len(fields) + 4  # where the pixels lie
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(fields.items()))
+    directory = struct.pack("<H", len(fields)) + entries + bytes(4)
+    data = b"II*\0" + struct.pack("<I", start) + header + directory + b"\x10\xf0"
+    with Image.open(io.BytesIO(data)) as preview:
+        assert pixels(preview).tolist() == [[16, 240]]
+    with pytest.raises(PictureError, match="a camera's raw file, which is not read here: develop it"):
+        decode(data)
 
 
 def test_decompression_bombs_are_refused_before_they_unfold() -> None:
@@ -400,13 +425,11 @@ def strictly(data: bytes) -> np.ndarray | None:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
-            try:
-                image = ImageOps.exif_transpose(image)
-            except Exception:  # damaged metadata of sound pixels
-                pass
+            with suppress(Exception):  # damaged metadata of sound pixels
+                ImageOps.exif_transpose(image, in_place=True)
             image.info.pop("transparency", None)
             return pixels(image.convert("RGB"))
-    except Exception:
+    except Exception:  # noqa: BLE001
         return None
 
 

@@ -48,7 +48,7 @@ def cases() -> dict[str, tuple[bytes, Image.Image, tuple[str, ...]]]:
     at = (60, 45)
     deep = np.asarray(grey).astype(np.int32) * 257
     seen = Image.fromarray(np.where(np.asarray(steps) == steps.getpixel(at), 0, 255).astype(np.uint8))
-    deep_steps = Image.fromarray((np.asarray(steps).astype(np.uint16) * 257))
+    deep_steps = Image.fromarray(np.asarray(steps).astype(np.uint16) * 257)
     open_clip = ("open_clip",)
 
     def converted(data: bytes, mode: str) -> Image.Image:
@@ -69,7 +69,12 @@ def cases() -> dict[str, tuple[bytes, Image.Image, tuple[str, ...]]]:
         ("P", encoded(palette, "PNG"), "RGB", open_clip),
         ("P tiff", encoded(palette, "TIFF"), "RGB", open_clip),
         ("P gif", encoded(palette, "GIF"), "RGB", open_clip),
-        ("P, transparency of each", encoded(palette, "PNG", transparency=bytes(range(200))), "RGBA", open_clip),
+        (
+            "P, transparency of each",
+            encoded(palette, "PNG", transparency=bytes(range(200))),
+            "RGBA",
+            open_clip,
+        ),
         ("P, one is transparent", encoded(few, "PNG", transparency=3), "RGBA", open_clip),
         ("P gif, one is transparent", encoded(few, "GIF", transparency=3), "RGBA", open_clip),
         (
@@ -110,7 +115,11 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Transf
         folder = tmp_path_factory.mktemp(case)
         (folder / "preprocessor_config.json").write_text(json.dumps(record))
         upstream = AutoImageProcessor.from_pretrained(folder, backend="pil")
-        return from_hf_processor(record), lambda image: upstream(image, return_tensors="np")["pixel_values"][0]
+
+        def pixels(image: Image.Image) -> Any:
+            return upstream(image, return_tensors="np")["pixel_values"][0]
+
+        return from_hf_processor(record), pixels
 
     clip = image_transform_v2(PreprocessCfg(size=(32, 32)), is_train=False)
     timm = create_transform(**resolve_data_config({}, pretrained_cfg=TIMM["defaults"]))
@@ -122,7 +131,8 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Transf
     }
 
 
-@pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # of Pillow, over timm's own conversion
+# Pillow's remark on timm's own conversion.
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency")
 @pytest.mark.parametrize("family", ALL)
 @pytest.mark.parametrize("case", cases())
 def test_pictures_of_every_mode_are_as_upstream_or_as_their_twin(
