@@ -48,6 +48,13 @@ _UPRIGHT = {
 }
 _SWAPS_SIDES = (5, 6, 7, 8)
 _PNG_SIGNATURE_BYTES = 8
+_PNG_BLOCK_BYTES = 1 << 20
+# Of the PNG specification: channels by colour type; of Adam7's passes x and y of the first pixel, and the steps.
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PNG_PASSES = (
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2)),
+    (0, 1, 1, 2),
+)
 # Chunks of PNG files that can hold an orientation: EXIF, or XMP and EXIF as texts.
 _PNG_ORIENTATION = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
 # Of a file, for `is_picture_head`.
@@ -135,8 +142,12 @@ def decode(
             _draft(image, input_px)
         if image.format == "PNG":
             _check_png(data)
+        if image.format == "TIFF":
+            _check_tiff(image)
         # Before anything is asked: metadata may lie behind the pixels, and TIFF pictures turn as they are loaded.
         image.load()
+        if image.format == "PNG" and _may_lack_rows(image):
+            _check_png_rows(data)
         turn = _UPRIGHT.get(_orientation(image))
         upright = _to_rgba(image) if keep_alpha and image.has_transparency_data else to_rgb(image)
         return upright if turn is None else upright.transpose(turn)
@@ -239,6 +250,44 @@ def _check_png(data: bytes) -> None:
     for kind, start, stop in _png_chunks(data):
         if zlib.crc32(memoryview(data)[start - 4 : stop]) != int.from_bytes(data[stop : stop + 4]):
             raise OSError(f"the checksum of its part {kind!r} does not agree")
+
+
+def _may_lack_rows(image: Image.Image) -> bool:
+    """Whether the data of a PNG picture may have ended early: its last row is empty, or did not come last."""
+    width, height = image.size
+    return "interlace" in image.info or image.crop((0, height - 1, width, height)).getbbox() is None
+
+
+def _check_png_rows(data: bytes) -> None:
+    """That the pixels' data hold all rows: Pillow leaves those that lack empty, without a word.
+
+    Raises:
+        OSError: there are fewer.
+    """
+    width, height, depth, colour, interlaced = struct.unpack_from(">IIBBxxB", data, _PNG_SIGNATURE_BYTES + 8)
+    n_wanted, bits = 0, depth * _PNG_CHANNELS[colour]
+    for x, y, x_step, y_step in _PNG_PASSES if interlaced else [(0, 0, 1, 1)]:
+        n_columns, n_rows = len(range(x, width, x_step)), len(range(y, height, y_step))
+        n_wanted += n_rows * (1 + (n_columns * bits + 7) // 8) if n_columns else 0
+    stream = zlib.decompressobj()
+    for kind, start, stop in _png_chunks(data):
+        packed = data[start:stop] if kind == b"IDAT" else b""
+        while packed:
+            n_wanted -= len(stream.decompress(packed, _PNG_BLOCK_BYTES))
+            packed = stream.unconsumed_tail
+    if n_wanted > 0:
+        raise OSError("its data end before its last row")
+
+
+def _check_tiff(image: Image.Image) -> None:
+    """That a TIFF picture's strips or tiles cover it: Pillow leaves the rest empty, without a word.
+
+    Raises:
+        OSError: they do not.
+    """
+    n_pixels = sum((x1 - x0) * (y1 - y0) for _, (x0, y0, x1, y1), *_ in getattr(image, "tile", ()))
+    if n_pixels < image.width * image.height:
+        raise OSError("its strips or tiles cover a part of it only")
 
 
 def _may_be_turned_late(data: bytes) -> bool:

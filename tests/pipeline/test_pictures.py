@@ -387,6 +387,70 @@ def test_decompression_bombs_are_refused_before_they_unfold() -> None:
         decode(bomb)
 
 
+def png_of_rows(n_rows: int, *, depth: int, colour: int, interlaced: bool, bits: int) -> bytes:
+    """A PNG file of 9 x 8 px, all 1 bits, whose data end behind so many rows of those that it is written in."""
+    steps = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+    rows = [
+        b"\0" + b"\xff" * -(-len(range(x, 9, x_step)) * bits // 8)
+        for x, y, x_step, y_step in (steps if interlaced else [(0, 0, 1, 1)])
+        for _ in range(y, 8, y_step)
+    ]
+    chunks = [b"IHDR" + struct.pack(">IIBBBBB", 9, 8, depth, colour, 0, 0, interlaced)]
+    chunks += [b"PLTE" + b"\x50" * 768] if colour == 3 else []
+    chunks += [b"IDAT" + zlib.compress(b"".join(rows[: len(rows) + n_rows])), b"IEND"]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks
+    )
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize(
+    ("depth", "colour", "bits"),
+    [(1, 0, 1), (8, 0, 8), (16, 0, 16), (8, 2, 24), (16, 2, 48), (4, 3, 4), (8, 4, 16), (8, 6, 32)],
+)
+def test_png_data_that_end_before_the_last_row_are_refused(
+    depth: int, colour: int, bits: int, interlaced: bool
+) -> None:
+    """All checksums are right; Pillow fills up with nothing."""
+    kind = {"depth": depth, "colour": colour, "interlaced": interlaced, "bits": bits}
+    whole = png_of_rows(99, **kind)
+    assert pixels(decode(whole)).min() > 0
+    for n_lacking in (1, 4):
+        data = png_of_rows(-n_lacking, **kind)
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()  # without a word
+        with pytest.raises(PictureError, match="its data end before its last row"):
+            decode(data)
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_black_pictures_are_whole(interlaced: bool) -> None:
+    lit = png_of_rows(99, depth=8, colour=2, interlaced=interlaced, bits=24)
+    start = lit.index(b"IDAT") + 4
+    rows = zlib.decompress(lit[start : lit.index(b"IEND") - 8]).replace(b"\xff", b"\0")
+    black = b"IDAT" + zlib.compress(rows)
+    data = lit[: start - 8] + struct.pack(">I", len(black) - 4) + black + struct.pack(">I", zlib.crc32(black))
+    assert not pixels(decode(data + lit[lit.index(b"IEND") - 4 :])).any()
+
+
+def test_tiff_strips_that_lack_are_refused() -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[278] = 8
+    whole = encoded(smooth(64, 64), "TIFF", tiffinfo=tags, strip_size=64 * 8 * 3)
+    assert np.array_equal(pixels(decode(whole)), pixels(smooth(64, 64)))
+    data = bytearray(whole)
+    (start,) = struct.unpack_from("<I", data, 4)
+    for at in range(start + 2, start + 2 + 12 * data[start], 12):
+        tag, _, count = struct.unpack_from("<HHI", data, at)
+        if tag in (273, 279):  # where the strips lie, and how long they are
+            struct.pack_into("<I", data, at + 4, count // 2)
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()  # without a word
+        assert not pixels(image)[32:].any()
+    with pytest.raises(PictureError, match="cover a part of it only"):
+        decode(bytes(data))
+
+
 def in_every_format() -> dict[str, bytes]:
     """A picture in every format that is read, some in several forms; one of each is turned."""
     image = smooth(96, 64)
