@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, IcoImagePlugin, Image, UnidentifiedImageError
 
 from deponij.store.errors import PictureError
 from deponij.store.keys import key_of_bytes
@@ -47,7 +47,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SWAPS_SIDES = (5, 6, 7, 8)
-_PNG_SIGNATURE_BYTES = 8
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_BLOCK_BYTES = 1 << 20
 # Of the PNG specification: channels by colour type; of Adam7's passes x and y of the first pixel, and the steps.
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -60,7 +60,7 @@ _PNG_ORIENTATION = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
 # Of a file, for `is_picture_head`.
 HEAD_BYTES = 32
 # How pictures that are read begin, where that can be nothing else; at 4, as in AVIF and HEIC, the length stands before.
-_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
+_HEADS = (b"\xff\xd8\xff", _PNG_SIGNATURE, b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
 _TO_JPEG = "convert it to JPEG or PNG"
 _HEIC = (
     "a HEIC picture, as phones write them, which is not read here: install ImageMagick and run "
@@ -80,7 +80,9 @@ _UNREAD = (
     (0, b"8BPS", f"a Photoshop document, which is not read here: {_TO_JPEG}"),
     (0, b"%PDF", "a PDF document, which may have many pages: export them as PNG"),
 )
-# Tags of TIFF by which raw files are known: DNGVersion; a first page that is small, of which others below are.
+# Tags of TIFF; raw files are known by DNGVersion, or by a first page that is a small form of others below it.
+_COMPRESSION, _DEFLATE = 259, (8, 32946)
+_STRIPS, _TILES = (273, 279), (324, 325)  # where they lie, and how long they are
 _DNG_VERSION, _NEW_SUBFILE_TYPE, _SUB_IFDS = 50706, 254, 330
 _CR2 = b"\x10\0\0\0CR\2\0"
 # Pillow's format plug-ins raise all of these for damaged files.
@@ -140,14 +142,15 @@ def decode(
     with _opened(data) as image:
         if route is Route.DRAFT and input_px is not None and image.format in _DRAFTABLE:
             _draft(image, input_px)
-        if image.format == "PNG":
-            _check_png(data)
+        png = _png_of(image, data)
+        if png is not None:
+            _check_png(png)
         if image.format == "TIFF":
-            _check_tiff(image)
+            _check_tiff(image, data)
         # Before anything is asked: metadata may lie behind the pixels, and TIFF pictures turn as they are loaded.
         image.load()
-        if image.format == "PNG" and _may_lack_rows(image):
-            _check_png_rows(data)
+        if png is not None and _may_lack_rows(image):
+            _check_png_rows(png)
         turn = _UPRIGHT.get(_orientation(image))
         upright = _to_rgba(image) if keep_alpha and image.has_transparency_data else to_rgb(image)
         return upright if turn is None else upright.transpose(turn)
@@ -241,6 +244,12 @@ def _draft(image: Image.Image, input_px: tuple[int, int]) -> None:
             return
 
 
+def _png_of(image: Image.Image, data: bytes) -> bytes | None:
+    """The PNG file that a picture is, or that an icon holds it as; None for any other."""
+    start = image.ico.entry[0].offset if isinstance(image, IcoImagePlugin.IcoImageFile) else 0
+    return data[start:] if data.startswith(_PNG_SIGNATURE, start) else None
+
+
 def _check_png(data: bytes) -> None:
     """Every chunk against its checksum: Pillow passes over those of the pixels.
 
@@ -264,7 +273,7 @@ def _check_png_rows(data: bytes) -> None:
     Raises:
         OSError: there are fewer.
     """
-    width, height, depth, colour, interlaced = struct.unpack_from(">IIBBxxB", data, _PNG_SIGNATURE_BYTES + 8)
+    width, height, depth, colour, interlaced = struct.unpack_from(">IIBBxxB", data, len(_PNG_SIGNATURE) + 8)
     n_wanted, bits = 0, depth * _PNG_CHANNELS[colour]
     for x, y, x_step, y_step in _PNG_PASSES if interlaced else [(0, 0, 1, 1)]:
         n_columns, n_rows = len(range(x, width, x_step)), len(range(y, height, y_step))
@@ -279,15 +288,20 @@ def _check_png_rows(data: bytes) -> None:
         raise OSError("its data end before its last row")
 
 
-def _check_tiff(image: Image.Image) -> None:
-    """That a TIFF picture's strips or tiles cover it: Pillow leaves the rest empty, without a word.
+def _check_tiff(image: Image.Image, data: bytes) -> None:
+    """That a TIFF picture's strips or tiles cover it, where Pillow leaves the rest empty, and their checksums agree.
 
     Raises:
-        OSError: they do not.
+        OSError: they do not cover it. zlib.error: one is damaged.
     """
     n_pixels = sum((x1 - x0) * (y1 - y0) for _, (x0, y0, x1, y1), *_ in getattr(image, "tile", ()))
     if n_pixels < image.width * image.height:
         raise OSError("its strips or tiles cover a part of it only")
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(_COMPRESSION) in _DEFLATE:
+        of_strips = [tags[tag] for tag in (_STRIPS if _STRIPS[0] in tags else _TILES)]
+        for start, n_bytes in zip(*of_strips, strict=True):
+            zlib.decompress(data[start : start + n_bytes])  # libtiff takes what it needs and checks no sum
 
 
 def _may_be_turned_late(data: bytes) -> bool:
@@ -302,7 +316,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     Raises:
         OSError: the file is cut off.
     """
-    kind, start = b"", _PNG_SIGNATURE_BYTES
+    kind, start = b"", len(_PNG_SIGNATURE)
     while kind != b"IEND":
         length, kind = int.from_bytes(data[start : start + 4]), data[start + 4 : start + 8]
         stop = start + 8 + length

@@ -531,13 +531,59 @@ def test_damage_is_refused_or_gives_what_pillow_gives(name: str) -> None:
     assert n_refused > 50
 
 
-@pytest.mark.parametrize("name", [name for name in in_every_format() if name.startswith("PNG")])
-def test_every_changed_bit_of_a_png_is_refused(name: str) -> None:
-    """Checksums cover all of a PNG file but its signature, which it is known by."""
+def deflated_tiff(values: np.ndarray, side: int, *, tiled: bool) -> tuple[bytes, list[int], list[int]]:
+    """A grey TIFF in tiles, or in strips of so many rows; where these lie, and how long they are."""
+    height, width = values.shape
+    columns = range(0, width, side) if tiled else [0]
+    blocks = [
+        zlib.compress(values[y : y + side, x : x + (side if tiled else width)].tobytes())
+        for y in range(0, height, side)
+        for x in columns
+    ]
+    sizes = [len(block) for block in blocks]
+    starts = [8 + sum(sizes[:k]) for k in range(len(blocks))]
+    lists = 8 + sum(sizes)
+    places = (322, side), (323, side), (324, lists), (325, lists + 4 * len(blocks))
+    strips = (273, lists), (278, side), (279, lists + 4 * len(blocks))
+    fields = sorted(
+        [(256, width), (257, height), (258, 8), (259, 8), (262, 1), (277, 1), *(places if tiled else strips)]
+    )
+    entries = b"".join(
+        struct.pack("<HHII", tag, 4, len(blocks) if tag in (273, 279, 324, 325) else 1, value)
+        for tag, value in fields
+    )
+    start = struct.pack("<I", lists + 8 * len(blocks))
+    numbers = struct.pack(f"<{2 * len(blocks)}I", *starts, *sizes)
+    directory = struct.pack("<H", len(fields)) + entries + bytes(4)
+    return b"II*\0" + start + b"".join(blocks) + numbers + directory, starts, sizes
+
+
+@pytest.mark.parametrize("tiled", [False, True])
+def test_damaged_blocks_of_a_deflated_tiff_are_refused(tiled: bool) -> None:
+    """They have checksums, which libtiff does not look at."""
+    values = np.random.default_rng(0).integers(0, 256, (32, 64), dtype=np.uint8)
+    whole, starts, sizes = deflated_tiff(values, 16, tiled=tiled)
+    assert np.array_equal(pixels(decode(whole))[..., 0], values) and len(starts) == (8 if tiled else 2)
+    rng, n_refused = random.Random(0), 0
+    for _ in range(200):
+        data, block = bytearray(whole), rng.randrange(len(starts))
+        data[starts[block] + rng.randrange(sizes[block])] ^= 1 << rng.randrange(8)
+        try:
+            # Bits between the data's end and the checksum say nothing.
+            assert np.array_equal(pixels(decode(bytes(data)))[..., 0], values)
+        except PictureError:
+            n_refused += 1
+    assert n_refused > 190
+
+
+@pytest.mark.parametrize("name", ["PNG", "PNG palette", "PNG animated", "ICO"])
+def test_any_changed_bit_of_a_png_is_refused(name: str) -> None:
+    """Checksums cover all of a PNG file but its signature, which it is known by; also of one within an icon."""
     whole, rng = in_every_format()[name], random.Random(1)
+    start = whole.index(b"\x89PNG")
     for _ in range(400):
         data = bytearray(whole)
-        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        data[rng.randrange(start, len(data))] ^= 1 << rng.randrange(8)
         with pytest.raises(PictureError):
             decode(bytes(data))
     for stop in [*rng.sample(range(len(whole)), 100), *range(len(whole) - 20, len(whole))]:
