@@ -157,16 +157,17 @@ def decode(
 
 
 def upright_size_px(data: bytes) -> tuple[int, int]:
-    """(width, height) of a picture after EXIF orientation, from its header alone where that says it.
+    """(width, height) of a picture after EXIF orientation, by its header and metadata alone.
 
     Raises:
-        PictureError: not a picture, or larger than `MAX_PIXELS`. Damage behind the header goes unseen.
+        PictureError: not a picture, or larger than `MAX_PIXELS`. Damage of the pixels goes unseen.
     """
     with _opened(data) as image:
-        if image.format == "PNG" and _may_be_turned_late(data):
-            image.load()
         width, height = image.size
         swaps = _orientation(image) in _SWAPS_SIDES
+        if image.format == "PNG":
+            with _opened(_metadata_first(data)) as ordered:
+                swaps = _orientation(ordered) in _SWAPS_SIDES
         # Pillow states the upright size of a TIFF picture by its tag, but not by its XMP.
         if image.format == "TIFF" and ExifTags.Base.Orientation in getattr(image, "tag_v2", {}):
             swaps = False
@@ -304,10 +305,13 @@ def _check_tiff(image: Image.Image, data: bytes) -> None:
             zlib.decompress(data[start : start + n_bytes])  # libtiff takes what it needs and checks no sum
 
 
-def _may_be_turned_late(data: bytes) -> bool:
-    """Whether a PNG file holds metadata behind its pixels, where opening it does not read them."""
-    kinds = [kind for kind, _, _ in _png_chunks(data)]
-    return any(kind in _PNG_ORIENTATION for kind in kinds[kinds.index(b"IDAT") :])
+def _metadata_first(data: bytes) -> bytes:
+    """A PNG file with what may state an orientation before its pixels, where opening reads it."""
+    chunks = list(_png_chunks(data))
+    pixels = [kind for kind, _, _ in chunks].index(b"IDAT")
+    late = [data[start - 8 : stop + 4] for kind, start, stop in chunks[pixels:] if kind in _PNG_ORIENTATION]
+    place = chunks[pixels][1] - 8
+    return data[:place] + b"".join(late) + data[place:] if late else data
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
