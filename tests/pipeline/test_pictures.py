@@ -82,6 +82,22 @@ def test_sixteen_bit_grey_keeps_its_range(kind: str) -> None:
     assert pixels(decode(encoded(grey, kind)))[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
+def test_a_transparent_colour_of_sixteen_bit_grey_is_kept_on_request() -> None:
+    grey = Image.fromarray(np.array([[0, 257, 258, 65535]], dtype=np.uint16))
+    data = encoded(grey, "PNG", transparency=257)
+    kept = decode(data, keep_alpha=True)
+    assert pixels(kept)[0].tolist() == [[0, 0, 0, 255], [1, 1, 1, 0], [1, 1, 1, 255], [255, 255, 255, 255]]
+    assert "transparency" not in decode(data).info
+
+
+def test_crops_of_a_picture_with_a_transparent_colour_are_stored_without_it() -> None:
+    """Else a crop, which is known by its pixels, would come back with transparency that its key does not name."""
+    image = smooth(16, 8)
+    data = encoded(image, "PNG", transparency=image.getpixel((3, 3)))
+    crop = decode(data).crop((2, 2, 10, 8))
+    assert decode(encoded(crop, "PNG"), keep_alpha=True).mode == "RGB"
+
+
 def test_dark_sixteen_bit_grey_stays_dark() -> None:
     grey = Image.fromarray(np.full((4, 4), 200, dtype=np.uint16))
     assert pixels(decode(encoded(grey, "PNG"))).max() == 0
@@ -215,6 +231,13 @@ def test_every_way_to_say_an_orientation_gives_pillows_upright_picture(
     assert expected.size == ((40, 64) if orientation >= 5 else (64, 40))
     assert np.array_equal(pixels(decode(data)), pixels(expected))
     assert upright_size_px(data) == expected.size
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_what_is_made_of_an_upright_picture_is_not_turned_again(carrier: str) -> None:
+    upright = decode(turned(smooth(64, 40), carrier, 6))
+    for kind in ("PNG", "JPEG", "WEBP"):
+        assert upright_size_px(encoded(upright, kind)) == decode(encoded(upright, kind)).size == (40, 64)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "CMYK", "I;16"])
