@@ -48,7 +48,7 @@ _UPRIGHT = {
 }
 _SWAPS_SIDES = (5, 6, 7, 8)
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 20
 # Of the PNG specification: channels by colour type; of Adam7's passes x and y of the first pixel, and the steps.
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PNG_PASSES = (
@@ -83,6 +83,10 @@ _UNREAD = (
 # Tags of TIFF; raw files are known by DNGVersion, or by a first page that is a small form of others below it.
 _COMPRESSION, _DEFLATE = 259, (8, 32946)
 _STRIPS, _TILES = (273, 279), (324, 325)  # where they lie, and how long they are
+_TIFF_PIXEL_BYTES, _TIFF_TILE_BYTES = (
+    16,
+    1 << 26,
+)  # four 32-bit numbers; a tile may reach far past a small picture
 _DNG_VERSION, _NEW_SUBFILE_TYPE, _SUB_IFDS = 50706, 254, 330
 _CR2 = b"\x10\0\0\0CR\2\0"
 # Pillow's format plug-ins raise all of these for damaged files.
@@ -272,20 +276,15 @@ def _check_png_rows(data: bytes) -> None:
     """That the pixels' data hold all rows: Pillow leaves those that lack empty, without a word.
 
     Raises:
-        OSError: there are fewer.
+        OSError: there are fewer. zlib.error: damaged.
     """
     width, height, depth, colour, interlaced = struct.unpack_from(">IIBBxxB", data, len(_PNG_SIGNATURE) + 8)
     n_wanted, bits = 0, depth * _PNG_CHANNELS[colour]
     for x, y, x_step, y_step in _PNG_PASSES if interlaced else [(0, 0, 1, 1)]:
         n_columns, n_rows = len(range(x, width, x_step)), len(range(y, height, y_step))
         n_wanted += n_rows * (1 + (n_columns * bits + 7) // 8) if n_columns else 0
-    stream = zlib.decompressobj()
-    for kind, start, stop in _png_chunks(data):
-        packed = data[start:stop] if kind == b"IDAT" else b""
-        while packed:
-            n_wanted -= len(stream.decompress(packed, _PNG_BLOCK_BYTES))
-            packed = stream.unconsumed_tail
-    if n_wanted > 0:
+    packed = b"".join(data[start:stop] for kind, start, stop in _png_chunks(data) if kind == b"IDAT")
+    if _inflated_bytes(packed, n_wanted) < n_wanted:
         raise OSError("its data end before its last row")
 
 
@@ -293,7 +292,7 @@ def _check_tiff(image: Image.Image, data: bytes) -> None:
     """That a TIFF picture's strips or tiles cover it, where Pillow leaves the rest empty, and their checksums agree.
 
     Raises:
-        OSError: they do not cover it. zlib.error: one is damaged.
+        OSError: they do not cover it, are cut off, or hold far more. zlib.error: one is damaged.
     """
     n_pixels = sum((x1 - x0) * (y1 - y0) for _, (x0, y0, x1, y1), *_ in getattr(image, "tile", ()))
     if n_pixels < image.width * image.height:
@@ -302,7 +301,25 @@ def _check_tiff(image: Image.Image, data: bytes) -> None:
     if tags.get(_COMPRESSION) in _DEFLATE:
         of_strips = [tags[tag] for tag in (_STRIPS if _STRIPS[0] in tags else _TILES)]
         for start, n_bytes in zip(*of_strips, strict=True):
-            zlib.decompress(data[start : start + n_bytes])  # libtiff takes what it needs and checks no sum
+            # libtiff takes what it needs and checks no sum. A bomb is what holds more than pixels can take.
+            limit = _TIFF_PIXEL_BYTES * n_pixels + _TIFF_TILE_BYTES
+            if _inflated_bytes(data[start : start + n_bytes], limit) >= limit:
+                raise OSError("its strips or tiles hold more than its pixels")
+
+
+def _inflated_bytes(packed: bytes, limit: int) -> int:
+    """How many bytes were deflated, counted until there are so many; their checksum is tested where it is reached.
+
+    Raises:
+        zlib.error: damaged. OSError: cut off before.
+    """
+    stream, n_bytes = zlib.decompressobj(), 0
+    while not stream.eof and n_bytes < limit:
+        block = stream.decompress(packed, _BLOCK_BYTES)
+        packed, n_bytes = stream.unconsumed_tail, n_bytes + len(block)
+        if not block and not packed:
+            raise OSError("its data are cut off")
+    return n_bytes
 
 
 def _metadata_first(data: bytes) -> bytes:

@@ -599,6 +599,18 @@ def test_damaged_blocks_of_a_deflated_tiff_are_refused(tiled: bool) -> None:
     assert n_refused > 190
 
 
+def test_a_deflated_tiff_that_holds_far_more_than_its_pixels_is_refused() -> None:
+    """Its checksum is not looked for behind gigabytes of zeros."""
+    values = np.zeros((32, 64), dtype=np.uint8)
+    whole, starts, sizes = deflated_tiff(values, 16, tiled=False)
+    bomb = zlib.compress(bytes(1 << 27))
+    data = bytearray(whole + bomb)
+    place = data.rindex(struct.pack("<4I", *starts, *sizes))
+    struct.pack_into("<4I", data, place, len(whole), starts[1], len(bomb), sizes[1])
+    with pytest.raises(PictureError, match="hold more than its pixels"):
+        decode(bytes(data))
+
+
 @pytest.mark.parametrize("name", ["PNG", "PNG palette", "PNG animated", "ICO"])
 def test_any_changed_bit_of_a_png_is_refused(name: str) -> None:
     """Checksums cover all of a PNG file but its signature, which it is known by; also of one within an icon."""
