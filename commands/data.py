@@ -133,13 +133,10 @@ def split_command(
 
 
 def _items(adapter: str, options: Mapping[str, Any], out: Path, workers: int, as_json: bool) -> None:
-    from deponij.project.frame.console import say as tell
     from deponij.project.frame.settings import RunOptions
     from deponij.stages import items as stage
 
     result = stage.run(adapter, options, out=out, run_options=RunOptions(workers=workers))
-    for note in result.notes:
-        tell(f"note: {note}")
     answer(
         {"items": str(out), **result.model_dump(mode="json")}, f"{stage.summary(result)} -> {out}", as_json
     )

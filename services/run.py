@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deponij.pipeline.backbones import describe
-from deponij.pipeline.data.adapters.folder import PICTURE_ENDINGS
+from deponij.pipeline.data.endings import is_picture_file
 from deponij.pipeline.data.item import given_part
 from deponij.pipeline.data.splitting.strategies import SplitParams
 from deponij.project.extraction.default_backbones import is_drawn
@@ -193,7 +193,7 @@ def _no_classes(folder: Path) -> str:
 def _holds_pictures(folder: Path) -> bool:
     if folder.name.startswith(".") or not folder.is_dir():
         return False
-    return any(path.suffix.lower() in PICTURE_ENDINGS for path in folder.iterdir())
+    return any(map(is_picture_file, folder.iterdir()))
 
 
 def _split_params(plan: Plan, table: Items, labels: str) -> SplitParams:

@@ -21,8 +21,9 @@ import pyarrow.parquet as pq
 
 from deponij.store.atomic import PART, flush, make_folder, refuse_foreign
 from deponij.store.errors import StoreError, explained
+from deponij.store.keys import DECODERS
 from deponij.store.locks import hold, release
-from deponij.store.manifest import MANIFEST, check_manifest, write_manifest
+from deponij.store.manifest import MANIFEST, check_manifest, decoders_of, write_manifest
 from deponij.store.texts import is_storable, plain_reason
 
 SHARD_BYTES = 128 << 20
@@ -212,6 +213,20 @@ class Items:
 
     def __len__(self) -> int:
         return int(sum(file.metadata.num_rows for file in self._parquets))
+
+    def require_current(self) -> None:
+        """Refuse items whose keys or crops may be of pixels that pictures no longer have.
+
+        Raises:
+            StoreError: an earlier version of Deponij made them, whose decoding was mended since.
+        """
+        made_by = decoders_of(self.path)
+        changed = sorted(name for name in {*DECODERS, *made_by} if DECODERS.get(name) != made_by.get(name))
+        if changed:
+            raise StoreError(
+                f"items at {self.path} were made by another version of Deponij, which decodes {', '.join(changed)} "
+                "pictures otherwise; make them again (features of other pictures stay known)"
+            )
 
     @property
     def column_names(self) -> list[str]:

@@ -70,14 +70,14 @@ def parse_term(text: str, sign: float = 1.0) -> Term:
 
 def _check_words(words: str, given: str) -> None:
     """`a sign: stop` is words with a colon in them; `itme:a.jpg` and `x*metal` are mistakes."""
-    from deponij.pipeline.data.adapters.folder import PICTURE_ENDINGS
+    from deponij.pipeline.data.endings import has_picture_ending
 
     if _LIKE_A_KIND.match(words) or _LIKE_A_WEIGHT.match(words):
         raise UsageError(
             f"a part of a query is {_FORM}, got {given!r}; weights are positive numbers (--minus subtracts), and words "
             f"that look like it are written text:{words}"
         )
-    if Path(words).suffix.lower() in PICTURE_ENDINGS and Path(words).is_file():
+    if has_picture_ending(words) and Path(words).is_file():
         raise UsageError(f"{words} is a file: write image:{words}, or text:{words} for these words")
 
 

@@ -303,7 +303,20 @@ def test_a_folder_without_pictures(world: World, tmp_path: Path) -> None:
     (tmp_path / "empty" / "notes.txt").write_text("x")
     said = refused(tmp_path / "empty", "--model", world.result("logistic", CLIP))
     assert f"no pictures in {tmp_path / 'empty'}" in said
-    assert ".jpg" in said
+    assert ".jpg" in said and "it holds files that are not pictures: 1 (.txt: 1)" in said
+
+
+def test_what_a_folder_holds_beside_pictures_is_told(world: World, tmp_path: Path) -> None:
+    """Other files are counted, a kind that is not read is named, and a picture without an ending is answered."""
+    shutil.copy(world.pictures / "can" / "00.png", tmp_path / "plain")
+    (tmp_path / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (tmp_path / "notes.txt").write_text("x")
+    model = world.result("logistic", CLIP)
+    answer = call("predict", tmp_path, "--model", model, *OPTIONS, "--json")
+    assert answer.status == 3
+    assert [one["path"] for one in answer.json["predictions"]] == [str(tmp_path / "plain")]
+    assert "HEIC" in answer.json["failures"][0]["reason"] and "ImageMagick" in answer.err
+    assert f"warning: {tmp_path} holds files that are not pictures: 1 (.txt: 1)" in answer.err
 
 
 def test_features_that_are_not_finite_are_failures(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,11 +16,12 @@ from PIL import Image
 from deponij.pipeline.backbones.kinds import Kind
 from deponij.project.frame.settings import RunOptions
 from deponij.stages import extract as stage
+from deponij.stages import items as items_stage
 from deponij.stages.extract import ExtractParams, ExtractResult
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import BackboneError, StoreError, UsageError
-from deponij.store.items import ItemWriter
-from deponij.store.keys import key_of_bytes
+from deponij.store.items import Items, ItemWriter
+from deponij.store.keys import DECODERS, key_of_bytes
 from deponij.store.view import View
 
 DAMAGED = b"\x89PNG\r\n\x1a\n and no more"
@@ -86,6 +87,36 @@ def test_view_has_the_items_in_their_order_and_the_failures(tmp_path: Path, mode
     assert view.fingerprint == result.fingerprint
     store = FeatureStore(tmp_path / "depot")
     np.testing.assert_array_equal(store.read(view.keys.tolist(), view.identity)["embedding"], view.embedding)
+
+
+def test_rows_of_formats_that_are_decoded_otherwise_today_are_unknown_and_no_others(
+    tmp_path: Path, model: Path
+) -> None:
+    """The items and the depot of an earlier version, whose keys name no decoder."""
+    endings = ("jpg", "webp", "bmp", "png", "gif", "tif")
+    (tmp_path / "pictures" / "cat").mkdir(parents=True)
+    for number, ending in enumerate(endings):
+        picture = Image.open(io.BytesIO(noise(number)))
+        picture.save(tmp_path / "pictures" / "cat" / f"{number}.{ending}")
+
+    def extracted(name: str, *, anew: bool = True) -> ExtractResult:
+        if anew:
+            folder = {"folder": tmp_path / "pictures"}
+            items_stage.run("folder", folder, out=tmp_path / name, run_options=RunOptions(workers=1))
+        return run(tmp_path, model, tmp_path / name)
+
+    with pytest.MonkeyPatch.context() as earlier:
+        for picture_format in list(DECODERS):
+            earlier.delitem(DECODERS, picture_format)
+        assert (extracted("old").n_known, extracted("old").n_known) == (0, len(endings))
+        plain = [key_of_bytes(path.read_bytes()) for path in sorted((tmp_path / "pictures/cat").iterdir())]
+        assert Items(tmp_path / "old").keys == plain
+    with pytest.raises(StoreError, match="decodes GIF, PNG, TIFF pictures otherwise; make them again"):
+        extracted("old", anew=False)
+    new = extracted("new")
+    assert (new.n_known, new.n_computed) == (3, 3)
+    same = [a == b for a, b in zip(Items(tmp_path / "new").keys, plain, strict=True)]
+    assert dict(zip(endings, same, strict=True)) == {e: e in ("jpg", "webp", "bmp") for e in endings}
 
 
 def test_what_is_known_is_not_computed_and_needs_no_model(

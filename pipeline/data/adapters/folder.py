@@ -5,7 +5,7 @@
     root/3.jpg                          no label
     root/train/cat/1.jpg                label `cat`, given `train`, if all folders of the root are parts
 
-Hidden files are left aside. Files without a picture's ending are counted in the notes.
+Hidden files are left aside. Files that are no pictures, by their endings and first bytes, are counted in the notes.
 """
 
 import os
@@ -19,18 +19,21 @@ import pyarrow as pa
 
 from deponij.pipeline.data.adapters.registry import Progress, register_source
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
+from deponij.pipeline.data.endings import (
+    PICTURE_ENDINGS,
+    counted,
+    ending_of,
+    has_picture_ending,
+    is_picture_file,
+)
 from deponij.pipeline.data.inside import existing_folder, read_inside
 from deponij.pipeline.data.item import Item, given_part
 from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError
 
-PICTURE_ENDINGS = frozenset(
-    (
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp"),
-        *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".tga", ".ico"),
-    )
-)
 _NOT_DATA = frozenset(("__MACOSX", "Thumbs.db", "desktop.ini"))
+# Folders without pictures that a note names.
+_NAMED_FOLDERS = 5
 
 
 class FolderParams(Record):
@@ -68,12 +71,15 @@ class FolderSource:
             DataError: there is no such folder, or no picture in it.
         """
         self.root = existing_folder(params.folder, "folder of pictures")
-        self._ignored: Counter[str] = Counter()
+        # Of files that are no pictures, by folder; of pictures in spite of their ending.
+        self._ignored: dict[PurePosixPath, Counter[str]] = {}
+        self._by_content: Counter[str] = Counter()
         self._entries = self._listed()
         if not self._entries:
+            found = f"; it holds {self._left_aside()}" if self._ignored else ""
             raise DataError(
                 f"no pictures in {params.folder}; expected files such as CLASS/NAME.jpg with one of the "
-                f"endings {' '.join(sorted(PICTURE_ENDINGS))}"
+                f"endings {' '.join(sorted(PICTURE_ENDINGS))}{found}"
             )
 
     @property
@@ -83,13 +89,22 @@ class FolderSource:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Files that are no pictures by their endings, and pictures without a label."""
+        """Folders without pictures, files that are none, pictures by their bytes alone, and those without a label."""
         notes = []
-        if self._ignored:
-            counts = sorted(self._ignored.items(), key=lambda pair: (-pair[1], pair[0]))
-            endings = ", ".join(f"{ending or 'no ending'}: {n_files:,}" for ending, n_files in counts)
+        empty = self._without_pictures()
+        if empty:
+            named = [f"{_utf8(str(folder))!r} ({counted(found)})" for folder, found in empty.items()]
+            more = ["…"] if len(named) > _NAMED_FOLDERS else []
             notes.append(
-                f"files that are not pictures by their ending: {self._ignored.total():,} ({endings})"
+                f"folders without any picture, which are no classes: {len(named):,}: "
+                f"{', '.join(named[:_NAMED_FOLDERS] + more)}"
+            )
+        if self._ignored:
+            notes.append(f"files that are not pictures: {self._left_aside()}")
+        if self._by_content:
+            notes.append(
+                f"pictures by their content, not by their ending: {self._by_content.total():,} "
+                f"({counted(self._by_content)})"
             )
         n_unlabelled = sum(entry.label is None for entry in self._entries)
         if n_unlabelled:
@@ -115,11 +130,26 @@ class FolderSource:
                 if Path(folder, name).is_symlink():
                     yield str(relative / name), "refused: links to folders are not followed; copy the folder"
             for name in filter(_is_data, files):
-                ending = PurePosixPath(name).suffix.lower()
-                if ending in PICTURE_ENDINGS:
+                if is_picture_file(Path(folder, name)):
+                    if not has_picture_ending(name):
+                        self._by_content[ending_of(name)] += 1
                     yield str(relative / name), None
                 else:
-                    self._ignored[_utf8(ending)] += 1
+                    self._ignored.setdefault(relative, Counter())[ending_of(name)] += 1
+
+    def _left_aside(self) -> str:
+        found = sum(self._ignored.values(), Counter[str]())
+        return f"{found.total():,} ({counted(found)})"
+
+    def _without_pictures(self) -> dict[PurePosixPath, Counter[str]]:
+        """The topmost folders with files but no picture in them or below, with what they hold."""
+        filled = {folder for entry in self._entries for folder in PurePosixPath(entry.path).parents}
+        empty: dict[PurePosixPath, Counter[str]] = {}
+        for folder, found in sorted(self._ignored.items()):
+            above = [one for one in (folder, *folder.parents) if one not in filled]
+            if above:
+                empty.setdefault(above[-1], Counter()).update(found)
+        return empty
 
 
 def _is_data(name: str) -> bool:

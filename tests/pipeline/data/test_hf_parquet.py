@@ -67,7 +67,7 @@ def test_class_names_come_from_the_schema(tmp_path: Path, name: str) -> None:
         ("data.parquet#2", {"label": None}),
     ]
     assert items[0].content == png(0)
-    assert items[0].key == key_of_bytes(png(0))
+    assert items[0].key == key_of_bytes(png(0), "PNG")
     assert (items[0].width_px, items[0].height_px, items[0].image_id) == (9, 7, "data.parquet#0")
 
 
