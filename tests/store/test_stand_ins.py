@@ -104,7 +104,9 @@ def test_a_kill_at_every_step_loses_no_row_and_leaves_none_twice(tmp_path: Path)
         slow(path)
         assert dump(FeatureStore(path)) == calm, f"killed at step {step}"
         assert loose_files(path) == [], f"killed at step {step}"
-        assert sum(map(len, contents(FeatureStore(path)))) == 10, f"killed at step {step}: a row is there twice"
+        assert sum(map(len, contents(FeatureStore(path)))) == 10, (
+            f"killed at step {step}: a row is there twice"
+        )
         step += 1
     assert n_known_after == sorted(n_known_after)
     assert set(n_known_after) == {0, 2, 4, 6, 8, 10}
@@ -144,7 +146,9 @@ def test_compacting_leaves_the_stand_ins_of_the_living(tmp_path: Path) -> None:
     assert upkeep.compact(FeatureStore(tmp_path / "depot")).n_shards_after == 1
 
 
-def test_a_disk_that_fills_while_joining_costs_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_while_joining_costs_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, keys = FeatureStore(tmp_path / "depot", create=True), keys_of(range(8))
     real = shard.commit
 

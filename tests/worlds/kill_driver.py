@@ -143,7 +143,9 @@ def main() -> None:
     """Jobs in, statuses out, until standard input ends."""
     torch.set_num_threads(1)
     keywords = FeatureStore.writer.__kwdefaults__
-    assert keywords and {"shard_rows", "unsaved_s"} <= keywords.keys(), "when a shard ends is set elsewhere now"
+    assert keywords and {"shard_rows", "unsaved_s"} <= keywords.keys(), (
+        "when a shard ends is set elsewhere now"
+    )
     keywords |= {"shard_rows": SHARD_ROWS, "unsaved_s": UNSAVED_S}
     assert deponij.commands.features.app and deponij.stages.extract.run  # imported once, before all forks
     with fake_backbone.registered():
