@@ -100,7 +100,7 @@ def from_hf_processor(record: Mapping[str, Any]) -> Transform:
     base = kind.removesuffix("Fast").removesuffix("Pil").replace("FeatureExtractor", "ImageProcessor")
     if base not in _PROCESSOR_DEFAULTS:
         raise BackboneError(
-            f"preprocessor_config.json names the processor {kind!r}; known: {', '.join(_PROCESSOR_DEFAULTS)}"
+            f"the image processor's record names {kind!r}; known: {', '.join(_PROCESSOR_DEFAULTS)}"
         )
     given = {name: value for name, value in record.items() if value is not None}
     merged = {"resample": 3, "rescale_factor": 1 / 255} | _PROCESSOR_DEFAULTS[base] | given

@@ -141,14 +141,20 @@ def harmless(name: str) -> bool:
 
 
 def refuse_unless_exact(
-    files: Sequence[Path], missing: Sequence[str], left_over: Sequence[str], shapes: Sequence[str]
+    files: Sequence[Path],
+    missing: Sequence[str],
+    left_over: Sequence[str],
+    shapes: Sequence[str],
+    told: str = "",
 ) -> None:
-    """Raise a `BackboneError` that names a few of the differences, if there are any."""
+    """Raise a `BackboneError` that names a few of the differences, if there are any; told: what else to say."""
     found = (("missing", missing), ("unexpected", left_over), ("wrong shape", shapes))
     differences = [f"{len(names)} {what}: {_few(names)}" for what, names in found if names]
     if differences:
         where = ", ".join(str(path) for path in files)
-        raise BackboneError(f"{where}: the weights do not fill the model exactly; {'; '.join(differences)}")
+        raise BackboneError(
+            f"{where}: the weights do not fill the model exactly{told}; {'; '.join(differences)}"
+        )
 
 
 def _few(names: Sequence[str]) -> str:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CONFIG = "config.json"
-PROCESSOR = "preprocessor_config.json"
+# The image processor alone, or inside the record of a processor that was saved with its tokenizer.
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
 def model_type(folder: Path) -> str | None:
@@ -29,16 +30,35 @@ def model_type(folder: Path) -> str | None:
         return None
 
 
+def processor(folder: Path) -> dict[str, Any]:
+    """The image processor's record; of both files the whole processor's counts, as in the library.
+
+    Raises:
+        BackboneError: there is none, or it is damaged.
+    """
+    alone, whole = (folder / name for name in PROCESSORS)
+    if whole.is_file():
+        inside = weights.read_json(whole).get("image_processor")
+        if isinstance(inside, dict):
+            return inside
+        if not alone.is_file():
+            raise BackboneError(f"{whole}: it holds no image_processor, and {alone.name} is not there")
+    return weights.read_json(alone)
+
+
 def pick(record: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that shape the computation, with the library's defaults where the record is silent."""
     return {name: default if record.get(name) is None else record[name] for name, default in defaults.items()}
 
 
-def load_exactly(model_class: Any, folder: Path) -> Any:
+def load_exactly(model_class: Any, folder: Path, without: Sequence[str] = ()) -> Any:
     """A transformers model in float32, filled exactly from the folder's weights.
 
     The library's own renaming of older checkpoints applies. The tensors are read here, so that what is
     loaded is the file that was hashed.
+
+    Args:
+        without: tensors whose names begin so are of what is taken off (a classifier).
 
     Raises:
         BackboneError: tensors are missing, left over or of another shape.
@@ -48,7 +68,9 @@ def load_exactly(model_class: Any, folder: Path) -> Any:
 
     files = weights.find(folder, weights.HF_WEIGHTS)
     tensors = {
-        name: value for name, value in weights.read_tensors(files).items() if not weights.harmless(name)
+        name: value
+        for name, value in weights.read_tensors(files).items()
+        if not weights.harmless(name) and not name.startswith(tuple(without))
     }
     try:
         with quiet():
@@ -66,7 +88,13 @@ def load_exactly(model_class: Any, folder: Path) -> Any:
         )
     missing = [name for name in info["missing_keys"] if not weights.harmless(name)]
     shapes = [" ".join(map(str, one)) for one in info["mismatched_keys"]]
-    weights.refuse_unless_exact(files, missing, list(info["unexpected_keys"]), shapes)
+    saved = next(iter(config.architectures or ()), model_class.__name__)
+    told = (
+        ""
+        if saved == model_class.__name__
+        else f" (saved from a {saved}; a {model_class.__name__} is needed)"
+    )
+    weights.refuse_unless_exact(files, missing, list(info["unexpected_keys"]), shapes, told)
     for tensor in (*model.parameters(), *model.buffers()):
         # The library keeps tensors where the mapped file has them. There they change with the file, and
         # at an odd address CPU kernels round differently: the same weights would give other bits.

@@ -55,7 +55,9 @@ class Timm(Backbone):
         with torch.device("meta"):
             model = _create(location.name, config)
         model.reset_classifier(0)
-        fields = {"architecture": config["architecture"], "model_args": config.get("model_args") or {}}
+        arguments = dict(config.get("model_args") or {})
+        arguments.pop("num_classes", None)  # of the classifier, which is taken off
+        fields = {"architecture": config["architecture"], "model_args": arguments}
         return cls._description(
             location,
             from_timm(config.get("pretrained_cfg") or {}),
@@ -99,11 +101,10 @@ def _create(name: str, config: dict[str, Any]) -> Any:
     published = config.get("pretrained_cfg") or {}
     classes = config.get("num_classes", published.get("num_classes", 0))
     pool = {"global_pool": config["global_pool"]} if config.get("global_pool") else {}
-    arguments = pool | (config.get("model_args") or {})
+    # timm's own `save_for_hf` writes all of these into `model_args`, which then count.
+    arguments = {"num_classes": int(classes)} | pool | (config.get("model_args") or {})
     # The record goes in because it says at which input size the positions were trained.
-    return timm.create_model(
-        architecture, pretrained=False, pretrained_cfg=published, num_classes=int(classes), **arguments
-    )
+    return timm.create_model(architecture, pretrained=False, pretrained_cfg=published, **arguments)
 
 
 def _renamed(model: Any, architecture: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

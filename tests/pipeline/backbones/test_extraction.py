@@ -281,7 +281,7 @@ def test_no_picture_has_finite_features(model: Backbone, monkeypatch: pytest.Mon
     assert (rows, progress.n_rows, len(progress.failures)) == ([], 0, 9)
 
 
-def test_features_past_the_precision_of_computing_say_which_to_take(tmp_path: Path) -> None:
+def test_features_past_the_precision_of_computing_say_which_to_take(model: Backbone, tmp_path: Path) -> None:
     """Really computed in fp16: embeddings past 65,504 are infinite there."""
     folder = fake_backbone.make(tmp_path / "loud", scale=1e5)
     _, progress = run(pictures(3), load(str(folder), precision="fp16"))
