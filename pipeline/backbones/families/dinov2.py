@@ -100,10 +100,10 @@ class Dinov2(Backbone):
 
 
 def _fields(folder: Path) -> dict[str, Any]:
-    config = weights.read_json(folder / hf.CONFIG)
+    config = hf.config(folder)
     kind = str(config.get("model_type"))
     if kind not in _DEFAULTS_BY_TYPE:
         raise BackboneError(
             f"{folder / hf.CONFIG}: model_type {kind!r}; allowed: {', '.join(_DEFAULTS_BY_TYPE)}"
         )
-    return {"model_type": kind} | hf.pick(config, _DEFAULTS_BY_TYPE[kind])
+    return {"model_type": kind} | hf.pick(config, _DEFAULTS_BY_TYPE[kind], folder / hf.CONFIG)

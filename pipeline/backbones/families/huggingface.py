@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deponij.pipeline.backbones import weights
+from deponij.pipeline.backbones import limits, weights
 from deponij.pipeline.backbones.contract import Description, FeatureMap, block_maps
 from deponij.store.errors import BackboneError
 
@@ -30,6 +30,17 @@ def model_type(folder: Path) -> str | None:
         return None
 
 
+def config(folder: Path) -> dict[str, Any]:
+    """The folder's config.json.
+
+    Raises:
+        BackboneError: it is damaged, or asks for what is past its limits.
+    """
+    record = weights.read_json(folder / CONFIG)
+    limits.check_record(record, str(folder / CONFIG))
+    return record
+
+
 def processor(folder: Path) -> dict[str, Any]:
     """The image processor's record; of both files the whole processor's counts, as in the library.
 
@@ -46,9 +57,23 @@ def processor(folder: Path) -> dict[str, Any]:
     return weights.read_json(alone)
 
 
-def pick(record: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that shape the computation, with the library's defaults where the record is silent."""
-    return {name: default if record.get(name) is None else record[name] for name, default in defaults.items()}
+def pick(record: Mapping[str, Any], defaults: Mapping[str, Any], where: Path) -> dict[str, Any]:
+    """The fields that shape the computation, with the library's defaults where the record is silent.
+
+    Raises:
+        BackboneError: a value is of another kind than its default.
+    """
+    picked = {
+        name: default if record.get(name) is None else record[name] for name, default in defaults.items()
+    }
+    for name, value in picked.items():
+        kind = type(defaults[name])
+        fits = isinstance(value, kind) if kind in (bool, str) else not isinstance(value, bool | str | dict)
+        if not fits:
+            raise BackboneError(
+                f"{where}: {name} is {value!r:.40}; a value as its default {defaults[name]!r} is needed"
+            )
+    return picked
 
 
 def load_exactly(model_class: Any, folder: Path, without: Sequence[str] = ()) -> Any:
@@ -64,19 +89,17 @@ def load_exactly(model_class: Any, folder: Path, without: Sequence[str] = ()) ->
         BackboneError: tensors are missing, left over or of another shape.
     """
     import torch
-    from huggingface_hub.errors import StrictDataclassError
 
     files = weights.find(folder, weights.HF_WEIGHTS)
+    with reading(folder):
+        config = model_class.config_class.from_pretrained(folder, local_files_only=True)
+        with torch.device("meta"):
+            weights.refuse_larger(model_class(config), files)
     tensors = {
         name: value
         for name, value in weights.read_tensors(files).items()
         if not weights.harmless(name) and not name.startswith(tuple(without))
     }
-    try:
-        with quiet():
-            config = model_class.config_class.from_pretrained(folder, local_files_only=True)
-    except StrictDataclassError as error:
-        raise BackboneError(f"{folder / CONFIG}: {' '.join(str(error).split())}") from error
     with quiet():
         model, info = model_class.from_pretrained(
             None,
@@ -100,6 +123,22 @@ def load_exactly(model_class: Any, folder: Path, without: Sequence[str] = ()) ->
         # at an odd address CPU kernels round differently: the same weights would give other bits.
         tensor.data = tensor.data.clone()
     return model
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Around what the library does with a folder's config.json.
+
+    Raises:
+        BackboneError: the library refuses a field.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+
+    try:
+        with quiet():
+            yield
+    except StrictDataclassError as error:
+        raise BackboneError(f"{folder / CONFIG}: {' '.join(str(error).split())}") from error
 
 
 @contextmanager

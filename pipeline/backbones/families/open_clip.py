@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deponij.pipeline.backbones import weights
+from deponij.pipeline.backbones import limits, weights
 from deponij.pipeline.backbones.catalog import Entry
 from deponij.pipeline.backbones.contract import (
     Backbone,
@@ -90,6 +90,7 @@ class OpenClip(Backbone):
     def open(cls, location: Location, description: Description) -> OpenClip:
         with without_compiler():
             import open_clip
+            import torch
             from open_clip.model import resize_pos_embed
 
         config, _ = _records(location)
@@ -97,6 +98,8 @@ class OpenClip(Backbone):
         resized = description.input_px != _pair(vision.get("image_size", 224))
         files = cls.weights_files(location)
         upstream = f"local-dir:{location.folder}" if location.folder else str(location.architecture)
+        with torch.device("meta"):
+            weights.refuse_larger(_create(location, upstream, None, "meta"), files)
         model = _create(location, upstream, description.input_px if resized else None)
         tensors = _converted(model, weights.read_tensors(files))
         weights.fill(model, tensors, files, adapt=partial(resize_pos_embed, model=model) if resized else None)
@@ -200,7 +203,9 @@ def _place_of_tag(architecture: str, tag: str) -> str:
     return str(get_pretrained_cfg(architecture, tag).get("hf_hub") or "")
 
 
-def _create(location: Location, upstream: str, image_size: tuple[int, int] | None) -> Any:
+def _create(
+    location: Location, upstream: str, image_size: tuple[int, int] | None, device: str = "cpu"
+) -> Any:
     """The model with random weights; open_clip's own factory, so that nothing is built differently."""
     import open_clip
 
@@ -208,9 +213,14 @@ def _create(location: Location, upstream: str, image_size: tuple[int, int] | Non
     root.addFilter(_expected)
     try:
         return open_clip.create_model(
-            upstream, load_weights=False, pretrained_text=False, precision="fp32", force_image_size=image_size
+            upstream,
+            load_weights=False,
+            pretrained_text=False,
+            precision="fp32",
+            device=device,
+            force_image_size=image_size,
         )
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError, AssertionError) as error:
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError, AssertionError, ArithmeticError) as error:
         raise BackboneError(f"{location.name}: open_clip cannot build this model: {error}") from error
     finally:
         root.removeFilter(_expected)
@@ -240,13 +250,15 @@ def _records(location: Location) -> tuple[dict[str, Any], dict[str, Any]]:
     """Model configuration and preprocessing record of a location."""
     if location.folder is None:
         return _built_in(str(location.architecture)), {}
+    path = str(location.folder / CONFIG)
     record = weights.read_json(location.folder / CONFIG)
-    config = record.get("model_cfg")
-    if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
-        raise BackboneError(
-            f"{location.folder / CONFIG}: model_cfg with embed_dim, vision_cfg and text_cfg is needed"
-        )
-    return config, record.get("preprocess_cfg") or {}
+    limits.check_record(record, path)
+    config = weights.section(record, "model_cfg", path)
+    if not all(config.get(name) is not None for name in ("embed_dim", "vision_cfg", "text_cfg")):
+        raise BackboneError(f"{path}: model_cfg with embed_dim, vision_cfg and text_cfg is needed")
+    for name in ("vision_cfg", "text_cfg"):
+        weights.section(config, name, path)
+    return config, weights.section(record, "preprocess_cfg", path)
 
 
 def _built_in(architecture: str) -> dict[str, Any]:

@@ -103,7 +103,7 @@ class Siglip(Backbone):
         folder = location.folder_of("SigLIP")
         if not description.has_text:
             return cls(description, hf.load_exactly(SiglipVisionModel, folder))
-        with hf.quiet():
+        with hf.reading(folder):
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         return cls(description, hf.load_exactly(SiglipModel, folder), tokenizer)
 
@@ -145,10 +145,11 @@ class Siglip(Backbone):
 
 def _fields(folder: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Fields of the vision and the text tower; None for a vision tower alone."""
-    config = weights.read_json(folder / hf.CONFIG)
+    config, where = hf.config(folder), folder / hf.CONFIG
     is_alone = config.get("model_type") == _VISION
-    vision = hf.pick(config if is_alone else config.get("vision_config") or {}, _VISION_DEFAULTS)
-    text = hf.pick(config.get("text_config") or {}, _TEXT_DEFAULTS)
+    vision = config if is_alone else weights.section(config, "vision_config", str(where))
+    vision = hf.pick(vision, _VISION_DEFAULTS, where)
+    text = hf.pick(weights.section(config, "text_config", str(where)), _TEXT_DEFAULTS, where)
     if not vision["vision_use_head"]:
         raise BackboneError(
             f"{folder}: a SigLIP without its pooling head (vision_use_head) has no image embedding"

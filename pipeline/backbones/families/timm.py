@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deponij.pipeline.backbones import weights
+from deponij.pipeline.backbones import limits, weights
 from deponij.pipeline.backbones.contract import Backbone, Description, FeatureMap, Location
 from deponij.pipeline.backbones.families import huggingface as hf
 from deponij.pipeline.backbones.families import timm_towers
@@ -49,11 +49,8 @@ class Timm(Backbone):
 
     @classmethod
     def describe(cls, location: Location, input_px: tuple[int, int] | None = None) -> Description:
-        import torch
-
-        config = weights.read_json(location.folder_of("timm") / hf.CONFIG)
-        with torch.device("meta"):
-            model = _create(location.name, config)
+        config = _record(location)
+        model = _blank(location.name, config)
         model.reset_classifier(0)
         arguments = dict(config.get("model_args") or {})
         arguments.pop("num_classes", None)  # of the classifier, which is taken off
@@ -69,9 +66,9 @@ class Timm(Backbone):
 
     @classmethod
     def open(cls, location: Location, description: Description) -> Timm:
-        config = weights.read_json(location.folder_of("timm") / hf.CONFIG)
+        config, files = _record(location), cls.weights_files(location)
+        weights.refuse_larger(_blank(location.name, config), files)
         model = _create(location.name, config)
-        files = cls.weights_files(location)
         weights.fill(model, _renamed(model, config["architecture"], weights.read_tensors(files)), files)
         model.reset_classifier(0)
         published = tuple((config.get("pretrained_cfg") or {}).get("input_size") or (3, 224, 224))[1:]
@@ -88,6 +85,28 @@ class Timm(Backbone):
 
     def _dense(self, batch: Tensor, blocks: int | None) -> list[FeatureMap]:
         return timm_towers.dense(self.model, batch, blocks)
+
+
+def _record(location: Location) -> dict[str, Any]:
+    """The folder's record.
+
+    Raises:
+        BackboneError: it is damaged, or asks for what is past its limits.
+    """
+    path = location.folder_of("timm") / hf.CONFIG
+    record = weights.read_json(path)
+    limits.check_record(record, str(path))
+    for name in ("pretrained_cfg", "model_args"):
+        weights.section(record, name, str(path))
+    return record
+
+
+def _blank(name: str, config: dict[str, Any]) -> Any:
+    """The model without memory for its weights."""
+    import torch
+
+    with torch.device("meta"):
+        return _create(name, config)
 
 
 def _create(name: str, config: dict[str, Any]) -> Any:
