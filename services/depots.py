@@ -19,7 +19,7 @@ from deponij.store.upkeep import tidying
 from deponij.store.view import View
 
 if TYPE_CHECKING:
-    from deponij.project.extraction.found_backbones import FoundBackbone
+    from deponij.project.extraction.feature_maker import FoundBackbone
 
 Report = dict[str, Any]
 # Facts of provenance that a person is told; `--json` has all of them.

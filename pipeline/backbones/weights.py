@@ -105,20 +105,25 @@ def section(record: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
     return value or {}
 
 
-def refuse_larger(blank: nn.Module, files: Sequence[Path]) -> None:
+def n_numbers_of(blank: nn.Module) -> int:
+    """How many numbers a model has, which may be on torch's device `meta`, where it takes no memory."""
+    return sum(one.numel() for one in blank.parameters())
+
+
+def refuse_larger(n_asked: int, files: Sequence[Path]) -> None:
     """Refuse a model far larger than its weights, before memory is taken for it.
 
     Args:
-        blank: the model on torch's device `meta`, where it takes none.
+        n_asked: numbers that a model of its records has, at least.
 
     Raises:
-        BackboneError: it has more than twice the numbers that the files hold (and more than 16 million).
+        BackboneError: that is more than twice what the files hold (and more than 16 million).
     """
-    n_asked, n_held = sum(one.numel() for one in blank.parameters()), _n_numbers(files)
+    n_held = _n_numbers(files)
     if n_asked > max(2 * n_held, _N_NUMBERS_FREE):
         where = ", ".join(str(path) for path in files[:_N_NAMES_SHOWN])
         raise BackboneError(
-            f"{where}: the records ask for a model of {n_asked:,} numbers, the weights hold {n_held:,}"
+            f"{where}: the records ask for a model of {n_asked:,} numbers or more, the weights hold {n_held:,}"
         )
 
 

@@ -94,7 +94,7 @@ def load_exactly(model_class: Any, folder: Path, without: Sequence[str] = ()) ->
     with reading(folder):
         config = model_class.config_class.from_pretrained(folder, local_files_only=True)
         with torch.device("meta"):
-            weights.refuse_larger(model_class(config), files)
+            weights.refuse_larger(weights.n_numbers_of(model_class(config)), files)
     tensors = {
         name: value
         for name, value in weights.read_tensors(files).items()

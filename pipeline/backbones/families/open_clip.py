@@ -75,6 +75,7 @@ class OpenClip(Backbone):
         config, preprocess = _records(location)
         vision = config["vision_cfg"]
         dim = int(config["embed_dim"])
+        weights.refuse_larger(_least_numbers(config), cls.weights_files(location))
         return cls._description(
             location,
             from_open_clip(preprocess, _pair(vision.get("image_size", 224))),
@@ -90,7 +91,6 @@ class OpenClip(Backbone):
     def open(cls, location: Location, description: Description) -> OpenClip:
         with without_compiler():
             import open_clip
-            import torch
             from open_clip.model import resize_pos_embed
 
         config, _ = _records(location)
@@ -98,8 +98,6 @@ class OpenClip(Backbone):
         resized = description.input_px != _pair(vision.get("image_size", 224))
         files = cls.weights_files(location)
         upstream = f"local-dir:{location.folder}" if location.folder else str(location.architecture)
-        with torch.device("meta"):
-            weights.refuse_larger(_create(location, upstream, None, "meta"), files)
         model = _create(location, upstream, description.input_px if resized else None)
         tensors = _converted(model, weights.read_tensors(files))
         weights.fill(model, tensors, files, adapt=partial(resize_pos_embed, model=model) if resized else None)
@@ -203,9 +201,7 @@ def _place_of_tag(architecture: str, tag: str) -> str:
     return str(get_pretrained_cfg(architecture, tag).get("hf_hub") or "")
 
 
-def _create(
-    location: Location, upstream: str, image_size: tuple[int, int] | None, device: str = "cpu"
-) -> Any:
+def _create(location: Location, upstream: str, image_size: tuple[int, int] | None) -> Any:
     """The model with random weights; open_clip's own factory, so that nothing is built differently."""
     import open_clip
 
@@ -217,7 +213,6 @@ def _create(
             load_weights=False,
             pretrained_text=False,
             precision="fp32",
-            device=device,
             force_image_size=image_size,
         )
     except (OSError, RuntimeError, ValueError, TypeError, KeyError, AssertionError, ArithmeticError) as error:
@@ -295,14 +290,45 @@ def _facts(vision: Mapping[str, Any]) -> TowerFacts:
     return TowerFacts(hf.side(patch), int(layers), int(vision.get("width", 768)) if plain else None, plain)
 
 
+def _least_numbers(config: Mapping[str, Any]) -> int:
+    """How many numbers a model of this configuration has, at least: in its layers and tables, biases left out."""
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    n_numbers = 0
+    if "timm_model_name" in vision:
+        n_numbers += weights.n_numbers_of(_timm_blank(str(vision["timm_model_name"])))
+    else:
+        n_numbers += _in_layers(vision, 768)
+    if not text.get("hf_model_name"):
+        n_rows = text.get("vocab_size", 49408) + text.get("context_length", _DEFAULT_CONTEXT_LENGTH)
+        n_numbers += _in_layers(text, 512) + n_rows * text.get("width", 512)
+    return int(n_numbers)
+
+
+def _in_layers(tower: Mapping[str, Any], width: int) -> int:
+    """Of a transformer: attention, MLP and positions. Of a ResNet (a list of layers): less than its convolutions."""
+    layers, width = tower.get("layers", 12), int(tower.get("width", width))
+    if isinstance(layers, list | tuple):
+        return int(sum(layers)) * width**2
+    n_patches = 0
+    if "image_size" in tower:
+        height, across = _pair(tower["image_size"])
+        n_patches = height * across // hf.side(tower.get("patch_size", 16)) ** 2
+    return int(layers * (4 + 2 * tower.get("mlp_ratio", 4.0)) * width**2) + n_patches * width
+
+
 def _timm_facts(name: str) -> TowerFacts:
-    """Facts of a timm tower, which only the model knows; built without memory for its weights."""
+    """Facts of a timm tower, which only the model knows."""
+    return timm_towers.facts(_timm_blank(name))
+
+
+def _timm_blank(name: str) -> Any:
+    """A timm tower without memory for its weights."""
     with without_compiler():
         import timm
     import torch
 
     with torch.device("meta"):
-        return timm_towers.facts(timm.create_model(name, pretrained=False))
+        return timm.create_model(name, pretrained=False)
 
 
 def _shaping(config: Any) -> Any:

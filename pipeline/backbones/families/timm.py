@@ -51,6 +51,7 @@ class Timm(Backbone):
     def describe(cls, location: Location, input_px: tuple[int, int] | None = None) -> Description:
         config = _record(location)
         model = _blank(location.name, config)
+        weights.refuse_larger(weights.n_numbers_of(model), cls.weights_files(location))
         model.reset_classifier(0)
         arguments = dict(config.get("model_args") or {})
         arguments.pop("num_classes", None)  # of the classifier, which is taken off
@@ -67,7 +68,6 @@ class Timm(Backbone):
     @classmethod
     def open(cls, location: Location, description: Description) -> Timm:
         config, files = _record(location), cls.weights_files(location)
-        weights.refuse_larger(_blank(location.name, config), files)
         model = _create(location.name, config)
         weights.fill(model, _renamed(model, config["architecture"], weights.read_tensors(files)), files)
         model.reset_classifier(0)
