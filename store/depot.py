@@ -262,13 +262,17 @@ class FeatureStore:
         with suppress(StoreError):
             shard.retire(self.folder, name)
 
-    def _remove_orphan(self, name: str) -> bool:
+    def is_committed(self, name: str) -> bool:
+        """Whether a shard is there at this moment; it may have come, or been tidied away, since the last look."""
         try:
-            # Its writer may have committed it and gone since it was listed.
-            self.folder.size_bytes(name.removesuffix(".h5") + ".json")
-            return False
+            self.folder.size_bytes(f"{name}.json")
         except FileNotFoundError:
-            pass
+            return False
+        return True
+
+    def _remove_orphan(self, name: str) -> bool:
+        if self.is_committed(name.removesuffix(".h5")):
+            return False
         try:
             self.folder.delete(name)
         except StoreError:

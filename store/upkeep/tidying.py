@@ -188,26 +188,44 @@ def merge(store: FeatureStore, other: FeatureStore, *, progress: Progress | None
         StoreError: this depot cannot be written.
     """
     store.refresh()
-    other.refresh()
     report = MergeReport()
     store.sweep()
     known = {fingerprint: set(store.keys(i)) for fingerprint, i in store.identities().items()}
     with WriterLock(store.local_path) as lock:
         commits = Commits(store, lock.token)
-        for sidecar in told(other.sidecars, progress):
-            mine = known.setdefault(sidecar.fingerprint, set())
-            part = Part.of(sidecar, mine, known=False)
-            if len(part.rows) == 0:
-                continue
-            try:
-                arrays = read_part(other, part)
-            except StoreError as error:
-                report.damaged[sidecar.name] = str(error)
-                continue
-            commits.add([(part, arrays)])
-            mine.update(sidecar.keys)
-            report.n_rows[sidecar.fingerprint] = report.n_rows.get(sidecar.fingerprint, 0) + len(part.rows)
+        has_changed = True
+        while has_changed:
+            other.refresh()
+            has_changed = _take_over(commits, other, known, report, progress)
     return report
+
+
+def _take_over(
+    commits: Commits,
+    other: FeatureStore,
+    known: dict[str, set[str]],
+    report: MergeReport,
+    progress: Progress | None,
+) -> bool:
+    """Commit what the other depot's shards have beyond `known`; whether one was tidied away meanwhile."""
+    has_changed = False
+    for sidecar in told(other.sidecars, progress):
+        mine = known.setdefault(sidecar.fingerprint, set())
+        part = Part.of(sidecar, mine, known=False)
+        if len(part.rows) == 0 or sidecar.name in report.damaged:
+            continue
+        try:
+            arrays = read_part(other, part)
+        except StoreError as error:
+            if other.is_committed(sidecar.name):
+                report.damaged[sidecar.name] = str(error)
+            else:  # its rows lie in another shard now
+                has_changed = True
+            continue
+        commits.add([(part, arrays)])
+        mine.update(sidecar.keys)
+        report.n_rows[sidecar.fingerprint] = report.n_rows.get(sidecar.fingerprint, 0) + len(part.rows)
+    return has_changed
 
 
 def gc(

@@ -12,6 +12,7 @@ from deponij.store import shard, writer
 from deponij.store.depot import FORMAT_FILE, FeatureStore, stands_in_for
 from deponij.store.errors import StoreError
 from deponij.store.upkeep import inspection as upkeep
+from deponij.store.upkeep import tidying
 
 N_ROWS, BATCH, SHARD_ROWS = 250, 8, 100
 
@@ -144,6 +145,26 @@ def test_compacting_leaves_the_stand_ins_of_the_living(tmp_path: Path) -> None:
     assert die_at_step(lambda: fill(FeatureStore(tmp_path / "depot"), range(20, 40), **more), 40)
     assert len(contents(store)) > 2
     assert upkeep.compact(FeatureStore(tmp_path / "depot")).n_shards_after == 1
+
+
+def test_merging_from_a_depot_that_is_being_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand-ins that give way while they are read are no damage, and their rows come from the full shard."""
+    other, keys = FeatureStore(tmp_path / "other", create=True), keys_of(range(6))
+    real = tidying.read_part
+    with other.writer(CLIP, {}, unsaved_s=0) as out:
+        for start in (0, 2, 4):
+            part = keys[start : start + 2]
+            out.add(part, {"embedding": vectors(part)})
+
+        def read_part(*of):  # type: ignore[no-untyped-def]
+            out.flush()
+            return real(*of)
+
+        monkeypatch.setattr(tidying, "read_part", read_part)
+        mine = FeatureStore(tmp_path / "mine", create=True)
+        report = upkeep.merge(mine, FeatureStore(tmp_path / "other"))
+    assert (report.damaged, sum(report.n_rows.values())) == ({}, 6)
+    assert dump(mine) == dump(other)
 
 
 def test_a_disk_that_fills_while_joining_costs_no_row(
