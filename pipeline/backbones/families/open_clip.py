@@ -75,7 +75,8 @@ class OpenClip(Backbone):
         config, preprocess = _records(location)
         vision = config["vision_cfg"]
         dim = int(config["embed_dim"])
-        weights.refuse_larger(_least_numbers(config), cls.weights_files(location))
+        if location.folder is not None:  # else the configuration is the library's own
+            weights.refuse_larger(_least_numbers(config), cls.weights_files(location))
         return cls._description(
             location,
             from_open_clip(preprocess, _pair(vision.get("image_size", 224))),
@@ -209,11 +210,7 @@ def _create(location: Location, upstream: str, image_size: tuple[int, int] | Non
     root.addFilter(_expected)
     try:
         return open_clip.create_model(
-            upstream,
-            load_weights=False,
-            pretrained_text=False,
-            precision="fp32",
-            force_image_size=image_size,
+            upstream, load_weights=False, pretrained_text=False, precision="fp32", force_image_size=image_size
         )
     except (OSError, RuntimeError, ValueError, TypeError, KeyError, AssertionError, ArithmeticError) as error:
         raise BackboneError(f"{location.name}: open_clip cannot build this model: {error}") from error
