@@ -235,9 +235,7 @@ def _rows(
             advance(len(batch.keys))
         failed |= progress.failures
         advance(len(failed))
-    bad = {key for key, row in rows.items() if not np.isfinite(row).all()}
-    failed |= dict.fromkeys(bad, f"its features by {maker.found.name} are NaN or infinite")
-    return {key: row for key, row in rows.items() if key not in bad}, failed
+    return rows, failed
 
 
 def _facts(chosen: ChosenModel) -> ModelFacts:

@@ -218,14 +218,43 @@ def test_tokens_lie_in_the_view_and_dense_maps_in_the_depot(tmp_path: Path, mode
         _ = view.embedding
 
 
-def test_values_that_do_not_fit_float16_are_refused_and_nothing_wrong_is_stored(tmp_path: Path) -> None:
+def test_values_that_do_not_fit_float16_are_failures_with_the_items_name(tmp_path: Path) -> None:
     loud = fake_backbone.make(tmp_path / "loud", scale=1e6)
     items = write(tmp_path / "items", rows(range(5)))
-    with pytest.raises(StoreError, match=r"not finite in float16.*store float32"):
-        run(tmp_path, loud, items, ExtractParams(stored="float16"))
-    assert FeatureStore(tmp_path / "depot").identities() == {}
-    assert not (tmp_path / "view.h5").exists()
+    result = run(tmp_path, loud, items, ExtractParams(stored="float16"))
+    assert (result.n_computed, result.n_failed) == (0, 5)
+    failures = View(tmp_path / "view.h5").failures
+    assert [item_id for item_id, _ in failures] == [f"{i}.png" for i in range(5)]
+    assert all("past float16" in reason and "store float32" in reason for _, reason in failures)
     assert run(tmp_path, loud, items).n_computed == 5
+
+
+def test_one_picture_that_overflows_costs_no_other_also_in_a_run_that_goes_on(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, white = Kind.compute, io.BytesIO()
+    Image.new("RGB", (20, 18), (255, 255, 255)).save(white, "PNG")
+
+    def overflows(kind: Kind, backbone: Any, batch: Any) -> Any:
+        arrays = real(kind, backbone, batch)
+        arrays["embedding"][batch.amin(dim=(1, 2, 3)) > 1.5] = float("inf")
+        return arrays
+
+    quiet = run(
+        tmp_path, model, write(tmp_path / "quiet", rows(range(14))), depot=tmp_path / "depot_of_quiet"
+    )
+    expected = View(tmp_path / "view.h5")
+    monkeypatch.setattr(Kind, "compute", overflows)
+    contents = [*rows(range(3)), ("white.png", white.getvalue()), *rows(range(3, 14))]
+    # Nine items are two batches of four; then a run goes on with the others, the white one among them.
+    assert run(tmp_path, model, write(tmp_path / "first", contents[:9])).n_computed == 8
+    result = run(tmp_path, model, write(tmp_path / "all", contents))
+    assert (result.n_known, result.n_computed, result.n_failed) == (8, 6, 1)
+    view = View(tmp_path / "view.h5")
+    assert [item_id for item_id, _ in view.failures] == ["white.png"]
+    assert "hold infinity when computed in fp32" in view.failures[0][1]
+    assert view.embedding.tobytes() == expected.embedding.tobytes()
+    assert quiet.fingerprint == result.fingerprint
 
 
 def test_what_was_computed_before_an_error_is_kept(
