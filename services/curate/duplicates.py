@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 from threadpoolctl import threadpool_limits
 
-from deponij.pipeline.data.splitting.partition import PARTS
 from deponij.pipeline.likeness.groups import (
     ANY,
     OTHER_PHOTO,
@@ -27,6 +26,7 @@ from deponij.pipeline.likeness.groups import (
     lowest_cosine,
 )
 from deponij.pipeline.likeness.pairs import HOWS, How, Likeness, Thresholds
+from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.project.frame.console import bar
 from deponij.project.frame.settings import Section
 from deponij.services.curate.collection import Gathered, SetReport, Where
