@@ -100,7 +100,7 @@ def zero_shot(
     as_json: Json = False,
 ) -> None:
     """Classify by the nearest class text; nothing is learned."""
-    _learn("zero_shot", as_json, [features], items, split, labels, out, texts=texts)
+    _learn("zero-shot", as_json, [features], items, split, labels, out, texts=texts)
 
 
 @app.command()

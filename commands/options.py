@@ -21,7 +21,7 @@ else:
     How = Literal[names_in("deponij.pipeline.ensembles")]
     IndexType = Literal[("auto", *names_in("deponij.pipeline.retrieval"))]
     # Heads that start from texts; zero-shot learns nothing from pictures.
-    Blend = Literal[tuple(sorted({*names_in("deponij.pipeline.heads.words")} - {"zero_shot"}))]
+    Blend = Literal[tuple(sorted({*names_in("deponij.pipeline.heads.words")} - {"zero-shot"}))]
 # No choice, for a program of the user's may have entered a head of its own.
 HEADS = names_in("deponij.pipeline.heads")
 Precision = Literal["fp32", "bf16", "fp16"]
