@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from deponij.pipeline.cards import require
 from deponij.pipeline.heads.gradient.head import GradientHead
 from deponij.pipeline.heads.gradient.layers import HIDDEN, with_ones
 from deponij.pipeline.heads.gradient.linear import LinearHead
@@ -98,7 +99,7 @@ def train_grid(
     progress: Progress | None = None,
 ) -> list[Trained]:
     """Bare weights of each point, in the precision of its features; otherwise as `fit_grid`."""
-    recipe.check()
+    require("how heads learn", *recipe.conditions())
     _check_points(points, features, labels)
     _check_data(points, features, labels, train, val)
     chunks = _chunks(points, _shapes(points, features, labels, train, val))
@@ -209,7 +210,7 @@ def _check_points(
     points: Sequence[GridPoint], features: Mapping[str, Floats], labels: Mapping[str, Names]
 ) -> None:
     for point in points:
-        point.check()
+        require(f"{point.kind} head", *point.conditions())
         for what, name, known in (
             ("head kind", point.kind, _HEADS),
             ("feature set", point.features, features),
