@@ -1,5 +1,6 @@
 """`deponij run`: somebody's own pictures through every stage, without DVC."""
 
+import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -17,8 +18,9 @@ from deponij.project.frame.console import warn
 from deponij.project.frame.harness import timed
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, check
+from deponij.project.in_force import profile_in_force, profile_of
 from deponij.project.report.summary import Record, collect
-from deponij.stages.registry import STAGES, Stage
+from deponij.stages.registry import STAGES, Stage, is_current
 from deponij.store.atomic import PART, make_folder
 from deponij.store.errors import DataError, StoreError, UsageError
 from deponij.store.items import CORE, Items
@@ -120,8 +122,32 @@ def run(
     for stage in STAGES[STAGES.index(_stage("split")) + 1 :]:
         _run_stage(stage.name, sections, at, options)
         if stage.name == _FIRST_RESULTS:
-            on_first_table(collect(at, options.depot))
-    return collect(at, options.depot)
+            on_first_table(collect(at, options.depot, is_current=is_current))
+    return collect(at, options.depot, is_current=is_current)
+
+
+def results(folder: Path | None = None) -> Record:
+    """What a run has brought out, as `collect` tells it.
+
+    Args:
+        folder: of the run; None for that of the profile in force.
+
+    Raises:
+        UsageError: it is no run's folder, or no profile is in force.
+        StoreError: there are no items yet, or results are damaged.
+    """
+    if folder is None:
+        at = profile_in_force("name a run's folder, as in `deponij results runs/mine`").layout
+    else:
+        at = Layout(folder)
+        if not at.items.is_dir():
+            raise UsageError(
+                f"{folder} is no folder of a run: there is no {at.items}; name one such as runs/mine"
+            )
+    profile = profile_of(at)
+    backbones = None if profile is None else profile.backbones
+    depot = os.environ.get("DEPONIJ_DEPOT", "depot")
+    return collect(at, depot, backbones, is_current=is_current, is_in_force=profile is not None)
 
 
 def _stage(name: str) -> Stage:
