@@ -24,10 +24,14 @@ else:
     Blend = Literal[tuple(sorted({*names_in("deponij.pipeline.heads.words")} - {"zero-shot"}))]
 # No choice, for a program of the user's may have entered a head of its own.
 HEADS = names_in("deponij.pipeline.heads")
-Precision = Literal["fp32", "bf16", "fp16"]
 Stored = Literal["float32", "float16"]
 DecodeRoute = Literal["full", "draft"]
 Background = Literal["keep", "blank", "blur"]
+
+Precision = Annotated[
+    Literal["fp32", "bf16", "fp16"],
+    typer.Option("--precision", help="Of computing; features of each precision are kept apart."),
+]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 Depot = Annotated[str, typer.Option(envvar="DEPONIJ_DEPOT", help="Folder or fsspec URL of the feature rows.")]
