@@ -1,19 +1,20 @@
 """Tables for the command line: what is collected for `--json` is what is printed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from deponij.commands.show.tables import (
-    TOY_NOTE,
     percent,
     plain,
     show_lines,
     show_notes,
     show_records,
     show_table,
+    show_toy_note,
 )
 from deponij.pipeline.metrics.evaluation import Evaluation
+from deponij.pipeline.reports.provenance import is_toy, marked
 from deponij.project.learning.compare import Comparison
 from deponij.project.learning.learn import HeadResult
 from deponij.project.report.summary import Record
@@ -33,9 +34,8 @@ def print_results(record: Record, *, whole: bool = True) -> None:
         shown = of_pair if whole else _best(of_pair)
         _print_results(shown)
         if more := len(of_pair) - len(shown):
-            show_notes([f"the best of each backbone; {more} more classifiers: deponij results --all"])
-    if record["toys"]:
-        show_lines(TOY_NOTE, style="yellow")
+            show_notes([f"the best of each backbone; {more} more classifiers with --all"])
+    show_toy_note(record["toys"], record["toys"])
     show_lines(f"{record['n_items']:,} items, {record['n_failed']} failed")
     for view in record["views"]:
         show_lines(
@@ -103,9 +103,7 @@ def _print_results(rows: Sequence[Record]) -> None:
         f"{first['labels']}: {first['n_classes']} classes, {first['part']} part of split {first['split']}",
         {
             # Joined ones in words, so that a narrow table folds between names.
-            "backbone": lambda row: (
-                (row["backbone"] or "-").replace("+", " + ") + (" (toy)" if row["is_toy"] else "")
-            ),
+            "backbone": lambda row: marked((row["backbone"] or "-").replace("+", " + "), row["is_toy"]),
             "method": lambda row: row["method"],
             "n": lambda row: f"{row['n']:,}",
             "top-1 [95 %]": lambda row: percent(row["top1"], row["top1_interval"]),
@@ -125,9 +123,10 @@ def _print_results(rows: Sequence[Record]) -> None:
         )
 
 
-def print_evaluation(result: Evaluation) -> None:
-    """One classifier's scores on every part."""
-    title = f"{result.backbone}, {result.title} on {result.labels} ({result.n_classes} classes)"
+def print_evaluation(result: Evaluation, toys: Set[str] = frozenset()) -> None:
+    """One classifier's scores on every part; toys are marked."""
+    by = marked(result.backbone, is_toy(result.backbone, toys))
+    title = f"{by}, {result.title} on {result.labels} ({result.n_classes} classes)"
     show_table(
         title,
         {
@@ -144,15 +143,16 @@ def print_evaluation(result: Evaluation) -> None:
     outside = f"; {result.n_outside_pool:,} items are outside the pool" if result.n_outside_pool else ""
     show_lines(f"chance {percent(result.chance)}; {result.protocol}{outside}")
     show_notes(result.notes)
+    show_toy_note([result.backbone], toys)
 
 
-def print_ensemble(result: "EnsembleResult") -> None:
-    """Scores, and the members' shares in the answer."""
-    print_evaluation(result)
+def print_ensemble(result: "EnsembleResult", toys: Set[str]) -> None:
+    """Scores, and the members' shares in the answer; toys are marked."""
+    print_evaluation(result, toys)
     show_table(
         "members",
         {
-            "backbone": lambda one: one.backbone,
+            "backbone": lambda one: marked(one.backbone, is_toy(one.backbone, toys)),
             "method": lambda one: one.method,
             "share": lambda one: percent(one.share),
         },
@@ -178,14 +178,14 @@ def print_few_shot(result: HeadResult) -> None:
         )
 
 
-def print_comparison(result: Comparison, n_classes: int = 5) -> None:
-    """Two classifiers on the same items; of the classes those that gain and lose most."""
+def print_comparison(result: Comparison, toys: Set[str], n_classes: int = 5) -> None:
+    """Two classifiers on the same items; of the classes those that gain and lose most; toys are marked."""
     title = f"{result.labels}: {result.n:,} items, {result.part} part of split {result.split}"
     show_table(
         title,
         {
             "": lambda row: row[0],
-            "backbone": lambda row: row[1].backbone,
+            "backbone": lambda row: marked(row[1].backbone, is_toy(row[1].backbone, toys)),
             "method": lambda row: row[1].method,
             "folder": lambda row: row[1].folder,
             "right": lambda row: f"{row[1].n_right:,}",
@@ -218,6 +218,7 @@ def print_comparison(result: Comparison, n_classes: int = 5) -> None:
         )
     show_lines(result.verdict, style="bold")
     show_notes(result.notes)
+    show_toy_note([result.a.backbone, result.b.backbone], toys)
 
 
 def print_agreement(result: AgreementReport) -> None:

@@ -14,7 +14,7 @@ from deponij.pipeline.metrics.predictions import Predictions
 from deponij.pipeline.reports.confusion import confusion_svg, most_confused
 from deponij.pipeline.reports.interval_plot import Level, Whisker, interval_plot
 from deponij.pipeline.reports.page import Duel, GroupFacts, RunFacts
-from deponij.pipeline.reports.provenance import Provenance, named_features
+from deponij.pipeline.reports.provenance import Provenance, marked, named_features
 from deponij.pipeline.reports.reliability_plot import reliability_plot
 from deponij.pipeline.reports.samples import Sample, choose_samples
 from deponij.pipeline.reports.table import (
@@ -189,7 +189,7 @@ def run_facts(run: Run, pictures: Mapping[str, str], n_confused: int, told: Told
 def _plot(group: ResultGroup, plotted: Sequence[ResultRow], majority_class: str) -> str:
     whiskers = [
         Whisker(
-            f"{row.backbone}{' (toy)' if row.is_toy else ''} · {row.method}",
+            f"{marked(row.backbone, row.is_toy)} · {row.method}",
             row.top1,
             row.top1_interval,
             is_best=i == 0,
