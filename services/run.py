@@ -11,6 +11,7 @@ from typing import Any
 
 from deponij.pipeline.backbones import describe
 from deponij.pipeline.data.adapters.folder import PICTURE_ENDINGS
+from deponij.pipeline.data.adapters.registry import open_source
 from deponij.pipeline.data.item import given_part
 from deponij.pipeline.data.splitting.strategies import SplitParams
 from deponij.project.extraction.default_backbones import is_drawn
@@ -109,6 +110,7 @@ def run(
         "texts": {"precision": plan.precision},
     }
     _refuse_foreign(at)
+    _refuse_strange_labels(plan)
     with _beside(at) as new:
         _run_stage("weights", sections, new, options)
         _run_stage("items", sections, new, options)
@@ -167,6 +169,17 @@ def _run_stage(name: str, sections: Mapping[str, Any], at: Layout, options: RunO
             if not stage.may_lack_data:
                 raise
             warn(f"no {name}: {error}")
+
+
+def _refuse_strange_labels(plan: Plan) -> None:
+    """Said before items are cut; whether a column has values is known of the items alone."""
+    if plan.labels:
+        source = open_source(plan.source.adapter, plan.source.options)
+        names = source.metadata_schema.names
+        if strangers := [name for name in plan.labels if name not in (*names, *CORE.names)]:
+            raise UsageError(
+                f"these data have no column {strangers[0]!r}; --labels can name {', '.join(names)}"
+            )
 
 
 def _chosen_labels(plan: Plan, table: Items) -> tuple[str, ...]:

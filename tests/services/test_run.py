@@ -157,7 +157,9 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def test_a_run_that_cannot_begin_leaves_the_earlier_one_whole(tmp_path: Path, model: str) -> None:
+def test_a_run_that_cannot_begin_leaves_the_earlier_one_whole(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = cli_world.class_folders(tmp_path / "pictures")
     source = SourceChoice("folder", {"folder": folder})
     run(tmp_path, source, model)
@@ -168,7 +170,14 @@ def test_a_run_that_cannot_begin_leaves_the_earlier_one_whole(tmp_path: Path, mo
     one_class = SourceChoice("folder", {"folder": folder / "can"})
     with pytest.raises(DataError, match=f"no class folders below .*can; did you mean its parent {folder}"):
         run(tmp_path, one_class, model)
-    with pytest.raises(UsageError, match=r"no values in a column 'lable'.* label"):
+    with pytest.raises(UsageError, match=r"no values in a column 'given'.* label"):
+        run(tmp_path, source, model, labels=("label", "given"))
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(UsageError, match=r"no column 'lable'; .* name label$"),
+    ):
+        # Said before a single picture is opened.
+        patch.setattr("deponij.stages.items.main", None)
         run(tmp_path, source, model, labels=("label", "lable"))
     assert contents(tmp_path / "out") == before
     assert not list((tmp_path / "out").glob("*.part"))
