@@ -264,25 +264,25 @@ def _in_gib(record: Record) -> Record:
 
 def print_doctor(report: Any) -> None:
     """What the machine offers."""
-    found: Record = report.model_dump(mode="json")
-    show_lines(f"deponij {found['deponij']}, Python {found['python']}, {found['system']}")
+    facts: Record = report.model_dump(mode="json")
+    show_lines(f"deponij {facts['deponij']}, Python {facts['python']}, {facts['system']}")
     show_lines(
-        f"{found['n_cores_usable']} of {found['n_cores']} cores, "
-        f"{found['memory_free_bytes'] / 2**30:.1f} of {found['memory_bytes'] / 2**30:.1f} GiB memory free"
+        f"{facts['n_cores_usable']} of {facts['n_cores']} cores, "
+        f"{facts['memory_free_bytes'] / 2**30:.1f} of {facts['memory_bytes'] / 2**30:.1f} GiB memory free"
     )
-    show_lines(f"pages of large arrays: {found['pages'] or 'unknown'}")
-    show_records("devices", [_device(one) for one in found["devices"]])
-    show_lines("faiss     " + ", ".join(f"{k} {plain(v)}" for k, v in found["faiss"].items()))
-    show_lines("libraries " + ", ".join(f"{k} {v or 'absent'}" for k, v in found["libraries"].items()))
-    show_records("folders", [_in_gib(one) for one in found["folders"]])
+    show_lines(f"pages of large arrays: {facts['pages'] or 'unknown'}")
+    show_records("devices", [_device(one) for one in facts["devices"]])
+    show_lines("faiss     " + ", ".join(f"{k} {plain(v)}" for k, v in facts["faiss"].items()))
+    show_lines("libraries " + ", ".join(f"{k} {v or 'absent'}" for k, v in facts["libraries"].items()))
+    show_records("folders", [_in_gib(one) for one in facts["folders"]])
     present = [
         {name: one[name] for name in ("name", "source", "licence")}
-        for one in found["backbones"]
+        for one in facts["backbones"]
         if one["present"]
     ]
     show_records("weights", present) if present else show_lines("weights   none")
-    show_records("data sets", found["data_sets"])
-    for problem in found["problems"]:
+    show_records("data sets", facts["data_sets"])
+    for problem in facts["problems"]:
         show_lines(f"problem: {problem['what']}; {problem['mend']}", style="yellow")
-    if not found["problems"]:
+    if not facts["problems"]:
         show_lines("no problems found")
