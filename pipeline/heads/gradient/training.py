@@ -103,10 +103,8 @@ class _Run:
         for epoch in range(1, self.recipe.epochs + 1):
             for step in range((epoch - 1) * n_steps, epoch * n_steps):
                 rows = {seed: next(stream) for seed, stream in streams.items()}
-                if len(rows) == 1:
-                    self._step(*rows.values(), step)
-                else:
-                    self._step(np.stack([rows[self.points[place].seed] for place in self.places]), step)
+                of_heads = [rows[self.points[place].seed] for place in self.places]
+                self._step(of_heads[0] if len(rows) == 1 else np.stack(of_heads), step)
             kept = self._judge(epoch)
             if not kept:
                 break
