@@ -72,8 +72,8 @@ def main() -> None:
     from deponij.project.frame.allocator import keep_pages
     from deponij.store.errors import DeponijError, UsageError
 
-    keep_pages()
     try:
+        keep_pages()
         # By any way of calling it (`python -m` too) it is one command, which shells complete by its name.
         app(prog_name="deponij")
     except DeponijError as error:

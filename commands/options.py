@@ -21,13 +21,17 @@ else:
     How = Literal[names_in("deponij.pipeline.ensembles")]
     IndexType = Literal[("auto", *names_in("deponij.pipeline.retrieval"))]
     # Heads that start from texts; zero-shot learns nothing from pictures.
-    Blend = Literal[tuple(sorted({*names_in("deponij.pipeline.heads.words")} - {"zero_shot"}))]
+    Blend = Literal[tuple(sorted({*names_in("deponij.pipeline.heads.words")} - {"zero-shot"}))]
 # No choice, for a program of the user's may have entered a head of its own.
 HEADS = names_in("deponij.pipeline.heads")
-Precision = Literal["fp32", "bf16", "fp16"]
 Stored = Literal["float32", "float16"]
 DecodeRoute = Literal["full", "draft"]
 Background = Literal["keep", "blank", "blur"]
+
+Precision = Annotated[
+    Literal["fp32", "bf16", "fp16"],
+    typer.Option("--precision", help="Of computing; features of each precision are kept apart."),
+]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 Depot = Annotated[str, typer.Option(envvar="DEPONIJ_DEPOT", help="Folder or fsspec URL of the feature rows.")]

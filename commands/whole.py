@@ -1,6 +1,5 @@
 """The whole way in one command, and what it brought out."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -80,21 +79,17 @@ def run(
 
 @app.command()
 def results(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="Folder of a run; else that of the profile in force.")
+    ] = None,
     whole: Annotated[
         bool, typer.Option("--all", help="All classifiers, not the first of each backbone.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """The table of results of the profile in force, where everything lies and how long it took."""
+    """The table of results of a run, where everything lies and how long it took."""
     from deponij.commands.show.results import print_results
-    from deponij.project.frame.harness import layout
-    from deponij.project.frame.settings import load
-    from deponij.project.report.summary import collect
-    from deponij.stages import report
+    from deponij.services import run as whole_way
 
-    backbones = load(report.Params).backbones
-    table = collect(layout(), os.environ.get("DEPONIJ_DEPOT", "depot"), backbones, is_in_force=True)
-    if as_json:
-        print_json(table)
-    else:
-        print_results(table, whole=whole)
+    record = whole_way.results(folder)
+    print_json(record) if as_json else print_results(record, whole=whole)

@@ -20,6 +20,8 @@ from deponij.store.atomic import write_bytes
 from deponij.store.errors import DataError, StoreError, UsageError
 
 Tensors = Mapping[str, NDArray[np.float32]]
+# Whether a value is fine, and what to say where it is not.
+Condition = tuple[bool, str]
 
 
 class Card(Record):
@@ -196,13 +198,17 @@ class Learned:
         )
         return params
 
-    def _require(self, *conditions: tuple[bool, str]) -> None:
-        """Refuse parameters out of their range, all that are with what is allowed.
+    def check_params(self) -> None:
+        """Refuse parameters out of their range, before any data are looked at; `fit` begins with it.
 
         Raises:
-            UsageError: a condition does not hold.
+            UsageError: naming all that are, and what is allowed.
         """
-        require(self.title, *conditions)
+        require(self.title, *self._conditions())
+
+    def _conditions(self) -> Sequence[Condition]:
+        """What must hold of the parameters."""
+        return ()
 
     def _require_fit(self, attribute: str) -> None:
         if not hasattr(self, attribute):
@@ -227,11 +233,8 @@ class Learned:
             setattr(self, f"{name}_", fact.read(learned[name]))
 
 
-def require(what: str, *conditions: tuple[bool, str]) -> None:
+def require(what: str, *conditions: Condition) -> None:
     """Refuse all values that are out of their range in one message.
-
-    Args:
-        conditions: whether a value is fine, and what to say where it is not.
 
     Raises:
         UsageError: some are not.

@@ -74,10 +74,10 @@ def run_of(path: Path) -> Layout | None:
     return at if path in (at.index(path.name), at.view(path.stem)) and at.items.is_dir() else None
 
 
-def is_of_toy(index: Path) -> bool:
-    """Whether the run that an index is part of calls its backbone a toy on these data."""
-    run = run_of(index)
-    return run is not None and index.name in toys_of(run.weights)
+def toys_beside(*paths: Path) -> frozenset[str]:
+    """Backbones that are toys on their data to the runs that views, indexes and results folders are part of."""
+    runs = [run_of(path) or run_of_results(path) for path in paths]
+    return frozenset().union(*(toys_of(run.weights) for run in runs if run is not None))
 
 
 def run_of_results(folder: Path) -> Layout | None:

@@ -1,5 +1,6 @@
 """`deponij run`: somebody's own pictures through every stage, without DVC."""
 
+import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deponij.pipeline.backbones import describe
+from deponij.pipeline.data.adapters.registry import open_source
 from deponij.pipeline.data.endings import is_picture_file
 from deponij.pipeline.data.item import given_part
 from deponij.pipeline.data.splitting.strategies import SplitParams
@@ -17,8 +19,9 @@ from deponij.project.frame.console import warn
 from deponij.project.frame.harness import timed
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, check
+from deponij.project.in_force import profile_in_force, profile_of
 from deponij.project.report.summary import Record, collect
-from deponij.stages.registry import STAGES, Stage
+from deponij.stages.registry import STAGES, Stage, is_current
 from deponij.store.atomic import PART, make_folder
 from deponij.store.errors import DataError, StoreError, UsageError
 from deponij.store.items import CORE, Items
@@ -107,6 +110,7 @@ def run(
         "texts": {"precision": plan.precision},
     }
     _refuse_foreign(at)
+    _refuse_strange_labels(plan)
     with _beside(at) as new:
         _run_stage("weights", sections, new, options)
         _run_stage("items", sections, new, options)
@@ -120,8 +124,32 @@ def run(
     for stage in STAGES[STAGES.index(_stage("split")) + 1 :]:
         _run_stage(stage.name, sections, at, options)
         if stage.name == _FIRST_RESULTS:
-            on_first_table(collect(at, options.depot))
-    return collect(at, options.depot)
+            on_first_table(collect(at, options.depot, is_current=is_current))
+    return collect(at, options.depot, is_current=is_current)
+
+
+def results(folder: Path | None = None) -> Record:
+    """What a run has brought out, as `collect` tells it.
+
+    Args:
+        folder: of the run; None for that of the profile in force.
+
+    Raises:
+        UsageError: it is no run's folder, or no profile is in force.
+        StoreError: there are no items yet, or results are damaged.
+    """
+    if folder is None:
+        at = profile_in_force("name a run's folder, as in `deponij results runs/mine`").layout
+    else:
+        at = Layout(folder)
+        if not at.items.is_dir():
+            raise UsageError(
+                f"{folder} is no folder of a run: there is no {at.items}; name one such as runs/mine"
+            )
+    profile = profile_of(at)
+    backbones = None if profile is None else profile.backbones
+    depot = os.environ.get("DEPONIJ_DEPOT", "depot")
+    return collect(at, depot, backbones, is_current=is_current, is_in_force=profile is not None)
 
 
 def _stage(name: str) -> Stage:
@@ -141,6 +169,17 @@ def _run_stage(name: str, sections: Mapping[str, Any], at: Layout, options: RunO
             if not stage.may_lack_data:
                 raise
             warn(f"no {name}: {error}")
+
+
+def _refuse_strange_labels(plan: Plan) -> None:
+    """Said before items are cut; whether a column has values is known of the items alone."""
+    if plan.labels:
+        source = open_source(plan.source.adapter, plan.source.options)
+        names = source.metadata_schema.names
+        if strangers := [name for name in plan.labels if name not in (*names, *CORE.names)]:
+            raise UsageError(
+                f"these data have no column {strangers[0]!r}; --labels can name {', '.join(names)}"
+            )
 
 
 def _chosen_labels(plan: Plan, table: Items) -> tuple[str, ...]:

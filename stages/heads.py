@@ -25,7 +25,7 @@ from deponij.store.atomic import write_bytes
 Count = Annotated[int, Field(ge=1)]
 # What a first look at features asks, the quickest first.
 USUAL: dict[str, dict[str, JsonValue]] = {
-    kind: {} for kind in ("zero_shot", "centroid", "logistic", "knn", "tip-adapter", "wise-ft")
+    kind: {} for kind in ("zero-shot", "centroid", "logistic", "knn", "tip-adapter", "wise-ft")
 }
 
 
@@ -58,13 +58,13 @@ class Params(Section):
 def main(params: Params, at: Layout, options: RunOptions) -> None:
     """Every head, backbone, split and label set of the profile."""
     heads = params.heads
-    for kind, arguments in heads.kinds.items():
-        make_head(kind, arguments)  # What is wrong with one is said before anything is cleared away.
+    # What is wrong with one is said before anything is cleared away.
+    kinds = {make_head(kind, arguments).kind: arguments for kind, arguments in heads.kinds.items()}
     for folder in (at.results_of("heads"), at.plots("confusion"), at.plots("reliability")):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     numbers: dict[str, Any] = {}
-    for kind, arguments in heads.kinds.items():
+    for kind, arguments in kinds.items():
         head = HeadParams(head=kind, arguments=arguments, templates=heads.templates)
         wants_texts = head_class(kind).starts_from_texts
         for backbone in params.text_backbones if wants_texts else params.backbones:

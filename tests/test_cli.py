@@ -39,16 +39,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield made
 
 
-def commands() -> list[tuple[str, ...]]:
+def commands() -> dict[tuple[str, ...], Any]:
     """Every command there is, by its words."""
     from typer.main import get_command
 
-    def walk(command: Any, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-        yield words
+    def walk(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+        yield words, command
         for name, sub in getattr(command, "commands", {}).items():
             yield from walk(sub, (*words, name))
 
-    return list(walk(get_command(cli.app), ()))
+    return dict(walk(get_command(cli.app), ()))
 
 
 # ------------------------------------------------------------------ start-up
@@ -85,7 +85,8 @@ def test_help_is_instant_and_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_every_command_has_help(words: tuple[str, ...]) -> None:
+def test_every_command_and_option_has_help(words: tuple[str, ...]) -> None:
+    assert [one.name for one in commands()[words].params if not getattr(one, "help", None)] == []
     answer = done(*words, "--help")
     assert f"deponij {' '.join(words)}".strip() in answer.out
     assert answer.err == ""

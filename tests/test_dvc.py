@@ -52,7 +52,7 @@ extract: {decode: full}
 texts: {templates: [name], captions: caption}
 heads:
   kinds:
-    zero_shot: {}
+    zero-shot: {}
     logistic: {max_iter: 20, cs: [0.1]}
     knn: {ks: [3, 9]}
     wise-ft: {max_iter: 20}

@@ -43,7 +43,7 @@ PROFILE = {
     "extract": {"kind": "embedding"},
     "texts": {"templates": ["name"]},
     "heads": {
-        "kinds": {"zero_shot": {}, "logistic": {"max_iter": 30, "cs": [0.1]}, "knn": {}},
+        "kinds": {"zero-shot": {}, "logistic": {"max_iter": 30, "cs": [0.1]}, "knn": {}},
         "per_class": [1],
         "tries": 1,
     },

@@ -22,6 +22,7 @@ from deponij.pipeline.reports.cell_tables import (
     published,
 )
 from deponij.pipeline.reports.cells import BASELINE, Cell
+from deponij.pipeline.reports.provenance import marked
 from deponij.pipeline.reports.wording import interval, percent
 
 _QUIET = Style(bold=False, dim=True, color="default")
@@ -46,12 +47,13 @@ def _rich_table(table: CellTable) -> Table:
         for other in ("top-2", "top-3", "bal."):
             shown.add_column(f"\n\n{other}", justify="right", no_wrap=True)
     for row, following in zip(table.rows, [*table.rows[1:], None], strict=True):
+        is_toy = table.is_toy(row)
         if row.is_first and not row.is_baseline:
-            shown.add_row(Text(f"{row.model} (toy)", "dim") if table.is_toy(row) else Text(row.model, "bold"))
+            shown.add_row(Text(marked(row.model, is_toy), "dim" if is_toy else "bold"))
         shown.add_row(
             _name(row),
             *(text for cell in row.cells for text in _fields(table, cell)),
-            style="dim" if row.is_baseline or table.is_toy(row) else "",
+            style="dim" if row.is_baseline or is_toy else "",
             end_section=following is not None and following.is_first and not following.is_baseline,
         )
     return shown

@@ -1,11 +1,10 @@
 """Tables for the command line: what is collected for `--json` is what is printed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from deponij.commands.show.tables import (
-    TOY_NOTE,
     bounded,
     percent,
     plain,
@@ -13,8 +12,10 @@ from deponij.commands.show.tables import (
     show_notes,
     show_records,
     show_table,
+    show_toy_note,
 )
 from deponij.pipeline.metrics.evaluation import Evaluation, not_a_result
+from deponij.pipeline.reports.provenance import is_toy, marked
 from deponij.pipeline.reports.table import ResultRow, by_rank
 from deponij.pipeline.reports.wording import interval_of
 from deponij.project.learning.compare import Comparison
@@ -36,9 +37,8 @@ def print_results(record: Record, *, whole: bool = True) -> None:
         shown = of_pair if whole else _first_of_each(of_pair)
         _print_results(shown)
         if more := len(of_pair) - len(shown):
-            show_notes([f"the first of each backbone; {more} more classifiers: deponij results --all"])
-    if record["toys"]:
-        show_lines(TOY_NOTE, style="yellow")
+            show_notes([f"the first of each backbone; {more} more classifiers with --all"])
+    show_toy_note(record["toys"], record["toys"])
     show_lines(f"{record['n_items']:,} items, {record['n_failed']} failed")
     for view in record["views"]:
         show_lines(
@@ -103,9 +103,7 @@ def _print_results(rows: Sequence[Record]) -> None:
         f"{first['labels']}: {first['n_classes']} classes, {first['part']} part of split {first['split']}",
         {
             # Joined ones in words, so that a narrow table folds between names.
-            "backbone": lambda row: (
-                (row["backbone"] or "-").replace("+", " + ") + (" (toy)" if row["is_toy"] else "")
-            ),
+            "backbone": lambda row: marked((row["backbone"] or "-").replace("+", " + "), row["is_toy"]),
             "method": lambda row: row["method"],
             "val.": lambda row: percent(row["val_top1"]),
             "n": lambda row: f"{row['n']:,}",
@@ -133,9 +131,10 @@ def _share(row: Record, name: str) -> str:
     return percent(share) if row["is_baseline"] else bounded(share, row[f"{name}_interval"])
 
 
-def print_evaluation(result: Evaluation) -> None:
-    """One classifier's scores on every part."""
-    title = f"{result.backbone}, {result.title} on {result.labels} ({result.n_classes} classes)"
+def print_evaluation(result: Evaluation, toys: Set[str] = frozenset()) -> None:
+    """One classifier's scores on every part; toys are marked."""
+    by = marked(result.backbone, is_toy(result.backbone, toys))
+    title = f"{by}, {result.title} on {result.labels} ({result.n_classes} classes)"
     show_table(
         title,
         {
@@ -155,15 +154,16 @@ def print_evaluation(result: Evaluation) -> None:
     scores = result.parts[shown]
     of_part = interval_of(scores.n_groups, scores.unit, [scores.design_effect])
     show_notes([f"intervals of {shown}: {of_part}", *result.notes])
+    show_toy_note([result.backbone], toys)
 
 
-def print_ensemble(result: "EnsembleResult") -> None:
-    """Scores, and the members' shares in the answer."""
-    print_evaluation(result)
+def print_ensemble(result: "EnsembleResult", toys: Set[str]) -> None:
+    """Scores, and the members' shares in the answer; toys are marked."""
+    print_evaluation(result, toys)
     show_table(
         "members",
         {
-            "backbone": lambda one: one.backbone,
+            "backbone": lambda one: marked(one.backbone, is_toy(one.backbone, toys)),
             "method": lambda one: one.method,
             "share": lambda one: percent(one.share),
         },
@@ -189,14 +189,14 @@ def print_few_shot(result: HeadResult) -> None:
         )
 
 
-def print_comparison(result: Comparison, n_classes: int = 5) -> None:
-    """Two classifiers on the same items; of the classes those that gain and lose most."""
+def print_comparison(result: Comparison, toys: Set[str], n_classes: int = 5) -> None:
+    """Two classifiers on the same items; of the classes those that gain and lose most; toys are marked."""
     title = f"{result.labels}: {result.n:,} items, {result.part} part of split {result.split}"
     show_table(
         title,
         {
             "": lambda row: row[0],
-            "backbone": lambda row: row[1].backbone,
+            "backbone": lambda row: marked(row[1].backbone, is_toy(row[1].backbone, toys)),
             "method": lambda row: row[1].method,
             "folder": lambda row: row[1].folder,
             "right": lambda row: f"{row[1].n_right:,}",
@@ -228,6 +228,7 @@ def print_comparison(result: Comparison, n_classes: int = 5) -> None:
         )
     show_lines(result.verdict, style="bold")
     show_notes(result.notes)
+    show_toy_note([result.a.backbone, result.b.backbone], toys)
 
 
 def print_agreement(result: AgreementReport) -> None:
@@ -273,25 +274,25 @@ def _in_gib(record: Record) -> Record:
 
 def print_doctor(report: Any) -> None:
     """What the machine offers."""
-    found: Record = report.model_dump(mode="json")
-    show_lines(f"deponij {found['deponij']}, Python {found['python']}, {found['system']}")
+    facts: Record = report.model_dump(mode="json")
+    show_lines(f"deponij {facts['deponij']}, Python {facts['python']}, {facts['system']}")
     show_lines(
-        f"{found['n_cores_usable']} of {found['n_cores']} cores, "
-        f"{found['memory_free_bytes'] / 2**30:.1f} of {found['memory_bytes'] / 2**30:.1f} GiB memory free"
+        f"{facts['n_cores_usable']} of {facts['n_cores']} cores, "
+        f"{facts['memory_free_bytes'] / 2**30:.1f} of {facts['memory_bytes'] / 2**30:.1f} GiB memory free"
     )
-    show_lines(f"pages of large arrays: {found['pages'] or 'unknown'}")
-    show_records("devices", [_device(one) for one in found["devices"]])
-    show_lines("faiss     " + ", ".join(f"{k} {plain(v)}" for k, v in found["faiss"].items()))
-    show_lines("libraries " + ", ".join(f"{k} {v or 'absent'}" for k, v in found["libraries"].items()))
-    show_records("folders", [_in_gib(one) for one in found["folders"]])
+    show_lines(f"pages of large arrays: {facts['pages'] or 'unknown'}")
+    show_records("devices", [_device(one) for one in facts["devices"]])
+    show_lines("faiss     " + ", ".join(f"{k} {plain(v)}" for k, v in facts["faiss"].items()))
+    show_lines("libraries " + ", ".join(f"{k} {v or 'absent'}" for k, v in facts["libraries"].items()))
+    show_records("folders", [_in_gib(one) for one in facts["folders"]])
     present = [
         {name: one[name] for name in ("name", "source", "licence")}
-        for one in found["backbones"]
+        for one in facts["backbones"]
         if one["present"]
     ]
     show_records("weights", present) if present else show_lines("weights   none")
-    show_records("data sets", found["data_sets"])
-    for problem in found["problems"]:
+    show_records("data sets", facts["data_sets"])
+    for problem in facts["problems"]:
         show_lines(f"problem: {problem['what']}; {problem['mend']}", style="yellow")
-    if not found["problems"]:
+    if not facts["problems"]:
         show_lines("no problems found")

@@ -1,7 +1,7 @@
 """The one printer: tables, declared as columns over rows, and lines of text. All that commands show goes through it."""
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from deponij.pipeline.reports.provenance import is_toy
 from deponij.pipeline.reports.wording import TOO_FEW
 
 T = TypeVar("T")
@@ -76,6 +77,12 @@ def show_lines(*lines: str, style: str = "", console: Console = stdout) -> None:
 def show_notes(notes: Iterable[str], console: Console = stdout) -> None:
     """What must be known of figures, below them."""
     show_lines(*notes, style="dim", console=console)
+
+
+def show_toy_note(backbones: Iterable[str], toys: Collection[str]) -> None:
+    """What the figures of a toy are worth, where one of the backbones is one."""
+    if any(is_toy(name, toys) for name in backbones):
+        show_lines(TOY_NOTE, style="yellow")
 
 
 def percent(share: float | None) -> str:

@@ -80,7 +80,9 @@ class Ensemble(Learned, ABC):
         Raises:
             DataError: no members, values that are not finite, classes that are no columns, or no
                 validation items where some are needed.
+            UsageError: a parameter out of its range.
         """
+        self.check_params()
         members, truth = check_members(logits), np.asarray(codes, dtype=np.int64)
         self.n_members_, n, self.n_classes_ = members.shape
         if truth.shape != (n,):

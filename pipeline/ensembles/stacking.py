@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from deponij.pipeline.cards import PLAIN, Fact, are_positive
+from deponij.pipeline.cards import PLAIN, Condition, Fact, are_positive
 from deponij.pipeline.ensembles.ensemble import Calibrated, Codes, Wide, folds
 from deponij.pipeline.ensembles.pools import pool_weights
 from deponij.pipeline.ensembles.registry import register
@@ -62,13 +62,14 @@ class Stacking(Calibrated):
     folds: int = 5
     seed: int = 0
 
-    def _fit(self, members: Wide, codes: Codes) -> None:
-        self._require(
-            (
-                are_positive(self.cs) and self.folds >= 2,
-                f"cs must be positive numbers and folds at least 2, got {list(self.cs)} and {self.folds}",
-            )
+    def _conditions(self) -> Sequence[Condition]:
+        return (
+            (are_positive(self.cs), f"cs must be positive numbers, got {list(self.cs)}"),
+            (self.folds >= 2, f"folds must be at least 2, got {self.folds}"),
+            (self.seed >= 0, f"seed must be 0 or more, got {self.seed}"),
         )
+
+    def _fit(self, members: Wide, codes: Codes) -> None:
         log_probs = self._calibrate(members, codes)
         cs = sorted({float(c) for c in self.cs})
         self.c_ = cs[0]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import JsonValue
 
-from deponij.pipeline.cards import LIST, Fact, are_positive, rows_of
+from deponij.pipeline.cards import LIST, Condition, Fact, are_positive, rows_of
 from deponij.pipeline.heads.choosing import validation_pair, worth
 from deponij.pipeline.heads.examples import Examples
 from deponij.pipeline.heads.few_shot import few_shot
@@ -91,7 +91,7 @@ class NearestNeighbours(Head):
                 no validation example of a trained class.
             UsageError: a parameter out of its range.
         """
-        self._check_params()
+        self.check_params()
         features, names = check_examples(X, y, "training features")
         check_varied(features)
         self.classes_, codes = np.unique(names, return_inverse=True)
@@ -169,8 +169,8 @@ class NearestNeighbours(Head):
         choice = f"k = {self.k_} of {how}" if self.trials_ else f"k = {self.k_}, {how}"
         return f"votes of the nearest of {len(self.codes_)} training items by cosine, T = {self.temperature:g}; {choice}"
 
-    def _check_params(self) -> None:
-        self._require(
+    def _conditions(self) -> Sequence[Condition]:
+        return (
             (
                 are_positive(self.ks) and all(k == int(k) for k in self.ks),
                 f"ks must be whole numbers from 1, got {list(self.ks)}",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from deponij.pipeline.metrics.choice import Preference, chosen, preference
 from deponij.pipeline.reports.cells import BASELINE, Cell
+from deponij.pipeline.reports.provenance import marked
 from deponij.pipeline.reports.wording import cell as escaped
 from deponij.pipeline.reports.wording import interval, interval_of, percent
 
@@ -181,7 +182,7 @@ def _markdown_header(table: CellTable) -> list[str]:
 
 def _markdown_row(table: CellTable, row: TableRow) -> str:
     """A row of the Markdown table; names must not become markup."""
-    fields = [escaped(row.model) + (" (toy)" if table.is_toy(row) else ""), escaped(row.head)]
+    fields = [marked(escaped(row.model), table.is_toy(row)), escaped(row.head)]
     for (split, _), cell in zip(table.splits, row.cells, strict=True):
         width = 5 + table.has_references(split)
         found = [] if cell is None else _markdown_fields(table, cell)

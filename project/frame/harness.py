@@ -35,10 +35,10 @@ def run_stage(name: str, params: type[Section], main: Main, *, offline: bool = T
     """
     if offline:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    keep_pages()
     keys = sys.argv[1:]
     label = "@".join([name, *keys])
     try:
+        keep_pages()
         values, at = load(params), layout()
         options = RunOptions.from_environment().model_copy(update={"under_dvc": True})
         with timed(at, label):

@@ -191,6 +191,7 @@ def make_head(kind: str, arguments: Mapping[str, JsonValue]) -> Head:
     model = create_model(kind, __config__=ConfigDict(extra="forbid", strict=False), **fields)
     checked = check(model, dict(arguments), f"head {kind!r}")
     head: Head = made(**{name: getattr(checked, name) for name in arguments})
+    head.check_params()
     return head
 
 

@@ -14,7 +14,7 @@ from deponij.pipeline.metrics.predictions import Predictions, recalls
 from deponij.pipeline.reports.confusion import confusion_svg, most_confused
 from deponij.pipeline.reports.interval_plot import Level, Whisker, interval_plot
 from deponij.pipeline.reports.page import Duel, GroupFacts, RunFacts
-from deponij.pipeline.reports.provenance import Provenance, named_features
+from deponij.pipeline.reports.provenance import Provenance, marked, named_features
 from deponij.pipeline.reports.reliability_plot import reliability_plot
 from deponij.pipeline.reports.samples import Sample, choose_samples
 from deponij.pipeline.reports.table import (
@@ -78,7 +78,7 @@ class Run:
     anchor: str
     is_first: bool
     evaluation: Evaluation
-    found: Predictions
+    predictions: Predictions
     right: list[Sample]
     wrong: list[Sample]
 
@@ -110,19 +110,19 @@ def standings(results: Sequence[Path], n_detailed: int, toys: Set[str] = frozens
         StoreError: a folder holds no results, or damaged ones.
     """
     read = [(folder, read_result(folder)[0]) for folder in results]
-    found = []
+    groups = []
     for group in result_groups([evaluation for _, evaluation in read], toys):
         members = [(f, e) for f, e in read if (e.split, e.labels) == (group.split, group.labels)]
         rows = [row for row in group.rows if not row.is_baseline]
         folders, evaluations = zip(*members, strict=True)
-        found.append(Standing(group, folders, evaluations, tuple(worth_details(rows, n_detailed))))
-    return found
+        groups.append(Standing(group, folders, evaluations, tuple(worth_details(rows, n_detailed))))
+    return groups
 
 
-def detailed_runs(found: Sequence[Standing], n_samples: int, seed: int) -> list[Run]:
+def detailed_runs(groups: Sequence[Standing], n_samples: int, seed: int) -> list[Run]:
     """The chosen classifiers, with at most n_samples right and wrong answers each."""
     runs = []
-    for g, standing in enumerate(found, start=1):
+    for g, standing in enumerate(groups, start=1):
         for number, place in enumerate(standing.chosen, start=1):
             evaluation, answers = read_result(standing.folders[place])
             shown = answers.of(shown_part(evaluation))
@@ -166,7 +166,7 @@ def group_facts(standing: Standing, runs: Sequence[Run], told: Told) -> GroupFac
 
 def run_facts(run: Run, pictures: Mapping[str, str], n_confused: int, told: Told) -> RunFacts:
     """One classifier's details."""
-    evaluation, truth, answers = run.evaluation, run.found.truth, run.found.top_labels[:, 0]
+    evaluation, truth, answers = run.evaluation, run.predictions.truth, run.predictions.top_labels[:, 0]
     row = run.row
     names = sorted(set(truth.tolist()) | set(answers.tolist()))
     classes = sorted(per_class(truth, answers, names), key=lambda scores: (-scores.n_support, scores.name))
@@ -178,7 +178,7 @@ def run_facts(run: Run, pictures: Mapping[str, str], n_confused: int, told: Told
         confusion=confusion_svg(truth, answers, f"confusion matrix of {row.backbone}, {row.method}"),
         confused=most_confused(truth, answers, n_confused),
         classes=classes,
-        recalls=recalls(run.found),
+        recalls=recalls(run.predictions),
         calibration=evaluation.calibration,
         reliability=_reliability(evaluation),
         right=[(sample, pictures.get(sample.item_id)) for sample in run.right],
@@ -190,7 +190,7 @@ def run_facts(run: Run, pictures: Mapping[str, str], n_confused: int, told: Told
 def _plot(group: ResultGroup, plotted: Sequence[ResultRow], majority_class: str) -> str:
     whiskers = [
         Whisker(
-            f"{row.backbone}{' (toy)' if row.is_toy else ''} · {row.method}",
+            f"{marked(row.backbone, row.is_toy)} · {row.method}",
             row.top1,
             row.top1_interval,
             is_chosen=row.is_chosen,
@@ -205,13 +205,15 @@ def _plot(group: ResultGroup, plotted: Sequence[ResultRow], majority_class: str)
 
 def _reliability(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Heading and SVG, as it is and after scaling."""
-    found = evaluation.calibration
-    if found is None:
+    calibration = evaluation.calibration
+    if calibration is None:
         return []
     name = f"reliability of {evaluation.backbone}, {evaluation.title}"
-    plots = [("as answered", reliability_plot(found.bins, name))]
-    if found.bins_scaled is not None:
-        plots.append(("after temperature scaling", reliability_plot(found.bins_scaled, f"{name}, scaled")))
+    plots = [("as answered", reliability_plot(calibration.bins, name))]
+    if calibration.bins_scaled is not None:
+        plots.append(
+            ("after temperature scaling", reliability_plot(calibration.bins_scaled, f"{name}, scaled"))
+        )
     return plots
 
 
@@ -223,30 +225,30 @@ def _duel(standing: Standing) -> tuple[Duel | None, str]:
         return None, ""
     first, second = order
     try:
-        found = compare(standing.folders[first], standing.folders[second], standing.rows[first].part)
+        comparison = compare(standing.folders[first], standing.folders[second], standing.rows[first].part)
     except DataError as error:
         return None, str(error)
-    return _told_duel(found, _name(standing.rows[first]), _name(standing.rows[second])), ""
+    return _told_duel(comparison, _name(standing.rows[first]), _name(standing.rows[second])), ""
 
 
-def _told_duel(found: Comparison, a: str, b: str) -> Duel:
-    changed = [change for change in found.classes if change.n_difference]
+def _told_duel(comparison: Comparison, a: str, b: str) -> Duel:
+    changed = [change for change in comparison.classes if change.n_difference]
     changed.sort(key=lambda change: (-abs(change.n_difference), change.name))
     return Duel(
         a=a,
         b=b,
-        n=found.n,
-        n_groups=found.n_groups,
-        unit=found.unit,
-        difference=found.difference.value,
-        interval=found.difference.interval,
-        only_a=found.difference.only_a,
-        only_b=found.difference.only_b,
-        p=found.difference.p,
-        test=found.difference.test,
-        verdict=found.verdict,
+        n=comparison.n,
+        n_groups=comparison.n_groups,
+        unit=comparison.unit,
+        difference=comparison.difference.value,
+        interval=comparison.difference.interval,
+        only_a=comparison.difference.only_a,
+        only_b=comparison.difference.only_b,
+        p=comparison.difference.p,
+        test=comparison.difference.test,
+        verdict=comparison.verdict,
         changes=[(c.name, c.support, c.recall_a, c.recall_b) for c in changed[:_CHANGES]],
-        notes=found.notes,
+        notes=comparison.notes,
     )
 
 

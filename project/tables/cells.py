@@ -151,12 +151,12 @@ def _same_items(tasks: Sequence[_Task]) -> list[list[_Task]]:
 
 def _learn(plan: Plan, tasks: Sequence[_Task]) -> _Learned:
     from deponij.pipeline.heads.gradient.recipe import Recipe
-    from deponij.pipeline.heads.gradient.seeded import Wanted, fit_seeds, n_heads
+    from deponij.pipeline.heads.gradient.seeded import SeededPlan, fit_seeds, n_heads
 
     params, first = plan.params, tasks[0]
     sets = (*plan.singles, *plan.ensembles)
-    wanted = [
-        Wanted(
+    plans = [
+        SeededPlan(
             one.name,
             task.labels,
             kind,
@@ -166,9 +166,9 @@ def _learn(plan: Plan, tasks: Sequence[_Task]) -> _Learned:
         for task in tasks
         for kind in params.kinds
     ]
-    with bar(f"heads {first.split.stem}", n_heads(wanted, len(plan.seeds)), "heads") as advance:
+    with bar(f"heads {first.split.stem}", n_heads(plans, len(plan.seeds)), "heads") as advance:
         fitted = fit_seeds(
-            wanted,
+            plans,
             {one.name: first.features(one) for one in sets},
             {task.labels: task.examples.labels for task in tasks},
             first.examples.rows("train"),

@@ -89,7 +89,7 @@ def ask(index: Index, question: Question, encoder: QueryEncoder) -> list[Hit]:
         DeponijError: a term cannot be made a vector.
     """
     if not question.terms:
-        raise UsageError("ask for something: an image, a text, an item or a vector")
+        raise UsageError("ask for something: a picture, a text, an item or a vector")
     if not 1 <= question.top <= MAX_TOP:
         raise UsageError(f"--top is 1 to {MAX_TOP:,}, got {question.top}")
     # A wrong filter is told before a model is loaded for the rest of the question.

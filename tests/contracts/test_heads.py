@@ -12,6 +12,7 @@ from sklearn.base import clone
 
 from deponij.pipeline.heads.head import HEADS, FeatureSource, Head
 from deponij.pipeline.heads.registry import head_class, kinds, load_head, register
+from deponij.project.learning.learn import make_head
 from deponij.store.errors import DataError, IdentityError, StoreError, UsageError
 
 SOURCE = FeatureSource(backbone="tiny", fingerprint="f" * 20, labels="label", identity={"weights": "abc"})
@@ -156,6 +157,26 @@ def test_clone_keeps_parameters_and_forgets_what_was_learned(fitted: Head) -> No
         copy.predict(examples(3, seed=0)[0])
 
 
+WRONG = {int: -1, float: float("nan"), tuple: (float("nan"),), str: "no such"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (kind, name)
+        for kind in kinds()
+        for name, value in head_class(kind)().get_params().items()
+        if type(value) in WRONG
+    ],
+)
+def test_every_parameter_is_checked_before_any_data_are_seen(kind: str, name: str) -> None:
+    wrong = {name: WRONG[type(head_class(kind)().get_params()[name])]}
+    with pytest.raises(UsageError, match=f"{name} .*got"):
+        head_class(kind)(**wrong).check_params()
+    with pytest.raises(UsageError, match=f"{name}.*got"):
+        make_head(kind, wrong)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_values_that_are_not_finite_are_refused(head: Head, fitted: Head, bad: float) -> None:
     X, y = examples(12, seed=6)
@@ -250,3 +271,16 @@ def test_an_unknown_kind_lists_the_known_and_the_nearest() -> None:
 def test_a_kind_is_given_once() -> None:
     with pytest.raises(ValueError, match=r"taken by deponij\.pipeline\.heads\.gradient\.linear"):
         register("linear")(type("Other", (Head,), {}))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in kinds() if "-" in kind])
+def test_a_kind_may_be_spelled_with_underscores(kind: str) -> None:
+    assert head_class(kind.replace("-", "_")) is head_class(kind)
+
+
+def test_zero_shot_is_read_as_it_was_once_spelled(tmp_path: Path) -> None:
+    X, y = examples(12, seed=0)
+    head_class("zero-shot")().fit(X, y).save(tmp_path, [SOURCE])
+    card = tmp_path / HEADS.card_name
+    card.write_text(card.read_text().replace('"zero-shot"', '"zero_shot"'))
+    assert load_head(tmp_path).kind == "zero-shot"

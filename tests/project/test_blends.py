@@ -55,7 +55,7 @@ def run(world: World, method: str = "wise-ft", out: Path | None = None, **change
 
 
 def run_zero_shot(world: World, texts: Path, out: Path | None = None) -> HeadResult:
-    return learned(world, "zero_shot", out, texts=texts)
+    return learned(world, "zero-shot", out, texts=texts)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -118,7 +118,7 @@ def test_examples_are_the_nearest_of_other_photographs(world: World) -> None:
 
 def test_pictures_find_their_class_as_zero_shot_does(world: World) -> None:
     _, by_picture = run_texts(world)
-    scores = learned(world, "zero_shot", texts=world.texts).parts["test"]
+    scores = learned(world, "zero-shot", texts=world.texts).parts["test"]
     assert by_picture.task == "image-to-text"
     assert by_picture.figures.micro["recall@1"].value == pytest.approx(scores.top1, abs=1e-6)
     assert by_picture.figures.macro["recall@1"].value == pytest.approx(scores.balanced_accuracy, abs=1e-6)
@@ -212,7 +212,7 @@ def test_captions_speak_of_no_class(told: World) -> None:
     beside = run_texts(told)
     assert [one.figures for one in beside] == [one.figures for one in run_texts(told, texts=alone)]
     assert run_captions(told, texts=alone) == []
-    found = learned(told, "zero_shot", texts=told.texts).texts
+    found = learned(told, "zero-shot", texts=told.texts).texts
     assert (found.n_texts, found.templates, found.unused_groups) == (4, ("{}",), ())
 
 

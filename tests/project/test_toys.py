@@ -176,6 +176,28 @@ def test_hits_of_a_toy_are_marked(result: dict[str, Any]) -> None:
         assert ("toy" in out) == (name == MINI)
 
 
+def test_single_commands_mark_toys_as_results_do(result: dict[str, Any]) -> None:
+    at = Layout(Path(result["root"]))
+    split = ["--items", at.items, "--split", at.split("random"), "--labels", "label"]
+    of_toy = ["--features", at.view(MINI), *split]
+    texts = ["--texts", at.texts(MINI)]
+    toy, real = at.result("centroid", MINI) / "random-label", at.result("centroid", "model") / "random-label"
+    for words in (
+        ["zero-shot", *of_toy, *texts],
+        ["blend", *of_toy, *texts],
+        ["fit", "--head", "centroid", *of_toy, "--features", at.view("model")],
+        ["retrieval", *of_toy],
+        ["curve", *of_toy, "--tries", "1"],
+        ["tables", *of_toy, "--seeds", "1"],
+        ["ensemble", toy, real],
+        ["compare", real, toy],
+    ):
+        out = cli_world.done(*words).out
+        assert f"{MINI} (toy)" in out or f"{MINI}+model (toy)" in out, words
+        assert out.count("toy: learnt from drawn litter only") == 1, words
+    assert "toy" not in cli_world.done("knn", "--features", at.view("model"), *split).out
+
+
 def test_the_terminal_says_what_is_a_toy(result: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     console = Console(file=shown, width=150, force_terminal=True, highlight=False)

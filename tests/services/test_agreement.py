@@ -134,7 +134,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def test_a_results_folder_is_an_observer(world: World, tmp_path: Path) -> None:
-    result = learned(world, "zero_shot", tmp_path / "model", texts=world.texts)
+    result = learned(world, "zero-shot", tmp_path / "model", texts=world.texts)
     truth = {
         i: label
         for i, label, part in zip(world.ids, world.labels, world.parts, strict=True)

@@ -81,14 +81,14 @@ def learn(world: World, options: RunOptions) -> None:
     extract_text.run(
         extract_text.TextParams(), prompts, backbone=specs[CLIP], out=texts, options=options, name=CLIP
     )
-    out = world.result("zero_shot", CLIP)
-    learn_head(HeadParams(head="zero_shot"), features=[at.view(CLIP)], texts=texts, out=out, **inputs)
+    out = world.result("zero-shot", CLIP)
+    learn_head(HeadParams(head="zero-shot"), features=[at.view(CLIP)], texts=texts, out=out, **inputs)
     side_by_side(world)
     for how in ("mean-logits", "greedy"):
         members = [
             world.result("logistic", CLIP),
             world.result("logistic", DINO),
-            world.result("zero_shot", CLIP),
+            world.result("zero-shot", CLIP),
         ]
         ensembles.run(how, members, out=ensemble_of(world, how))
 
@@ -169,7 +169,7 @@ def answered(document: Any, root: Path, classes: Sequence[str]) -> tuple[list[st
 
 @pytest.mark.parametrize(
     "kind",
-    ["logistic/clip", "logistic/dino", "zero_shot/clip", "centroid/clip+dino", "mean-logits", "greedy"],
+    ["logistic/clip", "logistic/dino", "zero-shot/clip", "centroid/clip+dino", "mean-logits", "greedy"],
 )
 def test_the_same_pictures_get_the_stored_answers(world: World, kind: str) -> None:
     method, _, backbone = kind.partition("/")
@@ -188,7 +188,7 @@ def test_the_same_pictures_get_the_stored_answers(world: World, kind: str) -> No
 
 def test_the_temperature_of_validation_is_applied(world: World) -> None:
     # Zero-shot by random text vectors errs on validation, so that its temperature is far from 1.
-    folder = world.result("zero_shot", CLIP)
+    folder = world.result("zero-shot", CLIP)
     document = predict(world.pictures / "can", "--model", folder)
     result, found = read_result(folder)
     assert result.calibration is not None
@@ -202,7 +202,7 @@ def test_the_temperature_of_validation_is_applied(world: World) -> None:
 
 def test_without_a_temperature_it_says_uncalibrated(world: World, tmp_path: Path) -> None:
     folder = Layout(tmp_path / "runs" / "other").result("logistic", CLIP) / "random-label"
-    shutil.copytree(world.result("zero_shot", CLIP), folder)
+    shutil.copytree(world.result("zero-shot", CLIP), folder)
     record = json.loads((folder / "result.json").read_text())
     record["calibration"] = None
     (folder / "result.json").write_text(json.dumps(record))

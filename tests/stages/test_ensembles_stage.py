@@ -33,8 +33,8 @@ def runs(world: World, tmp_path_factory: pytest.TempPathFactory) -> Layout:
 
 
 def make_results(world: World, at: Layout, split: Path) -> None:
-    more = {"logistic": {"arguments": {"cs": [0.01]}}, "zero_shot": {"texts": world.texts}}
-    for head in ("logistic", "knn", "centroid", "zero_shot"):
+    more = {"logistic": {"arguments": {"cs": [0.01]}}, "zero-shot": {"texts": world.texts}}
+    for head in ("logistic", "knn", "centroid", "zero-shot"):
         out = at.result(head, "tiny") / f"{split.stem}-label"
         learned(world, head, out, split=split, **more.get(head, {}))
 

@@ -406,7 +406,7 @@ def laid_out(made: ReportWorld, tmp_path_factory: pytest.TempPathFactory) -> Pat
         (made.parts["curves"][0], at.curves("tiny")),
         (made.parts["maps"][0], at.map("tiny")),
         (made.parts["mistakes"][0], at.mistakes("tiny")),
-        (made.results[0], at.result("zero_shot", "tiny") / "split-label"),
+        (made.results[0], at.result("zero-shot", "tiny") / "split-label"),
         (made.results[1], at.result("logistic", "tiny") / "split-label"),
         (made.results[1], at.result("linear", "tiny", "tables") / "split-label"),
     ):
@@ -440,7 +440,7 @@ def test_commands_are_stages_that_there_are(laid_out: Path, monkeypatch: pytest.
     ("stage", "method", "backbone"),
     [
         ("heads", "logistic", "tiny"),
-        ("heads", "zero_shot", "tiny"),
+        ("heads", "zero-shot", "tiny"),
         ("heads", "knn", "tiny"),
         ("heads", "centroid", "tiny"),
         ("heads", "wise-ft", "tiny"),

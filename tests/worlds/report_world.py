@@ -62,8 +62,8 @@ def make_report_world(root: Path) -> ReportWorld:
     world = make_world(root)
     data = {"features": world.features, "items": world.items, "split": world.split, "labels": "label"}
     at = Layout(root)
-    results = [at.result(method, "tiny") / "split-label" for method in ("zero_shot", "logistic")]
-    learned(world, "zero_shot", results[0], texts=world.texts)
+    results = [at.result(method, "tiny") / "split-label" for method in ("zero-shot", "logistic")]
+    learned(world, "zero-shot", results[0], texts=world.texts)
     learned(world, "logistic", results[1])
     (root / "split.json").write_text(json.dumps(SPLIT_REPORT))
     (root / "cells.json").write_bytes(TypeAdapter(list[Cell]).dump_json(made_cells(results[1])))

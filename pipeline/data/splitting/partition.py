@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from deponij.pipeline.data.splitting.grouping import assign_groups
 from deponij.pipeline.data.splitting.strata import allocate, seeded_order
+from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.store.errors import DataError, UsageError
 
-PARTS = ("train", "val", "test")
 MIN_CLASS = 3
 # The thesis's pool on TACO: every instance of a class with at least three.
 THESIS_POOL = 4779

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deponij.pipeline.cards import PLAIN, Fact, are_positive, rows_of
+from deponij.pipeline.cards import PLAIN, Condition, Fact, are_positive, rows_of
 from deponij.pipeline.heads.choosing import worth
 from deponij.pipeline.heads.head import Floats, Names
 from deponij.pipeline.heads.registry import register
@@ -124,9 +124,9 @@ class WiseFt(TextBlend):
             f"C = {self.c_:g}, alpha = {self.alpha_:g} {how}; fitted on training"
         )
 
-    def _check_params(self) -> None:
-        super()._check_params()
-        self._require(
+    def _conditions(self) -> Sequence[Condition]:
+        return (
+            *super()._conditions(),
             (are_positive(self.cs), f"cs must be positive numbers, got {list(self.cs)}"),
             (
                 len(self.alphas) > 0 and all(0 <= alpha <= 1 for alpha in self.alphas),

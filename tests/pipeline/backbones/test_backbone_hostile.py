@@ -167,7 +167,9 @@ def test_means_and_deviations_are_finite_and_positive(
 def test_a_model_far_larger_than_its_weights_is_not_built(folder: Path, name: str, place: Place) -> None:
     """Every number is within its limit; together they ask for gigabytes that the file does not hold."""
     change(folder, name, place, 2**14 if place[-1] != "mlp_ratio" else 2**18)
-    with pytest.raises(BackboneError, match=r"ask for a model of [\d,]+ numbers or more, the weights hold [\d,]+"):
+    with pytest.raises(
+        BackboneError, match=r"ask for a model of [\d,]+ numbers or more, the weights hold [\d,]+"
+    ):
         load(str(folder))
 
 

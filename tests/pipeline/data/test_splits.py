@@ -13,7 +13,6 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
 from deponij.pipeline.data.splitting.grouping import assign_groups
 from deponij.pipeline.data.splitting.partition import (
-    PARTS,
     Split,
     given_split,
     group_split,
@@ -22,6 +21,7 @@ from deponij.pipeline.data.splitting.partition import (
 )
 from deponij.pipeline.data.splitting.strata import allocate
 from deponij.pipeline.data.splitting.strategies import SplitParams, make_split, register, strategies
+from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.store.errors import DataError, UsageError
 
 # Second letters of train, val, test; as first drawn.

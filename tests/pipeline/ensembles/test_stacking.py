@@ -81,5 +81,5 @@ def test_folds_spread_each_class() -> None:
 
 
 def test_parameters_out_of_range_are_refused() -> None:
-    with pytest.raises(UsageError, match="folds at least 2"):
+    with pytest.raises(UsageError, match="folds must be at least 2"):
         Stacking(folds=1).fit(*specialists(10, seed=0))

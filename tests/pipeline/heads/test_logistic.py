@@ -225,5 +225,5 @@ def test_validation_of_another_width_is_refused() -> None:
     [{"cs": ()}, {"cs": (0.0,)}, {"cs": (np.nan,)}, {"max_iter": 0}, {"tolerance": 0.0}, {"balance": "fair"}],
 )
 def test_parameters_out_of_range_are_refused(params: dict) -> None:
-    with pytest.raises(UsageError, match="logistic probe"):
+    with pytest.raises(UsageError, match="logistic regression"):
         LogisticProbe(**params).fit(np.eye(4), list("aabb"))
