@@ -22,7 +22,7 @@ from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug, load
 from deponij.project.tables.cells import compute
 from deponij.project.tables.plan import Inputs, TablesParams, make_plan
-from deponij.store.atomic import write_bytes
+from deponij.store.bundle import read_bundle, write_bundle
 from deponij.store.errors import StoreError
 from deponij.store.manifest import MANIFEST
 
@@ -66,11 +66,14 @@ def run(
 
 
 def write(out: Path, cells: Sequence[Cell], params: TablesParams, inputs: Inputs) -> None:
-    """Write cells, Markdown, and what they were made from; equal cells give equal bytes."""
+    """Write cells, Markdown, and what they were made from, as one; equal cells give equal bytes."""
     made_from = {"digest": _digest(params, inputs), "params": params.model_dump(mode="json")}
-    write_bytes(out / CELLS_NAME, CELLS.dump(cells))
-    write_bytes(out / MARKDOWN_NAME, render_markdown(cells, "Tables of results").encode())
-    write_bytes(out / MADE_FROM_NAME, (json.dumps(made_from, indent=1) + "\n").encode())
+    files = {
+        CELLS_NAME: CELLS.dump(cells),
+        MARKDOWN_NAME: render_markdown(cells, "Tables of results").encode(),
+        MADE_FROM_NAME: (json.dumps(made_from, indent=1) + "\n").encode(),
+    }
+    write_bundle(out, files, what="tables")
 
 
 def read(out: Path) -> list[Cell]:
@@ -79,17 +82,18 @@ def read(out: Path) -> list[Cell]:
     Raises:
         StoreError: there are none, or they are damaged.
     """
-    path = out / CELLS_NAME
-    if not path.is_file():
-        raise StoreError(f"there are no tables in {out}: it has no {CELLS_NAME}; `deponij tables` makes them")
-    return CELLS.load(path.read_bytes(), str(path))
+    return CELLS.load(_read(out, CELLS_NAME), str(out / CELLS_NAME))
+
+
+def _read(out: Path, name: str) -> bytes:
+    return read_bundle(out, [name], what="tables", remedy="`deponij tables --again` makes them")[name]
 
 
 def is_current(out: Path, params: TablesParams, inputs: Inputs) -> bool:
     """Whether a folder holds the tables of just these inputs and parameters."""
     try:
-        digest = json.loads((out / MADE_FROM_NAME).read_text(encoding="utf-8"))["digest"]
-    except (OSError, ValueError, KeyError, TypeError):
+        digest = json.loads(_read(out, MADE_FROM_NAME))["digest"]
+    except (StoreError, ValueError, KeyError, TypeError):
         return False
     return bool(digest == _digest(params, inputs)) and (out / CELLS_NAME).is_file()
 

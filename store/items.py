@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deponij.store.atomic import PART, flush, make_folder, refuse_foreign
+from deponij.store.atomic import PART, open_part, publish_folder, refuse_foreign
 from deponij.store.errors import StoreError, explained
-from deponij.store.locks import hold, release
+from deponij.store.locks import release
 from deponij.store.manifest import MANIFEST, check_manifest, write_manifest
 from deponij.store.texts import is_storable, plain_reason
 
@@ -70,7 +70,6 @@ class ItemWriter:
         fields = pa.schema([*CORE, *metadata_schema])
         self._schema = fields.with_metadata({b"huggingface": json.dumps(_features(fields)).encode()})
         self._part = path.with_name(path.name + PART)
-        self._old = path.with_name(f"{path.name}.old{PART}")
         self._held: int | None = None
         self._ids: set[str] = set()
         self._rows: list[Mapping[str, Any]] = []
@@ -81,20 +80,8 @@ class ItemWriter:
 
     def __enter__(self) -> Self:
         with explained(f"cannot write {self.path}"):
-            make_folder(self._part)
-            self._held = hold(self._part)
-            if self._held is None:
-                raise StoreError(f"another process is writing {self.path}; wait for it to end")
-            self._clear_leftovers()
+            self._part, self._held = open_part(self.path)
         return self
-
-    def _clear_leftovers(self) -> None:
-        for stale in self._part.iterdir():
-            stale.unlink()
-        if self._old.exists() and not self.path.exists():
-            # Killed between the two renames of a swap.
-            self._old.rename(self.path)
-        shutil.rmtree(self._old, ignore_errors=True)
 
     def add(self, *, content: bytes | None, metadata: Mapping[str, Any], **core: Any) -> None:
         """Add one item.
@@ -130,14 +117,19 @@ class ItemWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._held is None:
+            return
         try:
             if kind is None:
                 self._finish()
-        finally:
-            if self._held is not None:
+            else:
                 self._abandon()
-                release(self._held)
-                self._held = None
+        except BaseException:
+            self._abandon()
+            raise
+        finally:
+            release(self._held)
+            self._held = None
 
     def _finish(self) -> None:
         self._write_group()
@@ -148,7 +140,6 @@ class ItemWriter:
             self._swap_in()
 
     def _abandon(self) -> None:
-        # After a success the part has become the folder and there is nothing to remove.
         with suppress(OSError, pa.ArrowException):
             self._close_shard()
         shutil.rmtree(self._part, ignore_errors=True)
@@ -185,14 +176,7 @@ class ItemWriter:
 
     def _swap_in(self) -> None:
         write_manifest(self._part)
-        for file in self._part.iterdir():
-            flush(file)
-        flush(self._part)
-        if self.path.exists():
-            self.path.rename(self._old)
-        self._part.rename(self.path)
-        flush(self.path.parent)
-        shutil.rmtree(self._old, ignore_errors=True)
+        publish_folder(self._part, self.path)
 
 
 class Items:

@@ -8,6 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from deponij.pipeline.metrics.classification import Names, per_class, rank
+from deponij.store.errors import DataError
 
 KEPT_RANKS = 5
 Row = dict[str, str | int | float]
@@ -45,12 +46,25 @@ class Predictions:
 
     @classmethod
     def from_table(cls, table: pa.Table) -> "Predictions":
-        """Read what `table` gave."""
-        columns = {
-            name: np.array(table[name].to_pylist(), dtype=np.str_)
-            for name in ("item_id", "part", "truth", "top_labels")
-        }
-        probs = np.array(table["top_probs"].to_pylist(), dtype=np.float32)
+        """Read what `table` gave.
+
+        Raises:
+            DataError: a column is missing, of another type, or has gaps.
+        """
+        texts = ("item_id", "part", "truth", "top_labels")
+        kinds = dict.fromkeys(texts, pa.string()) | {"top_probs": pa.float32()}
+        for name, kind in kinds.items():
+            found = table.schema.field(name).type if name in table.column_names else None
+            value = found.value_type if name.startswith("top_") and pa.types.is_list(found) else found
+            if value != kind or table[name].null_count:
+                raise DataError(f"its column {name!r} is {found or 'missing'} or has gaps; it holds {kind}")
+        try:
+            columns = {name: np.array(table[name].to_pylist(), dtype=np.str_) for name in texts}
+            probs = np.array(table["top_probs"].to_pylist(), dtype=np.float32)
+        except ValueError as error:
+            raise DataError(f"its lists are not equally long: {error}") from error
+        if columns["top_labels"].shape != probs.shape:
+            raise DataError(f"it has labels {columns['top_labels'].shape} for probabilities {probs.shape}")
         return cls(columns["item_id"], columns["part"], columns["truth"], columns["top_labels"], probs)
 
     def of(self, part: str) -> "Predictions":

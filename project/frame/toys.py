@@ -4,10 +4,9 @@ The catalog says which backbones learnt from drawn pictures only; the stage `wei
 writes it into its records; everybody else asks here.
 """
 
-import json
 from pathlib import Path
 
-from deponij.store.errors import StoreError
+from deponij.store.sealed import read_sealed
 
 KEY = "toy"
 
@@ -22,7 +21,4 @@ def toys_of(weights: Path) -> frozenset[str]:
 
 
 def _is_toy(record: Path) -> bool:
-    try:
-        return json.loads(record.read_text(encoding="utf-8")).get(KEY) is True
-    except (OSError, ValueError, AttributeError) as error:
-        raise StoreError(f"{record} is damaged; `dvc repro weights` or `deponij run` writes it") from error
+    return read_sealed(record, "`dvc repro weights` or `deponij run` writes it").get(KEY) is True

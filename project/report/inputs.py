@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from deponij.pipeline.record_lists import RecordList
 from deponij.pipeline.reports.embedding_map import Embedding
@@ -17,6 +17,7 @@ from deponij.pipeline.reports.page import FeatureFacts, SplitFacts
 from deponij.store.atomic import read_table
 from deponij.store.errors import StoreError
 from deponij.store.items import Items
+from deponij.store.sealed import read_sealed
 from deponij.store.view import View
 
 R = TypeVar("R")
@@ -30,13 +31,13 @@ def split_facts(path: Path) -> SplitFacts:
     Raises:
         StoreError: there is no such file, or it is damaged.
     """
+    if not path.is_file():
+        raise StoreError(f"there is no report of a split at {path}")
+    report: Any = read_sealed(path, "run the stage that splits again")
     try:
-        report: Any = json.loads(path.read_text(encoding="utf-8"))
         counts = {str(part): int(n) for part, n in report["n"].items()}
         notes = tuple(str(note) for note in report["notes"])
         return SplitFacts(path.stem, str(report["strategy"]), counts, str(report["leakage_summary"]), notes)
-    except FileNotFoundError:
-        raise StoreError(f"there is no report of a split at {path}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{path} is no report of a split: {error!r}") from error
 
@@ -82,12 +83,17 @@ def read_embedding(path: Path) -> tuple[Embedding, str]:
     wanted = {"item_id", *(column for columns in _LAYOUTS.values() for column in columns)}
     if missing := sorted(wanted - set(table.column_names)):
         raise StoreError(f"{path} is no map: it lacks the columns {missing}")
+    strange = [
+        name for name in wanted - {"item_id"} if not pa.types.is_floating(table.schema.field(name).type)
+    ]
+    if strange:
+        raise StoreError(f"{path} is no map: its columns {sorted(strange)} hold no places")
     # Items that were not laid out have nulls, which become NaN.
     layouts = {
         name: np.column_stack([np.array(table[column], dtype=np.float64) for column in columns])
         for name, columns in _LAYOUTS.items()
     }
-    told = {key.decode(): value.decode() for key, value in (pq.read_schema(path).metadata or {}).items()}
+    told = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     ids = np.array(table["item_id"].to_pylist(), dtype=np.str_)
     embedding = Embedding(
         told.get("backbone", path.stem),

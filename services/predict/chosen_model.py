@@ -26,7 +26,7 @@ from deponij.project.frame.console import say
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.toys import toys_of
 from deponij.project.in_force import InForce
-from deponij.project.learning.results import RESULT_NAME, read_result
+from deponij.project.learning.result_files import RESULT_NAME, read_result
 from deponij.store.errors import BackboneError, IdentityError, StoreError, UsageError
 
 Vectors = Mapping[str, NDArray[np.floating]]

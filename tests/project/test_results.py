@@ -8,17 +8,14 @@ from learning_world import CLASSES, World, make_world, picture, write_features
 
 from deponij.pipeline.heads.head import FeatureSource, softmax
 from deponij.pipeline.heads.words.zero_shot import ZeroShotClassifier
+from deponij.project.learning.result_files import LOGITS_NAME, Judged, read_judged, read_logits
 from deponij.project.learning.results import (
-    LOGITS_NAME,
-    Judged,
     evaluate,
     examples_of,
     feature_sources,
     judge,
     metrics_of,
     read_examples,
-    read_judged,
-    read_logits,
     read_shared_examples,
     write_results,
 )

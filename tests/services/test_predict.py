@@ -24,14 +24,8 @@ from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
 from deponij.project.learning.learn import HeadParams
 from deponij.project.learning.learn import learn as learn_head
-from deponij.project.learning.results import (
-    evaluate,
-    feature_sources,
-    read_logits,
-    read_result,
-    read_shared_examples,
-    write_results,
-)
+from deponij.project.learning.result_files import read_logits, read_result
+from deponij.project.learning.results import evaluate, feature_sources, read_shared_examples, write_results
 from deponij.stages import ensembles, extract, extract_text, items, split, weights
 from deponij.store.depot import FeatureStore
 from deponij.store.items import Items

@@ -13,7 +13,7 @@ from under_dvc import under_dvc
 from deponij.pipeline.ensembles.ensemble import ENSEMBLES
 from deponij.pipeline.ensembles.registry import kinds, load_ensemble
 from deponij.project.frame.layout import Layout
-from deponij.project.learning.results import read_logits, read_result
+from deponij.project.learning.result_files import read_logits, read_result
 from deponij.stages import ensembles
 from deponij.stages.ensembles import EnsembleResult, EnsemblesParams
 from deponij.store.errors import DataError, StoreError, UsageError

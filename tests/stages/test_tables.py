@@ -21,7 +21,7 @@ from deponij.pipeline.heads.registry import load_head
 from deponij.pipeline.metrics.classification import rank
 from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.pipeline.reports.cells import Cell
-from deponij.project.learning.results import read_logits, read_result
+from deponij.project.learning.result_files import read_logits, read_result
 from deponij.project.tables.plan import Inputs, TablesParams
 from deponij.stages import tables
 from deponij.store.errors import DataError, IdentityError, StoreError, UsageError

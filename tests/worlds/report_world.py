@@ -14,7 +14,8 @@ from deponij.pipeline.metrics.retrieval import RETRIEVAL
 from deponij.pipeline.mistakes.records import MISTAKES, ConfusedPair, Suspect, Twin
 from deponij.pipeline.reports.cells import Cell, Place, Reference, chance_cell, majority_cell, measured_cell
 from deponij.project.frame.layout import Layout
-from deponij.project.learning.results import examples_of, judge, read_judged, write_results
+from deponij.project.learning.result_files import read_judged
+from deponij.project.learning.results import examples_of, judge, write_results
 from deponij.project.retrieval import images, texts
 from deponij.project.retrieval.archive import RetrievalParams
 from deponij.stages import curves, mistakes
