@@ -83,14 +83,14 @@ class Index:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Map an index that `deponij index` made.
+        """Map an index that `deponij index` made; vectors past 256 MiB are checked when they are first searched.
 
         Raises:
-            StoreError: there is none, or its sidecar or a header is damaged.
+            StoreError: there is none, or it is damaged.
         """
-        folder = IndexFolder(path)
-        card = folder.card
-        vectors = VectorIndex.open(folder.vectors_path, card.kind, card.settings, card.effort)
+        card = (folder := IndexFolder(path)).card
+        facts = (card.kind, card.settings, card.effort, folder.vectors_check())
+        vectors = VectorIndex.open(folder.vectors_path, *facts)
         if (vectors.n_rows, vectors.dim) != (card.n_rows, card.dim):
             raise StoreError(
                 f"{folder.vectors_path} holds {vectors.n_rows} x {vectors.dim} vectors instead of "
