@@ -140,7 +140,7 @@ class CardFolder(Generic[C]):
             raise StoreError(f"{path} holds no tensors that can be read: {error}; {REMEDY}") from error
 
     def _read(self, folder: Path, *also: str) -> dict[str, bytes]:
-        return read_bundle(folder, [self.card_name], also, what=self.what, remedy=REMEDY)
+        return read_bundle(folder, [self.card_name], also, what=f"{self.what}s", remedy=REMEDY)
 
     def _card(self, data: bytes, path: Path) -> C:
         try:

@@ -47,7 +47,7 @@ def read_bundle(
     Args:
         needed: names that must be there.
         also: names that are read if the bundle has them.
-        what: lies there, for messages. remedy: how it is made again, as `run its stage again`.
+        what: lies there, in the plural, for messages. remedy: how it is made again, as `run its stage again`.
 
     Raises:
         StoreError: a file is missing, damaged, was edited, or belongs to another bundle.
@@ -56,7 +56,7 @@ def read_bundle(
         manifest = _manifest(folder, needed, what, remedy)
         absent = [name for name in needed if name not in manifest]
         if absent:
-            raise StoreError(f"there is no {what} in {folder}: it has no {absent[0]}; {remedy}")
+            raise StoreError(f"there are no {what} in {folder}: it has no {absent[0]}; {remedy}")
         names = [*needed, *sorted(name for name in also if name in manifest)]
         found, wrong = _read(folder, names, manifest)
         # Between reading the manifest and the files these may have been replaced.
@@ -103,7 +103,7 @@ def _manifest(folder: Path, needed: Sequence[str], what: str, remedy: str) -> Ma
     except (FileNotFoundError, NotADirectoryError):
         lacking = [name for name in needed if not (folder / name).is_file()]
         if lacking:
-            raise StoreError(f"there is no {what} in {folder}: it has no {lacking[0]}; {remedy}") from None
+            raise StoreError(f"there are no {what} in {folder}: it has no {lacking[0]}; {remedy}") from None
         raise StoreError(
             f"{folder} lacks {MANIFEST}, which guards its files: an older version of Deponij wrote them, or not all "
             f"were copied; copy the whole folder, or {remedy}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deponij.pipeline.metrics.classification import Names, per_class, rank
@@ -51,20 +52,12 @@ class Predictions:
         Raises:
             DataError: a column is missing, of another type, or has gaps.
         """
-        texts = ("item_id", "part", "truth", "top_labels")
-        kinds = dict.fromkeys(texts, pa.string()) | {"top_probs": pa.float32()}
-        for name, kind in kinds.items():
-            found = table.schema.field(name).type if name in table.column_names else None
-            value = found.value_type if name.startswith("top_") and pa.types.is_list(found) else found
-            if value != kind or table[name].null_count:
-                raise DataError(f"its column {name!r} is {found or 'missing'} or has gaps; it holds {kind}")
-        try:
-            columns = {name: np.array(table[name].to_pylist(), dtype=np.str_) for name in texts}
-            probs = np.array(table["top_probs"].to_pylist(), dtype=np.float32)
-        except ValueError as error:
-            raise DataError(f"its lists are not equally long: {error}") from error
-        if columns["top_labels"].shape != probs.shape:
-            raise DataError(f"it has labels {columns['top_labels'].shape} for probabilities {probs.shape}")
+        _check_columns(table)
+        columns = {
+            name: np.array(table[name].to_pylist(), dtype=np.str_)
+            for name in ("item_id", "part", "truth", "top_labels")
+        }
+        probs = np.array(table["top_probs"].to_pylist(), dtype=np.float32)
         return cls(columns["item_id"], columns["part"], columns["truth"], columns["top_labels"], probs)
 
     def of(self, part: str) -> "Predictions":
@@ -73,6 +66,27 @@ class Predictions:
         return Predictions(
             self.ids[rows], self.parts[rows], self.truth[rows], self.top_labels[rows], self.top_probs[rows]
         )
+
+
+_KINDS = dict.fromkeys(("item_id", "part", "truth"), pa.string())
+_LISTS = {"top_labels": pa.string(), "top_probs": pa.float32()}
+
+
+def _check_columns(table: pa.Table) -> None:
+    """Refuse a table that `Predictions.table` did not make."""
+    for name, kind in {**_KINDS, **_LISTS}.items():
+        if name not in table.column_names:
+            raise DataError(f"it has no column {name!r}")
+        column, found = table[name], table[name].type
+        is_list = pa.types.is_list(found)
+        if (found.value_type if is_list else found) != kind or is_list != (name in _LISTS):
+            raise DataError(f"its column {name!r} holds {found}")
+        values = column.combine_chunks().flatten() if is_list else column
+        if column.null_count or values.null_count:
+            raise DataError(f"its column {name!r} has gaps")
+    lengths = [np.asarray(pc.list_value_length(table[name])) for name in _LISTS]
+    if len(table) and len(np.unique(lengths)) != 1:
+        raise DataError(f"its lists in {' and '.join(_LISTS)} are not equally long")
 
 
 def predictions(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from resealing import relist, rewrite
 from safetensors.numpy import load_file
 
 from deponij.pipeline import ensembles
@@ -155,14 +156,14 @@ def test_damage_is_found(fitted: Ensemble, tmp_path: Path) -> None:
     fitted.save(tmp_path, sources(3), CLASSES)
     if (tmp_path / ENSEMBLES.tensors_name).exists():
         (tmp_path / ENSEMBLES.tensors_name).unlink()
-        with pytest.raises(StoreError, match="missing"):
+        with pytest.raises(StoreError, match="is damaged or was edited"):
             load_ensemble(tmp_path)
-    card = tmp_path / ENSEMBLES.card_name
-    card.write_text(card.read_text().replace('"format": 1', '"format": 9'))
+    rewrite(tmp_path / ENSEMBLES.card_name, lambda card: card | {"format": 9})
     with pytest.raises(StoreError, match="newer format"):
         load_ensemble(tmp_path)
-    card.unlink()
-    with pytest.raises(StoreError, match="no ensemble in"):
+    (tmp_path / ENSEMBLES.card_name).unlink()
+    relist(tmp_path)
+    with pytest.raises(StoreError, match="no ensembles in"):
         load_ensemble(tmp_path)
 
 

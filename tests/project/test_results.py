@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from learning_world import CLASSES, World, make_world, picture, write_features
+from resealing import relist
 
 from deponij.pipeline.heads.head import FeatureSource, softmax
 from deponij.pipeline.heads.words.zero_shot import ZeroShotClassifier
@@ -165,15 +166,19 @@ def test_logits_are_numbers_alone_and_damage_is_found(world: World, tmp_path: Pa
     with pytest.raises(StoreError, match="logits.npy is damaged"):
         read_logits(tmp_path)
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(StoreError, match="logits.npy is damaged"):
+    relist(tmp_path)
+    with pytest.raises(StoreError, match="logits.npy holds no array"):
         read_logits(tmp_path)
     np.save(path, found.logits.astype(np.float64))
+    relist(tmp_path)
     with pytest.raises(StoreError, match="float64"):
         read_logits(tmp_path)
     np.save(path, found.logits[1:])
+    relist(tmp_path)
     with pytest.raises(StoreError, match="predictions over 4 classes"):
         read_judged(tmp_path)
     path.unlink()
+    relist(tmp_path)
     with pytest.raises(StoreError, match="it has no logits.npy; run its stage again"):
         read_logits(tmp_path)
 

@@ -481,18 +481,19 @@ def test_missing_inputs_are_told(made: ReportWorld, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"no results in .*it has no result\.json"):
         write(made, tmp_path, results=[tmp_path])
     (tmp_path / "result.json").write_text("{}")
-    with pytest.raises(StoreError, match="is damaged"):
+    (tmp_path / "predictions.parquet").touch()
+    with pytest.raises(StoreError, match="an older version of Deponij wrote them"):
         results_table([tmp_path])
 
 
 @pytest.mark.parametrize(
     ("part", "missing", "damaged"),
     [
-        ("split_reports", "no report of a split at", "is no report of a split"),
-        ("cells", "no tables at", "is damaged or of another version"),
-        ("curves", "no learning curves at", "is damaged or of another version"),
-        ("retrieval", "no retrieval results at", "is damaged or of another version"),
-        ("mistakes", "no mistakes at", "is damaged or of another version"),
+        ("split_reports", "no report of a split at", "has no 'checksum'"),
+        ("cells", "no tables at", "has no 'checksum'"),
+        ("curves", "no learning curves at", "has no 'checksum'"),
+        ("retrieval", "no retrieval results at", "has no 'checksum'"),
+        ("mistakes", "no mistakes at", "has no 'checksum'"),
     ],
 )
 def test_missing_and_damaged_parts_are_told(

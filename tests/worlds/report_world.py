@@ -1,13 +1,11 @@
 """A made-up world with everything that a page can show, for the tests of the page."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from learning_world import World, learned, make_world
-from pydantic import TypeAdapter
 
 from deponij.pipeline.curves import CURVES
 from deponij.pipeline.metrics.retrieval import RETRIEVAL
@@ -66,8 +64,8 @@ def make_report_world(root: Path) -> ReportWorld:
     results = [at.result(method, "tiny") / "split-label" for method in ("zero_shot", "logistic")]
     learned(world, "zero_shot", results[0], texts=world.texts)
     learned(world, "logistic", results[1])
-    (root / "split.json").write_text(json.dumps(SPLIT_REPORT))
-    (root / "cells.json").write_bytes(TypeAdapter(list[Cell]).dump_json(made_cells(results[1])))
+    (root / "split.json").write_bytes(sealed(SPLIT_REPORT))
+    (root / "cells.json").write_bytes(CELLS.dump(made_cells(results[1])))
     points = curves.run(CurveParams(per_class=(1, 3), tries=2), **data)
     (root / "curves.json").write_bytes(CURVES.dump(points))
     (root / "mistakes.json").write_bytes(MISTAKES.dump([made_mistakes(world)]))
