@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError, create_model
 
-from deponij.pipeline.record_lists import Record, told
+from deponij.pipeline.record_lists import Record, parsed, told
 from deponij.store.bundle import read_bundle, write_bundle
 from deponij.store.errors import DataError, DeponijError, StoreError, UsageError
 
@@ -147,11 +147,10 @@ class CardFolder(Generic[C]):
             document = json.loads(data)
             if isinstance(document, dict) and document.get("format") in range(1, self.newest):
                 raise StoreError(f"{path} was written by an older version; {REMEDY}")
-            return self.card.model_validate(document)
-        except ValidationError as error:
-            raise StoreError(f"{path} is damaged or of a newer format: {told(error)}; {REMEDY}") from error
-        except (ValueError, TypeError, RecursionError) as error:
-            raise StoreError(f"{path} is damaged: {error}; {REMEDY}") from error
+            return parsed(self.card, data)
+        except (ValueError, RecursionError) as error:
+            said = told(error) if isinstance(error, ValueError) else str(error)
+            raise StoreError(f"{path} is damaged or of a newer format: {said}; {REMEDY}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Typed records and lists of them as sealed JSON: what one stage found and another one shows."""
 
 import json
-from collections.abc import Sequence
-from typing import Generic, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -30,9 +30,13 @@ class RecordList(Generic[R]):
     def __init__(self, record: type[R]) -> None:
         self._adapter = TypeAdapter(list[record])  # type: ignore[valid-type]
 
-    def dump(self, records: Sequence[R]) -> bytes:
-        """A JSON document; equal records give equal bytes."""
-        return sealed({"records": json.loads(self._adapter.dump_json(list(records)))})
+    def dump(self, records: Sequence[R], **beside: Any) -> bytes:
+        """A JSON document; equal records give equal bytes.
+
+        Args:
+            beside: further fields of the document.
+        """
+        return sealed({**beside, "records": json.loads(self._adapter.dump_json(list(records)))})
 
     def load(self, data: bytes, where: str) -> list[R]:
         """What `dump` gave.
@@ -42,14 +46,51 @@ class RecordList(Generic[R]):
         """
         body = opened(data, where, _REMEDY)
         try:
-            # As JSON, of which pydantic takes lists for tuples.
-            return self._adapter.validate_json(json.dumps(body.get("records")))
-        except ValidationError as error:
+            found = self._adapter.validate_json(json.dumps(body.get("records")), strict=True)
+            require_complete(found)
+            return found
+        except (ValidationError, ValueError) as error:
             raise StoreError(f"{where} is of another version: {told(error)}; {_REMEDY}") from error
 
 
-def told(error: ValidationError) -> str:
+M = TypeVar("M", bound=BaseModel)
+
+
+def parsed(model: type[M], data: bytes | str) -> M:
+    """A model from the JSON that it was dumped to; nothing is converted, and no default stands in.
+
+    Raises:
+        ValueError: a field is missing or of another type, as when another version wrote it; for `told`.
+    """
+    found = model.model_validate_json(data, strict=True)
+    require_complete(found)
+    return found
+
+
+def require_complete(value: Any, place: str = "") -> None:
+    """Refuse models, also in lists and mappings, of which a field was not given: a default would stand in silently.
+
+    Raises:
+        ValueError: naming the first such field.
+    """
+    if isinstance(value, BaseModel):
+        absent = sorted(set(type(value).model_fields) - value.model_fields_set)
+        if absent:
+            raise ValueError(f"{place}{absent[0]}: Field required")
+        for name in type(value).model_fields:
+            require_complete(getattr(value, name), f"{place}{name}.")
+    elif isinstance(value, Mapping):
+        for name, one in value.items():
+            require_complete(one, f"{place}{name}.")
+    elif isinstance(value, (list, tuple)):
+        for number, one in enumerate(value):
+            require_complete(one, f"{place}{number}.")
+
+
+def told(error: ValueError) -> str:
     """What is wrong with a document in one line: the first field, and how many more there are."""
+    if not isinstance(error, ValidationError):
+        return str(error)
     first, *others = error.errors()
     place = ".".join(str(part) for part in first["loc"]) or "the document"
     more = f" (and {len(others)} more)" if others else ""

@@ -8,7 +8,6 @@ looked at once, for the cells.
 """
 
 import hashlib
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,13 +21,13 @@ from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug, load
 from deponij.project.tables.cells import compute
 from deponij.project.tables.plan import Inputs, TablesParams, make_plan
-from deponij.store.bundle import read_bundle, write_bundle
+from deponij.store.atomic import write_bytes
 from deponij.store.errors import StoreError
 from deponij.store.manifest import MANIFEST
+from deponij.store.sealed import read_sealed
 
 CELLS_NAME = "cells.json"
 MARKDOWN_NAME = "tables.md"
-MADE_FROM_NAME = "made_from.json"
 
 
 class Params(Section):
@@ -66,14 +65,10 @@ def run(
 
 
 def write(out: Path, cells: Sequence[Cell], params: TablesParams, inputs: Inputs) -> None:
-    """Write cells, Markdown, and what they were made from, as one; equal cells give equal bytes."""
+    """Write the Markdown, then the cells with what they were made from; equal cells give equal bytes."""
     made_from = {"digest": _digest(params, inputs), "params": params.model_dump(mode="json")}
-    files = {
-        CELLS_NAME: CELLS.dump(cells),
-        MARKDOWN_NAME: render_markdown(cells, "Tables of results").encode(),
-        MADE_FROM_NAME: (json.dumps(made_from, indent=1) + "\n").encode(),
-    }
-    write_bundle(out, files, what="tables")
+    write_bytes(out / MARKDOWN_NAME, render_markdown(cells, "Tables of results").encode())
+    write_bytes(out / CELLS_NAME, CELLS.dump(cells, made_from=made_from))
 
 
 def read(out: Path) -> list[Cell]:
@@ -82,20 +77,19 @@ def read(out: Path) -> list[Cell]:
     Raises:
         StoreError: there are none, or they are damaged.
     """
-    return CELLS.load(_read(out, CELLS_NAME), str(out / CELLS_NAME))
-
-
-def _read(out: Path, name: str) -> bytes:
-    return read_bundle(out, [name], what="tables", remedy="`deponij tables --again` makes them")[name]
+    path = out / CELLS_NAME
+    if not path.is_file():
+        raise StoreError(f"there are no tables in {out}: it has no {CELLS_NAME}; `deponij tables` makes them")
+    return CELLS.load(path.read_bytes(), str(path))
 
 
 def is_current(out: Path, params: TablesParams, inputs: Inputs) -> bool:
     """Whether a folder holds the tables of just these inputs and parameters."""
     try:
-        digest = json.loads(_read(out, MADE_FROM_NAME))["digest"]
-    except (StoreError, ValueError, KeyError, TypeError):
+        digest = read_sealed(out / CELLS_NAME, "")["made_from"]["digest"]
+    except (StoreError, KeyError, TypeError):
         return False
-    return bool(digest == _digest(params, inputs)) and (out / CELLS_NAME).is_file()
+    return bool(digest == _digest(params, inputs))
 
 
 def _digest(params: TablesParams, inputs: Inputs) -> str:

@@ -53,8 +53,8 @@ def run(specs: Mapping[str, str], out: Path, *, is_drawn: bool = False) -> dict[
         raise BackboneError("\n".join(problems))
     shutil.rmtree(out, ignore_errors=True)
     for name, description in found.items():
-        toy = {TOY: True} if parse_spec(specs[name]).toy and not is_drawn else {}
-        record = {"spec": specs[name], **toy, **description.to_record()}
+        is_toy = bool(parse_spec(specs[name]).toy and not is_drawn)
+        record = {"spec": specs[name], TOY: is_toy, **description.to_record()}
         write_bytes(out / f"{name}.json", sealed(dict(sorted(record.items()))))
     return found
 

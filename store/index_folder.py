@@ -38,6 +38,7 @@ FORMAT = 1
 CARD = "index.json"
 ROW = "vector_row"
 EAGER_BYTES = 256 << 20
+_COLUMNS = {ROW: pa.int64(), "item_id": pa.string(), "key": pa.string()}
 _HEAD_BYTES = 64 << 10
 _OPENINGS = 5
 
@@ -175,6 +176,11 @@ class IndexFolder:
             StoreError: damaged, or a column is unknown.
         """
         table = read_table(self.rows_path, columns)
+        for name, kind in _COLUMNS.items():
+            if (columns is None or name in columns) and (
+                name not in table.column_names or table[name].type != kind or table[name].null_count
+            ):
+                raise StoreError(f"{self.rows_path} has no column {name!r} of {kind}; make the index again")
         if table.num_rows != self.card.n_items:
             raise StoreError(
                 f"{self.rows_path} has {table.num_rows} rows instead of {self.card.n_items}; make the index again"

@@ -14,7 +14,7 @@ from deponij.project.frame.console import stderr
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, load
 from deponij.store.atomic import write_bytes
-from deponij.store.errors import DataError, DeponijError
+from deponij.store.errors import DataError, DeponijError, StoreError
 from deponij.store.sealed import read_sealed, sealed
 
 # A stage's body: its parameters, where the run's files lie, how to run; the key where it runs for each of something.
@@ -85,8 +85,15 @@ def read_times(folder: Path) -> dict[str, float]:
     Raises:
         StoreError: a record is damaged.
     """
-    records = [read_sealed(path, f"delete {path}") for path in sorted(folder.glob("*.json"))]
-    return {str(record["stage"]): float(record["seconds"]) for record in records}
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        record = read_sealed(path, "delete it")
+        match record:
+            case {"stage": str(stage), "seconds": float(seconds) | int(seconds)}:
+                found[stage] = float(seconds)
+            case _:
+                raise StoreError(f"{path} is of another version; delete it")
+    return found
 
 
 def write_metrics(at: Layout, stage: str, numbers: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ writes it into its records; everybody else asks here.
 
 from pathlib import Path
 
+from deponij.store.errors import StoreError
 from deponij.store.sealed import read_sealed
 
 KEY = "toy"
@@ -21,4 +22,8 @@ def toys_of(weights: Path) -> frozenset[str]:
 
 
 def _is_toy(record: Path) -> bool:
-    return read_sealed(record, "`dvc repro weights` or `deponij run` writes it").get(KEY) is True
+    remedy = "`dvc repro weights` or `deponij run` writes it"
+    found = read_sealed(record, remedy).get(KEY)
+    if not isinstance(found, bool):
+        raise StoreError(f"{record} is of another version: {KEY!r} is {found!r}; {remedy}")
+    return found

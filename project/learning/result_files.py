@@ -14,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.pipeline.metrics.predictions import Predictions
-from deponij.pipeline.record_lists import told
+from deponij.pipeline.record_lists import parsed, told
 from deponij.store.atomic import table_of
 from deponij.store.bundle import read_bundle
 from deponij.store.errors import DataError, StoreError
@@ -69,13 +68,21 @@ def read_result(folder: Path) -> tuple[Evaluation, Predictions]:
         StoreError: there is none, or it is damaged.
     """
     files = _files(folder, RESULT_NAME, PREDICTIONS_NAME)
-    return _result(folder, files), _predictions(folder, files)
+    return _judged(folder, files)
+
+
+def _judged(folder: Path, files: Mapping[str, bytes]) -> tuple[Evaluation, Predictions]:
+    result, found = _result(folder, files), _predictions(folder, files)
+    counts = dict(zip(*np.unique(found.parts, return_counts=True), strict=True))
+    if counts != {part: scores.n for part, scores in result.parts.items()}:
+        raise StoreError(f"{folder}: {RESULT_NAME} and {PREDICTIONS_NAME} are of other items; {_REMEDY}")
+    return result, found
 
 
 def _result(folder: Path, files: Mapping[str, bytes]) -> Evaluation:
     try:
-        return Evaluation.model_validate_json(files[RESULT_NAME])
-    except ValidationError as error:
+        return parsed(Evaluation, files[RESULT_NAME])
+    except ValueError as error:
         raise StoreError(f"{folder / RESULT_NAME} is of another version: {told(error)}; {_REMEDY}") from error
 
 
@@ -116,7 +123,7 @@ def read_judged(folder: Path) -> Judged:
         StoreError: a file is missing or damaged, or they do not belong together.
     """
     files = _files(folder, RESULT_NAME, PREDICTIONS_NAME, LOGITS_NAME)
-    result, found, logits = _result(folder, files), _predictions(folder, files), _logits(folder, files)
+    (result, found), logits = _judged(folder, files), _logits(folder, files)
     if logits.shape != (len(found.ids), len(result.classes)):
         raise StoreError(
             f"{folder / LOGITS_NAME} has shape {logits.shape}, but the folder has {len(found.ids)} predictions "

@@ -6,12 +6,14 @@ This is no stage. A file that is named must be there and sound; what is not name
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
+from pydantic import BaseModel
 
-from deponij.pipeline.record_lists import RecordList
+from deponij.pipeline.metrics.evaluation import PARTS
+from deponij.pipeline.record_lists import RecordList, parsed, told
 from deponij.pipeline.reports.embedding_map import Embedding
 from deponij.pipeline.reports.page import FeatureFacts, SplitFacts
 from deponij.store.atomic import read_table
@@ -25,6 +27,15 @@ R = TypeVar("R")
 _LAYOUTS = {"PCA": ("pca_x", "pca_y"), "t-SNE": ("tsne_x", "tsne_y")}
 
 
+class _SplitReport(BaseModel):
+    """What the page tells of a split."""
+
+    strategy: str
+    n: dict[str, int]
+    leakage_summary: str
+    notes: tuple[str, ...]
+
+
 def split_facts(path: Path) -> SplitFacts:
     """What the stage `split` wrote about a split.
 
@@ -33,13 +44,14 @@ def split_facts(path: Path) -> SplitFacts:
     """
     if not path.is_file():
         raise StoreError(f"there is no report of a split at {path}")
-    report: Any = read_sealed(path, "run the stage that splits again")
+    remedy = "run the stage that splits again"
     try:
-        counts = {str(part): int(n) for part, n in report["n"].items()}
-        notes = tuple(str(note) for note in report["notes"])
-        return SplitFacts(path.stem, str(report["strategy"]), counts, str(report["leakage_summary"]), notes)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{path} is no report of a split: {error!r}") from error
+        report = parsed(_SplitReport, json.dumps(read_sealed(path, remedy)))
+    except ValueError as error:
+        raise StoreError(f"{path} is no report of a split: {told(error)}; {remedy}") from error
+    if missing := sorted(set(PARTS) - set(report.n)):
+        raise StoreError(f"{path} is no report of a split: it does not count {missing}; {remedy}")
+    return SplitFacts(path.stem, report.strategy, report.n, report.leakage_summary, report.notes)
 
 
 def feature_facts(path: Path) -> tuple[FeatureFacts, list[tuple[str, str]]]:

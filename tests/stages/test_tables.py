@@ -507,10 +507,10 @@ def test_a_command_without_all_it_needs_is_told_what_is_missing(world: World) ->
 
 
 def test_there_is_nothing_to_read(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"there are no tables in .*`deponij tables --again` makes them"):
+    with pytest.raises(StoreError, match=r"there are no tables in .*`deponij tables` makes them"):
         tables.read(tmp_path)
     (tmp_path / "cells.json").write_text('[{"model": "x"}]')
-    with pytest.raises(StoreError, match="lacks _files.json, which guards its files: an older version"):
+    with pytest.raises(StoreError, match="has no 'checksum': an older version of Deponij wrote it"):
         tables.read(tmp_path)
 
 

@@ -10,7 +10,15 @@ from learning_world import World, learned, make_world
 from deponij.pipeline.curves import CURVES
 from deponij.pipeline.metrics.retrieval import RETRIEVAL
 from deponij.pipeline.mistakes.records import MISTAKES, ConfusedPair, Suspect, Twin
-from deponij.pipeline.reports.cells import Cell, Place, Reference, chance_cell, majority_cell, measured_cell
+from deponij.pipeline.reports.cells import (
+    CELLS,
+    Cell,
+    Place,
+    Reference,
+    chance_cell,
+    majority_cell,
+    measured_cell,
+)
 from deponij.project.frame.layout import Layout
 from deponij.project.learning.result_files import read_judged
 from deponij.project.learning.results import examples_of, judge, write_results
@@ -21,6 +29,7 @@ from deponij.stages import map as mapping
 from deponij.stages.curves import CurveParams
 from deponij.stages.map import MapParams
 from deponij.stages.mistakes import MistakesParams
+from deponij.store.sealed import sealed
 
 SPLIT_REPORT = {
     "split": "split.parquet",
