@@ -207,7 +207,8 @@ def test_other_parts_labels_or_truths_are_refused(world: World, runs: Layout, tm
     copy_of(second, tmp_path / "swapped")
     table = pq.read_table(second / "predictions.parquet")
     parts = table["part"].to_pylist()
-    swapped = ["val" if part == "test" else "test" if part == "val" else part for part in parts]
+    swapped = list(parts)
+    swapped[parts.index("val")], swapped[parts.index("test")] = "test", "val"
     table = table.set_column(table.column_names.index("part"), "part", [swapped])
     pq.write_table(table, tmp_path / "swapped" / "predictions.parquet")
     relist(tmp_path / "swapped")

@@ -17,6 +17,7 @@ import yaml
 from learning_world import picture, write_features, write_items, write_split
 from PIL import Image
 from report_world import SPLIT_REPORT, ReportWorld, make_report_world, more_results
+from resealing import relist
 from under_dvc import under_dvc
 
 from deponij.pipeline.curves import CURVES
@@ -296,7 +297,9 @@ def test_two_that_answered_other_items_are_not_compared(made: ReportWorld, tmp_p
     folder = Layout(tmp_path / "r").result("logistic", "tiny") / "split-label"
     shutil.copytree(made.results[1], folder)
     answers = read_table(folder / "predictions.parquet")
-    write_table(folder / "predictions.parquet", answers.slice(0, answers.num_rows - 1))
+    ids = [*answers["item_id"].to_pylist()[:-1], "another"]
+    write_table(folder / "predictions.parquet", answers.set_column(0, "item_id", [ids]))
+    relist(folder)
     text = write(made, tmp_path / "out", results=[made.results[1], folder]).read_text(encoding="utf-8")
     assert "The two best were not compared item by item" in text
 
