@@ -222,6 +222,25 @@ def table_of(content: bytes, path: Path, columns: list[str] | None = None) -> "p
         raise StoreError(f"{path} is damaged or not a Parquet file: {error}") from error
 
 
+def read_texts(path: Path, columns: list[str]) -> list[list[str | None]]:
+    """Columns of names of one Parquet file, whoever wrote it.
+
+    Raises:
+        StoreError: as `read_table`, or a column holds anything else.
+    """
+    import pyarrow as pa
+
+    table = read_table(path, columns)
+    found: list[list[str | None]] = []
+    for name in columns:
+        kind = table[name].type
+        value = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if value not in (pa.string(), pa.large_string(), pa.string_view(), pa.null()):
+            raise StoreError(f"{path}: its column {name!r} holds {kind} instead of names (string)")
+        found.append(table[name].to_pylist())
+    return found
+
+
 def refuse_foreign(folder: Path, is_ours: Callable[[Path], bool], what: str) -> None:
     """Refuse a folder to write that holds anything else.
 

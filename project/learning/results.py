@@ -29,7 +29,7 @@ from deponij.project.learning.result_files import (
     RESULT_NAME,
     Judged,
 )
-from deponij.store.atomic import read_table, table_bytes
+from deponij.store.atomic import read_texts, table_bytes
 from deponij.store.bundle import write_bundle
 from deponij.store.errors import DataError, StoreError, UsageError
 from deponij.store.items import Items
@@ -136,14 +136,13 @@ def read_parts(split: Path) -> dict[str, str | None]:
     Raises:
         DataError: unknown parts, or an item twice. StoreError: the table cannot be read.
     """
-    table = read_table(split, ["item_id", "part"])
-    ids, parts = table["item_id"].to_pylist(), table["part"].to_pylist()
+    ids, parts = read_texts(split, ["item_id", "part"])
     unknown = sorted({part for part in parts if part is not None} - set(PARTS))
     if unknown:
         raise DataError(f"{split} has the parts {unknown}; allowed are {', '.join(PARTS)} and null")
-    found = dict(zip(ids, parts, strict=True))
+    found = {item_id: part for item_id, part in zip(ids, parts, strict=True) if item_id is not None}
     if len(found) != len(ids):
-        raise DataError(f"{split}: {len(ids) - len(found)} item ids occur more than once")
+        raise DataError(f"{split}: {len(ids) - len(found)} item ids occur more than once, or are missing")
     return found
 
 

@@ -95,11 +95,12 @@ def read_embedding(path: Path) -> tuple[Embedding, str]:
     wanted = {"item_id", *(column for columns in _LAYOUTS.values() for column in columns)}
     if missing := sorted(wanted - set(table.column_names)):
         raise StoreError(f"{path} is no map: it lacks the columns {missing}")
-    strange = [
-        name for name in wanted - {"item_id"} if not pa.types.is_floating(table.schema.field(name).type)
-    ]
-    if strange:
-        raise StoreError(f"{path} is no map: its columns {sorted(strange)} hold no places")
+    kinds = dict.fromkeys(wanted, pa.float32()) | {"item_id": pa.string()}
+    strange = [name for name in sorted(wanted) if table[name].type != kinds[name]]
+    if strange or table["item_id"].null_count:
+        raise StoreError(
+            f"{path} is no map: its columns {strange or ['item_id']} do not hold what they should"
+        )
     # Items that were not laid out have nulls, which become NaN.
     layouts = {
         name: np.column_stack([np.array(table[column], dtype=np.float64) for column in columns])
