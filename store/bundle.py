@@ -6,12 +6,14 @@ The files are written aside and put in the place of the old ones in one step, so
 the new one and a kill leaves one of them. What is read is held against the manifest.
 """
 
+import os
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from deponij.store.atomic import refuse_foreign, replacing_folder
 from deponij.store.errors import StoreError, explained
-from deponij.store.sealed import opened, sealed, sha256_of
+from deponij.store.sealed import opened, sealed, sha256_of, unsealed
 
 MANIFEST = "_files.json"
 FORMAT = 1
@@ -53,63 +55,91 @@ def read_bundle(
         StoreError: a file is missing, damaged, was edited, or belongs to another bundle.
     """
     for _ in range(_READINGS):
-        manifest = _manifest(folder, needed, what, remedy)
-        absent = [name for name in needed if name not in manifest]
-        if absent:
-            raise StoreError(f"there are no {what} in {folder}: it has no {absent[0]}; {remedy}")
-        names = [*needed, *sorted(name for name in also if name in manifest)]
-        found, wrong = _read(folder, names, manifest)
-        # Between reading the manifest and the files these may have been replaced.
-        if wrong is None or _manifest(folder, needed, what, remedy) == manifest:
+        # What is replaced in the meantime stays readable by its descriptor, or is found to have gone.
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError):
+            descriptor = None
+        except OSError as error:
+            raise StoreError(f"cannot read {folder}: {error.strerror or error}") from error
+        if descriptor is None:
             break
-    if wrong is not None:
-        raise StoreError(
-            f"{folder / wrong} is damaged or was edited: it is not what was written with {MANIFEST} beside it; "
-            f"restore the folder, or {remedy}"
-        )
-    return found
+        try:
+            return _read(_Folder(folder, descriptor), needed, also, what, remedy)
+        except FileNotFoundError as error:
+            if _is_still_there(descriptor, folder):
+                raise StoreError(_without(folder, str(error), needed, what, remedy)) from None
+        finally:
+            os.close(descriptor)
+    raise StoreError(f"there are no {what} in {folder}: there is no such folder; {remedy}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A folder that was opened, by whatever name it goes now."""
+
+    path: Path
+    descriptor: int
+
+    def read(self, name: str) -> bytes:
+        """A file's content. Raises FileNotFoundError of the name alone."""
+        with explained(f"cannot read {self.path / name}", passing=(FileNotFoundError,)):
+            try:
+                with open(
+                    name, "rb", opener=lambda one, how: os.open(one, how, dir_fd=self.descriptor)
+                ) as file:
+                    return file.read()
+            except FileNotFoundError:
+                raise FileNotFoundError(name) from None
+
+
+def _without(folder: Path, name: str, needed: Sequence[str], what: str, remedy: str) -> str:
+    """What to say of a folder that lacks a file."""
+    if name != MANIFEST:
+        return f"{folder / name} is missing; restore the folder, or {remedy}"
+    lacking = [one for one in needed if not (folder / one).is_file()]
+    if lacking:
+        return f"there are no {what} in {folder}: it has no {lacking[0]}; {remedy}"
+    return (
+        f"{folder} lacks {MANIFEST}, which guards its files: an older version of Deponij wrote them, or not all were "
+        f"copied; copy the whole folder, or {remedy}"
+    )
+
+
+def _is_still_there(descriptor: int, folder: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), folder.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _read(
-    folder: Path, names: Sequence[str], manifest: Mapping[str, object]
-) -> tuple[dict[str, bytes], str | None]:
-    """Contents by name, and the first name whose content is not the one that is listed."""
-    found: dict[str, bytes] = {}
-    for name in names:
-        try:
-            with explained(f"cannot read {folder / name}", passing=(FileNotFoundError,)):
-                data = (folder / name).read_bytes()
-        except FileNotFoundError:
-            return found, name
-        if {"size_bytes": len(data), "sha256": sha256_of(data)} != manifest[name]:
-            return found, name
-        found[name] = data
-    return found, None
+    folder: _Folder, needed: Sequence[str], also: Collection[str], what: str, remedy: str
+) -> dict[str, bytes]:
+    """As `read_bundle`; raises FileNotFoundError where a file has gone."""
+    path = folder.path / MANIFEST
+    body = opened(folder.read(MANIFEST), path, remedy)
+    listed = body.get("files")
+    if body.get("format") != FORMAT or not isinstance(listed, dict):
+        raise StoreError(f"{path} has format {body.get('format')}, this Deponij reads {FORMAT}; {remedy}")
+    absent = [name for name in needed if name not in listed]
+    if absent:
+        raise StoreError(f"there are no {what} in {folder.path}: it has no {absent[0]}; {remedy}")
+    found = {}
+    for name in [*needed, *sorted(name for name in also if name in listed)]:
+        data = found[name] = folder.read(name)
+        if {"size_bytes": len(data), "sha256": sha256_of(data)} != listed[name]:
+            raise StoreError(
+                f"{folder.path / name} is damaged or was edited: it is not what was written with {MANIFEST} beside it; "
+                f"restore the folder, or {remedy}"
+            )
+    return found
 
 
 def _earlier(folder: Path) -> Collection[str]:
     """Names of the files of the bundle that is to be replaced."""
     try:
-        return _manifest(folder, (), "", "")
-    except StoreError:
+        files = unsealed((folder / MANIFEST).read_bytes())["files"]
+        return set(files)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ()
-
-
-def _manifest(folder: Path, needed: Sequence[str], what: str, remedy: str) -> Mapping[str, object]:
-    path = folder / MANIFEST
-    try:
-        with explained(f"cannot read {path}", passing=(FileNotFoundError, NotADirectoryError)):
-            data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        lacking = [name for name in needed if not (folder / name).is_file()]
-        if lacking:
-            raise StoreError(f"there are no {what} in {folder}: it has no {lacking[0]}; {remedy}") from None
-        raise StoreError(
-            f"{folder} lacks {MANIFEST}, which guards its files: an older version of Deponij wrote them, or not all "
-            f"were copied; copy the whole folder, or {remedy}"
-        ) from None
-    body = opened(data, path, remedy)
-    files = body.get("files")
-    if body.get("format") != FORMAT or not isinstance(files, dict):
-        raise StoreError(f"{path} has format {body.get('format')}, this Deponij reads {FORMAT}; {remedy}")
-    return files

@@ -7,6 +7,7 @@ belong together are listed with theirs in one sealed document (`deponij.store.bu
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,9 @@ def sha256_of(data: bytes | memoryview) -> str:
 def seal_table(path: Path) -> None:
     """Give a Parquet file that is not yet in its place a checksum of all its bytes."""
     with path.open("r+b") as file:
-        footer_at = _footer_at(file.seek(0, 2), file.seek(-_TAIL_BYTES, 2) and file.read(4))
+        size_bytes = file.seek(0, os.SEEK_END)
+        file.seek(size_bytes - _TAIL_BYTES)
+        footer_at = _footer_at(size_bytes, file.read(4))
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(footer_at)

@@ -98,13 +98,18 @@ def of_results(world: World, at: Layout) -> Iterator[Kind]:
         yield Kind(f"results of {name}", files, lambda at=folder, answer=answer: (results(at), answer(at)))
 
 
+def spec_of(at: Layout) -> Any:
+    record = weights_record(at, "tiny")
+    return record and record["spec"]
+
+
 def of_machine(root: Path) -> Iterator[Kind]:
     """What is no outcome of learning: weights' records, times, what is remembered, the depot."""
     at = Layout(root / "run")
     at.weights.mkdir(parents=True)
     record = at.weights / "tiny.json"
     record.write_bytes(sealed({"spec": "tiny", "toy": False, "dim": DIM}))
-    yield Kind("weights' record", [record], lambda: (weights_record(at, "tiny"), toys_of(at.weights)))
+    yield Kind("weights' record", [record], lambda: (spec_of(at), toys_of(at.weights)))
     with timed(at, "heads"):
         pass
     yield Kind("times", sorted(at.timings.iterdir()), lambda: read_times(at.timings))

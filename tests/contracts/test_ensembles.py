@@ -156,7 +156,7 @@ def test_damage_is_found(fitted: Ensemble, tmp_path: Path) -> None:
     fitted.save(tmp_path, sources(3), CLASSES)
     if (tmp_path / ENSEMBLES.tensors_name).exists():
         (tmp_path / ENSEMBLES.tensors_name).unlink()
-        with pytest.raises(StoreError, match="is damaged or was edited"):
+        with pytest.raises(StoreError, match="is missing"):
             load_ensemble(tmp_path)
     rewrite(tmp_path / ENSEMBLES.card_name, lambda card: card | {"format": 9})
     with pytest.raises(StoreError, match="newer format"):

@@ -166,7 +166,7 @@ def test_damage_is_found(fitted: Head, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="head.safetensors is damaged or was edited"):
         load_head(tmp_path)
     tensors.unlink()
-    with pytest.raises(StoreError, match="head.safetensors is damaged"):
+    with pytest.raises(StoreError, match="head.safetensors is missing"):
         load_head(tmp_path)
     relist(tmp_path)
     with pytest.raises(StoreError, match="head.safetensors is missing or is not the file"):

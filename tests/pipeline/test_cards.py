@@ -61,7 +61,7 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is not the file that spoon.json was written for"):
         SPOONS.read(tmp_path, "soup")
     (tmp_path / "spoon.safetensors").unlink()
-    with pytest.raises(StoreError, match="spoon.safetensors is damaged"):
+    with pytest.raises(StoreError, match="spoon.safetensors is missing"):
         SPOONS.read(tmp_path, "soup")
     path = tmp_path / "spoon.json"
     document = json.loads(path.read_text())

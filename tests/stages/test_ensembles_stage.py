@@ -237,5 +237,5 @@ def test_bad_folders_are_refused(runs: Layout, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="the logits of 1 items are NaN or infinite"):
         ensembles.run("greedy", [first, tmp_path / "spoiled"])
     (tmp_path / "spoiled" / "logits.npy").unlink()
-    with pytest.raises(StoreError, match="logits.npy is damaged"):
+    with pytest.raises(StoreError, match="logits.npy is missing"):
         ensembles.run("greedy", [first, tmp_path / "spoiled"])
