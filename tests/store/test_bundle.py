@@ -3,9 +3,8 @@
 import multiprocessing
 import os
 import signal
-import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -185,26 +184,3 @@ def test_a_kill_leaves_one_of_them_and_the_next_writer_sweeps(
     write(folder, NEW)
     assert read(folder) == NEW
     assert names(tmp_path) == ["a"]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", place]
-    if os.getuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("no file system can be mounted here")
-    yield place
-    subprocess.run(["umount", place], check=True)
-
-
-def test_a_full_disk_leaves_the_old_one(small_disk: Path) -> None:
-    folder = small_disk / "a"
-    write(folder, OLD)
-    with pytest.raises(StoreError, match=r"cannot write .*: No space left on device"):
-        write(folder, NEW | {"numbers.bin": bytes(300 << 10)})
-    assert read(folder) == OLD
-    assert names(small_disk) == ["a"]
-    write(folder, NEW)
-    assert read(folder) == NEW
