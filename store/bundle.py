@@ -74,6 +74,17 @@ def read_bundle(
     raise StoreError(f"there are no {what} in {folder}: there is no such folder; {remedy}")
 
 
+def bundle_digest(folder: Path, *, what: str, remedy: str) -> str:
+    """What stands for all files of a bundle: SHA-256 of its manifest.
+
+    Raises:
+        StoreError: as `read_bundle`.
+    """
+    read_bundle(folder, (), what=what, remedy=remedy)
+    with explained(f"cannot read {folder / MANIFEST}"):
+        return sha256_of((folder / MANIFEST).read_bytes())
+
+
 @dataclass(frozen=True, slots=True)
 class _Folder:
     """A folder that was opened, by whatever name it goes now."""

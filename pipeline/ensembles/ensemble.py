@@ -30,6 +30,7 @@ class MemberSource(Record):
         method, backbone, fingerprint: as in its record.
         folder: its results, relative to the ensemble's folder.
         share: of the ensemble's answers that are this member's, 0 where it was not taken.
+        sha256: stands for all that its folder held.
     """
 
     method: str
@@ -37,6 +38,7 @@ class MemberSource(Record):
     fingerprint: str
     folder: str
     share: float
+    sha256: str
 
 
 class EnsembleCard(LearnedCard):

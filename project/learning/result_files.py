@@ -19,7 +19,7 @@ from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.pipeline.metrics.predictions import Predictions
 from deponij.pipeline.record_lists import parsed, told
 from deponij.store.atomic import table_of
-from deponij.store.bundle import read_bundle
+from deponij.store.bundle import bundle_digest, read_bundle
 from deponij.store.errors import DataError, StoreError
 
 RESULT_NAME = "result.json"
@@ -46,6 +46,15 @@ class Judged:
     evaluation: Evaluation
     predictions: Predictions
     logits: NDArray[np.float32]
+
+
+def digest_of(folder: Path) -> str:
+    """What stands for all that a results folder holds.
+
+    Raises:
+        StoreError: there are no results, or the manifest is damaged.
+    """
+    return bundle_digest(folder, what="results", remedy=_REMEDY)
 
 
 def read_file(folder: Path, name: str) -> bytes:

@@ -34,7 +34,12 @@ def members(n: int, seed: int, noises: tuple[float, ...] = (1.0, 1.5, 4.0)) -> t
 def sources(n_members: int) -> list[MemberSource]:
     return [
         MemberSource(
-            method="linear", backbone=f"b{i}", fingerprint="f" * 20, folder=f"../{i}", share=1 / n_members
+            method="linear",
+            backbone=f"b{i}",
+            fingerprint="f" * 20,
+            folder=f"../{i}",
+            sha256="0" * 64,
+            share=1 / n_members,
         )
         for i in range(n_members)
     ]

@@ -533,6 +533,17 @@ def test_an_ensemble_needs_no_backbone_of_a_member_without_a_share(world: World,
     assert [one["name"] for one in document["model"]["backbones"]] == [CLIP]
 
 
+def test_an_ensemble_whose_member_was_learned_anew_is_refused(world: World, tmp_path: Path) -> None:
+    shutil.copytree(world.at.root, tmp_path / "run")
+    folder = next((tmp_path / "run" / "results" / "ensembles").glob("*/*/random-label"))
+    predict(world.pictures / "can", "--model", folder)
+    member = json.loads((folder / "ensemble.json").read_text())["members"][0]["folder"]
+    rewrite((folder / member).resolve() / "result.json", lambda record: record | {"title": "another"})
+    said = refused(world.pictures, "--model", folder)
+    assert "was made anew since the ensemble" in said
+    assert "make the ensemble again" in said
+
+
 # ------------------------------------------------------------------ the depot
 
 
