@@ -84,10 +84,12 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         StoreError: the folder cannot be written, the disk is full, or another process keeps writing.
     """
     with explained(f"cannot write {path}"):
-        part, held = open_part(path, WAIT_S)
+        # Of a link the folder that it leads to is replaced.
+        place = path.resolve()
+        part, held = open_part(place, WAIT_S)
         try:
             yield part
-            publish_folder(part, path)
+            publish_folder(part, place)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise

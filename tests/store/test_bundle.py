@@ -101,6 +101,15 @@ def test_replaced_either_way(swap: str, tmp_path: Path) -> None:
     assert names(tmp_path) == ["a"]
 
 
+def test_a_link_leads_to_what_is_replaced(tmp_path: Path) -> None:
+    write(tmp_path / "a", OLD)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    write(tmp_path / "link", NEW)
+    assert (tmp_path / "link").is_symlink()
+    assert read(tmp_path / "link") == read(tmp_path / "a") == NEW
+    assert names(tmp_path) == ["a", "link"]
+
+
 def test_readers_meet_one_or_the_other(tmp_path: Path) -> None:
     folder, ended = tmp_path / "a", threading.Event()
     write(folder, OLD)
