@@ -59,11 +59,9 @@ def read_bundle(
         try:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         except (FileNotFoundError, NotADirectoryError):
-            descriptor = None
+            continue
         except OSError as error:
             raise StoreError(f"cannot read {folder}: {error.strerror or error}") from error
-        if descriptor is None:
-            break
         try:
             return _read(_Folder(folder, descriptor), needed, also, what, remedy)
         except FileNotFoundError as error:

@@ -41,6 +41,7 @@ CORE = pa.schema(
         ("given", pa.string()),
     ]
 )
+_NEEDED = ("item_id", "key", "image", "failure")
 _PATTERN = "items-*.parquet"
 # What pyarrow raises over damaged pages and footers.
 _DAMAGE = (pa.ArrowException, OSError, ValueError, IndexError)
@@ -193,6 +194,7 @@ class Items:
                 f"there are no items at {self.path}; `deponij crop` or `deponij items` makes them"
             )
         self._parquets = [self._open(file) for file in check_manifest(self.path)]
+        self._check_columns()
 
     def __len__(self) -> int:
         return int(sum(file.metadata.num_rows for file in self._parquets))
@@ -295,6 +297,19 @@ class Items:
         if len(pictures) != file.metadata.row_group(group).num_rows:
             raise StoreError(f"items at {self.path} are damaged: pictures are missing from row group {group}")
         return pictures.field("bytes")
+
+    def _check_columns(self) -> None:
+        """Refuse items of another version: without a column that is needed, or with one of another type."""
+        first = self._parquets[0].schema_arrow
+        for file in self._parquets:
+            schema = file.schema_arrow
+            wrong = [name for name in _NEEDED if name not in schema.names]
+            wrong += [one.name for one in CORE if one.name in schema.names and schema.field(one.name) != one]
+            if wrong or not schema.equals(first):
+                raise StoreError(
+                    f"{self.path} holds items of another version: its columns {wrong or schema.names} are missing or of "
+                    "another type; make the items again"
+                )
 
     @staticmethod
     def _open(path: Path) -> pq.ParquetFile:

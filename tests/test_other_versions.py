@@ -29,7 +29,9 @@ from deponij.project.report.inputs import read_embedding, read_records, split_fa
 from deponij.store.atomic import write_table
 from deponij.store.bundle import MANIFEST
 from deponij.store.errors import DeponijError
-from deponij.store.items import Items
+from deponij.store.items import CORE, Items
+from deponij.store.manifest import MANIFEST as ITEMS_MANIFEST
+from deponij.store.manifest import write_manifest
 from deponij.store.sealed import sealed, unsealed
 from deponij.store.view import View
 
@@ -119,6 +121,8 @@ def retyped(column: pa.ChunkedArray) -> Iterator[pa.Array]:
 def of_table(kind: Kind, path: Path, right: Any) -> Iterator[str]:
     table = pq.read_table(path)
     for place, name in enumerate(table.column_names):
+        if kind.name == "items" and name not in CORE.names:
+            continue  # A label is what its column holds.
         others = {
             "dropped": table.drop_columns([name]),
             "renamed": table.rename_columns(
@@ -132,6 +136,8 @@ def of_table(kind: Kind, path: Path, right: Any) -> Iterator[str]:
                 write_table(path, other)
                 if (path.parent / MANIFEST).is_file():
                     relist(path.parent)
+                elif (path.parent / ITEMS_MANIFEST).is_file():
+                    write_manifest(path.parent)
 
             yield check(kind, path, f"{name} {what}", right, write)
 
@@ -175,6 +181,7 @@ def records(root: Path) -> list[Kind]:
     found = [
         Kind("split's report", [split], lambda: split_facts(split)),
         Kind("split", [world.split], examples),
+        Kind("items", sorted(world.items.glob("*.parquet")), examples),
         Kind("map", [places], lambda: read_embedding(places)),
         Kind("cells", [parts["cells"]], lambda: read_records([parts["cells"]], CELLS, "")),
     ]
