@@ -12,7 +12,7 @@ import numpy as np
 
 from deponij.pipeline.metrics.agreement import Agreement, agreement
 from deponij.project.frame.console import warn
-from deponij.project.learning.results import RESULT_NAME, read_result
+from deponij.project.learning.result_files import RESULT_NAME, read_result
 from deponij.store.errors import DataError, UsageError, explained
 
 COLUMNS = ("item", "truth", "response")

@@ -19,7 +19,8 @@ from deponij.project.frame.harness import run_stage, write_metrics
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.learning.learn import HeadParams, learn, make_head
-from deponij.project.learning.results import CONFUSION_NAME, metrics_of
+from deponij.project.learning.result_files import CONFUSION_NAME, read_file
+from deponij.project.learning.results import metrics_of
 from deponij.store.atomic import write_bytes
 
 Count = Annotated[int, Field(ge=1)]
@@ -103,8 +104,8 @@ def _tell(result: Evaluation) -> None:
 def _write_plots(at: Layout, kind: str, backbone: str, results: dict[tuple[str, str], Any]) -> None:
     """Confusion and reliability of the first split and label set, as `dvc plots` draws them."""
     (split, labels), first = next(iter(results.items()))
-    confusion = at.result(kind, backbone) / f"{split}-{labels}" / CONFUSION_NAME
-    write_bytes(at.plots("confusion") / f"{kind}-{backbone}.csv", confusion.read_bytes())
+    confusion = read_file(at.result(kind, backbone) / f"{split}-{labels}", CONFUSION_NAME)
+    write_bytes(at.plots("confusion") / f"{kind}-{backbone}.csv", confusion)
     write_bytes(at.plots("reliability") / f"{kind}-{backbone}.csv", _reliability(first))
 
 

@@ -3,7 +3,6 @@
 python -m deponij.stages.split
 """
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.store.atomic import write_bytes, write_table
 from deponij.store.errors import UsageError
 from deponij.store.items import Items
+from deponij.store.sealed import sealed
 
 
 class Params(Section):
@@ -97,7 +97,7 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
     numbers = {}
     for name, split in params.splits.items():
         result = run(split, items=at.items, out=at.split(name))
-        write_bytes(at.split_report(name), json.dumps(result.model_dump(mode="json"), indent=2).encode())
+        write_bytes(at.split_report(name), sealed(result.model_dump(mode="json")))
         numbers[name] = _numbers(result)
         say(summary(result))
     write_metrics(at, "split", numbers)

@@ -2,19 +2,19 @@
 
 Shape letters: m members, n items, C classes. Members' logits are [m, n, C]: the same items in the same
 order, the same classes in the same order (see `members`). A saved ensemble is a folder with
-`ensemble.safetensors` (float32 tensors, where it has some) and `ensemble.json` (an `EnsembleCard`,
-written last); nothing is pickled.
+`ensemble.safetensors` (float32 tensors, where it has some) and `ensemble.json` (an
+`EnsembleCard`); nothing is pickled.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deponij.pipeline.cards import ARRAY, CardFolder, Fact, Learned, LearnedCard
+from deponij.pipeline.cards import ARRAY, CardFolder, Fact, Learned, LearnedCard, restored
 from deponij.pipeline.metrics.calibration import fit_temperature, log_softmax
 from deponij.pipeline.record_lists import Record, SixDigits
 from deponij.store.errors import DataError
@@ -30,6 +30,7 @@ class MemberSource(Record):
         method, backbone, fingerprint: as in its record.
         folder: its results, relative to the ensemble's folder.
         share: of the ensemble's answers that are this member's, 0 where it was not taken.
+        sha256: stands for all that its folder held.
     """
 
     method: str
@@ -37,6 +38,7 @@ class MemberSource(Record):
     fingerprint: str
     folder: str
     share: SixDigits
+    sha256: str
 
 
 class EnsembleCard(LearnedCard):
@@ -142,9 +144,16 @@ class Ensemble(Learned, ABC):
         """In words: how answers are combined, and what was chosen on validation."""
 
     def save(self, folder: Path, members: Sequence[MemberSource], classes: Sequence[str]) -> None:
-        """Write the tensors, if any, and then `ensemble.json`; the same ensemble gives the same bytes."""
-        ENSEMBLES.write(
-            folder,
+        """Write the tensors, if any, and `ensemble.json` as one; the same ensemble gives the same bytes.
+
+        Raises:
+            StoreError: the folder holds anything else, or cannot be written.
+        """
+        ENSEMBLES.write(folder, self.files(members, classes))
+
+    def files(self, members: Sequence[MemberSource], classes: Sequence[str]) -> dict[str, bytes]:
+        """Content of the files that `save` writes, by name."""
+        return ENSEMBLES.files(
             self._tensors(),
             lambda sha256: EnsembleCard(
                 kind=self.kind,
@@ -166,10 +175,14 @@ class Ensemble(Learned, ABC):
             StoreError: the folder holds no ensemble, a damaged one, or one of another kind.
         """
         card, tensors = ENSEMBLES.read(folder, cls.kind)
-        ensemble = cls(**dict[str, Any](card.params))
-        ensemble.n_members_, ensemble.n_classes_ = len(card.members), len(card.classes)
-        ensemble._restore(tensors, card.learned)
-        return ensemble
+        n_members, n_classes = len(card.members), len(card.classes)
+
+        def begin(ensemble: Self) -> Wide:
+            ensemble.n_members_, ensemble.n_classes_ = n_members, n_classes
+            return ensemble.combine(np.zeros((n_members, 1, n_classes)))
+
+        sizes = {"m": n_members, "C": n_classes, "mC": n_members * n_classes}
+        return restored(cls, card, tensors, sizes, begin, folder / ENSEMBLES.card_name)
 
 
 def folds(codes: Codes, n_folds: int = 5, seed: int = 0) -> Codes:

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from deponij.pipeline.cards import PLAIN, Condition, Fact, are_positive
+from deponij.pipeline.cards import REAL, Condition, Fact, are_positive
 from deponij.pipeline.ensembles.ensemble import Calibrated, Codes, Wide, folds
 from deponij.pipeline.ensembles.pools import pool_weights
 from deponij.pipeline.ensembles.registry import register
@@ -52,10 +52,15 @@ class Stacking(Calibrated):
     )
 
     tensors: ClassVar[Mapping[str, str]] = {"weight": "weight_"}
+    shapes: ClassVar[Mapping[str, str]] = {"weight": "C mC"}
     facts: ClassVar[Mapping[str, Fact]] = {
         **Calibrated.facts,
-        "c": PLAIN,
-        "trials": Fact(lambda trials: list(map(list, trials)), lambda rows: tuple(map(tuple, rows))),
+        "c": REAL,
+        "trials": Fact(
+            lambda trials: list(map(list, trials)),
+            lambda rows: tuple(map(tuple, rows)),
+            of=list[tuple[float, float]],
+        ),
     }
 
     cs: Sequence[float] = DEFAULT_CS

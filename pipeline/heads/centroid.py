@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deponij.pipeline.cards import ARRAY, PLAIN, Condition, Fact, are_positive
+from deponij.pipeline.cards import ARRAY, REAL, Condition, Fact, are_positive
 from deponij.pipeline.heads.choosing import validation_pair
 from deponij.pipeline.heads.head import AffineHead, Floats, check_examples, check_varied, from_to
 from deponij.pipeline.heads.registry import register
@@ -40,7 +40,7 @@ class NearestClassMean(AffineHead):
 
     title: ClassVar[str] = "nearest class mean"
     apply: ClassVar[str] = "logits = (features / norm(features) ** normalise) @ weight.T + bias"
-    facts: ClassVar[Mapping[str, Fact]] = {"gain": PLAIN, "n_examples": ARRAY}
+    facts: ClassVar[Mapping[str, Fact]] = {"gain": REAL, "n_examples": ARRAY}
 
     normalise: bool = True
     scale: float = 100.0

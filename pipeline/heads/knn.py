@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import JsonValue
 
-from deponij.pipeline.cards import LIST, Condition, Fact, are_positive, rows_of
+from deponij.pipeline.cards import COUNTS, Condition, Fact, are_positive, rows_of
 from deponij.pipeline.heads.choosing import validation_pair, worth
 from deponij.pipeline.heads.examples import Examples
 from deponij.pipeline.heads.few_shot import few_shot
@@ -76,7 +76,8 @@ class NearestNeighbours(Head):
     )
 
     tensors: ClassVar[Mapping[str, str]] = {"vectors": "vectors_", "codes": "codes_", "k": "k_"}
-    facts: ClassVar[Mapping[str, Fact]] = {"ks": LIST, "trials": rows_of(Trial)}
+    shapes: ClassVar[Mapping[str, str]] = {"vectors": "n d", "codes": "n", "k": "1"}
+    facts: ClassVar[Mapping[str, Fact]] = {"ks": COUNTS, "trials": rows_of(Trial)}
 
     ks: Sequence[int] = DEFAULT_KS
     temperature: float = 0.07

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deponij.pipeline.cards import PLAIN, Condition, Fact, are_positive, rows_of
+from deponij.pipeline.cards import (
+    COUNT,
+    FLAG,
+    REAL,
+    WORD,
+    Condition,
+    Fact,
+    are_positive,
+    rows_of,
+)
 from deponij.pipeline.heads.choosing import Halves, halves, validation_pair, worth
 from deponij.pipeline.heads.head import AffineHead, Floats, Names, check_examples, check_learnable
 from deponij.pipeline.heads.registry import register
@@ -80,8 +89,12 @@ class LogisticProbe(AffineHead):
         "weight": "coef_",
         "bias": "intercept_",
     }
+    shapes: ClassVar[Mapping[str, str]] = {"mean": "d", "scale": "d", **AffineHead.shapes}
     facts: ClassVar[Mapping[str, Fact]] = {
-        **dict.fromkeys(("c", "chosen_on", "converged", "n_iter", "n_constant"), PLAIN),
+        "c": REAL,
+        "chosen_on": WORD,
+        "converged": FLAG,
+        **dict.fromkeys(("n_iter", "n_constant"), COUNT),
         "trials": rows_of(Trial),
     }
 

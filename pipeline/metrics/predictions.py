@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deponij.pipeline.metrics.classification import Names, per_class, rank
 from deponij.pipeline.metrics.clustered import Estimate, clustered_means
+from deponij.store.errors import DataError
 
 KEPT_RANKS = 5
 Row = dict[str, str | int | float]
@@ -48,7 +50,12 @@ class Predictions:
 
     @classmethod
     def from_table(cls, table: pa.Table) -> "Predictions":
-        """Read what `table` gave."""
+        """Read what `table` gave.
+
+        Raises:
+            DataError: a column is missing, of another type, or has gaps.
+        """
+        _check_columns(table)
         columns = {
             name: np.array(table[name].to_pylist(), dtype=np.str_)
             for name in ("item_id", "part", "truth", "group", "top_labels")
@@ -74,6 +81,27 @@ class Predictions:
             self.top_labels[rows],
             self.top_probs[rows],
         )
+
+
+_KINDS = dict.fromkeys(("item_id", "part", "truth"), pa.string())
+_LISTS = {"top_labels": pa.string(), "top_probs": pa.float32()}
+
+
+def _check_columns(table: pa.Table) -> None:
+    """Refuse a table that `Predictions.table` did not make."""
+    for name, kind in {**_KINDS, **_LISTS}.items():
+        if name not in table.column_names:
+            raise DataError(f"it has no column {name!r}")
+        column, found = table[name], table[name].type
+        is_list = pa.types.is_list(found)
+        if (found.value_type if is_list else found) != kind or is_list != (name in _LISTS):
+            raise DataError(f"its column {name!r} holds {found}")
+        values = column.combine_chunks().flatten() if is_list else column
+        if column.null_count or values.null_count:
+            raise DataError(f"its column {name!r} has gaps")
+    lengths = [np.asarray(pc.list_value_length(table[name])) for name in _LISTS]
+    if len(table) and len(np.unique(lengths)) != 1:
+        raise DataError(f"its lists in {' and '.join(_LISTS)} are not equally long")
 
 
 def predictions(

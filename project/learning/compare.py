@@ -15,7 +15,7 @@ from deponij.pipeline.metrics.intervals import Interval
 from deponij.pipeline.metrics.paired import paired_difference
 from deponij.pipeline.metrics.predictions import Predictions
 from deponij.project.frame.settings import Section
-from deponij.project.learning.results import read_result
+from deponij.project.learning.result_files import read_result
 from deponij.store.errors import DataError, UsageError
 
 # Below this chance of such a difference between equals, it is called more than chance.

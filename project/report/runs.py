@@ -27,7 +27,7 @@ from deponij.pipeline.reports.table import (
 )
 from deponij.project.learning.compare import Comparison
 from deponij.project.learning.compare import run as compare
-from deponij.project.learning.results import read_result
+from deponij.project.learning.result_files import read_result
 from deponij.store.errors import DataError
 
 # Classifiers in a drawing of intervals; beyond, rows are too many to be compared by eye.

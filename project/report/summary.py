@@ -13,7 +13,7 @@ from deponij.pipeline.reports.table import ResultGroup, result_groups
 from deponij.project.frame.harness import read_times
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.toys import toys_of
-from deponij.project.learning.results import read_result
+from deponij.project.learning.result_files import read_result
 from deponij.store.index_folder import CARD
 from deponij.store.items import Items
 from deponij.store.view import View

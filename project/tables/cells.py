@@ -265,5 +265,4 @@ def _write(folder: Path, plan: Plan, task: _Task, one: FeatureSet, head: Head, f
     """A head and its results, for comparisons, ensembles and the report."""
     sources = feature_sources([plan.views[row] for row in one.rows], task.labels)
     judged = evaluate(head, sources, task.examples, features, labels=task.labels, split=task.split)
-    head.save(folder, sources)
-    write_results(folder, judged.evaluation, judged.predictions, judged.logits)
+    write_results(folder, judged.evaluation, judged.predictions, judged.logits, head.files(sources))

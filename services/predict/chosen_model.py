@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deponij.pipeline.ensembles import ensemble as ensembles
-from deponij.pipeline.ensembles.ensemble import Ensemble
+from deponij.pipeline.ensembles.ensemble import Ensemble, MemberSource
 from deponij.pipeline.ensembles.members import Member, align
 from deponij.pipeline.ensembles.registry import load_ensemble
 from deponij.pipeline.heads import head as heads
@@ -27,7 +27,7 @@ from deponij.project.frame.console import say
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.toys import toys_of
 from deponij.project.in_force import InForce
-from deponij.project.learning.results import RESULT_NAME, read_result
+from deponij.project.learning.result_files import RESULT_NAME, digest_of, read_result
 from deponij.store.errors import BackboneError, IdentityError, StoreError, UsageError
 
 Vectors = Mapping[str, NDArray[np.floating]]
@@ -131,11 +131,20 @@ def open_classifier(folder: Path) -> Classifier:
     """
     if (folder / ensembles.ENSEMBLES.card_name).is_file():
         rule, card = load_ensemble(folder)
-        members = [open_classifier(folder / member.folder) for member in card.members]
+        members = [_member(folder, member) for member in card.members]
         return _joined(rule, card.classes, members, [member.share > 0 for member in card.members])
     if not folder.is_dir():
         raise StoreError(f"there is no folder {folder}; name one that `deponij probe --out` or a run wrote")
     return _of_head(load_head(folder), folder)
+
+
+def _member(folder: Path, member: MemberSource) -> Classifier:
+    place = folder / member.folder
+    if digest_of(place) != member.sha256:
+        raise StoreError(
+            f"{place} was made anew since the ensemble {folder} was made of it; make the ensemble again"
+        )
+    return open_classifier(place)
 
 
 def named_model(folder: Path, specs: Sequence[str]) -> ChosenModel:
@@ -147,8 +156,10 @@ def named_model(folder: Path, specs: Sequence[str]) -> ChosenModel:
     Raises:
         DeponijError: no classifier, or its backbones are not here; the message says what to do.
     """
-    classifier = open_classifier(folder)
     evaluation, _ = read_result(folder)
+    classifier = open_classifier(folder)
+    if read_result(folder)[0] != evaluation:
+        raise StoreError(f"{folder} was replaced while it was being read; ask again")
     if tuple(evaluation.classes) != classifier.classes:
         raise StoreError(
             f"{folder}: {RESULT_NAME} and the classifier beside it have other classes; run its stage again"

@@ -23,7 +23,7 @@ from deponij.project.frame.csv_files import csv_bytes
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section
 from deponij.project.in_force import profile_in_force, profile_of, run_of_results
-from deponij.project.learning.results import RESULT_NAME
+from deponij.project.learning.result_files import RESULT_NAME
 from deponij.project.record_files import check_ending, write_records
 from deponij.services.predict.chosen_model import ChosenModel, ModelRequest, best_model, named_model
 from deponij.services.predict.new_pictures import NewPicture, NewPictures, chunks

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from dealt_anew import choices, dealt_anew, top1_of_test
 from learning_world import learned, make_world
+from resealing import relist, rewrite
 from safetensors.numpy import load_file
 
 from deponij.pipeline import ensembles
@@ -47,7 +48,12 @@ def members(n: int, seed: int, noises: tuple[float, ...] = (1.0, 1.5, 4.0)) -> t
 def sources(n_members: int) -> list[MemberSource]:
     return [
         MemberSource(
-            method="linear", backbone=f"b{i}", fingerprint="f" * 20, folder=f"../{i}", share=1 / n_members
+            method="linear",
+            backbone=f"b{i}",
+            fingerprint="f" * 20,
+            folder=f"../{i}",
+            sha256="0" * 64,
+            share=1 / n_members,
         )
         for i in range(n_members)
     ]
@@ -197,14 +203,14 @@ def test_damage_is_found(fitted: Ensemble, tmp_path: Path) -> None:
     fitted.save(tmp_path, sources(3), CLASSES)
     if (tmp_path / ENSEMBLES.tensors_name).exists():
         (tmp_path / ENSEMBLES.tensors_name).unlink()
-        with pytest.raises(StoreError, match="missing"):
+        with pytest.raises(StoreError, match="is missing"):
             load_ensemble(tmp_path)
-    card = tmp_path / ENSEMBLES.card_name
-    card.write_text(card.read_text().replace('"format": 1', '"format": 9'))
+    rewrite(tmp_path / ENSEMBLES.card_name, lambda card: card | {"format": 9})
     with pytest.raises(StoreError, match="newer format"):
         load_ensemble(tmp_path)
-    card.unlink()
-    with pytest.raises(StoreError, match="no ensemble in"):
+    (tmp_path / ENSEMBLES.card_name).unlink()
+    relist(tmp_path)
+    with pytest.raises(StoreError, match="no ensembles in"):
         load_ensemble(tmp_path)
 
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from dealt_anew import choices, dealt_anew, top1_of_test
 from learning_world import World, learned, make_world
+from resealing import relist, rewrite
 from safetensors.numpy import load_file
 from sklearn.base import clone
 
 from deponij.pipeline.heads.head import HEADS, FeatureSource, Head
 from deponij.pipeline.heads.registry import head_class, kinds, load_head, register
 from deponij.project.learning.learn import make_head
+from deponij.store.bundle import MANIFEST
 from deponij.store.errors import DataError, IdentityError, StoreError, UsageError
 
 SOURCE = FeatureSource(backbone="tiny", fingerprint="f" * 20, labels="label", identity={"weights": "abc"})
@@ -146,7 +148,11 @@ def test_the_card_says_how_to_apply_the_tensors(fitted: Head, tmp_path: Path) ->
 
 def test_only_numbers_are_saved(fitted: Head, tmp_path: Path) -> None:
     fitted.save(tmp_path, [SOURCE])
-    assert sorted(path.name for path in tmp_path.iterdir()) == [HEADS.card_name, HEADS.tensors_name]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        MANIFEST,
+        HEADS.card_name,
+        HEADS.tensors_name,
+    ]
     assert all(array.dtype == np.float32 for array in load_file(tmp_path / HEADS.tensors_name).values())
 
 
@@ -222,24 +228,26 @@ def test_damage_is_found(fitted: Head, tmp_path: Path) -> None:
     data = bytearray(tensors.read_bytes())
     data[-3] ^= 1
     tensors.write_bytes(data)
-    with pytest.raises(StoreError, match="not the file"):
+    with pytest.raises(StoreError, match="head.safetensors is damaged or was edited"):
         load_head(tmp_path)
     tensors.unlink()
-    with pytest.raises(StoreError, match="missing"):
+    with pytest.raises(StoreError, match="head.safetensors is missing"):
         load_head(tmp_path)
-    card = tmp_path / HEADS.card_name
-    card.write_text(card.read_text().replace('"format": 2', '"format": 9'))
+    relist(tmp_path)
+    with pytest.raises(StoreError, match="head.safetensors is missing or is not the file"):
+        load_head(tmp_path)
+    rewrite(tmp_path / HEADS.card_name, lambda card: card | {"format": 9})
     with pytest.raises(StoreError, match="newer format"):
         load_head(tmp_path)
-    card.unlink()
-    with pytest.raises(StoreError, match="no head in"):
+    (tmp_path / HEADS.card_name).unlink()
+    relist(tmp_path)
+    with pytest.raises(StoreError, match="no heads in"):
         load_head(tmp_path)
 
 
 def test_a_head_of_an_older_version_is_refused(fitted: Head, tmp_path: Path) -> None:
     fitted.save(tmp_path, [SOURCE])
-    card = tmp_path / HEADS.card_name
-    card.write_text(card.read_text().replace('"format": 2', '"format": 1'))
+    rewrite(tmp_path / HEADS.card_name, lambda card: card | {"format": 1})
     with pytest.raises(StoreError, match="written by an older version; run the stage again"):
         load_head(tmp_path)
 

@@ -9,7 +9,7 @@ from learning_world import CLASSES, DIM, World, make_world, write_features, writ
 from deponij.pipeline.heads.registry import load_head
 from deponij.project.learning.learn import HeadParams, HeadResult, parse_arguments
 from deponij.project.learning.learn import learn as learn_head
-from deponij.project.learning.results import read_judged
+from deponij.project.learning.result_files import read_judged
 from deponij.store.errors import DeponijError, UsageError
 from deponij.store.view import View
 

@@ -11,7 +11,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from deponij.pipeline.heads.few_shot import draw
 from deponij.pipeline.heads.registry import load_head
 from deponij.project.learning.learn import HeadResult
-from deponij.project.learning.results import read_examples, read_logits
+from deponij.project.learning.result_files import read_logits
+from deponij.project.learning.results import read_examples
 from deponij.store.errors import DataError, StoreError
 from deponij.store.items import Items
 from deponij.store.view import View

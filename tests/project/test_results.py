@@ -5,20 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from learning_world import CLASSES, World, learned, make_world, picture, write_features
+from resealing import relist
 
 from deponij.pipeline.heads.head import FeatureSource, softmax
 from deponij.pipeline.heads.words.zero_shot import ZeroShotClassifier
+from deponij.project.learning.result_files import LOGITS_NAME, Judged, read_judged, read_logits
 from deponij.project.learning.results import (
-    LOGITS_NAME,
-    Judged,
     evaluate,
     examples_of,
     feature_sources,
     judge,
     metrics_of,
     read_examples,
-    read_judged,
-    read_logits,
     read_shared_examples,
     write_results,
 )
@@ -168,15 +166,19 @@ def test_logits_are_numbers_alone_and_damage_is_found(world: World, tmp_path: Pa
     with pytest.raises(StoreError, match="logits.npy is damaged"):
         read_logits(tmp_path)
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(StoreError, match="logits.npy is damaged"):
+    relist(tmp_path)
+    with pytest.raises(StoreError, match="logits.npy holds no array"):
         read_logits(tmp_path)
     np.save(path, found.logits.astype(np.float64))
+    relist(tmp_path)
     with pytest.raises(StoreError, match="float64"):
         read_logits(tmp_path)
     np.save(path, found.logits[1:])
+    relist(tmp_path)
     with pytest.raises(StoreError, match="predictions over 4 classes"):
         read_judged(tmp_path)
     path.unlink()
+    relist(tmp_path)
     with pytest.raises(StoreError, match="it has no logits.npy; run its stage again"):
         read_logits(tmp_path)
 

@@ -15,6 +15,7 @@ import pytest
 import tiny_models
 import yaml
 from cli_world import N_PER_CLASS, TRUNCATED, Answer, call, done
+from resealing import reseal, rewrite
 
 from deponij.pipeline.data.adapters.registry import open_source
 from deponij.pipeline.data.splitting.strategies import SplitParams
@@ -24,14 +25,8 @@ from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
 from deponij.project.learning.learn import HeadParams
 from deponij.project.learning.learn import learn as learn_head
-from deponij.project.learning.results import (
-    evaluate,
-    feature_sources,
-    read_logits,
-    read_result,
-    read_shared_examples,
-    write_results,
-)
+from deponij.project.learning.result_files import read_logits, read_result
+from deponij.project.learning.results import evaluate, feature_sources, read_shared_examples, write_results
 from deponij.stages import ensembles, extract, extract_text, items, split, weights
 from deponij.store.depot import FeatureStore
 from deponij.store.items import Items
@@ -103,8 +98,7 @@ def side_by_side(world: World) -> None:
     where: dict[str, Any] = {"labels": "label", "split": world.at.split("random")}
     judged = evaluate(head, sources, examples, features, **where)
     out = world.result("centroid", f"{CLIP}+{DINO}")
-    head.save(out, sources)
-    write_results(out, judged.evaluation, judged.predictions, judged.logits)
+    write_results(out, judged.evaluation, judged.predictions, judged.logits, head.files(sources))
 
 
 def ensemble_of(world: World, how: str) -> Path:
@@ -203,9 +197,7 @@ def test_the_temperature_of_validation_is_applied(world: World) -> None:
 def test_without_a_temperature_it_says_uncalibrated(world: World, tmp_path: Path) -> None:
     folder = Layout(tmp_path / "runs" / "other").result("logistic", CLIP) / "random-label"
     shutil.copytree(world.result("zero-shot", CLIP), folder)
-    record = json.loads((folder / "result.json").read_text())
-    record["calibration"] = None
-    (folder / "result.json").write_text(json.dumps(record))
+    rewrite(folder / "result.json", lambda record: record | {"calibration": None})
     named = ["--model", folder, "--backbone-spec", world.models["open_clip_vit"]]
     document = predict(world.pictures / "can", *named)
     assert (document["model"]["temperature"], document["model"]["calibrated"]) == (None, False)
@@ -447,7 +439,7 @@ def alone(world: World, tmp_path: Path, name: str) -> Path:
     shutil.copytree(world.result("logistic", CLIP), folder)
     card = json.loads((folder / "head.json").read_text())
     card["sources"][0]["backbone"] = name
-    (folder / "head.json").write_text(json.dumps(card))
+    rewrite(folder / "head.json", lambda _: card)
     return folder
 
 
@@ -487,7 +479,7 @@ def test_a_card_that_was_changed_is_refused(world: World, tmp_path: Path) -> Non
     folder = alone(world, tmp_path, CLIP)
     card = json.loads((folder / "head.json").read_text())
     card["sources"][0]["identity"]["precision"] = "bf16"
-    (folder / "head.json").write_text(json.dumps(card))
+    rewrite(folder / "head.json", lambda _: card)
     named = ["--backbone-spec", world.models["open_clip_vit"]]
     assert "the card was changed" in refused(world.pictures, "--model", folder, *named)
 
@@ -496,7 +488,7 @@ def test_weights_that_changed_since_are_refused(world: World, tmp_path: Path) ->
     shutil.copytree(world.at.root, tmp_path / "run")
     other = tiny_models.dinov2(tmp_path / "other", seed=7)
     record = tmp_path / "run" / "weights" / f"{DINO}.json"
-    record.write_text(json.dumps({"spec": str(other)}))
+    reseal(record, lambda _: {"spec": str(other)})
     folder = Layout(tmp_path / "run").result("logistic", DINO) / "random-label"
     assert "weights: " in refused(world.pictures, "--model", folder)
 
@@ -532,9 +524,9 @@ def test_heads_over_tokens_see_them_flat(world: World, tmp_path: Path) -> None:
     features = view.read(found.ids.tolist()).reshape(len(found.ids), -1)  # [n, 2 * 2 * 32]
     head = NearestClassMean().fit(features, found.truth)
     folder = tmp_path / "tokens"
-    head.save(folder, feature_sources([view], "label"))
     record = result.model_copy(update={"calibration": None})
-    write_results(folder, record, found, head.decision_function(features))
+    learned = head.files(feature_sources([view], "label"))
+    write_results(folder, record, found, head.decision_function(features), learned)
     document = predict(world.pictures, "--model", folder, "--backbone-spec", spec, status=3)
     ids, classes, expected = stored(folder)
     paths, probs = answered(document, world.pictures, classes)
@@ -549,10 +541,21 @@ def test_an_ensemble_needs_no_backbone_of_a_member_without_a_share(world: World,
     for member, share in zip(card["members"], shares, strict=True):
         member["share"] = share
     card["learned"]["shares"] = shares
-    (folder / "ensemble.json").write_text(json.dumps(card))
+    rewrite(folder / "ensemble.json", lambda _: card)
     (tmp_path / "run" / "weights" / f"{DINO}.json").unlink()
     document = predict(world.pictures / "can", "--model", folder)
     assert [one["name"] for one in document["model"]["backbones"]] == [CLIP]
+
+
+def test_an_ensemble_whose_member_was_learned_anew_is_refused(world: World, tmp_path: Path) -> None:
+    shutil.copytree(world.at.root, tmp_path / "run")
+    folder = next((tmp_path / "run" / "results" / "ensembles").glob("*/*/random-label"))
+    predict(world.pictures / "can", "--model", folder)
+    member = json.loads((folder / "ensemble.json").read_text())["members"][0]["folder"]
+    rewrite((folder / member).resolve() / "result.json", lambda record: record | {"title": "another"})
+    said = refused(world.pictures, "--model", folder)
+    assert "was made anew since the ensemble" in said
+    assert "make the ensemble again" in said
 
 
 # ------------------------------------------------------------------ the depot

@@ -17,6 +17,7 @@ import yaml
 from learning_world import picture, write_features, write_items, write_split
 from PIL import Image
 from report_world import SPLIT_REPORT, ReportWorld, make_report_world, more_results
+from resealing import relist
 from under_dvc import under_dvc
 
 from deponij.pipeline.curves import CURVES
@@ -298,7 +299,9 @@ def test_two_that_answered_other_items_are_not_compared(made: ReportWorld, tmp_p
     folder = Layout(tmp_path / "r").result("logistic", "tiny") / "split-label"
     shutil.copytree(made.results[1], folder)
     answers = read_table(folder / "predictions.parquet")
-    write_table(folder / "predictions.parquet", answers.slice(0, answers.num_rows - 1))
+    ids = [*answers["item_id"].to_pylist()[:-1], "another"]
+    write_table(folder / "predictions.parquet", answers.set_column(0, "item_id", [ids]))
+    relist(folder)
     text = write(made, tmp_path / "out", results=[made.results[1], folder]).read_text(encoding="utf-8")
     assert "The first two were not compared item by item" in text
 
@@ -483,18 +486,19 @@ def test_missing_inputs_are_told(made: ReportWorld, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"no results in .*it has no result\.json"):
         write(made, tmp_path, results=[tmp_path])
     (tmp_path / "result.json").write_text("{}")
-    with pytest.raises(StoreError, match="is damaged"):
+    (tmp_path / "predictions.parquet").touch()
+    with pytest.raises(StoreError, match="an older version of Deponij wrote them"):
         results_table([tmp_path])
 
 
 @pytest.mark.parametrize(
     ("part", "missing", "damaged"),
     [
-        ("split_reports", "no report of a split at", "is no report of a split"),
-        ("cells", "no tables at", "is damaged or of another version"),
-        ("curves", "no learning curves at", "is damaged or of another version"),
-        ("retrieval", "no retrieval results at", "is damaged or of another version"),
-        ("mistakes", "no mistakes at", "is damaged or of another version"),
+        ("split_reports", "no report of a split at", "has no 'checksum'"),
+        ("cells", "no tables at", "has no 'checksum'"),
+        ("curves", "no learning curves at", "has no 'checksum'"),
+        ("retrieval", "no retrieval results at", "has no 'checksum'"),
+        ("mistakes", "no mistakes at", "has no 'checksum'"),
     ],
 )
 def test_missing_and_damaged_parts_are_told(

@@ -15,6 +15,7 @@ from deponij.pipeline.data.splitting.strategies import SplitParams
 from deponij.project.frame.layout import Layout
 from deponij.stages import split as stage
 from deponij.store.errors import DataError, UsageError
+from deponij.store.sealed import unsealed
 
 
 def noise(seed: int) -> bytes:
@@ -150,4 +151,4 @@ def test_under_dvc_every_split_and_those_of_before_go(
     params = SplitParams(strategy="random", labels="label", seed=3)
     result = stage.run(params, items=items, out=tmp_path / "split.parquet")
     assert at.split("mixed").read_bytes() == (tmp_path / "split.parquet").read_bytes()
-    assert json.loads(at.split_report("mixed").read_text()) == result.model_dump(mode="json")
+    assert unsealed(at.split_report("mixed").read_bytes()) == result.model_dump(mode="json")

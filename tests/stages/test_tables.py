@@ -22,7 +22,7 @@ from deponij.pipeline.metrics.classification import rank
 from deponij.pipeline.metrics.clustered import clustered_means
 from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.pipeline.reports.cells import Cell
-from deponij.project.learning.results import read_logits, read_result
+from deponij.project.learning.result_files import read_logits, read_result
 from deponij.project.tables.plan import Inputs, TablesParams
 from deponij.stages import tables
 from deponij.store.errors import DataError, IdentityError, StoreError, UsageError
@@ -371,7 +371,7 @@ def test_items_without_one_of_the_labels(world: World) -> None:
 
 
 def test_files_and_json(world: World, out: Path, cells: Sequence[Cell], tmp_path: Path) -> None:
-    document = json.loads((out / "cells.json").read_text())
+    document = json.loads((out / "cells.json").read_text())["records"]
     promised = {"model", "head", "labels", "split", "seeds", "n", "top1", "top2", "top3", "top1_std"}
     assert all(promised | {"top1_interval", "reference"} <= set(row) for row in document)
     assert len(document) == len(cells)
@@ -516,7 +516,7 @@ def test_there_is_nothing_to_read(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"there are no tables in .*`deponij tables` makes them"):
         tables.read(tmp_path)
     (tmp_path / "cells.json").write_text('[{"model": "x"}]')
-    with pytest.raises(StoreError, match="damaged or of another version"):
+    with pytest.raises(StoreError, match="has no 'checksum': an older version of Deponij wrote it"):
         tables.read(tmp_path)
 
 
@@ -539,7 +539,7 @@ def test_the_command_prints_cells_as_json_or_as_tables(world: World, tmp_path: P
     assert answered.exit_code == 0, answered.exception
     cells = json.loads(answered.stdout)
     assert [cell["lr"] for cell in cells if cell["model"] == "words" and cell["head"] == "mlp"] == [0.01]
-    assert cells == json.loads((tmp_path / "cells.json").read_text())
+    assert cells == json.loads((tmp_path / "cells.json").read_text())["records"]
     assert (
         tmp_path / "results" / "tables" / "linear" / "words+mute" / "fifths-label" / "result.json"
     ).is_file()

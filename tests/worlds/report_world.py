@@ -1,20 +1,27 @@
 """A made-up world with everything that a page can show, for the tests of the page."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from learning_world import World, learned, make_world
-from pydantic import TypeAdapter
 
 from deponij.pipeline.curves import CURVES
 from deponij.pipeline.metrics.retrieval import RETRIEVAL
 from deponij.pipeline.mistakes.records import MISTAKES, ConfusedPair, Suspect, Twin
-from deponij.pipeline.reports.cells import Cell, Place, Reference, chance_cell, majority_cell, measured_cell
+from deponij.pipeline.reports.cells import (
+    CELLS,
+    Cell,
+    Place,
+    Reference,
+    chance_cell,
+    majority_cell,
+    measured_cell,
+)
 from deponij.project.frame.layout import Layout
-from deponij.project.learning.results import examples_of, judge, read_judged, write_results
+from deponij.project.learning.result_files import read_judged
+from deponij.project.learning.results import examples_of, judge, write_results
 from deponij.project.retrieval import images, texts
 from deponij.project.retrieval.archive import RetrievalParams
 from deponij.stages import curves, mistakes
@@ -22,6 +29,7 @@ from deponij.stages import map as mapping
 from deponij.stages.curves import CurveParams
 from deponij.stages.map import MapParams
 from deponij.stages.mistakes import MistakesParams
+from deponij.store.sealed import sealed
 
 SPLIT_REPORT = {
     "split": "split.parquet",
@@ -65,8 +73,8 @@ def make_report_world(root: Path) -> ReportWorld:
     results = [at.result(method, "tiny") / "split-label" for method in ("zero-shot", "logistic")]
     learned(world, "zero-shot", results[0], texts=world.texts)
     learned(world, "logistic", results[1])
-    (root / "split.json").write_text(json.dumps(SPLIT_REPORT))
-    (root / "cells.json").write_bytes(TypeAdapter(list[Cell]).dump_json(made_cells(results[1])))
+    (root / "split.json").write_bytes(sealed(SPLIT_REPORT))
+    (root / "cells.json").write_bytes(CELLS.dump(made_cells(results[1])))
     points = curves.run(CurveParams(per_class=(1, 3), tries=2), **data)
     (root / "curves.json").write_bytes(CURVES.dump(points))
     (root / "mistakes.json").write_bytes(MISTAKES.dump([made_mistakes(world)]))

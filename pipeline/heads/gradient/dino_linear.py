@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import JsonValue
 
-from deponij.pipeline.cards import PLAIN, Condition, Fact, are_positive, rows_of
+from deponij.pipeline.cards import WORD, Condition, Fact, are_positive, rows_of
 from deponij.pipeline.heads.choosing import halves, validation_pair, worth
 from deponij.pipeline.heads.gradient.recipe import GridPoint, Recipe
 from deponij.pipeline.heads.gradient.training import Trained
@@ -69,7 +69,7 @@ class DinoLinear(AffineHead):
 
     title: ClassVar[str] = "linear probe (DINOv2's grid)"
     takes_tokens: ClassVar[bool] = True
-    facts: ClassVar[Mapping[str, Fact]] = {"chosen_on": PLAIN, "trials": rows_of(Trial)}
+    facts: ClassVar[Mapping[str, Fact]] = {"chosen_on": WORD, "trials": rows_of(Trial)}
 
     n_blocks: int = 1
     has_patches: bool = False

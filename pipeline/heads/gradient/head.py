@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from deponij.pipeline.cards import NUMBER, PLAIN, Condition, Fact
+from deponij.pipeline.cards import COUNT, NUMBER, Condition, Fact
 from deponij.pipeline.heads.choosing import validation_pair
 from deponij.pipeline.heads.gradient.recipe import GridPoint, Recipe
 from deponij.pipeline.heads.gradient.training import Trained
@@ -46,9 +46,9 @@ class GradientHead(Head):
     facts: ClassVar[Mapping[str, Fact]] = {
         "val_loss": NUMBER,
         "val_top1": NUMBER,
-        "best_epoch": PLAIN,
-        "n_epochs": PLAIN,
-        "recipe": Fact(asdict, lambda fields: Recipe(**fields)),
+        "best_epoch": COUNT,
+        "n_epochs": COUNT,
+        "recipe": Fact(asdict, lambda fields: Recipe(**fields), of=Recipe),
     }
 
     lr: float = 1e-3

@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deponij.pipeline.cards import PLAIN, Condition, Fact, are_positive
+from deponij.pipeline.cards import WORD, Condition, Fact, are_positive
 from deponij.pipeline.heads.choosing import validation_pair
 from deponij.pipeline.heads.head import Floats, Head, Names, check_examples, check_varied
 from deponij.pipeline.heads.words.zero_shot import ZeroShotClassifier
@@ -37,7 +37,8 @@ class TextBlend(Head):
 
     starts_from_texts: ClassVar[bool] = True
     tensors: ClassVar[Mapping[str, str]] = {"zero_shot": "zero_shot_"}
-    facts: ClassVar[Mapping[str, Fact]] = {"start": PLAIN}
+    shapes: ClassVar[Mapping[str, str]] = {"zero_shot": "C d"}
+    facts: ClassVar[Mapping[str, Fact]] = {"start": WORD}
 
     scale: float
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deponij.pipeline.cards import PLAIN, Condition, Fact, rows_of
+from deponij.pipeline.cards import REAL, Condition, Fact, rows_of
 from deponij.pipeline.heads.choosing import worth
 from deponij.pipeline.heads.head import Floats, Names
 from deponij.pipeline.heads.registry import register
@@ -71,10 +71,14 @@ class TipAdapter(TextBlend):
         **TextBlend.tensors,
         **{name: f"{name}_" for name in ("vectors", "codes", "alpha", "beta")},
     }
+    shapes: ClassVar[Mapping[str, str]] = {
+        **TextBlend.shapes,
+        **{"vectors": "n d", "codes": "n", "alpha": "1", "beta": "1"},
+    }
     facts: ClassVar[Mapping[str, Fact]] = {
         **TextBlend.facts,
-        "alpha": PLAIN,
-        "beta": PLAIN,
+        "alpha": REAL,
+        "beta": REAL,
         "trials": rows_of(Trial),
     }
 

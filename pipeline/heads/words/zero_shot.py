@@ -36,6 +36,7 @@ class ZeroShotClassifier(Head):
     apply: ClassVar[str] = "logits = scale * (features / norm(features)) @ weight.T"
 
     tensors: ClassVar[Mapping[str, str]] = {"weight": "coef_"}
+    shapes: ClassVar[Mapping[str, str]] = {"weight": "C d"}
     facts: ClassVar[Mapping[str, Fact]] = {"n_texts": ARRAY}
 
     scale: float = 100.0
