@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from deponij.pipeline.data.adapters.registry import JOINED_COLUMNS
 from deponij.pipeline.likeness.folding import fold
 from deponij.pipeline.likeness.pairs import Thresholds
 from deponij.pipeline.retrieval.filters import Condition, Mask, RowFilter
@@ -35,7 +36,6 @@ from deponij.store.view import View
 Record = dict[str, Any]
 # Kept answers of filters: people leaf through results under one filter.
 _KEPT_FILTERS = 32
-_RESERVED = (ROW, "score", "folded")
 _TEXT = "text"
 
 
@@ -382,7 +382,7 @@ def rows_table(
 
 
 def _with_items(base: pa.Table, view: View, items: Items) -> pa.Table:
-    taken = sorted(set(_RESERVED) & set(items.column_names))
+    taken = sorted(JOINED_COLUMNS & set(items.column_names))
     if taken:
         raise UsageError(f"the items have columns {taken}, which an index needs for itself; rename them")
     ids, keys = base["item_id"].to_pylist(), base["key"].to_pylist()

@@ -1,0 +1,148 @@
+"""The forms that boxes are written in, and which of them a whole file of boxes is likely to have.
+
+COCO's is [left, top, width, height] in pixels. Other tools write corners, centres, or shares of the picture's sides
+under the same name; read as COCO's they would cut something else without a word. One odd box is that annotation's
+own matter and says nothing here.
+
+Shape letters: n boxes.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Box = tuple[float, float, float, float]
+
+# Boxes past the frame, or off their outlines, that one slip of the hand does not explain.
+_MIN_MISFITS, _MIN_SHARE = 3, 0.02
+# Another form must explain (nearly) all boxes, and be exact where COCO's may be off by as much as people draw.
+_MIN_FIT = 0.995
+_SLACK_PX, _SLACK_SHARE = 2.0, 0.01
+
+
+class Boxes(StrEnum):
+    """How the four numbers of a box are meant: in pixels, or (`-normalised`) as shares of the picture's sides."""
+
+    XYWH = "xywh"
+    XYXY = "xyxy"
+    CXCYWH = "cxcywh"
+    XYWH_NORMALISED = "xywh-normalised"
+    XYXY_NORMALISED = "xyxy-normalised"
+    CXCYWH_NORMALISED = "cxcywh-normalised"
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether the numbers are shares."""
+        return self.endswith("-normalised")
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        names = {
+            "xywh": "[left, top, width, height]",
+            "xyxy": "corners [left, top, right, bottom]",
+            "cxcywh": "[centre x, centre y, width, height]",
+        }
+        return names[self.removesuffix("-normalised")] + (" as shares of the sides" if self.is_normalised else "")
+
+
+_IN_PIXELS = (Boxes.XYWH, Boxes.XYXY, Boxes.CXCYWH)
+
+
+def to_xywh_px(box: Box, form: Boxes, size_px: tuple[int, int] | None) -> Box:
+    """A box as left, top, width, height in pixels.
+
+    Args:
+        size_px: (width, height) of the photograph; only shares need it.
+
+    Raises:
+        ValueError: shares, and no size.
+    """
+    if form is Boxes.XYWH:
+        return box
+    scale = np.ones(2)
+    if form.is_normalised:
+        if size_px is None:
+            raise ValueError("boxes that are shares of the sides need the photograph's width and height")
+        scale = np.asarray(size_px, np.float64)
+    left, top, right, bottom = (_corners(np.asarray([box]), form) * np.tile(scale, 2))[0].tolist()
+    return left, top, right - left, bottom - top
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Another form than COCO's that a file's boxes are likely to have, and what speaks for it."""
+
+    form: Boxes
+    reason: str
+
+
+def doubt(boxes: Floats, sizes_px: Floats, areas: Floats, extents: Floats) -> Doubt | None:
+    """What speaks against reading a file's boxes as COCO's own; None where nothing does.
+
+    Args:
+        boxes: [n, 4] as written, finite.
+        sizes_px: [n, 2] width and height of each one's photograph; NaN where the file states none.
+        areas: [n] as the file states them; NaN for none.
+        extents: [n, 4] left, top, right, bottom of each one's polygons, px; NaN for none.
+    """
+    n = len(boxes)
+    if n and _are_shares(boxes, sizes_px):
+        fits = {form: _fits(boxes, form, np.ones_like(sizes_px), 0.01).mean() for form in _IN_PIXELS}
+        # COCO's own where it explains as much as any.
+        best = max(_IN_PIXELS, key=lambda form: fits[form])
+        return Doubt(Boxes(f"{best}-normalised"), f"all numbers of {n:,} boxes lie between 0 and 1")
+    slack_px = _SLACK_PX + _SLACK_SHARE * np.nan_to_num(sizes_px).max(axis=1)  # [n]
+    misfits = ~_fits(boxes, Boxes.XYWH, sizes_px, slack_px) | ~_matches(boxes, Boxes.XYWH, extents, slack_px)
+    other_area = _has_area(boxes, Boxes.XYXY, areas) & ~_has_area(boxes, Boxes.XYWH, areas)  # [n]
+    for form, odd in ((Boxes.XYXY, misfits | other_area), (Boxes.CXCYWH, misfits)):
+        if odd.sum() < max(_MIN_MISFITS, _MIN_SHARE * n):
+            continue
+        fits = _fits(boxes, form, sizes_px, 1.0) & _matches(boxes, form, extents, slack_px)
+        left, top, right, bottom = _corners(boxes, form).T
+        # The area of an outline is never larger than its box.
+        fits &= np.isnan(areas) | (areas <= 1.05 * (right - left + 1) * (bottom - top + 1))
+        if fits.mean() >= _MIN_FIT:
+            return Doubt(
+                form, f"{odd.sum():,} of {n:,} boxes reach past the frame, miss their outline or have another area"
+            )
+    return None
+
+
+def _corners(boxes: Floats, form: Boxes) -> Floats:
+    """Left, top, right, bottom of each box, [n, 4]."""
+    first, second = boxes[:, :2], boxes[:, 2:]
+    kind = form.removesuffix("-normalised")
+    if kind == Boxes.XYXY:
+        return boxes
+    start = first if kind == Boxes.XYWH else first - second / 2
+    return np.hstack([start, start + second])
+
+
+def _fits(boxes: Floats, form: Boxes, sizes: Floats, slack: Floats | float) -> NDArray[np.bool_]:
+    """Whether each box has an area and lies in its frame, [n]; a frame of unknown size has no right and lower end."""
+    left, top, right, bottom = _corners(boxes, form).T
+    width, height = np.where(np.isnan(sizes), np.inf, sizes).T
+    inside = (left >= -slack) & (top >= -slack) & (right <= width + slack) & (bottom <= height + slack)
+    return inside & (right > left) & (bottom > top)
+
+
+def _matches(boxes: Floats, form: Boxes, extents: Floats, slack: Floats) -> NDArray[np.bool_]:
+    """Whether each box is that of its outline, [n]; true where there is none."""
+    apart = np.abs(_corners(boxes, form) - extents).max(axis=1)
+    return np.isnan(apart) | (apart <= slack)
+
+
+def _has_area(boxes: Floats, form: Boxes, areas: Floats) -> NDArray[np.bool_]:
+    """Whether the stated area is width times height, [n]."""
+    left, top, right, bottom = _corners(boxes, form).T
+    return np.isclose((right - left) * (bottom - top), areas, rtol=0.01) & (areas > 0)
+
+
+def _are_shares(boxes: Floats, sizes_px: Floats) -> bool:
+    """Whether (nearly) all numbers lie between 0 and 1, which in pixels would be one corner of each picture."""
+    within = ((boxes >= -0.01) & (boxes <= 1.01)).all(axis=1)
+    return bool(within.mean() >= _MIN_FIT and not (np.nan_to_num(sizes_px, nan=np.inf) <= 2).any())
