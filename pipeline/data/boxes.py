@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Box = tuple[float, float, float, float]
 
-# Boxes past the frame, or off their outlines, that one slip of the hand does not explain.
-_MIN_MISFITS, _MIN_SHARE = 3, 0.02
+# Boxes past the frame, off their outlines or of another area that no slips of the hand explain. Corners read as
+# sizes leave the frame with most boxes, centres read as corners only with those near its right and lower side.
+_MIN_ODD, _MIN_ODD_SHARE = 4, {"xyxy": 0.4, "cxcywh": 0.02}
 # Another form must explain (nearly) all boxes, and be exact where COCO's may be off by as much as people draw.
 _MIN_FIT = 0.995
 _SLACK_PX, _SLACK_SHARE = 2.0, 0.01
@@ -74,9 +75,9 @@ def to_xywh_px(box: Box, form: Boxes, size_px: tuple[int, int] | None) -> Box:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Another form than COCO's that a file's boxes are likely to have, and what speaks for it."""
+    """Other forms than COCO's own that explain a file's boxes, the likeliest first, and what speaks for them."""
 
-    form: Boxes
+    forms: tuple[Boxes, ...]
     reason: str
 
 
@@ -91,15 +92,18 @@ def doubt(boxes: Floats, sizes_px: Floats, areas: Floats, extents: Floats) -> Do
     """
     n = len(boxes)
     if n and _are_shares(boxes, sizes_px):
-        fits = {form: _fits(boxes, form, np.ones_like(sizes_px), 0.01).mean() for form in _IN_PIXELS}
-        # COCO's own where it explains as much as any.
-        best = max(_IN_PIXELS, key=lambda form: fits[form])
-        return Doubt(Boxes(f"{best}-normalised"), f"all numbers of {n:,} boxes lie between 0 and 1")
+        outlines = np.where((extents <= 1.01).all(axis=1, keepdims=True), extents, np.nan)
+        fits = {
+            form: (_fits(boxes, form, np.ones_like(sizes_px), 0.01) & _matches(boxes, form, outlines, 0.01)).mean()
+            for form in _IN_PIXELS
+        }
+        alike = [Boxes(f"{form}-normalised") for form in _IN_PIXELS if fits[form] >= max(fits.values()) - 0.001]
+        return Doubt(tuple(alike), f"all numbers of {n:,} boxes lie between 0 and 1")
     slack_px = _SLACK_PX + _SLACK_SHARE * np.nan_to_num(sizes_px).max(axis=1)  # [n]
     misfits = ~_fits(boxes, Boxes.XYWH, sizes_px, slack_px) | ~_matches(boxes, Boxes.XYWH, extents, slack_px)
     other_area = _has_area(boxes, Boxes.XYXY, areas) & ~_has_area(boxes, Boxes.XYWH, areas)  # [n]
     for form, odd in ((Boxes.XYXY, misfits | other_area), (Boxes.CXCYWH, misfits)):
-        if odd.sum() < max(_MIN_MISFITS, _MIN_SHARE * n):
+        if odd.sum() < max(_MIN_ODD, _MIN_ODD_SHARE[form] * n):
             continue
         fits = _fits(boxes, form, sizes_px, 1.0) & _matches(boxes, form, extents, slack_px)
         left, top, right, bottom = _corners(boxes, form).T
@@ -107,7 +111,7 @@ def doubt(boxes: Floats, sizes_px: Floats, areas: Floats, extents: Floats) -> Do
         fits &= np.isnan(areas) | (areas <= 1.05 * (right - left + 1) * (bottom - top + 1))
         if fits.mean() >= _MIN_FIT:
             return Doubt(
-                form, f"{odd.sum():,} of {n:,} boxes reach past the frame, miss their outline or have another area"
+                (form,), f"{odd.sum():,} of {n:,} boxes reach past the frame, miss their outline or have another area"
             )
     return None
 
@@ -130,7 +134,7 @@ def _fits(boxes: Floats, form: Boxes, sizes: Floats, slack: Floats | float) -> N
     return inside & (right > left) & (bottom > top)
 
 
-def _matches(boxes: Floats, form: Boxes, extents: Floats, slack: Floats) -> NDArray[np.bool_]:
+def _matches(boxes: Floats, form: Boxes, extents: Floats, slack: Floats | float) -> NDArray[np.bool_]:
     """Whether each box is that of its outline, [n]; true where there is none."""
     apart = np.abs(_corners(boxes, form) - extents).max(axis=1)
     return np.isnan(apart) | (apart <= slack)

@@ -42,10 +42,12 @@ def refuse_doubtful(path: Path, annotations: Sequence[Any], sizes_px: Mapping[An
     table = np.asarray(rows, np.float64)
     found = doubt(table[:, :4], table[:, 4:6], table[:, 6], table[:, 7:])
     if found is not None:
+        looks = " or ".join(form.told for form in found.forms)
+        flags = " or ".join(f"--boxes {form}" for form in found.forms)
         raise DataError(
             f"annotation file {path}: its boxes cannot all be meant as COCO's {Boxes.XYWH.told} in pixels: "
-            f"{found.reason}. They look like {found.form.told}: --boxes {found.form} reads them so (`boxes: "
-            f"{found.form}` in a profile), and --boxes {Boxes.XYWH} takes them as COCO's all the same"
+            f"{found.reason}. They look like {looks}: {flags} reads them so (`boxes: {found.forms[0]}` in a profile); "
+            f"--boxes {Boxes.XYWH} takes them as COCO's all the same"
         )
 
 

@@ -39,12 +39,12 @@ class Column:
     classes: tuple[str, ...] | None
 
     def value(self, raw: Any) -> MetadataValue:
-        """One value as the items have it; class numbers become names, -1 (unlabelled) and NaN become None.
+        """One value as the items have it; class numbers become names, -1 (unlabelled), NaN and empty texts become None.
 
         Raises:
             DataError: a class number that has no name.
         """
-        if raw is None or (self.classes is not None and raw == -1):
+        if raw is None or raw == "" or (self.classes is not None and raw == -1):
             return None
         if self.classes is None:
             if self.type != pa.string():
@@ -125,12 +125,14 @@ def columns_of(
 def _names(schema: pa.Schema, image: str, label: str | None) -> dict[str, str]:
     """Names among the items by those in the file: the label first, then every other column of plain values."""
     found = {} if label is None else {label: LABEL}
+    own = {name.lower() for name in schema.names}
     for field in schema:
         if field.name in (image, label) or not _is_plain(field.type):
             continue
-        name = field.name
         # Case says nothing to a filter in SQL.
-        while is_taken(name) or name.lower() in {other.lower() for other in found.values()}:
+        others = {name.lower() for name in found.values()}
+        name = field.name
+        while is_taken(name) or name.lower() in others or (name != field.name and name.lower() in own):
             name = f"source_{name}"
         found[field.name] = name
     return found

@@ -116,7 +116,7 @@ def check_columns(schema: pa.Schema) -> pa.Schema:
     taken = sorted(name for name in set(schema.names) if is_taken(name) or schema.names.count(name) > 1)
     if taken:
         raise UsageError(
-            f"metadata columns {', '.join(taken)} have names that occur twice or that items need for themselves; "
-            "choose other names"
+            f"metadata columns {', '.join(taken)} would occur twice in the items table, or the items need their names; "
+            "choose others"
         )
     return schema
