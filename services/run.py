@@ -77,7 +77,9 @@ def source_of(
     if (coco is None) != (images is None):
         raise UsageError("--coco FILE and --images DIR go together")
     if coco is None and (boxes or keep_crowds):
-        raise UsageError("--boxes and --keep-crowds are for a COCO file (--coco); whole pictures have no boxes")
+        raise UsageError(
+            "--boxes and --keep-crowds are for a COCO file (--coco); whole pictures have no boxes"
+        )
     if parquet and links_into:
         raise UsageError("--links-into is for pictures in folders; parquet files hold them")
     options: dict[str, Any] = {"treat": dict(treat)} if treat else {}

@@ -41,12 +41,18 @@ def _rich_table(table: CellTable) -> Table:
     shown = Table(title=title, title_justify="left", title_style="", box=SIMPLE_HEAD, padding=(0, 1))
     shown.add_column("\n\nmodel and head", min_width=len("  zero-shot (photo)"))
     for name, n in table.splits:
-        shown.add_column(Text.assemble((one_line(name), "bold"), f"\nn = {n:,}\ntop-1"), justify="right", no_wrap=True)
+        shown.add_column(
+            Text.assemble((one_line(name), "bold"), f"\nn = {n:,}\ntop-1"), justify="right", no_wrap=True
+        )
         for other in ("top-2", "top-3", "bal."):
             shown.add_column(f"\n\n{other}", justify="right", no_wrap=True)
     for row, following in zip(table.rows, [*table.rows[1:], None], strict=True):
         if row.is_first and not row.is_baseline:
-            shown.add_row(Text(f"{one_line(row.model)} (toy)", "dim") if table.is_toy(row) else Text(one_line(row.model), "bold"))
+            shown.add_row(
+                Text(f"{one_line(row.model)} (toy)", "dim")
+                if table.is_toy(row)
+                else Text(one_line(row.model), "bold")
+            )
         shown.add_row(
             _name(row),
             *(text for cell in row.cells for text in _fields(table, cell)),

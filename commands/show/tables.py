@@ -50,7 +50,9 @@ def show_table(
     for name, column in zip(columns, cells, strict=True):
         is_figure = any(column) and all(_FIGURE.fullmatch(cell.plain) for cell in column)
         justify: Any = "right" if is_figure else "left"
-        table.add_column(Text(lines(name)), justify=justify, overflow="fold", no_wrap=is_figure and keep_figures)
+        table.add_column(
+            Text(lines(name)), justify=justify, overflow="fold", no_wrap=is_figure and keep_figures
+        )
     ends = [section(a) != section(b) for a, b in pairwise(shown)]
     for row, texts, ends_section in zip(shown, zip(*cells, strict=True), [*ends, False], strict=True):
         table.add_row(*texts, style=style(row), end_section=ends_section)

@@ -47,7 +47,9 @@ class Boxes(StrEnum):
             "xyxy": "corners [left, top, right, bottom]",
             "cxcywh": "[centre x, centre y, width, height]",
         }
-        return names[self.removesuffix("-normalised")] + (" as shares of the sides" if self.is_normalised else "")
+        return names[self.removesuffix("-normalised")] + (
+            " as shares of the sides" if self.is_normalised else ""
+        )
 
 
 _IN_PIXELS = (Boxes.XYWH, Boxes.XYXY, Boxes.CXCYWH)
@@ -90,30 +92,44 @@ def doubt(boxes: Floats, sizes_px: Floats, areas: Floats, extents: Floats) -> Do
         areas: [n] as the file states them; NaN for none.
         extents: [n, 4] left, top, right, bottom of each one's polygons, px; NaN for none.
     """
-    n = len(boxes)
-    if n and _are_shares(boxes, sizes_px):
-        outlines = np.where((extents <= 1.01).all(axis=1, keepdims=True), extents, np.nan)
-        fits = {
-            form: (_fits(boxes, form, np.ones_like(sizes_px), 0.01) & _matches(boxes, form, outlines, 0.01)).mean()
-            for form in _IN_PIXELS
-        }
-        alike = [Boxes(f"{form}-normalised") for form in _IN_PIXELS if fits[form] >= max(fits.values()) - 0.001]
-        return Doubt(tuple(alike), f"all numbers of {n:,} boxes lie between 0 and 1")
+    if _are_shares(boxes, sizes_px):
+        return Doubt(
+            _forms_of_shares(boxes, extents), f"all numbers of {len(boxes):,} boxes lie between 0 and 1"
+        )
     slack_px = _SLACK_PX + _SLACK_SHARE * np.nan_to_num(sizes_px).max(axis=1)  # [n]
     misfits = ~_fits(boxes, Boxes.XYWH, sizes_px, slack_px) | ~_matches(boxes, Boxes.XYWH, extents, slack_px)
     other_area = _has_area(boxes, Boxes.XYXY, areas) & ~_has_area(boxes, Boxes.XYWH, areas)  # [n]
     for form, odd in ((Boxes.XYXY, misfits | other_area), (Boxes.CXCYWH, misfits)):
-        if odd.sum() < max(_MIN_ODD, _MIN_ODD_SHARE[form] * n):
+        if odd.sum() < max(_MIN_ODD, _MIN_ODD_SHARE[form] * len(boxes)):
             continue
-        fits = _fits(boxes, form, sizes_px, 1.0) & _matches(boxes, form, extents, slack_px)
+        explained = _fits(boxes, form, sizes_px, 1.0) & _matches(boxes, form, extents, slack_px)
         left, top, right, bottom = _corners(boxes, form).T
         # The area of an outline is never larger than its box.
-        fits &= np.isnan(areas) | (areas <= 1.05 * (right - left + 1) * (bottom - top + 1))
-        if fits.mean() >= _MIN_FIT:
-            return Doubt(
-                (form,), f"{odd.sum():,} of {n:,} boxes reach past the frame, miss their outline or have another area"
-            )
+        explained &= np.isnan(areas) | (areas <= 1.05 * (right - left + 1) * (bottom - top + 1))
+        if explained.mean() >= _MIN_FIT:
+            reason = "reach past the frame, miss their outline or have another area"
+            return Doubt((form,), f"{odd.sum():,} of {len(boxes):,} boxes {reason}")
     return None
+
+
+def _are_shares(boxes: Floats, sizes_px: Floats) -> bool:
+    """Whether (nearly) all numbers lie between 0 and 1, which in pixels would be one corner of each picture."""
+    real = boxes[(boxes[:, 2:] > 0).all(axis=1)]
+    within = ((real >= -0.01) & (real <= 1.01)).all(axis=1)
+    is_tiny = (np.nan_to_num(sizes_px, nan=np.inf) <= 2).any()
+    return bool(len(real) and within.mean() >= _MIN_FIT and not is_tiny)
+
+
+def _forms_of_shares(boxes: Floats, extents: Floats) -> tuple[Boxes, ...]:
+    """Those that explain as many as any; outlines are of help where they are shares as well."""
+    outlines = np.where((extents <= 1.01).all(axis=1, keepdims=True), extents, np.nan)
+    frames = np.ones_like(boxes[:, :2])
+    fits = {
+        form: float((_fits(boxes, form, frames, 0.01) & _matches(boxes, form, outlines, 0.01)).mean())
+        for form in _IN_PIXELS
+    }
+    best = max(fits.values())
+    return tuple(Boxes(f"{form}-normalised") for form, share in fits.items() if share >= best - 0.001)
 
 
 def _corners(boxes: Floats, form: Boxes) -> Floats:
@@ -131,22 +147,19 @@ def _fits(boxes: Floats, form: Boxes, sizes: Floats, slack: Floats | float) -> N
     left, top, right, bottom = _corners(boxes, form).T
     width, height = np.where(np.isnan(sizes), np.inf, sizes).T
     inside = (left >= -slack) & (top >= -slack) & (right <= width + slack) & (bottom <= height + slack)
-    return inside & (right > left) & (bottom > top)
+    found: NDArray[np.bool_] = inside & (right > left) & (bottom > top)
+    return found
 
 
 def _matches(boxes: Floats, form: Boxes, extents: Floats, slack: Floats | float) -> NDArray[np.bool_]:
     """Whether each box is that of its outline, [n]; true where there is none."""
     apart = np.abs(_corners(boxes, form) - extents).max(axis=1)
-    return np.isnan(apart) | (apart <= slack)
+    found: NDArray[np.bool_] = np.isnan(apart) | (apart <= slack)
+    return found
 
 
 def _has_area(boxes: Floats, form: Boxes, areas: Floats) -> NDArray[np.bool_]:
     """Whether the stated area is width times height, [n]."""
     left, top, right, bottom = _corners(boxes, form).T
-    return np.isclose((right - left) * (bottom - top), areas, rtol=0.01) & (areas > 0)
-
-
-def _are_shares(boxes: Floats, sizes_px: Floats) -> bool:
-    """Whether (nearly) all numbers lie between 0 and 1, which in pixels would be one corner of each picture."""
-    within = ((boxes >= -0.01) & (boxes <= 1.01)).all(axis=1)
-    return bool(within.mean() >= _MIN_FIT and not (np.nan_to_num(sizes_px, nan=np.inf) <= 2).any())
+    found: NDArray[np.bool_] = np.isclose((right - left) * (bottom - top), areas, rtol=0.01) & (areas > 0)
+    return found

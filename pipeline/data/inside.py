@@ -109,12 +109,17 @@ def _dvc_caches(root: Path) -> Iterator[Path]:
 
     Of DVC's four files the first that names one counts (https://dvc.org/doc/command-reference/config).
     """
-    above = dict.fromkeys((*(start := root.absolute(), *start.parents), *(real := root.resolve(), *real.parents)))
+    above = dict.fromkeys(
+        (*(start := root.absolute(), *start.parents), *(real := root.resolve(), *real.parents))
+    )
     project = next((one / ".dvc" for one in above if (one / ".dvc").is_dir()), None)
     if project is None:
         return
     of_user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "dvc"
-    folders = (os.environ.get("DVC_GLOBAL_CONFIG_DIR") or of_user, os.environ.get("DVC_SYSTEM_CONFIG_DIR") or "/etc/xdg/dvc")
+    folders = (
+        os.environ.get("DVC_GLOBAL_CONFIG_DIR") or of_user,
+        os.environ.get("DVC_SYSTEM_CONFIG_DIR") or "/etc/xdg/dvc",
+    )
     for file in (project / "config.local", project / "config", *(Path(one) / "config" for one in folders)):
         parser = configparser.ConfigParser(strict=False, interpolation=None)
         try:

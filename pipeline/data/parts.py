@@ -25,7 +25,10 @@ PART_WORDS = {
 }
 # Words that may stand beside a part's own: they say neither of what nor for whom.
 _FILLING = frozenset(
-    "set split data dataset part partial of image images img imgs picture pictures photo photos".split()
+    (
+        *("set", "split", "data", "dataset", "part", "partial", "of"),
+        *("image", "images", "img", "imgs", "picture", "pictures", "photo", "photos"),
+    )
 )
 # `-00000-of-00001`, with a hash in older files of the hub.
 _SHARD = re.compile(r"-\d+-of-\d+(-[0-9a-f]+)?$")
@@ -85,7 +88,9 @@ def parts_of_files(files: Sequence[Path], treatments: Treatments) -> list[Treatm
     absolute = [Path(os.path.abspath(path)) for path in files]  # noqa: PTH100
     common = Path(os.path.commonpath([path.parent for path in absolute]))
     inside = [path.relative_to(common) for path in absolute]
-    _refuse_unknown([above for path in inside for above in (*_prefixes(path.parts), (path.stem,))], treatments)
+    _refuse_unknown(
+        [above for path in inside for above in (*_prefixes(path.parts), (path.stem,))], treatments
+    )
     found = [_part_of_file(path, treatments) for path in inside]
     parts = sorted({part for part in found if part not in (None, "skip")}, key=str)
     strays = [path for path, part in zip(inside, found, strict=True) if part is None]
@@ -107,7 +112,9 @@ def _part_of_file(path: Path, treatments: Treatments) -> Treatment | None:
         return "skip"
     distinct = {part for part in parts if part not in (None, "class")}
     if len(distinct) > 1:
-        raise DataError(f"{path} lies in a folder of one part and is named after another; {_way_out(path.name, _ASIDE)}")
+        raise DataError(
+            f"{path} lies in a folder of one part and is named after another; {_way_out(path.name, _ASIDE)}"
+        )
     return distinct.pop() if distinct else None  # type: ignore[return-value]
 
 
@@ -229,7 +236,11 @@ def _parsed(name: str) -> tuple[str | None, Folders]:
 def _said(path: Folders, treatments: Treatments) -> Treatment | None:
     """What the user says of a path, or of its last name wherever that stands."""
     whole = "/".join(path)
-    return treatments.get(f"/{whole}") or (treatments.get(whole) if len(path) > 1 else None) or treatments.get(path[-1])
+    return (
+        treatments.get(f"/{whole}")
+        or (treatments.get(whole) if len(path) > 1 else None)
+        or treatments.get(path[-1])
+    )
 
 
 def _prefixes(path: Folders) -> Iterable[Folders]:

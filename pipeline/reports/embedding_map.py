@@ -17,6 +17,7 @@ from deponij.pipeline.metrics.classification import Names
 from deponij.pipeline.reports.palette import colour_of, marker_of
 from deponij.pipeline.reports.svg import element, escaped
 from deponij.pipeline.reports.wording import number
+from deponij.store.texts import one_line
 
 SIDE = 1000
 _MARGIN = 24
@@ -134,10 +135,13 @@ def points_json(ids: Sequence[str], pictures: Mapping[str, int], maps: Sequence[
     It may stand in a script element: no name can end that.
     """
     value = {
-        "ids": list(ids),
+        "ids": [one_line(item_id) for item_id in ids],
         "pictures": [pictures.get(item_id, -1) for item_id in ids],
         "maps": [
-            {"classes": [entry.name for entry in one.legend], "rows": [list(rows) for rows in one.rows]}
+            {
+                "classes": [one_line(entry.name) for entry in one.legend],
+                "rows": [list(rows) for rows in one.rows],
+            }
             for one in maps
         ],
     }

@@ -48,8 +48,7 @@ def element(name: str, content: str = "", **attributes: str | float) -> str:
         content: markup that stands within as it is.
     """
     given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escaped(_text(value))}"'
-        for key, value in attributes.items()
+        f' {key.rstrip("_").replace("_", "-")}="{escaped(_text(value))}"' for key, value in attributes.items()
     )
     return f"<{name}{given}>{content}</{name}>" if content else f"<{name}{given}/>"
 

@@ -18,7 +18,9 @@ _MAX_LOOKED_AT = 20_000
 _NOTHING = (math.nan,) * 4
 
 
-def refuse_doubtful(path: Path, annotations: Sequence[Any], sizes_px: Mapping[Any, tuple[int, int] | None]) -> None:
+def refuse_doubtful(
+    path: Path, annotations: Sequence[Any], sizes_px: Mapping[Any, tuple[int, int] | None]
+) -> None:
     """Refuse a file whose boxes as a whole are likely to be written in another form than COCO's.
 
     Args:
@@ -32,9 +34,10 @@ def refuse_doubtful(path: Path, annotations: Sequence[Any], sizes_px: Mapping[An
     rows = []
     for one in annotations[::step]:
         box = _numbers(one.get("bbox"), 4) if isinstance(one, dict) else None
-        if box is None or _numbers([one.get("image_id")], 1) is None and not isinstance(one.get("image_id"), str):
+        if box is None:
             continue
-        size = sizes_px.get(one["image_id"]) or _NOTHING[:2]
+        image_id = one.get("image_id")
+        size = (sizes_px.get(image_id) if isinstance(image_id, int | float | str) else None) or _NOTHING[:2]
         area = _numbers([one.get("area")], 1) or _NOTHING[:1]
         rows.append((*box, *size, *area, *_extent(one.get("segmentation"))))
     if not rows:
@@ -53,7 +56,11 @@ def refuse_doubtful(path: Path, annotations: Sequence[Any], sizes_px: Mapping[An
 
 def _numbers(values: Any, n: int) -> tuple[float, ...] | None:
     """So many finite numbers, or None."""
-    if not isinstance(values, list) or len(values) != n or not all(type(one) in (int, float) for one in values):
+    if (
+        not isinstance(values, list)
+        or len(values) != n
+        or not all(type(one) in (int, float) for one in values)
+    ):
         return None
     try:
         numbers = tuple(map(float, values))
@@ -66,7 +73,10 @@ def _extent(segmentation: Any) -> tuple[float, ...]:
     """Left, top, right, bottom of polygons; NaN for run lengths and what is malformed."""
     if not isinstance(segmentation, list) or not segmentation:
         return _NOTHING
-    rings = [_numbers(ring, len(ring)) if isinstance(ring, list) and len(ring) >= 6 else None for ring in segmentation]
+    rings = [
+        _numbers(ring, len(ring)) if isinstance(ring, list) and len(ring) >= 6 else None
+        for ring in segmentation
+    ]
     points = [number for ring in rings if ring is not None for number in ring]
     if None in rings or any(len(ring) % 2 for ring in rings if ring is not None):
         return _NOTHING

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 from PIL import Image
+from pydantic import Field
 
 from deponij.pipeline.data.adapters.coco import Annotation, CocoDataset, Photograph, read_coco
 from deponij.pipeline.data.adapters.label_maps import AUTO, LabelMap, label_maps
@@ -68,7 +69,7 @@ class CocoParams(Record):
     crop: CropParams = CropParams()
     label_maps: tuple[str, ...] = (AUTO,)
     boxes: Boxes | None = None
-    treat: dict[str, Treatment] = {}
+    treat: dict[str, Treatment] = Field(default_factory=dict)
     links_into: tuple[Path, ...] = ()
 
 
@@ -112,7 +113,9 @@ class CocoSource:
         counts = {
             "photographs without an annotation": sum(not one.annotations for one in photographs),
             "photographs that are left out as asked": self.dataset.n_skipped,
-            "photographs in no part of the given split": len(outside) if len(outside) < len(photographs) else 0,
+            "photographs in no part of the given split": len(outside)
+            if len(outside) < len(photographs)
+            else 0,
             "boxes that reach past the frame, clipped to it": n_past,
         }
         notes = [f"{told}: {n:,}" for told, n in counts.items() if n]

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
+from pydantic import Field
 
 from deponij.pipeline.data.adapters.registry import Progress, register_source
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
@@ -46,7 +47,7 @@ class FolderParams(Record):
     """
 
     folder: Path
-    treat: dict[str, Treatment] = {}
+    treat: dict[str, Treatment] = Field(default_factory=dict)
     links_into: tuple[Path, ...] = ()
 
 
@@ -114,7 +115,9 @@ class FolderSource:
 
     def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
         """One item per picture, sorted by path; what cannot be read carries its failure."""
-        return each_picture(partial(_item, root=self.root, links=self.links), self._entries, workers, progress)
+        return each_picture(
+            partial(_item, root=self.root, links=self.links), self._entries, workers, progress
+        )
 
     def _listed(self, treat: Mapping[str, Treatment]) -> list[_Entry]:
         found = sorted(self._walk(), key=lambda pair: PurePosixPath(pair[0]).parts)

@@ -40,7 +40,7 @@ class ParquetParams(Record):
     files: tuple[Path, ...] = Field(min_length=1)
     image_column: str | None = None
     label_column: str | None = None
-    treat: dict[str, Treatment] = {}
+    treat: dict[str, Treatment] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,9 @@ class ParquetSource:
                             yield self._row(one, number, values)
                             number += 1
             except (OSError, pa.ArrowException) as error:
-                raise DataError(f"parquet file {one.path} is damaged after {number:,} rows: {error}") from error
+                raise DataError(
+                    f"parquet file {one.path} is damaged after {number:,} rows: {error}"
+                ) from error
 
     def _row(self, file: _File, number: int, values: dict[str, Any]) -> _Row:
         image, failure = values[self._columns.image], None

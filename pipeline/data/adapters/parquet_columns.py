@@ -17,6 +17,7 @@ from deponij.pipeline.data.item import MetadataValue
 from deponij.store.errors import DataError, UsageError
 
 LABEL = "label"
+_NAME_CHARS = 100
 Classes = Mapping[str, tuple[str, ...]]
 _WORDS = {"text": "text", "int": "whole numbers", "float": "numbers", "bool": "truth values"}
 _SORTS: tuple[tuple[Callable[[pa.DataType], bool], str], ...] = (
@@ -78,9 +79,13 @@ class Columns:
         notes = [] if any(column.name == LABEL for column in first) else ["no column holds labels"]
         renamed = [f"{one.source!r} is {one.name!r}" for one in first if one.name not in (one.source, LABEL)]
         if renamed:
-            notes.append(f"columns whose names the items need for themselves have others: {', '.join(renamed)}")
+            notes.append(
+                f"columns whose names the items need for themselves, or no file can have, have others: {', '.join(renamed)}"
+            )
         if self.left_out:
-            notes.append(f"columns that are left out, since they hold no plain values: {', '.join(self.left_out)}")
+            notes.append(
+                f"columns that are left out, since they hold no plain values: {', '.join(self.left_out)}"
+            )
         return tuple(notes)
 
 
@@ -111,13 +116,20 @@ def columns_of(
     of_file = [
         tuple(
             # Labels are text, so that a class is called the same whatever file it came from.
-            Column(source, name, pa.string() if name == LABEL or source in known else types[source], known.get(source))
+            Column(
+                source,
+                name,
+                pa.string() if name == LABEL or source in known else types[source],
+                known.get(source),
+            )
             for source, name in names.items()
         )
         for known in classes.values()
     ]
     left_out = tuple(
-        f"{field.name!r} ({field.type})" for field in schema if field.name != image and not _is_plain(field.type)
+        f"{field.name!r} ({field.type})"
+        for field in schema
+        if field.name != image and not _is_plain(field.type)
     )
     return Columns(image, tuple(of_file), left_out)
 
@@ -131,19 +143,27 @@ def _names(schema: pa.Schema, image: str, label: str | None) -> dict[str, str]:
             continue
         # Case says nothing to a filter in SQL.
         others = {name.lower() for name in found.values()}
-        name = field.name
+        name = _plain(field.name)
         while is_taken(name) or name.lower() in others or (name != field.name and name.lower() in own):
             name = f"source_{name}"
         found[field.name] = name
     return found
 
 
+def _plain(name: str) -> str:
+    """A column's name as that of a file, which results by these labels have."""
+    kept = "".join(one if one.isprintable() and one not in "/\\" else "_" for one in name)
+    return kept.lstrip(".")[:_NAME_CHARS] or "column"
+
+
 def _type(schemas: Sequence[pa.Schema], source: str) -> pa.DataType:
     kinds = [_values(schema.field(source).type) for schema in schemas]
     if pa.uint64() in kinds:
         return pa.uint64()
-    sorts = {_sort(kind) for kind in kinds} - {None}
-    return {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64()}.get(next(iter(sorts), "text"), pa.string())
+    sorts = [sort for kind in kinds if (sort := _sort(kind)) is not None]
+    return {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64()}.get(
+        (*sorts, "text")[0], pa.string()
+    )
 
 
 def _values(kind: pa.DataType) -> pa.DataType:
@@ -161,35 +181,39 @@ def _is_plain(kind: pa.DataType) -> bool:
 
 
 def _refuse_other(
-    first: Path, schema: pa.Schema, classes: Classes, path: Path, other: pa.Schema, theirs: Classes, image: str
+    first: Path,
+    schema: pa.Schema,
+    classes: Classes,
+    path: Path,
+    other: pa.Schema,
+    theirs: Classes,
+    image: str,
 ) -> None:
     """Say in which columns a file differs from the first."""
     problems = [f"it lacks the column {name!r}" for name in schema.names if name not in other.names]
     problems += [f"it has a column {name!r} more" for name in other.names if name not in schema.names]
-    for name in schema.names:
-        if name not in other.names:
+    for name in set(schema.names) & set(other.names):
+        ours, its = schema.field(name).type, other.field(name).type
+        if name == image and _is_image(ours) == _is_image(its) and _is_bytes(ours) == _is_bytes(its):
             continue
-        ours, its = (
-            _told(one.field(name).type, name in known, is_image=name == image)
-            for one, known in ((schema, classes), (other, theirs))
-        )
-        if ours != its and None not in (ours, its):
-            problems.append(f"its column {name!r} holds {its}, that of the first {ours}")
+        # Of how numbers and texts are stored nothing depends; a column without any value fits all.
+        is_alike = (_sort(ours) or ours, name in classes) == (_sort(its) or its, name in theirs)
+        if not is_alike and not pa.types.is_null(ours) and not pa.types.is_null(its):
+            told = _told(its, name in theirs), _told(ours, name in classes)
+            problems.append("its column {!r} holds {}, that of the first {}".format(name, *told))
     if problems:
         raise DataError(
-            f"{path} has other columns than {first}: {'; '.join(problems)}. All files of a data set need the same "
+            f"{path} has other columns than {first}: {'; '.join(sorted(problems))}. All files of a data set need the same "
             "columns (in any order); write them anew, or run on those that are alike"
         )
 
 
-def _told(kind: pa.DataType, has_names: bool, *, is_image: bool) -> str | None:
-    """What a column holds, in words; None for one without any value."""
-    if pa.types.is_null(kind):
-        return None
-    if is_image and (_is_image(kind) or _is_bytes(kind)):
-        return "pictures with paths" if _is_image(kind) else "pictures"
+def _told(kind: pa.DataType, has_names: bool) -> str:
+    """What a column holds, in words."""
     sort = _sort(kind)
-    return str(kind) if sort is None else "class numbers with names" if has_names else f"{_WORDS[sort]} ({kind})"
+    return (
+        str(kind) if sort is None else "class numbers with names" if has_names else f"{_WORDS[sort]} ({kind})"
+    )
 
 
 def _image_column(schema: pa.Schema, wanted: str | None, where: Path) -> str:
