@@ -59,7 +59,7 @@ def given_part(name: str) -> str | None:
     return None if rest else part
 
 
-def places(folders: Iterable[Folders], treatments: Treatments, what: str = "folder") -> dict[Folders, Place]:
+def places(folders: Iterable[Folders], treatments: Treatments, what: str = "folders") -> dict[Folders, Place]:
     """What the folders of pictures say of them.
 
     Args:
@@ -69,11 +69,27 @@ def places(folders: Iterable[Folders], treatments: Treatments, what: str = "fold
 
     Raises:
         DataError: it is not certain which folders are parts; the message says what can be done.
-        UsageError: a treatment of a name that no folder has.
     """
-    distinct = set(folders)
-    _refuse_unknown({above for one in distinct for above in _prefixes(one)}, treatments)
-    return _Tree(distinct, treatments, what).places()
+    return _Tree(set(folders), treatments, what).places()
+
+
+def refuse_unknown(treatments: Treatments, names: Iterable[Folders]) -> None:
+    """Refuse to be told of what is not there.
+
+    Args:
+        names: folders of pictures, or whatever else `treatments` can speak of.
+
+    Raises:
+        UsageError: a treatment of another name; the message lists those there are.
+    """
+    if not treatments:
+        return
+    paths = {above for one in names for above in _prefixes(one)}
+    keys = {key for path in paths for key in (path[-1], "/".join(path), f"/{'/'.join(path)}")}
+    if unknown := sorted(set(treatments) - keys):
+        raise UsageError(
+            f"nothing here is named {', '.join(map(repr, unknown))} (treat); the names are {_listed(keys)}"
+        )
 
 
 def parts_of_files(files: Sequence[Path], treatments: Treatments) -> list[Treatment | None]:
@@ -88,9 +104,6 @@ def parts_of_files(files: Sequence[Path], treatments: Treatments) -> list[Treatm
     absolute = [Path(os.path.abspath(path)) for path in files]  # noqa: PTH100
     common = Path(os.path.commonpath([path.parent for path in absolute]))
     inside = [path.relative_to(common) for path in absolute]
-    _refuse_unknown(
-        [above for path in inside for above in (*_prefixes(path.parts), (path.stem,))], treatments
-    )
     found = [_part_of_file(path, treatments) for path in inside]
     parts = sorted({part for part in found if part not in (None, "skip")}, key=str)
     strays = [path for path, part in zip(inside, found, strict=True) if part is None]
@@ -198,15 +211,15 @@ class _Tree:
             if len(stems) > 1 and all(stems):
                 names = _listed(one[-1] for one in parts if one[:-1] == above)
                 raise DataError(
-                    f"the {self._what}s {names} seem to name both a part of a split and a class; arrange the pictures "
+                    f"the {self._what} {names} seem to name both a part of a split and a class; arrange the pictures "
                     "as PART/CLASS/NAME.jpg"
                 )
         if strays:
             deeper = {one[-1] for one in self._parts if len(one) > depth}
             keys = sorted({_key(one, deeper) for one in parts})
             raise DataError(
-                f"{self._what}s are named after parts of a split ({_listed(one[-1] for one in parts)}), and beside lie "
-                f"others: {_listed(one[-1] for one in strays)}. If the first are classes like the others: "
+                f"{self._what} are named after parts of a split ({_listed(one[-1] for one in parts)}), and beside lie "
+                f"others: {_listed(one[-1] for one in strays)}. If the first are none (but classes, say): "
                 f"{' '.join(f'--treat {key}=class' for key in keys[:_SHOWN])}. Otherwise {_way_out(strays[0][-1], _ASIDE)}"
             )
 
@@ -253,16 +266,6 @@ def _n_shared(paths: Sequence[Folders]) -> int:
     while paths and all(len(path) > n + 1 and path[n] == paths[0][n] for path in paths):
         n += 1
     return n
-
-
-def _refuse_unknown(paths: Iterable[Folders], treatments: Treatments) -> None:
-    if not treatments:
-        return
-    keys = {key for path in paths for key in (path[-1], "/".join(path), f"/{'/'.join(path)}")}
-    if unknown := sorted(set(treatments) - keys):
-        raise UsageError(
-            f"nothing here is named {', '.join(map(repr, unknown))} (treat); the names are {_listed(keys)}"
-        )
 
 
 def _way_out(name: str, choices: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any, TypeGuard
 
 from deponij.pipeline.data.adapters.coco_boxes import refuse_doubtful
 from deponij.pipeline.data.boxes import Box, Boxes, to_xywh_px
-from deponij.pipeline.data.parts import Folders, Treatments, places
+from deponij.pipeline.data.parts import Folders, Treatments, places, refuse_unknown
 from deponij.store.errors import DataError
 
 # Problems of one file that a message names; the rest are counted.
@@ -216,10 +216,11 @@ def _with_parts(photographs: Sequence[Photograph], treat: Treatments) -> list[Ph
     """With the parts that the field `split` names, or where no photograph has one, its folders."""
     if any(photograph.given for photograph in photographs):
         names: list[Folders] = [(one.given,) if one.given else () for one in photographs]
-        found = places(names, treat, "value of `split`")
+        found = places(names, treat, "values of `split`")
     else:
         names = [PurePosixPath(photograph.image_id).parts[:-1] for photograph in photographs]
         found = places(names, treat)
+    refuse_unknown(treat, names)
     return [
         replace(photograph, given=found[name].given)
         for photograph, name in zip(photographs, names, strict=True)

@@ -23,7 +23,7 @@ from deponij.pipeline.data.adapters.registry import Progress, register_source
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
 from deponij.pipeline.data.inside import Links, existing_folder, read_inside
 from deponij.pipeline.data.item import Item
-from deponij.pipeline.data.parts import Folders, Place, Treatment, places
+from deponij.pipeline.data.parts import Folders, Place, Treatment, places, refuse_unknown
 from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError
 
@@ -121,6 +121,7 @@ class FolderSource:
 
     def _listed(self, treat: Mapping[str, Treatment]) -> list[_Entry]:
         found = sorted(self._walk(), key=lambda pair: PurePosixPath(pair[0]).parts)
+        refuse_unknown(treat, (_folders(*pair) for pair in found))
         place_of = places((_folders(*pair) for pair in found), treat)
         kept = [(pair, place) for pair in found if not (place := place_of[_folders(*pair)]).is_skipped]
         self._n_skipped = len(found) - len(kept)

@@ -4,7 +4,8 @@ Files are streamed. What their columns mean is found in `parquet_columns`.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,15 @@ from deponij.pipeline.data.adapters.parquet_columns import Column, columns_of
 from deponij.pipeline.data.adapters.registry import Progress, check_columns, register_source
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
 from deponij.pipeline.data.item import Item, MetadataValue
-from deponij.pipeline.data.parts import Treatment, parts_of_files
+from deponij.pipeline.data.parts import Place, Treatment, parts_of_files, places, refuse_unknown
 from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError, UsageError
 
 # Rows held at a time, before decoding; with pictures of 1 MB this is 64 MB.
 BATCH_ROWS = 64
 READ_BYTES = 1 << 20
+# Where rows say which part they are of, this column does.
+SPLIT = "split"
 
 
 class ParquetParams(Record):
@@ -33,8 +36,8 @@ class ParquetParams(Record):
         files: parquet files of the same columns, in the order of the items.
         image_column: by default the only column of type `struct<bytes, path>`.
         label_column: by default `label`, otherwise the only column of class labels, otherwise none.
-        treat: what files and their folders are whose names leave it open: `train`, `val`, `test`, `class` (no part),
-            or `skip` to leave them out.
+        treat: what files, their folders and values of a column `split` are whose names leave it open: `train`, `val`,
+            `test`, `class` (no part), or `skip` to leave them out.
     """
 
     files: tuple[Path, ...] = Field(min_length=1)
@@ -88,9 +91,31 @@ class ParquetSource:
         self.metadata_schema = check_columns(
             pa.schema([(column.name, column.type) for column in self.files[0].columns])
         )
-        self.n_items = sum(footers[path][1] for path in kept)
+        self._places, n_skipped = self._split_of_rows(params.treat)
+        values = [(name,) for name in self._places]
+        refuse_unknown(
+            params.treat, [*values, *(one for path in params.files for one in (path.parts, (path.stem,)))]
+        )
+        self.n_items = sum(footers[path][1] for path in kept) - n_skipped
         if not self.n_items:
             raise DataError(f"no rows in {', '.join(map(str, kept))}")
+
+    def _split_of_rows(self, treat: Mapping[str, Treatment]) -> tuple[dict[str, Place], int]:
+        """What each value of the column `split` says, nothing where it is no split, and how many rows are left out."""
+        counts: Counter[str] = Counter()
+        for file in self.files:
+            column = next(
+                (one for one in file.columns if one.name == SPLIT and one.type == pa.string()), None
+            )
+            if column is None:
+                return {}, 0
+            for value in _read_column(file.path, column.source):
+                counts[str(column.value(value) or "")] += 1
+        found = places(((name,) for name in counts if name), treat, "values of `split`")
+        named = {name: found[(name,)] for name in counts if name}
+        if not any(place.given or place.is_skipped for place in named.values()):
+            return {}, 0
+        return named, sum(counts[name] for name, place in named.items() if place.is_skipped)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -114,14 +139,17 @@ class ParquetSource:
                 with pq.ParquetFile(one.path, pre_buffer=False, buffer_size=READ_BYTES) as file:
                     for batch in file.iter_batches(BATCH_ROWS, columns=wanted, use_threads=False):
                         for values in batch.to_pylist():
-                            yield self._row(one, number, values)
+                            row = self._row(one, number, values)
                             number += 1
+                            if row is not None:
+                                yield row
             except (OSError, pa.ArrowException) as error:
                 raise DataError(
                     f"parquet file {one.path} is damaged after {number:,} rows: {error}"
                 ) from error
 
-    def _row(self, file: _File, number: int, values: dict[str, Any]) -> _Row:
+    def _row(self, file: _File, number: int, values: dict[str, Any]) -> _Row | None:
+        """None where the user leaves it out."""
         image, failure = values[self._columns.image], None
         content = image.get("bytes") if isinstance(image, dict) else image
         if content is None:
@@ -135,7 +163,21 @@ class ParquetSource:
                 metadata[column.name] = column.value(values[column.source])
             except DataError as error:
                 metadata[column.name], failure = None, str(error)
-        return f"{file.name}#{number}", content, failure, file.given, metadata
+        given = file.given
+        if self._places:
+            place = self._places.get(str(metadata[SPLIT] or ""), Place())
+            if place.is_skipped:
+                return None
+            given = place.given
+        return f"{file.name}#{number}", content, failure, given, metadata
+
+
+def _read_column(path: Path, name: str) -> list[Any]:
+    try:
+        with pq.ParquetFile(path) as file:
+            return list(file.read(columns=[name]).column(0).to_pylist())
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"parquet file {path} is damaged: {error}") from error
 
 
 def _footer(path: Path) -> tuple[pa.Schema, int]:

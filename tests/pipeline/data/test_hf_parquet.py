@@ -183,6 +183,39 @@ def test_parts_as_the_hub_converts_them(tmp_path: Path) -> None:
     ]
 
 
+def test_a_column_of_parts_is_the_split(tmp_path: Path) -> None:
+    values = ["train", "test", "Validation", None, "extra"]
+    path = write(
+        tmp_path / "train.parquet",
+        img=images(*map(cell, range(5))),
+        label=pa.array(list("ababa")),
+        split=pa.array(values),
+    )
+    with pytest.raises(DataError, match="values of `split` .*beside lie others: 'extra'"):
+        opened(path)
+    assert [item.given for item in read(path, treat={"extra": "train"})] == [
+        "train",
+        "test",
+        "val",
+        None,
+        "train",
+    ]
+    source = opened(path, treat={"extra": "skip"})
+    items = list(source.items())
+    assert source.n_items == len(items) == 4
+    assert [(item.item_id, item.given) for item in items] == [
+        ("train.parquet#0", "train"),
+        ("train.parquet#1", "test"),
+        ("train.parquet#2", "val"),
+        ("train.parquet#3", None),
+    ]
+    assert [item.metadata["split"] for item in items] == ["train", "test", "Validation", None]
+    with pytest.raises(UsageError, match="nothing here is named 'exta'"):
+        opened(path, treat={"extra": "skip", "exta": "skip"})
+    folds = write(tmp_path / "f.parquet", img=images(cell(0), cell(1)), split=pa.array(["fold 1", "fold 2"]))
+    assert [item.given for item in read(folds)] == [None, None]
+
+
 @pytest.mark.parametrize("name", sorted(JOINED_COLUMNS | {"Score", "split_group", "item_id", "Key"}))
 def test_columns_of_the_users_own_that_items_need_have_other_names(tmp_path: Path, name: str) -> None:
     path = write(

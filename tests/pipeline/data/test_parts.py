@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 
-from deponij.pipeline.data.parts import given_part, parts_of_files, places
+from deponij.pipeline.data.parts import given_part, parts_of_files, places, refuse_unknown
 from deponij.store.errors import DataError, UsageError
 
 
 def read(*folders: str, **treat: Any) -> dict[str, tuple[str | None, str | None]]:
     """Part and label of each folder's pictures; those that are skipped are left out."""
-    found = places([tuple(one.split("/")) if one else () for one in folders], treat)
+    names: list[tuple[str, ...]] = [tuple(one.split("/")) if one else () for one in folders]
+    refuse_unknown(treat, names)
+    found = places(names, treat)
     return {
         "/".join(names): (place.given, place.others[0] if place.others else None)
         for names, place in found.items()
