@@ -16,7 +16,7 @@ from deponij.store.errors import UsageError
 ITEM_COLUMNS = frozenset(
     ("item_id", "key", "image", "image_id", "width_px", "height_px", "phash", "failure", "given")
 )
-# What is put beside them: where items are searched, and the parts of each split as `split_NAME`.
+# What is put beside them: by an index (`deponij.project.indexes`), and the parts of each split as `split_NAME`.
 JOINED_COLUMNS = frozenset(("vector_row", "score", "folded"))
 SPLIT_PREFIX = "split_"
 

@@ -15,6 +15,7 @@ from PIL import Image
 from deponij.pipeline.data.adapters.hf_parquet import BATCH_ROWS, ParquetParams, ParquetSource
 from deponij.pipeline.data.adapters.registry import JOINED_COLUMNS
 from deponij.pipeline.data.item import Item
+from deponij.project.indexes import RESERVED
 from deponij.store.errors import DataError, UsageError
 from deponij.store.keys import key_of_bytes
 
@@ -227,6 +228,10 @@ def test_columns_of_the_users_own_that_items_need_have_other_names(tmp_path: Pat
     assert source.notes[1].endswith(f"have others: {name!r} is 'source_source_{name}'")
     (item,) = source.items()
     assert item.metadata == {f"source_source_{name}": 0.5, f"source_{name}": 1}
+
+
+def test_all_that_an_index_needs_is_known() -> None:
+    assert set(RESERVED) == JOINED_COLUMNS
 
 
 def test_columns_are_named_as_files_can_be(tmp_path: Path) -> None:
