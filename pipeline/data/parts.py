@@ -45,11 +45,13 @@ class Place:
     Attributes:
         given: `train`, `val`, `test`, or None where no folder is a part, or all pictures are of one.
         others: the folders that are neither a part nor above all pictures.
+        above: those above all pictures of a data set with parts.
         is_skipped: the user leaves the pictures out.
     """
 
     given: str | None = None
     others: Folders = ()
+    above: Folders = ()
     is_skipped: bool = False
 
 
@@ -87,8 +89,9 @@ def refuse_unknown(treatments: Treatments, names: Iterable[Folders]) -> None:
     paths = {above for one in names for above in _prefixes(one)}
     keys = {key for path in paths for key in (path[-1], "/".join(path), f"/{'/'.join(path)}")}
     if unknown := sorted(set(treatments) - keys):
+        known = _listed(path[-1] for path in paths)
         raise UsageError(
-            f"nothing here is named {', '.join(map(repr, unknown))} (treat); the names are {_listed(keys)}"
+            f"nothing here is named {', '.join(map(repr, unknown))} (treat); the names are {known}"
         )
 
 
@@ -159,7 +162,8 @@ class _Tree:
         # One part alone is no split.
         is_split = len(set(given.values()) - {None}) > 1
         return skipped | {
-            one: Place(given[one] if is_split else None, others[one][n_above:]) for one in self._folders
+            one: Place(given[one] if is_split else None, others[one][n_above:], others[one][:n_above])
+            for one in self._folders
         }
 
     def _part(self, path: Folders) -> str | None:

@@ -79,6 +79,7 @@ class FolderSource:
         self.links = Links.of(params.folder, params.links_into)
         self._ignored: Counter[str] = Counter()
         self._n_skipped = 0
+        self._above: Folders = ()
         self._entries = self._listed(params.treat)
         if not self._entries:
             raise DataError(
@@ -109,6 +110,8 @@ class FolderSource:
             notes.append(
                 f"pictures in no part of the given split: {len(outside):,}, the first: {outside[0]!r}"
             )
+        if self._above:
+            notes.append(f"folders that all classes lie in, no classes themselves: {'/'.join(self._above)}")
         if self._n_skipped:
             notes.append(f"pictures in folders that are left out as asked: {self._n_skipped:,}")
         return tuple(notes)
@@ -125,6 +128,7 @@ class FolderSource:
         place_of = places((_folders(*pair) for pair in found), treat)
         kept = [(pair, place) for pair in found if not (place := place_of[_folders(*pair)]).is_skipped]
         self._n_skipped = len(found) - len(kept)
+        self._above = next((place.above for _, place in kept if place.above), ())
         return [_entry(*pair, place) for pair, place in kept]
 
     def _walk(self) -> Iterator[tuple[str, str | None]]:

@@ -92,6 +92,14 @@ def test_what_is_left_out_or_in_no_part_is_counted(tmp_path: Path) -> None:
     )
 
 
+def test_folders_above_all_classes_are_told(tmp_path: Path) -> None:
+    put(tmp_path, "set/train/images/cat/1.png", "set/train/images/dog/2.png", "set/test/images/dog/3.png")
+    source = FolderSource(FolderParams(folder=tmp_path))
+    found = [(item.given, item.metadata["label"]) for item in source.items(workers=0)]
+    assert found == [("test", "dog"), ("train", "cat"), ("train", "dog")]
+    assert source.notes == ("folders that all classes lie in, no classes themselves: set/images",)
+
+
 def test_other_and_hidden_files_are_left_aside_and_counted(tmp_path: Path) -> None:
     put(tmp_path, "cat/1.png", "cat/.hidden.png", ".cache/2.png", "__MACOSX/cat/1.png")
     for name in ("cat/notes.txt", "cat/more.txt", "cat/phone.HEIC", "README", "Thumbs.db"):
