@@ -71,6 +71,7 @@ def predict(
     from deponij.project.record_files import check_ending
     from deponij.services.predict import predict as predicting
     from deponij.services.predict.new_pictures import check_named, named_pictures
+    from deponij.store.texts import one_line
 
     options = run_options(depot or "depot", device, batch_size, workers, threads)
     check_ending(out, "--out", *predicting.TABLE_ENDINGS)
@@ -98,7 +99,7 @@ def predict(
     else:
         print_predictions(result)
     for failure in result.failures:
-        warn(f"{failure.item_id or failure.path}: {failure.reason}")
+        warn(f"{one_line(failure.item_id or failure.path)}: {failure.reason}")
     if result.failures:
         n_all = len(result.failures) + len(result.predictions)
         warn(f"{len(result.failures)} of {n_all} could not be answered")

@@ -20,9 +20,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(name, str(tmp_path / name))
     root = tmp_path / "project"
     root.mkdir()
+    settings(root, "DVC_GLOBAL_CONFIG_DIR/config", "type = symlink")
     dvc(root, "init", "--no-scm", "-q")
-    dvc(root, "config", "cache.type", "symlink")
     return root
+
+
+def settings(root: Path, file: str, *lines: str) -> None:
+    """A file of DVC's settings beside the project, as `dvc config` writes it."""
+    (root.parent / file).write_text("\n    ".join(("[cache]", *lines)) + "\n")
 
 
 def dvc(root: Path, *arguments: str) -> None:
@@ -43,9 +48,9 @@ def put(root: Path) -> None:
 def test_pictures_in_dvcs_cache_are_read(project: Path, where: str | None) -> None:
     if where == "user":
         cache = project.parent / "of_user"
-        (project.parent / "DVC_GLOBAL_CONFIG_DIR" / "config").write_text(f"[cache]\n    dir = {cache}\n")
+        settings(project, "DVC_GLOBAL_CONFIG_DIR/config", "type = symlink", f"dir = {cache}")
     elif where == "local":
-        dvc(project, "config", "--local", "cache.dir", str(project.parent / "of_project"))
+        settings(project, "project/.dvc/config.local", f"dir = {project.parent / 'of_project'}")
     elif where is not None:
         # Relative to the file that names it, as DVC writes it.
         dvc(project, "cache", "dir", where)
