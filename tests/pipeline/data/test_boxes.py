@@ -1,5 +1,6 @@
 """The forms of boxes: none is doubted in honest files of many kinds, others are named. Files are simulated."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -188,3 +189,20 @@ def test_taco_is_not_doubted(shared: Path, tmp_path: Path) -> None:
     source = CocoSource(CocoParams(annotations=path, images=tmp_path))
     assert source.n_items == 4784
     assert source.notes[0] == "boxes that reach past the frame, clipped to it: 1"
+
+
+@pytest.mark.parametrize("form", [form for form in Boxes if form is not Boxes.XYWH])
+def test_taco_in_another_form_is_seen_without_outlines_and_areas(
+    shared: Path, tmp_path: Path, form: Boxes
+) -> None:
+    content = json.loads((shared / "data" / "taco" / "annotations.json").read_text())
+    sizes = {one["id"]: (one["width"], one["height"]) for one in content["images"]}
+    for one in content["annotations"]:
+        x, y, w, h = one["bbox"]
+        pairs = {"xywh": (x, y, w, h), "xyxy": (x, y, x + w, y + h), "cxcywh": (x + w / 2, y + h / 2, w, h)}
+        box = pairs[form.removesuffix("-normalised")]
+        sides = sizes[one["image_id"]] * 2 if form.is_normalised else (1, 1, 1, 1)
+        one["bbox"] = [value / side for value, side in zip(box, sides, strict=True)]
+        del one["segmentation"], one["area"]
+    with pytest.raises(DataError, match=f"--boxes {form}( |$)"):
+        CocoSource(CocoParams(annotations=write(tmp_path, content), images=tmp_path))
