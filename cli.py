@@ -77,9 +77,9 @@ def main() -> None:
         # By any way of calling it (`python -m` too) it is one command, which shells complete by its name.
         app(prog_name="deponij")
     except DeponijError as error:
-        from deponij.project.frame.console import stderr
+        from deponij.project.frame.console import complain
 
-        stderr.print(f"error: {error}", style="red", markup=False)
+        complain(f"error: {error}")
         raise SystemExit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED) from None
     except (KeyboardInterrupt, SystemExit) as ended:
         # Of an interrupted command typer makes a silent exit with this status; of one while it starts, nothing.

@@ -8,18 +8,23 @@ import typer
 from deponij.commands.answers import exit_partly, print_json
 from deponij.commands.options import (
     BatchSize,
+    BoxesOpt,
     ClassFolderOpt,
     CocoOpt,
     Depot,
     Device,
     ImagesOpt,
     Json,
+    KeepCrowdsOpt,
+    LinksOpt,
     ParquetsOpt,
     Precision,
     Strategy,
     Threads,
+    TreatOpt,
     Workers,
     run_options,
+    treatments,
 )
 
 app = typer.Typer()
@@ -31,6 +36,10 @@ def run(
     coco: CocoOpt = None,
     images: ImagesOpt = None,
     parquet: ParquetsOpt = None,
+    treat: TreatOpt = None,
+    boxes: BoxesOpt = None,
+    keep_crowds: KeepCrowdsOpt = False,
+    links_into: LinksOpt = None,
     backbone: Annotated[
         list[str] | None,
         typer.Option(help="Repeatable; by default EfficientNet-Lite0, and a mini for words."),
@@ -55,7 +64,16 @@ def run(
     from deponij.project.frame.console import say as tell
     from deponij.services import run as whole_way
 
-    source = whole_way.source_of(folder=folder, coco=coco, images=images, parquet=parquet)
+    source = whole_way.source_of(
+        folder=folder,
+        coco=coco,
+        images=images,
+        parquet=parquet,
+        treat=treatments(treat),
+        boxes=boxes,
+        keep_crowds=keep_crowds,
+        links_into=links_into or (),
+    )
     names = tuple(backbone or ())
     if not names:
         names, note = default_backbones.choose()

@@ -35,7 +35,8 @@ from deponij.store.view import View
 Record = dict[str, Any]
 # Kept answers of filters: people leaf through results under one filter.
 _KEPT_FILTERS = 32
-_RESERVED = (ROW, "score", "folded")
+# Data adapters give columns of these names others (`JOINED_COLUMNS`).
+RESERVED = (ROW, "score", "folded")
 _TEXT = "text"
 
 
@@ -381,7 +382,7 @@ def rows_table(
 
 
 def _with_items(base: pa.Table, view: View, items: Items) -> pa.Table:
-    taken = sorted(set(_RESERVED) & set(items.column_names))
+    taken = sorted(set(RESERVED) & set(items.column_names))
     if taken:
         raise UsageError(f"the items have columns {taken}, which an index needs for itself; rename them")
     ids, keys = base["item_id"].to_pylist(), base["key"].to_pylist()

@@ -12,7 +12,7 @@ from typing import Any
 from deponij.pipeline.backbones import describe
 from deponij.pipeline.data.adapters.registry import open_source
 from deponij.pipeline.data.endings import is_picture_file
-from deponij.pipeline.data.item import given_part
+from deponij.pipeline.data.parts import given_part
 from deponij.pipeline.data.splitting.strategies import SplitParams
 from deponij.project.extraction.default_backbones import is_drawn
 from deponij.project.frame.console import warn
@@ -55,12 +55,20 @@ class Plan:
 
 
 def source_of(
-    *, folder: Path | None, coco: Path | None, images: Path | None, parquet: Sequence[Path] | None
+    *,
+    folder: Path | None,
+    coco: Path | None,
+    images: Path | None,
+    parquet: Sequence[Path] | None,
+    treat: Mapping[str, str] | None = None,
+    boxes: str | None = None,
+    keep_crowds: bool = False,
+    links_into: Sequence[Path] = (),
 ) -> SourceChoice:
     """The data set that the flags name.
 
     Raises:
-        UsageError: none or several of them.
+        UsageError: none or several of them, or a flag of another kind of data set.
     """
     given = [
         name for name, value in (("--folder", folder), ("--coco", coco), ("--parquet", parquet)) if value
@@ -71,11 +79,24 @@ def source_of(
         )
     if (coco is None) != (images is None):
         raise UsageError("--coco FILE and --images DIR go together")
+    if coco is None and (boxes or keep_crowds):
+        raise UsageError(
+            "--boxes and --keep-crowds are for a COCO file (--coco); whole pictures have no boxes"
+        )
+    if parquet and links_into:
+        raise UsageError("--links-into is for pictures in folders; parquet files hold them")
+    options: dict[str, Any] = {"treat": dict(treat)} if treat else {}
+    if links_into:
+        options["links_into"] = tuple(links_into)
     if folder is not None:
-        return SourceChoice("folder", {"folder": folder})
+        return SourceChoice("folder", {"folder": folder, **options})
     if coco is not None:
-        return SourceChoice("coco", {"annotations": coco, "images": images})
-    return SourceChoice("parquet", {"files": tuple(parquet or ())})
+        if boxes is not None:
+            options["boxes"] = boxes
+        if keep_crowds:
+            options["crop"] = {"keep_crowds": True}
+        return SourceChoice("coco", {"annotations": coco, "images": images, **options})
+    return SourceChoice("parquet", {"files": tuple(parquet or ()), **options})
 
 
 def run(

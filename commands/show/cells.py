@@ -24,6 +24,7 @@ from deponij.pipeline.reports.cell_tables import (
 from deponij.pipeline.reports.cells import BASELINE, Cell
 from deponij.pipeline.reports.provenance import marked
 from deponij.pipeline.reports.wording import interval, percent
+from deponij.store.texts import one_line
 
 _QUIET = Style(bold=False, dim=True, color="default")
 
@@ -39,17 +40,19 @@ def print_cells(cells: Sequence[Cell], console: Console = stdout, *, toys: Set[s
 
 
 def _rich_table(table: CellTable) -> Table:
-    title = Text.assemble((table.labels, "bold"), f": {table.n_classes} classes")
+    title = Text.assemble((one_line(table.labels), "bold"), f": {table.n_classes} classes")
     shown = Table(title=title, title_justify="left", title_style="", box=SIMPLE_HEAD, padding=(0, 1))
     shown.add_column("\n\nmodel and head", min_width=len("  zero-shot (photo)"))
     for name, n in table.splits:
-        shown.add_column(Text.assemble((name, "bold"), f"\nn = {n:,}\ntop-1"), justify="right", no_wrap=True)
+        shown.add_column(
+            Text.assemble((one_line(name), "bold"), f"\nn = {n:,}\ntop-1"), justify="right", no_wrap=True
+        )
         for other in ("top-2", "top-3", "bal."):
             shown.add_column(f"\n\n{other}", justify="right", no_wrap=True)
     for row, following in zip(table.rows, [*table.rows[1:], None], strict=True):
         is_toy = table.is_toy(row)
         if row.is_first and not row.is_baseline:
-            shown.add_row(Text(marked(row.model, is_toy), "dim" if is_toy else "bold"))
+            shown.add_row(Text(marked(one_line(row.model), is_toy), "dim" if is_toy else "bold"))
         shown.add_row(
             _name(row),
             *(text for cell in row.cells for text in _fields(table, cell)),

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from deponij.pipeline.reports.provenance import is_toy
 from deponij.pipeline.reports.wording import TOO_FEW
+from deponij.store.texts import lines, one_line
 
 T = TypeVar("T")
 Columns = dict[str, Callable[[T], Any]]
@@ -46,12 +47,14 @@ def show_table(
         keep_figures: where it is narrow, fold texts alone.
     """
     shown = list(rows)
-    table = Table(title=Text(title, style="italic"), title_justify="left")
+    table = Table(title=Text(lines(title), style="italic"), title_justify="left")
     cells = [[_cell(value(row)) for row in shown] for value in columns.values()]
     for name, column in zip(columns, cells, strict=True):
         is_figure = any(column) and all(_FIGURE.fullmatch(cell.plain) for cell in column)
         justify: Any = "right" if is_figure else "left"
-        table.add_column(Text(name), justify=justify, overflow="fold", no_wrap=is_figure and keep_figures)
+        table.add_column(
+            Text(lines(name)), justify=justify, overflow="fold", no_wrap=is_figure and keep_figures
+        )
     ends = [section(a) != section(b) for a, b in pairwise(shown)]
     for row, texts, ends_section in zip(shown, zip(*cells, strict=True), [*ends, False], strict=True):
         table.add_row(*texts, style=style(row), end_section=ends_section)
@@ -68,10 +71,10 @@ def show_records(title: str, records: Sequence[Mapping[str, Any]], *, console: C
     show_table(title, columns, records, console=console)
 
 
-def show_lines(*lines: str, style: str = "", console: Console = stdout) -> None:
+def show_lines(*shown: str, style: str = "", console: Console = stdout) -> None:
     """Lines as they are: ids and labels may hold brackets, which rich would read as markup."""
-    for line in lines:
-        console.print(line, style=style, markup=False, soft_wrap=True)
+    for line in shown:
+        console.print(lines(line), style=style, markup=False, soft_wrap=True)
 
 
 def show_notes(notes: Iterable[str], console: Console = stdout) -> None:
@@ -102,7 +105,7 @@ def counted(n: int, what: str) -> str:
 
 
 def _cell(value: Any) -> Text:
-    return value if isinstance(value, Text) else Text(plain(value))
+    return value if isinstance(value, Text) else Text(one_line(plain(value)))
 
 
 def plain(value: Any) -> str:

@@ -162,10 +162,10 @@ def render_markdown(cells: Sequence[Cell], title: str, toys: Set[str] = frozense
     """All tables as Markdown, and below them what was learned from what; toys are marked."""
     lines = [f"# {title}", "", *(f"- {sentence}" for sentence in how_to_read(cells)), ""]
     for table in cell_tables(cells, toys):
-        lines += [f"## {table.labels}: {table.n_classes} classes", "", *_markdown_header(table)]
+        lines += [f"## {escaped(table.labels)}: {table.n_classes} classes", "", *_markdown_header(table)]
         lines += [*(_markdown_row(table, row) for row in table.rows), ""]
     lines += ["## What was learned from what", ""]
-    lines += [f"- {names}: {protocol}." for names, protocol in _details(cells)]
+    lines += [f"- {escaped(names)}: {escaped(protocol)}." for names, protocol in _details(cells)]
     return "\n".join(lines) + "\n"
 
 

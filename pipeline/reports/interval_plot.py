@@ -5,11 +5,10 @@ Horizontal places are percentages, so that the drawing takes its box's width and
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from math import ceil, floor
 
 from deponij.pipeline.metrics.intervals import Interval
-from deponij.pipeline.reports.svg import Scale, element, linear_ticks, text, told
+from deponij.pipeline.reports.svg import Scale, element, escaped, linear_ticks, text, told
 from deponij.pipeline.reports.wording import clipped, interval, percent
 
 _ROW_PX, _TOP_PX, _AXIS_PX, _LABEL_PX = 36, 6, 24, 17
@@ -105,7 +104,7 @@ def _row(scale: Scale, row: Whisker, top: int) -> str:
 
 
 def _label(name: str) -> str:
-    return element("div", escape(name), class_="label", dir="auto")
+    return element("div", escaped(name), class_="label", dir="auto")
 
 
 def _place(scale: Scale, value: float) -> str:

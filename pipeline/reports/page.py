@@ -36,6 +36,7 @@ from deponij.pipeline.reports.retrieval_tables import RetrievalTable
 from deponij.pipeline.reports.samples import Sample
 from deponij.pipeline.reports.sheets import Sprite
 from deponij.pipeline.reports.table import ResultGroup, ResultRow
+from deponij.store.texts import one_line
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SHOWN_FAILURES = 20
@@ -302,7 +303,12 @@ def _breakable(name: str) -> Any:
     """Joined names, escaped, that may be broken at each join."""
     from markupsafe import Markup, escape
 
-    return Markup("+<wbr>").join(escape(one) for one in name.split(JOINED))
+    return Markup("+<wbr>").join(escape(one_line(one)) for one in name.split(JOINED))
+
+
+def _seen(value: Any) -> Any:
+    """What stands in the HTML page, names among it; markup that is safe is of another type."""
+    return one_line(value) if type(value) is str else value
 
 
 @cache
@@ -316,6 +322,7 @@ def _environment(autoescape: bool) -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_seen if autoescape else None,
     )
     environment.filters |= {
         "percent": wording.percent,

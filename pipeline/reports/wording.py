@@ -4,12 +4,11 @@ import re
 from collections.abc import Iterable
 
 from deponij.pipeline.metrics.clustered import FEWEST
+from deponij.store.texts import one_line
 
 _SHORT_CHARS = 8
 # What Markdown would read as markup, links and pictures above all: a page must load nothing.
 _MARKUP = re.compile(r"([\\`*|\[\]])")
-# Controls and the marks that turn the direction of writing beyond their own name (Unicode TR 9).
-_UNSEEN = re.compile("[\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def percent(share: float | None) -> str:
@@ -73,16 +72,17 @@ def short(fingerprint: str) -> str:
 
 
 def clipped(name: str, n_chars: int) -> str:
-    """A name of at most so many characters."""
+    """A name on one line, of at most so many characters."""
+    name = one_line(name)
     return name if len(name) <= n_chars else name[: n_chars - 1] + "…"
 
 
 def cell(text: object) -> str:
     """Text within Markdown, also in a table, in which a name must not become markup."""
-    plain = _MARKUP.sub(r"\\\1", _UNSEEN.sub(" ", str(text)))
+    plain = _MARKUP.sub(r"\\\1", one_line(str(text)))
     return plain.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def code(text: object) -> str:
     """Text within backticks of Markdown, also in a table."""
-    return _UNSEEN.sub(" ", str(text)).replace("`", "'").replace("|", "\\|")
+    return one_line(str(text)).replace("`", "'").replace("|", "\\|")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deponij.project.frame.allocator import keep_pages
-from deponij.project.frame.console import stderr
+from deponij.project.frame.console import complain
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, load
 from deponij.store.atomic import write_bytes
@@ -45,7 +45,7 @@ def run_stage(name: str, params: type[Section], main: Main, *, offline: bool = T
         with timed(at, label):
             main(values, at, options, *keys)
     except DeponijError as error:
-        stderr.print(f"error in stage {label}: {error}", style="red", markup=False)
+        complain(f"error in stage {label}: {error}")
         raise SystemExit(1) from error
 
 

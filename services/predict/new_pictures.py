@@ -54,7 +54,11 @@ class NewPictures:
 
 
 def named_pictures(
-    pictures: Sequence[Path], coco: Path | None, images: Path | None, crop: Mapping[str, Any]
+    pictures: Sequence[Path],
+    coco: Path | None,
+    images: Path | None,
+    crop: Mapping[str, Any],
+    boxes: str | None = None,
 ) -> NewPictures:
     """What the flags name.
 
@@ -62,6 +66,7 @@ def named_pictures(
         pictures: files, and folders that are searched with all folders in them.
         coco, images: annotation file and the folder of its photographs, instead of `pictures`.
         crop: fields of `CropParams`.
+        boxes: the form of the annotation file's boxes, where it is not COCO's own.
 
     Raises:
         UsageError: as `check_named`.
@@ -71,7 +76,7 @@ def named_pictures(
     if coco is None or images is None:
         listed = _listed(pictures)
         return NewPictures(len(listed), lambda _: (_read(path, problem) for path, problem in listed.items()))
-    options = {"annotations": coco, "images": images, "crop": dict(crop), "label_maps": ()}
+    options = {"annotations": coco, "images": images, "crop": dict(crop), "label_maps": (), "boxes": boxes}
     source = open_source("coco", options)
     return NewPictures(
         source.n_items,

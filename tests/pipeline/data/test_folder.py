@@ -4,6 +4,7 @@ import io
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,8 +25,8 @@ def put(root: Path, *names: str) -> None:
         noise(12, 10, seed).save(path)
 
 
-def read(root: Path, workers: int = 0) -> list[Item]:
-    return list(FolderSource(FolderParams(folder=root)).items(workers=workers))
+def read(root: Path, workers: int = 0, **params: Any) -> list[Item]:
+    return list(FolderSource(FolderParams(folder=root, **params)).items(workers=workers))
 
 
 def test_labels_are_the_first_folders(tmp_path: Path) -> None:
@@ -50,7 +51,7 @@ def test_items_keep_the_original_bytes(tmp_path: Path) -> None:
     assert item.phash == phash(noise(12, 10, 0))
 
 
-@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "valid", "TEST"), ("train",)])
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "valid", "TEST")])
 def test_parts_above_the_classes_are_given(tmp_path: Path, names: tuple[str, ...]) -> None:
     put(
         tmp_path,
@@ -67,12 +68,37 @@ def test_parts_above_the_classes_are_given(tmp_path: Path, names: tuple[str, ...
     }
 
 
-def test_a_class_named_like_a_part_is_a_class_among_others(tmp_path: Path) -> None:
+def test_a_class_named_like_a_part_is_asked_for(tmp_path: Path) -> None:
     put(tmp_path, "train/1.png", "plane/1.png")
-    assert [(item.given, item.metadata["label"]) for item in read(tmp_path)] == [
+    with pytest.raises(DataError, match="--treat train=class"):
+        read(tmp_path)
+    assert [(item.given, item.metadata["label"]) for item in read(tmp_path, treat={"train": "class"})] == [
         (None, "plane"),
         (None, "train"),
     ]
+
+
+def test_what_is_left_out_or_in_no_part_is_counted(tmp_path: Path) -> None:
+    put(tmp_path, "cat/train/1.png", "cat/test/2.png", "dog/train/3.png", "cat/4.png", "drawn/5.png")
+    source = FolderSource(FolderParams(folder=tmp_path, treat={"drawn": "skip"}))
+    assert {item.item_id: (item.given, item.metadata["label"]) for item in source.items(workers=0)} == {
+        "cat/train/1.png": ("train", "cat"),
+        "cat/test/2.png": ("test", "cat"),
+        "dog/train/3.png": ("train", "dog"),
+        "cat/4.png": (None, "cat"),
+    }
+    assert source.notes == (
+        "pictures in no part of the given split: 1, the first: 'cat/4.png'",
+        "pictures in folders that are left out as asked: 1",
+    )
+
+
+def test_folders_above_all_classes_are_told(tmp_path: Path) -> None:
+    put(tmp_path, "set/train/images/cat/1.png", "set/train/images/dog/2.png", "set/test/images/dog/3.png")
+    source = FolderSource(FolderParams(folder=tmp_path))
+    found = [(item.given, item.metadata["label"]) for item in source.items(workers=0)]
+    assert found == [("test", "dog"), ("train", "cat"), ("train", "dog")]
+    assert source.notes == ("folders that all classes lie in, no classes themselves: set/images",)
 
 
 def test_other_and_hidden_files_are_left_aside_and_counted(tmp_path: Path) -> None:
@@ -187,6 +213,28 @@ def test_links_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
     assert "leaves the data set's folder" in str(found["cat/out.png"].failure)
     assert "is missing" in str(found["cat/dangling.png"].failure)
     assert "links to folders are not followed" in str(found["dog"].failure)
+
+
+def test_links_into_a_named_folder_are_followed(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    put(root, "cat/real.png")
+    put(tmp_path, "away/cat/1.png", "away/dog/2.png", "elsewhere/3.png")
+    (root / "cat/out.png").symlink_to(tmp_path / "away/cat/1.png")
+    (root / "cat/other.png").symlink_to(tmp_path / "elsewhere/3.png")
+    (root / "dog").symlink_to(tmp_path / "away/dog")
+    (root / "puppy").symlink_to(tmp_path / "away/dog")
+    (tmp_path / "away/dog/round").symlink_to(tmp_path / "away/dog")
+    found = {item.item_id: item.failure for item in read(root, links_into=(tmp_path / "away",))}
+    assert {name for name, failure in found.items() if failure is None} == {
+        "cat/real.png",
+        "cat/out.png",
+        "dog/2.png",
+    }
+    assert "--links-into" in str(found["cat/other.png"])
+    assert "read already" in str(found["puppy"])
+    assert "read already" in str(found["dog/round"])
+    with pytest.raises(DataError, match="folder that links lead into: .* does not exist"):
+        read(root, links_into=(tmp_path / "gone",))
 
 
 def test_a_root_behind_a_link_is_fine(tmp_path: Path) -> None:
