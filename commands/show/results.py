@@ -183,8 +183,9 @@ def print_few_shot(result: HeadResult) -> None:
                 "per class": lambda one: one["per_class"],
                 "train": lambda one: one["n_train"],
                 "k": lambda one: one["k"],
-                "top-1": lambda one: f"{percent(one['top1'])} ± {percent(one['top1_std'])}",
-                "balanced": lambda one: percent(one["balanced_accuracy"]),
+                "± of draws": lambda one: percent(one["top1_std"]),
+                "top-1 [95 %]": lambda one: bounded(one["top1"], one["top1_interval"]),
+                "balanced [95 %]": lambda one: bounded(one["balanced_accuracy"], one["balanced_interval"]),
             },
             few,
         )
