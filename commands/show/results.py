@@ -111,8 +111,8 @@ def _print_results(rows: Sequence[Record]) -> None:
             "method": lambda row: row["method"],
             "n": lambda row: f"{row['n']:,}",
             "top-1 [95 %]": lambda row: _share(row, "top1"),
-            "top-2 [95 %]": lambda row: _share(row, "top2"),
-            "top-3 [95 %]": lambda row: _share(row, "top3"),
+            "top-2": lambda row: percent(row["top2"]),
+            "top-3": lambda row: percent(row["top3"]),
             "balanced [95 %]": lambda row: _share(row, "balanced"),
         },
         rows,
@@ -149,6 +149,7 @@ def print_evaluation(result: Evaluation) -> None:
             "majority": lambda row: percent(row[1].majority),
         },
         result.parts.items(),
+        keep_figures=True,
     )
     outside = f"; {result.n_outside_pool:,} items are outside the pool" if result.n_outside_pool else ""
     show_lines(f"chance {percent(result.chance)}; {result.protocol}{outside}")
