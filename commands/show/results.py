@@ -108,8 +108,8 @@ def _print_results(rows: Sequence[Record]) -> None:
             "val.": lambda row: percent(row["val_top1"]),
             "n": lambda row: f"{row['n']:,}",
             "top-1 [95 %]": lambda row: _share(row, "top1"),
-            "top-2 [95 %]": lambda row: _share(row, "top2"),
-            "top-3 [95 %]": lambda row: _share(row, "top3"),
+            "top-2": lambda row: percent(row["top2"]),
+            "top-3": lambda row: percent(row["top3"]),
             "balanced [95 %]": lambda row: _share(row, "balanced"),
         },
         rows,
@@ -147,6 +147,7 @@ def print_evaluation(result: Evaluation, toys: Set[str] = frozenset()) -> None:
             "majority": lambda row: percent(row[1].majority),
         },
         result.parts.items(),
+        keep_figures=True,
     )
     outside = f"; {result.n_outside_pool:,} items are outside the pool" if result.n_outside_pool else ""
     show_lines(f"chance {percent(result.chance)}; {result.protocol}{outside}")
@@ -182,8 +183,9 @@ def print_few_shot(result: HeadResult) -> None:
                 "per class": lambda one: one["per_class"],
                 "train": lambda one: one["n_train"],
                 "k": lambda one: one["k"],
-                "top-1": lambda one: f"{percent(one['top1'])} ± {percent(one['top1_std'])}",
-                "balanced": lambda one: percent(one["balanced_accuracy"]),
+                "± of draws": lambda one: percent(one["top1_std"]),
+                "top-1 [95 %]": lambda one: bounded(one["top1"], one["top1_interval"]),
+                "balanced [95 %]": lambda one: bounded(one["balanced_accuracy"], one["balanced_interval"]),
             },
             few,
         )

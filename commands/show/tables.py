@@ -15,7 +15,10 @@ from deponij.store.texts import lines, one_line
 
 T = TypeVar("T")
 Columns = dict[str, Callable[[T], Any]]
-_FIGURE = re.compile(r"([+-]?[\d,.]+( ?(%|GiB))?( (\[|\(|±|of ).*)?)?", re.DOTALL)
+_FIGURE = re.compile(r"([+-]?[\d,.]+( ?(%|GiB))?(\s(\[|\(|±|of ).*)?)?", re.DOTALL)
+
+# Columns of a terminal in which figures stand beside their intervals.
+_WIDE = 110
 
 TOY_NOTE = (
     "toy: learnt from drawn litter only; on other pictures its figures are no measure of what zero-shot, search "
@@ -44,12 +47,14 @@ def show_table(
         columns: heading -> what stands in it, of one row.
         style: of a row.
         section: rows of unequal values are divided by a line.
-        keep_figures: where it is narrow, fold texts alone.
+        keep_figures: where it is narrow, fold texts alone; intervals stand below their figures then.
     """
     shown = list(rows)
     table = Table(title=Text(lines(title), style="italic"), title_justify="left")
-    cells = [[_cell(value(row)) for row in shown] for value in columns.values()]
-    for name, column in zip(columns, cells, strict=True):
+    below = keep_figures and console.width < _WIDE
+    cells = [[_cell(value(row), below=below) for row in shown] for value in columns.values()]
+    for heading, column in zip(columns, cells, strict=True):
+        name = heading.replace(" [", "\n[") if below else heading
         is_figure = any(column) and all(_FIGURE.fullmatch(cell.plain) for cell in column)
         justify: Any = "right" if is_figure else "left"
         table.add_column(
@@ -104,8 +109,11 @@ def counted(n: int, what: str) -> str:
     return f"{n:,} {what}" + ("" if n == 1 else "s")
 
 
-def _cell(value: Any) -> Text:
-    return value if isinstance(value, Text) else Text(one_line(plain(value)))
+def _cell(value: Any, *, below: bool = False) -> Text:
+    if isinstance(value, Text):
+        return value
+    text = one_line(plain(value))
+    return Text(text.replace(" [", "\n[") if below and _FIGURE.fullmatch(text) else text)
 
 
 def plain(value: Any) -> str:

@@ -3,12 +3,15 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deponij.pipeline.metrics.clustered import Unit
 from deponij.store.errors import DataError
+
+if TYPE_CHECKING:
+    from deponij.pipeline.metrics.clustered import Unit
 
 Names = NDArray[np.str_]
 
@@ -31,7 +34,7 @@ class Examples:
     labels: Names
     parts: Names
     groups: Names
-    unit: Unit
+    unit: "Unit"
     pool_classes: tuple[str, ...]
     n_items: int
     n_outside_pool: int
@@ -71,7 +74,7 @@ def join_examples(
     parts: Mapping[str, str | None],
     groups: Mapping[str, str],
     with_features: Collection[str],
-    unit: Unit = "photographs",
+    unit: "Unit" = "photographs",
 ) -> Examples:
     """Join labels, parts and groups by item id; `with_features` are the ids that have a feature row.
 

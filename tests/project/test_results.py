@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from learning_world import CLASSES, World, learned, make_world, picture, write_features
 from resealing import relist
 
 from deponij.pipeline.heads.head import FeatureSource, softmax
 from deponij.pipeline.heads.words.zero_shot import ZeroShotClassifier
-from deponij.project.learning.result_files import LOGITS_NAME, Judged, read_judged, read_logits
+from deponij.project.learning.result_files import LOGITS_NAME, Judged, read_judged, read_logits, read_result
 from deponij.project.learning.results import (
     evaluate,
     examples_of,
@@ -20,6 +21,7 @@ from deponij.project.learning.results import (
     read_shared_examples,
     write_results,
 )
+from deponij.store.atomic import write_table
 from deponij.store.errors import DataError, StoreError, UsageError
 from deponij.store.items import Items
 from deponij.store.keys import key_of_bytes
@@ -215,3 +217,22 @@ def test_results_do_not_depend_on_the_last_bit(tmp_path: Path) -> None:
     one, other = (tmp_path / name for name in ("view", "off"))
     assert (one / "result.json").read_bytes() == (other / "result.json").read_bytes()
     assert (read_logits(one) != read_logits(other)).any()
+
+
+def test_groups_are_those_of_the_split_else_photographs(tmp_path: Path) -> None:
+    """A split's column `group` goes from its table through predictions to an ensemble's examples."""
+    world = make_world(tmp_path, noise=0.6)
+    photos = [item_id.split("#")[0] for item_id in world.ids]
+    batches = [f"batch{i // 8}" if i != 17 else None for i in range(len(world.ids))]
+    for groups, unit in ((None, "photographs"), (photos, "photographs"), (batches, "groups")):
+        columns = {} if groups is None else {"group": pa.array(groups, pa.string())}
+        table = {"item_id": list(world.ids), "part": pa.array(world.parts, pa.string()), **columns}
+        write_table(world.split, pa.table(table))
+        result = learned(world, "centroid", tmp_path / "out")
+        expected = dict(zip(world.ids, groups or photos, strict=True))
+        evaluation, found = read_result(tmp_path / "out")
+        assert found.groups.tolist() == [expected[i] or i for i in found.ids.tolist()]
+        assert result.parts["test"].unit == unit
+        assert result.parts["test"].n_groups == len(set(found.of("test").groups.tolist()))
+        again = examples_of(evaluation, found)
+        assert (again.groups.tolist(), again.unit) == (found.groups.tolist(), unit)
