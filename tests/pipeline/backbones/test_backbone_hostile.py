@@ -167,7 +167,22 @@ def test_means_and_deviations_are_finite_and_positive(
 def test_a_model_far_larger_than_its_weights_is_not_built(folder: Path, name: str, place: Place) -> None:
     """Every number is within its limit; together they ask for gigabytes that the file does not hold."""
     change(folder, name, place, 2**14 if place[-1] != "mlp_ratio" else 2**18)
-    with pytest.raises(BackboneError, match=r"ask for a model of [\d,]+ numbers or more, the weights hold [\d,]+"):
+    with pytest.raises(
+        BackboneError, match=r"ask for a model of [\d,]+ numbers or more, the weights hold [\d,]+"
+    ):
+        load(str(folder))
+
+
+@pytest.mark.parametrize("size", [[1 << 40], [1 << 20, 1 << 20]])
+def test_a_header_that_lies_makes_no_room(shelf: tiny_models.Shelf, tmp_path: Path, size: list[int]) -> None:
+    """A file holds no more numbers than bytes, whatever its header says."""
+    folder = Path(shutil.copytree(shelf["open_clip_vit"], tmp_path / "model"))
+    header = json.dumps({"x": {"dtype": "F32", "shape": size, "data_offsets": [0, 4]}}).encode()
+    (folder / "open_clip_model.safetensors").write_bytes(
+        len(header).to_bytes(8, "little") + header + bytes(4)
+    )
+    change(folder, "open_clip_config.json", ("model_cfg", "vision_cfg", "width"), 2**14)
+    with pytest.raises(BackboneError, match=rf"the weights hold {len(header) + 12}$"):
         load(str(folder))
 
 
