@@ -173,6 +173,19 @@ def test_a_model_far_larger_than_its_weights_is_not_built(folder: Path, name: st
         load(str(folder))
 
 
+@pytest.mark.parametrize("size", [[1 << 40], [1 << 20, 1 << 20]])
+def test_a_header_that_lies_makes_no_room(shelf: tiny_models.Shelf, tmp_path: Path, size: list[int]) -> None:
+    """A file holds no more numbers than bytes, whatever its header says."""
+    folder = Path(shutil.copytree(shelf["open_clip_vit"], tmp_path / "model"))
+    header = json.dumps({"x": {"dtype": "F32", "shape": size, "data_offsets": [0, 4]}}).encode()
+    (folder / "open_clip_model.safetensors").write_bytes(
+        len(header).to_bytes(8, "little") + header + bytes(4)
+    )
+    change(folder, "open_clip_config.json", ("model_cfg", "vision_cfg", "width"), 2**14)
+    with pytest.raises(BackboneError, match=rf"the weights hold {len(header) + 12}$"):
+        load(str(folder))
+
+
 def test_a_limit_can_be_raised(
     shelf: tiny_models.Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
