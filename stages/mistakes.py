@@ -21,7 +21,8 @@ from deponij.project.frame.console import say
 from deponij.project.frame.harness import for_each, run_stage
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
-from deponij.project.learning.results import photographs, read_labelled
+from deponij.project.learning.item_columns import photographs
+from deponij.project.learning.results import read_labelled
 from deponij.project.thumbnails import images_of
 from deponij.store.atomic import write_bytes
 from deponij.store.items import Items

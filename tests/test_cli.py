@@ -225,10 +225,11 @@ def test_items_carry_the_columns_of_their_source(world: World, tmp_path: Path) -
     assert [(w, h) for w, h in zip(table["width_px"], table["height_px"], strict=True)] == [(10, 9)] * 4
 
 
-def test_split_file_has_two_columns(world: World) -> None:
+def test_split_file_has_parts_and_photographs(world: World) -> None:
     table = pq.read_table(world.split)
-    assert table.schema.names == ["item_id", "part"]
-    parts = dict(zip(*table.to_pydict().values(), strict=True))
+    assert table.schema.names == ["item_id", "part", "group"]
+    assert table["group"].to_pylist() == pq.read_table(world.items)["image_id"].to_pylist()
+    parts = dict(zip(table["item_id"].to_pylist(), table["part"].to_pylist(), strict=True))
     assert parts[TRUNCATED] is None
     assert {part for item_id, part in parts.items() if item_id != TRUNCATED} == {"train", "val", "test"}
 
@@ -255,9 +256,12 @@ def test_scores_hold_what_is_promised(world: World, command: str) -> None:
     for part, scores in result["parts"].items():
         assert scores["n"] == parts.count(part)
         assert 0 <= scores["top1"] <= scores["top2"] <= scores["top3"] == 1
-        low, high = scores["top1_interval"]
-        assert 0 <= low <= scores["top1"] <= high <= 1
-        assert 0 <= scores["balanced_accuracy"] <= 1
+        assert 1 <= scores["n_groups"] <= scores["n"]
+        for name, share in (("top1", scores["top1"]), ("balanced", scores["balanced_accuracy"])):
+            bounds = scores[f"{name}_interval"]
+            assert (bounds is None) == (scores["n_groups"] < 10) == (scores["interval_kind"] == "too few")
+            low, high = bounds or (0, 1)
+            assert 0 <= low <= share <= high <= 1
     assert set(result["parts"]) == {"train", "val", "test"}
     if command == "probe":
         assert result["parts"]["test"]["top1"] == 1, "colours are easy"

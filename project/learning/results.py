@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from deponij.pipeline.heads.examples import Examples, join_examples
@@ -21,6 +20,7 @@ from deponij.pipeline.metrics.clustered import Unit
 from deponij.pipeline.metrics.evaluation import PARTS, Evaluation, PartScores, not_a_result, score_part
 from deponij.pipeline.metrics.predictions import Predictions, per_class_rows, predictions
 from deponij.project.frame.csv_files import csv_bytes
+from deponij.project.learning.item_columns import photograph_of, read_groups, read_labels, read_parts
 from deponij.project.learning.result_files import (
     CONFUSION_NAME,
     LOGITS_NAME,
@@ -30,7 +30,7 @@ from deponij.project.learning.result_files import (
     RESULT_NAME,
     Judged,
 )
-from deponij.store.atomic import read_table, read_texts, table_bytes
+from deponij.store.atomic import table_bytes
 from deponij.store.bundle import write_bundle
 from deponij.store.errors import DataError, StoreError, UsageError
 from deponij.store.items import Items
@@ -88,7 +88,7 @@ def read_labelled(view: View, items: Items, labels: str) -> tuple[Names, Names, 
     known = {item_id for item_id in view.ids.tolist() if names.get(item_id) is not None}
     if not known:
         raise DataError(f"no item of {items.path} has both a {labels!r} and features in {view.path}")
-    examples = join_examples(names, parts, _photograph_of(items), known)
+    examples = join_examples(names, parts, photograph_of(items), known)
     return examples.ids, examples.labels, _finite_features(view, examples)
 
 
@@ -108,65 +108,6 @@ def require_finite(values: Vectors, ids: Sequence[str] | Names, what: str, mend:
     if len(bad):
         first = str(ids[bad[0]])
         raise StoreError(f"{what} of {len(bad)} items are NaN or infinite, the first: {first!r}; {mend}")
-
-
-def read_labels(items: Items, labels: str) -> dict[str, str | None]:
-    """The label of each item by id; None where it has none.
-
-    Raises:
-        UsageError: the items have no such column, or it holds no names or whole numbers.
-    """
-    if labels not in items.column_names:
-        raise UsageError(f"the items have no column {labels!r}; they have: {', '.join(items.column_names)}")
-    column = items.table([labels]).column(0)
-    if pa.types.is_nested(column.type) or pa.types.is_floating(column.type):
-        raise UsageError(f"column {labels!r} holds {column.type}; labels are names or whole numbers")
-    values = column.cast(pa.string()).to_pylist()
-    return dict(zip(items.ids, values, strict=True))
-
-
-def photographs(items: Items, ids: Names) -> Names:
-    """The photograph that each item [n] is of; an item without one is one by itself."""
-    photo_of = _photograph_of(items)
-    return np.array([photo_of[item_id] for item_id in ids.tolist()], dtype=np.str_)
-
-
-def _photograph_of(items: Items) -> dict[str, str]:
-    pairs = zip(items.ids, items.column("image_id"), strict=True)
-    return {item_id: item_id if photo is None else photo for item_id, photo in pairs}
-
-
-def read_groups(split: Path, items: Items) -> tuple[dict[str, str], Unit]:
-    """What each item is left out with where intervals are made, and what that is; one without is alone.
-
-    It stands in the split's column `group`; without such a column (an older split) it is the photograph.
-
-    Raises:
-        StoreError: the table cannot be read.
-    """
-    photo_of, table = _photograph_of(items), read_table(split)
-    if "group" not in table.column_names:
-        return photo_of, "photographs"
-    pairs = zip(table["item_id"].to_pylist(), table["group"].cast(pa.string()).to_pylist(), strict=True)
-    given = {item_id: item_id if group is None else group for item_id, group in pairs}
-    is_photo = all(photo_of.get(item_id) == group for item_id, group in given.items())
-    return photo_of | given, "photographs" if is_photo else "groups"
-
-
-def read_parts(split: Path) -> dict[str, str | None]:
-    """The part of each item by id; None outside the pool.
-
-    Raises:
-        DataError: unknown parts, or an item twice. StoreError: the table cannot be read.
-    """
-    ids, parts = read_texts(split, ["item_id", "part"])
-    unknown = sorted({part for part in parts if part is not None} - set(PARTS))
-    if unknown:
-        raise DataError(f"{split} has the parts {unknown}; allowed are {', '.join(PARTS)} and null")
-    found = {item_id: part for item_id, part in zip(ids, parts, strict=True) if item_id is not None}
-    if len(found) != len(ids):
-        raise DataError(f"{split}: {len(ids) - len(found)} item ids occur more than once, or are missing")
-    return found
 
 
 def _check_belongs(view: View, items: Items, tokens: bool = False) -> None:

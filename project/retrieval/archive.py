@@ -22,7 +22,8 @@ from deponij.pipeline.retrieval.evaluation import (
 )
 from deponij.project.frame.console import bar
 from deponij.project.frame.settings import Section
-from deponij.project.learning.results import left_out, photographs, read_examples
+from deponij.project.learning.item_columns import photographs
+from deponij.project.learning.results import left_out, read_examples
 from deponij.store.items import Items
 from deponij.store.view import View
 

@@ -13,7 +13,8 @@ from deponij.pipeline.likeness.pairs import Evidence, codes_of
 from deponij.project.frame.settings import Section
 from deponij.project.in_force import profile_in_force, run_of
 from deponij.project.indexes import check_embedding, rows_table
-from deponij.project.learning.results import read_labels, read_parts, require_finite
+from deponij.project.learning.item_columns import read_labels, read_parts
+from deponij.project.learning.results import require_finite
 from deponij.project.record_files import by_name
 from deponij.project.thumbnails import images_of
 from deponij.store.errors import DataError, UsageError
