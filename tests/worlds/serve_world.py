@@ -31,6 +31,7 @@ from deponij.services.serve.guards import allowed_names
 from deponij.services.serve.limits import Limits
 from deponij.services.serve.service import Service, ServiceOptions
 from deponij.services.serve.setup import ServeRequest, make_service
+from deponij.store.sealed import sealed
 
 ROOT = Path(__file__).resolve().parents[2]
 N_PHOTOGRAPHS, SIDE_PX = 6, 24
@@ -115,7 +116,7 @@ def made(root: Path) -> Iterator[ServeWorld]:
             done("index", "--features", at.view(name), "--items", at.items, "--out", at.index(name))
             at.weights.mkdir(exist_ok=True)
             record = {"spec": str(spec), "text_dim": 6 if has_text else None}
-            (at.weights / f"{name}.json").write_text(json.dumps(record))
+            (at.weights / f"{name}.json").write_bytes(sealed({"toy": False, **record}))
         texts = ["--items", at.items, "--labels", "category", "--out", at.texts("words")]
         done("extract-text", "--backbone", root / "models" / "words", *texts, *depot)
         done("map", "--features", at.view("words"), "--out", at.map("words"))
