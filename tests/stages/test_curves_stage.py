@@ -97,7 +97,7 @@ def test_under_dvc_every_split_and_label_set(
 
 def test_command(world: World, tmp_path: Path) -> None:
     answer = done("curve", *flags(world), "--tries", 2, "--json", "--out", tmp_path / "c.json")
-    assert answer.json == json.loads((tmp_path / "c.json").read_text())
+    assert answer.json == json.loads((tmp_path / "c.json").read_text())["records"]
     assert {row["tries"] for row in answer.json if row["per_class"]} == {2}
     shown = done("curve", *flags(world), "--tries", 2).out
     assert "of each class" in shown

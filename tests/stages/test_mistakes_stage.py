@@ -186,7 +186,7 @@ def test_under_dvc_and_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     stale.parent.mkdir(parents=True)
     stale.write_bytes(b"of a label set that has left the profile")
     under_dvc(mistakes)
-    assert json.loads(at.mistakes("b").read_text()) == [answer]
+    assert json.loads(at.mistakes("b").read_text())["records"] == [answer]
     assert at.mistakes("c").read_bytes() == at.mistakes("b").read_bytes()
     assert sorted(path.name for path in at.mistake_sheets("b").iterdir()) == [
         f"label-{name}.png" for name in ("confused", "suspects", "twins")
