@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Self, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     TypeAdapter,
     ValidationError,
@@ -40,16 +40,17 @@ def rounded(value: Any) -> Any:
             return value
 
 
-SixDigits = Annotated[float, BeforeValidator(rounded)]
+SixDigits = Annotated[float, AfterValidator(rounded)]
 
 
 class Measured(Record):
     """A record of numbers that are sums over features or probabilities, kept to six digits. Counts need no rounding."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _rounded(cls, values: Any) -> Any:
-        return rounded(values)
+    @model_validator(mode="after")
+    def _rounded(self) -> Self:
+        # The record is frozen once it is made.
+        self.__dict__.update({name: rounded(value) for name, value in self})
+        return self
 
 
 class RecordList(Generic[R]):

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field, JsonValue
 
 from deponij.pipeline.cards import CardFolder, Learned, LearnedCard, restored
 from deponij.pipeline.heads.examples import Examples
@@ -67,11 +67,6 @@ class HeadCard(LearnedCard):
     format: Literal[2] = 2
     dim: int
     sources: tuple[FeatureSource, ...]
-
-    @field_validator("kind")
-    @classmethod
-    def _as_spelled_now(cls, kind: str) -> str:
-        return "zero-shot" if kind == "zero_shot" else kind
 
 
 HEADS = CardFolder("head", "head", HeadCard, newest=2)

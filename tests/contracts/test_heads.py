@@ -284,11 +284,3 @@ def test_a_kind_is_given_once() -> None:
 @pytest.mark.parametrize("kind", [kind for kind in kinds() if "-" in kind])
 def test_a_kind_may_be_spelled_with_underscores(kind: str) -> None:
     assert head_class(kind.replace("-", "_")) is head_class(kind)
-
-
-def test_zero_shot_is_read_as_it_was_once_spelled(tmp_path: Path) -> None:
-    X, y = examples(12, seed=0)
-    head_class("zero-shot")().fit(X, y).save(tmp_path, [SOURCE])
-    card = tmp_path / HEADS.card_name
-    card.write_text(card.read_text().replace('"zero-shot"', '"zero_shot"'))
-    assert load_head(tmp_path).kind == "zero-shot"

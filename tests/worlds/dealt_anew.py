@@ -13,7 +13,9 @@ from learning_world import World, picture, write_items
 from deponij.store.atomic import read_table
 
 # Written from what was learned and from the items' features; nothing of them knows a label of the test part.
-_BYTES = ("head.json", "head.safetensors", "ensemble.json", "ensemble.safetensors", "logits.npy")
+_BYTES = ("head.json", "head.safetensors", "ensemble.safetensors", "logits.npy")
+# Of a few-shot record; the rest are figures of the test part.
+_OF_THE_DRAW = ("per_class", "n_train", "n_test", "tries", "k", "chosen", "n_groups")
 
 
 def dealt_anew(world: World, root: Path) -> World:
@@ -40,11 +42,22 @@ def choices(folder: Path) -> dict[str, Any]:
     for one in record.get("learned", {}).get("every_k", []):
         one["parts"].pop("test")
     for one in record.get("learned", {}).get("few_shot", []):
-        for figure in ("top1", "top1_std", "balanced_accuracy"):
+        for figure in [name for name in one if name not in _OF_THE_DRAW]:
             one.pop(figure)
     answers = read_table(folder / "predictions.parquet").drop_columns(["truth"]).to_pylist()
-    files = {name: (folder / name).read_bytes() for name in _BYTES if (folder / name).is_file()}
+    files: dict[str, Any] = {
+        name: (folder / name).read_bytes() for name in _BYTES if (folder / name).is_file()
+    }
+    for of_ensemble in (record, files.setdefault("ensemble.json", _card(folder / "ensemble.json"))):
+        for member in of_ensemble.get("members", []):
+            # A digest of all that the member's folder holds, its test figures too.
+            member.pop("sha256")
     return {"record": record, "temperature": told["temperature"], "answers": answers, "files": files}
+
+
+def _card(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return found
 
 
 def top1_of_test(folder: Path) -> float:
