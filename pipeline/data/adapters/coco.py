@@ -15,6 +15,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
+import numpy as np
+
 from deponij.pipeline.data.item import given_part
 from deponij.store.errors import DataError
 
@@ -71,6 +73,7 @@ class Photograph:
         given: the part of the split that the file brings.
         annotations: in file order.
         problem: why none of its annotations can be cut, or None.
+        is_in_shares: boxes and outlines are shares of the upright sides and no pixels yet; see `in_pixels`.
     """
 
     file_name: str
@@ -80,10 +83,27 @@ class Photograph:
     given: str | None
     annotations: tuple[Annotation, ...]
     problem: str | None = None
+    is_in_shares: bool = False
 
     def item_id(self, annotation: Annotation) -> str:
         """The id of one of its annotations as an item."""
         return f"{self.file_name}#{annotation.index}"
+
+    def in_pixels(self, size_px: tuple[int, int]) -> "Photograph":
+        """The same with boxes and outlines in pixels of a picture of (width, height)."""
+        if not self.is_in_shares:
+            return self
+        sides = np.array(size_px)
+        scaled = []
+        for one in self.annotations:
+            box, outline = one.box_xywh_px, one.segmentation
+            if box is not None:
+                left, top, width, height = (np.reshape(box, (2, 2)) * sides).ravel().tolist()
+                box = (left, top, width, height)
+            if isinstance(outline, list):
+                outline = [(np.reshape(ring, (-1, 2)) * sides).ravel().tolist() for ring in outline]
+            scaled.append(replace(one, box_xywh_px=box, segmentation=outline))
+        return replace(self, annotations=tuple(scaled), is_in_shares=False)
 
 
 @dataclass(frozen=True)

@@ -63,27 +63,26 @@ class CocoParams(Record):
     label_maps: tuple[str, ...] = (AUTO,)
 
 
-@register_source("coco")
-class CocoSource:
-    """A COCO annotation file and its pictures, opened."""
+class InstanceSource:
+    """Annotated photographs, whatever format says so: an item is a crop of each instance."""
 
-    Params = CocoParams
+    def __init__(self, dataset: CocoDataset, images: Path, crop: CropParams, maps: Sequence[str]) -> None:
+        """Check what was read.
 
-    def __init__(self, params: CocoParams) -> None:
-        """Read the annotation file.
+        Args:
+            images: the folder that the photographs' file names are relative to.
+            maps: further columns of labels; see `label_maps.label_maps`.
 
         Raises:
-            DataError: the file, the folder or a label map is missing or damaged, or nothing is annotated.
+            DataError: the folder or a label map is missing or damaged, or nothing is annotated.
             UsageError: an unknown label map, or one whose column is taken.
         """
-        self.params = params
-        self.dataset = read_coco(params.annotations)
-        if not self.dataset.n_annotations:
-            raise DataError(
-                f"annotation file {params.annotations} annotates nothing, so nothing can be cropped"
-            )
-        self.root = existing_folder(params.images, "folder of the photographs")
-        self.label_maps = label_maps(params.label_maps, self.dataset.category_counts)
+        self.dataset = dataset
+        if not dataset.n_annotations:
+            raise DataError(f"{dataset.path} annotates nothing, so nothing can be cropped")
+        self.root = existing_folder(images, "folder of the photographs")
+        self.crop = crop
+        self.label_maps = label_maps(maps, dataset.category_counts)
         self.metadata_schema = coco_schema(self.label_maps)
 
     @property
@@ -107,11 +106,27 @@ class CocoSource:
         return crop_items(
             self.dataset,
             self.root,
-            self.params.crop,
+            self.crop,
             workers=workers,
             label_maps=self.label_maps,
             progress=progress,
         )
+
+
+@register_source("coco")
+class CocoSource(InstanceSource):
+    """A COCO annotation file and its pictures, opened."""
+
+    Params = CocoParams
+
+    def __init__(self, params: CocoParams) -> None:
+        """Read the annotation file.
+
+        Raises:
+            DataError: the file, the folder or a label map is missing or damaged, or nothing is annotated.
+            UsageError: an unknown label map, or one whose column is taken.
+        """
+        super().__init__(read_coco(params.annotations), params.images, params.crop, params.label_maps)
 
 
 def coco_schema(maps: Sequence[LabelMap]) -> pa.Schema:
@@ -167,6 +182,7 @@ def photograph_items(
     if not all(problems):
         try:
             image = _upright(photograph, root)
+            photograph = photograph.in_pixels(image.size)
         except DataError as error:
             failure = str(error)
     items = []
@@ -252,7 +268,9 @@ def _metadata(
 ) -> dict[str, MetadataValue]:
     category = annotation.category
     name = None if category is None else category.name
-    left, top, width, height = annotation.box_xywh_px or (None, None, None, None)
+    # Shares of a picture that was never decoded are no pixels.
+    box = None if photograph.is_in_shares else annotation.box_xywh_px
+    left, top, width, height = box or (None, None, None, None)
     return {
         "annotation_index": annotation.index,
         "annotation_id": annotation.annotation_id,
