@@ -42,7 +42,7 @@ class ParquetParams(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class _Column:
+class Column:
     """A metadata column: its names in the file and among the items, its type, its classes if it has any."""
 
     source: str
@@ -211,13 +211,17 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _metadata_columns(schema: pa.Schema, image_column: str, label_column: str | None) -> list[_Column]:
-    """The label first, under the name `label`, then every other column of plain values."""
+def _metadata_columns(schema: pa.Schema, image_column: str, label_column: str | None) -> list[Column]:
+    label = _label_column(schema, _class_names(schema), label_column)
+    return plain_columns(schema.remove(schema.get_field_index(image_column)), label)
+
+
+def plain_columns(schema: pa.Schema, label: str | None) -> list[Column]:
+    """The column of labels first, under the name `label`, then every other column of plain values."""
     classes = _class_names(schema)
-    label = _label_column(schema, classes, label_column)
     found = [] if label is None else [_column(schema, label, LABEL, classes)]
     for field in schema:
-        if field.name in (image_column, label) or not _is_plain(field.type):
+        if field.name == label or not _is_plain(field.type):
             continue
         taken = field.name in ITEM_COLUMNS or (label is not None and field.name == LABEL)
         found.append(_column(schema, field.name, f"source_{field.name}" if taken else field.name, classes))
@@ -237,17 +241,17 @@ def _label_column(schema: pa.Schema, classes: dict[str, tuple[str, ...]], wanted
     return next(iter(classes)) if len(classes) == 1 else None
 
 
-def _column(schema: pa.Schema, source: str, name: str, classes: dict[str, tuple[str, ...]]) -> _Column:
+def _column(schema: pa.Schema, source: str, name: str, classes: dict[str, tuple[str, ...]]) -> Column:
     if source in classes or name == LABEL:
         # Labels are text, so that a class is called the same whatever file it came from.
-        return _Column(source, name, pa.string(), classes.get(source))
+        return Column(source, name, pa.string(), classes.get(source))
     kind = schema.field(source).type
     plain: list[tuple[Callable[[pa.DataType], bool], pa.DataType]] = [
         (pa.types.is_boolean, pa.bool_()),
         (pa.types.is_integer, pa.int64()),
         (pa.types.is_floating, pa.float64()),
     ]
-    return _Column(source, name, next((to for test, to in plain if test(kind)), pa.string()), None)
+    return Column(source, name, next((to for test, to in plain if test(kind)), pa.string()), None)
 
 
 def _is_plain(kind: pa.DataType) -> bool:

@@ -28,7 +28,18 @@ from deponij.store.errors import DataError, StoreError, UsageError
 _PARQUET = (".parquet", ".pq")
 _DELIMITERS = ",\t;|"
 # What people call these columns, without regard to case; the first that is there is taken.
-_PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image_path", "img_path", "image", "img")
+_PATHS = (
+    "path",
+    "file",
+    "filename",
+    "file_name",
+    "filepath",
+    "file_path",
+    "image_path",
+    "img_path",
+    "image",
+    "img",
+)
 _LABELS = ("label", "class", "category", "target", "class_name", "species", "labels")
 _PARTS = ("split", "part", "subset", "set", "partition")
 
@@ -70,8 +81,8 @@ class ListedSource:
         self.path_column = _column(table, params.path_column, _PATHS, "paths of pictures", params.table)
         if self.path_column is None:
             raise DataError(
-                f"{params.table} has no column of paths ({', '.join(_PATHS[:4])}, ...); it has {', '.join(table.column_names)}; "
-                "name one as path_column"
+                f"{params.table} has no column of paths ({', '.join(_PATHS[:4])}, ...); it has "
+                f"{', '.join(table.column_names)}; name one as path_column"
             )
         label = _column(table, params.label_column, _LABELS, "labels", params.table)
         part = _column(table, params.part_column, _PARTS, "parts", params.table)
@@ -154,12 +165,12 @@ def read_listing(path: Path, encoding: str = "utf-8") -> pa.Table:
         raise DataError(f"table {path} cannot be read as CSV: {error}") from error
 
 
-def _column(
-    table: pa.Table, wanted: str | None, usual: Sequence[str], what: str, path: Path
-) -> str | None:
+def _column(table: pa.Table, wanted: str | None, usual: Sequence[str], what: str, path: Path) -> str | None:
     if wanted is not None:
         if wanted not in table.column_names:
-            raise UsageError(f"{path} has no column {wanted!r} for {what}; it has {', '.join(table.column_names)}")
+            raise UsageError(
+                f"{path} has no column {wanted!r} for {what}; it has {', '.join(table.column_names)}"
+            )
         return wanted
     names = {name.strip().lower(): name for name in reversed(table.column_names)}
     return next((names[name] for name in usual if name in names), None)

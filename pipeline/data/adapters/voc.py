@@ -2,9 +2,9 @@
 
     Annotations/1.xml    JPEGImages/1.jpg    ImageSets/Main/train.txt, val.txt, test.txt
 
-An XML file may also lie beside its picture. Boxes are corners; the development kit's own count pixels from 1 and include the last
-one (M. Everingham, J. Winn, The PASCAL VOC2012 Development Kit, 2012, section 8), so that 1 is taken from the left and upper side. Where a file
-of the data set has a 0 there, its tool counts from 0, and nothing is taken.
+An XML file may also lie beside its picture. Boxes are corners; the development kit's own count pixels from 1 and
+include the last one (M. Everingham, J. Winn, The PASCAL VOC2012 Development Kit, 2012, section 8), so that 1 is taken
+from the left and upper side. Where a file of the data set has a 0 there, its tool counts from 0 and nothing is taken.
 """
 
 import math
@@ -64,14 +64,20 @@ def read_voc(folder: Path) -> CocoDataset:
         DataError: there is no such folder, or no annotation file in it.
     """
     if not folder.is_dir():
-        raise DataError(f"Pascal VOC data set {folder} {'is no folder' if folder.exists() else 'does not exist'}")
+        raise DataError(
+            f"Pascal VOC data set {folder} {'is no folder' if folder.exists() else 'does not exist'}"
+        )
     root = folder.resolve()
     files = sorted(path for path in _files(root) if path.suffix.lower() == ".xml")
     if not files:
-        raise DataError(f"{folder} is no Pascal VOC data set: it holds no .xml file; expected Annotations/NAME.xml")
+        raise DataError(
+            f"{folder} is no Pascal VOC data set: it holds no .xml file; expected Annotations/NAME.xml"
+        )
     parts = _parts(root)
     photographs = _each_once([_photograph(path, root, parts) for path in files])
-    corners = [one.box_xywh_px for photograph in photographs for one in photograph.annotations if one.box_xywh_px]
+    corners = [
+        one.box_xywh_px for photograph in photographs for one in photograph.annotations if one.box_xywh_px
+    ]
     first_px = int(bool(corners) and min(min(box[:2]) for box in corners) >= 1)
     photographs = [_with_edges(photograph, first_px) for photograph in photographs]
     names = {one.category.name: one.category for p in photographs for one in p.annotations if one.category}
@@ -89,8 +95,9 @@ def _each_once(photographs: Sequence[Photograph]) -> list[Photograph]:
         if (again := seen[one.image_id]) > 1:
             name = f"{one.file_name}~{again}"
             said = f"a second annotation file describes the picture {one.file_name!r}"
-            one = replace(one, file_name=name, image_id=name, problem=said)
-        found.append(one)
+            found.append(replace(one, file_name=name, image_id=name, problem=said))
+        else:
+            found.append(one)
     return found
 
 
@@ -129,9 +136,10 @@ def _photograph(path: Path, root: Path, parts: dict[str, str]) -> Photograph:
         said = f"{inside.as_posix()} names the picture {document.findtext('filename')!r}, which is not there"
         return replace(blank, annotations=annotations, problem=said)
     # Some tools write a size of 0 x 0 for one that they do not know.
-    size = (int(width), int(height)) if width and height and width > 0 and height > 0 else (None, None)
+    is_known = width is not None and height is not None and min(width, height) > 0
+    size_px = (int(width or 0), int(height or 0)) if is_known else (None, None)
     name = picture.relative_to(root).as_posix()
-    return Photograph(name, name, *size, given, annotations)
+    return Photograph(name, name, size_px[0], size_px[1], given, annotations)
 
 
 def _document(path: Path) -> ElementTree.Element:
@@ -175,7 +183,9 @@ def _annotation(index: int, entry: ElementTree.Element) -> Annotation:
     corners = [_number(entry.findtext(f"bndbox/{corner}")) for corner in _CORNERS]
     if None in corners:
         got = [entry.findtext(f"bndbox/{corner}") for corner in _CORNERS]
-        return replace(blank, problem=f"the object's bndbox is {got}, expected the numbers {', '.join(_CORNERS)}")
+        return replace(
+            blank, problem=f"the object's bndbox is {got}, expected the numbers {', '.join(_CORNERS)}"
+        )
     left, top, right, bottom = (float(one or 0) for one in corners)
     return replace(blank, box_xywh_px=(left, top, right - left, bottom - top))
 
@@ -200,6 +210,7 @@ def _with_edges(photograph: Photograph, first_px: int) -> Photograph:
             left, top, width, height = one.box_xywh_px
             box = (left - first_px, top - first_px, width + first_px, height + first_px)
             flat = f"the object's box has no area: {box[2]:g} x {box[3]:g} px"
-            one = replace(one, box_xywh_px=box, problem=flat if min(box[2:]) <= 0 else one.problem)
-        placed.append(one)
+            placed.append(replace(one, box_xywh_px=box, problem=flat if min(box[2:]) <= 0 else one.problem))
+        else:
+            placed.append(one)
     return replace(photograph, annotations=tuple(placed))

@@ -3,9 +3,10 @@
     data.yaml             names: [cat, dog]; train: images/train; val: images/val
     images/train/1.jpg    labels/train/1.txt, one line an instance
 
-A line is `CLASS CX CY W H`, with a sixth number for a confidence, or `CLASS X1 Y1 X2 Y2 X3 Y3 ...` for an outline; all but the
-class are shares of the upright picture's sides. Without a data.yaml the names stand in `classes.txt` or `obj.names`, one a
-line. Where no folder `images` stands in a picture's path, its labels lie beside it.
+A line is `CLASS CX CY W H`, with a sixth number for a confidence, or `CLASS X1 Y1 X2 Y2 X3 Y3 ...` for an
+outline; all but the class are shares of the upright picture's sides. Without a data.yaml the names stand in
+`classes.txt` or `obj.names`, one a line. Where no folder `images` stands in a picture's path, its labels lie
+beside it.
 
 Format: https://docs.ultralytics.com/datasets/detect/ and https://docs.ultralytics.com/datasets/segment/
 """
@@ -93,7 +94,9 @@ def read_yolo(data: Path) -> CocoDataset:
         lines = _lines(labels, root, names, has_keypoints=has_keypoints) if labels.is_file() else ()
         photographs.append(Photograph(name, name, None, None, part, tuple(lines), is_in_shares=True))
     photographs += _without_pictures(root, taken, names)
-    return CocoDataset(path or folder, tuple(photographs), tuple(Category(name, None) for name in names.values()))
+    return CocoDataset(
+        path or folder, tuple(photographs), tuple(Category(name, None) for name in names.values())
+    )
 
 
 def _described(path: Path) -> Mapping[str, Any]:
@@ -215,7 +218,9 @@ def _lines(
     try:
         text = labels.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        yield Annotation(0, None, None, None, None, None, False, None, f"labels {shown} cannot be read: {error}")
+        yield Annotation(
+            0, None, None, None, None, None, False, None, f"labels {shown} cannot be read: {error}"
+        )
         return
     lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     for index, (number, words) in enumerate(lines):
@@ -267,5 +272,7 @@ def _without_pictures(root: Path, taken: set[Path], names: Mapping[int, str]) ->
                 continue
             name = path.relative_to(root).as_posix()
             lines = tuple(_lines(path, root, names))
-            found.append(Photograph(name, name, None, None, None, lines, f"there is no picture for the labels {name}"))
+            found.append(
+                Photograph(name, name, None, None, None, lines, f"there is no picture for the labels {name}")
+            )
     return found
