@@ -72,14 +72,14 @@ def main() -> None:
     from deponij.project.frame.allocator import keep_pages
     from deponij.store.errors import DeponijError, UsageError
 
-    keep_pages()
     try:
+        keep_pages()
         # By any way of calling it (`python -m` too) it is one command, which shells complete by its name.
         app(prog_name="deponij")
     except DeponijError as error:
-        from deponij.project.frame.console import stderr
+        from deponij.project.frame.console import complain
 
-        stderr.print(f"error: {error}", style="red", markup=False)
+        complain(f"error: {error}")
         raise SystemExit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED) from None
     except (KeyboardInterrupt, SystemExit) as ended:
         # Of an interrupted command typer makes a silent exit with this status; of one while it starts, nothing.

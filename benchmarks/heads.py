@@ -210,6 +210,10 @@ def linear_lines(n_classes: int, target: float, args: argparse.Namespace) -> Ite
     many = points("linear", seeds=args.seeds)
     seconds, _ = timed(batched, data, many, recipe, args.threads)
     yield Line(f"{what}, {len(many)} heads of {args.seeds} seeds", 1e3 * seconds / len(many), "ms/head")
+    # What tables train: of each seed one head.
+    alone = [one for one in many if (one.lr, one.weight_decay) == (LRS[0], DECAYS[0])]
+    seconds, _ = timed(batched, data, alone, recipe, args.threads)
+    yield Line(f"{what}, {len(alone)} heads, one of a seed", 1e3 * seconds / len(alone), "ms/head")
     reached = {
         "the heads of (a)": np.mean([top1(data, of_point[point]) for point in shared]),
         "(a) plain loop": np.mean([plain_top1(data, model) for model in models]),

@@ -17,7 +17,9 @@ def answer(value: "BaseModel | dict[str, Any]", text: str, as_json: bool) -> Non
     if as_json:
         print_json(value)
     else:
-        say(text)
+        from deponij.store.texts import lines
+
+        say(lines(text))
 
 
 def print_json(value: Any) -> None:

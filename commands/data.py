@@ -9,12 +9,17 @@ import typer
 from deponij.commands.answers import answer, exit_partly
 from deponij.commands.options import (
     Background,
+    BoxesOpt,
     ClassFolderOpt,
     ItemsArg,
     Json,
+    KeepCrowdsOpt,
+    LinksOpt,
     ParquetsOpt,
     Strategy,
+    TreatOpt,
     Workers,
+    treatments,
 )
 
 app = typer.Typer()
@@ -72,23 +77,36 @@ def crop(
     square: Annotated[bool, typer.Option("--square", help="Widen the shorter side.")] = False,
     background: Annotated[Background, typer.Option(help="Outside the instance's outline.")] = "keep",
     min_size_px: Annotated[int, typer.Option("--min-size", help="Smallest side in pixels.")] = 0,
+    boxes: BoxesOpt = None,
+    keep_crowds: KeepCrowdsOpt = False,
     label_map: Annotated[
         list[str] | None, typer.Option(help="Built-in name or CSV file; repeatable.")
     ] = None,
+    treat: TreatOpt = None,
+    links_into: LinksOpt = None,
     workers: Workers = 0,
     as_json: Json = False,
 ) -> None:
     """Cut every annotated instance out of its photograph."""
-    options: dict[str, Any] = {
-        "annotations": coco,
-        "images": images,
-        "crop": {
-            "margin": margin,
-            "square": square,
-            "background": background,
-            "min_size_px": min_size_px,
-        },
+    from deponij.services.run import source_of
+
+    source = source_of(
+        folder=None,
+        coco=coco,
+        images=images,
+        parquet=None,
+        treat=treatments(treat),
+        boxes=boxes,
+        links_into=links_into or (),
+    )
+    cut = {
+        "margin": margin,
+        "square": square,
+        "background": background,
+        "min_size_px": min_size_px,
+        "keep_crowds": keep_crowds,
     }
+    options: dict[str, Any] = {**source.options, "crop": cut}
     if label_map:
         options["label_maps"] = tuple(label_map)
     _items("coco", options, out, workers, as_json)
@@ -99,13 +117,22 @@ def items_command(
     out: Annotated[Path, typer.Option(help="Folder of items to write.")],
     folder: ClassFolderOpt = None,
     parquet: ParquetsOpt = None,
+    treat: TreatOpt = None,
+    links_into: LinksOpt = None,
     workers: Workers = 0,
     as_json: Json = False,
 ) -> None:
     """Take whole pictures as items: from class folders or Hugging Face parquet files."""
     from deponij.services.run import source_of
 
-    source = source_of(folder=folder, coco=None, images=None, parquet=parquet)
+    source = source_of(
+        folder=folder,
+        coco=None,
+        images=None,
+        parquet=parquet,
+        treat=treatments(treat),
+        links_into=links_into or (),
+    )
     _items(source.adapter, source.options, out, workers, as_json)
 
 
@@ -133,13 +160,10 @@ def split_command(
 
 
 def _items(adapter: str, options: Mapping[str, Any], out: Path, workers: int, as_json: bool) -> None:
-    from deponij.project.frame.console import say as tell
     from deponij.project.frame.settings import RunOptions
     from deponij.stages import items as stage
 
     result = stage.run(adapter, options, out=out, run_options=RunOptions(workers=workers))
-    for note in result.notes:
-        tell(f"note: {note}")
     answer(
         {"items": str(out), **result.model_dump(mode="json")}, f"{stage.summary(result)} -> {out}", as_json
     )

@@ -9,7 +9,7 @@ from deponij.commands.answers import EXIT_FAILED, answer, say
 from deponij.commands.options import Json
 
 depot_app = typer.Typer(help="Look at, check, move and tidy a depot of feature rows.", no_args_is_help=True)
-DepotArg = Annotated[str, typer.Argument(envvar="DEPONIJ_DEPOT")]
+DepotArg = Annotated[str, typer.Argument(envvar="DEPONIJ_DEPOT", help="Folder or fsspec URL.")]
 view_app = typer.Typer(help="Look at and export a view of features.", no_args_is_help=True)
 
 

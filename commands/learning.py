@@ -45,6 +45,7 @@ def _learn(
 ) -> None:
     """Learn a head of this kind from these; `shown` prints more than its scores."""
     from deponij.commands.show.results import print_evaluation
+    from deponij.project.in_force import toys_beside
     from deponij.project.learning.learn import HeadParams, learn, parse_arguments
 
     params = HeadParams(head=head, arguments=parse_arguments(arguments))
@@ -52,7 +53,7 @@ def _learn(
     if as_json:
         print_json(result)
     else:
-        print_evaluation(result)
+        print_evaluation(result, toys_beside(*features))
         shown(result)
 
 
@@ -100,7 +101,7 @@ def zero_shot(
     as_json: Json = False,
 ) -> None:
     """Classify by the nearest class text; nothing is learned."""
-    _learn("zero_shot", as_json, [features], items, split, labels, out, texts=texts)
+    _learn("zero-shot", as_json, [features], items, split, labels, out, texts=texts)
 
 
 @app.command()
@@ -147,10 +148,11 @@ def ensemble(
 ) -> None:
     """Combine stored answers of any number of classifiers."""
     from deponij.commands.show.results import print_ensemble
+    from deponij.project.in_force import toys_beside
     from deponij.stages import ensembles as stage
 
     result = stage.run(how, results, out=out)
-    print_json(result) if as_json else print_ensemble(result)
+    print_json(result) if as_json else print_ensemble(result, toys_beside(*results))
 
 
 @app.command()
@@ -182,15 +184,16 @@ def tables(
     from deponij.project.frame.layout import Layout
     from deponij.project.frame.settings import check
     from deponij.project.frame.toys import toys_of
+    from deponij.project.in_force import toys_beside
     from deponij.project.tables.plan import Inputs, TablesParams
     from deponij.stages import tables as stage
 
-    toys: frozenset[str] = frozenset()
     if seeds is None and not any((features, texts, items, split, labels, lr, out)):
         cells = stage.of_profile(again=again, threads=threads)
         toys = toys_of(layout().weights)
     else:
         inputs = Inputs.given(features, texts, items, split, labels)
+        toys = toys_beside(*inputs.features)
         values = {"lrs": _rates(lr or ())} | ({} if seeds is None else {"seeds": seeds})
         params = check(TablesParams, values, "the command line")
         cells = stage.run(
@@ -208,10 +211,11 @@ def compare(
 ) -> None:
     """Is one model better than another on the same items, and by more than chance?"""
     from deponij.commands.show.results import print_comparison
+    from deponij.project.in_force import toys_beside
     from deponij.project.learning import compare as comparing
 
     result = comparing.run(a, b, part)
-    print_json(result) if as_json else print_comparison(result)
+    print_json(result) if as_json else print_comparison(result, toys_beside(a, b))
 
 
 @app.command()
@@ -242,11 +246,12 @@ def curve(
     """How accuracy grows with the labelled items of each class, by logistic regression and nearest class mean."""
     from deponij.commands.show.insight import print_curve
     from deponij.project.frame.settings import check
+    from deponij.project.in_force import toys_beside
     from deponij.stages import curves as stage
 
     params = check(stage.CurveParams, {} if tries is None else {"tries": tries}, "the command line")
     rows = stage.run(params, features=features, items=items, split=split, labels=labels, out=out)
-    print_json(rows) if as_json else print_curve(rows)
+    print_json(rows) if as_json else print_curve(rows, toys_beside(features))
 
 
 @app.command()
@@ -264,6 +269,7 @@ def retrieval(
     """How well pictures find pictures of their class, words pictures, and pictures words."""
     from deponij.commands.show.retrieval import print_retrieval
     from deponij.pipeline.metrics.retrieval import RETRIEVAL
+    from deponij.project.in_force import toys_beside
     from deponij.project.retrieval import images
     from deponij.project.retrieval import texts as words
     from deponij.project.retrieval.archive import RetrievalParams
@@ -277,7 +283,7 @@ def retrieval(
         results += words.run_captions(params, labels=[labels], **inputs)
     if out is not None:
         write_bytes(out, RETRIEVAL.dump(results))
-    print_json(results) if as_json else print_retrieval(results)
+    print_json(results) if as_json else print_retrieval(results, toys_beside(features))
 
 
 @app.command()

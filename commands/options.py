@@ -21,13 +21,18 @@ else:
     How = Literal[names_in("deponij.pipeline.ensembles")]
     IndexType = Literal[("auto", *names_in("deponij.pipeline.retrieval"))]
     # Heads that start from texts; zero-shot learns nothing from pictures.
-    Blend = Literal[tuple(sorted({*names_in("deponij.pipeline.heads.words")} - {"zero_shot"}))]
+    Blend = Literal[tuple(sorted({*names_in("deponij.pipeline.heads.words")} - {"zero-shot"}))]
 # No choice, for a program of the user's may have entered a head of its own.
 HEADS = names_in("deponij.pipeline.heads")
-Precision = Literal["fp32", "bf16", "fp16"]
 Stored = Literal["float32", "float16"]
 DecodeRoute = Literal["full", "draft"]
 Background = Literal["keep", "blank", "blur"]
+BoxForm = Literal["xywh", "xyxy", "cxcywh", "xywh-normalised", "xyxy-normalised", "cxcywh-normalised"]
+
+Precision = Annotated[
+    Literal["fp32", "bf16", "fp16"],
+    typer.Option("--precision", help="Of computing; features of each precision are kept apart."),
+]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 Depot = Annotated[str, typer.Option(envvar="DEPONIJ_DEPOT", help="Folder or fsspec URL of the feature rows.")]
@@ -59,6 +64,23 @@ ParquetsOpt = Annotated[
     list[Path] | None, typer.Option("--parquet", help="Hugging Face parquet file; repeatable.")
 ]
 ClassFolderOpt = Annotated[Path | None, typer.Option("--folder", help="Folder of class folders.")]
+TreatOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=WHAT",
+        help="What a folder or file is that could be part of a split: train, val, test, class or skip; repeatable.",
+    ),
+]
+LinksOpt = Annotated[
+    list[Path] | None,
+    typer.Option("--links-into", metavar="DIR", help="Follow symbolic links into this folder; repeatable."),
+]
+BoxesOpt = Annotated[
+    BoxForm | None, typer.Option(help="Form of the COCO file's boxes, where it is not COCO's own (xywh).")
+]
+KeepCrowdsOpt = Annotated[
+    bool, typer.Option("--keep-crowds", help="Cut annotations that are marked as crowds, too.")
+]
 SheetOpt = Annotated[Path | None, typer.Option("--sheet", help="Page of pictures to write (.png).")]
 ParquetOpt = Annotated[Path | None, typer.Option("--parquet", help="Table to write, of all (.parquet).")]
 
@@ -74,3 +96,14 @@ def run_options(depot: str, device: str, batch_size: str, workers: int, threads:
     size = 0 if batch_size == "auto" else int(batch_size)
     values = {"depot": depot, "device": device, "batch_size": size, "workers": workers, "threads": threads}
     return check(RunOptions, values, "the command line")
+
+
+def treatments(treat: list[str] | None) -> dict[str, str]:
+    """What `--treat` says, by name; whether it can be said is for the data set to check."""
+    from deponij.store.errors import UsageError
+
+    pairs = [one.rpartition("=") for one in treat or ()]
+    for one, (name, _, _) in zip(treat or (), pairs, strict=True):
+        if not name:
+            raise UsageError(f"--treat is NAME=WHAT, such as samples=skip, got {one!r}")
+    return {name: what for name, _, what in pairs}

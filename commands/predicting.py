@@ -9,10 +9,12 @@ from deponij.commands.answers import EXIT_FAILED, EXIT_PARTLY, print_json, say
 from deponij.commands.options import (
     Background,
     BatchSize,
+    BoxesOpt,
     CocoOpt,
     Device,
     ImagesOpt,
     Json,
+    KeepCrowdsOpt,
     Threads,
     Workers,
     run_options,
@@ -47,6 +49,8 @@ def predict(
     square: Annotated[bool | None, typer.Option("--square/--no-square", help="Of crops.")] = None,
     background: Annotated[Background | None, typer.Option(help="Of crops.")] = None,
     min_size_px: Annotated[int | None, typer.Option("--min-size", help="Of crops.")] = None,
+    boxes: BoxesOpt = None,
+    keep_crowds: KeepCrowdsOpt = False,
     depot: Annotated[
         str | None, typer.Option(help="Take rows that this depot has; nothing is written to it.")
     ] = None,
@@ -67,6 +71,7 @@ def predict(
     from deponij.project.record_files import check_ending
     from deponij.services.predict import predict as predicting
     from deponij.services.predict.new_pictures import check_named, named_pictures
+    from deponij.store.texts import one_line
 
     options = run_options(depot or "depot", device, batch_size, workers, threads)
     check_ending(out, "--out", *predicting.TABLE_ENDINGS)
@@ -75,14 +80,15 @@ def predict(
         "square": square,
         "background": background,
         "min_size_px": min_size_px,
+        "keep_crowds": keep_crowds or None,
     }
     crop = {name: value for name, value in given.items() if value is not None}
-    check_named(pictures or (), coco, images, crop)
+    check_named(pictures or (), coco, images, crop | ({"boxes": boxes} if boxes else {}))
     chosen = predicting.choose(
         model, backbone=backbone, labels=labels, split=split, specs=backbone_spec or ()
     )
     cut = predicting.crop_of(chosen, crop) if coco is not None else {}
-    named = named_pictures(pictures or (), coco, images, cut)
+    named = named_pictures(pictures or (), coco, images, cut, boxes)
     result = predicting.run(chosen, named, top=top, options=options, depot=depot)
     if out is not None:
         predicting.write_predictions(out, result)
@@ -93,7 +99,7 @@ def predict(
     else:
         print_predictions(result)
     for failure in result.failures:
-        warn(f"{failure.item_id or failure.path}: {failure.reason}")
+        warn(f"{one_line(failure.item_id or failure.path)}: {failure.reason}")
     if result.failures:
         n_all = len(result.failures) + len(result.predictions)
         warn(f"{len(result.failures)} of {n_all} could not be answered")

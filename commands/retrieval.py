@@ -83,7 +83,7 @@ def index_verify(
 def _register(kind: "Kind", metavar: str, about: str) -> None:
     @query_app.command(kind, help=about)
     def _query(
-        value: Annotated[str, typer.Argument(metavar=metavar)],
+        value: Annotated[str, typer.Argument(metavar=metavar, help="What to look for.")],
         index: Annotated[
             Path | None, typer.Option("--index", help="Index to ask; by default one of the profile in force.")
         ] = None,
@@ -136,7 +136,7 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
         from deponij.pipeline.likeness.pairs import Thresholds
         from deponij.pipeline.retrieval.vector_index import set_threads
         from deponij.project.frame.console import say as tell
-        from deponij.project.in_force import is_of_toy, items_of
+        from deponij.project.in_force import items_of, toys_beside
         from deponij.project.indexes import Index
         from deponij.project.record_files import check_ending
         from deponij.services.search import query as asking
@@ -173,7 +173,7 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
         elif hits:
             from deponij.commands.show.hits import print_hits
 
-            print_hits(hits, found.backbone, is_toy=is_of_toy(found.path))
+            print_hits(hits, found.backbone, toys_beside(found.path))
         else:
             say("nothing was found" + (": no item fulfils the filter" if where else ""))
 

@@ -1,6 +1,5 @@
 """The whole way in one command, and what it brought out."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,18 +8,23 @@ import typer
 from deponij.commands.answers import exit_partly, print_json
 from deponij.commands.options import (
     BatchSize,
+    BoxesOpt,
     ClassFolderOpt,
     CocoOpt,
     Depot,
     Device,
     ImagesOpt,
     Json,
+    KeepCrowdsOpt,
+    LinksOpt,
     ParquetsOpt,
     Precision,
     Strategy,
     Threads,
+    TreatOpt,
     Workers,
     run_options,
+    treatments,
 )
 
 app = typer.Typer()
@@ -32,6 +36,10 @@ def run(
     coco: CocoOpt = None,
     images: ImagesOpt = None,
     parquet: ParquetsOpt = None,
+    treat: TreatOpt = None,
+    boxes: BoxesOpt = None,
+    keep_crowds: KeepCrowdsOpt = False,
+    links_into: LinksOpt = None,
     backbone: Annotated[
         list[str] | None,
         typer.Option(help="Repeatable; by default EfficientNet-Lite0, and a mini for words."),
@@ -56,7 +64,16 @@ def run(
     from deponij.project.frame.console import say as tell
     from deponij.services import run as whole_way
 
-    source = whole_way.source_of(folder=folder, coco=coco, images=images, parquet=parquet)
+    source = whole_way.source_of(
+        folder=folder,
+        coco=coco,
+        images=images,
+        parquet=parquet,
+        treat=treatments(treat),
+        boxes=boxes,
+        keep_crowds=keep_crowds,
+        links_into=links_into or (),
+    )
     names = tuple(backbone or ())
     if not names:
         names, note = default_backbones.choose()
@@ -80,21 +97,17 @@ def run(
 
 @app.command()
 def results(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="Folder of a run; else that of the profile in force.")
+    ] = None,
     whole: Annotated[
-        bool, typer.Option("--all", help="All classifiers, not the best of each backbone.")
+        bool, typer.Option("--all", help="All classifiers, not the first of each backbone.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """The table of results of the profile in force, where everything lies and how long it took."""
+    """The table of results of a run, where everything lies and how long it took."""
     from deponij.commands.show.results import print_results
-    from deponij.project.frame.harness import layout
-    from deponij.project.frame.settings import load
-    from deponij.project.report.summary import collect
-    from deponij.stages import report
+    from deponij.services import run as whole_way
 
-    backbones = load(report.Params).backbones
-    table = collect(layout(), os.environ.get("DEPONIJ_DEPOT", "depot"), backbones, is_in_force=True)
-    if as_json:
-        print_json(table)
-    else:
-        print_results(table, whole=whole)
+    record = whole_way.results(folder)
+    print_json(record) if as_json else print_results(record, whole=whole)

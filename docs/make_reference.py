@@ -45,7 +45,7 @@ CSV file of rows `category,label`; it makes a column named after the file.
 | `--workers` | `DEPONIJ_WORKERS` | threads that decode ahead of the model; 0 is one per core |
 | `--threads` | `DEPONIJ_THREADS` | the model's threads on a CPU; 0: one per core, on a busy machine fewer can be faster |
 | | `DEPONIJ_CACHE` | what is remembered and weights put by hand; default `~/.cache/deponij` |
-| | `DEPONIJ_KEEP_PAGES` | 0: give the memory of large arrays back, where glibc else keeps it (which is faster) |
+| | `DEPONIJ_KEEP_PAGES` | 0 or no: give the memory of large arrays back, where glibc else keeps it (which is faster) |
 | | `HF_HOME`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE` | as for every Hugging Face library |
 """
 # What a type is called where a value of it is typed; others are `TEXT`.

@@ -10,17 +10,17 @@ have goes into `pipeline/heads/` as it stands; see CONTRIBUTING.md.
 Shape letters: n examples, d feature width, C classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import JsonValue
 
+from deponij.pipeline.cards import Condition
 from deponij.pipeline.heads.choosing import validation_pair
 from deponij.pipeline.heads.head import Floats, Head, check_examples, check_learnable
 from deponij.pipeline.heads.registry import register
-from deponij.store.errors import UsageError
 
 
 @register("ridge")
@@ -49,8 +49,7 @@ class Ridge(Head):
         Raises:
             DataError: examples that cannot be learned from. UsageError: a penalty that is not positive.
         """
-        if not self.penalty > 0:
-            raise UsageError(f"ridge: penalty must be positive, got {self.penalty}")
+        self.check_params()
         features, names = check_examples(X, y, "training features")
         check_learnable(features, names)
         self.classes_, codes = np.unique(names, return_inverse=True)
@@ -65,6 +64,9 @@ class Ridge(Head):
         self.coef_ = weights.astype(np.float32)
         self.intercept_ = (targets.mean(axis=0) - weights @ rows.mean(axis=0)).astype(np.float32)
         return self
+
+    def _conditions(self) -> Sequence[Condition]:
+        return ((self.penalty > 0, f"penalty must be positive, got {self.penalty}"),)
 
     def decision_function(self, X: ArrayLike) -> Floats:
         """Logits [n, C] of features [n, d]; see `Head`."""

@@ -1,25 +1,31 @@
 """How learned things are kept: a folder with tensors (safetensors) and a card (JSON) that says how to apply them.
 
-The card is written last and holds the hash of the tensors, so half a folder is noticed. Nothing is pickled, and the
-same thing gives the same bytes. What heads and ensembles tell of themselves for it: `Learned`.
+Both are one bundle, written and replaced as one (`deponij.store.bundle`). Nothing is pickled, and the same thing gives
+the same bytes. What heads and ensembles tell of themselves for it: `Learned`.
 """
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar, get_type_hints
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError, create_model
 
-from deponij.pipeline.record_lists import Record
-from deponij.store.atomic import write_bytes
-from deponij.store.errors import DataError, StoreError, UsageError
+from deponij.pipeline.record_lists import Record, parsed, told
+from deponij.store.bundle import read_bundle, write_bundle
+from deponij.store.errors import DataError, DeponijError, StoreError, UsageError
 
 Tensors = Mapping[str, NDArray[np.float32]]
+# Whether a value is fine, and what to say where it is not.
+Condition = tuple[bool, str]
+REMEDY = "run the stage again that made it"
+# What arithmetic on learned facts of a wrong type or shape raises.
+_MISFITS = (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, ZeroDivisionError)
 
 
 class Card(Record):
@@ -81,11 +87,10 @@ class CardFolder(Generic[C]):
         """File name of the tensors."""
         return f"{self.name}.safetensors"
 
-    def write(self, folder: Path, tensors: Tensors, make_card: Callable[[str], C]) -> None:
-        """Write the tensors, if any, then the card.
+    def files(self, tensors: Tensors, make_card: Callable[[str], C]) -> dict[str, bytes]:
+        """Content of the files by name: the tensors, if any, and the card.
 
         Args:
-            folder: made where it is missing.
             make_card: from the tensors' hash.
         """
         from safetensors.numpy import save
@@ -93,11 +98,16 @@ class CardFolder(Generic[C]):
         ordered = {name: np.ascontiguousarray(array) for name, array in sorted(tensors.items())}
         data = save(ordered) if ordered else b""
         card = make_card(hashlib.sha256(data).hexdigest())
-        if data:
-            write_bytes(folder / self.tensors_name, data)
-        else:
-            (folder / self.tensors_name).unlink(missing_ok=True)
-        write_bytes(folder / self.card_name, f"{card.model_dump_json(indent=2)}\n".encode())
+        text = f"{card.model_dump_json(indent=2)}\n".encode()
+        return {self.tensors_name: data, self.card_name: text} if data else {self.card_name: text}
+
+    def write(self, folder: Path, files: Mapping[str, bytes]) -> None:
+        """Write what `files` gave, for itself; what lies there of the same sort is replaced as a whole.
+
+        Raises:
+            StoreError: the folder holds anything else, or cannot be written.
+        """
+        write_bundle(folder, files, what=f"the {self.what}")
 
     def read_card(self, folder: Path) -> C:
         """The card alone.
@@ -105,16 +115,7 @@ class CardFolder(Generic[C]):
         Raises:
             StoreError: there is none, or it is damaged, or of an older or a newer format.
         """
-        path = folder / self.card_name
-        if not path.is_file():
-            raise StoreError(f"there is no {self.what} in {folder}: it has no {self.card_name}")
-        try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(document, dict) and document.get("format") in range(1, self.newest):
-                raise StoreError(f"{path} was written by an older version; run the stage again that made it")
-            return self.card.model_validate(document)
-        except (OSError, ValueError, RecursionError) as error:
-            raise StoreError(f"{path} cannot be read, is damaged or of a newer format: {error}") from error
+        return self._card(self._read(folder)[self.card_name], folder / self.card_name)
 
     def read(self, folder: Path, kind: str) -> tuple[C, Tensors]:
         """The card and the tensors.
@@ -122,32 +123,60 @@ class CardFolder(Generic[C]):
         Raises:
             StoreError: the folder holds nothing of this sort and kind, or something damaged.
         """
+        from safetensors import SafetensorError
         from safetensors.numpy import load
 
-        card = self.read_card(folder)
+        path = folder / self.tensors_name
+        content = self._read(folder, self.tensors_name)
+        card = self._card(content[self.card_name], folder / self.card_name)
         if card.kind != kind:
             raise StoreError(f"the {self.what} in {folder} is of kind {card.kind!r}, not {kind!r}")
-        path = folder / self.tensors_name
-        data = path.read_bytes() if path.is_file() else b""
+        data = content.get(self.tensors_name, b"")
         if hashlib.sha256(data).hexdigest() != card.tensors_sha256:
-            raise StoreError(f"{path} is missing or is not the file that {self.card_name} was written for")
-        return card, load(data) if data else {}
+            raise StoreError(
+                f"{path} is missing or is not the file that {self.card_name} was written for; {REMEDY}"
+            )
+        try:
+            return card, load(data) if data else {}
+        except (SafetensorError, *_MISFITS) as error:
+            raise StoreError(f"{path} holds no tensors that can be read: {error}; {REMEDY}") from error
+
+    def _read(self, folder: Path, *also: str) -> dict[str, bytes]:
+        return read_bundle(folder, [self.card_name], also, what=f"{self.what}s", remedy=REMEDY)
+
+    def _card(self, data: bytes, path: Path) -> C:
+        try:
+            document = json.loads(data)
+            if isinstance(document, dict) and document.get("format") in range(1, self.newest):
+                raise StoreError(f"{path} was written by an older version; {REMEDY}")
+            return parsed(self.card, data)
+        except (ValueError, RecursionError) as error:
+            said = told(error) if isinstance(error, ValueError) else str(error)
+            raise StoreError(f"{path} is damaged or of a newer format: {said}; {REMEDY}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """How a learned attribute becomes JSON, and how it is made of that again."""
+    """How a learned attribute becomes JSON, and how it is made of that again.
+
+    Attributes:
+        write, read: one way and the other.
+        of: type of the JSON value, as pydantic checks it.
+    """
 
     write: Callable[[Any], Any] = lambda value: value
     read: Callable[[Any], Any] = lambda value: value
+    of: Any = JsonValue
 
 
-PLAIN = Fact()
-LIST = Fact(list, tuple)
-ARRAY = Fact(lambda array: array.tolist(), np.asarray)
+WORD, COUNT, REAL, FLAG = Fact(of=str), Fact(of=int), Fact(of=float), Fact(of=bool)
+COUNTS = Fact(list, tuple, of=list[int])
+ARRAY = Fact(lambda array: array.tolist(), np.asarray, of=list[float])
 # JSON knows no NaN.
 NUMBER = Fact(
-    lambda value: None if np.isnan(value) else value, lambda value: np.nan if value is None else value
+    lambda value: None if np.isnan(value) else value,
+    lambda value: np.nan if value is None else value,
+    of=float | None,
 )
 
 
@@ -156,6 +185,7 @@ def rows_of(record: type) -> Fact:
     return Fact(
         lambda records: [list(astuple(one)) for one in records],
         lambda rows: tuple(record(*row) for row in rows),
+        of=list[tuple[tuple(get_type_hints(record).values())]],  # type: ignore[misc]
     )
 
 
@@ -170,6 +200,8 @@ class Learned:
         title: its name for people.
         apply: for `LearnedCard`.
         tensors: name in the file -> attribute; single numbers are kept as [1].
+        shapes: name in the file -> letters of its sides, such as `C d`; what sides have one letter in common are
+            equally long.
         facts: attributes, without the underscore, for the card.
     """
 
@@ -177,6 +209,7 @@ class Learned:
     title: ClassVar[str]
     apply: ClassVar[str]
     tensors: ClassVar[Mapping[str, str]] = {}
+    shapes: ClassVar[Mapping[str, str]] = {}
     facts: ClassVar[Mapping[str, Fact]] = {}
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -196,13 +229,17 @@ class Learned:
         )
         return params
 
-    def _require(self, *conditions: tuple[bool, str]) -> None:
-        """Refuse parameters out of their range, all that are with what is allowed.
+    def check_params(self) -> None:
+        """Refuse parameters out of their range, before any data are looked at; `fit` begins with it.
 
         Raises:
-            UsageError: a condition does not hold.
+            UsageError: naming all that are, and what is allowed.
         """
-        require(self.title, *conditions)
+        require(self.title, *self._conditions())
+
+    def _conditions(self) -> Sequence[Condition]:
+        """What must hold of the parameters."""
+        return ()
 
     def _require_fit(self, attribute: str) -> None:
         if not hasattr(self, attribute):
@@ -227,11 +264,88 @@ class Learned:
             setattr(self, f"{name}_", fact.read(learned[name]))
 
 
-def require(what: str, *conditions: tuple[bool, str]) -> None:
-    """Refuse all values that are out of their range in one message.
+L = TypeVar("L", bound=Learned)
+
+
+def parameters_of(made: type) -> type[BaseModel]:
+    """A model of a constructor's arguments, with their types and defaults."""
+    hints = get_type_hints(made.__init__)  # type: ignore[misc]
+    named: dict[str, Any] = {
+        name: (hints.get(name, Any), parameter.default)
+        for name, parameter in inspect.signature(made).parameters.items()
+    }
+    return create_model(made.__name__, __config__=ConfigDict(extra="forbid", strict=False), **named)
+
+
+def restored(
+    made: type[L],
+    card: LearnedCard,
+    tensors: Tensors,
+    sizes: Mapping[str, int],
+    begin: Callable[[L], Any],
+    where: Path,
+) -> L:
+    """A learned thing, made again of its card and tensors.
 
     Args:
-        conditions: whether a value is fine, and what to say where it is not.
+        sizes: length of the letters that are known, as `C` and `d`.
+        begin: sets what else its card says, then applies it to one row, which must give C numbers.
+        where: the card, for messages.
+
+    Raises:
+        StoreError: a parameter, a fact or a tensor is missing, unknown, or of a wrong type or shape, as when another
+            version wrote it; the message names it.
+    """
+    try:
+        _check_names("parameter", card.params, list(made().plain_params()))
+        parameters_of(made).model_validate_json(json.dumps(card.params), strict=True)
+        for name in sorted(set(made.facts) & set(card.learned)):
+            TypeAdapter(made.facts[name].of).validate_json(json.dumps(card.learned[name]), strict=True)
+        _check_tensors(made, tensors, sizes)
+        one = made(**card.params)
+        one._restore(tensors, card.learned)
+        _check_names("fact", card.learned, list(one._learned()))
+        _check_names("tensor", tensors, list(one._tensors()))
+        answer = np.asarray(begin(one))
+        if answer.shape != (1, sizes["C"]) or not np.isfinite(answer).all():
+            raise ValueError(f"it answers one row with {answer.shape} numbers, not all of them finite")
+        return one
+    except ValidationError as error:
+        reason = told(error)
+    except KeyError as error:
+        reason = f"it lacks {error}"
+    except (DeponijError, *_MISFITS) as error:
+        reason = str(error)
+    raise StoreError(f"{where} does not fit this version's {made.kind!r}: {reason}; {REMEDY}")
+
+
+def _check_names(what: str, found: Mapping[str, Any], wanted: Sequence[str]) -> None:
+    unknown, missing = sorted(set(found) - set(wanted)), sorted(set(wanted) - set(found))
+    if unknown or missing:
+        said = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(
+            missing
+        )
+        raise ValueError(f"{what}s do not fit ({'; '.join(said)})")
+
+
+def _check_tensors(made: type[Learned], tensors: Tensors, sizes: Mapping[str, int]) -> None:
+    known = {**sizes, "1": 1}
+    for name, tensor in tensors.items():
+        if tensor.dtype != np.float32 or not np.isfinite(tensor).all():
+            raise ValueError(f"tensor {name!r} is {tensor.dtype}, or not finite; tensors are finite float32")
+        if (letters := made.shapes.get(name)) is not None:
+            wanted = tuple(
+                known.setdefault(letter, side)
+                for letter, side in zip(letters.split(), tensor.shape, strict=False)
+            )
+            if wanted != tensor.shape or len(letters.split()) != tensor.ndim:
+                raise ValueError(
+                    f"tensor {name!r} has shape {tensor.shape} instead of [{letters}] = {wanted}"
+                )
+
+
+def require(what: str, *conditions: Condition) -> None:
+    """Refuse all values that are out of their range in one message.
 
     Raises:
         UsageError: some are not.

@@ -17,9 +17,9 @@ from deponij.pipeline.heads.examples import Examples
 from deponij.pipeline.heads.few_shot import draw
 from deponij.pipeline.heads.head import Floats, Names
 from deponij.pipeline.heads.softmax_regression import DEFAULT_C, fit_path, standardised
-from deponij.pipeline.metrics.classification import balanced_accuracy
+from deponij.pipeline.metrics.clustered import mean_of_runs
 from deponij.pipeline.metrics.curves import CURVES, CurveHead, CurvePoint, CurveRow
-from deponij.pipeline.metrics.intervals import seed_mean
+from deponij.pipeline.metrics.evaluation import grouped
 from deponij.store.errors import DataError
 
 __all__ = ["CURVES", "HEADS", "CurvePoint", "CurveRow", "Head", "learning_curve"]
@@ -63,7 +63,7 @@ def learning_curve(
         for size in sizes:
             draws = [_draw(examples.labels, train, size, seed) for seed in range(tries if size else 1)]
             c, answers = _answers(head, spaces[head], examples, draws, test)
-            points.append(_point(head, size, examples.labels, draws, test, answers, c, counts))
+            points.append(_point(head, size, examples, draws, test, answers, c, counts))
     return points
 
 
@@ -110,15 +110,15 @@ def _choose_c(features: Floats, labels: Names, rows: Rows, val: Rows) -> float:
 def _point(
     head: Head,
     size: int | None,
-    labels: Names,
+    examples: Examples,
     draws: Sequence[Rows],
     test: Rows,
     answers: Sequence[Names],
     c: float | None,
     counts: Counter[str],
 ) -> CurvePoint:
-    truth = labels[test]
-    found = seed_mean(np.stack([one == truth for one in answers]))
+    truth = examples.labels[test]
+    top1, balanced = mean_of_runs([one == truth for one in answers], examples.groups[test], truth)
     return CurvePoint(
         head=head,
         per_class=size,
@@ -127,10 +127,11 @@ def _point(
         n_short_classes=sum(count < size for count in counts.values()) if size else 0,
         tries=len(draws),
         n_test=len(test),
-        top1=found.mean,
-        top1_std=found.std,
-        top1_interval=found.interval,
-        interval_kind=found.kind,
-        balanced_accuracy=float(np.mean([balanced_accuracy(truth, one) for one in answers])),
+        **grouped(top1, len(test), examples.unit),
+        top1=top1.value,
+        top1_std=top1.std,
+        top1_interval=top1.interval,
+        balanced_accuracy=balanced.value,
+        balanced_interval=balanced.interval,
         c=c,
     )

@@ -3,7 +3,6 @@
 This is no stage. Services look here, so that all of them mean the same by what is not named.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from deponij.project.frame.settings import PARAMS_FILE, Section, Slug, load
 from deponij.project.frame.toys import toys_of
 from deponij.store.errors import StoreError, UsageError
 from deponij.store.items import Items
+from deponij.store.sealed import read_sealed
 
 
 class InForce(Section):
@@ -74,10 +74,10 @@ def run_of(path: Path) -> Layout | None:
     return at if path in (at.index(path.name), at.view(path.stem)) and at.items.is_dir() else None
 
 
-def is_of_toy(index: Path) -> bool:
-    """Whether the run that an index is part of calls its backbone a toy on these data."""
-    run = run_of(index)
-    return run is not None and index.name in toys_of(run.weights)
+def toys_beside(*paths: Path) -> frozenset[str]:
+    """Backbones that are toys on their data to the runs that views, indexes and results folders are part of."""
+    runs = [run_of(path) or run_of_results(path) for path in paths]
+    return frozenset().union(*(toys_of(run.weights) for run in runs if run is not None))
 
 
 def run_of_results(folder: Path) -> Layout | None:
@@ -135,10 +135,9 @@ def weights_record(run: Layout, backbone: str) -> dict[str, Any] | None:
     record = run.weights / f"{backbone}.json"
     if not record.is_file():
         return None
-    try:
-        found: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-        return {**found, "spec": str(found["spec"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    found = read_sealed(record, "`dvc repro weights` or `deponij run` writes it")
+    if not isinstance(found.get("spec"), str):
         raise StoreError(
-            f"{record} is damaged: it names no backbone; `dvc repro weights` writes it"
-        ) from error
+            f"{record} is of another version: it names no backbone; `dvc repro weights` writes it"
+        )
+    return found

@@ -25,7 +25,7 @@ from deponij.pipeline.likeness.pairs import Thresholds
 from deponij.pipeline.retrieval.filters import Condition, Mask, RowFilter
 from deponij.pipeline.retrieval.vector_index import VectorIndex
 from deponij.project.bounded import BoundedCache
-from deponij.store.atomic import read_table
+from deponij.store.atomic import read_texts
 from deponij.store.errors import IdentityError, StoreError, UsageError
 from deponij.store.identity import Identity
 from deponij.store.index_folder import ROW, IndexFolder
@@ -35,7 +35,8 @@ from deponij.store.view import View
 Record = dict[str, Any]
 # Kept answers of filters: people leaf through results under one filter.
 _KEPT_FILTERS = 32
-_RESERVED = (ROW, "score", "folded")
+# Data adapters give columns of these names others (`JOINED_COLUMNS`).
+RESERVED = (ROW, "score", "folded")
 _TEXT = "text"
 
 
@@ -83,14 +84,14 @@ class Index:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Map an index that `deponij index` made.
+        """Map an index that `deponij index` made; vectors past 256 MiB are checked when they are first searched.
 
         Raises:
-            StoreError: there is none, or its sidecar or a header is damaged.
+            StoreError: there is none, or it is damaged.
         """
-        folder = IndexFolder(path)
-        card = folder.card
-        vectors = VectorIndex.open(folder.vectors_path, card.kind, card.settings, card.effort)
+        card = (folder := IndexFolder(path)).card
+        facts = (card.kind, card.settings, card.effort, folder.vectors_check())
+        vectors = VectorIndex.open(folder.vectors_path, *facts)
         if (vectors.n_rows, vectors.dim) != (card.n_rows, card.dim):
             raise StoreError(
                 f"{folder.vectors_path} holds {vectors.n_rows} x {vectors.dim} vectors instead of "
@@ -370,8 +371,7 @@ def rows_table(
     if items is not None:
         base = _with_items(base, view, items)
     for name, path in splits.items():
-        parts = read_table(path, ["item_id", "part"])
-        part_of = dict(zip(parts["item_id"].to_pylist(), parts["part"].to_pylist(), strict=True))
+        part_of = dict(zip(*read_texts(path, ["item_id", "part"]), strict=True))
         column = pa.array([part_of.get(item_id) for item_id in base["item_id"].to_pylist()], pa.string())
         if f"split_{name}" in base.column_names:
             raise UsageError(
@@ -382,7 +382,7 @@ def rows_table(
 
 
 def _with_items(base: pa.Table, view: View, items: Items) -> pa.Table:
-    taken = sorted(set(_RESERVED) & set(items.column_names))
+    taken = sorted(set(RESERVED) & set(items.column_names))
     if taken:
         raise UsageError(f"the items have columns {taken}, which an index needs for itself; rename them")
     ids, keys = base["item_id"].to_pylist(), base["key"].to_pylist()

@@ -4,6 +4,7 @@ What `deponij agreement` calls; this is no stage.
 """
 
 import csv
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import numpy as np
 
 from deponij.pipeline.metrics.agreement import Agreement, agreement
 from deponij.project.frame.console import warn
-from deponij.project.learning.results import RESULT_NAME, read_result
+from deponij.project.learning.result_files import RESULT_NAME, read_result
 from deponij.store.errors import DataError, UsageError, explained
 
 COLUMNS = ("item", "truth", "response")
+# As published answers of people have it (Geirhos and others, 2021), in small letters.
 NO_ANSWER = "na"
 
 
@@ -39,8 +41,8 @@ def run(a: Path, b: Path, part: str = "test") -> AgreementReport:
     """Compare two observers on the items that both were shown.
 
     Args:
-        a, b: CSV files with the columns item, truth and response (empty or `na` is no answer), or results
-            folders.
+        a, b: CSV files with the columns item, truth and response (empty is no answer, and so is `na`, unless a
+            class is called so), or results folders.
         part: whose items are taken of a results folder.
 
     Raises:
@@ -48,7 +50,7 @@ def run(a: Path, b: Path, part: str = "test") -> AgreementReport:
         UsageError: a results folder has no items in this part.
         StoreError: a results folder is damaged.
     """
-    answers_a, answers_b = (_read(path, part) for path in (a, b))
+    answers_a, answers_b = _silent([(_read(path, part), path.is_dir()) for path in (a, b)])
     common = [item for item in answers_a if item in answers_b]
     if not common:
         raise DataError(
@@ -71,6 +73,18 @@ def run(a: Path, b: Path, part: str = "test") -> AgreementReport:
         *(np.array([rows[item][1] for item in common], dtype=np.str_) for rows in (answers_a, answers_b)),
     )
     return AgreementReport(**asdict(found), n_only_a=only_a, n_only_b=only_b)
+
+
+def _silent(read: Sequence[tuple[Answers, bool]]) -> list[Answers]:
+    """Answers with `na` made no answer; not where it is a class, of the truth or of a model (whose answers are all)."""
+    of_models = {response for rows, is_model in read if is_model for _, response in rows.values()}
+    classes = {truth for rows, _ in read for truth, _ in rows.values()} | of_models
+    if any(name.lower() == NO_ANSWER for name in classes):
+        return [rows for rows, _ in read]
+    return [
+        {item: (truth, "" if said.lower() == NO_ANSWER else said) for item, (truth, said) in rows.items()}
+        for rows, _ in read
+    ]
 
 
 def _read(path: Path, part: str) -> Answers:
@@ -120,7 +134,7 @@ def _answers(path: Path, rows: list[tuple[int, list[str | None]]]) -> Answers:
             raise DataError(f"{path}, line {line}: item and truth must not be empty; only a response may be")
         if item in answers:
             repeated.append(item)
-        answers[item] = (truth, "" if response.lower() == NO_ANSWER else response)
+        answers[item] = (truth, response)
     if repeated:
         raise DataError(
             f"{path} has {len(set(repeated))} items more than once, the first: {repeated[0]!r}; keep one answer each"

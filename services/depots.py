@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import ByteSize
@@ -11,12 +11,15 @@ from pydantic import ByteSize
 from deponij.project.frame.console import counted
 from deponij.project.frame.settings import RunOptions
 from deponij.store.depot import FeatureStore
-from deponij.store.errors import UsageError
+from deponij.store.errors import IdentityError, UsageError
 from deponij.store.items import Items
 from deponij.store.upkeep import export as exporting
 from deponij.store.upkeep import inspection as upkeep
 from deponij.store.upkeep import tidying
 from deponij.store.view import View
+
+if TYPE_CHECKING:
+    from deponij.project.extraction.feature_maker import FoundBackbone
 
 Report = dict[str, Any]
 # Facts of provenance that a person is told; `--json` has all of them.
@@ -45,56 +48,71 @@ def verify(
     with counted("verify", None, "shards") as progress:
         report: Report = asdict(upkeep.verify(store, repair=repair, progress=progress))
     report["sound"] = not report["damaged"] or repair
-    report["drift"] = []
+    report |= {"drift": [], "unchecked": []}
     if items is not None and backbone is not None:
-        report["drift"] = _drift(store, Items(items), backbone, n_rows, seed)
+        report |= _extract_again(store, Items(items), backbone, n_rows, seed)
         report["sound"] = report["sound"] and all(
-            line["max_relative"] <= MAX_DRIFT for line in report["drift"]
+            line["max_relative"] <= MAX_DRIFT and not line["failures"] for line in report["drift"]
         )
     return report
 
 
-def _drift(store: FeatureStore, items: Items, backbone: str, n_rows: int, seed: int) -> list[Report]:
-    """Largest difference between stored and newly computed rows, for each identity of this backbone."""
+def _extract_again(store: FeatureStore, items: Items, backbone: str, n_rows: int, seed: int) -> Report:
+    """Drift of each identity of this backbone, whatever its kind, precision and input size, and which have none.
+
+    An identity that this version of Deponij, its libraries or the backbone's record would not make today is
+    `unchecked`, with the reason.
+    """
     from deponij.pipeline.backbones import describe
     from deponij.pipeline.backbones.kinds import TEXT
-    from deponij.project.extraction.feature_maker import FeatureMaker, pictures_of
     from deponij.project.extraction.found_backbones import made_by
 
     weights = describe(backbone).weights_sha256
     keys = {key for key in items.keys if key is not None}
-    lines = []
+    drift, unchecked = [], []
     for identity in store.identities().values():
         known = sorted(keys - set(store.missing(identity, keys)))
         if identity.kind == TEXT or identity.weights != weights or not known:
             continue
-        found = made_by(backbone, identity, backbone)
-        if found.identity != identity:
+        try:
+            found = made_by(backbone, identity, backbone)
+            found.identity.require_equal(identity, "what is made today")
+        except IdentityError as error:
+            facts = {"fingerprint": identity.fingerprint, "kind": identity.kind, "n_rows": len(known)}
+            unchecked.append(facts | {"reason": str(error)})
             continue
         chosen = np.random.default_rng(seed).choice(known, min(n_rows, len(known)), replace=False)
-        maker = FeatureMaker(found, RunOptions.from_environment())
-        differences = []
-        for batch in maker.rows(pictures_of(items, chosen.tolist()), maker.progress()):
-            stored = store.read(batch.keys, identity)
-            for name, values in batch.arrays.items():
-                old = stored[name].astype(np.float64)
-                gap = np.abs(values - old).reshape(len(old), -1).max(1)
-                scale = np.abs(old).reshape(len(old), -1).max(1) + 1e-12
-                differences += list(zip(gap, gap / scale, strict=True))
-        lines.append(
-            {
-                "fingerprint": identity.fingerprint,
-                "kind": identity.kind,
-                "n_rows": len(differences),
-                "max_absolute": float(max(gap for gap, _ in differences)),
-                "max_relative": float(max(relative for _, relative in differences)),
-            }
-        )
-    if not lines:
+        drift.append(_drift(store, items, found, chosen.tolist()))
+    if not drift and not unchecked:
         raise UsageError(
             f"{store.location} has no rows of {backbone} for these items; run `deponij extract` first"
         )
-    return lines
+    return {"drift": drift, "unchecked": unchecked}
+
+
+def _drift(store: FeatureStore, items: Items, found: "FoundBackbone", chosen: list[str]) -> Report:
+    """Largest difference between stored and newly computed rows of some keys."""
+    from deponij.project.extraction.feature_maker import FeatureMaker, pictures_of
+
+    maker = FeatureMaker(found, RunOptions.from_environment())
+    progress = maker.progress()
+    differences = [(0.0, 0.0)]
+    for batch in maker.rows(pictures_of(items, chosen), progress):
+        stored = store.read(batch.keys, found.identity)
+        for name, values in batch.arrays.items():
+            old = stored[name].astype(np.float64)
+            gap = np.abs(values - old).reshape(len(old), -1).max(1)
+            scale = np.abs(old).reshape(len(old), -1).max(1) + 1e-12
+            differences += list(zip(gap, gap / scale, strict=True))
+    return {
+        "fingerprint": found.identity.fingerprint,
+        "kind": found.identity.kind,
+        "input_px": list(found.description.input_px),
+        "n_rows": progress.n_rows,
+        "max_absolute": float(max(gap for gap, _ in differences)),
+        "max_relative": float(max(relative for _, relative in differences)),
+        "failures": [{"key": key, "reason": reason} for key, reason in progress.failures],
+    }
 
 
 def merge(source: str, depot: str) -> Report:
@@ -195,9 +213,15 @@ def describe_verify(report: Report) -> str:
     lines += [f"  not the depot's: {name}" for name in report["foreign"]]
     for one in report["drift"]:
         lines.append(
-            f"  {one['n_rows']} rows of {one['kind']} ({one['fingerprint']}) extracted again: largest difference "
-            f"{one['max_absolute']:.2e}, relative {one['max_relative']:.2e}"
+            f"  {one['n_rows']} rows of {one['kind']} ({one['fingerprint']}) extracted again at "
+            f"{'x'.join(map(str, one['input_px']))} px: largest difference {one['max_absolute']:.2e}, relative "
+            f"{one['max_relative']:.2e}"
         )
+        lines += [f"    {lost['key']} is not made any more: {lost['reason']}" for lost in one["failures"]]
+    lines += [
+        f"  {one['n_rows']:,} rows of {one['kind']} ({one['fingerprint']}) cannot be extracted again: {one['reason']}"
+        for one in report["unchecked"]
+    ]
     return "\n".join(lines)
 
 

@@ -1,5 +1,6 @@
 """`deponij run`: somebody's own pictures through every stage, without DVC."""
 
+import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -9,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from deponij.pipeline.backbones import describe
-from deponij.pipeline.data.adapters.folder import PICTURE_ENDINGS
-from deponij.pipeline.data.item import given_part
+from deponij.pipeline.data.adapters.registry import open_source
+from deponij.pipeline.data.endings import is_picture_file
+from deponij.pipeline.data.parts import given_part
 from deponij.pipeline.data.splitting.strategies import SplitParams
 from deponij.project.extraction.default_backbones import is_drawn
 from deponij.project.frame.console import warn
 from deponij.project.frame.harness import timed
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, check
+from deponij.project.in_force import profile_in_force, profile_of
 from deponij.project.report.summary import Record, collect
-from deponij.stages.registry import STAGES, Stage
+from deponij.stages.registry import STAGES, Stage, is_current
 from deponij.store.atomic import PART, make_folder
 from deponij.store.errors import DataError, StoreError, UsageError
 from deponij.store.items import CORE, Items
@@ -52,12 +55,20 @@ class Plan:
 
 
 def source_of(
-    *, folder: Path | None, coco: Path | None, images: Path | None, parquet: Sequence[Path] | None
+    *,
+    folder: Path | None,
+    coco: Path | None,
+    images: Path | None,
+    parquet: Sequence[Path] | None,
+    treat: Mapping[str, str] | None = None,
+    boxes: str | None = None,
+    keep_crowds: bool = False,
+    links_into: Sequence[Path] = (),
 ) -> SourceChoice:
     """The data set that the flags name.
 
     Raises:
-        UsageError: none or several of them.
+        UsageError: none or several of them, or a flag of another kind of data set.
     """
     given = [
         name for name, value in (("--folder", folder), ("--coco", coco), ("--parquet", parquet)) if value
@@ -68,11 +79,24 @@ def source_of(
         )
     if (coco is None) != (images is None):
         raise UsageError("--coco FILE and --images DIR go together")
+    if coco is None and (boxes or keep_crowds):
+        raise UsageError(
+            "--boxes and --keep-crowds are for a COCO file (--coco); whole pictures have no boxes"
+        )
+    if parquet and links_into:
+        raise UsageError("--links-into is for pictures in folders; parquet files hold them")
+    options: dict[str, Any] = {"treat": dict(treat)} if treat else {}
+    if links_into:
+        options["links_into"] = tuple(links_into)
     if folder is not None:
-        return SourceChoice("folder", {"folder": folder})
+        return SourceChoice("folder", {"folder": folder, **options})
     if coco is not None:
-        return SourceChoice("coco", {"annotations": coco, "images": images})
-    return SourceChoice("parquet", {"files": tuple(parquet or ())})
+        if boxes is not None:
+            options["boxes"] = boxes
+        if keep_crowds:
+            options["crop"] = {"keep_crowds": True}
+        return SourceChoice("coco", {"annotations": coco, "images": images, **options})
+    return SourceChoice("parquet", {"files": tuple(parquet or ()), **options})
 
 
 def run(
@@ -107,6 +131,7 @@ def run(
         "texts": {"precision": plan.precision},
     }
     _refuse_foreign(at)
+    _refuse_strange_labels(plan)
     with _beside(at) as new:
         _run_stage("weights", sections, new, options)
         _run_stage("items", sections, new, options)
@@ -120,8 +145,32 @@ def run(
     for stage in STAGES[STAGES.index(_stage("split")) + 1 :]:
         _run_stage(stage.name, sections, at, options)
         if stage.name == _FIRST_RESULTS:
-            on_first_table(collect(at, options.depot))
-    return collect(at, options.depot)
+            on_first_table(collect(at, options.depot, is_current=is_current))
+    return collect(at, options.depot, is_current=is_current)
+
+
+def results(folder: Path | None = None) -> Record:
+    """What a run has brought out, as `collect` tells it.
+
+    Args:
+        folder: of the run; None for that of the profile in force.
+
+    Raises:
+        UsageError: it is no run's folder, or no profile is in force.
+        StoreError: there are no items yet, or results are damaged.
+    """
+    if folder is None:
+        at = profile_in_force("name a run's folder, as in `deponij results runs/mine`").layout
+    else:
+        at = Layout(folder)
+        if not at.items.is_dir():
+            raise UsageError(
+                f"{folder} is no folder of a run: there is no {at.items}; name one such as runs/mine"
+            )
+    profile = profile_of(at)
+    backbones = None if profile is None else profile.backbones
+    depot = os.environ.get("DEPONIJ_DEPOT", "depot")
+    return collect(at, depot, backbones, is_current=is_current, is_in_force=profile is not None)
 
 
 def _stage(name: str) -> Stage:
@@ -141,6 +190,17 @@ def _run_stage(name: str, sections: Mapping[str, Any], at: Layout, options: RunO
             if not stage.may_lack_data:
                 raise
             warn(f"no {name}: {error}")
+
+
+def _refuse_strange_labels(plan: Plan) -> None:
+    """Said before items are cut; whether a column has values is known of the items alone."""
+    if plan.labels:
+        source = open_source(plan.source.adapter, plan.source.options)
+        names = source.metadata_schema.names
+        if strangers := [name for name in plan.labels if name not in (*names, *CORE.names)]:
+            raise UsageError(
+                f"these data have no column {strangers[0]!r}; --labels can name {', '.join(names)}"
+            )
 
 
 def _chosen_labels(plan: Plan, table: Items) -> tuple[str, ...]:
@@ -193,7 +253,7 @@ def _no_classes(folder: Path) -> str:
 def _holds_pictures(folder: Path) -> bool:
     if folder.name.startswith(".") or not folder.is_dir():
         return False
-    return any(path.suffix.lower() in PICTURE_ENDINGS for path in folder.iterdir())
+    return any(map(is_picture_file, folder.iterdir()))
 
 
 def _split_params(plan: Plan, table: Items, labels: str) -> SplitParams:

@@ -85,8 +85,9 @@ def _plot(rows: Sequence[CurveRow]) -> bytes:
     """One head's points for `dvc plots`, against how many items a class has on average: some have few."""
     table = []
     for row in rows:
-        low, high = row.top1_interval
-        shares = {"items_per_class": row.n_train / row.n_classes, "top1": row.top1, "low": low, "high": high}
+        shares = {"items_per_class": row.n_train / row.n_classes, "top1": row.top1}
+        if row.top1_interval is not None:
+            shares["low"], shares["high"] = row.top1_interval
         table.append({"n_train": row.n_train} | {name: round(share, 6) for name, share in shares.items()})
     return csv_bytes(table, ("items_per_class", "n_train", "top1", "low", "high"))
 

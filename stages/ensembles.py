@@ -28,16 +28,8 @@ from deponij.project.frame.console import say
 from deponij.project.frame.harness import run_stage, write_metrics
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
-from deponij.project.learning.results import (
-    Judged,
-    examples_of,
-    judge,
-    metrics_of,
-    read_judged,
-    read_result,
-    require_finite,
-    write_results,
-)
+from deponij.project.learning.result_files import Judged, digest_of, read_judged, read_result
+from deponij.project.learning.results import examples_of, judge, metrics_of, require_finite, write_results
 from deponij.store.errors import DataError, StoreError, UsageError
 
 
@@ -196,8 +188,8 @@ def combine(how: str, stored: Stored, *, out: Path | None = None) -> EnsembleRes
         params=ensemble.plain_params(),
     )
     if out is not None:
-        ensemble.save(out, members, aligned.classes)
-        write_results(out, result, judged.predictions, judged.logits)
+        files = ensemble.files(members, aligned.classes)
+        write_results(out, result, judged.predictions, judged.logits, files)
     return result
 
 
@@ -209,6 +201,7 @@ def _members(stored: Stored, shares: NDArray[np.float64], out: Path | None) -> t
             fingerprint=record.fingerprint,
             folder=Path(folder if out is None else os.path.relpath(folder, out)).as_posix(),
             share=float(share),
+            sha256=digest_of(folder),
         )
         for folder, record, share in zip(stored.folders, stored.records, shares, strict=True)
     )
@@ -218,7 +211,7 @@ def _notes(ensemble: Ensemble) -> list[str]:
     if not ensemble.chooses:
         return []
     if ensemble.out_of_fold_ is not None:
-        return ["Fitted on validation; validation items are answered out of fold."]
+        return ["Fitted on validation, whose items are answered out of fold."]
     return ["Fitted on validation, so that figures of the validation part flatter."]
 
 

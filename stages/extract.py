@@ -95,11 +95,12 @@ def run(
         name: what the view calls the backbone; its own name by default.
 
     Raises:
-        DeponijError: items, backbone or depot cannot be used. Single pictures that cannot be read are
-            recorded in the view's failure table instead.
+        DeponijError: items, backbone or depot cannot be used, or an older version made the items. Single
+            pictures that cannot be read are recorded in the view's failure table instead.
     """
     start = time.perf_counter()
     table = Items(items)
+    table.require_current()
     kind = Kind.parse(params.kind)
     description = describe(backbone, input_px=params.input_px)
     stored = params.stored or kind.default_dtype

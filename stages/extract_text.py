@@ -28,7 +28,7 @@ from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import BackboneParams, RunOptions, Section, Slug
 from deponij.project.learning.class_texts import CAPTION_COLUMN
 from deponij.store.depot import FeatureStore
-from deponij.store.errors import DataError, UsageError
+from deponij.store.errors import BackboneError, DataError, UsageError
 from deponij.store.identity import Identity
 from deponij.store.items import Items
 from deponij.store.keys import key_of_text
@@ -179,7 +179,8 @@ def run(
     """Bring every text's vector into the depot and write their view.
 
     Raises:
-        BackboneError: no text tower, or its weights are absent.
+        BackboneError: no text tower, its weights are absent, or a text has no finite vector; the others are
+            stored then.
         DataError: a text cannot be stored.
     """
     start = time.perf_counter()
@@ -230,12 +231,22 @@ def _compute(
     device = pick_device(options.device)
     model = load_backbone(backbone, device, params.precision, options.n_threads)
     facts = identities.provenance(backbone, device, options.n_threads, BATCH, "texts")
+    failed: list[str] = []
     with bar(f"texts {backbone}", len(texts), "texts") as advance, store.writer(identity, facts) as writer:
         for begin in range(0, len(texts), BATCH):
             part = texts[begin : begin + BATCH]
             vectors = model.embed_texts([text for _, text in part]).float().cpu().numpy()
-            writer.add([key for key, _ in part], {"embedding": vectors.astype(np.float32)})
+            finite = np.isfinite(vectors).all(axis=1)
+            keys = [key for (key, _), is_finite in zip(part, finite, strict=True) if is_finite]
+            writer.add(keys, {"embedding": vectors[finite].astype(np.float32)})
+            failed += [text for (_, text), is_finite in zip(part, finite, strict=True) if not is_finite]
             advance(len(part))
+    if failed:
+        mend = "bf16 or fp32" if params.precision == "fp16" else "another backbone"
+        raise BackboneError(
+            f"{backbone}: the vectors of {len(failed)} of {len(texts)} texts are not finite when computed in "
+            f"{params.precision}, the first: {failed[0]!r}; the others are stored. Take {mend}"
+        )
 
 
 def _columns(prompts: Sequence[Prompt]) -> dict[str, list[str]]:

@@ -19,13 +19,14 @@ from deponij.project.frame.harness import run_stage, write_metrics
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.learning.learn import HeadParams, learn, make_head
-from deponij.project.learning.results import CONFUSION_NAME, metrics_of
+from deponij.project.learning.result_files import CONFUSION_NAME, read_file
+from deponij.project.learning.results import metrics_of
 from deponij.store.atomic import write_bytes
 
 Count = Annotated[int, Field(ge=1)]
 # What a first look at features asks, the quickest first.
 USUAL: dict[str, dict[str, JsonValue]] = {
-    kind: {} for kind in ("zero_shot", "centroid", "logistic", "knn", "tip-adapter", "wise-ft")
+    kind: {} for kind in ("zero-shot", "centroid", "logistic", "knn", "tip-adapter", "wise-ft")
 }
 
 
@@ -58,13 +59,13 @@ class Params(Section):
 def main(params: Params, at: Layout, options: RunOptions) -> None:
     """Every head, backbone, split and label set of the profile."""
     heads = params.heads
-    for kind, arguments in heads.kinds.items():
-        make_head(kind, arguments)  # What is wrong with one is said before anything is cleared away.
+    # What is wrong with one is said before anything is cleared away.
+    kinds = {make_head(kind, arguments).kind: arguments for kind, arguments in heads.kinds.items()}
     for folder in (at.results_of("heads"), at.plots("confusion"), at.plots("reliability")):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     numbers: dict[str, Any] = {}
-    for kind, arguments in heads.kinds.items():
+    for kind, arguments in kinds.items():
         head = HeadParams(head=kind, arguments=arguments, templates=heads.templates)
         wants_texts = head_class(kind).starts_from_texts
         for backbone in params.text_backbones if wants_texts else params.backbones:
@@ -103,8 +104,8 @@ def _tell(result: Evaluation) -> None:
 def _write_plots(at: Layout, kind: str, backbone: str, results: dict[tuple[str, str], Any]) -> None:
     """Confusion and reliability of the first split and label set, as `dvc plots` draws them."""
     (split, labels), first = next(iter(results.items()))
-    confusion = at.result(kind, backbone) / f"{split}-{labels}" / CONFUSION_NAME
-    write_bytes(at.plots("confusion") / f"{kind}-{backbone}.csv", confusion.read_bytes())
+    confusion = read_file(at.result(kind, backbone) / f"{split}-{labels}", CONFUSION_NAME)
+    write_bytes(at.plots("confusion") / f"{kind}-{backbone}.csv", confusion)
     write_bytes(at.plots("reliability") / f"{kind}-{backbone}.csv", _reliability(first))
 
 

@@ -60,6 +60,9 @@ def run(adapter: str, options: Mapping[str, Any], *, out: Path, run_options: Run
     """
     start = time.perf_counter()
     source = open_source(adapter, options)
+    # Before the work, which may take an hour.
+    for note in source.notes:
+        warn(note)
     keys, photographs, first_failure = set(), set(), None
     with (
         bar("items", source.n_items, "items") as advance,
@@ -106,8 +109,6 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
     """The data set of the profile."""
     result = run(params.data.adapter, params.data.options, out=at.items, run_options=options)
     say(summary(result))
-    for note in result.notes:
-        say(f"note: {note}")
     if result.n_failed:
         warn(f"{result.n_failed} items failed; their rows carry the reason (column `failure`)")
 

@@ -3,6 +3,7 @@
 No stage imports it; a new stage is a file here, an entry below and a block of dvc.yaml.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Literal
@@ -57,3 +58,10 @@ STAGES = (
     Stage("ensembles", may_lack_data=True),
     Stage("report"),
 )
+
+
+def is_current(label: str, backbones: Collection[str] | None) -> bool:
+    """Whether a time, of `STAGE` or `STAGE@KEY`, is that of a stage that there is, with one of these backbones."""
+    name, _, key = label.partition("@")
+    gone = backbones is not None and key not in backbones
+    return any(stage.name == name and not (gone and stage.over == "backbones") for stage in STAGES)

@@ -66,8 +66,8 @@ class ReportParams(Section):
     """What the page shows.
 
     Attributes:
-        n_detailed: classifiers shown in detail for each split and label set: the best, then each
-            backbone's best, then the next best. All stand in the tables.
+        n_detailed: classifiers shown in detail for each split and label set: the one that validation
+            chooses, then each backbone's, then the next ones. All stand in the tables.
         n_samples: right and wrong answers shown of each of these (fewer where there are very many).
         n_confused: most frequent errors listed of each of these.
         n_mistakes: doubtful labels shown of each backbone and label set, and pictures of twins and of
@@ -158,7 +158,7 @@ def run(
         cells_source=_cells_source(measured, told) if measured else None,
         groups=[group_facts(standing, runs, told) for standing in found],
         runs=[run_facts(each, pictures, params.n_confused, told) for each in runs],
-        retrieval=[_retrieval(results, told, toys) for results in grouped(asked)],
+        retrieval=[_retrieval(results, told) for results in grouped(asked)],
         charts=[_chart(chart, told) for chart in charts(read_records(curves, CURVES, "learning curves"))],
         maps=_maps(table, maps, found, params, told) if maps else None,
         mistakes=[(one, told.source("mistakes", [one], labels=one.labels, n=one.n)) for one in wrong],
@@ -179,7 +179,7 @@ def run(
 
 
 def _fewer(found: Sequence[MistakesReport], n_pictures: int, toys: Set[str]) -> list[MistakesReport]:
-    """Of each kind about so many pictures, or as many as the page can carry; the best backbone first."""
+    """Of each kind about so many pictures, or as many as the page can carry; by agreement with the labels."""
     n = min(n_pictures, _MAX_MISTAKES // (3 * len(found))) if found else 0
     return [
         one.model_copy(
@@ -235,10 +235,10 @@ def _cells_source(cells: Sequence[Cell], told: Told) -> Provenance:
     return replace(told.source("tables"), features=named_features(pairs))
 
 
-def _retrieval(results: Sequence[RetrievalResult], told: Told, toys: Set[str]) -> RetrievalTable:
+def _retrieval(results: Sequence[RetrievalResult], told: Told) -> RetrievalTable:
     first = results[0]
     place = {"labels": first.column, "split": first.split, "part": first.part, "n": first.n_queries}
-    return RetrievalTable(tuple(results), told.source("retrieval", results, **place), frozenset(toys))
+    return RetrievalTable(tuple(results), told.source("retrieval", results, **place))
 
 
 def _chart(chart: Chart, told: Told) -> tuple[Chart, str, Provenance]:
@@ -272,11 +272,11 @@ def _maps(
 
 
 def _sheet(table: Items, runs: Sequence[Run]) -> bytes:
-    """Samples of the first group's best classifier, wrong answers first."""
-    best = next(each for each in runs if each.is_best)
-    samples = [*best.wrong, *best.right]
+    """Samples of the first group's first classifier, wrong answers first."""
+    first = next(each for each in runs if each.is_first)
+    samples = [*first.wrong, *first.right]
     images = images_of(table, {sample.item_id for sample in samples})
-    row = best.row
+    row = first.row
     title = f"{row.backbone}, {row.method}, {row.labels}: {row.top1:.1%} of {row.n} right"
     return samples_sheet([(sample, images.get(sample.item_id)) for sample in samples], title)
 

@@ -3,7 +3,6 @@
 python -m deponij.stages.split
 """
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,16 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from deponij.pipeline.data.splitting.leakage import leakage_report
-from deponij.pipeline.data.splitting.partition import PARTS
 from deponij.pipeline.data.splitting.strategies import SplitParams, make_split
+from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.project.frame.console import say
 from deponij.project.frame.harness import run_stage, write_metrics
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.store.atomic import write_bytes, write_table
+from deponij.store.errors import UsageError
 from deponij.store.items import Items
+from deponij.store.sealed import sealed
 
 
 class Params(Section):
@@ -41,17 +42,21 @@ class SplitResult(BaseModel):
 
 
 def run(params: SplitParams, *, items: Path, out: Path) -> SplitResult:
-    """Write a split table with the columns `item_id` and `part`.
+    """Write a split table with the columns `item_id`, `part` and `group`, whose items are not independent.
 
     Raises:
         DeponijError: the items lack a column that the strategy needs, or cannot be split so.
     """
     table = Items(items).table()
     columns = {name: table[name].to_pylist() for name in table.column_names}
+    if params.group_by not in columns:
+        known = ", ".join(sorted(columns))
+        raise UsageError(f"the items have no column {params.group_by!r} to group by; they have {known}")
     split = make_split(columns, params)
     parts = [None if part is None else str(part) for part in split.parts]
     leakage = leakage_report(columns["item_id"], parts, columns["image_id"], columns["phash"])
-    written = pa.table({"item_id": pa.array(columns["item_id"]), "part": pa.array(parts, pa.string())})
+    groups = pa.array(table[params.group_by].cast(pa.string()))
+    written = pa.table({"item_id": columns["item_id"], "part": pa.array(parts, pa.string()), "group": groups})
     write_table(out, written)
     return SplitResult(
         strategy=params.strategy,
@@ -92,7 +97,7 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
     numbers = {}
     for name, split in params.splits.items():
         result = run(split, items=at.items, out=at.split(name))
-        write_bytes(at.split_report(name), json.dumps(result.model_dump(mode="json"), indent=2).encode())
+        write_bytes(at.split_report(name), sealed(result.model_dump(mode="json")))
         numbers[name] = _numbers(result)
         say(summary(result))
     write_metrics(at, "split", numbers)

@@ -8,7 +8,6 @@ looked at once, for the cells.
 """
 
 import hashlib
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,10 +24,10 @@ from deponij.project.tables.plan import Inputs, TablesParams, make_plan
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import StoreError
 from deponij.store.manifest import MANIFEST
+from deponij.store.sealed import read_sealed
 
 CELLS_NAME = "cells.json"
 MARKDOWN_NAME = "tables.md"
-MADE_FROM_NAME = "made_from.json"
 
 
 class Params(Section):
@@ -66,11 +65,10 @@ def run(
 
 
 def write(out: Path, cells: Sequence[Cell], params: TablesParams, inputs: Inputs) -> None:
-    """Write cells, Markdown, and what they were made from; equal cells give equal bytes."""
+    """Write the Markdown, then the cells with what they were made from; equal cells give equal bytes."""
     made_from = {"digest": _digest(params, inputs), "params": params.model_dump(mode="json")}
-    write_bytes(out / CELLS_NAME, CELLS.dump(cells))
     write_bytes(out / MARKDOWN_NAME, render_markdown(cells, "Tables of results").encode())
-    write_bytes(out / MADE_FROM_NAME, (json.dumps(made_from, indent=1) + "\n").encode())
+    write_bytes(out / CELLS_NAME, CELLS.dump(cells, made_from=made_from))
 
 
 def read(out: Path) -> list[Cell]:
@@ -88,15 +86,16 @@ def read(out: Path) -> list[Cell]:
 def is_current(out: Path, params: TablesParams, inputs: Inputs) -> bool:
     """Whether a folder holds the tables of just these inputs and parameters."""
     try:
-        digest = json.loads((out / MADE_FROM_NAME).read_text(encoding="utf-8"))["digest"]
-    except (OSError, ValueError, KeyError, TypeError):
+        digest = read_sealed(out / CELLS_NAME, "")["made_from"]["digest"]
+    except (StoreError, KeyError, TypeError):
         return False
-    return bool(digest == _digest(params, inputs)) and (out / CELLS_NAME).is_file()
+    return bool(digest == _digest(params, inputs))
 
 
 def _digest(params: TablesParams, inputs: Inputs) -> str:
     """Of all bytes and parameters; the items stand for themselves by their manifest."""
-    found = hashlib.sha256(f"{params.model_dump_json()}{inputs.labels}".encode())
+    # Cells of a version that told less are not current.
+    found = hashlib.sha256(f"{params.model_dump_json()}{inputs.labels}{[*Cell.model_fields]}".encode())
     for path in (*inputs.features, *inputs.texts, *inputs.splits, inputs.items / MANIFEST):
         content = path.read_bytes() if path.is_file() else b""
         found.update(f"{path.name}:{hashlib.sha256(content).hexdigest()}".encode())

@@ -5,7 +5,6 @@
 Runs first, so that a machine without network says at once what is missing and where to put it.
 """
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from deponij.project.frame.settings import BackboneParams, RunOptions, Section, 
 from deponij.project.frame.toys import KEY as TOY
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import BackboneError
+from deponij.store.sealed import sealed
 
 
 class Params(Section):
@@ -53,9 +53,9 @@ def run(specs: Mapping[str, str], out: Path, *, is_drawn: bool = False) -> dict[
         raise BackboneError("\n".join(problems))
     shutil.rmtree(out, ignore_errors=True)
     for name, description in found.items():
-        toy = {TOY: True} if parse_spec(specs[name]).toy and not is_drawn else {}
-        record = {"spec": specs[name], **toy, **description.to_record()}
-        write_bytes(out / f"{name}.json", json.dumps(record, indent=2, sort_keys=True).encode())
+        is_toy = bool(parse_spec(specs[name]).toy and not is_drawn)
+        record = {"spec": specs[name], TOY: is_toy, **description.to_record()}
+        write_bytes(out / f"{name}.json", sealed(dict(sorted(record.items()))))
     return found
 
 

@@ -1,18 +1,23 @@
-"""Whole files or none: write aside, flush, rename, flush the folder."""
+"""Whole files and folders or none: write aside, flush, rename, flush the folder above."""
 
+import ctypes
+import errno
 import os
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deponij.store.errors import StoreError, explained
-from deponij.store.locks import holding
+from deponij.store.locks import WAIT_S, hold, holding, release
+from deponij.store.sealed import check_table, seal_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 PART = ".part"
+_PARQUET: Mapping[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -68,33 +73,174 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder to write files into; on success it is flushed and takes the place of `path`.
+
+    In one step, where the file system can exchange two names: whoever opens `path` meets the old or the new folder.
+    Its part is locked as a file's is (`replacing`).
+
+    Raises:
+        StoreError: the folder cannot be written, the disk is full, or another process keeps writing.
+    """
+    with explained(f"cannot write {path}"):
+        # Of a link the folder that it leads to is replaced.
+        place = path.resolve()
+        part, held = open_part(place, WAIT_S)
+        try:
+            yield part
+            publish_folder(part, place)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+        finally:
+            release(held)
+
+
+def open_part(path: Path, wait_s: float = 0.0) -> tuple[Path, int]:
+    """An empty folder that may take the place of `path` (`publish_folder`), and the lock on it (for `release`).
+
+    Raises:
+        StoreError: another process is writing `path`. OSError: it cannot be made.
+    """
+    if path.exists() and path.samefile(Path.cwd()):
+        raise StoreError(f"{path} is the current folder, which cannot be replaced; name another one")
+    part, old = path.with_name(path.name + PART), _old(path)
+    held = None
+    while held is None:
+        make_folder(part)
+        try:
+            if (held := hold(part, create=False, wait_s=wait_s)) is None:
+                raise StoreError(f"another process is writing {path}; wait for it to end")
+        except FileNotFoundError:
+            # The process that it was waited for has put the folder in its place.
+            continue
+    _clear(part)
+    if old.exists() and not path.exists():
+        # Killed between the two renames of a swap.
+        old.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+    return part, held
+
+
+def publish_folder(part: Path, path: Path) -> None:
+    """Flush a folder of files, put it in the place of `path` and flush what is above; an earlier one goes."""
+    for file in part.iterdir():
+        flush(file)
+    flush(part)
+    if not path.exists():
+        part.rename(path)
+        flush(path.parent)
+        return
+    # Under the part's name the old folder must not be taken for one to write in.
+    with holding(path, path, create=False):
+        old = part
+        if not _exchange(part, path):
+            old = _old(path)
+            path.rename(old)
+            part.rename(path)
+        flush(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(f"{path.name}.old{PART}")
+
+
+def _clear(folder: Path) -> None:
+    for stale in folder.iterdir():
+        if stale.is_dir() and not stale.is_symlink():
+            shutil.rmtree(stale)
+        else:
+            stale.unlink()
+
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two names change places in one step (renameat2 of Linux); False where this system cannot."""
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is None:
+        return False
+    names = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other))
+    if call(*names, _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(code, os.strerror(code), str(other))
+
+
 def write_table(path: Path, table: "pa.Table") -> None:
-    """Write one Parquet file whole, with page checksums."""
+    """Write one Parquet file whole, with page checksums and a seal over all of it."""
     import pyarrow.parquet as pq
 
     with replacing(path) as part:
-        pq.write_table(table, part, compression="zstd", write_page_checksum=True)
+        pq.write_table(table, part, **_PARQUET)
+        seal_table(part)
+
+
+def table_bytes(table: "pa.Table") -> bytes:
+    """One Parquet file, as `write_table` writes it but without a seal, for files that a bundle guards."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    out = pa.BufferOutputStream()
+    pq.write_table(table, out, **_PARQUET)
+    return bytes(out.getvalue())
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> "pa.Table":
-    """Read one Parquet file, checking its page checksums.
+    """Read one Parquet file; whoever wrote it, its page checksums are checked, and its seal where it has one.
 
     Raises:
         StoreError: the file is missing, damaged, or lacks a column (the message lists those it has).
     """
+    if not path.is_file():
+        raise StoreError(f"there is no table at {path}")
+    with explained(f"cannot read {path}"):
+        content = path.read_bytes()
+    check_table(content, path)
+    return table_of(content, path, columns)
+
+
+def table_of(content: bytes, path: Path, columns: list[str] | None = None) -> "pa.Table":
+    """The table in a Parquet file's content; `path` is for messages.
+
+    Raises:
+        StoreError: it is damaged, or lacks a column (the message lists those it has).
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not path.is_file():
-        raise StoreError(f"there is no table at {path}")
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
             missing = sorted(set(columns or []) - set(file.schema_arrow.names))
             if missing:
                 raise StoreError(f"{path} has no column {missing}; it has {file.schema_arrow.names}")
             return file.read(columns=columns)
     except (pa.ArrowException, OSError, ValueError, IndexError) as error:
         raise StoreError(f"{path} is damaged or not a Parquet file: {error}") from error
+
+
+def read_texts(path: Path, columns: list[str]) -> list[list[str | None]]:
+    """Columns of names of one Parquet file, whoever wrote it.
+
+    Raises:
+        StoreError: as `read_table`, or a column holds anything else.
+    """
+    import pyarrow as pa
+
+    table = read_table(path, columns)
+    found: list[list[str | None]] = []
+    for name in columns:
+        kind = table[name].type
+        value = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if value not in (pa.string(), pa.large_string(), pa.string_view(), pa.null()):
+            raise StoreError(f"{path}: its column {name!r} holds {kind} instead of names (string)")
+        found.append(table[name].to_pylist())
+    return found
 
 
 def refuse_foreign(folder: Path, is_ours: Callable[[Path], bool], what: str) -> None:

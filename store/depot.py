@@ -1,7 +1,7 @@
 """The depot: an append-only cache of feature rows under identities, shared by everything.
 
     format.json                     what this folder is, and its format's version
-    <fingerprint>/<shard>.h5|json   rows and their commit (`deponij.store.shard`)
+    <fingerprint>/<shard>.h5|json   rows and their commit (`deponij.store.shard`); <shard>-<k> stand in for it
     writers/<token>.lock            held by each living writer; empty
     damaged/…                       what `verify` set aside
 
@@ -11,6 +11,7 @@
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from deponij.store.hdf5 import Array
 from deponij.store.identity import FINGERPRINT_CHARS, Identity
 from deponij.store.locks import LOCKS, ORPHAN_AGE_S, WriterLock, burying
 from deponij.store.shard import Index, Provenance, Rows, Sidecar
-from deponij.store.writer import SHARD_ROWS, Writer
+from deponij.store.writer import SHARD_ROWS, UNSAVED_S, Writer
 
 FORMAT_FILE = "format.json"
 FORMAT_NAME = "deponij-depot"
@@ -33,8 +34,9 @@ _READ_ATTEMPTS = 5
 _LISTINGS = 5
 _TOKEN = r"(?P<token>[A-Za-z0-9-]+\.\d+\.[0-9a-f]{8})"
 _OWNED = re.compile(
-    rf"[0-9a-f]{{{FINGERPRINT_CHARS}}}/{_TOKEN}-\d{{6}}\.(h5|json)(\.\d+)?({re.escape(PART)})?$"
+    rf"[0-9a-f]{{{FINGERPRINT_CHARS}}}/{_TOKEN}-\d{{6}}(-\d+)?\.(h5|json)(\.\d+)?({re.escape(PART)})?$"
 )
+_STAND_IN = re.compile(rf"(?P<shard>.+/{_TOKEN}-\d{{6}})-\d+$")
 _MARKER_PART = re.compile(rf"{LOCKS}/{_TOKEN}{re.escape(PART)}$")
 
 
@@ -221,10 +223,11 @@ class FeatureStore:
         provenance: Provenance,
         *,
         shard_rows: int = SHARD_ROWS,
+        unsaved_s: float = UNSAVED_S,
         on_event: Callable[[str], None] | None = None,
     ) -> Writer:
         """A context in which rows are added; see `Writer`."""
-        return Writer(self, identity, provenance, shard_rows, on_event)
+        return Writer(self, identity, provenance, shard_rows, unsaved_s, on_event)
 
     def orphans(self) -> list[str]:
         """Files that no sidecar commits: what living writers are at work on, and what dead ones left."""
@@ -237,6 +240,7 @@ class FeatureStore:
 
         What cannot be removed (a depot that is read-only here) stays for somebody else's sweep.
         """
+        self._settle()
         # The order matters: a writer that begins after the listing has nothing in it.
         orphans = self.orphans()
         if self.local_path is None:
@@ -244,13 +248,31 @@ class FeatureStore:
         with burying(self.local_path) as living:
             return [n for n in orphans if _token(n) not in living and self._remove_orphan(n)]
 
-    def _remove_orphan(self, name: str) -> bool:
+    def _settle(self) -> None:
+        """Take away stand-ins that a kill has left beside the shard that holds their rows too."""
+        for name in list(self._sidecars):
+            full = self._sidecars.get(stands_in_for(name) or "")
+            if full is not None and shard.verify(self.folder, full) is None:
+                self.retire(name)
+
+    def retire(self, name: str) -> None:
+        """Take away a shard whose rows another one holds; where that cannot be done, a later sweep does it."""
+        self._sidecars.pop(name, None)
+        self._indexes.clear()
+        with suppress(StoreError):
+            shard.retire(self.folder, name)
+
+    def is_committed(self, name: str) -> bool:
+        """Whether a shard is there at this moment; it may have come, or been tidied away, since the last look."""
         try:
-            # Its writer may have committed it and gone since it was listed.
-            self.folder.size_bytes(name.removesuffix(".h5") + ".json")
-            return False
+            self.folder.size_bytes(f"{name}.json")
         except FileNotFoundError:
-            pass
+            return False
+        return True
+
+    def _remove_orphan(self, name: str) -> bool:
+        if self.is_committed(name.removesuffix(".h5")):
+            return False
         try:
             self.folder.delete(name)
         except StoreError:
@@ -340,6 +362,12 @@ def _begin(folder: Folder, *, create: bool) -> None:
 def is_sidecar(name: str) -> bool:
     """Whether a file's name is that of a commit."""
     return name.endswith(".json") and "/" in name and not name.startswith((LOCKS + "/", DAMAGED + "/"))
+
+
+def stands_in_for(name: str) -> str | None:
+    """The full shard whose place a stand-in (see `deponij.store.writer`) keeps; None for other shards."""
+    match = _STAND_IN.match(name)
+    return match["shard"] if match else None
 
 
 def is_foreign(name: str) -> bool:

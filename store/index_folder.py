@@ -6,14 +6,16 @@
     INDEX/index.json                names both files with size and SHA-256; what they were made from and how
 
 An update writes new files aside and replaces the sidecar; whoever has the old ones open keeps them. Opening checks
-the sidecar, the files' sizes and their first bytes; `damage` reads everything. Searching is `deponij.pipeline.retrieval`.
+the sidecar, the files' sizes and their first bytes; `vectors_check` reads all vectors, at once where they are few
+(`EAGER_BYTES`) and else before they are first searched; the table's seal is checked when it is read. `damage` reads
+everything. Searching is `deponij.pipeline.retrieval`.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_origin, get_type_hints
 
 import pyarrow as pa
 
@@ -35,6 +37,8 @@ from deponij.store.sealed import sealed, unsealed
 FORMAT = 1
 CARD = "index.json"
 ROW = "vector_row"
+EAGER_BYTES = 256 << 20
+_COLUMNS = {ROW: pa.int64(), "item_id": pa.string(), "key": pa.string()}
 _HEAD_BYTES = 64 << 10
 _OPENINGS = 5
 
@@ -115,12 +119,25 @@ class IndexCard:
             body.pop("fingerprint")
             body["identity"] = Identity.from_dict(body["identity"])
             for name in ("vectors", "rows"):
-                body[name] = FileFacts(**body[name])
+                body[name] = FileFacts(**_typed(FileFacts, body[name]))
                 if Path(body[name].name).name != body[name].name:
                     raise ValueError(f"it names {body[name].name!r}, which is not beside it")
-            return cls(**body)
+            return cls(**_typed(cls, body))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"{where} is damaged: {error}; make the index again") from error
+
+
+def _typed(of: type, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Fields of a dataclass that a document gave, seen to be all of them and of its types."""
+    kinds = {name: get_origin(kind) or kind for name, kind in get_type_hints(of).items()}
+    if unlike := sorted(set(kinds) ^ set(values)):
+        raise ValueError(f"it has other fields than this version's: {', '.join(unlike)}")
+    for name, kind in kinds.items():
+        if not isinstance(values[name], kind) or isinstance(values[name], bool):
+            raise ValueError(
+                f"its field {name!r} is {type(values[name]).__name__} instead of {kind.__name__}"
+            )
+    return values
 
 
 class IndexFolder:
@@ -159,11 +176,40 @@ class IndexFolder:
             StoreError: damaged, or a column is unknown.
         """
         table = read_table(self.rows_path, columns)
+        for name, kind in _COLUMNS.items():
+            if (columns is None or name in columns) and (
+                name not in table.column_names or table[name].type != kind or table[name].null_count
+            ):
+                raise StoreError(f"{self.rows_path} has no column {name!r} of {kind}; make the index again")
         if table.num_rows != self.card.n_items:
             raise StoreError(
                 f"{self.rows_path} has {table.num_rows} rows instead of {self.card.n_items}; make the index again"
             )
         return table
+
+    def vectors_check(self) -> Callable[[], None] | None:
+        """Hold the vectors against their checksum: now, or, where they are many, by the function that is returned.
+
+        Raises:
+            StoreError: they are damaged.
+        """
+        facts, path = self.card.vectors, self.vectors_path
+        # Opened now: an update may take the file away before it is read.
+        with explained(f"cannot read {path}"):
+            file = path.open("rb")
+
+        def check() -> None:
+            with explained(f"cannot read {path}"), file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if digest != facts.sha256:
+                raise StoreError(
+                    f"{path} is damaged: its content is not what was written; make the index again"
+                )
+
+        if facts.size_bytes > EAGER_BYTES:
+            return check
+        check()
+        return None
 
     def damage(self) -> list[str]:
         """Everything that is wrong with the files, reading them whole; empty where they are sound."""
@@ -229,29 +275,38 @@ def write_index(
         with holding(folder, folder, create=False):
             for stale in folder.glob(f"*{PART}"):
                 stale.unlink()
-            if isinstance(write_vectors, FileFacts):
-                vectors = write_vectors
-            else:
-                vectors = _settled(folder, "vectors", ".faiss", write_vectors)
-            table = _settled(folder, "rows", ".parquet", lambda path: write_table(path, rows))
-            made = IndexCard(vectors=vectors, rows=table, **card)
-            write_bytes(folder / CARD, made.to_bytes())
-            _forget_others(folder, made)
+            before = {path.name for path in folder.iterdir()}
+            try:
+                if isinstance(write_vectors, FileFacts):
+                    vectors = write_vectors
+                else:
+                    vectors = _settled(folder, "vectors", ".faiss", write_vectors)
+                table = _settled(folder, "rows", ".parquet", lambda path: write_table(path, rows))
+                made = IndexCard(vectors=vectors, rows=table, **card)
+                write_bytes(folder / CARD, made.to_bytes())
+            except BaseException:
+                _forget(folder, before)
+                raise
+            _forget(folder, {CARD, made.vectors.name, made.rows.name})
             return made
 
 
 def _settled(folder: Path, stem: str, suffix: str, write: Callable[[Path], None]) -> FileFacts:
     """Write a file aside and give it the name of its content."""
     part = folder / f"{stem}{suffix}.new{PART}"
-    write(part)
-    facts = FileFacts.of(part)
-    name = f"{stem}-{facts.sha256[:16]}{suffix}"
-    publish(part, folder / name)
+    try:
+        write(part)
+        facts = FileFacts.of(part)
+        name = f"{stem}-{facts.sha256[:16]}{suffix}"
+        publish(part, folder / name)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     return replace(facts, name=name)
 
 
-def _forget_others(folder: Path, card: IndexCard) -> None:
-    kept = {CARD, card.vectors.name, card.rows.name}
+def _forget(folder: Path, kept: Collection[str]) -> None:
+    """Remove an index's files other than these."""
     for path in folder.iterdir():
         if path.name not in kept and _is_ours(path):
             path.unlink(missing_ok=True)

@@ -19,10 +19,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deponij.store.atomic import PART, flush, make_folder, refuse_foreign
+from deponij.store.atomic import PART, open_part, publish_folder, refuse_foreign
 from deponij.store.errors import StoreError, explained
-from deponij.store.locks import hold, release
-from deponij.store.manifest import MANIFEST, check_manifest, write_manifest
+from deponij.store.keys import DECODERS
+from deponij.store.locks import release
+from deponij.store.manifest import MANIFEST, check_manifest, decoders_of, write_manifest
 from deponij.store.texts import is_storable, plain_reason
 
 SHARD_BYTES = 128 << 20
@@ -41,6 +42,7 @@ CORE = pa.schema(
         ("given", pa.string()),
     ]
 )
+_NEEDED = ("item_id", "key", "image", "failure")
 _PATTERN = "items-*.parquet"
 # What pyarrow raises over damaged pages and footers.
 _DAMAGE = (pa.ArrowException, OSError, ValueError, IndexError)
@@ -70,7 +72,6 @@ class ItemWriter:
         fields = pa.schema([*CORE, *metadata_schema])
         self._schema = fields.with_metadata({b"huggingface": json.dumps(_features(fields)).encode()})
         self._part = path.with_name(path.name + PART)
-        self._old = path.with_name(f"{path.name}.old{PART}")
         self._held: int | None = None
         self._ids: set[str] = set()
         self._rows: list[Mapping[str, Any]] = []
@@ -81,20 +82,8 @@ class ItemWriter:
 
     def __enter__(self) -> Self:
         with explained(f"cannot write {self.path}"):
-            make_folder(self._part)
-            self._held = hold(self._part)
-            if self._held is None:
-                raise StoreError(f"another process is writing {self.path}; wait for it to end")
-            self._clear_leftovers()
+            self._part, self._held = open_part(self.path)
         return self
-
-    def _clear_leftovers(self) -> None:
-        for stale in self._part.iterdir():
-            stale.unlink()
-        if self._old.exists() and not self.path.exists():
-            # Killed between the two renames of a swap.
-            self._old.rename(self.path)
-        shutil.rmtree(self._old, ignore_errors=True)
 
     def add(self, *, content: bytes | None, metadata: Mapping[str, Any], **core: Any) -> None:
         """Add one item.
@@ -130,14 +119,19 @@ class ItemWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._held is None:
+            return
         try:
             if kind is None:
                 self._finish()
-        finally:
-            if self._held is not None:
+            else:
                 self._abandon()
-                release(self._held)
-                self._held = None
+        except BaseException:
+            self._abandon()
+            raise
+        finally:
+            release(self._held)
+            self._held = None
 
     def _finish(self) -> None:
         self._write_group()
@@ -148,7 +142,6 @@ class ItemWriter:
             self._swap_in()
 
     def _abandon(self) -> None:
-        # After a success the part has become the folder and there is nothing to remove.
         with suppress(OSError, pa.ArrowException):
             self._close_shard()
         shutil.rmtree(self._part, ignore_errors=True)
@@ -185,14 +178,7 @@ class ItemWriter:
 
     def _swap_in(self) -> None:
         write_manifest(self._part)
-        for file in self._part.iterdir():
-            flush(file)
-        flush(self._part)
-        if self.path.exists():
-            self.path.rename(self._old)
-        self._part.rename(self.path)
-        flush(self.path.parent)
-        shutil.rmtree(self._old, ignore_errors=True)
+        publish_folder(self._part, self.path)
 
 
 class Items:
@@ -209,9 +195,24 @@ class Items:
                 f"there are no items at {self.path}; `deponij crop` or `deponij items` makes them"
             )
         self._parquets = [self._open(file) for file in check_manifest(self.path)]
+        self._check_columns()
 
     def __len__(self) -> int:
         return int(sum(file.metadata.num_rows for file in self._parquets))
+
+    def require_current(self) -> None:
+        """Refuse items whose keys or crops may be of pixels that pictures no longer have.
+
+        Raises:
+            StoreError: an earlier version of Deponij made them, whose decoding was mended since.
+        """
+        made_by = decoders_of(self.path)
+        changed = sorted(name for name in {*DECODERS, *made_by} if DECODERS.get(name) != made_by.get(name))
+        if changed:
+            raise StoreError(
+                f"items at {self.path} were made by another version of Deponij, which decodes {', '.join(changed)} "
+                "pictures otherwise; make them again (features of other pictures stay known)"
+            )
 
     @property
     def column_names(self) -> list[str]:
@@ -311,6 +312,19 @@ class Items:
         if len(pictures) != file.metadata.row_group(group).num_rows:
             raise StoreError(f"items at {self.path} are damaged: pictures are missing from row group {group}")
         return pictures.field("bytes")
+
+    def _check_columns(self) -> None:
+        """Refuse items of another version: without a column that is needed, or with one of another type."""
+        first = self._parquets[0].schema_arrow
+        for file in self._parquets:
+            schema = file.schema_arrow
+            wrong = [name for name in _NEEDED if name not in schema.names]
+            wrong += [one.name for one in CORE if one.name in schema.names and schema.field(one.name) != one]
+            if wrong or not schema.equals(first):
+                raise StoreError(
+                    f"{self.path} holds items of another version: its columns {wrong or schema.names} are missing or of "
+                    "another type; make the items again"
+                )
 
     @staticmethod
     def _open(path: Path) -> pq.ParquetFile:

@@ -2,7 +2,7 @@
 
 A key is the BLAKE2b-160 digest of a tagged content, so that a crop, a file and a text never share
 one. For a crop it covers mode, size and pixels (the encoding on disk may change); for a whole
-picture its encoded bytes; for a text its UTF-8 form.
+picture its encoded bytes and the version of their decoding; for a text its UTF-8 form.
 """
 
 import hashlib
@@ -11,6 +11,9 @@ from collections.abc import Iterable
 
 KEY_BYTES = 20
 KEY_CHARS = 2 * KEY_BYTES
+# Of formats whose pictures were decoded to other pixels by an earlier version of Deponij, the version of their decoding
+# today; of all others it is 1. Items that were made under other versions have keys, or crops, of other pixels.
+DECODERS = {"GIF": 2, "PNG": 2, "TIFF": 2}
 _KEY = re.compile(f"[0-9a-f]{{{KEY_CHARS}}}")
 
 
@@ -20,9 +23,10 @@ def key_of_pixels(mode: str, size_px: tuple[int, int], raw: bytes) -> str:
     return _digest(f"pixels:{mode}:{width}x{height}:".encode(), raw)
 
 
-def key_of_bytes(encoded: bytes) -> str:
-    """Key of a whole picture: its encoded bytes."""
-    return _digest(b"encoded:", encoded)
+def key_of_bytes(encoded: bytes, picture_format: str = "") -> str:
+    """Key of a whole picture: its encoded bytes, and which of its format's decodings in `DECODERS` they go through."""
+    version = DECODERS.get(picture_format)
+    return _digest(f"encoded:{picture_format}@{version}:".encode() if version else b"encoded:", encoded)
 
 
 def key_of_text(text: str) -> str:

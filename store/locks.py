@@ -22,7 +22,8 @@ from deponij.store.errors import StoreError, explained
 LOCKS = "writers"
 ORPHAN_AGE_S = 24 * 3600.0
 _TIDYING = "tidying"
-_POLL_S, _WAIT_S = 0.02, 30.0
+WAIT_S = 30.0
+_POLL_S = 0.02
 
 # A forked child would keep its parent's locks alive after the parent was killed.
 _HELD: set[int] = set()
@@ -85,7 +86,7 @@ def holding(path: Path, written: Path, *, create: bool = True) -> Iterator[None]
     Raises:
         StoreError: another process keeps writing. OSError: as `hold`.
     """
-    held = hold(path, create=create, wait_s=_WAIT_S)
+    held = hold(path, create=create, wait_s=WAIT_S)
     if held is None:
         raise StoreError(f"another process is writing {written}; wait for it to end")
     try:

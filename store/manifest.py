@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from deponij.store.errors import StoreError
+from deponij.store.keys import DECODERS
 from deponij.store.sealed import sealed, unsealed
 
 MANIFEST = "_items.json"
@@ -20,7 +21,7 @@ _TAIL_BYTES = 8
 def write_manifest(folder: Path) -> None:
     """Describe the Parquet files of a folder that is not yet in its place."""
     files = {path.name: _facts(path) for path in sorted(folder.glob("*.parquet"))}
-    (folder / MANIFEST).write_bytes(sealed({"format": FORMAT, "files": files}))
+    (folder / MANIFEST).write_bytes(sealed({"format": FORMAT, "decoders": DECODERS, "files": files}))
 
 
 def check_manifest(folder: Path) -> list[Path]:
@@ -48,6 +49,12 @@ def check_manifest(folder: Path) -> list[Path]:
         what = "missing" if wrong[0] not in found else "damaged or not one of these items"
         raise StoreError(f"{folder / wrong[0]} is {what}; restore it or make the items again")
     return [folder / name for name in sorted(wanted)]
+
+
+def decoders_of(folder: Path) -> dict[str, int]:
+    """By which versions of the decoders (`deponij.store.keys.DECODERS`) the pictures of a checked folder were made."""
+    found: dict[str, int] = unsealed((folder / MANIFEST).read_bytes()).get("decoders", {})
+    return found
 
 
 def _facts(path: Path) -> dict[str, int | str]:

@@ -1,6 +1,14 @@
-"""Which texts can be stored: valid Unicode without NUL, which HDF5 and Parquet give back as put in."""
+"""Which texts can be stored: valid Unicode without NUL, which HDF5 and Parquet give back as put in; and how names
+that somebody else gave are shown.
+"""
+
+import unicodedata
 
 REASON_CHARS = 1000
+# Controls, formats (the marks that turn the direction of writing among them), halves of pairs, separators of lines.
+_UNSEEN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+# They join letters of Persian and Indian scripts, and parts of one emoji.
+_JOINERS = frozenset("\u200c\u200d")
 
 
 def is_storable(text: str) -> bool:
@@ -16,3 +24,24 @@ def plain_reason(reason: str) -> str:
     """A failure's reason as it can be stored: valid Unicode, no NUL, of bounded length."""
     text = reason.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
     return text if len(text) <= REASON_CHARS else text[: REASON_CHARS - 1] + "…"
+
+
+def one_line(text: str) -> str:
+    r"""A name as it can be shown anywhere: on one line, with nothing in it that is not seen or turns what follows.
+
+    What cannot be seen is spelled out as Python does it (`\n`, `\x1b`, `\u202e`); a name of spaces alone stands in
+    quotes. Escaping for Markdown, HTML and the like comes after it.
+    """
+    shown = text if text.isprintable() else "".join(map(_seen, text))
+    return f"'{shown}'" if text and not text.strip() else shown
+
+
+def lines(text: str) -> str:
+    """A message with names in it: its own lines stay."""
+    return "\n".join(line if line.isspace() else one_line(line) for line in text.split("\n"))
+
+
+def _seen(character: str) -> str:
+    if character in _JOINERS or unicodedata.category(character) not in _UNSEEN:
+        return character
+    return character.encode("unicode_escape").decode()

@@ -1,6 +1,12 @@
-"""Adding rows to a depot: batches gather into shards, shards are committed one by one."""
+"""Adding rows to a depot: batches gather into shards, shards are committed one by one.
+
+A shard is full by rows or bytes. Where that takes long, what is there is committed every few seconds as a *stand-in*,
+`<shard>-<k>`; the full shard holds its rows too and takes its place. So a kill costs seconds however slow the model
+is, and in the end the shards are those of a fast run. Which pictures share a batch never depends on time.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -19,10 +25,14 @@ if TYPE_CHECKING:
 
 SHARD_BYTES = 64 << 20
 SHARD_ROWS = 1024
+# How much work may be uncommitted, in seconds of it.
+UNSAVED_S = 15.0
 
 
 class Writer:
     """Adds rows; each full shard is committed at once, the rest on leaving the `with` block.
+
+    What is not yet a full shard is committed as a stand-in before more than `unsaved_s` of work would be lost by a kill.
 
     Rows of one `add` never part: a shard ends between two batches, so that a run that goes on after
     a kill meets the same batches.
@@ -37,12 +47,14 @@ class Writer:
         identity: Identity,
         provenance: Provenance,
         shard_rows: int = SHARD_ROWS,
+        unsaved_s: float = UNSAVED_S,
         on_event: Callable[[str], None] | None = None,
     ) -> None:
         self.store = store
         self.identity = identity
         self.provenance = provenance
         self.shard_rows = shard_rows
+        self.unsaved_s = unsaved_s
         self.on_event = on_event
         self.n_rows = 0
         self._lock: WriterLock | None = None
@@ -50,10 +62,17 @@ class Writer:
         self._added: set[str] = set()
         self._keys: list[str] = []
         self._batches: list[dict[str, Array]] = []
+        self._base = ""
+        # Of the shard that is being filled: its stand-ins, and how many keys and batches they hold.
+        self._stand_ins: list[str] = []
+        self._n_saved = self._n_saved_batches = 0
+        self._saved_at = self._added_at = 0.0
 
     def __enter__(self) -> Self:
         self.store.sweep()
         self._lock = WriterLock(self.store.local_path).__enter__()
+        self._base = f"{self.identity.fingerprint}/{self._lock.token}"
+        self._saved_at = self._added_at = monotonic()
         return self
 
     def __exit__(
@@ -96,6 +115,14 @@ class Writer:
         pending_bytes = sum(v.nbytes for batch in self._batches for v in batch.values())
         if len(self._keys) >= self.shard_rows or pending_bytes >= SHARD_BYTES:
             self.flush()
+        elif self._next_is_too_late():
+            self._stand_in()
+
+    def _next_is_too_late(self) -> bool:
+        """Whether more than `unsaved_s` of work would be unsaved before the next batch, if it takes as long as this."""
+        now = monotonic()
+        step_s, self._added_at = now - self._added_at, now
+        return now + step_s - self._saved_at > self.unsaved_s
 
     def _check_keys(self, keys: Sequence[str]) -> None:
         strangers = not_keys(keys)
@@ -118,21 +145,35 @@ class Writer:
             )
 
     def flush(self) -> None:
-        """Commit what is pending as one shard.
+        """Commit what is pending as one shard, in the place of its stand-ins.
 
         Raises:
             StoreError: it cannot be written; the rows stay pending.
         """
         if not self._keys or self._lock is None:
             return
-        arrays = {name: np.concatenate([b[name] for b in self._batches]) for name in self._batches[0]}
-        name = f"{self.identity.fingerprint}/{self._lock.token}-{self._number:06d}"
+        self._commit(f"{self._base}-{self._number:06d}", 0, 0)
+        for name in self._stand_ins:
+            self.store.retire(name)
+        self._number += 1
+        self._keys, self._batches, self._stand_ins = [], [], []
+        self._n_saved = self._n_saved_batches = 0
+
+    def _stand_in(self) -> None:
+        """Commit the rows that no stand-in holds yet."""
+        name = f"{self._base}-{self._number:06d}-{len(self._stand_ins)}"
+        self._commit(name, self._n_saved, self._n_saved_batches)
+        self._stand_ins.append(name)
+        self._n_saved, self._n_saved_batches = len(self._keys), len(self._batches)
+
+    def _commit(self, name: str, first_key: int, first_batch: int) -> None:
+        keys, batches = self._keys[first_key:], self._batches[first_batch:]
+        arrays = {one: np.concatenate([batch[one] for batch in batches]) for one in batches[0]}
         sidecar = shard.commit(
-            self.store.folder, name, self.identity, self._keys, arrays, provenance=self.provenance
+            self.store.folder, name, self.identity, keys, arrays, provenance=self.provenance
         )
         self.store.add_sidecar(sidecar)
-        self.n_rows += len(self._keys)
-        self._number += 1
-        self._keys, self._batches = [], []
+        self.n_rows += len(self._keys) - self._n_saved
+        self._saved_at = self._added_at = monotonic()
         if self.on_event is not None:
             self.on_event(name)

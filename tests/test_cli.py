@@ -39,16 +39,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield made
 
 
-def commands() -> list[tuple[str, ...]]:
+def commands() -> dict[tuple[str, ...], Any]:
     """Every command there is, by its words."""
     from typer.main import get_command
 
-    def walk(command: Any, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-        yield words
+    def walk(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+        yield words, command
         for name, sub in getattr(command, "commands", {}).items():
             yield from walk(sub, (*words, name))
 
-    return list(walk(get_command(cli.app), ()))
+    return dict(walk(get_command(cli.app), ()))
 
 
 # ------------------------------------------------------------------ start-up
@@ -85,7 +85,8 @@ def test_help_is_instant_and_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_every_command_has_help(words: tuple[str, ...]) -> None:
+def test_every_command_and_option_has_help(words: tuple[str, ...]) -> None:
+    assert [one.name for one in commands()[words].params if not getattr(one, "help", None)] == []
     answer = done(*words, "--help")
     assert f"deponij {' '.join(words)}".strip() in answer.out
     assert answer.err == ""
@@ -502,6 +503,26 @@ BAD: dict[str, tuple[Callable[[World, Path], list[object]], int, str]] = {
     "no items": (command("split", "--items", "TMP", *_TO), 1, "there are no items at"),
     "unknown strategy": (command("split", "--items", "@items", *_TO, "--strategy", "gruop"), 2, "gruop"),
     "thesis without TACO": (command("split", "--items", "@items", *_TO, "--strategy", "thesis"), 1, "TACO"),
+    "a treatment of nothing": (
+        command("items", "--folder", "@pictures", *_TO, "--treat", "cup"),
+        2,
+        "NAME=WHAT",
+    ),
+    "an unknown treatment": (
+        command("items", "--folder", "@pictures", *_TO, "--treat", "cup=cat"),
+        2,
+        "'skip'",
+    ),
+    "a treatment of what is not there": (
+        command("items", "--folder", "@pictures", *_TO, "--treat", "cop=skip"),
+        2,
+        "nothing here is named 'cop'",
+    ),
+    "boxes of whole pictures": (
+        command("run", "--folder", "@pictures", *_TO, "--boxes", "xyxy"),
+        2,
+        "whole pictures have no boxes",
+    ),
     "given where nothing is": (
         command("split", "--items", "@items", *_TO, "--strategy", "given"),
         1,
@@ -679,6 +700,55 @@ def test_a_data_set_of_which_nothing_can_be_read_is_an_error(tmp_path: Path) -> 
     assert answer.status == 1
     assert "not one of 1 items" in answer.err
     assert not (tmp_path / "items").exists()
+
+
+def keys_of(folder: Path) -> list[str | None]:
+    return [
+        key for file in sorted(folder.glob("*.parquet")) for key in pq.read_table(file)["key"].to_pylist()
+    ]
+
+
+def test_boxes_of_another_form_are_refused_and_read_as_told(tmp_path: Path) -> None:
+    path = cli_world.coco(tmp_path / "coco")
+    flags = ["--images", path.parent / "images", "--coco"]
+    done("crop", *flags, path, "--out", tmp_path / "items")
+    document = json.loads(path.read_text())
+    for one in document["annotations"]:
+        x, y, w, h = one["bbox"]
+        one["bbox"] = [x / 24, y / 20, (x + w) / 24, (y + h) / 20]
+        one["iscrowd"] = 1
+    shares = path.with_name("shares.json")
+    shares.write_text(json.dumps(document))
+    answer = call("crop", *flags, shares, "--out", tmp_path / "none")
+    assert answer.status == 1
+    assert "--boxes xyxy-normalised" in answer.err
+    told = [*flags, shares, "--boxes", "xyxy-normalised"]
+    answer = call("crop", *told, "--out", tmp_path / "none")
+    assert answer.status == 1
+    assert "not one of 4 items" in answer.err
+    assert "--keep-crowds" in answer.err
+    done("crop", *told, "--keep-crowds", "--out", tmp_path / "read")
+    assert keys_of(tmp_path / "read") == keys_of(tmp_path / "items")
+
+
+def test_what_beside_parts_is_left_open_is_told_by_name(tmp_path: Path) -> None:
+    for name in ("training_set/a", "training_set/b", "test_set/a", "samples"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        cli_world.picture((1, 2, 3), len(name)).save(tmp_path / "in" / name / "1.png")
+    flags = ["--folder", tmp_path / "in", "--out", tmp_path / "items"]
+    answer = call("items", *flags)
+    assert answer.status == 1
+    assert "--treat samples=skip" in answer.err
+    assert (
+        "note: pictures in folders that are left out as asked: 1"
+        in done("items", *flags, "--treat", "samples=skip").err
+    )
+    table = pq.read_table(tmp_path / "items" / "items-00000.parquet").to_pydict()
+    assert dict(zip(table["item_id"], zip(table["given"], table["label"], strict=True), strict=True)) == {
+        "test_set/a/1.png": ("test", "a"),
+        "training_set/a/1.png": ("train", "a"),
+        "training_set/b/1.png": ("train", "b"),
+    }
 
 
 def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,14 +52,14 @@ extract: {decode: full}
 texts: {templates: [name], captions: caption}
 heads:
   kinds:
-    zero_shot: {}
+    zero-shot: {}
     logistic: {max_iter: 20, cs: [0.1]}
     knn: {ks: [3, 9]}
     wise-ft: {max_iter: 20}
   per_class: [1]
   tries: 2
 tables: {seeds: 2, candidates: [0.01], epochs: 2}
-retrieval: {resamples: 100, n_examples: 1}
+retrieval: {n_examples: 1}
 report: {n_samples: 2}
 """
 

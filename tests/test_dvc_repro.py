@@ -43,7 +43,7 @@ PROFILE = {
     "extract": {"kind": "embedding"},
     "texts": {"templates": ["name"]},
     "heads": {
-        "kinds": {"zero_shot": {}, "logistic": {"max_iter": 30, "cs": [0.1]}, "knn": {}},
+        "kinds": {"zero-shot": {}, "logistic": {"max_iter": 30, "cs": [0.1]}, "knn": {}},
         "per_class": [1],
         "tries": 1,
     },
@@ -53,7 +53,7 @@ PROFILE = {
     "mistakes": {},
     "map": {},
     "index": {},
-    "retrieval": {"resamples": 100},
+    "retrieval": {"n_hits": 4},
     "report": {"n_samples": 2},
 }
 EXTRACT = f"extract@{BACKBONE}"
@@ -287,7 +287,7 @@ def test_a_second_clone_without_a_depot_runs_what_is_behind_extract(clone: Clone
         "mistakes": {"folds": 3},
         "map": {"iterations": 300},
         "index": {"seed": 1},
-        "retrieval": {"resamples": 120},
+        "retrieval": {"n_hits": 6},
     }
     for section, values in changes.items():
         other.change(section, **values)

@@ -22,7 +22,11 @@ from deponij.pipeline.reports.cell_tables import (
     published,
 )
 from deponij.pipeline.reports.cells import BASELINE, Cell
+from deponij.pipeline.reports.provenance import marked
 from deponij.pipeline.reports.wording import interval, percent
+from deponij.store.texts import one_line
+
+_QUIET = Style(bold=False, dim=True, color="default")
 
 
 def print_cells(cells: Sequence[Cell], console: Console = stdout, *, toys: Set[str] = frozenset()) -> None:
@@ -36,20 +40,23 @@ def print_cells(cells: Sequence[Cell], console: Console = stdout, *, toys: Set[s
 
 
 def _rich_table(table: CellTable) -> Table:
-    title = Text.assemble((table.labels, "bold"), f": {table.n_classes} classes")
+    title = Text.assemble((one_line(table.labels), "bold"), f": {table.n_classes} classes")
     shown = Table(title=title, title_justify="left", title_style="", box=SIMPLE_HEAD, padding=(0, 1))
     shown.add_column("\n\nmodel and head", min_width=len("  zero-shot (photo)"))
     for name, n in table.splits:
-        shown.add_column(Text.assemble((name, "bold"), f"\nn = {n:,}\ntop-1"), justify="right", no_wrap=True)
+        shown.add_column(
+            Text.assemble((one_line(name), "bold"), f"\nn = {n:,}\ntop-1"), justify="right", no_wrap=True
+        )
         for other in ("top-2", "top-3", "bal."):
             shown.add_column(f"\n\n{other}", justify="right", no_wrap=True)
     for row, following in zip(table.rows, [*table.rows[1:], None], strict=True):
+        is_toy = table.is_toy(row)
         if row.is_first and not row.is_baseline:
-            shown.add_row(Text(f"{row.model} (toy)", "dim") if table.is_toy(row) else Text(row.model, "bold"))
+            shown.add_row(Text(marked(one_line(row.model), is_toy), "dim" if is_toy else "bold"))
         shown.add_row(
             _name(row),
             *(text for cell in row.cells for text in _fields(table, cell)),
-            style="dim" if row.is_baseline or table.is_toy(row) else "",
+            style="dim" if row.is_baseline or is_toy else "",
             end_section=following is not None and following.is_first and not following.is_baseline,
         )
     return shown
@@ -69,10 +76,12 @@ def _fields(table: CellTable, cell: Cell | None) -> list[Text]:
     """Top-1 with its interval and the published figure below it, then top-2, top-3 and balanced accuracy."""
     if cell is None:
         return [Text("")] * 4
-    first = Text(mean_and_std(cell.top1, cell.top1_std), "bold green" if table.is_best(cell) else "")
+    first = Text(mean_and_std(cell.top1, cell.top1_std), "bold green" if table.is_chosen(cell) else "")
     if cell.how != BASELINE:
-        first.append(f"\n{interval(cell.top1_interval)}", Style(bold=False, dim=True, color="default"))
+        first.append(f"\n{interval(cell.top1_interval)}", _QUIET)
     others = [Text(percent(share)) for share in (cell.top2, cell.top3, cell.balanced_accuracy)]
+    if cell.how != BASELINE:
+        others[2].append(f"\n{interval(cell.balanced_interval)}", _QUIET)
     if known := cell.reference:
         first.append(f"\n{published(known.top1)}", "cyan")
         for text, share in zip(others, (known.top2, known.top3), strict=False):

@@ -1,8 +1,9 @@
 """Hits of a query as a table for the command line. This is no stage."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from deponij.commands.show.tables import TOY_NOTE, Columns, show_lines, show_table
+from deponij.commands.show.tables import Columns, show_table, show_toy_note
+from deponij.pipeline.reports.provenance import is_toy, marked
 from deponij.project.indexes import Hit
 
 # Columns that tell items apart before all others; of the rest as many as find room.
@@ -11,7 +12,7 @@ _HIDDEN = ("phash", "given")
 _N_COLUMNS = 6
 
 
-def print_hits(hits: Sequence[Hit], backbone: str, *, is_toy: bool = False) -> None:
+def print_hits(hits: Sequence[Hit], backbone: str, toys: Collection[str]) -> None:
     """Score, item and what is known of it; below them, whether the answer is a toy's."""
     names = [name for name in hits[0].metadata if name not in _HIDDEN]
     names = sorted(names, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))[:_N_COLUMNS]
@@ -21,6 +22,5 @@ def print_hits(hits: Sequence[Hit], backbone: str, *, is_toy: bool = False) -> N
         **{name: lambda hit, name=name: hit.metadata[name] for name in names},  # type: ignore[misc]
         **({"folded": lambda hit: len(hit.folded)} if any(hit.folded for hit in hits) else {}),
     }
-    show_table(f"{len(hits)} items by {backbone}{' (toy)' if is_toy else ''}", columns, hits)
-    if is_toy:
-        show_lines(TOY_NOTE, style="yellow")
+    show_table(f"{len(hits)} items by {marked(backbone, is_toy(backbone, toys))}", columns, hits)
+    show_toy_note([backbone], toys)

@@ -1,15 +1,25 @@
 """Learning curves, mistakes worth a look and facts about maps on a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from deponij.commands.show.tables import Columns, show_lines, show_notes, show_table
+from deponij.commands.show.tables import (
+    Columns,
+    bounded,
+    percent,
+    show_lines,
+    show_notes,
+    show_table,
+    show_toy_note,
+)
 from deponij.pipeline.curves import CurveRow
 from deponij.pipeline.mistakes.records import MistakesReport
+from deponij.pipeline.reports.provenance import is_toy, marked
+from deponij.pipeline.reports.wording import interval_of
 from deponij.stages.map import MapFacts
 
 
-def print_curve(rows: Sequence[CurveRow]) -> None:
-    """A line for each size, heads side by side."""
+def print_curve(rows: Sequence[CurveRow], toys: Collection[str]) -> None:
+    """A line for each size, heads side by side; toys are marked."""
     first = rows[0]
     columns: Columns[list[CurveRow]] = {
         "of each class": lambda of_size: "all" if of_size[0].per_class is None else of_size[0].per_class,
@@ -17,20 +27,29 @@ def print_curve(rows: Sequence[CurveRow]) -> None:
     }
     for place, head in enumerate(dict.fromkeys(row.head for row in rows)):
         columns |= {
-            f"{head}\ntop-1 (95 %)": lambda of_size, place=place: _top1(of_size[place]),  # type: ignore[misc]
-            f"{head}\nbalanced": lambda of_size, place=place: f"{of_size[place].balanced_accuracy:.1%}",  # type: ignore[misc]
+            f"{head}\ntop-1 [95 %]": lambda of_size, place=place: _top1(of_size[place]),  # type: ignore[misc]
+            f"{head}\nbalanced": lambda of_size, place=place: percent(of_size[place].balanced_accuracy),  # type: ignore[misc]
         }
     sizes = dict.fromkeys(row.per_class for row in rows)
-    title = f"{first.labels} by {first.backbone}, split {first.split}, n = {first.n_test:,}"
+    by = marked(first.backbone, is_toy(first.backbone, toys))
+    title = f"{first.labels} by {by}, split {first.split}, n = {first.n_test:,}"
     show_table(title, columns, [[row for row in rows if row.per_class == size] for size in sizes])
+    told = interval_of(first.n_groups, first.unit, (row.design_effect for row in rows))
+    show_notes(
+        [
+            f"Intervals: {told}. Of several draws: mean ± standard deviation, and an interval of what other draws would "
+            "give too."
+        ]
+    )
     if any(row.n_short_classes for row in rows):
         show_notes(["Classes that have fewer items give all they have."])
+    show_toy_note([first.backbone], toys)
 
 
 def _top1(row: CurveRow) -> str:
-    low, high = row.top1_interval
-    wobble = "" if row.top1_std is None else f" ± {100 * row.top1_std:.1f}"
-    return f"{row.top1:.1%}{wobble} ({100 * low:.1f}–{100 * high:.1f})"
+    wobble = "" if row.top1_std is None else f" ± {percent(row.top1_std)}"
+    share, _, bounds = bounded(row.top1, row.top1_interval).partition(" ")
+    return f"{share}{wobble} {bounds}"
 
 
 def print_mistakes(report: MistakesReport, n_rows: int = 15) -> None:

@@ -1,19 +1,23 @@
 """Tables for the command line: what is collected for `--json` is what is printed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from deponij.commands.show.tables import (
-    TOY_NOTE,
+    bounded,
     percent,
     plain,
     show_lines,
     show_notes,
     show_records,
     show_table,
+    show_toy_note,
 )
-from deponij.pipeline.metrics.evaluation import Evaluation
+from deponij.pipeline.metrics.evaluation import Evaluation, not_a_result
+from deponij.pipeline.reports.provenance import is_toy, marked
+from deponij.pipeline.reports.table import ResultRow, by_rank
+from deponij.pipeline.reports.wording import interval_of
 from deponij.project.learning.compare import Comparison
 from deponij.project.learning.learn import HeadResult
 from deponij.project.report.summary import Record
@@ -27,15 +31,14 @@ def print_results(record: Record, *, whole: bool = True) -> None:
     """The table of results, features, times and the page to open.
 
     Args:
-        whole: all classifiers; else of each backbone, or several together, the best one.
+        whole: all classifiers; else of each backbone, or several together, the one that validation chooses.
     """
     for of_pair in _by_question(record["results"]):
-        shown = of_pair if whole else _best(of_pair)
+        shown = of_pair if whole else _first_of_each(of_pair)
         _print_results(shown)
         if more := len(of_pair) - len(shown):
-            show_notes([f"the best of each backbone; {more} more classifiers: deponij results --all"])
-    if record["toys"]:
-        show_lines(TOY_NOTE, style="yellow")
+            show_notes([f"the first of each backbone; {more} more classifiers with --all"])
+    show_toy_note(record["toys"], record["toys"])
     show_lines(f"{record['n_items']:,} items, {record['n_failed']} failed")
     for view in record["views"]:
         show_lines(
@@ -65,18 +68,17 @@ def _by_question(rows: Sequence[Record]) -> list[list[Record]]:
     return [[row for row in rows if (row["split"], row["labels"]) == pair] for pair in pairs]
 
 
-def _best(rows: Sequence[Record]) -> list[Record]:
-    """Baselines, then the best row of each backbone, best first; and of several backbones together only the best."""
-    learned = sorted((row for row in rows if not row["is_baseline"]), key=_rank)
+def _first_of_each(rows: Sequence[Record]) -> list[Record]:
+    """Baselines, then the first of each backbone by rank; and of several backbones together only the first."""
     first: dict[str, Record] = {}
-    for row in learned:
-        first.setdefault("+" if "+" in row["backbone"] else row["backbone"], row)
-    return [*(row for row in rows if row["is_baseline"]), *first.values()]
+    for row in _ranked(rows):
+        name = "" if row["is_baseline"] else row["backbone"]
+        first.setdefault("+" if "+" in name else name or row["method"], row)
+    return list(first.values())
 
 
-def _rank(row: Record) -> tuple[bool, float]:
-    """The best first, toys after all that is real."""
-    return row["is_toy"], -row["top1"]
+def _ranked(rows: Sequence[Record]) -> list[Record]:
+    return [row.to_json() for row in by_rank([ResultRow(**row) for row in rows])]
 
 
 def _times(seconds: Mapping[str, float]) -> str:
@@ -90,69 +92,79 @@ def _times(seconds: Mapping[str, float]) -> str:
 
 
 def _print_results(rows: Sequence[Record]) -> None:
-    first, real = rows[0], [row for row in rows if not row["is_toy"]]
-    in_question = rows if all(row["is_baseline"] for row in real) else real
-    best = max(row["top1"] for row in in_question)
+    first, rows = rows[0], _ranked(rows)
 
     def style(row: Record) -> str:
-        if row["is_baseline"] or row not in in_question:
-            return "dim"
-        return "bold" if row["top1"] == best else ""
+        if row["is_chosen"]:
+            return "bold"
+        return "dim" if row["is_baseline"] or row["is_toy"] else ""
 
     show_table(
         f"{first['labels']}: {first['n_classes']} classes, {first['part']} part of split {first['split']}",
         {
             # Joined ones in words, so that a narrow table folds between names.
-            "backbone": lambda row: (
-                (row["backbone"] or "-").replace("+", " + ") + (" (toy)" if row["is_toy"] else "")
-            ),
+            "backbone": lambda row: marked((row["backbone"] or "-").replace("+", " + "), row["is_toy"]),
             "method": lambda row: row["method"],
+            "val.": lambda row: percent(row["val_top1"]),
             "n": lambda row: f"{row['n']:,}",
-            "top-1 [95 %]": lambda row: percent(row["top1"], row["top1_interval"]),
-            "top-2 [95 %]": lambda row: percent(row["top2"], row["top2_interval"]),
-            "top-3 [95 %]": lambda row: percent(row["top3"], row["top3_interval"]),
-            "balanced": lambda row: percent(row["balanced_accuracy"]),
+            "top-1 [95 %]": lambda row: _share(row, "top1"),
+            "top-2": lambda row: percent(row["top2"]),
+            "top-3": lambda row: percent(row["top3"]),
+            "balanced [95 %]": lambda row: _share(row, "balanced"),
         },
         rows,
         style=style,
         keep_figures=True,
     )
-    if first["part"] != "test":
-        show_lines(
-            f"There is no test part: these are {first['part']} items, from which the classifiers learned; "
-            "their figures say little about new ones",
-            style="yellow",
-        )
+    effects = (row["design_effect"] for row in rows)
+    show_notes([f"intervals: {interval_of(first['n_groups'], first['unit'], effects)}"])
+    if any(row["is_chosen"] for row in rows):
+        show_notes(["in order of top-1 on validation, which chooses the first"])
+    else:
+        show_notes([f"no validation part to choose by: sorted by {first['part']}, which flatters the first"])
+    if said := not_a_result(first["part"]):
+        show_lines(said, style="yellow")
 
 
-def print_evaluation(result: Evaluation) -> None:
-    """One classifier's scores on every part."""
-    title = f"{result.backbone}, {result.title} on {result.labels} ({result.n_classes} classes)"
+def _share(row: Record, name: str) -> str:
+    share = row["balanced_accuracy" if name == "balanced" else name]
+    return percent(share) if row["is_baseline"] else bounded(share, row[f"{name}_interval"])
+
+
+def print_evaluation(result: Evaluation, toys: Set[str] = frozenset()) -> None:
+    """One classifier's scores on every part; toys are marked."""
+    by = marked(result.backbone, is_toy(result.backbone, toys))
+    title = f"{by}, {result.title} on {result.labels} ({result.n_classes} classes)"
     show_table(
         title,
         {
             "part": lambda row: row[0],
             "n": lambda row: f"{row[1].n:,}",
-            "top-1 [95 %]": lambda row: percent(row[1].top1, row[1].top1_interval),
-            "top-2 [95 %]": lambda row: percent(row[1].top2, row[1].top2_interval),
-            "top-3 [95 %]": lambda row: percent(row[1].top3, row[1].top3_interval),
-            "balanced": lambda row: percent(row[1].balanced_accuracy),
+            "top-1 [95 %]": lambda row: bounded(row[1].top1, row[1].top1_interval),
+            "top-2 [95 %]": lambda row: bounded(row[1].top2, row[1].top2_interval),
+            "top-3 [95 %]": lambda row: bounded(row[1].top3, row[1].top3_interval),
+            "balanced [95 %]": lambda row: bounded(row[1].balanced_accuracy, row[1].balanced_interval),
             "majority": lambda row: percent(row[1].majority),
         },
         result.parts.items(),
+        keep_figures=True,
     )
     outside = f"; {result.n_outside_pool:,} items are outside the pool" if result.n_outside_pool else ""
     show_lines(f"chance {percent(result.chance)}; {result.protocol}{outside}")
-    show_notes(result.notes)
+    shown = list(result.parts)[-1]
+    scores = result.parts[shown]
+    of_part = interval_of(scores.n_groups, scores.unit, [scores.design_effect])
+    show_notes([f"intervals of {shown}: {of_part}", *result.notes])
+    show_toy_note([result.backbone], toys)
 
 
-def print_ensemble(result: "EnsembleResult") -> None:
-    """Scores, and the members' shares in the answer."""
-    print_evaluation(result)
+def print_ensemble(result: "EnsembleResult", toys: Set[str]) -> None:
+    """Scores, and the members' shares in the answer; toys are marked."""
+    print_evaluation(result, toys)
     show_table(
         "members",
         {
-            "backbone": lambda one: one.backbone,
+            "backbone": lambda one: marked(one.backbone, is_toy(one.backbone, toys)),
             "method": lambda one: one.method,
             "share": lambda one: percent(one.share),
         },
@@ -171,35 +183,35 @@ def print_few_shot(result: HeadResult) -> None:
                 "per class": lambda one: one["per_class"],
                 "train": lambda one: one["n_train"],
                 "k": lambda one: one["k"],
-                "top-1": lambda one: f"{percent(one['top1'])} ± {percent(one['top1_std'])}",
-                "balanced": lambda one: percent(one["balanced_accuracy"]),
+                "± of draws": lambda one: percent(one["top1_std"]),
+                "top-1 [95 %]": lambda one: bounded(one["top1"], one["top1_interval"]),
+                "balanced [95 %]": lambda one: bounded(one["balanced_accuracy"], one["balanced_interval"]),
             },
             few,
         )
 
 
-def print_comparison(result: Comparison, n_classes: int = 5) -> None:
-    """Two classifiers on the same items; of the classes those that gain and lose most."""
+def print_comparison(result: Comparison, toys: Set[str], n_classes: int = 5) -> None:
+    """Two classifiers on the same items; of the classes those that gain and lose most; toys are marked."""
     title = f"{result.labels}: {result.n:,} items, {result.part} part of split {result.split}"
     show_table(
         title,
         {
             "": lambda row: row[0],
-            "backbone": lambda row: row[1].backbone,
+            "backbone": lambda row: marked(row[1].backbone, is_toy(row[1].backbone, toys)),
             "method": lambda row: row[1].method,
             "folder": lambda row: row[1].folder,
             "right": lambda row: f"{row[1].n_right:,}",
-            "top-1 [95 %]": lambda row: percent(row[1].top1, row[1].top1_interval),
+            "top-1 [95 %]": lambda row: bounded(row[1].top1, row[1].top1_interval),
         },
         [("A", result.a), ("B", result.b)],
         keep_figures=True,
     )
-    low, high = result.difference.interval
+    found, bounds = result.difference, result.difference.interval
+    between = "" if bounds is None else f" [{100 * bounds[0]:+.1f}, {100 * bounds[1]:+.1f}]"
     show_lines(
-        f"A - B: {100 * result.difference.value:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}], "
-        f"p = {result.difference.p:.4f} (paired bootstrap)",
-        f"only A right {result.mcnemar.b:,}, only B right {result.mcnemar.c:,}: p = {result.mcnemar.p:.4f} "
-        f"(McNemar, {result.mcnemar.method})",
+        f"A - B: {100 * found.value:+.1f} points{between}, {interval_of(result.n_groups, result.unit)}",
+        f"only A right {found.only_a:,}, only B right {found.only_b:,}: p = {found.p:.4f} ({found.test})",
     )
     _print_consistency(result.consistency.model_dump())
     gains = [one for one in result.classes if one.n_difference > 0][:n_classes]
@@ -218,6 +230,7 @@ def print_comparison(result: Comparison, n_classes: int = 5) -> None:
         )
     show_lines(result.verdict, style="bold")
     show_notes(result.notes)
+    show_toy_note([result.a.backbone, result.b.backbone], toys)
 
 
 def print_agreement(result: AgreementReport) -> None:
@@ -263,25 +276,25 @@ def _in_gib(record: Record) -> Record:
 
 def print_doctor(report: Any) -> None:
     """What the machine offers."""
-    found: Record = report.model_dump(mode="json")
-    show_lines(f"deponij {found['deponij']}, Python {found['python']}, {found['system']}")
+    facts: Record = report.model_dump(mode="json")
+    show_lines(f"deponij {facts['deponij']}, Python {facts['python']}, {facts['system']}")
     show_lines(
-        f"{found['n_cores_usable']} of {found['n_cores']} cores, "
-        f"{found['memory_free_bytes'] / 2**30:.1f} of {found['memory_bytes'] / 2**30:.1f} GiB memory free"
+        f"{facts['n_cores_usable']} of {facts['n_cores']} cores, "
+        f"{facts['memory_free_bytes'] / 2**30:.1f} of {facts['memory_bytes'] / 2**30:.1f} GiB memory free"
     )
-    show_lines(f"pages of large arrays: {found['pages'] or 'unknown'}")
-    show_records("devices", [_device(one) for one in found["devices"]])
-    show_lines("faiss     " + ", ".join(f"{k} {plain(v)}" for k, v in found["faiss"].items()))
-    show_lines("libraries " + ", ".join(f"{k} {v or 'absent'}" for k, v in found["libraries"].items()))
-    show_records("folders", [_in_gib(one) for one in found["folders"]])
+    show_lines(f"pages of large arrays: {facts['pages'] or 'unknown'}")
+    show_records("devices", [_device(one) for one in facts["devices"]])
+    show_lines("faiss     " + ", ".join(f"{k} {plain(v)}" for k, v in facts["faiss"].items()))
+    show_lines("libraries " + ", ".join(f"{k} {v or 'absent'}" for k, v in facts["libraries"].items()))
+    show_records("folders", [_in_gib(one) for one in facts["folders"]])
     present = [
         {name: one[name] for name in ("name", "source", "licence")}
-        for one in found["backbones"]
+        for one in facts["backbones"]
         if one["present"]
     ]
     show_records("weights", present) if present else show_lines("weights   none")
-    show_records("data sets", found["data_sets"])
-    for problem in found["problems"]:
+    show_records("data sets", facts["data_sets"])
+    for problem in facts["problems"]:
         show_lines(f"problem: {problem['what']}; {problem['mend']}", style="yellow")
-    if not found["problems"]:
+    if not facts["problems"]:
         show_lines("no problems found")

@@ -1,9 +1,11 @@
 """How well features find what belongs together, on a terminal. This is no stage."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from deponij.commands.show.tables import Columns, percent, show_notes, show_table
+from deponij.commands.show.tables import Columns, bounded, percent, show_notes, show_table, show_toy_note
 from deponij.pipeline.metrics.retrieval import ClassFigures, Figure, RetrievalResult
+from deponij.pipeline.reports.provenance import is_toy, marked
+from deponij.pipeline.reports.wording import interval_of
 
 # Of the many measures, those that tell classes apart.
 _OF_CLASS = ("mAP", "recall@1", "recall@5")
@@ -11,9 +13,10 @@ _OF_CLASS = ("mAP", "recall@1", "recall@5")
 _Row = tuple[RetrievalResult, str | None]
 
 
-def print_retrieval(results: Sequence[RetrievalResult]) -> None:
-    """A table over all tasks, the classes of the first, and what must be known of the figures."""
+def print_retrieval(results: Sequence[RetrievalResult], toys: Collection[str]) -> None:
+    """A table over all tasks, the classes of the first, and what must be known of the figures; toys are marked."""
     first = results[0]
+    by = marked(first.backbone, is_toy(first.backbone, toys))
     rows: list[_Row] = [(one, name) for one in results for name in one.figures.micro or (None,)]
     columns: Columns[_Row] = {
         "asked": lambda row: row[0].task.replace("-", " ") if _is_first(row) else "",
@@ -24,17 +27,18 @@ def print_retrieval(results: Sequence[RetrievalResult]) -> None:
         "chance": lambda row: percent(row[0].figures.micro[row[1]].chance) if row[1] else "",
         "queries": lambda row: f"{row[0].n_queries:,}" if row[1] and _is_first(row) else "",
     }
-    title = f"retrieval with {first.backbone}, split {first.split}, part {first.part}; percent [95 %]"
+    title = f"retrieval with {by}, split {first.split}, part {first.part}; percent [95 %]"
     show_table(title, columns, rows, section=lambda row: id(row[0]))
     _print_classes(first)
     show_notes(line for one in results for line in (f"{_task(one)}: {one.protocol}.", *one.notes))
-    resampled = " or ".join(dict.fromkeys(one.resampled for one in results))
+    intervals = dict.fromkeys(interval_of(one.figures.n_resampled, one.resampled) for one in results)
     show_notes(
         [
             "recall@k: queries with something relevant among the first k. Chance: of a random order, computed. "
-            f"Intervals resample {resampled}."
+            f"Intervals: {'; '.join(intervals)}."
         ]
     )
+    show_toy_note([first.backbone], toys)
 
 
 def _is_first(row: _Row) -> bool:
@@ -61,4 +65,4 @@ def _print_classes(result: RetrievalResult) -> None:
 
 
 def _figure(figure: Figure | None) -> str:
-    return "" if figure is None else percent(figure.value, figure.interval)
+    return "" if figure is None else bounded(figure.value, figure.interval)

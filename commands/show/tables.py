@@ -1,7 +1,7 @@
 """The one printer: tables, declared as columns over rows, and lines of text. All that commands show goes through it."""
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -9,9 +9,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from deponij.pipeline.reports.provenance import is_toy
+from deponij.pipeline.reports.wording import TOO_FEW
+from deponij.store.texts import lines, one_line
+
 T = TypeVar("T")
 Columns = dict[str, Callable[[T], Any]]
-_FIGURE = re.compile(r"([+-]?[\d,.]+( ?(%|GiB))?( (\[|\(|±|of ).*)?)?", re.DOTALL)
+_FIGURE = re.compile(r"([+-]?[\d,.]+( ?(%|GiB))?(\s(\[|\(|±|of ).*)?)?", re.DOTALL)
+
+# Columns of a terminal in which figures stand beside their intervals.
+_WIDE = 110
 
 TOY_NOTE = (
     "toy: learnt from drawn litter only; on other pictures its figures are no measure of what zero-shot, search "
@@ -40,15 +47,19 @@ def show_table(
         columns: heading -> what stands in it, of one row.
         style: of a row.
         section: rows of unequal values are divided by a line.
-        keep_figures: where it is narrow, fold texts alone.
+        keep_figures: where it is narrow, fold texts alone; intervals stand below their figures then.
     """
     shown = list(rows)
-    table = Table(title=Text(title, style="italic"), title_justify="left")
-    cells = [[_cell(value(row)) for row in shown] for value in columns.values()]
-    for name, column in zip(columns, cells, strict=True):
+    table = Table(title=Text(lines(title), style="italic"), title_justify="left")
+    below = keep_figures and console.width < _WIDE
+    cells = [[_cell(value(row), below=below) for row in shown] for value in columns.values()]
+    for heading, column in zip(columns, cells, strict=True):
+        name = heading.replace(" [", "\n[") if below else heading
         is_figure = any(column) and all(_FIGURE.fullmatch(cell.plain) for cell in column)
         justify: Any = "right" if is_figure else "left"
-        table.add_column(Text(name), justify=justify, overflow="fold", no_wrap=is_figure and keep_figures)
+        table.add_column(
+            Text(lines(name)), justify=justify, overflow="fold", no_wrap=is_figure and keep_figures
+        )
     ends = [section(a) != section(b) for a, b in pairwise(shown)]
     for row, texts, ends_section in zip(shown, zip(*cells, strict=True), [*ends, False], strict=True):
         table.add_row(*texts, style=style(row), end_section=ends_section)
@@ -65,10 +76,10 @@ def show_records(title: str, records: Sequence[Mapping[str, Any]], *, console: C
     show_table(title, columns, records, console=console)
 
 
-def show_lines(*lines: str, style: str = "", console: Console = stdout) -> None:
+def show_lines(*shown: str, style: str = "", console: Console = stdout) -> None:
     """Lines as they are: ids and labels may hold brackets, which rich would read as markup."""
-    for line in lines:
-        console.print(line, style=style, markup=False, soft_wrap=True)
+    for line in shown:
+        console.print(lines(line), style=style, markup=False, soft_wrap=True)
 
 
 def show_notes(notes: Iterable[str], console: Console = stdout) -> None:
@@ -76,12 +87,21 @@ def show_notes(notes: Iterable[str], console: Console = stdout) -> None:
     show_lines(*notes, style="dim", console=console)
 
 
-def percent(share: float | None, interval: Sequence[float] | None = None) -> str:
-    """`61.2`, or with its interval `61.2 [58.1, 64.0]`; nothing for nothing."""
-    if share is None:
-        return ""
-    text = f"{100 * share:.1f}"
-    return text if interval is None else f"{text} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+def show_toy_note(backbones: Iterable[str], toys: Collection[str]) -> None:
+    """What the figures of a toy are worth, where one of the backbones is one."""
+    if any(is_toy(name, toys) for name in backbones):
+        show_lines(TOY_NOTE, style="yellow")
+
+
+def percent(share: float | None) -> str:
+    """`61.2`; nothing for nothing."""
+    return "" if share is None else f"{100 * share:.1f}"
+
+
+def bounded(share: float, interval: Sequence[float] | None) -> str:
+    """A share with its interval: `61.2 [58.1, 64.0]`, or `61.2 [too few]`."""
+    bounds = TOO_FEW if interval is None else f"{percent(interval[0])}, {percent(interval[1])}"
+    return f"{percent(share)} [{bounds}]"
 
 
 def counted(n: int, what: str) -> str:
@@ -89,8 +109,11 @@ def counted(n: int, what: str) -> str:
     return f"{n:,} {what}" + ("" if n == 1 else "s")
 
 
-def _cell(value: Any) -> Text:
-    return value if isinstance(value, Text) else Text(plain(value))
+def _cell(value: Any, *, below: bool = False) -> Text:
+    if isinstance(value, Text):
+        return value
+    text = one_line(plain(value))
+    return Text(text.replace(" [", "\n[") if below and _FIGURE.fullmatch(text) else text)
 
 
 def plain(value: Any) -> str:

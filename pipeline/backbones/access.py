@@ -14,9 +14,19 @@ from deponij.pipeline.backbones.remember import remembered, stamp
 from deponij.store.errors import BackboneError, UsageError
 
 # Raise it when a family starts to describe the same files differently.
-_DESCRIPTION_FORMAT = 1
+_DESCRIPTION_FORMAT = 2
 # What the model libraries, and the reading of records, raise for files that are not what they should be.
-_UNFIT = (KeyError, IndexError, TypeError, ValueError, AttributeError, OSError, RuntimeError)
+_UNFIT = (
+    LookupError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+)
 
 
 def describe(spec: str, *, input_px: tuple[int, int] | None = None) -> Description:

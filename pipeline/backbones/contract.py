@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import TypeAdapter
 
-from deponij.pipeline.backbones import weights
+from deponij.pipeline.backbones import limits, weights
 from deponij.pipeline.backbones.memory_format import is_convolutional
 from deponij.pipeline.backbones.remember import sha256_of_value
 from deponij.pipeline.backbones.transform import Transform
@@ -245,8 +245,10 @@ class Backbone(ABC):
             shaping: JSON value of what shapes the computation; a short hash of it is the architecture.
 
         Raises:
-            BackboneError: no weights, or the patch grid does not tile the input.
+            BackboneError: no weights, the patch grid does not tile the input, or the record asks for what is past
+                its limits.
         """
+        limits.check_transform(transform, facts.patch_px, location.name)
         transform = transform.for_input(*input_px) if input_px else transform
         if facts.patch_px is not None:
             check_grid(location.name, transform.input_px, facts.patch_px)

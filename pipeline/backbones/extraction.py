@@ -2,8 +2,8 @@
 
 Pictures are decoded and transformed by threads (Pillow and NumPy release the interpreter lock)
 while the model computes; the model's thread never decodes. Batches are consecutive runs of pictures
-that could be read, so a run that goes on after a kill meets the same batches as one that was never
-disturbed.
+that can be read and have finite features, so a run that goes on after a kill meets the same batches as
+one that was never disturbed, and one picture that fails changes no bit of the others' rows.
 
 Where rows are kept, and under which identity, is the caller's business.
 """
@@ -11,10 +11,11 @@ Where rows are kept, and under which identity, is the caller's business.
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +59,7 @@ class Progress:
 
     Attributes:
         n_rows: pictures whose features are computed.
-        failures: (key, reason) of pictures that could not be read.
+        failures: (key, reason) of pictures that could not be read or whose features are not finite.
         busy_s: seconds of work per part, summed over its threads; forward is the model's own.
         waited_s: seconds in which the model had nothing to do.
         load_s: seconds of importing and loading the model.
@@ -120,30 +121,47 @@ def extract(
         BackboneError: the model does not have this kind of feature, or one picture alone does not
             fit into the device's memory.
     """
+    decoded = _Decoded(_decode_ahead(pictures, transform, route, progress))
     runner: _Runner | None = None
     waiting: deque[_Launched] = deque()
-    for batch in _batches(_decoded(pictures, transform, route, progress), progress):
+    while (batch := list(islice(decoded, progress.batch_size))) or waiting:
         runner = runner or _Runner(load(), kind, stored, progress)
-        waiting.extend(runner.launch(batch))
+        waiting.extend(runner.launch(batch) if batch else ())
         # A GPU computes one batch while the next is stacked and sent, so its rows are fetched one later.
-        while len(waiting) > 1:
-            yield runner.finish(waiting.popleft())
-    while runner is not None and waiting:
-        yield runner.finish(waiting.popleft())
+        while len(waiting) > bool(batch):
+            launched = waiting.popleft()
+            rows, failures = runner.finish(launched)
+            if not failures:
+                progress.n_rows += len(rows.keys)
+                yield rows
+                continue
+            # As if those had never been there: the others go into batches with the pictures that follow.
+            progress.failures += failures.items()
+            decoded.put_back(
+                [one for part in (launched, *waiting) for one in part.batch if one[0] not in failures]
+            )
+            waiting.clear()
 
 
-def _batches(decoded: Iterator[tuple[str, Array]], progress: Progress) -> Iterator[list[tuple[str, Array]]]:
-    batch: list[tuple[str, Array]] = []
-    for picture in decoded:
-        batch.append(picture)
-        if len(batch) >= progress.batch_size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+class _Decoded:
+    """Decoded pictures in order, of which some may be put back."""
+
+    def __init__(self, pictures: Iterator[tuple[str, Array]]) -> None:
+        self._first: deque[tuple[str, Array]] = deque()
+        self._rest = pictures
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> tuple[str, Array]:
+        return self._first.popleft() if self._first else next(self._rest)
+
+    def put_back(self, pictures: Sequence[tuple[str, Array]]) -> None:
+        """They come next, in this order."""
+        self._first.extendleft(reversed(pictures))
 
 
-def _decoded(
+def _decode_ahead(
     pictures: Iterable[Picture], transform: Transform, route: Route, progress: Progress
 ) -> Iterator[tuple[str, Array]]:
     """(key, uint8 [h, w, 3]) of readable pictures, in order, made ahead by threads."""
@@ -156,6 +174,12 @@ def _decoded(
         )
         middle = time.thread_time()
         return transform.pixels(image), middle - start, time.thread_time() - middle
+
+    def prepare_within_memory(picture: Picture) -> tuple[Array, float, float]:
+        try:
+            return prepare(picture)
+        except MemoryError as error:
+            raise PictureError("decoding and resizing it takes more memory than there is") from error
 
     source = iter(pictures)
     # Many threads hand the interpreter lock to and fro; at CPython's 5 ms each waits too long for its turn
@@ -172,7 +196,7 @@ def _decoded(
                     progress.busy_s["read"] += time.perf_counter() - start
                     if picture is None:
                         break
-                    window.append((picture.key, pool.submit(prepare, picture)))
+                    window.append((picture.key, pool.submit(prepare_within_memory, picture)))
                 if not window:
                     return
                 key, future = window.popleft()
@@ -197,7 +221,7 @@ def _decoded(
 class _Launched:
     """A batch whose forward pass has been asked for; on CUDA it may still run."""
 
-    keys: list[str]
+    batch: list[tuple[str, Array]]
     tensors: "dict[str, torch.Tensor]"
     timer: "_Timer"
 
@@ -210,6 +234,7 @@ class _Runner:
 
         self._model = model
         self._kind = kind
+        self._dtype_name = stored
         self._dtype: torch.dtype = getattr(torch, stored)
         self._progress = progress
 
@@ -221,9 +246,7 @@ class _Runner:
         while queue:
             part = queue.popleft()
             try:
-                launched.append(
-                    self._start([key for key, _ in part], np.stack([pixels for _, pixels in part]))
-                )
+                launched.append(self._start(part))
             except torch.cuda.OutOfMemoryError as error:
                 torch.cuda.empty_cache()
                 if len(part) == 1:
@@ -234,27 +257,50 @@ class _Runner:
                 queue.extendleft([part[half:], part[:half]])
         return launched
 
-    def _start(self, keys: list[str], pixels: Array) -> _Launched:
+    def _start(self, batch: list[tuple[str, Array]]) -> _Launched:
         import torch
 
         on_cuda = self._model.device.startswith("cuda")
-        batch = torch.from_numpy(pixels)  # uint8 [n, h, w, 3]
+        pixels = torch.from_numpy(np.stack([one for _, one in batch]))  # uint8 [n, h, w, 3]
         if on_cuda:
-            batch = batch.pin_memory().to(self._model.device, non_blocking=True)
+            pixels = pixels.pin_memory().to(self._model.device, non_blocking=True)
         with torch.inference_mode():
             timer = _Timer(on_cuda)
-            tensors = self._kind.compute(self._model, self._model.normalise(batch))
+            tensors = self._kind.compute(self._model, self._model.normalise(pixels))
             timer.stop()
-        return _Launched(keys, tensors, timer)
+        return _Launched(batch, tensors, timer)
 
-    def finish(self, launched: _Launched) -> Rows:
-        """Wait for a batch and bring its rows to NumPy in the stored dtype."""
+    def finish(self, launched: _Launched) -> tuple[Rows, dict[str, str]]:
+        """Wait for a batch and bring its rows to NumPy in the stored dtype; also key -> reason of those not finite."""
         start = time.perf_counter()
         arrays: dict[str, Array] = {n: t.to(self._dtype).cpu().numpy() for n, t in launched.tensors.items()}
         fetched_s = time.perf_counter() - start
         self._progress.busy_s["forward"] += launched.timer.seconds() or fetched_s
-        self._progress.n_rows += len(launched.keys)
-        return Rows(launched.keys, arrays)
+        keys = [key for key, _ in launched.batch]
+        finite = np.ones(len(keys), bool)
+        for values in arrays.values():
+            finite &= np.isfinite(values.reshape(len(keys), -1)).all(axis=1)
+        failures = {keys[row]: self._why(launched, row) for row in np.flatnonzero(~finite).tolist()}
+        return Rows(keys, arrays), failures
+
+    def _why(self, launched: _Launched, row: int) -> str:
+        """Why a row is not finite, and what to do about it."""
+        import torch
+
+        model, precision = self._model.description.name, self._model.precision
+        for name, values in launched.tensors.items():
+            if not values[row].isfinite().all():
+                worst = "NaN" if values[row].isnan().any() else "infinity"
+                return f"its features by {model} ({name}) hold {worst} when computed in {precision}; " + (
+                    "compute in bf16 or fp32 (`precision`)"
+                    if precision == "fp16"
+                    else "look at the picture, or take another backbone"
+                )
+        largest = max(float(values[row].abs().max()) for values in launched.tensors.values())
+        return (
+            f"its features by {model} reach {largest:.3g}, past {self._dtype_name}, which ends at "
+            f"{torch.finfo(self._dtype).max:,.0f}; store float32 (`stored`)"
+        )
 
 
 class _Timer:

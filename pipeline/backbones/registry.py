@@ -47,6 +47,6 @@ def family_of(folder: Path) -> type[Backbone]:
     found = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
     raise BackboneError(
         f"{folder}: no backbone family knows these files (found: {found}). Known: an open_clip folder "
-        "(open_clip_config.json), a transformers folder (config.json) of model_type siglip, dinov2 or "
-        "dinov2_with_registers, a timm folder (config.json with architecture and pretrained_cfg)"
+        "(open_clip_config.json), a transformers folder (config.json) of model_type siglip, siglip_vision_model, "
+        "dinov2 or dinov2_with_registers, a timm folder (config.json with architecture and pretrained_cfg)"
     )

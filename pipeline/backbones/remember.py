@@ -15,6 +15,7 @@ from typing import Any
 
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import StoreError
+from deponij.store.sealed import sealed, unsealed
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +55,10 @@ def recall(topic: str, key: Any) -> Any | None:
     """The answer filed under `topic` and `key`, or None when it is not known or its file is damaged."""
     path = _file(topic, key)
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = unsealed(path.read_bytes())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    if not isinstance(record, dict) or record.get("key") != json.loads(canonical(key)):
+    if record.get("key") != json.loads(canonical(key)):
         return None
     return record.get("value")
 
@@ -65,9 +66,8 @@ def recall(topic: str, key: Any) -> Any | None:
 def remember(topic: str, key: Any, value: Any) -> None:
     """File `value` (JSON) under `topic` and `key`; where the cache cannot be written, nothing happens."""
     path = _file(topic, key)
-    text = json.dumps({"key": key, "value": value}, indent=1, sort_keys=True)
     try:
-        write_bytes(path, text.encode())
+        write_bytes(path, sealed({"key": key, "value": value}))
     except StoreError as error:
         logger.debug("not remembered (%s): %s", topic, error)
 

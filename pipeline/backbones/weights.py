@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ HF_WEIGHTS = (
 # Buffers that old files hold and newer code makes for itself.
 _HARMLESS_SUFFIXES = ("position_ids",)
 _N_NAMES_SHOWN = 5
+# Numbers that any machine has room for: a model of fewer is built, and told exactly what it lacks.
+_N_NUMBERS_FREE = 1 << 24
 
 
 def find(folder: Path, candidates: Sequence[str]) -> tuple[Path, ...]:
@@ -43,7 +46,13 @@ def find(folder: Path, candidates: Sequence[str]) -> tuple[Path, ...]:
             continue
         if not name.endswith(".index.json"):
             return (path,)
-        parts = tuple(folder / part for part in sorted(set(read_json(path).get("weight_map", {}).values())))
+        names = set(section(read_json(path), "weight_map", str(path)).values())
+        strange = [one for one in names if not isinstance(one, str) or Path(one).name != one]
+        if strange:
+            raise BackboneError(
+                f"{path}: a part is called {strange[0]!r:.40}; a file beside the index is needed"
+            )
+        parts = tuple(folder / part for part in sorted(names))
         absent = [part.name for part in parts if not part.is_file()]
         if absent or not parts:
             raise BackboneError(f"{path}: parts of the weights are missing: {', '.join(absent) or 'all'}")
@@ -77,11 +86,66 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BackboneError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BackboneError(f"{path}: not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise BackboneError(f"{path}: a JSON object is needed, got {type(value).__name__}")
     return value
+
+
+def section(record: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+    """An object inside a record; empty where there is none.
+
+    Raises:
+        BackboneError: it is something else.
+    """
+    value = record.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise BackboneError(f"{where}: {name} is {value!r:.40}; an object is needed")
+    return value or {}
+
+
+def n_numbers_of(blank: nn.Module) -> int:
+    """How many numbers a model has, which may be on torch's device `meta`, where it takes no memory."""
+    return sum(one.numel() for one in blank.parameters())
+
+
+def refuse_larger(n_asked: int, files: Sequence[Path]) -> None:
+    """Refuse a model far larger than its weights, before memory is taken for it.
+
+    Args:
+        n_asked: numbers that a model of its records has, at least.
+
+    Raises:
+        BackboneError: that is more than twice what the files hold (and more than 16 million).
+    """
+    n_held = _n_numbers(files)
+    if n_asked > max(2 * n_held, _N_NUMBERS_FREE):
+        where = ", ".join(str(path) for path in files[:_N_NAMES_SHOWN])
+        raise BackboneError(
+            f"{where}: the records ask for a model of {n_asked:,} numbers or more, the weights hold {n_held:,}"
+        )
+
+
+def _n_numbers(files: Sequence[Path]) -> int:
+    """How many numbers the files hold at most: of safetensors by their headers, and never more than bytes."""
+    return sum(
+        min(path.stat().st_size, _n_in_header(path) if path.suffix == ".safetensors" else path.stat().st_size)
+        for path in files
+    )
+
+
+def _n_in_header(path: Path) -> int:
+    """By the JSON at the beginning of a safetensors file; the library's own reading would import torch."""
+    try:
+        with path.open("rb") as file:
+            n_bytes = int.from_bytes(file.read(8), "little")
+            if n_bytes > path.stat().st_size:
+                raise ValueError("its header is longer than the file")
+            header = json.loads(file.read(n_bytes))
+        return sum(math.prod(one["shape"]) for name, one in header.items() if name != "__metadata__")
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, RecursionError) as error:
+        raise BackboneError(f"{path}: not a readable safetensors file: {error}") from error
 
 
 def sha256_of(files: Sequence[Path]) -> str:
@@ -141,14 +205,20 @@ def harmless(name: str) -> bool:
 
 
 def refuse_unless_exact(
-    files: Sequence[Path], missing: Sequence[str], left_over: Sequence[str], shapes: Sequence[str]
+    files: Sequence[Path],
+    missing: Sequence[str],
+    left_over: Sequence[str],
+    shapes: Sequence[str],
+    told: str = "",
 ) -> None:
-    """Raise a `BackboneError` that names a few of the differences, if there are any."""
+    """Raise a `BackboneError` that names a few of the differences, if there are any; told: what else to say."""
     found = (("missing", missing), ("unexpected", left_over), ("wrong shape", shapes))
     differences = [f"{len(names)} {what}: {_few(names)}" for what, names in found if names]
     if differences:
         where = ", ".join(str(path) for path in files)
-        raise BackboneError(f"{where}: the weights do not fill the model exactly; {'; '.join(differences)}")
+        raise BackboneError(
+            f"{where}: the weights do not fill the model exactly{told}; {'; '.join(differences)}"
+        )
 
 
 def _few(names: Sequence[str]) -> str:

@@ -1,23 +1,8 @@
-"""What every data adapter yields: one crop or one whole picture, or the reason why there is none.
+"""What every data adapter yields: one crop or one whole picture, or the reason why there is none."""
 
-Also how the split that a data set brings is read from the names it uses. Making splits lives elsewhere.
-"""
-
-import re
 from dataclasses import dataclass, field
 
 MetadataValue = str | int | float | bool | list[float] | None
-_PARTS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-}
-_FIRST_WORD = re.compile(r"[a-z]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +31,3 @@ class Item:
     failure: str | None = None
     given: str | None = None
     metadata: dict[str, MetadataValue] = field(default_factory=dict)
-
-
-def given_part(name: str) -> str | None:
-    """`train`, `val` or `test` for a folder's or a field's name such as `Validation`; None for any other."""
-    return _PARTS.get(name.strip().lower())
-
-
-def given_part_of_file(file_name: str) -> str | None:
-    """The part that a file's name begins with, as in `train-00000-of-00001.parquet`; None for any other."""
-    word = _FIRST_WORD.match(file_name.lower())
-    return None if word is None else _PARTS.get(word.group())

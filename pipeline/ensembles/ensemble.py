@@ -2,21 +2,21 @@
 
 Shape letters: m members, n items, C classes. Members' logits are [m, n, C]: the same items in the same
 order, the same classes in the same order (see `members`). A saved ensemble is a folder with
-`ensemble.safetensors` (float32 tensors, where it has some) and `ensemble.json` (an `EnsembleCard`,
-written last); nothing is pickled.
+`ensemble.safetensors` (float32 tensors, where it has some) and `ensemble.json` (an
+`EnsembleCard`); nothing is pickled.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deponij.pipeline.cards import ARRAY, CardFolder, Fact, Learned, LearnedCard
+from deponij.pipeline.cards import ARRAY, CardFolder, Fact, Learned, LearnedCard, restored
 from deponij.pipeline.metrics.calibration import fit_temperature, log_softmax
-from deponij.pipeline.record_lists import Record
+from deponij.pipeline.record_lists import Record, SixDigits
 from deponij.store.errors import DataError
 
 Wide = NDArray[np.float64]
@@ -30,13 +30,15 @@ class MemberSource(Record):
         method, backbone, fingerprint: as in its record.
         folder: its results, relative to the ensemble's folder.
         share: of the ensemble's answers that are this member's, 0 where it was not taken.
+        sha256: stands for all that its folder held.
     """
 
     method: str
     backbone: str
     fingerprint: str
     folder: str
-    share: float
+    share: SixDigits
+    sha256: str
 
 
 class EnsembleCard(LearnedCard):
@@ -61,8 +63,9 @@ class Ensemble(Learned, ABC):
         chooses: whether `fit` needs validation items.
         n_members_, n_classes_: m and C; set by `fit`.
         shares_: how much each member counts, [m], summing to 1.
-        out_of_fold_: logits [n, C] of the validation items, each by a fit without it; None where the
-            rule has too few parameters for that to matter.
+        out_of_fold_: logits [n, C] of the validation items, each by a fit without it, so that figures of
+            validation can be compared with those of what was not fitted on it; None where nothing is
+            fitted, or on one item alone.
     """
 
     chooses: ClassVar[bool]
@@ -79,7 +82,9 @@ class Ensemble(Learned, ABC):
         Raises:
             DataError: no members, values that are not finite, classes that are no columns, or no
                 validation items where some are needed.
+            UsageError: a parameter out of its range.
         """
+        self.check_params()
         members, truth = check_members(logits), np.asarray(codes, dtype=np.int64)
         self.n_members_, n, self.n_classes_ = members.shape
         if truth.shape != (n,):
@@ -94,6 +99,8 @@ class Ensemble(Learned, ABC):
                 "that its members know; split with a validation part, or take mean-logits or mean-probs"
             )
         self._fit(members, truth)
+        if self.chooses and n > 1:
+            self.out_of_fold_ = self._out_of_fold(members, truth)
         return self
 
     def combine(self, logits: ArrayLike) -> Wide:
@@ -119,15 +126,34 @@ class Ensemble(Learned, ABC):
     def _combine(self, members: Wide) -> Wide:
         """Logits [n, C] of checked ones [m, n, C]."""
 
+    def _out_of_fold(self, members: Wide, codes: Codes) -> Wide:
+        """Logits [n, C] of n > 1 items, each by a fit on the other folds."""
+        logits = np.empty(members.shape[1:])
+        fold = folds(codes)
+        for number in range(fold.max() + 1):
+            rest, rows = fold != number, fold == number
+            other = type(self)(**self.get_params())
+            other.n_members_, other.n_classes_ = self.n_members_, self.n_classes_
+            other._fit(members[:, rest], codes[rest])
+            logits[rows] = other._combine(members[:, rows])
+        return logits
+
     @property
     @abstractmethod
     def protocol(self) -> str:
         """In words: how answers are combined, and what was chosen on validation."""
 
     def save(self, folder: Path, members: Sequence[MemberSource], classes: Sequence[str]) -> None:
-        """Write the tensors, if any, and then `ensemble.json`; the same ensemble gives the same bytes."""
-        ENSEMBLES.write(
-            folder,
+        """Write the tensors, if any, and `ensemble.json` as one; the same ensemble gives the same bytes.
+
+        Raises:
+            StoreError: the folder holds anything else, or cannot be written.
+        """
+        ENSEMBLES.write(folder, self.files(members, classes))
+
+    def files(self, members: Sequence[MemberSource], classes: Sequence[str]) -> dict[str, bytes]:
+        """Content of the files that `save` writes, by name."""
+        return ENSEMBLES.files(
             self._tensors(),
             lambda sha256: EnsembleCard(
                 kind=self.kind,
@@ -149,10 +175,23 @@ class Ensemble(Learned, ABC):
             StoreError: the folder holds no ensemble, a damaged one, or one of another kind.
         """
         card, tensors = ENSEMBLES.read(folder, cls.kind)
-        ensemble = cls(**dict[str, Any](card.params))
-        ensemble.n_members_, ensemble.n_classes_ = len(card.members), len(card.classes)
-        ensemble._restore(tensors, card.learned)
-        return ensemble
+        n_members, n_classes = len(card.members), len(card.classes)
+
+        def begin(ensemble: Self) -> Wide:
+            ensemble.n_members_, ensemble.n_classes_ = n_members, n_classes
+            return ensemble.combine(np.zeros((n_members, 1, n_classes)))
+
+        sizes = {"m": n_members, "C": n_classes, "mC": n_members * n_classes}
+        return restored(cls, card, tensors, sizes, begin, folder / ENSEMBLES.card_name)
+
+
+def folds(codes: Codes, n_folds: int = 5, seed: int = 0) -> Codes:
+    """A fold 0..n_folds - 1 for each item [n], fewer of few items; each class is spread as evenly as it can be."""
+    shuffled = np.random.default_rng(seed).permutation(len(codes))
+    order = shuffled[np.argsort(codes[shuffled], kind="stable")]
+    fold = np.empty(len(codes), dtype=np.int64)
+    fold[order] = np.arange(len(codes)) % min(n_folds, len(codes))
+    return fold
 
 
 def check_members(logits: ArrayLike) -> Wide:

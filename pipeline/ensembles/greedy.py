@@ -6,12 +6,14 @@ ICML 2004, which averages probabilities; here log-probabilities are averaged, fo
 Shape letters: m members, n items, C classes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deponij.pipeline.cards import Condition
 from deponij.pipeline.ensembles.ensemble import Codes, Wide
 from deponij.pipeline.ensembles.pools import LogPool
 from deponij.pipeline.ensembles.registry import register
@@ -47,8 +49,10 @@ class GreedySelection(LogPool):
     rounds: int = 30
     counts_: NDArray[np.int64] = field(init=False, repr=False)
 
+    def _conditions(self) -> Sequence[Condition]:
+        return ((self.rounds >= 1, f"rounds must be at least 1, got {self.rounds}"),)
+
     def _weigh(self, log_probs: Wide, codes: Codes) -> Wide:
-        self._require((self.rounds >= 1, f"rounds must be at least 1, got {self.rounds}"))
         taken: list[int] = []
         found: list[tuple[float, float]] = []
         total, sharpness = np.zeros(log_probs.shape[1:]), 1.0

@@ -11,8 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from deponij.pipeline.cards import PLAIN, Fact, are_positive
-from deponij.pipeline.ensembles.ensemble import Calibrated, Codes, Wide
+from deponij.pipeline.cards import REAL, Condition, Fact, are_positive
+from deponij.pipeline.ensembles.ensemble import Calibrated, Codes, Wide, folds
 from deponij.pipeline.ensembles.pools import pool_weights
 from deponij.pipeline.ensembles.registry import register
 from deponij.pipeline.heads.softmax_regression import fit_pulled
@@ -52,38 +52,48 @@ class Stacking(Calibrated):
     )
 
     tensors: ClassVar[Mapping[str, str]] = {"weight": "weight_"}
+    shapes: ClassVar[Mapping[str, str]] = {"weight": "C mC"}
     facts: ClassVar[Mapping[str, Fact]] = {
         **Calibrated.facts,
-        "c": PLAIN,
-        "trials": Fact(lambda trials: list(map(list, trials)), lambda rows: tuple(map(tuple, rows))),
+        "c": REAL,
+        "trials": Fact(
+            lambda trials: list(map(list, trials)),
+            lambda rows: tuple(map(tuple, rows)),
+            of=list[tuple[float, float]],
+        ),
     }
 
     cs: Sequence[float] = DEFAULT_CS
     folds: int = 5
     seed: int = 0
 
-    def _fit(self, members: Wide, codes: Codes) -> None:
-        self._require(
-            (
-                are_positive(self.cs) and self.folds >= 2,
-                f"cs must be positive numbers and folds at least 2, got {list(self.cs)} and {self.folds}",
-            )
+    def _conditions(self) -> Sequence[Condition]:
+        return (
+            (are_positive(self.cs), f"cs must be positive numbers, got {list(self.cs)}"),
+            (self.folds >= 2, f"folds must be at least 2, got {self.folds}"),
+            (self.seed >= 0, f"seed must be 0 or more, got {self.seed}"),
         )
+
+    def _fit(self, members: Wide, codes: Codes) -> None:
         log_probs = self._calibrate(members, codes)
         cs = sorted({float(c) for c in self.cs})
         self.c_ = cs[0]
         self.trials_: tuple[tuple[float, float], ...] = ()
         if len(codes) > 1:
-            fold = _folds(codes, min(self.folds, len(codes)), self.seed)
-            answers = {c: _out_of_fold(log_probs, codes, fold, c) for c in cs}
+            fold = folds(codes, self.folds, self.seed)
+            answers = {c: _by_folds(log_probs, codes, fold, c) for c in cs}
             self.trials_ = tuple((c, negative_log_likelihood(answers[c], codes)) for c in cs)
             self.c_ = min(self.trials_, key=lambda trial: (trial[1], trial[0]))[0]
-            self.out_of_fold_ = answers[self.c_]
+            self._answers = answers[self.c_]
         self.weight_ = _stack(log_probs, codes, self.c_).astype(np.float32)
         blocks = np.abs(self.weight_.reshape(self.n_classes_, self.n_members_, self.n_classes_)).sum(
             axis=(0, 2)
         )
         self.shares_ = blocks.astype(np.float64) / float(blocks.sum())
+
+    def _out_of_fold(self, members: Wide, codes: Codes) -> Wide:
+        """As they were answered for the choice of c: to choose it in every fold anew would cost five times as much."""
+        return self._answers
 
     def _combine(self, members: Wide) -> Wide:
         logits: Wide = _side_by_side(self._log_probs(members)) @ self.weight_.astype(np.float64).T
@@ -98,15 +108,6 @@ class Stacking(Calibrated):
         )
 
 
-def _folds(codes: Codes, n_folds: int, seed: int) -> Codes:
-    """A fold 0..n_folds - 1 for each item [n]; each class is spread over them as evenly as it can be."""
-    shuffled = np.random.default_rng(seed).permutation(len(codes))
-    order = shuffled[np.argsort(codes[shuffled], kind="stable")]
-    fold = np.empty(len(codes), dtype=np.int64)
-    fold[order] = np.arange(len(codes)) % n_folds
-    return fold
-
-
 def _side_by_side(log_probs: Wide) -> Wide:
     """[m, n, C] as [n, m * C]."""
     return np.concatenate(list(log_probs), axis=1)
@@ -118,7 +119,7 @@ def _stack(log_probs: Wide, codes: Codes, c: float) -> Wide:
     return fit_pulled(_side_by_side(log_probs), codes, towards, c).weight
 
 
-def _out_of_fold(log_probs: Wide, codes: Codes, fold: Codes, c: float) -> Wide:
+def _by_folds(log_probs: Wide, codes: Codes, fold: Codes, c: float) -> Wide:
     """Logits [n, C], each item's by a fit on the other folds."""
     logits = np.empty(log_probs.shape[1:])
     for number in range(fold.max() + 1):

@@ -3,14 +3,14 @@
 Shape letters: n examples, d feature width, C classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deponij.pipeline.cards import ARRAY, PLAIN, Fact, are_positive
+from deponij.pipeline.cards import ARRAY, REAL, Condition, Fact, are_positive
 from deponij.pipeline.heads.choosing import validation_pair
 from deponij.pipeline.heads.head import AffineHead, Floats, check_examples, check_varied, from_to
 from deponij.pipeline.heads.registry import register
@@ -40,7 +40,7 @@ class NearestClassMean(AffineHead):
 
     title: ClassVar[str] = "nearest class mean"
     apply: ClassVar[str] = "logits = (features / norm(features) ** normalise) @ weight.T + bias"
-    facts: ClassVar[Mapping[str, Fact]] = {"gain": PLAIN, "n_examples": ARRAY}
+    facts: ClassVar[Mapping[str, Fact]] = {"gain": REAL, "n_examples": ARRAY}
 
     normalise: bool = True
     scale: float = 100.0
@@ -55,7 +55,7 @@ class NearestClassMean(AffineHead):
                 or no validation example of a trained class.
             UsageError: a scale that is not positive.
         """
-        self._require((are_positive(self.scale), f"scale must be positive, got {self.scale}"))
+        self.check_params()
         features, names = check_examples(X, y, "training features")
         check_varied(features)
         self.classes_, codes = np.unique(names, return_inverse=True)
@@ -71,6 +71,9 @@ class NearestClassMean(AffineHead):
         self.coef_ = (self.gain_ * means).astype(np.float32)
         self.intercept_ = (-0.5 * self.gain_ * np.square(means).sum(axis=1)).astype(np.float32)
         return self
+
+    def _conditions(self) -> Sequence[Condition]:
+        return ((are_positive(self.scale), f"scale must be positive, got {self.scale}"),)
 
     def _rows(self, features: Floats, what: str) -> NDArray[np.float64]:
         return directions(features, what) if self.normalise else features.astype(np.float64)

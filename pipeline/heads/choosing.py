@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deponij.pipeline.heads.head import Floats, Names, check_examples
+from deponij.pipeline.record_lists import rounded
 from deponij.store.errors import DataError
 
 HOLD_OUT = 0.1
@@ -36,7 +37,7 @@ def validation_pair(
 
 
 def worth(logits: Floats, classes: Names, truth: Names) -> tuple[float, float]:
-    """Top-1 and mean log-loss of logits [n, C].
+    """Top-1 and mean log-loss of logits [n, C]; of the latter six digits, so that no last bit decides what is chosen.
 
     A truth that is not among the classes is answered wrongly; it has no log-loss, since it would
     cost the same whatever is chosen.
@@ -49,7 +50,7 @@ def worth(logits: Floats, classes: Names, truth: Names) -> tuple[float, float]:
     columns = np.searchsorted(classes, truth[known])
     chosen = np.take_along_axis(shifted, columns[:, None], axis=1)[:, 0]
     log_loss = np.log(np.exp(shifted).sum(axis=1)) - chosen
-    return float(correct.mean()), float(log_loss.mean())
+    return float(correct.mean()), float(rounded(float(log_loss.mean())))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,15 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deponij.store.errors import DataError
+
+if TYPE_CHECKING:
+    from deponij.pipeline.metrics.clustered import Unit
 
 Names = NDArray[np.str_]
 
@@ -18,6 +22,7 @@ class Examples:
 
     Attributes:
         ids, labels, parts: [n] strings; parts are `train`, `val` or `test`.
+        groups: [n] strings; items of one group (crops of one photograph) are not independent. unit: what groups are.
         pool_classes: classes of the pool's labelled items, with and without features, sorted.
         n_items: rows of the items table.
         n_outside_pool: of these, rows that have no part.
@@ -28,6 +33,8 @@ class Examples:
     ids: Names
     labels: Names
     parts: Names
+    groups: Names
+    unit: "Unit"
     pool_classes: tuple[str, ...]
     n_items: int
     n_outside_pool: int
@@ -63,9 +70,13 @@ def _listed(names: Sequence[str], most: int = 10) -> str:
 
 
 def join_examples(
-    labels: Mapping[str, str | None], parts: Mapping[str, str | None], with_features: Collection[str]
+    labels: Mapping[str, str | None],
+    parts: Mapping[str, str | None],
+    groups: Mapping[str, str],
+    with_features: Collection[str],
+    unit: "Unit" = "photographs",
 ) -> Examples:
-    """Join labels and parts, both by item id; `with_features` are the ids that have a feature row.
+    """Join labels, parts and groups by item id; `with_features` are the ids that have a feature row.
 
     Raises:
         DataError: the split names unknown items, or no item has a part, a label and features.
@@ -89,6 +100,8 @@ def join_examples(
         ids=np.array([item_id for item_id, _ in chosen], dtype=np.str_),
         labels=np.array([label for _, label in chosen], dtype=np.str_),
         parts=np.array([parts[item_id] for item_id, _ in chosen], dtype=np.str_),
+        groups=np.array([groups[item_id] for item_id, _ in chosen], dtype=np.str_),
+        unit=unit,
         pool_classes=tuple(sorted({label for _, label in labelled})),
         n_items=len(labels),
         n_outside_pool=len(labels) - len(pool),

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from deponij.pipeline.heads.examples import Examples
 from deponij.pipeline.heads.head import Floats, Names
-from deponij.pipeline.metrics.classification import balanced_accuracy
+from deponij.pipeline.metrics.clustered import mean_of_runs
 
 if TYPE_CHECKING:
     from deponij.pipeline.heads.knn import NearestNeighbours
@@ -38,7 +38,8 @@ def few_shot(
 
     Each record has `per_class` (a class that has fewer gives all it has), `n_train` and `n_test`, `tries`, `k` and
     whether it was `chosen` (the best one for this many examples on validation; without validation the head's usual
-    one), `top1` and `balanced_accuracy` (means over the tries) and `top1_std` (n - 1; 0 of a single try).
+    one), `top1` and `balanced_accuracy` (means over the tries), `top1_std` (n - 1; None of a single try), and
+    `top1_interval` and `balanced_interval` (95 %, over the test items' `n_groups` and the tries; None for too few).
 
     Args:
         head: whose parameters are used; it learns nothing here.
@@ -56,7 +57,7 @@ def _shots(
     train, val, test = (examples.rows(part) for part in ("train", "val", "test"))
     names = examples.labels
     val_top1: dict[int, list[float]] = {}
-    scores: dict[int, list[tuple[float, float]]] = {}
+    hits: dict[int, list[NDArray[np.bool_]]] = {}
     for seed in range(tries):
         rows = train[draw(names[train], per_class, seed)]
         learned = type(head)(**head.get_params()).fit(X[rows], names[rows])
@@ -66,9 +67,9 @@ def _shots(
             of_val, of_test = answers[: len(val)], answers[len(val) :]
             if len(val):
                 val_top1.setdefault(k, []).append(float((of_val == names[val]).mean()))
-            top1 = float((of_test == names[test]).mean())
-            scores.setdefault(k, []).append((top1, balanced_accuracy(names[test], of_test)))
+            hits.setdefault(k, []).append(of_test == names[test])
     chosen = min(val_top1, key=lambda k: (-float(np.mean(val_top1[k])), k)) if val_top1 else usual
+    means = {k: mean_of_runs(found, examples.groups[test], names[test]) for k, found in hits.items()}
     return [
         {
             "per_class": per_class,
@@ -77,9 +78,12 @@ def _shots(
             "tries": tries,
             "k": k,
             "chosen": k == chosen,
-            "top1": float(np.mean([top1 for top1, _ in found])),
-            "top1_std": float(np.std([top1 for top1, _ in found], ddof=1)) if len(found) > 1 else 0.0,
-            "balanced_accuracy": float(np.mean([balanced for _, balanced in found])),
+            "n_groups": top1.n_clusters,
+            "top1": top1.value,
+            "top1_std": top1.std,
+            "top1_interval": None if top1.interval is None else [*top1.interval],
+            "balanced_accuracy": balanced.value,
+            "balanced_interval": None if balanced.interval is None else [*balanced.interval],
         }
-        for k, found in scores.items()
+        for k, (top1, balanced) in means.items()
     ]

@@ -1,19 +1,19 @@
 """What every head is, what it checks and how it is saved. Which heads there are: `registry`.
 
 Shape letters: n examples, d feature width, C classes. A saved head is a folder with
-`head.safetensors` (float32 tensors) and `head.json` (a `HeadCard`, written last); nothing is pickled.
+`head.safetensors` (float32 tensors) and `head.json` (a `HeadCard`); nothing is pickled.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, field_validator
 
-from deponij.pipeline.cards import CardFolder, Learned, LearnedCard
+from deponij.pipeline.cards import CardFolder, Learned, LearnedCard, restored
 from deponij.pipeline.heads.examples import Examples
 from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError, IdentityError
@@ -67,6 +67,11 @@ class HeadCard(LearnedCard):
     format: Literal[2] = 2
     dim: int
     sources: tuple[FeatureSource, ...]
+
+    @field_validator("kind")
+    @classmethod
+    def _as_spelled_now(cls, kind: str) -> str:
+        return "zero-shot" if kind == "zero_shot" else kind
 
 
 HEADS = CardFolder("head", "head", HeadCard, newest=2)
@@ -153,14 +158,20 @@ class Head(Learned, ABC):
         return {}
 
     def save(self, folder: Path, sources: Sequence[FeatureSource]) -> None:
-        """Write `head.safetensors` and then `head.json`; the same head gives the same bytes.
+        """Write `head.safetensors` and `head.json` as one; the same head gives the same bytes.
 
         Args:
-            folder: made where it is missing.
+            folder: for the head alone; made where it is missing.
             sources: what the features are, in the order in which they stand side by side.
+
+        Raises:
+            StoreError: the folder holds anything else, or cannot be written.
         """
-        HEADS.write(
-            folder,
+        HEADS.write(folder, self.files(sources))
+
+    def files(self, sources: Sequence[FeatureSource]) -> dict[str, bytes]:
+        """Content of the files that `save` writes, by name."""
+        return HEADS.files(
             self._tensors(),
             lambda sha256: HeadCard(
                 kind=self.kind,
@@ -183,12 +194,15 @@ class Head(Learned, ABC):
             StoreError: the folder holds no head, a damaged one, or one of another kind.
         """
         card, tensors = HEADS.read(folder, cls.kind)
-        head = cls(**dict[str, Any](card.params))
-        head.classes_ = np.asarray(card.classes, dtype=np.str_)
-        head.n_features_in_ = card.dim
-        head.sources_ = card.sources
-        head._restore(tensors, card.learned)
-        return head
+
+        def begin(head: Self) -> Floats:
+            head.classes_ = np.asarray(card.classes, dtype=np.str_)
+            head.n_features_in_ = card.dim
+            head.sources_ = card.sources
+            return head.decision_function(np.ones((1, card.dim)))
+
+        sizes = {"C": len(card.classes), "d": card.dim}
+        return restored(cls, card, tensors, sizes, begin, folder / HEADS.card_name)
 
     def _check_width(self, X: ArrayLike) -> Floats:
         self._require_fit("classes_")
@@ -210,6 +224,7 @@ class AffineHead(Head):
 
     apply: ClassVar[str] = "logits = features @ weight.T + bias"
     tensors: ClassVar[Mapping[str, str]] = {"weight": "coef_", "bias": "intercept_"}
+    shapes: ClassVar[Mapping[str, str]] = {"weight": "C d", "bias": "C"}
 
     coef_: NDArray[np.float32]
     intercept_: NDArray[np.float32]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import JsonValue
 
-from deponij.pipeline.cards import LIST, Fact, are_positive, rows_of
+from deponij.pipeline.cards import COUNTS, Condition, Fact, are_positive, rows_of
 from deponij.pipeline.heads.choosing import validation_pair, worth
 from deponij.pipeline.heads.examples import Examples
 from deponij.pipeline.heads.few_shot import few_shot
@@ -76,7 +76,8 @@ class NearestNeighbours(Head):
     )
 
     tensors: ClassVar[Mapping[str, str]] = {"vectors": "vectors_", "codes": "codes_", "k": "k_"}
-    facts: ClassVar[Mapping[str, Fact]] = {"ks": LIST, "trials": rows_of(Trial)}
+    shapes: ClassVar[Mapping[str, str]] = {"vectors": "n d", "codes": "n", "k": "1"}
+    facts: ClassVar[Mapping[str, Fact]] = {"ks": COUNTS, "trials": rows_of(Trial)}
 
     ks: Sequence[int] = DEFAULT_KS
     temperature: float = 0.07
@@ -91,7 +92,7 @@ class NearestNeighbours(Head):
                 no validation example of a trained class.
             UsageError: a parameter out of its range.
         """
-        self._check_params()
+        self.check_params()
         features, names = check_examples(X, y, "training features")
         check_varied(features)
         self.classes_, codes = np.unique(names, return_inverse=True)
@@ -133,7 +134,12 @@ class NearestNeighbours(Head):
         rows_of = {part: rows for part in PARTS if len(rows := examples.rows(part))}
         return {
             part: score_part(
-                examples.labels[rows], ranked[rows], classes, examples.majority_class
+                examples.labels[rows],
+                ranked[rows],
+                examples.groups[rows],
+                classes,
+                examples.majority_class,
+                examples.unit,
             ).model_dump(mode="json")
             for part, rows in rows_of.items()
         }
@@ -164,8 +170,8 @@ class NearestNeighbours(Head):
         choice = f"k = {self.k_} of {how}" if self.trials_ else f"k = {self.k_}, {how}"
         return f"votes of the nearest of {len(self.codes_)} training items by cosine, T = {self.temperature:g}; {choice}"
 
-    def _check_params(self) -> None:
-        self._require(
+    def _conditions(self) -> Sequence[Condition]:
+        return (
             (
                 are_positive(self.ks) and all(k == int(k) for k in self.ks),
                 f"ks must be whole numbers from 1, got {list(self.ks)}",

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deponij.pipeline.cards import PLAIN, Fact, are_positive, require, rows_of
+from deponij.pipeline.cards import (
+    COUNT,
+    FLAG,
+    REAL,
+    WORD,
+    Condition,
+    Fact,
+    are_positive,
+    rows_of,
+)
 from deponij.pipeline.heads.choosing import Halves, halves, validation_pair, worth
 from deponij.pipeline.heads.head import AffineHead, Floats, Names, check_examples, check_learnable
 from deponij.pipeline.heads.registry import register
@@ -80,8 +89,12 @@ class LogisticProbe(AffineHead):
         "weight": "coef_",
         "bias": "intercept_",
     }
+    shapes: ClassVar[Mapping[str, str]] = {"mean": "d", "scale": "d", **AffineHead.shapes}
     facts: ClassVar[Mapping[str, Fact]] = {
-        **dict.fromkeys(("c", "chosen_on", "converged", "n_iter", "n_constant"), PLAIN),
+        "c": REAL,
+        "chosen_on": WORD,
+        "converged": FLAG,
+        **dict.fromkeys(("n_iter", "n_constant"), COUNT),
         "trials": rows_of(Trial),
     }
 
@@ -101,7 +114,7 @@ class LogisticProbe(AffineHead):
                 for every example, widths that differ, or no validation example of a trained class.
             UsageError: a parameter out of its range.
         """
-        self._check_params()
+        self.check_params()
         features, names = check_examples(X, y, "training features")
         check_learnable(features, names)
         self.classes_ = np.unique(names)
@@ -126,15 +139,15 @@ class LogisticProbe(AffineHead):
     def _grid(self) -> Sequence[float]:
         return DINOV2_CS if isinstance(self.cs, str) else self.cs
 
-    def _check_params(self) -> None:
+    def _conditions(self) -> Sequence[Condition]:
         cs = self._grid()
-        require(
-            "logistic probe",
+        return (
             (are_positive(cs), f"cs must be positive numbers, got {list(cs)}"),
             (
                 self.max_iter >= 1 and self.tolerance > 0,
                 f"max_iter and tolerance must be positive, got {self.max_iter} and {self.tolerance}",
             ),
+            (self.seed >= 0, f"seed must be 0 or more, got {self.seed}"),
             (
                 self.balance in ("none", "class-weights"),
                 f"balance must be none or class-weights, got {self.balance!r}",

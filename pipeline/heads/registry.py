@@ -9,8 +9,13 @@ _HEADS: Registry[type[Head]] = Registry("head", attribute="kind", room="deponij.
 register = _HEADS.register
 
 
-# An unknown kind is a UsageError that lists those there are and the nearest.
-head_class = _HEADS.__getitem__
+def head_class(kind: str) -> type[Head]:
+    """The head of a kind, whose words may be joined by underscores too.
+
+    Raises:
+        UsageError: there is none; the message lists those there are and the nearest.
+    """
+    return _HEADS[kind if kind in _HEADS.entries() else kind.replace("_", "-")]
 
 
 def kinds() -> list[str]:

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deponij.pipeline.record_lists import Record
+from deponij.pipeline.record_lists import Measured
 
 Logits = NDArray[np.floating]
 N_BINS = 15
-# Of the logarithm of the temperature, about that of the logits' own spread.
-_SEARCH = 10.0
+# Logarithm of a temperature at which nothing is told any more, above that of the widest logits.
+_UNSURE = 10.0
 
 
-class ReliabilityBin(Record):
+class ReliabilityBin(Measured):
     """Items whose confidence lies in (lower, upper]; the first bin takes 0 as well.
 
     Attributes:
@@ -33,7 +33,7 @@ class ReliabilityBin(Record):
     accuracy: float | None
 
 
-class Calibration(Record):
+class Calibration(Measured):
     """How well probabilities are calibrated on one part, as they are and after temperature scaling.
 
     Attributes:
@@ -176,22 +176,30 @@ def fit_temperature(logits: Logits, codes: NDArray[np.integer]) -> float:
     Raises:
         ValueError: no items, lengths that differ, or codes that are no columns.
     """
-    from scipy.optimize import minimize_scalar
+    from scipy.optimize import brentq
 
     _check(logits, codes)
     wide = np.asarray(logits, dtype=np.float64)
     wide = wide - wide.max(axis=1, keepdims=True)
-    if (np.take_along_axis(wide, codes[:, None], axis=1) == 0).all():
+    own = np.take_along_axis(wide, codes[:, None], axis=1)[:, 0]
+    if (own == 0).all():
         return 1.0
-    # The likelihood is convex in 1 / T, so that it has one minimum over log T.
-    centre = float(np.log(wide.std()))
-    found = minimize_scalar(
-        lambda log_t: negative_log_likelihood(wide / np.exp(log_t), codes),
-        bounds=(centre - _SEARCH, centre + _SEARCH),
-        method="bounded",
-        options={"xatol": 1e-9},
-    )
-    return float(np.exp(found.x))
+    spans = -wide.min(axis=1)
+    # Of most rows; a single wild one must not move where the search begins.
+    usual, most = float(np.log(np.median(spans[spans > 0]))), float(np.log(spans.max())) + _UNSURE
+
+    def slope(log_t: float) -> float:
+        """Of the likelihood over 1 / T, in which it is convex: below 0 where T is too large."""
+        with np.errstate(over="ignore"):
+            weights = np.exp(wide / np.exp(log_t))
+        return float(((weights * wide).sum(axis=1) / weights.sum(axis=1) - own).mean())
+
+    low, high = usual, usual
+    while slope(low) < 0:
+        low -= 1
+    while slope(high) > 0 and high < most:
+        high += 1
+    return float(np.exp(brentq(slope, low, high, xtol=1e-12) if slope(high) <= 0 else most))
 
 
 def _check(logits: Logits, codes: NDArray[np.integer]) -> None:

@@ -1,59 +1,103 @@
 """Means of values that come in clusters, such as crops of one photograph, and how far other clusters would move them.
 
-Shape letters: n values' rows, m measures, G clusters, C classes, B resamples.
+Shape letters: n values' rows, m measures, G clusters, C classes, K pairs of a cluster and a class that occur, S runs.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_matrix
 
-from deponij.pipeline.metrics.intervals import Interval, percentile_interval, wilson
+from deponij.pipeline.metrics.intervals import Interval, wilson
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
-N_RESAMPLES = 2000
-# Memory of one block of resamples.
-_BLOCK_CELLS = 2_000_000
+# What was left out in turn: `items` where each stands alone.
+Unit = Literal["photographs", "groups", "items"]
+# With fewer clusters nobody knows how much they vary, and there is no interval.
+FEWEST = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean in [0, 1], and how much it would vary with other clusters.
+
+    Attributes:
+        value: the mean.
+        variance: by leaving out each cluster in turn (the jackknife); variance_of_rows: as if each row stood alone.
+        n_clusters: that have a part in it. n_effective: as many clusters of equal size tell as much.
+        runs: the means of single runs, where `value` is their mean; [S], or empty.
+    """
+
+    value: float
+    variance: float
+    variance_of_rows: float
+    n_clusters: int
+    n_effective: float
+    runs: tuple[float, ...] = ()
+
+    @property
+    def design_effect(self) -> float | None:
+        """How many times larger clusters make the variance; None where there is none."""
+        return self.variance / self.variance_of_rows if self.variance_of_rows > 0 else None
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation (S - 1) of the runs' means; None for a single run."""
+        return float(np.std(self.runs, ddof=1)) if len(self.runs) > 1 else None
+
+    @property
+    def interval(self) -> Interval | None:
+        """95 %, of what the mean would be over other clusters and, of several runs, over other runs; None for too few.
+
+        Wilson's, for as many trials as would vary as much, with a quantile of Student's t for the degrees of freedom
+        that the variance has (N. Dean, M. Pagano, J. Survey Statistics and Methodology 3 (2015) 484-503; L. Kish,
+        Survey Sampling, 1965; of two variances, F. E. Satterthwaite, Biometrics Bulletin 2 (1946) 110-114). Variances
+        of clusters and runs are added: a run's share that items and runs have in common is counted twice, which errs
+        on the safe side. Where nothing varies, such as with all rows right, it is Wilson's for n_clusters trials; and
+        what is less than all right has no higher lower bound than that, nor what is more than all wrong a lower upper.
+        """
+        if self.n_clusters < FEWEST:
+            return None
+        of_clusters = max(self.variance, self.variance_of_rows)
+        of_runs = 0.0 if self.std is None else self.std**2 / len(self.runs)
+        variance, n_spread = of_clusters + of_runs, self.value * (1 - self.value)
+        if not variance or not n_spread:
+            return wilson(self.value, self.n_clusters)
+        (lowest, _), (_, highest) = wilson(1.0, self.n_clusters), wilson(0.0, self.n_clusters)
+        from scipy.special import stdtrit
+
+        doubt = of_clusters**2 / max(1.0, self.n_effective - 1)
+        if of_runs:
+            doubt += of_runs**2 / (len(self.runs) - 1)
+        low, high = wilson(self.value, n_spread / variance, float(stdtrit(variance**2 / doubt, 0.975)))
+        return min(low, lowest), max(high, highest)
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """Means with intervals: over all rows, over the classes' means, and of each class.
-
-    An interval is None where a single cluster leaves nothing to compare.
+    """Estimates over all rows, over the classes' means, and of each class.
 
     Attributes:
-        micro, macro: [m] each. by_class: [C, m].
-        micro_intervals, macro_intervals: m each. class_intervals: C times m.
+        micro, macro: m each. by_class: C times m.
         n_clusters: G.
     """
 
-    micro: Floats
-    micro_intervals: tuple[Interval | None, ...]
-    macro: Floats
-    macro_intervals: tuple[Interval | None, ...]
-    by_class: Floats
-    class_intervals: tuple[tuple[Interval | None, ...], ...]
+    micro: tuple[Estimate, ...]
+    macro: tuple[Estimate, ...]
+    by_class: tuple[tuple[Estimate, ...], ...]
     n_clusters: int
 
 
-def clustered_means(
-    values: ArrayLike,
-    clusters: ArrayLike,
-    classes: ArrayLike,
-    n_resamples: int = N_RESAMPLES,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> Means:
-    """Means of values [n, m] in [0, 1], with percentile bootstrap intervals over whole clusters.
+def clustered_means(values: ArrayLike, clusters: ArrayLike, classes: ArrayLike) -> Means:
+    """Means of values [n, m] in [0, 1], whose variances come from leaving out whole clusters.
 
-    Whole clusters are drawn with replacement, for rows of one cluster are not independent (C. A. Field and
-    A. H. Welsh, J. R. Statist. Soc. B 69 (2007) 369-390). Where all rows are 0, or all are 1, there is nothing to
-    resample; the interval is then Wilson's for as many trials as there are clusters. A class that a resample has
-    none of is left out of that resample's macro mean.
+    Rows of one cluster are not independent; clusters are. Left out in turn, they give the variance of any of these
+    means (J. W. Tukey, Ann. Math. Statist. 29 (1958) 614; R. Bell, D. McCaffrey, Survey Methodology 28 (2002)
+    169-181, on why it suits few clusters of unequal size). The macro mean is over the classes that occur: one of which
+    nothing is left is left out of it. As if rows stood alone, it varies as much as rows of all classes do about their
+    class's mean, for of a rare class the few rows are often alike by luck.
 
     Args:
         clusters, classes: names or numbers [n].
@@ -68,83 +112,111 @@ def clustered_means(
         or not len(rows) == len(np.asarray(clusters)) == len(np.asarray(classes))
     ):
         raise ValueError(f"need values [n, m] with a cluster and a class each, got shape {rows.shape}")
-    cluster_codes, n_clusters = _codes(clusters)
-    class_codes, n_classes = _codes(classes)
-    sums, counts = _totals(rows, cluster_codes, class_codes, n_clusters, n_classes)
-    drawn = [_means(*block) for block in _resampled(sums, counts, rows.shape[1], n_resamples, seed)]
-    once = np.ones((1, n_clusters))
-    micro, macro, by_class = _means(_class_sums(once, sums, rows.shape[1]), _class_counts(once, counts))
-    micro_drawn, macro_drawn, class_drawn = (np.concatenate(part) for part in zip(*drawn, strict=True))
+    of_cluster, of_class = _codes(clusters), _codes(classes)
+    n, n_in_class = len(rows), np.bincount(of_class)
+    n_classes = len(n_in_class)
+    found = _left_out(rows, of_cluster, of_class)
+    deviations = _sums((rows - found.by_class[of_class]) ** 2, of_class, n_classes)
+    variance_of_row = deviations.sum(axis=0) / max(1, n - n_classes)
+    row_variance = ((rows - found.micro) ** 2).sum(axis=0) / (n * max(1, n - 1))
 
-    def interval(of: Floats, samples: Floats, n: int) -> Interval | None:
-        if n < 2:
-            return None
-        low, high = of.min(), of.max()
-        if low == high and low in (0.0, 1.0):
-            return wilson(round(low) * n, n, confidence)
-        found = samples[~np.isnan(samples)]
-        return percentile_interval(found, confidence) if len(found) else None
+    def estimates(means: Floats, variances: Floats, of_rows: Floats, sizes: Codes) -> tuple[Estimate, ...]:
+        n_effective = float(sizes.sum() ** 2 / (sizes**2).sum())
+        columns = zip(means.tolist(), variances.tolist(), of_rows.tolist(), strict=True)
+        return tuple(Estimate(*three, n_clusters=len(sizes), n_effective=n_effective) for three in columns)
 
-    measures = range(rows.shape[1])
-    of_class = [rows[class_codes == c] for c in range(n_classes)]
-    n_in_class = np.diff(counts.tocsc().indptr)
+    def of_one(c: int) -> tuple[Estimate, ...]:
+        n = n_in_class[c]
+        sizes = np.unique(of_cluster[of_class == c], return_counts=True)[1]
+        return estimates(
+            found.by_class[c], found.class_variance[c], deviations[c] / (n * max(1, n - 1)), sizes
+        )
+
+    sizes = np.bincount(of_cluster)
+    macro_row_variance = variance_of_row * (1 / n_in_class).sum() / n_classes**2
     return Means(
-        micro=micro[0],
-        micro_intervals=tuple(interval(rows[:, j], micro_drawn[:, j], n_clusters) for j in measures),
-        macro=macro[0],
-        macro_intervals=tuple(interval(rows[:, j], macro_drawn[:, j], n_clusters) for j in measures),
-        by_class=by_class[0],
-        class_intervals=tuple(
-            tuple(interval(own[:, j], class_drawn[:, c, j], int(n_in_class[c])) for j in measures)
-            for c, own in enumerate(of_class)
-        ),
-        n_clusters=n_clusters,
+        micro=estimates(found.micro, found.micro_variance, row_variance, sizes),
+        macro=estimates(found.macro, found.macro_variance, macro_row_variance, sizes),
+        by_class=tuple(of_one(c) for c in range(n_classes)),
+        n_clusters=len(sizes),
     )
 
 
-def _codes(names: ArrayLike) -> tuple[Codes, int]:
-    found, codes = np.unique(np.asarray(names), return_inverse=True)
-    return codes.astype(np.int64), len(found)
+def mean_of_runs(values: ArrayLike, clusters: ArrayLike, classes: ArrayLike) -> tuple[Estimate, Estimate]:
+    """Micro and macro mean over S runs on the same rows, values [S, n]: other seeds, or other training items.
+
+    The interval is of the expectation over clusters *and* runs.
+
+    Raises:
+        ValueError: not S >= 1 runs of n >= 1 values, or lengths that differ.
+    """
+    runs = np.asarray(values, np.float64)
+    if runs.ndim != 2 or not runs.size:
+        raise ValueError(f"need values [runs, items] of at least one each, got shape {runs.shape}")
+    found = clustered_means(np.column_stack([runs.mean(axis=0), *runs]), clusters, classes)
+    micro, macro = (
+        replace(of[0], runs=tuple(one.value for one in of[1:])) for of in (found.micro, found.macro)
+    )
+    return micro, macro
 
 
-def _totals(
-    rows: Floats, clusters: Codes, classes: Codes, n_clusters: int, n_classes: int
-) -> tuple[csr_matrix, csr_matrix]:
-    """Each cluster's sums by class and measure [G, C * m], and its rows by class [G, C]."""
-    n, m = rows.shape
-    places = (np.repeat(clusters, m), (classes[:, None] * m + np.arange(m)).ravel())
-    sums = csr_matrix((rows.ravel(), places), shape=(n_clusters, n_classes * m))
-    counts = csr_matrix((np.ones(n), (clusters, classes)), shape=(n_clusters, n_classes))
-    return sums, counts
+def unit_of(unit: Unit, n_clusters: int, n: int) -> Unit:
+    """What clusters are called: items where none has two of them."""
+    return "items" if n_clusters == n else unit
 
 
-def _resampled(
-    sums: csr_matrix, counts: csr_matrix, n_measures: int, n_resamples: int, seed: int
-) -> Iterator[tuple[Floats, Floats]]:
-    """Blocks of class sums [b, C, m] and class counts [b, C]."""
-    rng = np.random.default_rng(seed)
-    n_clusters = sums.shape[0]
-    step = max(1, _BLOCK_CELLS // max(n_clusters, sums.shape[1]))
-    for start in range(0, n_resamples, step):
-        size = min(step, n_resamples - start)
-        drawn = rng.integers(n_clusters, size=(size, n_clusters)) + n_clusters * np.arange(size)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=size * n_clusters).reshape(size, n_clusters)
-        weights = times.astype(np.float64)
-        yield _class_sums(weights, sums, n_measures), _class_counts(weights, counts)
+def _codes(names: ArrayLike) -> Codes:
+    return np.unique(np.asarray(names), return_inverse=True)[1].astype(np.int64)
 
 
-def _class_sums(weights: Floats, sums: csr_matrix, n_measures: int) -> Floats:
-    found: Floats = np.asarray((sums.T @ weights.T).T).reshape(len(weights), -1, n_measures)
-    return found
+@dataclass(frozen=True, slots=True)
+class _LeftOut:
+    """Means [m] and [C, m], and their variances by leaving out each cluster in turn."""
+
+    micro: Floats
+    micro_variance: Floats
+    macro: Floats
+    macro_variance: Floats
+    by_class: Floats
+    class_variance: Floats
 
 
-def _class_counts(weights: Floats, counts: csr_matrix) -> Floats:
-    found: Floats = np.asarray((counts.T @ weights.T).T)
-    return found
+def _left_out(rows: Floats, clusters: Codes, classes: Codes) -> _LeftOut:
+    n_clusters, n_classes = int(clusters.max()) + 1, int(classes.max()) + 1
+    # Only classes that a cluster has change with it: K pairs instead of G times C.
+    pairs, pair_of = np.unique(clusters * n_classes + classes, return_inverse=True)
+    cluster, label = np.divmod(pairs, n_classes)
+    sums, counts = _sums(rows, pair_of, len(pairs)), np.bincount(pair_of)[:, None]
+    class_sums, class_counts = _sums(sums, label, n_classes), _sums(counts, label, n_classes)
+    by_class = class_sums / class_counts
+    remaining = class_counts[label] - counts
+    is_last = remaining == 0
+    without = (class_sums[label] - sums) / np.where(is_last, 1, remaining)
+
+    micro = rows.mean(axis=0)
+    cluster_counts = _sums(counts, cluster, n_clusters)
+    others = np.maximum(len(rows) - cluster_counts, 1)
+    micro_without = (rows.sum(axis=0) - _sums(sums, cluster, n_clusters)) / others
+
+    macro = by_class.mean(axis=0)
+    change = np.where(is_last, 0.0, without) - by_class[label]
+    n_left = np.maximum(n_classes - _sums(is_last, cluster, n_clusters), 1)
+    macro_without = (by_class.sum(axis=0) + _sums(change, cluster, n_clusters)) / n_left
+
+    squares = _sums(np.where(is_last, 0.0, without - by_class[label]) ** 2, label, n_classes)
+    in_class = np.bincount(label, minlength=n_classes)[:, None]
+    scale = (n_clusters - 1) / n_clusters
+    return _LeftOut(
+        micro=micro,
+        micro_variance=scale * ((micro_without - micro) ** 2).sum(axis=0),
+        macro=macro,
+        macro_variance=scale * ((macro_without - macro) ** 2).sum(axis=0),
+        by_class=by_class,
+        class_variance=(in_class - 1) / in_class * squares,
+    )
 
 
-def _means(sums: Floats, counts: Floats) -> tuple[Floats, Floats, Floats]:
-    """Micro [b, m], macro [b, m] and by class [b, C, m]; NaN for a class without rows."""
-    by_class = sums / np.where(counts, counts, np.nan)[:, :, None]
-    micro = sums.sum(axis=1) / counts.sum(axis=1)[:, None]
-    return micro, np.nanmean(by_class, axis=1), by_class
+def _sums(values: NDArray[np.generic], places: Codes, n: int) -> Floats:
+    """Sums [n, m] of values [k, m] by place [k]."""
+    columns = np.asarray(values, np.float64).T
+    return np.column_stack([np.bincount(places, column, minlength=n) for column in columns])

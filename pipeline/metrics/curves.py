@@ -4,13 +4,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from deponij.pipeline.metrics.evaluation import Interval
-from deponij.pipeline.record_lists import Record, RecordList
+from deponij.pipeline.metrics.evaluation import Grouped
+from deponij.pipeline.metrics.intervals import Interval
+from deponij.pipeline.record_lists import RecordList
 
 CurveHead = Literal["logistic", "centroid"]
 
 
-class CurvePoint(Record):
+class CurvePoint(Grouped):
     """One head, learned from so many items of each class.
 
     Attributes:
@@ -21,7 +22,8 @@ class CurvePoint(Record):
         tries: how often other items were drawn; 1 where all are taken.
         n_test: items that were answered; of classes that training lacks they count as wrong.
         top1, balanced_accuracy: means over tries. top1_std: over tries; None for one try.
-        top1_interval, interval_kind: 95 %, as `deponij.pipeline.metrics.intervals.seed_mean` gives them.
+        top1_interval, balanced_interval: 95 %, of what the means would be over other groups and, of several tries,
+            other draws from the training part; see `deponij.pipeline.metrics.clustered`.
         c: inverse penalty, chosen on validation in the first try; None for a head that has none.
     """
 
@@ -34,9 +36,9 @@ class CurvePoint(Record):
     n_test: int
     top1: float
     top1_std: float | None
-    top1_interval: Interval
-    interval_kind: Literal["bootstrap", "wilson"]
+    top1_interval: Interval | None
     balanced_accuracy: float
+    balanced_interval: Interval | None
     c: float | None
 
 

@@ -4,28 +4,53 @@ Shares are fractions of 1. Chance and majority baselines stand beside them so th
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from deponij.pipeline.metrics.calibration import Calibration
-from deponij.pipeline.metrics.classification import Names, balanced_accuracy, hits
-from deponij.pipeline.metrics.intervals import wilson
+from deponij.pipeline.metrics.classification import Names, hits
+from deponij.pipeline.metrics.clustered import FEWEST, Estimate, Unit, clustered_means, unit_of
+from deponij.pipeline.metrics.intervals import Interval
 from deponij.pipeline.record_lists import Record
 
 PARTS = ("train", "val", "test")
-Interval = tuple[float, float]
 
 
-class PartScores(Record):
-    """Scores on one part of a split; intervals are Wilson's at 95 %.
+class Grouped(Record):
+    """Figures of items that are not all independent; intervals are at 95 %, see `deponij.pipeline.metrics.clustered`.
+
+    Attributes:
+        n_groups: groups of items that are not independent, left out in turn. unit: what these are.
+        interval_kind: `clustered`; `too few` groups, and all intervals are None; or `exact`, computed.
+        design_effect: how many times larger groups make the variance of top-1; None where it has none.
+    """
+
+    n_groups: int
+    unit: Unit
+    interval_kind: Literal["clustered", "too few", "exact"]
+    design_effect: float | None
+
+
+def grouped(top1: Estimate, n: int, unit: Unit) -> dict[str, Any]:
+    """The fields of `Grouped`, of n items."""
+    return {
+        "n_groups": top1.n_clusters,
+        "unit": unit_of(unit, top1.n_clusters, n),
+        "interval_kind": "too few" if top1.n_clusters < FEWEST else "clustered",
+        "design_effect": top1.design_effect,
+    }
+
+
+class PartScores(Grouped):
+    """Scores on one part of a split.
 
     Attributes:
         n: items that were answered; shares refer to it.
         top1, top2, top3: share of items whose truth is among the k best answers; k is clamped to
             the number of classes.
-        balanced_accuracy: mean recall over the classes that occur in this part.
+        balanced_accuracy, balanced_interval: mean recall over the classes that occur in this part.
         n_classes: classes that occur in this part.
         n_unseen_class: items of classes that the classifier cannot answer; they count as wrong.
         majority: share that the most frequent class of the training part reaches here.
@@ -35,10 +60,11 @@ class PartScores(Record):
     top1: float
     top2: float
     top3: float
-    top1_interval: Interval
-    top2_interval: Interval
-    top3_interval: Interval
+    top1_interval: Interval | None
+    top2_interval: Interval | None
+    top3_interval: Interval | None
     balanced_accuracy: float
+    balanced_interval: Interval | None
     n_classes: int
     n_unseen_class: int
     majority: float
@@ -89,24 +115,43 @@ class Evaluation(BaseModel):
     notes: tuple[str, ...] = ()
 
 
-def score_part(truth: Names, ranked: Names, classes: Sequence[str], majority_class: str) -> PartScores:
+def not_a_result(part: str) -> str:
+    """What must be said of figures that are not of a test part; empty for those that are."""
+    if part == "test":
+        return ""
+    how = "by which the classifiers were chosen" if part == "val" else "from which the classifiers learned"
+    return f"There is no test part: these are {part} items, {how}; their figures say little about new ones"
+
+
+def score_part(
+    truth: Names,
+    ranked: Names,
+    groups: Names,
+    classes: Sequence[str],
+    majority_class: str,
+    unit: Unit = "photographs",
+) -> PartScores:
     """Scores of n >= 1 items from truths [n] and the k >= min(3, C) best answers [n, k].
+
+    Args:
+        groups: [n]; items of one group are not independent. unit: what groups are.
 
     Raises:
         ValueError: there are no items, or the lengths differ.
     """
     if len(truth) == 0:
         raise ValueError("scores of no items are undefined")
-    n = len(truth)
+    means = clustered_means(np.column_stack([hits(truth, ranked[:, :k]) for k in (1, 2, 3)]), groups, truth)
     fields: dict[str, Any] = {}
-    for k in (1, 2, 3):
-        n_hits = int(hits(truth, ranked[:, :k]).sum())
-        fields |= {f"top{k}": n_hits / n, f"top{k}_interval": wilson(n_hits, n)}
+    for k, top in enumerate(means.micro, start=1):
+        fields |= {f"top{k}": top.value, f"top{k}_interval": top.interval}
     return PartScores(
         **fields,
-        n=n,
-        balanced_accuracy=balanced_accuracy(truth, ranked[:, 0]),
-        n_classes=len(np.unique(truth)),
+        **grouped(means.micro[0], len(truth), unit),
+        n=len(truth),
+        balanced_accuracy=means.macro[0].value,
+        balanced_interval=means.macro[0].interval,
+        n_classes=len(means.by_class),
         n_unseen_class=int((~np.isin(truth, np.asarray(classes, dtype=np.str_))).sum()),
         majority=float((truth == majority_class).mean()),
     )

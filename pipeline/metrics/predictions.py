@@ -5,9 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from deponij.pipeline.metrics.classification import Names, per_class, rank
+from deponij.pipeline.metrics.clustered import Estimate, clustered_means
+from deponij.store.errors import DataError
 
 KEPT_RANKS = 5
 Row = dict[str, str | int | float]
@@ -18,7 +21,7 @@ class Predictions:
     """Ranked answers to n items.
 
     Attributes:
-        ids, parts, truth: [n].
+        ids, parts, truth: [n]. groups: [n], see `Examples`.
         top_labels: [n, k] class names, best first, with k = min(KEPT_RANKS, C).
         top_probs: [n, k], float32.
     """
@@ -26,16 +29,18 @@ class Predictions:
     ids: Names
     parts: Names
     truth: Names
+    groups: Names
     top_labels: Names
     top_probs: NDArray[np.float32]
 
     def table(self) -> pa.Table:
-        """Columns item_id, part, truth, prediction, prob, top_labels and top_probs (lists)."""
+        """Columns item_id, part, truth, group, prediction, prob, top_labels and top_probs (lists)."""
         return pa.table(
             {
                 "item_id": pa.array(self.ids.tolist(), pa.string()),
                 "part": pa.array(self.parts.tolist(), pa.string()),
                 "truth": pa.array(self.truth.tolist(), pa.string()),
+                "group": pa.array(self.groups.tolist(), pa.string()),
                 "prediction": pa.array(self.top_labels[:, 0].tolist(), pa.string()),
                 "prob": pa.array(self.top_probs[:, 0], pa.float32()),
                 "top_labels": pa.array(self.top_labels.tolist(), pa.list_(pa.string())),
@@ -45,20 +50,58 @@ class Predictions:
 
     @classmethod
     def from_table(cls, table: pa.Table) -> "Predictions":
-        """Read what `table` gave."""
+        """Read what `table` gave.
+
+        Raises:
+            DataError: a column is missing, of another type, or has gaps.
+        """
+        _check_columns(table)
         columns = {
             name: np.array(table[name].to_pylist(), dtype=np.str_)
-            for name in ("item_id", "part", "truth", "top_labels")
+            for name in ("item_id", "part", "truth", "group", "top_labels")
         }
         probs = np.array(table["top_probs"].to_pylist(), dtype=np.float32)
-        return cls(columns["item_id"], columns["part"], columns["truth"], columns["top_labels"], probs)
+        return cls(
+            columns["item_id"],
+            columns["part"],
+            columns["truth"],
+            columns["group"],
+            columns["top_labels"],
+            probs,
+        )
 
     def of(self, part: str) -> "Predictions":
         """The items of one part."""
         rows = self.parts == part
         return Predictions(
-            self.ids[rows], self.parts[rows], self.truth[rows], self.top_labels[rows], self.top_probs[rows]
+            self.ids[rows],
+            self.parts[rows],
+            self.truth[rows],
+            self.groups[rows],
+            self.top_labels[rows],
+            self.top_probs[rows],
         )
+
+
+_KINDS = dict.fromkeys(("item_id", "part", "truth"), pa.string())
+_LISTS = {"top_labels": pa.string(), "top_probs": pa.float32()}
+
+
+def _check_columns(table: pa.Table) -> None:
+    """Refuse a table that `Predictions.table` did not make."""
+    for name, kind in {**_KINDS, **_LISTS}.items():
+        if name not in table.column_names:
+            raise DataError(f"it has no column {name!r}")
+        column, found = table[name], table[name].type
+        is_list = pa.types.is_list(found)
+        if (found.value_type if is_list else found) != kind or is_list != (name in _LISTS):
+            raise DataError(f"its column {name!r} holds {found}")
+        values = column.combine_chunks().flatten() if is_list else column
+        if column.null_count or values.null_count:
+            raise DataError(f"its column {name!r} has gaps")
+    lengths = [np.asarray(pc.list_value_length(table[name])) for name in _LISTS]
+    if len(table) and len(np.unique(lengths)) != 1:
+        raise DataError(f"its lists in {' and '.join(_LISTS)} are not equally long")
 
 
 def predictions(
@@ -66,6 +109,7 @@ def predictions(
     ids: Names,
     parts: Names,
     truth: Names,
+    groups: Names,
     logits: NDArray[np.floating],
     probs: NDArray[np.floating],
     classes: Names,
@@ -78,26 +122,39 @@ def predictions(
     """
     ranked = rank(logits, KEPT_RANKS)
     top_probs = np.take_along_axis(probs, ranked, axis=1).astype(np.float32)
-    return Predictions(ids, parts, truth, classes[ranked], top_probs)
+    return Predictions(ids, parts, truth, groups, classes[ranked], top_probs)
+
+
+def recalls(found: Predictions) -> dict[str, Estimate]:
+    """The recall of each class that occurs, by its name."""
+    right = found.top_labels[:, :1] == found.truth[:, None]
+    by_class = clustered_means(right, found.groups, found.truth).by_class
+    return {str(name): one for name, (one,) in zip(np.unique(found.truth), by_class, strict=True)}
 
 
 def per_class_rows(found: Predictions, classes: Sequence[str], part: str) -> list[Row]:
     """One row for each class that is known or occurs in a part.
 
-    Keys: part, class, support, predicted, correct, precision, recall. Undefined shares are empty
-    strings, which spreadsheets and pandas read as missing.
+    Keys: part, class, support, groups, predicted, correct, precision, recall, and the recall's 95 % interval as
+    recall_low and recall_high. What is undefined, or has too few groups, is an empty string, which spreadsheets and
+    pandas read as missing.
     """
     chosen = found.of(part)
+    known = recalls(chosen)
+    bounds = {name: one.interval for name, one in known.items() if one.interval is not None}
     everything = sorted(set(classes) | set(chosen.truth.tolist()))
     return [
         {
             "part": part,
             "class": scores.name,
             "support": scores.n_support,
+            "groups": known[scores.name].n_clusters if scores.name in known else 0,
             "predicted": scores.n_predicted,
             "correct": scores.n_correct,
             "precision": "" if scores.precision is None else round(scores.precision, 6),
             "recall": "" if scores.recall is None else round(scores.recall, 6),
+            "recall_low": round(bounds[scores.name][0], 6) if scores.name in bounds else "",
+            "recall_high": round(bounds[scores.name][1], 6) if scores.name in bounds else "",
         }
         for scores in per_class(chosen.truth, chosen.top_labels[:, 0], everything)
     ]

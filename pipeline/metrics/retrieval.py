@@ -9,22 +9,20 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deponij.pipeline.metrics.clustered import clustered_means
+from deponij.pipeline.metrics.clustered import Estimate, clustered_means
 from deponij.pipeline.metrics.intervals import Interval
-from deponij.pipeline.record_lists import Record, RecordList
+from deponij.pipeline.record_lists import Measured, Record, RecordList
 
 Floats = NDArray[np.float64]
 Task = Literal["image-to-image", "text-to-image", "image-to-text"]
 About = Literal["classes", "captions"]
-# Beyond, figures differ between machines.
-_DIGITS = 6
 
 
-class Figure(Record):
+class Figure(Measured):
     """A mean over queries.
 
     Attributes:
-        interval: at 95 %, by resampling; None where a single sample leaves nothing to compare.
+        interval: at 95 %, see `deponij.pipeline.metrics.clustered`; None for too few photographs or texts.
         chance: what a random order of the same galleries reaches on average, computed.
     """
 
@@ -51,7 +49,7 @@ class Figures(Record):
     Attributes:
         micro: means over queries. macro: over classes' means, empty where each class has one query and that would
             say the same. classes: each of them; empty where queries have no class.
-        n_resampled: photographs, or texts, that intervals were resampled from.
+        n_resampled: photographs, or texts, that were left out in turn for the intervals.
     """
 
     micro: dict[str, Figure]
@@ -96,7 +94,7 @@ class RetrievalResult(Record):
         split, part: whose items ask (or, by text, are asked for).
         n_queries: that the figures are means over. n_without: that have nothing to find, and are in no figure.
         n_gallery: items, classes or captions that are ranked, before a query's own photograph is left out.
-        resampled: what intervals were made by resampling.
+        resampled: what was left out in turn for the intervals.
         protocol: all that in words. notes: what a reader must know besides.
         examples: some queries.
     """
@@ -112,7 +110,7 @@ class RetrievalResult(Record):
     n_queries: int
     n_without: int
     n_gallery: int
-    resampled: Literal["photographs", "texts"]
+    resampled: Literal["photographs", "groups", "items", "texts"]
     figures: Figures
     protocol: str
     notes: tuple[str, ...] = ()
@@ -124,23 +122,18 @@ def figures_of(
     chance: Mapping[str, Floats],
     clusters: ArrayLike,
     classes: Sequence[str] | None,
-    *,
-    n_resamples: int,
-    seed: int,
 ) -> Figures:
     """Means with intervals of what each query reached.
 
     Args:
-        values, chance: measure -> [n]. clusters: what each query is resampled with, [n].
+        values, chance: measure -> [n]. clusters: what each query is left out with, [n].
         classes: name of each query's class; None for none.
     """
     names = list(values)
     if not names or not len(values[names[0]]):
         return Figures(micro={}, macro={}, classes=(), n_resampled=0)
     told = np.array(["" for _ in values[names[0]]] if classes is None else list(classes), dtype=np.str_)
-    means = clustered_means(
-        np.column_stack([values[name] for name in names]), clusters, told, n_resamples, seed
-    )
+    means = clustered_means(np.column_stack([values[name] for name in names]), clusters, told)
     expected = np.column_stack([chance[name] for name in names])
     known = np.unique(told)
     by_class = np.array([expected[told == name].mean(axis=0) for name in known])
@@ -148,34 +141,24 @@ def figures_of(
         ClassFigures(
             name=str(name),
             n=int((told == name).sum()),
-            figures=_figures(names, means.by_class[c], means.class_intervals[c], by_class[c]),
+            figures=_figures(names, means.by_class[c], by_class[c]),
         )
         for c, name in enumerate(known)
     )
-    macro = _figures(names, means.macro, means.macro_intervals, by_class.mean(axis=0))
+    macro = _figures(names, means.macro, by_class.mean(axis=0))
     return Figures(
-        micro=_figures(names, means.micro, means.micro_intervals, expected.mean(axis=0)),
+        micro=_figures(names, means.micro, expected.mean(axis=0)),
         macro=macro if classes is not None and len(known) < len(told) else {},
         classes=() if classes is None else of_classes,
         n_resampled=means.n_clusters,
     )
 
 
-def _figures(
-    names: Sequence[str], values: Floats, intervals: Sequence[Interval | None], chance: Floats
-) -> dict[str, Figure]:
+def _figures(names: Sequence[str], means: Sequence[Estimate], chance: Floats) -> dict[str, Figure]:
     return {
-        name: Figure(
-            value=_rounded(value),
-            interval=None if interval is None else (_rounded(interval[0]), _rounded(interval[1])),
-            chance=_rounded(expected),
-        )
-        for name, value, interval, expected in zip(names, values, intervals, chance, strict=True)
+        name: Figure(value=mean.value, interval=mean.interval, chance=float(expected))
+        for name, mean, expected in zip(names, means, chance, strict=True)
     }
-
-
-def _rounded(value: float) -> float:
-    return round(float(value), _DIGITS)
 
 
 RETRIEVAL = RecordList(RetrievalResult)

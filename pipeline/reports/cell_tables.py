@@ -6,9 +6,11 @@ Both the terminal and Markdown show what `cell_tables` gives. What a cell is: `c
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
+from deponij.pipeline.metrics.choice import Preference, chosen, preference
 from deponij.pipeline.reports.cells import BASELINE, Cell
+from deponij.pipeline.reports.provenance import marked
 from deponij.pipeline.reports.wording import cell as escaped
-from deponij.pipeline.reports.wording import interval, percent
+from deponij.pipeline.reports.wording import interval, interval_of, percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +50,9 @@ class CellTable:
     rows: tuple[TableRow, ...]
     toys: frozenset[str] = frozenset()
 
-    def is_best(self, cell: Cell) -> bool:
-        """Whether no other cell of its split has a higher top-1; toys are never best where anything real is."""
-        others = [other for other in self._cells if other.split == cell.split]
-        real = [other for other in others if self.toys.isdisjoint(other.members)]
-        if any(other.members for other in real):
-            return cell in real and all(other.top1 <= cell.top1 for other in real)
-        return all(other.top1 <= cell.top1 for other in others)
+    def is_chosen(self, cell: Cell) -> bool:
+        """Whether validation chooses it among the cells of its split."""
+        return cell == chosen_cell([other for other in self._cells if other.split == cell.split], self.toys)
 
     def is_toy(self, row: TableRow) -> bool:
         """Whether a toy is among the row's backbones."""
@@ -67,6 +65,18 @@ class CellTable:
     @property
     def _cells(self) -> list[Cell]:
         return [cell for row in self.rows for cell in row.cells if cell is not None]
+
+
+def chosen_cell(cells: Sequence[Cell], toys: Set[str] = frozenset()) -> Cell | None:
+    """The model that validation chooses among cells of one label set and split; None without validation."""
+
+    def of(cell: Cell) -> Preference:
+        n_backbones = len(cell.members)
+        return preference(
+            is_toy=not toys.isdisjoint(cell.members), val_top1=cell.val_top1, n_backbones=n_backbones
+        )
+
+    return chosen([cell for cell in cells if cell.how != BASELINE], of)
 
 
 def cell_tables(cells: Sequence[Cell], toys: Set[str] = frozenset()) -> list[CellTable]:
@@ -121,27 +131,41 @@ def how_to_read(cells: Sequence[Cell]) -> list[str]:
         "recall of the classes."
     ]
     seeds = max(cell.seeds for cell in cells)
+    of = "; ".join(dict.fromkeys(_told_interval(cells, cell.split, cell.labels) for cell in cells))
     if seeds > 1:
         said.append(
-            f"Heads: mean over {seeds} seeds ± standard deviation; 95 % interval by resampling the test "
-            "items of the seeds' mean. All others are single runs with Wilson's 95 % interval."
+            f"Heads: mean over {seeds} seeds ± standard deviation; all others are single runs. Intervals are of what other "
+            f"test items, whole photographs at a time, and other seeds would give ({of})."
         )
     else:
-        said.append("Single runs with Wilson's 95 % interval.")
+        said.append(
+            f"Single runs; intervals are of what other test items, whole photographs at a time, would give ({of})."
+        )
+    if any(cell.val_top1 is not None for cell in cells):
+        said.append(
+            "Marked: the model of its column with the highest top-1 on validation; test chose nothing."
+        )
     sources = list(dict.fromkeys(cell.reference.source for cell in cells if cell.reference))
     if sources:
         said.append(f"Published figures: {'; '.join(sources)}.")
     return [*said, *remarks(cells)]
 
 
+def _told_interval(cells: Sequence[Cell], split: str, labels: str) -> str:
+    """What the intervals of one split and label set are of."""
+    of_both = [cell for cell in cells if (cell.split, cell.labels) == (split, labels)]
+    effects = (cell.design_effect for cell in of_both if cell.how != BASELINE)
+    return f"{split}, {labels}: {interval_of(of_both[0].n_groups, of_both[0].unit, effects)}"
+
+
 def render_markdown(cells: Sequence[Cell], title: str, toys: Set[str] = frozenset()) -> str:
     """All tables as Markdown, and below them what was learned from what; toys are marked."""
     lines = [f"# {title}", "", *(f"- {sentence}" for sentence in how_to_read(cells)), ""]
     for table in cell_tables(cells, toys):
-        lines += [f"## {table.labels}: {table.n_classes} classes", "", *_markdown_header(table)]
+        lines += [f"## {escaped(table.labels)}: {table.n_classes} classes", "", *_markdown_header(table)]
         lines += [*(_markdown_row(table, row) for row in table.rows), ""]
     lines += ["## What was learned from what", ""]
-    lines += [f"- {names}: {protocol}." for names, protocol in _details(cells)]
+    lines += [f"- {escaped(names)}: {escaped(protocol)}." for names, protocol in _details(cells)]
     return "\n".join(lines) + "\n"
 
 
@@ -158,7 +182,7 @@ def _markdown_header(table: CellTable) -> list[str]:
 
 def _markdown_row(table: CellTable, row: TableRow) -> str:
     """A row of the Markdown table; names must not become markup."""
-    fields = [escaped(row.model) + (" (toy)" if table.is_toy(row) else ""), escaped(row.head)]
+    fields = [marked(escaped(row.model), table.is_toy(row)), escaped(row.head)]
     for (split, _), cell in zip(table.splits, row.cells, strict=True):
         width = 5 + table.has_references(split)
         found = [] if cell is None else _markdown_fields(table, cell)
@@ -169,11 +193,12 @@ def _markdown_row(table: CellTable, row: TableRow) -> str:
 def _markdown_fields(table: CellTable, cell: Cell) -> list[str]:
     top1 = mean_and_std(cell.top1, cell.top1_std)
     fields = [
-        f"**{top1}**" if table.is_best(cell) else top1,
+        f"**{top1}**" if table.is_chosen(cell) else top1,
         "" if cell.interval_kind == "exact" else interval(cell.top1_interval),
         percent(cell.top2),
         percent(cell.top3),
-        percent(cell.balanced_accuracy),
+        percent(cell.balanced_accuracy)
+        + ("" if cell.interval_kind == "exact" else f" ({interval(cell.balanced_interval)})"),
     ]
     if cell.reference:
         known = (cell.reference.top1, cell.reference.top2, cell.reference.top3)

@@ -12,14 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import fmean
 from typing import Any, Final, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from deponij.pipeline.metrics.classification import Names, balanced_accuracy, hits
-from deponij.pipeline.metrics.evaluation import Interval
-from deponij.pipeline.metrics.intervals import seed_mean
+from deponij.pipeline.metrics.classification import Names, hits
+from deponij.pipeline.metrics.clustered import Unit, mean_of_runs, unit_of
+from deponij.pipeline.metrics.evaluation import Grouped, grouped
+from deponij.pipeline.metrics.intervals import Interval
 from deponij.pipeline.record_lists import Record, RecordList
 
 BASELINE: Final = "baseline"
@@ -28,7 +30,6 @@ MEMBERS_SEPARATOR = " + "
 _REFERENCES = Path(__file__).parent / "references"
 
 How = Literal["baseline", "single", "concat", "logits"]
-IntervalKind = Literal["exact", "wilson", "bootstrap"]
 
 
 class Reference(Record):
@@ -47,7 +48,7 @@ class Reference(Record):
     note: str = ""
 
 
-class Cell(Record):
+class Cell(Grouped):
     """One model with one head on one label set and split.
 
     Attributes:
@@ -60,11 +61,12 @@ class Cell(Record):
         n: test items; n_classes: classes to choose from.
         top1, top2, top3: share of test items whose truth is among the k best answers, mean over runs.
         top1_std, top2_std, top3_std: standard deviation over runs (n - 1); null for a single run.
-        top1_interval, top2_interval, top3_interval: at 95 %.
-        interval_kind: of top-1's. `bootstrap` (test items resampled, of the runs' mean), `wilson` (a
-            single run, or items that are all answered alike), or `exact` (chance: computed, not measured).
+        top1_interval, top2_interval, top3_interval, balanced_interval: of what the mean would be over other groups
+            and, of several runs, other seeds.
         balanced_accuracy, balanced_accuracy_std: mean recall over the test part's classes.
         reference: the published figure, or null.
+        val_top1, n_val: top-1 on validation, mean over runs, by which one is chosen, and its items; null and 0
+            for baselines.
         lr: learning rate; null where nothing was learned, and for `logits`, whose members have theirs.
         fingerprints: of the members' features.
         protocol: in words, what was learned from what and chosen on what.
@@ -86,13 +88,15 @@ class Cell(Record):
     top1_std: float | None = None
     top2_std: float | None = None
     top3_std: float | None = None
-    top1_interval: Interval
-    top2_interval: Interval
-    top3_interval: Interval
-    interval_kind: IntervalKind
+    top1_interval: Interval | None
+    top2_interval: Interval | None
+    top3_interval: Interval | None
     balanced_accuracy: float
     balanced_accuracy_std: float | None = None
+    balanced_interval: Interval | None
     reference: Reference | None = None
+    val_top1: float | None = None
+    n_val: int = 0
     lr: float | None = None
     fingerprints: tuple[str, ...] = ()
     protocol: str
@@ -123,8 +127,11 @@ def measured_cell(
     place: Place,
     truth: Names,
     runs: Sequence[Names],
+    groups: ArrayLike,
     *,
+    unit: Unit,
     n_classes: int,
+    val: tuple[Names, Sequence[Names]] | None = None,
     seed_values: Sequence[int] = (),
     lr: float | None = None,
     fingerprints: Sequence[str] = (),
@@ -135,27 +142,35 @@ def measured_cell(
     Args:
         truth: class names [n] of n >= 1 test items.
         runs: S >= 1 arrays of ranked class names [n, >= min(3, C)].
+        groups: [n]; items of one group are not independent. unit: what groups are.
+        val: the same of the validation items, by which one is chosen.
 
     Raises:
         ValueError: no runs, no items, or lengths that differ.
     """
-    tops = {f"top{k}": seed_mean([hits(truth, ranked[:, :k]) for ranked in runs]) for k in (1, 2, 3)}
-    balanced = [balanced_accuracy(truth, ranked[:, 0]) for ranked in runs]
+    tops = {
+        k: mean_of_runs([hits(truth, ranked[:, :k]) for ranked in runs], groups, truth) for k in (1, 2, 3)
+    }
+    first, balanced = tops[1]
     fields: dict[str, Any] = asdict(place)
-    for name, top in tops.items():
-        fields |= {name: top.mean, f"{name}_std": top.std, f"{name}_interval": top.interval}
+    for k, (top, _) in tops.items():
+        fields |= {f"top{k}": top.value, f"top{k}_std": top.std, f"top{k}_interval": top.interval}
     if place.how == BASELINE:
         del fields["members"]
+    if val is not None:
+        on_val = [float(hits(val[0], ranked[:, :1]).mean()) for ranked in val[1]]
+        fields |= {"val_top1": fmean(on_val), "n_val": len(val[0])}
     return Cell(
         **fields,
         model=place.model,
         seeds=len(runs),
         seed_values=tuple(seed_values),
+        **grouped(first, len(truth), unit),
         n=len(truth),
         n_classes=n_classes,
-        interval_kind=tops["top1"].kind,
-        balanced_accuracy=mean(balanced),
-        balanced_accuracy_std=stdev(balanced) if len(balanced) > 1 else None,
+        balanced_accuracy=balanced.value,
+        balanced_accuracy_std=balanced.std,
+        balanced_interval=balanced.interval,
         reference=reference(place),
         lr=lr,
         fingerprints=tuple(fingerprints),
@@ -163,8 +178,9 @@ def measured_cell(
     )
 
 
-def chance_cell(labels: str, split: str, n: int, n_classes: int) -> Cell:
+def chance_cell(labels: str, split: str, groups: ArrayLike, n_classes: int, unit: Unit) -> Cell:
     """What guessing reaches on average: k / C, exactly."""
+    n, n_groups = np.size(groups), len(np.unique(np.asarray(groups)))
     top1, top2, top3 = (min(1.0, k / n_classes) for k in (1, 2, 3))
     return Cell(
         model="chance",
@@ -173,6 +189,8 @@ def chance_cell(labels: str, split: str, n: int, n_classes: int) -> Cell:
         split=split,
         how=BASELINE,
         n=n,
+        n_groups=n_groups,
+        unit=unit_of(unit, n_groups, n),
         n_classes=n_classes,
         top1=top1,
         top2=top2,
@@ -181,23 +199,27 @@ def chance_cell(labels: str, split: str, n: int, n_classes: int) -> Cell:
         top2_interval=(top2, top2),
         top3_interval=(top3, top3),
         interval_kind="exact",
+        design_effect=None,
         balanced_accuracy=1 / n_classes,
+        balanced_interval=(1 / n_classes, 1 / n_classes),
         protocol="every class equally often, whatever the picture",
     )
 
 
-def majority_cell(labels: str, split: str, train: Names, truth: Names, n_classes: int) -> Cell:
+def majority_cell(
+    labels: str, split: str, train: Names, truth: Names, groups: ArrayLike, n_classes: int, unit: Unit
+) -> Cell:
     """What the training part's most frequent classes reach, always answered in that order.
 
     Args:
-        train, truth: class names of the training and of the test part.
+        train, truth: class names of the training and of the test part; groups: of the latter.
     """
     names, counts = np.unique(train, return_counts=True)
     order = names[np.argsort(-counts, kind="stable")][:3]
     place = Place(BASELINE, ("majority",), BASELINE, labels, split)
     protocol = f"always {', then '.join(order.tolist())}: the most frequent classes of training"
     ranked = np.tile(order, (len(truth), 1))
-    return measured_cell(place, truth, [ranked], n_classes=n_classes, protocol=protocol)
+    return measured_cell(place, truth, [ranked], groups, unit=unit, n_classes=n_classes, protocol=protocol)
 
 
 def reference(place: Place) -> Reference | None:

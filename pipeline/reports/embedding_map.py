@@ -9,15 +9,15 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deponij.pipeline.metrics.classification import Names
 from deponij.pipeline.reports.palette import colour_of, marker_of
-from deponij.pipeline.reports.svg import element
+from deponij.pipeline.reports.svg import element, escaped
 from deponij.pipeline.reports.wording import number
+from deponij.store.texts import one_line
 
 SIDE = 1000
 _MARGIN = 24
@@ -135,10 +135,13 @@ def points_json(ids: Sequence[str], pictures: Mapping[str, int], maps: Sequence[
     It may stand in a script element: no name can end that.
     """
     value = {
-        "ids": list(ids),
+        "ids": [one_line(item_id) for item_id in ids],
         "pictures": [pictures.get(item_id, -1) for item_id in ids],
         "maps": [
-            {"classes": [entry.name for entry in one.legend], "rows": [list(rows) for rows in one.rows]}
+            {
+                "classes": [one_line(entry.name) for entry in one.legend],
+                "rows": [list(rows) for rows in one.rows],
+            }
             for one in maps
         ],
     }
@@ -168,7 +171,7 @@ def _points(places: NDArray[np.float64], code: int, name: str, radius: float) ->
     """One class's points. An absent one moves the pen and draws nothing, so that the count stays."""
     shape = _shape(code, name, radius)
     parts = ["M-99-99" if np.isnan(x) else f"M{round(x)} {round(y)}{shape}" for x, y in places.tolist()]
-    title = element("title", escape(name or "without a label"))
+    title = element("title", escaped(name or "without a label"))
     return element("path", title, d="".join(parts), class_=f"class {_colour(code, name)} c{code}")
 
 

@@ -5,11 +5,10 @@ Horizontal places are percentages, so that the drawing takes its box's width and
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from math import ceil, floor
 
-from deponij.pipeline.metrics.evaluation import Interval
-from deponij.pipeline.reports.svg import Scale, element, linear_ticks, text, told
+from deponij.pipeline.metrics.intervals import Interval
+from deponij.pipeline.reports.svg import Scale, element, escaped, linear_ticks, text, told
 from deponij.pipeline.reports.wording import clipped, interval, percent
 
 _ROW_PX, _TOP_PX, _AXIS_PX, _LABEL_PX = 36, 6, 24, 17
@@ -20,12 +19,12 @@ _NAME_CHARS = 44
 
 @dataclass(frozen=True, slots=True)
 class Whisker:
-    """One row: a share with its interval; the best one stands out, one that is aside is pale."""
+    """One row: a share with its interval; the chosen one stands out, one that is aside is pale."""
 
     name: str
     value: float
     interval: Interval | None
-    is_best: bool = False
+    is_chosen: bool = False
     is_aside: bool = False
 
 
@@ -86,7 +85,7 @@ def _levels(scale: Scale, levels: Sequence[Level], bottom: int) -> list[str]:
 
 def _row(scale: Scale, row: Whisker, top: int) -> str:
     middle, value = top + 26, percent(row.value)
-    kind = "best" if row.is_best else "aside" if row.is_aside else "other"
+    kind = "best" if row.is_chosen else "aside" if row.is_aside else "other"
     parts = [
         # A box of the page's own, for SVG cannot shorten a name to the width there is.
         element("foreignObject", _label(row.name), x="0", y=top, width="84%", height=20),
@@ -100,12 +99,12 @@ def _row(scale: Scale, row: Whisker, top: int) -> str:
             element("line", x1=x, x2=x, y1=middle - 4, y2=middle + 4, class_="whisker") for x in (low, high)
         ]
     parts.append(element("circle", cx=_place(scale, row.value), cy=middle, r=5, class_="dot"))
-    said = f"{row.name}: {value} %" + (f" ({interval(row.interval)})" if row.interval else "")
+    said = f"{row.name}: {value} %" + f" ({interval(row.interval)})"
     return told(element("g", "".join(parts), class_=kind), said)
 
 
 def _label(name: str) -> str:
-    return element("div", escape(name), class_="label", dir="auto")
+    return element("div", escaped(name), class_="label", dir="auto")
 
 
 def _place(scale: Scale, value: float) -> str:

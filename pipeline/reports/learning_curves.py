@@ -72,7 +72,7 @@ def chart_svg(chart: Chart, label: str) -> str:
 
 def _scales(points: Sequence[CurveRow]) -> tuple[Scale, Scale]:
     counts = [point.n_train for point in points]
-    bounds = [bound for point in points for bound in (*point.top1_interval, point.top1)]
+    bounds = [bound for point in points for bound in (*(point.top1_interval or ()), point.top1)]
     low, high = max(0.0, min(bounds) - 0.02), min(1.0, max(bounds) + 0.02)
     across = Scale(min(counts), max(counts), _LEFT + 8, _RIGHT - 8, is_log=True)
     return across, Scale(low, high, _BOTTOM, _TOP)
@@ -94,8 +94,10 @@ def _axes(across: Scale, up: Scale) -> list[str]:
 
 
 def _band(points: Sequence[CurveRow], across: Scale, up: Scale, number_of_line: int) -> str:
-    low = [(across.at(point.n_train), up.at(point.top1_interval[0])) for point in points]
-    high = [(across.at(point.n_train), up.at(point.top1_interval[1])) for point in points]
+    known = [(across.at(point.n_train), point.top1_interval) for point in points if point.top1_interval]
+    if not known:
+        return ""
+    low, high = ([(x, up.at(bounds[side])) for x, bounds in known] for side in (0, 1))
     return element("path", d=path([*low, *reversed(high)]) + "Z", class_=f"band {colour_of(number_of_line)}")
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from deponij.pipeline.metrics.calibration import Calibration
 from deponij.pipeline.metrics.classification import ClassScores
+from deponij.pipeline.metrics.clustered import Estimate
+from deponij.pipeline.metrics.evaluation import not_a_result
 from deponij.pipeline.mistakes.records import MistakesReport
 from deponij.pipeline.reports import wording
 from deponij.pipeline.reports.cell_tables import (
@@ -34,6 +36,7 @@ from deponij.pipeline.reports.retrieval_tables import RetrievalTable
 from deponij.pipeline.reports.samples import Sample
 from deponij.pipeline.reports.sheets import Sprite
 from deponij.pipeline.reports.table import ResultGroup, ResultRow
+from deponij.store.texts import one_line
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SHOWN_FAILURES = 20
@@ -68,8 +71,9 @@ class Duel:
     """Two classifiers on the same items.
 
     Attributes:
-        a, b: their names; difference, interval, p: A's top-1 minus B's, by paired bootstrap.
-        only_a, only_b, mcnemar_p: items only one of them has right, and McNemar's test on these.
+        a, b: their names; of n items in n_groups, and what these are (unit).
+        difference, interval: A's top-1 minus B's. only_a, only_b: items that only one of them has right.
+        p, test: exact, and how it was made.
         verdict: all that in a sentence.
         changes: classes that differ most: name, support, recall of A and of B.
         notes: what a reader must know; where they cannot be compared, why.
@@ -78,12 +82,14 @@ class Duel:
     a: str
     b: str
     n: int
+    n_groups: int
+    unit: str
     difference: float
-    interval: tuple[float, float]
-    p: float
+    interval: tuple[float, float] | None
     only_a: int
     only_b: int
-    mcnemar_p: float
+    p: float
+    test: str
     verdict: str
     changes: Sequence[tuple[str, int, float, float]]
     notes: tuple[str, ...]
@@ -97,9 +103,9 @@ class GroupFacts:
         group: their rows.
         ranked: rows for showing, each with the anchor of its details, empty for none.
         plot: an SVG of intervals. n_plotted: its classifiers.
-        duel: the two best; None where there is one classifier alone.
-        no_duel: why the two best could not be compared; empty otherwise.
-        source: of the figures. best_source: of the best one's.
+        duel: the first two; None where there is one classifier alone.
+        no_duel: why the first two could not be compared; empty otherwise.
+        source: of the figures. chosen_source: of the chosen (or first) one's.
     """
 
     group: ResultGroup
@@ -109,12 +115,23 @@ class GroupFacts:
     duel: Duel | None
     no_duel: str
     source: Provenance
-    best_source: Provenance
+    chosen_source: Provenance
 
     @property
-    def best(self) -> tuple[ResultRow, str]:
-        """The best row and its anchor."""
-        return next(pair for pair in self.ranked if not pair[0].is_baseline)
+    def interval_of(self) -> str:
+        """What intervals are of, and how much wider groups make them."""
+        rows = [row for row, _ in self.ranked if not row.is_baseline]
+        return wording.interval_of(rows[0].n_groups, rows[0].unit, (row.design_effect for row in rows))
+
+    @property
+    def chosen(self) -> tuple[ResultRow, str] | None:
+        """The row that validation chooses, and its anchor; None without validation."""
+        return next((pair for pair in self.ranked if pair[0].is_chosen), None)
+
+    @property
+    def part(self) -> str:
+        """Whose figures these are."""
+        return self.group.rows[0].part
 
     @property
     def n_classifiers(self) -> int:
@@ -130,7 +147,8 @@ class RunFacts:
         row: its row of the table. anchor: its place on the page.
         protocol: what was learned from what.
         notes: what a reader must know of this run (left-out items, missing classes, no convergence).
-        confusion: an SVG. confused: the most frequent errors. classes: counts of each class.
+        confusion: an SVG. confused: the most frequent errors. classes: counts of each class; recalls: with their
+            intervals, of those that occur.
         calibration: of its probabilities; reliability: SVGs as they are and, where there is a
             temperature, scaled.
         right, wrong: samples with the data URI of their thumbnail, None where there is none.
@@ -144,6 +162,7 @@ class RunFacts:
     confusion: str
     confused: Sequence[Confused]
     classes: Sequence[ClassScores]
+    recalls: Mapping[str, Estimate]
     calibration: Calibration | None
     reliability: Sequence[tuple[str, str]]
     right: Sequence[tuple[Sample, str | None]]
@@ -230,7 +249,7 @@ class Page:
     def sections(self) -> list[tuple[str, str]]:
         """Anchor and heading of each part that there is."""
         every = (
-            ("best", "The best", True),
+            ("best", "The best by validation", True),
             ("tables", "Tables", bool(self.cells)),
             ("results", "All results", True),
             ("retrieval", "Retrieval", bool(self.retrieval)),
@@ -284,7 +303,12 @@ def _breakable(name: str) -> Any:
     """Joined names, escaped, that may be broken at each join."""
     from markupsafe import Markup, escape
 
-    return Markup("+<wbr>").join(escape(one) for one in name.split(JOINED))
+    return Markup("+<wbr>").join(escape(one_line(one)) for one in name.split(JOINED))
+
+
+def _seen(value: Any) -> Any:
+    """What stands in the HTML page, names among it; markup that is safe is of another type."""
+    return one_line(value) if type(value) is str else value
 
 
 @cache
@@ -298,11 +322,11 @@ def _environment(autoescape: bool) -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_seen if autoescape else None,
     )
     environment.filters |= {
         "percent": wording.percent,
         "interval": wording.interval,
-        "bounds": wording.interval,
         "published": published,
         "points": wording.points,
         "p_value": wording.p_value,
@@ -313,6 +337,7 @@ def _environment(autoescape: bool) -> Any:
         "code": wording.code,
         "sentence": wording.sentence,
         "breakable": _breakable,
+        "not_a_result": not_a_result,
     }
-    environment.globals["mean"] = mean_and_std
+    environment.globals |= {"mean": mean_and_std, "interval_of": wording.interval_of}
     return environment

@@ -3,7 +3,7 @@
 Every figure of a page has one as its caption.
 """
 
-from collections.abc import Iterable, Set
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from deponij.pipeline.reports.wording import cell, code, short
@@ -54,9 +54,14 @@ class Provenance:
         return " · ".join(found)
 
 
-def is_toy(backbone: str, toys: Set[str]) -> bool:
+def is_toy(backbone: str, toys: Collection[str]) -> bool:
     """Whether a backbone, or one of those that are joined to it, is among the toys."""
-    return not toys.isdisjoint(backbone.split(JOINED))
+    return any(name in toys for name in backbone.split(JOINED))
+
+
+def marked(name: str, is_toy: bool) -> str:
+    """A backbone's name as people see it."""
+    return f"{name} (toy)" if is_toy else name
 
 
 def named_features(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

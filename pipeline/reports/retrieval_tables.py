@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deponij.pipeline.metrics.retrieval import Example, Figure, Hit, RetrievalResult, Task
-from deponij.pipeline.reports.provenance import Provenance, is_toy
+from deponij.pipeline.reports.provenance import Provenance
 
 HEADINGS: Mapping[Task, str] = {
     "image-to-image": "Pictures find pictures",
@@ -38,12 +38,10 @@ class RetrievalTable:
     Attributes:
         results: one a backbone, of the same task, split and column.
         source: of the figures.
-        toys: backbones whose figures say nothing here.
     """
 
     results: tuple[RetrievalResult, ...]
     source: Provenance
-    toys: frozenset[str] = frozenset()
 
     @property
     def first(self) -> RetrievalResult:
@@ -73,15 +71,6 @@ class RetrievalTable:
     def notes(self) -> list[str]:
         """What must be known, each once."""
         return list(dict.fromkeys(note for one in self.results for note in one.notes))
-
-    def is_best(self, result: RetrievalResult, measure: str) -> bool:
-        """Whether no other backbone's figure is higher; toys count only among themselves."""
-        known = [one for one in self.results if measure in one.figures.micro]
-        real = [one for one in known if not is_toy(one.backbone, self.toys)]
-        if real and is_toy(result.backbone, self.toys):
-            return False
-        found = [one.figures.micro[measure].value for one in real or known]
-        return len(found) > 1 and result.figures.micro[measure].value == max(found)
 
     @property
     def classes(self) -> list[tuple[str, int, list[Figure | None]]]:

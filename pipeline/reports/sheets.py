@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from deponij.pipeline.mistakes.records import ConfusedPair, Suspect, Twin
 from deponij.pipeline.reports.samples import RIGHT, WRONG, Sample, data_uri
+from deponij.store.texts import one_line
 
 Colour = tuple[int, int, int]
 Images = Mapping[str, Image.Image]
@@ -194,7 +195,7 @@ def _write(
     keep_end: bool = False,
 ) -> None:
     font = ImageFont.load_default(size)
-    shown = text
+    text = shown = one_line(text)
     while text and draw.textlength(shown, font=font) > room:
         text = text[1:] if keep_end else text[:-1]
         shown = f"…{text}" if keep_end else f"{text}…"

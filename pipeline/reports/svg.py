@@ -3,12 +3,13 @@
 Coordinates are SVG's own: x to the right, y downwards.
 """
 
+import html
 from collections.abc import Iterable
 from dataclasses import dataclass
-from html import escape
 from math import ceil, floor, log10
 
 from deponij.pipeline.reports.wording import number
+from deponij.store.texts import one_line
 
 _STEPS = (1, 2, 2.5, 5, 10)
 
@@ -35,6 +36,11 @@ class Scale:
         return self.start + share * (self.stop - self.start)
 
 
+def escaped(content: str) -> str:
+    """A text, names within it on one line, as markup."""
+    return html.escape(one_line(content))
+
+
 def element(name: str, content: str = "", **attributes: str | float) -> str:
     """An element with escaped attributes; of names the trailing underscore falls and others become hyphens.
 
@@ -42,21 +48,20 @@ def element(name: str, content: str = "", **attributes: str | float) -> str:
         content: markup that stands within as it is.
     """
     given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(_text(value), quote=True)}"'
-        for key, value in attributes.items()
+        f' {key.rstrip("_").replace("_", "-")}="{escaped(_text(value))}"' for key, value in attributes.items()
     )
     return f"<{name}{given}>{content}</{name}>" if content else f"<{name}{given}/>"
 
 
 def text(content: str, told: str = "", **attributes: str | float) -> str:
     """A text element; `told` is its tooltip."""
-    tooltip = element("title", escape(told)) if told else ""
-    return element("text", tooltip + escape(content), **attributes)
+    tooltip = element("title", escaped(told)) if told else ""
+    return element("text", tooltip + escaped(content), **attributes)
 
 
 def told(content: str, tooltip: str) -> str:
     """A group with a tooltip."""
-    return element("g", element("title", escape(tooltip)) + content)
+    return element("g", element("title", escaped(tooltip)) + content)
 
 
 def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> str:

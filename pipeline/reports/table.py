@@ -3,13 +3,22 @@
 from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass, replace
 
-from deponij.pipeline.metrics.evaluation import Evaluation, Interval
+from deponij.pipeline.metrics.choice import Preference, chosen, preference
+from deponij.pipeline.metrics.clustered import Unit
+from deponij.pipeline.metrics.evaluation import Evaluation
+from deponij.pipeline.metrics.intervals import Interval
 from deponij.pipeline.reports.provenance import JOINED, is_toy
 
 CHANCE = "chance"
 MAJORITY = "majority class"
 # What a row has of the scores of its part.
-_SCORES = ("n", "balanced_accuracy", *(f"top{k}{of}" for of in ("", "_interval") for k in (1, 2, 3)))
+_GROUPED = ("n", "n_groups", "unit", "design_effect")
+_SCORES = (
+    *_GROUPED,
+    "balanced_accuracy",
+    "balanced_interval",
+    *(f"top{k}{of}" for of in ("", "_interval") for k in (1, 2, 3)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +30,14 @@ class ResultRow:
         backbone: empty for baselines.
         method: its name for people.
         n, n_classes: items, and classes to choose from.
+        n_groups, unit, design_effect: of items that are not independent, as in `Grouped`.
         top1, top2, top3, balanced_accuracy: None where a baseline has none.
-        top1_interval, top2_interval, top3_interval: Wilson's at 95 %; None for baselines.
+        top1_interval, top2_interval, top3_interval, balanced_interval: at 95 %; None for too few groups, and for
+            baselines.
         is_baseline: chance or majority class, from no features.
         is_toy: its backbone, or one of several, knows drawn pictures only and these are others.
+        val_top1, n_val: top-1 on validation, by which one is chosen, and its items; None and 0 without.
+        is_chosen: of its group it is the one that validation chooses.
     """
 
     labels: str
@@ -33,6 +46,8 @@ class ResultRow:
     backbone: str
     method: str
     n: int
+    n_groups: int
+    unit: Unit
     n_classes: int
     top1: float
     top2: float | None = None
@@ -41,13 +56,24 @@ class ResultRow:
     top1_interval: Interval | None = None
     top2_interval: Interval | None = None
     top3_interval: Interval | None = None
+    balanced_interval: Interval | None = None
+    design_effect: float | None = None
     is_baseline: bool = False
     is_toy: bool = False
+    val_top1: float | None = None
+    n_val: int = 0
+    is_chosen: bool = False
 
     @property
-    def rank(self) -> tuple[bool, float]:
-        """Sorts classifiers, the best first: what is real before all toys, then by falling top-1."""
-        return self.is_toy, -self.top1
+    def preference(self) -> Preference:
+        """By which one of its group is chosen."""
+        n_backbones = len(self.backbone.split(JOINED))
+        return preference(is_toy=self.is_toy, val_top1=self.val_top1, n_backbones=n_backbones)
+
+    @property
+    def rank(self) -> tuple[Preference, float]:
+        """Sorts classifiers as they are chosen; those without validation by falling top-1 of the part that is shown."""
+        return self.preference, -self.top1 if self.val_top1 is None else 0.0
 
     def to_json(self) -> dict[str, object]:
         """The fields as JSON values."""
@@ -63,22 +89,27 @@ class ResultGroup:
     rows: tuple[ResultRow, ...]
 
     @property
-    def best(self) -> ResultRow:
-        """Highest top-1, of a toy only where all classifiers are toys; of equals the first."""
-        real = [row for row in self.rows if not row.is_toy]
-        rows = self.rows if all(row.is_baseline for row in real) else real
-        return max(rows, key=lambda row: row.top1)
+    def chosen(self) -> ResultRow | None:
+        """The one that validation chooses, a toy only where all are toys; None without validation."""
+        return next((row for row in self.rows if row.is_chosen), None)
+
+    @property
+    def order(self) -> str:
+        """By what its classifiers are sorted, in words."""
+        if self.chosen is not None:
+            return "in order of validation"
+        return f"sorted by the figures of {self.rows[0].part}, which flatters the first; there is no validation part"
 
 
-def by_score(rows: Sequence[ResultRow]) -> list[ResultRow]:
+def by_rank(rows: Sequence[ResultRow]) -> list[ResultRow]:
     """Baselines as they are, then classifiers by their rank; of equals the first stays first."""
     return sorted(rows, key=lambda row: (not row.is_baseline, () if row.is_baseline else row.rank))
 
 
 def worth_details(rows: Sequence[ResultRow], n: int) -> list[int]:
-    """Places of at most n classifiers to be shown in detail, the best first.
+    """Places of at most n classifiers to be shown in detail, by their rank.
 
-    Chosen are the best of all, each backbone's best, and the next best, until there are n. Joined
+    Taken are the first of all, each backbone's first, and the next ones, until there are n. Joined
     backbones (`a+b`) count as none of their own, for there may be as many as combinations.
     """
     ranked = sorted((i for i, row in enumerate(rows) if not row.is_baseline), key=lambda i: rows[i].rank)
@@ -86,8 +117,8 @@ def worth_details(rows: Sequence[ResultRow], n: int) -> list[int]:
     for place in ranked:
         if JOINED not in rows[place].backbone:
             first_of.setdefault(rows[place].backbone, place)
-    chosen = dict.fromkeys([*ranked[:1], *first_of.values(), *ranked])
-    return sorted(list(chosen)[:n], key=ranked.index)
+    taken = dict.fromkeys([*ranked[:1], *first_of.values(), *ranked])
+    return sorted(list(taken)[:n], key=ranked.index)
 
 
 def shown_part(evaluation: Evaluation) -> str:
@@ -101,15 +132,17 @@ def result_groups(evaluations: Sequence[Evaluation], toys: Set[str] = frozenset(
     groups = []
     for split, labels in pairs:
         members = [e for e in evaluations if (e.split, e.labels) == (split, labels)]
-        rows = (*_baselines(members), *(result_row(evaluation, toys) for evaluation in members))
-        groups.append(ResultGroup(labels, split, rows))
+        rows = [result_row(evaluation, toys) for evaluation in members]
+        first = chosen(rows, lambda row: row.preference)
+        rows = [replace(row, is_chosen=row is first) for row in rows]
+        groups.append(ResultGroup(labels, split, (*_baselines(members), *rows)))
     return groups
 
 
 def result_row(evaluation: Evaluation, toys: Set[str] = frozenset()) -> ResultRow:
     """An evaluation's row, of the part that results are read from."""
     part = shown_part(evaluation)
-    scores = evaluation.parts[part]
+    scores, val = evaluation.parts[part], evaluation.parts.get("val")
     return ResultRow(
         labels=evaluation.labels,
         split=evaluation.split,
@@ -119,6 +152,8 @@ def result_row(evaluation: Evaluation, toys: Set[str] = frozenset()) -> ResultRo
         n_classes=evaluation.n_classes,
         **{name: getattr(scores, name) for name in _SCORES},
         is_toy=is_toy(evaluation.backbone, toys),
+        val_top1=None if val is None else val.top1,
+        n_val=0 if val is None else val.n,
     )
 
 
@@ -126,7 +161,7 @@ def _baselines(members: Sequence[Evaluation]) -> tuple[ResultRow, ResultRow]:
     """What no features reach. The widest choice of classes stands for all (a probe may lack a rare one)."""
     widest = max(members, key=lambda evaluation: evaluation.n_classes)
     part, n_classes = shown_part(widest), widest.n_classes
-    n, majority = widest.parts[part].n, widest.parts[part].majority
+    scores, majority = widest.parts[part], widest.parts[part].majority
     chances = [min(1.0, k / n_classes) for k in (1, 2, 3)]
     chance = ResultRow(
         widest.labels,
@@ -134,7 +169,9 @@ def _baselines(members: Sequence[Evaluation]) -> tuple[ResultRow, ResultRow]:
         part,
         backbone="",
         method=CHANCE,
-        n=n,
+        n=scores.n,
+        n_groups=scores.n_groups,
+        unit=scores.unit,
         n_classes=n_classes,
         top1=chances[0],
         top2=chances[1],
@@ -149,6 +186,6 @@ def _baselines(members: Sequence[Evaluation]) -> tuple[ResultRow, ResultRow]:
         top2=None,
         top3=None,
         # All of one class are right, if that class occurs here, and none of the others.
-        balanced_accuracy=(majority > 0) / widest.parts[part].n_classes,
+        balanced_accuracy=(majority > 0) / scores.n_classes,
     )
     return chance, most_frequent

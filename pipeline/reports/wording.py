@@ -1,12 +1,14 @@
 """How figures and names are written on the page and in Markdown. What is shown where lives in `page`."""
 
 import re
+from collections.abc import Iterable
+
+from deponij.pipeline.metrics.clustered import FEWEST
+from deponij.store.texts import one_line
 
 _SHORT_CHARS = 8
 # What Markdown would read as markup, links and pictures above all: a page must load nothing.
 _MARKUP = re.compile(r"([\\`*|\[\]])")
-# Controls and the marks that turn the direction of writing beyond their own name (Unicode TR 9).
-_UNSEEN = re.compile("[\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def percent(share: float | None) -> str:
@@ -14,9 +16,22 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f}"
 
 
+TOO_FEW = "too few"
+
+
 def interval(bounds: tuple[float, float] | None) -> str:
-    """Bounds as percentages; empty for none."""
-    return "" if bounds is None else f"{percent(bounds[0])}–{percent(bounds[1])}"
+    """Bounds as percentages; none are there where too few groups were left out for them."""
+    return TOO_FEW if bounds is None else f"{percent(bounds[0])}–{percent(bounds[1])}"
+
+
+def interval_of(n_groups: int, unit: str, design_effects: Iterable[float | None] = ()) -> str:
+    """What intervals are of: `95 % over 87 photographs, design effect 1.2 to 2.5`; of single items that would be 1."""
+    if n_groups < FEWEST:
+        what = unit if n_groups != 1 else unit.removesuffix("s")
+        return f"{n_groups} {what}, too few for intervals, which take {FEWEST}"
+    known = sorted(effect for effect in design_effects if effect is not None and unit != "items")
+    ends = dict.fromkeys(f"{effect:.1f}" for effect in (*known[:1], *known[-1:]))
+    return f"95 % over {n_groups:,} {unit}" + (f", design effect {' to '.join(ends)}" if ends else "")
 
 
 def points(share: float) -> str:
@@ -57,16 +72,17 @@ def short(fingerprint: str) -> str:
 
 
 def clipped(name: str, n_chars: int) -> str:
-    """A name of at most so many characters."""
+    """A name on one line, of at most so many characters."""
+    name = one_line(name)
     return name if len(name) <= n_chars else name[: n_chars - 1] + "…"
 
 
 def cell(text: object) -> str:
     """Text within Markdown, also in a table, in which a name must not become markup."""
-    plain = _MARKUP.sub(r"\\\1", _UNSEEN.sub(" ", str(text)))
+    plain = _MARKUP.sub(r"\\\1", one_line(str(text)))
     return plain.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def code(text: object) -> str:
     """Text within backticks of Markdown, also in a table."""
-    return _UNSEEN.sub(" ", str(text)).replace("`", "'").replace("|", "\\|")
+    return one_line(str(text)).replace("`", "'").replace("|", "\\|")

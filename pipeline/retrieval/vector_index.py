@@ -6,6 +6,7 @@ again. Which item a row stands for, and which rows are deleted in a file, is rem
 Shape letters: n rows, q queries, k neighbours, d width.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from deponij.pipeline.retrieval.kind import Effort, Found, IndexKind, Rows, Settings, Vectors, index_kind
 from deponij.pipeline.unit_vectors import unit
-from deponij.store.errors import IdentityError, StoreError, UsageError
+from deponij.store.errors import IdentityError, StoreError, UsageError, explained
 
 Mask = NDArray[np.bool_]
 # Up to this many selected rows are scanned: walking a graph or lists past the others would cost as much.
@@ -38,6 +39,7 @@ class VectorIndex:
         settings: it was built with.
         effort: of a search; None for the type's middle one.
         is_mapped: the vectors lie in a file, so that none can be added.
+        check: raises where the vectors are damaged; called once, before they are first read.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class VectorIndex:
         effort: Effort | None = None,
         *,
         is_mapped: bool = False,
+        check: Callable[[], None] | None = None,
     ) -> None:
         self.index = index
         self.kind = kind
@@ -55,6 +58,7 @@ class VectorIndex:
         efforts = kind.efforts(self.settings)
         self.effort: Effort = dict(efforts[len(efforts) // 2] if effort is None else effort)
         self._is_mapped = is_mapped
+        self._check = check
         self._deleted: Mask | None = None
 
     @classmethod
@@ -80,20 +84,29 @@ class VectorIndex:
         return cls(chosen.build(units, fixed, seed), chosen, fixed)
 
     @classmethod
-    def open(cls, path: Path, kind: str, settings: Settings, effort: Effort | None = None) -> Self:
+    def open(
+        cls,
+        path: Path,
+        kind: str,
+        settings: Settings,
+        effort: Effort | None = None,
+        check: Callable[[], None] | None = None,
+    ) -> Self:
         """Map a file that `save` wrote; vectors are read when a search touches them.
 
         Raises:
             StoreError: absent, or not an index of this type.
         """
-        return cls(
-            _read(path, index_kind(kind), mapped=True), index_kind(kind), settings, effort, is_mapped=True
-        )
+        chosen = index_kind(kind)
+        _check_facts(path, chosen, settings, effort)
+        return cls(_read(path, chosen, mapped=True), chosen, settings, effort, is_mapped=True, check=check)
 
     @classmethod
     def load(cls, path: Path, kind: str, settings: Settings, effort: Effort | None = None) -> Self:
         """The same, but read into memory, so that vectors can be added."""
-        return cls(_read(path, index_kind(kind), mapped=False), index_kind(kind), settings, effort)
+        chosen = index_kind(kind)
+        _check_facts(path, chosen, settings, effort)
+        return cls(_read(path, chosen, mapped=False), chosen, settings, effort)
 
     @property
     def n_rows(self) -> int:
@@ -171,6 +184,7 @@ class VectorIndex:
             return Neighbours(
                 np.empty((len(units), n_wanted), np.float32), np.empty((len(units), n_wanted), np.int64)
             )
+        self._require_sound()
         chosen = self.effort if effort is None else effort
         return _ranked(self._found(units, n_wanted, mask, n_there, chosen))
 
@@ -196,7 +210,13 @@ class VectorIndex:
         """
         wanted = np.asarray(rows, np.int64)
         self._check_rows(wanted)
+        self._require_sound()
         return self.kind.vectors(self.index, wanted)
+
+    def _require_sound(self) -> None:
+        if self._check is not None:
+            self._check()
+            self._check = None
 
     def save(self, path: Path) -> None:
         """Write a plain FAISS file.
@@ -206,10 +226,21 @@ class VectorIndex:
         """
         import faiss
 
-        try:
-            faiss.write_index(self.index, str(path))
-        except RuntimeError as error:
-            raise StoreError(f"cannot write {path}: {error}") from error
+        # FAISS itself says little of why it cannot write, and nothing of what is missing when it closes the file.
+        failed: list[OSError] = []
+        with explained(f"cannot write {path}"), path.open("wb") as file:
+
+            def put(block: bytes) -> None:
+                try:
+                    file.write(block)
+                except OSError as error:
+                    failed.append(error)
+                    raise
+
+            try:
+                faiss.write_index(self.index, faiss.PyCallbackIOWriter(put))
+            except (RuntimeError, OSError) as error:
+                raise (failed[0] if failed else StoreError(f"cannot write {path}: {error}")) from error
 
     def _checked(self, vectors: NDArray[np.floating]) -> Vectors:
         units = unit(vectors)
@@ -245,6 +276,20 @@ def _ranked(found: Found) -> Neighbours:
     order = np.lexsort((rows, -scores), axis=1)
     ranked = np.take_along_axis(scores, order, axis=1)
     return Neighbours(np.clip(ranked, -1, 1), np.take_along_axis(rows, order, axis=1))
+
+
+def _check_facts(path: Path, kind: IndexKind, settings: Settings, effort: Effort | None) -> None:
+    """Refuse facts of a file that are not those of its type."""
+    try:
+        known = set(kind.efforts(settings)[0])
+    except (KeyError, TypeError) as error:
+        raise StoreError(
+            f"{path}: an index of type {kind.name} has other settings: {error}; make it again"
+        ) from error
+    if effort is not None and (set(effort) != known or not all(type(one) is int for one in effort.values())):
+        raise StoreError(
+            f"{path}: an index of type {kind.name} is searched by {sorted(known)}, got {dict(effort)}; make it again"
+        )
 
 
 def _read(path: Path, kind: IndexKind, *, mapped: bool) -> Any:

@@ -10,11 +10,14 @@ import ctypes
 import os
 from enum import StrEnum
 
+from deponij.store.errors import UsageError
+
 # <malloc.h>
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _LARGEST_INT = 2**31 - 1
 _TOP_PAD_BYTES = 256 << 20
 SWITCH = "DEPONIJ_KEEP_PAGES"
+_ON, _OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 # Somebody who sets one of these knows what they want of glibc's malloc.
 _OWN_SETTINGS = ("MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
 
@@ -23,15 +26,19 @@ class Pages(StrEnum):
     """What becomes of a dead array's memory; the values are what `deponij doctor` says."""
 
     KEPT = "kept"
-    SWITCHED_OFF = f"given back ({SWITCH}=0)"
+    SWITCHED_OFF = f"given back (by {SWITCH})"
     OWN = "as the environment's own settings of malloc say"
     NOT_GLIBC = "left to the C library, which is not glibc"
     REFUSED = "given back: glibc refused the setting"
 
 
 def keep_pages() -> Pages:
-    """Let this process keep what it has; costs microseconds and may be called again."""
-    if os.environ.get(SWITCH) == "0":
+    """Let this process keep what it has; costs microseconds and may be called again.
+
+    Raises:
+        UsageError: the switch is set to something else than on or off.
+    """
+    if not _is_on(os.environ.get(SWITCH) or "1"):
         return Pages.SWITCHED_OFF
     if any(name in os.environ for name in _OWN_SETTINGS) or "glibc.malloc." in os.environ.get(
         "GLIBC_TUNABLES", ""
@@ -43,6 +50,13 @@ def keep_pages() -> Pages:
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _LARGEST_INT), (_M_TOP_PAD, _TOP_PAD_BYTES))
     answers = {mallopt(what, value) for what, value in settings}
     return Pages.KEPT if answers == {1} else Pages.REFUSED
+
+
+def _is_on(value: str) -> bool:
+    word = value.strip().lower()
+    if word not in (*_ON, *_OFF):
+        raise UsageError(f"{SWITCH} is {', '.join(_ON)}, or {', '.join(_OFF)}; got {value!r}")
+    return word in _ON
 
 
 def _is_glibc() -> bool:

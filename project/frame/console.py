@@ -16,6 +16,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from deponij.store.texts import lines
+
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -28,12 +30,17 @@ class Advance(Protocol):
 
 def say(message: str) -> None:
     """One line for the user."""
-    stderr.print(message, markup=False)
+    stderr.print(lines(message), markup=False)
+
+
+def complain(message: str) -> None:
+    """One line that says why it ends here."""
+    stderr.print(lines(message), style="red", markup=False)
 
 
 def warn(message: str) -> None:
     """One line that the user should not miss."""
-    stderr.print(f"warning: {message}", style="yellow", markup=False)
+    stderr.print(f"warning: {lines(message)}", style="yellow", markup=False)
 
 
 class _Rate(ProgressColumn):
@@ -55,12 +62,12 @@ def bar(label: str, total: int | None, unit: str) -> Iterator[Advance]:
     Nothing is drawn where standard error is no terminal.
     """
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         _Rate(unit),
         TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
     )
     with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         task = progress.add_task(label, total=total, note="")

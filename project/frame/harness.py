@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from deponij.project.frame.allocator import keep_pages
-from deponij.project.frame.console import stderr
+from deponij.project.frame.console import complain
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, load
 from deponij.store.atomic import write_bytes
-from deponij.store.errors import DataError, DeponijError
+from deponij.store.errors import DataError, DeponijError, StoreError
+from deponij.store.sealed import read_sealed, sealed
 
 # A stage's body: its parameters, where the run's files lie, how to run; the key where it runs for each of something.
 Main = Callable[..., None]
@@ -35,16 +36,16 @@ def run_stage(name: str, params: type[Section], main: Main, *, offline: bool = T
     """
     if offline:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    keep_pages()
     keys = sys.argv[1:]
     label = "@".join([name, *keys])
     try:
+        keep_pages()
         values, at = load(params), layout()
         options = RunOptions.from_environment().model_copy(update={"under_dvc": True})
         with timed(at, label):
             main(values, at, options, *keys)
     except DeponijError as error:
-        stderr.print(f"error in stage {label}: {error}", style="red", markup=False)
+        complain(f"error in stage {label}: {error}")
         raise SystemExit(1) from error
 
 
@@ -75,13 +76,24 @@ def timed(at: Layout, stage: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
     seconds = round(time.perf_counter() - start, 3)
-    write_bytes(at.timings / f"{stage}.json", json.dumps({"stage": stage, "seconds": seconds}).encode())
+    write_bytes(at.timings / f"{stage}.json", sealed({"stage": stage, "seconds": seconds}))
 
 
 def read_times(folder: Path) -> dict[str, float]:
-    """Stage -> seconds, as recorded."""
-    records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    return {record["stage"]: record["seconds"] for record in records}
+    """Stage -> seconds, as recorded.
+
+    Raises:
+        StoreError: a record is damaged.
+    """
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        record = read_sealed(path, "delete it")
+        match record:
+            case {"stage": str(stage), "seconds": float(seconds) | int(seconds)}:
+                found[stage] = float(seconds)
+            case _:
+                raise StoreError(f"{path} is of another version; delete it")
+    return found
 
 
 def write_metrics(at: Layout, stage: str, numbers: Mapping[str, Any]) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from deponij.store.atomic import PART
+
 # A results folder lies below its run as results/STAGE/METHOD/BACKBONE/SPLIT-LABELS.
 RESULTS_DEPTH = 5
 
@@ -90,7 +92,12 @@ class Layout:
 
     def _results(self, backbones: Collection[str] | None, *, are_ensembles: bool) -> list[Path]:
         folders = [path.parent for path in self.all_results.glob("*/*/*/*/result.json")]
-        folders = [folder for folder in folders if folder.is_relative_to(self.ensembles) == are_ensembles]
+        # What is still being written, or was when its process was killed, has the ending of parts.
+        folders = [
+            folder
+            for folder in folders
+            if folder.is_relative_to(self.ensembles) == are_ensembles and folder.suffix != PART
+        ]
         if backbones is not None:
             # Of joined backbones, `a+b`, all must be there.
             folders = [folder for folder in folders if set(folder.parent.name.split("+")) <= set(backbones)]

@@ -4,10 +4,10 @@ The catalog says which backbones learnt from drawn pictures only; the stage `wei
 writes it into its records; everybody else asks here.
 """
 
-import json
 from pathlib import Path
 
 from deponij.store.errors import StoreError
+from deponij.store.sealed import read_sealed
 
 KEY = "toy"
 
@@ -22,7 +22,8 @@ def toys_of(weights: Path) -> frozenset[str]:
 
 
 def _is_toy(record: Path) -> bool:
-    try:
-        return json.loads(record.read_text(encoding="utf-8")).get(KEY) is True
-    except (OSError, ValueError, AttributeError) as error:
-        raise StoreError(f"{record} is damaged; `dvc repro weights` or `deponij run` writes it") from error
+    remedy = "`dvc repro weights` or `deponij run` writes it"
+    found = read_sealed(record, remedy).get(KEY)
+    if not isinstance(found, bool):
+        raise StoreError(f"{record} is of another version: {KEY!r} is {found!r}; {remedy}")
+    return found

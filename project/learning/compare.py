@@ -9,12 +9,13 @@ import numpy as np
 
 from deponij.pipeline.metrics.agreement import agreement
 from deponij.pipeline.metrics.classification import Names, per_class
-from deponij.pipeline.metrics.evaluation import Evaluation, Interval
-from deponij.pipeline.metrics.intervals import wilson
-from deponij.pipeline.metrics.paired import McNemar, mcnemar, paired_bootstrap
+from deponij.pipeline.metrics.clustered import Unit, clustered_means, unit_of
+from deponij.pipeline.metrics.evaluation import Evaluation
+from deponij.pipeline.metrics.intervals import Interval
+from deponij.pipeline.metrics.paired import paired_difference
 from deponij.pipeline.metrics.predictions import Predictions
 from deponij.project.frame.settings import Section
-from deponij.project.learning.results import read_result
+from deponij.project.learning.result_files import read_result
 from deponij.store.errors import DataError, UsageError
 
 # Below this chance of such a difference between equals, it is called more than chance.
@@ -27,7 +28,7 @@ class Contestant(Section):
     Attributes:
         folder: its results.
         backbone, method, fingerprint: whose features, how it learned.
-        n_right, top1, top1_interval: right answers, their share, Wilson's interval at 95 %.
+        n_right, top1, top1_interval: right answers, their share, its interval at 95 %; None for too few groups.
     """
 
     folder: str
@@ -36,15 +37,25 @@ class Contestant(Section):
     fingerprint: str
     n_right: int
     top1: float
-    top1_interval: Interval
+    top1_interval: Interval | None
 
 
 class Difference(Section):
-    """Top-1 of A minus top-1 of B: value, 95 % interval and two-sided p by paired bootstrap over items."""
+    """Top-1 of A minus top-1 of B; see `deponij.pipeline.metrics.paired`.
+
+    Attributes:
+        value, interval: with 95 %; None for too few groups.
+        only_a, only_b: items that only one of them has right. n_groups_apart: groups where one has more right.
+        p: two-sided and exact. test: its name.
+    """
 
     value: float
-    interval: Interval
+    interval: Interval | None
+    only_a: int
+    only_b: int
+    n_groups_apart: int
     p: float
+    test: str
 
 
 class ClassChange(Section):
@@ -73,8 +84,9 @@ class Comparison(Section):
 
     Attributes:
         labels, split, part, n: what both answered.
+        n_groups, unit: of the items that are not independent, and what these are.
         classes: those that occur, A's largest gains (in items) first.
-        is_more_than_chance: whether McNemar's p is below 0.05.
+        is_more_than_chance: whether p is below 0.05.
         verdict: the same in a sentence.
         notes: what a reader must know.
     """
@@ -83,10 +95,11 @@ class Comparison(Section):
     split: str
     part: str
     n: int
+    n_groups: int
+    unit: Unit
     a: Contestant
     b: Contestant
     difference: Difference
-    mcnemar: McNemar
     consistency: Consistency
     classes: tuple[ClassChange, ...]
     is_more_than_chance: bool
@@ -112,25 +125,35 @@ def run(a: Path, b: Path, part: str = "test") -> Comparison:
     for folder, result in ((a, result_a), (b, result_b)):
         if part not in result.parts:
             raise UsageError(f"{folder} has no items of the part {part!r}; it has: {', '.join(result.parts)}")
-    ids, truth, answers_a, answers_b = _aligned(a, found_a.of(part), b, found_b.of(part))
+    tested = found_a.of(part)
+    truth, answers_a, answers_b = _aligned(a, tested, b, found_b.of(part))
     right_a, right_b = answers_a == truth, answers_b == truth
-    difference, discordance = paired_bootstrap(right_a, right_b), mcnemar(right_a, right_b)
+    found = paired_difference(right_a, right_b, tested.groups)
+    unit = unit_of(result_a.parts[part].unit, found.n_groups, found.n)
     consistent = agreement(truth, answers_a, answers_b)
-    first, second = _contestant(a, result_a, right_a), _contestant(b, result_b, right_b)
-    is_more = discordance.p < LEVEL
+    difference = Difference(
+        value=found.difference,
+        interval=found.interval,
+        only_a=found.only_a,
+        only_b=found.only_b,
+        n_groups_apart=found.n_groups_apart,
+        p=found.p,
+        test="McNemar" if unit == "items" else f"whole {unit} exchanged",
+    )
     return Comparison(
         labels=result_a.labels,
         split=result_a.split,
         part=part,
-        n=len(ids),
-        a=first,
-        b=second,
-        difference=Difference(value=difference.difference, interval=difference.interval, p=difference.p),
-        mcnemar=discordance,
+        n=found.n,
+        n_groups=found.n_groups,
+        unit=unit,
+        a=_contestant(a, result_a, right_a, tested.groups),
+        b=_contestant(b, result_b, right_b, tested.groups),
+        difference=difference,
         consistency=Consistency.model_validate(consistent, from_attributes=True),
         classes=_changes(truth, answers_a, answers_b),
-        is_more_than_chance=is_more,
-        verdict=_verdict(difference.difference, discordance.b + discordance.c, discordance.p, len(ids)),
+        is_more_than_chance=found.p < LEVEL,
+        verdict=_verdict(difference, found.n),
         notes=_notes(part, result_a, result_b),
     )
 
@@ -160,10 +183,8 @@ def _check_same_parts(a: Path, found_a: Predictions, b: Path, found_b: Predictio
         )
 
 
-def _aligned(
-    a: Path, found_a: Predictions, b: Path, found_b: Predictions
-) -> tuple[Names, Names, Names, Names]:
-    """Ids, truths and first answers of both, in A's order."""
+def _aligned(a: Path, found_a: Predictions, b: Path, found_b: Predictions) -> tuple[Names, Names, Names]:
+    """Truths and first answers of both, in A's order."""
     rows_b = {item: row for row, item in enumerate(found_b.ids.tolist())}
     only_a = [item for item in found_a.ids.tolist() if item not in rows_b]
     only_b = sorted(set(rows_b) - set(found_a.ids.tolist()))
@@ -181,19 +202,24 @@ def _aligned(
             f"{a} and {b} cannot be compared: the truth of {len(differs)} items differs, the first: "
             f"{str(found_a.ids[row])!r} is {str(found_a.truth[row])!r} against {str(truth[row])!r}; run the older one again"
         )
-    return found_a.ids, truth, found_a.top_labels[:, 0], found_b.top_labels[order, 0]
+    if (found_a.groups != found_b.groups[order]).any():
+        raise DataError(
+            f"{a} and {b} cannot be compared: their splits have one name but group the items differently; run both "
+            "on the same split"
+        )
+    return truth, found_a.top_labels[:, 0], found_b.top_labels[order, 0]
 
 
-def _contestant(folder: Path, result: Evaluation, right: np.ndarray) -> Contestant:
-    n_right = int(right.sum())
+def _contestant(folder: Path, result: Evaluation, right: np.ndarray, groups: Names) -> Contestant:
+    (top1,) = clustered_means(right[:, None], groups, np.zeros(len(right))).micro
     return Contestant(
         folder=str(folder),
         backbone=result.backbone,
         method=result.title,
         fingerprint=result.fingerprint,
-        n_right=n_right,
-        top1=n_right / len(right),
-        top1_interval=wilson(n_right, len(right)),
+        n_right=int(right.sum()),
+        top1=top1.value,
+        top1_interval=top1.interval,
     )
 
 
@@ -215,18 +241,18 @@ def _changes(truth: Names, answers_a: Names, answers_b: Names) -> tuple[ClassCha
     return tuple(sorted(changes, key=lambda change: (-change.n_difference, -change.difference, change.name)))
 
 
-def _verdict(difference: float, n_discordant: int, p: float, n: int) -> str:
-    if n_discordant == 0:
+def _verdict(found: Difference, n: int) -> str:
+    if found.only_a + found.only_b == 0:
         return f"A and B have exactly the same {n} items right and wrong."
-    points = f"{100 * abs(difference):.1f} percentage points"
-    shown = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-    if p < LEVEL:
-        better, worse = ("A", "B") if difference > 0 else ("B", "A")
-        return f"{better} beats {worse} by {points}, which is more than chance explains (McNemar, {shown})."
-    if difference == 0:
+    points = f"{100 * abs(found.value):.1f} percentage points"
+    shown = f"{found.test}, " + ("p < 0.001" if found.p < 0.001 else f"p = {found.p:.3f}")
+    if found.p < LEVEL:
+        better, worse = ("A", "B") if found.value > 0 else ("B", "A")
+        return f"{better} beats {worse} by {points}, which is more than chance explains ({shown})."
+    if found.value == 0:
         return f"A and B have equally many of {n} items right, though not the same ones."
-    leader = "A" if difference > 0 else "B"
-    return f"{leader} is ahead by {points}, which may be chance (McNemar, {shown})."
+    leader = "A" if found.value > 0 else "B"
+    return f"{leader} is ahead by {points}, which may be chance ({shown})."
 
 
 def _notes(part: str, result_a: Evaluation, result_b: Evaluation) -> tuple[str, ...]:

@@ -3,16 +3,16 @@
 Which heads there are, and what each of them learns, is the business of `deponij.pipeline.heads`.
 """
 
-import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
-from pydantic import ConfigDict, Field, JsonValue, create_model
+from pydantic import ConfigDict, Field, JsonValue
 
+from deponij.pipeline.cards import parameters_of
 from deponij.pipeline.heads.head import Head
 from deponij.pipeline.heads.registry import head_class
 from deponij.pipeline.metrics.evaluation import Evaluation
@@ -150,8 +150,7 @@ def learn(
         params=params,
     )
     if out is not None:
-        head.save(out, sources)
-        write_results(out, result, judged.predictions, judged.logits)
+        write_results(out, result, judged.predictions, judged.logits, head.files(sources))
     return result
 
 
@@ -180,17 +179,15 @@ def make_head(kind: str, arguments: Mapping[str, JsonValue]) -> Head:
         UsageError: there is no such head, or arguments that its constructor does not have or allow; all are named.
     """
     made = head_class(kind)
-    hints = get_type_hints(made.__init__)
-    fields: dict[str, Any] = {
-        name: (hints.get(name, Any), parameter.default)
-        for name, parameter in inspect.signature(made).parameters.items()
-    }
-    unknown = sorted(set(arguments) - set(fields))
+    model = parameters_of(made)
+    unknown = sorted(set(arguments) - set(model.model_fields))
     if unknown:
-        raise UsageError(f"head {kind!r} has no argument {', '.join(unknown)}; it has {', '.join(fields)}")
-    model = create_model(kind, __config__=ConfigDict(extra="forbid", strict=False), **fields)
+        raise UsageError(
+            f"head {kind!r} has no argument {', '.join(unknown)}; it has {', '.join(model.model_fields)}"
+        )
     checked = check(model, dict(arguments), f"head {kind!r}")
     head: Head = made(**{name: getattr(checked, name) for name in arguments})
+    head.check_params()
     return head
 
 

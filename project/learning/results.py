@@ -1,10 +1,6 @@
-"""What the learning stages share: reading labelled examples, writing and reading a folder of results.
+"""What the learning stages share: reading labelled examples, judging answers, writing a folder of results.
 
-A results folder holds `result.json` (everything), `metrics.json` (numbers, for `dvc metrics`),
-`confusion.csv` (truth and prediction of each test item, for `dvc plots` with the confusion template),
-`per_class.csv`, `predictions.parquet` (ranked answers), `logits.npy` (float32 [n, C]: rows as in
-`predictions.parquet`, columns as `classes` in `result.json`), and for heads that learned something
-`head.json` and `head.safetensors`. This is no stage.
+What lies in such a folder, and reading it: `result_files`. This is no stage.
 
 Shape letters: n items, d feature width, C classes.
 """
@@ -12,47 +8,35 @@ Shape letters: n items, d feature width, C classes.
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from deponij.pipeline.heads.examples import Examples, join_examples
 from deponij.pipeline.heads.head import FeatureSource, Head, Names, softmax
 from deponij.pipeline.metrics.calibration import calibration
-from deponij.pipeline.metrics.evaluation import PARTS, Evaluation, PartScores, score_part
+from deponij.pipeline.metrics.clustered import Unit
+from deponij.pipeline.metrics.evaluation import PARTS, Evaluation, PartScores, not_a_result, score_part
 from deponij.pipeline.metrics.predictions import Predictions, per_class_rows, predictions
 from deponij.project.frame.csv_files import csv_bytes
-from deponij.store.atomic import read_table, write_bytes, write_table
+from deponij.project.learning.result_files import (
+    CONFUSION_NAME,
+    LOGITS_NAME,
+    METRICS_NAME,
+    PER_CLASS_NAME,
+    PREDICTIONS_NAME,
+    RESULT_NAME,
+    Judged,
+)
+from deponij.store.atomic import read_table, read_texts, table_bytes
+from deponij.store.bundle import write_bundle
 from deponij.store.errors import DataError, StoreError, UsageError
 from deponij.store.items import Items
 from deponij.store.view import View
 
 Vectors = NDArray[np.floating]
-
-RESULT_NAME = "result.json"
-METRICS_NAME = "metrics.json"
-CONFUSION_NAME = "confusion.csv"
-PREDICTIONS_NAME = "predictions.parquet"
-LOGITS_NAME = "logits.npy"
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """One classifier's answers to all examples, and what they are worth.
-
-    Attributes:
-        evaluation: scores and calibration.
-        predictions: ranked answers to n items.
-        logits: float32 [n, C], rows as the predictions', columns as `evaluation.classes`.
-    """
-
-    evaluation: Evaluation
-    predictions: Predictions
-    logits: NDArray[np.float32]
 
 
 def read_examples(view: View, items: Items, split: Path, labels: str) -> tuple[Examples, Vectors]:
@@ -83,7 +67,8 @@ def read_shared_examples(
     for view in views:
         _check_belongs(view, items, tokens)
     everywhere = set.intersection(*(set(view.ids.tolist()) for view in views))
-    examples = join_examples(names, read_parts(split), everywhere)
+    groups, unit = read_groups(split, items)
+    examples = join_examples(names, read_parts(split), groups, everywhere, unit)
     return examples, [_finite_features(view, examples) for view in views]
 
 
@@ -103,7 +88,7 @@ def read_labelled(view: View, items: Items, labels: str) -> tuple[Names, Names, 
     known = {item_id for item_id in view.ids.tolist() if names.get(item_id) is not None}
     if not known:
         raise DataError(f"no item of {items.path} has both a {labels!r} and features in {view.path}")
-    examples = join_examples(names, parts, known)
+    examples = join_examples(names, parts, _photograph_of(items), known)
     return examples.ids, examples.labels, _finite_features(view, examples)
 
 
@@ -142,9 +127,30 @@ def read_labels(items: Items, labels: str) -> dict[str, str | None]:
 
 def photographs(items: Items, ids: Names) -> Names:
     """The photograph that each item [n] is of; an item without one is one by itself."""
-    photo_of = dict(zip(items.ids, items.column("image_id"), strict=True))
-    found = [item_id if photo_of[item_id] is None else photo_of[item_id] for item_id in ids.tolist()]
-    return np.array(found, dtype=np.str_)
+    photo_of = _photograph_of(items)
+    return np.array([photo_of[item_id] for item_id in ids.tolist()], dtype=np.str_)
+
+
+def _photograph_of(items: Items) -> dict[str, str]:
+    pairs = zip(items.ids, items.column("image_id"), strict=True)
+    return {item_id: item_id if photo is None else photo for item_id, photo in pairs}
+
+
+def read_groups(split: Path, items: Items) -> tuple[dict[str, str], Unit]:
+    """What each item is left out with where intervals are made, and what that is; one without is alone.
+
+    It stands in the split's column `group`; without such a column (an older split) it is the photograph.
+
+    Raises:
+        StoreError: the table cannot be read.
+    """
+    photo_of, table = _photograph_of(items), read_table(split)
+    if "group" not in table.column_names:
+        return photo_of, "photographs"
+    pairs = zip(table["item_id"].to_pylist(), table["group"].cast(pa.string()).to_pylist(), strict=True)
+    given = {item_id: item_id if group is None else group for item_id, group in pairs}
+    is_photo = all(photo_of.get(item_id) == group for item_id, group in given.items())
+    return photo_of | given, "photographs" if is_photo else "groups"
 
 
 def read_parts(split: Path) -> dict[str, str | None]:
@@ -153,14 +159,13 @@ def read_parts(split: Path) -> dict[str, str | None]:
     Raises:
         DataError: unknown parts, or an item twice. StoreError: the table cannot be read.
     """
-    table = read_table(split, ["item_id", "part"])
-    ids, parts = table["item_id"].to_pylist(), table["part"].to_pylist()
+    ids, parts = read_texts(split, ["item_id", "part"])
     unknown = sorted({part for part in parts if part is not None} - set(PARTS))
     if unknown:
         raise DataError(f"{split} has the parts {unknown}; allowed are {', '.join(PARTS)} and null")
-    found = dict(zip(ids, parts, strict=True))
+    found = {item_id: part for item_id, part in zip(ids, parts, strict=True) if item_id is not None}
     if len(found) != len(ids):
-        raise DataError(f"{split}: {len(ids) - len(found)} item ids occur more than once")
+        raise DataError(f"{split}: {len(ids) - len(found)} item ids occur more than once, or are missing")
     return found
 
 
@@ -246,13 +251,16 @@ def judge(
         ids=examples.ids,
         parts=examples.parts,
         truth=examples.labels,
+        groups=examples.groups,
         logits=logits,
         probs=softmax(logits),
         classes=np.asarray(classes, dtype=np.str_),
     )
     unseen = tuple(sorted(set(examples.pool_classes) - set(classes)))
     parts = {
-        part: score_part(chosen.truth, chosen.top_labels, classes, examples.majority_class)
+        part: score_part(
+            chosen.truth, chosen.top_labels, chosen.groups, classes, examples.majority_class, examples.unit
+        )
         for part in PARTS
         if len((chosen := found.of(part)).ids)
     }
@@ -275,7 +283,7 @@ def judge(
         n_without_label=examples.n_without_label,
         n_without_features=examples.n_without_features,
         unseen_classes=unseen,
-        notes=_notes(examples, labels, unseen),
+        notes=_notes(examples, labels, unseen, _shown(parts)),
     )
     return Judged(evaluation, found, logits.astype(np.float32))
 
@@ -284,8 +292,8 @@ def _shown(parts: Mapping[str, PartScores]) -> str:
     return "test" if "test" in parts else list(parts)[-1]
 
 
-def _notes(examples: Examples, labels: str, unseen: Sequence[str]) -> tuple[str, ...]:
-    notes = []
+def _notes(examples: Examples, labels: str, unseen: Sequence[str], shown: str) -> tuple[str, ...]:
+    notes = [f"{said}." for said in [not_a_result(shown)] if said]
     if unseen:
         notes.append(f"No training item has these classes, so that they count as wrong: {', '.join(unseen)}.")
     return (*notes, *left_out(examples, labels), *examples.gaps())
@@ -299,75 +307,35 @@ def left_out(examples: Examples, labels: str) -> list[str]:
     ]
 
 
-def write_results(out: Path, result: Evaluation, found: Predictions, logits: NDArray[np.floating]) -> None:
-    """Write a results folder, `result.json` last; equal results give equal bytes.
+def write_results(
+    out: Path,
+    result: Evaluation,
+    found: Predictions,
+    logits: NDArray[np.floating],
+    learned: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write a results folder, or replace one as a whole; equal results give equal bytes.
 
     Args:
         result: what `evaluate` or `judge` gave, or a record with more fields made of it.
         logits: [n, C] of the n predictions.
+        learned: what `files` of the head or ensemble gave.
+
+    Raises:
+        StoreError: the folder holds anything else, or cannot be written.
     """
-    write_table(out / PREDICTIONS_NAME, found.table())
     npy = io.BytesIO()
     np.save(npy, np.ascontiguousarray(logits, np.float32), allow_pickle=False)
-    write_bytes(out / LOGITS_NAME, npy.getvalue())
+    files = {PREDICTIONS_NAME: table_bytes(found.table()), LOGITS_NAME: npy.getvalue()}
     rows = [row for part in result.parts for row in per_class_rows(found, result.classes, part)]
-    write_bytes(out / "per_class.csv", csv_bytes(rows, list(rows[0])))
+    files[PER_CLASS_NAME] = csv_bytes(rows, list(rows[0]))
     chosen = found.of(_shown(result.parts))
     pairs = zip(chosen.truth.tolist(), chosen.top_labels[:, 0].tolist(), strict=True)
     rows = [{"truth": truth, "prediction": prediction} for truth, prediction in pairs]
-    write_bytes(out / CONFUSION_NAME, csv_bytes(rows, list(rows[0])))
-    write_bytes(out / METRICS_NAME, (json.dumps(metrics_of(result), indent=2) + "\n").encode())
-    write_bytes(out / RESULT_NAME, (result.model_dump_json(indent=2) + "\n").encode())
-
-
-def read_result(folder: Path) -> tuple[Evaluation, Predictions]:
-    """Read a results folder of any method.
-
-    Raises:
-        StoreError: there is none, or it is damaged.
-    """
-    path = folder / RESULT_NAME
-    if not path.is_file():
-        raise StoreError(f"there are no results in {folder}: it has no {RESULT_NAME}")
-    try:
-        result = Evaluation.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise StoreError(f"{path} is damaged: {error}") from error
-    return result, Predictions.from_table(read_table(folder / PREDICTIONS_NAME))
-
-
-def read_logits(folder: Path) -> NDArray[np.float32]:
-    """The logits [n, C] of a results folder: rows as its predictions', columns as its result's classes.
-
-    Raises:
-        StoreError: there are none (an older version wrote none), or they are damaged.
-    """
-    path = folder / LOGITS_NAME
-    if not path.is_file():
-        raise StoreError(f"there are no logits in {folder}: it has no {LOGITS_NAME}; run its stage again")
-    try:
-        logits: NDArray[np.float32] = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise StoreError(f"{path} is damaged: {error}") from error
-    if logits.ndim != 2 or logits.dtype != np.float32:
-        raise StoreError(f"{path} holds {logits.dtype} of shape {logits.shape}; logits are float32 [n, C]")
-    return logits
-
-
-def read_judged(folder: Path) -> Judged:
-    """Read a results folder whole.
-
-    Raises:
-        StoreError: a file is missing or damaged, or they do not belong together.
-    """
-    result, found = read_result(folder)
-    logits = read_logits(folder)
-    if logits.shape != (len(found.ids), len(result.classes)):
-        raise StoreError(
-            f"{folder / LOGITS_NAME} has shape {logits.shape}, but the folder has {len(found.ids)} predictions "
-            f"over {len(result.classes)} classes; run its stage again"
-        )
-    return Judged(result, found, logits)
+    files[CONFUSION_NAME] = csv_bytes(rows, list(rows[0]))
+    files[METRICS_NAME] = (json.dumps(metrics_of(result), indent=2) + "\n").encode()
+    files[RESULT_NAME] = (result.model_dump_json(indent=2) + "\n").encode()
+    write_bundle(out, files | dict(learned or {}), what="results")
 
 
 def examples_of(result: Evaluation, found: Predictions) -> Examples:
@@ -376,6 +344,8 @@ def examples_of(result: Evaluation, found: Predictions) -> Examples:
         ids=found.ids,
         labels=found.truth,
         parts=found.parts,
+        groups=found.groups,
+        unit=_unit_of(result),
         pool_classes=tuple(sorted({*result.classes, *result.unseen_classes})),
         n_items=result.n_items,
         n_outside_pool=result.n_outside_pool,
@@ -384,11 +354,16 @@ def examples_of(result: Evaluation, found: Predictions) -> Examples:
     )
 
 
+def _unit_of(result: Evaluation) -> Unit:
+    """A part of single items does not say what groups would be."""
+    units = {scores.unit for scores in result.parts.values()} - {"items"}
+    return units.pop() if units else "items"
+
+
 def metrics_of(result: Evaluation) -> dict[str, dict[str, float]]:
     """The few numbers that `dvc metrics` and `dvc exp show` compare: what to choose by, and what to report."""
     # DVC makes every number of this file a column of its own.
-    shown = "test" if "test" in result.parts else list(result.parts)[-1]
-    chosen = {"val": ("top1",), shown: ("top1", "top2", "top3", "balanced_accuracy")}
+    chosen = {"val": ("top1",), _shown(result.parts): ("top1", "top2", "top3", "balanced_accuracy")}
     numbers = {
         part: {name: round(float(getattr(result.parts[part], name)), 6) for name in names}
         for part, names in chosen.items()

@@ -6,22 +6,34 @@ This is no stage. A file that is named must be there and sound; what is not name
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
+from pydantic import BaseModel
 
-from deponij.pipeline.record_lists import RecordList
+from deponij.pipeline.metrics.evaluation import PARTS
+from deponij.pipeline.record_lists import RecordList, parsed, told
 from deponij.pipeline.reports.embedding_map import Embedding
 from deponij.pipeline.reports.page import FeatureFacts, SplitFacts
 from deponij.store.atomic import read_table
 from deponij.store.errors import StoreError
 from deponij.store.items import Items
+from deponij.store.sealed import read_sealed
 from deponij.store.view import View
 
 R = TypeVar("R")
 # Names of the layouts, and their columns in a map's table.
 _LAYOUTS = {"PCA": ("pca_x", "pca_y"), "t-SNE": ("tsne_x", "tsne_y")}
+
+
+class _SplitReport(BaseModel):
+    """What the page tells of a split."""
+
+    strategy: str
+    n: dict[str, int]
+    leakage_summary: str
+    notes: tuple[str, ...]
 
 
 def split_facts(path: Path) -> SplitFacts:
@@ -30,15 +42,16 @@ def split_facts(path: Path) -> SplitFacts:
     Raises:
         StoreError: there is no such file, or it is damaged.
     """
+    if not path.is_file():
+        raise StoreError(f"there is no report of a split at {path}")
+    remedy = "run the stage that splits again"
     try:
-        report: Any = json.loads(path.read_text(encoding="utf-8"))
-        counts = {str(part): int(n) for part, n in report["n"].items()}
-        notes = tuple(str(note) for note in report["notes"])
-        return SplitFacts(path.stem, str(report["strategy"]), counts, str(report["leakage_summary"]), notes)
-    except FileNotFoundError:
-        raise StoreError(f"there is no report of a split at {path}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{path} is no report of a split: {error!r}") from error
+        report = parsed(_SplitReport, json.dumps(read_sealed(path, remedy)))
+    except ValueError as error:
+        raise StoreError(f"{path} is no report of a split: {told(error)}; {remedy}") from error
+    if missing := sorted(set(PARTS) - set(report.n)):
+        raise StoreError(f"{path} is no report of a split: it does not count {missing}; {remedy}")
+    return SplitFacts(path.stem, report.strategy, report.n, report.leakage_summary, report.notes)
 
 
 def feature_facts(path: Path) -> tuple[FeatureFacts, list[tuple[str, str]]]:
@@ -82,12 +95,18 @@ def read_embedding(path: Path) -> tuple[Embedding, str]:
     wanted = {"item_id", *(column for columns in _LAYOUTS.values() for column in columns)}
     if missing := sorted(wanted - set(table.column_names)):
         raise StoreError(f"{path} is no map: it lacks the columns {missing}")
+    kinds = dict.fromkeys(wanted, pa.float32()) | {"item_id": pa.string()}
+    strange = [name for name in sorted(wanted) if table[name].type != kinds[name]]
+    if strange or table["item_id"].null_count:
+        raise StoreError(
+            f"{path} is no map: its columns {strange or ['item_id']} do not hold what they should"
+        )
     # Items that were not laid out have nulls, which become NaN.
     layouts = {
         name: np.column_stack([np.array(table[column], dtype=np.float64) for column in columns])
         for name, columns in _LAYOUTS.items()
     }
-    told = {key.decode(): value.decode() for key, value in (pq.read_schema(path).metadata or {}).items()}
+    told = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     ids = np.array(table["item_id"].to_pylist(), dtype=np.str_)
     embedding = Embedding(
         told.get("backbone", path.stem),

@@ -1,4 +1,4 @@
-"""What the page says of classifiers: which are shown in detail, their samples, the two best of each question.
+"""What the page says of classifiers: which are shown in detail, their samples, the first two of each question.
 
 This is no stage.
 """
@@ -10,24 +10,24 @@ from typing import Any
 
 from deponij.pipeline.metrics.classification import per_class
 from deponij.pipeline.metrics.evaluation import Evaluation
-from deponij.pipeline.metrics.predictions import Predictions
+from deponij.pipeline.metrics.predictions import Predictions, recalls
 from deponij.pipeline.reports.confusion import confusion_svg, most_confused
 from deponij.pipeline.reports.interval_plot import Level, Whisker, interval_plot
 from deponij.pipeline.reports.page import Duel, GroupFacts, RunFacts
-from deponij.pipeline.reports.provenance import Provenance, named_features
+from deponij.pipeline.reports.provenance import Provenance, marked, named_features
 from deponij.pipeline.reports.reliability_plot import reliability_plot
 from deponij.pipeline.reports.samples import Sample, choose_samples
 from deponij.pipeline.reports.table import (
     ResultGroup,
     ResultRow,
-    by_score,
+    by_rank,
     result_groups,
     shown_part,
     worth_details,
 )
 from deponij.project.learning.compare import Comparison
 from deponij.project.learning.compare import run as compare
-from deponij.project.learning.results import read_result
+from deponij.project.learning.result_files import read_result
 from deponij.store.errors import DataError
 
 # Classifiers in a drawing of intervals; beyond, rows are too many to be compared by eye.
@@ -76,9 +76,9 @@ class Run:
     folder: Path
     row: ResultRow
     anchor: str
-    is_best: bool
+    is_first: bool
     evaluation: Evaluation
-    found: Predictions
+    predictions: Predictions
     right: list[Sample]
     wrong: list[Sample]
 
@@ -98,8 +98,8 @@ class Standing:
         return tuple(row for row in self.group.rows if not row.is_baseline)
 
     @property
-    def best(self) -> int:
-        """Place of the best classifier."""
+    def first(self) -> int:
+        """Place of the classifier that is chosen, or stands first where nothing chooses."""
         return min(range(len(self.rows)), key=lambda place: self.rows[place].rank)
 
 
@@ -110,19 +110,19 @@ def standings(results: Sequence[Path], n_detailed: int, toys: Set[str] = frozens
         StoreError: a folder holds no results, or damaged ones.
     """
     read = [(folder, read_result(folder)[0]) for folder in results]
-    found = []
+    groups = []
     for group in result_groups([evaluation for _, evaluation in read], toys):
         members = [(f, e) for f, e in read if (e.split, e.labels) == (group.split, group.labels)]
         rows = [row for row in group.rows if not row.is_baseline]
         folders, evaluations = zip(*members, strict=True)
-        found.append(Standing(group, folders, evaluations, tuple(worth_details(rows, n_detailed))))
-    return found
+        groups.append(Standing(group, folders, evaluations, tuple(worth_details(rows, n_detailed))))
+    return groups
 
 
-def detailed_runs(found: Sequence[Standing], n_samples: int, seed: int) -> list[Run]:
+def detailed_runs(groups: Sequence[Standing], n_samples: int, seed: int) -> list[Run]:
     """The chosen classifiers, with at most n_samples right and wrong answers each."""
     runs = []
-    for g, standing in enumerate(found, start=1):
+    for g, standing in enumerate(groups, start=1):
         for number, place in enumerate(standing.chosen, start=1):
             evaluation, answers = read_result(standing.folders[place])
             shown = answers.of(shown_part(evaluation))
@@ -132,7 +132,7 @@ def detailed_runs(found: Sequence[Standing], n_samples: int, seed: int) -> list[
                     standing.folders[place],
                     standing.rows[place],
                     f"run-{g}-{number}",
-                    place == standing.best,
+                    place == standing.first,
                     evaluation,
                     shown,
                     right,
@@ -143,30 +143,30 @@ def detailed_runs(found: Sequence[Standing], n_samples: int, seed: int) -> list[
 
 
 def group_facts(standing: Standing, runs: Sequence[Run], told: Told) -> GroupFacts:
-    """One group's table, drawing and the comparison of its two best."""
+    """One group's table, drawing and the comparison of its first two."""
     group = standing.group
     # Rows of two classifiers may be equal; they are told apart by being different objects.
     pairs = zip(standing.rows, standing.folders, strict=True)
     anchors = {id(row): run.anchor for row, folder in pairs for run in runs if run.folder == folder}
-    ranked = by_score(group.rows)
+    ranked = by_rank(group.rows)
     plotted = [row for row in ranked if not row.is_baseline][:_PLOTTED]
     duel, no_duel = _duel(standing)
-    best = standing.evaluations[standing.best]
+    first = standing.evaluations[standing.first]
     return GroupFacts(
         group=group,
         ranked=[(row, anchors.get(id(row), "")) for row in ranked],
-        plot=_plot(group, plotted, best.majority_class),
+        plot=_plot(group, plotted, first.majority_class),
         n_plotted=len(plotted),
         duel=duel,
         no_duel=no_duel,
-        source=told.of(group.best, standing.evaluations),
-        best_source=told.of(standing.rows[standing.best], [best], standing.folders[standing.best]),
+        source=told.of(group.rows[0], standing.evaluations),
+        chosen_source=told.of(standing.rows[standing.first], [first], standing.folders[standing.first]),
     )
 
 
 def run_facts(run: Run, pictures: Mapping[str, str], n_confused: int, told: Told) -> RunFacts:
     """One classifier's details."""
-    evaluation, truth, answers = run.evaluation, run.found.truth, run.found.top_labels[:, 0]
+    evaluation, truth, answers = run.evaluation, run.predictions.truth, run.predictions.top_labels[:, 0]
     row = run.row
     names = sorted(set(truth.tolist()) | set(answers.tolist()))
     classes = sorted(per_class(truth, answers, names), key=lambda scores: (-scores.n_support, scores.name))
@@ -178,6 +178,7 @@ def run_facts(run: Run, pictures: Mapping[str, str], n_confused: int, told: Told
         confusion=confusion_svg(truth, answers, f"confusion matrix of {row.backbone}, {row.method}"),
         confused=most_confused(truth, answers, n_confused),
         classes=classes,
+        recalls=recalls(run.predictions),
         calibration=evaluation.calibration,
         reliability=_reliability(evaluation),
         right=[(sample, pictures.get(sample.item_id)) for sample in run.right],
@@ -189,13 +190,13 @@ def run_facts(run: Run, pictures: Mapping[str, str], n_confused: int, told: Told
 def _plot(group: ResultGroup, plotted: Sequence[ResultRow], majority_class: str) -> str:
     whiskers = [
         Whisker(
-            f"{row.backbone}{' (toy)' if row.is_toy else ''} · {row.method}",
+            f"{marked(row.backbone, row.is_toy)} · {row.method}",
             row.top1,
             row.top1_interval,
-            is_best=i == 0,
+            is_chosen=row.is_chosen,
             is_aside=row.is_toy,
         )
-        for i, row in enumerate(plotted)
+        for row in plotted
     ]
     chance, majority = (row for row in group.rows if row.is_baseline)
     levels = [Level("chance", chance.top1), Level(f"always {majority_class}", majority.top1)]
@@ -204,46 +205,50 @@ def _plot(group: ResultGroup, plotted: Sequence[ResultRow], majority_class: str)
 
 def _reliability(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Heading and SVG, as it is and after scaling."""
-    found = evaluation.calibration
-    if found is None:
+    calibration = evaluation.calibration
+    if calibration is None:
         return []
     name = f"reliability of {evaluation.backbone}, {evaluation.title}"
-    plots = [("as answered", reliability_plot(found.bins, name))]
-    if found.bins_scaled is not None:
-        plots.append(("after temperature scaling", reliability_plot(found.bins_scaled, f"{name}, scaled")))
+    plots = [("as answered", reliability_plot(calibration.bins, name))]
+    if calibration.bins_scaled is not None:
+        plots.append(
+            ("after temperature scaling", reliability_plot(calibration.bins_scaled, f"{name}, scaled"))
+        )
     return plots
 
 
 def _duel(standing: Standing) -> tuple[Duel | None, str]:
-    """The two best of a group; or None, and why. Nothing real is held against a toy."""
+    """The first two of a group; or None, and why. Nothing real is held against a toy."""
     order = sorted(range(len(standing.rows)), key=lambda place: standing.rows[place].rank)
     order = [place for place in order if standing.rows[place].is_toy == standing.rows[order[0]].is_toy][:2]
     if len(order) < 2:
         return None, ""
     first, second = order
     try:
-        found = compare(standing.folders[first], standing.folders[second], standing.rows[first].part)
+        comparison = compare(standing.folders[first], standing.folders[second], standing.rows[first].part)
     except DataError as error:
         return None, str(error)
-    return _told_duel(found, _name(standing.rows[first]), _name(standing.rows[second])), ""
+    return _told_duel(comparison, _name(standing.rows[first]), _name(standing.rows[second])), ""
 
 
-def _told_duel(found: Comparison, a: str, b: str) -> Duel:
-    changed = [change for change in found.classes if change.n_difference]
+def _told_duel(comparison: Comparison, a: str, b: str) -> Duel:
+    changed = [change for change in comparison.classes if change.n_difference]
     changed.sort(key=lambda change: (-abs(change.n_difference), change.name))
     return Duel(
         a=a,
         b=b,
-        n=found.n,
-        difference=found.difference.value,
-        interval=found.difference.interval,
-        p=found.difference.p,
-        only_a=found.mcnemar.b,
-        only_b=found.mcnemar.c,
-        mcnemar_p=found.mcnemar.p,
-        verdict=found.verdict,
+        n=comparison.n,
+        n_groups=comparison.n_groups,
+        unit=comparison.unit,
+        difference=comparison.difference.value,
+        interval=comparison.difference.interval,
+        only_a=comparison.difference.only_a,
+        only_b=comparison.difference.only_b,
+        p=comparison.difference.p,
+        test=comparison.difference.test,
+        verdict=comparison.verdict,
         changes=[(c.name, c.support, c.recall_a, c.recall_b) for c in changed[:_CHANGES]],
-        notes=found.notes,
+        notes=comparison.notes,
     )
 
 

@@ -5,7 +5,7 @@ What `deponij run` and `deponij results` show, and print as JSON. How it looks i
 """
 
 import shlex
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Callable, Collection, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from deponij.pipeline.reports.table import ResultGroup, result_groups
 from deponij.project.frame.harness import read_times
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.toys import toys_of
-from deponij.project.learning.results import read_result
+from deponij.project.learning.result_files import read_result
 from deponij.store.index_folder import CARD
 from deponij.store.items import Items
 from deponij.store.view import View
@@ -40,12 +40,14 @@ def collect(
     depot: str | None = None,
     backbones: Collection[str] | None = None,
     *,
+    is_current: Callable[[str, Collection[str] | None], bool],
     is_in_force: bool = False,
 ) -> Record:
     """Everything worth seeing of a run: rows of results, where features lie, times, pages, how to search.
 
     Args:
         backbones: those to show; None for all that have left something.
+        is_current: whether a time's label is that of a stage that there is, with one of these backbones.
         is_in_force: the run is that of the profile in force, which commands take where no index is named.
 
     Raises:
@@ -75,7 +77,9 @@ def collect(
             }
             for view in views
         ],
-        "seconds": read_times(at.timings),
+        "seconds": {
+            label: took for label, took in read_times(at.timings).items() if is_current(label, backbones)
+        },
         "page": str(at.report / PAGE_NAME),
         "sheet": str(at.report / SHEET_NAME),
         "indexes": indexes,

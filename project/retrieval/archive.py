@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from deponij.pipeline.heads.examples import Examples
+from deponij.pipeline.metrics.clustered import unit_of
 from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.pipeline.metrics.retrieval import About, Example, Hit, RetrievalResult, Task, figures_of
 from deponij.pipeline.retrieval.evaluation import (
@@ -42,14 +43,12 @@ class RetrievalParams(Section):
     Attributes:
         ks: of recall@k and precision@k.
         templates: use only texts of these templates; None for all that the view of texts has.
-        resamples: of an interval.
         n_examples: queries that are kept with what they find; n_hits: of each.
-        seed: of the choice of examples and of resampling.
+        seed: of the choice of examples.
     """
 
     ks: tuple[Count, ...] = Field(default=(1, 5, 10), min_length=1)
     templates: tuple[str, ...] | None = None
-    resamples: int = Field(default=2000, ge=100, le=100_000)
     n_examples: int = Field(default=4, ge=0, le=100)
     n_hits: int = Field(default=5, ge=1, le=100)
     seed: int = Field(default=0, ge=0)
@@ -114,7 +113,14 @@ def judged(
         found = judge_rankings(queries, gallery, params.ks, advance)
     by_text = task == "text-to-image"
     names = np.asarray(queries.codes)
-    clusters = names if by_text else archive.photos[archive.rows]
+    clusters = names if by_text else archive.examples.groups[archive.rows]
+    figures = figures_of(
+        found.values,
+        found.chance,
+        clusters[found.asked],
+        names[found.asked].tolist() if about == "classes" else None,
+    )
+    unit = unit_of(archive.examples.unit, figures.n_resampled, len(found.asked))
     notes = [said] if (said := note(found.n_without)) else []
     return RetrievalResult(
         task=task,
@@ -127,15 +133,8 @@ def judged(
         n_queries=len(found.asked),
         n_without=found.n_without,
         n_gallery=len(gallery.vectors),
-        resampled="texts" if by_text else "photographs",
-        figures=figures_of(
-            found.values,
-            found.chance,
-            clusters[found.asked],
-            names[found.asked].tolist() if about == "classes" else None,
-            n_resamples=params.resamples,
-            seed=params.seed,
-        ),
+        resampled="texts" if by_text else unit,
+        figures=figures,
         notes=(*notes, *left_out(archive.examples, archive.column)),
         examples=() if task == "image-to-text" else _examples(archive, queries, params),
         **facts,

@@ -59,9 +59,20 @@ class _Task:
         return self.examples.rows("test")
 
     @property
+    def judged(self) -> NDArray[np.int64]:
+        """Rows whose answers a cell is made of: test, then validation."""
+        return np.concatenate([self.test, self.examples.rows("val")])
+
+    @property
     def truth(self) -> Names:
         truth: Names = self.examples.labels[self.test]
         return truth
+
+    @property
+    def groups(self) -> Names:
+        """Of the test items."""
+        groups: Names = self.examples.groups[self.test]
+        return groups
 
     def features(self, chosen: FeatureSet) -> Vectors:
         """[n, d], the members side by side."""
@@ -121,12 +132,11 @@ def _one_split(plan: Plan, tasks: Sequence[_Task]) -> list[Cell]:
         train = task.examples.labels[task.examples.rows("train")]
         where = (task.labels, task.split.stem)
         cells += [
-            chance_cell(*where, len(task.test), n_classes),
-            majority_cell(*where, train, task.truth, n_classes),
+            chance_cell(*where, task.groups, n_classes, task.examples.unit),
+            majority_cell(*where, train, task.truth, task.groups, n_classes, task.examples.unit),
         ]
         found = _model_cells(plan, task, learned)
-        best = max(found, key=lambda cell: cell.top1)
-        say(f"tables {best.split}/{best.labels}: best {best.model}, {best.head}: {best.top1:.1%} of {best.n}")
+        say(f"tables {task.split.stem}/{task.labels}: {len(found)} cells of {len(task.test)} test items")
         cells += found
     return cells
 
@@ -141,12 +151,12 @@ def _same_items(tasks: Sequence[_Task]) -> list[list[_Task]]:
 
 def _learn(plan: Plan, tasks: Sequence[_Task]) -> _Learned:
     from deponij.pipeline.heads.gradient.recipe import Recipe
-    from deponij.pipeline.heads.gradient.seeded import Wanted, fit_seeds, n_heads
+    from deponij.pipeline.heads.gradient.seeded import SeededPlan, fit_seeds, n_heads
 
     params, first = plan.params, tasks[0]
     sets = (*plan.singles, *plan.ensembles)
-    wanted = [
-        Wanted(
+    plans = [
+        SeededPlan(
             one.name,
             task.labels,
             kind,
@@ -156,9 +166,9 @@ def _learn(plan: Plan, tasks: Sequence[_Task]) -> _Learned:
         for task in tasks
         for kind in params.kinds
     ]
-    with bar(f"heads {first.split.stem}", n_heads(wanted, len(plan.seeds)), "heads") as advance:
+    with bar(f"heads {first.split.stem}", n_heads(plans, len(plan.seeds)), "heads") as advance:
         fitted = fit_seeds(
-            wanted,
+            plans,
             {one.name: first.features(one) for one in sets},
             {task.labels: task.examples.labels for task in tasks},
             first.examples.rows("train"),
@@ -189,7 +199,7 @@ def _model_cells(plan: Plan, task: _Task, learned: _Learned) -> list[Cell]:
             seeded = learned[one.name, task.labels, kind]
             classes = seeded.heads[0].classes_
             facts: dict[str, Any] = {"seed_values": plan.seeds, "fingerprints": fingerprints}
-            runs = [head.decision_function(features[task.test]) for head in seeded.heads]
+            runs = [head.decision_function(features[task.judged]) for head in seeded.heads]
             logits[one.name, kind] = runs
             place = Place(how, one.members, kind, task.labels, task.split.stem)
             cells.append(_cell(task, place, runs, classes, lr=seeded.lr, protocol=seeded.protocol, **facts))
@@ -217,7 +227,7 @@ def _zero_shot_cells(plan: Plan, task: _Task, one: FeatureSet) -> list[Cell]:
     named = {ZERO_SHOT: None} | {
         f"{ZERO_SHOT} ({_PROMPT_NAMES.get(prompt, prompt)})": [prompt] for prompt in apart
     }
-    features = task.features(one)[task.test]
+    features = task.features(one)[task.judged]
     cells = []
     for name, chosen in named.items():
         texts = _texts(plan, one.name, task.examples.pool_classes, chosen)
@@ -236,14 +246,23 @@ def _zero_shot_cells(plan: Plan, task: _Task, one: FeatureSet) -> list[Cell]:
 
 
 def _cell(task: _Task, place: Place, runs: Sequence[Vectors], classes: Names, **facts: Any) -> Cell:
-    """Of the logits [n, C] of each run."""
+    """Of the logits [n, C] of each run, to the task's judged items."""
     answers = [classes[rank(logits, 3)] for logits in runs]
-    return measured_cell(place, task.truth, answers, n_classes=len(classes), **facts)
+    n_test = len(task.test)
+    return measured_cell(
+        place,
+        task.truth,
+        [ranked[:n_test] for ranked in answers],
+        task.groups,
+        unit=task.examples.unit,
+        n_classes=len(classes),
+        val=(task.examples.labels[task.examples.rows("val")], [ranked[n_test:] for ranked in answers]),
+        **facts,
+    )
 
 
 def _write(folder: Path, plan: Plan, task: _Task, one: FeatureSet, head: Head, features: Vectors) -> None:
     """A head and its results, for comparisons, ensembles and the report."""
     sources = feature_sources([plan.views[row] for row in one.rows], task.labels)
     judged = evaluate(head, sources, task.examples, features, labels=task.labels, split=task.split)
-    head.save(folder, sources)
-    write_results(folder, judged.evaluation, judged.predictions, judged.logits)
+    write_results(folder, judged.evaluation, judged.predictions, judged.logits, head.files(sources))

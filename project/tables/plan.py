@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
+from deponij.pipeline.heads.gradient.recipe import Balance
 from deponij.project.frame.settings import Section, Slug, n_cores
 from deponij.project.learning.class_texts import model_differences, open_texts
 from deponij.store.errors import IdentityError, UsageError
@@ -45,8 +46,8 @@ class TablesParams(Section):
     epochs: int = Field(default=20, ge=1)
     batch: int = Field(default=32, ge=1)
     patience: int | None = Field(default=5, ge=1)
-    weight_decay: float = Field(default=0.01, ge=0)
-    balance: Literal["none", "class-weights", "balanced-softmax", "logit-adjustment"] = "none"
+    weight_decay: float = Field(default=0.01, ge=0, allow_inf_nan=False)
+    balance: Balance = "none"
 
 
 @dataclass(frozen=True, slots=True)

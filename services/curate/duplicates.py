@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 from threadpoolctl import threadpool_limits
 
-from deponij.pipeline.data.splitting.partition import PARTS
 from deponij.pipeline.likeness.groups import (
     ANY,
     OTHER_PHOTO,
@@ -27,6 +26,7 @@ from deponij.pipeline.likeness.groups import (
     lowest_cosine,
 )
 from deponij.pipeline.likeness.pairs import HOWS, How, Likeness, Thresholds
+from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.project.frame.console import bar
 from deponij.project.frame.settings import Section
 from deponij.services.curate.collection import Gathered, SetReport, Where
@@ -163,27 +163,31 @@ def find_duplicates(
     return run(params or DuplicatesParams(), Gathered(where), threads=threads)
 
 
-def run(params: DuplicatesParams, found: Gathered, *, threads: int = 1) -> DuplicatesReport:
+def run(params: DuplicatesParams, gathered: Gathered, *, threads: int = 1) -> DuplicatesReport:
     """Compare everything with everything; memory stays at some hundred MB beside the features.
 
     Raises:
         UsageError: the items have no such label column. DataError: a split is of other items.
     """
-    found.check_names()
-    likeness = Likeness(found.evidence, how=Thresholds(params.max_bits, params.min_cosine))
-    columns, names = _columns(found)
+    gathered.check_names()
+    likeness = Likeness(gathered.evidence, how=Thresholds(params.max_bits, params.min_cosine))
+    columns, names = _columns(gathered)
     with threadpool_limits(limits=threads):
-        with bar("comparing", len(found), "items") as advance:
-            counts = count_alike(likeness, columns, found.photo_codes, advance)
-        order = _order(found, counts[ANY][:, 0])
+        with bar("comparing", len(gathered), "items") as advance:
+            counts = count_alike(likeness, columns, gathered.photo_codes, advance)
+        order = _order(gathered, counts[ANY][:, 0])
         with bar("grouping", len(order), "items") as advance:
             alike = group_alike(likeness, order, advance)
-        groups = sorted((_described(group, likeness, found) for group in alike), key=_urgency)
+        groups = sorted((_described(group, likeness, gathered) for group in alike), key=_urgency)
     lows = [one.min_cosine for one in groups if one.min_cosine is not None]
     n_pairs = {kind: int(counts[kind][:, 0].sum(dtype=np.float64) / 2) for kind in (*HOWS, ANY)}
-    there = {"picture": True, "phash": found.evidence.hashes is not None, "embedding": found.view is not None}
+    there = {
+        "picture": True,
+        "phash": gathered.evidence.hashes is not None,
+        "embedding": gathered.view is not None,
+    }
     return DuplicatesReport(
-        **found.facts(_notes(params, found, n_pairs)),
+        **gathered.facts(_notes(params, gathered, n_pairs)),
         params=params,
         evidence=tuple(how for how in HOWS if there[how]),
         n_alike=int((counts[ANY][:, 0] > 0).sum()),
@@ -196,51 +200,51 @@ def run(params: DuplicatesParams, found: Gathered, *, threads: int = 1) -> Dupli
         n_conflicts=sum(one.is_conflict for one in groups),
         n_leaking=sum(bool(one.leaks) for one in groups),
         loosest=min(lows, default=None),
-        leaks=tuple(_leaks(found, counts, names)),
+        leaks=tuple(_leaks(gathered, counts, names)),
         groups=tuple(groups),
     )
 
 
-def _columns(found: Gathered) -> tuple[NDArray[np.float32], dict[tuple[str, str], int]]:
+def _columns(gathered: Gathered) -> tuple[NDArray[np.float32], dict[tuple[str, str], int]]:
     """What is counted of near-duplicates, [n, c]: all, and those of each split's parts; and which column is which."""
     names = {
-        (split, part): 1 + i for i, (split, part) in enumerate((s, p) for s in found.parts for p in PARTS)
+        (split, part): 1 + i for i, (split, part) in enumerate((s, p) for s in gathered.parts for p in PARTS)
     }
-    columns = np.ones((len(found), 1 + len(names)), np.float32)
+    columns = np.ones((len(gathered), 1 + len(names)), np.float32)
     for (split, part), column in names.items():
-        columns[:, column] = [one == part for one in found.parts[split]]
+        columns[:, column] = [one == part for one in gathered.parts[split]]
     return columns, names
 
 
-def _order(found: Gathered, degree: NDArray[np.float32]) -> NDArray[np.int64]:
+def _order(gathered: Gathered, degree: NDArray[np.float32]) -> NDArray[np.int64]:
     """Who may open a group first: rows with any near-duplicate.
 
     Evaluation parts go before training, by the first split: then what is kept leaves test sets as they were published
     and takes from the training items what is in them. Then who has most that is like it, then the larger picture.
     """
     rows = np.flatnonzero(degree)
-    parts = next(iter(found.parts.values()), [None] * len(found))
+    parts = next(iter(gathered.parts.values()), [None] * len(gathered))
     rank = {part: number for number, part in enumerate(KEPT_FIRST)}
     ranks = np.array([rank.get(str(part), len(rank)) for part in parts])
-    ids = np.array(found.ids, np.str_)
+    ids = np.array(gathered.ids, np.str_)
     order: NDArray[np.int64] = rows[
-        np.lexsort((ids[rows], -found.n_pixels[rows], -degree[rows], ranks[rows]))
+        np.lexsort((ids[rows], -gathered.n_pixels[rows], -degree[rows], ranks[rows]))
     ]
     return order
 
 
-def _described(group: Group, likeness: Likeness, found: Gathered) -> DuplicateGroup:
+def _described(group: Group, likeness: Likeness, gathered: Gathered) -> DuplicateGroup:
     links = likeness.links(group.first, np.array(group.rows))
     members = [
         Member(
-            item_id=found.ids[row],
-            key=found.keys[row],
+            item_id=gathered.ids[row],
+            key=gathered.keys[row],
             how=() if row == group.first else link.how,
             bits=link.bits,
             cosine=None if link.cosine is None else round(link.cosine, 6),
-            label=None if found.labels is None else found.labels[row],
-            photo=None if found.photos is None else found.photos[row],
-            parts={split: parts[row] for split, parts in found.parts.items()},
+            label=None if gathered.labels is None else gathered.labels[row],
+            photo=None if gathered.photos is None else gathered.photos[row],
+            parts={split: parts[row] for split, parts in gathered.parts.items()},
         )
         for row, link in zip(group.rows, links, strict=True)
     ]
@@ -252,9 +256,9 @@ def _described(group: Group, likeness: Likeness, found: Gathered) -> DuplicateGr
         min_cosine=None if lowest is None else round(lowest, 6),
         labels={label: labels.count(label) for label in sorted(set(labels))},
         is_conflict=len(set(labels)) > 1,
-        n_photos=None if found.photos is None else len({found.photo_codes[row] for row in group.rows}),
+        n_photos=None if gathered.photos is None else len({gathered.photo_codes[row] for row in group.rows}),
         leaks=tuple(
-            split for split in found.parts if len({one.parts[split] for one in members} & set(PARTS)) > 1
+            split for split in gathered.parts if len({one.parts[split] for one in members} & set(PARTS)) > 1
         ),
         members=tuple(members),
     )
@@ -267,9 +271,9 @@ def _urgency(group: DuplicateGroup) -> tuple[bool, int, float, int, str]:
     return (not is_trouble, -n_kinds, -(group.min_cosine or 0), -len(group.members), group.members[0].item_id)
 
 
-def _leaks(found: Gathered, counts: dict[str, Counts], names: dict[tuple[str, str], int]) -> list[Leak]:
+def _leaks(gathered: Gathered, counts: dict[str, Counts], names: dict[tuple[str, str], int]) -> list[Leak]:
     leaks = []
-    for split, parts in found.parts.items():
+    for split, parts in gathered.parts.items():
         for part, against in (("test", "train"), ("test", "val"), ("val", "train")):
             rows = np.array([one == part for one in parts])
             alike = {
@@ -291,18 +295,18 @@ def _leaks(found: Gathered, counts: dict[str, Counts], names: dict[tuple[str, st
     return leaks
 
 
-def _notes(params: DuplicatesParams, found: Gathered, n_pairs: dict[str, int]) -> list[str]:
+def _notes(params: DuplicatesParams, gathered: Gathered, n_pairs: dict[str, int]) -> list[str]:
     notes = []
-    n_all = len(found) * (len(found) - 1) / 2
-    if found.view is None:
+    n_all = len(gathered) * (len(gathered) - 1) / 2
+    if gathered.view is None:
         notes.append("no features were named: only content and perceptual hashes were compared")
-    elif n_pairs["embedding"] - n_pairs["picture"] > max(_COMMON * n_all, len(found)):
+    elif n_pairs["embedding"] - n_pairs["picture"] > max(_COMMON * n_all, len(gathered)):
         notes.append(
             f"{n_pairs['embedding'] / n_all:.1%} of all pairs have a cosine of {params.min_cosine} or more: unless the set "
             "is full of copies, that is too low for these features; raise --min-cosine"
         )
-    if found.evidence.hashes is None:
+    if gathered.evidence.hashes is None:
         notes.append("there are no perceptual hashes: name --items with the column `phash` to compare looks")
-    if not found.where.splits:
+    if not gathered.where.splits:
         notes.append("no split was named: what leaks between parts was not looked at (--split)")
     return notes

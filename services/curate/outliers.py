@@ -84,8 +84,10 @@ class OutliersReport(SetReport):
     @property
     def misplaced(self) -> list[Outlier]:
         """Items among another class, the deepest first: by how much nearer that is than their own."""
-        found = [one for one in self.items if one.is_misplaced]
-        return sorted(found, key=lambda one: (one.nearest_different or 0) / max(one.nearest_same or 0, 1e-9))
+        misplaced = [one for one in self.items if one.is_misplaced]
+        return sorted(
+            misplaced, key=lambda one: (one.nearest_different or 0) / max(one.nearest_same or 0, 1e-9)
+        )
 
     def first(self, n: int) -> dict[str, Any]:
         """As JSON, with the first n of both lists."""
@@ -117,20 +119,20 @@ def find_outliers(
     return run(params or OutliersParams(), Gathered(where), threads=threads)
 
 
-def run(params: OutliersParams, found: Gathered, *, threads: int = 1) -> OutliersReport:
+def run(params: OutliersParams, gathered: Gathered, *, threads: int = 1) -> OutliersReport:
     """Compare each item with all others, exactly.
 
     Raises:
         UsageError: no features, or fewer than k others count.
     """
     with threadpool_limits(limits=threads):
-        around = surroundings(params, found, found.labels)
+        around = surroundings(params, gathered, gathered.labels)
     spread = spread_of(around.scores)
-    items = _items(found, around)
+    items = _items(gathered, around)
     return OutliersReport(
-        **found.facts([_NO_PHOTOS] if found.photos is None else []),
+        **gathered.facts([_NO_PHOTOS] if gathered.photos is None else []),
         params=params,
-        leaves_out_photo=found.photos is not None and not params.own_photo,
+        leaves_out_photo=gathered.photos is not None and not params.own_photo,
         quantiles={f"{share:g}": round(value, 6) for share, value in spread.quantiles},
         fence=round(spread.fence, 6),
         n_beyond=spread.n_beyond,
@@ -140,19 +142,19 @@ def run(params: OutliersParams, found: Gathered, *, threads: int = 1) -> Outlier
 
 
 def surroundings(
-    params: OutliersParams, found: Gathered, labels: list[str | None] | None = None
+    params: OutliersParams, gathered: Gathered, labels: list[str | None] | None = None
 ) -> Surroundings:
     """What each item of a set has around it.
 
     Raises:
         UsageError: no features, or fewer than k others count.
     """
-    units = found.evidence.units
+    units = gathered.evidence.units
     if units is None:
         raise UsageError("distances are measured between features; name --features VIEW")
     # A copy says nothing about how much of its kind there is.
-    tags = [codes_of(found.keys), *([] if params.own_photo else [found.photo_codes])]
-    with bar("comparing", len(found), "items") as advance:
+    tags = [codes_of(gathered.keys), *([] if params.own_photo else [gathered.photo_codes])]
+    with bar("comparing", len(gathered), "items") as advance:
         return look_around(units, params.k, tags, _class_numbers(labels), advance)
 
 
@@ -164,17 +166,17 @@ def _class_numbers(labels: list[str | None] | None) -> NDArray[np.int32] | None:
     return np.array([UNLABELLED if one is None else number[one] for one in labels], np.int32)
 
 
-def _items(found: Gathered, around: Surroundings) -> list[Outlier]:
-    labels = found.labels or [None] * len(found)
+def _items(gathered: Gathered, around: Surroundings) -> list[Outlier]:
+    labels = gathered.labels or [None] * len(gathered)
     misplaced = around.is_misplaced
     scores, first, gap = around.scores, around.others.rows[:, 0], around.others.distances[:, 0]
-    order = np.lexsort((np.array(found.ids, np.str_), -scores))
+    order = np.lexsort((np.array(gathered.ids, np.str_), -scores))
     return [
         Outlier(
-            item_id=found.ids[row],
-            key=found.keys[row],
+            item_id=gathered.ids[row],
+            key=gathered.keys[row],
             score=round(float(scores[row]), 6),
-            nearest=found.ids[first[row]],
+            nearest=gathered.ids[first[row]],
             nearest_distance=round(float(gap[row]), 6),
             label=labels[row],
             nearest_label=labels[first[row]],

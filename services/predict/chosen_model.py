@@ -1,4 +1,4 @@
-"""Which classifier answers new pictures: a results folder that was named, or the best of a run. This is no stage.
+"""Which classifier answers new pictures: a results folder that was named, or what validation chooses of a run. No stage.
 
 A classifier is a head, or an ensemble with the heads of its members. It takes features, by the
 fingerprint of their identity; which backbones make them is the business of `found_backbones`.
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deponij.pipeline.ensembles import ensemble as ensembles
-from deponij.pipeline.ensembles.ensemble import Ensemble
+from deponij.pipeline.ensembles.ensemble import Ensemble, MemberSource
 from deponij.pipeline.ensembles.members import Member, align
 from deponij.pipeline.ensembles.registry import load_ensemble
 from deponij.pipeline.heads import head as heads
@@ -20,13 +20,14 @@ from deponij.pipeline.heads.head import Floats, Head
 from deponij.pipeline.heads.registry import load_head
 from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.pipeline.reports.provenance import is_toy
+from deponij.pipeline.reports.table import result_row
 from deponij.project.extraction.feature_maker import FoundBackbone
 from deponij.project.extraction.found_backbones import Needed, find_backbones
 from deponij.project.frame.console import say
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.toys import toys_of
 from deponij.project.in_force import InForce
-from deponij.project.learning.results import RESULT_NAME, read_result
+from deponij.project.learning.result_files import RESULT_NAME, digest_of, read_result
 from deponij.store.errors import BackboneError, IdentityError, StoreError, UsageError
 
 Vectors = Mapping[str, NDArray[np.floating]]
@@ -130,11 +131,20 @@ def open_classifier(folder: Path) -> Classifier:
     """
     if (folder / ensembles.ENSEMBLES.card_name).is_file():
         rule, card = load_ensemble(folder)
-        members = [open_classifier(folder / member.folder) for member in card.members]
+        members = [_member(folder, member) for member in card.members]
         return _joined(rule, card.classes, members, [member.share > 0 for member in card.members])
     if not folder.is_dir():
         raise StoreError(f"there is no folder {folder}; name one that `deponij probe --out` or a run wrote")
     return _of_head(load_head(folder), folder)
+
+
+def _member(folder: Path, member: MemberSource) -> Classifier:
+    place = folder / member.folder
+    if digest_of(place) != member.sha256:
+        raise StoreError(
+            f"{place} was made anew since the ensemble {folder} was made of it; make the ensemble again"
+        )
+    return open_classifier(place)
 
 
 def named_model(folder: Path, specs: Sequence[str]) -> ChosenModel:
@@ -146,8 +156,10 @@ def named_model(folder: Path, specs: Sequence[str]) -> ChosenModel:
     Raises:
         DeponijError: no classifier, or its backbones are not here; the message says what to do.
     """
-    classifier = open_classifier(folder)
     evaluation, _ = read_result(folder)
+    classifier = open_classifier(folder)
+    if read_result(folder)[0] != evaluation:
+        raise StoreError(f"{folder} was replaced while it was being read; ask again")
     if tuple(evaluation.classes) != classifier.classes:
         raise StoreError(
             f"{folder}: {RESULT_NAME} and the classifier beside it have other classes; run its stage again"
@@ -160,9 +172,8 @@ def best_model(at: Layout, wanted: ModelRequest, specs: Sequence[str]) -> Chosen
     """The head with the highest validation top-1 whose backbones are on this machine.
 
     Ensembles are left aside: many are fitted on validation, so that its figures flatter them. Only one
-    label set and split are looked at, for figures of different ones do not compare. Backbones that are toys
-    on these data come after all others. Ties go to fewer backbones, then to balanced accuracy, then to the
-    folder that sorts first.
+    label set and split are looked at, for figures of different ones do not compare. The rule is that of the
+    tables (`deponij.pipeline.metrics.choice`); ties go to the folder that sorts first.
 
     Raises:
         UsageError: nothing is there by the names that were asked for, or more must be asked.
@@ -170,7 +181,7 @@ def best_model(at: Layout, wanted: ModelRequest, specs: Sequence[str]) -> Chosen
         BackboneError: the weights of no candidate are here; the message holds the best one's reason.
     """
     toys = toys_of(at.weights)
-    ranked = sorted(_ranked(at, wanted), key=lambda one: is_toy(one[1].backbone, toys))
+    ranked = sorted(_judged(at, wanted), key=lambda one: result_row(one[1], toys).preference)
     left_out: dict[str, BackboneError | IdentityError] = {}
     for folder, evaluation in ranked:
         try:
@@ -194,8 +205,8 @@ def best_model(at: Layout, wanted: ModelRequest, specs: Sequence[str]) -> Chosen
     ) from first
 
 
-def _ranked(at: Layout, wanted: ModelRequest) -> list[tuple[Path, Evaluation]]:
-    """What may be chosen, the best first."""
+def _judged(at: Layout, wanted: ModelRequest) -> list[tuple[Path, Evaluation]]:
+    """What may be chosen, in the order of its folders."""
     profile = wanted.profile
     folders = [
         one
@@ -221,13 +232,7 @@ def _ranked(at: Layout, wanted: ModelRequest) -> list[tuple[Path, Evaluation]]:
         raise StoreError(
             f"no classifier for {labels} on split {split} was scored on a validation part; name one with --model"
         )
-    return sorted(judged, key=_order)
-
-
-def _order(candidate: tuple[Path, Evaluation]) -> tuple[float, int, float, str]:
-    folder, one = candidate
-    val = one.parts["val"]
-    return (-val.top1, len(set(one.fingerprint.split("+"))), -val.balanced_accuracy, str(folder))
+    return sorted(judged, key=lambda one: str(one[0]))
 
 
 def _picked(flag: str, asked: str | None, preferred: Sequence[str], there: Sequence[str]) -> str:

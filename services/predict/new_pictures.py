@@ -4,15 +4,17 @@ They are read lazily. One that cannot be read carries the reason; decoding comes
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deponij.pipeline.data.adapters.folder import PICTURE_ENDINGS
 from deponij.pipeline.data.adapters.registry import open_source
+from deponij.pipeline.data.endings import PICTURE_ENDINGS, counted, ending_of, is_picture_file
+from deponij.pipeline.pictures import key_of_picture
+from deponij.project.frame.console import warn
 from deponij.store.errors import DataError, UsageError
-from deponij.store.keys import key_of_bytes
 
 # Of what is held at once, encoded.
 _CHUNK_BYTES = 256 * 2**20
@@ -52,7 +54,11 @@ class NewPictures:
 
 
 def named_pictures(
-    pictures: Sequence[Path], coco: Path | None, images: Path | None, crop: Mapping[str, Any]
+    pictures: Sequence[Path],
+    coco: Path | None,
+    images: Path | None,
+    crop: Mapping[str, Any],
+    boxes: str | None = None,
 ) -> NewPictures:
     """What the flags name.
 
@@ -60,6 +66,7 @@ def named_pictures(
         pictures: files, and folders that are searched with all folders in them.
         coco, images: annotation file and the folder of its photographs, instead of `pictures`.
         crop: fields of `CropParams`.
+        boxes: the form of the annotation file's boxes, where it is not COCO's own.
 
     Raises:
         UsageError: as `check_named`.
@@ -69,7 +76,7 @@ def named_pictures(
     if coco is None or images is None:
         listed = _listed(pictures)
         return NewPictures(len(listed), lambda _: (_read(path, problem) for path, problem in listed.items()))
-    options = {"annotations": coco, "images": images, "crop": dict(crop), "label_maps": ()}
+    options = {"annotations": coco, "images": images, "crop": dict(crop), "label_maps": (), "boxes": boxes}
     source = open_source("coco", options)
     return NewPictures(
         source.n_items,
@@ -125,27 +132,37 @@ def _listed(pictures: Sequence[Path]) -> dict[Path, str | None]:
         if not path.is_dir():
             found.setdefault(path, None)
             continue
-        inside = list(_inside(path))
+        others: Counter[str] = Counter()
+        inside = list(_inside(path, others))
+        holds = f"holds files that are not pictures: {others.total():,} ({counted(others)})"
         if not inside:
             raise DataError(
                 f"no pictures in {path}; looked, in all folders below it, for files that end in "
-                f"{' '.join(sorted(PICTURE_ENDINGS))}"
+                f"{' '.join(sorted(PICTURE_ENDINGS))}{f'; it {holds}' if others else ''}"
             )
+        if others:
+            warn(f"{path} {holds}")
         for one, problem in inside:
             found.setdefault(one, problem)
     return found
 
 
-def _inside(root: Path) -> Iterator[tuple[Path, str | None]]:
-    """Pictures below a folder, sorted by path within each folder; hidden ones are left aside."""
+def _inside(root: Path, others: Counter[str]) -> Iterator[tuple[Path, str | None]]:
+    """Pictures below a folder, sorted by path within each folder; hidden files are left aside.
+
+    Args:
+        others: counts the endings of files that are no pictures.
+    """
     for folder, subfolders, files in os.walk(root):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in subfolders:
             if Path(folder, name).is_symlink():
                 yield Path(folder, name), "links to folders are not followed; name the folder itself"
-        for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in PICTURE_ENDINGS:
+        for name in sorted(name for name in files if not name.startswith(".")):
+            if is_picture_file(Path(folder, name)):
                 yield Path(folder, name), None
+            else:
+                others[ending_of(name)] += 1
 
 
 def _read(path: Path, problem: str | None) -> NewPicture:
@@ -159,4 +176,4 @@ def _read(path: Path, problem: str | None) -> NewPicture:
         content = path.read_bytes()
     except OSError as error:
         return NewPicture(name, failure=f"it cannot be read: {error.strerror or error}")
-    return NewPicture(name, key=key_of_bytes(content), content=content)
+    return NewPicture(name, key=key_of_picture(content), content=content)

@@ -23,7 +23,7 @@ from deponij.project.frame.csv_files import csv_bytes
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section
 from deponij.project.in_force import profile_in_force, profile_of, run_of_results
-from deponij.project.learning.results import RESULT_NAME
+from deponij.project.learning.result_files import RESULT_NAME
 from deponij.project.record_files import check_ending, write_records
 from deponij.services.predict.chosen_model import ChosenModel, ModelRequest, best_model, named_model
 from deponij.services.predict.new_pictures import NewPicture, NewPictures, chunks
@@ -235,9 +235,7 @@ def _rows(
             advance(len(batch.keys))
         failed |= progress.failures
         advance(len(failed))
-    bad = {key for key, row in rows.items() if not np.isfinite(row).all()}
-    failed |= dict.fromkeys(bad, f"its features by {maker.found.name} are NaN or infinite")
-    return {key: row for key, row in rows.items() if key not in bad}, failed
+    return rows, failed
 
 
 def _facts(chosen: ChosenModel) -> ModelFacts:

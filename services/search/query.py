@@ -70,14 +70,14 @@ def parse_term(text: str, sign: float = 1.0) -> Term:
 
 def _check_words(words: str, given: str) -> None:
     """`a sign: stop` is words with a colon in them; `itme:a.jpg` and `x*metal` are mistakes."""
-    from deponij.pipeline.data.adapters.folder import PICTURE_ENDINGS
+    from deponij.pipeline.data.endings import has_picture_ending
 
     if _LIKE_A_KIND.match(words) or _LIKE_A_WEIGHT.match(words):
         raise UsageError(
             f"a part of a query is {_FORM}, got {given!r}; weights are positive numbers (--minus subtracts), and words "
             f"that look like it are written text:{words}"
         )
-    if Path(words).suffix.lower() in PICTURE_ENDINGS and Path(words).is_file():
+    if has_picture_ending(words) and Path(words).is_file():
         raise UsageError(f"{words} is a file: write image:{words}, or text:{words} for these words")
 
 
@@ -89,7 +89,7 @@ def ask(index: Index, question: Question, encoder: QueryEncoder) -> list[Hit]:
         DeponijError: a term cannot be made a vector.
     """
     if not question.terms:
-        raise UsageError("ask for something: an image, a text, an item or a vector")
+        raise UsageError("ask for something: a picture, a text, an item or a vector")
     if not 1 <= question.top <= MAX_TOP:
         raise UsageError(f"--top is 1 to {MAX_TOP:,}, got {question.top}")
     # A wrong filter is told before a model is loaded for the rest of the question.

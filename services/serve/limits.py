@@ -75,15 +75,17 @@ def check_upload(content: bytes, limits: Limits) -> None:
         )
 
 
-def check_pixels(content: bytes, limits: Limits) -> None:
+def check_pixels(content: bytes, name: str, limits: Limits) -> None:
     """Refuse a picture that would decode to too many pixels, by its header alone.
 
     Raises:
         PictureError: no picture. TooManyPixelsError: more than `picture_pixels`.
     """
-    width_px, height_px = upright_size_px(content)
+    try:
+        width_px, height_px = upright_size_px(content)
+    except PictureError as error:
+        raise PictureError(f"{name}: {error}") from error
     if width_px * height_px > limits.picture_pixels:
         raise TooManyPixelsError(
-            f"the picture has {width_px:,} x {height_px:,} pixels; {limits.picture_pixels:,} are allowed, so send "
-            "a smaller one"
+            f"{name}: {width_px:,} x {height_px:,} pixels; {limits.picture_pixels:,} are allowed, so send a smaller one"
         )

@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from deponij.pipeline.data.inside import read_inside
+from deponij.pipeline.data.inside import Links, read_inside
 from deponij.pipeline.pictures import Route, decode, upright_size_px
 from deponij.project.bounded import BoundedCache
 from deponij.store.errors import DataError, UsageError
@@ -59,6 +59,7 @@ class Pictures:
     def __init__(self, items: Items, images: Path | None) -> None:
         self.items = items
         self._images = None if images is None else images.resolve()
+        self._links = Links() if images is None else Links.of(images)
         self._kept: BoundedCache[Encoded] = BoundedCache(_KEPT_BYTES, lambda one: len(one.content))
         self._sizes: BoundedCache[tuple[int, int]] = BoundedCache(_KEPT_SIZES)
         # A Parquet file is read by one thread at a time.
@@ -177,7 +178,7 @@ class Pictures:
     def _file(self, image_id: str) -> bytes:
         if self._images is None:
             raise DataError("the photographs are not here; name their folder with --images DIR")
-        return read_inside(self._images, image_id)
+        return read_inside(self._images, image_id, self._links)
 
 
 def _within(content: bytes, side_px: int, etag: str) -> Encoded:

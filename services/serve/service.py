@@ -192,7 +192,7 @@ class Service:
         return await self._of_picture(model, content, term.name)
 
     async def _of_picture(self, model: ServedModel, content: bytes, name: str) -> Vector:
-        await self.aside(check_pixels, content, self.limits)
+        await self.aside(check_pixels, content, name, self.limits)
         return await model.of_picture(content, name, self.aside)
 
     def _require_text(self, model: ServedModel) -> None:

@@ -185,7 +185,7 @@ def _verify(store: FeatureStore, repair: bool, progress: Progress | None) -> Ver
         fault = shard.verify(store.folder, sidecar)
         if fault is None:
             whole.append(sidecar)
-        elif _is_committed(store, sidecar.name):
+        elif store.is_committed(sidecar.name):
             damaged[sidecar.name] = fault
     known = {(sidecar.fingerprint, key) for sidecar in whole for key in sidecar.keys}
     lost = {(s.fingerprint, key) for s in sidecars if s.name in damaged for key in s.keys} - known
@@ -204,15 +204,6 @@ def _verify(store: FeatureStore, repair: bool, progress: Progress | None) -> Ver
         foreign=[name for name in store.folder.names() if is_foreign(name)],
         repaired=sorted(damaged) if repair else [],
     )
-
-
-def _is_committed(store: FeatureStore, name: str) -> bool:
-    # A shard may have been compacted away while its turn came.
-    try:
-        store.folder.size_bytes(f"{name}.json")
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _set_aside(store: FeatureStore, name: str) -> None:

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from deponij.store import shard
-from deponij.store.depot import FeatureStore
+from deponij.store.depot import FeatureStore, stands_in_for
 from deponij.store.errors import StoreError
 from deponij.store.hdf5 import Array
 from deponij.store.identity import Identity
 from deponij.store.locks import WriterLock, burying, tidying
-from deponij.store.shard import Index
+from deponij.store.shard import Index, Sidecar
 from deponij.store.upkeep.progress import Progress, told
 from deponij.store.upkeep.rewriting import Commits, Part, read_part
 from deponij.store.writer import SHARD_BYTES
@@ -135,9 +135,18 @@ def _packed(parts: list[Part], target_bytes: int) -> list[list[Part]]:
 
 
 def _sound_index(store: FeatureStore, fingerprint: str, report: TidyReport) -> Index:
-    """An index without damaged shards, so that no double is dropped in favour of one that cannot be read."""
+    """An index without damaged shards, so that no double is dropped in favour of one that cannot be read.
+
+    Nor with stand-ins of living writers, which are about to put a full shard in their place.
+    """
+    living = _living(store)
+    sidecars = [
+        sidecar
+        for sidecar in store.index(fingerprint).sidecars
+        if stands_in_for(sidecar.name) is None or not _is_of(sidecar, living)
+    ]
     while True:
-        chosen = [s for s in store.index(fingerprint).sidecars if s.name not in report.damaged]
+        chosen = [s for s in sidecars if s.name not in report.damaged]
         index = Index.build(chosen)
         relied_on: set[int] = set()
         for number, sidecar in enumerate(index.sidecars):
@@ -179,26 +188,44 @@ def merge(store: FeatureStore, other: FeatureStore, *, progress: Progress | None
         StoreError: this depot cannot be written.
     """
     store.refresh()
-    other.refresh()
     report = MergeReport()
     store.sweep()
     known = {fingerprint: set(store.keys(i)) for fingerprint, i in store.identities().items()}
     with WriterLock(store.local_path) as lock:
         commits = Commits(store, lock.token)
-        for sidecar in told(other.sidecars, progress):
-            mine = known.setdefault(sidecar.fingerprint, set())
-            part = Part.of(sidecar, mine, known=False)
-            if len(part.rows) == 0:
-                continue
-            try:
-                arrays = read_part(other, part)
-            except StoreError as error:
-                report.damaged[sidecar.name] = str(error)
-                continue
-            commits.add([(part, arrays)])
-            mine.update(sidecar.keys)
-            report.n_rows[sidecar.fingerprint] = report.n_rows.get(sidecar.fingerprint, 0) + len(part.rows)
+        has_changed = True
+        while has_changed:
+            other.refresh()
+            has_changed = _take_over(commits, other, known, report, progress)
     return report
+
+
+def _take_over(
+    commits: Commits,
+    other: FeatureStore,
+    known: dict[str, set[str]],
+    report: MergeReport,
+    progress: Progress | None,
+) -> bool:
+    """Commit what the other depot's shards have beyond `known`; whether one was tidied away meanwhile."""
+    has_changed = False
+    for sidecar in told(other.sidecars, progress):
+        mine = known.setdefault(sidecar.fingerprint, set())
+        part = Part.of(sidecar, mine, known=False)
+        if len(part.rows) == 0 or sidecar.name in report.damaged:
+            continue
+        try:
+            arrays = read_part(other, part)
+        except StoreError as error:
+            if other.is_committed(sidecar.name):
+                report.damaged[sidecar.name] = str(error)
+            else:  # its rows lie in another shard now
+                has_changed = True
+            continue
+        commits.add([(part, arrays)])
+        mine.update(sidecar.keys)
+        report.n_rows[sidecar.fingerprint] = report.n_rows.get(sidecar.fingerprint, 0) + len(part.rows)
+    return has_changed
 
 
 def gc(
@@ -245,7 +272,7 @@ def _collect(
     report = GcReport(dry_run=commits is None)
     for sidecar in told(store.sidecars, progress):
         part = Part.of(sidecar, wanted[sidecar.fingerprint])
-        if not part.is_whole and any(sidecar.name.split("/")[1].startswith(token + "-") for token in living):
+        if not part.is_whole and _is_of(sidecar, living):
             report.in_use.append(sidecar.name)
             part = Part(sidecar, np.arange(len(sidecar.keys)))
         if commits is not None and not part.is_whole and not _shrink(commits, part, report):
@@ -275,6 +302,10 @@ def _living(store: FeatureStore) -> set[str]:
         return set()
     with burying(store.local_path) as living:
         return set(living)
+
+
+def _is_of(sidecar: Sidecar, tokens: Collection[str]) -> bool:
+    return any(sidecar.name.split("/")[1].startswith(token + "-") for token in tokens)
 
 
 def _shrink(commits: Commits, part: Part, report: GcReport) -> bool:

@@ -5,16 +5,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dealt_anew import choices, dealt_anew, top1_of_test
+from learning_world import learned, make_world
+from resealing import relist, rewrite
 from safetensors.numpy import load_file
 
 from deponij.pipeline import ensembles
-from deponij.pipeline.ensembles.ensemble import ENSEMBLES, Ensemble, MemberSource
+from deponij.pipeline.ensembles.ensemble import ENSEMBLES, Ensemble, MemberSource, folds
 from deponij.pipeline.ensembles.registry import ensemble_class, kinds, load_ensemble, register
 from deponij.pipeline.registry import names_in
+from deponij.stages import ensembles as stage
 from deponij.stages.ensembles import EnsemblesParams
 from deponij.store.errors import DataError, StoreError, UsageError
 
 CLASSES = ("bottle", "can", "cup", "lid")
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Results of three heads in a world, and in the same with the labels of its test part dealt anew."""
+    world = make_world(tmp_path_factory.mktemp("world"), n=240, noise=0.6)
+    folders = tmp_path_factory.mktemp("a"), tmp_path_factory.mktemp("b")
+    for folder, one in zip(folders, (world, dealt_anew(world, tmp_path_factory.mktemp("anew"))), strict=True):
+        for head in ("logistic", "knn", "centroid"):
+            learned(one, head, folder / head)
+    return folders
 
 
 @pytest.fixture(params=kinds())
@@ -33,7 +48,12 @@ def members(n: int, seed: int, noises: tuple[float, ...] = (1.0, 1.5, 4.0)) -> t
 def sources(n_members: int) -> list[MemberSource]:
     return [
         MemberSource(
-            method="linear", backbone=f"b{i}", fingerprint="f" * 20, folder=f"../{i}", share=1 / n_members
+            method="linear",
+            backbone=f"b{i}",
+            fingerprint="f" * 20,
+            folder=f"../{i}",
+            sha256="0" * 64,
+            share=1 / n_members,
         )
         for i in range(n_members)
     ]
@@ -84,6 +104,16 @@ def test_deterministic(ensemble: Ensemble, fitted: Ensemble, tmp_path: Path) -> 
     ).read_bytes()
 
 
+@pytest.mark.parametrize("kind", kinds())
+def test_labels_of_the_test_part_choose_nothing(worlds: tuple[Path, Path], kind: str) -> None:
+    """Members, weights, temperatures and answers are the same to the byte; only figures of test move."""
+    for folder in worlds:
+        stage.run(kind, [folder / head for head in ("logistic", "knn", "centroid")], out=folder / kind)
+    first, second = (folder / kind for folder in worlds)
+    assert choices(first) == choices(second)
+    assert top1_of_test(first) > top1_of_test(second) + 0.2
+
+
 def test_saved_and_loaded(fitted: Ensemble, tmp_path: Path) -> None:
     logits, _ = members(20, seed=5)
     fitted.save(tmp_path, sources(3), CLASSES)
@@ -121,6 +151,24 @@ def test_validation_is_asked_for_where_it_is_needed(ensemble: Ensemble) -> None:
         assert ensemble.fit(logits, codes).combine(members(3, seed=8)[0]).shape == (3, 4)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in kinds() if ensemble_class(kind).chooses])
+def test_validation_is_answered_out_of_fold(kind: str) -> None:
+    logits, codes = members(60, seed=12)
+    found = ensemble_class(kind)().fit(logits, codes).out_of_fold_
+    assert found is not None
+    if kind != "stacking":  # which chooses its penalty by all folds together
+        for number in range(5):
+            rest, rows = folds(codes) != number, folds(codes) == number
+            alone = ensemble_class(kind)().fit(logits[:, rest], codes[rest]).combine(logits[:, rows])
+            np.testing.assert_array_equal(found[rows], alone)
+    # Members that know nothing are answered like that: fitted weights are right more often on their own items.
+    rng = np.random.default_rng(0)
+    logits, codes = rng.normal(size=(40, 100, 2)), rng.integers(0, 2, size=100)
+    ensemble = ensemble_class(kind)().fit(logits, codes)
+    assert ensemble.out_of_fold_ is not None
+    assert abs((ensemble.out_of_fold_.argmax(axis=1) == codes).mean() - 0.5) < 3 * (0.25 / 100) ** 0.5
+
+
 def test_one_validation_item_is_enough(ensemble: Ensemble) -> None:
     logits, codes = members(1, seed=9)
     assert np.isfinite(ensemble.fit(logits, codes).combine(members(5, seed=8)[0])).all()
@@ -155,14 +203,14 @@ def test_damage_is_found(fitted: Ensemble, tmp_path: Path) -> None:
     fitted.save(tmp_path, sources(3), CLASSES)
     if (tmp_path / ENSEMBLES.tensors_name).exists():
         (tmp_path / ENSEMBLES.tensors_name).unlink()
-        with pytest.raises(StoreError, match="missing"):
+        with pytest.raises(StoreError, match="is missing"):
             load_ensemble(tmp_path)
-    card = tmp_path / ENSEMBLES.card_name
-    card.write_text(card.read_text().replace('"format": 1', '"format": 9'))
+    rewrite(tmp_path / ENSEMBLES.card_name, lambda card: card | {"format": 9})
     with pytest.raises(StoreError, match="newer format"):
         load_ensemble(tmp_path)
-    card.unlink()
-    with pytest.raises(StoreError, match="no ensemble in"):
+    (tmp_path / ENSEMBLES.card_name).unlink()
+    relist(tmp_path)
+    with pytest.raises(StoreError, match="no ensembles in"):
         load_ensemble(tmp_path)
 
 

@@ -5,11 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dealt_anew import choices, dealt_anew, top1_of_test
+from learning_world import World, learned, make_world
+from resealing import relist, rewrite
 from safetensors.numpy import load_file
 from sklearn.base import clone
 
 from deponij.pipeline.heads.head import HEADS, FeatureSource, Head
 from deponij.pipeline.heads.registry import head_class, kinds, load_head, register
+from deponij.project.learning.learn import make_head
+from deponij.store.bundle import MANIFEST
 from deponij.store.errors import DataError, IdentityError, StoreError, UsageError
 
 SOURCE = FeatureSource(backbone="tiny", fingerprint="f" * 20, labels="label", identity={"weights": "abc"})
@@ -20,7 +25,15 @@ CLASSES = ["bottle", "can", "cup"]
 SETTINGS: dict[str, dict[str, object]] = {
     "linear": {"lr": 0.03},
     "dino-linear": {"iterations": 200},
+    "knn": {"ks": [1, 3, 5, 10, 20]},
 }
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, World]:
+    """A world, and the same with the labels of its test part dealt anew."""
+    world = make_world(tmp_path_factory.mktemp("world"), n=240, noise=0.6)
+    return world, dealt_anew(world, tmp_path_factory.mktemp("anew"))
 
 
 @pytest.fixture(params=kinds())
@@ -73,6 +86,40 @@ def test_deterministic(head: Head, fitted: Head, tmp_path: Path) -> None:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+@pytest.mark.parametrize("kind", kinds())
+def test_labels_of_the_test_part_choose_nothing(
+    worlds: tuple[World, World], kind: str, tmp_path: Path
+) -> None:
+    """What is learned, chosen, tried and answered is the same to the byte; only figures of test move."""
+    for name, world in zip("ab", worlds, strict=True):
+        more = {"texts": world.texts} if head_class(kind).starts_from_texts else {}
+        more |= {"per_class": (1, 2, 3, 5, 8), "tries": 3}
+        learned(world, kind, tmp_path / name, SETTINGS.get(kind), **more)
+    assert choices(tmp_path / "a") == choices(tmp_path / "b")
+    assert top1_of_test(tmp_path / "a") > top1_of_test(tmp_path / "b") + 0.2
+
+
+@pytest.mark.parametrize("kind", [kind for kind in kinds() if "trials" in head_class(kind).facts])
+def test_of_what_was_tried_the_best_on_validation_is_taken(kind: str) -> None:
+    """The fitted head does on validation what its best trial did there; ties in top-1 go to the lower log-loss."""
+    # Noise, and columns that lie elsewhere on validation: what is standardised must be so by training.
+    X, y = examples(120, seed=7)
+    X += np.random.default_rng(8).normal(scale=1.5, size=X.shape).astype(np.float32)
+    X[60:] += np.linspace(-0.5, 0.5, 8, dtype=np.float32)
+    head = head_class(kind)(**SETTINGS.get(kind, {}))
+    # Words that say little, so that the examples must.
+    words = {"texts": examples(3, seed=9)[0] + 2 * np.eye(3, 8)[::-1], "text_names": CLASSES}
+    head.fit(X[:60], y[:60], X[60:], y[60:], **(words if head.starts_from_texts else {}))
+    probs = head.predict_proba(X[60:])
+    log_loss = -np.log(probs[np.arange(60), np.searchsorted(CLASSES, y[60:])]).mean()
+    best = min(head.trials_, key=lambda trial: (-trial.top1, trial.log_loss))
+    first = head.trials_[0]
+    assert abs(np.log(first.log_loss / best.log_loss)) > 0.1, "otherwise the test shows nothing"
+    # One item may be another's where the choice was made by quicker fits than the last.
+    assert best.top1 == pytest.approx((head.predict(X[60:]) == y[60:]).mean(), abs=1.5 / 60)
+    assert best.log_loss == pytest.approx(log_loss, rel=0.01)
+
+
 def test_saved_and_loaded(fitted: Head, tmp_path: Path) -> None:
     X, _ = examples(20, seed=4)
     fitted.save(tmp_path, [SOURCE])
@@ -101,7 +148,11 @@ def test_the_card_says_how_to_apply_the_tensors(fitted: Head, tmp_path: Path) ->
 
 def test_only_numbers_are_saved(fitted: Head, tmp_path: Path) -> None:
     fitted.save(tmp_path, [SOURCE])
-    assert sorted(path.name for path in tmp_path.iterdir()) == [HEADS.card_name, HEADS.tensors_name]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        MANIFEST,
+        HEADS.card_name,
+        HEADS.tensors_name,
+    ]
     assert all(array.dtype == np.float32 for array in load_file(tmp_path / HEADS.tensors_name).values())
 
 
@@ -110,6 +161,26 @@ def test_clone_keeps_parameters_and_forgets_what_was_learned(fitted: Head) -> No
     assert copy.get_params() == fitted.get_params()
     with pytest.raises(DataError, match="learned nothing"):
         copy.predict(examples(3, seed=0)[0])
+
+
+WRONG = {int: -1, float: float("nan"), tuple: (float("nan"),), str: "no such"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (kind, name)
+        for kind in kinds()
+        for name, value in head_class(kind)().get_params().items()
+        if type(value) in WRONG
+    ],
+)
+def test_every_parameter_is_checked_before_any_data_are_seen(kind: str, name: str) -> None:
+    wrong = {name: WRONG[type(head_class(kind)().get_params()[name])]}
+    with pytest.raises(UsageError, match=f"{name} .*got"):
+        head_class(kind)(**wrong).check_params()
+    with pytest.raises(UsageError, match=f"{name}.*got"):
+        make_head(kind, wrong)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -157,24 +228,26 @@ def test_damage_is_found(fitted: Head, tmp_path: Path) -> None:
     data = bytearray(tensors.read_bytes())
     data[-3] ^= 1
     tensors.write_bytes(data)
-    with pytest.raises(StoreError, match="not the file"):
+    with pytest.raises(StoreError, match="head.safetensors is damaged or was edited"):
         load_head(tmp_path)
     tensors.unlink()
-    with pytest.raises(StoreError, match="missing"):
+    with pytest.raises(StoreError, match="head.safetensors is missing"):
         load_head(tmp_path)
-    card = tmp_path / HEADS.card_name
-    card.write_text(card.read_text().replace('"format": 2', '"format": 9'))
+    relist(tmp_path)
+    with pytest.raises(StoreError, match="head.safetensors is missing or is not the file"):
+        load_head(tmp_path)
+    rewrite(tmp_path / HEADS.card_name, lambda card: card | {"format": 9})
     with pytest.raises(StoreError, match="newer format"):
         load_head(tmp_path)
-    card.unlink()
-    with pytest.raises(StoreError, match="no head in"):
+    (tmp_path / HEADS.card_name).unlink()
+    relist(tmp_path)
+    with pytest.raises(StoreError, match="no heads in"):
         load_head(tmp_path)
 
 
 def test_a_head_of_an_older_version_is_refused(fitted: Head, tmp_path: Path) -> None:
     fitted.save(tmp_path, [SOURCE])
-    card = tmp_path / HEADS.card_name
-    card.write_text(card.read_text().replace('"format": 2', '"format": 1'))
+    rewrite(tmp_path / HEADS.card_name, lambda card: card | {"format": 1})
     with pytest.raises(StoreError, match="written by an older version; run the stage again"):
         load_head(tmp_path)
 
@@ -206,3 +279,16 @@ def test_an_unknown_kind_lists_the_known_and_the_nearest() -> None:
 def test_a_kind_is_given_once() -> None:
     with pytest.raises(ValueError, match=r"taken by deponij\.pipeline\.heads\.gradient\.linear"):
         register("linear")(type("Other", (Head,), {}))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in kinds() if "-" in kind])
+def test_a_kind_may_be_spelled_with_underscores(kind: str) -> None:
+    assert head_class(kind.replace("-", "_")) is head_class(kind)
+
+
+def test_zero_shot_is_read_as_it_was_once_spelled(tmp_path: Path) -> None:
+    X, y = examples(12, seed=0)
+    head_class("zero-shot")().fit(X, y).save(tmp_path, [SOURCE])
+    card = tmp_path / HEADS.card_name
+    card.write_text(card.read_text().replace('"zero-shot"', '"zero_shot"'))
+    assert load_head(tmp_path).kind == "zero-shot"

@@ -15,7 +15,8 @@ COUNTS = {"Bottle": 30, "Can": 12, "Cup": 1}
 def examples(labels: list[str], parts: list[str]) -> Examples:
     n = len(labels)
     ids = np.array([f"i{row}" for row in range(n)])
-    return Examples(ids, np.array(labels), np.array(parts), tuple(sorted(set(labels))), n, 0, 0, 0)
+    classes = tuple(sorted(set(labels)))
+    return Examples(ids, np.array(labels), np.array(parts), ids, "photographs", classes, n, 0, 0, 0)
 
 
 def world(noise: float = 0.2, seed: int = 0) -> tuple[np.ndarray, Examples]:
@@ -130,5 +131,5 @@ def test_json_there_and_back() -> None:
     source = {"backbone": "tiny", "fingerprint": "f", "labels": "label", "split": "s"}
     rows = [CurveRow(**point.model_dump(), **source) for point in points]
     assert CURVES.load(CURVES.dump(rows), "x.json") == rows
-    with pytest.raises(StoreError, match=r"x\.json is damaged"):
+    with pytest.raises(StoreError, match=r"x\.json has no 'checksum'"):
         CURVES.load(b"[{}]", "x.json")

@@ -79,7 +79,8 @@ def test_other_c_libraries_are_left_alone(
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        (allocator.SWITCH, "0", Pages.SWITCHED_OFF),
+        *((allocator.SWITCH, value, Pages.SWITCHED_OFF) for value in ("0", "false", "No", "off")),
+        *((allocator.SWITCH, value, Pages.KEPT) for value in ("1", "true", "YES", "on", "")),
         ("MALLOC_MMAP_THRESHOLD_", "1000000", Pages.OWN),
         ("GLIBC_TUNABLES", "glibc.malloc.arena_max=1", Pages.OWN),
         ("GLIBC_TUNABLES", "glibc.cpu.hwcaps=-AVX2", Pages.KEPT),
@@ -91,6 +92,20 @@ def test_the_environment_has_the_say(
     monkeypatch.setenv(name, value)
     assert keep_pages() == said
     assert bool(library.asked) == (said == Pages.KEPT)
+
+
+def test_a_switch_that_is_neither_on_nor_off_is_refused(library: Library) -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "deponij.cli", "doctor"],
+        cwd=ROOT,
+        env=os.environ | {allocator.SWITCH: "2"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 2
+    assert "DEPONIJ_KEEP_PAGES is 1, true, yes, on, or 0, false, no, off; got '2'" in process.stderr
+    assert "Traceback" not in process.stderr
 
 
 def test_arrays_find_their_pages_again() -> None:

@@ -17,7 +17,7 @@ from learning_world import (
 
 from deponij.pipeline.heads.registry import load_head
 from deponij.project.learning.learn import HeadResult
-from deponij.project.learning.results import read_logits
+from deponij.project.learning.result_files import read_logits
 from deponij.store.errors import DataError, IdentityError, StoreError
 from deponij.store.keys import key_of_text
 from deponij.store.view import View
@@ -55,7 +55,7 @@ def run(world: World, method: str = "wise-ft", out: Path | None = None, **change
 
 
 def run_zero_shot(world: World, texts: Path, out: Path | None = None) -> HeadResult:
-    return learned(world, "zero_shot", out, texts=texts)
+    return learned(world, "zero-shot", out, texts=texts)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,12 +1,13 @@
 """`deponij compare`: figures by hand on made-up folders, what is printed, and what cannot be compared."""
 
-import json
 import re
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cli_world import call, done
+from resealing import rewrite
 from scipy.stats import binomtest
 
 from deponij.pipeline.heads.examples import Examples
@@ -16,6 +17,7 @@ from deponij.project.learning.results import judge, write_results
 from deponij.store.errors import DataError, StoreError, UsageError
 
 NAMES = ("Bottle", "Can", "Cup")
+LETTERS = (("a", "bbbbbbbbbb" + "cccccb" + "uubb"), ("b", "bbbbcccccc" + "ccbbbb" + "uuub"))
 
 
 def folder(
@@ -28,16 +30,20 @@ def folder(
     labels: str = "label",
     names: tuple[str, ...] = NAMES,
     ids: list[str] | None = None,
+    groups: list[str] | None = None,
 ) -> Path:
     """Results of a classifier that answers so: a letter an item, b(ottle), c(an) or (c)u(p)."""
     code = {"b": 0, "c": 1, "u": 2}
     logits = np.array(
         [[2.0 * (code[answer] == column) for column in range(len(names))] for answer in answers]
     )
+    ids = ids or [f"i{n}" for n in range(len(truth))]
     examples = Examples(
-        ids=np.array(ids or [f"i{n}" for n in range(len(truth))]),
+        ids=np.array(ids),
         labels=np.array([NAMES[code[letter]] for letter in truth]),
         parts=np.array([{"r": "train", "t": "test"}[letter] for letter in parts or "t" * len(truth)]),
+        groups=np.array(groups or ids),
+        unit="photographs",
         pool_classes=NAMES,
         n_items=len(truth),
         n_outside_pool=0,
@@ -72,12 +78,13 @@ def test_figures_by_hand(pair: tuple[Path, Path]) -> None:
     found = compare.run(*pair)
     # Bottles: A 10, B 4; cans: A 5, B 2; cups: A 2, B 3. Only B has the third cup right.
     assert (found.a.n_right, found.b.n_right, found.n) == (17, 9, 20)
-    assert found.a.top1_interval == wilson(17, 20)
-    assert (found.mcnemar.b, found.mcnemar.c) == (9, 1)
-    assert found.mcnemar.p == pytest.approx(binomtest(9, 10).pvalue)
+    assert found.a.top1_interval == pytest.approx(wilson(17 / 20, 20), abs=0.03)
+    assert (found.n_groups, found.unit, found.difference.test) == (20, "items", "McNemar")
+    assert (found.difference.only_a, found.difference.only_b, found.difference.n_groups_apart) == (9, 1, 10)
+    assert found.difference.p == pytest.approx(binomtest(9, 10).pvalue)
     assert found.difference.value == pytest.approx(8 / 20)
     low, high = found.difference.interval
-    assert 0.05 < low < 0.4 < high < 0.75
+    assert 0.05 < low < 0.36 < high < 0.7
     assert found.is_more_than_chance
     assert found.verdict == (
         "A beats B by 40.0 percentage points, which is more than chance explains (McNemar, p = 0.021)."
@@ -89,10 +96,37 @@ def test_figures_by_hand(pair: tuple[Path, Path]) -> None:
     assert found.consistency.observed_agreement == 10 / 20
 
 
+def test_whole_photographs_are_exchanged(tmp_path: Path) -> None:
+    """The same answers, two items of each photograph: leads by hand, and every exchange of them."""
+    photos = [f"p{n // 2}" for n in range(20)]
+    a = folder(tmp_path / "a", "bbbbbbbbbb" + "cccccb" + "uubb", groups=photos)
+    b = folder(tmp_path / "b", "bbbbcccccc" + "ccbbbb" + "uuub", groups=photos)
+    found = compare.run(a, b)
+    assert (found.n, found.n_groups, found.unit) == (20, 10, "photographs")
+    # Bottles: photographs 2 to 4, two each; cans: 6 with two, 7 with one; cups: -1.
+    leads = np.array([2, 2, 2, 2, 1, -1])
+    sums = np.array(list(product((-1, 1), repeat=6))) @ leads
+    assert found.difference.p == pytest.approx(np.mean(np.abs(sums) >= 8))
+    assert (found.difference.n_groups_apart, found.difference.test) == (6, "whole photographs exchanged")
+    assert (
+        found.a.top1_interval[0]
+        < compare.run(*(folder(tmp_path / f"{x}1", w) for x, w in LETTERS)).a.top1_interval[0]
+    )
+    few = [f"p{n // 4}" for n in range(20)]
+    c, d = (folder(tmp_path / f"{name}2", letters, groups=few) for name, letters in LETTERS)
+    assert (compare.run(c, d).difference.interval, compare.run(c, d).a.top1_interval) == (None, None)
+    out = done("compare", c, d).out
+    assert "85.0 [too few]" in out
+    assert "A - B: +40.0 points, 5 photographs, too few for intervals, which take 10" in out
+    with pytest.raises(DataError, match="group the items differently"):
+        compare.run(a, d)
+
+
 def test_the_other_way_round(pair: tuple[Path, Path]) -> None:
     there, back = compare.run(*pair), compare.run(*pair[::-1])
     assert back.difference.value == -there.difference.value
-    assert (back.mcnemar.b, back.mcnemar.c, back.mcnemar.p) == (1, 9, there.mcnemar.p)
+    assert (back.difference.only_a, back.difference.only_b) == (1, 9)
+    assert back.difference.p == there.difference.p
     assert back.consistency == there.consistency
     assert back.verdict.startswith("B beats A by 40.0")
 
@@ -101,11 +135,11 @@ def test_what_may_be_chance_is_called_so(tmp_path: Path) -> None:
     a = folder(tmp_path / "a", "bbbbbbbbbb" + "cccccc" + "uubb")
     b = folder(tmp_path / "b", "bbbbbbbbbb" + "cccccb" + "uubb")
     found = compare.run(a, b)
-    assert (found.is_more_than_chance, found.mcnemar.p) == (False, 1.0)
+    assert (found.is_more_than_chance, found.difference.p) == (False, 1.0)
     assert found.verdict == "A is ahead by 5.0 percentage points, which may be chance (McNemar, p = 1.000)."
     same = compare.run(a, a)
     assert same.verdict == "A and B have exactly the same 20 items right and wrong."
-    assert (same.difference.interval, same.difference.p, same.consistency.kappa) == ((0, 0), 1, 1)
+    assert (same.difference.value, same.difference.p, same.consistency.kappa) == (0, 1, 1)
     level = folder(tmp_path / "c", "cbbbbbbbbb" + "cccccc" + "uuub")
     assert (
         compare.run(a, level).verdict
@@ -127,11 +161,14 @@ def test_items_are_matched_by_id(pair: tuple[Path, Path], tmp_path: Path) -> Non
 def test_json_and_words(pair: tuple[Path, Path]) -> None:
     found = done("compare", *pair, "--json").json
     assert set(found) == set(compare.Comparison.model_fields)
-    assert found["mcnemar"] == {"b": 9, "c": 1, "p": pytest.approx(0.021484375), "method": "exact"}
+    difference = found["difference"]
+    assert (difference["only_a"], difference["only_b"], difference["test"]) == (9, 1, "McNemar")
+    assert difference["p"] == pytest.approx(0.021484375)
     out = done("compare", *pair).out
     assert "label: 20 items, test part of split random" in out
     assert "A - B: +40.0 points [" in out
-    assert "only A right 9, only B right 1: p = 0.0215 (McNemar, exact)" in out
+    assert "95 % over 20 items" in out
+    assert "only A right 9, only B right 1: p = 0.0215 (McNemar)" in out
     assert "A beats B by 40.0 percentage points" in out
     # Class, support, recalls, gain in items: largest gains first.
     assert re.findall(r"│ (\w+) +│ +(\d+) +│ +([\d.]+) +│ +([\d.]+) +│ +([+-]\d) +│", out) == [
@@ -187,7 +224,7 @@ def test_other_questions_are_refused(pair: tuple[Path, Path], tmp_path: Path) ->
 def test_what_holds_no_results_is_refused(pair: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there are no results in"):
         compare.run(pair[0], tmp_path)
-    (pair[1] / "result.json").write_text(json.dumps({"method": "x"}))
+    rewrite(pair[1] / "result.json", lambda _: {"method": "x"})
     answer = call("compare", *pair)
     assert (answer.status, answer.out) == (1, "")
-    assert "result.json is damaged" in answer.err
+    assert "result.json is of another version: title: Field required" in answer.err

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from learning_world import CLASSES, DIM, World, make_world, write_features
+from learning_world import CLASSES, DIM, World, make_world, write_features, write_split
 
 from deponij.pipeline.heads.registry import load_head
 from deponij.project.learning.learn import HeadParams, HeadResult, parse_arguments
 from deponij.project.learning.learn import learn as learn_head
-from deponij.project.learning.results import read_judged
+from deponij.project.learning.result_files import read_judged
 from deponij.store.errors import DeponijError, UsageError
 from deponij.store.view import View
 
@@ -91,3 +91,24 @@ def test_arguments_are_read_as_json_or_text() -> None:
 def test_wrong_wishes(world: World, head: str, arguments: dict[str, object], told: str) -> None:
     with pytest.raises(DeponijError, match=told):
         learn(world, head, **arguments)
+
+
+def test_figures_of_what_chose_are_no_result(world: World, tmp_path: Path) -> None:
+    """Without a test part every record says whose its figures are, and no temperature is shown on what it was fitted on."""
+    write_split(
+        tmp_path / "split.parquet", world.ids, ["val" if part == "test" else part for part in world.parts]
+    )
+    result = learn_head(
+        HeadParams(head="logistic"),
+        features=[world.features],
+        items=world.items,
+        split=tmp_path / "split.parquet",
+        labels="label",
+    )
+    assert any(
+        "There is no test part: these are val items, by which the classifiers were chosen" in note
+        for note in result.notes
+    )
+    assert result.calibration is not None and result.calibration.part == "val"
+    assert result.calibration.temperature is not None and result.calibration.ece_scaled is None
+    assert not any("no test part" in note for note in learn(world, "logistic").notes)

@@ -10,8 +10,10 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from deponij.pipeline.heads.few_shot import draw
 from deponij.pipeline.heads.registry import load_head
+from deponij.pipeline.metrics.clustered import mean_of_runs
 from deponij.project.learning.learn import HeadResult
-from deponij.project.learning.results import read_examples, read_logits
+from deponij.project.learning.result_files import read_logits
+from deponij.project.learning.results import read_examples
 from deponij.store.errors import DataError, StoreError
 from deponij.store.items import Items
 from deponij.store.view import View
@@ -68,19 +70,39 @@ def test_few_shot_is_the_mean_over_seeded_draws(world: World, result: tuple[Head
     assert [sum(one.chosen for one in few if one.per_class == n) for n in (1, 3)] == [1, 1]
     examples, vectors = read_examples(View(world.features), Items(world.items), world.split, "label")
     train, test = examples.rows("train"), examples.rows("test")
-    scores = []
+    right = []
     for seed in range(4):
         rows = train[draw(examples.labels[train], 3, seed)]
         peer = KNeighborsClassifier(5, weights=lambda d: np.exp((1 - d) / 0.07), metric="cosine")
-        scores.append(
-            peer.fit(vectors[rows], examples.labels[rows]).score(vectors[test], examples.labels[test])
-        )
+        answers = peer.fit(vectors[rows], examples.labels[rows]).predict(vectors[test])
+        right.append(answers == examples.labels[test])
+    scores = np.mean(right, axis=1)
     one = next(one for one in few if (one.per_class, one.k) == (3, 5))
     assert one.top1 == pytest.approx(np.mean(scores))
     assert one.top1_std == pytest.approx(np.std(scores, ddof=1))
     assert one.n_test == len(test)
+    top1, balanced = mean_of_runs(right, examples.groups[test], examples.labels[test])
+    assert one.n_groups == len(set(examples.groups[test].tolist())) < len(test)
+    assert one.top1_interval == pytest.approx(top1.interval)
+    assert one.balanced_interval == pytest.approx(balanced.interval)
     best = {n: max(each.top1 for each in few if each.per_class == n) for n in (1, 3)}
     assert best[3] > best[1]
+
+
+def test_few_shot_s_k_is_chosen_on_validation(world: World, result: tuple[HeadResult, Path]) -> None:
+    examples, vectors = read_examples(View(world.features), Items(world.items), world.split, "label")
+    train, val = examples.rows("train"), examples.rows("val")
+    on_val: dict[int, list[float]] = {}
+    for seed in range(4):
+        rows = train[draw(examples.labels[train], 3, seed)]
+        for k in (1, 5, 12):
+            peer = KNeighborsClassifier(k, weights=lambda d: np.exp((1 - d) / 0.07), metric="cosine")
+            peer.fit(vectors[rows], examples.labels[rows])
+            on_val.setdefault(k, []).append(peer.score(vectors[val], examples.labels[val]))
+    means = {k: float(np.mean(found)) for k, found in on_val.items()}
+    assert max(means.values()) > min(means.values()), "otherwise the test shows nothing"
+    (chosen,) = (one for one in result[0].learned["few_shot"] if one["per_class"] == 3 and one["chosen"])
+    assert means[chosen["k"]] == max(means.values())
 
 
 def test_the_same_inputs_give_the_same_bytes(

@@ -89,7 +89,7 @@ def test_files_of_a_result(world: World, tmp_path: Path) -> None:
     assert len(lines) == result.parts["test"].n + 1
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["test"]["top1"] == pytest.approx(result.parts["test"].top1, abs=1e-6)
-    assert (tmp_path / "per_class.csv").read_text().startswith("part,class,support,predicted,correct")
+    assert (tmp_path / "per_class.csv").read_text().startswith("part,class,support,groups,predicted,correct")
 
 
 def test_saved_head_gives_the_predictions(world: World, tmp_path: Path) -> None:

@@ -3,25 +3,25 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
-from learning_world import CLASSES, World, make_world, picture, write_features
+from learning_world import CLASSES, World, learned, make_world, picture, write_features
+from resealing import relist
 
 from deponij.pipeline.heads.head import FeatureSource, softmax
 from deponij.pipeline.heads.words.zero_shot import ZeroShotClassifier
+from deponij.project.learning.result_files import LOGITS_NAME, Judged, read_judged, read_logits, read_result
 from deponij.project.learning.results import (
-    LOGITS_NAME,
-    Judged,
     evaluate,
     examples_of,
     feature_sources,
     judge,
     metrics_of,
     read_examples,
-    read_judged,
-    read_logits,
     read_shared_examples,
     write_results,
 )
+from deponij.store.atomic import write_table
 from deponij.store.errors import DataError, StoreError, UsageError
 from deponij.store.items import Items
 from deponij.store.keys import key_of_bytes
@@ -168,15 +168,19 @@ def test_logits_are_numbers_alone_and_damage_is_found(world: World, tmp_path: Pa
     with pytest.raises(StoreError, match="logits.npy is damaged"):
         read_logits(tmp_path)
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(StoreError, match="logits.npy is damaged"):
+    relist(tmp_path)
+    with pytest.raises(StoreError, match="logits.npy holds no array"):
         read_logits(tmp_path)
     np.save(path, found.logits.astype(np.float64))
+    relist(tmp_path)
     with pytest.raises(StoreError, match="float64"):
         read_logits(tmp_path)
     np.save(path, found.logits[1:])
+    relist(tmp_path)
     with pytest.raises(StoreError, match="predictions over 4 classes"):
         read_judged(tmp_path)
     path.unlink()
+    relist(tmp_path)
     with pytest.raises(StoreError, match="it has no logits.npy; run its stage again"):
         read_logits(tmp_path)
 
@@ -197,3 +201,38 @@ def test_a_source_is_what_a_view_says(world: World) -> None:
     (source,) = feature_sources([view], "label")
     assert isinstance(source, FeatureSource)
     assert (source.backbone, source.fingerprint, source.labels) == (view.backbone, view.fingerprint, "label")
+
+
+def test_results_do_not_depend_on_the_last_bit(tmp_path: Path) -> None:
+    """What another number of threads does to features: some are a bit off. Figures are the same, to the byte."""
+    world = make_world(tmp_path / "world", noise=0.6)
+    view = View(world.features)
+    values = view.read(view.ids.tolist())
+    values[::7] = np.nextafter(values[::7], np.float32(np.inf), dtype=np.float32)
+    write_features(
+        tmp_path / "off.h5", view.ids.tolist(), view.keys.tolist(), values, failures=list(view.failures)
+    )
+    for path in (world.features, tmp_path / "off.h5"):
+        learned(world, "knn", tmp_path / path.stem, features=path)
+    one, other = (tmp_path / name for name in ("view", "off"))
+    assert (one / "result.json").read_bytes() == (other / "result.json").read_bytes()
+    assert (read_logits(one) != read_logits(other)).any()
+
+
+def test_groups_are_those_of_the_split_else_photographs(tmp_path: Path) -> None:
+    """A split's column `group` goes from its table through predictions to an ensemble's examples."""
+    world = make_world(tmp_path, noise=0.6)
+    photos = [item_id.split("#")[0] for item_id in world.ids]
+    batches = [f"batch{i // 8}" if i != 17 else None for i in range(len(world.ids))]
+    for groups, unit in ((None, "photographs"), (photos, "photographs"), (batches, "groups")):
+        columns = {} if groups is None else {"group": pa.array(groups, pa.string())}
+        table = {"item_id": list(world.ids), "part": pa.array(world.parts, pa.string()), **columns}
+        write_table(world.split, pa.table(table))
+        result = learned(world, "centroid", tmp_path / "out")
+        expected = dict(zip(world.ids, groups or photos, strict=True))
+        evaluation, found = read_result(tmp_path / "out")
+        assert found.groups.tolist() == [expected[i] or i for i in found.ids.tolist()]
+        assert result.parts["test"].unit == unit
+        assert result.parts["test"].n_groups == len(set(found.of("test").groups.tolist()))
+        again = examples_of(evaluation, found)
+        assert (again.groups.tolist(), again.unit) == (found.groups.tolist(), unit)

@@ -15,7 +15,7 @@ from deponij.store.items import ItemWriter
 from deponij.store.keys import key_of_bytes, key_of_text
 from deponij.store.view import View
 
-QUICK = RetrievalParams(resamples=100)
+QUICK = RetrievalParams()
 CAPTIONS = ("a can", "a cup")
 
 

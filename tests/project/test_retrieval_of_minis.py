@@ -41,7 +41,7 @@ def test_class_words_find_their_class_far_above_chance(tmp_path: Path, backbone:
         "items": tmp_path / "items",
         "split": tmp_path / "split.parquet",
     }
-    params, texts = RetrievalParams(resamples=200), tmp_path / "texts.h5"
+    params, texts = RetrievalParams(), tmp_path / "texts.h5"
     by_words, _ = word_retrieval.run(params, texts=texts, labels="category", **inputs)
     found = by_words.figures.micro
     assert found["precision@10"].value > 3 * found["precision@10"].chance

@@ -48,7 +48,7 @@ def test_the_stage_weights_writes_down_what_is_a_toy(tmp_path: Path) -> None:
     assert toys_of(tmp_path / "weights") == {"words"}
     weights.run(specs, tmp_path / "weights", is_drawn=True)
     assert toys_of(tmp_path / "weights") == frozenset()
-    assert "toy" not in (tmp_path / "weights" / "words.json").read_text()
+    assert json.loads((tmp_path / "weights" / "words.json").read_text())["toy"] is False
     assert toys_of(tmp_path / "nowhere") == frozenset()
     (tmp_path / "weights" / "words.json").write_text("{")
     with pytest.raises(StoreError, match="is damaged"):
@@ -142,7 +142,16 @@ def test_tables_over_seeds_mark_toys_too() -> None:
     place = Place("single", (MINI,), "linear", "label", "random")
     truth = np.array(["a"] * 4)
     cells = [
-        measured_cell(replace(place, members=(name,)), truth, [ranked], n_classes=2, protocol="by hand")
+        measured_cell(
+            replace(place, members=(name,)),
+            truth,
+            [ranked],
+            np.arange(4),
+            unit="photographs",
+            n_classes=2,
+            val=(truth, [ranked]),
+            protocol="by hand",
+        )
         for name, ranked in (
             ("real", np.array([["a", "b"]] * 3 + [["b", "a"]])),
             (MINI, np.array([["a", "b"]] * 4)),
@@ -155,7 +164,7 @@ def test_tables_over_seeds_mark_toys_too() -> None:
     )
     text = shown.getvalue()
     assert f"{MINI} (toy)" in text and "toy: learnt from drawn litter only" in text
-    # Green is the best of what is real.
+    # Green is what validation chooses of what is real.
     assert re.findall(r"\x1b\[1;32m *([\d.]+)", text) == ["75.0"]
 
 
@@ -165,6 +174,28 @@ def test_hits_of_a_toy_are_marked(result: dict[str, Any]) -> None:
         out = cli_world.done("query", "item", "can/01.png", "--index", indexes / name).out
         assert title in out.splitlines()[0]
         assert ("toy" in out) == (name == MINI)
+
+
+def test_single_commands_mark_toys_as_results_do(result: dict[str, Any]) -> None:
+    at = Layout(Path(result["root"]))
+    split = ["--items", at.items, "--split", at.split("random"), "--labels", "label"]
+    of_toy = ["--features", at.view(MINI), *split]
+    texts = ["--texts", at.texts(MINI)]
+    toy, real = at.result("centroid", MINI) / "random-label", at.result("centroid", "model") / "random-label"
+    for words in (
+        ["zero-shot", *of_toy, *texts],
+        ["blend", *of_toy, *texts],
+        ["fit", "--head", "centroid", *of_toy, "--features", at.view("model")],
+        ["retrieval", *of_toy],
+        ["curve", *of_toy, "--tries", "1"],
+        ["tables", *of_toy, "--seeds", "1"],
+        ["ensemble", toy, real],
+        ["compare", real, toy],
+    ):
+        out = cli_world.done(*words).out
+        assert f"{MINI} (toy)" in out or f"{MINI}+model (toy)" in out, words
+        assert out.count("toy: learnt from drawn litter only") == 1, words
+    assert "toy" not in cli_world.done("knn", "--features", at.view("model"), *split).out
 
 
 def test_the_terminal_says_what_is_a_toy(result: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def run(world: World, out: Path | None = None, **changes: object) -> HeadResult:
-    return learned(world, "zero_shot", out, **{"texts": world.texts, **changes})
+    return learned(world, "zero-shot", out, **{"texts": world.texts, **changes})
 
 
 def test_scores_equal_cosines_by_hand(world: World, tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_scores_equal_cosines_by_hand(world: World, tmp_path: Path) -> None:
     test = table[table.part == "test"]
     assert result.parts["test"].top1 == (test.truth == test.prediction).mean()
     assert (result.method, result.texts.n_texts, result.texts.templates) == (
-        "zero_shot",
+        "zero-shot",
         8,
         ("a photo of a {}", "{}"),
     )

@@ -77,6 +77,18 @@ def test_disjoint_answers(tmp_path: Path) -> None:
     assert found.js_class == found.js_inter == pytest.approx(np.sqrt(np.log(2)))
 
 
+@pytest.mark.parametrize("name", ["na", "NA", "nan", "null", "None", "N/A"])
+def test_a_class_of_that_name_is_an_answer(tmp_path: Path, name: str) -> None:
+    """Namibia by its code, say: right where it is the truth, and wrong elsewhere, but never silence."""
+    a = answers(tmp_path / "a.csv", f"1,{name},{name} 2,cat,{name} 3,cat,cat 4,cat,")
+    b = answers(tmp_path / "b.csv", f"1,{name},cat 2,cat,cat 3,cat,cat 4,cat,{name}")
+    found = agreement.run(a, b)
+    assert (found.accuracy_a, found.accuracy_b) == (2 / 4, 2 / 4)
+    assert (found.n_unanswered_a, found.n_unanswered_b) == (1, 0)
+    # Errors: A takes a cat for it; B it for a cat, and a cat for it.
+    assert found.js_inter == pytest.approx(jensenshannon([1, 0], [1, 1]))
+
+
 @pytest.mark.parametrize("silence", ["", "na", "NA", "Na", " na "])
 def test_no_answer(tmp_path: Path, silence: str) -> None:
     a = tmp_path / "a.csv"
@@ -122,7 +134,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def test_a_results_folder_is_an_observer(world: World, tmp_path: Path) -> None:
-    result = learned(world, "zero_shot", tmp_path / "model", texts=world.texts)
+    result = learned(world, "zero-shot", tmp_path / "model", texts=world.texts)
     truth = {
         i: label
         for i, label, part in zip(world.ids, world.labels, world.parts, strict=True)

@@ -2,14 +2,19 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cli_world
 import fake_backbone
 import pytest
 from cli_world import N_PER_CLASS, World, done
 
+from deponij.project.frame.settings import RunOptions
 from deponij.services import depots
+from deponij.stages import extract as extraction
+from deponij.stages.extract import ExtractParams
 from deponij.store.errors import StoreError, UsageError
 from deponij.store.view import View
 
@@ -49,6 +54,69 @@ def test_verify_extracts_again_and_reports_the_drift(world: World, depot: str) -
     assert (line["kind"], line["n_rows"]) == ("embedding", 8)
     assert report["sound"]
     assert "extracted again" in depots.describe_verify(report)
+
+
+def extract(world: World, depot: str, out: Path, **params: Any) -> str:
+    """More rows of the same backbone; gives their fingerprint."""
+    options = RunOptions(depot=depot, workers=1, threads=1)
+    made = extraction.run(
+        ExtractParams(**params), items=world.items, backbone=str(world.words), out=out, options=options
+    )
+    return made.fingerprint
+
+
+def test_verify_covers_rows_of_every_size_kind_and_precision(
+    world: World, depot: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {
+        extract(world, depot, tmp_path / "a.h5", input_px=(24, 32)): [24, 32],
+        extract(world, depot, tmp_path / "b.h5", input_px=(32, 32), kind="dense@2"): [32, 32],
+        extract(world, depot, tmp_path / "c.h5", kind="tokens@2", precision="bf16"): [16, 16],
+    }
+    report = verify(depot, items=world.items, backbone=str(world.words), n_rows=4)
+    found = {line["fingerprint"]: line["input_px"] for line in report["drift"]}
+    assert sizes.items() <= found.items()
+    assert len(found) == 4
+    assert report["sound"] and report["unchecked"] == []
+    assert "extracted again at 24x32 px" in depots.describe_verify(report)
+    real = fake_backbone.Fake._embed_images
+
+    def drifts(model: fake_backbone.Fake, batch: Any) -> Any:
+        return real(model, batch) * (1.1 if batch.shape[2] == 24 else 1.0)
+
+    monkeypatch.setattr(fake_backbone.Fake, "_embed_images", drifts)
+    report = verify(depot, items=world.items, backbone=str(world.words), n_rows=4)
+    assert not report["sound"], "rows at another size are held against what is computed today, too"
+
+
+def test_verify_says_which_rows_it_cannot_extract_again(
+    world: World, depot: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, view = depots.FeatureStore(depot), View(world.view)
+    changes: list[dict[str, str]] = [{"decode": "by an older Pillow"}, {"transform": "{}"}]
+    for change in changes:
+        old = replace(view.identity, **change)
+        with store.writer(old, {}) as writer:
+            writer.add(view.keys.tolist(), {"embedding": view.embedding})
+    report = verify(depot, items=world.items, backbone=str(world.words))
+    assert report["sound"] and len(report["drift"]) == 1
+    reasons = sorted(one["reason"] for one in report["unchecked"])
+    assert "transform: " in reasons[1] and "by an older Pillow" in reasons[0]
+    assert {one["n_rows"] for one in report["unchecked"]} == {N_SOUND}
+    assert depots.describe_verify(report).count("cannot be extracted again") == 2
+
+
+def test_a_row_that_is_not_made_any_more_is_told(
+    world: World, depot: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = fake_backbone.Fake._embed_images
+    monkeypatch.setattr(
+        fake_backbone.Fake, "_embed_images", lambda self, batch: real(self, batch) * float("nan")
+    )
+    report = verify(depot, items=world.items, backbone=str(world.words), n_rows=4)
+    assert not report["sound"]
+    assert len(report["drift"][0]["failures"]) == 4
+    assert "is not made any more: its features" in depots.describe_verify(report)
 
 
 def test_rows_of_another_model_do_not_pass_for_this_one(

@@ -15,6 +15,7 @@ import pytest
 import tiny_models
 import yaml
 from cli_world import N_PER_CLASS, TRUNCATED, Answer, call, done
+from resealing import reseal, rewrite
 
 from deponij.pipeline.data.adapters.registry import open_source
 from deponij.pipeline.data.splitting.strategies import SplitParams
@@ -24,14 +25,8 @@ from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
 from deponij.project.learning.learn import HeadParams
 from deponij.project.learning.learn import learn as learn_head
-from deponij.project.learning.results import (
-    evaluate,
-    feature_sources,
-    read_logits,
-    read_result,
-    read_shared_examples,
-    write_results,
-)
+from deponij.project.learning.result_files import read_logits, read_result
+from deponij.project.learning.results import evaluate, feature_sources, read_shared_examples, write_results
 from deponij.stages import ensembles, extract, extract_text, items, split, weights
 from deponij.store.depot import FeatureStore
 from deponij.store.items import Items
@@ -81,14 +76,14 @@ def learn(world: World, options: RunOptions) -> None:
     extract_text.run(
         extract_text.TextParams(), prompts, backbone=specs[CLIP], out=texts, options=options, name=CLIP
     )
-    out = world.result("zero_shot", CLIP)
-    learn_head(HeadParams(head="zero_shot"), features=[at.view(CLIP)], texts=texts, out=out, **inputs)
+    out = world.result("zero-shot", CLIP)
+    learn_head(HeadParams(head="zero-shot"), features=[at.view(CLIP)], texts=texts, out=out, **inputs)
     side_by_side(world)
     for how in ("mean-logits", "greedy"):
         members = [
             world.result("logistic", CLIP),
             world.result("logistic", DINO),
-            world.result("zero_shot", CLIP),
+            world.result("zero-shot", CLIP),
         ]
         ensembles.run(how, members, out=ensemble_of(world, how))
 
@@ -103,8 +98,7 @@ def side_by_side(world: World) -> None:
     where: dict[str, Any] = {"labels": "label", "split": world.at.split("random")}
     judged = evaluate(head, sources, examples, features, **where)
     out = world.result("centroid", f"{CLIP}+{DINO}")
-    head.save(out, sources)
-    write_results(out, judged.evaluation, judged.predictions, judged.logits)
+    write_results(out, judged.evaluation, judged.predictions, judged.logits, head.files(sources))
 
 
 def ensemble_of(world: World, how: str) -> Path:
@@ -169,7 +163,7 @@ def answered(document: Any, root: Path, classes: Sequence[str]) -> tuple[list[st
 
 @pytest.mark.parametrize(
     "kind",
-    ["logistic/clip", "logistic/dino", "zero_shot/clip", "centroid/clip+dino", "mean-logits", "greedy"],
+    ["logistic/clip", "logistic/dino", "zero-shot/clip", "centroid/clip+dino", "mean-logits", "greedy"],
 )
 def test_the_same_pictures_get_the_stored_answers(world: World, kind: str) -> None:
     method, _, backbone = kind.partition("/")
@@ -188,7 +182,7 @@ def test_the_same_pictures_get_the_stored_answers(world: World, kind: str) -> No
 
 def test_the_temperature_of_validation_is_applied(world: World) -> None:
     # Zero-shot by random text vectors errs on validation, so that its temperature is far from 1.
-    folder = world.result("zero_shot", CLIP)
+    folder = world.result("zero-shot", CLIP)
     document = predict(world.pictures / "can", "--model", folder)
     result, found = read_result(folder)
     assert result.calibration is not None
@@ -202,10 +196,8 @@ def test_the_temperature_of_validation_is_applied(world: World) -> None:
 
 def test_without_a_temperature_it_says_uncalibrated(world: World, tmp_path: Path) -> None:
     folder = Layout(tmp_path / "runs" / "other").result("logistic", CLIP) / "random-label"
-    shutil.copytree(world.result("zero_shot", CLIP), folder)
-    record = json.loads((folder / "result.json").read_text())
-    record["calibration"] = None
-    (folder / "result.json").write_text(json.dumps(record))
+    shutil.copytree(world.result("zero-shot", CLIP), folder)
+    rewrite(folder / "result.json", lambda record: record | {"calibration": None})
     named = ["--model", folder, "--backbone-spec", world.models["open_clip_vit"]]
     document = predict(world.pictures / "can", *named)
     assert (document["model"]["temperature"], document["model"]["calibrated"]) == (None, False)
@@ -303,23 +295,37 @@ def test_a_folder_without_pictures(world: World, tmp_path: Path) -> None:
     (tmp_path / "empty" / "notes.txt").write_text("x")
     said = refused(tmp_path / "empty", "--model", world.result("logistic", CLIP))
     assert f"no pictures in {tmp_path / 'empty'}" in said
-    assert ".jpg" in said
+    assert ".jpg" in said and "it holds files that are not pictures: 1 (.txt: 1)" in said
+
+
+def test_what_a_folder_holds_beside_pictures_is_told(world: World, tmp_path: Path) -> None:
+    """Other files are counted, a kind that is not read is named, and a picture without an ending is answered."""
+    shutil.copy(world.pictures / "can" / "00.png", tmp_path / "plain")
+    (tmp_path / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (tmp_path / "notes.txt").write_text("x")
+    model = world.result("logistic", CLIP)
+    answer = call("predict", tmp_path, "--model", model, *OPTIONS, "--json")
+    assert answer.status == 3
+    assert [one["path"] for one in answer.json["predictions"]] == [str(tmp_path / "plain")]
+    assert "HEIC" in answer.json["failures"][0]["reason"] and "ImageMagick" in answer.err
+    assert f"warning: {tmp_path} holds files that are not pictures: 1 (.txt: 1)" in answer.err
 
 
 def test_features_that_are_not_finite_are_failures(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     from deponij.pipeline.backbones.kinds import Kind
 
-    real = Kind.compute
+    real, marked = Kind.compute, []
 
     def overflows(kind: Kind, model: Any, batch: Any) -> Any:
+        marked.append(batch[1])
         arrays = real(kind, model, batch)
-        arrays["embedding"][1] = float("nan")
+        arrays["embedding"][[bool((one == marked[0]).all()) for one in batch]] = float("nan")
         return arrays
 
     monkeypatch.setattr(Kind, "compute", overflows)
     document = predict(world.pictures / "can", "--model", world.result("logistic", CLIP), status=3)
     assert [Path(one["path"]).name for one in document["failures"]] == ["01.png"]
-    assert "NaN or infinite" in document["failures"][0]["reason"]
+    assert "hold NaN when computed in fp32" in document["failures"][0]["reason"]
     assert len(document["predictions"]) == N_PER_CLASS - 1
 
 
@@ -433,7 +439,7 @@ def alone(world: World, tmp_path: Path, name: str) -> Path:
     shutil.copytree(world.result("logistic", CLIP), folder)
     card = json.loads((folder / "head.json").read_text())
     card["sources"][0]["backbone"] = name
-    (folder / "head.json").write_text(json.dumps(card))
+    rewrite(folder / "head.json", lambda _: card)
     return folder
 
 
@@ -473,7 +479,7 @@ def test_a_card_that_was_changed_is_refused(world: World, tmp_path: Path) -> Non
     folder = alone(world, tmp_path, CLIP)
     card = json.loads((folder / "head.json").read_text())
     card["sources"][0]["identity"]["precision"] = "bf16"
-    (folder / "head.json").write_text(json.dumps(card))
+    rewrite(folder / "head.json", lambda _: card)
     named = ["--backbone-spec", world.models["open_clip_vit"]]
     assert "the card was changed" in refused(world.pictures, "--model", folder, *named)
 
@@ -482,7 +488,7 @@ def test_weights_that_changed_since_are_refused(world: World, tmp_path: Path) ->
     shutil.copytree(world.at.root, tmp_path / "run")
     other = tiny_models.dinov2(tmp_path / "other", seed=7)
     record = tmp_path / "run" / "weights" / f"{DINO}.json"
-    record.write_text(json.dumps({"spec": str(other)}))
+    reseal(record, lambda _: {"spec": str(other)})
     folder = Layout(tmp_path / "run").result("logistic", DINO) / "random-label"
     assert "weights: " in refused(world.pictures, "--model", folder)
 
@@ -518,9 +524,9 @@ def test_heads_over_tokens_see_them_flat(world: World, tmp_path: Path) -> None:
     features = view.read(found.ids.tolist()).reshape(len(found.ids), -1)  # [n, 2 * 2 * 32]
     head = NearestClassMean().fit(features, found.truth)
     folder = tmp_path / "tokens"
-    head.save(folder, feature_sources([view], "label"))
     record = result.model_copy(update={"calibration": None})
-    write_results(folder, record, found, head.decision_function(features))
+    learned = head.files(feature_sources([view], "label"))
+    write_results(folder, record, found, head.decision_function(features), learned)
     document = predict(world.pictures, "--model", folder, "--backbone-spec", spec, status=3)
     ids, classes, expected = stored(folder)
     paths, probs = answered(document, world.pictures, classes)
@@ -535,10 +541,21 @@ def test_an_ensemble_needs_no_backbone_of_a_member_without_a_share(world: World,
     for member, share in zip(card["members"], shares, strict=True):
         member["share"] = share
     card["learned"]["shares"] = shares
-    (folder / "ensemble.json").write_text(json.dumps(card))
+    rewrite(folder / "ensemble.json", lambda _: card)
     (tmp_path / "run" / "weights" / f"{DINO}.json").unlink()
     document = predict(world.pictures / "can", "--model", folder)
     assert [one["name"] for one in document["model"]["backbones"]] == [CLIP]
+
+
+def test_an_ensemble_whose_member_was_learned_anew_is_refused(world: World, tmp_path: Path) -> None:
+    shutil.copytree(world.at.root, tmp_path / "run")
+    folder = next((tmp_path / "run" / "results" / "ensembles").glob("*/*/random-label"))
+    predict(world.pictures / "can", "--model", folder)
+    member = json.loads((folder / "ensemble.json").read_text())["members"][0]["folder"]
+    rewrite((folder / member).resolve() / "result.json", lambda record: record | {"title": "another"})
+    said = refused(world.pictures, "--model", folder)
+    assert "was made anew since the ensemble" in said
+    assert "make the ensemble again" in said
 
 
 # ------------------------------------------------------------------ the depot

@@ -21,6 +21,7 @@ from deponij.services.search.query import parse_term
 from deponij.services.search.vectors import Term, read_vector
 from deponij.store.errors import DataError, UsageError
 from deponij.store.items import Items
+from deponij.store.sealed import sealed
 from deponij.store.view import View
 
 
@@ -368,7 +369,7 @@ def test_without_index_the_profiles_is_asked(
         (run / target).parent.mkdir(parents=True, exist_ok=True)
         (run / target).symlink_to(source)
     (run / "weights").mkdir()
-    (run / "weights" / "words.json").write_text(json.dumps({"spec": str(world.words)}))
+    (run / "weights" / "words.json").write_bytes(sealed({"spec": str(world.words), "toy": False}))
     (tmp_path / "params.yaml").write_text(
         "profile: tiny\nbackbones:\n  mute: {}\n  words: {}\ntext_backbones: [words]\n"
     )

@@ -17,7 +17,7 @@ from deponij.project.frame.settings import RunOptions
 from deponij.project.indexes import Index
 from deponij.services import run as service
 from deponij.services.run import Plan, SourceChoice, source_of
-from deponij.stages.registry import STAGES
+from deponij.stages.registry import STAGES, is_current
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import BackboneError, DataError, UsageError
 from deponij.store.view import View
@@ -83,6 +83,20 @@ def test_class_folders_and_a_second_run_with_other_backbones(tmp_path: Path, mod
     assert took <= set(second["seconds"])
     assert "extract@wordless" in first["seconds"]
     assert "Words find pictures" in page
+    # Looked at again, without times of a stage that an earlier version had.
+    (at.timings / "lookups.json").write_text('{"stage": "lookups", "seconds": 9.0}')
+    again = service.results(at.root)
+    assert again["results"] == second["results"]
+    assert again["seconds"] == second["seconds"]
+    assert cli_world.done("results", at.root, "--all", "--json").json == json.loads(json.dumps(again))
+    with pytest.raises(UsageError, match="no folder of a run: there is no .*items"):
+        service.results(tmp_path)
+
+
+def test_times_are_of_stages_and_backbones_that_there_are() -> None:
+    labels = ("items", "lookups", "extract@a", "extract@b", "prepare@sample", "a")
+    assert [label for label in labels if is_current(label, ["a"])] == ["items", "extract@a", "prepare@sample"]
+    assert is_current("extract@b", None)
 
 
 def test_coco_is_split_by_photograph(tmp_path: Path, model: str) -> None:
@@ -95,9 +109,11 @@ def test_coco_is_split_by_photograph(tmp_path: Path, model: str) -> None:
     assert shown(result) == {("model", "group", "category"), ("model", "group", "supercategory")}
 
 
-def test_a_split_that_the_data_bring_is_kept(tmp_path: Path, model: str) -> None:
+@pytest.mark.parametrize("last", ["test", "val"])
+def test_a_split_that_the_data_bring_is_kept(tmp_path: Path, model: str, last: str) -> None:
+    """Where it brings train and val alone, val is what results are read from, and what is chosen on is of train."""
     folder = cli_world.class_folders(tmp_path / "all")
-    for part, numbers in (("train", range(8)), ("test", range(8, cli_world.N_PER_CLASS))):
+    for part, numbers in (("train", range(8)), (last, range(8, cli_world.N_PER_CLASS))):
         for name in cli_world.COLOURS:
             (tmp_path / "parts" / part / name).mkdir(parents=True)
             for number in numbers:
@@ -107,6 +123,8 @@ def test_a_split_that_the_data_bring_is_kept(tmp_path: Path, model: str) -> None
     assert shown(result) == {("model", "given", "label")}
     report = json.loads((tmp_path / "out" / "splits" / "given.json").read_text())
     assert report["n"]["test"] == 3 * (cli_world.N_PER_CLASS - 8)
+    assert report["n"]["val"] > 0
+    assert {row["part"] for row in result["results"]} == {"test"}
 
 
 def test_backbones_of_one_name_keep_apart(tmp_path: Path) -> None:
@@ -143,7 +161,9 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def test_a_run_that_cannot_begin_leaves_the_earlier_one_whole(tmp_path: Path, model: str) -> None:
+def test_a_run_that_cannot_begin_leaves_the_earlier_one_whole(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = cli_world.class_folders(tmp_path / "pictures")
     source = SourceChoice("folder", {"folder": folder})
     run(tmp_path, source, model)
@@ -154,7 +174,14 @@ def test_a_run_that_cannot_begin_leaves_the_earlier_one_whole(tmp_path: Path, mo
     one_class = SourceChoice("folder", {"folder": folder / "can"})
     with pytest.raises(DataError, match=f"no class folders below .*can; did you mean its parent {folder}"):
         run(tmp_path, one_class, model)
-    with pytest.raises(UsageError, match=r"no values in a column 'lable'.* label"):
+    with pytest.raises(UsageError, match=r"no values in a column 'given'.* label"):
+        run(tmp_path, source, model, labels=("label", "given"))
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(UsageError, match=r"no column 'lable'; .* name label$"),
+    ):
+        # Said before a single picture is opened.
+        patch.setattr("deponij.stages.items.main", None)
         run(tmp_path, source, model, labels=("label", "lable"))
     assert contents(tmp_path / "out") == before
     assert not list((tmp_path / "out").glob("*.part"))
@@ -221,6 +248,8 @@ def test_what_very_few_pictures_do_not_allow_is_told_and_the_rest_is_made(
     page = Path(result["page"]).read_text()
     assert "Map of the embeddings" in page
     assert "There is no test part" in page
+    assert "There is no validation part to choose by, so that none is called the best" in page
+    assert not any(row["is_chosen"] for row in result["results"])
     # A bad page of a table over training items would pass for one over test items.
     print_results(result)
     assert "train items, from which the classifiers learned" in capsys.readouterr().out

@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from learning_world import World, learned, make_world, write_split
+from resealing import relist, rewrite
 from under_dvc import under_dvc
 
 from deponij.pipeline.ensembles.ensemble import ENSEMBLES
 from deponij.pipeline.ensembles.registry import kinds, load_ensemble
 from deponij.project.frame.layout import Layout
-from deponij.project.learning.results import read_logits, read_result
+from deponij.project.learning.result_files import read_logits, read_result
 from deponij.stages import ensembles
 from deponij.stages.ensembles import EnsembleResult, EnsemblesParams
 from deponij.store.errors import DataError, StoreError, UsageError
@@ -33,8 +34,8 @@ def runs(world: World, tmp_path_factory: pytest.TempPathFactory) -> Layout:
 
 
 def make_results(world: World, at: Layout, split: Path) -> None:
-    more = {"logistic": {"arguments": {"cs": [0.01]}}, "zero_shot": {"texts": world.texts}}
-    for head in ("logistic", "knn", "centroid", "zero_shot"):
+    more = {"logistic": {"arguments": {"cs": [0.01]}}, "zero-shot": {"texts": world.texts}}
+    for head in ("logistic", "knn", "centroid", "zero-shot"):
         out = at.result(head, "tiny") / f"{split.stem}-label"
         learned(world, head, out, split=split, **more.get(head, {}))
 
@@ -114,6 +115,7 @@ def write_logits(folder: Path, logits: np.ndarray) -> None:
     file = io.BytesIO()
     np.save(file, logits.astype(np.float32), allow_pickle=False)
     (folder / "logits.npy").write_bytes(file.getvalue())
+    relist(folder)
 
 
 def test_classes_that_some_members_lack(world: World, tmp_path: Path) -> None:
@@ -205,14 +207,15 @@ def test_other_parts_labels_or_truths_are_refused(world: World, runs: Layout, tm
     copy_of(second, tmp_path / "swapped")
     table = pq.read_table(second / "predictions.parquet")
     parts = table["part"].to_pylist()
-    swapped = ["val" if part == "test" else "test" if part == "val" else part for part in parts]
+    swapped = list(parts)
+    swapped[parts.index("val")], swapped[parts.index("test")] = "test", "val"
     table = table.set_column(table.column_names.index("part"), "part", [swapped])
     pq.write_table(table, tmp_path / "swapped" / "predictions.parquet")
+    relist(tmp_path / "swapped")
     with pytest.raises(DataError, match=r"has 'photo.*' as '.*' in .*run the older one's stage again"):
         ensembles.run("mean-probs", [first, tmp_path / "swapped"])
     copy_of(second, tmp_path / "renamed")
-    record = json.loads((second / "result.json").read_text())
-    (tmp_path / "renamed" / "result.json").write_text(json.dumps(record | {"labels": "colour"}))
+    rewrite(tmp_path / "renamed" / "result.json", lambda record: record | {"labels": "colour"})
     with pytest.raises(DataError, match="is of labels 'label' and split 'split', .* of 'colour'"):
         ensembles.run("mean-probs", [first, tmp_path / "renamed"])
 
@@ -234,5 +237,5 @@ def test_bad_folders_are_refused(runs: Layout, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="the logits of 1 items are NaN or infinite"):
         ensembles.run("greedy", [first, tmp_path / "spoiled"])
     (tmp_path / "spoiled" / "logits.npy").unlink()
-    with pytest.raises(StoreError, match="no logits in"):
+    with pytest.raises(StoreError, match="logits.npy is missing"):
         ensembles.run("greedy", [first, tmp_path / "spoiled"])

@@ -16,11 +16,12 @@ from PIL import Image
 from deponij.pipeline.backbones.kinds import Kind
 from deponij.project.frame.settings import RunOptions
 from deponij.stages import extract as stage
+from deponij.stages import items as items_stage
 from deponij.stages.extract import ExtractParams, ExtractResult
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import BackboneError, StoreError, UsageError
-from deponij.store.items import ItemWriter
-from deponij.store.keys import key_of_bytes
+from deponij.store.items import Items, ItemWriter
+from deponij.store.keys import DECODERS, key_of_bytes
 from deponij.store.view import View
 
 DAMAGED = b"\x89PNG\r\n\x1a\n and no more"
@@ -86,6 +87,36 @@ def test_view_has_the_items_in_their_order_and_the_failures(tmp_path: Path, mode
     assert view.fingerprint == result.fingerprint
     store = FeatureStore(tmp_path / "depot")
     np.testing.assert_array_equal(store.read(view.keys.tolist(), view.identity)["embedding"], view.embedding)
+
+
+def test_rows_of_formats_that_are_decoded_otherwise_today_are_unknown_and_no_others(
+    tmp_path: Path, model: Path
+) -> None:
+    """The items and the depot of an earlier version, whose keys name no decoder."""
+    endings = ("jpg", "webp", "bmp", "png", "gif", "tif")
+    (tmp_path / "pictures" / "cat").mkdir(parents=True)
+    for number, ending in enumerate(endings):
+        picture = Image.open(io.BytesIO(noise(number)))
+        picture.save(tmp_path / "pictures" / "cat" / f"{number}.{ending}")
+
+    def extracted(name: str, *, anew: bool = True) -> ExtractResult:
+        if anew:
+            folder = {"folder": tmp_path / "pictures"}
+            items_stage.run("folder", folder, out=tmp_path / name, run_options=RunOptions(workers=1))
+        return run(tmp_path, model, tmp_path / name)
+
+    with pytest.MonkeyPatch.context() as earlier:
+        for picture_format in list(DECODERS):
+            earlier.delitem(DECODERS, picture_format)
+        assert (extracted("old").n_known, extracted("old").n_known) == (0, len(endings))
+        plain = [key_of_bytes(path.read_bytes()) for path in sorted((tmp_path / "pictures/cat").iterdir())]
+        assert Items(tmp_path / "old").keys == plain
+    with pytest.raises(StoreError, match="decodes GIF, PNG, TIFF pictures otherwise; make them again"):
+        extracted("old", anew=False)
+    new = extracted("new")
+    assert (new.n_known, new.n_computed) == (3, 3)
+    same = [a == b for a, b in zip(Items(tmp_path / "new").keys, plain, strict=True)]
+    assert dict(zip(endings, same, strict=True)) == {e: e in ("jpg", "webp", "bmp") for e in endings}
 
 
 def test_what_is_known_is_not_computed_and_needs_no_model(
@@ -187,14 +218,43 @@ def test_tokens_lie_in_the_view_and_dense_maps_in_the_depot(tmp_path: Path, mode
         _ = view.embedding
 
 
-def test_values_that_do_not_fit_float16_are_refused_and_nothing_wrong_is_stored(tmp_path: Path) -> None:
+def test_values_that_do_not_fit_float16_are_failures_with_the_items_name(tmp_path: Path) -> None:
     loud = fake_backbone.make(tmp_path / "loud", scale=1e6)
     items = write(tmp_path / "items", rows(range(5)))
-    with pytest.raises(StoreError, match=r"not finite in float16.*store float32"):
-        run(tmp_path, loud, items, ExtractParams(stored="float16"))
-    assert FeatureStore(tmp_path / "depot").identities() == {}
-    assert not (tmp_path / "view.h5").exists()
+    result = run(tmp_path, loud, items, ExtractParams(stored="float16"))
+    assert (result.n_computed, result.n_failed) == (0, 5)
+    failures = View(tmp_path / "view.h5").failures
+    assert [item_id for item_id, _ in failures] == [f"{i}.png" for i in range(5)]
+    assert all("past float16" in reason and "store float32" in reason for _, reason in failures)
     assert run(tmp_path, loud, items).n_computed == 5
+
+
+def test_one_picture_that_overflows_costs_no_other_also_in_a_run_that_goes_on(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, white = Kind.compute, io.BytesIO()
+    Image.new("RGB", (20, 18), (255, 255, 255)).save(white, "PNG")
+
+    def overflows(kind: Kind, backbone: Any, batch: Any) -> Any:
+        arrays = real(kind, backbone, batch)
+        arrays["embedding"][batch.amin(dim=(1, 2, 3)) > 1.5] = float("inf")
+        return arrays
+
+    quiet = run(
+        tmp_path, model, write(tmp_path / "quiet", rows(range(14))), depot=tmp_path / "depot_of_quiet"
+    )
+    expected = View(tmp_path / "view.h5")
+    monkeypatch.setattr(Kind, "compute", overflows)
+    contents = [*rows(range(3)), ("white.png", white.getvalue()), *rows(range(3, 14))]
+    # Nine items are two batches of four; then a run goes on with the others, the white one among them.
+    assert run(tmp_path, model, write(tmp_path / "first", contents[:9])).n_computed == 8
+    result = run(tmp_path, model, write(tmp_path / "all", contents))
+    assert (result.n_known, result.n_computed, result.n_failed) == (8, 6, 1)
+    view = View(tmp_path / "view.h5")
+    assert [item_id for item_id, _ in view.failures] == ["white.png"]
+    assert "hold infinity when computed in fp32" in view.failures[0][1]
+    assert view.embedding.tobytes() == expected.embedding.tobytes()
+    assert quiet.fingerprint == result.fingerprint
 
 
 def test_what_was_computed_before_an_error_is_kept(

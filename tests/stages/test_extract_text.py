@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fake_backbone
 import numpy as np
@@ -245,3 +246,23 @@ def test_under_dvc_every_backbone_with_words_and_texts_of_others_go(
     under_dvc(stage)
     assert [path.name for path in at.texts("a").parent.iterdir()] == ["a.h5"]
     assert groups_of(View(at.texts("a"))) == ["Can", "Paper_cup"]
+
+
+def test_a_text_without_a_finite_vector_is_named_and_costs_no_other(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = fake_backbone.Fake._embed_texts
+
+    def overflows(backbone: fake_backbone.Fake, texts: list[str]) -> Any:
+        rows = real(backbone, texts)
+        rows[[text == "number 7" for text in texts]] = float("inf")
+        return rows
+
+    prompts = [Prompt(f"number {i}", f"{i}", "{}") for i in range(90)]
+    with monkeypatch.context() as patch:
+        patch.setattr(fake_backbone.Fake, "_embed_texts", overflows)
+        with pytest.raises(
+            BackboneError, match=r"1 of 90 texts are not finite .* in fp32, the first: 'number 7'"
+        ):
+            run(tmp_path, model, prompts)
+    assert run(tmp_path, model, prompts).n_computed == 1

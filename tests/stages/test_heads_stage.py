@@ -21,7 +21,7 @@ from deponij.store.keys import key_of_bytes
 OTHER = {"Bottle": "drink", "Can": "drink", "Cup": "drink", "Lid": "rest"}
 SPLITS = ("random", "image-grouped")
 LABELS = ("label", "other")
-KINDS = {"zero_shot": {}, "logistic": {"cs": [0.1], "max_iter": 100}, "knn": {"ks": [3, 9]}}
+KINDS = {"zero-shot": {}, "logistic": {"cs": [0.1], "max_iter": 100}, "knn": {"ks": [3, 9]}}
 
 
 def write_two_columns(path: Path, world: World) -> None:
@@ -91,7 +91,7 @@ def test_numbers_of_every_split_and_label_set(at: Layout) -> None:
     numbers = json.loads(at.metrics("heads").read_text())
     # What starts from texts runs where there are texts.
     assert {kind: set(of) for kind, of in numbers.items()} == {
-        "zero_shot": {"tiny"},
+        "zero-shot": {"tiny"},
         "logistic": {"tiny", "mute"},
         "knn": {"tiny", "mute"},
     }
@@ -116,7 +116,7 @@ def test_numbers_of_every_split_and_label_set(at: Layout) -> None:
 
 
 def test_plots_are_of_the_first_pair(at: Layout) -> None:
-    names = {"zero_shot-tiny.csv", "logistic-tiny.csv", "logistic-mute.csv", "knn-tiny.csv", "knn-mute.csv"}
+    names = {"zero-shot-tiny.csv", "logistic-tiny.csv", "logistic-mute.csv", "knn-tiny.csv", "knn-mute.csv"}
     for what in ("confusion", "reliability"):
         assert {path.name for path in at.plots(what).iterdir()} == names
     first = at.result("logistic", "tiny") / "random-label"
@@ -150,7 +150,13 @@ def test_few_shot_is_asked_as_the_profile_says(at: Layout) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kinds", "said"), [({"logistc": {}}, "logistic"), ({"knn": {}, "logistic": {"c": 1}}, "no argument c")]
+    ("kinds", "said"),
+    [
+        ({"logistc": {}}, "logistic"),
+        ({"knn": {}, "logistic": {"c": 1}}, "no argument c"),
+        ({"knn": {"temperature": -1}}, "temperature must be positive, got -1"),
+        ({"linear": {"epochs": 0, "lr": -1}}, "lr must be positive.*epochs must be 1 or more"),
+    ],
 )
 def test_an_odd_head_clears_nothing_away(at: Layout, kinds: dict[str, object], said: str) -> None:
     before = {path: path.read_bytes() for path in at.root.rglob("*") if path.is_file()}

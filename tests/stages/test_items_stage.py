@@ -28,6 +28,16 @@ def test_class_folders(tmp_path: Path) -> None:
     assert stage.summary(result).startswith(f"{n_sound + 2} items ({n_sound} distinct)")
 
 
+def test_a_class_that_would_vanish_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = cli_world.class_folders(tmp_path / "pictures")
+    (folder / "bird").mkdir()
+    for number in range(3):
+        (folder / "bird" / f"{number}.xyz").write_bytes(b"no picture")
+    stage.run("folder", {"folder": folder}, out=tmp_path / "items", run_options=OPTIONS)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "warning: folders without any picture, which are no classes: 1: 'bird' (.xyz: 3)" in told
+
+
 def test_coco_crops_in_variants_side_by_side(tmp_path: Path) -> None:
     annotations = cli_world.coco(tmp_path / "coco")
     options = {"annotations": annotations, "images": annotations.parent / "images"}

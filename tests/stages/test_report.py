@@ -17,6 +17,7 @@ import yaml
 from learning_world import picture, write_features, write_items, write_split
 from PIL import Image
 from report_world import SPLIT_REPORT, ReportWorld, make_report_world, more_results
+from resealing import relist
 from under_dvc import under_dvc
 
 from deponij.pipeline.curves import CURVES
@@ -138,7 +139,8 @@ def test_the_page_says_what_it_shows(made: ReportWorld, out: Path) -> None:
         "decoder died",
         "1 min 15 s",
         "Left out: 2 items of the split without features.",
-        "McNemar",
+        "whole photographs exchanged",
+        "95 % over 20 photographs",
         "a made-up paper",
         "70.50",
         "labelled items (logarithmic)",
@@ -164,10 +166,11 @@ def test_retrieval_on_the_page_is_that_of_its_files(made: ReportWorld, out: Path
     for one in results:
         for name in ("mAP", "recall@1", "recall@5", "recall@10"):
             figure = one.figures.micro[name]
-            low, high = figure.interval
-            shown = f"{100 * figure.value:.1f}<small>{100 * low:.1f}–{100 * high:.1f}</small>"
-            assert shown in section.group(0), (one.task, name)
-            assert f" {100 * figure.value:.1f} ({100 * low:.1f}–{100 * high:.1f}) |" in markdown
+            assert (figure.interval is None) == (one.figures.n_resampled < 10) == (one.resampled == "texts")
+            bounds = figure.interval or ()
+            between = "–".join(f"{100 * bound:.1f}" for bound in bounds) or "too few"
+            assert f"{100 * figure.value:.1f}<small>{between}</small>" in section.group(0), (one.task, name)
+            assert f" {100 * figure.value:.1f} ({between}) |" in markdown
         for each in one.figures.classes:
             assert f"| {each.name} | {each.n} | {100 * each.figures['mAP'].value:.1f} |" in markdown
     framed = re.findall(r'<figure class="(hit|miss)" title="([^"]+)">', section.group(0))
@@ -267,8 +270,8 @@ def test_toys_are_marked_in_every_part(made: ReportWorld, out: Path, tmp_path: P
     markdown = (tmp_path / "results.md").read_text()
     rows = [line for line in markdown.splitlines() if line.startswith(("| tiny", "### tiny"))]
     assert len(rows) > 10 and all("tiny (toy)" in line for line in rows)
-    # A toy alone is still shown as the best there is, with its mark.
-    assert "tiny (toy)" in markdown.partition("## The best")[2].partition("##")[0]
+    # A toy alone is still shown as what validation chooses, with its mark.
+    assert "tiny (toy)" in markdown.partition("## The best by validation")[2].partition("##")[0]
 
 
 def test_same_inputs_same_bytes(made: ReportWorld, tmp_path: Path) -> None:
@@ -285,7 +288,7 @@ def test_of_many_classifiers_the_best_have_details_and_all_a_row(made: ReportWor
     params = ReportParams(n_detailed=3)
     text = write(made, tmp_path / "out", results=results, params=params).read_text(encoding="utf-8")
     assert text.count('<details class="run"') == 3 + len(made.parts["mistakes"])
-    assert "the best 14 of 22" in text
+    assert "the first 14 of 22" in text
     assert "All 22" in text
     assert all(f"ensemble {i}" in text for i in range(20))
     rows = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -296,9 +299,11 @@ def test_two_that_answered_other_items_are_not_compared(made: ReportWorld, tmp_p
     folder = Layout(tmp_path / "r").result("logistic", "tiny") / "split-label"
     shutil.copytree(made.results[1], folder)
     answers = read_table(folder / "predictions.parquet")
-    write_table(folder / "predictions.parquet", answers.slice(0, answers.num_rows - 1))
+    ids = [*answers["item_id"].to_pylist()[:-1], "another"]
+    write_table(folder / "predictions.parquet", answers.set_column(0, "item_id", [ids]))
+    relist(folder)
     text = write(made, tmp_path / "out", results=[made.results[1], folder]).read_text(encoding="utf-8")
-    assert "The two best were not compared item by item" in text
+    assert "The first two were not compared item by item" in text
 
 
 def test_one_classifier_alone_has_nobody_to_be_compared_with(made: ReportWorld, tmp_path: Path) -> None:
@@ -356,7 +361,7 @@ def test_names_from_the_data_cannot_become_markup(tmp_path: Path) -> None:
     learn(HeadParams(head="logistic"), **{**data, **views}, out=folder)
     points = curves.run(CurveParams(per_class=(1,), tries=1), **data, split=tmp_path / "s.parquet")
     found = mistakes.run(MistakesParams(), **data)
-    asked = images.run(RetrievalParams(resamples=100), **data, split=tmp_path / "s.parquet")
+    asked = images.run(RetrievalParams(), **data, split=tmp_path / "s.parquet")
     (tmp_path / "retrieval.json").write_bytes(RETRIEVAL.dump([asked]))
     (tmp_path / "curves.json").write_bytes(CURVES.dump(points))
     (tmp_path / "mistakes.json").write_bytes(MISTAKES.dump([found]))
@@ -404,7 +409,7 @@ def laid_out(made: ReportWorld, tmp_path_factory: pytest.TempPathFactory) -> Pat
         (made.parts["curves"][0], at.curves("tiny")),
         (made.parts["maps"][0], at.map("tiny")),
         (made.parts["mistakes"][0], at.mistakes("tiny")),
-        (made.results[0], at.result("zero_shot", "tiny") / "split-label"),
+        (made.results[0], at.result("zero-shot", "tiny") / "split-label"),
         (made.results[1], at.result("logistic", "tiny") / "split-label"),
         (made.results[1], at.result("linear", "tiny", "tables") / "split-label"),
     ):
@@ -438,7 +443,7 @@ def test_commands_are_stages_that_there_are(laid_out: Path, monkeypatch: pytest.
     ("stage", "method", "backbone"),
     [
         ("heads", "logistic", "tiny"),
-        ("heads", "zero_shot", "tiny"),
+        ("heads", "zero-shot", "tiny"),
         ("heads", "knn", "tiny"),
         ("heads", "centroid", "tiny"),
         ("heads", "wise-ft", "tiny"),
@@ -481,18 +486,19 @@ def test_missing_inputs_are_told(made: ReportWorld, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"no results in .*it has no result\.json"):
         write(made, tmp_path, results=[tmp_path])
     (tmp_path / "result.json").write_text("{}")
-    with pytest.raises(StoreError, match="is damaged"):
+    (tmp_path / "predictions.parquet").touch()
+    with pytest.raises(StoreError, match="an older version of Deponij wrote them"):
         results_table([tmp_path])
 
 
 @pytest.mark.parametrize(
     ("part", "missing", "damaged"),
     [
-        ("split_reports", "no report of a split at", "is no report of a split"),
-        ("cells", "no tables at", "is damaged or of another version"),
-        ("curves", "no learning curves at", "is damaged or of another version"),
-        ("retrieval", "no retrieval results at", "is damaged or of another version"),
-        ("mistakes", "no mistakes at", "is damaged or of another version"),
+        ("split_reports", "no report of a split at", "has no 'checksum'"),
+        ("cells", "no tables at", "has no 'checksum'"),
+        ("curves", "no learning curves at", "has no 'checksum'"),
+        ("retrieval", "no retrieval results at", "has no 'checksum'"),
+        ("mistakes", "no mistakes at", "has no 'checksum'"),
     ],
 )
 def test_missing_and_damaged_parts_are_told(

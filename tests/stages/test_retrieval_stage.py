@@ -27,7 +27,7 @@ def test_the_stage_under_dvc(told: World, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(
         "profile: made\nbackbones: {b: {}, mute: {}}\ntext_backbones: [b]\nsplits: {split: {}}\nlabels: [label]\n"
-        "retrieval: {ks: [1, 5], resamples: 100}\n"
+        "retrieval: {ks: [1, 5]}\n"
     )
     shutil.copytree(told.items, at.items)
     for source, target in (
@@ -58,7 +58,7 @@ def test_the_stage_under_dvc(told: World, tmp_path: Path, monkeypatch: pytest.Mo
     ]
     assert all("recall@10" not in one.figures.micro for one in results)
     # What is written is what the parts of the stage find.
-    params = RetrievalParams(ks=(1, 5), resamples=100)
+    params = RetrievalParams(ks=(1, 5))
     inputs = {"features": told.features, "items": told.items, "split": told.split}
     asked = [images.run(params, labels="label", **inputs)]
     assert RETRIEVAL.load(at.retrieval("mute").read_bytes(), "retrieval") == asked

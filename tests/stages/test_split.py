@@ -15,6 +15,7 @@ from deponij.pipeline.data.splitting.strategies import SplitParams
 from deponij.project.frame.layout import Layout
 from deponij.stages import split as stage
 from deponij.store.errors import DataError, UsageError
+from deponij.store.sealed import unsealed
 
 
 def noise(seed: int) -> bytes:
@@ -35,7 +36,7 @@ def items(tmp_path: Path) -> Path:
 
 def parts(path: Path) -> dict[str, str | None]:
     table = pq.read_table(path)
-    assert table.schema.names == ["item_id", "part"]
+    assert table.schema.names == ["item_id", "part", "group"]
     return dict(zip(table["item_id"].to_pylist(), table["part"].to_pylist(), strict=True))
 
 
@@ -65,6 +66,19 @@ def test_group_split_shares_no_photograph(items: Path, tmp_path: Path) -> None:
         if part is not None:
             sides.setdefault(item_id.split("#")[0], set()).add(part)
     assert {len(side) for side in sides.values()} == {1}
+
+
+def test_groups_are_photographs_or_what_the_strategy_groups_by(items: Path, tmp_path: Path) -> None:
+    out = tmp_path / "split.parquet"
+    for changes, expected in (
+        ({"strategy": "random"}, [f"photo{i // 4}" for i in range(40)]),
+        ({"strategy": "group"}, [f"photo{i // 4}" for i in range(40)]),
+        ({"strategy": "random", "group_by": "label"}, [("Can", "Cup")[i % 2] for i in range(39)] + ["Cup"]),
+    ):
+        stage.run(SplitParams(labels="label", fractions=(0.6, 0.2, 0.2), **changes), items=items, out=out)
+        assert pq.read_table(out)["group"].to_pylist() == expected
+    with pytest.raises(UsageError, match="no column 'batch' to group by; they have .*label"):
+        stage.run(SplitParams(labels="label", group_by="batch"), items=items, out=out)
 
 
 def test_a_seed_gives_the_same_bytes_and_another_seed_does_not(items: Path, tmp_path: Path) -> None:
@@ -137,4 +151,4 @@ def test_under_dvc_every_split_and_those_of_before_go(
     params = SplitParams(strategy="random", labels="label", seed=3)
     result = stage.run(params, items=items, out=tmp_path / "split.parquet")
     assert at.split("mixed").read_bytes() == (tmp_path / "split.parquet").read_bytes()
-    assert json.loads(at.split_report("mixed").read_text()) == result.model_dump(mode="json")
+    assert unsealed(at.split_report("mixed").read_bytes()) == result.model_dump(mode="json")

@@ -19,9 +19,10 @@ from deponij.cli import app
 from deponij.commands.show.cells import print_cells
 from deponij.pipeline.heads.registry import load_head
 from deponij.pipeline.metrics.classification import rank
+from deponij.pipeline.metrics.clustered import clustered_means
 from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.pipeline.reports.cells import Cell
-from deponij.project.learning.results import read_logits, read_result
+from deponij.project.learning.result_files import read_logits, read_result
 from deponij.project.tables.plan import Inputs, TablesParams
 from deponij.stages import tables
 from deponij.store.errors import DataError, IdentityError, StoreError, UsageError
@@ -205,12 +206,11 @@ def test_counts_seeds_and_intervals(world: World, cells: Sequence[Cell]) -> None
         assert cell.top1 <= cell.top2 <= cell.top3
         if cell.head in ("linear", "mlp"):
             assert (cell.seeds, cell.seed_values) == (2, (0, 1))
-            # Where every item is answered alike there is nothing to resample.
-            assert cell.interval_kind == ("bootstrap" if cell.top1 < 1 else "wilson")
+            assert cell.interval_kind == "clustered"
             assert cell.top1_std is not None
         else:
             assert (cell.seeds, cell.seed_values, cell.top1_std) == (1, (), None)
-            assert cell.interval_kind == ("exact" if cell.model == "chance" else "wilson")
+            assert cell.interval_kind == ("exact" if cell.model == "chance" else "clustered")
 
 
 def test_a_linear_head_reaches_the_optimum(world: World, cells: Sequence[Cell]) -> None:
@@ -289,10 +289,16 @@ def test_a_cell_equals_the_mean_over_runs_of_one_seed(world: World, cells: Seque
     single = tables.run(replace_params(QUICK, seeds=1), world.inputs, threads=1)
     for model, head in (("words", "linear"), ("concat: words + mute", "mlp")):
         folder = out / "results" / head / model.removeprefix("concat: ").replace(" + ", "+") / "fifths-label"
-        found = read_result(folder)[1].of("test")
+        result, answers = read_result(folder)
+        found = answers.of("test")
         first = (found.truth == found.top_labels[:, 0]).mean()
         assert pick(single, model, head).top1 == pytest.approx(first)
-        assert pick(single, model, head).interval_kind == "wilson"
+        alone = clustered_means((found.truth == found.top_labels[:, 0])[:, None], found.groups, found.truth)
+        assert pick(single, model, head).top1_interval == pytest.approx(alone.micro[0].interval)
+        assert pick(single, model, head).balanced_interval == pytest.approx(alone.macro[0].interval)
+        val = result.parts["val"]
+        assert (pick(single, model, head).val_top1, pick(single, model, head).n_val) == (val.top1, val.n)
+        assert val.top1 != first, "otherwise the test shows nothing"
         both = pick(cells, model, head)
         # Two values are the same distance from their mean: std = |difference| / sqrt(2).
         assert both.top1_std is not None
@@ -334,7 +340,7 @@ def test_one_backbone_without_texts_has_neither_zero_shot_nor_ensembles(world: W
         ("words", "linear"),
         ("words", "mlp"),
     ]
-    assert {cell.interval_kind for cell in found} == {"exact", "wilson"}
+    assert {cell.interval_kind for cell in found} == {"exact", "clustered"}
 
 
 def test_two_backbones_are_joined_once(world: World) -> None:
@@ -365,7 +371,7 @@ def test_items_without_one_of_the_labels(world: World) -> None:
 
 
 def test_files_and_json(world: World, out: Path, cells: Sequence[Cell], tmp_path: Path) -> None:
-    document = json.loads((out / "cells.json").read_text())
+    document = json.loads((out / "cells.json").read_text())["records"]
     promised = {"model", "head", "labels", "split", "seeds", "n", "top1", "top2", "top3", "top1_std"}
     assert all(promised | {"top1_interval", "reference"} <= set(row) for row in document)
     assert len(document) == len(cells)
@@ -510,7 +516,7 @@ def test_there_is_nothing_to_read(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"there are no tables in .*`deponij tables` makes them"):
         tables.read(tmp_path)
     (tmp_path / "cells.json").write_text('[{"model": "x"}]')
-    with pytest.raises(StoreError, match="damaged or of another version"):
+    with pytest.raises(StoreError, match="has no 'checksum': an older version of Deponij wrote it"):
         tables.read(tmp_path)
 
 
@@ -533,7 +539,7 @@ def test_the_command_prints_cells_as_json_or_as_tables(world: World, tmp_path: P
     assert answered.exit_code == 0, answered.exception
     cells = json.loads(answered.stdout)
     assert [cell["lr"] for cell in cells if cell["model"] == "words" and cell["head"] == "mlp"] == [0.01]
-    assert cells == json.loads((tmp_path / "cells.json").read_text())
+    assert cells == json.loads((tmp_path / "cells.json").read_text())["records"]
     assert (
         tmp_path / "results" / "tables" / "linear" / "words+mute" / "fifths-label" / "result.json"
     ).is_file()

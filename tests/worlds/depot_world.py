@@ -46,11 +46,13 @@ def fill(
     identity: Identity = CLIP,
     batch: int = 4,
     shard_rows: int = 4,
+    unsaved_s: float = 15.0,
     provenance: dict[str, Any] | None = None,
 ) -> int:
     """What an extraction does: compute what is missing, in batches; returns how many rows."""
     missing = store.missing(identity, keys_of(numbers))
-    with store.writer(identity, provenance or {"torch": "2"}, shard_rows=shard_rows) as writer:
+    ends = {"shard_rows": shard_rows, "unsaved_s": unsaved_s}
+    with store.writer(identity, provenance or {"torch": "2"}, **ends) as writer:
         for start in range(0, len(missing), batch):
             keys = missing[start : start + batch]
             writer.add(keys, {"embedding": vectors(keys, identity.precision)})

@@ -27,6 +27,8 @@ from deponij.pipeline.backbones import extraction
 from deponij.store.depot import FeatureStore
 
 SHARD_ROWS = 8
+# Every batch is committed at once: as stand-ins until a shard is full.
+UNSAVED_S = 0.0
 # In the order in which they come: while a batch is decoded; in the middle of a forward pass; with half a
 # shard written; before and after its renaming; with half a sidecar written; before and after its renaming;
 # with half a view written; before its renaming.
@@ -141,8 +143,10 @@ def main() -> None:
     """Jobs in, statuses out, until standard input ends."""
     torch.set_num_threads(1)
     keywords = FeatureStore.writer.__kwdefaults__
-    assert keywords and "shard_rows" in keywords, "how many rows a shard has is set elsewhere now"
-    keywords["shard_rows"] = SHARD_ROWS
+    assert keywords and {"shard_rows", "unsaved_s"} <= keywords.keys(), (
+        "when a shard ends is set elsewhere now"
+    )
+    keywords |= {"shard_rows": SHARD_ROWS, "unsaved_s": UNSAVED_S}
     assert deponij.commands.features.app and deponij.stages.extract.run  # imported once, before all forks
     with fake_backbone.registered():
         for line in sys.stdin:

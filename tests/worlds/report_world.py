@@ -1,20 +1,27 @@
 """A made-up world with everything that a page can show, for the tests of the page."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from learning_world import World, learned, make_world
-from pydantic import TypeAdapter
 
 from deponij.pipeline.curves import CURVES
 from deponij.pipeline.metrics.retrieval import RETRIEVAL
 from deponij.pipeline.mistakes.records import MISTAKES, ConfusedPair, Suspect, Twin
-from deponij.pipeline.reports.cells import Cell, Place, Reference, chance_cell, majority_cell, measured_cell
+from deponij.pipeline.reports.cells import (
+    CELLS,
+    Cell,
+    Place,
+    Reference,
+    chance_cell,
+    majority_cell,
+    measured_cell,
+)
 from deponij.project.frame.layout import Layout
-from deponij.project.learning.results import examples_of, judge, read_judged, write_results
+from deponij.project.learning.result_files import read_judged
+from deponij.project.learning.results import examples_of, judge, write_results
 from deponij.project.retrieval import images, texts
 from deponij.project.retrieval.archive import RetrievalParams
 from deponij.stages import curves, mistakes
@@ -22,6 +29,7 @@ from deponij.stages import map as mapping
 from deponij.stages.curves import CurveParams
 from deponij.stages.map import MapParams
 from deponij.stages.mistakes import MistakesParams
+from deponij.store.sealed import sealed
 
 SPLIT_REPORT = {
     "split": "split.parquet",
@@ -62,15 +70,15 @@ def make_report_world(root: Path) -> ReportWorld:
     world = make_world(root)
     data = {"features": world.features, "items": world.items, "split": world.split, "labels": "label"}
     at = Layout(root)
-    results = [at.result(method, "tiny") / "split-label" for method in ("zero_shot", "logistic")]
-    learned(world, "zero_shot", results[0], texts=world.texts)
+    results = [at.result(method, "tiny") / "split-label" for method in ("zero-shot", "logistic")]
+    learned(world, "zero-shot", results[0], texts=world.texts)
     learned(world, "logistic", results[1])
-    (root / "split.json").write_text(json.dumps(SPLIT_REPORT))
-    (root / "cells.json").write_bytes(TypeAdapter(list[Cell]).dump_json(made_cells(results[1])))
+    (root / "split.json").write_bytes(sealed(SPLIT_REPORT))
+    (root / "cells.json").write_bytes(CELLS.dump(made_cells(results[1])))
     points = curves.run(CurveParams(per_class=(1, 3), tries=2), **data)
     (root / "curves.json").write_bytes(CURVES.dump(points))
     (root / "mistakes.json").write_bytes(MISTAKES.dump([made_mistakes(world)]))
-    asked = RetrievalParams(resamples=100, n_examples=2, n_hits=3)
+    asked = RetrievalParams(n_examples=2, n_hits=3)
     found = [images.run(asked, **data), *texts.run(asked, texts=world.texts, **data)]
     (root / "retrieval.json").write_bytes(RETRIEVAL.dump(found))
     mapping.run(MapParams(perplexity=10, iterations=250), features=world.features, out=root / "map.parquet")
@@ -96,6 +104,8 @@ def made_cells(folder: Path) -> list[Cell]:
         Place("single", ("tiny",), "linear", "label", "split"),
         test.truth,
         runs,
+        test.groups,
+        unit="photographs",
         n_classes=4,
         seed_values=range(3),
         lr=1e-3,
@@ -104,8 +114,8 @@ def made_cells(folder: Path) -> list[Cell]:
     )
     known = Reference(top1=0.705, top2=0.8117, top3=0.8766, source="a made-up paper", note="another split")
     return [
-        chance_cell("label", "split", len(test.ids), 4),
-        majority_cell("label", "split", train.truth, test.truth, 4),
+        chance_cell("label", "split", test.groups, 4, "photographs"),
+        majority_cell("label", "split", train.truth, test.truth, test.groups, 4, "photographs"),
         cell.model_copy(update={"reference": known}),
     ]
 

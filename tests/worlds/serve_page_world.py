@@ -23,6 +23,7 @@ from cli_world import done
 from PIL import Image, ImageDraw
 
 from deponij.project.frame.layout import Layout
+from deponij.store.sealed import sealed
 
 ROOT = Path(__file__).resolve().parents[2]
 DESKTOP, PHONE = (1280, 900), (390, 844)
@@ -85,7 +86,7 @@ def made(root: Path) -> Iterator[Layout]:
             done("index", "--features", at.view(name), "--items", at.items, "--out", at.index(name))
             done("map", "--features", at.view(name), "--out", at.root / "maps" / f"{name}.parquet")
             at.weights.mkdir(exist_ok=True)
-            (at.weights / f"{name}.json").write_text(json.dumps({"spec": str(spec)}))
+            (at.weights / f"{name}.json").write_bytes(sealed({"spec": str(spec), "toy": False}))
         labels = ["--items", at.items, "--labels", "category"]
         done("extract-text", "--backbone", root / "words", "--out", at.texts("words"), *labels, *depot)
         options = {"annotations": str(annotations), "images": str(images)}

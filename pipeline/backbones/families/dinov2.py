@@ -1,7 +1,7 @@
 """DINOv2 in transformers' format, with and without registers.
 
 Embedding: the class token after the final LayerNorm, which is the library's `pooler_output`. The
-transform is the folder's `preprocessor_config.json`. No text tower.
+transform is the folder's image processor. A classifier on top is taken off. No text tower.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Dinov2(Backbone):
 
     library = "transformers"
     weights_names = weights.HF_WEIGHTS
-    other_files = ((hf.CONFIG,), (hf.PROCESSOR,))
+    other_files = ((hf.CONFIG,), hf.PROCESSORS)
 
     @classmethod
     def claims(cls, folder: Path) -> bool:
@@ -60,7 +60,7 @@ class Dinov2(Backbone):
         blocks, width = fields["num_hidden_layers"], fields["hidden_size"]
         return cls._description(
             location,
-            from_hf_processor(weights.read_json(folder / hf.PROCESSOR)),
+            from_hf_processor(hf.processor(folder)),
             input_px,
             TowerFacts(hf.side(fields["patch_size"]), blocks, width, has_class_token=True),
             shaping=fields,
@@ -74,7 +74,9 @@ class Dinov2(Backbone):
 
         folder = location.folder_of("DINOv2")
         classes = {_PLAIN: Dinov2Model, _REGISTERS: Dinov2WithRegistersModel}
-        return cls(description, hf.load_exactly(classes[str(hf.model_type(folder))], folder))
+        return cls(
+            description, hf.load_exactly(classes[str(hf.model_type(folder))], folder, ("classifier.",))
+        )
 
     def _embed_images(self, batch: Tensor) -> Tensor:
         result: Tensor = self.model(pixel_values=batch).last_hidden_state[:, 0]
@@ -98,10 +100,10 @@ class Dinov2(Backbone):
 
 
 def _fields(folder: Path) -> dict[str, Any]:
-    config = weights.read_json(folder / hf.CONFIG)
+    config = hf.config(folder)
     kind = str(config.get("model_type"))
     if kind not in _DEFAULTS_BY_TYPE:
         raise BackboneError(
             f"{folder / hf.CONFIG}: model_type {kind!r}; allowed: {', '.join(_DEFAULTS_BY_TYPE)}"
         )
-    return {"model_type": kind} | hf.pick(config, _DEFAULTS_BY_TYPE[kind])
+    return {"model_type": kind} | hf.pick(config, _DEFAULTS_BY_TYPE[kind], folder / hf.CONFIG)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deponij.pipeline.backbones import weights
+from deponij.pipeline.backbones import limits, weights
 from deponij.pipeline.backbones.contract import Description, FeatureMap, block_maps
 from deponij.store.errors import BackboneError
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CONFIG = "config.json"
-PROCESSOR = "preprocessor_config.json"
+# The image processor alone, or inside the record of a processor that was saved with its tokenizer.
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
 def model_type(folder: Path) -> str | None:
@@ -29,32 +30,76 @@ def model_type(folder: Path) -> str | None:
         return None
 
 
-def pick(record: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that shape the computation, with the library's defaults where the record is silent."""
-    return {name: default if record.get(name) is None else record[name] for name, default in defaults.items()}
+def config(folder: Path) -> dict[str, Any]:
+    """The folder's config.json.
+
+    Raises:
+        BackboneError: it is damaged, or asks for what is past its limits.
+    """
+    record = weights.read_json(folder / CONFIG)
+    limits.check_record(record, str(folder / CONFIG))
+    return record
 
 
-def load_exactly(model_class: Any, folder: Path) -> Any:
+def processor(folder: Path) -> dict[str, Any]:
+    """The image processor's record; of both files the whole processor's counts, as in the library.
+
+    Raises:
+        BackboneError: there is none, or it is damaged.
+    """
+    alone, whole = (folder / name for name in PROCESSORS)
+    if whole.is_file():
+        inside = weights.read_json(whole).get("image_processor")
+        if isinstance(inside, dict):
+            return inside
+        if not alone.is_file():
+            raise BackboneError(f"{whole}: it holds no image_processor, and {alone.name} is not there")
+    return weights.read_json(alone)
+
+
+def pick(record: Mapping[str, Any], defaults: Mapping[str, Any], where: Path) -> dict[str, Any]:
+    """The fields that shape the computation, with the library's defaults where the record is silent.
+
+    Raises:
+        BackboneError: a value is of another kind than its default.
+    """
+    picked = {
+        name: default if record.get(name) is None else record[name] for name, default in defaults.items()
+    }
+    for name, value in picked.items():
+        kind = type(defaults[name])
+        fits = isinstance(value, kind) if kind in (bool, str) else not isinstance(value, bool | str | dict)
+        if not fits:
+            raise BackboneError(
+                f"{where}: {name} is {value!r:.40}; a value as its default {defaults[name]!r} is needed"
+            )
+    return picked
+
+
+def load_exactly(model_class: Any, folder: Path, without: Sequence[str] = ()) -> Any:
     """A transformers model in float32, filled exactly from the folder's weights.
 
     The library's own renaming of older checkpoints applies. The tensors are read here, so that what is
     loaded is the file that was hashed.
 
+    Args:
+        without: tensors whose names begin so are of what is taken off (a classifier).
+
     Raises:
         BackboneError: tensors are missing, left over or of another shape.
     """
     import torch
-    from huggingface_hub.errors import StrictDataclassError
 
     files = weights.find(folder, weights.HF_WEIGHTS)
+    with reading(folder):
+        config = model_class.config_class.from_pretrained(folder, local_files_only=True)
+        with torch.device("meta"):
+            weights.refuse_larger(weights.n_numbers_of(model_class(config)), files)
     tensors = {
-        name: value for name, value in weights.read_tensors(files).items() if not weights.harmless(name)
+        name: value
+        for name, value in weights.read_tensors(files).items()
+        if not weights.harmless(name) and not name.startswith(tuple(without))
     }
-    try:
-        with quiet():
-            config = model_class.config_class.from_pretrained(folder, local_files_only=True)
-    except StrictDataclassError as error:
-        raise BackboneError(f"{folder / CONFIG}: {' '.join(str(error).split())}") from error
     with quiet():
         model, info = model_class.from_pretrained(
             None,
@@ -66,12 +111,34 @@ def load_exactly(model_class: Any, folder: Path) -> Any:
         )
     missing = [name for name in info["missing_keys"] if not weights.harmless(name)]
     shapes = [" ".join(map(str, one)) for one in info["mismatched_keys"]]
-    weights.refuse_unless_exact(files, missing, list(info["unexpected_keys"]), shapes)
+    saved = next(iter(config.architectures or ()), model_class.__name__)
+    told = (
+        ""
+        if saved == model_class.__name__
+        else f" (saved from a {saved}; a {model_class.__name__} is needed)"
+    )
+    weights.refuse_unless_exact(files, missing, list(info["unexpected_keys"]), shapes, told)
     for tensor in (*model.parameters(), *model.buffers()):
         # The library keeps tensors where the mapped file has them. There they change with the file, and
         # at an odd address CPU kernels round differently: the same weights would give other bits.
         tensor.data = tensor.data.clone()
     return model
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Around what the library does with a folder's config.json.
+
+    Raises:
+        BackboneError: the library refuses a field.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+
+    try:
+        with quiet():
+            yield
+    except StrictDataclassError as error:
+        raise BackboneError(f"{folder / CONFIG}: {' '.join(str(error).split())}") from error
 
 
 @contextmanager

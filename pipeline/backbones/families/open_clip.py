@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deponij.pipeline.backbones import weights
+from deponij.pipeline.backbones import limits, weights
 from deponij.pipeline.backbones.catalog import Entry
 from deponij.pipeline.backbones.contract import (
     Backbone,
@@ -75,6 +75,8 @@ class OpenClip(Backbone):
         config, preprocess = _records(location)
         vision = config["vision_cfg"]
         dim = int(config["embed_dim"])
+        if location.folder is not None:  # else the configuration is the library's own
+            weights.refuse_larger(_least_numbers(config), cls.weights_files(location))
         return cls._description(
             location,
             from_open_clip(preprocess, _pair(vision.get("image_size", 224))),
@@ -210,7 +212,7 @@ def _create(location: Location, upstream: str, image_size: tuple[int, int] | Non
         return open_clip.create_model(
             upstream, load_weights=False, pretrained_text=False, precision="fp32", force_image_size=image_size
         )
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError, AssertionError) as error:
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError, AssertionError, ArithmeticError) as error:
         raise BackboneError(f"{location.name}: open_clip cannot build this model: {error}") from error
     finally:
         root.removeFilter(_expected)
@@ -240,13 +242,15 @@ def _records(location: Location) -> tuple[dict[str, Any], dict[str, Any]]:
     """Model configuration and preprocessing record of a location."""
     if location.folder is None:
         return _built_in(str(location.architecture)), {}
+    path = str(location.folder / CONFIG)
     record = weights.read_json(location.folder / CONFIG)
-    config = record.get("model_cfg")
-    if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
-        raise BackboneError(
-            f"{location.folder / CONFIG}: model_cfg with embed_dim, vision_cfg and text_cfg is needed"
-        )
-    return config, record.get("preprocess_cfg") or {}
+    limits.check_record(record, path)
+    config = weights.section(record, "model_cfg", path)
+    if not all(config.get(name) is not None for name in ("embed_dim", "vision_cfg", "text_cfg")):
+        raise BackboneError(f"{path}: model_cfg with embed_dim, vision_cfg and text_cfg is needed")
+    for name in ("vision_cfg", "text_cfg"):
+        weights.section(config, name, path)
+    return config, weights.section(record, "preprocess_cfg", path)
 
 
 def _built_in(architecture: str) -> dict[str, Any]:
@@ -283,14 +287,45 @@ def _facts(vision: Mapping[str, Any]) -> TowerFacts:
     return TowerFacts(hf.side(patch), int(layers), int(vision.get("width", 768)) if plain else None, plain)
 
 
+def _least_numbers(config: Mapping[str, Any]) -> int:
+    """How many numbers a model of this configuration has, at least: in its layers and tables, biases left out."""
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    n_numbers = 0
+    if "timm_model_name" in vision:
+        n_numbers += weights.n_numbers_of(_timm_blank(str(vision["timm_model_name"])))
+    else:
+        n_numbers += _in_layers(vision, 768)
+    if not text.get("hf_model_name"):
+        n_rows = text.get("vocab_size", 49408) + text.get("context_length", _DEFAULT_CONTEXT_LENGTH)
+        n_numbers += _in_layers(text, 512) + n_rows * text.get("width", 512)
+    return int(n_numbers)
+
+
+def _in_layers(tower: Mapping[str, Any], width: int) -> int:
+    """Of a transformer: attention, MLP and positions. Of a ResNet (a list of layers): less than its convolutions."""
+    layers, width = tower.get("layers", 12), int(tower.get("width", width))
+    if isinstance(layers, list | tuple):
+        return int(sum(layers)) * width**2
+    n_patches = 0
+    if "image_size" in tower:
+        height, across = _pair(tower["image_size"])
+        n_patches = height * across // hf.side(tower.get("patch_size", 16)) ** 2
+    return int(layers * (4 + 2 * tower.get("mlp_ratio", 4.0)) * width**2) + n_patches * width
+
+
 def _timm_facts(name: str) -> TowerFacts:
-    """Facts of a timm tower, which only the model knows; built without memory for its weights."""
+    """Facts of a timm tower, which only the model knows."""
+    return timm_towers.facts(_timm_blank(name))
+
+
+def _timm_blank(name: str) -> Any:
+    """A timm tower without memory for its weights."""
     with without_compiler():
         import timm
     import torch
 
     with torch.device("meta"):
-        return timm_towers.facts(timm.create_model(name, pretrained=False))
+        return timm.create_model(name, pretrained=False)
 
 
 def _shaping(config: Any) -> Any:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deponij.pipeline.backbones import weights
+from deponij.pipeline.backbones import limits, weights
 from deponij.pipeline.backbones.contract import Backbone, Description, FeatureMap, Location
 from deponij.pipeline.backbones.families import huggingface as hf
 from deponij.pipeline.backbones.families import timm_towers
@@ -49,13 +49,13 @@ class Timm(Backbone):
 
     @classmethod
     def describe(cls, location: Location, input_px: tuple[int, int] | None = None) -> Description:
-        import torch
-
-        config = weights.read_json(location.folder_of("timm") / hf.CONFIG)
-        with torch.device("meta"):
-            model = _create(location.name, config)
+        config = _record(location)
+        model = _blank(location.name, config)
+        weights.refuse_larger(weights.n_numbers_of(model), cls.weights_files(location))
         model.reset_classifier(0)
-        fields = {"architecture": config["architecture"], "model_args": config.get("model_args") or {}}
+        arguments = dict(config.get("model_args") or {})
+        arguments.pop("num_classes", None)  # of the classifier, which is taken off
+        fields = {"architecture": config["architecture"], "model_args": arguments}
         return cls._description(
             location,
             from_timm(config.get("pretrained_cfg") or {}),
@@ -67,9 +67,8 @@ class Timm(Backbone):
 
     @classmethod
     def open(cls, location: Location, description: Description) -> Timm:
-        config = weights.read_json(location.folder_of("timm") / hf.CONFIG)
+        config, files = _record(location), cls.weights_files(location)
         model = _create(location.name, config)
-        files = cls.weights_files(location)
         weights.fill(model, _renamed(model, config["architecture"], weights.read_tensors(files)), files)
         model.reset_classifier(0)
         published = tuple((config.get("pretrained_cfg") or {}).get("input_size") or (3, 224, 224))[1:]
@@ -88,6 +87,28 @@ class Timm(Backbone):
         return timm_towers.dense(self.model, batch, blocks)
 
 
+def _record(location: Location) -> dict[str, Any]:
+    """The folder's record.
+
+    Raises:
+        BackboneError: it is damaged, or asks for what is past its limits.
+    """
+    path = location.folder_of("timm") / hf.CONFIG
+    record = weights.read_json(path)
+    limits.check_record(record, str(path))
+    for name in ("pretrained_cfg", "model_args"):
+        weights.section(record, name, str(path))
+    return record
+
+
+def _blank(name: str, config: dict[str, Any]) -> Any:
+    """The model without memory for its weights."""
+    import torch
+
+    with torch.device("meta"):
+        return _create(name, config)
+
+
 def _create(name: str, config: dict[str, Any]) -> Any:
     """The model that the record describes, with its classifier and random weights."""
     with without_compiler():
@@ -99,11 +120,10 @@ def _create(name: str, config: dict[str, Any]) -> Any:
     published = config.get("pretrained_cfg") or {}
     classes = config.get("num_classes", published.get("num_classes", 0))
     pool = {"global_pool": config["global_pool"]} if config.get("global_pool") else {}
-    arguments = pool | (config.get("model_args") or {})
+    # timm's own `save_for_hf` writes all of these into `model_args`, which then count.
+    arguments = {"num_classes": int(classes)} | pool | (config.get("model_args") or {})
     # The record goes in because it says at which input size the positions were trained.
-    return timm.create_model(
-        architecture, pretrained=False, pretrained_cfg=published, num_classes=int(classes), **arguments
-    )
+    return timm.create_model(architecture, pretrained=False, pretrained_cfg=published, **arguments)
 
 
 def _renamed(model: Any, architecture: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

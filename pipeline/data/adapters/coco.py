@@ -9,7 +9,7 @@ Format: https://cocodataset.org/#format-data
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -17,7 +17,9 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from deponij.pipeline.data.item import given_part
+from deponij.pipeline.data.adapters.coco_boxes import refuse_doubtful
+from deponij.pipeline.data.boxes import Box, Boxes, to_xywh_px
+from deponij.pipeline.data.parts import Folders, Treatments, places, refuse_unknown
 from deponij.store.errors import DataError
 
 # Problems of one file that a message names; the rest are counted.
@@ -42,8 +44,8 @@ class Annotation:
             instance's identity, because annotation ids occur twice in published files.
         annotation_id: the file's own id, if it is a whole number.
         category: None when the file names an unknown one.
-        box_xywh_px: left, top, width, height as annotated, in the upright photograph; None when there
-            are not four finite numbers.
+        box_xywh_px: left, top, width, height in the upright photograph; None when there are not four finite
+            numbers.
         area_px: area of the outline as the file states it.
         segmentation: polygons or run lengths, unchecked; None when there are none.
         is_crowd: marks a region with many instances, not one.
@@ -115,11 +117,13 @@ class CocoDataset:
         photographs: in file order, those without annotations included; at the end one without a
             picture for each unknown image that annotations name.
         categories: in file order.
+        n_skipped: photographs that the user leaves out.
     """
 
     path: Path
     photographs: tuple[Photograph, ...]
     categories: tuple[Category, ...]
+    n_skipped: int = 0
 
     @cached_property
     def n_annotations(self) -> int:
@@ -137,11 +141,17 @@ class CocoDataset:
         return counts
 
 
-def read_coco(path: Path) -> CocoDataset:
+def read_coco(path: Path, *, boxes: Boxes | None = None, treat: Treatments | None = None) -> CocoDataset:
     """Read and check one annotation file.
 
+    Args:
+        boxes: the form that its boxes are written in; None: COCO's own, unless the file as a whole speaks against it.
+        treat: what photographs' folders and values of their field `split` are whose names leave it open; see
+            `deponij.pipeline.data.parts`.
+
     Raises:
-        DataError: no such file, no JSON, or not COCO's format; the message lists what is wrong.
+        DataError: no such file, no JSON, or not COCO's format; the message lists what is wrong. Or its boxes are
+            likely to have another form, or it is open which part of a split photographs are of.
     """
     try:
         document = json.loads(path.read_bytes())
@@ -158,8 +168,12 @@ def read_coco(path: Path) -> CocoDataset:
     if problems:
         more = f" (and {len(problems) - MAX_NAMED} more)" if len(problems) > MAX_NAMED else ""
         raise DataError(f"annotation file {path}: {'; '.join(problems[:MAX_NAMED])}{more}")
-    photographs = _grouped(images_by_id, annotations, categories_by_id)
-    return CocoDataset(path, photographs, tuple(categories_by_id.values()))
+    sizes_px = {image_id: _size_px(photograph) for image_id, photograph in images_by_id.items()}
+    if boxes is None:
+        refuse_doubtful(path, annotations, sizes_px)
+    known, unknown = _grouped(images_by_id, annotations, categories_by_id, boxes or Boxes.XYWH)
+    kept = _with_parts(known, treat or {})
+    return CocoDataset(path, (*kept, *unknown), tuple(categories_by_id.values()), len(known) - len(kept))
 
 
 def _lists(path: Path, document: Any) -> tuple[list[Any], list[Any], list[Any]]:
@@ -207,9 +221,31 @@ def _images(entries: Iterable[Any], problems: list[str]) -> dict[Any, Photograph
         seen[image_id] = position
         width_px, height_px = (None if entry.get(n) is None else int(entry[n]) for n in ("width", "height"))
         split = entry.get("split")
-        given = given_part(split) if isinstance(split, str) else None
-        found[entry["id"]] = Photograph(entry["file_name"], image_id, width_px, height_px, given, ())
+        named = split if isinstance(split, str) and split.strip() else None
+        found[entry["id"]] = Photograph(entry["file_name"], image_id, width_px, height_px, named, ())
     return found
+
+
+def _size_px(photograph: Photograph) -> tuple[int, int] | None:
+    if photograph.width_px is None or photograph.height_px is None:
+        return None
+    return photograph.width_px, photograph.height_px
+
+
+def _with_parts(photographs: Sequence[Photograph], treat: Treatments) -> list[Photograph]:
+    """With the parts that the field `split` names, or where no photograph has one, its folders."""
+    if any(photograph.given for photograph in photographs):
+        names: list[Folders] = [(one.given,) if one.given else () for one in photographs]
+        found = places(names, treat, "values of `split`")
+    else:
+        names = [PurePosixPath(photograph.image_id).parts[:-1] for photograph in photographs]
+        found = places(names, treat)
+    refuse_unknown(treat, names)
+    return [
+        replace(photograph, given=found[name].given)
+        for photograph, name in zip(photographs, names, strict=True)
+        if not found[name].is_skipped
+    ]
 
 
 def _entry_problem(entry: Any, text: str, found: Mapping[Any, object]) -> str | None:
@@ -231,20 +267,25 @@ def _size_problem(entry: Any) -> str | None:
 
 
 def _grouped(
-    images: Mapping[Any, Photograph], annotations: Iterable[Any], categories: Mapping[Any, Category]
-) -> tuple[Photograph, ...]:
+    images: Mapping[Any, Photograph],
+    annotations: Iterable[Any],
+    categories: Mapping[Any, Category],
+    boxes: Boxes,
+) -> tuple[list[Photograph], list[Photograph]]:
+    """Photographs with their annotations, and those that annotations name and the file lacks."""
     groups: dict[Any, list[Annotation]] = {image_id: [] for image_id in images}
     unknown: dict[str, list[Annotation]] = {}
     for entry in annotations:
         fields = entry if isinstance(entry, dict) else {}
         image_id = fields.get("image_id")
+        size_px = None
         if _is_id(image_id) and image_id in groups:
-            group = groups[image_id]
+            group, size_px = groups[image_id], _size_px(images[image_id])
         else:
             group = unknown.setdefault(_shown(image_id), [])
-        group.append(_annotation(len(group), entry, fields, categories))
+        group.append(_annotation(len(group), entry, fields, categories, boxes, size_px))
     known = [replace(one, annotations=tuple(groups[image_id])) for image_id, one in images.items()]
-    return (*known, *_unknown_photographs(unknown, {photograph.file_name for photograph in known}))
+    return known, list(_unknown_photographs(unknown, {photograph.file_name for photograph in known}))
 
 
 def _unknown_photographs(unknown: Mapping[str, list[Annotation]], taken: set[str]) -> Iterable[Photograph]:
@@ -257,11 +298,16 @@ def _unknown_photographs(unknown: Mapping[str, list[Annotation]], taken: set[str
 
 
 def _annotation(
-    index: int, entry: object, fields: Mapping[str, Any], categories: Mapping[Any, Category]
+    index: int,
+    entry: object,
+    fields: Mapping[str, Any],
+    categories: Mapping[Any, Category],
+    boxes: Boxes,
+    size_px: tuple[int, int] | None,
 ) -> Annotation:
     category_id = fields.get("category_id")
     category = categories.get(category_id) if _is_id(category_id) else None
-    box, box_problem = _box(fields.get("bbox"))
+    box, box_problem = _box(fields.get("bbox"), boxes, size_px)
     is_crowd = fields.get("iscrowd") in (1, True)
     if not isinstance(entry, dict):
         problem: str | None = f"the annotation is a JSON {_kind(entry)}, expected an object"
@@ -285,14 +331,17 @@ def _annotation(
     )
 
 
-def _box(box: Any) -> tuple[tuple[float, float, float, float] | None, str | None]:
-    """Four finite numbers (None where there are not), and why they are no box (None where they are one)."""
+def _box(box: Any, form: Boxes, size_px: tuple[int, int] | None) -> tuple[Box | None, str | None]:
+    """Left, top, width, height in pixels (None where there are not four finite numbers), and why they are no box."""
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        shown = _shown(box)
-        return None, f"the annotation's bbox is {shown}, expected four numbers [left, top, width, height]"
+        return None, f"the annotation's bbox is {_shown(box)}, expected four numbers {form.told}"
     if not all(map(math.isfinite, box)):
         return None, f"the annotation's bbox {box} holds a number that is not finite"
     left, top, width, height = map(float, box)
+    try:
+        left, top, width, height = to_xywh_px((left, top, width, height), form, size_px)
+    except ValueError as error:
+        return None, str(error)
     flat = f"the annotation's box has no area: {width:g} x {height:g} px"
     return (left, top, width, height), flat if width <= 0 or height <= 0 else None
 

@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pyarrow as pa
 from PIL import Image
+from pydantic import Field
 
 from deponij.pipeline.data.adapters.coco import Annotation, CocoDataset, Photograph, read_coco
 from deponij.pipeline.data.adapters.label_maps import AUTO, LabelMap, label_maps
 from deponij.pipeline.data.adapters.registry import Progress, check_columns, register_source
+from deponij.pipeline.data.boxes import Boxes
 from deponij.pipeline.data.crops import Background, CropParams, crop_window, cut, window_mask, with_background
-from deponij.pipeline.data.inside import existing_folder, read_inside
+from deponij.pipeline.data.inside import Links, existing_folder, read_inside
 from deponij.pipeline.data.item import Item, MetadataValue
 from deponij.pipeline.data.parallel import ordered_map
+from deponij.pipeline.data.parts import Treatment
 from deponij.pipeline.likeness.phash import phash
 from deponij.pipeline.pictures import decode
 from deponij.pipeline.record_lists import Record
@@ -55,18 +58,32 @@ class CocoParams(Record):
         images: the folder that `file_name` is relative to.
         crop: the crops' geometry and background.
         label_maps: further columns of labels; see `label_maps.label_maps`.
+        boxes: the form of the file's boxes; none: COCO's own, and a file that as a whole speaks against it is refused.
+        treat: what photographs' folders (or values of their field `split`) are whose names leave it open: `train`,
+            `val`, `test`, `class` (no part), or `skip` to leave them out.
+        links_into: folders that symbolic links may lead into; DVC's cache is one by itself.
     """
 
     annotations: Path
     images: Path
     crop: CropParams = CropParams()
     label_maps: tuple[str, ...] = (AUTO,)
+    boxes: Boxes | None = None
+    treat: dict[str, Treatment] = Field(default_factory=dict)
+    links_into: tuple[Path, ...] = ()
 
 
 class InstanceSource:
     """Annotated photographs, whatever format says so: an item is a crop of each instance."""
 
-    def __init__(self, dataset: CocoDataset, images: Path, crop: CropParams, maps: Sequence[str]) -> None:
+    def __init__(
+        self,
+        dataset: CocoDataset,
+        images: Path,
+        crop: CropParams,
+        maps: Sequence[str],
+        links_into: Sequence[Path] = (),
+    ) -> None:
         """Check what was read.
 
         Args:
@@ -81,6 +98,7 @@ class InstanceSource:
         if not dataset.n_annotations:
             raise DataError(f"{dataset.path} annotates nothing, so nothing can be cropped")
         self.root = existing_folder(images, "folder of the photographs")
+        self.links = Links.of(images, links_into)
         self.crop = crop
         self.label_maps = label_maps(maps, dataset.category_counts)
         self.metadata_schema = coco_schema(self.label_maps)
@@ -92,9 +110,21 @@ class InstanceSource:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Photographs without annotations, and rows of label maps that match no category."""
-        empty = sum(not photograph.annotations for photograph in self.dataset.photographs)
-        notes = [f"photographs without an annotation: {empty:,}"] if empty else []
+        """Photographs without annotations, left out or in no part; boxes that reach past their frames; rows of label
+        maps that match no category.
+        """
+        photographs = self.dataset.photographs
+        outside = [one.image_id for one in photographs if one.given is None]
+        n_past = sum(_reaches_past(one, box) for one in photographs for box in one.annotations)
+        counts = {
+            "photographs without an annotation": sum(not one.annotations for one in photographs),
+            "photographs that are left out as asked": self.dataset.n_skipped,
+            "photographs in no part of the given split": len(outside)
+            if len(outside) < len(photographs)
+            else 0,
+            "boxes that reach past the frame, clipped to it": n_past,
+        }
+        notes = [f"{told}: {n:,}" for told, n in counts.items() if n]
         for label_map in self.label_maps:
             unmatched = label_map.unmatched(self.dataset.category_counts)
             if unmatched:
@@ -109,6 +139,7 @@ class InstanceSource:
             self.crop,
             workers=workers,
             label_maps=self.label_maps,
+            links=self.links,
             progress=progress,
         )
 
@@ -129,6 +160,15 @@ class CocoSource(InstanceSource):
         super().__init__(read_coco(params.annotations), params.images, params.crop, params.label_maps)
 
 
+def _reaches_past(photograph: Photograph, annotation: Annotation) -> bool:
+    """Whether more of a box than rounding lies outside the photograph, as far as the file tells its size."""
+    if annotation.box_xywh_px is None or photograph.width_px is None or photograph.height_px is None:
+        return False
+    left, top, width, height = annotation.box_xywh_px
+    right, bottom = photograph.width_px - left, photograph.height_px - top
+    return min(left, top, right - width, bottom - height) < -1
+
+
 def coco_schema(maps: Sequence[LabelMap]) -> pa.Schema:
     """Metadata columns of COCO items: `COCO_COLUMNS` and one of text per label map.
 
@@ -145,6 +185,7 @@ def crop_items(
     *,
     workers: int = 1,
     label_maps: Sequence[LabelMap] = (),
+    links: Links | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Item]:
     """One item per annotation, in the order of the file's images and of the annotations of each.
@@ -153,12 +194,19 @@ def crop_items(
     annotations can be cut is not decoded at all, every other one exactly once.
 
     Args:
-        root: the photographs' folder; no file outside it is read.
+        root: the photographs' folder; no file outside it is read, but where `links` may lead.
         workers: decoding threads; 0 works in the calling thread.
         label_maps: further metadata columns.
+        links: None: those of `root` itself.
         progress: called with the number of items of a photograph before they are handed out.
     """
-    one = partial(photograph_items, root=root.resolve(), params=params, label_maps=label_maps)
+    one = partial(
+        photograph_items,
+        root=root.resolve(),
+        params=params,
+        label_maps=label_maps,
+        links=links or Links.of(root),
+    )
     annotated = (photograph for photograph in dataset.photographs if photograph.annotations)
     for items in ordered_map(one, annotated, workers):
         if progress is not None:
@@ -167,7 +215,7 @@ def crop_items(
 
 
 def photograph_items(
-    photograph: Photograph, *, root: Path, params: CropParams, label_maps: Sequence[LabelMap] = ()
+    photograph: Photograph, *, root: Path, params: CropParams, label_maps: Sequence[LabelMap], links: Links
 ) -> list[Item]:
     """All items of one photograph.
 
@@ -181,7 +229,7 @@ def photograph_items(
     image, failure = None, None
     if not all(problems):
         try:
-            image = _upright(photograph, root)
+            image = _upright(photograph, root, links)
             photograph = photograph.in_pixels(image.size)
         except DataError as error:
             failure = str(error)
@@ -202,17 +250,20 @@ def photograph_items(
 
 def _crowd(annotation: Annotation, params: CropParams) -> str | None:
     if annotation.is_crowd and not params.keep_crowds:
-        return "the annotation is a crowd (iscrowd): it marks many instances, not one"
+        return (
+            "the annotation is a crowd (iscrowd): it marks many instances, not one; where a tool marks every mask so, "
+            "cut them all the same (--keep-crowds, `crop: {keep_crowds: true}` in a profile)"
+        )
     return None
 
 
-def _upright(photograph: Photograph, root: Path) -> Image.Image:
+def _upright(photograph: Photograph, root: Path, links: Links) -> Image.Image:
     """The decoded photograph, if it has the size that its boxes are drawn for.
 
     Raises:
         DataError: it cannot be read, or has another size.
     """
-    image = decode(read_inside(root, photograph.file_name))
+    image = decode(read_inside(root, photograph.file_name, links))
     if photograph.width_px is None or photograph.height_px is None:
         return image
     width, height = photograph.width_px, photograph.height_px
@@ -223,6 +274,11 @@ def _upright(photograph: Photograph, root: Path) -> Image.Image:
     )
     if (height, width) == image.size:
         raise DataError(f"{shown}: its boxes are drawn before its EXIF rotation, or its sizes are swapped")
+    if max(abs(width - image.width), abs(height - image.height)) == 1:
+        raise DataError(
+            f"{shown}: one pixel off, as by a program that rounds sizes otherwise; correct width and height in the "
+            "annotation file, or leave both out if the boxes fit the picture as it is"
+        )
     scale = image.width / width
     if abs(height * scale - image.height) <= max(1.0, scale):
         raise DataError(

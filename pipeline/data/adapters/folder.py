@@ -3,44 +3,55 @@
     root/cat/1.jpg                      label `cat`
     root/cat/kitten/2.jpg               label `cat`
     root/3.jpg                          no label
-    root/train/cat/1.jpg                label `cat`, given `train`, if all folders of the root are parts
+    root/train/cat/1.jpg                label `cat`, given `train`; so are root/images/training_set/cat/1.jpg
+    root/cat/train/1.jpg                and this one (`deponij.pipeline.data.parts`)
 
-Hidden files are left aside. Files without a picture's ending are counted in the notes.
+Hidden files are left aside. Files that are no pictures, by their endings and first bytes, are counted in the notes.
 """
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
+from pydantic import Field
 
 from deponij.pipeline.data.adapters.registry import Progress, register_source
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
-from deponij.pipeline.data.inside import existing_folder, read_inside
-from deponij.pipeline.data.item import Item, given_part
+from deponij.pipeline.data.endings import (
+    PICTURE_ENDINGS,
+    counted,
+    ending_of,
+    has_picture_ending,
+    is_picture_file,
+)
+from deponij.pipeline.data.inside import Links, existing_folder, read_inside
+from deponij.pipeline.data.item import Item
+from deponij.pipeline.data.parts import Folders, Place, Treatment, places, refuse_unknown
 from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError
 
-PICTURE_ENDINGS = frozenset(
-    (
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp"),
-        *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".tga", ".ico"),
-    )
-)
 _NOT_DATA = frozenset(("__MACOSX", "Thumbs.db", "desktop.ini"))
+# Folders without pictures that a note names.
+_NAMED_FOLDERS = 5
 
 
 class FolderParams(Record):
     """Where the pictures lie.
 
     Attributes:
-        folder: its subfolders are the classes, or the parts `train`, `val`, `test` above the classes.
+        folder: its subfolders are the classes, or parts such as `train` and `test` above or below the classes.
+        treat: what folders are whose names leave it open: `train`, `val`, `test`, `class`, or `skip` to leave
+            them out. Keys are names, or paths below the folder.
+        links_into: folders that symbolic links may lead into; DVC's cache is one by itself.
     """
 
     folder: Path
+    treat: dict[str, Treatment] = Field(default_factory=dict)
+    links_into: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +79,19 @@ class FolderSource:
             DataError: there is no such folder, or no picture in it.
         """
         self.root = existing_folder(params.folder, "folder of pictures")
-        self._ignored: Counter[str] = Counter()
-        self._entries = self._listed()
+        self.links = Links.of(params.folder, params.links_into)
+        # Of files that are no pictures, by folder; of pictures in spite of their ending.
+        self._ignored: dict[PurePosixPath, Counter[str]] = {}
+        self._by_content: Counter[str] = Counter()
+        self._filled: set[PurePosixPath] = set()
+        self._n_skipped = 0
+        self._above: Folders = ()
+        self._entries = self._listed(params.treat)
         if not self._entries:
+            found = f"; it holds {self._left_aside()}" if self._ignored else ""
             raise DataError(
                 f"no pictures in {params.folder}; expected files such as CLASS/NAME.jpg with one of the "
-                f"endings {' '.join(sorted(PICTURE_ENDINGS))}"
+                f"endings {' '.join(sorted(PICTURE_ENDINGS))}{found}"
             )
 
     @property
@@ -83,56 +101,113 @@ class FolderSource:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Files that are no pictures by their endings, and pictures without a label."""
+        """Folders without pictures, files that are none, pictures by their bytes alone, and those without a label."""
         notes = []
-        if self._ignored:
-            counts = sorted(self._ignored.items(), key=lambda pair: (-pair[1], pair[0]))
-            endings = ", ".join(f"{ending or 'no ending'}: {n_files:,}" for ending, n_files in counts)
+        empty = self._without_pictures()
+        if empty:
+            named = [f"{_utf8(str(folder))!r} ({counted(found)})" for folder, found in empty.items()]
+            more = ["…"] if len(named) > _NAMED_FOLDERS else []
             notes.append(
-                f"files that are not pictures by their ending: {self._ignored.total():,} ({endings})"
+                f"folders without any picture, which are no classes: {len(named):,}: "
+                f"{', '.join(named[:_NAMED_FOLDERS] + more)}"
+            )
+        if self._ignored:
+            notes.append(f"files that are not pictures: {self._left_aside()}")
+        if self._by_content:
+            notes.append(
+                f"pictures by their content, not by their ending: {self._by_content.total():,} "
+                f"({counted(self._by_content)})"
             )
         n_unlabelled = sum(entry.label is None for entry in self._entries)
         if n_unlabelled:
             notes.append(f"pictures in no class folder, without a label: {n_unlabelled:,}")
+        outside = [entry.item_id for entry in self._entries if entry.given is None]
+        if 0 < len(outside) < len(self._entries):
+            notes.append(
+                f"pictures in no part of the given split: {len(outside):,}, the first: {outside[0]!r}"
+            )
+        if self._above:
+            notes.append(f"folders that all classes lie in, no classes themselves: {'/'.join(self._above)}")
+        if self._n_skipped:
+            notes.append(f"pictures in folders that are left out as asked: {self._n_skipped:,}")
         return tuple(notes)
 
     def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
         """One item per picture, sorted by path; what cannot be read carries its failure."""
-        return each_picture(partial(_item, root=self.root), self._entries, workers, progress)
+        return each_picture(
+            partial(_item, root=self.root, links=self.links), self._entries, workers, progress
+        )
 
-    def _listed(self) -> list[_Entry]:
+    def _listed(self, treat: Mapping[str, Treatment]) -> list[_Entry]:
         found = sorted(self._walk(), key=lambda pair: PurePosixPath(pair[0]).parts)
-        tops = {parts[0] for path, _ in found if len(parts := PurePosixPath(path).parts) > 1}
-        in_parts = bool(tops) and all(given_part(top) for top in tops)
-        return [_entry(path, problem, in_parts=in_parts) for path, problem in found]
+        self._filled = {folder for path, _ in found for folder in PurePosixPath(path).parents}
+        refuse_unknown(treat, (_folders(*pair) for pair in found))
+        place_of = places((_folders(*pair) for pair in found), treat)
+        kept = [(pair, place) for pair in found if not (place := place_of[_folders(*pair)]).is_skipped]
+        self._n_skipped = len(found) - len(kept)
+        self._above = next((place.above for _, place in kept if place.above), ())
+        return [_entry(*pair, place) for pair, place in kept]
 
     def _walk(self) -> Iterator[tuple[str, str | None]]:
         """Relative POSIX paths of pictures, with the reason where one is refused."""
-        for folder, subfolders, files in os.walk(self.root):
+        seen: set[Path] = set()
+        for folder, subfolders, files in os.walk(self.root, followlinks=True):
             relative = PurePosixPath(Path(folder).relative_to(self.root).as_posix())
-            subfolders[:] = sorted(name for name in subfolders if _is_data(name))
-            for name in subfolders:
-                if Path(folder, name).is_symlink():
-                    yield str(relative / name), "refused: links to folders are not followed; copy the folder"
+            followed = []
+            for name in sorted(filter(_is_data, subfolders)):
+                problem = self._link_problem(Path(folder, name), seen)
+                if problem is None:
+                    followed.append(name)
+                else:
+                    yield str(relative / name), f"refused: {problem}"
+            subfolders[:] = followed
             for name in filter(_is_data, files):
-                ending = PurePosixPath(name).suffix.lower()
-                if ending in PICTURE_ENDINGS:
+                if is_picture_file(Path(folder, name)):
+                    if not has_picture_ending(name):
+                        self._by_content[ending_of(name)] += 1
                     yield str(relative / name), None
                 else:
-                    self._ignored[_utf8(ending)] += 1
+                    self._ignored.setdefault(relative, Counter())[ending_of(name)] += 1
+
+    def _left_aside(self) -> str:
+        found = sum(self._ignored.values(), Counter[str]())
+        return f"{found.total():,} ({counted(found)})"
+
+    def _without_pictures(self) -> dict[PurePosixPath, Counter[str]]:
+        """The topmost folders with files but no picture in them or below, with what they hold."""
+        empty: dict[PurePosixPath, Counter[str]] = {}
+        for folder, found in sorted(self._ignored.items()):
+            above = [one for one in (folder, *folder.parents) if one not in self._filled]
+            if above:
+                empty.setdefault(above[-1], Counter()).update(found)
+        return empty
+
+    def _link_problem(self, folder: Path, seen: set[Path]) -> str | None:
+        """Why a link to a folder is not followed; None where it is, and for a folder that is no link."""
+        if not folder.is_symlink():
+            return None
+        real = folder.resolve()
+        if not any(map(real.is_relative_to, self.links.folders)):
+            return "links to folders are not followed; copy the folder, or name the one it leads into (--links-into DIR)"
+        if real in seen or self.root.is_relative_to(real):
+            return "this link leads to a folder whose pictures are read already"
+        seen.add(real)
+        return None
 
 
 def _is_data(name: str) -> bool:
     return not name.startswith(".") and name not in _NOT_DATA
 
 
-def _entry(path: str, problem: str | None, *, in_parts: bool) -> _Entry:
-    folders = PurePosixPath(path).parts[:-1]
+def _folders(path: str, problem: str | None) -> Folders:
+    parts = PurePosixPath(path).parts
     # A refused link to a folder stands for the class that it would have been.
-    folders = PurePosixPath(path).parts if problem and not folders else folders
-    given = given_part(folders[0]) if in_parts and folders else None
-    labels = folders[1:] if in_parts else folders
-    return _Entry(path, _utf8(path), _utf8(labels[0]) if labels else None, given, problem)
+    return parts if problem and len(parts) == 1 else parts[:-1]
+
+
+def _entry(path: str, problem: str | None, place: Place) -> _Entry:
+    label = _utf8(place.others[0]) if place.others else None
+    return _Entry(path, _utf8(path), label, place.given, problem)
 
 
 def _utf8(text: str) -> str:
@@ -140,11 +215,11 @@ def _utf8(text: str) -> str:
     return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
-def _item(entry: _Entry, *, root: Path) -> Item:
+def _item(entry: _Entry, *, root: Path, links: Links) -> Item:
     content, failure = None, entry.problem
     if failure is None:
         try:
-            content = read_inside(root, entry.path)
+            content = read_inside(root, entry.path, links)
         except DataError as error:
             failure = _utf8(str(error))
     return whole_picture(entry.item_id, content, failure, entry.given, {"label": entry.label})

@@ -1,12 +1,11 @@
 """Hugging Face parquet files with a column of images, as items that keep the pictures' original bytes.
 
-Such a column is a `struct<bytes, path>`; class names come from the `huggingface` entry of the schema's
-metadata (`datasets.Features`, https://huggingface.co/docs/datasets/image_dataset). Files are streamed.
+Files are streamed. What their columns mean is found in `parquet_columns`.
 """
 
-import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,55 +14,46 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from deponij.pipeline.data.adapters.registry import ITEM_COLUMNS, Progress, check_columns, register_source
+from deponij.pipeline.data.adapters.parquet_columns import Column, columns_of
+from deponij.pipeline.data.adapters.registry import Progress, check_columns, register_source
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
-from deponij.pipeline.data.item import Item, MetadataValue, given_part_of_file
+from deponij.pipeline.data.item import Item, MetadataValue
+from deponij.pipeline.data.parts import Place, Treatment, parts_of_files, places, refuse_unknown
 from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError, UsageError
 
-LABEL = "label"
 # Rows held at a time, before decoding; with pictures of 1 MB this is 64 MB.
 BATCH_ROWS = 64
 READ_BYTES = 1 << 20
+# Where rows say which part they are of, this column does.
+SPLIT = "split"
 
 
 class ParquetParams(Record):
     """Which files and columns hold the pictures and their labels.
 
     Attributes:
-        files: parquet files of one schema, in the order of the items.
+        files: parquet files of the same columns, in the order of the items.
         image_column: by default the only column of type `struct<bytes, path>`.
         label_column: by default `label`, otherwise the only column of class labels, otherwise none.
+        treat: what files, their folders and values of a column `split` are whose names leave it open: `train`, `val`,
+            `test`, `class` (no part), or `skip` to leave them out.
     """
 
     files: tuple[Path, ...] = Field(min_length=1)
     image_column: str | None = None
     label_column: str | None = None
+    treat: dict[str, Treatment] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """A metadata column: its names in the file and among the items, its type, its classes if it has any."""
+class _File:
+    """One file: what the ids of its items begin with, its given part and its metadata columns."""
 
-    source: str
+    path: Path
     name: str
-    type: pa.DataType
-    classes: tuple[str, ...] | None
-
-    def value(self, raw: Any) -> MetadataValue:
-        """One value as the items have it; class numbers become names, -1 (unlabelled) becomes None.
-
-        Raises:
-            DataError: a class number that has no name.
-        """
-        if raw is None or (self.classes is not None and raw == -1):
-            return None
-        if self.classes is None:
-            plain: MetadataValue = str(raw) if pa.types.is_string(self.type) else raw
-            return plain
-        if not isinstance(raw, int) or not 0 <= raw < len(self.classes):
-            raise DataError(f"column {self.source!r} holds {raw!r}, outside its {len(self.classes)} classes")
-        return self.classes[raw]
+    given: str | None
+    columns: tuple[Column, ...]
 
 
 # An item's id, content, failure, given part and metadata, before its picture is decoded.
@@ -72,7 +62,7 @@ _Row = tuple[str, bytes | None, str | None, str | None, dict[str, MetadataValue]
 
 @register_source("parquet")
 class ParquetSource:
-    """Parquet files of one schema, with their columns understood."""
+    """Parquet files of the same columns, with these understood."""
 
     Params = ParquetParams
 
@@ -80,34 +70,57 @@ class ParquetSource:
         """Read the files' footers.
 
         Raises:
-            DataError: a file is missing, damaged, has another schema, or holds no pictures.
+            DataError: a file is missing, damaged, has other columns, or holds no pictures; or it is open which
+                part of a split it is.
             UsageError: a file named twice, an unknown column, or several image columns to choose from.
         """
-        self.files = params.files
-        self.names = _names(params.files)
-        footers = [_footer(path) for path in params.files]
-        schema = footers[0][0]
-        for path, (other, _) in zip(params.files, footers, strict=True):
-            if not other.equals(schema):
-                raise DataError(
-                    f"{path} has other columns than {params.files[0]}: {_difference(schema, other)}"
-                )
-        self.image_column = _image_column(schema, params)
-        self.columns = _metadata_columns(schema, self.image_column, params.label_column)
-        self.metadata_schema = check_columns(
-            pa.schema([(column.name, column.type) for column in self.columns])
+        if len({path.resolve() for path in params.files}) < len(params.files):
+            raise UsageError("a parquet file is named twice; each row must become one item")
+        footers = {path: _footer(path) for path in params.files}
+        parts = dict(zip(params.files, parts_of_files(params.files, params.treat), strict=True))
+        kept = [path for path, part in parts.items() if part != "skip"]
+        if not kept:
+            raise UsageError("all parquet files are to be left out (treat: skip); leave one to read")
+        self._columns = columns_of(
+            {path: footers[path][0] for path in kept}, params.image_column, params.label_column
         )
-        self.n_items = sum(n_rows for _, n_rows in footers)
+        self.files = [
+            _File(path, name, parts[path], columns)
+            for path, name, columns in zip(kept, _names(kept), self._columns.of_file, strict=True)
+        ]
+        self.metadata_schema = check_columns(
+            pa.schema([(column.name, column.type) for column in self.files[0].columns])
+        )
+        self._places, n_skipped = self._split_of_rows(params.treat)
+        values = [(name,) for name in self._places]
+        refuse_unknown(
+            params.treat, [*values, *(one for path in params.files for one in (path.parts, (path.stem,)))]
+        )
+        self.n_items = sum(footers[path][1] for path in kept) - n_skipped
         if not self.n_items:
-            raise DataError(f"no rows in {', '.join(map(str, params.files))}")
-        parts = [given_part_of_file(path.name) for path in params.files]
-        # One part alone is not a split.
-        self.given = parts if len(set(parts) - {None}) > 1 else [None] * len(parts)
+            raise DataError(f"no rows in {', '.join(map(str, kept))}")
+
+    def _split_of_rows(self, treat: Mapping[str, Treatment]) -> tuple[dict[str, Place], int]:
+        """What each value of the column `split` says, nothing where it is no split, and how many rows are left out."""
+        counts: Counter[str] = Counter()
+        for file in self.files:
+            column = next(
+                (one for one in file.columns if one.name == SPLIT and one.type == pa.string()), None
+            )
+            if column is None:
+                return {}, 0
+            for value in _read_column(file.path, column.source):
+                counts[str(column.value(value) or "")] += 1
+        found = places(((name,) for name in counts if name), treat, "values of `split`")
+        named = {name: found[(name,)] for name in counts if name}
+        if not any(place.given or place.is_skipped for place in named.values()):
+            return {}, 0
+        return named, sum(counts[name] for name, place in named.items() if place.is_skipped)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Whether there are labels."""
-        return () if any(column.name == LABEL for column in self.columns) else ("no column holds labels",)
+        """Whether there are labels; columns that are called otherwise here, or left out."""
+        return self._columns.notes
 
     def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
         """One item per row, file by file; what does not decode carries its failure.
@@ -118,21 +131,26 @@ class ParquetSource:
         return each_picture(lambda row: whole_picture(*row), self._rows(), workers, progress)
 
     def _rows(self) -> Iterator[_Row]:
-        wanted = [self.image_column, *(column.source for column in self.columns)]
-        for path, name, given in zip(self.files, self.names, self.given, strict=True):
+        for one in self.files:
+            wanted = [self._columns.image, *(column.source for column in one.columns)]
             number = 0
             try:
                 # Without these a whole file of row groups is read ahead.
-                with pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
+                with pq.ParquetFile(one.path, pre_buffer=False, buffer_size=READ_BYTES) as file:
                     for batch in file.iter_batches(BATCH_ROWS, columns=wanted, use_threads=False):
                         for values in batch.to_pylist():
-                            yield self._row(f"{name}#{number}", values, given)
+                            row = self._row(one, number, values)
                             number += 1
+                            if row is not None:
+                                yield row
             except (OSError, pa.ArrowException) as error:
-                raise DataError(f"parquet file {path} is damaged after {number:,} rows: {error}") from error
+                raise DataError(
+                    f"parquet file {one.path} is damaged after {number:,} rows: {error}"
+                ) from error
 
-    def _row(self, item_id: str, values: dict[str, Any], given: str | None) -> _Row:
-        image, failure = values[self.image_column], None
+    def _row(self, file: _File, number: int, values: dict[str, Any]) -> _Row | None:
+        """None where the user leaves it out."""
+        image, failure = values[self._columns.image], None
         content = image.get("bytes") if isinstance(image, dict) else image
         if content is None:
             path = image.get("path") if isinstance(image, dict) else None
@@ -140,12 +158,26 @@ class ParquetSource:
                 f"the row names the file {path!r} and does not hold its bytes; embed them in the parquet file"
             )  # fmt: skip
         metadata: dict[str, MetadataValue] = {}
-        for column in self.columns:
+        for column in file.columns:
             try:
                 metadata[column.name] = column.value(values[column.source])
             except DataError as error:
                 metadata[column.name], failure = None, str(error)
-        return item_id, content, failure, given, metadata
+        given = file.given
+        if self._places:
+            place = self._places.get(str(metadata[SPLIT] or ""), Place())
+            if place.is_skipped:
+                return None
+            given = place.given
+        return f"{file.name}#{number}", content, failure, given, metadata
+
+
+def _read_column(path: Path, name: str) -> list[Any]:
+    try:
+        with pq.ParquetFile(path) as file:
+            return list(file.read(columns=[name]).column(0).to_pylist())
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"parquet file {path} is damaged: {error}") from error
 
 
 def _footer(path: Path) -> tuple[pa.Schema, int]:
@@ -161,8 +193,6 @@ def _footer(path: Path) -> tuple[pa.Schema, int]:
 
 def _names(files: Sequence[Path]) -> list[str]:
     """What the item ids begin with: the file's name, or where names repeat its path below the common one."""
-    if len({path.resolve() for path in files}) < len(files):
-        raise UsageError("a parquet file is named twice; each row must become one item")
     names = [path.name for path in files]
     if len(set(names)) == len(names):
         return names
@@ -170,109 +200,3 @@ def _names(files: Sequence[Path]) -> list[str]:
     absolute = [Path(os.path.abspath(path)) for path in files]  # noqa: PTH100
     common = os.path.commonpath([path.parent for path in absolute])
     return [path.relative_to(common).as_posix() for path in absolute]
-
-
-def _difference(schema: pa.Schema, other: pa.Schema) -> str:
-    ours, theirs = ({f"{field.name}: {field.type}" for field in one} for one in (schema, other))
-    has, lacks = (", ".join(sorted(columns)) or "nothing" for columns in (theirs - ours, ours - theirs))
-    return f"{has} instead of {lacks}"
-
-
-def _image_column(schema: pa.Schema, params: ParquetParams) -> str:
-    columns = [str(field.name) for field in schema if _is_image(field.type)]
-    where = params.files[0]
-    if params.image_column is not None:
-        if params.image_column not in schema.names:
-            raise UsageError(
-                f"{where} has no column {params.image_column!r}; it has {', '.join(schema.names)}"
-            )
-        kind = schema.field(params.image_column).type
-        if not (_is_image(kind) or _is_bytes(kind)):
-            raise UsageError(f"column {params.image_column!r} of {where} holds {kind}, not pictures as bytes")
-        return params.image_column
-    if not columns:
-        raise DataError(
-            f"{where} has no image column (struct<bytes: binary, path: string>); it has "
-            f"{', '.join(f'{field.name}: {field.type}' for field in schema)}"
-        )
-    if len(columns) > 1:
-        raise UsageError(f"{where} has several image columns ({', '.join(columns)}); name one of them")
-    return columns[0]
-
-
-def _is_image(kind: pa.DataType) -> bool:
-    if not pa.types.is_struct(kind):
-        return False
-    index = kind.get_field_index("bytes")
-    return bool(index >= 0 and _is_bytes(kind.field(index).type))
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _metadata_columns(schema: pa.Schema, image_column: str, label_column: str | None) -> list[Column]:
-    label = _label_column(schema, _class_names(schema), label_column)
-    return plain_columns(schema.remove(schema.get_field_index(image_column)), label)
-
-
-def plain_columns(schema: pa.Schema, label: str | None) -> list[Column]:
-    """The column of labels first, under the name `label`, then every other column of plain values."""
-    classes = _class_names(schema)
-    found = [] if label is None else [_column(schema, label, LABEL, classes)]
-    for field in schema:
-        if field.name == label or not _is_plain(field.type):
-            continue
-        taken = field.name in ITEM_COLUMNS or (label is not None and field.name == LABEL)
-        found.append(_column(schema, field.name, f"source_{field.name}" if taken else field.name, classes))
-    return found
-
-
-def _label_column(schema: pa.Schema, classes: dict[str, tuple[str, ...]], wanted: str | None) -> str | None:
-    if wanted is not None:
-        if wanted not in schema.names or not _is_plain(schema.field(wanted).type):
-            plain = [field.name for field in schema if _is_plain(field.type)]
-            raise UsageError(
-                f"no column {wanted!r} holds labels; plain columns are {', '.join(plain) or 'none'}"
-            )
-        return wanted
-    if LABEL in schema.names and _is_plain(schema.field(LABEL).type):
-        return LABEL
-    return next(iter(classes)) if len(classes) == 1 else None
-
-
-def _column(schema: pa.Schema, source: str, name: str, classes: dict[str, tuple[str, ...]]) -> Column:
-    if source in classes or name == LABEL:
-        # Labels are text, so that a class is called the same whatever file it came from.
-        return Column(source, name, pa.string(), classes.get(source))
-    kind = schema.field(source).type
-    plain: list[tuple[Callable[[pa.DataType], bool], pa.DataType]] = [
-        (pa.types.is_boolean, pa.bool_()),
-        (pa.types.is_integer, pa.int64()),
-        (pa.types.is_floating, pa.float64()),
-    ]
-    return Column(source, name, next((to for test, to in plain if test(kind)), pa.string()), None)
-
-
-def _is_plain(kind: pa.DataType) -> bool:
-    types = pa.types
-    tests = (types.is_string, types.is_large_string, types.is_integer, types.is_floating, types.is_boolean)
-    return kind != pa.uint64() and any(test(kind) for test in tests)
-
-
-def _class_names(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
-    """Names of the classes of each `ClassLabel` feature; empty where the file says nothing."""
-    raw = (schema.metadata or {}).get(b"huggingface")
-    if raw is None:
-        return {}
-    try:
-        features = json.loads(raw)["info"]["features"]
-        return {
-            column: tuple(map(str, feature["names"]))
-            for column, feature in features.items()
-            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and column in schema.names
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"the schema's 'huggingface' entry is not what `datasets` writes: {error!r}"
-        ) from error

@@ -7,7 +7,7 @@ Every further column of plain values becomes a column of the items.
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 from pydantic import Field
 
-from deponij.pipeline.data.adapters.hf_parquet import LABEL, plain_columns
+from deponij.pipeline.data.adapters.parquet_columns import columns_of_table
 from deponij.pipeline.data.adapters.registry import Progress, check_columns, register_source
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
-from deponij.pipeline.data.inside import existing_folder, read_inside
-from deponij.pipeline.data.item import Item, MetadataValue, given_part
+from deponij.pipeline.data.inside import Links, existing_folder, read_inside
+from deponij.pipeline.data.item import Item, MetadataValue
+from deponij.pipeline.data.parts import Place, Treatment, places, refuse_unknown
 from deponij.pipeline.record_lists import Record
 from deponij.store.atomic import read_table
 from deponij.store.errors import DataError, StoreError, UsageError
@@ -52,6 +53,9 @@ class ListedParams(Record):
         images: the folder that its paths are relative to; by default the table's own.
         path_column, label_column, part_column: by default the columns that are usually called so.
         encoding: of a CSV file; UTF-16 is recognised where the file begins with its mark.
+        treat: what values of the part column are whose names leave it open: `train`, `val`, `test`, `class` (no part)
+            or `skip` to leave their rows out.
+        links_into: folders that symbolic links may lead into; DVC's cache is one by itself.
     """
 
     table: Path
@@ -60,6 +64,8 @@ class ListedParams(Record):
     label_column: str | None = None
     part_column: str | None = None
     encoding: str = Field(default="utf-8", min_length=1)
+    treat: dict[str, Treatment] = Field(default_factory=dict)
+    links_into: tuple[Path, ...] = ()
 
 
 @register_source("listed")
@@ -86,26 +92,38 @@ class ListedSource:
             )
         label = _column(table, params.label_column, _LABELS, "labels", params.table)
         part = _column(table, params.part_column, _PARTS, "parts", params.table)
-        self._given = _given(table, part, params.table)
-        left = [name for name in table.column_names if name not in (self.path_column, part)]
-        self.columns = plain_columns(table.select(left).schema, label)
+        self._places = _places(table, part, params.treat)
+        kept = [not place.is_skipped for place in self._places]
+        self._places = [place for place in self._places if not place.is_skipped]
+        self._table = table.filter(pa.array(kept))
+        if not self.n_items:
+            raise UsageError(
+                f"all rows of {params.table} are to be left out (treat: skip); leave one to read"
+            )
+        left = [name for name in table.column_names if name != part]
+        self._columns = columns_of_table(table.select(left).schema, self.path_column, label)
+        self.columns = self._columns.of_file[0]
         self.metadata_schema = check_columns(pa.schema([(one.name, one.type) for one in self.columns]))
-        self._table = table
-        self.root = existing_folder(params.images or params.table.parent, "folder of the pictures")
+        folder = params.images or params.table.parent
+        self.root = existing_folder(folder, "folder of the pictures")
+        self.links = Links.of(folder, params.links_into)
 
     @property
     def n_items(self) -> int:
-        """One item per row."""
+        """One item per row that is not left out."""
         return int(self._table.num_rows)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Whether there are labels, and which columns hold no plain values."""
-        return () if any(one.name == LABEL for one in self.columns) else ("no column holds labels",)
+        """Whether there are labels; columns that are called otherwise here, or left out; rows in no part."""
+        outside = sum(place.given is None for place in self._places)
+        if not 0 < outside < self.n_items:
+            return self._columns.notes
+        return (*self._columns.notes, f"pictures in no part of the given split: {outside:,}")
 
     def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
         """One item per row, in order; what cannot be read carries its failure."""
-        return each_picture(partial(_item, root=self.root), self._rows(), workers, progress)
+        return each_picture(partial(_item, root=self.root, links=self.links), self._rows(), workers, progress)
 
     def _rows(self) -> Iterator[tuple[str, str | None, str | None, dict[str, MetadataValue]]]:
         """Item id, failure, part and metadata of each row."""
@@ -126,9 +144,7 @@ class ListedSource:
                     metadata[column.name] = column.value(of_rows[row])
                 except DataError as error:
                     metadata[column.name], failure = None, str(error)
-            if metadata.get(LABEL) == "":
-                metadata[LABEL] = None
-            yield path, failure, self._given[row], metadata
+            yield path, failure, self._places[row].given, metadata
 
 
 def read_listing(path: Path, encoding: str = "utf-8") -> pa.Table:
@@ -176,17 +192,15 @@ def _column(table: pa.Table, wanted: str | None, usual: Sequence[str], what: str
     return next((names[name] for name in usual if name in names), None)
 
 
-def _given(table: pa.Table, column: str | None, path: Path) -> list[str | None]:
-    if column is None:
-        return [None] * table.num_rows
-    values = [None if value in (None, "") else str(value) for value in table[column].to_pylist()]
-    strange = sorted({value for value in values if value is not None and given_part(value) is None})
-    if strange:
-        raise DataError(
-            f"{path}: column {column!r} holds {', '.join(map(repr, strange[:5]))}; parts are train, val and test. "
-            "Rename them, or the column if it says something else"
-        )
-    return [None if value is None else given_part(value) for value in values]
+def _places(table: pa.Table, column: str | None, treat: Mapping[str, Treatment]) -> list[Place]:
+    """What the column of parts says of each row."""
+    values = (
+        [""] * table.num_rows if column is None else [str(one or "") for one in table[column].to_pylist()]
+    )
+    names = {(value,) for value in values if value}
+    refuse_unknown(treat, names)
+    found = places(names, treat, f"values of {column!r}")
+    return [found.get((value,), Place()) for value in values]
 
 
 def _tidied(raw: Any, root: Path) -> str:
@@ -200,12 +214,14 @@ def _tidied(raw: Any, root: Path) -> str:
     return str(pure.relative_to(root) if pure.is_relative_to(root) else pure)
 
 
-def _item(row: tuple[str, str | None, str | None, dict[str, MetadataValue]], *, root: Path) -> Item:
+def _item(
+    row: tuple[str, str | None, str | None, dict[str, MetadataValue]], *, root: Path, links: Links
+) -> Item:
     item_id, failure, given, metadata = row
     content = None
     if failure is None:
         try:
-            content = read_inside(root, item_id)
+            content = read_inside(root, item_id, links)
         except DataError as error:
             failure = str(error)
     return whole_picture(item_id, content, failure, given, metadata)

@@ -16,6 +16,9 @@ from deponij.store.errors import UsageError
 ITEM_COLUMNS = frozenset(
     ("item_id", "key", "image", "image_id", "width_px", "height_px", "phash", "failure", "given")
 )
+# What is put beside them: by an index (`deponij.project.indexes`), and the parts of each split as `split_NAME`.
+JOINED_COLUMNS = frozenset(("vector_row", "score", "folded"))
+SPLIT_PREFIX = "split_"
 
 # Called with the number of items that were just finished.
 Progress = Callable[[int], None]
@@ -98,15 +101,22 @@ def open_source(name: str, params: BaseModel | Mapping[str, object]) -> Source:
     return cast(Source, adapter(params))
 
 
+def is_taken(name: str) -> bool:
+    """Whether a metadata column cannot have this name; upper and lower case are the same to a filter in SQL."""
+    plain = name.lower()
+    return plain in ITEM_COLUMNS | JOINED_COLUMNS or plain.startswith(SPLIT_PREFIX)
+
+
 def check_columns(schema: pa.Schema) -> pa.Schema:
     """The schema itself, if every item can have these metadata columns.
 
     Raises:
         UsageError: a name occurs twice or belongs to the items themselves.
     """
-    taken = sorted(name for name in set(schema.names) if name in ITEM_COLUMNS or schema.names.count(name) > 1)
+    taken = sorted(name for name in set(schema.names) if is_taken(name) or schema.names.count(name) > 1)
     if taken:
         raise UsageError(
-            f"metadata columns {', '.join(taken)} would occur twice in the items table; choose other names"
+            f"metadata columns {', '.join(taken)} would occur twice in the items table, or the items need their names; "
+            "choose others"
         )
     return schema

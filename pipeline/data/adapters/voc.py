@@ -9,18 +9,20 @@ from the left and upper side. Where a file of the data set has a 0 there, its to
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
+from pydantic import Field
+
 from deponij.pipeline.data.adapters.coco import Annotation, Category, CocoDataset, Photograph
 from deponij.pipeline.data.adapters.coco_items import InstanceSource
-from deponij.pipeline.data.adapters.folder import PICTURE_ENDINGS
 from deponij.pipeline.data.adapters.label_maps import AUTO
 from deponij.pipeline.data.adapters.registry import register_source
 from deponij.pipeline.data.crops import CropParams
-from deponij.pipeline.data.item import given_part
+from deponij.pipeline.data.endings import PICTURE_ENDINGS
+from deponij.pipeline.data.parts import Treatment, given_part, places, refuse_unknown
 from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError
 
@@ -35,11 +37,15 @@ class VocParams(Record):
         folder: holds `Annotations` and `JPEGImages`, or XML files beside their pictures.
         crop: the crops' geometry and background.
         label_maps: further columns of labels; see `label_maps.label_maps`.
+        treat: what folders are whose names leave it open: `train`, `val`, `test`, `class` (no part) or `skip`.
+        links_into: folders that symbolic links may lead into; DVC's cache is one by itself.
     """
 
     folder: Path
     crop: CropParams = CropParams()
     label_maps: tuple[str, ...] = (AUTO,)
+    treat: dict[str, Treatment] = Field(default_factory=dict)
+    links_into: tuple[Path, ...] = ()
 
 
 @register_source("voc")
@@ -54,10 +60,16 @@ class VocSource(InstanceSource):
         Raises:
             DataError: there is no such folder, no annotation file in it, or nothing is annotated.
         """
-        super().__init__(read_voc(params.folder), params.folder, params.crop, params.label_maps)
+        super().__init__(
+            read_voc(params.folder, params.treat),
+            params.folder,
+            params.crop,
+            params.label_maps,
+            params.links_into,
+        )
 
 
-def read_voc(folder: Path) -> CocoDataset:
+def read_voc(folder: Path, treat: Mapping[str, Treatment]) -> CocoDataset:
     """Photographs by path, boxes in pixels.
 
     Raises:
@@ -73,8 +85,16 @@ def read_voc(folder: Path) -> CocoDataset:
         raise DataError(
             f"{folder} is no Pascal VOC data set: it holds no .xml file; expected Annotations/NAME.xml"
         )
-    parts = _parts(root)
-    photographs = _each_once([_photograph(path, root, parts) for path in files])
+    parts, above = _parts(root), {path: path.relative_to(root).parts[:-1] for path in files}
+    refuse_unknown(treat, above.values())
+    found = places(set(above.values()), treat)
+    photographs = _each_once(
+        [
+            _photograph(path, root, parts.get(path.stem) or found[above[path]].given)
+            for path in files
+            if not found[above[path]].is_skipped
+        ]
+    )
     corners = [
         one.box_xywh_px for photograph in photographs for one in photograph.annotations if one.box_xywh_px
     ]
@@ -121,9 +141,8 @@ def _parts(root: Path) -> dict[str, str]:
     return found
 
 
-def _photograph(path: Path, root: Path, parts: dict[str, str]) -> Photograph:
+def _photograph(path: Path, root: Path, given: str | None) -> Photograph:
     inside = path.relative_to(root)
-    given = parts.get(path.stem) or next((p for one in inside.parts[:-1] if (p := given_part(one))), None)
     blank = Photograph(inside.as_posix(), inside.as_posix(), None, None, given, ())
     try:
         document = _document(path)

@@ -7,9 +7,8 @@ from deponij.pipeline.data.adapters.registry import Progress
 from deponij.pipeline.data.item import Item, MetadataValue
 from deponij.pipeline.data.parallel import ordered_map
 from deponij.pipeline.likeness.phash import GRID_PX, phash
-from deponij.pipeline.pictures import Route, decode, upright_size_px
+from deponij.pipeline.pictures import Route, decode, key_of_picture, upright_size_px
 from deponij.store.errors import DataError
-from deponij.store.keys import key_of_bytes
 
 T = TypeVar("T")
 # Pictures that a decoding thread takes at once: pictures of a few pixels cost less than a hand-over.
@@ -47,7 +46,7 @@ def whole_picture(
         try:
             width_px, height_px = upright_size_px(content)
             hashed = phash(decode(content, route=Route.DRAFT, input_px=(GRID_PX, GRID_PX)))
-            key = key_of_bytes(content)
+            key = key_of_picture(content)
             return Item(item_id, item_id, content, key, width_px, height_px, hashed, None, given, metadata)
         except DataError as error:
             failure = str(error)

@@ -19,14 +19,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
+from pydantic import Field
 
 from deponij.pipeline.data.adapters.coco import Annotation, Category, CocoDataset, Photograph
 from deponij.pipeline.data.adapters.coco_items import InstanceSource
-from deponij.pipeline.data.adapters.folder import PICTURE_ENDINGS
 from deponij.pipeline.data.adapters.label_maps import AUTO
 from deponij.pipeline.data.adapters.registry import register_source
 from deponij.pipeline.data.crops import CropParams
-from deponij.pipeline.data.item import given_part
+from deponij.pipeline.data.endings import PICTURE_ENDINGS
+from deponij.pipeline.data.parts import Treatment, given_part, places, refuse_unknown
 from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError
 
@@ -44,11 +45,15 @@ class YoloParams(Record):
         data: its data.yaml, or the folder that holds it.
         crop: the crops' geometry and background.
         label_maps: further columns of labels; see `label_maps.label_maps`.
+        treat: what folders are whose names leave it open: `train`, `val`, `test`, `class` (no part) or `skip`.
+        links_into: folders that symbolic links may lead into; DVC's cache is one by itself.
     """
 
     data: Path
     crop: CropParams = CropParams()
     label_maps: tuple[str, ...] = (AUTO,)
+    treat: dict[str, Treatment] = Field(default_factory=dict)
+    links_into: tuple[Path, ...] = ()
 
 
 @register_source("yolo")
@@ -63,12 +68,12 @@ class YoloSource(InstanceSource):
         Raises:
             DataError: there is no such data set, it has no names, or nothing is annotated.
         """
-        dataset = read_yolo(params.data)
+        dataset = read_yolo(params.data, params.treat)
         folder = params.data if params.data.is_dir() else params.data.parent
-        super().__init__(dataset, folder, params.crop, params.label_maps)
+        super().__init__(dataset, folder, params.crop, params.label_maps, params.links_into)
 
 
-def read_yolo(data: Path) -> CocoDataset:
+def read_yolo(data: Path, treat: Mapping[str, Treatment]) -> CocoDataset:
     """Photographs by path, boxes in shares of their sides.
 
     Raises:
@@ -82,7 +87,7 @@ def read_yolo(data: Path) -> CocoDataset:
     path = data if data.is_file() else next((f for n in _DESCRIPTIONS if (f := data / n).is_file()), None)
     described = {} if path is None else _described(path)
     names = _names(described, path) if path is not None else _listed_names(folder)
-    pictures = _pictures(described, path, root) if path is not None else _found_pictures(root)
+    pictures = _pictures(described, path, root) if path is not None else _found_pictures(root, treat)
     if not pictures:
         raise DataError(f"YOLO data set {data}: no pictures in the folders that it names")
     has_keypoints = "kpt_shape" in described
@@ -176,14 +181,12 @@ def _entry(entry: str, base: Path, root: Path, path: Path, key: str) -> Iterator
             yield (place.parent if line.startswith("./") else base) / line.strip()
 
 
-def _found_pictures(root: Path) -> dict[str, str | None]:
-    """Every picture below the root, its part after a folder of its path."""
-    names = [path.relative_to(root).as_posix() for path in _walked(root)]
-    parts = {
-        name: next((part for one in PurePosixPath(name).parts[:-1] if (part := given_part(one))), None)
-        for name in names
-    }
-    return parts if len(set(parts.values())) > 1 else dict.fromkeys(parts)
+def _found_pictures(root: Path, treat: Mapping[str, Treatment]) -> dict[str, str | None]:
+    """Every picture below the root that is not left out, its part after a folder of its path."""
+    folder_of = {(path := one.relative_to(root)).as_posix(): path.parts[:-1] for one in _walked(root)}
+    refuse_unknown(treat, folder_of.values())
+    found = places(set(folder_of.values()), treat)
+    return {name: found[above].given for name, above in folder_of.items() if not found[above].is_skipped}
 
 
 def _walked(folder: Path) -> Iterator[Path]:

@@ -54,7 +54,9 @@ class _Balance:
     def solve(self, ranks: NDArray[np.intp]) -> NDArray[np.intp]:
         largest_first = np.lexsort((ranks, -self.table[:, -1]))
         for group in largest_first:
-            self._put(group, int(np.argmin(self._cost_of_adding(group))))
+            part = int(np.argmin(self._cost_of_adding(group)))
+            self.part[group] = part
+            self.excess[part] += self.table[group]
         self._fill_empty(largest_first[::-1])
         return self.open[self.part]
 
@@ -66,15 +68,9 @@ class _Balance:
         cost: NDArray[np.float64] = growth.sum(axis=1)
         return cost
 
-    def _put(self, group: int, part: int) -> None:
-        if self.part[group] >= 0:
-            self.excess[self.part[group]] -= self.table[group]
-        self.excess[part] += self.table[group]
-        self.part[group] = part
-
     def _fill_empty(self, smallest_first: NDArray[np.intp]) -> None:
         """A part that stayed empty, as with very few groups, gets the smallest group to be spared."""
         for part in range(len(self.open)):
             held = np.bincount(self.part, minlength=len(self.open))
             if held[part] == 0:
-                self._put(next(group for group in smallest_first if held[self.part[group]] > 1), part)
+                self.part[next(group for group in smallest_first if held[self.part[group]] > 1)] = part

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deponij.pipeline.data.splitting.partition import PARTS
 from deponij.pipeline.likeness.phash import HASH_BITS, near_pairs
+from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.store.errors import UsageError
 
 # Of 234 crops of CamVid, a copy at JPEG quality 50 lay within 8 bits for 98 %, one at 90 % of the

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from deponij.pipeline.data.splitting.grouping import assign_groups
 from deponij.pipeline.data.splitting.strata import allocate, seeded_order
+from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.store.errors import DataError, UsageError
 
-PARTS = ("train", "val", "test")
 MIN_CLASS = 3
 # The thesis's pool on TACO: every instance of a class with at least three.
 THESIS_POOL = 4779
@@ -130,16 +130,17 @@ def given_split(
     seed: int = 0,
     ids: Column | None = None,
 ) -> Split:
-    """The split that the data set brings.
+    """The split that the data set brings, so completed that nothing is chosen on the part that results are read from.
 
-    Where it brings no val, `val_from_train` of its training items become val (stratified, groups
-    kept whole), so that nothing is ever chosen on test; 0 leaves train as it is.
+    Where it brings no val, `val_from_train` of its training items become val (stratified, groups kept
+    whole). Where it brings train and val but no test, as many data sets do, its val is the test part and
+    val is made of train; where it brings train alone, both are.
 
     Args:
         given: [n] of `train`, `val`, `test` or None.
         labels: [n] class of each item; None puts the item outside the pool.
         groups: [n] name of the group of each item; each item by itself when absent.
-        val_from_train: share of train, at least 0 and below 1.
+        val_from_train: share of train, at least 0 and below 1; 0 leaves train as it is.
         seed, ids: as for `random_split`.
 
     Raises:
@@ -153,20 +154,30 @@ def given_split(
         raise DataError(f"given parts must be {', '.join(PARTS)}; found {', '.join(map(repr, unknown))}")
     names = _strings(["" for _ in parts] if labels is None else labels)
     parts[[row for row, name in enumerate(names) if name is None]] = None
-    notes = [f"The data set's own split has no {part} items." for part in PARTS if part not in found]
+    # Many data sets bring their test items without labels.
+    found = set(parts.tolist()) - {None}
+    notes = [f"The data set's own split has no labelled {part} items." for part in PARTS if part not in found]
+    if {"train", "val"} <= found and "test" not in found:
+        parts[parts == "val"] = "test"
+        notes.append("Its val items are the test part here: figures are of them, nothing is chosen on them.")
     train: list[int] = np.flatnonzero(parts == "train").tolist()
     ids = _strings(range(len(parts)) if ids is None else ids)
     members = [ids[row] if groups is None else groups[row] for row in train]
-    if "val" not in found and val_from_train > 0 and len(set(members)) > 1:
+    wanted = [part for part in ("val", "test") if part not in parts.tolist()]
+    if wanted and val_from_train > 0 and len(set(members)) > len(wanted):
+        test_share = val_from_train if "test" in wanted else 0.0
+        val_share = val_from_train * (1 - test_share)
         carved = group_split(
             members,
             [names[row] for row in train],
-            (1 - val_from_train, val_from_train, 0.0),
+            (1 - val_share - test_share, val_share, test_share),
             seed,
             ids=[ids[row] for row in train],
         )
         parts[train] = carved.parts
-        notes.append(f"{carved.counts['val']:,} of the {len(train):,} training items were made val.")
+        notes += [
+            f"{carved.counts[part]:,} of {len(train):,} training items were made {part}." for part in wanted
+        ]
     return Split(parts, tuple(notes))
 
 

@@ -36,11 +36,12 @@ class SplitParams(Record):
     Attributes:
         strategy: a name from `strategies()`.
         labels: column with the classes; null: `label` or `category`, whichever is there.
-        group_by: column whose groups stay together (`group`, and val carved from train by `given`).
+        group_by: column whose groups stay together (`group`, and what `given` makes of train); intervals of results
+            take whole groups of it, whatever the strategy.
         fractions: shares of train, val and test (`random`, `group`).
         seed: any whole number.
-        val_from_train: share of the training items that becomes val where a given split brings no
-            val, so that nothing is ever chosen on test (`given`).
+        val_from_train: share of the training items that becomes val where a given split leaves none to
+            choose on, so that nothing is ever chosen on test (`given`); 0 for none.
         allow_partial: let `thesis` run on what is left of the 4,779 where photographs are missing.
     """
 
@@ -103,8 +104,12 @@ def make_split(columns: Mapping[str, Column], params: SplitParams) -> Split:
     split = _STRATEGIES[params.strategy](kept, params)
     parts = np.full(n, None, dtype=object)
     parts[rows] = split.parts
-    failed = () if len(rows) == n else (f"{n - len(rows):,} items could not be read and belong to no part.",)
-    return Split(parts, (*split.notes, *failed))
+    notes = list(split.notes)
+    if split.counts["test"] == 0:
+        notes.append("There is no test part: figures will be of items that were chosen by or learned from.")
+    if len(rows) < n:
+        notes.append(f"{n - len(rows):,} items could not be read and belong to no part.")
+    return Split(parts, tuple(notes))
 
 
 @register("random")

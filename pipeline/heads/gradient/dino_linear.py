@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import JsonValue
 
-from deponij.pipeline.cards import PLAIN, Fact, are_positive, rows_of
+from deponij.pipeline.cards import WORD, Condition, Fact, are_positive, rows_of
 from deponij.pipeline.heads.choosing import halves, validation_pair, worth
 from deponij.pipeline.heads.gradient.recipe import GridPoint, Recipe
 from deponij.pipeline.heads.gradient.training import Trained
@@ -69,7 +69,7 @@ class DinoLinear(AffineHead):
 
     title: ClassVar[str] = "linear probe (DINOv2's grid)"
     takes_tokens: ClassVar[bool] = True
-    facts: ClassVar[Mapping[str, Fact]] = {"chosen_on": PLAIN, "trials": rows_of(Trial)}
+    facts: ClassVar[Mapping[str, Fact]] = {"chosen_on": WORD, "trials": rows_of(Trial)}
 
     n_blocks: int = 1
     has_patches: bool = False
@@ -90,7 +90,7 @@ class DinoLinear(AffineHead):
                 steps that lead to no finite numbers.
             UsageError: a parameter out of its range.
         """
-        self._check_params()
+        self.check_params()
         features, names = check_examples(X, y, "training features")
         check_learnable(features, names)
         self._check_tokens(features.shape[1])
@@ -179,11 +179,13 @@ class DinoLinear(AffineHead):
         chosen = [places[-blocks:, 0].ravel(), *([places[-1, 1]] if patches else [])]
         return np.concatenate(chosen)
 
-    def _check_params(self) -> None:
+    def _conditions(self) -> Sequence[Condition]:
         counts = {name: getattr(self, name) for name in ("n_blocks", "iterations", "batch")}
-        self._require(
+        return (
             (are_positive(self.lrs), f"lrs must be positive numbers, got {list(self.lrs)}"),
             *((n >= 1, f"{name} must be 1 or more, got {n}") for name, n in counts.items()),
+            (0 <= self.momentum < 1, f"momentum must be from 0 to below 1, got {self.momentum}"),
+            (self.seed >= 0, f"seed must be 0 or more, got {self.seed}"),
         )
 
     def _check_tokens(self, width: int) -> None:

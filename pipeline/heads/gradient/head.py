@@ -3,14 +3,14 @@
 Many at once, and how: `grid`. Here a fit is a grid of one point.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from deponij.pipeline.cards import NUMBER, PLAIN, Fact
+from deponij.pipeline.cards import COUNT, NUMBER, Condition, Fact
 from deponij.pipeline.heads.choosing import validation_pair
 from deponij.pipeline.heads.gradient.recipe import GridPoint, Recipe
 from deponij.pipeline.heads.gradient.training import Trained
@@ -46,9 +46,9 @@ class GradientHead(Head):
     facts: ClassVar[Mapping[str, Fact]] = {
         "val_loss": NUMBER,
         "val_top1": NUMBER,
-        "best_epoch": PLAIN,
-        "n_epochs": PLAIN,
-        "recipe": Fact(asdict, lambda fields: Recipe(**fields)),
+        "best_epoch": COUNT,
+        "n_epochs": COUNT,
+        "recipe": Fact(asdict, lambda fields: Recipe(**fields), of=Recipe),
     }
 
     lr: float = 1e-3
@@ -79,23 +79,21 @@ class GradientHead(Head):
         """
         from deponij.pipeline.heads.gradient.grid import fit_grid
 
+        self.check_params()
         features, names = check_examples(X, y, "training features")
         n_train = len(names)
         validation = validation_pair(X_val, y_val, np.unique(names), features.shape[1])
         if validation is not None:
             features = np.concatenate([features, validation[0]])
             names = np.concatenate([names, validation[1]])
-        point = GridPoint(
-            _ONLY, _ONLY, self.kind, self.lr, self.weight_decay, self.seed, self.balance, self.tau
-        )
         rows = np.arange(len(names))
         (head,) = fit_grid(
-            [point],
+            [self._point()],
             {_ONLY: features},
             {_ONLY: names},
             rows[:n_train],
             rows[n_train:],
-            Recipe(epochs=self.epochs, batch=self.batch, patience=self.patience),
+            self._recipe(),
             threads=1,
         )
         if head.best_epoch_ == 0:
@@ -104,6 +102,17 @@ class GradientHead(Head):
             )
         self.__dict__.update(vars(head))
         return self
+
+    def _point(self) -> GridPoint:
+        return GridPoint(
+            _ONLY, _ONLY, self.kind, self.lr, self.weight_decay, self.seed, self.balance, self.tau
+        )
+
+    def _recipe(self) -> Recipe:
+        return Recipe(epochs=self.epochs, batch=self.batch, patience=self.patience)
+
+    def _conditions(self) -> Sequence[Condition]:
+        return *self._point().conditions(), *self._recipe().conditions()
 
     @classmethod
     def of(cls, point: GridPoint, recipe: Recipe, trained: Trained, log_priors: Floats) -> Self:

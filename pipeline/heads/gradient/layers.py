@@ -3,8 +3,8 @@
 By autograd a step takes 30 to 60 % longer: `benchmarks/heads.py` would miss its limits.
 Biases are a column of the weights: features end with a 1, and so do hidden units. The steps: `training`.
 
-Shape letters: R heads, b examples that all of them see, d feature width with the 1 and zeros up to a multiple of 16,
-h hidden units likewise, C classes.
+Shape letters: R heads, b examples that all of them see or each has, d feature width with the 1 and zeros up to a multiple
+of 16, h hidden units likewise, C classes.
 """
 
 from typing import TYPE_CHECKING
@@ -83,7 +83,11 @@ class Linear:
         self.gradients_ = [torch.empty_like(tensor) for tensor in weights]
 
     def logits(self, x: "Tensor") -> "Tensor":
-        """[R, b, C] of examples [b, d]."""
+        """[R, b, C] of examples [b, d], or of each head's own [R, b, d]."""
+        import torch
+
+        if x.dim() == 3:
+            return torch.bmm(x, self.weights[0].mT)
         n_heads, n_classes, width = self.weights[0].shape
         return (x @ self.weights[0].view(-1, width).T).view(-1, n_heads, n_classes).transpose(0, 1)
 
@@ -91,6 +95,9 @@ class Linear:
         """Set `gradients_` by the errors [R, b, C] of the logits of x, which were asked for last."""
         import torch
 
+        if x.dim() == 3:
+            torch.bmm(errors.mT, x, out=self.gradients_[0])
+            return
         out = self.gradients_[0].view(-1, x.shape[-1])
         torch.mm(errors.transpose(0, 1).reshape(len(x), -1).T, x, out=out)
 
@@ -103,7 +110,7 @@ class Mlp(Linear):
         self.widths = [dim, HIDDEN]
 
     def logits(self, x: "Tensor") -> "Tensor":
-        """[R, b, C] of examples [b, d]."""
+        """[R, b, C] of examples [b, d], or of each head's own [R, b, d]."""
         import torch
 
         self.before = super().logits(x)  # [R, b, 512]

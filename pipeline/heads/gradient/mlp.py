@@ -40,6 +40,12 @@ class MlpHead(GradientHead):
         "weight": "coef_",
         "bias": "intercept_",
     }
+    shapes: ClassVar[Mapping[str, str]] = {
+        "hidden_weight": "h d",
+        "hidden_bias": "h",
+        "weight": "C h",
+        "bias": "C",
+    }
 
     hidden_coef_: NDArray[np.float32]
     hidden_intercept_: NDArray[np.float32]

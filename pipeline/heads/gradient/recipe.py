@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from deponij.pipeline.cards import are_positive, require
+from deponij.pipeline.cards import Condition, are_positive
 
 Balance = Literal["none", "class-weights", "balanced-softmax", "logit-adjustment"]
 
@@ -41,14 +41,9 @@ class GridPoint:
     balance: str = "none"
     tau: float = 1.0
 
-    def check(self) -> None:
-        """Refuse values out of their range.
-
-        Raises:
-            UsageError: naming the value and what is allowed.
-        """
-        require(
-            f"{self.kind} head",
+    def conditions(self) -> tuple[Condition, ...]:
+        """What must hold of the values."""
+        return (
             (are_positive(self.lr), f"lr must be positive, got {self.lr}"),
             (
                 math.isfinite(self.weight_decay) and self.weight_decay >= 0,
@@ -91,15 +86,10 @@ class Recipe:
     keep: Literal["best", "last"] = "best"
     init_std: float | None = None
 
-    def check(self) -> None:
-        """Refuse values out of their range.
-
-        Raises:
-            UsageError: naming the value and what is allowed.
-        """
+    def conditions(self) -> tuple[Condition, ...]:
+        """What must hold of the values."""
         counts = {name: getattr(self, name) for name in ("epochs", "batch", "patience", "steps_per_epoch")}
-        require(
-            "how heads learn",
+        return (
             *((n is None or n >= 1, f"{name} must be 1 or more, got {n}") for name, n in counts.items()),
             (
                 math.isfinite(self.final_lr) and self.final_lr >= 0,

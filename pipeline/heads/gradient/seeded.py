@@ -15,8 +15,8 @@ from deponij.pipeline.heads.head import Floats, Names
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A head that is wanted for every seed.
+class SeededPlan:
+    """A head to learn with every seed.
 
     Attributes:
         features, labels: names of a feature set and of a label set.
@@ -57,13 +57,13 @@ class Seeded:
         return words
 
 
-def n_heads(wanted: Sequence[Wanted], n_seeds: int) -> int:
+def n_heads(plans: Sequence[SeededPlan], n_seeds: int) -> int:
     """How many heads `fit_seeds` trains: all seeds with one rate, and the other rates once."""
-    return sum(len(one.lrs) + n_seeds - 1 for one in wanted)
+    return sum(len(one.lrs) + n_seeds - 1 for one in plans)
 
 
 def fit_seeds(
-    wanted: Sequence[Wanted],
+    plans: Sequence[SeededPlan],
     features: Mapping[str, Floats],
     labels: Mapping[str, Names],
     train: NDArray[np.integer],
@@ -75,8 +75,8 @@ def fit_seeds(
     balance: str = "none",
     threads: int = 1,
     advance: Callable[[int], None] | None = None,
-) -> dict[Wanted, Seeded]:
-    """Train every wanted head with every seed.
+) -> dict[SeededPlan, Seeded]:
+    """Train every planned head with every seed.
 
     The first round trains all rates of those that have a choice with the first seed alone, and the
     others with all seeds; the second round trains the rest. So a choice of two costs one head more,
@@ -93,7 +93,7 @@ def fit_seeds(
         DataError: as `fit_grid`.
     """
 
-    def point(one: Wanted, lr: float, seed: int) -> GridPoint:
+    def point(one: SeededPlan, lr: float, seed: int) -> GridPoint:
         return GridPoint(one.features, one.labels, one.kind, lr, weight_decay, seed, balance)
 
     def fit(points: Sequence[GridPoint]) -> dict[GridPoint, GradientHead]:
@@ -110,16 +110,14 @@ def fit_seeds(
 
     first = [
         point(one, lr, seed)
-        for one in wanted
+        for one in plans
         for lr in one.lrs
         for seed in (seeds[:1] if len(one.lrs) > 1 else seeds)
     ]
     fitted = fit(first)
-    tried = {
-        one: tuple((lr, _val_loss(fitted[point(one, lr, seeds[0])])) for lr in one.lrs) for one in wanted
-    }
+    tried = {one: tuple((lr, _val_loss(fitted[point(one, lr, seeds[0])])) for lr in one.lrs) for one in plans}
     chosen = {one: min(pairs, key=lambda pair: (pair[1], pair[0]))[0] for one, pairs in tried.items()}
-    missing = [point(one, chosen[one], seed) for one in wanted if len(one.lrs) > 1 for seed in seeds[1:]]
+    missing = [point(one, chosen[one], seed) for one in plans if len(one.lrs) > 1 for seed in seeds[1:]]
     if missing:
         fitted |= fit(missing)
     return {
@@ -128,7 +126,7 @@ def fit_seeds(
             tried[one] if len(one.lrs) > 1 else (),
             tuple(fitted[point(one, chosen[one], seed)] for seed in seeds),
         )
-        for one in wanted
+        for one in plans
     }
 
 

@@ -1,7 +1,7 @@
-"""Heads of one shape and one seed trained together, step by step. Which heads those are: `grid`.
+"""Heads of one shape trained together, step by step. Which heads those are: `grid`.
 
-All see the same batch, so that a step is one product over all of them. Gradients are written out by hand (`layers`).
-A head that has stopped leaves the computation.
+Of one seed all see the same batch, so that a step is one product over all of them; of several each has its own, in one
+batched product. Gradients are written out by hand (`layers`). A head that has stopped leaves the computation.
 
 Shape letters: R heads, b examples of a step, n validation examples, d feature width with the 1 and zeros up to a
 multiple of 16, C classes.
@@ -65,7 +65,7 @@ class Trained:
 
 
 def train_together(shape: Shape, points: Sequence[GridPoint], recipe: Recipe) -> list[Trained]:
-    """Train heads of one shape and seed together, on one thread; equal learning rates are neighbours in `points`."""
+    """Train heads of one shape together, on one thread; equal learning rates are neighbours in `points`."""
     import torch
 
     with torch.no_grad():
@@ -98,11 +98,13 @@ class _Run:
             head.weights = self._weights(r)
 
     def train(self) -> list[Trained]:
-        stream = batches(self.points[0].seed, self.n_train, self.recipe)
+        streams = {point.seed: batches(point.seed, self.n_train, self.recipe) for point in self.points}
         n_steps = self.recipe.n_steps(self.n_train)
         for epoch in range(1, self.recipe.epochs + 1):
             for step in range((epoch - 1) * n_steps, epoch * n_steps):
-                self._step(next(stream), step)
+                rows = {seed: next(stream) for seed, stream in streams.items()}
+                of_heads = [rows[self.points[place].seed] for place in self.places]
+                self._step(of_heads[0] if len(rows) == 1 else np.stack(of_heads), step)
             kept = self._judge(epoch)
             if not kept:
                 break
@@ -117,13 +119,10 @@ class _Run:
         self, places: list[int], weights: list["Tensor"], first: list["Tensor"], second: list["Tensor"]
     ) -> None:
         """Go on with these points, in slices of equal learning rate, of which points are neighbours."""
-        import torch
-
         self.places, self.first, self.second = places, first, second
         self.layers = (Linear if self.shape.kind == "linear" else Mlp)(weights, self.shape.dim)
         points = [self.points[place] for place in places]
-        decays = torch.tensor([point.weight_decay for point in points], dtype=torch.float64)
-        self.decays = decays.view(-1, 1, 1) if decays.any() else None
+        self.decays = np.array([point.weight_decay for point in points])
         states = (weights, self.layers.gradients_, first, second)
         self.slices: list[tuple[float, list[list[Tensor]]]] = []
         for lr, run in groupby(range(len(points)), key=lambda r: points[r].lr):
@@ -134,21 +133,22 @@ class _Run:
     # -------------------------------------------------------------- one step
 
     def _step(self, rows: NDArray[np.int64], step: int) -> None:
+        """Learn from rows [b] that all heads see, or [R, b] of each head."""
         import torch
 
         chosen = torch.from_numpy(rows)
-        x = self.shape.x.index_select(0, chosen)  # [b, d]
+        x = _of(self.shape.x, chosen)  # [b, d] or [R, b, d]
         logits = self.layers.logits(x)  # [R, b, C]
         if self.shape.offset is not None:
             logits = logits + self.shape.offset
         # d loss / d logits of cross-entropy is softmax - onehot, each example by its share of the batch.
         errors = softmax(logits)
-        errors -= self.onehot.index_select(0, chosen)
+        errors -= _of(self.onehot, chosen)
         if self.shape.class_weights is None:
-            errors *= 1 / len(rows)
+            errors *= 1 / rows.shape[-1]
         else:
-            shares = self.example_weights.index_select(0, chosen)
-            errors *= (shares / shares.sum()).view(-1, 1)
+            shares = _of(self.example_weights, chosen)
+            errors *= (shares / shares.sum(-1, keepdim=True)).unsqueeze(-1)
         self.layers.gradients(x, errors)
         self._update(step)
 
@@ -157,8 +157,8 @@ class _Run:
 
         self.step_count.fill_(step + 1)
         rates = [self.recipe.learning_rate(lr, step, self.n_train) for lr, _ in self.slices]
-        if self.decays is not None:
-            self._decay(self.decays, rates)
+        if self.decays.any():
+            self._decay(rates)
         for rate, (_, (weights, gradients, first, second)) in zip(rates, self.slices, strict=True):
             if self.recipe.optimiser == "sgd":
                 _sgd(weights, gradients, first, rate, self.recipe.momentum)
@@ -180,17 +180,18 @@ class _Run:
                 maximize=False,
             )
 
-    def _decay(self, decays: "Tensor", rates: Sequence[float]) -> None:
+    def _decay(self, rates: Sequence[float]) -> None:
         """Weight decay of all heads at once: AdamW's before the step, SGD's as a part of the gradient."""
         import torch
 
+        is_sgd = self.recipe.optimiser == "sgd"
+        lrs = np.repeat(rates, [len(state[0][0]) for _, state in self.slices])
+        factors = torch.from_numpy(self.decays if is_sgd else 1 - lrs * self.decays).view(-1, 1, 1)
         for weights, gradients in zip(self.layers.weights, self.layers.gradients_, strict=True):
-            if self.recipe.optimiser == "sgd":
-                gradients.addcmul_(weights, decays.to(weights.dtype))
-                continue
-            sizes = torch.tensor([len(state[0][0]) for _, state in self.slices])
-            lrs = torch.tensor(rates, dtype=torch.float64).repeat_interleave(sizes)
-            weights.mul_((1 - lrs.view(-1, 1, 1) * decays).to(weights.dtype))
+            if is_sgd:
+                gradients.addcmul_(weights, factors.to(weights.dtype))
+            else:
+                weights.mul_(factors.to(weights.dtype))
 
     # -------------------------------------------------------------- after an epoch
 
@@ -240,6 +241,11 @@ class _Run:
             total += losses.double() @ weights[rows]
         found: list[float] = (total / weights.sum()).tolist()
         return found
+
+
+def _of(tensor: "Tensor", rows: "Tensor") -> "Tensor":
+    """`tensor[rows]`, which takes longer."""
+    return tensor.index_select(0, rows.flatten()).view(*rows.shape, *tensor.shape[1:])
 
 
 def _zeros(tensors: Sequence["Tensor"]) -> list["Tensor"]:

@@ -4,13 +4,13 @@ Shape letters: n images, m texts, d feature width, C classes.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deponij.pipeline.cards import PLAIN, Fact, are_positive
+from deponij.pipeline.cards import WORD, Condition, Fact, are_positive
 from deponij.pipeline.heads.choosing import validation_pair
 from deponij.pipeline.heads.head import Floats, Head, Names, check_examples, check_varied
 from deponij.pipeline.heads.words.zero_shot import ZeroShotClassifier
@@ -37,7 +37,8 @@ class TextBlend(Head):
 
     starts_from_texts: ClassVar[bool] = True
     tensors: ClassVar[Mapping[str, str]] = {"zero_shot": "zero_shot_"}
-    facts: ClassVar[Mapping[str, Fact]] = {"start": PLAIN}
+    shapes: ClassVar[Mapping[str, str]] = {"zero_shot": "C d"}
+    facts: ClassVar[Mapping[str, Fact]] = {"start": WORD}
 
     scale: float
 
@@ -58,7 +59,7 @@ class TextBlend(Head):
                 a training class without text, or no validation example of any class.
             UsageError: a parameter out of its range, or texts without their classes' names.
         """
-        self._check_params()
+        self.check_params()
         features, names = check_examples(X, y, "training features")
         check_varied(features)
         zero_shot = self._start(features, names, texts, text_names)
@@ -102,5 +103,5 @@ class TextBlend(Head):
         logits: Wide = self.scale * (units @ self.zero_shot_.astype(np.float64).T)
         return logits
 
-    def _check_params(self) -> None:
-        self._require((are_positive(self.scale), f"scale must be positive, got {self.scale}"))
+    def _conditions(self) -> Sequence[Condition]:
+        return ((are_positive(self.scale), f"scale must be positive, got {self.scale}"),)

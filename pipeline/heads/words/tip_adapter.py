@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deponij.pipeline.cards import PLAIN, Fact, rows_of
+from deponij.pipeline.cards import REAL, Condition, Fact, rows_of
 from deponij.pipeline.heads.choosing import worth
 from deponij.pipeline.heads.head import Floats, Names
 from deponij.pipeline.heads.registry import register
@@ -71,10 +71,14 @@ class TipAdapter(TextBlend):
         **TextBlend.tensors,
         **{name: f"{name}_" for name in ("vectors", "codes", "alpha", "beta")},
     }
+    shapes: ClassVar[Mapping[str, str]] = {
+        **TextBlend.shapes,
+        **{"vectors": "n d", "codes": "n", "alpha": "1", "beta": "1"},
+    }
     facts: ClassVar[Mapping[str, Fact]] = {
         **TextBlend.facts,
-        "alpha": PLAIN,
-        "beta": PLAIN,
+        "alpha": REAL,
+        "beta": REAL,
         "trials": rows_of(Trial),
     }
 
@@ -128,11 +132,17 @@ class TipAdapter(TextBlend):
             f"alpha = {self.alpha_:g}, beta = {self.beta_:g} {how}; no training"
         )
 
-    def _check_params(self) -> None:
-        super()._check_params()
-        for name, values in (("alphas", self.alphas), ("betas", self.betas)):
-            is_fine = len(values) > 0 and all(np.isfinite(value) and value >= 0 for value in values)
-            self._require((is_fine, f"{name} must be numbers from 0, got {list(values)}"))
+    def _conditions(self) -> Sequence[Condition]:
+        return (
+            *super()._conditions(),
+            *(
+                (
+                    len(values) > 0 and all(np.isfinite(value) and value >= 0 for value in values),
+                    f"{name} must be numbers from 0, got {list(values)}",
+                )
+                for name, values in (("alphas", self.alphas), ("betas", self.betas))
+            ),
+        )
 
     def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
         super()._restore(tensors, learned)

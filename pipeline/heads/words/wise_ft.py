@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deponij.pipeline.cards import PLAIN, Fact, are_positive, rows_of
+from deponij.pipeline.cards import FLAG, REAL, Condition, Fact, are_positive, rows_of
 from deponij.pipeline.heads.choosing import worth
 from deponij.pipeline.heads.head import Floats, Names
 from deponij.pipeline.heads.registry import register
@@ -64,9 +64,11 @@ class WiseFt(TextBlend):
     apply: ClassVar[str] = "logits = scale * (features / norm(features)) @ weight.T"
 
     tensors: ClassVar[Mapping[str, str]] = {"weight": "coef_", **TextBlend.tensors}
+    shapes: ClassVar[Mapping[str, str]] = {"weight": "C d", **TextBlend.shapes}
     facts: ClassVar[Mapping[str, Fact]] = {
         **TextBlend.facts,
-        **dict.fromkeys(("c", "alpha", "converged"), PLAIN),
+        **dict.fromkeys(("c", "alpha"), REAL),
+        "converged": FLAG,
         "trials": rows_of(Trial),
     }
 
@@ -124,9 +126,9 @@ class WiseFt(TextBlend):
             f"C = {self.c_:g}, alpha = {self.alpha_:g} {how}; fitted on training"
         )
 
-    def _check_params(self) -> None:
-        super()._check_params()
-        self._require(
+    def _conditions(self) -> Sequence[Condition]:
+        return (
+            *super()._conditions(),
             (are_positive(self.cs), f"cs must be positive numbers, got {list(self.cs)}"),
             (
                 len(self.alphas) > 0 and all(0 <= alpha <= 1 for alpha in self.alphas),

@@ -3,20 +3,20 @@
 Shape letters: n images, m texts, d feature width, C classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from deponij.pipeline.cards import ARRAY, Fact
+from deponij.pipeline.cards import ARRAY, Condition, Fact, are_positive
 from deponij.pipeline.heads.head import Floats, Head, check_examples, from_to
 from deponij.pipeline.heads.registry import register
 from deponij.pipeline.unit_vectors import class_means, directions
 
 
-@register("zero_shot")
+@register("zero-shot")
 @dataclass(eq=False)
 class ZeroShotClassifier(Head):
     """Logits = `scale` x cosine of image and class vector, as open_clip's `build_zero_shot_classifier`.
@@ -36,6 +36,7 @@ class ZeroShotClassifier(Head):
     apply: ClassVar[str] = "logits = scale * (features / norm(features)) @ weight.T"
 
     tensors: ClassVar[Mapping[str, str]] = {"weight": "coef_"}
+    shapes: ClassVar[Mapping[str, str]] = {"weight": "C d"}
     facts: ClassVar[Mapping[str, Fact]] = {"n_texts": ARRAY}
 
     scale: float = 100.0
@@ -47,7 +48,9 @@ class ZeroShotClassifier(Head):
 
         Raises:
             DataError: no texts, NaN or infinite values, or vectors (or a class's mean) of length 0.
+            UsageError: a scale that is not positive.
         """
+        self.check_params()
         texts, names = check_examples(X, y, "text vectors")
         units = directions(texts, "text vectors")
         self.classes_, codes = np.unique(names, return_inverse=True)
@@ -55,6 +58,9 @@ class ZeroShotClassifier(Head):
         self.n_texts_ = np.bincount(codes)
         self.coef_ = directions(class_means(units, codes), "mean text vectors").astype(np.float32)
         return self
+
+    def _conditions(self) -> Sequence[Condition]:
+        return ((are_positive(self.scale), f"scale must be positive, got {self.scale}"),)
 
     def decision_function(self, X: ArrayLike) -> Floats:
         """Logits [n, C] of image features [n, d] of any length; see `Head`."""

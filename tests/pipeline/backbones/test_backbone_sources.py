@@ -98,7 +98,7 @@ def test_absent_weights_say_what_to_do(own_hub_cache: Path) -> None:
         message = str(caught.value)
         for part in (
             "HF_HUB_OFFLINE is set",
-            "config.json; preprocessor_config.json; model.safetensors or ",
+            "config.json; preprocessor_config.json or processor_config.json; model.safetensors or ",
             "deponij weights fetch dinov2-base",
             str(own_hub_cache / "models--facebook--dinov2-base" / "snapshots" / COMMIT),
             str(sources.manual_folder("dinov2-base")),
@@ -112,7 +112,9 @@ def test_absent_weights_say_what_to_do(own_hub_cache: Path) -> None:
 def test_partly_there_names_only_what_is_missing(shelf: tiny_models.Shelf) -> None:
     snapshot = put_snapshot(shelf["dinov2"], "facebook/dinov2-base", COMMIT)
     (snapshot / "preprocessor_config.json").unlink()
-    with pytest.raises(BackboneError, match=r"Missing: preprocessor_config\.json\.\n"):
+    with pytest.raises(
+        BackboneError, match=r"Missing: preprocessor_config\.json or processor_config\.json\.\n"
+    ):
         describe("dinov2-base")
 
 

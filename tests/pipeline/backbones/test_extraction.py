@@ -1,6 +1,7 @@
 """From encoded pictures to rows, against a plain loop: order, failures, batches, memory, kinds."""
 
 import io
+import re
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ from PIL import Image
 from deponij.pipeline.backbones import Backbone, extraction, load
 from deponij.pipeline.backbones.extraction import AHEAD, Picture, Progress, Rows, extract
 from deponij.pipeline.backbones.kinds import Kind
+from deponij.pipeline.backbones.transform import Transform
 from deponij.pipeline.pictures import Route, decode
 from deponij.store.errors import BackboneError, PictureError, StoreError
 
@@ -223,10 +225,88 @@ def test_kinds_and_stored_dtypes(model: Backbone) -> None:
     np.testing.assert_array_equal(dense[0].arrays["block1"], expected)
 
 
-def test_values_past_float16_become_infinite_for_the_store_to_refuse(model: Backbone, tmp_path: Path) -> None:
-    loud = load(str(fake_backbone.make(tmp_path / "loud", scale=1e6)))
-    rows, _ = run(pictures(2), loud, stored="float16")
-    assert not np.isfinite(rows[0].arrays["embedding"]).all()
+WHITE = encoded(Image.new("RGB", (20, 18), (255, 255, 255)))
+
+
+def loud(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
+    """From now on a white picture's features are `factor` times as large."""
+    real = Kind.compute
+
+    def compute(kind: Kind, model: Backbone, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        arrays = real(kind, model, batch)
+        white = batch.amin(dim=(1, 2, 3)) > 1.5
+        for values in arrays.values():
+            values[white] *= factor
+        return arrays
+
+    monkeypatch.setattr(Kind, "compute", compute)
+
+
+@pytest.mark.parametrize("kind", ["embedding", "tokens@2", "dense@2"])
+@pytest.mark.parametrize(
+    ("factor", "stored", "reason"),
+    [
+        (1e6, "float16", r"reach \d.*, past float16, which ends at 65,504; store float32"),
+        (np.inf, "float32", "hold infinity when computed in fp32; look at the picture"),
+        (np.nan, "float16", "hold NaN when computed in fp32"),
+    ],
+)
+def test_pictures_without_finite_features_cost_no_other_its_row_or_its_bits(
+    model: Backbone, monkeypatch: pytest.MonkeyPatch, kind: str, factor: float, stored: str, reason: str
+) -> None:
+    """The rows, and the batches, are those of a run in which such pictures never were."""
+    things = pictures(19, damaged=[5])
+    quiet, quiet_progress = run(things, model, kind=Kind.parse(kind), stored=stored)
+    bad = {2, 3, 9, 16, 18}
+    mixed = list(things)
+    for place in sorted(bad):
+        mixed.insert(place, Picture(f"white{place}", WHITE))
+    loud(monkeypatch, factor)
+    rows, progress = run(mixed, model, kind=Kind.parse(kind), stored=stored)
+    assert [one.keys for one in rows] == [one.keys for one in quiet]
+    for ours, theirs in zip(rows, quiet, strict=True):
+        assert {n: v.tobytes() for n, v in ours.arrays.items()} == {
+            n: v.tobytes() for n, v in theirs.arrays.items()
+        }
+    assert progress.n_rows == quiet_progress.n_rows == 18
+    reasons = dict(progress.failures)
+    assert set(reasons) == {"k5", *(f"white{place}" for place in bad)}
+    for place in bad:
+        assert re.search(reason, reasons[f"white{place}"]), reasons[f"white{place}"]
+
+
+def test_no_picture_has_finite_features(model: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    loud(monkeypatch, np.nan)
+    rows, progress = run([Picture(f"w{i}", WHITE) for i in range(9)], model)
+    assert (rows, progress.n_rows, len(progress.failures)) == ([], 0, 9)
+
+
+def test_features_past_the_precision_of_computing_say_which_to_take(model: Backbone, tmp_path: Path) -> None:
+    """Really computed in fp16: embeddings past 65,504 are infinite there."""
+    folder = fake_backbone.make(tmp_path / "loud", scale=1e5)
+    _, progress = run(pictures(3), load(str(folder), precision="fp16"))
+    said = r"its features by loud \(embedding\) hold (infinity|NaN) when computed in fp16; compute in bf16 or fp32"
+    assert len(progress.failures) == 3
+    assert all(re.match(said, reason) for _, reason in progress.failures)
+    rows, _ = run(pictures(3), load(str(folder), precision="bf16"))
+    assert len(joined(rows)) == 3
+
+
+def test_a_picture_that_does_not_fit_into_memory_costs_no_other(
+    model: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Transform.pixels
+
+    def pixels(transform: Transform, image: Image.Image) -> Any:
+        if image.width == 20 and np.asarray(image).min() == 255:
+            raise MemoryError
+        return real(transform, image)
+
+    monkeypatch.setattr(Transform, "pixels", pixels)
+    things = [*pictures(5), Picture("huge", WHITE)]
+    rows, progress = run(things, model)
+    assert list(joined(rows)) == [f"k{i}" for i in range(5)]
+    assert progress.failures == [("huge", "decoding and resizing it takes more memory than there is")]
 
 
 def test_large_photographs_take_the_draft_route(model: Backbone) -> None:

@@ -105,20 +105,58 @@ def test_empty_categories_and_photographs_are_kept(tmp_path: Path) -> None:
     assert [len(one.annotations) for one in dataset.photographs] == [1, 0]
 
 
+def named(*pairs: tuple[str, Any]) -> list[dict[str, Any]]:
+    """Images of these file names, with a field `split` where there is one."""
+    return [
+        {"id": k, "file_name": name, **({} if split is None else {"split": split})}
+        for k, (name, split) in enumerate(pairs)
+    ]
+
+
+def given(tmp_path: Path, images: list[dict[str, Any]], **treat: Any) -> dict[str, str | None]:
+    dataset = read_coco(write(tmp_path, document([annotation(0)], images)), treat=treat)
+    return {photograph.file_name: photograph.given for photograph in dataset.photographs}
+
+
 @pytest.mark.parametrize(
     ("name", "part"),
     [
         ("train", "train"),
         ("Valid", "val"),
         ("validation", "val"),
-        ("test", "test"),
-        ("fold 3", None),
+        ("test-dev", "test"),
         (3, None),
+        (" ", None),
     ],
 )
 def test_a_split_that_the_file_brings(tmp_path: Path, name: Any, part: str | None) -> None:
-    images = [{"id": 1, "file_name": "a.png", "split": name}]
-    assert read_coco(write(tmp_path, document([annotation()], images))).photographs[0].given == part
+    other = "train" if part != "train" else "test"
+    assert given(tmp_path, named(("a.png", name), ("b.png", other), ("c.png", "dev"))) == {
+        "a.png": part,
+        "b.png": other,
+        "c.png": "val",
+    }
+    assert given(tmp_path, named(("a.png", name), ("b.png", None))) == {"a.png": None, "b.png": None}
+
+
+def test_the_folders_of_photographs_are_parts_where_no_field_says_it(tmp_path: Path) -> None:
+    parts = {"train2017/a.png": "train", "val2017/b.png": "val"}
+    assert given(tmp_path, named(*((name, None) for name in parts))) == parts
+    batches = {"batch_1/a.png": None, "batch_2/b.png": None}
+    assert given(tmp_path, named(*((name, None) for name in batches))) == batches
+    assert given(tmp_path, named(("train/a.png", "test"), ("test/b.png", "train"))) == {
+        "train/a.png": "test",
+        "test/b.png": "train",
+    }
+
+
+def test_parts_that_are_open_are_asked_for(tmp_path: Path) -> None:
+    # As in Karpathy's split of COCO.
+    images = named(("a.png", "train"), ("b.png", "restval"), ("c.png", "test"))
+    with pytest.raises(DataError, match="beside lie others: 'restval'"):
+        given(tmp_path, images)
+    assert given(tmp_path, images, restval="train") == {"a.png": "train", "b.png": "train", "c.png": "test"}
+    assert given(tmp_path, images, restval="skip") == {"a.png": "train", "c.png": "test"}
 
 
 def image(**fields: Any) -> dict[str, Any]:

@@ -125,7 +125,9 @@ def test_boxes_live_in_the_upright_photograph(tmp_path: Path, orientation: int) 
         ((30, 40), "before its EXIF rotation"),
         ((160, 120), "a copy at 0.25 of the annotated size"),
         ((20, 15), "a copy at 2 of the annotated size"),
-        ((40, 31), None),
+        ((40, 31), "one pixel off"),
+        ((39, 31), "one pixel off"),
+        ((40, 33), None),
         ((40, 60), "another picture"),
     ],
 )
@@ -202,6 +204,7 @@ def test_one_bad_annotation_does_not_cost_the_others(tmp_path: Path) -> None:
     assert "outside the photograph" in str(items[0].failure)
     assert "category_id 9" in str(items[2].failure)
     assert "crowd" in str(items[3].failure)
+    assert "--keep-crowds" in str(items[3].failure)
     assert items[3].metadata["iscrowd"] is True
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from coco_made import noise
-from PIL import Image
+from PIL import Image, ImageFilter
 from pycocotools import mask as coco_mask
 from pydantic import ValidationError
 
@@ -252,6 +252,14 @@ def test_blurred_background_is_smoother_and_the_instance_untouched() -> None:
     original = np.asarray(crop).astype(float)
     assert np.array_equal(blurred[:, :20], original[:, :20])
     assert blurred[:, 20:].std() < original[:, 20:].std() / 3
+
+
+@pytest.mark.parametrize("size_px", [(40, 30), (30, 40)])
+def test_blur_is_a_twentieth_of_the_longer_side(size_px: tuple[int, int]) -> None:
+    crop = noise(*size_px)
+    nothing = np.zeros(size_px[::-1], dtype=bool)
+    expected = crop.filter(ImageFilter.GaussianBlur(2.0))
+    assert np.array_equal(np.asarray(with_background(crop, nothing, Background.BLUR)), np.asarray(expected))
 
 
 def test_blur_grows_with_the_crop() -> None:

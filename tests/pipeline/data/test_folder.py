@@ -2,7 +2,9 @@
 
 import io
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,8 +25,8 @@ def put(root: Path, *names: str) -> None:
         noise(12, 10, seed).save(path)
 
 
-def read(root: Path, workers: int = 0) -> list[Item]:
-    return list(FolderSource(FolderParams(folder=root)).items(workers=workers))
+def read(root: Path, workers: int = 0, **params: Any) -> list[Item]:
+    return list(FolderSource(FolderParams(folder=root, **params)).items(workers=workers))
 
 
 def test_labels_are_the_first_folders(tmp_path: Path) -> None:
@@ -44,12 +46,12 @@ def test_items_keep_the_original_bytes(tmp_path: Path) -> None:
     (item,) = read(tmp_path)
     data = (tmp_path / "cat/1.png").read_bytes()
     assert item.content == data
-    assert item.key == key_of_bytes(data)
+    assert item.key == key_of_bytes(data, "PNG")
     assert (item.width_px, item.height_px, item.failure) == (12, 10, None)
     assert item.phash == phash(noise(12, 10, 0))
 
 
-@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "valid", "TEST"), ("train",)])
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "valid", "TEST")])
 def test_parts_above_the_classes_are_given(tmp_path: Path, names: tuple[str, ...]) -> None:
     put(
         tmp_path,
@@ -66,23 +68,107 @@ def test_parts_above_the_classes_are_given(tmp_path: Path, names: tuple[str, ...
     }
 
 
-def test_a_class_named_like_a_part_is_a_class_among_others(tmp_path: Path) -> None:
+def test_a_class_named_like_a_part_is_asked_for(tmp_path: Path) -> None:
     put(tmp_path, "train/1.png", "plane/1.png")
-    assert [(item.given, item.metadata["label"]) for item in read(tmp_path)] == [
+    with pytest.raises(DataError, match="--treat train=class"):
+        read(tmp_path)
+    assert [(item.given, item.metadata["label"]) for item in read(tmp_path, treat={"train": "class"})] == [
         (None, "plane"),
         (None, "train"),
     ]
 
 
+def test_what_is_left_out_or_in_no_part_is_counted(tmp_path: Path) -> None:
+    put(tmp_path, "cat/train/1.png", "cat/test/2.png", "dog/train/3.png", "cat/4.png", "drawn/5.png")
+    source = FolderSource(FolderParams(folder=tmp_path, treat={"drawn": "skip"}))
+    assert {item.item_id: (item.given, item.metadata["label"]) for item in source.items(workers=0)} == {
+        "cat/train/1.png": ("train", "cat"),
+        "cat/test/2.png": ("test", "cat"),
+        "dog/train/3.png": ("train", "dog"),
+        "cat/4.png": (None, "cat"),
+    }
+    assert source.notes == (
+        "pictures in no part of the given split: 1, the first: 'cat/4.png'",
+        "pictures in folders that are left out as asked: 1",
+    )
+
+
+def test_folders_above_all_classes_are_told(tmp_path: Path) -> None:
+    put(tmp_path, "set/train/images/cat/1.png", "set/train/images/dog/2.png", "set/test/images/dog/3.png")
+    source = FolderSource(FolderParams(folder=tmp_path))
+    found = [(item.given, item.metadata["label"]) for item in source.items(workers=0)]
+    assert found == [("test", "dog"), ("train", "cat"), ("train", "dog")]
+    assert source.notes == ("folders that all classes lie in, no classes themselves: set/images",)
+
+
 def test_other_and_hidden_files_are_left_aside_and_counted(tmp_path: Path) -> None:
     put(tmp_path, "cat/1.png", "cat/.hidden.png", ".cache/2.png", "__MACOSX/cat/1.png")
-    for name in ("cat/notes.txt", "cat/more.txt", "cat/phone.HEIC", "README", "Thumbs.db"):
+    for name in ("cat/notes.txt", "cat/more.txt", "cat/paper.PDF", "README", "Thumbs.db"):
         (tmp_path / name).write_text("x")
     source = FolderSource(FolderParams(folder=tmp_path))
     assert source.n_items == 1
+    assert source.notes == ("files that are not pictures: 4 (.txt: 2, no ending: 1, .pdf: 1)",)
+
+
+def test_a_class_without_any_picture_is_named(tmp_path: Path) -> None:
+    put(tmp_path, "cat/1.png", "dog/deep/1.png", "cat/meta/a.png")
+    for name in ("bird/1.xyz", "bird/2.XYZ", "bird/more/3", "dog/deep/notes/a.txt", "loose.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"no picture")
+    source = FolderSource(FolderParams(folder=tmp_path))
+    assert source.n_items == 3
     assert source.notes == (
-        "files that are not pictures by their ending: 4 (.txt: 2, no ending: 1, .heic: 1)",
+        "folders without any picture, which are no classes: 2: 'bird' (.xyz: 2, no ending: 1), "
+        "'dog/deep/notes' (.txt: 1)",
+        "files that are not pictures: 5 (.txt: 2, .xyz: 2, no ending: 1)",
     )
+
+
+def test_without_any_picture_the_endings_are_told(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    for k in range(3):
+        (tmp_path / "cat" / f"{k}.xyz").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"no pictures in .*; it holds 3 \(\.xyz: 3\)"):
+        FolderSource(FolderParams(folder=tmp_path))
+
+
+def test_pictures_are_known_by_their_bytes_where_the_ending_says_nothing(tmp_path: Path) -> None:
+    put(tmp_path, "cat/1.png", "cat/2.JPG", "cat/3.gif", "cat/4.webp", "cat/5.tif")
+    for number, name in [(1, "1"), (2, "2.jpg_large"), (3, "3.0"), (4, "4"), (5, "5.dat")]:
+        (whole,) = tmp_path.glob(f"cat/{number}.*")
+        whole.rename(tmp_path / "cat" / name)
+    os.mkfifo(tmp_path / "cat/pipe")
+    source = FolderSource(FolderParams(folder=tmp_path))
+    items = list(source.items())
+    assert [(item.item_id, item.failure) for item in items] == [
+        (f"cat/{name}", None) for name in ("1", "2.jpg_large", "3.0", "4", "5.dat")
+    ]
+    assert source.notes[1:] == (
+        "pictures by their content, not by their ending: 5 (no ending: 2, .0: 1, .dat: 1, .jpg_large: 1)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("1.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC.*ImageMagick"),
+        ("1.HEIF", b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "HEIC.*ImageMagick"),
+        ("no-ending", b"\0\0\0\x18ftypheix\0\0\0\0", "HEIC.*ImageMagick"),
+        ("1.cr3", b"\0\0\0\x18ftypcrx \0\0\0\1", "raw file.*develop"),
+        ("1.raf", b"FUJIFILMCCD-RAW 0201", "raw file.*develop"),
+        ("1.jxl", b"\xff\x0a\xfa\x7f", "JPEG XL.*convert it to JPEG or PNG"),
+        ("1.psd", b"8BPS\0\1", "Photoshop.*convert it to JPEG or PNG"),
+        ("1.raw", b"no picture at all", "not a picture: 17 bytes"),
+    ],
+)
+def test_pictures_of_kinds_that_are_not_read_are_failures_that_name_them(
+    tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / name).write_bytes(content)
+    (item,) = read(tmp_path)
+    assert (item.item_id, item.metadata, item.content) == (f"cat/{name}", {"label": "cat"}, None)
+    assert re.search(said, str(item.failure))
 
 
 def test_unlabelled_pictures_are_noted(tmp_path: Path) -> None:
@@ -127,6 +213,28 @@ def test_links_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
     assert "leaves the data set's folder" in str(found["cat/out.png"].failure)
     assert "is missing" in str(found["cat/dangling.png"].failure)
     assert "links to folders are not followed" in str(found["dog"].failure)
+
+
+def test_links_into_a_named_folder_are_followed(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    put(root, "cat/real.png")
+    put(tmp_path, "away/cat/1.png", "away/dog/2.png", "elsewhere/3.png")
+    (root / "cat/out.png").symlink_to(tmp_path / "away/cat/1.png")
+    (root / "cat/other.png").symlink_to(tmp_path / "elsewhere/3.png")
+    (root / "dog").symlink_to(tmp_path / "away/dog")
+    (root / "puppy").symlink_to(tmp_path / "away/dog")
+    (tmp_path / "away/dog/round").symlink_to(tmp_path / "away/dog")
+    found = {item.item_id: item.failure for item in read(root, links_into=(tmp_path / "away",))}
+    assert {name for name, failure in found.items() if failure is None} == {
+        "cat/real.png",
+        "cat/out.png",
+        "dog/2.png",
+    }
+    assert "--links-into" in str(found["cat/other.png"])
+    assert "read already" in str(found["puppy"])
+    assert "read already" in str(found["dog/round"])
+    with pytest.raises(DataError, match="folder that links lead into: .* does not exist"):
+        read(root, links_into=(tmp_path / "gone",))
 
 
 def test_a_root_behind_a_link_is_fine(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from coco_made import noise
 from PIL import Image
 
 from deponij.pipeline.data.adapters.hf_parquet import BATCH_ROWS, ParquetParams, ParquetSource
+from deponij.pipeline.data.adapters.registry import JOINED_COLUMNS
 from deponij.pipeline.data.item import Item
+from deponij.project.indexes import RESERVED
 from deponij.store.errors import DataError, UsageError
 from deponij.store.keys import key_of_bytes
 
@@ -48,11 +50,11 @@ def images(*cells: Any) -> pa.Array:
     return pa.array(cells, IMAGE)
 
 
-def opened(*files: Path, **options: str) -> ParquetSource:
+def opened(*files: Path, **options: Any) -> ParquetSource:
     return ParquetSource(ParquetParams(files=files, **options))
 
 
-def read(*files: Path, **options: str) -> list[Item]:
+def read(*files: Path, **options: Any) -> list[Item]:
     return list(opened(*files, **options).items(workers=0))
 
 
@@ -67,7 +69,7 @@ def test_class_names_come_from_the_schema(tmp_path: Path, name: str) -> None:
         ("data.parquet#2", {"label": None}),
     ]
     assert items[0].content == png(0)
-    assert items[0].key == key_of_bytes(png(0))
+    assert items[0].key == key_of_bytes(png(0), "PNG")
     assert (items[0].width_px, items[0].height_px, items[0].image_id) == (9, 7, "data.parquet#0")
 
 
@@ -78,6 +80,11 @@ def test_class_names_come_from_the_schema(tmp_path: Path, name: str) -> None:
         (pa.array(["a", "b"], pa.large_string()), ["a", "b"]),
         (pa.array([3, 4], pa.int8()), ["3", "4"]),
         (pa.array([True, False]), ["True", "False"]),
+        (pa.array([3, 2**63], pa.uint64()), ["3", str(2**63)]),
+        (pa.array(["a", "b"]).dictionary_encode(), ["a", "b"]),
+        (pa.array([7, 8], pa.uint16()).dictionary_encode(), ["7", "8"]),
+        (pa.array(["a", ""], pa.string_view()), ["a", None]),
+        (pa.array([1.0, float("nan")]), ["1.0", None]),
     ],
 )
 def test_labels_without_class_names_are_texts(
@@ -101,7 +108,11 @@ def test_other_plain_columns_are_kept_and_renamed_where_taken(tmp_path: Path) ->
         boxes=pa.array([[1.0, 2.0]]),
     )
     source = opened(path)
-    assert source.notes == ("no column holds labels",)  # two columns of classes, none named `label`
+    assert source.notes == (
+        "no column holds labels",  # two columns of classes, none named `label`
+        "columns whose names the items need for themselves, or no file can have, have others: 'key' is 'source_key'",
+        "columns that are left out, since they hold no plain values: 'boxes' (list<element: double>)",
+    )
     (item,) = source.items()
     assert item.metadata == {"fine": "b", "coarse": "x", "weight": 0.5, "patient": 7, "source_key": "k"}
     (item,) = read(path, label_column="coarse")
@@ -143,17 +154,143 @@ def test_a_class_number_without_a_name_is_a_failure(tmp_path: Path) -> None:
 
 
 def test_parts_are_given_where_there_are_several(tmp_path: Path) -> None:
-    names = (
-        "train-00000-of-00002",
-        "train-00001-of-00002",
-        "validation-00000-of-00001",
-        "test",
-        "extra-1",
-        "trainer",
-    )
+    names = ("train-00000-of-00002", "train-00001-of-00002", "validation-00000-of-00001", "test")
     files = [write(tmp_path / f"{name}.parquet", img=images(cell(k))) for k, name in enumerate(names)]
-    assert [item.given for item in read(*files)] == ["train", "train", "val", "test", None, None]
+    assert [item.given for item in read(*files)] == ["train", "train", "val", "test"]
     assert [item.given for item in read(*files[:2])] == [None, None]
+    extra = write(tmp_path / "extra-1.parquet", img=images(cell(9)))
+    with pytest.raises(DataError, match=r"others are not: 'extra-1\.parquet'"):
+        read(*files, extra)
+    assert [item.given for item in read(*files[2:], extra, treat={"extra-1": "train"})] == [
+        "val",
+        "test",
+        "train",
+    ]
+    assert [item.item_id for item in read(*files[2:], extra, treat={"extra-1": "skip"})] == [
+        "validation-00000-of-00001.parquet#0",
+        "test.parquet#0",
+    ]
+
+
+def test_parts_as_the_hub_converts_them(tmp_path: Path) -> None:
+    names = ("train/0000", "train/0001", "test/0000")
+    files = [
+        write(tmp_path / "default" / f"{name}.parquet", img=images(cell(k))) for k, name in enumerate(names)
+    ]
+    assert [(item.item_id, item.given) for item in read(*files)] == [
+        ("train/0000.parquet#0", "train"),
+        ("train/0001.parquet#0", "train"),
+        ("test/0000.parquet#0", "test"),
+    ]
+
+
+def test_a_column_of_parts_is_the_split(tmp_path: Path) -> None:
+    values = ["train", "test", "Validation", None, "extra"]
+    path = write(
+        tmp_path / "train.parquet",
+        img=images(*map(cell, range(5))),
+        label=pa.array(list("ababa")),
+        split=pa.array(values),
+    )
+    with pytest.raises(DataError, match="values of `split` .*beside lie others: 'extra'"):
+        opened(path)
+    assert [item.given for item in read(path, treat={"extra": "train"})] == [
+        "train",
+        "test",
+        "val",
+        None,
+        "train",
+    ]
+    source = opened(path, treat={"extra": "skip"})
+    items = list(source.items())
+    assert source.n_items == len(items) == 4
+    assert [(item.item_id, item.given) for item in items] == [
+        ("train.parquet#0", "train"),
+        ("train.parquet#1", "test"),
+        ("train.parquet#2", "val"),
+        ("train.parquet#3", None),
+    ]
+    assert [item.metadata["split"] for item in items] == ["train", "test", "Validation", None]
+    with pytest.raises(UsageError, match="nothing here is named 'exta'"):
+        opened(path, treat={"extra": "skip", "exta": "skip"})
+    folds = write(tmp_path / "f.parquet", img=images(cell(0), cell(1)), split=pa.array(["fold 1", "fold 2"]))
+    assert [item.given for item in read(folds)] == [None, None]
+
+
+@pytest.mark.parametrize("name", sorted(JOINED_COLUMNS | {"Score", "split_group", "item_id", "Key"}))
+def test_columns_of_the_users_own_that_items_need_have_other_names(tmp_path: Path, name: str) -> None:
+    path = write(
+        tmp_path / "d.parquet",
+        img=images(cell(0)),
+        **{name: pa.array([0.5]), f"source_{name}": pa.array([1])},
+    )
+    source = opened(path)
+    assert source.notes[1].endswith(f"have others: {name!r} is 'source_source_{name}'")
+    (item,) = source.items()
+    assert item.metadata == {f"source_source_{name}": 0.5, f"source_{name}": 1}
+
+
+def test_all_that_an_index_needs_is_known() -> None:
+    assert set(RESERVED) == JOINED_COLUMNS
+
+
+def test_columns_are_named_as_files_can_be(tmp_path: Path) -> None:
+    names = ("a/b", "..\\up", "two\nlines", "n" * 300, ".")
+    path = write(tmp_path / "d.parquet", img=images(cell(0)), **{name: pa.array([1]) for name in names})
+    assert opened(path).metadata_schema.names == ["a_b", "_up", "two_lines", "n" * 100, "column"]
+
+
+def test_class_names_are_each_files_own(tmp_path: Path) -> None:
+    one = write(
+        tmp_path / "a.parquet", features(label=["cat", "dog"]), img=images(cell(0)), label=pa.array([0])
+    )
+    other = write(
+        tmp_path / "b.parquet", features(label=["dog", "cat"]), img=images(cell(1)), label=pa.array([0])
+    )
+    assert [item.metadata["label"] for item in read(one, other)] == ["cat", "dog"]
+
+
+def test_the_order_of_columns_and_how_numbers_are_stored_say_nothing(tmp_path: Path) -> None:
+    one = write(
+        tmp_path / "a.parquet",
+        img=images(cell(0)),
+        label=pa.array(["x"]),
+        age=pa.array([1], pa.int8()),
+        note=pa.nulls(1),
+    )
+    other = write(
+        tmp_path / "b.parquet",
+        note=pa.array(["n"]),
+        age=pa.array([2], pa.uint32()),
+        label=pa.array(["y"]).dictionary_encode(),
+        img=images(cell(1)),
+    )
+    for files in ((one, other), (other, one)):
+        found = {item.item_id: item.metadata for item in read(*files)}
+        assert found == {
+            "a.parquet#0": {"label": "x", "age": 1, "note": None},
+            "b.parquet#0": {"label": "y", "age": 2, "note": "n"},
+        }
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        ({}, "it lacks the column 'label'"),
+        (
+            {"label": pa.array([1])},
+            r"its column 'label' holds whole numbers \(int64\), that of the first text \(string\)",
+        ),
+        ({"label": pa.array(["x"]), "more": pa.array([1])}, "it has a column 'more' more"),
+    ],
+)
+def test_files_of_other_columns_are_told_apart(
+    tmp_path: Path, column: dict[str, pa.Array], said: str
+) -> None:
+    good = write(tmp_path / "a.parquet", img=images(cell(0)), label=pa.array(["x"]))
+    other = write(tmp_path / "b.parquet", img=images(cell(0)), **column)
+    with pytest.raises(DataError, match=rf"b\.parquet has other columns than .*a\.parquet: {said}"):
+        opened(good, other)
 
 
 def test_files_of_one_name_have_ids_of_their_own(tmp_path: Path) -> None:
@@ -217,9 +354,6 @@ def test_columns_that_cannot_be_used_are_errors(tmp_path: Path) -> None:
 
 def test_broken_sets_of_files_are_errors(tmp_path: Path) -> None:
     good = write(tmp_path / "a.parquet", img=images(cell(0)), label=pa.array(["x"]))
-    other = write(tmp_path / "b.parquet", img=images(cell(0)), label=pa.array([1]))
-    with pytest.raises(DataError, match=r"other columns .* label: int64 instead of label: string"):
-        opened(good, other)
     with pytest.raises(DataError, match="no rows"):
         opened(write(tmp_path / "none.parquet", img=images()))
     with pytest.raises(DataError, match="does not exist"):

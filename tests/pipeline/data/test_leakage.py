@@ -50,14 +50,14 @@ def test_copies_on_other_sides_are_found() -> None:
 def test_counts_by_hand() -> None:
     ids = list("abcdefgh")
     parts = ["train", "train", "val", "val", "test", "test", "test", None]
-    groups = ["p", "q", "q", "r", "p", "r", None, "p"]
+    groups = ["p", "q", "q", "q", "p", "r", None, "p"]
     same = "00" * 8
     hashes = [same, None, same, "ff" * 8, "00" * 7 + "07", same, "ff" * 8, same]
     leakage = leakage_report(ids, parts, groups, hashes, 3)
     assert (leakage.n_train, leakage.n_val, leakage.n_test) == (2, 2, 3)
-    assert (leakage.n_test_sharing, leakage.n_val_sharing) == (1, 1)  # e with a; c with b
+    assert (leakage.n_test_sharing, leakage.n_val_sharing) == (1, 2)  # e with a; c and d with b
     assert leakage.test_sharing_share == 1 / 3
-    assert leakage.n_groups_shared == 3  # p, q, r
+    assert leakage.n_groups_shared == 2  # p, q
     assert leakage.n_unhashed == 1
     # a-c 0, a-f 0, c-f 0, d-g 0, a-e 3, c-e 3
     assert leakage.n_near_pairs == 6

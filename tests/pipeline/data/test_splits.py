@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
+from deponij.pipeline.data.splitting.grouping import assign_groups
 from deponij.pipeline.data.splitting.partition import (
-    PARTS,
     Split,
     given_split,
     group_split,
@@ -21,6 +21,7 @@ from deponij.pipeline.data.splitting.partition import (
 )
 from deponij.pipeline.data.splitting.strata import allocate
 from deponij.pipeline.data.splitting.strategies import SplitParams, make_split, register, strategies
+from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.store.errors import DataError, UsageError
 
 # Second letters of train, val, test; as first drawn.
@@ -239,6 +240,68 @@ def test_val_carved_from_a_given_train_keeps_photographs_whole() -> None:
     assert not set(np.asarray(groups)[split.parts == "val"]) & set(np.asarray(groups)[split.parts == "train"])
     one = given_split(["train"] * 5 + ["test"] * 5, ["a"] * 10, groups[:10])
     assert one.counts == {"train": 5, "val": 0, "test": 5, "outside": 0}
+
+
+@pytest.mark.parametrize("last", ["no items", "without labels"])
+def test_a_given_val_without_a_test_is_the_test_part(last: str) -> None:
+    """What results are read from has chosen nothing: val is made of train, whole photographs of it."""
+    groups = [f"photo{n // 5}" for n in range(200)]
+    given = ["train"] * 160 + ["val"] * 40
+    labels: list[str | None] = ["a", "b"] * 100
+    if last == "without labels":
+        groups, given, labels = [*groups, "x", "y"], [*given, "test", "test"], [*labels, None, None]
+    split = given_split(given, labels, groups)
+    assert (split.parts[:160] != "test").all() and (split.parts[160:200] == "test").all()
+    assert (
+        split.counts["val"] == 15 and split.counts["train"] == 145
+    )  # of 32 photographs 3 are nearest to a tenth
+    assert not set(np.asarray(groups)[split.parts == "val"]) & set(np.asarray(groups)[split.parts == "train"])
+    assert "val items are the test part here" in split.notes[1]
+    assert split.notes[2] == "15 of 160 training items were made val."
+    kept = given_split(given, labels, groups, val_from_train=0)
+    assert (kept.counts["train"], kept.counts["val"], kept.counts["test"]) == (160, 0, 40)
+
+
+def test_a_split_without_a_test_part_says_so() -> None:
+    columns = {"item_id": range(40), "label": ["a", "b"] * 20}
+    for fractions, is_told in (((0.8, 0.2, 0.0), True), ((0.8, 0.1, 0.1), False)):
+        notes = make_split(columns, SplitParams(fractions=fractions)).notes
+        assert any("There is no test part" in note for note in notes) == is_told
+
+
+def test_a_given_train_alone_gives_val_and_test() -> None:
+    split = given_split(["train"] * 200 + [None] * 10, ["a", "b"] * 105)
+    # A tenth, and a tenth of the rest.
+    assert split.counts == {"train": 162, "val": 18, "test": 20, "outside": 10}
+    assert [note.split()[-1] for note in split.notes] == ["items.", "items.", "val.", "test."]
+    assert given_split(["train"] * 200, val_from_train=0.7).counts["train"] > 0
+
+
+def test_groups_go_where_a_plain_sum_over_parts_and_classes_is_least() -> None:
+    """The loss as it is documented, summed anew for every group and part; sizes weigh as all classes together."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        group_of, class_of = rng.integers(0, 25, size=120), rng.integers(0, 6, size=120)
+        _, group_of = np.unique(group_of, return_inverse=True)
+        fractions = np.array([0.7, 0.1, 0.2])
+        n_groups = int(group_of.max()) + 1
+        counts = np.zeros((3, 7))
+        table = np.zeros((n_groups, 7))
+        np.add.at(table, (group_of, class_of), 1)
+        table[:, 6] = table.sum(axis=1)
+        target = np.outer(fractions, table.sum(axis=0))
+        weight = np.array([1.0] * 6 + [6.0])
+        expected = np.empty(n_groups, dtype=int)
+        for group in sorted(range(n_groups), key=lambda group: (-table[group, 6], group)):
+            losses = []
+            for part in range(3):
+                tried = counts.copy()
+                tried[part] += table[group]
+                losses.append((weight * (tried - target) ** 2 / np.maximum(target, 1)).sum())
+            expected[group] = int(np.argmin(losses))
+            counts[expected[group]] += table[group]
+        found = assign_groups(group_of, class_of, fractions, np.arange(n_groups))
+        assert found.tolist() == expected.tolist()
 
 
 def test_groups_without_names_and_too_few_groups() -> None:

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from deponij.pipeline.ensembles.ensemble import folds
 from deponij.pipeline.ensembles.means import CalibratedMean
 from deponij.pipeline.ensembles.pools import WeightedSum, pool_weights
-from deponij.pipeline.ensembles.stacking import DEFAULT_CS, Stacking, _folds
+from deponij.pipeline.ensembles.stacking import DEFAULT_CS, Stacking
 from deponij.pipeline.heads.softmax_regression import fit_pulled
 from deponij.pipeline.metrics.calibration import log_softmax, negative_log_likelihood
 from deponij.store.errors import UsageError
@@ -41,7 +42,7 @@ def test_validation_is_answered_out_of_fold() -> None:
     assert ensemble.out_of_fold_ is not None
     log_probs = log_softmax(logits / ensemble.temperatures_[:, None, None])
     inputs = np.concatenate(list(log_probs), axis=1)
-    fold = _folds(codes, 4, seed=5)
+    fold = folds(codes, 4, seed=5)
     for number in range(4):
         left_out = fold == number
         towards = np.kron(pool_weights(log_probs[:, ~left_out], codes[~left_out]), np.eye(4))
@@ -73,12 +74,12 @@ def test_the_choice_of_the_pull_keeps_few_items_from_being_learned_by_heart() ->
 
 def test_folds_spread_each_class() -> None:
     codes = np.repeat([0, 1, 2, 3], [10, 5, 2, 1])
-    fold = _folds(codes, 5, seed=0)
+    fold = folds(codes, 5, seed=0)
     assert sorted(np.bincount(fold).tolist()) == [3, 3, 4, 4, 4]
     assert np.bincount(fold[codes == 0]).tolist() == [2] * 5
     assert np.bincount(fold[codes == 1]).tolist() == [1] * 5
 
 
 def test_parameters_out_of_range_are_refused() -> None:
-    with pytest.raises(UsageError, match="folds at least 2"):
+    with pytest.raises(UsageError, match="folds must be at least 2"):
         Stacking(folds=1).fit(*specialists(10, seed=0))

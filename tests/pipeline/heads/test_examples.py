@@ -1,19 +1,28 @@
 """Labelled examples are joined by id and everything left out is counted."""
 
+from collections.abc import Iterable
+
 import pytest
 
 from deponij.pipeline.heads.examples import count_by_class, join_examples
 from deponij.store.errors import DataError
 
 LABELS = {"i0": "cup", "i1": None, "i2": "can", "i3": "cup", "i4": "can", "i5": "lid"}
+ALONE = {name: name for name in LABELS}
 PARTS = {"i4": "test", "i3": "train", "i0": "train", "i1": "train", "i5": "val", "i2": None}
 
 
+def alone(names: Iterable[str]) -> dict[str, str]:
+    return {name: name for name in names}
+
+
 def test_joined_by_id_in_item_order() -> None:
-    examples = join_examples(LABELS, PARTS, ["i5", "i4", "i2", "i1", "i0"])
+    groups = {"i0": "p", "i1": "p", "i2": "q", "i3": "q", "i4": "p", "i5": "r"}
+    examples = join_examples(LABELS, PARTS, groups, ["i5", "i4", "i2", "i1", "i0"])
     assert examples.ids.tolist() == ["i0", "i4", "i5"]
     assert examples.labels.tolist() == ["cup", "can", "lid"]
     assert examples.parts.tolist() == ["train", "test", "val"]
+    assert examples.groups.tolist() == ["p", "p", "r"]
     assert examples.pool_classes == ("can", "cup", "lid")
     assert examples.rows("test").tolist() == [1]
     assert (examples.n_items, examples.n_outside_pool) == (6, 1)
@@ -21,15 +30,15 @@ def test_joined_by_id_in_item_order() -> None:
 
 
 def test_items_that_the_split_lacks_are_outside_the_pool() -> None:
-    assert join_examples(LABELS, {"i0": "train"}, LABELS).n_outside_pool == 5
+    assert join_examples(LABELS, {"i0": "train"}, ALONE, LABELS).n_outside_pool == 5
 
 
 def test_majority_class_is_that_of_training() -> None:
     examples = join_examples(
-        dict(enumerate_labels("aabbbb")), dict(enumerate_labels("RRRTTT", PART)), "012345"
+        dict(enumerate_labels("aabbbb")), dict(enumerate_labels("RRRTTT", PART)), alone("012345"), "012345"
     )
     assert examples.majority_class == "a"
-    only_test = join_examples({"i": "b", "j": "a"}, {"i": "test", "j": "test"}, ["i", "j"])
+    only_test = join_examples({"i": "b", "j": "a"}, {"i": "test", "j": "test"}, alone("ij"), ["i", "j"])
     assert only_test.majority_class == "a"
 
 
@@ -42,24 +51,24 @@ def enumerate_labels(text: str, names: dict[str, str] | None = None) -> list[tup
 
 def test_strangers_in_the_split_are_refused() -> None:
     with pytest.raises(DataError, match=r"1 items that the items table lacks.*'x9'"):
-        join_examples(LABELS, {"i0": "train", "x9": "test"}, LABELS)
+        join_examples(LABELS, {"i0": "train", "x9": "test"}, ALONE, LABELS)
 
 
 def test_an_empty_selection_is_refused_with_its_counts() -> None:
     with pytest.raises(DataError, match="of 6 items 5 have a part in the split, of these 4 have a label"):
-        join_examples(LABELS, PARTS, [])
+        join_examples(LABELS, PARTS, ALONE, [])
 
 
 def test_counts_by_class() -> None:
-    examples = join_examples(LABELS, PARTS, LABELS)
+    examples = join_examples(LABELS, PARTS, ALONE, LABELS)
     assert count_by_class(examples.labels, ["can", "cup", "lid", "none"]) == [1, 2, 1, 0]
 
 
 def test_gaps_are_told() -> None:
     labels = {"a": "Can", "b": "Can", "c": "Cup", "d": "Can", "e": "Lid"}
     parts = {"a": "train", "b": "train", "c": "train", "d": "test", "e": "test"}
-    found = join_examples(labels, parts, list(labels)).gaps()
+    found = join_examples(labels, parts, alone(labels), list(labels)).gaps()
     assert found == ("There is a single training item of Cup.", "There is no test item of Cup.")
     many = {f"{i:02d}": f"class {i:02d}" for i in range(12)}
-    told = join_examples(many, dict.fromkeys(many, "train"), list(many)).gaps()
+    told = join_examples(many, dict.fromkeys(many, "train"), alone(many), list(many)).gaps()
     assert len(told) == 1 and told[0].endswith("class 09 and 2 more classes.")

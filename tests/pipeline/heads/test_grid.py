@@ -68,6 +68,7 @@ GRID = [
     GridPoint("narrow", "few", "linear", 1.0, 0.3, 2),
     GridPoint("wide", "few", "mlp", 3e-2, 0.0, 3),
     GridPoint("wide", "many", "linear", 3e-1, 0.0, 0, "class-weights"),
+    GridPoint("wide", "many", "linear", 1e-1, 0.0, 1, "class-weights"),
     GridPoint("wide", "many", "linear", 1e-1, 0.0, 1, "balanced-softmax"),
     GridPoint("wide", "few", "mlp", 3e-3, 0.0, 1, "class-weights"),
     GridPoint("wide", "few", "mlp", 3e-3, 0.0, 1, "balanced-softmax", 0.5),
@@ -145,6 +146,20 @@ def test_first_weights_are_torch_s(kind: str) -> None:
     expected = Plain(make(kind, 5, 3, 7, torch.float32), [], 0, 0, 0).weights()
     for ours, theirs in zip(found.weights, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(("n_rates", "n_seeds", "n_runs"), [(1, 5, 1), (2, 3, 1), (3, 3, 3), (8, 1, 1)])
+def test_what_is_trained_together(
+    monkeypatch: pytest.MonkeyPatch, n_rates: int, n_seeds: int, n_runs: int
+) -> None:
+    # One run of few heads costs about as much as one of a single head, and seeds with few heads are few.
+    runs = []
+    real = grid_module.train_together
+    monkeypatch.setattr(grid_module, "train_together", lambda *run: runs.append(run) or real(*run))
+    rates = [10.0**-k for k in range(n_rates)]
+    points = [GridPoint("narrow", "few", "linear", lr, 0.0, seed) for lr in rates for seed in range(n_seeds)]
+    batched(points, Recipe(epochs=1))
+    assert len(runs) == n_runs
 
 
 def test_threads_change_no_byte() -> None:

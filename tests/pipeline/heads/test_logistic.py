@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from deponij.pipeline.heads.choosing import halves, hold_out
 from deponij.pipeline.heads.logistic import DEFAULT_CS, LogisticProbe
 from deponij.store.errors import DataError, UsageError
 
@@ -68,6 +70,34 @@ def test_c_is_chosen_on_validation_not_on_training() -> None:
     assert LogisticProbe(cs=(1e3,)).fit(X[train], names[train]).score(X[train], names[train]) == 1.0
 
 
+def test_trials_are_scikit_learn_s_on_validation_that_lies_elsewhere() -> None:
+    """Validation is standardised by the moments of training; by its own, what lies elsewhere would come home."""
+    X, y = blobs(500, 4, 12, 2.5, seed=10)
+    X[250:] += X[:250].std(axis=0)
+    train, val = slice(0, 250), slice(250, None)
+    probe = LogisticProbe(cs=(1e-3, 1e-2, 1e-1, 1.0)).fit(X[train], y[train], X[val], y[val])
+    for trial in probe.trials_:
+        theirs = make_pipeline(StandardScaler(), LogisticRegression(C=trial.c, tol=1e-8, max_iter=5000))
+        theirs.fit(X[train].astype(np.float64), y[train])
+        probs = theirs.predict_proba(X[val].astype(np.float64))
+        assert trial.top1 == pytest.approx(theirs.score(X[val].astype(np.float64), y[val]), abs=4 / 250)
+        assert trial.log_loss == pytest.approx(log_loss(y[val], probs, labels=theirs.classes_), rel=0.01)
+
+
+def test_top1_comes_before_log_loss_and_log_loss_before_a_smaller_c() -> None:
+    # Far apart, so that all penalties answer alike and the weakest is the surest.
+    X, y = blobs(200, 3, 6, 0.1, seed=11)
+    tied = LogisticProbe(cs=(0.1, 1.0)).fit(X[:100], y[:100], X[100:], y[100:])
+    assert tied.trials_[0].top1 == tied.trials_[1].top1 == 1
+    assert tied.c_ == 1.0
+    # Of two figures that disagree, which this seed was sought for, top-1 decides.
+    X, y = blobs(120, 3, 20, 3.0, seed=1)
+    probe = LogisticProbe(cs=(1e-3, 1e-2, 1e-1, 1.0)).fit(X[:60], y[:60], X[60:], y[60:])
+    by_top1 = max(probe.trials_, key=lambda trial: trial.top1)
+    assert by_top1.c != min(probe.trials_, key=lambda trial: trial.log_loss).c
+    assert probe.c_ == by_top1.c
+
+
 def test_validation_changes_only_the_choice() -> None:
     X, y = blobs(400, 4, 10, 2.0, seed=2)
     chosen = LogisticProbe().fit(X[:300], y[:300], X[300:], y[300:])
@@ -81,6 +111,31 @@ def test_without_validation_a_tenth_is_held_out_and_returns() -> None:
     assert len(probe.trials_) == len(DEFAULT_CS)
     assert "held-out tenth of training" in probe.protocol
     np.testing.assert_array_equal(probe.coef_, LogisticProbe(cs=(probe.c_,)).fit(X, y).coef_)
+
+
+def test_what_is_held_out_is_not_learned_from() -> None:
+    """Features and classes of pure chance, wide enough to be learned by heart: on what is held out half are right."""
+    rng = np.random.default_rng(12)
+    X, y = rng.normal(size=(400, 600)), rng.choice(["a", "b"], size=400)
+    probe = LogisticProbe(cs=(1e-2, 1.0, 100.0), seed=5).fit(X, y)
+    assert probe.score(X, y) == 1
+    # Of 40, the half, with three standard errors.
+    assert all(abs(trial.top1 - 0.5) < 3 * (0.25 / 40) ** 0.5 for trial in probe.trials_)
+    held = hold_out(y, seed=5)
+    apart = LogisticProbe(cs=(1e-2, 1.0, 100.0)).fit(X[~held], y[~held], X[held], y[held])
+    assert apart.trials_ == probe.trials_
+
+
+def test_a_tenth_of_each_class_is_held_out_by_chance() -> None:
+    names = np.repeat(["a", "b", "c", "d"], [100, 20, 2, 1])
+    held = hold_out(names, seed=0)
+    assert {str(name): int(held[names == name].sum()) for name in "abcd"} == {"a": 10, "b": 2, "c": 1, "d": 0}
+    # Neighbours in a file are of one day or one photograph: not the first ones, and others by another seed.
+    assert np.flatnonzero(held[:100]).tolist() != list(range(10))
+    assert (hold_out(names, seed=1) != held).any()
+    parts = halves(np.arange(123.0)[:, None], names, None, seed=0)
+    assert set(parts.features.ravel()) | set(parts.validation[0].ravel()) == set(range(123))
+    assert len(parts.names) + len(parts.validation[1]) == 123
 
 
 def test_classes_with_one_example_are_learned() -> None:
@@ -170,5 +225,5 @@ def test_validation_of_another_width_is_refused() -> None:
     [{"cs": ()}, {"cs": (0.0,)}, {"cs": (np.nan,)}, {"max_iter": 0}, {"tolerance": 0.0}, {"balance": "fair"}],
 )
 def test_parameters_out_of_range_are_refused(params: dict) -> None:
-    with pytest.raises(UsageError, match="logistic probe"):
+    with pytest.raises(UsageError, match="logistic regression"):
         LogisticProbe(**params).fit(np.eye(4), list("aabb"))

@@ -7,7 +7,7 @@ import pytest
 
 from deponij.pipeline.heads.gradient import seeded
 from deponij.pipeline.heads.gradient.grid import GridPoint, Recipe, fit_grid
-from deponij.pipeline.heads.gradient.seeded import Wanted, fit_seeds, n_heads
+from deponij.pipeline.heads.gradient.seeded import SeededPlan, fit_seeds, n_heads
 from deponij.pipeline.heads.head import Head
 
 RNG = np.random.default_rng(0)
@@ -15,15 +15,15 @@ LABELS = np.array(["a", "b", "c"])[np.arange(90) % 3]
 FEATURES = (np.eye(3, 6)[np.arange(90) % 3] + 0.3 * RNG.normal(size=(90, 6))).astype(np.float32)
 TRAIN, VAL = np.arange(60), np.arange(60, 90)
 RECIPE = Recipe(epochs=3, batch=16, patience=None)
-ONE = Wanted("f", "l", "linear", (0.01,))
-MANY = Wanted("f", "l", "mlp", (1e-4, 1e-2, 1e-3))
+ONE = SeededPlan("f", "l", "linear", (0.01,))
+MANY = SeededPlan("f", "l", "mlp", (1e-4, 1e-2, 1e-3))
 
 
 def fit(
-    wanted: Sequence[Wanted], seeds: Sequence[int], advance: Callable[[int], None] | None = None
-) -> dict[Wanted, seeded.Seeded]:
+    plans: Sequence[SeededPlan], seeds: Sequence[int], advance: Callable[[int], None] | None = None
+) -> dict[SeededPlan, seeded.Seeded]:
     return fit_seeds(
-        wanted,
+        plans,
         {"f": FEATURES},
         {"l": LABELS},
         TRAIN,

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize_scalar
 from sklearn.metrics import log_loss
 from torchmetrics.functional.classification import multiclass_calibration_error
 
@@ -90,6 +91,32 @@ def test_temperature_follows_the_scale_of_logits(factor: float) -> None:
     assert fit_temperature(factor * logits, codes) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("size", [1e3, 1e9, 1e15, 1e300])
+def test_one_wild_row_that_is_right_changes_nothing(size: float) -> None:
+    """It has the likelihood 1 at any temperature. Expected: SciPy's minimum over the others, searched over log T."""
+    logits, codes = made(200, 0.02, seed=6)
+    alone = minimize_scalar(
+        lambda log_t: log_loss(codes, softmax(logits / np.exp(log_t)), labels=range(4)),
+        bracket=(np.log(0.01), np.log(0.05)),
+        options={"xtol": 1e-10},
+    )
+    wild = np.zeros((1, 4))
+    wild[0, 2] = size
+    with_wild = fit_temperature(np.concatenate([logits, wild]), np.append(codes, 2))
+    assert with_wild == pytest.approx(np.exp(alone.x), rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e3, 1e9, 1e15])
+def test_one_wild_row_that_is_wrong_is_weighed_with_the_others(size: float) -> None:
+    """Expected: a fine grid over all temperatures that could be meant."""
+    logits, codes = made(200, 0.02, seed=6)
+    wild = np.array([[size, 0, 0, 0]])
+    logits, codes = np.concatenate([logits, wild]), np.append(codes, 1)
+    grid = np.exp(np.linspace(np.log(0.01), np.log(size), 4001))
+    losses = [negative_log_likelihood(logits / t, codes) for t in grid]
+    assert negative_log_likelihood(logits / fit_temperature(logits, codes), codes) <= min(losses) + 1e-12
+
+
 def test_temperature_where_validation_cannot_tell() -> None:
     logits, _ = made(20, 1.0)
     assert fit_temperature(logits, logits.argmax(axis=1)) == 1.0
@@ -105,7 +132,7 @@ def test_scaling_is_fitted_on_validation_and_judged_on_test() -> None:
     truth = np.array(CLASSES)[codes]
     found = calibration(logits, truth, parts, CLASSES, "test")
     val, test = parts == "val", parts == "test"
-    assert found.temperature == pytest.approx(fit_temperature(logits[val], codes[val]))
+    assert found.temperature == pytest.approx(fit_temperature(logits[val], codes[val]), rel=1e-5)
     assert (found.part, found.n, found.n_known) == ("test", 300, 300)
     for factor, ece, nll in (
         (1.0, found.ece, found.nll),
@@ -113,8 +140,8 @@ def test_scaling_is_fitted_on_validation_and_judged_on_test() -> None:
     ):
         probs = softmax(logits[test] / factor)
         correct = probs.argmax(axis=1) == codes[test]
-        assert ece == pytest.approx(expected_calibration_error(probs.max(axis=1), correct))
-        assert nll == pytest.approx(log_loss(codes[test], probs, labels=range(4)))
+        assert ece == pytest.approx(expected_calibration_error(probs.max(axis=1), correct), rel=1e-5)
+        assert nll == pytest.approx(log_loss(codes[test], probs, labels=range(4)), rel=1e-5)
     assert found.ece_scaled < found.ece / 2
     assert sum(one.n for one in found.bins) == sum(one.n for one in found.bins_scaled) == 300
 

@@ -4,26 +4,41 @@ from itertools import takewhile
 
 import numpy as np
 
-from deponij.pipeline.reports.cell_tables import cell_tables, how_to_read, mean_and_std, render_markdown
+from deponij.pipeline.reports.cell_tables import (
+    CellTable,
+    cell_tables,
+    how_to_read,
+    mean_and_std,
+    render_markdown,
+)
 from deponij.pipeline.reports.cells import Cell, Place, chance_cell, measured_cell
 
 RIGHT, WRONG = np.array(["a", "b"]), np.array(["b", "a"])
 
 
 def made(model: str, head: str, labels: str, split: str, n_right: int, seeds: int = 1) -> Cell:
-    """A cell of ten items, of which a number is right in every run."""
+    """A cell of ten items, of which a number is right in every run, and on validation as many are wrong."""
     truth = np.full(10, "a")
     ranked = np.array([RIGHT] * n_right + [WRONG] * (10 - n_right))
     place = Place("single", (model,), head, labels, split)
-    return measured_cell(place, truth, [ranked] * seeds, n_classes=2, protocol="by hand")
+    return measured_cell(
+        place,
+        truth,
+        [ranked] * seeds,
+        np.arange(10),
+        unit="photographs",
+        n_classes=2,
+        val=(truth, [ranked[:, ::-1]] * seeds),
+        protocol="by hand",
+    )
 
 
 CELLS = [
-    chance_cell("l", "one", 10, 2),
+    chance_cell("l", "one", np.arange(10), 2, "photographs"),
     made("x", "linear", "l", "one", 7),
     made("x", "mlp", "l", "one", 8),
     made("y", "linear", "l", "one", 5),
-    chance_cell("l", "two", 10, 2),
+    chance_cell("l", "two", np.arange(10), 2, "photographs"),
     made("x", "linear", "l", "two", 6),
     made("y", "linear", "l", "two", 4),
     made("x", "linear", "m", "one", 3),
@@ -47,26 +62,33 @@ def test_one_table_a_label_set_with_splits_side_by_side() -> None:
     assert first.rows[3].cells[1].top1 == 0.4
 
 
-def test_the_best_of_each_split() -> None:
-    table = cell_tables(CELLS)[0]
-    best = [
-        (cell.split, cell.head) for row in table.rows for cell in row.cells if cell and table.is_best(cell)
+def marked(table: CellTable) -> list[tuple[str, str, str]]:
+    return [
+        (cell.split, cell.model, cell.head)
+        for row in table.rows
+        for cell in row.cells
+        if cell and table.is_chosen(cell)
     ]
-    assert best == [("two", "linear"), ("one", "mlp")]
 
 
-def test_toys_are_marked_and_not_best_beside_a_real_backbone() -> None:
-    table = cell_tables(CELLS, {"x"})[0]
-    best = [
-        (cell.split, cell.model) for row in table.rows for cell in row.cells if cell and table.is_best(cell)
-    ]
-    # On split two chance (5 of 10) is above what is real (4 of 10).
-    assert best == [("one", "chance"), ("two", "chance"), ("one", "y")]
-    assert [row.model for row in table.rows if table.is_toy(row)] == ["x", "x"]
-    only = cell_tables(CELLS, {"x", "y"})[0]
-    assert [cell.head for row in only.rows for cell in row.cells[:1] if cell and only.is_best(cell)] == [
-        "mlp"
-    ]
+def test_validation_chooses_on_each_split() -> None:
+    assert CELLS[3].val_top1 == 0.5 and CELLS[3].n_val == 10
+    # What is right least often on test is right most often on validation.
+    assert marked(cell_tables(CELLS)[0]) == [("one", "y", "linear"), ("two", "y", "linear")]
+
+
+def test_without_validation_none_is_marked() -> None:
+    bare = [cell.model_copy(update={"val_top1": None, "n_val": 0}) for cell in CELLS]
+    assert marked(cell_tables(bare)[0]) == []
+    assert "**" not in render_markdown(bare, "t")
+    assert not any("validation" in said for said in how_to_read(bare))
+
+
+def test_toys_are_marked_and_not_chosen_beside_a_real_backbone() -> None:
+    table = cell_tables(CELLS, {"y"})[0]
+    assert marked(table) == [("one", "x", "linear"), ("two", "x", "linear")]
+    assert [row.model for row in table.rows if table.is_toy(row)] == ["y"]
+    assert marked(cell_tables(CELLS, {"x", "y"})[0]) == [("one", "y", "linear"), ("two", "y", "linear")]
     assert "| x (toy) | linear |" in render_markdown(CELLS, "t", {"x"})
 
 
@@ -85,7 +107,10 @@ def test_markdown_rows_have_as_many_fields_as_their_header() -> None:
         rows = list(takewhile(lambda line: line.startswith("|"), lines[start:]))
         assert len({row.count("|") for row in rows}) == 1
         assert len(rows) > 2
-    assert "| x | mlp | **80.0** | 49.0–94.3 | 100.0 | 100.0 | 80.0 |  |  |  |  |  |" in lines
+    # Wilson's, of nine items (ten vary so much) with the quantile of Student's t for nine degrees of freedom.
+    bounds = "42.7–95.5"
+    assert f"| x | mlp | 80.0 | {bounds} | 100.0 | 100.0 | 80.0 ({bounds}) |  |  |  |  |  |" in lines
+    assert any(line.startswith("| y | linear | **50.0** |") for line in lines)
     published = next(line for line in lines if line.startswith("| dinov2-base"))
     assert "| 77.41 / 91.00 / 95.61 |" in published
 
@@ -100,5 +125,6 @@ def test_sentences_say_what_the_figures_are() -> None:
     several = how_to_read([made("x", "linear", "l", "one", 7, seeds=3), *CELLS])
     assert "mean over 3 seeds" in several[1]
     noted = how_to_read([made("siglip-base-16", "zero-shot", "taco10", "thesis", 7)])
-    assert "Kuleš 2025" in noted[2]
-    assert noted[3] == "siglip-base-16, zero-shot on taco10: the prompt is not stated."
+    assert "validation" in noted[2]
+    assert "Kuleš 2025" in noted[3]
+    assert noted[4] == "siglip-base-16, zero-shot on taco10: the prompt is not stated."

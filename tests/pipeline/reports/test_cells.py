@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deponij.pipeline.metrics.intervals import wilson
+from deponij.pipeline.metrics.clustered import mean_of_runs
 from deponij.pipeline.reports import cells as module
 from deponij.pipeline.reports.cells import Cell, Place, chance_cell, majority_cell, measured_cell, reference
 
@@ -15,12 +15,15 @@ TRUTH = np.array(["a", "a", "b", "c"])
 # more at once.
 FIRST = np.array([["a", "b", "c"], ["b", "a", "c"], ["b", "a", "c"], ["a", "b", "c"]])
 SECOND = np.array([["a", "b", "c"], ["a", "b", "c"], ["b", "a", "c"], ["a", "b", "c"]])
+GROUPS = np.array(["p", "q", "r", "r"])
 PLACE = Place("single", ("tiny",), "linear", "label", "group")
 
 
 def made(*runs: np.ndarray, place: Place = PLACE) -> Cell:
     seeds = tuple(range(len(runs))) if len(runs) > 1 else ()
-    return measured_cell(place, TRUTH, runs, n_classes=3, seed_values=seeds, protocol="by hand")
+    return measured_cell(
+        place, TRUTH, runs, GROUPS, unit="photographs", n_classes=3, seed_values=seeds, protocol="by hand"
+    )
 
 
 def test_means_and_deviations_by_hand() -> None:
@@ -35,32 +38,47 @@ def test_means_and_deviations_by_hand() -> None:
     assert cell.balanced_accuracy_std == pytest.approx((2 / 3 - 0.5) / 2**0.5)
 
 
-def test_several_runs_have_a_bootstrap_interval_around_their_mean() -> None:
-    cell = made(FIRST, SECOND)
-    assert cell.interval_kind == "bootstrap"
-    # Of four items with the means 1, 1/2, 1 and 0 every resample lies between 0 and 1.
-    low, high = cell.top1_interval
-    assert 0 <= low < cell.top1 < high <= 1
-    assert low * 8 == pytest.approx(round(low * 8))
+def test_intervals_take_whole_photographs_and_runs() -> None:
+    """Twelve times the four items, of 36 photographs: what `clustered` says of these hits."""
+    truth, groups = np.tile(TRUTH, 12), np.array([f"{i // 4}{GROUPS[i % 4]}" for i in range(48)])
+    runs = [np.tile(one, (12, 1)) for one in (FIRST, SECOND)]
+    cell = measured_cell(PLACE, truth, runs, groups, unit="photographs", n_classes=3, protocol="by hand")
+    assert (cell.n, cell.n_groups, cell.unit, cell.interval_kind) == (48, 36, "photographs", "clustered")
+    for k in (1, 2, 3):
+        hits = [(one[:, :k] == truth[:, None]).any(axis=1) for one in runs]
+        assert getattr(cell, f"top{k}_interval") == mean_of_runs(hits, groups, truth)[0].interval
+    top1, balanced = mean_of_runs([one[:, 0] == truth for one in runs], groups, truth)
+    assert (cell.balanced_interval, cell.design_effect) == (balanced.interval, top1.design_effect)
 
 
-def test_a_single_run_has_wilsons_interval_and_no_deviation() -> None:
+def test_a_single_run_has_no_deviation_and_few_photographs_no_interval() -> None:
     cell = made(FIRST)
-    assert (cell.interval_kind, cell.seeds, cell.seed_values) == ("wilson", 1, ())
-    assert cell.top1_interval == wilson(2, 4)
-    assert cell.top2_interval == wilson(3, 4)
+    assert (cell.interval_kind, cell.seeds, cell.seed_values) == ("too few", 1, ())
+    assert (cell.n_groups, cell.top1_interval, cell.balanced_interval) == (3, None, None)
     assert (cell.top1_std, cell.balanced_accuracy_std) == (None, None)
+
+
+def test_validation_is_the_mean_over_runs_and_baselines_have_none() -> None:
+    val = (TRUTH[:2], [FIRST[:2], SECOND[:2]])
+    cell = measured_cell(
+        PLACE, TRUTH, [FIRST, SECOND], GROUPS, unit="photographs", n_classes=3, val=val, protocol="by hand"
+    )
+    # One of two is right in the first run, both in the second.
+    assert (cell.val_top1, cell.n_val, cell.top1) == (0.75, 2, 0.625)
+    assert (chance_cell("l", "s", GROUPS, 3, "photographs").val_top1, made(FIRST).val_top1) == (None, None)
 
 
 def test_two_classes_have_no_third_answer() -> None:
     ranked = np.array([["a", "b"], ["b", "a"]])
-    cell = measured_cell(PLACE, np.array(["a", "a"]), [ranked], n_classes=2, protocol="by hand")
+    cell = measured_cell(
+        PLACE, np.array(["a", "a"]), [ranked], ["p", "q"], unit="groups", n_classes=2, protocol="by hand"
+    )
     assert (cell.top1, cell.top2, cell.top3) == (0.5, 1.0, 1.0)
 
 
 def test_chance_is_exact_and_clamped() -> None:
-    cell = chance_cell("label", "group", 20, 2)
-    assert (cell.model, cell.head, cell.n) == ("chance", "baseline", 20)
+    cell = chance_cell("label", "group", np.arange(20) // 2, 2, "photographs")
+    assert (cell.model, cell.head, cell.n, cell.n_groups) == ("chance", "baseline", 20, 10)
     assert (cell.top1, cell.top2, cell.top3) == (0.5, 1.0, 1.0)
     assert (cell.top1_interval, cell.interval_kind) == ((0.5, 0.5), "exact")
     assert cell.balanced_accuracy == 0.5
@@ -69,10 +87,9 @@ def test_chance_is_exact_and_clamped() -> None:
 def test_majority_answers_the_classes_of_training_by_frequency() -> None:
     # Training: b three times, a twice, d and c once (c sorts first).
     train = np.array(["b", "a", "d", "b", "c", "a", "b"])
-    cell = majority_cell("label", "group", train, TRUTH, 4)
+    cell = majority_cell("label", "group", train, TRUTH, GROUPS, 4, "photographs")
     assert (cell.model, cell.head) == ("majority", "baseline")
     assert (cell.top1, cell.top2, cell.top3) == (0.25, 0.75, 1.0)
-    assert cell.top1_interval == wilson(1, 4)
     assert cell.balanced_accuracy == pytest.approx(1 / 3)
     assert "always b, then a, then c" in cell.protocol
 

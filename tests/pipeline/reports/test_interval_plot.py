@@ -6,7 +6,7 @@ import pytest
 
 from deponij.pipeline.reports.interval_plot import Level, Whisker, interval_plot
 
-ROWS = [Whisker("a · probe", 0.75, (0.7, 0.8), is_best=True), Whisker("b · probe", 0.5, None)]
+ROWS = [Whisker("a · probe", 0.75, (0.7, 0.8), is_chosen=True), Whisker("b · probe", 0.5, None)]
 LEVELS = [Level("chance", 0.2), Level("always can", 0.3)]
 
 
@@ -26,7 +26,7 @@ def test_places_by_hand() -> None:
     assert levels == ["1.50%", f"{1.5 + 97 / 6:.2f}%"]
 
 
-def test_rows_lie_below_each_other_and_the_best_is_marked() -> None:
+def test_rows_lie_below_each_other_and_the_chosen_one_is_marked() -> None:
     svg = parse(interval_plot(ROWS, LEVELS, "title"))
     first, second = (float(dot.get("cy")) for dot in svg.iter("circle"))
     assert second - first == 36
@@ -43,7 +43,7 @@ def test_tooltips_hold_the_figures() -> None:
     svg = parse(interval_plot(ROWS, LEVELS, "title"))
     assert [title.text for title in svg.findall("g/title")] == [
         "a · probe: 75.0 % (70.0–80.0)",
-        "b · probe: 50.0 %",
+        "b · probe: 50.0 % (too few)",
     ]
 
 

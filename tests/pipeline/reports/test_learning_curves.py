@@ -19,7 +19,10 @@ def row(backbone: str, n_train: int, top1: float, **changes: object) -> CurveRow
         "n_train": n_train,
         "n_classes": 10,
         "n_short_classes": 0,
-        "interval_kind": "wilson",
+        "interval_kind": "clustered",
+        "n_groups": 40,
+        "unit": "photographs",
+        "design_effect": 1.5,
         "c": 0.1,
         "tries": 5,
         "n_test": 100,
@@ -27,6 +30,7 @@ def row(backbone: str, n_train: int, top1: float, **changes: object) -> CurveRow
         "top1_std": 0.02,
         "top1_interval": (top1 - 0.1, top1 + 0.1),
         "balanced_accuracy": top1,
+        "balanced_interval": (top1 - 0.1, top1 + 0.1),
     }
     return CurveRow.model_validate({**values, **changes})
 

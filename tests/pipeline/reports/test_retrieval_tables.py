@@ -96,20 +96,8 @@ def test_precision_is_shown_where_several_may_be_relevant(
     assert table(result("a", task, about=about)).measures == expected
 
 
-def test_a_toy_is_best_only_among_toys() -> None:
-    toy, low, high = result("t", value=0.9), result("a", value=0.2), result("b", value=0.4)
-    marked = RetrievalTable((toy, low, high), Provenance("p", 9), frozenset({"t"}))
-    assert [marked.is_best(one, "mAP") for one in (toy, low, high)] == [False, False, True]
-    both = RetrievalTable((toy, low), Provenance("p", 9), frozenset({"t", "a"}))
-    assert [both.is_best(one, "mAP") for one in (toy, low)] == [True, False]
-
-
-def test_the_best_is_of_several() -> None:
-    low, high, alike = result("a", value=0.2), result("b", value=0.4), result("c", value=0.4)
-    found = table(low, high, alike)
-    assert [found.is_best(one, "mAP") for one in (low, high, alike)] == [False, True, True]
-    assert not table(high).is_best(high, "mAP")
-    assert found.notes == ["one", "two"]
+def test_notes_are_told_once() -> None:
+    assert table(result("a"), result("b")).notes == ["one", "two"]
 
 
 def test_classes_of_all_backbones_the_most_frequent_first() -> None:

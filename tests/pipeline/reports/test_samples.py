@@ -19,7 +19,7 @@ def found() -> Predictions:
     answers = np.where(np.arange(100) % 3 == 0, "z", truth)
     ids = np.array([f"i{i}" for i in range(100)])
     probs = np.full((100, 1), 0.5, np.float32)
-    return Predictions(ids, np.full(100, "test"), truth, answers[:, None], probs)
+    return Predictions(ids, np.full(100, "test"), truth, ids, answers[:, None], probs)
 
 
 def encoded(size_px: tuple[int, int], form: str = "PNG") -> bytes:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from deponij.pipeline.metrics.evaluation import Evaluation, PartScores
+from deponij.pipeline.metrics.evaluation import Evaluation, PartScores, not_a_result
 from deponij.pipeline.reports.table import (
     ResultRow,
-    by_score,
+    by_rank,
     result_groups,
     result_row,
     shown_part,
@@ -16,6 +16,10 @@ from deponij.pipeline.reports.table import (
 def scores(top1: float, majority: float = 0.4) -> PartScores:
     return PartScores(
         n=50,
+        n_groups=20,
+        unit="photographs",
+        interval_kind="clustered",
+        design_effect=1.5,
         top1=top1,
         top2=top1,
         top3=1.0,
@@ -23,6 +27,7 @@ def scores(top1: float, majority: float = 0.4) -> PartScores:
         top2_interval=(0.0, 1.0),
         top3_interval=(0.9, 1.0),
         balanced_accuracy=0.5,
+        balanced_interval=(0.4, 0.6),
         n_classes=5,
         n_unseen_class=0,
         majority=majority,
@@ -42,7 +47,7 @@ def evaluation(backbone: str, split: str, labels: str, top1: float, **changes: o
         "classes": tuple("abcde"),
         "chance": 0.2,
         "majority_class": "a",
-        "parts": {"train": scores(0.99), "test": scores(top1)},
+        "parts": {"train": scores(0.99), "val": scores(top1), "test": scores(1 - top1)},
         "n_items": 100,
         "n_outside_pool": 0,
         "n_without_label": 0,
@@ -62,8 +67,8 @@ def test_rows_are_grouped_by_split_and_labels() -> None:
     )
     assert [(group.split, group.labels) for group in groups] == [("thesis", "taco10"), ("group", "taco10")]
     assert [row.backbone for row in groups[0].rows] == ["", "", "x", "y"]
-    assert groups[0].best.backbone == "y"
-    assert groups[1].best.top1 == 0.6
+    assert [row.backbone for group in groups for row in group.rows if row.is_chosen] == ["y", "x"]
+    assert groups[0].chosen is groups[0].rows[3]
 
 
 def test_baselines_by_hand() -> None:
@@ -94,7 +99,8 @@ def test_test_is_shown_and_else_the_last_part() -> None:
     assert shown_part(evaluation("x", "s", "l", 0.7)) == "test"
     only = evaluation("x", "s", "l", 0.7, parts={"train": scores(0.9), "val": scores(0.8)})
     assert shown_part(only) == "val"
-    assert result_row(only).top1 == 0.8
+    assert [bool(not_a_result(part)) for part in ("train", "val", "test")] == [True, True, False]
+    assert (result_row(only).top1, result_row(only).val_top1) == (0.8, 0.8)
 
 
 def test_fields_of_other_methods_are_ignored() -> None:
@@ -106,15 +112,40 @@ def rows_of(*scored: tuple[str, float]) -> list[ResultRow]:
     return [row for row in group.rows if not row.is_baseline]
 
 
-def test_rows_by_score_after_the_baselines() -> None:
+def test_validation_chooses_and_test_does_not() -> None:
+    # Test figures run the other way: what is right more often on validation is right less often there.
+    group = result_groups([evaluation(name, "s", "l", top1) for name, top1 in (("x", 0.6), ("y", 0.7))])[0]
+    assert group.chosen is not None
+    assert (group.chosen.backbone, group.chosen.top1, group.chosen.val_top1) == ("y", pytest.approx(0.3), 0.7)
+    assert [row.backbone for row in by_rank(group.rows)][2:] == ["y", "x"]
+    assert group.order == "in order of validation"
+
+
+def test_equals_go_to_fewer_backbones_and_then_to_the_earlier() -> None:
+    group = result_groups([evaluation(name, "s", "l", 0.7) for name in ("x+y", "y", "x")])[0]
+    assert [row.backbone for row in by_rank(group.rows)][2:] == ["y", "x", "x+y"]
+    assert group.chosen is not None and group.chosen.backbone == "y"
+
+
+def test_without_validation_none_is_called_the_best() -> None:
+    parts = [{"train": scores(0.9), "test": scores(top1)} for top1 in (0.6, 0.7)]
+    group = result_groups(
+        [evaluation(name, "s", "l", 0.5, parts=one) for name, one in zip("xy", parts, strict=True)]
+    )[0]
+    assert group.chosen is None
+    assert [row.backbone for row in by_rank(group.rows)][2:] == ["y", "x"]
+    assert "sorted by the figures of test" in group.order
+
+
+def test_rows_by_rank_after_the_baselines() -> None:
     members = [evaluation("x", "s", "l", 0.5), evaluation("y", "s", "l", 0.9), evaluation("z", "s", "l", 0.5)]
-    ranked = by_score(result_groups(members)[0].rows)
+    ranked = by_rank(result_groups(members)[0].rows)
     assert [row.backbone for row in ranked] == ["", "", "y", "x", "z"]
 
 
-def test_worth_details_are_each_backbones_best_and_then_the_next() -> None:
+def test_worth_details_are_each_backbones_first_and_then_the_next() -> None:
     rows = rows_of(("x", 0.5), ("x", 0.9), ("y", 0.4), ("x+y", 0.8), ("x", 0.7), ("y", 0.6))
-    # Best of all and of x: place 1; best of y: 5; next best: the joined one, 3; then 4. Always by score.
+    # First of all and of x: place 1; first of y: 5; then the joined one, 3; then 4. Always by rank.
     assert worth_details(rows, 1) == [1]
     assert worth_details(rows, 2) == [1, 5]
     assert worth_details(rows, 3) == [1, 3, 5]
@@ -122,7 +153,7 @@ def test_worth_details_are_each_backbones_best_and_then_the_next() -> None:
     assert worth_details(rows, 100) == [1, 3, 4, 5, 0, 2]
 
 
-def test_a_joined_model_that_is_best_has_details() -> None:
+def test_a_joined_model_that_is_first_has_details() -> None:
     assert worth_details(rows_of(("x", 0.5), ("x+y", 0.8), ("y", 0.4)), 2) == [1, 0]
 
 
@@ -131,7 +162,7 @@ def test_toys_come_after_all_that_is_real() -> None:
         evaluation(name, "s", "l", top1) for name, top1 in (("t", 0.9), ("x+t", 0.8), ("x", 0.6), ("y", 0.7))
     ]
     group = result_groups(members, {"t"})[0]
-    assert [(row.backbone, row.is_toy) for row in by_score(group.rows)] == [
+    assert [(row.backbone, row.is_toy) for row in by_rank(group.rows)] == [
         ("", False),
         ("", False),
         ("y", False),
@@ -139,9 +170,9 @@ def test_toys_come_after_all_that_is_real() -> None:
         ("t", True),
         ("x+t", True),
     ]
-    assert group.best.backbone == "y"
+    assert group.chosen is not None and group.chosen.backbone == "y"
     rows = [row for row in group.rows if not row.is_baseline]
     assert [rows[place].backbone for place in worth_details(rows, 3)] == ["y", "x", "t"]
     assert group.rows[2].to_json()["is_toy"] is True
     only = result_groups(members[:2], {"t"})[0]
-    assert (only.best.backbone, only.best.is_toy) == ("t", True)
+    assert only.chosen is not None and (only.chosen.backbone, only.chosen.is_toy) == ("t", True)

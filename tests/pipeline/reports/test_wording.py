@@ -8,6 +8,7 @@ from deponij.pipeline.reports.wording import (
     code,
     duration,
     interval,
+    interval_of,
     number,
     p_value,
     percent,
@@ -18,7 +19,18 @@ from deponij.pipeline.reports.wording import (
 
 def test_shares() -> None:
     assert (percent(0.12345), percent(1.0), percent(None)) == ("12.3", "100.0", "–")
-    assert (interval((0.1, 0.25)), interval(None)) == ("10.0–25.0", "")
+    assert (interval((0.1, 0.25)), interval(None)) == ("10.0–25.0", "too few")
+
+
+def test_what_intervals_are_of() -> None:
+    assert interval_of(1087, "photographs") == "95 % over 1,087 photographs"
+    assert interval_of(9, "items") == "9 items, too few for intervals, which take 10"
+    assert interval_of(1, "photographs").startswith("1 photograph, too few")
+    of = "95 % over 87 photographs"
+    assert interval_of(87, "photographs", [2.34, None, 10.0, 1.2]) == f"{of}, design effect 1.2 to 10.0"
+    assert interval_of(87, "photographs", [1.31, 1.32]) == f"{of}, design effect 1.3"
+    assert interval_of(87, "photographs", [None]) == of
+    assert interval_of(87, "items", [1.0]) == "95 % over 87 items"
     assert (points(0.0123), points(-0.0123), points(0.0)) == ("+1.2", "−1.2", "+0.0")
     assert (p_value(0.0004), p_value(0.0456)) == ("p < 0.001", "p = 0.046")
 
@@ -51,8 +63,8 @@ def test_names_are_shortened() -> None:
         ("a|b", "a\\|b"),
         ("![x](http://example.org/x.png)", "!\\[x\\](http://example.org/x.png)"),
         ("`code` *bold*", "\\`code\\` \\*bold\\*"),
-        ("two\nlines", "two lines"),
-        ("\u202eevil", " evil"),
+        ("two\nlines", "two\\\\nlines"),
+        ("\u202eevil", "\\\\u202eevil"),
         ("بلاستيك 🥤", "بلاستيك 🥤"),
         ("AT&amp;T", "AT&amp;amp;T"),
     ],
@@ -62,4 +74,4 @@ def test_names_in_markdown_stay_names(name: str, told: str) -> None:
 
 
 def test_code_in_markdown() -> None:
-    assert code("a`b|c\n") == "a'b\\|c "
+    assert code("a`b|c\n") == r"a'b\|c\n"

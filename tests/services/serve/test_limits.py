@@ -48,11 +48,11 @@ def test_base64() -> None:
 def test_pixels_by_the_header_alone() -> None:
     file = io.BytesIO()
     Image.new("L", (100, 100)).save(file, "PNG")
-    check_pixels(file.getvalue(), LIMITS)
+    check_pixels(file.getvalue(), "x.png", LIMITS)
     with pytest.raises(TooManyPixelsError, match="101 x 100 pixels"):
-        check_pixels(png_header(101, 100), LIMITS)
+        check_pixels(png_header(101, 100), "x.png", LIMITS)
     # Above what Pillow itself lets through.
     with pytest.raises(PictureError, match="pixels"):
-        check_pixels(png_header(50_000, 50_000), LIMITS)
+        check_pixels(png_header(50_000, 50_000), "x.png", LIMITS)
     with pytest.raises(PictureError, match="not a picture"):
-        check_pixels(b"hello", LIMITS)
+        check_pixels(b"hello", "x.png", LIMITS)

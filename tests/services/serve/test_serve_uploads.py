@@ -112,10 +112,11 @@ def test_bad_pictures_are_refused_with_a_reason(client: Any, name: str) -> None:
         assert (sent.status_code, sent.json()["error"]["code"]) == (status, code)
 
 
-def test_a_bad_picture_beside_good_ones_names_itself(client: Any) -> None:
+@pytest.mark.parametrize("bad", ["a truncated one", "a text", "a page", "a bomb"])
+def test_a_bad_picture_beside_good_ones_names_itself(client: Any, bad: str) -> None:
     terms = [
         {"kind": "picture", "value": base64.b64encode(content).decode(), "name": name}
-        for name, content in (("good.png", GOOD["sixteen.png"]), ("bad.png", BAD["a truncated one"][0]))
+        for name, content in (("good.png", GOOD["sixteen.png"]), ("bad.png", BAD[bad][0]))
     ]
     answer = client.post("/api/search", json={"terms": terms})
     assert answer.status_code == 400

@@ -1,0 +1,258 @@
+"""Whatever bit is flipped in whatever file that a later step reads: an error, or the same figures; never others.
+
+Flips are drawn with a seed; all of them run with `pytest -m slow -s tests/test_flips.py`, which prints the table.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import depot_world
+import numpy as np
+import pyarrow as pa
+import pytest
+from learning_world import DIM, World, learned, write_features
+from pydantic import BaseModel
+from report_world import make_report_world
+
+from deponij.pipeline.backbones import remember
+from deponij.pipeline.ensembles.registry import load_ensemble
+from deponij.pipeline.heads.registry import load_head
+from deponij.pipeline.metrics.curves import CURVES
+from deponij.pipeline.metrics.retrieval import RETRIEVAL
+from deponij.pipeline.mistakes.records import MISTAKES
+from deponij.pipeline.reports.cells import CELLS
+from deponij.pipeline.retrieval.vector_index import VectorIndex
+from deponij.project.frame.harness import read_times, timed
+from deponij.project.frame.layout import Layout
+from deponij.project.frame.toys import toys_of
+from deponij.project.in_force import weights_record
+from deponij.project.indexes import Index, rows_table
+from deponij.project.learning.result_files import CONFUSION_NAME, read_file, read_judged, read_result
+from deponij.project.learning.results import read_parts
+from deponij.project.report.inputs import read_embedding, read_records, split_facts
+from deponij.stages import ensembles
+from deponij.store import index_folder
+from deponij.store.depot import FeatureStore
+from deponij.store.errors import DeponijError, StoreError
+from deponij.store.index_folder import write_index
+from deponij.store.items import Items
+from deponij.store.keys import key_of_text
+from deponij.store.sealed import sealed
+from deponij.store.view import View
+
+FEW, MANY = 6, 150
+# Nobody reads these but people and `dvc`.
+FOR_PEOPLE = {"metrics.json", "per_class.csv", "tables.md"}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Files of one kind, and what a later step takes from them."""
+
+    name: str
+    files: list[Path]
+    read: Callable[[], Any]
+
+
+def plain(value: Any) -> Any:
+    """What can be compared with `==`."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    if isinstance(value, pa.Table):
+        value = value.to_pydict()
+    elif isinstance(value, BaseModel):
+        value = value.model_dump()
+    elif is_dataclass(value) and not isinstance(value, type):
+        value = [getattr(value, one.name) for one in fields(value)]
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items()}
+    return [plain(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def of_results(world: World, at: Layout) -> Iterator[Kind]:
+    """Results folders of heads and ensembles, with what was learned."""
+    folders = {}
+    for kind in ("logistic", "knn", "zero_shot", "mlp"):
+        folders[kind] = at.result(kind, "tiny") / "split-label"
+        learned(world, kind, folders[kind], **({"texts": world.texts} if kind == "zero_shot" else {}))
+    for how in ("mean-probs", "stacking"):
+        folders[how] = at.result(how, "tiny", "ensembles") / "split-label"
+        ensembles.run(how, [folders["logistic"], folders["knn"]], out=folders[how])
+    rows = np.random.default_rng(1).normal(size=(9, DIM))
+    logits = np.random.default_rng(2).normal(size=(2, 9, 4))
+
+    def results(folder: Path) -> Any:
+        return read_judged(folder), read_result(folder), read_file(folder, CONFUSION_NAME)
+
+    for name, folder in folders.items():
+        is_head = (folder / "head.json").is_file()
+        answer: Callable[[Path], Any] = (
+            (lambda at: load_head(at).decision_function(rows))
+            if is_head
+            else (lambda at: load_ensemble(at)[0].combine(logits))
+        )
+        files = [path for path in sorted(folder.iterdir()) if path.name not in FOR_PEOPLE]
+        yield Kind(f"results of {name}", files, lambda at=folder, answer=answer: (results(at), answer(at)))
+
+
+def spec_of(at: Layout) -> Any:
+    record = weights_record(at, "tiny")
+    return record and record["spec"]
+
+
+def of_machine(root: Path) -> Iterator[Kind]:
+    """What is no outcome of learning: weights' records, times, what is remembered, the depot."""
+    at = Layout(root / "run")
+    at.weights.mkdir(parents=True)
+    record = at.weights / "tiny.json"
+    record.write_bytes(sealed({"spec": "tiny", "toy": False, "dim": DIM}))
+    yield Kind("weights' record", [record], lambda: (spec_of(at), toys_of(at.weights)))
+    with timed(at, "heads"):
+        pass
+    yield Kind("times", sorted(at.timings.iterdir()), lambda: read_times(at.timings))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEPONIJ_CACHE", str(root / "cache"))
+        remember.remember("sha256", ["weights", 3], "a" * 64)
+
+    def recalled() -> str:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DEPONIJ_CACHE", str(root / "cache"))
+            found = remember.recall("sha256", ["weights", 3])
+        if found is None:
+            raise StoreError("not known, so that it is worked out again")
+        return str(found)
+
+    yield Kind("remembered hash", sorted((root / "cache" / "memory").rglob("*.json")), recalled)
+    depot = root / "depot"
+    depot_world.fill(FeatureStore(depot, create=True), range(8))
+    keys = depot_world.keys_of(range(8))
+
+    def rows() -> Any:
+        return FeatureStore(depot).read(keys, depot_world.CLIP, ["embedding"])["embedding"]
+
+    yield Kind("shard and sidecar", sorted(depot.glob("*/*.*")), rows)
+
+
+def of_indexes(root: Path) -> Iterator[Kind]:
+    """Indexes of so many vectors that most lie behind the first bytes, which are looked at by themselves."""
+    n = 2500
+    embedding = np.random.default_rng(7).normal(size=(n, DIM)).astype(np.float32)
+    ids = [f"i{number}" for number in range(n)]
+    write_features(root / "many.h5", ids, [key_of_text(one) for one in ids], embedding)
+    view, query = View(root / "many.h5"), np.random.default_rng(5).normal(size=DIM)
+    for kind in ("flat", "hnsw", "ivf"):
+        index = VectorIndex.build(view.embedding, kind)
+        table = rows_table(view, np.arange(n), None, {})
+        write_index(
+            root / kind,
+            index.save,
+            table,
+            identity=view.identity,
+            backbone="tiny",
+            kind=kind,
+            settings=index.settings,
+            effort=dict(index.effort),
+            n_rows=n,
+            n_items=n,
+            dim=DIM,
+            params={},
+            report={},
+        )
+
+        def found(at: Path = root / kind) -> Any:
+            index = Index.open(at)
+            hits = index.search(query, 20)
+            return hits, index.vectors([hits[0].item_id]), index.backbone, index.identity
+
+        yield Kind(f"{kind} index", sorted((root / kind).iterdir()), found)
+
+
+def make_kinds(root: Path) -> list[Kind]:
+    made = make_report_world(root)
+    world, parts = made.world, made.parts
+    (split,), (places,) = parts["split_reports"], parts["maps"]
+    items, view, texts = world.items, world.features, world.texts
+
+    def of_items() -> Any:
+        table = Items(items)
+        return table.table(), list(table.contents([row for row, key in enumerate(table.keys) if key]))
+
+    def of_view(path: Path) -> Any:
+        found = View(path)
+        return found.embedding, found.ids, found.keys, found.columns, found.failures, found.identity
+
+    found = [
+        Kind("items", sorted(items.iterdir()), of_items),
+        Kind("view", [view], lambda: of_view(view)),
+        Kind("view of texts", [texts], lambda: of_view(texts)),
+        Kind("split", [world.split], lambda: read_parts(world.split)),
+        Kind("split's report", [split], lambda: split_facts(split)),
+        Kind("map", [places], lambda: read_embedding(places)),
+        Kind("cells", [parts["cells"]], lambda: read_records([parts["cells"]], CELLS, "")),
+    ]
+    for name, records in {"retrieval": RETRIEVAL, "curves": CURVES, "mistakes": MISTAKES}.items():
+        path = parts[name][0]
+        read = lambda path=path, records=records: read_records([path], records, "")  # noqa: E731
+        found.append(Kind(name, [path], read))
+    return [*found, *of_results(world, Layout(root)), *of_machine(root), *of_indexes(root)]
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> list[Kind]:
+    return make_kinds(tmp_path_factory.mktemp("flips"))
+
+
+def outcome(kind: Kind, path: Path, raw: bytes, bit: int, right: Any) -> str:
+    bad = bytearray(raw)
+    bad[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(bad)
+    try:
+        return "harmless" if plain(kind.read()) == right else f"silent: {path.name}, bit {bit}"
+    except DeponijError:
+        return "detected"
+    finally:
+        path.write_bytes(raw)
+
+
+def flipped(kinds: Sequence[Kind], n: int) -> None:
+    """Flip n bits of every file, print what came of it, and allow nothing but errors and the same figures."""
+    rng, silent = np.random.default_rng(2026), []
+    print(f"\n{'kind':24} {'files':>5} {'flips':>6} {'detected':>9} {'harmless':>9} {'silent':>7}")
+    for kind in kinds:
+        right, outcomes = plain(kind.read()), []
+        for path in kind.files:
+            raw = path.read_bytes()
+            outcomes += [
+                outcome(kind, path, raw, int(bit), right) for bit in rng.integers(0, 8 * len(raw), n)
+            ]
+        counts = Counter(one.partition(":")[0] for one in outcomes)
+        silent += [f"{kind.name}: {one}" for one in outcomes if one.startswith("silent")]
+        print(
+            f"{kind.name:24} {len(kind.files):5} {len(outcomes):6} {counts['detected']:9} {counts['harmless']:9} "
+            f"{counts['silent']:7}"
+        )
+        assert counts["detected"] > 0
+        assert plain(kind.read()) == right
+    assert silent == []
+
+
+def test_no_flip_is_silent(kinds: list[Kind]) -> None:
+    flipped(kinds, FEW)
+
+
+def test_vectors_that_are_checked_when_they_are_searched(
+    kinds: list[Kind], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_folder, "EAGER_BYTES", 0)
+    flipped([kind for kind in kinds if kind.name.endswith("index")], 3 * FEW)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_hundreds_of_flips_in_every_kind_of_file(kinds: list[Kind], monkeypatch: pytest.MonkeyPatch) -> None:
+    flipped(kinds, MANY)
+    monkeypatch.setattr(index_folder, "EAGER_BYTES", 0)
+    flipped([kind for kind in kinds if kind.name.endswith("index")], MANY)
