@@ -93,6 +93,9 @@ class ListedSource:
         label = _column(table, params.label_column, _LABELS, "labels", params.table)
         part = _column(table, params.part_column, _PARTS, "parts", params.table)
         self._places = _places(table, part, params.treat)
+        if not any(place.given or place.is_skipped for place in self._places):
+            # Called like parts and saying something else: a column like any other.
+            part = None
         kept = [not place.is_skipped for place in self._places]
         self._places = [place for place in self._places if not place.is_skipped]
         self._table = table.filter(pa.array(kept))

@@ -100,7 +100,7 @@ def test_rows_that_cannot_be_used_are_recorded(tmp_path: Path) -> None:
     [
         ("a,b\n1,2\n", "no column of paths"),
         ("path,label\n", "no rows"),
-        ("path,split\n1.png,fold1\n", "holds 'fold1'"),
+        ("path,split\n1.png,train\n2.png,test\n3.png,fold1\n", "beside lie others: 'fold1'"),
         ("path,label\n1.png,a,b,c\n", "cannot be read as CSV"),
     ],
 )
@@ -117,3 +117,17 @@ def test_columns_are_named(tmp_path: Path) -> None:
     assert item.metadata == {"label": "x", "source_label": "y"}
     with pytest.raises(UsageError, match="no column 'whose' for labels; it has where, what, label"):
         opened(tmp_path / "t.csv", path_column="where", label_column="whose")
+
+
+def test_a_column_that_is_called_like_parts_and_holds_none_is_kept(tmp_path: Path) -> None:
+    pictures(tmp_path, "1.png", "2.png")
+    (tmp_path / "t.csv").write_text("path,split\n1.png,fold1\n2.png,fold2\n")
+    _, items = opened(tmp_path / "t.csv")
+    assert [(item.given, *item.metadata.values()) for item in items] == [(None, "fold1"), (None, "fold2")]
+
+
+def test_rows_are_left_out_as_asked(tmp_path: Path) -> None:
+    pictures(tmp_path, "1.png", "2.png", "3.png")
+    (tmp_path / "t.csv").write_text("path,split\n1.png,train\n2.png,extra\n3.png,test\n")
+    _, items = opened(tmp_path / "t.csv", treat={"extra": "skip"})
+    assert [(item.item_id, item.given) for item in items] == [("1.png", "train"), ("3.png", "test")]
