@@ -17,7 +17,7 @@ $(READY): requirements.lock pyproject.toml
 	@command -v uv >/dev/null 2>&1 || $(PYTHON) -m pip install --quiet uv
 	@UV=$$(command -v uv || echo "$(PYTHON) -m uv"); \
 	[ -x $(BIN)/python ] || $$UV venv --quiet --python "$$(command -v $(PYTHON))" $(VENV); \
-	$$UV pip sync --quiet --python $(BIN)/python requirements.lock && \
+	$$UV pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock && \
 	$$UV pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $(READY)
 

@@ -11,14 +11,19 @@ from deponij.commands.options import (
     Background,
     BoxesOpt,
     ClassFolderOpt,
+    CocoOpt,
+    ImagesOpt,
     ItemsArg,
     Json,
     KeepCrowdsOpt,
     LinksOpt,
     ParquetsOpt,
     Strategy,
+    TableOpt,
     TreatOpt,
+    VocOpt,
     Workers,
+    YoloOpt,
     treatments,
 )
 
@@ -68,9 +73,11 @@ def data_sample(
 
 @app.command()
 def crop(
-    coco: Annotated[Path, typer.Option(help="COCO annotation file.")],
-    images: Annotated[Path, typer.Option(help="Folder that its file names are relative to.")],
     out: Annotated[Path, typer.Option(help="Folder of items to write.")],
+    coco: CocoOpt = None,
+    images: ImagesOpt = None,
+    yolo: YoloOpt = None,
+    voc: VocOpt = None,
     margin: Annotated[
         float, typer.Option(help="Added on each side, as a fraction of the longer side.")
     ] = 0.0,
@@ -91,10 +98,10 @@ def crop(
     from deponij.services.run import source_of
 
     source = source_of(
-        folder=None,
         coco=coco,
         images=images,
-        parquet=None,
+        yolo=yolo,
+        voc=voc,
         treat=treatments(treat),
         boxes=boxes,
         links_into=links_into or (),
@@ -109,26 +116,28 @@ def crop(
     options: dict[str, Any] = {**source.options, "crop": cut}
     if label_map:
         options["label_maps"] = tuple(label_map)
-    _items("coco", options, out, workers, as_json)
+    _items(source.adapter, options, out, workers, as_json)
 
 
 @app.command("items")
 def items_command(
     out: Annotated[Path, typer.Option(help="Folder of items to write.")],
     folder: ClassFolderOpt = None,
+    table: TableOpt = None,
+    images: ImagesOpt = None,
     parquet: ParquetsOpt = None,
     treat: TreatOpt = None,
     links_into: LinksOpt = None,
     workers: Workers = 0,
     as_json: Json = False,
 ) -> None:
-    """Take whole pictures as items: from class folders or Hugging Face parquet files."""
+    """Take whole pictures as items: from class folders, a table of paths, or Hugging Face parquet files."""
     from deponij.services.run import source_of
 
     source = source_of(
         folder=folder,
-        coco=None,
-        images=None,
+        table=table,
+        images=images,
         parquet=parquet,
         treat=treatments(treat),
         links_into=links_into or (),

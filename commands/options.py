@@ -58,7 +58,15 @@ OutArg = Annotated[
 TextsArg = Annotated[Path, typer.Option("--texts", help="View of text vectors.")]
 CocoOpt = Annotated[Path | None, typer.Option("--coco", help="COCO annotation file; needs --images.")]
 ImagesOpt = Annotated[
-    Path | None, typer.Option("--images", help="Folder that the COCO file's names are relative to.")
+    Path | None,
+    typer.Option("--images", help="Folder that the names in the COCO file or table are relative to."),
+]
+YoloOpt = Annotated[
+    Path | None, typer.Option("--yolo", help="data.yaml of a YOLO detection data set, or its folder.")
+]
+VocOpt = Annotated[Path | None, typer.Option("--voc", help="Folder of a Pascal VOC data set.")]
+TableOpt = Annotated[
+    Path | None, typer.Option("--table", help="CSV, TSV or Parquet file with the columns path and label.")
 ]
 ParquetsOpt = Annotated[
     list[Path] | None, typer.Option("--parquet", help="Hugging Face parquet file; repeatable.")

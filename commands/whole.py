@@ -20,9 +20,12 @@ from deponij.commands.options import (
     ParquetsOpt,
     Precision,
     Strategy,
+    TableOpt,
     Threads,
     TreatOpt,
+    VocOpt,
     Workers,
+    YoloOpt,
     run_options,
     treatments,
 )
@@ -33,8 +36,11 @@ app = typer.Typer()
 @app.command()
 def run(
     folder: ClassFolderOpt = None,
+    table: TableOpt = None,
     coco: CocoOpt = None,
     images: ImagesOpt = None,
+    yolo: YoloOpt = None,
+    voc: VocOpt = None,
     parquet: ParquetsOpt = None,
     treat: TreatOpt = None,
     boxes: BoxesOpt = None,
@@ -66,8 +72,11 @@ def run(
 
     source = whole_way.source_of(
         folder=folder,
+        table=table,
         coco=coco,
         images=images,
+        yolo=yolo,
+        voc=voc,
         parquet=parquet,
         treat=treatments(treat),
         boxes=boxes,

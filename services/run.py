@@ -56,10 +56,13 @@ class Plan:
 
 def source_of(
     *,
-    folder: Path | None,
-    coco: Path | None,
-    images: Path | None,
-    parquet: Sequence[Path] | None,
+    folder: Path | None = None,
+    table: Path | None = None,
+    coco: Path | None = None,
+    images: Path | None = None,
+    yolo: Path | None = None,
+    voc: Path | None = None,
+    parquet: Sequence[Path] | None = None,
     treat: Mapping[str, str] | None = None,
     boxes: str | None = None,
     keep_crowds: bool = False,
@@ -70,33 +73,37 @@ def source_of(
     Raises:
         UsageError: none or several of them, or a flag of another kind of data set.
     """
-    given = [
-        name for name, value in (("--folder", folder), ("--coco", coco), ("--parquet", parquet)) if value
-    ]
+    named: dict[str, tuple[str, dict[str, Any]]] = {
+        "--folder": ("folder", {"folder": folder}),
+        "--table": ("listed", {"table": table}),
+        "--coco": ("coco", {"annotations": coco}),
+        "--yolo": ("yolo", {"data": yolo}),
+        "--voc": ("voc", {"folder": voc}),
+        "--parquet": ("parquet", {"files": tuple(parquet or ())}),
+    }
+    given = [flag for flag, (_, where) in named.items() if all(where.values())]
     if len(given) != 1:
         raise UsageError(
-            f"name one data set: --folder DIR, --coco FILE --images DIR, or --parquet FILE; got {given or 'none'}"
+            "name one data set: --folder DIR, --table FILE, --coco FILE --images DIR, --yolo FILE, --voc DIR or "
+            f"--parquet FILE; got {', '.join(given) or 'none'}"
         )
-    if (coco is None) != (images is None):
+    adapter, where = named[given[0]]
+    if (adapter == "coco") != (images is not None) and adapter != "listed":
         raise UsageError("--coco FILE and --images DIR go together")
-    if coco is None and (boxes or keep_crowds):
-        raise UsageError(
-            "--boxes and --keep-crowds are for a COCO file (--coco); whole pictures have no boxes"
-        )
-    if parquet and links_into:
+    if adapter != "coco" and boxes:
+        raise UsageError(f"--boxes is for a COCO file (--coco); {given[0]} knows the form of its own")
+    if adapter in ("folder", "listed", "parquet") and keep_crowds:
+        raise UsageError(f"--keep-crowds is for annotated instances; {given[0]} names whole pictures")
+    if adapter == "parquet" and links_into:
         raise UsageError("--links-into is for pictures in folders; parquet files hold them")
-    options: dict[str, Any] = {"treat": dict(treat)} if treat else {}
-    if links_into:
-        options["links_into"] = tuple(links_into)
-    if folder is not None:
-        return SourceChoice("folder", {"folder": folder, **options})
-    if coco is not None:
-        if boxes is not None:
-            options["boxes"] = boxes
-        if keep_crowds:
-            options["crop"] = {"keep_crowds": True}
-        return SourceChoice("coco", {"annotations": coco, "images": images, **options})
-    return SourceChoice("parquet", {"files": tuple(parquet or ()), **options})
+    more: dict[str, Any] = {
+        "images": images,
+        "treat": dict(treat or {}),
+        "links_into": tuple(links_into),
+        "boxes": boxes,
+        "crop": {"keep_crowds": True} if keep_crowds else None,
+    }
+    return SourceChoice(adapter, where | {name: value for name, value in more.items() if value})
 
 
 def run(

@@ -75,9 +75,46 @@ def parquet(root: Path) -> dict[str, object]:
     return {"files": [root / "data.parquet"]}
 
 
+def yolo(root: Path) -> dict[str, object]:
+    (root / "data.yaml").write_text("names: [cat, dog]\ntrain: images/train\nval: images/val\n")
+    for k in range(N_PICTURES):
+        part = "val" if k == 1 else "train"
+        for folder_name in ("images", "labels"):
+            (root / folder_name / part).mkdir(parents=True, exist_ok=True)
+        (root / "images" / part / f"{k}.png").write_bytes(picture(k) if k else b"damaged")
+        (root / "labels" / part / f"{k}.txt").write_text(
+            f"{k % 2} 0.5 0.5 0.4 0.4\n0 0.1 0.1 0.5 0.1 0.5 0.5\n"
+        )
+    return {"data": root / "data.yaml"}
+
+
+def voc(root: Path) -> dict[str, object]:
+    for name in ("Annotations", "JPEGImages"):
+        (root / name).mkdir()
+    for k in range(N_PICTURES):
+        (root / "JPEGImages" / f"{k}.png").write_bytes(picture(k) if k else b"damaged")
+        box = "<xmin>1</xmin><ymin>2</ymin><xmax>12</xmax><ymax>9</ymax>"
+        (root / "Annotations" / f"{k}.xml").write_text(
+            f"<annotation><filename>{k}.png</filename><size><width>30</width><height>20</height></size>"
+            f"<object><name>class{k % 2}</name><bndbox>{box}</bndbox></object></annotation>"
+        )
+    return {"folder": root}
+
+
+def listed(root: Path) -> dict[str, object]:
+    for k in range(N_PICTURES):
+        (root / f"{k}.png").write_bytes(picture(k) if k else b"damaged")
+    rows = [f"{k}.png,class{k % 2},{k}" for k in range(N_PICTURES)]
+    (root / "table.csv").write_text("\n".join(["path,label,camera", *rows]) + "\n")
+    return {"table": root / "table.csv"}
+
+
 # One small data set a kind, each with at least one damaged picture.
 MADE: dict[str, Callable[[Path], dict[str, object]]] = {
     "coco": coco,
+    "yolo": yolo,
+    "voc": voc,
+    "listed": listed,
     "taco": taco,
     "folder": folder,
     "parquet": parquet,
@@ -161,7 +198,9 @@ def test_what_is_not_there_is_a_data_error(name: str, tmp_path: Path) -> None:
 
 
 def test_unknown_names_list_the_known_and_the_nearest() -> None:
-    with pytest.raises(UsageError, match=r"Did you mean 'folder'\? Known: coco, folder, parquet, taco"):
+    with pytest.raises(
+        UsageError, match=r"Did you mean 'folder'\? Known: coco, folder, listed, parquet, taco, voc, yolo"
+    ):
         open_source("foldr", {})
 
 

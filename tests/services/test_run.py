@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cli_world
 import fake_backbone
@@ -256,8 +256,21 @@ def test_what_very_few_pictures_do_not_allow_is_told_and_the_rest_is_made(
 
 
 def test_one_data_set_must_be_named() -> None:
-    nothing: dict[str, Any] = dict.fromkeys(("folder", "coco", "images", "parquet"))
-    for wrong in ({}, {"folder": Path("a"), "coco": Path("b")}, {"coco": Path("b")}, {"images": Path("b")}):
+    a, b = Path("a"), Path("b")
+    for wrong in (
+        {},
+        {"folder": a, "coco": b},
+        {"coco": b},
+        {"images": b},
+        {"folder": a, "images": b},
+        {"yolo": a, "boxes": "xyxy"},
+        {"table": a, "keep_crowds": True},
+        {"parquet": [a], "links_into": [b]},
+    ):
         with pytest.raises(UsageError):
-            source_of(**nothing | wrong)
-    assert source_of(**nothing | {"parquet": [Path("p")]}) == SourceChoice("parquet", {"files": (Path("p"),)})
+            source_of(**cast(dict[str, Any], wrong))
+    assert source_of(parquet=[a]) == SourceChoice("parquet", {"files": (a,)})
+    assert source_of(table=a, images=b) == SourceChoice("listed", {"table": a, "images": b})
+    assert source_of(yolo=a) == SourceChoice("yolo", {"data": a})
+    crowds = source_of(voc=a, keep_crowds=True, treat={"x": "skip"})
+    assert crowds == SourceChoice("voc", {"folder": a, "crop": {"keep_crowds": True}, "treat": {"x": "skip"}})

@@ -15,6 +15,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
+import numpy as np
+
 from deponij.pipeline.data.adapters.coco_boxes import refuse_doubtful
 from deponij.pipeline.data.boxes import Box, Boxes, to_xywh_px
 from deponij.pipeline.data.parts import Folders, Treatments, places, refuse_unknown
@@ -73,6 +75,7 @@ class Photograph:
         given: the part of the split that the file brings.
         annotations: in file order.
         problem: why none of its annotations can be cut, or None.
+        is_in_shares: boxes and outlines are shares of the upright sides and no pixels yet; see `in_pixels`.
     """
 
     file_name: str
@@ -82,10 +85,27 @@ class Photograph:
     given: str | None
     annotations: tuple[Annotation, ...]
     problem: str | None = None
+    is_in_shares: bool = False
 
     def item_id(self, annotation: Annotation) -> str:
         """The id of one of its annotations as an item."""
         return f"{self.file_name}#{annotation.index}"
+
+    def in_pixels(self, size_px: tuple[int, int]) -> "Photograph":
+        """The same with boxes and outlines in pixels of a picture of (width, height)."""
+        if not self.is_in_shares:
+            return self
+        sides = np.array(size_px)
+        scaled = []
+        for one in self.annotations:
+            box, outline = one.box_xywh_px, one.segmentation
+            if box is not None:
+                left, top, width, height = (np.reshape(box, (2, 2)) * sides).ravel().tolist()
+                box = (left, top, width, height)
+            if isinstance(outline, list):
+                outline = [(np.reshape(ring, (-1, 2)) * sides).ravel().tolist() for ring in outline]
+            scaled.append(replace(one, box_xywh_px=box, segmentation=outline))
+        return replace(self, annotations=tuple(scaled), is_in_shares=False)
 
 
 @dataclass(frozen=True)

@@ -73,28 +73,34 @@ class CocoParams(Record):
     links_into: tuple[Path, ...] = ()
 
 
-@register_source("coco")
-class CocoSource:
-    """A COCO annotation file and its pictures, opened."""
+class InstanceSource:
+    """Annotated photographs, whatever format says so: an item is a crop of each instance."""
 
-    Params = CocoParams
+    def __init__(
+        self,
+        dataset: CocoDataset,
+        images: Path,
+        crop: CropParams,
+        maps: Sequence[str],
+        links_into: Sequence[Path] = (),
+    ) -> None:
+        """Check what was read.
 
-    def __init__(self, params: CocoParams) -> None:
-        """Read the annotation file.
+        Args:
+            images: the folder that the photographs' file names are relative to.
+            maps: further columns of labels; see `label_maps.label_maps`.
 
         Raises:
-            DataError: the file, the folder or a label map is missing or damaged, or nothing is annotated.
+            DataError: the folder or a label map is missing or damaged, or nothing is annotated.
             UsageError: an unknown label map, or one whose column is taken.
         """
-        self.params = params
-        self.dataset = read_coco(params.annotations, boxes=params.boxes, treat=params.treat)
-        if not self.dataset.n_annotations:
-            raise DataError(
-                f"annotation file {params.annotations} annotates nothing, so nothing can be cropped"
-            )
-        self.root = existing_folder(params.images, "folder of the photographs")
-        self.links = Links.of(params.images, params.links_into)
-        self.label_maps = label_maps(params.label_maps, self.dataset.category_counts)
+        self.dataset = dataset
+        if not dataset.n_annotations:
+            raise DataError(f"{dataset.path} annotates nothing, so nothing can be cropped")
+        self.root = existing_folder(images, "folder of the photographs")
+        self.links = Links.of(images, links_into)
+        self.crop = crop
+        self.label_maps = label_maps(maps, dataset.category_counts)
         self.metadata_schema = coco_schema(self.label_maps)
 
     @property
@@ -130,12 +136,28 @@ class CocoSource:
         return crop_items(
             self.dataset,
             self.root,
-            self.params.crop,
+            self.crop,
             workers=workers,
             label_maps=self.label_maps,
             links=self.links,
             progress=progress,
         )
+
+
+@register_source("coco")
+class CocoSource(InstanceSource):
+    """A COCO annotation file and its pictures, opened."""
+
+    Params = CocoParams
+
+    def __init__(self, params: CocoParams) -> None:
+        """Read the annotation file.
+
+        Raises:
+            DataError: the file, the folder or a label map is missing or damaged, or nothing is annotated.
+            UsageError: an unknown label map, or one whose column is taken.
+        """
+        super().__init__(read_coco(params.annotations), params.images, params.crop, params.label_maps)
 
 
 def _reaches_past(photograph: Photograph, annotation: Annotation) -> bool:
@@ -208,6 +230,7 @@ def photograph_items(
     if not all(problems):
         try:
             image = _upright(photograph, root, links)
+            photograph = photograph.in_pixels(image.size)
         except DataError as error:
             failure = str(error)
     items = []
@@ -301,7 +324,9 @@ def _metadata(
 ) -> dict[str, MetadataValue]:
     category = annotation.category
     name = None if category is None else category.name
-    left, top, width, height = annotation.box_xywh_px or (None, None, None, None)
+    # Shares of a picture that was never decoded are no pixels.
+    box = None if photograph.is_in_shares else annotation.box_xywh_px
+    left, top, width, height = box or (None, None, None, None)
     return {
         "annotation_index": annotation.index,
         "annotation_id": annotation.annotation_id,

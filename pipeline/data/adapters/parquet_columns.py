@@ -111,8 +111,19 @@ def columns_of(
     label = _label_column(schema, classes[first], label_column)
     for path, other in others:
         _refuse_other(first, schema, classes[first], path, other, classes[path], image)
-    names = _names(schema, image, label)
-    types = {source: _type(list(schemas.values()), source) for source in names}
+    return _understood(list(schemas.values()), list(classes.values()), image, label)
+
+
+def columns_of_table(schema: pa.Schema, image: str, label: str | None) -> Columns:
+    """The columns of one table, whose column `image` names pictures that lie elsewhere."""
+    return _understood([schema], [{}], image, label)
+
+
+def _understood(
+    schemas: Sequence[pa.Schema], classes: Sequence[Classes], image: str, label: str | None
+) -> Columns:
+    names = _names(schemas[0], image, label)
+    types = {source: _type(schemas, source) for source in names}
     of_file = [
         tuple(
             # Labels are text, so that a class is called the same whatever file it came from.
@@ -124,11 +135,11 @@ def columns_of(
             )
             for source, name in names.items()
         )
-        for known in classes.values()
+        for known in classes
     ]
     left_out = tuple(
         f"{field.name!r} ({field.type})"
-        for field in schema
+        for field in schemas[0]
         if field.name != image and not _is_plain(field.type)
     )
     return Columns(image, tuple(of_file), left_out)

@@ -80,7 +80,7 @@ def open_source(name: str, params: BaseModel | Mapping[str, object]) -> Source:
     """Open a data set.
 
     Args:
-        name: of a registered adapter: `coco`, `taco`, `folder` or `parquet`.
+        name: of a registered adapter: such as `coco`, `folder` or `parquet`.
         params: the adapter's own model, or a mapping of its fields.
 
     Raises:

@@ -1,0 +1,281 @@
+"""YOLO data sets for detection and segmentation, read as annotated photographs.
+
+    data.yaml             names: [cat, dog]; train: images/train; val: images/val
+    images/train/1.jpg    labels/train/1.txt, one line an instance
+
+A line is `CLASS CX CY W H`, with a sixth number for a confidence, or `CLASS X1 Y1 X2 Y2 X3 Y3 ...` for an
+outline; all but the class are shares of the upright picture's sides. Without a data.yaml the names stand in
+`classes.txt` or `obj.names`, one a line. Where no folder `images` stands in a picture's path, its labels lie
+beside it.
+
+Format: https://docs.ultralytics.com/datasets/detect/ and https://docs.ultralytics.com/datasets/segment/
+"""
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+from pydantic import Field
+
+from deponij.pipeline.data.adapters.coco import Annotation, Category, CocoDataset, Photograph
+from deponij.pipeline.data.adapters.coco_items import InstanceSource
+from deponij.pipeline.data.adapters.label_maps import AUTO
+from deponij.pipeline.data.adapters.registry import register_source
+from deponij.pipeline.data.crops import CropParams
+from deponij.pipeline.data.endings import PICTURE_ENDINGS
+from deponij.pipeline.data.parts import Treatment, given_part, places, refuse_unknown
+from deponij.pipeline.record_lists import Record
+from deponij.store.errors import DataError
+
+_DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+_NAME_LISTS = ("classes.txt", "obj.names", "classes.names", "data/obj.names")
+_PART_KEYS = ("train", "val", "valid", "test")
+# Boxes are often written a rounding error past the frame; further out they are no shares of it.
+_SLACK = 0.01
+
+
+class YoloParams(Record):
+    """Where a YOLO data set lies and how its crops are cut.
+
+    Attributes:
+        data: its data.yaml, or the folder that holds it.
+        crop: the crops' geometry and background.
+        label_maps: further columns of labels; see `label_maps.label_maps`.
+        treat: what folders are whose names leave it open: `train`, `val`, `test`, `class` (no part) or `skip`.
+        links_into: folders that symbolic links may lead into; DVC's cache is one by itself.
+    """
+
+    data: Path
+    crop: CropParams = CropParams()
+    label_maps: tuple[str, ...] = (AUTO,)
+    treat: dict[str, Treatment] = Field(default_factory=dict)
+    links_into: tuple[Path, ...] = ()
+
+
+@register_source("yolo")
+class YoloSource(InstanceSource):
+    """A YOLO data set, opened."""
+
+    Params = YoloParams
+
+    def __init__(self, params: YoloParams) -> None:
+        """Read the names, the lists and every label file.
+
+        Raises:
+            DataError: there is no such data set, it has no names, or nothing is annotated.
+        """
+        dataset = read_yolo(params.data, params.treat)
+        folder = params.data if params.data.is_dir() else params.data.parent
+        super().__init__(dataset, folder, params.crop, params.label_maps, params.links_into)
+
+
+def read_yolo(data: Path, treat: Mapping[str, Treatment]) -> CocoDataset:
+    """Photographs by path, boxes in shares of their sides.
+
+    Raises:
+        DataError: there is no such data set, its description is damaged or has no names, or it names folders
+            that are not there.
+    """
+    folder = data if data.is_dir() else data.parent
+    if not data.exists():
+        raise DataError(f"YOLO data set {data} does not exist")
+    root = folder.resolve()
+    path = data if data.is_file() else next((f for n in _DESCRIPTIONS if (f := data / n).is_file()), None)
+    described = {} if path is None else _described(path)
+    names = _names(described, path) if path is not None else _listed_names(folder)
+    pictures = _pictures(described, path, root) if path is not None else _found_pictures(root, treat)
+    if not pictures:
+        raise DataError(f"YOLO data set {data}: no pictures in the folders that it names")
+    has_keypoints = "kpt_shape" in described
+    taken: set[Path] = set()
+    photographs = []
+    for name, part in pictures.items():
+        labels = _labels_of(root, name)
+        taken.add(labels)
+        lines = _lines(labels, root, names, has_keypoints=has_keypoints) if labels.is_file() else ()
+        photographs.append(Photograph(name, name, None, None, part, tuple(lines), is_in_shares=True))
+    photographs += _without_pictures(root, taken, names)
+    return CocoDataset(
+        path or folder, tuple(photographs), tuple(Category(name, None) for name in names.values())
+    )
+
+
+def _described(path: Path) -> Mapping[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read as YAML: {error}") from error
+    if not isinstance(document, dict) or "names" not in document:
+        raise DataError(f"{path} is no description of a YOLO data set: it has no `names`")
+    return document
+
+
+def _names(described: Mapping[str, Any], path: Path) -> dict[int, str]:
+    names = described["names"]
+    pairs = names.items() if isinstance(names, dict) else enumerate(names) if isinstance(names, list) else ()
+    try:
+        found = {int(number): str(name) for number, name in pairs}
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path}: `names` has a key that is no number: {error}") from error
+    if not found or len(set(found.values())) < len(found):
+        raise DataError(f"{path}: `names` is {names!r}; expected one name for each class, none twice")
+    return dict(sorted(found.items()))
+
+
+def _listed_names(folder: Path) -> dict[int, str]:
+    path = next((f for name in _NAME_LISTS if (f := folder / name).is_file()), None)
+    if path is None:
+        raise DataError(
+            f"{folder} is no YOLO data set: there is neither {_DESCRIPTIONS[0]} nor {' nor '.join(_NAME_LISTS[:2])}"
+        )
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    names = dict(enumerate(line for line in lines if line))
+    if not names or len(set(names.values())) < len(names):
+        raise DataError(f"{path} has no names, or one twice; expected one a line")
+    return names
+
+
+def _pictures(described: Mapping[str, Any], path: Path, root: Path) -> dict[str, str | None]:
+    """Every picture's path below the root with its part, as the description's lists say."""
+    base = root / str(described.get("path") or "")
+    if not base.is_dir():
+        # Exports keep the path of the machine that they were made on.
+        base = root
+    found: dict[str, str | None] = {}
+    for key in _PART_KEYS:
+        listed = described.get(key)
+        for entry in listed if isinstance(listed, list) else [listed] if listed else []:
+            for picture in _entry(str(entry), base, root, path, key):
+                name = _below(picture, root, path)
+                if found.setdefault(name, given_part(key)) != given_part(key):
+                    raise DataError(
+                        f"{path}: picture {name!r} is in {found[name]!r} and in {key!r}; a picture that is learned from "
+                        "tests nothing"
+                    )
+    # One part alone is no split.
+    return found if len(set(found.values())) > 1 else dict.fromkeys(found)
+
+
+def _entry(entry: str, base: Path, root: Path, path: Path, key: str) -> Iterator[Path]:
+    """The pictures of one folder or list of a description."""
+    # Some exports write `../train/images` for a folder beside their description.
+    tried = [base / entry, root / entry, root / entry.removeprefix("../")]
+    place = next((one for one in tried if one.exists()), None)
+    if place is None:
+        if key == "test":
+            # Descriptions name a test part that is published without its pictures.
+            return
+        raise DataError(f"{path}: {key} names {entry!r}, which is not there (looked at {tried[0]})")
+    if place.is_dir():
+        yield from _walked(place)
+        return
+    for line in place.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines():
+        if line.strip():
+            yield (place.parent if line.startswith("./") else base) / line.strip()
+
+
+def _found_pictures(root: Path, treat: Mapping[str, Treatment]) -> dict[str, str | None]:
+    """Every picture below the root that is not left out, its part after a folder of its path."""
+    folder_of = {(path := one.relative_to(root)).as_posix(): path.parts[:-1] for one in _walked(root)}
+    refuse_unknown(treat, folder_of.values())
+    found = places(set(folder_of.values()), treat)
+    return {name: found[above].given for name, above in folder_of.items() if not found[above].is_skipped}
+
+
+def _walked(folder: Path) -> Iterator[Path]:
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and PurePosixPath(name).suffix.lower() in PICTURE_ENDINGS:
+                yield Path(place, name)
+
+
+def _below(picture: Path, root: Path, path: Path) -> str:
+    whole = Path(os.path.abspath(picture))  # noqa: PTH100 - links stay as they are named
+    if not whole.is_relative_to(root):
+        raise DataError(f"{path} names {str(picture)!r}, outside the data set's folder {root}")
+    return whole.relative_to(root).as_posix()
+
+
+def _labels_of(root: Path, name: str) -> Path:
+    """The label file of a picture: under `labels` where the picture lies under `images`, else beside it."""
+    parts = list(PurePosixPath(name).with_suffix(".txt").parts)
+    for place in range(len(parts) - 2, -1, -1):
+        if parts[place] == "images":
+            parts[place] = "labels"
+            break
+    return root.joinpath(*parts)
+
+
+def _lines(
+    labels: Path, root: Path, names: Mapping[int, str], *, has_keypoints: bool = False
+) -> Iterator[Annotation]:
+    shown = labels.relative_to(root).as_posix()
+    try:
+        text = labels.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        yield Annotation(
+            0, None, None, None, None, None, False, None, f"labels {shown} cannot be read: {error}"
+        )
+        return
+    lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    for index, (number, words) in enumerate(lines):
+        found = _annotation(index, words[:5] if has_keypoints else words, names)
+        yield replace(found, problem=found.problem and f"{shown}, line {number}: {found.problem}")
+
+
+def _annotation(index: int, words: Sequence[str], names: Mapping[int, str]) -> Annotation:
+    blank = Annotation(index, None, None, None, None, None, False, None, None)
+    try:
+        number, *shares = map(float, words)
+    except ValueError:
+        return replace(blank, problem=f"got {' '.join(words)[:60]!r}, expected numbers")
+    name = names.get(int(number)) if math.isfinite(number) and number == int(number) else None
+    is_outline = len(shares) >= 6 and len(shares) % 2 == 0
+    if name is None:
+        return replace(blank, problem=f"class {words[0]} is not among the {len(names)} names")
+    blank = replace(blank, category=Category(name, None))
+    if len(shares) not in (4, 5) and not is_outline:
+        return replace(
+            blank,
+            problem=f"got {len(words)} numbers, expected CLASS CX CY W H, or CLASS and three or more points X Y",
+        )
+    shares = shares if is_outline else shares[:4]
+    if not all(math.isfinite(share) and -_SLACK <= share <= 1 + _SLACK for share in shares):
+        said = f"got {' '.join(words)[:60]!r}; coordinates are shares of the picture's sides, from 0 to 1"
+        return replace(blank, problem=said)
+    if is_outline:
+        xs, ys = shares[::2], shares[1::2]
+        box = (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
+    else:
+        x, y, w, h = shares
+        box = (x - w / 2, y - h / 2, w, h)
+    flat = f"the box has no area: {box[2]:g} x {box[3]:g} of the picture's sides"
+    return replace(
+        blank,
+        box_xywh_px=box,
+        segmentation=[shares] if is_outline else None,
+        problem=flat if box[2] <= 0 or box[3] <= 0 else None,
+    )
+
+
+def _without_pictures(root: Path, taken: set[Path], names: Mapping[int, str]) -> list[Photograph]:
+    """Label files whose pictures are not there, in the folders where the others lie."""
+    found = []
+    for folder in sorted({path.parent for path in taken}):
+        for path in sorted(folder.glob("*.txt")) if folder.is_dir() else ():
+            if path in taken or path.name in _NAME_LISTS or given_part(path.stem) is not None:
+                continue
+            name = path.relative_to(root).as_posix()
+            lines = tuple(_lines(path, root, names))
+            found.append(
+                Photograph(name, name, None, None, None, lines, f"there is no picture for the labels {name}")
+            )
+    return found

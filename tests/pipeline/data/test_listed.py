@@ -1,0 +1,133 @@
+"""Tables of pictures: what spreadsheets and pandas write, and their bad cases."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from deponij.pipeline.data.adapters.registry import Source, open_source
+from deponij.pipeline.data.item import Item
+from deponij.store.errors import DataError, UsageError
+
+
+def pictures(root: Path, *names: str) -> None:
+    for seed, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        array = np.random.default_rng(seed).integers(0, 256, (8, 9, 3), dtype=np.uint8)
+        Image.fromarray(array).save(root / name)
+
+
+def opened(table: Path, **options: object) -> tuple[Source, list[Item]]:
+    source = open_source("listed", {"table": table, **options})
+    return source, list(source.items())
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_what_spreadsheets_write(tmp_path: Path, delimiter: str, encoding: str) -> None:
+    pictures(tmp_path, "a/1.png", "a/2.png", "a/3.png")
+    rows = [
+        ["Filename", "Class", "Split", "Größe"],
+        ["a/1.png", "NA", "train", "3"],
+        ["./a/2.png", "", "val", "4"],
+    ]
+    rows += [["a\\3.png", "null", "", "5"]]
+    text = "\r\n".join(delimiter.join(row) for row in rows) + "\r\n"
+    (tmp_path / "table.csv").write_bytes(text.encode(encoding))
+    source, items = opened(tmp_path / "table.csv")
+    assert source.n_items == 3
+    assert [item.failure for item in items] == [None] * 3
+    assert [item.item_id for item in items] == ["a/1.png", "a/2.png", "a/3.png"]
+    # Only an empty field is a missing label: `NA` and `null` are names.
+    assert [item.metadata["label"] for item in items] == ["NA", None, "null"]
+    assert [item.given for item in items] == ["train", "val", None]
+    assert [item.metadata["Größe"] for item in items] == [3, 4, 5]
+
+
+def test_another_encoding_is_named(tmp_path: Path) -> None:
+    pictures(tmp_path, "1.png")
+    (tmp_path / "t.csv").write_bytes("path,label\n1.png,grün\n".encode("cp1252"))
+    with pytest.raises(DataError, match="name its encoding, such as `cp1252`"):
+        opened(tmp_path / "t.csv")
+    _, (item,) = opened(tmp_path / "t.csv", encoding="cp1252")
+    assert item.metadata["label"] == "grün"
+
+
+def test_parquet_with_paths_and_types(tmp_path: Path) -> None:
+    pictures(tmp_path / "pictures", "1.png", "2.png")
+    table = pa.table(
+        {
+            "image_path": [str(tmp_path / "pictures/1.png"), "2.png"],
+            "species": pa.array(["cat", "dog"]).dictionary_encode(),
+            "width_px": pa.array([1.5, None]),
+            "night": [True, False],
+        }
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    source, items = opened(tmp_path / "t.parquet", images=tmp_path / "pictures")
+    assert source.metadata_schema.names == ["label", "source_width_px", "night"]
+    assert [item.item_id for item in items] == ["1.png", "2.png"]
+    assert [item.metadata for item in items] == [
+        {"label": "cat", "source_width_px": 1.5, "night": True},
+        {"label": "dog", "source_width_px": None, "night": False},
+    ]
+
+
+def test_rows_that_cannot_be_used_are_recorded(tmp_path: Path) -> None:
+    pictures(tmp_path, "1.png")
+    (tmp_path / "t.csv").write_text(
+        "path,label\n1.png,a\n1.png,b\nnone.png,a\n,b\n../x.png,a\n/etc/x.png,b\n"
+    )
+    _, (good, *bad) = opened(tmp_path / "t.csv")
+    assert good.failure is None
+    said = [
+        "row 2 names the same picture as row 1",
+        "is missing",
+        "row 4 names no picture",
+        "outside",
+        "outside",
+    ]
+    for item, part in zip(bad, said, strict=True):
+        assert item.failure is not None
+        assert part in item.failure
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a,b\n1,2\n", "no column of paths"),
+        ("path,label\n", "no rows"),
+        ("path,split\n1.png,train\n2.png,test\n3.png,fold1\n", "beside lie others: 'fold1'"),
+        ("path,label\n1.png,a,b,c\n", "cannot be read as CSV"),
+    ],
+)
+def test_tables_that_cannot_be_used(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(DataError, match=said):
+        opened(tmp_path / "t.csv")
+
+
+def test_columns_are_named(tmp_path: Path) -> None:
+    pictures(tmp_path, "1.png")
+    (tmp_path / "t.csv").write_text("where,what,label\n1.png,x,y\n")
+    _, (item,) = opened(tmp_path / "t.csv", path_column="where", label_column="what")
+    assert item.metadata == {"label": "x", "source_label": "y"}
+    with pytest.raises(UsageError, match="no column 'whose' for labels; it has where, what, label"):
+        opened(tmp_path / "t.csv", path_column="where", label_column="whose")
+
+
+def test_a_column_that_is_called_like_parts_and_holds_none_is_kept(tmp_path: Path) -> None:
+    pictures(tmp_path, "1.png", "2.png")
+    (tmp_path / "t.csv").write_text("path,split\n1.png,fold1\n2.png,fold2\n")
+    _, items = opened(tmp_path / "t.csv")
+    assert [(item.given, *item.metadata.values()) for item in items] == [(None, "fold1"), (None, "fold2")]
+
+
+def test_rows_are_left_out_as_asked(tmp_path: Path) -> None:
+    pictures(tmp_path, "1.png", "2.png", "3.png")
+    (tmp_path / "t.csv").write_text("path,split\n1.png,train\n2.png,extra\n3.png,test\n")
+    _, items = opened(tmp_path / "t.csv", treat={"extra": "skip"})
+    assert [(item.item_id, item.given) for item in items] == [("1.png", "train"), ("3.png", "test")]
