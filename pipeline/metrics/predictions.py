@@ -56,19 +56,8 @@ class Predictions:
             DataError: a column is missing, of another type, or has gaps.
         """
         _check_columns(table)
-        columns = {
-            name: np.array(table[name].to_pylist(), dtype=np.str_)
-            for name in ("item_id", "part", "truth", "group", "top_labels")
-        }
-        probs = np.array(table["top_probs"].to_pylist(), dtype=np.float32)
-        return cls(
-            columns["item_id"],
-            columns["part"],
-            columns["truth"],
-            columns["group"],
-            columns["top_labels"],
-            probs,
-        )
+        names = (np.array(table[name].to_pylist(), dtype=np.str_) for name in (*_TEXTS, "top_labels"))
+        return cls(*names, np.array(table["top_probs"].to_pylist(), dtype=np.float32))
 
     def of(self, part: str) -> "Predictions":
         """The items of one part."""
@@ -83,13 +72,13 @@ class Predictions:
         )
 
 
-_KINDS = dict.fromkeys(("item_id", "part", "truth"), pa.string())
+_TEXTS = ("item_id", "part", "truth", "group")
 _LISTS = {"top_labels": pa.string(), "top_probs": pa.float32()}
 
 
 def _check_columns(table: pa.Table) -> None:
     """Refuse a table that `Predictions.table` did not make."""
-    for name, kind in {**_KINDS, **_LISTS}.items():
+    for name, kind in {**dict.fromkeys(_TEXTS, pa.string()), **_LISTS}.items():
         if name not in table.column_names:
             raise DataError(f"it has no column {name!r}")
         column, found = table[name], table[name].type

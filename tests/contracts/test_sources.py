@@ -16,6 +16,7 @@ from deponij.pipeline.data.adapters.registry import (
     Source,
     open_source,
     register_source,
+    source_class,
     source_names,
 )
 from deponij.pipeline.pictures import decode
@@ -195,6 +196,31 @@ def test_what_is_not_there_is_a_data_error(name: str, tmp_path: Path) -> None:
     }
     with pytest.raises(DataError, match=r"does not exist|is not at"):
         open_source(name, gone)
+
+
+def has(field: str) -> list[str]:
+    """Adapters that take this parameter."""
+    return [name for name in source_names() if field in source_class(name).Params.model_fields]
+
+
+@pytest.mark.parametrize("name", has("treat"))
+def test_what_is_said_of_names_that_are_not_there_is_refused(name: str, tmp_path: Path) -> None:
+    params = MADE[name](tmp_path)
+    with pytest.raises(UsageError, match="treat"):
+        open_source(name, {**params, "treat": {"nowhere": "skip"}})
+
+
+@pytest.mark.parametrize("name", has("links_into"))
+def test_links_lead_where_the_user_says_and_nowhere_else(name: str, tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    params = MADE[name](tmp_path / "made")
+    expected = [item.key for item in open_source(name, params).items()]
+    for path in (tmp_path / "made").rglob("*.png"):
+        path.symlink_to(path.rename(tmp_path / "elsewhere" / path.name))
+    assert {item.key for item in open_source(name, params).items()} == {None}
+    allowed = open_source(name, {**params, "links_into": [tmp_path / "elsewhere"]})
+    assert [item.key for item in allowed.items()] == expected
 
 
 def test_unknown_names_list_the_known_and_the_nearest() -> None:

@@ -88,12 +88,9 @@ def read_voc(folder: Path, treat: Mapping[str, Treatment]) -> CocoDataset:
     parts, above = _parts(root), {path: path.relative_to(root).parts[:-1] for path in files}
     refuse_unknown(treat, above.values())
     found = places(set(above.values()), treat)
+    kept = [path for path in files if not found[above[path]].is_skipped]
     photographs = _each_once(
-        [
-            _photograph(path, root, parts.get(path.stem) or found[above[path]].given)
-            for path in files
-            if not found[above[path]].is_skipped
-        ]
+        [_photograph(path, root, parts.get(path.stem) or found[above[path]].given) for path in kept]
     )
     corners = [
         one.box_xywh_px for photograph in photographs for one in photograph.annotations if one.box_xywh_px
@@ -103,7 +100,8 @@ def read_voc(folder: Path, treat: Mapping[str, Treatment]) -> CocoDataset:
     names = {one.category.name: one.category for p in photographs for one in p.annotations if one.category}
     if len({one.given for one in photographs}) < 2:
         photographs = [replace(one, given=None) for one in photographs]
-    return CocoDataset(folder, tuple(photographs), tuple(names[name] for name in sorted(names)))
+    categories = tuple(names[name] for name in sorted(names))
+    return CocoDataset(folder, tuple(photographs), categories, len(files) - len(kept))
 
 
 def _each_once(photographs: Sequence[Photograph]) -> list[Photograph]:

@@ -29,7 +29,7 @@ from deponij.pipeline.data.crops import CropParams
 from deponij.pipeline.data.endings import PICTURE_ENDINGS
 from deponij.pipeline.data.parts import Treatment, given_part, places, refuse_unknown
 from deponij.pipeline.record_lists import Record
-from deponij.store.errors import DataError
+from deponij.store.errors import DataError, UsageError
 
 _DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _NAME_LISTS = ("classes.txt", "obj.names", "classes.names", "data/obj.names")
@@ -45,7 +45,8 @@ class YoloParams(Record):
         data: its data.yaml, or the folder that holds it.
         crop: the crops' geometry and background.
         label_maps: further columns of labels; see `label_maps.label_maps`.
-        treat: what folders are whose names leave it open: `train`, `val`, `test`, `class` (no part) or `skip`.
+        treat: what folders are whose names leave it open: `train`, `val`, `test`, `class` (no part) or `skip`; not
+            beside a data.yaml, which itself names the parts.
         links_into: folders that symbolic links may lead into; DVC's cache is one by itself.
     """
 
@@ -67,6 +68,7 @@ class YoloSource(InstanceSource):
 
         Raises:
             DataError: there is no such data set, it has no names, or nothing is annotated.
+            UsageError: `treat` beside a data.yaml, or of folders that are not there.
         """
         dataset = read_yolo(params.data, params.treat)
         folder = params.data if params.data.is_dir() else params.data.parent
@@ -79,15 +81,23 @@ def read_yolo(data: Path, treat: Mapping[str, Treatment]) -> CocoDataset:
     Raises:
         DataError: there is no such data set, its description is damaged or has no names, or it names folders
             that are not there.
+        UsageError: `treat` beside a description, or of folders that are not there.
     """
     folder = data if data.is_dir() else data.parent
     if not data.exists():
         raise DataError(f"YOLO data set {data} does not exist")
     root = folder.resolve()
     path = data if data.is_file() else next((f for n in _DESCRIPTIONS if (f := data / n).is_file()), None)
-    described = {} if path is None else _described(path)
-    names = _names(described, path) if path is not None else _listed_names(folder)
-    pictures = _pictures(described, path, root) if path is not None else _found_pictures(root, treat)
+    if path is None:
+        described, names = {}, _listed_names(folder)
+        pictures, n_skipped = _found_pictures(root, treat)
+    elif treat:
+        raise UsageError(
+            f"{path} itself says which pictures are train, val and test (treat); change it there"
+        )
+    else:
+        described = _described(path)
+        names, pictures, n_skipped = _names(described, path), _pictures(described, path, root), 0
     if not pictures:
         raise DataError(f"YOLO data set {data}: no pictures in the folders that it names")
     has_keypoints = "kpt_shape" in described
@@ -99,9 +109,8 @@ def read_yolo(data: Path, treat: Mapping[str, Treatment]) -> CocoDataset:
         lines = _lines(labels, root, names, has_keypoints=has_keypoints) if labels.is_file() else ()
         photographs.append(Photograph(name, name, None, None, part, tuple(lines), is_in_shares=True))
     photographs += _without_pictures(root, taken, names)
-    return CocoDataset(
-        path or folder, tuple(photographs), tuple(Category(name, None) for name in names.values())
-    )
+    categories = tuple(Category(name, None) for name in names.values())
+    return CocoDataset(path or folder, tuple(photographs), categories, n_skipped)
 
 
 def _described(path: Path) -> Mapping[str, Any]:
@@ -181,12 +190,13 @@ def _entry(entry: str, base: Path, root: Path, path: Path, key: str) -> Iterator
             yield (place.parent if line.startswith("./") else base) / line.strip()
 
 
-def _found_pictures(root: Path, treat: Mapping[str, Treatment]) -> dict[str, str | None]:
-    """Every picture below the root that is not left out, its part after a folder of its path."""
+def _found_pictures(root: Path, treat: Mapping[str, Treatment]) -> tuple[dict[str, str | None], int]:
+    """Every picture below the root, its part after a folder of its path; and how many more are left out."""
     folder_of = {(path := one.relative_to(root)).as_posix(): path.parts[:-1] for one in _walked(root)}
     refuse_unknown(treat, folder_of.values())
     found = places(set(folder_of.values()), treat)
-    return {name: found[above].given for name, above in folder_of.items() if not found[above].is_skipped}
+    kept = {name: found[above].given for name, above in folder_of.items() if not found[above].is_skipped}
+    return kept, len(folder_of) - len(kept)
 
 
 def _walked(folder: Path) -> Iterator[Path]:
@@ -269,9 +279,11 @@ def _annotation(index: int, words: Sequence[str], names: Mapping[int, str]) -> A
 def _without_pictures(root: Path, taken: set[Path], names: Mapping[int, str]) -> list[Photograph]:
     """Label files whose pictures are not there, in the folders where the others lie."""
     found = []
+    # Those of pictures that are there and that no list names are no part of the data set.
+    known = taken | {_labels_of(root, path.relative_to(root).as_posix()) for path in _walked(root)}
     for folder in sorted({path.parent for path in taken}):
         for path in sorted(folder.glob("*.txt")) if folder.is_dir() else ():
-            if path in taken or path.name in _NAME_LISTS or given_part(path.stem) is not None:
+            if path in known or path.name in _NAME_LISTS or given_part(path.stem) is not None:
                 continue
             name = path.relative_to(root).as_posix()
             lines = tuple(_lines(path, root, names))

@@ -106,6 +106,26 @@ def test_descriptions_as_exports_write_them(tmp_path: Path, lists: dict[str, str
     }
 
 
+def test_pictures_that_no_list_names_are_not_of_the_data_set(tmp_path: Path) -> None:
+    files = {"data.yaml": "names: [cat]\ntrain: train.txt\n", "train.txt": "./images/1.png\n"}
+    for name in ("1", "2"):
+        files |= {f"images/{name}.png": "", f"labels/{name}.txt": "0 .5 .5 .5 .5\n"}
+    source, items = opened(write(tmp_path, files))
+    assert (list(items), source.n_items) == (["images/1.png#0"], 1)
+
+
+def test_what_is_left_out_is_told(tmp_path: Path) -> None:
+    files = {"classes.txt": "cat\n"}
+    for part in ("train", "val", "draft"):
+        files |= {f"{part}/images/1.png": "", f"{part}/labels/1.txt": "0 .5 .5 .5 .5\n"}
+    source = open_source("yolo", {"data": write(tmp_path, files), "treat": {"draft": "skip"}})
+    assert {item.item_id: item.given for item in source.items()} == {
+        "train/images/1.png#0": "train",
+        "val/images/1.png#0": "val",
+    }
+    assert source.notes == ("photographs that are left out as asked: 1",)
+
+
 def test_labels_beside_the_pictures(tmp_path: Path) -> None:
     root = write(
         tmp_path,

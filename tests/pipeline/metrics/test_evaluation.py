@@ -8,6 +8,7 @@ from sklearn.metrics import balanced_accuracy_score
 from deponij.pipeline.metrics.clustered import clustered_means
 from deponij.pipeline.metrics.evaluation import score_part
 from deponij.pipeline.metrics.predictions import Predictions, per_class_rows, predictions
+from deponij.store.errors import DataError
 
 
 def test_scores_by_hand() -> None:
@@ -82,6 +83,12 @@ def test_table_comes_back(found: Predictions, tmp_path) -> None:
     again = Predictions.from_table(table)
     for name in ("ids", "parts", "truth", "groups", "top_labels", "top_probs"):
         np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
+
+
+@pytest.mark.parametrize("name", ["item_id", "part", "truth", "group", "top_labels", "top_probs"])
+def test_a_table_without_a_column_is_refused_by_its_name(found: Predictions, name: str) -> None:
+    with pytest.raises(DataError, match=f"no column '{name}'"):
+        Predictions.from_table(found.table().drop_columns([name]))
 
 
 def test_per_class_rows_of_one_part(found: Predictions) -> None:
