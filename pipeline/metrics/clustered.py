@@ -119,27 +119,28 @@ def clustered_means(values: ArrayLike, clusters: ArrayLike, classes: ArrayLike) 
     deviations = _sums((rows - found.by_class[of_class]) ** 2, of_class, n_classes)
     variance_of_row = deviations.sum(axis=0) / max(1, n - n_classes)
     row_variance = ((rows - found.micro) ** 2).sum(axis=0) / (n * max(1, n - 1))
-
-    def estimates(means: Floats, variances: Floats, of_rows: Floats, sizes: Codes) -> tuple[Estimate, ...]:
-        n_effective = float(sizes.sum() ** 2 / (sizes**2).sum())
-        columns = zip(means.tolist(), variances.tolist(), of_rows.tolist(), strict=True)
-        return tuple(Estimate(*three, n_clusters=len(sizes), n_effective=n_effective) for three in columns)
-
-    def of_one(c: int) -> tuple[Estimate, ...]:
-        n = n_in_class[c]
-        sizes = np.unique(of_cluster[of_class == c], return_counts=True)[1]
-        return estimates(
-            found.by_class[c], found.class_variance[c], deviations[c] / (n * max(1, n - 1)), sizes
-        )
-
-    sizes = np.bincount(of_cluster)
     macro_row_variance = variance_of_row * (1 / n_in_class).sum() / n_classes**2
+    class_row_variance = deviations / (n_in_class * np.maximum(1, n_in_class - 1))[:, None]
+    sizes = np.bincount(of_cluster)
+    of_all = len(sizes), float(n**2 / (sizes**2).sum())
+    of_each = (
+        *(found.by_class, found.class_variance, class_row_variance),
+        *(found.class_clusters.tolist(), found.class_effective.tolist()),
+    )
     return Means(
-        micro=estimates(found.micro, found.micro_variance, row_variance, sizes),
-        macro=estimates(found.macro, found.macro_variance, macro_row_variance, sizes),
-        by_class=tuple(of_one(c) for c in range(n_classes)),
+        micro=_estimates(found.micro, found.micro_variance, row_variance, *of_all),
+        macro=_estimates(found.macro, found.macro_variance, macro_row_variance, *of_all),
+        by_class=tuple(_estimates(*one) for one in zip(*of_each, strict=True)),
         n_clusters=len(sizes),
     )
+
+
+def _estimates(
+    means: Floats, variances: Floats, of_rows: Floats, n_clusters: int, n_effective: float
+) -> tuple[Estimate, ...]:
+    """Of m measures."""
+    columns = zip(means.tolist(), variances.tolist(), of_rows.tolist(), strict=True)
+    return tuple(Estimate(*three, n_clusters, n_effective) for three in columns)
 
 
 def mean_of_runs(values: ArrayLike, clusters: ArrayLike, classes: ArrayLike) -> tuple[Estimate, Estimate]:
@@ -171,7 +172,7 @@ def _codes(names: ArrayLike) -> Codes:
 
 @dataclass(frozen=True, slots=True)
 class _LeftOut:
-    """Means [m] and [C, m], and their variances by leaving out each cluster in turn."""
+    """Means [m] and [C, m], and their variances by leaving out each cluster in turn; each class's clusters [C]."""
 
     micro: Floats
     micro_variance: Floats
@@ -179,6 +180,8 @@ class _LeftOut:
     macro_variance: Floats
     by_class: Floats
     class_variance: Floats
+    class_clusters: Codes
+    class_effective: Floats
 
 
 def _left_out(rows: Floats, clusters: Codes, classes: Codes) -> _LeftOut:
@@ -204,7 +207,7 @@ def _left_out(rows: Floats, clusters: Codes, classes: Codes) -> _LeftOut:
     macro_without = (by_class.sum(axis=0) + _sums(change, cluster, n_clusters)) / n_left
 
     squares = _sums(np.where(is_last, 0.0, without - by_class[label]) ** 2, label, n_classes)
-    in_class = np.bincount(label, minlength=n_classes)[:, None]
+    in_class = np.bincount(label)
     scale = (n_clusters - 1) / n_clusters
     return _LeftOut(
         micro=micro,
@@ -212,7 +215,9 @@ def _left_out(rows: Floats, clusters: Codes, classes: Codes) -> _LeftOut:
         macro=macro,
         macro_variance=scale * ((macro_without - macro) ** 2).sum(axis=0),
         by_class=by_class,
-        class_variance=(in_class - 1) / in_class * squares,
+        class_variance=((in_class - 1) / in_class)[:, None] * squares,
+        class_clusters=in_class,
+        class_effective=class_counts[:, 0] ** 2 / _sums(counts**2, label, n_classes)[:, 0],
     )
 
 
