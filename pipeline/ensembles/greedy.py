@@ -20,8 +20,10 @@ from deponij.pipeline.ensembles.registry import register
 
 # Differences of log-loss below this are those of rounding.
 _SAME = 1e-5
-# Newton's steps for the sharpness of one selection, and its bounds. It starts at the last selection's.
+# Newton's steps for the sharpness of one selection, what log-loss is worth another one, and its bounds. It starts at
+# the last selection's.
 _STEPS = 4
+_WORTH_A_STEP = 1e-9
 _LEAST, _MOST = 0.05, 10.0
 
 
@@ -90,11 +92,13 @@ def _worth(logits: Wide, codes: Codes, sharpness: float) -> tuple[float, float]:
         powers = np.exp(sharpness * shifted)
         sums = powers.sum(axis=1)
         best = min(best, (float((np.log(sums) - sharpness * right).mean()), sharpness))
-        expected = (powers * shifted).sum(axis=1) / sums
-        variance = (powers * np.square(shifted)).sum(axis=1) / sums - np.square(expected)
-        curvature = float(variance.mean())
-        if curvature <= 0:
+        powers *= shifted
+        expected = powers.sum(axis=1) / sums
+        variance = np.einsum("nc,nc->n", powers, shifted) / sums - np.square(expected)
+        slope, curvature = float((expected - right).mean()), float(variance.mean())
+        # Where the loss is a parabola, as near its lowest point, a step gains slope^2 / (2 curvature).
+        if slope**2 <= 2 * _WORTH_A_STEP * curvature:
             break
-        step = float((expected - right).mean()) / curvature
+        step = slope / curvature
         sharpness = min(max(sharpness - step, _LEAST), _MOST)
     return best
