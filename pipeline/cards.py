@@ -14,16 +14,15 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, get_type_hints
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, create_model
 
-from deponij.pipeline.record_lists import Record, parsed, told
+from deponij.pipeline.record_lists import REMEDY, Record, parsed, told
 from deponij.store.bundle import read_bundle, write_bundle
 from deponij.store.errors import DataError, DeponijError, StoreError, UsageError
 
 Tensors = Mapping[str, NDArray[np.float32]]
 # Whether a value is fine, and what to say where it is not.
 Condition = tuple[bool, str]
-REMEDY = "run the stage again that made it"
 # What arithmetic on learned facts of a wrong type or shape raises.
 _MISFITS = (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, ZeroDivisionError)
 
@@ -151,8 +150,7 @@ class CardFolder(Generic[C]):
                 raise StoreError(f"{path} was written by an older version; {REMEDY}")
             return parsed(self.card, data)
         except (ValueError, RecursionError) as error:
-            said = told(error) if isinstance(error, ValueError) else str(error)
-            raise StoreError(f"{path} is damaged or of a newer format: {said}; {REMEDY}") from error
+            raise StoreError(f"{path} is damaged or of a newer format: {told(error)}; {REMEDY}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,21 +308,17 @@ def restored(
         if answer.shape != (1, sizes["C"]) or not np.isfinite(answer).all():
             raise ValueError(f"it answers one row with {answer.shape} numbers, not all of them finite")
         return one
-    except ValidationError as error:
-        reason = told(error)
     except KeyError as error:
         reason = f"it lacks {error}"
     except (DeponijError, *_MISFITS) as error:
-        reason = str(error)
+        reason = told(error)
     raise StoreError(f"{where} does not fit this version's {made.kind!r}: {reason}; {REMEDY}")
 
 
 def _check_names(what: str, found: Mapping[str, Any], wanted: Sequence[str]) -> None:
-    unknown, missing = sorted(set(found) - set(wanted)), sorted(set(wanted) - set(found))
-    if unknown or missing:
-        said = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(
-            missing
-        )
+    odd = {"unknown": set(found) - set(wanted), "missing": set(wanted) - set(found)}
+    said = [f"{how}: {', '.join(sorted(names))}" for how, names in odd.items() if names]
+    if said:
         raise ValueError(f"{what}s do not fit ({'; '.join(said)})")
 
 

@@ -83,10 +83,8 @@ _UNREAD = (
 # Tags of TIFF; raw files are known by DNGVersion, or by a first page that is a small form of others below it.
 _COMPRESSION, _DEFLATE = 259, (8, 32946)
 _STRIPS, _TILES = (273, 279), (324, 325)  # where they lie, and how long they are
-_TIFF_PIXEL_BYTES, _TIFF_TILE_BYTES = (
-    16,
-    1 << 26,
-)  # four 32-bit numbers; a tile may reach far past a small picture
+_TIFF_PIXEL_BYTES = 16  # four 32-bit numbers
+_TIFF_TILE_BYTES = 1 << 26  # a tile may reach far past a small picture
 _DNG_VERSION, _NEW_SUBFILE_TYPE, _SUB_IFDS = 50706, 254, 330
 _CR2 = b"\x10\0\0\0CR\2\0"
 # Pillow's format plug-ins raise all of these for damaged files.

@@ -4,19 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Generic, Self, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from deponij.store.errors import StoreError
 from deponij.store.sealed import opened, sealed
 
-_REMEDY = "run the stage again that made it"
+REMEDY = "run the stage again that made it"
 
 R = TypeVar("R")
 
@@ -77,13 +70,13 @@ class RecordList(Generic[R]):
         Raises:
             StoreError: damaged, edited, or of another version; `where` names the file in the message.
         """
-        body = opened(data, where, _REMEDY)
+        body = opened(data, where, REMEDY)
         try:
             found = self._adapter.validate_json(json.dumps(body.get("records")), strict=True)
             require_complete(found)
             return found
-        except (ValidationError, ValueError) as error:
-            raise StoreError(f"{where} is of another version: {told(error)}; {_REMEDY}") from error
+        except ValueError as error:
+            raise StoreError(f"{where} is of another version: {told(error)}; {REMEDY}") from error
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -120,7 +113,7 @@ def require_complete(value: Any, place: str = "") -> None:
             require_complete(one, f"{place}{number}.")
 
 
-def told(error: ValueError) -> str:
+def told(error: Exception) -> str:
     """What is wrong with a document in one line: the first field, and how many more there are."""
     if not isinstance(error, ValidationError):
         return str(error)

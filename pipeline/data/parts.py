@@ -75,6 +75,17 @@ def places(folders: Iterable[Folders], treatments: Treatments, what: str = "fold
     return _Tree(set(folders), treatments, what).places()
 
 
+def places_of_values(values: Iterable[str], treatments: Treatments, column: str) -> dict[str, Place]:
+    """What each value of a column says that is called like parts; nothing where it speaks of something else.
+
+    Raises:
+        DataError: as `places`.
+    """
+    names = {(value,) for value in values if value}
+    found = {name: place for (name,), place in places(names, treatments, f"values of `{column}`").items()}
+    return found if any(place.given or place.is_skipped for place in found.values()) else {}
+
+
 def refuse_unknown(treatments: Treatments, names: Iterable[Folders]) -> None:
     """Refuse to be told of what is not there.
 

@@ -56,8 +56,11 @@ class Predictions:
             DataError: a column is missing, of another type, or has gaps.
         """
         _check_columns(table)
-        names = (np.array(table[name].to_pylist(), dtype=np.str_) for name in (*_TEXTS, "top_labels"))
-        return cls(*names, np.array(table["top_probs"].to_pylist(), dtype=np.float32))
+        ids, parts, truth, groups, top_labels = (
+            np.array(table[name].to_pylist(), dtype=np.str_) for name in (*_TEXTS, "top_labels")
+        )
+        top_probs = np.array(table["top_probs"].to_pylist(), dtype=np.float32)
+        return cls(ids, parts, truth, groups, top_labels, top_probs)
 
     def of(self, part: str) -> "Predictions":
         """The items of one part."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from deponij.pipeline.metrics.clustered import FEWEST
 from deponij.store.texts import one_line
 
+TOO_FEW = "too few"
 _SHORT_CHARS = 8
 # What Markdown would read as markup, links and pictures above all: a page must load nothing.
 _MARKUP = re.compile(r"([\\`*|\[\]])")
@@ -14,9 +15,6 @@ _MARKUP = re.compile(r"([\\`*|\[\]])")
 def percent(share: float | None) -> str:
     """A share as a percentage with one decimal; an en dash for none."""
     return "–" if share is None else f"{100 * share:.1f}"
-
-
-TOO_FEW = "too few"
 
 
 def interval(bounds: tuple[float, float] | None) -> str:

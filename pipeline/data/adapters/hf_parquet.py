@@ -18,7 +18,7 @@ from deponij.pipeline.data.adapters.parquet_columns import Column, columns_of
 from deponij.pipeline.data.adapters.registry import Progress, check_columns, register_source
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
 from deponij.pipeline.data.item import Item, MetadataValue
-from deponij.pipeline.data.parts import Place, Treatment, parts_of_files, places, refuse_unknown
+from deponij.pipeline.data.parts import Place, Treatment, parts_of_files, places_of_values, refuse_unknown
 from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError, UsageError
 
@@ -111,11 +111,8 @@ class ParquetSource:
                 return {}, 0
             for value in _read_column(file.path, column.source):
                 counts[str(column.value(value) or "")] += 1
-        found = places(((name,) for name in counts if name), treat, "values of `split`")
-        named = {name: found[(name,)] for name in counts if name}
-        if not any(place.given or place.is_skipped for place in named.values()):
-            return {}, 0
-        return named, sum(counts[name] for name, place in named.items() if place.is_skipped)
+        found = places_of_values(counts, treat, SPLIT)
+        return found, sum(counts[name] for name, place in found.items() if place.is_skipped)
 
     @property
     def notes(self) -> tuple[str, ...]:

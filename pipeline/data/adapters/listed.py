@@ -7,7 +7,7 @@ Every further column of plain values becomes a column of the items.
 """
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,7 +21,7 @@ from deponij.pipeline.data.adapters.registry import Progress, check_columns, reg
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
 from deponij.pipeline.data.inside import Links, existing_folder, read_inside
 from deponij.pipeline.data.item import Item, MetadataValue
-from deponij.pipeline.data.parts import Place, Treatment, places, refuse_unknown
+from deponij.pipeline.data.parts import Place, Treatment, places_of_values, refuse_unknown
 from deponij.pipeline.record_lists import Record
 from deponij.store.atomic import read_table
 from deponij.store.errors import DataError, StoreError, UsageError
@@ -92,13 +92,15 @@ class ListedSource:
             )
         label = _column(table, params.label_column, _LABELS, "labels", params.table)
         part = _column(table, params.part_column, _PARTS, "parts", params.table)
-        self._places = _places(table, part, params.treat)
-        if not any(place.given or place.is_skipped for place in self._places):
-            # Called like parts and saying something else: a column like any other.
-            part = None
-        kept = [not place.is_skipped for place in self._places]
-        self._places = [place for place in self._places if not place.is_skipped]
-        self._table = table.filter(pa.array(kept))
+        raw = [None] * table.num_rows if part is None else table[part].to_pylist()
+        values = [str(one or "") for one in raw]
+        refuse_unknown(params.treat, {(value,) for value in values if value})
+        found = places_of_values(values, params.treat, str(part))
+        if not found:
+            part = None  # a column like any other
+        of_rows = [found.get(value, Place()) for value in values]
+        self._places = [place for place in of_rows if not place.is_skipped]
+        self._table = table.filter(pa.array([not place.is_skipped for place in of_rows]))
         if not self.n_items:
             raise UsageError(
                 f"all rows of {params.table} are to be left out (treat: skip); leave one to read"
@@ -193,17 +195,6 @@ def _column(table: pa.Table, wanted: str | None, usual: Sequence[str], what: str
         return wanted
     names = {name.strip().lower(): name for name in reversed(table.column_names)}
     return next((names[name] for name in usual if name in names), None)
-
-
-def _places(table: pa.Table, column: str | None, treat: Mapping[str, Treatment]) -> list[Place]:
-    """What the column of parts says of each row."""
-    values = (
-        [""] * table.num_rows if column is None else [str(one or "") for one in table[column].to_pylist()]
-    )
-    names = {(value,) for value in values if value}
-    refuse_unknown(treat, names)
-    found = places(names, treat, f"values of {column!r}")
-    return [found.get((value,), Place()) for value in values]
 
 
 def _tidied(raw: Any, root: Path) -> str:

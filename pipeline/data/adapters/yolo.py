@@ -88,8 +88,9 @@ def read_yolo(data: Path, treat: Mapping[str, Treatment]) -> CocoDataset:
         raise DataError(f"YOLO data set {data} does not exist")
     root = folder.resolve()
     path = data if data.is_file() else next((f for n in _DESCRIPTIONS if (f := data / n).is_file()), None)
+    described: Mapping[str, Any] = {}
     if path is None:
-        described, names = {}, _listed_names(folder)
+        names = _listed_names(folder)
         pictures, n_skipped = _found_pictures(root, treat)
     elif treat:
         raise UsageError(
