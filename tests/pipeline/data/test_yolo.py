@@ -106,6 +106,15 @@ def test_descriptions_as_exports_write_them(tmp_path: Path, lists: dict[str, str
     }
 
 
+def test_labels_beside_the_pictures(tmp_path: Path) -> None:
+    root = write(
+        tmp_path,
+        {"obj.names": "cat\n", "obj_train_data/1.png": "", "obj_train_data/1.txt": "0 .5 .5 .5 .5\n"},
+    )
+    _, items = opened(root)
+    assert [(item.failure, item.given) for item in items.values()] == [(None, None)]
+
+
 def test_pictures_that_no_list_names_are_not_of_the_data_set(tmp_path: Path) -> None:
     files = {"data.yaml": "names: [cat]\ntrain: train.txt\n", "train.txt": "./images/1.png\n"}
     for name in ("1", "2"):
@@ -124,15 +133,6 @@ def test_what_is_left_out_is_told(tmp_path: Path) -> None:
         "val/images/1.png#0": "val",
     }
     assert source.notes == ("photographs that are left out as asked: 1",)
-
-
-def test_labels_beside_the_pictures(tmp_path: Path) -> None:
-    root = write(
-        tmp_path,
-        {"obj.names": "cat\n", "obj_train_data/1.png": "", "obj_train_data/1.txt": "0 .5 .5 .5 .5\n"},
-    )
-    _, items = opened(root)
-    assert [(item.failure, item.given) for item in items.values()] == [(None, None)]
 
 
 def test_what_is_wrong_with_a_line_is_a_recorded_failure(tmp_path: Path) -> None:
