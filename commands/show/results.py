@@ -72,8 +72,8 @@ def _first_of_each(rows: Sequence[Record]) -> list[Record]:
     """Baselines, then the first of each backbone by rank; and of several backbones together only the first."""
     first: dict[str, Record] = {}
     for row in _ranked(rows):
-        name = "" if row["is_baseline"] else row["backbone"]
-        first.setdefault("+" if "+" in name else name or row["method"], row)
+        name = row["backbone"] or row["method"]
+        first.setdefault("+" if "+" in row["backbone"] else name, row)
     return list(first.values())
 
 
