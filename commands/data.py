@@ -105,6 +105,7 @@ def crop(
         treat=treatments(treat),
         boxes=boxes,
         links_into=links_into or (),
+        offered=("--coco", "--yolo", "--voc"),
     )
     cut = {
         "margin": margin,
@@ -141,6 +142,7 @@ def items_command(
         parquet=parquet,
         treat=treatments(treat),
         links_into=links_into or (),
+        offered=("--folder", "--table", "--parquet"),
     )
     _items(source.adapter, source.options, out, workers, as_json)
 

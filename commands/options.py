@@ -110,8 +110,10 @@ def treatments(treat: list[str] | None) -> dict[str, str]:
     """What `--treat` says, by name; whether it can be said is for the data set to check."""
     from deponij.store.errors import UsageError
 
-    pairs = [one.rpartition("=") for one in treat or ()]
-    for one, (name, _, _) in zip(treat or (), pairs, strict=True):
+    found = {}
+    for one in treat or ():
+        name, _, what = one.rpartition("=")
         if not name:
             raise UsageError(f"--treat is NAME=WHAT, such as samples=skip, got {one!r}")
-    return {name: what for name, _, what in pairs}
+        found[name] = what
+    return found

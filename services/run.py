@@ -30,8 +30,17 @@ from deponij.store.manifest import MANIFEST
 
 # After this stage there is a table to look at.
 _FIRST_RESULTS = "heads"
-# The label column where none is named: image folders and parquet, then COCO files.
+# The label column where none is named: of whole pictures, then of annotated instances.
 _LABEL_COLUMNS = ("label", "category")
+# Flags of data sets, as they are written.
+_DATA_SETS = {
+    "--folder": "--folder DIR",
+    "--table": "--table FILE",
+    "--coco": "--coco FILE --images DIR",
+    "--yolo": "--yolo FILE",
+    "--voc": "--voc DIR",
+    "--parquet": "--parquet FILE",
+}
 
 
 @dataclass(frozen=True)
@@ -67,8 +76,12 @@ def source_of(
     boxes: str | None = None,
     keep_crowds: bool = False,
     links_into: Sequence[Path] = (),
+    offered: Collection[str] = tuple(_DATA_SETS),
 ) -> SourceChoice:
     """The data set that the flags name.
+
+    Args:
+        offered: flags of data sets that the command has, for messages.
 
     Raises:
         UsageError: none or several of them, or a flag of another kind of data set.
@@ -84,16 +97,21 @@ def source_of(
     given = [flag for flag, (_, where) in named.items() if all(where.values())]
     if len(given) != 1:
         raise UsageError(
-            "name one data set: --folder DIR, --table FILE, --coco FILE --images DIR, --yolo FILE, --voc DIR or "
-            f"--parquet FILE; got {', '.join(given) or 'none'}"
+            f"name one data set: {' or '.join(_DATA_SETS[flag] for flag in offered)}; got "
+            f"{' and '.join(given) or 'none'}"
         )
     adapter, where = named[given[0]]
-    if (adapter == "coco") != (images is not None) and adapter != "listed":
+    if adapter == "coco" and images is None:
         raise UsageError("--coco FILE and --images DIR go together")
+    if adapter not in ("coco", "listed") and images is not None:
+        raise UsageError(
+            f"--images is for a COCO file or a table; {given[0]} says by itself where pictures are"
+        )
+    if adapter in ("folder", "listed", "parquet") and (boxes or keep_crowds):
+        flag = "--boxes" if boxes else "--keep-crowds"
+        raise UsageError(f"{flag} is for annotated instances; {given[0]} names whole pictures")
     if adapter != "coco" and boxes:
         raise UsageError(f"--boxes is for a COCO file (--coco); {given[0]} knows the form of its own")
-    if adapter in ("folder", "listed", "parquet") and keep_crowds:
-        raise UsageError(f"--keep-crowds is for annotated instances; {given[0]} names whole pictures")
     if adapter == "parquet" and links_into:
         raise UsageError("--links-into is for pictures in folders; parquet files hold them")
     more: dict[str, Any] = {

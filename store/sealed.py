@@ -52,8 +52,7 @@ def opened(data: bytes, where: Path | str, remedy: str) -> dict[str, Any]:
     """
     try:
         document = json.loads(data)
-        is_plain = not isinstance(document, dict) or CHECKSUM not in document
-        if not is_plain:
+        if isinstance(document, dict) and CHECKSUM in document:
             return unsealed(data)
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{where} is damaged or was edited: {error}; restore it, or {remedy}") from error

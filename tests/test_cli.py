@@ -482,6 +482,21 @@ BAD: dict[str, tuple[Callable[[World, Path], list[object]], int, str]] = {
         "name one data set",
     ),
     "no data set": (command("run"), 2, "--folder DIR"),
+    "crops of no data set": (
+        command("crop", *_TO),
+        2,
+        "name one data set: --coco FILE --images DIR or --yolo",
+    ),
+    "items of no data set": (
+        command("items", *_TO),
+        2,
+        "name one data set: --folder DIR or --table FILE or --par",
+    ),
+    "photographs of class folders": (
+        command("run", "--folder", "@pictures", "--images", "y"),
+        2,
+        "--folder says by itself where pictures are",
+    ),
     "coco without images": (command("run", "--coco", "x"), 2, "--images DIR go together"),
     "parquet that is none": (
         wrong_file("a.parquet", "x", "items", "--parquet", "FILE", *_TO),
@@ -525,7 +540,7 @@ BAD: dict[str, tuple[Callable[[World, Path], list[object]], int, str]] = {
     "boxes of whole pictures": (
         command("run", "--folder", "@pictures", *_TO, "--boxes", "xyxy"),
         2,
-        "whole pictures have no boxes",
+        "--boxes is for annotated instances; --folder names whole",
     ),
     "given where nothing is": (
         command("split", "--items", "@items", *_TO, "--strategy", "given"),
@@ -744,7 +759,7 @@ def test_what_beside_parts_is_left_open_is_told_by_name(tmp_path: Path) -> None:
     assert answer.status == 1
     assert "--treat samples=skip" in answer.err
     assert (
-        "note: pictures in folders that are left out as asked: 1"
+        "warning: pictures in folders that are left out as asked: 1"
         in done("items", *flags, "--treat", "samples=skip").err
     )
     table = pq.read_table(tmp_path / "items" / "items-00000.parquet").to_pydict()

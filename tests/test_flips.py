@@ -30,8 +30,8 @@ from deponij.project.frame.layout import Layout
 from deponij.project.frame.toys import toys_of
 from deponij.project.in_force import weights_record
 from deponij.project.indexes import Index, rows_table
+from deponij.project.learning.item_columns import read_parts
 from deponij.project.learning.result_files import CONFUSION_NAME, read_file, read_judged, read_result
-from deponij.project.learning.results import read_parts
 from deponij.project.report.inputs import read_embedding, read_records, split_facts
 from deponij.stages import ensembles
 from deponij.store import index_folder
@@ -75,9 +75,9 @@ def plain(value: Any) -> Any:
 def of_results(world: World, at: Layout) -> Iterator[Kind]:
     """Results folders of heads and ensembles, with what was learned."""
     folders = {}
-    for kind in ("logistic", "knn", "zero_shot", "mlp"):
+    for kind in ("logistic", "knn", "zero-shot", "mlp"):
         folders[kind] = at.result(kind, "tiny") / "split-label"
-        learned(world, kind, folders[kind], **({"texts": world.texts} if kind == "zero_shot" else {}))
+        learned(world, kind, folders[kind], **({"texts": world.texts} if kind == "zero-shot" else {}))
     for how in ("mean-probs", "stacking"):
         folders[how] = at.result(how, "tiny", "ensembles") / "split-label"
         ensembles.run(how, [folders["logistic"], folders["knn"]], out=folders[how])

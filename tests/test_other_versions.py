@@ -201,7 +201,7 @@ def test_records(records: list[Kind]) -> None:
 
 @pytest.mark.parametrize(
     "names",
-    [("zero_shot", "stacking"), pytest.param((), marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
+    [("zero-shot", "stacking"), pytest.param((), marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
 )
 def test_results_and_what_was_learned(root: Path, names: tuple[str, ...]) -> None:
     place = root / f"results{len(names)}"

@@ -14,7 +14,7 @@ from deponij.commands.show.tables import (
     show_table,
     show_toy_note,
 )
-from deponij.pipeline.metrics.evaluation import Evaluation, not_a_result
+from deponij.pipeline.metrics.evaluation import Evaluation, not_a_result, shown_part
 from deponij.pipeline.reports.provenance import is_toy, marked
 from deponij.pipeline.reports.table import ResultRow, by_rank
 from deponij.pipeline.reports.wording import interval_of
@@ -72,8 +72,8 @@ def _first_of_each(rows: Sequence[Record]) -> list[Record]:
     """Baselines, then the first of each backbone by rank; and of several backbones together only the first."""
     first: dict[str, Record] = {}
     for row in _ranked(rows):
-        name = "" if row["is_baseline"] else row["backbone"]
-        first.setdefault("+" if "+" in name else name or row["method"], row)
+        name = row["backbone"] or row["method"]
+        first.setdefault("+" if "+" in row["backbone"] else name, row)
     return list(first.values())
 
 
@@ -151,7 +151,7 @@ def print_evaluation(result: Evaluation, toys: Set[str] = frozenset()) -> None:
     )
     outside = f"; {result.n_outside_pool:,} items are outside the pool" if result.n_outside_pool else ""
     show_lines(f"chance {percent(result.chance)}; {result.protocol}{outside}")
-    shown = list(result.parts)[-1]
+    shown = shown_part(result.parts)
     scores = result.parts[shown]
     of_part = interval_of(scores.n_groups, scores.unit, [scores.design_effect])
     show_notes([f"intervals of {shown}: {of_part}", *result.notes])

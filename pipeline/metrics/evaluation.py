@@ -3,7 +3,7 @@
 Shares are fractions of 1. Chance and majority baselines stand beside them so that they mean something.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -113,6 +113,11 @@ class Evaluation(BaseModel):
     n_without_features: int
     unseen_classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+
+def shown_part(parts: Iterable[str]) -> str:
+    """The part that results are read from: test, else the last one that has items."""
+    return max(parts, key=PARTS.index)
 
 
 def not_a_result(part: str) -> str:

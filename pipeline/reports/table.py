@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 
 from deponij.pipeline.metrics.choice import Preference, chosen, preference
 from deponij.pipeline.metrics.clustered import Unit
-from deponij.pipeline.metrics.evaluation import Evaluation
+from deponij.pipeline.metrics.evaluation import Evaluation, shown_part
 from deponij.pipeline.metrics.intervals import Interval
 from deponij.pipeline.reports.provenance import JOINED, is_toy
 
@@ -121,11 +121,6 @@ def worth_details(rows: Sequence[ResultRow], n: int) -> list[int]:
     return sorted(list(taken)[:n], key=ranked.index)
 
 
-def shown_part(evaluation: Evaluation) -> str:
-    """The part that results are read from: test, else the last one that has items."""
-    return "test" if "test" in evaluation.parts else list(evaluation.parts)[-1]
-
-
 def result_groups(evaluations: Sequence[Evaluation], toys: Set[str] = frozenset()) -> list[ResultGroup]:
     """Group evaluations by split and labels, in the order in which these first occur; toys are marked."""
     pairs = list(dict.fromkeys((evaluation.split, evaluation.labels) for evaluation in evaluations))
@@ -141,7 +136,7 @@ def result_groups(evaluations: Sequence[Evaluation], toys: Set[str] = frozenset(
 
 def result_row(evaluation: Evaluation, toys: Set[str] = frozenset()) -> ResultRow:
     """An evaluation's row, of the part that results are read from."""
-    part = shown_part(evaluation)
+    part = shown_part(evaluation.parts)
     scores, val = evaluation.parts[part], evaluation.parts.get("val")
     return ResultRow(
         labels=evaluation.labels,
@@ -160,7 +155,7 @@ def result_row(evaluation: Evaluation, toys: Set[str] = frozenset()) -> ResultRo
 def _baselines(members: Sequence[Evaluation]) -> tuple[ResultRow, ResultRow]:
     """What no features reach. The widest choice of classes stands for all (a probe may lack a rare one)."""
     widest = max(members, key=lambda evaluation: evaluation.n_classes)
-    part, n_classes = shown_part(widest), widest.n_classes
+    part, n_classes = shown_part(widest.parts), widest.n_classes
     scores, majority = widest.parts[part], widest.parts[part].majority
     chances = [min(1.0, k / n_classes) for k in (1, 2, 3)]
     chance = ResultRow(

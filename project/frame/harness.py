@@ -79,14 +79,17 @@ def timed(at: Layout, stage: str) -> Iterator[None]:
     write_bytes(at.timings / f"{stage}.json", sealed({"stage": stage, "seconds": seconds}))
 
 
-def read_times(folder: Path) -> dict[str, float]:
+def read_times(folder: Path, is_wanted: Callable[[str], bool] = lambda label: True) -> dict[str, float]:
     """Stage -> seconds, as recorded.
+
+    Args:
+        is_wanted: of a record's label, `STAGE` or `STAGE@KEY`; others are not looked at.
 
     Raises:
         StoreError: a record is damaged.
     """
     found = {}
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(path for path in folder.glob("*.json") if is_wanted(path.stem)):
         record = read_sealed(path, "delete it")
         match record:
             case {"stage": str(stage), "seconds": float(seconds) | int(seconds)}:

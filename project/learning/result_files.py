@@ -136,6 +136,6 @@ def read_judged(folder: Path) -> Judged:
     if logits.shape != (len(found.ids), len(result.classes)):
         raise StoreError(
             f"{folder / LOGITS_NAME} has shape {logits.shape}, but the folder has {len(found.ids)} predictions "
-            f"over {len(result.classes)} classes; run its stage again"
+            f"over {len(result.classes)} classes; {_REMEDY}"
         )
     return Judged(result, found, logits)

@@ -17,7 +17,7 @@ from deponij.pipeline.heads.examples import Examples, join_examples
 from deponij.pipeline.heads.head import FeatureSource, Head, Names, softmax
 from deponij.pipeline.metrics.calibration import calibration
 from deponij.pipeline.metrics.clustered import Unit
-from deponij.pipeline.metrics.evaluation import PARTS, Evaluation, PartScores, not_a_result, score_part
+from deponij.pipeline.metrics.evaluation import PARTS, Evaluation, not_a_result, score_part, shown_part
 from deponij.pipeline.metrics.predictions import Predictions, per_class_rows, predictions
 from deponij.project.frame.csv_files import csv_bytes
 from deponij.project.learning.item_columns import photograph_of, read_groups, read_labels, read_parts
@@ -218,19 +218,15 @@ def judge(
         chance=1 / len(classes),
         majority_class=examples.majority_class,
         parts=parts,
-        calibration=calibration(logits, examples.labels, examples.parts, classes, _shown(parts)),
+        calibration=calibration(logits, examples.labels, examples.parts, classes, shown_part(parts)),
         n_items=examples.n_items,
         n_outside_pool=examples.n_outside_pool,
         n_without_label=examples.n_without_label,
         n_without_features=examples.n_without_features,
         unseen_classes=unseen,
-        notes=_notes(examples, labels, unseen, _shown(parts)),
+        notes=_notes(examples, labels, unseen, shown_part(parts)),
     )
     return Judged(evaluation, found, logits.astype(np.float32))
-
-
-def _shown(parts: Mapping[str, PartScores]) -> str:
-    return "test" if "test" in parts else list(parts)[-1]
 
 
 def _notes(examples: Examples, labels: str, unseen: Sequence[str], shown: str) -> tuple[str, ...]:
@@ -270,7 +266,7 @@ def write_results(
     files = {PREDICTIONS_NAME: table_bytes(found.table()), LOGITS_NAME: npy.getvalue()}
     rows = [row for part in result.parts for row in per_class_rows(found, result.classes, part)]
     files[PER_CLASS_NAME] = csv_bytes(rows, list(rows[0]))
-    chosen = found.of(_shown(result.parts))
+    chosen = found.of(shown_part(result.parts))
     pairs = zip(chosen.truth.tolist(), chosen.top_labels[:, 0].tolist(), strict=True)
     rows = [{"truth": truth, "prediction": prediction} for truth, prediction in pairs]
     files[CONFUSION_NAME] = csv_bytes(rows, list(rows[0]))
@@ -304,7 +300,7 @@ def _unit_of(result: Evaluation) -> Unit:
 def metrics_of(result: Evaluation) -> dict[str, dict[str, float]]:
     """The few numbers that `dvc metrics` and `dvc exp show` compare: what to choose by, and what to report."""
     # DVC makes every number of this file a column of its own.
-    chosen = {"val": ("top1",), _shown(result.parts): ("top1", "top2", "top3", "balanced_accuracy")}
+    chosen = {"val": ("top1",), shown_part(result.parts): ("top1", "top2", "top3", "balanced_accuracy")}
     numbers = {
         part: {name: round(float(getattr(result.parts[part], name)), 6) for name in names}
         for part, names in chosen.items()

@@ -106,15 +106,15 @@ def read_embedding(path: Path) -> tuple[Embedding, str]:
         name: np.column_stack([np.array(table[column], dtype=np.float64) for column in columns])
         for name, columns in _LAYOUTS.items()
     }
-    told = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    facts = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     ids = np.array(table["item_id"].to_pylist(), dtype=np.str_)
     embedding = Embedding(
-        told.get("backbone", path.stem),
-        told.get("fingerprint", ""),
+        facts.get("backbone", path.stem),
+        facts.get("fingerprint", ""),
         ids,
         {name: places for name, places in layouts.items() if np.isfinite(places).any()},
     )
-    return embedding, _settings(told.get("settings", "{}"))
+    return embedding, _settings(facts.get("settings", "{}"))
 
 
 def labels_of(table: Items, column: str) -> dict[str, str]:

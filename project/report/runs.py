@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deponij.pipeline.metrics.classification import per_class
-from deponij.pipeline.metrics.evaluation import Evaluation
+from deponij.pipeline.metrics.evaluation import Evaluation, shown_part
 from deponij.pipeline.metrics.predictions import Predictions, recalls
 from deponij.pipeline.reports.confusion import confusion_svg, most_confused
 from deponij.pipeline.reports.interval_plot import Level, Whisker, interval_plot
@@ -22,7 +22,6 @@ from deponij.pipeline.reports.table import (
     ResultRow,
     by_rank,
     result_groups,
-    shown_part,
     worth_details,
 )
 from deponij.project.learning.compare import Comparison
@@ -125,7 +124,7 @@ def detailed_runs(groups: Sequence[Standing], n_samples: int, seed: int) -> list
     for g, standing in enumerate(groups, start=1):
         for number, place in enumerate(standing.chosen, start=1):
             evaluation, answers = read_result(standing.folders[place])
-            shown = answers.of(shown_part(evaluation))
+            shown = answers.of(shown_part(evaluation.parts))
             right, wrong = choose_samples(shown, n_samples, seed)
             runs.append(
                 Run(

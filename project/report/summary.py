@@ -77,9 +77,7 @@ def collect(
             }
             for view in views
         ],
-        "seconds": {
-            label: took for label, took in read_times(at.timings).items() if is_current(label, backbones)
-        },
+        "seconds": read_times(at.timings, lambda label: is_current(label, backbones)),
         "page": str(at.report / PAGE_NAME),
         "sheet": str(at.report / SHEET_NAME),
         "indexes": indexes,

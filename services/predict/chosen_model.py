@@ -171,9 +171,9 @@ def named_model(folder: Path, specs: Sequence[str]) -> ChosenModel:
 def best_model(at: Layout, wanted: ModelRequest, specs: Sequence[str]) -> ChosenModel:
     """The head with the highest validation top-1 whose backbones are on this machine.
 
-    Ensembles are left aside: many are fitted on validation, so that its figures flatter them. Only one
-    label set and split are looked at, for figures of different ones do not compare. The rule is that of the
-    tables (`deponij.pipeline.metrics.choice`); ties go to the folder that sorts first.
+    Ensembles, which need several backbones, are left aside and used by name. Only one label set and split are
+    looked at, for figures of different ones do not compare. The rule is that of the tables
+    (`deponij.pipeline.metrics.choice`); ties go to the folder that sorts first.
 
     Raises:
         UsageError: nothing is there by the names that were asked for, or more must be asked.

@@ -78,6 +78,8 @@ def named_pictures(
         return NewPictures(len(listed), lambda _: (_read(path, problem) for path, problem in listed.items()))
     options = {"annotations": coco, "images": images, "crop": dict(crop), "label_maps": (), "boxes": boxes}
     source = open_source("coco", options)
+    for note in source.notes:
+        warn(note)
     return NewPictures(
         source.n_items,
         lambda workers: (
@@ -101,8 +103,9 @@ def check_named(
     if bool(pictures) == (coco is not None):
         raise UsageError("name pictures or folders of them, or else --coco FILE --images DIR")
     if crop and coco is None:
+        said = ", ".join(name.replace("_", " ").removesuffix(" px") for name in crop)
         raise UsageError(
-            f"{', '.join(crop)}: only instances of a COCO file are cut out; whole pictures are not"
+            f"{said}: only instances of a COCO file are cut out (--coco); whole pictures are not"
         )
 
 

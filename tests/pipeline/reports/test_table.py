@@ -2,13 +2,12 @@
 
 import pytest
 
-from deponij.pipeline.metrics.evaluation import Evaluation, PartScores, not_a_result
+from deponij.pipeline.metrics.evaluation import Evaluation, PartScores, not_a_result, shown_part
 from deponij.pipeline.reports.table import (
     ResultRow,
     by_rank,
     result_groups,
     result_row,
-    shown_part,
     worth_details,
 )
 
@@ -96,9 +95,9 @@ def test_chance_is_clamped_and_an_absent_majority_class_scores_nothing() -> None
 
 
 def test_test_is_shown_and_else_the_last_part() -> None:
-    assert shown_part(evaluation("x", "s", "l", 0.7)) == "test"
+    assert shown_part(evaluation("x", "s", "l", 0.7).parts) == "test"
     only = evaluation("x", "s", "l", 0.7, parts={"train": scores(0.9), "val": scores(0.8)})
-    assert shown_part(only) == "val"
+    assert shown_part(only.parts) == "val"
     assert [bool(not_a_result(part)) for part in ("train", "val", "test")] == [True, True, False]
     assert (result_row(only).top1, result_row(only).val_top1) == (0.8, 0.8)
 
