@@ -157,7 +157,8 @@ class CocoSource(InstanceSource):
             DataError: the file, the folder or a label map is missing or damaged, or nothing is annotated.
             UsageError: an unknown label map, or one whose column is taken.
         """
-        super().__init__(read_coco(params.annotations), params.images, params.crop, params.label_maps)
+        dataset = read_coco(params.annotations, boxes=params.boxes, treat=params.treat)
+        super().__init__(dataset, params.images, params.crop, params.label_maps, params.links_into)
 
 
 def _reaches_past(photograph: Photograph, annotation: Annotation) -> bool:
