@@ -19,6 +19,8 @@ Box = tuple[float, float, float, float]
 # Boxes past the frame, off their outlines or of another area that no slips of the hand explain. Corners read as
 # sizes leave the frame with most boxes, centres read as corners only with those near its right and lower side.
 _MIN_ODD, _MIN_ODD_SHARE = 4, {"xyxy": 0.4, "cxcywh": 0.02}
+# With so many boxes wholly outside a file is of no known form: thousandths, say, or pixels of larger pictures.
+_MIN_OUTSIDE_SHARE = 0.05
 # Another form must explain (nearly) all boxes, and be exact where COCO's may be off by as much as people draw.
 _MIN_FIT = 0.995
 _SLACK_PX, _SLACK_SHARE = 2.0, 0.01
@@ -77,7 +79,7 @@ def to_xywh_px(box: Box, form: Boxes, size_px: tuple[int, int] | None) -> Box:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Other forms than COCO's own that explain a file's boxes, the likeliest first, and what speaks for them."""
+    """What speaks against COCO's own form, and the others that explain a file's boxes, the likeliest first; maybe none."""
 
     forms: tuple[Boxes, ...]
     reason: str
@@ -109,6 +111,9 @@ def doubt(boxes: Floats, sizes_px: Floats, areas: Floats, extents: Floats) -> Do
         if explained.mean() >= _MIN_FIT:
             reason = "reach past the frame, miss their outline or have another area"
             return Doubt((form,), f"{odd.sum():,} of {len(boxes):,} boxes {reason}")
+    outside = (boxes[:, :2] >= sizes_px).any(axis=1)  # [n]; never where no size is stated
+    if outside.sum() >= max(_MIN_ODD, _MIN_OUTSIDE_SHARE * len(boxes)):
+        return Doubt((), f"{outside.sum():,} of {len(boxes):,} boxes lie outside the frame")
     return None
 
 

@@ -45,12 +45,14 @@ def refuse_doubtful(
     table = np.asarray(rows, np.float64)
     found = doubt(table[:, :4], table[:, 4:6], table[:, 6], table[:, 7:])
     if found is not None:
-        looks = " or ".join(form.told for form in found.forms)
-        flags = " or ".join(f"--boxes {form}" for form in found.forms)
+        likely = "They fit no form that is known here, so write them anew as that"
+        if found.forms:
+            looks = " or ".join(form.told for form in found.forms)
+            flags = " or ".join(f"--boxes {form}" for form in found.forms)
+            likely = f"They look like {looks}: {flags} reads them so (`boxes: {found.forms[0]}` in a profile)"
         raise DataError(
             f"annotation file {path}: its boxes cannot all be meant as COCO's {Boxes.XYWH.told} in pixels: "
-            f"{found.reason}. They look like {looks}: {flags} reads them so (`boxes: {found.forms[0]}` in a profile); "
-            f"--boxes {Boxes.XYWH} takes them as COCO's all the same"
+            f"{found.reason}. {likely}; --boxes {Boxes.XYWH} takes them as COCO's all the same"
         )
 
 

@@ -121,6 +121,14 @@ def test_few_boxes_that_are_shares_are_seen(form: Boxes, n: int) -> None:
     assert form in found.forms
 
 
+def test_boxes_of_no_known_form_are_doubted() -> None:
+    boxes, *facts = world(HONEST["some"], 0, 50, area="none", has_outlines=False, has_sizes=True)
+    found = doubt(boxes / np.tile(SIZE_PX, 2) * 1000, *facts)  # thousandths of the sides
+    assert found is not None
+    assert found.forms == ()
+    assert found.reason.endswith("of 50 boxes lie outside the frame")
+
+
 def test_one_odd_box_is_no_doubt() -> None:
     boxes, *facts = world(HONEST["some"], 0, 50, area="box", has_outlines=True, has_sizes=True)
     for odd in ([600.0, 400.0, 300.0, 300.0], [0.1, 0.1, 0.2, 0.2], [700.0, 500.0, 9.0, 9.0]):
@@ -173,6 +181,15 @@ def test_a_file_of_another_form_is_refused_and_read_as_it_is_named(tmp_path: Pat
     # Taken as COCO's all the same, they are clipped and said to be.
     taken = source(tmp_path, form, boxes=Boxes.XYWH)
     assert form.is_normalised or any("boxes that reach past the frame" in note for note in taken.notes)
+
+
+def test_a_file_of_no_known_form_is_refused(tmp_path: Path) -> None:
+    noise(40, 30).save(tmp_path / "a.png")
+    boxes = [[x * 25, y * 33, w * 25, h * 33] for x, y, w, h in BOXES]
+    path = write(tmp_path, document([annotation(bbox=box) for box in boxes]))
+    with pytest.raises(DataError, match="fit no form that is known here.*--boxes xywh takes them"):
+        CocoSource(CocoParams(annotations=path, images=tmp_path))
+    assert CocoSource(CocoParams(annotations=path, images=tmp_path, boxes=Boxes.XYWH)).n_items == len(boxes)
 
 
 def test_shares_without_a_size_are_failures(tmp_path: Path) -> None:
