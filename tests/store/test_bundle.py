@@ -110,6 +110,51 @@ def test_a_link_leads_to_what_is_replaced(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a", "link"]
 
 
+@pytest.fixture
+def steps(swap: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Path]]:
+    """What is flushed, and what is put in a place, as it happens."""
+    found: list[tuple[str, Path]] = []
+    rename, replace, exchange = Path.rename, Path.replace, atomic._exchange
+
+    def placed(real: Callable[[Path, Path], object], path: Path, target: Path) -> object:
+        if done := real(path, target):
+            found.append(("placed", Path(target)))
+        return done
+
+    def flushed(descriptor: int) -> None:
+        found.append(("flushed", Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(Path, "rename", lambda path, target: placed(rename, path, target))
+    monkeypatch.setattr(Path, "replace", lambda path, target: placed(replace, path, target))
+    monkeypatch.setattr(atomic, "_exchange", lambda one, other: placed(exchange, one, other))
+    return found
+
+
+def flushed_before_and_after(steps: list[tuple[str, Path]], place: Path) -> tuple[set[Path], set[Path]]:
+    at = steps.index(("placed", place))
+    before, after = ({path for what, path in some if what == "flushed"} for some in (steps[:at], steps[at:]))
+    return before, after
+
+
+def test_what_is_put_in_a_place_is_on_the_disk_before_and_its_name_after(
+    tmp_path: Path, steps: list[tuple[str, Path]]
+) -> None:
+    """Else a loss of power could leave names of files that have no content, or the folder that was replaced."""
+    folder, part = tmp_path / "far" / "a", tmp_path / "far" / "a.part"
+    for files in (OLD, NEW):
+        steps.clear()
+        write(folder, files)
+        before, after = flushed_before_and_after(steps, folder)
+        assert {part, part / MANIFEST, *(part / name for name in files)} <= before
+        assert folder.parent in after
+    steps.clear()
+    atomic.write_bytes(tmp_path / "new" / "folders" / "x.json", b"{}")
+    before, after = flushed_before_and_after(steps, tmp_path / "new" / "folders" / "x.json")
+    assert {tmp_path / "new" / "folders" / "x.json.part", tmp_path / "new", tmp_path} <= before
+    assert tmp_path / "new" / "folders" in after
+
+
 def test_readers_meet_one_or_the_other(tmp_path: Path) -> None:
     folder, ended = tmp_path / "a", threading.Event()
     write(folder, OLD)

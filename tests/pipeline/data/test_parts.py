@@ -84,6 +84,7 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], Mapping[str, tuple[str | None, str | N
         },
     ),
     "one part alone": (("train/cat", "train/dog"), {"train/cat": (None, "cat"), "train/dog": (None, "dog")}),
+    "one part alone below pictures": (("", "train/cat"), {"": (None, None), "train/cat": (None, "cat")}),
     "pictures above the parts": (
         ("", "train/cat", "test/cat"),
         {"": (None, None), "train/cat": ("train", "cat"), "test/cat": ("test", "cat")},
