@@ -608,6 +608,14 @@ def test_damaged_blocks_of_a_deflated_tiff_are_refused(tiled: bool) -> None:
     assert n_refused > 190
 
 
+def test_a_tile_may_reach_far_past_a_small_picture() -> None:
+    values = pixels(smooth(512, 256).convert("L"))
+    whole, _, _ = deflated_tiff(values, 256, tiled=True)
+    for tag, side, shorter in ((256, 512, 260), (257, 256, 10)):
+        whole = whole.replace(struct.pack("<HHII", tag, 4, 1, side), struct.pack("<HHII", tag, 4, 1, shorter))
+    assert np.array_equal(pixels(decode(whole))[..., 0], values[:10, :260])
+
+
 def test_a_deflated_tiff_that_holds_far_more_than_its_pixels_is_refused() -> None:
     """Its checksum is not looked for behind gigabytes of zeros."""
     values = np.zeros((32, 64), dtype=np.uint8)

@@ -141,6 +141,12 @@ def test_a_class_named_like_a_part_within_parts_is_asked_for() -> None:
         "test/cat": ("test", "cat"),
         "test/test": ("test", "test"),
     }
+    # Alone in its folder it would be an archive's own name.
+    treat = {"train/train": "class", "test/test": "class"}
+    assert read("train/train", "test/test", **treat) == {
+        "train/train": ("train", "train"),
+        "test/test": ("test", "test"),
+    }
 
 
 def test_a_class_named_like_a_part_above_parts_has_a_name_of_its_own() -> None:
