@@ -410,15 +410,19 @@ def test_decompression_bombs_are_refused_before_they_unfold() -> None:
         decode(bomb)
 
 
-def png_of_rows(n_rows: int, *, depth: int, colour: int, interlaced: bool, bits: int) -> bytes:
-    """A PNG file of 9 x 8 px, all 1 bits, whose data end behind so many rows of those that it is written in."""
+def png_of_rows(
+    n_rows: int, *, depth: int, colour: int, interlaced: bool, bits: int, size_px: tuple[int, int] = (9, 8)
+) -> bytes:
+    """A PNG file, all 1 bits, whose data end behind so many rows of those that it is written in."""
+    width, height = size_px
     steps = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
     rows = [
-        b"\0" + b"\xff" * -(-len(range(x, 9, x_step)) * bits // 8)
+        b"\0" + b"\xff" * -(-len(range(x, width, x_step)) * bits // 8)
         for x, y, x_step, y_step in (steps if interlaced else [(0, 0, 1, 1)])
-        for _ in range(y, 8, y_step)
+        for _ in range(y, height, y_step)
+        if x < width
     ]
-    chunks = [b"IHDR" + struct.pack(">IIBBBBB", 9, 8, depth, colour, 0, 0, interlaced)]
+    chunks = [b"IHDR" + struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)]
     chunks += [b"PLTE" + b"\x50" * 768] if colour == 3 else []
     chunks += [b"IDAT" + zlib.compress(b"".join(rows[: len(rows) + n_rows])), b"IEND"]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -426,16 +430,21 @@ def png_of_rows(n_rows: int, *, depth: int, colour: int, interlaced: bool, bits:
     )
 
 
-@pytest.mark.parametrize("interlaced", [False, True])
+# Of odd height the last row is not the last that is written; one column is in some of the passes only.
+@pytest.mark.parametrize(
+    ("interlaced", "size_px"), [(False, (9, 8)), (True, (9, 8)), (True, (9, 7)), (True, (1, 5))]
+)
 @pytest.mark.parametrize(
     ("depth", "colour", "bits"),
     [(1, 0, 1), (8, 0, 8), (16, 0, 16), (8, 2, 24), (16, 2, 48), (4, 3, 4), (8, 4, 16), (8, 6, 32)],
 )
 def test_png_data_that_end_before_the_last_row_are_refused(
-    depth: int, colour: int, bits: int, interlaced: bool
+    depth: int, colour: int, bits: int, interlaced: bool, size_px: tuple[int, int]
 ) -> None:
     """All checksums are right; Pillow fills up with nothing."""
-    kind = {"depth": depth, "colour": colour, "interlaced": interlaced, "bits": bits}
+    kind: Any = {
+        "depth": depth, "colour": colour, "interlaced": interlaced, "bits": bits, "size_px": size_px
+    }  # fmt: skip
     whole = png_of_rows(99, **kind)
     assert pixels(decode(whole)).min() > 0
     for n_lacking in (1, 4):
@@ -597,6 +606,14 @@ def test_damaged_blocks_of_a_deflated_tiff_are_refused(tiled: bool) -> None:
         except PictureError:
             n_refused += 1
     assert n_refused > 190
+
+
+def test_a_tile_may_reach_far_past_a_small_picture() -> None:
+    values = pixels(smooth(512, 256).convert("L"))
+    whole, _, _ = deflated_tiff(values, 256, tiled=True)
+    for tag, side, shorter in ((256, 512, 260), (257, 256, 10)):
+        whole = whole.replace(struct.pack("<HHII", tag, 4, 1, side), struct.pack("<HHII", tag, 4, 1, shorter))
+    assert np.array_equal(pixels(decode(whole))[..., 0], values[:10, :260])
 
 
 def test_a_deflated_tiff_that_holds_far_more_than_its_pixels_is_refused() -> None:

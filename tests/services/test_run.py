@@ -257,17 +257,17 @@ def test_what_very_few_pictures_do_not_allow_is_told_and_the_rest_is_made(
 
 def test_one_data_set_must_be_named() -> None:
     a, b = Path("a"), Path("b")
-    for wrong in (
-        {},
-        {"folder": a, "coco": b},
-        {"coco": b},
-        {"images": b},
-        {"folder": a, "images": b},
-        {"yolo": a, "boxes": "xyxy"},
-        {"table": a, "keep_crowds": True},
-        {"parquet": [a], "links_into": [b]},
+    for wrong, said in (
+        ({}, "name one data set: .* got none"),
+        ({"folder": a, "coco": b}, "name one data set: .* got --folder, --coco"),
+        ({"images": b}, "name one data set"),
+        ({"coco": b}, "--images DIR go together"),
+        ({"folder": a, "images": b}, "--images DIR go together"),
+        ({"yolo": a, "boxes": "xyxy"}, "--boxes is for a COCO file"),
+        ({"table": a, "keep_crowds": True}, "--keep-crowds is for annotated instances"),
+        ({"parquet": [a], "links_into": [b]}, "--links-into is for pictures in folders"),
     ):
-        with pytest.raises(UsageError):
+        with pytest.raises(UsageError, match=said):
             source_of(**cast(dict[str, Any], wrong))
     assert source_of(parquet=[a]) == SourceChoice("parquet", {"files": (a,)})
     assert source_of(table=a, images=b) == SourceChoice("listed", {"table": a, "images": b})

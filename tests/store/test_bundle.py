@@ -1,11 +1,14 @@
 """Files that belong together: replaced as one whatever happens in between, and read as they were written."""
 
+import ctypes
+import errno
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -101,6 +104,23 @@ def test_replaced_either_way(swap: str, tmp_path: Path) -> None:
     assert names(tmp_path) == ["a"]
 
 
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EIO])
+def test_file_systems_that_exchange_no_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """As renameat2(2) and their drivers say it; any other error is one."""
+    write(tmp_path / "a", OLD)
+    library = SimpleNamespace(renameat2=lambda *_: ctypes.set_errno(code) or -1)
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: library)
+    if code == errno.EIO:
+        with pytest.raises(StoreError, match="Input/output error"):
+            write(tmp_path / "a", NEW)
+    else:
+        write(tmp_path / "a", NEW)
+    assert read(tmp_path / "a") == (OLD if code == errno.EIO else NEW)
+    assert names(tmp_path) == ["a"]
+
+
 def test_a_link_leads_to_what_is_replaced(tmp_path: Path) -> None:
     write(tmp_path / "a", OLD)
     (tmp_path / "link").symlink_to(tmp_path / "a")
@@ -108,6 +128,58 @@ def test_a_link_leads_to_what_is_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "link").is_symlink()
     assert read(tmp_path / "link") == read(tmp_path / "a") == NEW
     assert names(tmp_path) == ["a", "link"]
+
+
+def test_what_a_killed_writer_left_is_no_part_of_the_next_one(tmp_path: Path) -> None:
+    (tmp_path / "a.part" / "folder").mkdir(parents=True)
+    (tmp_path / "a.part" / "stale.bin").touch()
+    write(tmp_path / "a", NEW)
+    assert names(tmp_path / "a") == [MANIFEST, *sorted(NEW)]
+
+
+@pytest.fixture
+def steps(swap: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Path]]:
+    """What is flushed, and what is put in a place, as it happens."""
+    found: list[tuple[str, Path]] = []
+    rename, replace, exchange = Path.rename, Path.replace, atomic._exchange
+
+    def placed(real: Callable[[Path, Path], object], path: Path, target: Path) -> object:
+        if done := real(path, target):
+            found.append(("placed", Path(target)))
+        return done
+
+    def flushed(descriptor: int) -> None:
+        found.append(("flushed", Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(Path, "rename", lambda path, target: placed(rename, path, target))
+    monkeypatch.setattr(Path, "replace", lambda path, target: placed(replace, path, target))
+    monkeypatch.setattr(atomic, "_exchange", lambda one, other: placed(exchange, one, other))
+    return found
+
+
+def flushed_before_and_after(steps: list[tuple[str, Path]], place: Path) -> tuple[set[Path], set[Path]]:
+    at = steps.index(("placed", place))
+    before, after = ({path for what, path in some if what == "flushed"} for some in (steps[:at], steps[at:]))
+    return before, after
+
+
+def test_what_is_put_in_a_place_is_on_the_disk_before_and_its_name_after(
+    tmp_path: Path, steps: list[tuple[str, Path]]
+) -> None:
+    """Else a loss of power could leave names of files that have no content, or the folder that was replaced."""
+    folder, part = tmp_path / "far" / "a", tmp_path / "far" / "a.part"
+    for files in (OLD, NEW):
+        steps.clear()
+        write(folder, files)
+        before, after = flushed_before_and_after(steps, folder)
+        assert {part, part / MANIFEST, *(part / name for name in files)} <= before
+        assert folder.parent in after
+    steps.clear()
+    atomic.write_bytes(tmp_path / "new" / "folders" / "x.json", b"{}")
+    before, after = flushed_before_and_after(steps, tmp_path / "new" / "folders" / "x.json")
+    assert {tmp_path / "new" / "folders" / "x.json.part", tmp_path / "new", tmp_path} <= before
+    assert tmp_path / "new" / "folders" in after
 
 
 def test_readers_meet_one_or_the_other(tmp_path: Path) -> None:
@@ -192,4 +264,23 @@ def test_a_kill_leaves_one_of_them_and_the_next_writer_sweeps(
     assert read(folder) in (OLD, NEW)
     write(folder, NEW)
     assert read(folder) == NEW
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_kill_between_the_two_renames_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the folder has no name until the next writer comes, even if that one fails."""
+    folder = tmp_path / "a"
+    write(folder, OLD)
+    monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
+    process = multiprocessing.get_context("fork").Process(
+        target=_write_and_die, args=(folder, "Path.rename", 2)
+    )
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    with pytest.raises(ZeroDivisionError), atomic.replacing_folder(folder):
+        1 / 0  # noqa: B018
+    assert read(folder) == OLD
     assert names(tmp_path) == ["a"]

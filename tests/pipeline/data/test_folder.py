@@ -237,6 +237,14 @@ def test_links_into_a_named_folder_are_followed(tmp_path: Path) -> None:
         read(root, links_into=(tmp_path / "gone",))
 
 
+def test_a_link_to_a_folder_above_reads_nothing_twice(tmp_path: Path) -> None:
+    put(tmp_path / "root", "cat/1.png")
+    (tmp_path / "root/cat/up").symlink_to(tmp_path)
+    found = {item.item_id: item.failure for item in read(tmp_path / "root", links_into=(tmp_path,))}
+    assert found.keys() == {"cat/1.png", "cat/up"}
+    assert "read already" in str(found["cat/up"])
+
+
 def test_a_root_behind_a_link_is_fine(tmp_path: Path) -> None:
     put(tmp_path / "real", "cat/1.png")
     (tmp_path / "link").symlink_to("real")

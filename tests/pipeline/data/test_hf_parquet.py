@@ -143,9 +143,13 @@ def test_rows_without_a_usable_picture_are_failures(tmp_path: Path) -> None:
     assert items[-1].failure is None
 
 
-def test_a_class_number_without_a_name_is_a_failure(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [1, 5, -2])
+def test_a_class_number_without_a_name_is_a_failure(tmp_path: Path, number: int) -> None:
     path = write(
-        tmp_path / "d.parquet", features(label=["a"]), img=images(cell(0), cell(1)), label=pa.array([0, 5])
+        tmp_path / "d.parquet",
+        features(label=["a"]),
+        img=images(cell(0), cell(1)),
+        label=pa.array([0, number]),
     )
     first, second = read(path)
     assert first.failure is None

@@ -71,11 +71,17 @@ def test_other_files_below_the_cache_are_refused(project: Path) -> None:
     (cache / "files").mkdir(parents=True)
     noise(12, 10).save(cache / "files" / "private.png")
     (pictures / "cat" / "private.png").symlink_to(cache / "files" / "private.png")
+    # Named like the start of what DVC puts there.
+    below = cache / "files" / "md5" / "ab" / ("0" * 30)
+    below.mkdir(parents=True)
+    noise(12, 10).save(below / "below.png")
+    (pictures / "cat" / "below.png").symlink_to(below / "below.png")
     (pictures / "cat" / "config.png").symlink_to(project / ".dvc" / "config")
     found = failures(pictures)
     assert {name for name, failure in found.items() if failure is None} == {"cat/1.png", "dog/2.png"}
     assert all(
-        "leaves the data set's folder" in str(found[f"cat/{name}.png"]) for name in ("private", "config")
+        "leaves the data set's folder" in str(found[f"cat/{name}.png"])
+        for name in ("private", "below", "config")
     )
 
 

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from deponij.pipeline.data.adapters.listed import read_listing
 from deponij.pipeline.data.adapters.registry import Source, open_source
 from deponij.pipeline.data.item import Item
 from deponij.store.errors import DataError, UsageError
@@ -119,6 +120,24 @@ def test_columns_are_named(tmp_path: Path) -> None:
         opened(tmp_path / "t.csv", path_column="where", label_column="whose")
 
 
+def test_columns_that_differ_in_case_alone_have_names_that_sql_tells_apart(tmp_path: Path) -> None:
+    pictures(tmp_path, "1.png")
+    (tmp_path / "t.csv").write_text("path,Label,label,camera,Camera\n1.png,a,b,c,d\n")
+    _, (item,) = opened(tmp_path / "t.csv")
+    assert item.metadata == {"label": "a", "source_label": "b", "camera": "c", "source_Camera": "d"}
+
+
+def test_fields_of_two_lines_and_names_with_backslashes_are_read_as_they_stand(tmp_path: Path) -> None:
+    pictures(tmp_path, "a\\b/1.png")
+    text = 'path,label\na\\b/1.png,"two\nlines"\n'
+    (tmp_path / "t.csv").write_bytes(b"\xfe\xff" + text.encode("utf-16-be"))
+    _, (item,) = opened(tmp_path / "t.csv")
+    assert (item.failure, item.metadata["label"]) == (None, "two\nlines")
+    # Of so many that they are read in several blocks.
+    (tmp_path / "many.csv").write_text("path,label\n" + '1.png,"two\nlines"\n' * 300_000)
+    assert set(read_listing(tmp_path / "many.csv")["label"].to_pylist()) == {"two\nlines"}
+
+
 def test_a_column_that_is_called_like_parts_and_holds_none_is_kept(tmp_path: Path) -> None:
     pictures(tmp_path, "1.png", "2.png")
     (tmp_path / "t.csv").write_text("path,split\n1.png,fold1\n2.png,fold2\n")
@@ -131,3 +150,7 @@ def test_rows_are_left_out_as_asked(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path,split\n1.png,train\n2.png,extra\n3.png,test\n")
     _, items = opened(tmp_path / "t.csv", treat={"extra": "skip"})
     assert [(item.item_id, item.given) for item in items] == [("1.png", "train"), ("3.png", "test")]
+    (tmp_path / "t.csv").write_text("path,split\n1.png,fold1\n2.png,extra\n3.png,fold2\n")
+    source, items = opened(tmp_path / "t.csv", treat={"extra": "skip"})
+    assert [item.item_id for item in items] == ["1.png", "3.png"]
+    assert "split" not in source.metadata_schema.names

@@ -84,6 +84,7 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], Mapping[str, tuple[str | None, str | N
         },
     ),
     "one part alone": (("train/cat", "train/dog"), {"train/cat": (None, "cat"), "train/dog": (None, "dog")}),
+    "one part alone below pictures": (("", "train/cat"), {"": (None, None), "train/cat": (None, "cat")}),
     "pictures above the parts": (
         ("", "train/cat", "test/cat"),
         {"": (None, None), "train/cat": ("train", "cat"), "test/cat": ("test", "cat")},
@@ -138,6 +139,12 @@ def test_a_class_named_like_a_part_within_parts_is_asked_for() -> None:
         "train/cat": ("train", "cat"),
         "train/test": ("train", "test"),
         "test/cat": ("test", "cat"),
+        "test/test": ("test", "test"),
+    }
+    # Alone in its folder it would be an archive's own name.
+    treat = {"train/train": "class", "test/test": "class"}
+    assert read("train/train", "test/test", **treat) == {
+        "train/train": ("train", "train"),
         "test/test": ("test", "test"),
     }
 

@@ -106,6 +106,41 @@ def test_descriptions_as_exports_write_them(tmp_path: Path, lists: dict[str, str
     }
 
 
+def test_lists_name_pictures_from_their_own_folder(tmp_path: Path) -> None:
+    """As Ultralytics reads `./`."""
+    files = {f"lists/images/{n}.png": "" for n in "12"} | {
+        f"lists/labels/{n}.txt": "0 .5 .5 1 1" for n in "12"
+    }
+    files |= {f"lists/{part}.txt": f"./images/{n}.png\n" for part, n in (("train", 1), ("val", 2))}
+    description = "names: [cat]\ntrain: lists/train.txt\nval: lists/val.txt\n"
+    _, items = opened(write(tmp_path, files | {"data.yaml": description}))
+    assert {name: item.given for name, item in items.items()} == {
+        "lists/images/1.png#0": "train",
+        "lists/images/2.png#0": "val",
+    }
+
+
+def test_labels_lie_beside_the_last_folder_images(tmp_path: Path) -> None:
+    """And the list of names that labelling tools put beside them is of no picture; one part alone is no split."""
+    files = {"images/train/images/1.png": "", "images/train/labels/1.txt": "0 .5 .5 1 1"}
+    files |= {"images/train/labels/classes.txt": "cat\n", "data.yaml": "names: [cat]\ntrain: images/train\n"}
+    _, items = opened(write(tmp_path, files))
+    assert {name: (item.failure, item.given) for name, item in items.items()} == {
+        "images/train/images/1.png#0": (None, None)
+    }
+
+
+def test_of_poses_the_boxes_are_read_and_classes_go_by_number(tmp_path: Path) -> None:
+    description = "kpt_shape: [2, 3]\nnames: {3: dog, 1: cat}\ntrain: images\n"
+    lines = "3 .5 .5 .25 .5 .1 .1 2 .2 .2 1\n1 .5 .5 .25 .5 0 0 0 0 0 0\n1.5 .5 .5 .25 .5 0 0 0 0 0 0\n"
+    root = write(tmp_path, {"data.yaml": description, "images/1.png": "", "labels/1.txt": lines})
+    _, items = opened(root)
+    dog, cat, neither = items.values()
+    assert [item.metadata["category"] for item in (dog, cat)] == ["dog", "cat"]
+    assert [dog.metadata[f"bbox_{side}"] for side in "xywh"] == [15, 5, 10, 10]
+    assert "class 1.5 is not among the 2 names" in str(neither.failure)
+
+
 def test_labels_beside_the_pictures(tmp_path: Path) -> None:
     root = write(
         tmp_path,

@@ -76,6 +76,7 @@ def test_trials_are_scikit_learn_s_on_validation_that_lies_elsewhere() -> None:
     X[250:] += X[:250].std(axis=0)
     train, val = slice(0, 250), slice(250, None)
     probe = LogisticProbe(cs=(1e-3, 1e-2, 1e-1, 1.0)).fit(X[train], y[train], X[val], y[val])
+    assert [trial.c for trial in probe.trials_] == [1e-3, 1e-2, 1e-1, 1.0]
     for trial in probe.trials_:
         theirs = make_pipeline(StandardScaler(), LogisticRegression(C=trial.c, tol=1e-8, max_iter=5000))
         theirs.fit(X[train].astype(np.float64), y[train])

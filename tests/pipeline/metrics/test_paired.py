@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest, permutation_test
+from scipy.stats import binomtest, permutation_test, t
 
 from benchmarks.interval_coverage import false_positives, worlds
 from deponij.pipeline.metrics.paired import PairedDifference, exchange_p, paired_difference
@@ -72,6 +72,25 @@ def test_interval_of_single_items_is_bonett_and_prices() -> None:
     p12, p21, n = 26 / 202, 11 / 202, 202
     half = 1.9719 * np.sqrt((p12 + p21 - (p12 - p21) ** 2) / (n - 1))
     assert found.interval == pytest.approx((p12 - p21 - half, p12 - p21 + half), abs=1e-5)
+
+
+def test_interval_by_leaving_out_each_photograph() -> None:
+    """With two more photographs of mean size, which the two win by the root mean square of the leads that are not 0."""
+    leads, sizes = [3, -1, 0, 2, 5, 0, -2, 1, 1, 4], [4, 1, 2, 6, 9, 3, 2, 1, 5, 7]
+    a, b = (
+        np.concatenate([np.arange(size) < sign * lead for lead, size in zip(leads, sizes, strict=True)])
+        for sign in (1, -1)
+    )
+    usual = (sum(lead**2 for lead in leads) / 8) ** 0.5
+    all_leads, all_sizes = [*leads, usual, -usual], [*sizes, 4, 4]
+    value = 13 / 48
+    without = [(13 - lead) / (48 - size) for lead, size in zip(all_leads, all_sizes, strict=True)]
+    std = (11 / 12 * sum((one - value) ** 2 for one in without)) ** 0.5
+    half = t.ppf(0.975, 48**2 / sum(size**2 for size in all_sizes) - 1) * std
+    groups = np.repeat(np.arange(10), sizes)
+    assert paired_difference(a, b, groups).interval == pytest.approx((value - half, value + half))
+    # Nine are too few.
+    assert paired_difference(a[:33], b[:33], groups[:33]).interval is None
 
 
 def test_few_differences_are_not_certain() -> None:
