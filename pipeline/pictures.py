@@ -261,7 +261,7 @@ def _check_png(data: bytes) -> None:
     """
     for kind, start, stop in _png_chunks(data):
         if zlib.crc32(memoryview(data)[start - 4 : stop]) != int.from_bytes(data[stop : stop + 4]):
-            raise OSError(f"the checksum of its part {kind!r} does not agree")
+            raise OSError(f"the checksum of its part {kind.decode('latin-1')!r} does not agree")
 
 
 def _may_lack_rows(image: Image.Image) -> bool:

@@ -641,3 +641,10 @@ def test_any_changed_bit_of_a_png_is_refused(name: str) -> None:
     for stop in [*rng.sample(range(len(whole)), 100), *range(len(whole) - 20, len(whole))]:
         with pytest.raises(PictureError):
             decode(whole[:stop])
+
+
+def test_the_damaged_part_of_a_png_is_named_in_words() -> None:
+    data = bytearray(in_every_format()["PNG"])
+    data[data.index(b"IDAT") + 10] ^= 1
+    with pytest.raises(PictureError, match="the checksum of its part 'IDAT' does not agree"):
+        decode(bytes(data))
