@@ -17,6 +17,7 @@ from deponij.pipeline.pictures import (
     MAX_PIXELS,
     Route,
     decode,
+    is_picture_head,
     to_rgb,
     upright_size_px,
 )
@@ -606,6 +607,11 @@ def test_damaged_blocks_of_a_deflated_tiff_are_refused(tiled: bool) -> None:
         except PictureError:
             n_refused += 1
     assert n_refused > 190
+
+
+def test_a_head_is_that_of_webp_within_riff_alone() -> None:
+    assert is_picture_head(encoded(smooth(9, 9), "WEBP")[:32])
+    assert not is_picture_head(b"a text: WEBP in it")
 
 
 def test_a_tile_may_reach_far_past_a_small_picture() -> None:

@@ -10,6 +10,7 @@ from resealing import relist
 
 from deponij.pipeline.heads.head import FeatureSource, softmax
 from deponij.pipeline.heads.words.zero_shot import ZeroShotClassifier
+from deponij.project.learning.item_columns import photograph_of, read_groups
 from deponij.project.learning.result_files import LOGITS_NAME, Judged, read_judged, read_logits, read_result
 from deponij.project.learning.results import (
     evaluate,
@@ -23,7 +24,7 @@ from deponij.project.learning.results import (
 )
 from deponij.store.atomic import write_table
 from deponij.store.errors import DataError, StoreError, UsageError
-from deponij.store.items import Items
+from deponij.store.items import Items, ItemWriter
 from deponij.store.keys import key_of_bytes
 from deponij.store.view import View
 
@@ -217,6 +218,17 @@ def test_results_do_not_depend_on_the_last_bit(tmp_path: Path) -> None:
     one, other = (tmp_path / name for name in ("view", "off"))
     assert (one / "result.json").read_bytes() == (other / "result.json").read_bytes()
     assert (read_logits(one) != read_logits(other)).any()
+
+
+def test_items_of_no_photograph_are_alone(tmp_path: Path) -> None:
+    with ItemWriter(tmp_path / "items", pa.schema([])) as writer:
+        for item_id, photo in {"a": "p", "b": "p", "c": None, "d": None}.items():
+            writer.add(content=None, failure="cut off", item_id=item_id, image_id=photo, metadata={})
+    items = Items(tmp_path / "items")
+    write_table(tmp_path / "split.parquet", pa.table({"item_id": items.ids, "group": ["p", "p", None, None]}))
+    alone = {"a": "p", "b": "p", "c": "c", "d": "d"}
+    assert photograph_of(items) == alone
+    assert read_groups(tmp_path / "split.parquet", items) == (alone, "photographs")
 
 
 def test_groups_are_those_of_the_split_else_photographs(tmp_path: Path) -> None:

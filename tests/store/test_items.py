@@ -12,6 +12,7 @@ from PIL import Image
 
 from deponij.store.errors import StoreError
 from deponij.store.items import Items, ItemWriter
+from deponij.store.manifest import write_manifest
 
 SCHEMA = pa.schema([("label", pa.string()), ("bbox", pa.list_(pa.float64())), ("is_crowd", pa.bool_())])
 
@@ -55,6 +56,16 @@ def test_items_give_back_what_was_put_in(tmp_path: Path) -> None:
         list(items.contents([5]))
     with pytest.raises(StoreError, match="there is no item 'x'"):
         items.content("x")
+
+
+def test_files_of_other_columns_are_no_items_of_one_folder(tmp_path: Path) -> None:
+    at, other = write(tmp_path / "items"), tmp_path / "other"
+    with ItemWriter(other, pa.schema([("label", pa.int64())])) as writer:
+        writer.add(content=None, item_id="x", failure="cut off", metadata={"label": 3})
+    (other / "items-00000.parquet").rename(at / "items-00001.parquet")
+    write_manifest(at)
+    with pytest.raises(StoreError, match="holds items of another version: its columns .*'label'"):
+        Items(at)
 
 
 def test_many_groups_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

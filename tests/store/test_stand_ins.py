@@ -58,6 +58,7 @@ def test_a_kill_costs_seconds_however_slow_the_model_is(tmp_path: Path, clock: C
             out.add(part, {"embedding": vectors(part)})
             n_saved = saved(tmp_path / "slow")
     assert max(lost_s) <= max(15.0, step_s) + 1e-6
+    assert out.n_rows == N_ROWS
     fast = FeatureStore(tmp_path / "fast", create=True)
     with fast.writer(CLIP, {}, shard_rows=SHARD_ROWS, unsaved_s=1e9) as out:
         for start in range(0, N_ROWS, BATCH):
@@ -83,6 +84,12 @@ def test_a_pace_that_changes_costs_one_batch_more_at_most(tmp_path: Path, clock:
             out.add(part, {"embedding": vectors(part)})
             n_saved = saved(tmp_path / "depot")
     assert max(over_s) <= 1e-6
+
+
+def test_a_shard_is_full_by_bytes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "SHARD_BYTES", vectors(keys_of(range(4))).nbytes)
+    fill(FeatureStore(tmp_path / "depot", create=True), range(10), batch=2, shard_rows=99)
+    assert [len(keys) for keys in contents(FeatureStore(tmp_path / "depot"))] == [4, 4, 2]
 
 
 def slow(path: Path) -> None:

@@ -65,15 +65,17 @@ def test_parquet_with_paths_and_types(tmp_path: Path) -> None:
             "species": pa.array(["cat", "dog"]).dictionary_encode(),
             "width_px": pa.array([1.5, None]),
             "night": [True, False],
+            "hash": pa.array([2**64 - 1, 0], pa.uint64()),
         }
     )
     pq.write_table(table, tmp_path / "t.parquet")
     source, items = opened(tmp_path / "t.parquet", images=tmp_path / "pictures")
-    assert source.metadata_schema.names == ["label", "source_width_px", "night"]
+    assert source.metadata_schema.names == ["label", "source_width_px", "night", "hash"]
+    assert source.metadata_schema.field("hash").type == pa.uint64()
     assert [item.item_id for item in items] == ["1.png", "2.png"]
     assert [item.metadata for item in items] == [
-        {"label": "cat", "source_width_px": 1.5, "night": True},
-        {"label": "dog", "source_width_px": None, "night": False},
+        {"label": "cat", "source_width_px": 1.5, "night": True, "hash": 2**64 - 1},
+        {"label": "dog", "source_width_px": None, "night": False, "hash": 0},
     ]
 
 

@@ -75,6 +75,14 @@ def test_tools_that_count_from_zero(tmp_path: Path) -> None:
     assert [second.metadata[f"bbox_{side}"] for side in "xywh"] == [10, 5, 10, 10]
 
 
+def test_boxes_of_no_width_are_told_and_one_list_alone_is_no_split(tmp_path: Path) -> None:
+    text = document("1.png", ("cat", 0, 0, 40, 20), ("dog", 10, 5, 10, 15))
+    files = {"Annotations/1.xml": text, "JPEGImages/1.png": "", "ImageSets/Main/train.txt": "1\n"}
+    cat, dog = items(write(tmp_path, files)).values()
+    assert (cat.failure, cat.given, dog.given) == (None, None, None)
+    assert dog.failure == "the object's box has no area: 0 x 10 px"
+
+
 def test_files_beside_their_pictures_in_folders_of_parts(tmp_path: Path) -> None:
     files = {}
     for part, name in (("train", "a"), ("valid", "b"), ("test", "c")):
