@@ -106,6 +106,11 @@ def refuse_unknown(treatments: Treatments, names: Iterable[Folders]) -> None:
         )
 
 
+def is_left_out(folders: Folders, treatments: Treatments) -> bool:
+    """Whether the user leaves a folder out, or one above it."""
+    return any(_said(above, treatments) == "skip" for above in _prefixes(folders))
+
+
 def parts_of_files(files: Sequence[Path], treatments: Treatments) -> list[Treatment | None]:
     """The part of each file, by its own name or that of a folder which not all files lie in; or `skip`.
 
@@ -151,9 +156,7 @@ class _Tree:
     def __init__(self, folders: Collection[Folders], treatments: Treatments, what: str) -> None:
         self._treatments = treatments
         self._what = what
-        self._skipped = {
-            one for one in folders if any(_said(above, treatments) == "skip" for above in _prefixes(one))
-        }
+        self._skipped = {one for one in folders if is_left_out(one, treatments)}
         self._folders = sorted(set(folders) - self._skipped)
         self._every = sorted({above for one in self._folders for above in _prefixes(one)})
         self._within: dict[Folders, list[Folders]] = {}

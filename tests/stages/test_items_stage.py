@@ -33,7 +33,9 @@ def test_a_class_that_would_vanish_is_a_warning(tmp_path: Path, capsys: pytest.C
     (folder / "bird").mkdir()
     for number in range(3):
         (folder / "bird" / f"{number}.xyz").write_bytes(b"no picture")
-    stage.run("folder", {"folder": folder}, out=tmp_path / "items", run_options=OPTIONS)
+    result = stage.run("folder", {"folder": folder}, out=tmp_path / "items", run_options=OPTIONS)
+    assert "bird" in dict(Items(tmp_path / "items").failures)
+    assert result.n_failed == len(Items(tmp_path / "items").failures)
     told = " ".join(capsys.readouterr().err.split())
     assert "warning: folders without any picture, which are no classes: 1: 'bird' (.xyz: 3)" in told
 

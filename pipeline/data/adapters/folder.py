@@ -30,7 +30,7 @@ from deponij.pipeline.data.endings import (
 )
 from deponij.pipeline.data.inside import Links, existing_folder, read_inside
 from deponij.pipeline.data.item import Item
-from deponij.pipeline.data.parts import Folders, Place, Treatment, places, refuse_unknown
+from deponij.pipeline.data.parts import Folders, Place, Treatment, is_left_out, places, refuse_unknown
 from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError
 
@@ -84,6 +84,7 @@ class FolderSource:
         self._ignored: dict[PurePosixPath, Counter[str]] = {}
         self._by_content: Counter[str] = Counter()
         self._filled: set[PurePosixPath] = set()
+        self._empty: list[_Entry] = []
         self._n_skipped = 0
         self._above: Folders = ()
         self._entries = self._listed(params.treat)
@@ -96,15 +97,14 @@ class FolderSource:
 
     @property
     def n_items(self) -> int:
-        """One item per picture, and one per symbolic link that is refused."""
-        return len(self._entries)
+        """One item per picture, one per symbolic link that is refused, and one per class folder without any picture."""
+        return len(self._entries) + len(self._empty)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Folders without pictures, files that are none, pictures by their bytes alone, and those without a label."""
         notes = []
-        empty = self._without_pictures()
-        if empty:
+        if empty := self._without_pictures():
             named = [f"{_utf8(str(folder))!r} ({counted(found)})" for folder, found in empty.items()]
             more = ["…"] if len(named) > _NAMED_FOLDERS else []
             notes.append(
@@ -133,19 +133,25 @@ class FolderSource:
         return tuple(notes)
 
     def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
-        """One item per picture, sorted by path; what cannot be read carries its failure."""
-        return each_picture(
-            partial(_item, root=self.root, links=self.links), self._entries, workers, progress
-        )
+        """One item per picture, sorted by path; what cannot be read carries its failure. Folders without any follow."""
+        entries = [*self._entries, *self._empty]
+        return each_picture(partial(_item, root=self.root, links=self.links), entries, workers, progress)
 
     def _listed(self, treat: Mapping[str, Treatment]) -> list[_Entry]:
         found = sorted(self._walk(), key=lambda pair: PurePosixPath(pair[0]).parts)
         self._filled = {folder for path, _ in found for folder in PurePosixPath(path).parents}
-        refuse_unknown(treat, (_folders(*pair) for pair in found))
+        empty = self._without_pictures()
+        refuse_unknown(treat, [*(_folders(*pair) for pair in found), *(folder.parts for folder in empty)])
         place_of = places((_folders(*pair) for pair in found), treat)
         kept = [(pair, place) for pair in found if not (place := place_of[_folders(*pair)]).is_skipped]
         self._n_skipped = len(found) - len(kept)
         self._above = next((place.above for _, place in kept if place.above), ())
+        depths = {_folders(*pair).index(place.others[0]) + 1 for pair, place in kept if place.others}
+        self._empty = [
+            _empty(folder, files)
+            for folder, files in empty.items()
+            if len(folder.parts) in depths and not is_left_out(folder.parts, treat)
+        ]
         return [_entry(*pair, place) for pair, place in kept]
 
     def _walk(self) -> Iterator[tuple[str, str | None]]:
@@ -208,6 +214,13 @@ def _folders(path: str, problem: str | None) -> Folders:
 def _entry(path: str, problem: str | None, place: Place) -> _Entry:
     label = _utf8(place.others[0]) if place.others else None
     return _Entry(path, _utf8(path), label, place.given, problem)
+
+
+def _empty(folder: PurePosixPath, files: Counter[str]) -> _Entry:
+    """A folder that would be a class if its files were pictures; as a failure it does not vanish."""
+    name = _utf8(str(folder))
+    said = f"no picture in this folder: {counted(files)}; --treat {name}=skip leaves it out"
+    return _Entry(str(folder), name, None, None, said)
 
 
 def _utf8(text: str) -> str:

@@ -116,7 +116,12 @@ def test_a_class_without_any_picture_is_named(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"no picture")
     source = FolderSource(FolderParams(folder=tmp_path))
-    assert source.n_items == 3
+    *_, bird = source.items()
+    # Of a class that would vanish there is a failure; of folders in a class only a note.
+    assert (source.n_items, bird.item_id, bird.metadata) == (4, "bird", {"label": None})
+    said = "no picture in this folder: .xyz: 2, no ending: 1; --treat bird=skip leaves it out"
+    assert bird.failure == said
+    assert FolderSource(FolderParams(folder=tmp_path, treat={"bird": "skip"})).n_items == 3
     assert source.notes == (
         "folders without any picture, which are no classes: 2: 'bird' (.xyz: 2, no ending: 1), "
         "'dog/deep/notes' (.txt: 1)",
