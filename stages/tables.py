@@ -9,7 +9,7 @@ looked at once, for the cells.
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from deponij.project.frame.console import say
 from deponij.project.frame.harness import layout, run_stage, write_metrics
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug, load
+from deponij.project.frame.toys import toys_of
+from deponij.project.in_force import toys_beside
 from deponij.project.tables.cells import compute
 from deponij.project.tables.plan import Inputs, TablesParams, make_plan
 from deponij.store.atomic import write_bytes
@@ -60,14 +62,16 @@ def run(
     """
     cells = compute(make_plan(params, inputs, threads, results))
     if out is not None:
-        write(out, cells, params, inputs)
+        write(out, cells, params, inputs, toys_beside(*inputs.features))
     return cells
 
 
-def write(out: Path, cells: Sequence[Cell], params: TablesParams, inputs: Inputs) -> None:
-    """Write the Markdown, then the cells with what they were made from; equal cells give equal bytes."""
+def write(
+    out: Path, cells: Sequence[Cell], params: TablesParams, inputs: Inputs, toys: Set[str] = frozenset()
+) -> None:
+    """Write the Markdown, toys marked, then the cells with what they were made from; equal cells give equal bytes."""
     made_from = {"digest": _digest(params, inputs), "params": params.model_dump(mode="json")}
-    write_bytes(out / MARKDOWN_NAME, render_markdown(cells, "Tables of results").encode())
+    write_bytes(out / MARKDOWN_NAME, render_markdown(cells, "Tables of results", toys).encode())
     write_bytes(out / CELLS_NAME, CELLS.dump(cells, made_from=made_from))
 
 
@@ -131,7 +135,7 @@ def _make(params: Params, at: Layout, threads: int) -> list[Cell]:
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
     cells = compute(plan)
-    write(at.tables, cells, params.tables, inputs)
+    write(at.tables, cells, params.tables, inputs, toys_of(at.weights))
     write_metrics(at, "tables", _metrics(cells))
     return cells
 

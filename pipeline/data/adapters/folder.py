@@ -11,7 +11,7 @@ Hidden files are left aside. Files that are no pictures, by their endings and fi
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -86,6 +86,7 @@ class FolderSource:
         self._filled: set[PurePosixPath] = set()
         self._empty: list[_Entry] = []
         self._n_skipped = 0
+        self._inner: list[str] = []
         self._above: Folders = ()
         self._entries = self._listed(params.treat)
         if not self._entries:
@@ -128,6 +129,11 @@ class FolderSource:
             )
         if self._above:
             notes.append(f"folders that all classes lie in, no classes themselves: {'/'.join(self._above)}")
+        if self._inner:
+            notes.append(
+                f"every class folder holds the same folders ({', '.join(map(_utf8, self._inner))}), which are not told apart; "
+                "if these are the classes, move them up"
+            )
         if self._n_skipped:
             notes.append(f"pictures in folders that are left out as asked: {self._n_skipped:,}")
         return tuple(notes)
@@ -152,6 +158,7 @@ class FolderSource:
             for folder, files in empty.items()
             if len(folder.parts) in depths and not is_left_out(folder.parts, treat)
         ]
+        self._inner = _shared_folders([place.others for _, place in kept])
         return [_entry(*pair, place) for pair, place in kept]
 
     def _walk(self) -> Iterator[tuple[str, str | None]]:
@@ -214,6 +221,16 @@ def _folders(path: str, problem: str | None) -> Folders:
 def _entry(path: str, problem: str | None, place: Place) -> _Entry:
     label = _utf8(place.others[0]) if place.others else None
     return _Entry(path, _utf8(path), label, place.given, problem)
+
+
+def _shared_folders(paths: Sequence[Folders]) -> list[str]:
+    """Folders that lie in each of two or more classes, as classes do in folds; none where classes differ in theirs."""
+    within: dict[str, set[str]] = {path[0]: set() for path in paths if path}
+    for path in paths:
+        if path:
+            within[path[0]] |= set(path[1:2])
+    inner, *others = within.values() or [set()]
+    return sorted(inner) if len(inner) > 1 and others and all(one == inner for one in others) else []
 
 
 def _empty(folder: PurePosixPath, files: Counter[str]) -> _Entry:

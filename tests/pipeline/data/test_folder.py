@@ -129,6 +129,14 @@ def test_a_class_without_any_picture_is_named(tmp_path: Path) -> None:
     )
 
 
+def test_classes_within_folds_are_told(tmp_path: Path) -> None:
+    put(tmp_path, *(f"fold{fold}/{name}/1.png" for fold in (1, 2) for name in ("cat", "dog")))
+    (note,) = FolderSource(FolderParams(folder=tmp_path)).notes
+    assert note.startswith("every class folder holds the same folders (cat, dog)")
+    put(tmp_path, "fold2/fish/1.png")
+    assert FolderSource(FolderParams(folder=tmp_path)).notes == ()
+
+
 def test_without_any_picture_the_endings_are_told(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     for k in range(3):
