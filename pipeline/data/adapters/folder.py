@@ -131,8 +131,8 @@ class FolderSource:
             notes.append(f"folders that all classes lie in, no classes themselves: {'/'.join(self._above)}")
         if self._inner:
             notes.append(
-                f"every class folder holds the same folders ({', '.join(map(_utf8, self._inner))}), which are not told apart; "
-                "if these are the classes, move them up"
+                f"every class folder holds the same folders ({', '.join(map(_utf8, self._inner))}), which are not "
+                "told apart; if these are the classes, move them up"
             )
         if self._n_skipped:
             notes.append(f"pictures in folders that are left out as asked: {self._n_skipped:,}")
