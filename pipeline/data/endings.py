@@ -25,13 +25,13 @@ _UNREAD_ENDINGS = frozenset(
 
 
 def has_picture_ending(path: str | Path) -> bool:
-    """Whether a file's name, in letters of either case, ends like that of a picture that can be read."""
-    return Path(path).suffix.lower() in PICTURE_ENDINGS
+    """Whether a file's name, in letters of either case, ends like that of a picture, also of a kind that is not read."""
+    return Path(path).suffix.lower() in PICTURE_ENDINGS | _UNREAD_ENDINGS
 
 
 def is_picture_file(path: Path) -> bool:
     """Whether a file is a picture by its name's ending, or else by its first bytes; cameras' raw files are, too."""
-    if has_picture_ending(path) or path.suffix.lower() in _UNREAD_ENDINGS:
+    if has_picture_ending(path):
         return True
     try:
         # A pipe or device would be read for ever.

@@ -184,6 +184,13 @@ def test_pictures_of_kinds_that_are_not_read_are_failures_that_name_them(
     assert re.search(said, str(item.failure))
 
 
+def test_kinds_that_are_not_read_are_not_called_pictures_by_their_content(tmp_path: Path) -> None:
+    put(tmp_path, "cat/1.png")
+    (tmp_path / "cat" / "2.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+    source = FolderSource(FolderParams(folder=tmp_path))
+    assert (source.n_items, source.notes) == (2, ())
+
+
 def test_unlabelled_pictures_are_noted(tmp_path: Path) -> None:
     put(tmp_path, "a.png", "b.png", "cat/1.png")
     notes = FolderSource(FolderParams(folder=tmp_path)).notes
