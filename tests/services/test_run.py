@@ -259,10 +259,10 @@ def test_one_data_set_must_be_named() -> None:
     a, b = Path("a"), Path("b")
     for wrong, said in (
         ({}, "name one data set: .* got none"),
-        ({"folder": a, "coco": b}, "name one data set: .* got --folder, --coco"),
+        ({"folder": a, "coco": b}, "name one data set: .* got --folder and --coco"),
         ({"images": b}, "name one data set"),
         ({"coco": b}, "--images DIR go together"),
-        ({"folder": a, "images": b}, "--images DIR go together"),
+        ({"folder": a, "images": b}, "--images is for a COCO file or a table"),
         ({"yolo": a, "boxes": "xyxy"}, "--boxes is for a COCO file"),
         ({"table": a, "keep_crowds": True}, "--keep-crowds is for annotated instances"),
         ({"parquet": [a], "links_into": [b]}, "--links-into is for pictures in folders"),
