@@ -120,6 +120,9 @@ def test_a_run_marks_toys_everywhere(result: dict[str, Any]) -> None:
     assert text.count('<span class="toy"') >= 6 + 3 + 2
     assert f"{MINI} (toy) · zero-shot" in text
     assert f"| {MINI} (toy) |" in (page.parent / "results.md").read_text()
+    tables = (Path(result["root"]) / "tables" / "tables.md").read_text()
+    assert f"{MINI} (toy)" in tables
+    assert "model (toy)" not in tables.replace(f"{MINI} + model (toy)", "")
 
 
 def test_a_toy_is_not_best_beside_a_real_one(result: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,6 +137,11 @@ def test_classes_within_folds_are_told(tmp_path: Path) -> None:
     assert FolderSource(FolderParams(folder=tmp_path)).notes == ()
 
 
+def test_folders_of_a_single_class_are_no_folds(tmp_path: Path) -> None:
+    put(tmp_path, "cat/indoors/1.png", "cat/outdoors/1.png")
+    assert FolderSource(FolderParams(folder=tmp_path)).notes == ()
+
+
 def test_without_any_picture_the_endings_are_told(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     for k in range(3):

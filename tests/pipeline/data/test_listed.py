@@ -156,3 +156,10 @@ def test_rows_are_left_out_as_asked(tmp_path: Path) -> None:
     source, items = opened(tmp_path / "t.csv", treat={"extra": "skip"})
     assert [item.item_id for item in items] == ["1.png", "3.png"]
     assert "split" not in source.metadata_schema.names
+
+
+def test_a_class_called_na_among_numbers_is_a_class(tmp_path: Path) -> None:
+    pictures(tmp_path, "1.png", "2.png", "3.png")
+    (tmp_path / "t.csv").write_text("path,label\n1.png,7\n2.png,NA\n3.png,\n")
+    _, items = opened(tmp_path / "t.csv")
+    assert [item.metadata["label"] for item in items] == ["7", "NA", None]
