@@ -30,6 +30,8 @@ from deponij.store.manifest import MANIFEST
 
 # After this stage there is a table to look at.
 _FIRST_RESULTS = "heads"
+# With fewer in a test part an interval is some 20 points wide; then every item is tested once.
+FEWEST_TESTED = 100
 # The label column where none is named: of whole pictures, then of annotated instances.
 _LABEL_COLUMNS = ("label", "category")
 # Flags of data sets, as they are written.
@@ -59,6 +61,9 @@ class Plan:
     backbones: tuple[str, ...]
     labels: tuple[str, ...] = ()
     strategy: str | None = None
+    group_by: str | None = None
+    fractions: tuple[float, float, float] | None = None
+    n_folds: int | None = None
     seed: int = 0
     precision: str = "fp32"
 
@@ -282,13 +287,33 @@ def _holds_pictures(folder: Path) -> bool:
 
 
 def _split_params(plan: Plan, table: Items, labels: str) -> SplitParams:
-    if plan.strategy is not None:
-        return SplitParams(strategy=plan.strategy, labels=labels, seed=plan.seed)
-    if any(part is not None for part in table.column("given")):
-        return SplitParams(strategy="given", labels=labels, seed=plan.seed)
+    """How to split: as was asked for, as the data are divided, by folds where a test part would say little."""
+    asked: dict[str, Any] = {"group_by": plan.group_by, "fractions": plan.fractions, "n_folds": plan.n_folds}
+    chosen = {"labels": labels, "seed": plan.seed} | {
+        name: one for name, one in asked.items() if one is not None
+    }
+    strategy = plan.strategy or _strategy(plan, table, labels)
+    ignored = {"fractions": ("random", "group"), "n_folds": ("folds",)}
+    for name, strategies in ignored.items():
+        if asked[name] is not None and strategy not in strategies:
+            flag = "--folds" if name == "n_folds" else "--fractions"
+            raise UsageError(f"{flag} goes with --split {' or '.join(strategies)}, not with {strategy}")
+    return check(SplitParams, {"strategy": strategy, **chosen}, "the split")
+
+
+def _strategy(plan: Plan, table: Items, labels: str) -> str:
+    if plan.n_folds is not None:
+        return "folds"
+    if plan.fractions is None:
+        if any(part is not None for part in table.column("given")):
+            return "given"
+        rows = zip(table.column(labels), table.column("failure"), strict=True)
+        n = sum(label is not None and failure is None for label, failure in rows)
+        if n * SplitParams().fractions[2] < FEWEST_TESTED:
+            return "folds"
     # Whole pictures are their own photographs: then grouping would only cost the balance.
-    shared = len(set(table.column("image_id"))) < len(table)
-    return SplitParams(strategy="group" if shared else "random", labels=labels, seed=plan.seed)
+    groups = table.column(plan.group_by or "image_id")
+    return "group" if len(set(groups)) < len(table) else "random"
 
 
 def _slugs(backbones: Sequence[str]) -> dict[str, str]:

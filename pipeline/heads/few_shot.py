@@ -53,23 +53,26 @@ def few_shot(
 def _shots(
     head: NearestNeighbours, X: Floats, examples: Examples, per_class: int, tries: int
 ) -> list[JsonValue]:
-    """One count of examples: each k's means over the tries."""
-    train, val, test = (examples.rows(part) for part in ("train", "val", "test"))
-    names = examples.labels
+    """One count of examples: each k's means over the tries, of folds over all that they test."""
+    names, test = examples.labels, examples.rows("test")
     val_top1: dict[int, list[float]] = {}
-    hits: dict[int, list[NDArray[np.bool_]]] = {}
-    for seed in range(tries):
-        rows = train[draw(names[train], per_class, seed)]
-        learned = type(head)(**head.get_params()).fit(X[rows], names[rows])
-        usual = learned.k_
-        for k, logits in learned.decisions(X[np.concatenate([val, test])]).items():
-            answers = learned.classes_[logits.argmax(axis=1)]
-            of_val, of_test = answers[: len(val)], answers[len(val) :]
-            if len(val):
-                val_top1.setdefault(k, []).append(float((of_val == names[val]).mean()))
-            hits.setdefault(k, []).append(of_test == names[test])
+    hits: dict[int, NDArray[np.bool_]] = {}
+    for rotation in examples.rotations():
+        train, val, tested = (rotation.rows(part) for part in ("train", "val", "test"))
+        for seed in range(tries):
+            rows = train[draw(names[train], per_class, seed)]
+            learned = type(head)(**head.get_params()).fit(X[rows], names[rows])
+            usual = learned.k_
+            for k, logits in learned.decisions(X[np.concatenate([val, tested])]).items():
+                answers = learned.classes_[logits.argmax(axis=1)]
+                if len(val):
+                    val_top1.setdefault(k, []).append(float((answers[: len(val)] == names[val]).mean()))
+                right = hits.setdefault(k, np.zeros((tries, len(names)), dtype=bool))
+                right[seed, tested] = answers[len(val) :] == names[tested]
     chosen = min(val_top1, key=lambda k: (-float(np.mean(val_top1[k])), k)) if val_top1 else usual
-    means = {k: mean_of_runs(found, examples.groups[test], names[test]) for k, found in hits.items()}
+    means = {
+        k: mean_of_runs([*found[:, test]], examples.groups[test], names[test]) for k, found in hits.items()
+    }
     return [
         {
             "per_class": per_class,

@@ -39,7 +39,7 @@ class Calibration(Measured):
     Attributes:
         part: the part of the split that the figures are of.
         n: its items; n_known: those of classes that the classifier can answer.
-        temperature: of the least negative log-likelihood on validation; None without validation.
+        temperature: of the least negative log-likelihood on validation, or on all out-of-fold answers; None without.
         ece, ece_scaled: expected calibration error of all n items.
         nll, nll_scaled: mean negative log-likelihood of the n_known items; None where there are none.
         bins, bins_scaled: reliability, equally wide bins in ascending order.
@@ -72,10 +72,33 @@ def calibration(
     val, rows = (parts == "val") & (codes >= 0), parts == shown
     temperature = fit_temperature(logits[val], codes[val]) if val.any() else None
     chosen, answers = logits[rows], codes[rows]
+    scaled = None if temperature is None or shown == "val" else chosen / temperature
+    return _judged(shown, chosen, scaled, answers, temperature)
+
+
+def cross_calibration(
+    logits: Logits, truth: ArrayLike, folds: NDArray[np.integer], classes: Sequence[str], shown: str
+) -> Calibration:
+    """Judge out-of-fold answers, each at the temperature of the other folds' answers; told is that of all.
+
+    Args:
+        logits: [n, C], each row by a head that has not learned from its fold.
+        truth: [n] names. folds: [n], at least two. shown: what the part of all these items is called.
+    """
+    codes = class_codes(truth, classes)
+    known = codes >= 0
+    scaled = np.empty(logits.shape)
+    for fold in np.unique(folds):
+        others = known & (folds != fold)
+        scaled[folds == fold] = logits[folds == fold] / fit_temperature(logits[others], codes[others])
+    return _judged(shown, logits, scaled, codes, fit_temperature(logits[known], codes[known]))
+
+
+def _judged(
+    shown: str, chosen: Logits, scaled: Logits | None, answers: NDArray[np.int64], temperature: float | None
+) -> Calibration:
     ece, nll, bins = _judge(chosen, answers)
-    ece_scaled, nll_scaled, bins_scaled = (
-        (None, None, None) if temperature is None or shown == "val" else _judge(chosen / temperature, answers)
-    )
+    ece_scaled, nll_scaled, bins_scaled = (None, None, None) if scaled is None else _judge(scaled, answers)
     return Calibration(
         part=shown,
         n=len(answers),

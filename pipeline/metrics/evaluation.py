@@ -83,6 +83,7 @@ class Evaluation(BaseModel):
         chance: 1 / n_classes.
         majority_class: most frequent class of the training part.
         parts: scores of each part that has items.
+        n_folds: of cross-validation, where every item is tested once and no part validates; 0 without.
         calibration: of the part that results are read from (test, else the last one that has items).
         n_items: rows of the items table.
         n_outside_pool: of these, rows that have no part.
@@ -106,6 +107,7 @@ class Evaluation(BaseModel):
     chance: float
     majority_class: str
     parts: dict[str, PartScores]
+    n_folds: int = 0
     calibration: Calibration | None = None
     n_items: int
     n_outside_pool: int

@@ -73,7 +73,7 @@ def chosen_cell(cells: Sequence[Cell], toys: Set[str] = frozenset()) -> Cell | N
     def of(cell: Cell) -> Preference:
         n_backbones = len(cell.members)
         return preference(
-            is_toy=not toys.isdisjoint(cell.members), val_top1=cell.val_top1, n_backbones=n_backbones
+            is_toy=not toys.isdisjoint(cell.members), judged_top1=cell.val_top1, n_backbones=n_backbones
         )
 
     return chosen([cell for cell in cells if cell.how != BASELINE], of)

@@ -108,10 +108,11 @@ def standings(results: Sequence[Path], n_detailed: int, toys: Set[str] = frozens
     Raises:
         StoreError: a folder holds no results, or damaged ones.
     """
-    read = [(folder, read_result(folder)[0]) for folder in results]
+    read = [(folder, *read_result(folder)) for folder in results]
     groups = []
-    for group in result_groups([evaluation for _, evaluation in read], toys):
-        members = [(f, e) for f, e in read if (e.split, e.labels) == (group.split, group.labels)]
+    found = result_groups([evaluation for _, evaluation, _ in read], toys, [answers for *_, answers in read])
+    for group in found:
+        members = [(f, e) for f, e, _ in read if (e.split, e.labels) == (group.split, group.labels)]
         rows = [row for row in group.rows if not row.is_baseline]
         folders, evaluations = zip(*members, strict=True)
         groups.append(Standing(group, folders, evaluations, tuple(worth_details(rows, n_detailed))))

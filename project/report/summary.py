@@ -32,7 +32,8 @@ def results_table(results: Sequence[Path], toys: Set[str] = frozenset()) -> list
     Raises:
         StoreError: a folder holds no results, or damaged ones.
     """
-    return result_groups([read_result(folder)[0] for folder in results], toys)
+    read = [read_result(folder) for folder in results]
+    return result_groups([one for one, _ in read], toys, [answers for _, answers in read])
 
 
 def collect(

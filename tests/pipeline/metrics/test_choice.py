@@ -11,7 +11,7 @@ N_WORLDS, N_EQUALS, N_ITEMS, TRUE_TOP1 = 2000, 16, 300, 0.7
 
 
 def by(val_top1: float | None, *, is_toy: bool = False, n_backbones: int = 1) -> Preference:
-    return preference(is_toy=is_toy, val_top1=val_top1, n_backbones=n_backbones)
+    return preference(is_toy=is_toy, judged_top1=val_top1, n_backbones=n_backbones)
 
 
 def test_the_order_by_hand() -> None:
