@@ -170,6 +170,9 @@ def run(
         _refuse_one_class(table, labels)
         split = _split_params(plan, table, labels[0])
         sections |= {"labels": list(labels), "splits": {split.strategy: split.model_dump()}}
+        if split.strategy == "folds":
+            # As many heads as folds are learned for each seed already.
+            sections["tables"] = {"seeds": 1}
         _run_stage("split", sections, new, options)
         _replace(at, new, names.values())
     for stage in STAGES[STAGES.index(_stage("split")) + 1 :]:

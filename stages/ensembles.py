@@ -197,8 +197,7 @@ def _fitted(how: str, stored: Stored, codes: NDArray[np.int64]) -> tuple[Ensembl
         val = np.flatnonzero((stored.examples.parts == "val") & known)
         ensemble = ensemble_class(how)().fit(members[:, val], codes[val])
         logits = ensemble.combine(members)
-        if ensemble.out_of_fold_ is not None:
-            logits[val] = ensemble.out_of_fold_
+        logits[val] = ensemble.out_of_fold(members[:, val], codes[val])
         return ensemble, logits
     logits = np.empty(members.shape[1:])
     for fold in np.unique(folds):
@@ -226,7 +225,7 @@ def _notes(ensemble: Ensemble, examples: Examples) -> list[str]:
         return []
     if examples.folds is not None:
         return ["Fitted on out-of-fold answers; each fold is answered by a fit on those of the others."]
-    if ensemble.out_of_fold_ is not None:
+    if np.count_nonzero(examples.parts == "val") > 1:
         return ["Fitted on validation, whose items are answered out of fold."]
     return ["Fitted on validation, so that figures of the validation part flatter."]
 
