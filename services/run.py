@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from deponij.pipeline.data.adapters.registry import open_source
 from deponij.pipeline.data.endings import is_picture_file
 from deponij.pipeline.data.parts import given_part
 from deponij.pipeline.data.splitting.strategies import SplitParams
+from deponij.pipeline.heads.examples import FEWEST_FOLDS
 from deponij.project.extraction.default_backbones import is_drawn
 from deponij.project.frame.console import warn
 from deponij.project.frame.harness import timed
@@ -311,8 +313,11 @@ def _strategy(plan: Plan, table: Items, labels: str) -> str:
         if any(part is not None for part in table.column("given")):
             return "given"
         rows = zip(table.column(labels), table.column("failure"), strict=True)
-        n = sum(label is not None and failure is None for label, failure in rows)
-        if n * SplitParams().fractions[2] < FEWEST_TESTED:
+        counts = Counter(label for label, failure in rows if label is not None and failure is None)
+        n, usual = counts.total(), SplitParams().fractions[2]
+        # A class of fewer is never tested, chosen on and learned from at once.
+        n_foldable = sum(count for count in counts.values() if count >= FEWEST_FOLDS)
+        if n * usual < FEWEST_TESTED and 2 * n_foldable >= n:
             return "folds"
     # Whole pictures are their own photographs: then grouping would only cost the balance.
     groups = table.column(plan.group_by or "image_id")

@@ -6,6 +6,7 @@ from statistics import median_low
 import numpy as np
 import pyarrow as pa
 import pytest
+from learning_world import World, make_world, picture, write_items
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -22,7 +23,6 @@ from deponij.store.atomic import read_table, write_table
 from deponij.store.errors import DataError
 from deponij.store.items import Items
 from deponij.store.view import View
-from tests.worlds.learning_world import World, make_world, picture, write_items
 
 N_FOLDS = 5
 
