@@ -7,7 +7,6 @@ written, and for which profile, is the business of `tables`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from statistics import median_low
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from deponij.pipeline.heads.examples import Examples
 from deponij.pipeline.heads.head import Head
 from deponij.pipeline.heads.words.zero_shot import ZeroShotClassifier
-from deponij.pipeline.metrics.classification import Names, rank, widened
+from deponij.pipeline.metrics.classification import Names, rank
 from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.pipeline.reports.cells import (
     ZERO_SHOT,
@@ -31,7 +30,7 @@ from deponij.pipeline.reports.cells import (
 )
 from deponij.project.frame.console import bar, say
 from deponij.project.learning.class_texts import ClassTexts, class_texts, templates_of
-from deponij.project.learning.out_of_fold import kept
+from deponij.project.learning.out_of_fold import kept, out_of_fold
 from deponij.project.learning.results import evaluate, feature_sources, read_shared_examples, write_results
 from deponij.project.tables.plan import FeatureSet, Plan
 from deponij.store.errors import DataError
@@ -50,7 +49,7 @@ _Vectors = dict[tuple[str, ...], list[NDArray[np.floating]]]
 _Learned = dict[tuple[str, str, str], list["Seeded"]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Task:
     """One split and label set, with the items that have features in every view."""
 
@@ -59,35 +58,29 @@ class _Task:
     examples: Examples
     vectors: Sequence[Vectors]
 
-    @cached_property
-    def rotations(self) -> tuple[Examples, ...]:
-        """The ordinary splits that it is made of."""
-        return self.examples.rotations()
-
-    def rows(self, part: str) -> NDArray[np.int64]:
-        """Rows that are in this part of any rotation, ascending; each is in one of them."""
-        return np.sort(np.concatenate([rotation.rows(part) for rotation in self.rotations]))
+    @property
+    def n_folds(self) -> int:
+        return 0 if self.examples.folds is None else len(self.examples.rotations())
 
     @property
     def test(self) -> NDArray[np.int64]:
-        return self.rows("test")
+        return self.examples.rows("test")
+
+    @property
+    def val(self) -> NDArray[np.int64]:
+        """Rows to choose by; of folds there are none, for every item is tested."""
+        return self.examples.rows("val")
 
     @property
     def judged(self) -> NDArray[np.int64]:
         """Rows whose answers a cell is made of: test, then validation."""
-        return np.concatenate([self.test, self.rows("val")])
+        return np.concatenate([self.test, self.val])
 
-    def answers(self, heads: Sequence[Head], features: Vectors, classes: Sequence[str]) -> Vectors:
-        """Logits [m, C] of the judged rows, by the head of the rotation that tests or validates them."""
-        found = []
-        for part in ("test", "val"):
-            logits = np.empty((len(self.examples.ids), len(classes)))
-            for head, rotation in zip(heads, self.rotations, strict=True):
-                rows = rotation.rows(part)
-                answered = head.decision_function(features[rows])
-                logits[rows] = widened(answered, head.classes_.tolist(), classes)
-            found.append(logits[self.rows(part)])
-        return np.concatenate(found)
+    def answers(self, heads: Sequence[Head], features: Vectors, classes: Names) -> Vectors:
+        """Logits [m, C] of the judged rows, of folds by the head of the rotation that tests them."""
+        if self.examples.folds is None:
+            return heads[0].decision_function(features[self.judged])
+        return out_of_fold(heads, self.examples, features, classes)
 
     @property
     def truth(self) -> Names:
@@ -156,7 +149,7 @@ def _one_split(plan: Plan, tasks: Sequence[_Task]) -> list[Cell]:
     cells = []
     for task in tasks:
         n_classes = len(task.examples.pool_classes)
-        train = task.examples.labels[task.rows("train") if task.examples.folds is None else task.test]
+        train = task.examples.labels[task.test if task.n_folds else task.examples.rows("train")]
         where = (task.labels, task.split.stem)
         cells += [
             chance_cell(*where, task.groups, n_classes, task.examples.unit),
@@ -194,9 +187,10 @@ def _learn(plan: Plan, tasks: Sequence[_Task]) -> _Learned:
         for kind in params.kinds
     ]
     learned: _Learned = {(one.features, one.labels, one.kind): [] for one in plans}
-    n = len(first.rotations) * n_heads(plans, len(plan.seeds))
+    rotations = first.examples.rotations()
+    n = len(rotations) * n_heads(plans, len(plan.seeds))
     with bar(f"heads {first.split.stem}", n, "heads") as advance:
-        for rotation in first.rotations:
+        for rotation in rotations:
             fitted = fit_seeds(
                 plans,
                 {one.name: first.features(one) for one in sets},
@@ -232,11 +226,11 @@ def _model_cells(plan: Plan, task: _Task, learned: _Learned) -> list[Cell]:
             heads = list(zip(*(one.heads for one in seeded), strict=True))
             classes = np.unique(np.concatenate([head.classes_ for head in heads[0]]))
             facts: dict[str, Any] = {"seed_values": plan.seeds, "fingerprints": fingerprints}
-            runs = [task.answers(of_folds, features, classes.tolist()) for of_folds in heads]
+            runs = [task.answers(of_folds, features, classes) for of_folds in heads]
             logits[one.name, kind] = runs
             place = Place(how, one.members, kind, task.labels, task.split.stem)
             protocol = seeded[0].protocol
-            if task.examples.folds is not None:
+            if task.n_folds:
                 protocol = f"{len(seeded)} folds, each tested once; the first: {protocol}"
             lr = median_low(one.lr for one in seeded)
             cells.append(_cell(task, place, runs, classes, lr=lr, protocol=protocol, **facts))
@@ -293,7 +287,10 @@ def _cell(task: _Task, place: Place, runs: Sequence[Vectors], classes: Names, **
         task.groups,
         unit=task.examples.unit,
         n_classes=len(classes),
-        val=(task.examples.labels[task.rows("val")], [ranked[n_test:] for ranked in answers]),
+        val=(task.examples.labels[task.val], [ranked[n_test:] for ranked in answers])
+        if len(task.val)
+        else None,
+        n_folds=task.n_folds,
         **facts,
     )
 
