@@ -15,7 +15,7 @@ from deponij.pipeline.data.adapters.registry import open_source
 from deponij.pipeline.data.endings import is_picture_file
 from deponij.pipeline.data.parts import given_part
 from deponij.pipeline.data.splitting.strategies import SplitParams
-from deponij.pipeline.heads.examples import FEWEST_FOLDS
+from deponij.pipeline.metrics.evaluation import FEWEST_FOLDS
 from deponij.project.extraction.default_backbones import is_drawn
 from deponij.project.frame.console import warn
 from deponij.project.frame.harness import timed

@@ -11,9 +11,8 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from deponij.pipeline.data.splitting.leakage import leakage_report
-from deponij.pipeline.data.splitting.partition import FOLD
 from deponij.pipeline.data.splitting.strategies import SplitParams, make_split
-from deponij.pipeline.metrics.evaluation import PARTS
+from deponij.pipeline.metrics.evaluation import FOLD, PARTS
 from deponij.project.frame.console import say
 from deponij.project.frame.harness import run_stage, write_metrics
 from deponij.project.frame.layout import Layout

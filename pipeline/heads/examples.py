@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from deponij.pipeline.metrics.evaluation import FEWEST_FOLDS
 from deponij.store.errors import DataError
 
 if TYPE_CHECKING:
     from deponij.pipeline.metrics.clustered import Unit
 
 Names = NDArray[np.str_]
-# One is tested, one chosen on, one learned from.
-FEWEST_FOLDS = 3
 
 
 @dataclass(frozen=True, slots=True)

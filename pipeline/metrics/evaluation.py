@@ -16,6 +16,9 @@ from deponij.pipeline.metrics.intervals import Interval
 from deponij.pipeline.record_lists import Record
 
 PARTS = ("train", "val", "test")
+# The column of a split table that holds folds, and how few there may be: one is tested, one chosen on, one learned from.
+FOLD = "fold"
+FEWEST_FOLDS = 3
 
 
 class Grouped(Record):

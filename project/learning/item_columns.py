@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from deponij.pipeline.data.splitting.partition import FOLD
 from deponij.pipeline.heads.head import Names
 from deponij.pipeline.metrics.clustered import Unit
-from deponij.pipeline.metrics.evaluation import PARTS
+from deponij.pipeline.metrics.evaluation import FOLD, PARTS
 from deponij.store.atomic import read_table, read_texts
 from deponij.store.errors import DataError, UsageError
 from deponij.store.items import Items

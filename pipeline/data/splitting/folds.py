@@ -15,8 +15,8 @@ from deponij.pipeline.data.splitting.grouping import assign_groups
 from deponij.pipeline.data.splitting.leakage import MAX_DISTANCE_BITS
 from deponij.pipeline.data.splitting.partition import Column, Split, listed, pool_of, strings
 from deponij.pipeline.data.splitting.strata import seeded_order
-from deponij.pipeline.heads.examples import FEWEST_FOLDS
 from deponij.pipeline.likeness.phash import near_pairs
+from deponij.pipeline.metrics.evaluation import FEWEST_FOLDS
 from deponij.store.errors import DataError
 
 N_FOLDS = 10

@@ -27,8 +27,6 @@ from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.store.errors import DataError, UsageError
 
 MIN_CLASS = 3
-# The column of a split table that holds folds.
-FOLD = "fold"
 # The thesis's pool on TACO: every instance of a class with at least three.
 THESIS_POOL = 4779
 

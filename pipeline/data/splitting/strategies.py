@@ -20,7 +20,7 @@ from deponij.pipeline.data.splitting.partition import (
     random_split,
     thesis_split,
 )
-from deponij.pipeline.heads.examples import FEWEST_FOLDS
+from deponij.pipeline.metrics.evaluation import FEWEST_FOLDS
 from deponij.pipeline.record_lists import Record
 from deponij.pipeline.registry import Registry
 from deponij.store.errors import DataError, UsageError
