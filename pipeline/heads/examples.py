@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from deponij.pipeline.metrics.evaluation import FEWEST_FOLDS
 from deponij.store.errors import DataError
 
 if TYPE_CHECKING:
@@ -112,8 +111,7 @@ def join_examples(
         folds: of the items that have a part; None where there are none.
 
     Raises:
-        DataError: the split names unknown items, no item has a part, a label and features, or all that have are of
-            fewer than three folds.
+        DataError: the split names unknown items, or no item has a part, a label and features.
     """
     strangers = [item_id for item_id in parts if item_id not in labels]
     if strangers:
@@ -131,11 +129,6 @@ def join_examples(
             f"{len(labelled)} have a label, and of these none has features"
         )
     found = None if folds is None else np.array([folds[item_id] for item_id, _ in chosen], dtype=np.int64)
-    if found is not None and len(np.unique(found)) < FEWEST_FOLDS:
-        raise DataError(
-            f"the {len(chosen)} items with a label and features are of {len(np.unique(found))} fold(s); one is tested, "
-            "one is chosen on and one learned from: add pictures, or split with --split random"
-        )
     return Examples(
         folds=found,
         ids=np.array([item_id for item_id, _ in chosen], dtype=np.str_),

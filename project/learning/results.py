@@ -17,7 +17,14 @@ from deponij.pipeline.heads.examples import Examples, join_examples
 from deponij.pipeline.heads.head import FeatureSource, Names, softmax
 from deponij.pipeline.metrics.calibration import Calibration, calibration, cross_calibration
 from deponij.pipeline.metrics.clustered import Unit
-from deponij.pipeline.metrics.evaluation import PARTS, Evaluation, not_a_result, score_part, shown_part
+from deponij.pipeline.metrics.evaluation import (
+    FEWEST_FOLDS,
+    PARTS,
+    Evaluation,
+    not_a_result,
+    score_part,
+    shown_part,
+)
 from deponij.pipeline.metrics.predictions import Predictions, per_class_rows, predictions
 from deponij.project.frame.csv_files import csv_bytes
 from deponij.project.learning.item_columns import (
@@ -76,7 +83,17 @@ def read_shared_examples(
     everywhere = set.intersection(*(set(view.ids.tolist()) for view in views))
     groups, unit = read_groups(split, items)
     examples = join_examples(names, read_parts(split), groups, everywhere, unit, read_folds(split))
+    _check_folds(examples)
     return examples, [_finite_features(view, examples) for view in views]
+
+
+def _check_folds(examples: Examples) -> None:
+    """Folds were made of all items; some may hold none that has a label and features."""
+    if examples.folds is not None and (n := len(np.unique(examples.folds))) < FEWEST_FOLDS:
+        raise DataError(
+            f"the {len(examples.ids)} items with a label and features are of {n} fold(s); one is tested, one chosen on and "
+            "one learned from: add pictures, or split with --strategy random"
+        )
 
 
 def read_labelled(view: View, items: Items, labels: str) -> tuple[Names, Names, Vectors]:
