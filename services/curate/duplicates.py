@@ -4,8 +4,8 @@
     report = find_duplicates("runs/sample/views/mini-openclip.h5", "runs/sample/items")
     report.groups[0].members
 
-Two pictures are alike by equal content (`picture`), by perceptual hashes a few bits apart (`phash`) or by the cosine
-of their features (`embedding`). A group is what is alike with its first item itself; see `deponij.pipeline.likeness.groups`.
+Two pictures are alike by equal content (`picture`), by perceptual hashes a few bits apart that the features confirm
+(`phash`), or by a high cosine of their features (`embedding`); from when on: `deponij.pipeline.likeness.pairs`. A group is what is alike with its first item itself; see `deponij.pipeline.likeness.groups`.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from deponij.pipeline.likeness.groups import (
     group_alike,
     lowest_cosine,
 )
-from deponij.pipeline.likeness.pairs import HOWS, How, Likeness, Thresholds
+from deponij.pipeline.likeness.pairs import CONFIRM_COSINE, HOWS, MIN_COSINE, How, Likeness, Thresholds
 from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.project.frame.console import bar
 from deponij.project.frame.settings import Section
@@ -38,15 +38,16 @@ _COMMON = 0.005
 
 
 class DuplicatesParams(Section):
-    """When two pictures count as near-duplicates.
+    """When two pictures count as near-duplicates; see `deponij.pipeline.likeness.pairs.Thresholds`."""
 
-    Attributes:
-        max_bits: of 64 in which perceptual hashes may differ.
-        min_cosine: of the features as they are, the one that search ranks by.
-    """
+    max_bits: int | None = Field(default=None, ge=0, le=64)
+    min_cosine: float = Field(default=MIN_COSINE, gt=0, le=1)
+    confirm_cosine: float = Field(default=CONFIRM_COSINE, ge=-1, le=1)
 
-    max_bits: int = Field(default=4, ge=0, le=64)
-    min_cosine: float = Field(default=0.98, gt=0, le=1)
+    @property
+    def thresholds(self) -> Thresholds:
+        """The same, for comparing."""
+        return Thresholds(self.max_bits, self.min_cosine, self.confirm_cosine)
 
 
 class Member(Section):
@@ -170,7 +171,7 @@ def run(params: DuplicatesParams, gathered: Gathered, *, threads: int = 1) -> Du
         UsageError: the items have no such label column. DataError: a split is of other items.
     """
     gathered.check_names()
-    likeness = Likeness(gathered.evidence, how=Thresholds(params.max_bits, params.min_cosine))
+    likeness = Likeness(gathered.evidence, how=params.thresholds)
     columns, names = _columns(gathered)
     with threadpool_limits(limits=threads):
         with bar("comparing", len(gathered), "items") as advance:
