@@ -58,7 +58,7 @@ def duplicates(
     labels: LabelsOpt = None,
     min_cosine: CosineOpt = 0.97,
     max_bits: BitsOpt = None,
-    confirm_cosine: ConfirmOpt = 0.6,
+    confirm_cosine: ConfirmOpt = 0.65,
     keep: Annotated[
         Path | None, typer.Option(help="List to write (.txt or .parquet) of items no two of which are alike.")
     ] = None,
@@ -121,7 +121,7 @@ def outliers(
     ] = 0.95,
     min_cosine: CosineOpt = 0.97,
     max_bits: BitsOpt = None,
-    confirm_cosine: ConfirmOpt = 0.6,
+    confirm_cosine: ConfirmOpt = 0.65,
     top: TopOpt = 20,
     parquet: ParquetOpt = None,
     sheet: SheetOpt = None,

@@ -17,7 +17,7 @@ from deponij.pipeline.mistakes.records import MISTAKES, MistakesReport
 from deponij.pipeline.mistakes.suspects import OutOfFold, find_confused, find_suspects, out_of_fold
 from deponij.pipeline.mistakes.twins import find_twins
 from deponij.pipeline.reports.sheets import confused_sheet, suspects_sheet, twins_sheet
-from deponij.project.frame.console import say
+from deponij.project.frame.console import bar, say
 from deponij.project.frame.harness import for_each, run_stage
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
@@ -90,7 +90,8 @@ def audit(params: MistakesParams, view: View, table: Items, labels: str) -> Mist
     """Find everything; draw nothing."""
     ids, names, vectors = read_labelled(view, table, labels)
     keys, phashes, groups = _columns(table, ids)
-    found = out_of_fold(vectors, names, groups, folds=params.folds, seed=params.seed)
+    with bar(f"mistakes {view.backbone} {labels}", params.folds + 1, "folds") as advance:
+        found = out_of_fold(vectors, names, groups, folds=params.folds, seed=params.seed, advance=advance)
     suspects = find_suspects(ids.tolist(), names, found)
     twins = find_twins(
         vectors,

@@ -27,8 +27,8 @@ Rows = NDArray[np.int64]
 MAX_BITS, MAX_BITS_ALONE = 10, 4
 # The cosine that suffices without a hash.
 MIN_COSINE = 0.97
-# The cosine that confirms equal hashes, and how much more each differing bit asks for: 0.7 at 4 bits, 0.85 at 10.
-CONFIRM_COSINE, CONFIRM_PER_BIT = 0.6, 0.025
+# The cosine that confirms equal hashes, and how much more each differing bit asks for: 0.75 at 4 bits, 0.9 at 10.
+CONFIRM_COSINE, CONFIRM_PER_BIT = 0.65, 0.025
 # Side of a tile: its cosines, hashes and masks take some 40 MB.
 TILE = 2048
 # Of hash rows that are compared in one go, so that they stay in the processor's cache.

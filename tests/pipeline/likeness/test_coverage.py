@@ -44,9 +44,9 @@ def test_each_kind_by_hand() -> None:
     new = Evidence(
         ["a1", "n1", "n2", "n3", "n4"],
         ["f" * 16, "1" + "0" * 15, None, None, None],
-        # A copy; one that looks like the first, which features confirm (cosine 0.64) though others are nearer; close;
+        # A copy; one that looks like the first, which features confirm (cosine 0.71) though others are nearer; close;
         # within 10 degrees; beyond.
-        at_angles(10, 50, 21, 35, 50),
+        at_angles(10, 45, 21, 35, 50),
     )
     radii = look_around(at_angles(0, 10, 20, 30), 1).scores
     assert radii == pytest.approx([distance(10)] * 4, abs=1e-6)
@@ -54,8 +54,8 @@ def test_each_kind_by_hand() -> None:
     assert found.novelty.tolist() == ["exact", "near", "near", "familiar", "novel"]
     assert found.nearest.tolist() == [1, 0, 2, 3, 3]
     assert found.bits.tolist() == [0, 1, 255, 255, 255]
-    assert found.distances == pytest.approx([distance(angle) for angle in (0, 50, 1, 5, 20)], abs=1e-6)
-    assert found.gaps == pytest.approx([distance(angle) for angle in (0, 20, 1, 5, 20)], abs=1e-6)
+    assert found.distances == pytest.approx([distance(angle) for angle in (0, 45, 1, 5, 20)], abs=1e-6)
+    assert found.gaps == pytest.approx([distance(angle) for angle in (0, 15, 1, 5, 20)], abs=1e-6)
     assert [found.count(kind) for kind in ("exact", "near", "familiar", "novel")] == [1, 2, 1, 1]
 
 

@@ -144,7 +144,7 @@ def test_links_say_what_speaks_for_them() -> None:
     keys = ["a", "a", "b", "c", "d"]
     hashes = [flipped(0), flipped(0), flipped(0, 1, 2, 3), flipped(0, *range(9)), None]
     evidence = Evidence(keys, hashes, at_angles(0, 0, 40, 5, 90))
-    # The cosine of 40 degrees is 0.77; three bits ask for 0.675.
+    # The cosine of 40 degrees is 0.77; three bits ask for 0.725.
     links = Likeness(evidence, how=Thresholds(4, 0.98)).links(0, np.arange(1, 5))
     assert [one.how for one in links] == [("picture", "phash", "embedding"), ("phash",), ("embedding",), ()]
     assert [one.bits for one in links] == [0, 3, 9, None]
@@ -172,7 +172,7 @@ def test_lengths_do_not_matter_and_zero_vectors_are_like_nothing() -> None:
     assert counts["embedding"][:, 0].tolist() == [1, 1, 0, 0]
 
 
-@pytest.mark.parametrize(("bits", "needed"), [(0, 0.6), (4, 0.7), (10, 0.85)])
+@pytest.mark.parametrize(("bits", "needed"), [(0, 0.65), (4, 0.75), (10, 0.9)])
 def test_what_hashes_propose_the_cosine_confirms(bits: int, needed: float) -> None:
     hashes = [flipped(0), flipped(0, *range(bits))]
     for cosine, is_alike in ((needed + 0.002, True), (needed - 0.002, False)):
@@ -203,7 +203,7 @@ def test_without_features_hashes_must_be_nearer() -> None:
 
 def test_thresholds_in_words() -> None:
     assert Thresholds().words(True, True) == (
-        "hashes up to 10 of 64 bits apart with a cosine from 0.6 and 0.025 for each bit, or a cosine from 0.97"
+        "hashes up to 10 of 64 bits apart with a cosine from 0.65 and 0.025 for each bit, or a cosine from 0.97"
     )
     assert Thresholds().words(True, False) == "hashes up to 4 of 64 bits apart"
     assert Thresholds().words(False, True) == "a cosine from 0.97"
