@@ -109,7 +109,7 @@ def _copies(likeness: Likeness) -> Rows:
 
 
 def _nearest_hashes(likeness: Likeness) -> tuple[NDArray[np.uint8], Rows]:
-    """Differing bits to the nearest hash of the archive, [m]; and the row with the nearest that makes the two alike, or -1."""
+    """Differing bits to the nearest hash of the archive, [m]; and the row of the nearest that is alike, or -1."""
     m = len(likeness.a)
     least, least_alike = np.full(m, UNHASHED, np.uint8), np.full(m, UNHASHED, np.uint8)
     rows = np.full(m, -1, np.int64)

@@ -5,7 +5,8 @@
     report.groups[0].members
 
 Two pictures are alike by equal content (`picture`), by perceptual hashes a few bits apart that the features confirm
-(`phash`), or by a high cosine of their features (`embedding`); from when on: `deponij.pipeline.likeness.pairs`. A group is what is alike with its first item itself; see `deponij.pipeline.likeness.groups`.
+(`phash`), or by a high cosine of their features (`embedding`); from when on: `deponij.pipeline.likeness.pairs`. A group
+is what is alike with its first item itself; see `deponij.pipeline.likeness.groups`.
 """
 
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ from deponij.pipeline.likeness.pairs import CONFIRM_COSINE, HOWS, MIN_COSINE, Ho
 from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.project.frame.console import bar
 from deponij.project.frame.settings import Section
+from deponij.project.in_force import toy_note
 from deponij.services.curate.collection import Gathered, SetReport, Where
 
 # What stays of a group: the published test set does, and training gives way; see `_order`.
@@ -300,12 +302,17 @@ def _notes(params: DuplicatesParams, gathered: Gathered, n_pairs: dict[str, int]
     notes = []
     n_all = len(gathered) * (len(gathered) - 1) / 2
     if gathered.view is None:
-        notes.append("no features were named: only content and perceptual hashes were compared")
+        notes.append(
+            "no features were named: only content and perceptual hashes were compared, and nothing confirms what "
+            "hashes propose"
+        )
     elif n_pairs["embedding"] - n_pairs["picture"] > max(_COMMON * n_all, len(gathered)):
         notes.append(
             f"{n_pairs['embedding'] / n_all:.1%} of all pairs have a cosine of {params.min_cosine} or more: unless the set "
             "is full of copies, that is too low for these features; raise --min-cosine"
         )
+    if gathered.view is not None and (note := toy_note(gathered.view.path, gathered.view.backbone)):
+        notes.append(note)
     if gathered.evidence.hashes is None:
         notes.append("there are no perceptual hashes: name --items with the column `phash` to compare looks")
     if not gathered.where.splits:

@@ -1,8 +1,8 @@
 """How much the parts of a split know of each other: shared photographs, and pictures whose perceptual hashes are near.
 
 Splits are made before there are features, so that what hashes propose is possible and not sure; with features
-`deponij duplicates` says which of it is so. Arrays in, a frozen report out. What lives elsewhere: the hashes and the search for near pairs
-(`deponij.pipeline.likeness.phash`); making splits (`deponij.pipeline.data.splitting.strategies`).
+`deponij duplicates` says which of it is so. Arrays in, a frozen report out. What lives elsewhere: the hashes and the
+search for near pairs (`deponij.pipeline.likeness.phash`); making splits (`deponij.pipeline.data.splitting.strategies`).
 """
 
 from collections.abc import Sequence
