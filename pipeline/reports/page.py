@@ -31,6 +31,7 @@ from deponij.pipeline.reports.cells import Cell
 from deponij.pipeline.reports.confusion import Confused
 from deponij.pipeline.reports.embedding_map import EmbeddingMap, map_rules
 from deponij.pipeline.reports.learning_curves import Chart
+from deponij.pipeline.reports.palette import palette_css
 from deponij.pipeline.reports.provenance import JOINED, Provenance
 from deponij.pipeline.reports.retrieval_tables import RetrievalTable
 from deponij.pipeline.reports.samples import Sample
@@ -267,7 +268,7 @@ class Page:
 
 def render_html(page: Page) -> str:
     """The page as one HTML document."""
-    style = (_TEMPLATES / "page.css").read_text(encoding="utf-8")
+    style = palette_css() + (_TEMPLATES / "page.css").read_text(encoding="utf-8")
     script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     template = _environment(autoescape=True).get_template("page.html.j2")
     text: str = template.render(page=page, style=style, script=script, policy=_policy(script))
