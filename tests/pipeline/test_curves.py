@@ -7,6 +7,7 @@ from sklearn.preprocessing import Normalizer
 
 from deponij.pipeline.curves import CURVES, CurvePoint, CurveRow, learning_curve
 from deponij.pipeline.heads.examples import Examples
+from deponij.pipeline.heads.logistic import DEFAULT_CS, LogisticProbe
 from deponij.store.errors import DataError, StoreError
 
 COUNTS = {"Bottle": 30, "Can": 12, "Cup": 1}
@@ -31,13 +32,18 @@ def world(noise: float = 0.2, seed: int = 0) -> tuple[np.ndarray, Examples]:
     return features.astype(np.float32), examples(labels, parts)
 
 
+def split_world(noise: float = 0.2) -> tuple[np.ndarray, list[Examples]]:
+    features, one = world(noise)
+    return features, [one]
+
+
 def by_size(points: list[CurvePoint], head: str) -> dict[int | None, CurvePoint]:
     return {point.per_class: point for point in points if point.head == head}
 
 
 @pytest.mark.parametrize("head", ["logistic", "centroid"])
 def test_sizes_tries_and_short_classes_by_hand(head: str) -> None:
-    points = by_size(learning_curve(*world(), per_class=(1, 2, 20, 30, 100), tries=3), head)
+    points = by_size(learning_curve(*split_world(), per_class=(1, 2, 20, 30, 100), tries=3), head)
     # 30 takes all there is, as does 100: the last point, of all items, shows just that.
     assert list(points) == [1, 2, 20, None]
     assert [point.n_train for point in points.values()] == [3, 2 + 2 + 1, 20 + 12 + 1, 43]
@@ -56,7 +62,7 @@ def test_more_items_help_and_the_last_point_is_near_the_optimum() -> None:
     features[:, 0] += 2.0 * codes
     parts = [("train", "train", "val", "test", "test", "test")[i // 2 % 6] for i in range(1200)]
     labelled = examples([f"class {code}" for code in codes], parts)
-    points = by_size(learning_curve(features, labelled, per_class=(1, 10), tries=5), "logistic")
+    points = by_size(learning_curve(features, [labelled], per_class=(1, 10), tries=5), "logistic")
     assert points[1].top1 < points[10].top1 < points[None].top1
     low, high = points[None].top1_interval
     assert low < 0.841 < high
@@ -67,7 +73,7 @@ def test_more_items_help_and_the_last_point_is_near_the_optimum() -> None:
 
 def test_the_centroid_is_scikit_learns() -> None:
     features, labelled = world(noise=0.6)
-    last = by_size(learning_curve(features, labelled, per_class=(1,), tries=1), "centroid")[None]
+    last = by_size(learning_curve(features, [labelled], per_class=(1,), tries=1), "centroid")[None]
     train, test = labelled.rows("train"), labelled.rows("test")
     unit = Normalizer().fit_transform(features)
     expected = (
@@ -81,25 +87,26 @@ def test_a_class_that_training_lacks_counts_as_wrong() -> None:
     features, labelled = world(noise=0.01)
     parts = np.where((labelled.labels == "Cup") & (labelled.parts != "test"), "val", labelled.parts)
     points = learning_curve(
-        features, examples(labelled.labels.tolist(), parts.tolist()), per_class=(5,), tries=2
+        features, [examples(labelled.labels.tolist(), parts.tolist())], per_class=(5,), tries=2
     )
     assert {point.n_classes for point in points} == {2}
     # Twenty of thirty test items have the other two classes.
     assert {point.top1 for point in points} == {20 / 30}
 
 
-def test_without_validation_nothing_is_chosen() -> None:
+def test_without_validation_the_penalty_is_chosen_as_the_head_does() -> None:
     features, labelled = world()
     parts = np.where(labelled.parts == "val", "train", labelled.parts)
-    points = by_size(
-        learning_curve(features, examples(labelled.labels.tolist(), parts.tolist()), per_class=(1,), tries=2),
-        "logistic",
-    )
-    assert {point.c for point in points.values()} == {100.0}
+    given = examples(labelled.labels.tolist(), parts.tolist())
+    points = by_size(learning_curve(features, [given], per_class=(1,), tries=2), "logistic")
+    train = given.rows("train")
+    assert points[None].c == LogisticProbe().fit(features[train], given.labels[train]).c_
+    # Of one item a class none can be held out: the middle of the grid.
+    assert points[1].c == DEFAULT_CS[len(DEFAULT_CS) // 2]
 
 
 def test_same_inputs_same_points() -> None:
-    first, second = (learning_curve(*world(0.8), per_class=(1, 5), tries=3) for _ in range(2))
+    first, second = (learning_curve(*split_world(0.8), per_class=(1, 5), tries=3) for _ in range(2))
     assert first == second
 
 
@@ -114,20 +121,20 @@ def test_an_empty_part_is_refused(change: dict[str, str], message: str) -> None:
     features, labelled = world()
     parts = [change.get(part, part) for part in labelled.parts.tolist()]
     with pytest.raises(DataError, match=message):
-        learning_curve(features, examples(labelled.labels.tolist(), parts), per_class=(1,), tries=1)
+        learning_curve(features, [examples(labelled.labels.tolist(), parts)], per_class=(1,), tries=1)
 
 
 def test_one_class_and_constant_features_are_refused() -> None:
     features, labelled = world()
     alone = examples(["Can"] * len(features), labelled.parts.tolist())
     with pytest.raises(DataError, match="all 43 training items have the class 'Can'"):
-        learning_curve(features, alone, per_class=(1,), tries=1)
-    with pytest.raises(DataError, match="all 43 examples have the same"):
-        learning_curve(np.ones_like(features), labelled, per_class=(1,), tries=1)
+        learning_curve(features, [alone], per_class=(1,), tries=1)
+    with pytest.raises(DataError, match="all 43 (training )?examples have the same"):
+        learning_curve(np.ones_like(features), [labelled], per_class=(1,), tries=1)
 
 
 def test_json_there_and_back() -> None:
-    points = learning_curve(*world(), per_class=(1,), tries=2)
+    points = learning_curve(*split_world(), per_class=(1,), tries=2)
     source = {"backbone": "tiny", "fingerprint": "f", "labels": "label", "split": "s"}
     rows = [CurveRow(**point.model_dump(), **source) for point in points]
     assert CURVES.load(CURVES.dump(rows), "x.json") == rows
