@@ -59,8 +59,8 @@ SETTINGS = (
     Setting(360, 6),
     Setting(360, 6, ratio=8),
     Setting(720, 10),
+    Setting(1000, 10, ratio=4),
     Setting(1440, 10),
-    Setting(2000, 10, ratio=8),
 )
 
 
