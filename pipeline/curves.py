@@ -204,7 +204,7 @@ class _Curve:
         """What twice all these pictures would bring."""
         n_pictures = 2 * len(self.rotations[0].labels)
         ns, hits = [one.n_train for one in sizes], [one.hits for one in sizes]
-        return forecast(ns, hits, self.of_test("groups"), n_pictures)
+        return forecast(ns, hits, self.of_test("groups"), n_pictures, len(self.rotations))
 
 
 def _answers(

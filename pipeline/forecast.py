@@ -29,7 +29,7 @@ _QUANTILE = 1.2815515655446004
 # By how much bands of the bootstrap alone are too narrow; see `benchmarks/forecasts.py`.
 _WIDER = 1.0
 # Wider bands say nothing.
-_WIDEST = 0.4
+WIDEST = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,63 +82,98 @@ def _line(x: Floats, y: Floats, weights: Floats) -> tuple[Floats, Floats]:
 
 
 def forecast(
-    n_train: Sequence[float], hits: Sequence[NDArray[np.bool_]], groups: ArrayLike, n_pictures: int
+    n_train: Sequence[float],
+    hits: Sequence[NDArray[np.bool_]],
+    groups: ArrayLike,
+    n_pictures: int,
+    n_rotations: int = 1,
 ) -> Twice:
     """What twice as many items as the last point has would bring.
 
     Args:
         n_train: items of each point, rising.
-        hits: of each point whether test items were answered rightly, [S, t].
+        hits: of each point whether test items were answered rightly, [S, t]; of the last one S may be 1.
         groups: of the t test items; those of one group are not independent.
         n_pictures: twice the pictures that there are, for words.
+        n_rotations: how many classifiers a try's answers are of.
     """
-    told = {"n_pictures": n_pictures, "n_train": 2 * round(n_train[-1]) if n_train else 0}
+    told = {"n_pictures": n_pictures, "n_train": 2 * round(n_train[-1])}
     clusters = np.unique(np.asarray(groups), return_inverse=True)[1]
     n_groups = int(clusters.max()) + 1
-    if len(n_train) < FEWEST_POINTS:
-        return Twice(**told, unknown=f"too few training items ({n_train[-1]:,.0f}) for a curve")
+    if len(hits) < FEWEST_POINTS:
+        return Twice(**told, unknown=f"{n_train[-1]:,.0f} training items are too few for a curve")
+    if min(len(of_size) for of_size in hits[:-1]) < 2:
+        return Twice(**told, unknown="one draw of each size does not tell how much draws differ")
     if n_groups < FEWEST:
-        return Twice(**told, unknown=f"too few test items that are independent ({n_groups}, it takes {FEWEST})")
-    drawn = _drawn(hits, clusters, n_groups)
-    rise = drawn[:, 0] - drawn[:, -1]
-    if np.quantile(rise, 0.1) <= 0:
+        return Twice(**told, unknown=f"{n_groups} independent test items are too few, it takes {FEWEST}")
+    drawn = _drawn(hits, clusters, n_groups, n_rotations)
+    if np.quantile(drawn.errors[:, 0] - drawn.errors[:, -1], (1 - BAND) / 2) <= 0:
         return Twice(**told, unknown="the curve does not rise beyond its noise")
-    law = fit(n_train, drawn)
-    now, then = 1 - law.at(n_train[-1]), 1 - law.at(2 * n_train[-1])
-    middle = fit(n_train, np.array([[1 - of_size.mean() for of_size in hits]]))
-    top1 = float(1 - middle.at(2 * n_train[-1])[0])
-    gain = top1 - float(1 - middle.at(n_train[-1])[0])
-    band = _band(then, top1)
-    low, high = wilson(top1, n_groups, _QUANTILE)
+    here, ahead = n_train[-1], 2 * n_train[-1]
+    middle = fit(n_train, np.array([[1 - float(of_size.mean()) for of_size in hits]]))
+    law = fit(n_train, drawn.errors)
+    top1 = 1 - float(middle.at(ahead)[0])
+    gain = float(middle.at(here)[0]) + top1 - 1
+    low, high = _band(1 - law.at(ahead) + drawn.other, top1)
+    least, most = wilson(top1, n_groups, _QUANTILE)
+    band = max(0.0, min(low, least)), min(1.0, max(high, most))
+    if band[1] - band[0] > WIDEST:
+        return Twice(**told, unknown=f"it could be anything from {100 * band[0]:.0f} to {100 * band[1]:.0f} %")
     return Twice(
         **told,
         top1=top1,
-        band=(min(band[0], low), max(band[1], high)),
+        band=band,
         gain=gain,
-        gain_band=_band(then - now, gain),
+        gain_band=_band(law.at(here) - law.at(ahead) + drawn.other - drawn.here, gain),
         floor=float(middle.floor[0]),
         exponent=float(middle.exponent[0]),
     )
 
 
-def _drawn(hits: Sequence[NDArray[np.bool_]], clusters: NDArray[np.int64], n_groups: int) -> Floats:
-    """Errors [B, K] with other test groups and other tries, as often drawn as there are."""
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """What other test items and other draws of the training items would have given.
+
+    Attributes:
+        errors: [B, K]. here, other: how much better than the curve a single classifier is, the one that there is and
+            the one with twice the items, [B].
+    """
+
+    errors: Floats
+    here: Floats
+    other: Floats
+
+
+def _drawn(
+    hits: Sequence[NDArray[np.bool_]], clusters: NDArray[np.int64], n_groups: int, n_rotations: int
+) -> _Drawn:
     rng = np.random.default_rng(0)
     often = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), _N_DRAWS).astype(np.float64)
     n_test = often @ np.bincount(clusters)
-    errors, spread = [], 0.0
+    errors = []
     for of_size in hits:
         missed = np.stack([np.bincount(clusters, ~one, minlength=n_groups) for one in of_size])
         of_tries = often @ missed.T / n_test[:, None]  # [B, S]
-        n_tries = len(of_size)
-        if n_tries > 1:
-            spread = float((~of_size).mean(axis=1).std(ddof=1))
-            chosen = rng.integers(0, n_tries, (_N_DRAWS, n_tries))
-            errors.append(np.take_along_axis(of_tries, chosen, axis=1).mean(axis=1))
-        else:
-            # One draw has no spread of its own; that of the size before it stands in.
-            errors.append(of_tries[:, 0] + spread * rng.normal(size=_N_DRAWS))
-    return np.stack(errors, axis=1)
+        chosen = rng.integers(0, len(of_size), (_N_DRAWS, len(of_size)))
+        errors.append(np.take_along_axis(of_tries, chosen, axis=1).mean(axis=1))
+    # Of the last size there is a single try, whose spread is that of the sizes before it.
+    spread = float(np.mean([_variance_of_tries(of_size) for of_size in hits[-3:-1]])) ** 0.5
+    errors[-1] += spread * rng.normal(size=_N_DRAWS)
+    here, other = n_rotations**0.5 * spread * rng.normal(size=(2, _N_DRAWS))
+    return _Drawn(np.stack(errors, axis=1), here, other)
+
+
+def _variance_of_tries(hits: NDArray[np.bool_]) -> float:
+    """By how much accuracies of tries [S, t] would differ on any number of test items: the variance component of rows.
+
+    Two-way analysis of variance without replicates; S. Searle et al., Variance Components, 1992.
+    """
+    found = hits.astype(np.float64)
+    n_tries, n = found.shape
+    of_tries = found.mean(axis=1, keepdims=True)
+    rest = found - of_tries - found.mean(axis=0) + found.mean()
+    within = (rest**2).sum() / max(1, (n_tries - 1) * (n - 1))
+    return max(0.0, float(of_tries.var(ddof=1) - within / n))
 
 
 def _band(drawn: Floats, middle: float) -> tuple[float, float]:
