@@ -157,23 +157,26 @@ def _drawn(
         chosen = rng.integers(0, len(of_size), (_N_DRAWS, len(of_size)))
         errors.append(np.take_along_axis(of_tries, chosen, axis=1).mean(axis=1))
     # Of the last size there is a single try, whose spread is that of the sizes before it.
-    spread = float(np.mean([_variance_of_tries(of_size) for of_size in hits[-3:-1]])) ** 0.5
+    spread = float(np.mean([_variance_of_tries(of_size, clusters) for of_size in hits[-3:-1]])) ** 0.5
     errors[-1] += spread * rng.normal(size=_N_DRAWS)
     here, other = n_rotations**0.5 * spread * rng.normal(size=(2, _N_DRAWS))
     return _Drawn(np.stack(errors, axis=1), here, other)
 
 
-def _variance_of_tries(hits: NDArray[np.bool_]) -> float:
+def _variance_of_tries(hits: NDArray[np.bool_], clusters: NDArray[np.int64]) -> float:
     """By how much accuracies of tries [S, t] would differ on any number of test items: the variance component of rows.
 
-    Two-way analysis of variance without replicates; S. Searle et al., Variance Components, 1992.
+    Two-way analysis of variance without replicates (S. Searle et al., Variance Components, 1992), in which what rows
+    and columns do not tell is summed over clusters [t] first, since within these it is not independent.
     """
     found = hits.astype(np.float64)
     n_tries, n = found.shape
-    of_tries = found.mean(axis=1, keepdims=True)
-    rest = found - of_tries - found.mean(axis=0) + found.mean()
-    within = (rest**2).sum() / max(1, (n_tries - 1) * (n - 1))
-    return max(0.0, float(of_tries.var(ddof=1) - within / n))
+    of_tries = found.mean(axis=1)
+    rest = found - of_tries[:, None] - found.mean(axis=0) + found.mean()
+    sums = np.stack([np.bincount(clusters, row) for row in rest])  # [S, G]
+    n_groups = sums.shape[1]
+    by_luck = (sums**2).sum() / (n_tries - 1) / n**2 * n_groups / (n_groups - 1)
+    return max(0.0, float(of_tries.var(ddof=1) - by_luck))
 
 
 def _band(drawn: Floats, middle: float) -> tuple[float, float]:

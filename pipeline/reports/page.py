@@ -150,7 +150,7 @@ class RunFacts:
         confusion: an SVG. confused: the most frequent errors. classes: counts of each class; recalls: with their
             intervals, of those that occur.
         calibration: of its probabilities; reliability: SVGs as they are and, where there is a
-            temperature, scaled; n_in_bins: in words, how many items their dots stand for.
+            temperature, scaled; dots: in words, what these of the first stand for.
         right, wrong: samples with the data URI of their thumbnail, None where there is none.
         source: of the figures.
     """
@@ -165,7 +165,7 @@ class RunFacts:
     recalls: Mapping[str, Estimate]
     calibration: Calibration | None
     reliability: Sequence[tuple[str, str]]
-    n_in_bins: str
+    dots: str
     right: Sequence[tuple[Sample, str | None]]
     wrong: Sequence[tuple[Sample, str | None]]
     source: Provenance

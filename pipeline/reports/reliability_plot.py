@@ -1,6 +1,6 @@
 """Reliability: how often answers of each confidence are right, held against what they promise.
 
-Each dot stands for about as many items. What is computed: `deponij.pipeline.metrics.calibration`.
+Each dot stands for about as many items, or for more where dots would hide each other. What is computed: `deponij.pipeline.metrics.calibration`.
 """
 
 from collections.abc import Sequence
@@ -24,13 +24,15 @@ WIDTH_PX, HEIGHT_PX = 300, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 286, 8, 254
 _TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _DOT_PX, _END_PX = 4.5, 3
+# Dots that are nearer than this across are one.
+_APART = 0.04
 
 
 def reliability_plot(bins: Sequence[ReliabilityBin], label: str) -> str:
     """An SVG: a dot at mean confidence and share of right answers, its 95 % interval, and the gap to the diagonal."""
     across, up = Scale(0, 1, _LEFT, _RIGHT), Scale(0, 1, _BOTTOM, _TOP)
     parts = [*_axes(across, up), polyline([(_LEFT, _BOTTOM), (_RIGHT, _TOP)], "level")]
-    for one in bins:
+    for one in shown_bins(bins):
         parts += _bin(one, across, up)
     return drawing(parts, label, WIDTH_PX, HEIGHT_PX, "reliability")
 
@@ -63,8 +65,37 @@ def _bin(one: ReliabilityBin, across: Scale, up: Scale) -> list[str]:
     return [told("".join(shapes), said)]
 
 
-def bins_in_words(bins: Sequence[ReliabilityBin]) -> str:
-    """How many bins of how many items: `3 bins of 12 items each`."""
-    counts = [one.n for one in bins if one.n]
-    each = f"{min(counts)} to {max(counts)}" if min(counts) != max(counts) else f"{counts[0]}"
-    return f"{len(counts)} bin{'s' if len(counts) != 1 else ''} of {each} items"
+def shown_bins(bins: Sequence[ReliabilityBin]) -> list[ReliabilityBin]:
+    """Those that hold items, in ascending order; neighbours of nearly the same confidence as one."""
+    shown: list[ReliabilityBin] = []
+    for one in bins:
+        if one.confidence is None:
+            continue
+        if shown and one.confidence - (shown[-1].confidence or 0.0) < _APART:
+            one = _both(shown.pop(), one)
+        shown.append(one)
+    return shown
+
+
+def _both(low: ReliabilityBin, high: ReliabilityBin) -> ReliabilityBin:
+    n = low.n + high.n
+
+    def mean(a: float | None, b: float | None) -> float:
+        return (low.n * (a or 0.0) + high.n * (b or 0.0)) / n
+
+    return ReliabilityBin(
+        lower=low.lower,
+        upper=high.upper,
+        n=n,
+        confidence=mean(low.confidence, high.confidence),
+        accuracy=mean(low.accuracy, high.accuracy),
+    )
+
+
+def in_words(bins: Sequence[ReliabilityBin]) -> str:
+    """What the dots stand for: `3 dots, each of 12 items`."""
+    counts = [one.n for one in shown_bins(bins)]
+    if not counts:
+        return "no items"
+    each = f"{min(counts):,} to {max(counts):,}" if min(counts) != max(counts) else f"{counts[0]:,}"
+    return f"{len(counts)} dots, each of {each} items" if len(counts) > 1 else f"1 dot of {each} items"

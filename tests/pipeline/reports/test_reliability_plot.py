@@ -6,7 +6,7 @@ import pytest
 
 from deponij.pipeline.metrics.calibration import ReliabilityBin
 from deponij.pipeline.metrics.intervals import wilson
-from deponij.pipeline.reports.reliability_plot import bins_in_words, reliability_plot
+from deponij.pipeline.reports.reliability_plot import in_words, reliability_plot, shown_bins
 
 BINS = [
     ReliabilityBin(lower=0.0, upper=0.5, n=0, confidence=None, accuracy=None),
@@ -64,6 +64,20 @@ def test_empty_bins_of_older_records_are_not_drawn(svg: ElementTree.Element) -> 
     assert ElementTree.fromstring(reliability_plot(BINS[:1], "title")).findall("g") == []
 
 
-def test_bins_in_words() -> None:
-    assert bins_in_words(BINS) == "2 bins of 10 to 40 items"
-    assert bins_in_words(BINS[1:2]) == "1 bin of 10 items"
+def test_neighbours_that_would_hide_each_other_are_one_dot() -> None:
+    near = [
+        ReliabilityBin(lower=0.7, upper=0.95, n=10, confidence=0.8, accuracy=0.7),
+        ReliabilityBin(lower=0.95, upper=0.99, n=30, confidence=0.97, accuracy=0.9),
+        ReliabilityBin(lower=0.99, upper=1.0, n=10, confidence=0.99, accuracy=1.0),
+    ]
+    first, second = shown_bins(near)
+    assert first == near[0]
+    # (30 * 0.97 + 10 * 0.99) / 40 and (30 * 0.9 + 10 * 1) / 40.
+    assert (second.lower, second.upper, second.n) == (0.95, 1.0, 40)
+    assert (second.confidence, second.accuracy) == pytest.approx((0.975, 0.925))
+
+
+def test_in_words() -> None:
+    assert in_words(BINS) == "2 dots, each of 10 to 40 items"
+    assert in_words(BINS[1:2]) == "1 dot of 10 items"
+    assert in_words(BINS[:1]) == "no items"
