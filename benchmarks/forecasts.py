@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/forecasts.py PARQUET... --features FILE.npz
 
-Features of 8,000 pictures are made once and kept in FILE. Then, again and again: some pictures are drawn and split as
+Features of 6,000 pictures are made once and kept in FILE. Then, again and again: some pictures are drawn and split as
 `deponij run` splits them, a learning curve is made of them, and what it says of twice as many is held against the
 truth. The truth is of one classifier, learned from those training items and as many more, on all pictures that neither
 the curve nor that classifier has seen.
@@ -27,7 +27,7 @@ from deponij.pipeline.heads.examples import Examples
 from deponij.pipeline.heads.logistic import LogisticProbe
 from deponij.pipeline.metrics.curves import CurvePoint
 
-N_PICTURES, BATCH = 8000, 64
+N_PICTURES, BATCH = 6000, 64
 Floats = NDArray[np.float32]
 Names = NDArray[np.str_]
 
@@ -155,10 +155,8 @@ def truth(features: Floats, labels: Names, drawn: World, head: str) -> tuple[flo
     """Top-1 on unseen pictures, of all training items and of twice as many."""
 
     def top1(train: NDArray[np.int64], val: NDArray[np.int64]) -> float:
-        if head == "centroid":
-            fitted = NearestClassMean().fit(features[train], labels[train])
-        else:
-            fitted = LogisticProbe().fit(features[train], labels[train], features[val], labels[val])
+        fitted = NearestClassMean() if head == "centroid" else LogisticProbe()
+        fitted.fit(features[train], labels[train], features[val], labels[val])
         return float((fitted.predict(features[drawn.unseen]) == labels[drawn.unseen]).mean())
 
     return top1(drawn.train, drawn.val), top1(drawn.more_train, drawn.more_val)
@@ -167,6 +165,11 @@ def truth(features: Floats, labels: Names, drawn: World, head: str) -> tuple[flo
 def last_point(features: Floats, drawn: World, head: str) -> CurvePoint:
     """Of all training items, with what twice as many would bring."""
     return learning_curve(features[drawn.rows], drawn.rotations, per_class=(), tries=5, heads=(head,))[-1]  # type: ignore[arg-type]
+
+
+def _held(band: tuple[float, float], then: float) -> tuple[bool, float, float]:
+    """Whether a band holds the truth, how wide it is, and how far its middle is above the truth."""
+    return band[0] <= then <= band[1], band[1] - band[0], sum(band) / 2 - then
 
 
 def main() -> None:
@@ -181,25 +184,15 @@ def main() -> None:
         np.savez(given.features, features=features, labels=labels)
     kept = np.load(given.features)
     features, labels = kept["features"], kept["labels"]
-    table = Table("", "told", "level held", "width", "gain held", "width", "off", "gain off")
+    table = Table("", "told", "holds, %", "wide", "off", "gain: holds, %", "wide", "off")
     for setting in SETTINGS:
         rows = []
         for seed in range(given.repeats):
             drawn = world(labels, setting, seed)
             twice = last_point(features, drawn, given.head).twice
-            if twice is not None and twice.top1 is not None:
+            if twice is not None and twice.band and twice.gain_band:
                 now, then = truth(features, labels, drawn, given.head)
-                (low, high), (least, most) = twice.band, twice.gain_band
-                rows.append(
-                    [
-                        low <= then <= high,
-                        high - low,
-                        least <= then - now <= most,
-                        most - least,
-                        twice.top1 - then,
-                        twice.gain - (then - now),
-                    ]
-                )
+                rows.append([*_held(twice.band, then), *_held(twice.gain_band, then - now)])
         means = [f"{100 * value:.1f}" for value in np.mean(rows, axis=0)] if rows else ["-"] * 6
         table.add_row(str(setting), f"{len(rows)} of {given.repeats}", *means)
     Console().print(table)

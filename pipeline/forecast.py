@@ -10,6 +10,7 @@ Shape letters: K points, S tries, t test items, G groups of them, B draws of the
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,8 +27,6 @@ EXPONENTS = np.round(np.arange(0.05, 1.5001, 0.01), 2)
 _N_DRAWS = 1000
 # Of the normal distribution, for BAND.
 _QUANTILE = 1.2815515655446004
-# By how much bands of the bootstrap alone are too narrow; see `benchmarks/forecasts.py`.
-_WIDER = 1.0
 # Wider bands say nothing.
 WIDEST = 0.4
 
@@ -97,7 +96,7 @@ def forecast(
         n_pictures: twice the pictures that there are, for words.
         n_rotations: how many classifiers a try's answers are of.
     """
-    told = {"n_pictures": n_pictures, "n_train": 2 * round(n_train[-1])}
+    told: dict[str, Any] = {"n_pictures": n_pictures, "n_train": 2 * round(n_train[-1])}
     clusters = np.unique(np.asarray(groups), return_inverse=True)[1]
     n_groups = int(clusters.max()) + 1
     if len(hits) < FEWEST_POINTS:
@@ -118,7 +117,9 @@ def forecast(
     least, most = wilson(top1, n_groups, _QUANTILE)
     band = max(0.0, min(low, least)), min(1.0, max(high, most))
     if band[1] - band[0] > WIDEST:
-        return Twice(**told, unknown=f"it could be anything from {100 * band[0]:.0f} to {100 * band[1]:.0f} %")
+        return Twice(
+            **told, unknown=f"it could be anything from {100 * band[0]:.0f} to {100 * band[1]:.0f} %"
+        )
     return Twice(
         **told,
         top1=top1,
@@ -182,4 +183,4 @@ def _variance_of_tries(hits: NDArray[np.bool_], clusters: NDArray[np.int64]) -> 
 def _band(drawn: Floats, middle: float) -> tuple[float, float]:
     """Around the middle, as far as the draws spread to either side of theirs."""
     low, centre, high = np.quantile(drawn, [(1 - BAND) / 2, 0.5, (1 + BAND) / 2])
-    return middle - _WIDER * float(centre - low), middle + _WIDER * float(high - centre)
+    return middle - float(centre - low), middle + float(high - centre)

@@ -87,7 +87,7 @@ def calibration(
         n_known=int((answers >= 0).sum()),
         temperature=temperature,
         **plain,
-        **{f"{name}_scaled": scaled.get(name) for name in plain},
+        **{f"{name}_scaled": scaled.get(name) for name in plain},  # type: ignore[arg-type]
     )
 
 
@@ -163,9 +163,7 @@ def _equal_mass(
     return np.append(edges[kept], edges[-1]), place.astype(np.int64)
 
 
-def expected_calibration_error(
-    confidence: ArrayLike, correct: ArrayLike, n_bins: int | None = None
-) -> float:
+def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, n_bins: int | None = None) -> float:
     """Mean over items of |accuracy - confidence| of their bin (equation 3 of Guo et al.), bins as in `reliability`.
 
     Raises:
@@ -190,9 +188,7 @@ def error_by_chance(confidence: ArrayLike) -> float:
     return float(_errors(_pairs(sure, drawn[0])[0], drawn, None).mean())
 
 
-def _errors(
-    sure: NDArray[np.float64], right: NDArray[np.bool_], n_bins: int | None
-) -> NDArray[np.float64]:
+def _errors(sure: NDArray[np.float64], right: NDArray[np.bool_], n_bins: int | None) -> NDArray[np.float64]:
     """Calibration errors of answers [m, n] of the same confidences [n]."""
     place = _equal_mass(sure, n_bins)[1]
     gaps = np.zeros(len(right))

@@ -11,8 +11,10 @@ from deponij.pipeline.record_lists import Measured, RecordList
 CurveHead = Literal["logistic", "centroid"]
 
 
-def _from_to(bounds: Interval) -> str:
-    return f"{100 * bounds[0]:.0f}–{100 * bounds[1]:.0f} %"
+def _from_to(bounds: Interval, dash: str = "–") -> str:
+    # Not -0.
+    low, high = (f"{round(100 * bound) + 0:,}".replace("-", "−") for bound in bounds)
+    return f"{low}{dash}{high}"
 
 
 # How often a band of `Twice` holds what it is of.
@@ -45,7 +47,10 @@ class Twice(Measured):
         of = f"Twice the pictures ({self.n_pictures:,})"
         if self.top1 is None or self.band is None:
             return f"{of}: cannot tell, {self.unknown}."
-        return f"{of}: {_from_to(self.band)} ({100 * BAND:.0f} % band), from {100 * now:.1f} % now."
+        told = f"{of}: {_from_to(self.band)} % ({100 * BAND:.0f} % band), from {100 * now:.1f} % now"
+        return told + (
+            "." if self.gain_band is None else f"; a gain of {_from_to(self.gain_band, ' to ')} points."
+        )
 
 
 class CurvePoint(Grouped):

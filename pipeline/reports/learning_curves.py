@@ -142,6 +142,7 @@ def _twice(last: CurveRow, axes: Axes, number_of_line: int, aside_px: float) -> 
         polyline([start, (x, y)], f"line ahead {colour}"),
         polyline([(x, low), (x, high)], f"line {colour}"),
         *(polyline([(x - _END_PX, end), (x + _END_PX, end)], f"line {colour}") for end in (low, high)),
+        _mark(x, y, number_of_line),
     ]
     return [told("".join(shapes), f"{last.backbone}: {last.twice_as_many}")]
 
@@ -156,13 +157,16 @@ def _key(number_of_line: int) -> str:
 
 
 def _line(points: Sequence[CurveRow], across: Scale, up: Scale, number_of_line: int) -> list[str]:
-    colour, marker = colour_of(number_of_line), marker_of(number_of_line)
     places = [(across.at(point.n_train), up.at(point.top1)) for point in points]
-    parts = [polyline(places, f"line {colour}")]
+    parts = [polyline(places, f"line {colour_of(number_of_line)}")]
     for point, (x, y) in zip(points, places, strict=True):
-        shape = element("path", d=f"M{number(x)} {number(y)}{marker(_MARKER_PX)}", class_=f"mark {colour}")
-        parts.append(told(shape, describe(point)))
+        parts.append(told(_mark(x, y, number_of_line), describe(point)))
     return parts
+
+
+def _mark(x: float, y: float, number_of_line: int) -> str:
+    place = f"M{number(x)} {number(y)}{marker_of(number_of_line)(_MARKER_PX)}"
+    return element("path", d=place, class_=f"mark {colour_of(number_of_line)}")
 
 
 def describe(point: CurveRow) -> str:

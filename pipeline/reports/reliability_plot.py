@@ -1,6 +1,7 @@
 """Reliability: how often answers of each confidence are right, held against what they promise.
 
-Each dot stands for about as many items, or for more where dots would hide each other. What is computed: `deponij.pipeline.metrics.calibration`.
+Each dot stands for about as many items, or for more where dots would hide each other. What is computed:
+`deponij.pipeline.metrics.calibration`.
 """
 
 from collections.abc import Sequence
@@ -72,8 +73,9 @@ def shown_bins(bins: Sequence[ReliabilityBin]) -> list[ReliabilityBin]:
         if one.confidence is None:
             continue
         if shown and one.confidence - (shown[-1].confidence or 0.0) < _APART:
-            one = _both(shown.pop(), one)
-        shown.append(one)
+            shown[-1] = _both(shown[-1], one)
+        else:
+            shown.append(one)
     return shown
 
 

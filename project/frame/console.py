@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -73,7 +73,7 @@ def bar(label: str, total: int | None, unit: str) -> Iterator[Advance]:
         task = progress.add_task(label, total=total, note="")
 
         def advance(n: int, note: str = "", total: int | None = None) -> None:
-            more = {"note": note} if note else {}
+            more: dict[str, Any] = {"note": note} if note else {}
             progress.update(task, advance=n, total=total, **more)
 
         yield advance

@@ -1,12 +1,16 @@
 """Learning curves on clusters whose best accuracy is known, and on cases counted by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import Normalizer
 
 from deponij.pipeline.curves import CURVES, CurvePoint, CurveRow, learning_curve
+from deponij.pipeline.heads.centroid import NearestClassMean
 from deponij.pipeline.heads.examples import Examples
+from deponij.pipeline.heads.few_shot import draw_share
 from deponij.pipeline.heads.logistic import DEFAULT_CS, LogisticProbe
 from deponij.store.errors import DataError, StoreError
 
@@ -131,6 +135,93 @@ def test_one_class_and_constant_features_are_refused() -> None:
         learning_curve(features, [alone], per_class=(1,), tries=1)
     with pytest.raises(DataError, match="all 43 (training )?examples have the same"):
         learning_curve(np.ones_like(features), [labelled], per_class=(1,), tries=1)
+
+
+@pytest.mark.parametrize("with_val", [True, False])
+def test_the_last_point_is_what_the_heads_bring_out(with_val: bool) -> None:
+    """Expected: the heads themselves, fitted as the stage `heads` fits them."""
+    features, labelled = world(noise=0.6)
+    parts = labelled.parts if with_val else np.where(labelled.parts == "val", "train", labelled.parts)
+    given = examples(labelled.labels.tolist(), parts.tolist())
+    train, val, test = (given.rows(part) for part in ("train", "val", "test"))
+    validation = (features[val], given.labels[val]) if with_val else (None, None)
+    points = learning_curve(features, [given], per_class=(5,), tries=2)
+    for kind, head in (("logistic", LogisticProbe()), ("centroid", NearestClassMean())):
+        head.fit(features[train], given.labels[train], *validation)
+        expected = head.score(features[test], given.labels[test])
+        assert 0.3 < expected < 1
+        assert by_size(points, kind)[None].top1 == expected
+
+
+def rotated(n_folds: int) -> tuple[np.ndarray, list[Examples]]:
+    """Fold k tests, fold k + 1 validates, the others teach; 90 items of three classes, two in each group."""
+    rng = np.random.default_rng(0)
+    labels = [f"class {i // 2 % 3}" for i in range(90)]
+    centres = np.eye(3, 8)[[int(label[-1]) for label in labels]]
+    features = (centres + 0.7 * rng.normal(size=(90, 8))).astype(np.float32)
+    folds, groups = np.arange(90) // 6 % n_folds, np.array([f"g{i // 2}" for i in range(90)])
+    rotations = []
+    for k in range(n_folds):
+        parts = np.where(folds == k, "test", np.where(folds == (k + 1) % n_folds, "val", "train"))
+        rotations.append(replace(examples(labels, parts.tolist()), groups=groups))
+    return features, rotations
+
+
+def test_rotations_pool_the_answers_to_each_item_by_what_has_not_seen_it() -> None:
+    features, rotations = rotated(5)
+    points = learning_curve(features, rotations, per_class=(2, 5), tries=3)
+    for kind, head in (("logistic", LogisticProbe), ("centroid", NearestClassMean)):
+        last = by_size(points, kind)[None]
+        right = 0
+        for one in rotations:
+            train, val, test = (one.rows(part) for part in ("train", "val", "test"))
+            fitted = head().fit(features[train], one.labels[train], features[val], one.labels[val])
+            right += int((fitted.predict(features[test]) == one.labels[test]).sum())
+        assert last.top1 == pytest.approx(right / 90)
+    # Three of five folds of 18 teach; every item is tested once, in its pair.
+    assert [point.n_train for point in by_size(points, "centroid").values()] == [6, 15, 54]
+    assert {(point.n_test, point.n_groups, point.unit) for point in points} == {(90, 45, "photographs")}
+    assert by_size(points, "logistic")[None].twice.n_pictures == 180
+
+
+def test_one_rotation_is_an_ordinary_split() -> None:
+    features, rotations = rotated(5)
+    alone = learning_curve(features, rotations[:1], per_class=(2,), tries=2)
+    assert {point.n_test for point in alone} == {18}
+
+
+def test_shares_are_drawn_from_each_class_and_lie_within_each_other() -> None:
+    names = np.array(["a"] * 40 + ["b"] * 8 + ["c"])
+    half, quarter = (draw_share(names, share, seed=3) for share in (0.5, 0.25))
+    assert [int((names[half] == name).sum()) for name in "abc"] == [20, 4, 1]
+    assert [int((names[quarter] == name).sum()) for name in "abc"] == [10, 2, 1]
+    assert set(quarter) <= set(half)
+    assert set(draw_share(names, 0.5, seed=4)) != set(half)
+
+
+def test_copies_of_one_picture_under_several_labels_are_no_reason_to_stop() -> None:
+    features, labelled = world()
+    features[labelled.rows("train")[1:]] = features[labelled.rows("train")[0]]
+    features[labelled.rows("train")[-1]] += 1
+    points = learning_curve(features, [labelled], per_class=(1, 20), tries=3)
+    # Of one item a class nothing is known where all are alike: one of three classes is answered.
+    assert by_size(points, "logistic")[1].top1 >= 1 / 3
+
+
+def test_progress_counts_every_fit() -> None:
+    told: list[tuple[int, int]] = []
+    learning_curve(*split_world(), per_class=(1, 2, 100), tries=3, progress=lambda *said: told.append(said))
+    # 43 items of three classes: halves and quarters of them, two sizes a class, and all.
+    n = 2 * (3 * (2 + 2) + 1)
+    assert told == [(i, n) for i in range(1, n + 1)]
+
+
+def test_twice_is_told_of_the_last_point_alone() -> None:
+    features, rotations = rotated(5)
+    points = learning_curve(features, rotations, per_class=(2,), tries=3)
+    assert [point.twice is not None for point in points] == [False, True, False, True]
+    assert points[0].twice_as_many == ""
+    assert points[1].twice_as_many.startswith("Twice the pictures (180): ")
 
 
 def test_json_there_and_back() -> None:

@@ -155,5 +155,14 @@ def test_how_much_tries_differ_on_any_test_items() -> None:
 
 
 def test_in_words() -> None:
-    known = Twice(n_pictures=720, n_train=400, top1=0.65, band=(0.612, 0.688), gain=0.05, gain_band=(0.02, 0.08))
-    assert known.in_words(0.602) == "Twice the pictures (720): 61–69 % (80 % band), from 60.2 % now."
+    known = Twice(
+        n_pictures=720, n_train=400, top1=0.65, band=(0.612, 0.688), gain=0.05, gain_band=(0.02, 0.08)
+    )
+    assert (
+        known.in_words(0.602)
+        == "Twice the pictures (720): 61–69 % (80 % band), from 60.2 % now; a gain of 2 to 8 points."
+    )
+    lost = known.model_copy(update={"gain_band": (-0.034, 0.001)})
+    assert lost.in_words(0.602).endswith("; a gain of −3 to 0 points.")
+    none = known.model_copy(update={"gain_band": (-0.004, 0.012)})
+    assert none.in_words(0.602).endswith("; a gain of 0 to 1 points.")

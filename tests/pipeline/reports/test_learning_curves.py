@@ -91,7 +91,7 @@ def test_twice_as_many_is_drawn_with_its_band() -> None:
     (start, end) = places(ahead)
     assert start == pytest.approx((52 + 346 * 2 / 2.30103, up(0.7)), abs=0.01)
     assert end == pytest.approx((398, up(0.75)), abs=0.01)
-    told = "Twice the pictures (4,000): 70–80 % (80 % band), from 70.0 % now."
+    told = "Twice the pictures (4,000): 70–80 % (80 % band), from 70.0 % now; a gain of 3 to 7 points."
     assert f"x: {told}" in [title.text for title in svg.iter("title")]
     assert chart.twice == [("x", told)]
 
