@@ -243,7 +243,7 @@ def curve(
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
     as_json: Json = False,
 ) -> None:
-    """How accuracy grows with the labelled items of each class, by logistic regression and nearest class mean."""
+    """How accuracy grows with the labelled items of each class, and what twice the pictures would bring."""
     from deponij.commands.show.insight import print_curve
     from deponij.project.frame.settings import check
     from deponij.project.in_force import toys_beside

@@ -39,6 +39,10 @@ def print_results(record: Record, *, whole: bool = True) -> None:
         if more := len(of_pair) - len(shown):
             show_notes([f"the first of each backbone; {more} more classifiers with --all"])
     show_toy_note(record["toys"], record["toys"])
+    of_several = len(record["twice"]) > 1
+    for one in record["twice"]:
+        where = f"{one['labels']}, split {one['split']}: " if of_several else ""
+        show_lines(f"{where}{one['told']} ({one['head']} on {one['backbone']})")
     show_lines(f"{record['n_items']:,} items, {record['n_failed']} failed")
     for view in record["views"]:
         show_lines(

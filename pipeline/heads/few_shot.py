@@ -31,6 +31,19 @@ def draw(names: Names, per_class: int, seed: int) -> NDArray[np.int64]:
     return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, dtype=np.int64)
 
 
+def draw_share(names: Names, share: float, seed: int) -> NDArray[np.int64]:
+    """Rows of this share of the examples of each class of names [n], at least one of each, ascending.
+
+    A larger share of the same seed holds the smaller ones.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = []
+    for name in np.unique(names):
+        rows = generator.permutation(np.flatnonzero(names == name))
+        chosen.append(rows[: max(1, round(share * len(rows)))])
+    return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, dtype=np.int64)
+
+
 def few_shot(
     head: NearestNeighbours, X: Floats, examples: Examples, per_class: Sequence[int], tries: int
 ) -> list[JsonValue]:

@@ -151,7 +151,7 @@ class RunFacts:
         confusion: an SVG. confused: the most frequent errors. classes: counts of each class; recalls: with their
             intervals, of those that occur.
         calibration: of its probabilities; reliability: SVGs as they are and, where there is a
-            temperature, scaled.
+            temperature, scaled; dots: in words, what these of the first stand for.
         right, wrong: samples with the data URI of their thumbnail, None where there is none.
         source: of the figures.
     """
@@ -166,6 +166,7 @@ class RunFacts:
     recalls: Mapping[str, Estimate]
     calibration: Calibration | None
     reliability: Sequence[tuple[str, str]]
+    dots: str
     right: Sequence[tuple[Sample, str | None]]
     wrong: Sequence[tuple[Sample, str | None]]
     source: Provenance

@@ -15,7 +15,7 @@ from deponij.pipeline.reports.confusion import confusion_svg, most_confused
 from deponij.pipeline.reports.interval_plot import Level, Whisker, interval_plot
 from deponij.pipeline.reports.page import Duel, GroupFacts, RunFacts
 from deponij.pipeline.reports.provenance import Provenance, marked, named_features
-from deponij.pipeline.reports.reliability_plot import reliability_plot
+from deponij.pipeline.reports.reliability_plot import in_words, reliability_plot
 from deponij.pipeline.reports.samples import Sample, choose_samples
 from deponij.pipeline.reports.table import (
     ResultGroup,
@@ -181,6 +181,7 @@ def run_facts(run: Run, pictures: Mapping[str, str], n_confused: int, told: Told
         recalls=recalls(run.predictions),
         calibration=evaluation.calibration,
         reliability=_reliability(evaluation),
+        dots=in_words(evaluation.calibration.bins) if evaluation.calibration else "",
         right=[(sample, pictures.get(sample.item_id)) for sample in run.right],
         wrong=[(sample, pictures.get(sample.item_id)) for sample in run.wrong],
         source=told.of(row, [evaluation], run.folder),

@@ -14,6 +14,7 @@ from deponij.project.frame.harness import read_times
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.toys import toys_of
 from deponij.project.learning.result_files import read_result
+from deponij.project.report.outlook import twice_as_many
 from deponij.store.index_folder import CARD
 from deponij.store.items import Items
 from deponij.store.view import View
@@ -67,6 +68,7 @@ def collect(
         "n_items": len(items),
         "n_failed": len(failed),
         "results": [row.to_json() for group in groups for row in group.rows],
+        "twice": twice_as_many(at, groups),
         "toys": sorted(toys),
         "views": [
             {
