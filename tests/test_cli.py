@@ -521,7 +521,7 @@ BAD: dict[str, tuple[Callable[[World, Path], list[object]], int, str]] = {
     ),
     "no items": (command("split", "--items", "TMP", *_TO), 1, "there are no items at"),
     "unknown strategy": (command("split", "--items", "@items", *_TO, "--strategy", "gruop"), 2, "gruop"),
-    "thesis without TACO": (command("split", "--items", "@items", *_TO, "--strategy", "thesis"), 1, "TACO"),
+    "taco56 without TACO": (command("split", "--items", "@items", *_TO, "--strategy", "taco56"), 1, "TACO"),
     "a treatment of nothing": (
         command("items", "--folder", "@pictures", *_TO, "--treat", "cup"),
         2,
