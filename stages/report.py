@@ -52,6 +52,7 @@ from deponij.project.thumbnails import images_of
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import DataError, StoreError
 from deponij.store.items import Items
+from deponij.store.texts import in_percent
 
 # Thumbnails of answers and of mistakes on the whole page; at some 4 kB each they stay below 4 MB.
 _MAX_SAMPLES = 480
@@ -277,7 +278,7 @@ def _sheet(table: Items, runs: Sequence[Run]) -> bytes:
     samples = [*first.wrong, *first.right]
     images = images_of(table, {sample.item_id for sample in samples})
     row = first.row
-    title = f"{row.backbone}, {row.method}, {row.labels}: {row.top1:.1%} of {row.n} right"
+    title = f"{row.backbone}, {row.method}, {row.labels}: {in_percent(row.top1)} of {row.n} right"
     return samples_sheet([(sample, images.get(sample.item_id)) for sample in samples], title)
 
 

@@ -1,4 +1,4 @@
-"""Cells laid out as tables, as in the thesis on TACO: models in rows, splits side by side, one table a label set.
+"""Cells laid out as tables: models in rows, splits side by side, one table a label set.
 
 Both the terminal and Markdown show what `cell_tables` gives. What a cell is: `cells`.
 """
@@ -198,7 +198,7 @@ def _markdown_fields(table: CellTable, cell: Cell) -> list[str]:
         percent(cell.top2),
         percent(cell.top3),
         percent(cell.balanced_accuracy)
-        + ("" if cell.interval_kind == "exact" else f" ({interval(cell.balanced_interval)})"),
+        + ("" if cell.interval_kind == "exact" else f" {interval(cell.balanced_interval)}"),
     ]
     if cell.reference:
         known = (cell.reference.top1, cell.reference.top2, cell.reference.top3)

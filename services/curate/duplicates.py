@@ -30,6 +30,7 @@ from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.project.frame.console import bar
 from deponij.project.frame.settings import Section
 from deponij.services.curate.collection import Gathered, SetReport, Where
+from deponij.store.texts import in_percent
 
 # What stays of a group: the published test set does, and training gives way; see `_order`.
 KEPT_FIRST = ("test", "val", "train")
@@ -302,8 +303,8 @@ def _notes(params: DuplicatesParams, gathered: Gathered, n_pairs: dict[str, int]
         notes.append("no features were named: only content and perceptual hashes were compared")
     elif n_pairs["embedding"] - n_pairs["picture"] > max(_COMMON * n_all, len(gathered)):
         notes.append(
-            f"{n_pairs['embedding'] / n_all:.1%} of all pairs have a cosine of {params.min_cosine} or more: unless the set "
-            "is full of copies, that is too low for these features; raise --min-cosine"
+            f"{in_percent(n_pairs['embedding'] / n_all)} of all pairs have a cosine of {params.min_cosine} or more: unless "
+            "the set is full of copies, that is too low for these features; raise --min-cosine"
         )
     if gathered.evidence.hashes is None:
         notes.append("there are no perceptual hashes: name --items with the column `phash` to compare looks")

@@ -29,6 +29,7 @@ from deponij.project.frame.toys import toys_of
 from deponij.project.in_force import InForce
 from deponij.project.learning.result_files import RESULT_NAME, digest_of, read_result
 from deponij.store.errors import BackboneError, IdentityError, StoreError, UsageError
+from deponij.store.texts import in_percent
 
 Vectors = Mapping[str, NDArray[np.floating]]
 
@@ -191,7 +192,7 @@ def best_model(at: Layout, wanted: ModelRequest, specs: Sequence[str]) -> Chosen
                 say(f"note: {folder} is left out: {str(error).splitlines()[0]}")
             left_out.setdefault(evaluation.backbone, error)
             continue
-        share = f"{100 * evaluation.parts['val'].top1:.1f} % of {evaluation.parts['val'].n:,}"
+        share = f"{in_percent(evaluation.parts['val'].top1)} of {evaluation.parts['val'].n:,}"
         among = f"{len(ranked)} for {evaluation.labels} on split {evaluation.split} in {at.root}"
         why = f"best validation top-1 ({share}) of {among}"
         if is_toy(evaluation.backbone, toys):

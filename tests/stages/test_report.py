@@ -168,9 +168,9 @@ def test_retrieval_on_the_page_is_that_of_its_files(made: ReportWorld, out: Path
             figure = one.figures.micro[name]
             assert (figure.interval is None) == (one.figures.n_resampled < 10) == (one.resampled == "texts")
             bounds = figure.interval or ()
-            between = "–".join(f"{100 * bound:.1f}" for bound in bounds) or "too few"
+            between = f"[{', '.join(f'{100 * bound:.1f}' for bound in bounds) or 'too few'}]"
             assert f"{100 * figure.value:.1f}<small>{between}</small>" in section.group(0), (one.task, name)
-            assert f" {100 * figure.value:.1f} ({between}) |" in markdown
+            assert f" {100 * figure.value:.1f} {between} |" in markdown
         for each in one.figures.classes:
             assert f"| {each.name} | {each.n} | {100 * each.figures['mAP'].value:.1f} |" in markdown
     framed = re.findall(r'<figure class="(hit|miss)" title="([^"]+)">', section.group(0))
@@ -239,7 +239,7 @@ def test_figures_agree_with_the_results(made: ReportWorld, out: Path) -> None:
     assert rows[3]["top1_interval"] == document["parts"]["test"]["top1_interval"]
     markdown = (out / "results.md").read_text()
     low, high = rows[3]["top1_interval"]
-    assert f"| {100 * rows[3]['top1']:.1f} ({100 * low:.1f}–{100 * high:.1f}) |" in markdown
+    assert f"| {100 * rows[3]['top1']:.1f} [{100 * low:.1f}, {100 * high:.1f}] |" in markdown
     assert [row.to_json() for group in results_table(made.results) for row in group.rows] == [
         {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
         for row in rows

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from deponij.pipeline.likeness.phash import HASH_BITS, near_pairs
 from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.store.errors import UsageError
+from deponij.store.texts import in_percent
 
 # Of 234 crops of CamVid, a copy at JPEG quality 50 lay within 8 bits for 98 %, one at 90 % of the
 # size for all; of 27,000 pairs of different crops none did.
@@ -72,7 +73,7 @@ class Leakage:
         """Sentences for a person."""
         near = f"at most {self.max_distance_bits} of {HASH_BITS} bits apart"
         return (
-            f"{self.n_test_sharing:,} of {self.n_test:,} test items ({self.test_sharing_share:.1%}) share a "
+            f"{self.n_test_sharing:,} of {self.n_test:,} test items ({in_percent(self.test_sharing_share)}) share a "
             f"photograph with training items. {self.n_near_pairs:,} pairs across parts look alike ({near}); "
             f"{self.n_test_near_train:,} test items have such a likeness in train."
         )
