@@ -7,7 +7,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from deponij.pipeline.metrics.choice import Preference, chosen, preference
-from deponij.pipeline.reports.cells import BASELINE, Cell
+from deponij.pipeline.reports.cells import BASELINE, ZERO_SHOT, Cell
 from deponij.pipeline.reports.provenance import marked
 from deponij.pipeline.reports.wording import cell as escaped
 from deponij.pipeline.reports.wording import interval, interval_of, percent
@@ -77,6 +77,14 @@ def chosen_cell(cells: Sequence[Cell], toys: Set[str] = frozenset()) -> Cell | N
         )
 
     return chosen([cell for cell in cells if cell.how != BASELINE], of)
+
+
+def says_more(cell: Cell) -> bool:
+    """Whether it tells what no results folder does: several seeds, joined logits, one prompt, a published figure."""
+    is_prompt = cell.head.startswith(f"{ZERO_SHOT} (")
+    return cell.how != BASELINE and (
+        cell.seeds > 1 or cell.how == "logits" or is_prompt or cell.reference is not None
+    )
 
 
 def cell_tables(cells: Sequence[Cell], toys: Set[str] = frozenset()) -> list[CellTable]:
