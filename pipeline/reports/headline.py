@@ -10,16 +10,18 @@ _OF_PART = {
 }
 
 
-def in_words(row: ResultRow, majority: ResultRow) -> str:
-    """How often it is right, of how many; how far other pictures would move that; what it takes to be no better.
+def in_words(row: ResultRow, chance: ResultRow, majority: ResultRow) -> str:
+    """How often it is right, of how many; how far other pictures would move that; what takes no look at a picture.
 
     Args:
-        majority: of the same items, the share of always answering the most frequent class.
+        chance, majority: of the same items: guessing, and always answering the most frequent class.
     """
     n_right = round(row.top1 * row.n)
     return (
         f"Shown a picture, its first answer is the right one of {row.n_classes:,} classes in {in_percent(row.top1)} of "
-        f"cases: {n_right:,} of {row.n:,} {_OF_PART[row.part]}. {_of_others(row)} {_of_baseline(row, majority)}"
+        f"cases: {n_right:,} of {row.n:,} {_OF_PART[row.part]}. {_of_others(row)} Guessing gives "
+        f"{in_percent(chance.top1)}, always answering the most frequent class {in_percent(majority.top1)}"
+        f"{_beside(row, max(chance.top1, majority.top1))}."
     )
 
 
@@ -33,8 +35,7 @@ def _of_others(row: ResultRow) -> str:
     )
 
 
-def _of_baseline(row: ResultRow, majority: ResultRow) -> str:
-    always = f"always answering the most frequent class, which gives {in_percent(majority.top1)}"
-    if row.top1_interval is not None and row.top1_interval[0] > majority.top1:
-        return f"That is more than {always}."
-    return f"That is not clearly more than {always}."
+def _beside(row: ResultRow, baseline: float) -> str:
+    if row.top1_interval is None or row.top1_interval[0] > baseline:
+        return ""
+    return ", which is not clearly less"

@@ -139,8 +139,8 @@ class GroupFacts:
     @property
     def said(self) -> str:
         """What the headline means."""
-        _, majority = (row for row, _ in self.ranked if row.is_baseline)
-        return in_words(self.headline[0], majority)
+        chance, majority = (row for row, _ in self.ranked if row.is_baseline)
+        return in_words(self.headline[0], chance, majority)
 
     @property
     def differs_in_n(self) -> bool:
@@ -384,6 +384,7 @@ def _environment(autoescape: bool) -> Any:
         "cell": wording.cell,
         "code": wording.code,
         "sentence": wording.sentence,
+        "unbroken": lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%"),
         "breakable": _breakable,
         "not_a_result": not_a_result,
     }
