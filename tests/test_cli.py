@@ -759,7 +759,7 @@ def test_what_beside_parts_is_left_open_is_told_by_name(tmp_path: Path) -> None:
     assert answer.status == 1
     assert "--treat samples=skip" in answer.err
     assert (
-        "warning: pictures in folders that are left out as asked: 1"
+        "note: pictures in folders that are left out as asked: 1"
         in done("items", *flags, "--treat", "samples=skip").err
     )
     table = pq.read_table(tmp_path / "items" / "items-00000.parquet").to_pydict()
