@@ -1,12 +1,16 @@
 """Tables on narrow terminals: names stay whole, what is of least worth goes, and a line says so."""
 
 import io
+import re
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from deponij.commands.show.cells import print_cells
 from deponij.commands.show.tables import Columns, show_lines, show_table
 from deponij.commands.show.widths import Column, widths
+from deponij.pipeline.reports.cells import Place, chance_cell, measured_cell
 
 Row = tuple[str, str, str, str]
 ROWS: list[Row] = [
@@ -71,3 +75,26 @@ def test_lines_are_folded_between_words_on_a_terminal_and_commands_never() -> No
     log = Console(file=io.StringIO(), width=30, force_terminal=False)
     show_lines("times     68 s: extract 36.6, mistakes 8.5", console=log)
     assert len(log.file.getvalue().splitlines()) == 1  # type: ignore[attr-defined]
+
+
+def test_tables_over_seeds_leave_out_what_does_not_fit() -> None:
+    cells = [
+        chance_cell("label", "random", np.arange(20), 2, "items"),
+        measured_cell(
+            Place("single", ("efficientnet-lite0",), "linear", "label", "random"),
+            np.array(["a", "b"] * 10),
+            [np.array([["a", "b"]] * 20)],
+            np.arange(20),
+            unit="items",
+            n_classes=2,
+            protocol="made up",
+        ),
+    ]
+    for width, gone in ((80, ""), (60, "top-3, top-2"), (50, "top-3, top-2, bal.")):
+        console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+        print_cells(cells, console)
+        text = console.file.getvalue()  # type: ignore[attr-defined]
+        assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+        # Half of 20 are right; the interval is whole at any width.
+        assert re.search(r"\[\d\d\.\d, \d\d\.\d\]", text)
+        assert (f"too narrow for {gone}:" in text) == bool(gone)
