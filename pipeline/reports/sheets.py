@@ -62,7 +62,7 @@ def suspects_sheet(suspects: Sequence[Suspect], images: Images, title: str, sour
                     (
                         (f"label: {one.label}", INK),
                         (f"{in_percent(one.prob_suggested)} {one.suggested}", WRONG),
-                        (f"quality {one.quality:.2f}", FAINT),
+                        (f"quality {one.quality:.3f}", FAINT),
                     ),
                     one.item_id,
                     WRONG,
@@ -83,7 +83,7 @@ def twins_sheet(twins: Sequence[Twin], images: Images, title: str, source: str) 
                 Tile(images.get(item_id), ((f"label: {label}", INK),), item_id, WRONG)
                 for item_id, label in ((twin.a, twin.label_a), (twin.b, twin.label_b))
             ),
-            f"{words[twin.how]} ({twin.similarity:.2f})" + (", one photograph" if twin.same_photo else ""),
+            f"{words[twin.how]} ({twin.similarity:.3f})" + (", one photograph" if twin.same_photo else ""),
         )
         for twin in twins
     ]

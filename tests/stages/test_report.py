@@ -146,7 +146,7 @@ def test_the_page_says_what_it_shows(made: ReportWorld, out: Path) -> None:
         "labelled items (logarithmic)",
         "at perplexity 10",
         "the 1 most doubtful of 7",
-        "alike to the backbone, 0.98; of one photograph",
+        "alike to the backbone, 0.980; of one photograph",
         "3 of 9",
         "After temperature scaling",
         "Pictures find pictures",
