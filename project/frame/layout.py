@@ -58,7 +58,7 @@ class Layout:
     ensembles = _Place("results/ensembles")
     # The few numbers that `dvc metrics show` compares; all that a stage counted; CSV files for `dvc plots show`:
     # confusion, reliability, curves.
-    compared = _Place("metrics.json")
+    compared = _Place("top1_percent.json")
     metrics = _Named("metrics/{}.json")
     plots = _Named("plots/{}")
     # The cells of all tables, and their Markdown.

@@ -1,4 +1,4 @@
-"""The few numbers by which experiments are compared, as `dvc metrics show` and `dvc exp show` make columns of them.
+"""The few numbers by which experiments are compared: each is a column of `dvc metrics show` and `dvc exp show`.
 
 Everything else is in the files of results. This is no stage.
 """
@@ -32,13 +32,13 @@ def compared(group: ResultGroup, probes: Sequence[tuple[str, Path]]) -> dict[str
     numbers: dict[str, Any] = {}
     if group.chosen is not None and group.chosen.val_top1 is not None:
         numbers = {
-            f"{group.chosen.part}_pct": _percent(group.chosen.top1),
-            "val_pct": _percent(group.chosen.val_top1),
+            group.chosen.part: _percent(group.chosen.top1),
+            "val": _percent(group.chosen.val_top1),
         }
     of_probes = {name: read_result(folder)[0] for name, folder in probes}
     part = group.rows[0].part
     found = {name: _percent(one.parts[part].top1) for name, one in of_probes.items() if part in one.parts}
-    return numbers | ({"probe_pct": found} if found else {})
+    return numbers | ({"probe": found} if found else {})
 
 
 def probes_of(at: Layout, backbones: Sequence[str], group: ResultGroup) -> list[tuple[str, Path]]:
