@@ -67,8 +67,12 @@ def at_words(text: str, console: Console) -> str:
 def _folded(line: str, n_chars: int) -> list[str]:
     begin = _KEY.match(line)
     n_in = len(begin[0]) if begin else len(line) - len(line.lstrip()) + 2
-    folded = wrap(line, n_chars, subsequent_indent=" " * n_in, break_long_words=False, break_on_hyphens=False)
-    return folded or [line]
+    # No number without its sign; `wrap` breaks at no such space.
+    whole = line.replace(" %", "\N{NO-BREAK SPACE}%")
+    folded = wrap(
+        whole, n_chars, subsequent_indent=" " * n_in, break_long_words=False, break_on_hyphens=False
+    )
+    return [part.replace("\N{NO-BREAK SPACE}%", " %") for part in folded] or [line]
 
 
 def _print(message: str, style: str = "") -> None:

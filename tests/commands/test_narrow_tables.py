@@ -72,6 +72,8 @@ def test_lines_are_folded_between_words_on_a_terminal_and_commands_never() -> No
         "          mistakes 8.5",
         "ask       deponij query item some-name.png",
     ]
+    show_lines("test top-1 of all of these: 83.3 %", console=console)
+    assert console.file.getvalue().splitlines()[-1].endswith("83.3 %")  # type: ignore[attr-defined]
     log = Console(file=io.StringIO(), width=30, force_terminal=False)
     show_lines("times     68 s: extract 36.6, mistakes 8.5", console=log)
     assert len(log.file.getvalue().splitlines()) == 1  # type: ignore[attr-defined]
