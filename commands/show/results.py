@@ -101,7 +101,7 @@ def _print_results(rows: Sequence[Record]) -> None:
 
     show_table(
         f"{first['labels']}: {first['n_classes']} classes, {first['part']} part of split {first['split']}, "
-        f"n = {max(row['n'] for row in rows):,}, in %",
+        f"percent of {max(row['n'] for row in rows):,} items",
         {
             # Joined ones in words, so that a narrow table folds between names.
             "backbone": lambda row: marked((row["backbone"] or "-").replace("+", " + "), row["is_toy"]),
