@@ -80,6 +80,17 @@ def test_what_names_a_row_stays_where_a_table_is_wider_than_a_phone(browser: Any
     page.context.close()
 
 
+def test_a_long_name_makes_no_page_wider(browser: Any, address: str) -> None:
+    page = opened(browser, address, SIZES[1], "light")
+    places = ".confused .wrong, .classes th[scope=row], .best-card h3 bdi, .sheet figcaption b, summary .name, .said"
+    page.evaluate(
+        "(places) => document.querySelectorAll(places).forEach((one) => { one.textContent = 'назва_класу_'.repeat(9) })",
+        places,
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") == SIZES[1][0]
+    page.context.close()
+
+
 def test_the_answer_comes_first_and_nothing_is_said_twice(browser: Any, address: str) -> None:
     page = opened(browser, address, SIZES[0], "light")
     sections = page.eval_on_selector_all("main > section", "all => all.map((one) => one.id)")
