@@ -105,7 +105,7 @@ def top1(data: Data, head: Head) -> float:
 
 
 def plain(data: Data, point: GridPoint, recipe: Recipe) -> nn.Module:
-    """One head as the thesis describes it; the weights of the lowest validation loss are kept."""
+    """One head as docs/taco.md describes it; the weights of the lowest validation loss are kept."""
     torch.manual_seed(point.seed)
     n_classes = int(data.codes.max()) + 1
     model: nn.Module = nn.Linear(DIM, n_classes)

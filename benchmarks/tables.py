@@ -1,6 +1,6 @@
 """Wall time of every table at TACO's size: 4,779 items, both label sets, five seeds, from views alone.
 
-    python benchmarks/tables.py [--seeds 5] [--splits thesis] [--all] [--threads 0]
+    python benchmarks/tables.py [--seeds 5] [--splits taco56] [--all] [--threads 0]
 
 The features are Gaussian clusters of the backbones' widths (512 and 768, side by side 1280; with
 `--all` a second 768 and all together 2048), the labels have TACO's counts, the learning rates are
@@ -146,7 +146,7 @@ def main() -> int:
     """Run, and print the parts' seconds."""
     flags = parser(__doc__)
     flags.add_argument("--seeds", type=int, default=5)
-    flags.add_argument("--splits", default="thesis", help="of thesis, group, random; comma-separated")
+    flags.add_argument("--splits", default="taco56", help="of taco56, group, random; comma-separated")
     flags.add_argument("--all", action="store_true", help="three backbones instead of two")
     flags.add_argument("--threads", type=int, default=0, help="0: one per core")
     flags.add_argument("--show", action="store_true", help="print the tables too")

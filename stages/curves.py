@@ -18,6 +18,7 @@ from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.learning.results import read_examples
 from deponij.store.atomic import write_bytes
 from deponij.store.items import Items
+from deponij.store.texts import in_percent
 from deponij.store.view import View
 
 
@@ -115,8 +116,8 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
                 rows.extend(points)
                 first, last = points[0], next(row for row in points if row.per_class is None)
                 say(
-                    f"curves {backbone} {split}/{labels}: {first.head} top-1 {first.top1:.1%} with {first.n_train} "
-                    f"items, {last.top1:.1%} with {last.n_train}. {last.twice_as_many}"
+                    f"curves {backbone} {split}/{labels}: {first.head} top-1 {in_percent(first.top1)} with {first.n_train} "
+                    f"items, {in_percent(last.top1)} with {last.n_train}. {last.twice_as_many}"
                 )
         write_bytes(at.curves(backbone), CURVES.dump(rows))
         question = (rows[0].split, rows[0].labels, rows[0].head)

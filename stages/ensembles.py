@@ -31,6 +31,7 @@ from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.learning.result_files import Judged, digest_of, read_judged, read_result
 from deponij.project.learning.results import examples_of, judge, metrics_of, require_finite, write_results
 from deponij.store.errors import DataError, StoreError, UsageError
+from deponij.store.texts import in_percent
 
 
 class EnsemblesParams(Section):
@@ -294,7 +295,7 @@ def _tell(result: EnsembleResult) -> None:
     test = result.parts.get("test")
     if test is not None:
         say(
-            f"ensemble {result.how} {result.split}/{result.labels}: test top-1 {test.top1:.1%} of {test.n}, "
+            f"ensemble {result.how} {result.split}/{result.labels}: test top-1 {in_percent(test.top1)} of {test.n}, "
             f"{sum(member.share > 0 for member in result.members)} of {len(result.members)} members"
         )
 

@@ -22,6 +22,7 @@ from deponij.project.learning.learn import HeadParams, learn, make_head
 from deponij.project.learning.result_files import CONFUSION_NAME, read_file
 from deponij.project.learning.results import metrics_of
 from deponij.store.atomic import write_bytes
+from deponij.store.texts import in_percent
 
 Count = Annotated[int, Field(ge=1)]
 # What a first look at features asks, the quickest first.
@@ -96,8 +97,8 @@ def _tell(result: Evaluation) -> None:
     test = result.parts.get("test")
     if test is not None:
         say(
-            f"{result.method} {result.backbone} {result.split}/{result.labels}: test top-1 {test.top1:.1%} of "
-            f"{test.n} (chance {result.chance:.1%})"
+            f"{result.method} {result.backbone} {result.split}/{result.labels}: test top-1 {in_percent(test.top1)} of "
+            f"{test.n} (chance {in_percent(result.chance)})"
         )
 
 

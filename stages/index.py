@@ -33,6 +33,7 @@ from deponij.store.atomic import write_bytes
 from deponij.store.errors import StoreError
 from deponij.store.index_folder import CARD, ROW, IndexCard, IndexFolder, read_card, write_index
 from deponij.store.items import Items
+from deponij.store.texts import in_percent
 from deponij.store.view import View
 
 # A graph or lists that were learned from other vectors lose recall; deleted rows are still walked past.
@@ -346,7 +347,7 @@ def summary(report: IndexReport) -> str:
     updated = f"{report.n_added} added, {report.n_deleted} deleted"
     changed = f"{report.n_rebuilt} built" if report.n_rebuilt else updated
     recall, n = report.recall_at_10, report.n_queries
-    how = "" if recall is None else f", recall@10 {recall:.3f} on {n} held-out queries"
+    how = "" if recall is None else f", recall@10 {in_percent(recall)} on {n} held-out queries"
     how += f", p50 {report.p50_ms:.2f} ms, p99 {report.p99_ms:.2f} ms"
     return f"{report.backbone}: {report.kind} index of {report.n} x {report.dim} ({changed}){how} -> {report.path}"
 

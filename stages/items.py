@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from deponij.pipeline.data.adapters.registry import open_source
-from deponij.project.frame.console import bar, say, warn
+from deponij.pipeline.data.item import ToAct
+from deponij.project.frame.console import bar, note, say, warn
 from deponij.project.frame.harness import run_stage
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section
@@ -61,8 +62,8 @@ def run(adapter: str, options: Mapping[str, Any], *, out: Path, run_options: Run
     start = time.perf_counter()
     source = open_source(adapter, options)
     # Before the work, which may take an hour.
-    for note in source.notes:
-        warn(note)
+    for told in source.notes:
+        (warn if isinstance(told, ToAct) else note)(told)
     keys, photographs, first_failure = set(), set(), None
     with (
         bar("items", source.n_items, "items") as advance,

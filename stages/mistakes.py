@@ -26,6 +26,7 @@ from deponij.project.learning.results import read_labelled
 from deponij.project.thumbnails import images_of
 from deponij.store.atomic import write_bytes
 from deponij.store.items import Items
+from deponij.store.texts import in_percent
 from deponij.store.view import View
 
 REPORT_NAME = "mistakes.json"
@@ -136,7 +137,7 @@ def _notes(names: np.ndarray, found: OutOfFold, accuracy: float) -> tuple[str, .
     notes = ["Items of the test part are among these: an audit of labels, not an evaluation."]
     if accuracy < TRUSTED:
         notes.append(
-            f"Prediction agrees with {accuracy:.0%} of the labels only: many of these suspects are the model's own "
+            f"Prediction agrees with {in_percent(accuracy)} of the labels only: many of these suspects are the model's own "
             "mistakes. Look at the first ones, or use a better backbone."
         )
     left_out = sorted(set(names[~found.is_judged].tolist()))
@@ -157,7 +158,7 @@ def draw_sheets(report: MistakesReport, table: Items, folder: Path, n_shown: int
     images = images_of(table, wanted)
     source = (
         f"{table.path}, n = {report.n:,}; features: {report.backbone}, {report.fingerprint}\n"
-        f"{report.protocol}; it agrees with {report.accuracy:.0%} of the labels"
+        f"{report.protocol}; it agrees with {in_percent(report.accuracy)} of the labels"
     )
     of = f"{report.labels}, {report.backbone}"
     sheets = {

@@ -30,6 +30,7 @@ from deponij.project.frame.harness import run_stage
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.frame.toys import toys_of
+from deponij.project.report.compared import compared, metrics_bytes, probes_of
 from deponij.project.report.inputs import (
     feature_facts,
     labels_of,
@@ -47,11 +48,19 @@ from deponij.project.report.runs import (
     run_facts,
     standings,
 )
-from deponij.project.report.summary import CELLS_NAME, MARKDOWN_NAME, PAGE_NAME, RESULTS_NAME, SHEET_NAME
+from deponij.project.report.summary import (
+    CELLS_NAME,
+    MARKDOWN_NAME,
+    PAGE_NAME,
+    RESULTS_NAME,
+    SHEET_NAME,
+    results_table,
+)
 from deponij.project.thumbnails import images_of
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import DataError, StoreError
 from deponij.store.items import Items
+from deponij.store.texts import in_percent
 
 # Thumbnails of answers and of mistakes on the whole page; at some 4 kB each they stay below 4 MB.
 _MAX_SAMPLES = 480
@@ -277,19 +286,20 @@ def _sheet(table: Items, runs: Sequence[Run]) -> bytes:
     samples = [*first.wrong, *first.right]
     images = images_of(table, {sample.item_id for sample in samples})
     row = first.row
-    title = f"{row.backbone}, {row.method}, {row.labels}: {row.top1:.1%} of {row.n} right"
+    title = f"{row.backbone}, {row.method}, {row.labels}: {in_percent(row.top1)} of {row.n} right"
     return samples_sheet([(sample, images.get(sample.item_id)) for sample in samples], title)
 
 
 def main(params: Params, at: Layout, options: RunOptions) -> None:
-    """Everything that the profile has brought out. No wall times: equal inputs, equal bytes."""
+    """Everything that the profile has brought out, and what DVC compares. No wall times: equal inputs, equal bytes."""
     if not at.all_results.is_dir():
         raise StoreError(f"there are no results in {at.all_results}; `dvc repro` makes them")
-    names = list(params.backbones)
+    names, toys = list(params.backbones), toys_of(at.weights)
+    # A backbone that has left the profile leaves its results behind.
+    results = [*at.results(names), *at.ensemble_results(names)]
     page = run(
         params.report,
-        # A backbone that has left the profile leaves its results behind.
-        results=[*at.results(names), *at.ensemble_results(names)],
+        results=results,
         items=at.items,
         views=[at.view(backbone) for backbone in names],
         split_reports=[at.split_report(split) for split in params.splits],
@@ -298,11 +308,14 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
         curves=_there(map(at.curves, names), options),
         maps=_there(map(at.map, names), options),
         mistakes=_there(map(at.mistakes, names), options),
-        toys=toys_of(at.weights),
+        toys=toys,
         remake=(lambda stage: f"dvc repro {stage}") if options.under_dvc else (lambda stage: ""),
         profile=params.profile,
         out=at.report,
     )
+    groups = results_table(results, toys)
+    first = next((group for group in groups if group.split in params.splits), groups[0])
+    write_bytes(at.compared, metrics_bytes(compared(first, probes_of(at, names, first))))
     say(f"report -> {page}")
 
 

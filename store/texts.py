@@ -1,5 +1,5 @@
-"""Which texts can be stored: valid Unicode without NUL, which HDF5 and Parquet give back as put in; and how names
-that somebody else gave are shown.
+"""Which texts can be stored: valid Unicode without NUL, which HDF5 and Parquet give back as put in; how names
+that somebody else gave are shown, and how shares are.
 """
 
 import unicodedata
@@ -39,6 +39,16 @@ def one_line(text: str) -> str:
 def lines(text: str) -> str:
     """A message with names in it: its own lines stay."""
     return "\n".join(line if line.isspace() else one_line(line) for line in text.split("\n"))
+
+
+def percent(share: float | None) -> str:
+    """A share (a fraction of 1) where a heading or a neighbour says that these are percent: `63.8`; none is `–`."""
+    return "–" if share is None else f"{100 * share:.1f}"
+
+
+def in_percent(share: float | None) -> str:
+    """A share that stands by itself: `63.8 %`."""
+    return percent(share) + ("" if share is None else " %")
 
 
 def _seen(character: str) -> str:

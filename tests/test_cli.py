@@ -521,7 +521,7 @@ BAD: dict[str, tuple[Callable[[World, Path], list[object]], int, str]] = {
     ),
     "no items": (command("split", "--items", "TMP", *_TO), 1, "there are no items at"),
     "unknown strategy": (command("split", "--items", "@items", *_TO, "--strategy", "gruop"), 2, "gruop"),
-    "thesis without TACO": (command("split", "--items", "@items", *_TO, "--strategy", "thesis"), 1, "TACO"),
+    "taco56 without TACO": (command("split", "--items", "@items", *_TO, "--strategy", "taco56"), 1, "TACO"),
     "a treatment of nothing": (
         command("items", "--folder", "@pictures", *_TO, "--treat", "cup"),
         2,
@@ -759,7 +759,7 @@ def test_what_beside_parts_is_left_open_is_told_by_name(tmp_path: Path) -> None:
     assert answer.status == 1
     assert "--treat samples=skip" in answer.err
     assert (
-        "warning: pictures in folders that are left out as asked: 1"
+        "note: pictures in folders that are left out as asked: 1"
         in done("items", *flags, "--treat", "samples=skip").err
     )
     table = pq.read_table(tmp_path / "items" / "items-00000.parquet").to_pydict()

@@ -9,6 +9,7 @@ from deponij.services.curate.batches import BatchReport, NewItem
 from deponij.services.curate.duplicates import DuplicateGroup, DuplicatesReport, Leak, Member
 from deponij.services.curate.files import heading_of, kth, link_of
 from deponij.services.curate.outliers import Outlier, OutliersReport
+from deponij.store.texts import in_percent
 
 _N_MEMBERS = 6
 _BY: Mapping[How, str] = {"picture": "content", "phash": "perceptual hash", "embedding": "features"}
@@ -46,7 +47,8 @@ def duplicates_summary(report: DuplicatesReport) -> list[str]:
 
 
 def _leak(leak: Leak) -> str:
-    begin = f"split {leak.split}: {leak.n_alike:,} of {leak.n:,} {leak.part} items ({leak.share:.1%}) are alike with "
+    share = in_percent(leak.share)
+    begin = f"split {leak.split}: {leak.n_alike:,} of {leak.n:,} {leak.part} items ({share}) are alike with "
     if not leak.n_alike:
         return f"{begin}{leak.against} items"
     by = ", ".join(f"{leak.by[how]:,} by {_BY[how]}" for how in HOWS if leak.by[how])
@@ -90,8 +92,8 @@ def print_outliers(report: OutliersReport, n_items: int) -> None:
 
 
 _SCORE: Columns[Outlier] = {
-    "distance": lambda one: f"{one.score:.4f}",
-    "of the nearest": lambda one: f"{one.nearest_distance:.4f}",
+    "distance": lambda one: f"{one.score:.3f}",
+    "of the nearest": lambda one: f"{one.nearest_distance:.3f}",
 }
 _OF_OUTLIERS: Columns[Outlier] = {
     "item": lambda one: one.item_id,
@@ -119,8 +121,8 @@ def outliers_summary(report: OutliersReport) -> list[str]:
     ]
     if report.n_beyond:
         lines.append(
-            f"standing out: {counted(report.n_beyond, 'item')} ({report.n_beyond / report.n:.1%}) beyond {report.fence:.3f} "
-            "(upper quartile + 1.5 interquartile ranges)"
+            f"standing out: {counted(report.n_beyond, 'item')} ({in_percent(report.n_beyond / report.n)}) beyond "
+            f"{report.fence:.3f} (upper quartile + 1.5 interquartile ranges)"
         )
     else:
         lines.append(
@@ -136,13 +138,12 @@ def outliers_summary(report: OutliersReport) -> list[str]:
 
 def _print_outliers(title: str, items: Sequence[Outlier], columns: Columns[Outlier]) -> None:
     has_labels = any(one.label or one.nearest_label for one in items)
-    show_table(
-        title, {name: told for name, told in columns.items() if has_labels or "label" not in name}, items
-    )
+    told = {name: value for name, value in columns.items() if has_labels or "label" not in name}
+    show_table(title, told, items, spare=("of the nearest",))
 
 
 def _distance(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    return "" if value is None else f"{value:.3f}"
 
 
 def print_batch(report: BatchReport, n_items: int) -> None:
@@ -159,9 +160,11 @@ def print_batch(report: BatchReport, n_items: int) -> None:
         "label": lambda one: one.like_label,
     }
     if report.pick:
-        show_table("add most together", {**ranked, **columns}, report.pick[:n_items])
+        show_table(
+            "add most together", {**ranked, **columns}, report.pick[:n_items], spare=("bits", "away", "label")
+        )
     else:
-        show_table("the most novel first", columns, report.items[:n_items])
+        show_table("the most novel first", columns, report.items[:n_items], spare=("bits", "away", "label"))
     show_notes(report.notes)
 
 
@@ -170,11 +173,12 @@ def batch_summary(report: BatchReport) -> list[str]:
     usual = 1 - report.params.quantile
     lines = [
         f"{report.batch}\nagainst {report.archive}",
-        ", ".join(f"{name} {report.n[name]:,} ({report.shares[name]:.1%})" for name in NOVELTIES),
-        f"novel: the archive's {kth(report.params.k)}nearest lies beyond {report.radius:.3f}, as it does for {usual:.0%} of "
-        "the archive's own items",
-        f"the batch reaches {report.coverage:.1%} of the archive's neighbourhoods (coverage; as many more of the archive's "
-        f"kind would reach about {report.expected_coverage:.1%}), density {report.density:.2f} (1 for more of the same)",
+        ", ".join(f"{name} {report.n[name]:,} ({in_percent(report.shares[name])})" for name in NOVELTIES),
+        f"novel: the archive's {kth(report.params.k)}nearest lies beyond {report.radius:.3f}, as it does for "
+        f"{in_percent(usual)} of the archive's own items",
+        f"the batch reaches {in_percent(report.coverage)} of the archive's neighbourhoods (coverage; as many more of "
+        f"the archive's kind would reach about {in_percent(report.expected_coverage)}), density {report.density:.2f} (1 for "
+        "more of the same)",
     ]
     if report.farthest_with_pick is not None:
         lines.append(

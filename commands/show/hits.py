@@ -17,10 +17,13 @@ def print_hits(hits: Sequence[Hit], backbone: str, toys: Collection[str]) -> Non
     names = [name for name in hits[0].metadata if name not in _HIDDEN]
     names = sorted(names, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))[:_N_COLUMNS]
     columns: Columns[Hit] = {
-        "score": lambda hit: f"{hit.score:.4f}",
+        "score": lambda hit: f"{hit.score:.3f}",
         "item": lambda hit: hit.item_id,
         **{name: lambda hit, name=name: hit.metadata[name] for name in names},  # type: ignore[misc]
         **({"folded": lambda hit: len(hit.folded)} if any(hit.folded for hit in hits) else {}),
     }
-    show_table(f"{len(hits)} items by {marked(backbone, is_toy(backbone, toys))}", columns, hits)
+    # What tells least goes first where it is narrow.
+    spare = [name for name in reversed(names) if name not in _FIRST[:2]]
+    title = f"{len(hits)} items by {marked(backbone, is_toy(backbone, toys))}"
+    show_table(title, columns, hits, spare=spare)
     show_toy_note([backbone], toys)

@@ -16,6 +16,7 @@ from deponij.pipeline.mistakes.records import MistakesReport
 from deponij.pipeline.reports.provenance import is_toy, marked
 from deponij.pipeline.reports.wording import interval_of
 from deponij.stages.map import MapFacts
+from deponij.store.texts import in_percent
 
 
 def print_curve(rows: Sequence[CurveRow], toys: Collection[str]) -> None:
@@ -33,7 +34,8 @@ def print_curve(rows: Sequence[CurveRow], toys: Collection[str]) -> None:
     sizes = dict.fromkeys(row.per_class for row in rows)
     by = marked(first.backbone, is_toy(first.backbone, toys))
     title = f"{first.labels} by {by}, split {first.split}, n = {first.n_test:,}"
-    show_table(title, columns, [[row for row in rows if row.per_class == size] for size in sizes])
+    of_sizes = [[row for row in rows if row.per_class == size] for size in sizes]
+    show_table(title, columns, of_sizes, spare=[name for name in columns if name.endswith("balanced")])
     show_lines(*(f"{row.twice_as_many} ({row.head})" for row in rows if row.twice_as_many))
     told = interval_of(first.n_groups, first.unit, (row.design_effect for row in rows))
     show_notes(
@@ -65,7 +67,7 @@ def print_mistakes(report: MistakesReport, n_rows: int = 15) -> None:
             {
                 "item": lambda one: one.item_id,
                 "label": lambda one: one.label,
-                "suggested": lambda one: f"{one.suggested} {one.prob_suggested:.0%}",
+                "suggested": lambda one: f"{one.suggested} {in_percent(one.prob_suggested)}",
                 "quality": lambda one: f"{one.quality:.3f}",
             },
             report.suspects[:n_rows],
@@ -100,6 +102,6 @@ def print_map(facts: MapFacts) -> None:
     first, second = facts.pca_explained
     tsne = f"t-SNE of {facts.n_tsne:,}" if facts.n_tsne else "no t-SNE, which takes at least five"
     show_lines(
-        f"{facts.n:,} items of {facts.backbone} ({facts.fingerprint}): two principal components with {first:.1%} and "
-        f"{second:.1%} of the variance; {tsne}."
+        f"{facts.n:,} items of {facts.backbone} ({facts.fingerprint}): two principal components with "
+        f"{in_percent(first)} and {in_percent(second)} of the variance; {tsne}."
     )

@@ -1,6 +1,6 @@
 """Answers to new pictures on a terminal."""
 
-from deponij.commands.show.tables import Columns, show_lines, show_table
+from deponij.commands.show.tables import Columns, percent, show_lines, show_table
 from deponij.services.predict.predict import Prediction, PredictResult
 
 
@@ -12,9 +12,10 @@ def print_predictions(result: PredictResult) -> None:
         for place in range(max(len(one.top) for one in result.predictions)):
             columns |= {
                 f"{place + 1}.": lambda one, place=place: one.top[place].label,  # type: ignore[misc]
-                f"{place + 1}. %": lambda one, place=place: f"{100 * one.top[place].prob:.1f}",  # type: ignore[misc]
+                f"{place + 1}. %": lambda one, place=place: percent(one.top[place].prob),  # type: ignore[misc]
             }
-        show_table("", columns, result.predictions)
+        # The later answers go first where it is narrow.
+        show_table("", columns, result.predictions, spare=[*columns][:1:-1])
     show_lines(*model_lines(result))
 
 

@@ -17,11 +17,12 @@ from deponij.commands.show.tables import (
 from deponij.pipeline.metrics.evaluation import Evaluation, not_a_result, shown_part
 from deponij.pipeline.reports.provenance import is_toy, marked
 from deponij.pipeline.reports.table import ResultRow, by_rank
-from deponij.pipeline.reports.wording import interval_of
+from deponij.pipeline.reports.wording import interval_of, p_value, points
 from deponij.project.learning.compare import Comparison
 from deponij.project.learning.learn import HeadResult
 from deponij.project.report.summary import Record
 from deponij.services.agreement import AgreementReport
+from deponij.store.texts import in_percent
 
 if TYPE_CHECKING:
     from deponij.stages.ensembles import EnsembleResult
@@ -48,15 +49,14 @@ def print_results(record: Record, *, whole: bool = True) -> None:
         show_lines(
             f"features  {view['view']}  {view['n']:,} x {view['kind']}  identity {view['fingerprint']}"
         )
-    between = "   " if len("".join(record["ask"])) < 80 else "\n          "
     facts = {
         "depot": record["depot"],
         "times": _times(record["seconds"]) if record["seconds"] else None,
         "page": record["page"],
         "sheet": record["sheet"],
-        "ask": between.join(record["ask"]),
     }
     show_lines(*(f"{name:10}{fact}" for name, fact in facts.items() if fact))
+    show_lines(*(f"{'ask':10}{command}" for command in record["ask"]), is_command=True)
 
 
 def print_first_results(record: Record) -> None:
@@ -104,13 +104,14 @@ def _print_results(rows: Sequence[Record]) -> None:
         return "dim" if row["is_baseline"] or row["is_toy"] else ""
 
     show_table(
-        f"{first['labels']}: {first['n_classes']} classes, {first['part']} part of split {first['split']}",
+        f"{first['labels']}: {first['n_classes']} classes, {first['part']} part of split {first['split']}, "
+        f"percent of {max(row['n'] for row in rows):,} items",
         {
             # Joined ones in words, so that a narrow table folds between names.
             "backbone": lambda row: marked((row["backbone"] or "-").replace("+", " + "), row["is_toy"]),
             "method": lambda row: row["method"],
-            "val.": lambda row: percent(row["val_top1"]),
-            "n": lambda row: f"{row['n']:,}",
+            **({"val.": lambda row: percent(row["val_top1"])} if any(row["n_val"] for row in rows) else {}),
+            **({"n": lambda row: f"{row['n']:,}"} if len({row["n"] for row in rows}) > 1 else {}),
             "top-1 [95 %]": lambda row: _share(row, "top1"),
             "top-2": lambda row: percent(row["top2"]),
             "top-3": lambda row: percent(row["top3"]),
@@ -118,7 +119,7 @@ def _print_results(rows: Sequence[Record]) -> None:
         },
         rows,
         style=style,
-        keep_figures=True,
+        spare=("top-3", "top-2", "balanced [95 %]", "n", "val."),
     )
     effects = (row["design_effect"] for row in rows)
     show_notes([f"intervals: {interval_of(first['n_groups'], first['unit'], effects)}"])
@@ -165,10 +166,10 @@ def print_evaluation(result: Evaluation, toys: Set[str] = frozenset()) -> None:
             "majority": lambda row: percent(row[1].majority),
         },
         result.parts.items(),
-        keep_figures=True,
+        spare=("majority", "top-3 [95 %]", "top-2 [95 %]", "balanced [95 %]"),
     )
     outside = f"; {result.n_outside_pool:,} items are outside the pool" if result.n_outside_pool else ""
-    show_lines(f"chance {percent(result.chance)}; {result.protocol}{outside}")
+    show_lines(f"chance {in_percent(result.chance)}; {result.protocol}{outside}")
     shown = shown_part(result.parts)
     scores = result.parts[shown]
     of_part = interval_of(scores.n_groups, scores.unit, [scores.design_effect])
@@ -223,13 +224,13 @@ def print_comparison(result: Comparison, toys: Set[str], n_classes: int = 5) -> 
             "top-1 [95 %]": lambda row: bounded(row[1].top1, row[1].top1_interval),
         },
         [("A", result.a), ("B", result.b)],
-        keep_figures=True,
+        spare=("right", "folder"),
     )
     found, bounds = result.difference, result.difference.interval
-    between = "" if bounds is None else f" [{100 * bounds[0]:+.1f}, {100 * bounds[1]:+.1f}]"
+    between = "" if bounds is None else f" [{points(bounds[0])}, {points(bounds[1])}]"
     show_lines(
-        f"A - B: {100 * found.value:+.1f} points{between}, {interval_of(result.n_groups, result.unit)}",
-        f"only A right {found.only_a:,}, only B right {found.only_b:,}: p = {found.p:.4f} ({found.test})",
+        f"A − B: {points(found.value)} points{between}, {interval_of(result.n_groups, result.unit)}",
+        f"only A right {found.only_a:,}, only B right {found.only_b:,}: {p_value(found.p)} ({found.test})",
     )
     _print_consistency(result.consistency.model_dump())
     gains = [one for one in result.classes if one.n_difference > 0][:n_classes]
@@ -260,17 +261,17 @@ def print_agreement(result: AgreementReport) -> None:
         ("B", result.accuracy_b, result.n_unanswered_b),
     ):
         silent = f", {unanswered} without an answer, which count as wrong" if unanswered else ""
-        show_lines(f"{letter}: accuracy {100 * accuracy:.1f}{silent}")
+        show_lines(f"{letter}: accuracy {in_percent(accuracy)}{silent}")
     _print_consistency(asdict(result))
 
 
 def _print_consistency(record: Record) -> None:
     show_lines(
-        f"agreement {record['observed_agreement']:.4f}, expected of independent observers "
-        f"{record['expected_agreement']:.4f}: kappa {record['kappa']:.4f}"
+        f"agreement {record['observed_agreement']:.3f}, expected of independent observers "
+        f"{record['expected_agreement']:.3f}: kappa {record['kappa']:.3f}"
     )
     names = (("true classes", "js_class"), ("confusions", "js_inter"))
-    said = [f"{what} {'undefined' if record[key] is None else f'{record[key]:.4f}'}" for what, key in names]
+    said = [f"{what} {'undefined' if record[key] is None else f'{record[key]:.3f}'}" for what, key in names]
     undefined = record["js_class"] is None
     reason = " (one of them made no errors among its answers)" if undefined else ""
     show_lines(f"distance of errors (Jensen-Shannon, 0 to 0.8326): {', '.join(said)}{reason}")

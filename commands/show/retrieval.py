@@ -28,7 +28,8 @@ def print_retrieval(results: Sequence[RetrievalResult], toys: Collection[str]) -
         "queries": lambda row: f"{row[0].n_queries:,}" if row[1] and _is_first(row) else "",
     }
     title = f"retrieval with {by}, split {first.split}, part {first.part}; percent [95 %]"
-    show_table(title, columns, rows, section=lambda row: id(row[0]))
+    spare = ("queries", "by", "chance", "over classes")
+    show_table(title, columns, rows, section=lambda row: id(row[0]), spare=spare)
     _print_classes(first)
     show_notes(line for one in results for line in (f"{_task(one)}: {one.protocol}.", *one.notes))
     intervals = dict.fromkeys(interval_of(one.figures.n_resampled, one.resampled) for one in results)

@@ -9,16 +9,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from deponij.commands.show.widths import Column, fits, fits_at_ease, widths
+from deponij.pipeline.reports import wording
 from deponij.pipeline.reports.provenance import is_toy
-from deponij.pipeline.reports.wording import TOO_FEW
+from deponij.project.frame.console import at_words
 from deponij.store.texts import lines, one_line
 
 T = TypeVar("T")
 Columns = dict[str, Callable[[T], Any]]
-_FIGURE = re.compile(r"([+-]?[\d,.]+( ?(%|GiB))?(\s(\[|\(|±|of ).*)?)?", re.DOTALL)
+_FIGURE = re.compile(r"(–|[+-]?[\d,.]+( ?(%|GiB))?(\s(\[|\(|±|of ).*)?)?", re.DOTALL)
 
-# Columns of a terminal in which figures stand beside their intervals.
-_WIDE = 110
+bounded, percent = wording.bounded, wording.percent
 
 TOY_NOTE = (
     "toy: learnt from drawn litter only; on other pictures its figures are no measure of what zero-shot, search "
@@ -38,48 +39,82 @@ def show_table(
     *,
     style: Callable[[T], str] = lambda _: "",
     section: Callable[[T], Hashable] = lambda _: None,
-    keep_figures: bool = False,
+    spare: Sequence[str] = (),
     console: Console = stdout,
 ) -> None:
-    """A table; columns of figures are set right.
+    """A table; columns of figures are set right and never folded, texts are folded between words.
 
     Args:
         columns: heading -> what stands in it, of one row.
         style: of a row.
         section: rows of unequal values are divided by a line.
-        keep_figures: where it is narrow, fold texts alone; intervals stand below their figures then.
+        spare: headings that may go where the terminal is too narrow for all, those of least worth first. A line
+            below says which are left out.
     """
     shown = list(rows)
+    cells = {heading: [_cell(value(row)) for row in shown] for heading, value in columns.items()}
+    if not fits(_measured(cells), console.width):
+        # Intervals below their figures.
+        cells = {_below(heading): [_below_figure(text) for text in texts] for heading, texts in cells.items()}
+    gone = []
+    for heading in map(_below, spare):
+        if not fits_at_ease(_measured(cells), console.width) and cells.pop(heading, None) is not None:
+            gone.append(heading.partition("\n[")[0].replace("\n", " "))
     table = Table(title=Text(lines(title), style="italic"), title_justify="left")
-    below = keep_figures and console.width < _WIDE
-    cells = [[_cell(value(row), below=below) for row in shown] for value in columns.values()]
-    for heading, column in zip(columns, cells, strict=True):
-        name = heading.replace(" [", "\n[") if below else heading
-        is_figure = any(column) and all(_FIGURE.fullmatch(cell.plain) for cell in column)
-        justify: Any = "right" if is_figure else "left"
-        table.add_column(
-            Text(lines(name)), justify=justify, overflow="fold", no_wrap=is_figure and keep_figures
-        )
+    measured = _measured(cells)
+    for heading, column, width in zip(cells, measured, widths(measured, console.width), strict=True):
+        justify: Any = "right" if column.is_rigid else "left"
+        table.add_column(Text(lines(heading)), justify=justify, overflow="fold", width=width)
     ends = [section(a) != section(b) for a, b in pairwise(shown)]
-    for row, texts, ends_section in zip(shown, zip(*cells, strict=True), [*ends, False], strict=True):
+    for row, texts, ends_section in zip(
+        shown, zip(*cells.values(), strict=True), [*ends, False], strict=True
+    ):
         table.add_row(*texts, style=style(row), end_section=ends_section)
     console.print(table)
+    if gone:
+        show_notes([f"too narrow for {', '.join(gone)}: a wider terminal and --json have more"], console)
 
 
-def show_records(title: str, records: Sequence[Mapping[str, Any]], *, console: Console = stdout) -> None:
-    """Any list of equal records."""
+def _measured(cells: Mapping[str, Sequence[Text]]) -> list[Column]:
+    return [
+        Column((lines(heading), *(text.plain for text in texts)), _are_figures(texts))
+        for heading, texts in cells.items()
+    ]
+
+
+def _are_figures(texts: Sequence[Text]) -> bool:
+    return any(texts) and all(_FIGURE.fullmatch(text.plain) for text in texts)
+
+
+def _below(heading: str) -> str:
+    return heading.replace(" [", "\n[")
+
+
+def _below_figure(text: Text) -> Text:
+    return Text(_below(text.plain)) if _FIGURE.fullmatch(text.plain) else text
+
+
+def show_records(
+    title: str, records: Sequence[Mapping[str, Any]], *, spare: Sequence[str] = (), console: Console = stdout
+) -> None:
+    """Any list of equal records; `spare` as in `show_table`."""
     names = records[0] if records else ()
     columns: Columns[Mapping[str, Any]] = {
         name.replace("_", " "): lambda record, name=name: record[name]  # type: ignore[misc]
         for name in names
     }
-    show_table(title, columns, records, console=console)
+    show_table(title, columns, records, spare=spare, console=console)
 
 
-def show_lines(*shown: str, style: str = "", console: Console = stdout) -> None:
-    """Lines as they are: ids and labels may hold brackets, which rich would read as markup."""
-    for line in shown:
-        console.print(lines(line), style=style, markup=False, soft_wrap=True)
+def show_lines(*shown: str, style: str = "", is_command: bool = False, console: Console = stdout) -> None:
+    """Lines as they are: ids and labels may hold brackets, which rich would read as markup.
+
+    Args:
+        is_command: to be copied, so that it is not folded at words.
+    """
+    for line in map(lines, shown):
+        text = line if is_command else at_words(line, console)
+        console.print(text, style=style, markup=False, soft_wrap=True)
 
 
 def show_notes(notes: Iterable[str], console: Console = stdout) -> None:
@@ -93,27 +128,13 @@ def show_toy_note(backbones: Iterable[str], toys: Collection[str]) -> None:
         show_lines(TOY_NOTE, style="yellow")
 
 
-def percent(share: float | None) -> str:
-    """`61.2`; nothing for nothing."""
-    return "" if share is None else f"{100 * share:.1f}"
-
-
-def bounded(share: float, interval: Sequence[float] | None) -> str:
-    """A share with its interval: `61.2 [58.1, 64.0]`, or `61.2 [too few]`."""
-    bounds = TOO_FEW if interval is None else f"{percent(interval[0])}, {percent(interval[1])}"
-    return f"{percent(share)} [{bounds}]"
-
-
 def counted(n: int, what: str) -> str:
     """`1 group`, `2 groups`."""
     return f"{n:,} {what}" + ("" if n == 1 else "s")
 
 
-def _cell(value: Any, *, below: bool = False) -> Text:
-    if isinstance(value, Text):
-        return value
-    text = one_line(plain(value))
-    return Text(text.replace(" [", "\n[") if below and _FIGURE.fullmatch(text) else text)
+def _cell(value: Any) -> Text:
+    return value if isinstance(value, Text) else Text(one_line(plain(value)))
 
 
 def plain(value: Any) -> str:

@@ -2,6 +2,13 @@
 
 from dataclasses import dataclass, field
 
+
+class ToAct(str):
+    """A note of a data set that somebody should act on; all others are worth knowing only."""
+
+    __slots__ = ()
+
+
 MetadataValue = str | int | float | bool | list[float] | None
 
 

@@ -20,7 +20,7 @@ def _equal(members: Wide) -> Wide:
 @register("mean-logits")
 @dataclass(eq=False)
 class MeanOfLogits(Ensemble):
-    """The mean of the members' logits, as in the thesis on TACO. A member counts by how large its logits are."""
+    """The mean of the members' logits. A member counts by how large its logits are."""
 
     title: ClassVar[str] = "mean of logits"
     chooses: ClassVar[bool] = False

@@ -55,10 +55,10 @@ class LogisticProbe(AffineHead):
 
     Each C of the grid is fitted on the training examples and scored on validation; the highest top-1
     wins, ties go to the lower log-loss and then to the smaller C. Validation examples of classes that
-    training lacks count as wrong. The chosen C is then fitted anew on the training examples alone (as
-    the thesis on TACO learns; so validation stays fresh for calibration and for weighing ensembles).
-    Without a validation pair a stratified tenth of the training examples (at least one of each class
-    that has two) is held out for the choice and returns for the last fit.
+    training lacks count as wrong. The chosen C is then fitted anew on the training examples alone, so that
+    validation stays fresh for calibration and for weighing ensembles. Without a validation pair a stratified
+    tenth of the training examples (at least one of each class that has two) is held out for the choice and
+    returns for the last fit.
 
     One thread is used, so that the same examples give the same bytes whatever the machine's count.
 

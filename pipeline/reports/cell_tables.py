@@ -1,4 +1,4 @@
-"""Cells laid out as tables, as in the thesis on TACO: models in rows, splits side by side, one table a label set.
+"""Cells laid out as tables: models in rows, splits side by side, one table a label set.
 
 Both the terminal and Markdown show what `cell_tables` gives. What a cell is: `cells`.
 """
@@ -7,7 +7,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from deponij.pipeline.metrics.choice import Preference, chosen, preference
-from deponij.pipeline.reports.cells import BASELINE, Cell
+from deponij.pipeline.reports.cells import BASELINE, ZERO_SHOT, Cell
 from deponij.pipeline.reports.provenance import marked
 from deponij.pipeline.reports.wording import cell as escaped
 from deponij.pipeline.reports.wording import interval, interval_of, percent
@@ -79,6 +79,14 @@ def chosen_cell(cells: Sequence[Cell], toys: Set[str] = frozenset()) -> Cell | N
         )
 
     return chosen([cell for cell in cells if cell.how != BASELINE], of)
+
+
+def says_more(cell: Cell) -> bool:
+    """Whether it tells what no results folder does: several seeds, joined logits, one prompt, a published figure."""
+    is_prompt = cell.head.startswith(f"{ZERO_SHOT} (")
+    return cell.how != BASELINE and (
+        cell.seeds > 1 or cell.how == "logits" or is_prompt or cell.reference is not None
+    )
 
 
 def cell_tables(cells: Sequence[Cell], toys: Set[str] = frozenset()) -> list[CellTable]:
@@ -205,7 +213,7 @@ def _markdown_fields(table: CellTable, cell: Cell) -> list[str]:
         percent(cell.top2),
         percent(cell.top3),
         percent(cell.balanced_accuracy)
-        + ("" if cell.interval_kind == "exact" else f" ({interval(cell.balanced_interval)})"),
+        + ("" if cell.interval_kind == "exact" else f" {interval(cell.balanced_interval)}"),
     ]
     if cell.reference:
         known = (cell.reference.top1, cell.reference.top2, cell.reference.top3)

@@ -101,7 +101,7 @@ def _row(scale: Scale, row: Whisker, top: int) -> str:
             element("line", x1=x, x2=x, y1=middle - 4, y2=middle + 4, class_="whisker") for x in (low, high)
         ]
     parts.append(element("circle", cx=_place(scale, row.value), cy=middle, r=5, class_="dot"))
-    said = f"{row.name}: {value} % ({interval(row.interval)})"
+    said = f"{row.name}: {value} % {interval(row.interval)}"
     return told(element("g", "".join(parts), class_=kind), said)
 
 

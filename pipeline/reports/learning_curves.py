@@ -175,5 +175,5 @@ def describe(point: CurveRow) -> str:
     spread = "" if point.top1_std is None else f" ± {percent(point.top1_std)}"
     return (
         f"{point.backbone}, {amount} (n = {point.n_train:,}): {percent(point.top1)}{spread} % "
-        f"({interval(point.top1_interval)})"
+        f"{interval(point.top1_interval)}"
     )

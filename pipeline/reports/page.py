@@ -25,11 +25,13 @@ from deponij.pipeline.reports.cell_tables import (
     how_to_read,
     mean_and_std,
     published,
+    says_more,
 )
 from deponij.pipeline.reports.cell_tables import render_markdown as cells_markdown
 from deponij.pipeline.reports.cells import Cell
 from deponij.pipeline.reports.confusion import Confused
 from deponij.pipeline.reports.embedding_map import EmbeddingMap, map_rules
+from deponij.pipeline.reports.headline import in_words
 from deponij.pipeline.reports.learning_curves import Chart
 from deponij.pipeline.reports.palette import palette_css
 from deponij.pipeline.reports.provenance import JOINED, Provenance
@@ -41,6 +43,7 @@ from deponij.store.texts import one_line
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SHOWN_FAILURES = 20
+_MORE = "Over seeds, prompts and joined answers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,22 @@ class GroupFacts:
         return next((pair for pair in self.ranked if pair[0].is_chosen), None)
 
     @property
+    def headline(self) -> tuple[ResultRow, str]:
+        """The row that answers the question, and its anchor: the chosen one, else the first."""
+        return self.chosen or next(pair for pair in self.ranked if not pair[0].is_baseline)
+
+    @property
+    def said(self) -> str:
+        """What the headline means."""
+        chance, majority = (row for row, _ in self.ranked if row.is_baseline)
+        return in_words(self.headline[0], chance, majority)
+
+    @property
+    def differs_in_n(self) -> bool:
+        """Whether rows are of different numbers of items."""
+        return len({row.n for row, _ in self.ranked}) > 1
+
+    @property
     def part(self) -> str:
         """Whose figures these are."""
         return self.group.rows[0].part
@@ -170,6 +189,13 @@ class RunFacts:
     right: Sequence[tuple[Sample, str | None]]
     wrong: Sequence[tuple[Sample, str | None]]
     source: Provenance
+
+    @property
+    def weakest(self) -> list[ClassScores]:
+        """Classes that occur, those of the lowest recall first."""
+        return sorted(
+            (one for one in self.classes if one.n_support), key=lambda one: (one.recall or 0, one.name)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,14 +259,36 @@ class Page:
     toys: frozenset[str] = frozenset()
 
     @property
+    def more_cells(self) -> list[Cell]:
+        """The cells that say more than the rows of all results do."""
+        return [cell for cell in self.cells if says_more(cell)]
+
+    @property
     def tables(self) -> list[CellTable]:
-        """The cells, one table a label set."""
-        return cell_tables(self.cells, self.toys)
+        """These cells, one table a label set."""
+        return cell_tables(self.more_cells, self.toys)
 
     @property
     def reading(self) -> list[str]:
         """How the tables are to be read."""
-        return how_to_read(self.cells)
+        return how_to_read(self.more_cells)
+
+    @property
+    def has_published(self) -> bool:
+        """Whether any figure was published for one of the tables."""
+        return any(cell.reference for cell in self.cells)
+
+    @property
+    def answers(self) -> list[RunFacts]:
+        """Of each question the classifier that answers it."""
+        first = {(run.row.labels, run.row.split): run for run in reversed(self.runs)}
+        return [run for run in self.runs if run in first.values()]
+
+    @property
+    def others(self) -> list[RunFacts]:
+        """The other classifiers in detail."""
+        answers = self.answers
+        return [run for run in self.runs if run not in answers]
 
     @property
     def shown_failures(self) -> Sequence[tuple[str, str]]:
@@ -251,14 +299,14 @@ class Page:
     def sections(self) -> list[tuple[str, str]]:
         """Anchor and heading of each part that there is."""
         every = (
-            ("best", "The best by validation", True),
-            ("tables", "Tables", bool(self.cells)),
-            ("results", "All results", True),
-            ("retrieval", "Retrieval", bool(self.retrieval)),
-            ("curves", "Learning curves", bool(self.charts)),
-            ("map", "Map", self.maps is not None),
-            ("runs", "In detail", bool(self.runs)),
+            ("best", "The answer", True),
+            ("answers", "Right and wrong", bool(self.runs)),
             ("mistakes", "Mistakes", bool(self.mistakes)),
+            ("curves", "Learning curves", bool(self.charts)),
+            ("results", "All results", True),
+            ("runs", "Other classifiers", bool(self.others)),
+            ("map", "Map", self.maps is not None),
+            ("retrieval", "Retrieval", bool(self.retrieval)),
             ("splits", "Splits", bool(self.splits)),
             ("features", "Features", True),
             ("timings", "Time taken", bool(self.timings_s)),
@@ -278,7 +326,7 @@ def render_html(page: Page) -> str:
 
 def render_markdown(page: Page) -> str:
     """The page's tables as Markdown; drawings and pictures are left to the page and to `sheet.png`."""
-    tables = _demoted(cells_markdown(page.cells, "Tables", page.toys)) if page.cells else ""
+    tables = _demoted(cells_markdown(page.more_cells, _MORE, page.toys)) if page.more_cells else ""
     template = _environment(autoescape=False).get_template("page.md.j2")
     text: str = template.render(page=page, tables=tables)
     return re.sub(r"\n{3,}", "\n\n", text)
@@ -338,6 +386,7 @@ def _environment(autoescape: bool) -> Any:
         "cell": wording.cell,
         "code": wording.code,
         "sentence": wording.sentence,
+        "unbroken": lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%"),
         "breakable": _breakable,
         "not_a_result": not_a_result,
     }

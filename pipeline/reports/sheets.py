@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from deponij.pipeline.mistakes.records import ConfusedPair, Suspect, Twin
 from deponij.pipeline.reports.samples import RIGHT, WRONG, Sample, data_uri
-from deponij.store.texts import one_line
+from deponij.store.texts import in_percent, one_line
 
 Colour = tuple[int, int, int]
 Images = Mapping[str, Image.Image]
@@ -47,7 +47,7 @@ def samples_sheet(samples: Sequence[tuple[Sample, Image.Image | None]], title: s
     blocks = []
     for sample, image in samples:
         colour = RIGHT if sample.correct else WRONG
-        answer = f"{sample.prob:.0%}" if sample.correct else f"{sample.prob:.0%} {sample.answer}"
+        answer = in_percent(sample.prob) if sample.correct else f"{in_percent(sample.prob)} {sample.answer}"
         blocks.append(Block((Tile(image, ((sample.truth, INK), (answer, colour)), frame=colour),)))
     return draw_sheet(blocks, title, "", "No answers.")
 
@@ -61,8 +61,8 @@ def suspects_sheet(suspects: Sequence[Suspect], images: Images, title: str, sour
                     images.get(one.item_id),
                     (
                         (f"label: {one.label}", INK),
-                        (f"{one.prob_suggested:.0%} {one.suggested}", WRONG),
-                        (f"quality {one.quality:.2f}", FAINT),
+                        (f"{in_percent(one.prob_suggested)} {one.suggested}", WRONG),
+                        (f"quality {one.quality:.3f}", FAINT),
                     ),
                     one.item_id,
                     WRONG,
@@ -83,7 +83,7 @@ def twins_sheet(twins: Sequence[Twin], images: Images, title: str, source: str) 
                 Tile(images.get(item_id), ((f"label: {label}", INK),), item_id, WRONG)
                 for item_id, label in ((twin.a, twin.label_a), (twin.b, twin.label_b))
             ),
-            f"{words[twin.how]} ({twin.similarity:.2f})" + (", one photograph" if twin.same_photo else ""),
+            f"{words[twin.how]} ({twin.similarity:.3f})" + (", one photograph" if twin.same_photo else ""),
         )
         for twin in twins
     ]
@@ -95,7 +95,7 @@ def confused_sheet(pairs: Sequence[ConfusedPair], images: Images, title: str, so
     blocks = [
         Block(
             tuple(Tile(images.get(item_id), (), item_id, WRONG) for item_id in pair.item_ids[:N_COLUMNS]),
-            f"{pair.truth} answered with {pair.answer}: {pair.n} of {pair.n_truth} ({pair.n / pair.n_truth:.0%})",
+            f"{pair.truth} answered with {pair.answer}: {pair.n} of {pair.n_truth} ({in_percent(pair.n / pair.n_truth)})",
         )
         for pair in pairs
     ]

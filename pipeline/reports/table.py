@@ -81,6 +81,15 @@ class ResultRow:
         return self.top1 if self.n_folds else self.val_top1
 
     @property
+    def worth(self) -> tuple[float, Interval | None]:
+        """Top-1 with its interval as it may be told of the chosen one: of folds what choosing is worth."""
+        return (
+            (self.top1, self.top1_interval)
+            if self.fair_top1 is None
+            else (self.fair_top1, self.fair_interval)
+        )
+
+    @property
     def preference(self) -> Preference:
         """By which one of its group is chosen."""
         n_backbones = len(self.backbone.split(JOINED))

@@ -4,22 +4,25 @@ import re
 from collections.abc import Iterable
 
 from deponij.pipeline.metrics.clustered import FEWEST
+from deponij.store import texts
 from deponij.store.texts import one_line
 
+# One style of shares everywhere: by itself `63.8 %`, under a heading that says percent `63.8`.
+in_percent, percent = texts.in_percent, texts.percent
 TOO_FEW = "too few"
 _SHORT_CHARS = 8
 # What Markdown would read as markup, links and pictures above all: a page must load nothing.
 _MARKUP = re.compile(r"([\\`*|\[\]])")
 
 
-def percent(share: float | None) -> str:
-    """A share as a percentage with one decimal; an en dash for none."""
-    return "–" if share is None else f"{100 * share:.1f}"
-
-
 def interval(bounds: tuple[float, float] | None) -> str:
-    """Bounds as percentages; none are there where too few groups were left out for them."""
-    return TOO_FEW if bounds is None else f"{percent(bounds[0])}–{percent(bounds[1])}"
+    """Bounds in percent, `[57.9, 69.3]`; none are there where too few groups were left out for them."""
+    return f"[{TOO_FEW}]" if bounds is None else f"[{percent(bounds[0])}, {percent(bounds[1])}]"
+
+
+def bounded(share: float | None, bounds: tuple[float, float] | None) -> str:
+    """A share with its interval, in percent: `63.8 [57.9, 69.3]`, or `63.8 [too few]`."""
+    return f"{percent(share)} {interval(bounds)}"
 
 
 def interval_of(n_groups: int, unit: str, design_effects: Iterable[float | None] = ()) -> str:

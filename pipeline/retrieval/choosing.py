@@ -16,6 +16,7 @@ from deponij.pipeline.retrieval.kind import Effort, Rows, Settings, Vectors, ind
 from deponij.pipeline.retrieval.vector_index import VectorIndex
 from deponij.pipeline.unit_vectors import unit
 from deponij.store.errors import DataError, UsageError
+from deponij.store.texts import in_percent
 
 AUTO = "auto"
 K = 10
@@ -125,10 +126,12 @@ def build_chosen(
                 index.effort = dict(chosen.effort)
                 index.add(queries)
             return Built(index, order, tuple(swept), n_held)
-        say(f"{name} reaches a recall@{K} of {max(one.recall for one in swept):.3f} at its most thorough")
+        say(
+            f"{name} reaches a recall@{K} of {in_percent(max(one.recall for one in swept))} at its most thorough"
+        )
     best = max(tried, key=lambda one: one.recall)
     raise DataError(
-        f"{best.kind} reaches a recall@{K} of {best.recall:.3f} at its most thorough, not {recall}; "
+        f"{best.kind} reaches a recall@{K} of {in_percent(best.recall)} at its most thorough, not {in_percent(recall)}; "
         "ask for less (--recall) or for another type (--kind flat is exact)"
     )
 

@@ -1,7 +1,9 @@
 """What a person sees while a stage works: lines and progress bars on standard error."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from textwrap import wrap
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -18,6 +20,9 @@ from rich.text import Text
 
 from deponij.store.texts import lines
 
+# A name at the begin of a line, and the spaces up to what is said of it.
+_KEY = re.compile(r"\w{1,10}\s{2,}|\w+: ")
+
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -30,17 +35,48 @@ class Advance(Protocol):
 
 def say(message: str) -> None:
     """One line for the user."""
-    stderr.print(lines(message), markup=False)
+    _print(message)
+
+
+def note(message: str) -> None:
+    """One line of what is worth knowing, though nothing needs to be done."""
+    _print(f"note: {message}")
 
 
 def complain(message: str) -> None:
     """One line that says why it ends here."""
-    stderr.print(lines(message), style="red", markup=False)
+    _print(message, "red")
 
 
 def warn(message: str) -> None:
-    """One line that the user should not miss."""
-    stderr.print(f"warning: {lines(message)}", style="yellow", markup=False)
+    """One line that the user should act on."""
+    _print(f"warning: {message}", "yellow")
+
+
+def at_words(text: str, console: Console) -> str:
+    """A text as a terminal of this width shows it best: folded between words, what follows set in.
+
+    Elsewhere (a pipe, a log) its lines stay whole. A line that begins with a name and at least two spaces, as
+    `times     68 s`, goes on below what follows the name.
+    """
+    if not console.is_terminal:
+        return text
+    return "\n".join(folded for line in text.split("\n") for folded in _folded(line, console.width))
+
+
+def _folded(line: str, n_chars: int) -> list[str]:
+    begin = _KEY.match(line)
+    n_in = len(begin[0]) if begin else len(line) - len(line.lstrip()) + 2
+    # No number without its sign; `wrap` breaks at no such space.
+    whole = line.replace(" %", "\N{NO-BREAK SPACE}%")
+    folded = wrap(
+        whole, n_chars, subsequent_indent=" " * n_in, break_long_words=False, break_on_hyphens=False
+    )
+    return [part.replace("\N{NO-BREAK SPACE}%", " %") for part in folded] or [line]
+
+
+def _print(message: str, style: str = "") -> None:
+    stderr.print(at_words(lines(message), stderr), style=style, markup=False)
 
 
 class _Rate(ProgressColumn):

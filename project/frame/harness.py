@@ -100,5 +100,5 @@ def read_times(folder: Path, is_wanted: Callable[[str], bool] = lambda label: Tr
 
 
 def write_metrics(at: Layout, stage: str, numbers: Mapping[str, Any]) -> None:
-    """A stage's numbers as `dvc metrics show` reads them."""
+    """All of a stage's numbers, as JSON. The few that DVC compares are written by the stage `report`."""
     write_bytes(at.metrics(stage), (json.dumps(numbers, indent=1, sort_keys=True) + "\n").encode())

@@ -56,7 +56,9 @@ class Layout:
     all_results = _Place("results")
     results_of = _Named("results/{}")
     ensembles = _Place("results/ensembles")
-    # Numbers of a stage for `dvc metrics show`, and CSV files for `dvc plots show`: confusion, reliability, curves.
+    # The few numbers that `dvc metrics show` compares; all that a stage counted; CSV files for `dvc plots show`:
+    # confusion, reliability, curves.
+    compared = _Place("top1_percent.json")
     metrics = _Named("metrics/{}.json")
     plots = _Named("plots/{}")
     # The cells of all tables, and their Markdown.

@@ -20,6 +20,7 @@ from deponij.store.atomic import read_table
 from deponij.store.errors import StoreError
 from deponij.store.items import Items
 from deponij.store.sealed import read_sealed
+from deponij.store.texts import in_percent
 from deponij.store.view import View
 
 R = TypeVar("R")
@@ -137,7 +138,7 @@ def _settings(kept: str) -> str:
         found = json.loads(kept)
         first, second = found["pca_explained"]
         said = (
-            f"the two principal components hold {100 * first:.1f} % and {100 * second:.1f} % of the variance"
+            f"the two principal components hold {in_percent(first)} and {in_percent(second)} of the variance"
         )
         if found["perplexity"] is None:
             return said

@@ -25,6 +25,7 @@ from deponij.project.frame.settings import Section
 from deponij.project.learning.item_columns import photographs
 from deponij.project.learning.results import left_out, read_examples
 from deponij.store.items import Items
+from deponij.store.texts import in_percent
 from deponij.store.view import View
 
 Vectors = NDArray[np.floating]
@@ -190,7 +191,7 @@ def compared(results: Sequence[RetrievalResult]) -> dict[str, dict[str, dict[str
 def told(result: RetrievalResult) -> str:
     """One line for a person."""
     shown = [
-        f"{name} {result.figures.micro[name].value:.1%} (chance {result.figures.micro[name].chance:.1%})"
+        f"{name} {in_percent(result.figures.micro[name].value)} (chance {in_percent(result.figures.micro[name].chance)})"
         for name in _COMPARED[result.task]
         if name in result.figures.micro
     ]

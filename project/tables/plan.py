@@ -23,7 +23,7 @@ KINDS: tuple[Kind, ...] = ("linear", "mlp")
 
 
 class TablesParams(Section):
-    """How the heads of the tables learn. The defaults are the thesis's where it says something.
+    """How the heads of the tables learn. The defaults are of the protocol in docs/taco.md.
 
     Attributes:
         seeds: runs of every head, with the seeds 0, 1, …; a seed decides weights and order, not the split.

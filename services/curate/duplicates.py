@@ -32,6 +32,7 @@ from deponij.project.frame.console import bar
 from deponij.project.frame.settings import Section
 from deponij.project.in_force import toy_note
 from deponij.services.curate.collection import Gathered, SetReport, Where
+from deponij.store.texts import in_percent
 
 # What stays of a group: the published test set does, and training gives way; see `_order`.
 KEPT_FIRST = ("test", "val", "train")
@@ -308,8 +309,8 @@ def _notes(params: DuplicatesParams, gathered: Gathered, n_pairs: dict[str, int]
         )
     elif n_pairs["embedding"] - n_pairs["picture"] > max(_COMMON * n_all, len(gathered)):
         notes.append(
-            f"{n_pairs['embedding'] / n_all:.1%} of all pairs have a cosine of {params.min_cosine} or more: unless the set "
-            "is full of copies, that is too low for these features; raise --min-cosine"
+            f"{in_percent(n_pairs['embedding'] / n_all)} of all pairs have a cosine of {params.min_cosine} or more: unless "
+            "the set is full of copies, that is too low for these features; raise --min-cosine"
         )
     if gathered.view is not None and (note := toy_note(gathered.view.path, gathered.view.backbone)):
         notes.append(note)

@@ -29,6 +29,7 @@ from deponij.project.frame.toys import toys_of
 from deponij.project.in_force import InForce
 from deponij.project.learning.result_files import RESULT_NAME, digest_of, read_result
 from deponij.store.errors import BackboneError, IdentityError, StoreError, UsageError
+from deponij.store.texts import in_percent
 
 Vectors = Mapping[str, NDArray[np.floating]]
 
@@ -192,7 +193,7 @@ def best_model(at: Layout, wanted: ModelRequest, specs: Sequence[str]) -> Chosen
             left_out.setdefault(evaluation.backbone, error)
             continue
         row = result_row(evaluation, toys)
-        share = f"{100 * (row.judged_top1 or 0):.1f} % of {row.n if row.n_folds else row.n_val:,}"
+        share = f"{in_percent(row.judged_top1 or 0)} of {row.n if row.n_folds else row.n_val:,}"
         among = f"{len(ranked)} for {evaluation.labels} on split {evaluation.split} in {at.root}"
         why = f"best {'out-of-fold' if row.n_folds else 'validation'} top-1 ({share}) of {among}"
         if is_toy(evaluation.backbone, toys):

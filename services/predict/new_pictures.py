@@ -12,8 +12,9 @@ from typing import Any
 
 from deponij.pipeline.data.adapters.registry import open_source
 from deponij.pipeline.data.endings import PICTURE_ENDINGS, counted, ending_of, is_picture_file
+from deponij.pipeline.data.item import ToAct
 from deponij.pipeline.pictures import key_of_picture
-from deponij.project.frame.console import warn
+from deponij.project.frame.console import note, warn
 from deponij.store.errors import DataError, UsageError
 
 # Of what is held at once, encoded.
@@ -78,8 +79,8 @@ def named_pictures(
         return NewPictures(len(listed), lambda _: (_read(path, problem) for path, problem in listed.items()))
     options = {"annotations": coco, "images": images, "crop": dict(crop), "label_maps": (), "boxes": boxes}
     source = open_source("coco", options)
-    for note in source.notes:
-        warn(note)
+    for told in source.notes:
+        (warn if isinstance(told, ToAct) else note)(told)
     return NewPictures(
         source.n_items,
         lambda workers: (

@@ -117,7 +117,7 @@ def test_whole_photographs_are_exchanged(tmp_path: Path) -> None:
     assert (compare.run(c, d).difference.interval, compare.run(c, d).a.top1_interval) == (None, None)
     out = done("compare", c, d).out
     assert "85.0 [too few]" in out
-    assert "A - B: +40.0 points, 5 photographs, too few for intervals, which take 10" in out
+    assert "A − B: +40.0 points, 5 photographs, too few for intervals, which take 10" in out
     with pytest.raises(DataError, match="group the items differently"):
         compare.run(a, d)
 
@@ -166,9 +166,9 @@ def test_json_and_words(pair: tuple[Path, Path]) -> None:
     assert difference["p"] == pytest.approx(0.021484375)
     out = done("compare", *pair).out
     assert "label: 20 items, test part of split random" in out
-    assert "A - B: +40.0 points [" in out
+    assert "A − B: +40.0 points [" in out
     assert "95 % over 20 items" in out
-    assert "only A right 9, only B right 1: p = 0.0215 (McNemar)" in out
+    assert "only A right 9, only B right 1: p = 0.021 (McNemar)" in out
     assert "A beats B by 40.0 percentage points" in out
     # Class, support, recalls, gain in items: largest gains first.
     assert re.findall(r"│ (\w+) +│ +(\d+) +│ +([\d.]+) +│ +([\d.]+) +│ +([+-]\d) +│", out) == [

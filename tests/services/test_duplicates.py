@@ -131,7 +131,7 @@ def test_a_threshold_that_is_too_low_is_told(world: World, tmp_path: Path) -> No
     write_set(tmp_path / "items", tmp_path / "view.h5", rows)
     note, no_split = find_duplicates(tmp_path / "view.h5", tmp_path / "items").notes
     assert "--split" in no_split
-    assert note.startswith("100.0% of all pairs") and "raise --min-cosine" in note
+    assert note.startswith("100.0 % of all pairs") and "raise --min-cosine" in note
     assert find_duplicates(world.view, world.items).notes == (no_split,)
 
 
@@ -188,7 +188,7 @@ def test_the_table_names_leaks_conflicts_and_links(world: World) -> None:
     out = done("duplicates", *world.named).out
     assert "3 groups (1 exact, 2 near" in out and "(1 more have none)" in out
     assert (
-        "2 of 3 test items (66.7%) are alike with train items (1 by content, 1 by perceptual hash, 2 by features; 2 in"
+        "2 of 3 test items (66.7 %) are alike with train items (1 by content, 1 by perceptual hash, 2 by features; 2 in"
         in out
     )
     assert "same picture, leak" in out and "labels differ" in out and "one photo" in out

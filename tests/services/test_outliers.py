@@ -195,7 +195,7 @@ def test_the_command_over_a_batch(world: World, tmp_path: Path) -> None:
     assert table.num_rows == 6 and sorted(table["rank"].to_pylist(), key=str)[:2] == [1, 2]
     assert Image.open(io.BytesIO((tmp_path / "sheet.png").read_bytes())).height > 144
     text = done("outliers", *named, *new).out
-    assert "exact 1 (16.7%), near" in text and "the most novel first" in text and "coverage" in text
+    assert "exact 1 (16.7 %), near" in text and "the most novel first" in text and "coverage" in text
     assert "add most together" in done("outliers", *named, *new, "--pick", 1).out
     bare = done("outliers", "--features", world.root / "archive.h5", "--new", view, "--k", 2).out
     assert "perceptual hashes were not compared" in bare

@@ -349,7 +349,9 @@ def test_a_recall_that_a_type_does_not_reach_is_an_error(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deponij.pipeline.retrieval.choosing.recall_of", lambda *_: 0.5)
-    with pytest.raises(DataError, match=r"ivf reaches a recall@10 of 0.500 at its most thorough, not 0.95"):
+    with pytest.raises(
+        DataError, match=r"ivf reaches a recall@10 of 50.0 % at its most thorough, not 95.0 %"
+    ):
         make(world, tmp_path / "index", kind="ivf")
     assert not (tmp_path / "index").exists()
 

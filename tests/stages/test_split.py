@@ -96,7 +96,7 @@ def test_refusals_write_nothing(items: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="brings no split"):
         stage.run(SplitParams(strategy="given"), items=items, out=out)
     with pytest.raises(DataError, match="TACO"):
-        stage.run(SplitParams(strategy="thesis"), items=items, out=out)
+        stage.run(SplitParams(strategy="taco56"), items=items, out=out)
     write_items(tmp_path / "failed", [("a", None, "Can")])
     with pytest.raises(DataError, match="none of the 1 items"):
         stage.run(SplitParams(), items=tmp_path / "failed", out=out)

@@ -35,7 +35,7 @@ from deponij.store.view import View, write_view
 CLASSES = ("Bottle", "Can", "Cup", "Lid")
 KIND_OF = {"Bottle": "drink", "Can": "drink", "Cup": "drink", "Lid": "rest"}
 N = 480
-# Enough for clusters of this width; the thesis's recipe is for thousands of items.
+# Enough for clusters of this width; the usual recipe is for thousands of items.
 QUICK = TablesParams(seeds=2, candidates=(1e-3, 1e-2), epochs=12)
 PRIORS = np.array([4.0, 3.0, 2.0, 1.0])
 

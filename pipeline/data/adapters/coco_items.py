@@ -19,7 +19,7 @@ from deponij.pipeline.data.adapters.registry import Progress, check_columns, reg
 from deponij.pipeline.data.boxes import Boxes
 from deponij.pipeline.data.crops import Background, CropParams, crop_window, cut, window_mask, with_background
 from deponij.pipeline.data.inside import Links, existing_folder, read_inside
-from deponij.pipeline.data.item import Item, MetadataValue
+from deponij.pipeline.data.item import Item, MetadataValue, ToAct
 from deponij.pipeline.data.parallel import ordered_map
 from deponij.pipeline.data.parts import Treatment
 from deponij.pipeline.likeness.phash import phash
@@ -128,7 +128,8 @@ class InstanceSource:
         for label_map in self.label_maps:
             unmatched = label_map.unmatched(self.dataset.category_counts)
             if unmatched:
-                notes.append(f"label map {label_map.name}: no category is named {', '.join(unmatched)}")
+                missed = f"label map {label_map.name}: no category is named {', '.join(unmatched)}"
+                notes.append(ToAct(missed))
         return tuple(notes)
 
     def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:

@@ -29,7 +29,7 @@ from deponij.pipeline.data.endings import (
     is_picture_file,
 )
 from deponij.pipeline.data.inside import Links, existing_folder, read_inside
-from deponij.pipeline.data.item import Item
+from deponij.pipeline.data.item import Item, ToAct
 from deponij.pipeline.data.parts import Folders, Place, Treatment, is_left_out, places, refuse_unknown
 from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError
@@ -131,8 +131,10 @@ class FolderSource:
             notes.append(f"folders that all classes lie in, no classes themselves: {'/'.join(self._above)}")
         if self._inner:
             notes.append(
-                f"every class folder holds the same folders ({', '.join(map(_utf8, self._inner))}), which are not "
-                "told apart; if these are the classes, move them up"
+                ToAct(
+                    f"every class folder holds the same folders ({', '.join(map(_utf8, self._inner))}), which are not "
+                    "told apart; if these are the classes, move them up"
+                )
             )
         if self._n_skipped:
             notes.append(f"pictures in folders that are left out as asked: {self._n_skipped:,}")

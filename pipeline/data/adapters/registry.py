@@ -42,7 +42,10 @@ class Source(Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know and no item says: files that were left aside, rows that match nothing."""
+        """What a user should know and no item says: files that were left aside, rows that match nothing.
+
+        What somebody should act on is a `ToAct`.
+        """
         ...
 
     def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:

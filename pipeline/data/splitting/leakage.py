@@ -17,6 +17,7 @@ from deponij.pipeline.likeness.pairs import MAX_BITS_ALONE
 from deponij.pipeline.likeness.phash import HASH_BITS, near_pairs
 from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.store.errors import UsageError
+from deponij.store.texts import in_percent
 
 MAX_LISTED = 50
 
@@ -71,7 +72,7 @@ class Leakage:
         """Sentences for a person."""
         near = f"perceptual hashes at most {self.max_distance_bits} of {HASH_BITS} bits apart"
         return (
-            f"{self.n_test_sharing:,} of {self.n_test:,} test items ({self.test_sharing_share:.1%}) share a "
+            f"{self.n_test_sharing:,} of {self.n_test:,} test items ({in_percent(self.test_sharing_share)}) share a "
             f"photograph with training items. {self.n_near_pairs:,} pairs across parts are possible near-duplicates "
             f"({near}); {self.n_test_near_train:,} test items have one in train."
         )

@@ -1,4 +1,4 @@
-"""Parts for items: at random, by groups, as the data set gives them, or as in the thesis on TACO.
+"""Parts for items: at random, by groups, as the data set gives them, or as figures on TACO are published.
 
 Pure functions on columns. A part is `train`, `val`, `test` or None (outside the pool: no label).
 What lives elsewhere: strategies by name, parameters and failed items (`strategies`); how many items a
@@ -25,10 +25,11 @@ from deponij.pipeline.data.splitting.grouping import assign_groups
 from deponij.pipeline.data.splitting.strata import allocate, seeded_order
 from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.store.errors import DataError, UsageError
+from deponij.store.texts import in_percent
 
 MIN_CLASS = 3
-# The thesis's pool on TACO: every instance of a class with at least three.
-THESIS_POOL = 4779
+# TACO-56, the pool of published figures on TACO: every instance of a class with at least three.
+TACO56_POOL = 4779
 
 Fractions = tuple[float, float, float]
 Column = Sequence[object] | NDArray[np.generic]
@@ -186,10 +187,10 @@ def given_split(
     return Split(parts, tuple(notes))
 
 
-def thesis_split(
+def taco56_split(
     taco56: Column, seed: int = 0, *, allow_partial: bool = True, ids: Column | None = None
 ) -> Split:
-    """The protocol of the thesis on TACO: 478 test, then 478 val, 3,823 train, stratified by 56 classes.
+    """The protocol of published figures on TACO (docs/taco.md): 3,823 train, 478 val, 478 test, stratified by 56 classes.
 
     The pool is every instance of a TACO-56 class, and the same items serve both label sets. Where
     photographs are missing the sizes keep their proportions: ceil(n / 10), then a ninth of the rest.
@@ -204,19 +205,19 @@ def thesis_split(
     """
     names = strings(taco56)
     pool = pool_of(names)
-    if len(pool) > THESIS_POOL or (len(pool) < THESIS_POOL and not allow_partial):
+    if len(pool) > TACO56_POOL or (len(pool) < TACO56_POOL and not allow_partial):
         raise DataError(
-            f"the strategy `thesis` needs TACO's {THESIS_POOL:,} instances of TACO-56 classes; "
+            f"the strategy `taco56` needs TACO's {TACO56_POOL:,} instances of TACO-56 classes; "
             f"found {len(pool):,}. Use `random` or `group` for other data"
-            + ("" if len(pool) > THESIS_POOL else ", fetch the missing photographs, or set allow_partial")
+            + ("" if len(pool) > TACO56_POOL else ", fetch the missing photographs, or set allow_partial")
         )
     n_test = _ceil(len(pool) / 10)
     split = _drawn(names, pool, (n_test, _ceil((len(pool) - n_test) / 9)), seed, ids)
-    if len(pool) == THESIS_POOL:
+    if len(pool) == TACO56_POOL:
         return split
     note = (
-        f"{len(pool):,} of the thesis's {THESIS_POOL:,} instances are here; parts are scaled, "
-        "and figures are not comparable with the thesis."
+        f"{len(pool):,} of TACO-56's {TACO56_POOL:,} instances are here; parts are scaled, "
+        "and figures are not comparable with published ones."
     )
     return Split(split.parts, (note, *split.notes))
 
@@ -305,7 +306,9 @@ def _balance_note(
         if fraction > 0 and len(inside):
             shares = np.bincount(inside, minlength=n_classes) / len(inside)  # [C]
             distance = np.abs(shares - whole).sum() / 2
-            said.append(f"{part} {len(inside) / len(class_of):.2%} (classes {distance:.1%} apart)")
+            said.append(
+                f"{part} {in_percent(len(inside) / len(class_of))} (classes {in_percent(distance)} apart)"
+            )
     return f"Groups are whole; parts hold {', '.join(said)}."
 
 

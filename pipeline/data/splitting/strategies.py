@@ -18,7 +18,7 @@ from deponij.pipeline.data.splitting.partition import (
     given_split,
     group_split,
     random_split,
-    thesis_split,
+    taco56_split,
 )
 from deponij.pipeline.metrics.evaluation import FEWEST_FOLDS
 from deponij.pipeline.record_lists import Record
@@ -27,7 +27,9 @@ from deponij.store.errors import DataError, UsageError
 
 # The column that stratifies where none is named: image folders and parquet, then COCO files.
 DEFAULT_LABELS = ("label", "category")
-THESIS_COLUMN = "taco56"
+TACO56_COLUMN = "taco56"
+# Earlier names, and what they are called now.
+_RENAMED = {"thesis": "taco56"}
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -36,7 +38,8 @@ class SplitParams(Record):
     """How to split.
 
     Attributes:
-        strategy: a name from `strategies()`.
+        strategy: a name from `strategies()`; `taco56` is TACO-56 alone: a pool of 4,779, stratified into 3,823 train,
+            478 val and 478 test.
         labels: column with the classes; null: `label` or `category`, whichever is there.
         group_by: column whose groups stay together (`group`, and what `given` makes of train); intervals of results
             take whole groups of it, whatever the strategy.
@@ -45,7 +48,7 @@ class SplitParams(Record):
         seed: any whole number.
         val_from_train: share of the training items that becomes val where a given split leaves none to
             choose on, so that nothing is ever chosen on test (`given`); 0 for none.
-        allow_partial: let `thesis` run on what is left of the 4,779 where photographs are missing.
+        allow_partial: let `taco56` run on what is left of the 4,779 where photographs are missing.
     """
 
     strategy: str = "random"
@@ -60,6 +63,8 @@ class SplitParams(Record):
     @field_validator("strategy")
     @classmethod
     def _known(cls, name: str) -> str:
+        if name in _RENAMED:
+            raise ValueError(f"the strategy {name!r} is called {_RENAMED[name]!r} now; write that")
         try:
             _STRATEGIES[name]
         except UsageError as error:  # pydantic collects nothing but ValueError
@@ -158,15 +163,15 @@ def _given(columns: Mapping[str, Column], params: SplitParams) -> Split:
     )
 
 
-@register("thesis")
-def _thesis(columns: Mapping[str, Column], params: SplitParams) -> Split:
-    if THESIS_COLUMN not in columns:
+@register("taco56")
+def _taco56(columns: Mapping[str, Column], params: SplitParams) -> Split:
+    if TACO56_COLUMN not in columns:
         raise DataError(
-            f"the strategy `thesis` is for TACO only: these items have no column {THESIS_COLUMN!r}. "
+            f"the strategy `taco56` is for TACO only: these items have no column {TACO56_COLUMN!r}. "
             "Use `random`, `group` or `given`"
         )
     ids = columns["item_id"]
-    return thesis_split(columns[THESIS_COLUMN], params.seed, allow_partial=params.allow_partial, ids=ids)
+    return taco56_split(columns[TACO56_COLUMN], params.seed, allow_partial=params.allow_partial, ids=ids)
 
 
 def _column(columns: Mapping[str, Column], name: str) -> Column:

@@ -66,7 +66,7 @@ def fit_grid(
         features: name -> [n, d_i]; all hold the same items in the same order.
         labels: name -> class names [n] of these items.
         train, val: rows to learn from, and to stop and choose by; `val` may be empty.
-        recipe: what all heads share; None is the thesis's.
+        recipe: what all heads share; None is the usual one.
         threads: that compute side by side.
 
     Raises:

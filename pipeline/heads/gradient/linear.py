@@ -1,4 +1,4 @@
-"""The linear probe as the thesis on TACO trains it: one linear layer, learned by AdamW.
+"""The linear probe by gradient descent, by the protocol in docs/taco.md: one linear layer, learned by AdamW.
 
 Logistic regression solved to convergence is `logistic`. How it is trained: `training`.
 

@@ -1,4 +1,4 @@
-"""The two-layer head of the thesis on TACO: Linear(d -> 512), GELU, Linear(512 -> C). Training: `training`.
+"""The two-layer head of the protocol in docs/taco.md: Linear(d -> 512), GELU, Linear(512 -> C). Training: `training`.
 
 Shape letters: n examples, d feature width, C classes.
 """

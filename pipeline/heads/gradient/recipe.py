@@ -60,7 +60,7 @@ class GridPoint:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What all heads of a grid share; the defaults are the thesis's, where it states them.
+    """What all heads of a grid share; the defaults are of the protocol in docs/taco.md, where it states them.
 
     Attributes:
         optimiser: `adamw` (betas 0.9 and 0.999, eps 1e-8) or `sgd`.

@@ -16,8 +16,9 @@ export function advise(...parts) {
 export function welcome(app) {
   const examples = app.about.examples.slice(0, 8);
   const able = app.about.backbones.some((one) => one.family_has_text);
+  const words = able ? "words, with " : "";
   advise(
-    el("p", {}, `${counted(app.about.items, "picture")}, found by what is on them. Ask with words, with a picture of your own, or click a picture below for more like it; + and − combine them.`),
+    el("p", {}, `${counted(app.about.items, "picture")}, found by what is on them. Ask with ${words}a picture of your own, or click a picture below for more like it; + and − combine them.`),
     examples.length > 0 && able && el("p", { class: "examples" }, el("span", {}, "Try "), ...examples.map((words) => button(words, () => app.ask(words), { class: "example" }))),
   );
 }

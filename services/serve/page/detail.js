@@ -95,10 +95,12 @@ function view(app, item) {
   const n_others = photograph.items.length;
   const caption = el("figcaption", { class: "quiet" }, `${photograph.image_id}, ${photograph.width_px} × ${photograph.height_px} px${n_others ? `; ${n_others} other ${n_others === 1 ? "item" : "items"} on it: choose a box` : ""}`);
   image.addEventListener("error", () => frame.replaceWith(el("p", { class: "quiet" }, "The photograph is not at hand.")));
+  // What is no part of its photograph would be shown twice.
+  if (!photograph.box) return el("div", {}, el("figure", {}, frame, caption));
   return el("div", {}, el("figure", {}, frame, caption), el("figure", { class: "beside" }, crop, el("figcaption", { class: "quiet" }, size(item))));
 }
 
-const size = ({ picture }) => `As the backbone was given it: ${picture.width_px} × ${picture.height_px} px`;
+const size = ({ picture }) => `${picture.width_px} × ${picture.height_px} px, before the backbone scales it`;
 
 function boxes(app, { label, photograph }) {
   const drawn = svg("svg", { viewBox: `0 0 ${photograph.width_px} ${photograph.height_px}`, preserveAspectRatio: "none" });

@@ -41,7 +41,7 @@ function ordered({ columns, label_columns: labels }) {
     if (isChoice(column)) return 0;
     return column.type === "number" || column.type === "date" ? 1 : 2;
   };
-  return columns.filter((one) => one.n_values > 1 || one.n_null > 0).sort((a, b) => rank(a) - rank(b));
+  return columns.filter((one) => one.n_values > 1 || (one.n_values > 0 && one.n_null > 0)).sort((a, b) => rank(a) - rank(b));
 }
 
 const isChoice = ({ type, values }) => type !== "number" && type !== "date" && values?.length > 0;

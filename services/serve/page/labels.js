@@ -3,7 +3,7 @@
 import { button, byId, el, refill } from "./dom.js";
 
 const N_SHOWN = 6;
-const percent = (share) => (share < 0.01 ? "< 1 %" : `${Math.round(100 * share)} %`);
+const percent = (share) => (share < 0.001 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`);
 
 /** Bars of labels and shares. */
 export function bars(labels, choose = null) {

@@ -92,7 +92,7 @@ function render(app, state) {
   list.hidden = state.terms.length === 0;
   refill(list, ...state.terms.map((term, index) => chip(app, term, index, state.terms.length)));
   if (state.terms.length) list.append(el("li", {}, button("New question", () => app.fresh(), { class: "plain", "data-key": "new" })));
-  byId("words").placeholder = state.terms.length ? "more words" : placeholder(app);
+  byId("words").placeholder = state.terms.length && app.backbone()?.family_has_text !== false ? "more words" : placeholder(app);
   const note = byId("words-note");
   note.textContent = about(app);
   note.hidden = !note.textContent;
@@ -110,7 +110,11 @@ function about(app) {
   return "";
 }
 
-const placeholder = (app) => (app.about.examples.length ? `for example: ${app.about.examples[0]}` : "words");
+const placeholder = (app) => {
+  const backbone = app.backbone();
+  if (backbone && !backbone.family_has_text) return "choose or drop a picture";
+  return app.about.examples.length ? `for example: ${app.about.examples[0]}` : "words";
+};
 
 function chip(app, term, index, n) {
   const name = term.name ?? term.value;

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from deponij.pipeline.data.splitting.leakage import leakage_report
-from deponij.pipeline.data.splitting.partition import group_split, thesis_split
+from deponij.pipeline.data.splitting.partition import group_split, taco56_split
 from deponij.pipeline.likeness.phash import phash
 from deponij.store.errors import UsageError
 
@@ -70,7 +70,7 @@ def test_counts_by_hand() -> None:
     capped = leakage_report(ids, parts, groups, hashes, 3, max_listed=2)
     assert (capped.n_near_pairs, len(capped.near_pairs)) == (6, 2)
     assert json.loads(json.dumps(capped.to_json()))["test_sharing_share"] == 1 / 3
-    assert "1 of 3 test items (33.3%)" in leakage.summary
+    assert "1 of 3 test items (33.3 %)" in leakage.summary
 
 
 def test_items_without_a_group_share_with_nobody() -> None:
@@ -96,7 +96,7 @@ def test_an_instance_split_of_taco_leaks_and_a_group_split_does_not(shared: Path
     nothing = [None] * len(images)
     shares = []
     for seed in range(20):
-        parts = thesis_split(labels, seed).parts
+        parts = taco56_split(labels, seed).parts
         shares.append(leakage_report(ids, parts, images, nothing).test_sharing_share)
     assert np.mean(shares) == pytest.approx(0.84, abs=0.015)
     leakage = leakage_report(ids, group_split(images, labels).parts, images, nothing)

@@ -17,7 +17,7 @@ from deponij.pipeline.data.splitting.partition import (
     given_split,
     group_split,
     random_split,
-    thesis_split,
+    taco56_split,
 )
 from deponij.pipeline.data.splitting.strata import allocate
 from deponij.pipeline.data.splitting.strategies import SplitParams, make_split, register, strategies
@@ -52,9 +52,9 @@ def by_class(labels: object, split: Split, part: str) -> Counter[str]:
     return Counter(str(label) for label, of in zip(labels, split.parts, strict=True) if of == part)  # type: ignore[call-overload]
 
 
-def test_thesis_counts(taco: dict[str, list[object]]) -> None:
-    """3,823 / 478 / 478 of 4,779, five instances outside; both figures from the thesis's protocol."""
-    split = make_split(taco, SplitParams(strategy="thesis"))
+def test_taco56_counts(taco: dict[str, list[object]]) -> None:
+    """3,823 / 478 / 478 of 4,779, five instances outside; both figures from the published protocol (docs/taco.md)."""
+    split = make_split(taco, SplitParams(strategy="taco56"))
     assert split.counts == {"train": 3823, "val": 478, "test": 478, "outside": 5}
     outside = {taco["category"][row] for row, part in enumerate(split.parts) if part is None}
     assert outside == {"Battery", "Carded blister pack", "Other plastic cup"}
@@ -67,31 +67,36 @@ def test_thesis_counts(taco: dict[str, list[object]]) -> None:
         assert abs(present[str(name)] - count / 10) < 1 + 1e-9
 
 
-def test_thesis_is_the_same_for_all_label_sets_and_depends_on_the_seed(taco: dict[str, list[object]]) -> None:
-    first = make_split(taco, SplitParams(strategy="thesis", labels="category")).parts
-    assert (make_split(taco, SplitParams(strategy="thesis", labels="taco56")).parts == first).all()
-    assert (make_split(taco, SplitParams(strategy="thesis", seed=1)).parts != first).mean() > 0.1
+def test_taco56_is_the_same_for_all_label_sets_and_depends_on_the_seed(taco: dict[str, list[object]]) -> None:
+    first = make_split(taco, SplitParams(strategy="taco56", labels="category")).parts
+    assert (make_split(taco, SplitParams(strategy="taco56", labels="taco56")).parts == first).all()
+    assert (make_split(taco, SplitParams(strategy="taco56", seed=1)).parts != first).mean() > 0.1
 
 
-def test_thesis_scales_for_missing_photographs_and_says_so(taco: dict[str, list[object]]) -> None:
+def test_taco56_scales_for_missing_photographs_and_says_so(taco: dict[str, list[object]]) -> None:
     failure = [None if row % 3 else "picture is missing" for row in range(4784)]
-    split = make_split({**taco, "failure": failure}, SplitParams(strategy="thesis"))
+    split = make_split({**taco, "failure": failure}, SplitParams(strategy="taco56"))
     n = split.counts["train"] + split.counts["val"] + split.counts["test"]
     assert split.counts["test"] == -(-n // 10)
     assert split.counts["val"] == -(-(n - split.counts["test"]) // 9)
     assert any("not comparable" in note and f"{n:,}" in note for note in split.notes)
     assert all(split.parts[row] is None for row in range(0, 4784, 3))
     with pytest.raises(DataError, match=r"needs TACO's 4,779 .* found 3,1"):
-        make_split({**taco, "failure": failure}, SplitParams(strategy="thesis", allow_partial=False))
+        make_split({**taco, "failure": failure}, SplitParams(strategy="taco56", allow_partial=False))
 
 
-def test_thesis_refuses_what_is_not_taco() -> None:
+def test_the_old_name_of_a_strategy_says_the_new_one() -> None:
+    with pytest.raises(ValueError, match="'thesis' is called 'taco56' now"):
+        SplitParams(strategy="thesis")
+
+
+def test_taco56_refuses_what_is_not_taco() -> None:
     with pytest.raises(DataError, match="no column 'taco56'"):
-        make_split({"item_id": ["a"], "label": ["x"]}, SplitParams(strategy="thesis"))
+        make_split({"item_id": ["a"], "label": ["x"]}, SplitParams(strategy="taco56"))
     with pytest.raises(DataError, match="found 5,000"):
-        thesis_split(["Can"] * 5000)
+        taco56_split(["Can"] * 5000)
     with pytest.raises(DataError, match="has a label"):
-        thesis_split([None] * 10)
+        taco56_split([None] * 10)
 
 
 @pytest.mark.filterwarnings("ignore:The least populated class")
@@ -326,7 +331,7 @@ def test_fractions_must_be_shares(fractions: tuple[float, float, float]) -> None
 
 
 def test_unknown_strategies_are_told_with_the_nearest() -> None:
-    assert strategies() == ["folds", "given", "group", "random", "thesis"]
+    assert strategies() == ["folds", "given", "group", "random", "taco56"]
     with pytest.raises(ValidationError, match="Did you mean 'group'"):
         SplitParams(strategy="groups")
     with pytest.raises(ValueError, match="is taken by"):

@@ -77,14 +77,14 @@ GRID = [
 
 
 @pytest.fixture(scope="module")
-def thesis() -> tuple[Recipe, list[Plain], list[Trained]]:
-    # The thesis's 20 epochs, at most 5 without a lower loss.
+def usual() -> tuple[Recipe, list[Plain], list[Trained]]:
+    # The usual 20 epochs, at most 5 without a lower loss.
     recipe = Recipe(batch=16)
     return recipe, [plain(point, recipe) for point in GRID], batched(GRID, recipe)
 
 
-def test_weights_equal_the_plain_loop_in_float64(thesis: tuple[Recipe, list[Plain], list[Trained]]) -> None:
-    _, expected, found = thesis
+def test_weights_equal_the_plain_loop_in_float64(usual: tuple[Recipe, list[Plain], list[Trained]]) -> None:
+    _, expected, found = usual
     for point, one, two in zip(GRID, expected, found, strict=True):
         assert (two.best_epoch, two.n_epochs) == (one.best_epoch, one.n_epochs), point
         assert two.val_loss == pytest.approx(one.val_loss, abs=1e-9), point
@@ -93,10 +93,10 @@ def test_weights_equal_the_plain_loop_in_float64(thesis: tuple[Recipe, list[Plai
 
 
 def test_the_grid_has_heads_that_stop_early_and_such_that_do_not(
-    thesis: tuple[Recipe, list[Plain], list[Trained]],
+    usual: tuple[Recipe, list[Plain], list[Trained]],
 ) -> None:
     # Otherwise the test above would say nothing about heads that leave the computation.
-    recipe, expected, _ = thesis
+    recipe, expected, _ = usual
     for kind in ("linear", "mlp"):
         n_epochs = {one.n_epochs for point, one in zip(GRID, expected, strict=True) if point.kind == kind}
         assert len(n_epochs) > 2
@@ -173,9 +173,9 @@ def test_threads_change_no_byte() -> None:
 
 @pytest.mark.parametrize("most", [1, 2, 100])
 def test_what_is_trained_together_does_not_matter(
-    most: int, thesis: tuple[Recipe, list[Plain], list[Trained]], monkeypatch: pytest.MonkeyPatch
+    most: int, usual: tuple[Recipe, list[Plain], list[Trained]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe, _, expected = thesis
+    recipe, _, expected = usual
     monkeypatch.setattr(grid_module, "_CHUNK_HEADS", most)
     monkeypatch.setattr(grid_module, "_CHUNK_BYTES", 10**12)
     for one, two in zip(expected, batched(GRID, recipe), strict=True):

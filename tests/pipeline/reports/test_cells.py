@@ -105,7 +105,7 @@ def test_names_of_models() -> None:
 OPENCLIP, SIGLIP, DINOV2 = "openclip-vit-b-16", "siglip-base-16", "dinov2-base"
 
 
-# Figures of tables 8.1 to 8.3 of the thesis on TACO, typed here a second time.
+# Figures of tables 8.1 to 8.3 of the publication that docs/taco.md names, typed here a second time.
 @pytest.mark.parametrize(
     ("how", "members", "head", "labels", "percent"),
     [
@@ -124,27 +124,27 @@ OPENCLIP, SIGLIP, DINOV2 = "openclip-vit-b-16", "siglip-base-16", "dinov2-base"
 def test_published_figures(
     how: module.How, members: tuple[str, ...], head: str, labels: str, percent: tuple[float, ...]
 ) -> None:
-    found = reference(Place(how, members, head, labels, "thesis"))
+    found = reference(Place(how, members, head, labels, "instance"))
     assert found is not None
     assert (found.top1, found.top2, found.top3) == pytest.approx([value / 100 for value in percent])
     assert "8." in found.source
 
 
 def test_a_figure_stands_beside_its_cell_alone() -> None:
-    assert made(FIRST, place=Place("single", (DINOV2,), "linear", "taco10", "thesis")).reference is not None
+    assert made(FIRST, place=Place("single", (DINOV2,), "linear", "taco10", "instance")).reference is not None
     for place in (
         Place("single", (DINOV2,), "linear", "taco10", "group"),
-        Place("single", (DINOV2,), "linear", "category", "thesis"),
-        Place("single", (SIGLIP,), "linear", "taco10", "thesis"),
-        Place("single", (OPENCLIP,), "zero-shot (name)", "taco10", "thesis"),
-        Place("concat", (OPENCLIP, SIGLIP, DINOV2), "linear", "taco10", "thesis"),
-        Place("logits", (OPENCLIP, SIGLIP), "mlp", "taco10", "thesis"),
+        Place("single", (DINOV2,), "linear", "category", "instance"),
+        Place("single", (SIGLIP,), "linear", "taco10", "instance"),
+        Place("single", (OPENCLIP,), "zero-shot (name)", "taco10", "instance"),
+        Place("concat", (OPENCLIP, SIGLIP, DINOV2), "linear", "taco10", "instance"),
+        Place("logits", (OPENCLIP, SIGLIP), "mlp", "taco10", "instance"),
     ):
         assert made(FIRST, place=place).reference is None
 
 
 def test_the_misprint_stays_as_printed_with_a_remark() -> None:
-    found = reference(Place("concat", (OPENCLIP, DINOV2), "linear", "taco10", "thesis"))
+    found = reference(Place("concat", (OPENCLIP, DINOV2), "linear", "taco10", "instance"))
     assert found is not None
     assert found.top2 == 0.9223
     assert "92.26" in found.note
@@ -152,7 +152,7 @@ def test_the_misprint_stays_as_printed_with_a_remark() -> None:
 
 def test_all_other_published_figures_are_counts_of_478_items() -> None:
     # 60 accuracies; 35.36 % of 478 is 169 items, 35.355…
-    path = Path(module.__file__).parent / "references" / "thesis.csv"
+    path = Path(module.__file__).parent / "references" / "taco.csv"
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     values = [float(row[name]) for row in rows for name in ("top1", "top2", "top3")]

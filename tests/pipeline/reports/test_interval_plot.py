@@ -42,8 +42,8 @@ def test_a_row_without_interval_has_no_whisker() -> None:
 def test_tooltips_hold_the_figures() -> None:
     svg = parse(interval_plot(ROWS, LEVELS, "title"))
     assert [title.text for title in svg.findall("g/title")] == [
-        "a · probe: 75.0 % (70.0–80.0)",
-        "b · probe: 50.0 % (too few)",
+        "a · probe: 75.0 % [70.0, 80.0]",
+        "b · probe: 50.0 % [too few]",
     ]
 
 

@@ -124,9 +124,9 @@ def test_a_single_point_is_drawn() -> None:
 
 
 def test_words_of_a_point() -> None:
-    assert describe(ROWS[1]) == "x, 1 a class (n = 10): 30.0 ± 2.0 % (20.0–40.0)"
+    assert describe(ROWS[1]) == "x, 1 a class (n = 10): 30.0 ± 2.0 % [20.0, 40.0]"
     everything = row("x", 4000, 0.8, per_class=None, tries=1, top1_std=None)
-    assert describe(everything) == "x, all labels (n = 4,000): 80.0 % (70.0–90.0)"
+    assert describe(everything) == "x, all labels (n = 4,000): 80.0 % [70.0, 90.0]"
 
 
 def test_what_the_stage_writes_is_read() -> None:

@@ -102,10 +102,10 @@ def test_words_of_each_tile(monkeypatch: pytest.MonkeyPatch) -> None:
     twins_sheet([twin("i1", "i2")], IMAGES, "t", "s")
     pair = ConfusedPair(truth="Can", answer="Cup", n=2, n_truth=8, item_ids=("i3",))
     confused_sheet([pair], IMAGES, "t", "s")
-    assert {"label: Can", "80% Cup", "i0", "i1", "label: Cup", "i2", "i3", "same picture (1.00)"} <= set(
+    assert {"label: Can", "80.0 % Cup", "i0", "i1", "label: Cup", "i2", "i3", "same picture (1.000)"} <= set(
         words
     )
-    assert "Can answered with Cup: 2 of 8 (25%)" in words
+    assert "Can answered with Cup: 2 of 8 (25.0 %)" in words
 
 
 def test_the_end_of_a_long_id_is_kept() -> None:

@@ -19,7 +19,7 @@ from deponij.pipeline.reports.wording import (
 
 def test_shares() -> None:
     assert (percent(0.12345), percent(1.0), percent(None)) == ("12.3", "100.0", "–")
-    assert (interval((0.1, 0.25)), interval(None)) == ("10.0–25.0", "too few")
+    assert (interval((0.1, 0.25)), interval(None)) == ("[10.0, 25.0]", "[too few]")
 
 
 def test_what_intervals_are_of() -> None:
