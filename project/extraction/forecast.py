@@ -4,6 +4,7 @@ Time is that of a trial, where the weights are here: a real forward pass of a fe
 are not, it is the catalog's operations over what this device does in a second (`speed`). Showing it is not done here.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -153,28 +154,31 @@ def _trial(
 ) -> tuple[int, float]:
     """How many of the new pictures were tried, evenly spread over them, and the seconds that one took.
 
-    The first pass of a model makes kernels and takes memory: it is run on one picture, to see how many fit into the
-    time, and on all of them, before the one that counts.
+    The first pass of a model makes kernels and takes memory: one picture warms it up, and shows how many fit into the
+    time. A fast model looks at them again and again: on a busy machine a moment says little.
     """
     maker = FeatureMaker(found, options)
     chosen = [new[place * len(new) // N_TRIAL] for place in range(N_TRIAL)]
-    one = _looked_at(maker, table, chosen[:1])
-    n_fitting = int(TRIAL_S / max(2 * one.busy_s["forward"], 1e-6))
-    chosen = chosen[: max(1, n_fitting)]
-    if n_fitting >= N_TRIAL:
-        _looked_at(maker, table, chosen)
-    tried = _looked_at(maker, table, chosen)
+    warming, tried = maker.progress(), maker.progress()
+    _look_at(maker, table, chosen[:1], warming)
+    chosen = chosen[: max(1, int(TRIAL_S / 2 / max(warming.busy_s["forward"], 1e-6)))]
+    if len(chosen) == N_TRIAL:
+        # Kernels for this size of batch.
+        _look_at(maker, table, chosen, warming)
+    begin = time.perf_counter()
+    while not tried.n_rows or time.perf_counter() - begin < TRIAL_S / 2:
+        _look_at(maker, table, chosen, tried)
+        if tried.failures:
+            break
     if not tried.n_rows:
         return 0, 0.0
     # Reading is left out: a few pictures bring as much from the disk as all that lie beside them.
     times = [1 / rate for part, rate in tried.rates().items() if part != "read"]
     # On a CPU decoding and the model share the cores, and what each takes adds up.
-    return tried.n_rows, sum(times) if maker.device == "cpu" else max(times)
+    return len(chosen), sum(times) if maker.device == "cpu" else max(times)
 
 
-def _looked_at(maker: FeatureMaker, table: Items, keys: Sequence[str]) -> Progress:
-    """The progress of computing these pictures' features, which nobody keeps."""
-    progress = maker.progress()
+def _look_at(maker: FeatureMaker, table: Items, keys: Sequence[str], progress: Progress) -> None:
+    """Compute these pictures' features, which nobody keeps."""
     for _ in maker.rows(pictures_of(table, keys), progress):
         pass
-    return progress
