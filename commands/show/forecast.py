@@ -53,7 +53,7 @@ def offered(offer: "Offer") -> str:
     return (
         f"`--preset {offer.preset.name}` takes {' + '.join(offer.preset.backbones)} instead: {once}, "
         f"{' and '.join(offer.preset.licences)}, {about(offer.seconds)} for these {offer.n_pictures:,} pictures on "
-        "this device"
+        f"this {'CPU' if offer.device == 'cpu' else 'GPU'}"
     )
 
 

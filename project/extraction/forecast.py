@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from deponij.pipeline.backbones import parse_spec
+from deponij.pipeline.backbones import list_backbones, parse_spec
 from deponij.pipeline.backbones.catalog import Entry
 from deponij.pipeline.backbones.extraction import AUTO_BATCH, Progress
 from deponij.pipeline.backbones.presets import Preset
@@ -63,9 +63,10 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a preset would take for the same pictures, all of them new to it."""
+    """What a preset would take for the same pictures, all of them new to it, on a device (`cpu`, `cuda:0`, …)."""
 
     preset: Preset
+    device: str
     n_pictures: int
     fetch_bytes: int
     seconds: float
@@ -91,6 +92,7 @@ def offer(preset: Preset, n_pictures: int, precision: str, options: RunOptions) 
     rate = gflops_per_s(options.device, precision, options.n_threads)
     return Offer(
         preset=preset,
+        device=pick_device(options.device),
         n_pictures=n_pictures,
         fetch_bytes=fetch_bytes(preset.entries),
         seconds=sum(seconds_by_rate(entry, n_pictures, rate) or 0.0 for entry in preset.entries),
@@ -111,6 +113,25 @@ def memory_bytes(entry: Entry, precision: str, options: RunOptions) -> int | Non
     """About what the model and one of the run's batches take on its device."""
     size = options.batch_size or AUTO_BATCH[pick_device(options.device).partition(":")[0]]
     return entry.memory_bytes(size, precision)
+
+
+def catalog_rows(n_pictures: int | None, precision: str, options: RunOptions) -> list[dict[str, Any]]:
+    """`list_backbones`, and of each its `memory_bytes`; with a number of pictures also the `seconds` that they take here.
+
+    Seconds are by the catalog's operations, and only with them anything is measured.
+    """
+    rate = None
+    if n_pictures is not None:
+        rate = gflops_per_s(options.device, precision, options.n_threads)
+    rows = []
+    for row in list_backbones():
+        entry = parse_spec(row["name"])
+        size = entry.memory_bytes(options.batch_size or AUTO_BATCH["cpu"], precision)
+        more: dict[str, Any] = {"memory_bytes": size}
+        if n_pictures is not None and rate is not None:
+            more["seconds"] = seconds_by_rate(entry, n_pictures, rate)
+        rows.append(row | more)
+    return rows
 
 
 def _forecast(
