@@ -89,7 +89,9 @@ def _timm(name: str) -> Architecture:
     import timm
 
     model = timm.create_model(name, pretrained=False)
-    return Architecture(model, lambda pictures: model.forward_head(model.forward_features(pictures), pre_logits=True))
+    return Architecture(
+        model, lambda pictures: model.forward_head(model.forward_features(pictures), pre_logits=True)
+    )
 
 
 ARCHITECTURES: dict[str, Callable[[], Architecture]] = {
@@ -152,7 +154,9 @@ class _Living(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        given = {id(one.untyped_storage()) for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)}
+        given = {
+            id(one.untyped_storage()) for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)
+        }
         for one in tree_leaves(result):
             if isinstance(one, torch.Tensor):
                 self._count(one.untyped_storage(), given)

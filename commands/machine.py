@@ -10,15 +10,18 @@ from deponij.commands.answers import print_json, say
 from deponij.commands.options import Device, Json, Precision, PresetOpt, Threads, run_options
 
 app = typer.Typer()
+backbones_app = typer.Typer()
 profile_app = typer.Typer(help="Choose what `dvc repro` runs.", no_args_is_help=True)
 weights_app = typer.Typer(help="Bring published weights to this machine.", no_args_is_help=True)
 
 
-@app.command()
+@backbones_app.command()
 def backbones(
     pictures: Annotated[
         int | None,
-        typer.Option(min=1, help="Say how long so many pictures take on this device; it is measured for a second."),
+        typer.Option(
+            min=1, help="Say how long so many pictures take on this device; it is measured for a second."
+        ),
     ] = None,
     device: Device = "auto",
     precision: Precision = "fp32",
@@ -37,7 +40,8 @@ def backbones(
 @weights_app.command("fetch")
 def weights_fetch(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Backbones by name; see `deponij backbones`.", show_default=False)
+        list[str] | None,
+        typer.Argument(help="Backbones by name; see `deponij backbones`.", show_default=False),
     ] = None,
     preset: PresetOpt = None,
 ) -> None:

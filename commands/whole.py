@@ -47,11 +47,11 @@ def run(
     boxes: BoxesOpt = None,
     keep_crowds: KeepCrowdsOpt = False,
     links_into: LinksOpt = None,
+    preset: PresetOpt = None,
     backbone: Annotated[
         list[str] | None,
         typer.Option(help="Name (see `deponij backbones`), folder or family:… form; repeatable."),
     ] = None,
-    preset: PresetOpt = None,
     labels: Annotated[list[str] | None, typer.Option(help="Label column; repeatable.")] = None,
     split: Annotated[
         Strategy | None,

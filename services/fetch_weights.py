@@ -29,7 +29,9 @@ def fetch_all(
     """
     specs = dict.fromkeys([*names, *(preset(preset_name).backbones if preset_name else ())])
     if not specs:
-        raise UsageError("name backbones (`deponij backbones` lists them), or --preset NAME for those that go together")
+        raise UsageError(
+            "name backbones (`deponij backbones` lists them), or --preset NAME for those that go together"
+        )
     wanted: dict[str, Entry] = {spec: resolved(parse_spec(spec)) for spec in specs}
     absent = [entry for entry in wanted.values() if entry.repo is not None and not is_present(entry)]
     if absent:

@@ -72,7 +72,9 @@ def _sources(told: Sequence["Forecast"]) -> list[str]:
     if tried:
         fewest, most = min(one.n_tried for one in tried), max(one.n_tried for one in tried)
         n_tried = str(most) if fewest == most else f"{fewest} to {most}"
-        notes.append(f"times of extracting, from a trial of {n_tried} of these pictures; learning comes on top")
+        notes.append(
+            f"times of extracting, from a trial of {n_tried} of these pictures; learning comes on top"
+        )
     if guessed := [one.backbone for one in told if one.basis == "estimate"]:
         notes.append(f"{', '.join(guessed)}: {_ESTIMATE}")
     return notes

@@ -170,9 +170,7 @@ def _time(
     return seconds, "unknown" if seconds is None else "estimate", 0
 
 
-def _trial(
-    found: FoundBackbone, table: Items, new: Sequence[str], options: RunOptions
-) -> tuple[int, float]:
+def _trial(found: FoundBackbone, table: Items, new: Sequence[str], options: RunOptions) -> tuple[int, float]:
     """How many of the new pictures were tried, evenly spread over them, and the seconds that one took.
 
     The first pass of a model makes kernels and takes memory: one picture warms it up, and shows how many fit into the
