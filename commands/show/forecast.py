@@ -28,7 +28,7 @@ def print_work_ahead(ahead: "WorkAhead") -> None:
             "weights": lambda one: "here",
             "memory": lambda one: "" if one.memory_bytes is None else size(one.memory_bytes),
             "new pictures": lambda one: f"{one.n_new:,} of {one.n_pictures:,}",
-            "time": lambda one: _time(one),
+            "time": _time,
         },
         ahead.forecasts,
         console=console,
@@ -77,4 +77,15 @@ def _sources(told: Sequence["Forecast"]) -> list[str]:
         )
     if guessed := [one.backbone for one in told if one.basis == "estimate"]:
         notes.append(f"{', '.join(guessed)}: {_ESTIMATE}")
+    for one in told:
+        if (
+            one.memory_bytes
+            and one.memory_free_bytes
+            and one.n_new
+            and one.memory_bytes > one.memory_free_bytes
+        ):
+            notes.append(
+                f"{one.backbone}: about {size(one.memory_bytes)} of memory, and {size(one.memory_free_bytes)} are free: "
+                "take a smaller --batch-size or another backbone"
+            )
     return notes

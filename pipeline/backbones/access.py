@@ -93,7 +93,8 @@ def list_backbones() -> list[dict[str, Any]]:
     """One record for each backbone of the catalog, as JSON values.
 
     Keys: name, preset (or null), family, dim, input_px ([height, width]), has_text, source, revision, present,
-    licence, toy, n_params, gflops and activations_mb (of a picture), weights_bytes (about). Facts of the minis come from their files and are null where those are absent.
+    licence, toy, n_params, gflops and activations_mb (of a picture), weights_bytes (about). Facts of the minis come
+    from their files and are null where those are absent.
     """
     return [_listed(entry) for entry in entries().values()]
 

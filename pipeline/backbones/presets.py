@@ -1,4 +1,4 @@
-"""Backbones that go together under one name, for who cannot choose among twenty: data (`presets.json`), from the smallest up.
+"""Backbones that go together under one name, for who cannot choose among twenty: data (`presets.json`), smallest first.
 
 What each costs follows from its entries in the catalog; why these, and what they cost, is in docs/backbones.md.
 """

@@ -15,7 +15,7 @@ from deponij.pipeline.backbones.catalog import Entry
 from deponij.pipeline.backbones.extraction import AUTO_BATCH, Progress
 from deponij.pipeline.backbones.presets import Preset
 from deponij.pipeline.backbones.sources import is_present
-from deponij.project.extraction.devices import pick_device
+from deponij.project.extraction.devices import free_memory_bytes, pick_device
 from deponij.project.extraction.feature_maker import FeatureMaker, FoundBackbone, pictures_of
 from deponij.project.extraction.speed import gflops_per_s
 from deponij.project.frame.settings import RunOptions
@@ -39,6 +39,7 @@ class Forecast:
         licence: of its weights; None where nobody wrote it down.
         is_here: its weights are on this machine. weights_bytes: about their size; None for a folder of the user's.
         memory_bytes: about what model and one batch take on the device; None where the catalog has no figures.
+        memory_free_bytes: what the device has left now; None where it does not tell.
         n_pictures: distinct pictures; n_new: those whose features the depot does not have.
         seconds: of extracting the new ones; None where nothing is new, or nothing is known of the model.
         basis: `known` (nothing is new), `trial` (of n_tried pictures), `estimate` (operations over the device's rate),
@@ -50,6 +51,7 @@ class Forecast:
     is_here: bool
     weights_bytes: int | None
     memory_bytes: int | None
+    memory_free_bytes: int | None
     n_pictures: int
     n_new: int
     seconds: float | None
@@ -139,6 +141,7 @@ def _forecast(
 ) -> Forecast:
     entry, precision = parse_spec(found.spec), found.identity.precision
     new = store.missing(found.identity, keys)
+    free = free_memory_bytes(pick_device(options.device))
     seconds, basis, n_tried = _time(found, entry, table, new, options)
     return Forecast(
         backbone=found.name,
@@ -146,6 +149,7 @@ def _forecast(
         is_here=True,
         weights_bytes=entry.weights_bytes,
         memory_bytes=memory_bytes(entry, precision, options),
+        memory_free_bytes=free,
         n_pictures=len(keys),
         n_new=len(new),
         seconds=seconds,

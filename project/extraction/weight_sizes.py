@@ -1,4 +1,4 @@
-"""How large weights are, whether the disk has room for them, and how that is told. This is no stage; nothing is fetched here."""
+"""How large weights are, whether the disk has room for them, and how that is told; nothing is fetched. This is no stage."""
 
 import shutil
 from collections.abc import Sequence
