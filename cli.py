@@ -69,9 +69,8 @@ _FLAGS = {
     "Machine": ("depot", "device", "batch_size", "workers", "threads"),
 }
 for _panel, _names in _FLAGS.items():
-    for _parameter in map(signature(whole.run).parameters.get, _names):
-        if _parameter is not None:
-            _parameter.annotation.__metadata__[0].rich_help_panel = _panel
+    for _flag in _names:
+        signature(whole.run).parameters[_flag].annotation.__metadata__[0].rich_help_panel = _panel
 for _panel, (_flat, _named) in _PANELS.items():
     for _commands in _flat:
         for _command in _commands.registered_commands:

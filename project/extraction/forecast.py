@@ -184,7 +184,7 @@ def _trial(found: FoundBackbone, table: Items, new: Sequence[str], options: RunO
     chosen = [new[place * len(new) // N_TRIAL] for place in range(N_TRIAL)]
     warming, tried = maker.progress(), maker.progress()
     _look_at(maker, table, chosen[:1], warming)
-    chosen = chosen[: max(1, int(TRIAL_S / 2 / max(warming.busy_s["forward"], 1e-6)))]
+    chosen = chosen[: max(2, int(TRIAL_S / max(warming.busy_s["forward"], 1e-6)))]
     if len(chosen) == N_TRIAL:
         # Kernels for this size of batch.
         _look_at(maker, table, chosen, warming)

@@ -88,14 +88,14 @@ def test_a_slow_model_looks_at_fewer(
 ) -> None:
     def look_at(maker: Any, table: Any, keys: list[str], progress: Any) -> None:
         progress.n_rows += len(keys)
-        progress.busy_s["forward"] += 0.4 * len(keys)
+        progress.busy_s["forward"] += 0.6 * len(keys)
 
     ticks = iter([0.0, 1.5])
     monkeypatch.setattr(forecast, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     monkeypatch.setattr(forecast, "_look_at", look_at)
     one = told(found, items, options)
-    # A second's worth: two of 0.4 s.
-    assert (one.n_tried, one.seconds) == (2, pytest.approx(N_PICTURES * 0.4))
+    # Two seconds' worth: three of 0.6 s.
+    assert (one.n_tried, one.seconds) == (3, pytest.approx(N_PICTURES * 0.6))
 
 
 def test_free_memory_is_of_the_device(found: Any, items: Path, options: RunOptions) -> None:
