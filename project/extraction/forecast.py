@@ -7,6 +7,7 @@ are not, it is the catalog's operations over what this device does in a second (
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ from deponij.store.items import Items
 
 N_TRIAL = 10
 # A trial of a slow model stops at fewer pictures; weights that take long to read are not tried at all.
-TRIAL_S = 2.0
+TRIAL_S = 1.5
 _MOST_TRIED_BYTES = 1_500_000_000
 
 Basis = Literal["known", "trial", "estimate", "few", "unknown"]
@@ -177,28 +178,35 @@ def _time(
 def _trial(found: FoundBackbone, table: Items, new: Sequence[str], options: RunOptions) -> tuple[int, float]:
     """How many of the new pictures were tried, evenly spread over them, and the seconds that one took.
 
-    The first pass of a model makes kernels and takes memory: one picture warms it up, and shows how many fit into the
-    time. A fast model looks at them again and again: on a busy machine a moment says little.
+    The first passes of a model make kernels and take memory: one picture warms it up, and once more shows whether all
+    fit into the time as one batch, or two by two as many as do. A fast model looks at them again and again: on a busy
+    machine a moment says little.
     """
     maker = FeatureMaker(found, options)
     chosen = [new[place * len(new) // N_TRIAL] for place in range(N_TRIAL)]
-    warming, tried = maker.progress(), maker.progress()
-    _look_at(maker, table, chosen[:1], warming)
-    chosen = chosen[: max(2, int(TRIAL_S / max(warming.busy_s["forward"], 1e-6)))]
-    if len(chosen) == N_TRIAL:
+    for warming in (maker.progress(), maker.progress()):
+        _look_at(maker, table, chosen[:1], warming)
+    size = N_TRIAL
+    if N_TRIAL * warming.busy_s["forward"] < TRIAL_S / 4:
         # Kernels for this size of batch.
-        _look_at(maker, table, chosen, warming)
-    begin = time.perf_counter()
-    while not tried.n_rows or time.perf_counter() - begin < TRIAL_S / 2:
-        _look_at(maker, table, chosen, tried)
-        if tried.failures:
+        _look_at(maker, table, chosen, maker.progress())
+    else:
+        size = 2
+    tried, n_looked, begin = maker.progress(), 0, time.perf_counter()
+    for start in cycle(range(0, N_TRIAL, size)):
+        _look_at(maker, table, chosen[start : start + size], tried)
+        n_looked += size
+        elapsed_s = time.perf_counter() - begin
+        if elapsed_s >= TRIAL_S or tried.failures:
             break
     if not tried.n_rows:
         return 0, 0.0
-    # Reading is left out: a few pictures bring as much from the disk as all that lie beside them.
-    times = [1 / rate for part, rate in tried.rates().items() if part != "read"]
-    # On a CPU decoding and the model share the cores, and what each takes adds up.
-    return len(chosen), sum(times) if maker.device == "cpu" else max(times)
+    if maker.device == "cpu":
+        # Decoding and the model share the cores, and what each takes adds up. Reading is left out: a few pictures bring
+        # as much from the disk as all that lie beside them.
+        return min(n_looked, N_TRIAL), (elapsed_s - tried.busy_s["read"]) / tried.n_rows
+    # There the slowest part sets the pace.
+    return min(n_looked, N_TRIAL), max(1 / rate for part, rate in tried.rates().items() if part != "read")
 
 
 def _look_at(maker: FeatureMaker, table: Items, keys: Sequence[str], progress: Progress) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cli_world
@@ -59,26 +58,46 @@ def fill(found: Any, items: Path, options: RunOptions, n_left_out: int) -> None:
         rows.add(keys, {"embedding": np.zeros((len(keys), fake_backbone.DIM), np.float32)})
 
 
+class Clock:
+    """A clock that the model's passes move, in the place of the module `time`."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(("device", "picture_s"), [("cpu", 0.02 + 0.005), ("cuda", 0.02)])
 def test_a_trial_looks_at_ten_of_the_new_pictures_and_keeps_nothing(
-    found: Any, items: Path, options: RunOptions, monkeypatch: pytest.MonkeyPatch
+    found: Any,
+    items: Path,
+    options: RunOptions,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    picture_s: float,
 ) -> None:
+    """A picture takes 20 ms in the model and 5 ms until it is decoded, which a GPU does not wait for; and reading."""
     looked: list[list[str]] = []
+    clock = Clock()
 
     def look_at(maker: Any, table: Any, keys: list[str], progress: Any) -> None:
         looked.append(list(keys))
         progress.n_rows += len(keys)
-        # A picture: 20 ms in the model, 4 ms of decoding shared by two threads; reading does not count.
-        for part, each in (("forward", 0.02), ("decode", 0.004), ("read", 9.0)):
+        for part, each in (("forward", 0.02), ("decode", 0.01), ("read", 0.006)):
             progress.busy_s[part] += each * len(keys)
+        # Two threads decode.
+        clock.now += (0.02 + 0.01 / 2 + 0.006) * len(keys)
 
-    ticks = iter([0.0, 0.5, 1.5])
-    monkeypatch.setattr(forecast, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    monkeypatch.setattr(forecast, "time", clock)
     monkeypatch.setattr(forecast, "_look_at", look_at)
+    monkeypatch.setattr(forecast, "pick_device", lambda wanted: "cpu")
+    monkeypatch.setattr("deponij.project.extraction.feature_maker.pick_device", lambda wanted: device)
     one = told(found, items, options)
     assert (one.n_pictures, one.n_new, one.basis, one.n_tried) == (N_PICTURES, N_PICTURES, "trial", 10)
-    assert one.seconds == pytest.approx(N_PICTURES * (0.02 + 0.004 / 2))
-    # One alone, ten to warm up, then ten until a second is over.
-    assert [len(keys) for keys in looked] == [1, 10, 10, 10]
+    assert one.seconds == pytest.approx(N_PICTURES * picture_s)
+    # One alone, twice; ten to warm up; ten, 0.31 s each time, until a second and a half is over.
+    assert [len(keys) for keys in looked] == [1, 1, 10, *[10] * 5]
     assert len(set(looked[-1])) == 10
     assert FeatureStore(options.depot).sidecars == []
 
@@ -86,16 +105,23 @@ def test_a_trial_looks_at_ten_of_the_new_pictures_and_keeps_nothing(
 def test_a_slow_model_looks_at_fewer(
     found: Any, items: Path, options: RunOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def look_at(maker: Any, table: Any, keys: list[str], progress: Any) -> None:
-        progress.n_rows += len(keys)
-        progress.busy_s["forward"] += 0.6 * len(keys)
+    clock, n_passes = Clock(), 0
 
-    ticks = iter([0.0, 1.5])
-    monkeypatch.setattr(forecast, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    def look_at(maker: Any, table: Any, keys: list[str], progress: Any) -> None:
+        nonlocal n_passes
+        n_passes += 1
+        # The first pass makes kernels.
+        each = 5.0 if n_passes == 1 else 0.6
+        progress.n_rows += len(keys)
+        progress.busy_s["forward"] += each * len(keys)
+        clock.now += each * len(keys)
+
+    monkeypatch.setattr(forecast, "time", clock)
     monkeypatch.setattr(forecast, "_look_at", look_at)
     one = told(found, items, options)
-    # Two seconds' worth: three of 0.6 s.
-    assert (one.n_tried, one.seconds) == (3, pytest.approx(N_PICTURES * 0.6))
+    # Two by two, 1.2 s each time, until a second and a half is over.
+    assert (one.n_tried, one.seconds) == (4, pytest.approx(N_PICTURES * 0.6))
+    assert n_passes == 2 + 2
 
 
 def test_free_memory_is_of_the_device(found: Any, items: Path, options: RunOptions) -> None:
