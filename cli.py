@@ -74,7 +74,7 @@ for _panel, _names in _FLAGS.items():
 for _panel, (_flat, _named) in _PANELS.items():
     for _commands in _flat:
         for _command in _commands.registered_commands:
-            _called = _command.name or getattr(_command.callback, "__name__", "")
+            _called = str(_command.name or getattr(_command.callback, "__name__", ""))
             _command.rich_help_panel = _ELSEWHERE.get(_called, _panel)
         app.add_typer(_commands)
     for _name, _commands in _named.items():
