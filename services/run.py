@@ -201,7 +201,10 @@ def run(
         _run_stage(stage.name, sections, at, options)
         if stage.name == _FIRST_RESULTS:
             on_first_table(collect(at, options.depot, is_current=is_current))
-    told = {"forecast": [one.to_record() for one in ahead.forecasts]}
+    told = {
+        "forecast": [one.to_record() for one in ahead.forecasts],
+        "offer": None if ahead.offer is None else ahead.offer.to_record(),
+    }
     return collect(at, options.depot, is_current=is_current) | told
 
 

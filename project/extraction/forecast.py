@@ -74,6 +74,14 @@ class Offer:
     fetch_bytes: int
     seconds: float
 
+    def to_record(self) -> dict[str, Any]:
+        """All of it, and what the preset takes, as JSON values."""
+        preset = {"preset": self.preset.name, "backbones": list(self.preset.backbones)}
+        preset["licences"] = list(self.preset.licences)
+        return preset | {
+            name: getattr(self, name) for name in ("device", "n_pictures", "fetch_bytes", "seconds")
+        }
+
 
 def forecasts(backbones: Sequence[FoundBackbone], items: Path, options: RunOptions) -> tuple[Forecast, ...]:
     """One for each backbone, whose weights are here, in their order. Takes a few seconds where there is work to do.

@@ -60,6 +60,10 @@ def test_what_extracting_takes_is_told_when_the_pictures_are_known(tmp_path: Pat
     ]
     assert record["forecast"] == [one.to_record() for one in ahead.forecasts]
     assert ahead.offer is not None
+    assert record["offer"]["preset"] == "good"
+    assert record["offer"]["backbones"] == ["dinov2-base", "siglip-base-16"]
+    assert record["offer"]["licences"] == ["Apache-2.0"]
+    assert record["offer"]["seconds"] == ahead.offer.seconds
     # 46.3 and 35.4 GFLOPs a picture, by the catalog.
     assert ahead.offer.seconds == pytest.approx(N_PICTURES * (46.3 + 35.4) / 100)
 
