@@ -8,6 +8,7 @@ inside the commands, so that `--help` is instant.
 
 import os
 import sys
+from inspect import signature
 from typing import Annotated
 
 import typer
@@ -34,17 +35,47 @@ app = typer.Typer(
 # What a person wants to do: commands, and groups of commands by name.
 _PANELS: dict[str, tuple[tuple[typer.Typer, ...], dict[str, typer.Typer]]] = {
     "The whole way": ((whole.app, predicting.app, serving.app), {}),
+    "Choosing a backbone": ((machine.backbones_app,), {"weights": machine.weights_app}),
     "Items": ((data.app,), {"data": data.data_app}),
     "Features": ((features.app,), {"depot": depots.depot_app, "view": depots.view_app}),
     "Learning and comparing": ((learning.app,), {}),
     "Searching": ((), {"index": retrieval.index_app, "query": retrieval.query_app}),
     "Looking after pictures": ((housekeeping.app,), {}),
-    "This machine": ((machine.app,), {"profile": machine.profile_app, "weights": machine.weights_app}),
+    "This machine": ((machine.app,), {"profile": machine.profile_app}),
 }
+# Commands that a person looks for elsewhere than among those of their file.
+_ELSEWHERE = {
+    "mistakes": "Looking after pictures",
+    "map": "Looking after pictures",
+    "retrieval": "Searching",
+}
+# What the flags of `run` are about; a flag that other commands share stands under the same heading there.
+_FLAGS = {
+    "Data": (
+        "folder",
+        "table",
+        "coco",
+        "images",
+        "yolo",
+        "voc",
+        "parquet",
+        "treat",
+        "boxes",
+        "keep_crowds",
+        "links_into",
+    ),
+    "Model": ("preset", "backbone", "precision"),
+    "Labels and split": ("labels", "split", "group_by", "fractions", "folds", "seed"),
+    "Machine": ("depot", "device", "batch_size", "workers", "threads"),
+}
+for _panel, _names in _FLAGS.items():
+    for _flag in _names:
+        signature(whole.run).parameters[_flag].annotation.__metadata__[0].rich_help_panel = _panel
 for _panel, (_flat, _named) in _PANELS.items():
     for _commands in _flat:
         for _command in _commands.registered_commands:
-            _command.rich_help_panel = _panel
+            _called = str(_command.name or getattr(_command.callback, "__name__", ""))
+            _command.rich_help_panel = _ELSEWHERE.get(_called, _panel)
         app.add_typer(_commands)
     for _name, _commands in _named.items():
         app.add_typer(_commands, name=_name, rich_help_panel=_panel)

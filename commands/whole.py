@@ -19,6 +19,7 @@ from deponij.commands.options import (
     LinksOpt,
     ParquetsOpt,
     Precision,
+    PresetOpt,
     Strategy,
     TableOpt,
     Threads,
@@ -46,9 +47,10 @@ def run(
     boxes: BoxesOpt = None,
     keep_crowds: KeepCrowdsOpt = False,
     links_into: LinksOpt = None,
+    preset: PresetOpt = None,
     backbone: Annotated[
         list[str] | None,
-        typer.Option(help="Repeatable; by default EfficientNet-Lite0, and a mini for words."),
+        typer.Option(help="Name (see `deponij backbones`), folder or family:… form; repeatable."),
     ] = None,
     labels: Annotated[list[str] | None, typer.Option(help="Label column; repeatable.")] = None,
     split: Annotated[
@@ -93,9 +95,8 @@ def run(
         keep_crowds=keep_crowds,
         links_into=links_into or (),
     )
-    names = tuple(backbone or ())
-    if not names:
-        names, note = default_backbones.choose()
+    names, note = default_backbones.chosen(backbone or (), preset)
+    if note:
         tell(note)
     plan = whole_way.Plan(
         source=source,
@@ -107,12 +108,16 @@ def run(
         n_folds=folds,
         seed=seed,
         precision=precision,
+        offered=default_backbones.OFFERED if not (backbone or preset) else None,
     )
+    from deponij.commands.show.forecast import print_work_ahead
     from deponij.commands.show.results import print_first_results, print_results
 
     options = run_options(depot, device, batch_size, workers, threads)
     on_first = (lambda table: None) if as_json else print_first_results
-    result = whole_way.run(plan, out=out, options=options, on_first_table=on_first)
+    result = whole_way.run(
+        plan, out=out, options=options, on_work_ahead=print_work_ahead, on_first_table=on_first
+    )
     print_json(result) if as_json else print_results(result)
     exit_partly(result["n_failed"], f"the page, {result['page']}")
 

@@ -11,18 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from deponij.pipeline.backbones import describe
+from deponij.pipeline.backbones.presets import preset
 from deponij.pipeline.data.adapters.registry import open_source
 from deponij.pipeline.data.endings import is_picture_file
 from deponij.pipeline.data.parts import given_part
 from deponij.pipeline.data.splitting.strategies import SplitParams
 from deponij.pipeline.metrics.evaluation import FEWEST_FOLDS
 from deponij.project.extraction.default_backbones import is_drawn
+from deponij.project.extraction.forecast import Forecast, Offer, forecasts, offer
 from deponij.project.frame.console import warn
 from deponij.project.frame.harness import timed
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, check
 from deponij.project.in_force import profile_in_force, profile_of
 from deponij.project.report.summary import Record, collect
+from deponij.stages.extract import ExtractParams, found_backbone
 from deponij.stages.registry import STAGES, Stage, is_current
 from deponij.store.atomic import PART, make_folder
 from deponij.store.errors import DataError, StoreError, UsageError
@@ -57,7 +60,11 @@ class SourceChoice:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do with the pictures."""
+    """What to do with the pictures.
+
+    Attributes:
+        offered: a preset; what it would take is said beside what the backbones take.
+    """
 
     source: SourceChoice
     backbones: tuple[str, ...]
@@ -68,6 +75,15 @@ class Plan:
     n_folds: int | None = None
     seed: int = 0
     precision: str = "fp32"
+    offered: str | None = None
+
+
+@dataclass(frozen=True)
+class WorkAhead:
+    """What extracting will take, and what an offered preset would."""
+
+    forecasts: tuple[Forecast, ...]
+    offer: Offer | None
 
 
 def source_of(
@@ -136,6 +152,7 @@ def run(
     *,
     out: Path,
     options: RunOptions,
+    on_work_ahead: Callable[[WorkAhead], None] = lambda ahead: None,
     on_first_table: Callable[[Record], None] = lambda table: None,
 ) -> Record:
     """Every stage of the pipeline, in the order of the list, the quick ones first; what came out, as `collect` tells it.
@@ -143,6 +160,7 @@ def run(
     What the depot knows is not computed again, so an interrupted run goes on where it was.
 
     Args:
+        on_work_ahead: given what extracting will take, before it begins.
         on_first_table: given the results as soon as there are some, long before the end.
 
     Raises:
@@ -177,11 +195,27 @@ def run(
             sections["tables"] = {"seeds": 1}
         _run_stage("split", sections, new, options)
         _replace(at, new, names.values())
+    ahead = _work_ahead(plan, names, at, options)
+    on_work_ahead(ahead)
     for stage in STAGES[STAGES.index(_stage("split")) + 1 :]:
         _run_stage(stage.name, sections, at, options)
         if stage.name == _FIRST_RESULTS:
             on_first_table(collect(at, options.depot, is_current=is_current))
-    return collect(at, options.depot, is_current=is_current)
+    told = {
+        "forecast": [one.to_record() for one in ahead.forecasts],
+        "offer": None if ahead.offer is None else ahead.offer.to_record(),
+    }
+    return collect(at, options.depot, is_current=is_current) | told
+
+
+def _work_ahead(plan: Plan, names: Mapping[str, str], at: Layout, options: RunOptions) -> WorkAhead:
+    params = ExtractParams(precision=plan.precision)
+    found = [found_backbone(params, backbone, name) for backbone, name in names.items()]
+    told = forecasts(found, at.items, options)
+    offered = None
+    if plan.offered is not None and any(one.n_new for one in told):
+        offered = offer(preset(plan.offered), told[0].n_pictures, plan.precision, options)
+    return WorkAhead(told, offered)
 
 
 def results(folder: Path | None = None) -> Record:

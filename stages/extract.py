@@ -101,12 +101,8 @@ def run(
     start = time.perf_counter()
     table = Items(items)
     table.require_current()
-    kind = Kind.parse(params.kind)
-    description = describe(backbone, input_px=params.input_px)
-    stored = params.stored or kind.default_dtype
-    identity = identities.of_pictures(description, kind, params.decode, params.precision, stored)
-    called = name or description.name
-    found = FoundBackbone(called, backbone, description, identity, kind, params.decode, params.input_px)
+    found = found_backbone(params, backbone, name)
+    identity = found.identity
     store = FeatureStore(options.depot, create=True)
     if store.damaged:
         warn(f"{len(store.damaged)} damaged sidecar(s) in the depot are ignored; see `deponij depot verify`")
@@ -121,8 +117,8 @@ def run(
     seconds = time.perf_counter() - start
     n_failed = len(table.failures) + sum(key in failures for key in table.keys)
     return ExtractResult(
-        backbone=called,
-        kind=str(kind),
+        backbone=found.name,
+        kind=str(found.kind),
         fingerprint=identity.fingerprint,
         view=str(out),
         depot=store.location,
@@ -137,6 +133,20 @@ def run(
         rates={part: round(rate, 1) for part, rate in progress.rates().items()},
         bottleneck=progress.bottleneck,
     )
+
+
+def found_backbone(params: ExtractParams, backbone: str, name: str | None = None) -> FoundBackbone:
+    """The backbone that will be run, and the identity of what it makes.
+
+    Raises:
+        DeponijError: an unknown name or kind of feature, or its weights are not here.
+    """
+    kind = Kind.parse(params.kind)
+    description = describe(backbone, input_px=params.input_px)
+    stored = params.stored or kind.default_dtype
+    identity = identities.of_pictures(description, kind, params.decode, params.precision, stored)
+    called = name or description.name
+    return FoundBackbone(called, backbone, description, identity, kind, params.decode, params.input_px)
 
 
 def _compute(store: FeatureStore, table: Items, missing: list[str], maker: FeatureMaker) -> Progress:

@@ -68,7 +68,7 @@ def _found(spec: str) -> Description:
         try:
             fetch(spec)
         except BackboneError as error:
-            why = f"\n  (fetching failed: {error})"
+            why = f"\n  (fetching failed: {str(error).splitlines()[0]})"
     try:
         return describe(spec)
     except BackboneError as error:

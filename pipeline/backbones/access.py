@@ -10,6 +10,7 @@ from typing import Any
 from deponij.pipeline.backbones import packaged, sources
 from deponij.pipeline.backbones.catalog import Entry, entries, parse_spec
 from deponij.pipeline.backbones.contract import PRECISIONS, Backbone, Description, Location
+from deponij.pipeline.backbones.presets import preset_of
 from deponij.pipeline.backbones.remember import remembered, stamp
 from deponij.store.errors import BackboneError, UsageError
 
@@ -91,8 +92,9 @@ def load(
 def list_backbones() -> list[dict[str, Any]]:
     """One record for each backbone of the catalog, as JSON values.
 
-    Keys: name, family, dim, input_px ([height, width]), has_text, source, revision, present, licence, toy.
-    Facts of the minis come from their files and are null where those are absent.
+    Keys: name, preset (or null), family, dim, input_px ([height, width]), has_text, source, revision, present,
+    licence, toy, n_params, gflops and activations_mb (of a picture), weights_bytes (about). Facts of the minis come
+    from their files and are null where those are absent.
     """
     return [_listed(entry) for entry in entries().values()]
 
@@ -109,6 +111,7 @@ def _listed(entry: Entry) -> dict[str, Any]:
             dim, input_px, has_text = known.dim, known.input_px, known.has_text
     return {
         "name": entry.name,
+        "preset": preset_of(entry.name),
         "family": entry.family,
         "dim": dim,
         "input_px": list(input_px) if input_px else None,
@@ -118,6 +121,10 @@ def _listed(entry: Entry) -> dict[str, Any]:
         "present": present,
         "licence": entry.licence,
         "toy": entry.toy,
+        "n_params": entry.n_params,
+        "gflops": entry.gflops,
+        "activations_mb": entry.activations_mb,
+        "weights_bytes": entry.weights_bytes,
     }
 
 

@@ -52,6 +52,10 @@ class Entry(BaseModel):
         weights_file: a file of the user's, with `architecture`.
         architecture, tag: open_clip's names of a model configuration and of published weights.
         dim, input_px, has_text: published facts, for listing without the files.
+        n_params: numbers of the whole model, a text tower included.
+        gflops: 10^9 floating-point operations for a picture at its input size; a multiply-add is two.
+        activations_mb: 10^6 bytes that a picture's forward pass holds at once in float32, besides the weights.
+            These three are measured by `benchmarks/backbone_costs.py`, on the architecture alone.
         toy: learnt from drawn pictures alone, so that its figures on any others say nothing of backbones.
     """
 
@@ -70,8 +74,27 @@ class Entry(BaseModel):
     dim: int | None = None
     input_px: tuple[int, int] | None = None
     has_text: bool | None = None
+    n_params: int | None = None
+    gflops: float | None = None
+    activations_mb: float | None = None
     licence: str | None = None
     toy: bool = False
+
+    @property
+    def weights_bytes(self) -> int | None:
+        """About what a download brings: published weights are float32, and records and vocabularies small beside them."""
+        return None if self.n_params is None else 4 * self.n_params
+
+    def memory_bytes(self, batch_size: int, precision: str) -> int | None:
+        """About what the model and one batch take on its device, in bytes; None where the catalog has no figures.
+
+        Args:
+            precision: of computing; fp32, bf16 or fp16.
+        """
+        if self.n_params is None or self.activations_mb is None:
+            return None
+        n_numbers = self.n_params + batch_size * self.activations_mb * 1e6 / 4
+        return int(n_numbers * (4 if precision == "fp32" else 2))
 
 
 @lru_cache(maxsize=1)

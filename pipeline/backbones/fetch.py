@@ -6,7 +6,9 @@ with `HF_HUB_OFFLINE` nothing is asked. A backbone without a revision is pinned 
 `main` has now, for this machine, from then on.
 """
 
+import errno
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -19,6 +21,8 @@ from deponij.store.errors import BackboneError
 
 # Top-level records and vocabularies; weights are chosen by the family's own order.
 _RECORDS = ("*.json", "*.model", "merges.txt", "vocab.txt", "LICENSE*")
+# Errors of writing files; all other ones of the system's, here, are of the network.
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EIO)
 
 
 def fetch(spec: str) -> Path:
@@ -44,8 +48,8 @@ def fetch_entry(entry: Entry) -> Path:
         if folder is not None:
             return folder
     if sources.is_offline():
-        lacking = registry.family(entry.family).missing(None) if entry.family else ["all files"]
-        raise sources.absent(entry, lacking)
+        why = "HF_HUB_OFFLINE is set, so nothing was asked of the network; without it, fetching is tried"
+        raise sources.unreachable(entry, _all_files(entry), why)
     return _download(entry, entry.repo)
 
 
@@ -65,6 +69,7 @@ def wanted(family: type[Backbone] | None, listing: Iterable[str]) -> list[str]:
 
 def _download(entry: Entry, repo: str) -> Path:
     from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.constants import ENDPOINT
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     # Releases of the hub client differ in their HTTP library; its errors are what this one derives from.
@@ -78,24 +83,51 @@ def _download(entry: Entry, repo: str) -> Path:
     endpoint = os.environ.get("HF_ENDPOINT") or None
     revision = entry.revision or sources.pin_of(repo) or "main"
     try:
-        info = HfApi(endpoint=endpoint).model_info(repo, revision=revision)
+        info = HfApi(endpoint=endpoint).model_info(repo, revision=revision, files_metadata=True)
         commit = str(info.sha)
-        listing = [one.rfilename for one in info.siblings or []]
+        sizes = {one.rfilename: one.size or 0 for one in info.siblings or []}
+        listing = list(sizes)
         names = wanted(registry.family(entry.family) if entry.family else None, listing)
         _check(entry, repo, commit, names)
         cache = sources.hub_cache()
+        _require_room(entry, sum(sizes[name] for name in names), cache)
         paths = [
             hf_hub_download(repo, name, revision=commit, cache_dir=cache, endpoint=endpoint) for name in names
         ]
     except failures as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        where = endpoint or "the hub"
+        where = endpoint or ENDPOINT
+        answered = isinstance(error, HfHubHTTPError | HFValidationError)
+        if not answered or isinstance(error, LocalEntryNotFoundError):
+            if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+                raise BackboneError(
+                    f"{entry.name}: {sources.hub_cache()} cannot be written: {error}; name a folder for weights with "
+                    "HF_HUB_CACHE"
+                ) from error
+            why = f"the network cannot be reached (tried {where}: {first})"
+            raise sources.unreachable(entry, _all_files(entry), why) from error
         raise BackboneError(
             f"{entry.name}: {repo} (revision {revision}) could not be fetched from {where}: {first}"
         ) from error
     if entry.revision is None:
         sources.pin(repo, commit)
     return Path(paths[0]).parent
+
+
+def _all_files(entry: Entry) -> list[str]:
+    """What a folder of this backbone must hold, alternatives joined by "or"."""
+    return registry.family(entry.family).missing(None) if entry.family else ["all files"]
+
+
+def _require_room(entry: Entry, n_bytes: int, cache: Path) -> None:
+    """Refuse what the disk has no room for; the hub's own sizes, where it tells them."""
+    there = next(folder for folder in (cache.absolute(), *cache.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    if n_bytes > free:
+        raise BackboneError(
+            f"{entry.name}: {n_bytes / 1e6:,.0f} MB are to be fetched, and {free / 1e6:,.0f} MB are free at {cache}; "
+            "make room there, or name a folder on another disk with HF_HUB_CACHE"
+        )
 
 
 def _check(entry: Entry, repo: str, commit: str, names: Sequence[str]) -> None:

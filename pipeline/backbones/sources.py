@@ -117,19 +117,52 @@ def is_present(entry: Entry) -> bool:
 
 
 def absent(entry: Entry, lacking: list[str]) -> BackboneError:
-    """The error for a hub backbone whose files are not here: which ones, and where to put them."""
+    """The error for a hub backbone whose files are not here: which ones, how large, and where to put them."""
     repo = entry.repo or ""
     commit = commit_of(repo, entry.revision) or "COMMIT"
-    told = entry.name if entry.name in entries() else f"hf:{repo}" + (f"@{commit}" if entry.revision else "")
     offline = " (HF_HUB_OFFLINE is set, so nothing was asked of the network)" if is_offline() else ""
     return BackboneError(
-        f"{entry.name}: weights of {repo} are not on this machine{offline}.\n"
+        f"{entry.name}: weights of {repo}{told_size(entry)} are not on this machine{offline}.\n"
         f"  Missing: {'; '.join(lacking)}.\n"
-        f"  Either run `deponij weights fetch {told}` where there is a network,\n"
+        f"  Either run `deponij weights fetch {asked_for(entry)}` where there is a network,\n"
         f"  or put the files into {manual_folder(entry.name)},\n"
         f"  or into the Hugging Face cache as {repo_folder(repo) / 'snapshots' / commit},\n"
         "  or give any folder that holds them as the backbone."
     )
+
+
+def unreachable(entry: Entry, lacking: list[str], why: str) -> BackboneError:
+    """The error for weights that were to be fetched where nothing can be: what was tried, and the way by another machine.
+
+    Args:
+        why: why not, as the end of a sentence.
+    """
+    repo = entry.repo or ""
+    folder = repo_folder(repo)
+    return BackboneError(
+        f"{entry.name}: weights of {repo}{told_size(entry)} are not on this machine, and {why}.\n"
+        "  To bring them from a machine that has a network:\n"
+        f"  - there, run `deponij weights fetch {asked_for(entry)}`,\n"
+        f"  - copy the folder {folder.name} of its Hugging Face cache, links and all (`tar` or `rsync -a`), into\n"
+        f"    {folder.parent} here;\n"
+        f"  - or put just these files into {manual_folder(entry.name)}:\n"
+        f"    {'; '.join(lacking)}."
+    )
+
+
+def asked_for(entry: Entry) -> str:
+    """What a user writes to get this very backbone from the hub."""
+    if entry.name in entries():
+        return entry.name
+    commit = commit_of(entry.repo or "", entry.revision)
+    return f"hf:{entry.repo}" + (f"@{commit}" if entry.revision else "")
+
+
+def told_size(entry: Entry) -> str:
+    """` (about 346 MB, Apache-2.0)`, or what is known of it."""
+    size = "" if entry.weights_bytes is None else f"about {entry.weights_bytes / 1e6:,.0f} MB"
+    told = ", ".join(one for one in (size, entry.licence) if one)
+    return f" ({told})" if told else ""
 
 
 def _locate_repo(entry: Entry, repo: str) -> Location:

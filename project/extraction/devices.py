@@ -25,6 +25,19 @@ def load_backbone(
     return load_model(spec, device=device, precision=precision, input_px=input_px)
 
 
+def free_memory_bytes(device: str) -> int | None:
+    """What a model on this device (as `pick_device` gives it) can still take; None where it cannot be asked."""
+    if device == "cpu":
+        import psutil
+
+        return int(psutil.virtual_memory().available)
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    return None
+
+
 def pick_device(wanted: str) -> str:
     """`auto` to the best device there is.
 

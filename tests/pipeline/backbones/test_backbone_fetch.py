@@ -32,6 +32,7 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Routes)
         self.folder, self.repo, self.commit = folder, repo, commit
         self.asked: list[str] = []
+        self.size: int | None = None
 
     @property
     def endpoint(self) -> str:
@@ -55,7 +56,8 @@ class _Routes(BaseHTTPRequestHandler):
         files = f"/{hub.repo}/resolve/{hub.commit}/"
         if path in (f"{api}main", f"{api}{hub.commit}"):
             names = sorted(one.name for one in hub.folder.iterdir())
-            told = {"id": hub.repo, "sha": hub.commit, "siblings": [{"rfilename": name} for name in names]}
+            files_told = [{"rfilename": name, "size": hub.size} for name in names]
+            told = {"id": hub.repo, "sha": hub.commit, "siblings": files_told}
             self._send(200, json.dumps(told).encode(), body, {"Content-Type": "application/json"})
         elif path.startswith(files) and (hub.folder / path.removeprefix(files)).is_file():
             data = (hub.folder / path.removeprefix(files)).read_bytes()
@@ -154,13 +156,39 @@ def test_hub_that_lacks_files_or_the_repository(hub: Hub) -> None:
 def test_hub_that_does_not_answer() -> None:
     done = fetch_in_a_process("dinov2-base", "http://127.0.0.1:9")
     assert done.returncode == 1
-    assert "could not be fetched from http://127.0.0.1:9" in done.stderr
+    # What was tried, how much it is, and the way by another machine: not once more the command that just failed.
+    for part in (
+        "the network cannot be reached (tried http://127.0.0.1:9: ",
+        "facebook/dinov2-base (about 346 MB, Apache-2.0)",
+        "there, run `deponij weights fetch dinov2-base`",
+        "copy the folder models--facebook--dinov2-base of its Hugging Face cache, links and all",
+        f"into\n    {sources.hub_cache()} here",
+        str(sources.manual_folder("dinov2-base")),
+        "config.json; preprocessor_config.json or processor_config.json; model.safetensors or",
+    ):
+        assert part in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_offline_asks_nothing() -> None:
-    with pytest.raises(BackboneError, match="HF_HUB_OFFLINE is set"):
+def test_more_than_the_disk_holds_is_not_begun(hub: Hub) -> None:
+    hub.size = 10**18  # bytes of each of the two files that are wanted
+    done = fetch_in_a_process(NAME, hub.endpoint)
+    assert done.returncode == 1
+    assert "2,000,000,000,000 MB are to be fetched" in done.stderr and "HF_HUB_CACHE" in done.stderr
+    assert not any("/resolve/" in path for path in hub.asked)
+
+
+def test_a_cache_that_cannot_be_written_is_no_fault_of_the_network(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "hub").write_text("a file where the cache should be")
+    done = fetch_in_a_process(NAME, hub.endpoint)
+    assert done.returncode == 1
+    assert f"{tmp_path / 'hub'} cannot be written" in done.stderr and "network" not in done.stderr
+
+
+def test_offline_asks_nothing_and_tells_the_way_by_another_machine() -> None:
+    with pytest.raises(BackboneError, match="HF_HUB_OFFLINE is set") as caught:
         fetch("dinov2-base")
+    assert "To bring them from a machine that has a network" in str(caught.value)
 
 
 def test_local_folder_is_its_own_result(shelf: tiny_models.Shelf) -> None:
