@@ -67,8 +67,12 @@ def profile_use(
 ) -> None:
     """Put a profile into force: copy it to params.yaml."""
     from deponij.project.frame.profiles import use
+    from deponij.project.last_run import forget_last
 
-    say(use(name, force=force))
+    told = use(name, force=force)
+    # From now on it is this profile's run that is meant.
+    forget_last()
+    say(told)
 
 
 @profile_app.command("list")

@@ -19,7 +19,9 @@ from deponij.project.frame.console import warn
 from deponij.project.frame.harness import timed
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, check
-from deponij.project.in_force import profile_in_force, profile_of
+from deponij.project.in_force import InForce, profile_of
+from deponij.project.last_run import remember
+from deponij.project.meant import is_meant, run_meant
 from deponij.project.report.summary import Record, collect
 from deponij.stages.registry import STAGES, Stage, is_current
 from deponij.store.atomic import PART, make_folder
@@ -171,31 +173,26 @@ def run(
         _run_stage(stage.name, sections, at, options)
         if stage.name == _FIRST_RESULTS:
             on_first_table(collect(at, options.depot, is_current=is_current))
-    return collect(at, options.depot, is_current=is_current)
+    made_by = {name: sections[name] for name in InForce.model_fields if name in sections}
+    remember(at, InForce.model_validate(made_by), by="deponij run", depot=options.depot)
+    return collect(at, options.depot, is_current=is_current, is_meant=True)
 
 
 def results(folder: Path | None = None) -> Record:
     """What a run has brought out, as `collect` tells it.
 
     Args:
-        folder: of the run; None for that of the profile in force.
+        folder: of the run; None for the one that is meant here (`deponij.project.meant`).
 
     Raises:
-        UsageError: it is no run's folder, or no profile is in force.
+        UsageError: it is no run's folder, or nothing says which is meant.
         StoreError: there are no items yet, or results are damaged.
     """
-    if folder is None:
-        at = profile_in_force("name a run's folder, as in `deponij results runs/mine`").layout
-    else:
-        at = Layout(folder)
-        if not at.items.is_dir():
-            raise UsageError(
-                f"{folder} is no folder of a run: there is no {at.items}; name one such as runs/mine"
-            )
+    at = run_meant(folder).at
     profile = profile_of(at)
     backbones = None if profile is None else profile.backbones
     depot = os.environ.get("DEPONIJ_DEPOT", "depot")
-    return collect(at, depot, backbones, is_current=is_current, is_in_force=profile is not None)
+    return collect(at, depot, backbones, is_current=is_current, is_meant=is_meant(at))
 
 
 def _stage(name: str) -> Stage:
@@ -368,6 +365,7 @@ def _replace(at: Layout, new: Layout, names: Collection[str]) -> None:
         "plots",
     ):
         shutil.rmtree(at.root / name, ignore_errors=True)
+    at.record.unlink(missing_ok=True)
     for index in at.indexes.iterdir() if at.indexes.is_dir() else ():
         if index.name not in names:
             shutil.rmtree(index, ignore_errors=True)
