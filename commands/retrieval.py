@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deponij.commands.answers import EXIT_FAILED, answer, lead, print_json, say
+from deponij.commands.answers import EXIT_FAILED, answer, lead, print_json
 from deponij.commands.options import (
     Device,
     IndexType,
@@ -188,7 +188,6 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
         encoder = QueryEncoder(found, options, backbone_spec or backbone, texts, tell)
         # The model is loaded once, by the first question that needs it.
         answers = [asking.ask(found, question, encoder) for question in questions]
-        hits = answers[0]
         if parquet is not None:
             asking.write_hits(parquet, dict(zip(values, answers, strict=True)))
         if sheet is not None:
@@ -198,22 +197,17 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
                 + "".join(f" + {t}" for t in plus or ())
                 + "".join(f" - {t}" for t in minus or ())
             )
-            asking.write_sheet(sheet, hits, items_of(found.path, items), title, source)
+            asking.write_sheet(sheet, answers[0], items_of(found.path, items), title, source)
         lead(said, as_json)
         if as_json:
             listed = [[hit.to_json(with_folded=unique) for hit in of_one] for of_one in answers]
             several = [{"query": value, "hits": of_one} for value, of_one in zip(values, listed, strict=True)]
             print_json(listed[0] if len(values) == 1 else several)
-            return
-        from deponij.commands.show.hits import print_hits
+        else:
+            from deponij.commands.show.hits import print_answers
 
-        for value, of_one in zip(values, answers, strict=True):
-            if len(values) > 1:
-                say(f"{kind}: {value}")
-            if of_one:
-                print_hits(of_one, found.backbone, toys_beside(found.path))
-            else:
-                say("nothing was found" + (": no item fulfils the filter" if where else ""))
+            asked = {f"{kind}: {value}": of_one for value, of_one in zip(values, answers, strict=True)}
+            print_answers(asked, found.backbone, toys_beside(found.path), is_filtered=bool(where))
 
 
 _register("image", "PICTURE…", "Items that look like a picture file.")

@@ -76,11 +76,9 @@ def serve(
         ),
     )
 
-    meant = meant_run(wanted)
-    names = ", ".join(path.name for path in meant.indexes(wanted.backbones)) if meant else ""
-
     def ready(address: serving.Address) -> None:
-        if meant is not None:
+        if (meant := meant_run(wanted)) is not None:
+            names = ", ".join(path.name for path in meant.indexes(wanted.backbones))
             lead(meant.said(f"indexes of {names}"), as_json)
         if as_json:
             print_json({"url": address.url, "host": address.host, "port": address.port, "pid": os.getpid()})

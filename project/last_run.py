@@ -7,6 +7,7 @@ Both are facts of this machine, like times: no outputs of DVC's, ignored by git.
 the business of `deponij.project.meant`.
 """
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -30,16 +31,30 @@ class RunRecord(Section):
     Attributes:
         finished: when its last stage ended. by: which command made it.
         depot: folder or URL of its feature rows.
-        made_by: the sections of parameters that it was made by; paths are relative to `folder`.
-        folder: the folder in which the command ran.
+        made_by: the sections of parameters that it was made by.
+        run, folder: the run's folder as it was named, and the one in which the command ran. Relative paths in here are
+            relative to the latter, wherever it is now (`home`).
     """
 
     format: Literal[1] = 1
     finished: AwareDatetime
     by: str
     depot: str
+    run: Path
     folder: Path
     made_by: InForce
+
+    def home(self, at: Layout) -> Path:
+        """The folder that paths in this record are relative to; it may have been moved or copied with the run in it."""
+        named, place = self.run.parts, at.root.resolve().parts
+        if not self.run.is_absolute() and ".." not in named and place[-len(named) :] == named:
+            return Path(*place[: -len(named)])
+        return self.folder
+
+    def path(self, at: Layout, named: str) -> Path:
+        """A path that is relative to `home`, as it is named from the current folder."""
+        home = self.home(at)
+        return Path(named) if home == Path.cwd() else Path(os.path.normpath(home / named))
 
 
 class _Pointer(Section):
@@ -60,6 +75,7 @@ def remember(at: Layout, made_by: InForce, *, by: str, depot: str) -> None:
         finished=datetime.now(UTC).replace(microsecond=0),
         by=by,
         depot=depot,
+        run=at.root,
         folder=Path.cwd(),
         made_by=made_by,
     )

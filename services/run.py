@@ -20,7 +20,7 @@ from deponij.project.frame.harness import timed
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, check
 from deponij.project.in_force import InForce, profile_of
-from deponij.project.last_run import remember
+from deponij.project.last_run import record_of, remember
 from deponij.project.meant import is_meant, run_meant
 from deponij.project.report.summary import Record, collect
 from deponij.stages.registry import STAGES, Stage, is_current
@@ -30,6 +30,8 @@ from deponij.store.items import CORE, Items
 from deponij.store.locks import hold, release
 from deponij.store.manifest import MANIFEST
 
+# Who made a run, as its record says it.
+_BY = "deponij run"
 # After this stage there is a table to look at.
 _FIRST_RESULTS = "heads"
 # The label column where none is named: of whole pictures, then of annotated instances.
@@ -174,8 +176,24 @@ def run(
         if stage.name == _FIRST_RESULTS:
             on_first_table(collect(at, options.depot, is_current=is_current))
     made_by = {name: sections[name] for name in InForce.model_fields if name in sections}
-    remember(at, InForce.model_validate(made_by), by="deponij run", depot=options.depot)
+    remember(at, InForce.model_validate(made_by), by=_BY, depot=options.depot)
     return collect(at, options.depot, is_current=is_current, is_meant=True)
+
+
+def relearn(at: Layout, options: RunOptions) -> bool:
+    """Every stage behind extraction, of the items and features that a run of this command has now.
+
+    Returns:
+        Whether it was done: not for a run that DVC made, or an earlier version, or that has not finished.
+    """
+    record = record_of(at)
+    if record is None or record.by != _BY:
+        return False
+    sections = record.made_by.model_dump()
+    for stage in STAGES[STAGES.index(_stage(_FIRST_RESULTS)) :]:
+        _run_stage(stage.name, sections, at, options)
+    remember(at, record.made_by, by=_BY, depot=record.depot)
+    return True
 
 
 def results(folder: Path | None = None) -> Record:
