@@ -54,7 +54,9 @@ def run(
     labels: Annotated[list[str] | None, typer.Option(help="Label column; repeatable.")] = None,
     split: Annotated[
         Strategy | None,
-        typer.Option(help="By default: given where there is one, else by photograph."),
+        typer.Option(
+            help="By default: given where there is one, else instances by photograph, whole pictures at random."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for everything this makes.")] = Path("runs/mine"),

@@ -88,17 +88,22 @@ function ways(app, item) {
 /** The item by itself, and the photograph with the boxes of all its items. */
 function view(app, item) {
   const crop = el("img", { class: "crop", src: api.thumbnail(item.item_id, CROP_PX), alt: `The picture of ${nameOf(item)}` });
-  if (!item.photograph) return el("figure", { class: "alone" }, crop, el("figcaption", { class: "quiet" }, size(item)));
+  if (!item.photograph) return el("figure", { class: "alone" }, crop, el("figcaption", { class: "quiet" }, size(app, item)));
   const { photograph } = item;
   const image = el("img", { src: api.photograph(item.item_id, PHOTO_PX), alt: `The photograph ${photograph.image_id}`, width: photograph.width_px, height: photograph.height_px });
   const frame = el("div", { class: "photo" }, image, boxes(app, item));
   const n_others = photograph.items.length;
   const caption = el("figcaption", { class: "quiet" }, `${photograph.image_id}, ${photograph.width_px} × ${photograph.height_px} px${n_others ? `; ${n_others} other ${n_others === 1 ? "item" : "items"} on it: choose a box` : ""}`);
   image.addEventListener("error", () => frame.replaceWith(el("p", { class: "quiet" }, "The photograph is not at hand.")));
-  return el("div", {}, el("figure", {}, frame, caption), el("figure", { class: "beside" }, crop, el("figcaption", { class: "quiet" }, size(item))));
+  return el("div", {}, el("figure", {}, frame, caption), el("figure", { class: "beside" }, crop, el("figcaption", { class: "quiet" }, size(app, item))));
 }
 
-const size = ({ picture }) => `As the backbone was given it: ${picture.width_px} × ${picture.height_px} px`;
+/** How large the item's picture is, and how large the backbone that is asked sees it. */
+function size(app, { picture }) {
+  const seen = app.backbone()?.input_px;
+  const own = `${picture.width_px} × ${picture.height_px} px`;
+  return seen ? `${own}; ${app.backbone().name} is given ${seen[1]} × ${seen[0]} px of it` : own;
+}
 
 function boxes(app, { label, photograph }) {
   const drawn = svg("svg", { viewBox: `0 0 ${photograph.width_px} ${photograph.height_px}`, preserveAspectRatio: "none" });
