@@ -207,7 +207,7 @@ def ensemble(
 @app.command()
 def tables(
     features: Annotated[
-        list[Path] | None, typer.Option(help="View of picture features; repeatable. None: the profile's.")
+        list[Path] | None, typer.Option(help="View of picture features; repeatable. None: the run's.")
     ] = None,
     texts: Annotated[list[Path] | None, typer.Option(help="View of text vectors; repeatable.")] = None,
     items: Annotated[Path | None, typer.Option(help="Folder of items.")] = None,
@@ -217,29 +217,45 @@ def tables(
     lr: Annotated[
         list[str] | None, typer.Option(help="BACKBONE=RATE; repeatable. By default chosen on validation.")
     ] = None,
+    of_run: RunOpt = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the tables, heads and their results.")] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Compute the profile's anew, changed or not.")
+        bool, typer.Option("--again", help="Compute those of the profile in force anew, changed or not.")
     ] = False,
     threads: Threads = 0,
     as_json: Json = False,
 ) -> None:
     """Every table of results at once: baselines, zero-shot, linear and MLP heads, ensembles, over seeds.
 
-    Without options: those of the profile in force, computed if anything has changed since.
+    Without options: those of the run; of the profile in force they are computed if anything has changed since.
     """
     from deponij.commands.show.cells import print_cells
-    from deponij.project.frame.harness import layout
     from deponij.project.frame.layout import Layout
     from deponij.project.frame.settings import check
     from deponij.project.frame.toys import toys_of
     from deponij.project.in_force import toys_beside
+    from deponij.project.meant import run_meant
     from deponij.project.tables.plan import Inputs, TablesParams
     from deponij.stages import tables as stage
+    from deponij.store.errors import UsageError
 
     if seeds is None and not any((features, texts, items, split, labels, lr, out)):
-        cells = stage.of_profile(again=again, threads=threads)
-        toys = toys_of(layout().weights)
+        meant = run_meant(of_run)
+        if meant.is_in_force:
+            cells = stage.of_profile(again=again, threads=threads)
+        elif again:
+            raise UsageError(
+                f"--again is for the profile in force; `deponij run` makes {meant.at.root} again"
+            )
+        elif not meant.at.tables.is_dir():
+            raise UsageError(
+                f"{meant.at.root} has no tables, for which its pictures may have been too few; of files of your own: "
+                "`deponij tables --features VIEW --items ITEMS --split FILE --labels COLUMN`"
+            )
+        else:
+            cells = stage.read(meant.at.tables)
+        toys = toys_of(meant.at.weights)
+        lead(meant.said("its tables"), as_json)
     else:
         inputs = Inputs.given(features, texts, items, split, labels)
         toys = toys_beside(*inputs.features)

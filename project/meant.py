@@ -21,7 +21,7 @@ from deponij.store.errors import StoreError, UsageError
 from deponij.store.index_folder import CARD
 from deponij.store.texts import one_line
 
-_MAKE = "`deponij run --folder PICTURES` makes one"
+_MAKE = "`deponij run --folder PICTURES`"
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,8 @@ def run_meant(named: Path | None = None) -> Meant:
         at = Layout(named)
         if not at.items.is_dir():
             raise UsageError(
-                f"{named} is no folder of a run: there is no {at.items}; name one such as runs/mine"
-                f"{others()}, or make one: {_MAKE.replace('one', f'it with --out {named}')}"
+                f"{named} is no folder of a run: there is no {at.items}; name one such as runs/mine{others()}, or make "
+                f"it: {_MAKE[:-1]} --out {named}`"
             )
         return _opened(at)
     at_last = last_run()
@@ -163,14 +163,14 @@ def run_meant(named: Path | None = None) -> Meant:
         return _opened(at_last)
     if not PARAMS_FILE.is_file():
         raise UsageError(
-            f"no run has finished in this folder, and no profile is in force (there is no {PARAMS_FILE}); "
-            f"{_MAKE}, and --run FOLDER names one{others()}"
+            f"no run has finished in this folder, and no profile is in force (there is no {PARAMS_FILE}); name a run "
+            f"with --run FOLDER{others()}, or make one of your pictures: {_MAKE}"
         )
     at = load(InForce).layout
     if not at.items.is_dir():
         raise StoreError(
-            f"{at.root}, the run of the profile in force, was not made yet; `dvc repro` makes it (of your own "
-            f"pictures {_MAKE}), and --run FOLDER names another{others()}"
+            f"{at.root}, the run of the profile in force, was not made yet; make it: `dvc repro`, or name another with "
+            f"--run FOLDER{others()}, or make one of your pictures: {_MAKE}"
         )
     return _opened(at)
 

@@ -64,7 +64,7 @@ def test_a_run_that_is_named_comes_before_the_last_one() -> None:
 def test_the_profile_in_force_counts_where_nothing_has_finished() -> None:
     in_force("mine")
     with pytest.raises(
-        StoreError, match="runs/mine, the run of the profile in force, was not made yet; `dvc repro`"
+        StoreError, match="runs/mine, the run of the profile in force, was not made yet; make it: `dvc repro`"
     ):
         run_meant()
     Layout(Path("runs/mine")).items.mkdir(parents=True)
