@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from deponij.commands import (
+    comparing,
     data,
     depots,
     features,
@@ -37,7 +38,7 @@ _PANELS: dict[str, tuple[tuple[typer.Typer, ...], dict[str, typer.Typer]]] = {
     "The whole way": ((whole.app, predicting.app, serving.app), {}),
     "Items": ((data.app,), {"data": data.data_app}),
     "Features": ((features.app,), {"depot": depots.depot_app, "view": depots.view_app}),
-    "Learning and comparing": ((learning.app,), {}),
+    "Learning and comparing": ((learning.app, comparing.app), {}),
     "Searching": ((), {"index": retrieval.index_app, "query": retrieval.query_app}),
     "Looking after pictures": ((housekeeping.app, forgetting.app), {}),
     "This machine": ((machine.app,), {"profile": machine.profile_app, "weights": machine.weights_app}),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deponij.commands.answers import lead, print_json, say
+from deponij.commands.answers import lead, print_json
+from deponij.commands.comparing import tell_arguments
 from deponij.commands.options import (
     HEADS,
     Blend,
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-PartArg = Annotated[str, typer.Option("--part", help="Whose items are taken of a results folder.")]
-
 
 def _learn(
     head: str,
@@ -48,7 +47,7 @@ def _learn(
 ) -> None:
     """Learn a head of this kind from these, or from what the run has; `shown` prints more than its scores."""
     if "help" in arguments:
-        _tell_arguments(head, as_json)
+        tell_arguments(head, as_json)
         return
     from deponij.commands.show.results import print_evaluation
     from deponij.project.in_force import toys_beside
@@ -84,17 +83,6 @@ def _learn(
 
 def _named(features: Path | None) -> list[Path]:
     return [] if features is None else [features]
-
-
-def _tell_arguments(head: str, as_json: bool) -> None:
-    """What `--set` can say of a head."""
-    from deponij.project.learning.arguments import arguments_of
-
-    found = arguments_of(head)
-    if as_json:
-        print_json([one._asdict() for one in found])
-    else:
-        say("\n".join([f"--set NAME=VALUE of head {head}:", *(f"  {one}" for one in found)]))
 
 
 @app.command()
@@ -265,68 +253,6 @@ def tables(
             params, inputs, threads=threads, out=out, results=out and Layout(out).results_of("tables")
         )
     print_json(cells) if as_json else print_cells(cells, toys=toys)
-
-
-ContestantArg = Annotated[
-    Path | None,
-    typer.Argument(
-        help="Results folder, or a run's; none: the run's two best classifiers.", show_default=False
-    ),
-]
-
-
-@app.command()
-def compare(
-    a: ContestantArg = None,
-    b: Annotated[
-        Path | None, typer.Argument(help="Another one. Of two runs the chosen classifiers are compared.")
-    ] = None,
-    of_run: RunOpt = None,
-    part: PartArg = "test",
-    as_json: Json = False,
-) -> None:
-    """Is one model better than another on the same items, and by more than chance?
-
-    Of two runs, such as before and after labels were corrected, the test items that both have count.
-    """
-    from deponij.commands.show.results import print_comparison
-    from deponij.project.in_force import toys_beside
-    from deponij.project.learning import compare as comparing
-    from deponij.project.learning.compare_runs import chosen_two, compare_runs
-
-    two = chosen_two(a, b, of_run)
-    result: comparing.Comparison
-    if two.are_of_runs:
-        result = compare_runs(two.a, two.b, part)
-    else:
-        result = comparing.run(two.a, two.b, part)
-    lead(two.said, as_json)
-    print_json(result) if as_json else print_comparison(result, toys_beside(two.a, two.b))
-
-
-@app.command()
-def agreement(
-    a: Annotated[
-        Path | None,
-        typer.Argument(
-            help="CSV with columns item, truth, response; or a results folder. None: the run's two best.",
-            show_default=False,
-        ),
-    ] = None,
-    b: Annotated[Path | None, typer.Argument(help="Another observer's, matched by item.")] = None,
-    of_run: RunOpt = None,
-    part: PartArg = "test",
-    as_json: Json = False,
-) -> None:
-    """Do two observers, models or people, err on the same items and in the same way?"""
-    from deponij.commands.show.results import print_agreement
-    from deponij.project.learning.compare_runs import chosen_two
-    from deponij.services import agreement as agreeing
-
-    two = chosen_two(a, b, of_run)
-    result = agreeing.run(two.a, two.b, part)
-    lead(two.said, as_json)
-    print_json(result) if as_json else print_agreement(result)
 
 
 @app.command()

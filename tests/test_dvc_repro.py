@@ -298,6 +298,9 @@ def test_a_second_clone_without_a_depot_runs_what_is_behind_extract(clone: Clone
 
 def test_a_clone_without_the_pictures_keeps_the_items_that_it_pulled(clone: Clone, tmp_path: Path) -> None:
     """What fails for lack of them removes nothing, and everything behind can be made again."""
+    clone.call("dvc", "remote", "add", "--force", "--default", "shelf", str(tmp_path / "shelf"))
+    clone.call("dvc", "push", "-q")
+    clone.commit("without-pictures")
     clone.call("git", "clone", "-q", str(clone.root), str(tmp_path / "other"))
     other = Clone(tmp_path / "other", tmp_path / "no-depot")
     other.call("dvc", "pull", "-q")
