@@ -131,7 +131,7 @@ def choose(
     Raises:
         DeponijError: no such classifier, or its backbones are not here; the message says what to do.
     """
-    if model is not None and not (model / "results").is_dir():
+    if model is not None and not any((model / name).is_dir() for name in ("results", "items")):
         if any((backbone, labels, split)):
             raise UsageError(
                 "--backbone, --labels and --split choose within a run; --model names one classifier already"

@@ -107,6 +107,9 @@ def test_several_questions_are_answered_by_one_model_loaded_once(monkeypatch: py
     assert len(loaded) == 1
     alone = done("query", "image", pictures[0], "-k", 2, "--json").json
     assert [hit["item_id"] for hit in alone] == [hit["item_id"] for hit in answer[0]["hits"]]
+    loaded.clear()
+    assert len(done("predict", *pictures, "--json").json["predictions"]) == 3
+    assert len(loaded) == 1
     refused = call("query", "image", *pictures, "--sheet", "a.png")
     assert refused.status == 2 and "one question, got 3" in refused.err
     text = done("query", "item", "can/01.png", "cup/01.png", "--parquet", "hits.parquet").out
