@@ -24,7 +24,7 @@ $(READY): requirements.lock pyproject.toml
 run: $(READY)  ## run the profile in force (PROFILE=taco for the real job) and show its results
 	@$(if $(PROFILE),$(BIN)/deponij profile use $(PROFILE))
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
-	@$(BIN)/deponij results
+	@$(BIN)/deponij results --run "runs/$$(sed -n 's/^profile: *//p' params.yaml)"
 
 test: $(READY)  ## the tests that need neither network nor GPU
 	$(BIN)/python -m pytest -q -m "not slow and not gpu"

@@ -14,9 +14,11 @@ from typing import Annotated
 import typer
 
 from deponij.commands import (
+    comparing,
     data,
     depots,
     features,
+    forgetting,
     housekeeping,
     learning,
     machine,
@@ -38,9 +40,9 @@ _PANELS: dict[str, tuple[tuple[typer.Typer, ...], dict[str, typer.Typer]]] = {
     "Choosing a backbone": ((machine.backbones_app,), {"weights": machine.weights_app}),
     "Items": ((data.app,), {"data": data.data_app}),
     "Features": ((features.app,), {"depot": depots.depot_app, "view": depots.view_app}),
-    "Learning and comparing": ((learning.app,), {}),
+    "Learning and comparing": ((learning.app, comparing.app), {}),
     "Searching": ((), {"index": retrieval.index_app, "query": retrieval.query_app}),
-    "Looking after pictures": ((housekeeping.app,), {}),
+    "Looking after pictures": ((housekeeping.app, forgetting.app), {}),
     "This machine": ((machine.app,), {"profile": machine.profile_app}),
 }
 # Commands that a person looks for elsewhere than among those of their file.

@@ -29,6 +29,18 @@ def print_json(value: Any) -> None:
     say(json.dumps(to_jsonable_python(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
+def lead(said: str | None, as_json: bool) -> None:
+    """The first line of an answer: which run's files were taken; beside a JSON document on standard error."""
+    if said is None:
+        return
+    if as_json:
+        from deponij.project.frame.console import say as tell
+
+        tell(said)
+    else:
+        say(said)
+
+
 def say(text: str) -> None:
     """Lines on standard output."""
     sys.stdout.write(text + "\n")

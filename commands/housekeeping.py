@@ -5,22 +5,23 @@ from typing import Annotated, Any
 
 import typer
 
-from deponij.commands.answers import print_json
-from deponij.commands.options import Json, ParquetOpt, SheetOpt, Threads
+from deponij.commands.answers import lead, print_json
+from deponij.commands.options import Json, ParquetOpt, RunOpt, SheetOpt, Threads
 
 app = typer.Typer()
 
 FeaturesOpt = Annotated[
-    Path | None, typer.Option("--features", help="View of picture features; by default the profile's first.")
+    Path | None,
+    typer.Option(
+        "--features", help="View of picture features; by default that of the run's chosen backbone."
+    ),
 ]
 ItemsOpt = Annotated[
     Path | None,
     typer.Option("--items", help="Folder of items; by default those of the view's run."),
 ]
 LabelsOpt = Annotated[str | None, typer.Option("--labels", help="Label column of the items.")]
-BackboneOpt = Annotated[
-    str | None, typer.Option("--backbone", help="Whose features, of the profile in force.")
-]
+BackboneOpt = Annotated[str | None, typer.Option("--backbone", help="Whose features, of the run.")]
 TopOpt = Annotated[int, typer.Option("--top", min=1, help="How many are printed and drawn.")]
 BitsOpt = Annotated[
     int | None,
@@ -49,11 +50,12 @@ ConfirmOpt = Annotated[
 @app.command()
 def duplicates(
     features: FeaturesOpt = None,
+    of_run: RunOpt = None,
     items: ItemsOpt = None,
     backbone: BackboneOpt = None,
     split: Annotated[
         list[Path] | None,
-        typer.Option(help="Split table, to see what leaks; repeatable; by default the profile's."),
+        typer.Option(help="Split table, to see what leaks; repeatable; by default the run's."),
     ] = None,
     labels: LabelsOpt = None,
     min_cosine: CosineOpt = 0.97,
@@ -81,7 +83,7 @@ def duplicates(
     check_ending(sheet, "--sheet", ".png")
     values = {"min_cosine": min_cosine, "max_bits": max_bits, "confirm_cosine": confirm_cosine}
     params = check(looking.DuplicatesParams, values, "the command line")
-    found = Gathered(choose(features, items, split or (), labels, backbone))
+    found = Gathered(choose(features, items, split or (), labels, backbone, of_run))
     if sheet is not None:
         found.require_items()
     report = looking.run(params, found, threads=RunOptions(threads=threads).n_threads)
@@ -91,6 +93,7 @@ def duplicates(
         writing.write_groups(parquet, report)
     if sheet is not None:
         writing.draw_groups(sheet, report, found, top)
+    lead(found.where.said, as_json)
     if as_json:
         print_json(report)
     else:
@@ -102,6 +105,7 @@ def duplicates(
 @app.command()
 def outliers(
     features: FeaturesOpt = None,
+    of_run: RunOpt = None,
     items: ItemsOpt = None,
     backbone: BackboneOpt = None,
     labels: LabelsOpt = None,
@@ -142,7 +146,7 @@ def outliers(
     check_ending(sheet, "--sheet", ".png")
     if new is None and (new_items is not None or pick):
         raise UsageError("--new-items and --pick are about a new batch; name its view with --new VIEW")
-    found = Gathered(choose(features, items, (), labels, backbone))
+    found = Gathered(choose(features, items, (), labels, backbone, of_run))
     batch = None if new is None else Gathered(choose(new, new_items, (), None, None))
     if sheet is not None:
         (batch or found).require_items()
@@ -166,6 +170,7 @@ def outliers(
             writing.draw_batch(sheet, report, found, batch or found, top)
         else:
             writing.draw_outliers(sheet, report, found, top)
+    lead(found.where.said, as_json)
     if as_json:
         print_json(report.first(top))
     elif isinstance(report, judging.BatchReport):

@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deponij.commands.answers import print_json
+from deponij.commands.answers import lead, print_json
+from deponij.commands.comparing import tell_arguments
 from deponij.commands.options import (
     HEADS,
     Blend,
-    FeaturesArg,
+    FeaturesMeant,
     How,
-    ItemsArg,
+    ItemsMeant,
     Json,
-    LabelsArg,
+    LabelsMeant,
     OutArg,
-    SplitArg,
-    TextsArg,
+    RunOpt,
+    SplitMeant,
+    TextsMeant,
     Threads,
 )
 
@@ -27,89 +29,123 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-PartArg = Annotated[str, typer.Option("--part", help="Whose items are taken of a results folder.")]
-
 
 def _learn(
     head: str,
     as_json: bool,
     features: Sequence[Path],
-    items: Path,
-    split: Path,
-    labels: str,
+    items: Path | None,
+    split: Path | None,
+    labels: str | None,
     out: Path | None,
+    of_run: Path | None,
     *,
+    texts: Path | None = None,
     arguments: Sequence[str] = (),
     shown: Callable[["HeadResult"], None] = lambda result: None,
     **more: Any,
 ) -> None:
-    """Learn a head of this kind from these; `shown` prints more than its scores."""
+    """Learn a head of this kind from these, or from what the run has; `shown` prints more than its scores."""
+    if "help" in arguments:
+        tell_arguments(head, as_json)
+        return
     from deponij.commands.show.results import print_evaluation
     from deponij.project.in_force import toys_beside
-    from deponij.project.learning.learn import HeadParams, learn, parse_arguments
+    from deponij.project.learning.arguments import make_head, parse_arguments
+    from deponij.project.learning.learn import HeadParams, learn
+    from deponij.project.meant import inputs_meant
+    from deponij.store.errors import UsageError
 
     params = HeadParams(head=head, arguments=parse_arguments(arguments))
-    result = learn(params, features=features, items=items, split=split, labels=labels, out=out, **more)
+    # What is wrong with these is said before anything is read.
+    wants_texts = make_head(head, params.arguments).starts_from_texts
+    given = inputs_meant(features, items, split, labels, of_run=of_run, for_words=wants_texts)
+    words = texts or (given.texts if wants_texts else None)
+    if wants_texts and words is None and given.said is None:
+        raise UsageError(f"head {head!r} starts from class texts; name their view with --texts")
+    result = learn(
+        params,
+        features=given.features,
+        items=given.items,
+        split=given.split,
+        labels=given.labels,
+        texts=words,
+        out=out,
+        **more,
+    )
+    lead(given.said, as_json)
     if as_json:
         print_json(result)
     else:
-        print_evaluation(result, toys_beside(*features))
+        print_evaluation(result, toys_beside(*given.features))
         shown(result)
+
+
+def _named(features: Path | None) -> list[Path]:
+    return [] if features is None else [features]
 
 
 @app.command()
 def probe(
-    features: FeaturesArg,
-    items: ItemsArg,
-    split: SplitArg,
-    labels: LabelsArg,
+    features: FeaturesMeant = None,
+    items: ItemsMeant = None,
+    split: SplitMeant = None,
+    labels: LabelsMeant = None,
+    of_run: RunOpt = None,
     out: OutArg = None,
     as_json: Json = False,
 ) -> None:
     """Train a linear probe on a view; C is chosen on the validation part."""
-    _learn("logistic", as_json, [features], items, split, labels, out)
+    _learn("logistic", as_json, _named(features), items, split, labels, out, of_run)
 
 
 @app.command()
 def fit(
-    features: Annotated[list[Path], typer.Option(help="View; several are concatenated.")],
-    items: ItemsArg,
-    split: SplitArg,
-    labels: LabelsArg,
     head: Annotated[str, typer.Option(help=f"One of: {', '.join(HEADS)}.")],
+    features: Annotated[list[Path] | None, typer.Option(help="View; several are concatenated.")] = None,
+    items: ItemsMeant = None,
+    split: SplitMeant = None,
+    labels: LabelsMeant = None,
     argument: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE, as lr=1e-3 or balance=class-weights.")
+        list[str] | None,
+        typer.Option(
+            "--set", help="NAME=VALUE, as lr=1e-3; repeatable. `--set help` lists the names and their types."
+        ),
     ] = None,
     texts: Annotated[
         Path | None, typer.Option(help="View of text vectors, for heads that start from them.")
     ] = None,
+    of_run: RunOpt = None,
     out: OutArg = None,
     as_json: Json = False,
 ) -> None:
     """Train any head on one view or on several concatenated ones."""
-    _learn(head, as_json, features, items, split, labels, out, arguments=argument or (), texts=texts)
+    given = argument or ()
+    _learn(head, as_json, features or (), items, split, labels, out, of_run, arguments=given, texts=texts)
 
 
 @app.command("zero-shot")
 def zero_shot(
-    features: FeaturesArg,
-    texts: TextsArg,
-    items: ItemsArg,
-    split: SplitArg,
-    labels: LabelsArg,
+    features: FeaturesMeant = None,
+    texts: TextsMeant = None,
+    items: ItemsMeant = None,
+    split: SplitMeant = None,
+    labels: LabelsMeant = None,
+    of_run: RunOpt = None,
     out: OutArg = None,
     as_json: Json = False,
 ) -> None:
     """Classify by the nearest class text; nothing is learned."""
-    _learn("zero-shot", as_json, [features], items, split, labels, out, texts=texts)
+    _learn("zero-shot", as_json, _named(features), items, split, labels, out, of_run, texts=texts)
 
 
 @app.command()
 def knn(
-    features: FeaturesArg,
-    items: ItemsArg,
-    split: SplitArg,
-    labels: LabelsArg,
+    features: FeaturesMeant = None,
+    items: ItemsMeant = None,
+    split: SplitMeant = None,
+    labels: LabelsMeant = None,
+    of_run: RunOpt = None,
     out: OutArg = None,
     as_json: Json = False,
 ) -> None:
@@ -119,22 +155,23 @@ def knn(
 
     usual = HeadsParams()
     few: dict[str, Any] = {"per_class": usual.per_class, "tries": usual.tries}
-    _learn("knn", as_json, [features], items, split, labels, out, shown=print_few_shot, **few)
+    _learn("knn", as_json, _named(features), items, split, labels, out, of_run, shown=print_few_shot, **few)
 
 
 @app.command()
 def blend(
-    features: FeaturesArg,
-    texts: TextsArg,
-    items: ItemsArg,
-    split: SplitArg,
-    labels: LabelsArg,
+    features: FeaturesMeant = None,
+    texts: TextsMeant = None,
+    items: ItemsMeant = None,
+    split: SplitMeant = None,
+    labels: LabelsMeant = None,
     method: Annotated[Blend, typer.Option(help="Interpolated weights, or a cache of items.")] = "wise-ft",
+    of_run: RunOpt = None,
     out: OutArg = None,
     as_json: Json = False,
 ) -> None:
     """Blend zero-shot with what labelled items teach; how much is chosen on validation."""
-    _learn(method, as_json, [features], items, split, labels, out, texts=texts)
+    _learn(method, as_json, _named(features), items, split, labels, out, of_run, texts=texts)
 
 
 @app.command()
@@ -158,7 +195,7 @@ def ensemble(
 @app.command()
 def tables(
     features: Annotated[
-        list[Path] | None, typer.Option(help="View of picture features; repeatable. None: the profile's.")
+        list[Path] | None, typer.Option(help="View of picture features; repeatable. None: the run's.")
     ] = None,
     texts: Annotated[list[Path] | None, typer.Option(help="View of text vectors; repeatable.")] = None,
     items: Annotated[Path | None, typer.Option(help="Folder of items.")] = None,
@@ -168,29 +205,45 @@ def tables(
     lr: Annotated[
         list[str] | None, typer.Option(help="BACKBONE=RATE; repeatable. By default chosen on validation.")
     ] = None,
+    of_run: RunOpt = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the tables, heads and their results.")] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Compute the profile's anew, changed or not.")
+        bool, typer.Option("--again", help="Compute those of the profile in force anew, changed or not.")
     ] = False,
     threads: Threads = 0,
     as_json: Json = False,
 ) -> None:
     """Every table of results at once: baselines, zero-shot, linear and MLP heads, ensembles, over seeds.
 
-    Without options: those of the profile in force, computed if anything has changed since.
+    Without options: those of the run; of the profile in force they are computed if anything has changed since.
     """
     from deponij.commands.show.cells import print_cells
-    from deponij.project.frame.harness import layout
     from deponij.project.frame.layout import Layout
     from deponij.project.frame.settings import check
     from deponij.project.frame.toys import toys_of
     from deponij.project.in_force import toys_beside
+    from deponij.project.meant import run_meant
     from deponij.project.tables.plan import Inputs, TablesParams
     from deponij.stages import tables as stage
+    from deponij.store.errors import UsageError
 
     if seeds is None and not any((features, texts, items, split, labels, lr, out)):
-        cells = stage.of_profile(again=again, threads=threads)
-        toys = toys_of(layout().weights)
+        meant = run_meant(of_run)
+        if meant.is_in_force:
+            cells = stage.of_profile(again=again, threads=threads)
+        elif again:
+            raise UsageError(
+                f"--again is for the profile in force; `deponij run` makes {meant.at.root} again"
+            )
+        elif not meant.at.tables.is_dir():
+            raise UsageError(
+                f"{meant.at.root} has no tables, for which its pictures may have been too few; of files of your own: "
+                "`deponij tables --features VIEW --items ITEMS --split FILE --labels COLUMN`"
+            )
+        else:
+            cells = stage.read(meant.at.tables)
+        toys = toys_of(meant.at.weights)
+        lead(meant.said("its tables"), as_json)
     else:
         inputs = Inputs.given(features, texts, items, split, labels)
         toys = toys_beside(*inputs.features)
@@ -203,42 +256,12 @@ def tables(
 
 
 @app.command()
-def compare(
-    a: Annotated[Path, typer.Argument(help="Results folder (with result.json and predictions.parquet).")],
-    b: Annotated[Path, typer.Argument(help="Another one, of the same labels and split.")],
-    part: PartArg = "test",
-    as_json: Json = False,
-) -> None:
-    """Is one model better than another on the same items, and by more than chance?"""
-    from deponij.commands.show.results import print_comparison
-    from deponij.project.in_force import toys_beside
-    from deponij.project.learning import compare as comparing
-
-    result = comparing.run(a, b, part)
-    print_json(result) if as_json else print_comparison(result, toys_beside(a, b))
-
-
-@app.command()
-def agreement(
-    a: Annotated[Path, typer.Argument(help="CSV with columns item, truth, response; or a results folder.")],
-    b: Annotated[Path, typer.Argument(help="Another observer's, matched by item.")],
-    part: PartArg = "test",
-    as_json: Json = False,
-) -> None:
-    """Do two observers, models or people, err on the same items and in the same way?"""
-    from deponij.commands.show.results import print_agreement
-    from deponij.services import agreement as agreeing
-
-    result = agreeing.run(a, b, part)
-    print_json(result) if as_json else print_agreement(result)
-
-
-@app.command()
 def curve(
-    features: FeaturesArg,
-    items: ItemsArg,
-    split: SplitArg,
-    labels: LabelsArg,
+    features: FeaturesMeant = None,
+    items: ItemsMeant = None,
+    split: SplitMeant = None,
+    labels: LabelsMeant = None,
+    of_run: RunOpt = None,
     tries: Annotated[int | None, typer.Option(help="Draws of each size; 5 if not said.")] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
     as_json: Json = False,
@@ -247,22 +270,29 @@ def curve(
     from deponij.commands.show.insight import print_curve
     from deponij.project.frame.settings import check
     from deponij.project.in_force import toys_beside
+    from deponij.project.meant import inputs_meant
     from deponij.stages import curves as stage
 
     params = check(stage.CurveParams, {} if tries is None else {"tries": tries}, "the command line")
-    rows = stage.run(params, features=features, items=items, split=split, labels=labels, out=out)
-    print_json(rows) if as_json else print_curve(rows, toys_beside(features))
+    given = inputs_meant(_named(features), items, split, labels, of_run=of_run)
+    (view,) = given.features
+    rows = stage.run(
+        params, features=view, items=given.items, split=given.split, labels=given.labels, out=out
+    )
+    lead(given.said, as_json)
+    print_json(rows) if as_json else print_curve(rows, toys_beside(view))
 
 
 @app.command()
 def retrieval(
-    features: FeaturesArg,
-    items: ItemsArg,
-    split: SplitArg,
-    labels: LabelsArg,
+    features: FeaturesMeant = None,
+    items: ItemsMeant = None,
+    split: SplitMeant = None,
+    labels: LabelsMeant = None,
     texts: Annotated[
         Path | None, typer.Option(help="View of text vectors, to ask with words and captions too.")
     ] = None,
+    of_run: RunOpt = None,
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -270,52 +300,66 @@ def retrieval(
     from deponij.commands.show.retrieval import print_retrieval
     from deponij.pipeline.metrics.retrieval import RETRIEVAL
     from deponij.project.in_force import toys_beside
+    from deponij.project.meant import inputs_meant
     from deponij.project.retrieval import images
     from deponij.project.retrieval import texts as words
     from deponij.project.retrieval.archive import RetrievalParams
     from deponij.store.atomic import write_bytes
 
     params = RetrievalParams()
-    results = [images.run(params, features=features, items=items, split=split, labels=labels)]
-    if texts is not None:
-        inputs = {"features": features, "texts": texts, "items": items, "split": split}
-        results += words.run(params, labels=labels, **inputs)
-        results += words.run_captions(params, labels=[labels], **inputs)
+    given = inputs_meant(_named(features), items, split, labels, of_run=of_run)
+    (view,), column = given.features, given.labels
+    inputs = {"features": view, "items": given.items, "split": given.split}
+    results = [images.run(params, labels=column, **inputs)]
+    if (known := texts or given.texts) is not None:
+        inputs["texts"] = known
+        results += words.run(params, labels=column, **inputs)
+        results += words.run_captions(params, labels=[column], **inputs)
     if out is not None:
         write_bytes(out, RETRIEVAL.dump(results))
-    print_json(results) if as_json else print_retrieval(results, toys_beside(features))
+    lead(given.said, as_json)
+    print_json(results) if as_json else print_retrieval(results, toys_beside(view))
 
 
 @app.command()
 def mistakes(
-    features: FeaturesArg,
-    items: ItemsArg,
-    labels: LabelsArg,
+    features: FeaturesMeant = None,
+    items: ItemsMeant = None,
+    labels: LabelsMeant = None,
+    of_run: RunOpt = None,
     out: Annotated[Path | None, typer.Option(help="Folder for mistakes.json and sheets of pictures.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Labels worth a second look: probably wrong ones, near-duplicates that differ, classes that are confused."""
+    """Labels worth a second look: probably wrong ones, near-duplicates that differ, classes that are confused.
+
+    Without --features and --out: what the run has found already.
+    """
     from deponij.commands.show.insight import print_mistakes
-    from deponij.project.in_force import toy_note
+    from deponij.services.found_already import mistakes_of
     from deponij.stages import mistakes as stage
 
-    report = stage.run(stage.MistakesParams(), features=features, items=items, labels=labels, out=out)
-    if note := toy_note(features, report.backbone):
-        report = report.model_copy(update={"notes": (*report.notes, note)})
+    report, said = mistakes_of(stage.MistakesParams(), features, items, labels, of_run=of_run, out=out)
+    lead(said, as_json)
     print_json(report) if as_json else print_mistakes(report)
 
 
 @app.command("map")
 def map_items(
-    features: FeaturesArg,
+    features: FeaturesMeant = None,
+    of_run: RunOpt = None,
     out: Annotated[Path | None, typer.Option(help="Parquet file to write: item_id and places.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Lay the items out in a plane by principal components and by t-SNE."""
+    """Lay the items out in a plane by principal components and by t-SNE.
+
+    Without --features and --out: how the run has laid them out already.
+    """
     from deponij.commands.show.insight import print_map
+    from deponij.services.found_already import map_of
     from deponij.stages import map as stage
 
-    facts = stage.run(stage.MapParams(), features=features, out=out)
+    facts, said = map_of(stage.MapParams(), features, of_run=of_run, out=out)
+    lead(said, as_json)
     print_json(facts) if as_json else print_map(facts)
 
 

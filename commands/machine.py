@@ -74,8 +74,12 @@ def profile_use(
 ) -> None:
     """Put a profile into force: copy it to params.yaml."""
     from deponij.project.frame.profiles import use
+    from deponij.project.last_run import forget_last
 
-    say(use(name, force=force))
+    told = use(name, force=force)
+    # From now on it is this profile's run that is meant.
+    forget_last()
+    say(told)
 
 
 @profile_app.command("list")
@@ -83,11 +87,10 @@ def profile_list(as_json: Json = False) -> None:
     """The profiles there are; the one in force is marked."""
     from deponij.commands.show.tables import show_records
     from deponij.project.frame.profiles import known
+    from deponij.project.frame.settings import how_a_profile_is_had
     from deponij.store.errors import UsageError
 
     rows = known()
     if not rows and not as_json:
-        raise UsageError(
-            "there are no profiles here; run this in the checkout, where the folder profiles/ is"
-        )
+        raise UsageError(f"there are no profiles here; {how_a_profile_is_had()}")
     print_json(rows) if as_json else show_records("profiles", rows)

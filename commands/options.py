@@ -56,8 +56,22 @@ Workers = Annotated[int, typer.Option(envvar="DEPONIJ_WORKERS", help="Decoding t
 Threads = Annotated[
     int, typer.Option(envvar="DEPONIJ_THREADS", help="Model threads on the CPU; 0: one per core.")
 ]
+RunOpt = Annotated[
+    Path | None,
+    typer.Option(
+        "--run",
+        metavar="FOLDER",
+        help="Of this run; by default of the last one that finished in this folder.",
+    ),
+]
 ItemsArg = Annotated[Path, typer.Option("--items", help="Folder of items.")]
 SplitArg = Annotated[Path, typer.Option("--split", help="Split table (Parquet).")]
+# What is learned from; what is not named is the run's.
+FeaturesMeant = Annotated[Path | None, typer.Option("--features", help="View of picture features.")]
+ItemsMeant = Annotated[Path | None, typer.Option("--items", help="Folder of items.")]
+SplitMeant = Annotated[Path | None, typer.Option("--split", help="Split table (Parquet).")]
+LabelsMeant = Annotated[str | None, typer.Option("--labels", help="Label column of the items.")]
+TextsMeant = Annotated[Path | None, typer.Option("--texts", help="View of text vectors.")]
 FeaturesArg = Annotated[Path, typer.Option("--features", help="View of picture features.")]
 LabelsArg = Annotated[str, typer.Option("--labels", help="Label column of the items.")]
 BackboneArg = Annotated[

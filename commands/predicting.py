@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from deponij.commands.answers import EXIT_FAILED, EXIT_PARTLY, print_json, say
+from deponij.commands.answers import EXIT_FAILED, EXIT_PARTLY, lead, print_json, say
 from deponij.commands.options import (
     Background,
     BatchSize,
@@ -15,6 +15,7 @@ from deponij.commands.options import (
     ImagesOpt,
     Json,
     KeepCrowdsOpt,
+    RunOpt,
     Threads,
     Workers,
     run_options,
@@ -30,8 +31,9 @@ def predict(
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option(help="Results folder (with result.json), or a run's. None: the profile in force."),
+        typer.Option(help="Results folder (with result.json), or a run's."),
     ] = None,
+    of_run: RunOpt = None,
     coco: CocoOpt = None,
     images: ImagesOpt = None,
     top: Annotated[int, typer.Option(help="Answers a picture.")] = 3,
@@ -63,16 +65,20 @@ def predict(
 ) -> None:
     """Answer new pictures, or instances of a COCO file, with a learned classifier.
 
-    Without --model it is the one with the best validation top-1 of the profile in force whose backbone
-    is on this machine.
+    Without --model it is the one with the best validation top-1 of the last run here (or of --run) whose backbone is
+    on this machine.
     """
     from deponij.commands.show.predictions import model_lines, print_predictions
     from deponij.project.frame.console import warn
+    from deponij.project.meant import run_meant
     from deponij.project.record_files import check_ending
     from deponij.services.predict import predict as predicting
     from deponij.services.predict.new_pictures import check_named, named_pictures
+    from deponij.store.errors import UsageError
     from deponij.store.texts import one_line
 
+    if model is not None and of_run is not None:
+        raise UsageError("--model names a classifier or a run already; leave --run out")
     options = run_options(depot or "depot", device, batch_size, workers, threads)
     check_ending(out, "--out", *predicting.TABLE_ENDINGS)
     given = {
@@ -84,12 +90,19 @@ def predict(
     }
     crop = {name: value for name, value in given.items() if value is not None}
     check_named(pictures or (), coco, images, crop | ({"boxes": boxes} if boxes else {}))
+    meant = run_meant(of_run) if model is None else None
     chosen = predicting.choose(
-        model, backbone=backbone, labels=labels, split=split, specs=backbone_spec or ()
+        model if meant is None else meant.at.root,
+        backbone=backbone,
+        labels=labels,
+        split=split,
+        specs=backbone_spec or (),
     )
     cut = predicting.crop_of(chosen, crop) if coco is not None else {}
     named = named_pictures(pictures or (), coco, images, cut, boxes)
     result = predicting.run(chosen, named, top=top, options=options, depot=depot)
+    if meant is not None:
+        lead(meant.said(f"{chosen.evaluation.title} of {chosen.evaluation.backbone}"), as_json)
     if out is not None:
         predicting.write_predictions(out, result)
     if as_json:

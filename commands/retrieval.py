@@ -5,8 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deponij.commands.answers import EXIT_FAILED, answer, print_json, say
-from deponij.commands.options import Device, IndexType, Json, ParquetOpt, SheetOpt, Threads, run_options
+from deponij.commands.answers import EXIT_FAILED, answer, lead, print_json
+from deponij.commands.options import (
+    Device,
+    IndexType,
+    Json,
+    ParquetOpt,
+    RunOpt,
+    SheetOpt,
+    Threads,
+    run_options,
+)
 
 if TYPE_CHECKING:
     from deponij.services.search.vectors import Kind
@@ -83,10 +92,14 @@ def index_verify(
 def _register(kind: "Kind", metavar: str, about: str) -> None:
     @query_app.command(kind, help=about)
     def _query(
-        value: Annotated[str, typer.Argument(metavar=metavar, help="What to look for.")],
+        values: Annotated[
+            list[str],
+            typer.Argument(metavar=metavar, help="What to look for; several are several questions."),
+        ],
         index: Annotated[
-            Path | None, typer.Option("--index", help="Index to ask; by default one of the profile in force.")
+            Path | None, typer.Option("--index", help="Index to ask; by default the run's chosen one.")
         ] = None,
+        of_run: RunOpt = None,
         plus: Annotated[
             list[str] | None,
             typer.Option(
@@ -101,9 +114,7 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
         top: Annotated[int, typer.Option("--top", "-k", help="Items wanted.")] = 10,
         backbone: Annotated[
             str | None,
-            typer.Option(
-                "--backbone", help="Whose index, of the profile in force; with --index: what encodes."
-            ),
+            typer.Option("--backbone", help="Whose index, of the run; with --index: what encodes."),
         ] = None,
         backbone_spec: Annotated[
             str | None,
@@ -138,47 +149,68 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
         from deponij.project.frame.console import say as tell
         from deponij.project.in_force import items_of, toys_beside
         from deponij.project.indexes import Index
+        from deponij.project.meant import run_meant
         from deponij.project.record_files import check_ending
         from deponij.services.search import query as asking
         from deponij.services.search.vectors import QueryEncoder, Term
+        from deponij.store.errors import UsageError
 
+        values = list(dict.fromkeys(values))
         check_ending(sheet, "--sheet", ".png")
         check_ending(parquet, "--parquet", ".parquet")
+        if sheet is not None and len(values) > 1:
+            raise UsageError(
+                f"--sheet shows the hits of one question, got {len(values)}; ask them one by one"
+            )
+        if index is not None and of_run is not None:
+            raise UsageError("--index names an index already; leave --run out")
         options = run_options(depot, device, "auto", 0, threads)
         set_threads(options.n_threads)
-        terms = [
-            Term(kind, value, weight),
+        more = [
             *(asking.parse_term(text) for text in plus or ()),
             *(asking.parse_term(text, -1.0) for text in minus or ()),
         ]
-        question = asking.Question(
-            tuple(terms), top=top, where=where, unique=Thresholds() if unique else None, others_only=others
-        )
-        found = Index.open(asking.choose_index(index, backbone, terms))
+        folding = Thresholds() if unique else None
+        questions = [
+            asking.Question(
+                (Term(kind, value, weight), *more), top=top, where=where, unique=folding, others_only=others
+            )
+            for value in values
+        ]
+        said = None
+        if index is None:
+            meant = run_meant(of_run)
+            for_words = any(term.kind == "text" for term in questions[0].terms)
+            index = meant.index(backbone, for_words=for_words)
+            backbone, said = None, meant.said(f"index of {index.name}")
+        found = Index.open(index)
         # Beside an index that is named, a backbone can only say what to encode with.
-        spec = backbone_spec or (None if index is None else backbone)
-        hits = asking.ask(found, question, QueryEncoder(found, options, spec, texts, tell))
+        encoder = QueryEncoder(found, options, backbone_spec or backbone, texts, tell)
+        # The model is loaded once, by the first question that needs it.
+        answers = [asking.ask(found, question, encoder) for question in questions]
         if parquet is not None:
-            asking.write_hits(parquet, hits)
+            asking.write_hits(parquet, dict(zip(values, answers, strict=True)))
         if sheet is not None:
             source = f"{found.backbone}, {len(found):,} items" + (f", where {where}" if where else "")
             title = (
-                f"{kind}: {value}"
+                f"{kind}: {values[0]}"
                 + "".join(f" + {t}" for t in plus or ())
                 + "".join(f" - {t}" for t in minus or ())
             )
-            asking.write_sheet(sheet, hits, items_of(found.path, items), title, source)
+            asking.write_sheet(sheet, answers[0], items_of(found.path, items), title, source)
+        lead(said, as_json)
         if as_json:
-            print_json([hit.to_json(with_folded=unique) for hit in hits])
-        elif hits:
-            from deponij.commands.show.hits import print_hits
-
-            print_hits(hits, found.backbone, toys_beside(found.path))
+            listed = [[hit.to_json(with_folded=unique) for hit in of_one] for of_one in answers]
+            several = [{"query": value, "hits": of_one} for value, of_one in zip(values, listed, strict=True)]
+            print_json(listed[0] if len(values) == 1 else several)
         else:
-            say("nothing was found" + (": no item fulfils the filter" if where else ""))
+            from deponij.commands.show.hits import print_answers
+
+            asked = {f"{kind}: {value}": of_one for value, of_one in zip(values, answers, strict=True)}
+            print_answers(asked, found.backbone, toys_beside(found.path), is_filtered=bool(where))
 
 
-_register("image", "PICTURE", "Items that look like a picture file.")
-_register("text", "WORDS", "Items that words describe; needs a backbone with a text tower.")
-_register("item", "ID", "Items like one of the index.")
-_register("vector", "FILE", "Items near a vector: .npy, .json, or a view with one row (.h5).")
+_register("image", "PICTURE…", "Items that look like a picture file.")
+_register("text", "WORDS…", "Items that words describe; needs a backbone with a text tower.")
+_register("item", "ID…", "Items like one of the index.")
+_register("vector", "FILE…", "Items near a vector: .npy, .json, or a view with one row (.h5).")

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from deponij.commands.answers import print_json, say
-from deponij.commands.options import Device, Json, Threads, run_options
+from deponij.commands.answers import lead, print_json, say
+from deponij.commands.options import Device, Json, RunOpt, Threads, run_options
 
 app = typer.Typer()
 
@@ -17,16 +17,17 @@ app = typer.Typer()
 def serve(
     index: Annotated[
         list[Path] | None,
-        typer.Option("--index", help="Index to serve; repeatable; by default those of the profile in force."),
+        typer.Option("--index", help="Index to serve; repeatable; by default those of the run."),
     ] = None,
+    of_run: RunOpt = None,
     items: Annotated[
         Path | None, typer.Option("--items", help="Items with the pictures; by default the run's.")
     ] = None,
     images: Annotated[
-        Path | None, typer.Option("--images", help="Folder of the photographs; by default the profile's.")
+        Path | None, typer.Option("--images", help="Folder of the photographs; by default the run's.")
     ] = None,
     backbone: Annotated[
-        list[str] | None, typer.Option("--backbone", help="Only this one of the profile; repeatable.")
+        list[str] | None, typer.Option("--backbone", help="Only this one of the run; repeatable.")
     ] = None,
     backbone_spec: Annotated[
         list[str] | None,
@@ -55,7 +56,7 @@ def serve(
     from deponij.services.serve.guards import is_loopback
     from deponij.services.serve.limits import Limits
     from deponij.services.serve.service import ServiceOptions
-    from deponij.services.serve.setup import ServeRequest
+    from deponij.services.serve.setup import ServeRequest, meant_run
     from deponij.store.errors import UsageError
     from deponij.store.texts import is_storable
 
@@ -67,6 +68,7 @@ def serve(
         backbones=tuple(backbone or ()),
         items=items,
         images=images,
+        of_run=of_run,
         specs=tuple(backbone_spec or ()),
         run=options,
         service=ServiceOptions(
@@ -75,6 +77,9 @@ def serve(
     )
 
     def ready(address: serving.Address) -> None:
+        if (meant := meant_run(wanted)) is not None:
+            names = ", ".join(path.name for path in meant.indexes(wanted.backbones))
+            lead(meant.said(f"indexes of {names}"), as_json)
         if as_json:
             print_json({"url": address.url, "host": address.host, "port": address.port, "pid": os.getpid()})
         else:

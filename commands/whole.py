@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from deponij.commands.answers import exit_partly, print_json
+from deponij.commands.answers import exit_partly, lead, print_json
 from deponij.commands.options import (
     BatchSize,
     BoxesOpt,
@@ -20,6 +20,7 @@ from deponij.commands.options import (
     ParquetsOpt,
     Precision,
     PresetOpt,
+    RunOpt,
     Strategy,
     TableOpt,
     Threads,
@@ -125,8 +126,9 @@ def run(
 @app.command()
 def results(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="RUN", help="Folder of a run; else that of the profile in force.")
+        Path | None, typer.Argument(metavar="RUN", help="The same as --run.", show_default=False)
     ] = None,
+    of_run: RunOpt = None,
     whole: Annotated[
         bool, typer.Option("--all", help="All classifiers, not the first of each backbone.")
     ] = False,
@@ -134,7 +136,13 @@ def results(
 ) -> None:
     """The table of results of a run, where everything lies and how long it took."""
     from deponij.commands.show.results import print_results
+    from deponij.project.meant import run_meant
     from deponij.services import run as whole_way
+    from deponij.store.errors import UsageError
 
-    record = whole_way.results(folder)
+    if folder is not None and of_run is not None:
+        raise UsageError("name one run: `deponij results RUN` and --run RUN are the same")
+    meant = run_meant(folder or of_run)
+    record = whole_way.results(meant.at.root)
+    lead(meant.said("results"), as_json)
     print_json(record) if as_json else print_results(record, whole=whole)

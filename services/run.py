@@ -23,7 +23,9 @@ from deponij.project.frame.console import warn
 from deponij.project.frame.harness import timed
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, check
-from deponij.project.in_force import profile_in_force, profile_of
+from deponij.project.in_force import InForce, profile_of
+from deponij.project.last_run import record_of, remember
+from deponij.project.meant import is_meant, run_meant
 from deponij.project.report.summary import Record, collect
 from deponij.stages.extract import ExtractParams, found_backbone
 from deponij.stages.registry import STAGES, Stage, is_current
@@ -33,6 +35,8 @@ from deponij.store.items import CORE, Items
 from deponij.store.locks import hold, release
 from deponij.store.manifest import MANIFEST
 
+# Who made a run, as its record says it.
+_BY = "deponij run"
 # After this stage there is a table to look at.
 _FIRST_RESULTS = "heads"
 # With fewer in a test part an interval is some 20 points wide; then every item is tested once.
@@ -205,7 +209,25 @@ def run(
         "forecast": [one.to_record() for one in ahead.forecasts],
         "offer": None if ahead.offer is None else ahead.offer.to_record(),
     }
-    return collect(at, options.depot, is_current=is_current) | told
+    made_by = {name: sections[name] for name in InForce.model_fields if name in sections}
+    remember(at, InForce.model_validate(made_by), by=_BY, depot=options.depot)
+    return collect(at, options.depot, is_current=is_current, is_meant=True) | told
+
+
+def relearn(at: Layout, options: RunOptions) -> bool:
+    """Every stage behind extraction, of the items and features that a run of this command has now.
+
+    Returns:
+        Whether it was done: not for a run that DVC made, or an earlier version, or that has not finished.
+    """
+    record = record_of(at)
+    if record is None or record.by != _BY:
+        return False
+    sections = record.made_by.model_dump()
+    for stage in STAGES[STAGES.index(_stage(_FIRST_RESULTS)) :]:
+        _run_stage(stage.name, sections, at, options)
+    remember(at, record.made_by, by=_BY, depot=record.depot)
+    return True
 
 
 def _work_ahead(plan: Plan, names: Mapping[str, str], at: Layout, options: RunOptions) -> WorkAhead:
@@ -222,24 +244,17 @@ def results(folder: Path | None = None) -> Record:
     """What a run has brought out, as `collect` tells it.
 
     Args:
-        folder: of the run; None for that of the profile in force.
+        folder: of the run; None for the one that is meant here (`deponij.project.meant`).
 
     Raises:
-        UsageError: it is no run's folder, or no profile is in force.
+        UsageError: it is no run's folder, or nothing says which is meant.
         StoreError: there are no items yet, or results are damaged.
     """
-    if folder is None:
-        at = profile_in_force("name a run's folder, as in `deponij results runs/mine`").layout
-    else:
-        at = Layout(folder)
-        if not at.items.is_dir():
-            raise UsageError(
-                f"{folder} is no folder of a run: there is no {at.items}; name one such as runs/mine"
-            )
+    at = run_meant(folder).at
     profile = profile_of(at)
     backbones = None if profile is None else profile.backbones
     depot = os.environ.get("DEPONIJ_DEPOT", "depot")
-    return collect(at, depot, backbones, is_current=is_current, is_in_force=profile is not None)
+    return collect(at, depot, backbones, is_current=is_current, is_meant=is_meant(at))
 
 
 def _stage(name: str) -> Stage:
@@ -435,6 +450,7 @@ def _replace(at: Layout, new: Layout, names: Collection[str]) -> None:
         "plots",
     ):
         shutil.rmtree(at.root / name, ignore_errors=True)
+    at.record.unlink(missing_ok=True)
     for index in at.indexes.iterdir() if at.indexes.is_dir() else ():
         if index.name not in names:
             shutil.rmtree(index, ignore_errors=True)

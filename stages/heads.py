@@ -18,7 +18,8 @@ from deponij.project.frame.csv_files import csv_bytes
 from deponij.project.frame.harness import run_stage, write_metrics
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
-from deponij.project.learning.learn import HeadParams, learn, make_head
+from deponij.project.learning.arguments import make_head
+from deponij.project.learning.learn import HeadParams, learn
 from deponij.project.learning.result_files import CONFUSION_NAME, read_file
 from deponij.project.learning.results import metrics_of
 from deponij.store.atomic import write_bytes

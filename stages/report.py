@@ -28,8 +28,10 @@ from deponij.pipeline.reports.sheets import samples_sheet, sprite
 from deponij.project.frame.console import say
 from deponij.project.frame.harness import run_stage
 from deponij.project.frame.layout import Layout
-from deponij.project.frame.settings import RunOptions, Section, Slug
+from deponij.project.frame.settings import RunOptions, Section, Slug, load
 from deponij.project.frame.toys import toys_of
+from deponij.project.in_force import InForce
+from deponij.project.last_run import remember
 from deponij.project.report.compared import compared, metrics_bytes, probes_of
 from deponij.project.report.inputs import (
     feature_facts,
@@ -317,6 +319,9 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
     first = next((group for group in groups if group.split in params.splits), groups[0])
     write_bytes(at.compared, metrics_bytes(compared(first, probes_of(at, names, first))))
     say(f"report -> {page}")
+    if options.under_dvc:
+        # The last stage, so that the run has finished; of another way to run it the command says so.
+        remember(at, load(InForce), by="dvc repro", depot=options.depot)
 
 
 def _there(paths: Iterable[Path], options: RunOptions) -> list[Path]:

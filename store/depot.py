@@ -350,7 +350,9 @@ def check_format(folder: Folder, *, create: bool) -> None:
 
 def _begin(folder: Folder, *, create: bool) -> None:
     if not create:
-        raise StoreError(f"there is no depot at {folder.location}; `deponij extract` makes one")
+        raise StoreError(
+            f"there is no depot at {folder.location}; `deponij run` or `deponij extract` makes one"
+        )
     others = [name for name in folder.names() if not name.startswith(LOCKS + "/")]
     if others and FORMAT_FILE not in others:
         raise StoreError(

@@ -215,6 +215,25 @@ class Items:
             )
 
     @property
+    def metadata_schema(self) -> pa.Schema:
+        """The columns beside those of `CORE`."""
+        schema = self._parquets[0].schema_arrow
+        return pa.schema([field for field in schema if field.name not in CORE.names])
+
+    def rows(self, n_at_once: int) -> Iterator[dict[str, Any]]:
+        """Every row with its picture, in order; streams.
+
+        Raises:
+            StoreError: a page is damaged.
+        """
+        for file in self._parquets:
+            try:
+                for batch in file.iter_batches(batch_size=n_at_once):
+                    yield from batch.to_pylist()
+            except _DAMAGE as error:
+                raise StoreError(f"items at {self.path} are damaged: {error}") from error
+
+    @property
     def column_names(self) -> list[str]:
         """All columns but the pictures."""
         return [name for name in self._parquets[0].schema_arrow.names if name != "image"]

@@ -122,7 +122,9 @@ class View:
             with hdf5.reading(self.path, str(self.path)) as file:
                 self._load(file)
         except FileNotFoundError:
-            raise StoreError(f"there is no view at {self.path}; `deponij extract` makes one") from None
+            raise StoreError(
+                f"there is no view at {self.path}; `deponij run` or `deponij extract` makes one"
+            ) from None
 
     def _load(self, file: "h5py.File") -> None:
         texts = {

@@ -1,6 +1,7 @@
 """What all tests share: no network, fixed threads, and the way to the shared data sets."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -18,6 +19,23 @@ ROOT = Path(__file__).resolve().parent.parent
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test remembers hashes and descriptions in a folder of its own."""
     monkeypatch.setenv("DEPONIJ_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def pointer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Which run was the last to finish is kept beside the tests, not in the folder that they are run from."""
+    from deponij.project import last_run
+
+    with pytest.MonkeyPatch.context() as patch:
+        path = tmp_path_factory.mktemp("pointer") / "last-run.json"
+        patch.setattr(last_run, "POINTER", path)
+        yield path
+
+
+@pytest.fixture(autouse=True)
+def no_last_run(pointer: Path) -> None:
+    """No test means a run of another one."""
+    pointer.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")

@@ -294,3 +294,21 @@ def test_a_second_clone_without_a_depot_runs_what_is_behind_extract(clone: Clone
     assert other.repro() == BEHIND
     assert (other.root / "runs/mine/report/page.html").is_file()
     assert not other.depot.exists()
+
+
+def test_a_clone_without_the_pictures_keeps_the_items_that_it_pulled(clone: Clone, tmp_path: Path) -> None:
+    """What fails for lack of them removes nothing, and everything behind can be made again."""
+    clone.call("dvc", "remote", "add", "--force", "--default", "shelf", str(tmp_path / "shelf"))
+    clone.call("dvc", "push", "-q")
+    clone.commit("without-pictures")
+    clone.call("git", "clone", "-q", str(clone.root), str(tmp_path / "other"))
+    other = Clone(tmp_path / "other", tmp_path / "no-depot")
+    other.call("dvc", "pull", "-q")
+    shutil.rmtree(other.root / DATA)
+    items = other.root / "runs/mine/items"
+    before = {path.name: path.read_bytes() for path in items.iterdir()}
+    assert "failed to reproduce 'items'" in other.call("bash", "-c", "! dvc repro")
+    assert {path.name: path.read_bytes() for path in items.iterdir()} == before
+    assert other.repro("--allow-missing") == set()
+    other.change("heads", tries=4)
+    assert other.repro("--allow-missing") == {"heads", "ensembles", "report"}

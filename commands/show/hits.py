@@ -1,8 +1,8 @@
 """Hits of a query as a table for the command line. This is no stage."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from deponij.commands.show.tables import Columns, show_table, show_toy_note
+from deponij.commands.show.tables import Columns, show_lines, show_table, show_toy_note
 from deponij.pipeline.reports.provenance import is_toy, marked
 from deponij.project.indexes import Hit
 
@@ -10,6 +10,19 @@ from deponij.project.indexes import Hit
 _FIRST = ("label", "category", "supercategory", "image_id")
 _HIDDEN = ("phash", "given")
 _N_COLUMNS = 6
+
+
+def print_answers(
+    answers: Mapping[str, Sequence[Hit]], backbone: str, toys: Collection[str], *, is_filtered: bool
+) -> None:
+    """Hits by what was asked, which is told where there are several questions."""
+    for asked, hits in answers.items():
+        if len(answers) > 1:
+            show_lines(asked)
+        if hits:
+            print_hits(hits, backbone, toys)
+        else:
+            show_lines("nothing was found" + (": no item fulfils the filter" if is_filtered else ""))
 
 
 def print_hits(hits: Sequence[Hit], backbone: str, toys: Collection[str]) -> None:

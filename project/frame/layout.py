@@ -69,6 +69,8 @@ class Layout:
     mistakes = _Named("mistakes/{}.json")
     mistake_sheets = _Named("mistakes/{}")
     map = _Named("maps/{}.parquet")
+    # When it finished and what it was made by: facts about this machine, as times are (`deponij.project.last_run`).
+    record = _Place("run.json")
     # The page and its tables.
     report = _Place("report")
     # Wall times of stages, and of searches of a backbone's index: facts about this machine, no output of DVC's.

@@ -1,13 +1,18 @@
 """Profiles: parameter files of which one is in force as `params.yaml`."""
 
-from pathlib import Path
 from typing import Any
 
-from deponij.project.frame.settings import PARAMS_FILE, known_sections, read_yaml
+from deponij.project.frame.settings import (
+    PARAMS_FILE,
+    PROFILES,
+    how_a_profile_is_had,
+    known_sections,
+    read_yaml,
+)
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import UsageError
 
-FOLDER = Path("profiles")
+FOLDER = PROFILES
 
 
 def known() -> list[dict[str, Any]]:
@@ -37,7 +42,8 @@ def use(name: str, *, force: bool = False) -> str:
     path = FOLDER / f"{name}.yaml"
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))
-        raise UsageError(f"no profile {name!r}; there are: {names or 'none here (no folder profiles/)'}")
+        there = f"there are: {names}" if names else how_a_profile_is_had()
+        raise UsageError(f"no profile {name!r}; {there}")
     unknown = set(read_yaml(path)) - set(known_sections())
     if unknown:
         raise UsageError(f"{path} has unknown sections: {', '.join(sorted(unknown))}")

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from deponij.store.errors import UsageError
 
 PARAMS_FILE = Path("params.yaml")
+PROFILES = Path("profiles")
 # Sections of earlier versions, whose settings are those of heads.
 _NOW_HEADS = ("probe", "zero_shot", "knn", "blends")
 Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._~-]*$")]
@@ -93,6 +94,16 @@ def check(model: type[Model], values: dict[str, Any], where: str, problems: list
     return parsed
 
 
+def how_a_profile_is_had() -> str:
+    """What to do where no profile is in force, for messages."""
+    if PROFILES.is_dir():
+        return "`deponij profile use NAME` makes one from profiles/NAME.yaml"
+    return (
+        f"profiles are in the checkout of Deponij, and there is no folder {PROFILES} here either: go there, or take "
+        "your pictures without one, `deponij run --folder PICTURES`"
+    )
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping.
 
@@ -102,9 +113,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text())
     except FileNotFoundError:
-        raise UsageError(
-            f"there is no {path}; `deponij profile use NAME` makes one from profiles/NAME.yaml"
-        ) from None
+        raise UsageError(f"there is no {path} here; {how_a_profile_is_had()}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):

@@ -3,6 +3,7 @@
 What `deponij compare` calls; this is no stage.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -127,9 +128,34 @@ def run(a: Path, b: Path, part: str = "test") -> Comparison:
             raise UsageError(f"{folder} has no items of the part {part!r}; it has: {', '.join(result.parts)}")
     tested = found_a.of(part)
     truth, answers_a, answers_b = _aligned(a, tested, b, found_b.of(part))
+    judged = Answered(truth, answers_a, answers_b, tested.groups)
+    return compared((a, result_a), (b, result_b), judged, part)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The same n items as both answered them.
+
+    Attributes:
+        truth, answers_a, answers_b: names, [n].
+        groups: of items that are not independent, [n].
+    """
+
+    truth: Names
+    answers_a: Names
+    answers_b: Names
+    groups: Names
+
+
+def compared(
+    one: tuple[Path, Evaluation], other: tuple[Path, Evaluation], items: Answered, part: str
+) -> Comparison:
+    """The comparison of two classifiers' answers to the same items."""
+    (a, result_a), (b, result_b) = one, other
+    truth, answers_a, answers_b = items.truth, items.answers_a, items.answers_b
     right_a, right_b = answers_a == truth, answers_b == truth
-    found = paired_difference(right_a, right_b, tested.groups)
-    unit = unit_of(result_a.parts[part].unit, found.n_groups, found.n)
+    found = paired_difference(right_a, right_b, items.groups)
+    unit = unit_of(result_b.parts[part].unit, found.n_groups, found.n)
     consistent = agreement(truth, answers_a, answers_b)
     difference = Difference(
         value=found.difference,
@@ -141,14 +167,14 @@ def run(a: Path, b: Path, part: str = "test") -> Comparison:
         test="McNemar" if unit == "items" else f"whole {unit} exchanged",
     )
     return Comparison(
-        labels=result_a.labels,
-        split=result_a.split,
+        labels=result_b.labels,
+        split=result_b.split,
         part=part,
         n=found.n,
         n_groups=found.n_groups,
         unit=unit,
-        a=_contestant(a, result_a, right_a, tested.groups),
-        b=_contestant(b, result_b, right_b, tested.groups),
+        a=_contestant(a, result_a, right_a, items.groups),
+        b=_contestant(b, result_b, right_b, items.groups),
         difference=difference,
         consistency=Consistency.model_validate(consistent, from_attributes=True),
         classes=_changes(truth, answers_a, answers_b),

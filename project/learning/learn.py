@@ -3,8 +3,7 @@
 Which heads there are, and what each of them learns, is the business of `deponij.pipeline.heads`.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,11 @@ from typing import Any
 import numpy as np
 from pydantic import ConfigDict, Field, JsonValue
 
-from deponij.pipeline.cards import parameters_of
 from deponij.pipeline.heads.head import Head
 from deponij.pipeline.heads.registry import head_class
 from deponij.pipeline.metrics.evaluation import Evaluation
-from deponij.project.frame.settings import Section, check
+from deponij.project.frame.settings import Section
+from deponij.project.learning.arguments import make_head
 from deponij.project.learning.class_texts import class_texts, groups_of, open_class_texts
 from deponij.project.learning.out_of_fold import Learned, learned
 from deponij.project.learning.results import evaluate, feature_sources, read_shared_examples, write_results
@@ -154,43 +153,6 @@ def learn(
     if out is not None:
         write_results(out, result, judged.predictions, judged.logits, head.files(sources))
     return result
-
-
-def parse_arguments(pairs: Sequence[str]) -> dict[str, JsonValue]:
-    """`name=value` texts; a value that is JSON is read as such, anything else is a text.
-
-    Raises:
-        UsageError: a text without `=`.
-    """
-    arguments: dict[str, JsonValue] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise UsageError(f"a head's argument is given as NAME=VALUE, got {pair!r}")
-        try:
-            arguments[name] = json.loads(value)
-        except ValueError:
-            arguments[name] = value
-    return arguments
-
-
-def make_head(kind: str, arguments: Mapping[str, JsonValue]) -> Head:
-    """A head that has learned nothing yet.
-
-    Raises:
-        UsageError: there is no such head, or arguments that its constructor does not have or allow; all are named.
-    """
-    made = head_class(kind)
-    model = parameters_of(made)
-    unknown = sorted(set(arguments) - set(model.model_fields))
-    if unknown:
-        raise UsageError(
-            f"head {kind!r} has no argument {', '.join(unknown)}; it has {', '.join(model.model_fields)}"
-        )
-    checked = check(model, dict(arguments), f"head {kind!r}")
-    head: Head = made(**{name: getattr(checked, name) for name in arguments})
-    head.check_params()
-    return head
 
 
 def learned_facts(head: Head) -> dict[str, JsonValue]:

@@ -67,6 +67,11 @@ def read_file(folder: Path, name: str) -> bytes:
 
 
 def _files(folder: Path, *names: str) -> dict[str, bytes]:
+    if not folder.exists():
+        raise StoreError(
+            f"there are no results in {folder}: there is no such folder; those of a run lie below RUN/results, and "
+            "`deponij run` or `deponij fit --out FOLDER` makes some"
+        )
     return read_bundle(folder, names, _CARDS, what="results", remedy=_REMEDY)
 
 

@@ -43,14 +43,14 @@ def collect(
     backbones: Collection[str] | None = None,
     *,
     is_current: Callable[[str, Collection[str] | None], bool],
-    is_in_force: bool = False,
+    is_meant: bool = False,
 ) -> Record:
     """Everything worth seeing of a run: rows of results, where features lie, times, pages, how to search.
 
     Args:
         backbones: those to show; None for all that have left something.
         is_current: whether a time's label is that of a stage that there is, with one of these backbones.
-        is_in_force: the run is that of the profile in force, which commands take where no index is named.
+        is_meant: commands take this run where none is named (`deponij.project.meant`).
 
     Raises:
         StoreError: there are no items or results are damaged.
@@ -84,7 +84,7 @@ def collect(
         "page": str(at.report / PAGE_NAME),
         "sheet": str(at.report / SHEET_NAME),
         "indexes": indexes,
-        "ask": _ask(indexes, items.ids, {item_id for item_id, _ in failed}, is_in_force=is_in_force),
+        "ask": _ask(indexes, items.ids, {item_id for item_id, _ in failed}, str(at.root), is_meant=is_meant),
     }
 
 
@@ -105,14 +105,14 @@ def _indexes(at: Layout, backbones: Collection[str] | None, toys: Collection[str
 
 
 def _ask(
-    indexes: Sequence[Record], ids: Sequence[str], failed: Collection[str], *, is_in_force: bool
+    indexes: Sequence[Record], ids: Sequence[str], failed: Collection[str], root: str, *, is_meant: bool
 ) -> list[str]:
     """Commands to go on with: a query, in words where a backbone that is no toy knows them, and the server."""
     if not indexes:
         return []
     best = max(indexes, key=lambda index: (not index["is_toy"], index["has_texts"]))
-    of_index = "" if is_in_force else f" --index {shlex.quote(best['index'])}"
+    of_run = "" if is_meant else f" --run {shlex.quote(root)}"
     what = 'text "WORDS"'
     if not best["has_texts"]:
         what = f"item {shlex.quote(next((one for one in ids if one not in failed), 'ID'))}"
-    return [f"deponij query {what}{of_index}", f"deponij serve{of_index}"]
+    return [f"deponij query {what}{of_run}", f"deponij serve{of_run}"]

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from deponij.pipeline.likeness.pairs import Evidence, codes_of
 from deponij.project.frame.settings import Section
-from deponij.project.in_force import profile_in_force, run_of
+from deponij.project.in_force import run_of
 from deponij.project.indexes import check_embedding, rows_table
 from deponij.project.learning.item_columns import read_labels, read_parts
 from deponij.project.learning.results import require_finite
+from deponij.project.meant import run_meant
 from deponij.project.record_files import by_name
 from deponij.project.thumbnails import images_of
 from deponij.store.errors import DataError, UsageError
@@ -32,12 +33,14 @@ class Where:
     Attributes:
         splits: by name.
         labels: a column of the items.
+        said: in one line, which run's these are; None where they were named.
     """
 
     features: str | Path | None = None
     items: str | Path | None = None
     splits: Mapping[str, Path] = field(default_factory=dict)
     labels: str | None = None
+    said: str | None = None
 
 
 def choose(
@@ -46,19 +49,21 @@ def choose(
     splits: Sequence[Path],
     labels: str | None,
     backbone: str | None,
+    of_run: Path | None = None,
 ) -> Where:
-    """What was named, beside a run's view also its items and splits; where nothing was, what the profile in force has.
+    """What was named, beside a run's view also its items and splits; where nothing was, what the run that is meant has.
 
     Args:
-        backbone: of the profile; None: the first with features.
+        backbone: of the run; None: the chosen one's with features.
+        of_run: the run's folder; None: the last one's (`deponij.project.meant`).
 
     Raises:
-        UsageError: nothing was named and no profile is in force, or it has no such backbone.
+        UsageError: nothing was named and nothing says which run is meant, or it has no such backbone.
     """
     named = by_name(splits)
     if features is not None or items is not None:
-        if backbone is not None:
-            raise UsageError("--backbone chooses within a profile; leave it out where files are named")
+        if backbone is not None or of_run is not None:
+            raise UsageError("--backbone and --run choose within a run; leave them out where files are named")
         run = None if features is None else run_of(features)
         if run is not None:
             items = items or run.items
@@ -66,14 +71,10 @@ def choose(
         if items is None and labels is not None:
             raise UsageError("--labels names a column of the items; name their folder too (--items)")
         return Where(features, items, named, labels)
-    profile = profile_in_force("name --features VIEW or --items ITEMS or both")
-    if backbone is not None:
-        profile.require(backbone)
-    at = profile.layout
-    with_view = [key for key in profile.backbones if at.view(key).is_file()]
-    key = backbone or next(iter([*with_view, *profile.backbones]))
-    made = {name: at.split(name) for name in profile.splits if at.split(name).is_file()}
-    return Where(at.view(key), at.items, named or made, labels or next(iter(profile.labels), None))
+    meant = run_meant(of_run)
+    view = meant.view(backbone)
+    said = meant.said(f"features of {view.stem}")
+    return Where(view, meant.at.items, named or meant.splits, labels or meant.labels, said)
 
 
 class SetReport(Section):

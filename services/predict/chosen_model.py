@@ -15,20 +15,19 @@ from deponij.pipeline.ensembles import ensemble as ensembles
 from deponij.pipeline.ensembles.ensemble import Ensemble, MemberSource
 from deponij.pipeline.ensembles.members import Member, align
 from deponij.pipeline.ensembles.registry import load_ensemble
-from deponij.pipeline.heads import head as heads
 from deponij.pipeline.heads.head import Floats, Head
 from deponij.pipeline.heads.registry import load_head
 from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.pipeline.reports.provenance import is_toy
-from deponij.pipeline.reports.table import result_row
 from deponij.project.extraction.feature_maker import FoundBackbone
 from deponij.project.extraction.found_backbones import Needed, find_backbones
 from deponij.project.frame.console import say
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.toys import toys_of
 from deponij.project.in_force import InForce
+from deponij.project.learning.candidates import Candidate, candidates, is_judged
 from deponij.project.learning.result_files import RESULT_NAME, digest_of, read_result
-from deponij.store.errors import BackboneError, IdentityError, StoreError, UsageError
+from deponij.store.errors import BackboneError, IdentityError, StoreError
 from deponij.store.texts import in_percent
 
 Vectors = Mapping[str, NDArray[np.floating]]
@@ -115,7 +114,8 @@ class ModelRequest:
         backbone: name, of several `a+b`.
         labels: column.
         split: name.
-        profile: whose run it is; of its labels and splits the first one is meant if nothing is asked.
+        profile: parameters that the run was made by; of its labels and splits the first one is meant if nothing is
+            asked.
     """
 
     backbone: str | None = None
@@ -172,17 +172,14 @@ def named_model(folder: Path, specs: Sequence[str]) -> ChosenModel:
 def best_model(at: Layout, wanted: ModelRequest, specs: Sequence[str]) -> ChosenModel:
     """The head with the highest validation (or out-of-fold) top-1 whose backbones are on this machine.
 
-    Ensembles, which need several backbones, are left aside and used by name. Only one label set and split are
-    looked at, for figures of different ones do not compare. The rule is that of the tables
-    (`deponij.pipeline.metrics.choice`); ties go to the folder that sorts first.
+    What may be chosen, and in which order: `deponij.project.learning.candidates`.
 
     Raises:
         UsageError: nothing is there by the names that were asked for, or more must be asked.
         StoreError: there are no results, or none with a validation part.
         BackboneError: the weights of no candidate are here; the message holds the best one's reason.
     """
-    toys = toys_of(at.weights)
-    ranked = sorted(_judged(at, wanted), key=lambda one: result_row(one[1], toys).preference)
+    toys, ranked = toys_of(at.weights), _judged(at, wanted)
     left_out: dict[str, BackboneError | IdentityError] = {}
     for folder, evaluation in ranked:
         try:
@@ -207,44 +204,18 @@ def best_model(at: Layout, wanted: ModelRequest, specs: Sequence[str]) -> Chosen
     ) from first
 
 
-def _judged(at: Layout, wanted: ModelRequest) -> list[tuple[Path, Evaluation]]:
-    """What may be chosen, in the order of its folders."""
-    profile = wanted.profile
-    folders = [
-        one
-        for one in at.results(profile.backbones if profile else None)
-        if (one / heads.HEADS.card_name).is_file()
-    ]
-    found = [(folder, read_result(folder)[0]) for folder in folders]
+def _judged(at: Layout, wanted: ModelRequest) -> list[Candidate]:
+    """What may be chosen, the first to take first."""
+    found = candidates(at, wanted.profile, labels=wanted.labels, split=wanted.split, backbone=wanted.backbone)
     if not found:
         raise StoreError(
             f"there are no classifiers in {at.all_results}; `dvc repro` or `deponij run` makes them, or name "
             "one with --model"
         )
-    of_profile = (profile.labels, tuple(profile.splits)) if profile else ((), ())
-    labels = _picked("--labels", wanted.labels, of_profile[0], [one.labels for _, one in found])
-    found = [(folder, one) for folder, one in found if one.labels == labels]
-    split = _picked("--split", wanted.split, of_profile[1], [one.split for _, one in found])
-    found = [(folder, one) for folder, one in found if one.split == split]
-    if wanted.backbone is not None:
-        _picked("--backbone", wanted.backbone, (), [one.backbone for _, one in found])
-        found = [(folder, one) for folder, one in found if one.backbone == wanted.backbone]
-    judged = [(folder, one) for folder, one in found if "val" in one.parts or one.n_folds]
+    judged = [one for one in found if is_judged(one[1])]
     if not judged:
+        labels, split = found[0][1].labels, found[0][1].split
         raise StoreError(
             f"no classifier for {labels} on split {split} was scored on a validation part; name one with --model"
         )
-    return sorted(judged, key=lambda one: str(one[0]))
-
-
-def _picked(flag: str, asked: str | None, preferred: Sequence[str], there: Sequence[str]) -> str:
-    """What was asked for, else the first preferred one, else the only one there is."""
-    names = sorted(set(there))
-    if asked is not None:
-        if asked not in names:
-            raise UsageError(f"{flag} {asked!r}: no results of it; there are: {', '.join(names)}")
-        return asked
-    first = next((name for name in preferred if name in names), None)
-    if first is None and len(names) > 1:
-        raise UsageError(f"say which with {flag}: there are results of {', '.join(names)}")
-    return first or names[0]
+    return judged

@@ -22,8 +22,9 @@ from deponij.project.frame.console import Advance, bar
 from deponij.project.frame.csv_files import csv_bytes
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section
-from deponij.project.in_force import profile_in_force, profile_of, run_of_results
+from deponij.project.in_force import run_of_results
 from deponij.project.learning.result_files import RESULT_NAME
+from deponij.project.meant import made_by, run_meant
 from deponij.project.record_files import check_ending, write_records
 from deponij.services.predict.chosen_model import ChosenModel, ModelRequest, best_model, named_model
 from deponij.services.predict.new_pictures import NewPicture, NewPictures, chunks
@@ -125,14 +126,15 @@ def choose(
     """The classifier that is to answer.
 
     Args:
-        model: a results folder, or the folder of a whole run; None: the run of the profile in force.
+        model: a results folder, or the folder of a whole run; None: the run that is meant here
+            (`deponij.project.meant`).
         backbone, labels, split: narrow the choice within a run.
         specs: backbones that the user named; see `find_backbones`.
 
     Raises:
         DeponijError: no such classifier, or its backbones are not here; the message says what to do.
     """
-    if model is not None and not (model / "results").is_dir():
+    if model is not None and not any((model / name).is_dir() for name in ("results", "items")):
         if any((backbone, labels, split)):
             raise UsageError(
                 "--backbone, --labels and --split choose within a run; --model names one classifier already"
@@ -142,17 +144,15 @@ def choose(
                 f"{model} is neither a folder of results (it has no {RESULT_NAME}) nor a run (no results/)"
             )
         return named_model(model, specs)
-    if model is None:
-        profile = profile_in_force("name a classifier or a run with --model")
-        return best_model(profile.layout, ModelRequest(backbone, labels, split, profile), specs)
-    at = Layout(model)
-    return best_model(at, ModelRequest(backbone, labels, split, profile_of(at)), specs)
+    at = run_meant().at if model is None else Layout(model)
+    return best_model(at, ModelRequest(backbone, labels, split, made_by(at)), specs)
 
 
 def crop_of(chosen: ChosenModel, given: Mapping[str, Any]) -> dict[str, Any]:
-    """How crops are cut: as `given`, else as the profile in force cuts them if the classifier is of it."""
-    profile = profile_of(run_of_results(chosen.folder))
-    options = {} if profile is None else profile.data.get("options") or {}
+    """How crops are cut: as `given`, else as its run's own were cut, where that is known."""
+    at = run_of_results(chosen.folder)
+    run = None if at is None else made_by(at)
+    options = {} if run is None else run.data.get("options") or {}
     return {**(options.get("crop") or {}), **given}
 
 

@@ -1,7 +1,7 @@
 """Asking an index: parts of a query to one vector, the nearest items, and how they are handed out. This is no stage."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +11,12 @@ import pyarrow as pa
 from deponij.pipeline.likeness.pairs import Thresholds
 from deponij.pipeline.retrieval.filters import Condition
 from deponij.pipeline.unit_vectors import blend
-from deponij.project.in_force import profile_in_force, require_items
+from deponij.project.in_force import require_items
 from deponij.project.indexes import Hit, Index
 from deponij.project.record_files import check_ending, write_records
 from deponij.services.search.vectors import KINDS, Kind, QueryEncoder, Term
 from deponij.store.atomic import write_bytes
-from deponij.store.errors import StoreError, UsageError
-from deponij.store.index_folder import CARD
+from deponij.store.errors import UsageError
 from deponij.store.items import Items
 
 MAX_TOP = 100_000
@@ -106,43 +105,20 @@ def ask(index: Index, question: Question, encoder: QueryEncoder) -> list[Hit]:
     )
 
 
-def choose_index(index: Path | None, backbone: str | None, terms: Sequence[Term]) -> Path:
-    """The index to ask: the one named, else one of the profile in force.
+def write_hits(path: Path, answers: Mapping[str, Sequence[Hit]]) -> None:
+    """Hits, as `--json` gives them, as a Parquet table; of several questions each in a column `query`.
 
     Args:
-        backbone: of the profile; None: the first with an index, for words the first with a text tower.
-
-    Raises:
-        UsageError: there is no profile, or it has no such backbone.
-        StoreError: none of its indexes is there.
-    """
-    if index is not None:
-        return index
-    profile = profile_in_force("name an index with --index")
-    at = profile.layout
-    if backbone is not None:
-        profile.require(backbone)
-        return at.index(backbone)
-    with_text = [key for key in profile.backbones if key in profile.text_backbones]
-    wanted = with_text if any(term.kind == "text" for term in terms) else list(profile.backbones)
-    there = [key for key in wanted if (at.index(key) / CARD).is_file()]
-    if there:
-        return at.index(there[0])
-    if not wanted:
-        raise UsageError(f"the profile {profile.profile} has no backbone with a text tower (text_backbones)")
-    raise StoreError(
-        f"there is no index at {at.index(wanted[0])}; `dvc repro index` makes those of the profile"
-    )
-
-
-def write_hits(path: Path, hits: Sequence[Hit]) -> None:
-    """Hits, as `--json` gives them, as a Parquet table.
+        answers: by what was asked.
 
     Raises:
         UsageError: another ending. StoreError: it cannot be written.
     """
     kinds = {"item_id": str, "key": str, "score": float, "folded": pa.list_(pa.string())}
-    write_records(path, [hit.to_json(with_folded=True) for hit in hits], kinds)
+    asked = [({"query": query} if len(answers) > 1 else {}, hits) for query, hits in answers.items()]
+    write_records(
+        path, [{**of, **hit.to_json(with_folded=True)} for of, hits in asked for hit in hits], kinds
+    )
 
 
 def write_sheet(path: Path, hits: Sequence[Hit], items: Items, title: str, source: str) -> None:

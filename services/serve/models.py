@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any
@@ -64,6 +65,16 @@ class ServedModel:
             max_batch=_MAX_BATCH,
             seen=counters.batch_of(name, "picture"),
         )
+
+    @property
+    def input_px(self) -> tuple[int, int] | None:
+        """(height, width) of what the backbone is given of a picture; None where the features' identity does not say."""
+        try:
+            transform = json.loads(self.index.identity.transform)
+            height, width = transform["crop_px"] or transform["resize_px"]
+            return int(height), int(width)
+        except (ValueError, KeyError, TypeError):
+            return None
 
     @property
     def n_waiting(self) -> int:

@@ -204,7 +204,7 @@ class Health(Answer):
 
 
 class BackboneFacts(Answer):
-    """One index."""
+    """One index; `input_px` is (height, width) of what its backbone is given of a picture."""
 
     name: str
     family_has_text: bool
@@ -212,6 +212,7 @@ class BackboneFacts(Answer):
     dim: int
     kind: str
     fingerprint: str
+    input_px: tuple[int, int] | None
     has_map: bool
     status: Status
     message: str

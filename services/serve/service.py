@@ -266,6 +266,7 @@ class Service:
             dim=vectors.dim,
             kind=vectors.kind.name,
             fingerprint=model.index.identity.fingerprint,
+            input_px=model.input_px,
             has_map=self._maps[model.name] is not None,
             status=model.status,
             message=model.message,

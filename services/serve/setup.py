@@ -5,15 +5,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deponij.project.frame.settings import RunOptions
-from deponij.project.in_force import InForce, items_of, profile_in_force, profile_of, require_items, run_of
+from deponij.project.in_force import InForce, items_of, require_items, run_of
 from deponij.project.indexes import Index
+from deponij.project.meant import Meant, made_by, run_meant
 from deponij.services.search.vectors import QueryEncoder
 from deponij.services.serve.counters import Counters
 from deponij.services.serve.models import distinct_names
 from deponij.services.serve.pictures import Pictures
 from deponij.services.serve.service import Served, Service, ServiceOptions
-from deponij.store.errors import StoreError, UsageError
-from deponij.store.index_folder import CARD
+from deponij.store.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,9 @@ class ServeRequest:
     """What to serve, as it was asked for.
 
     Attributes:
-        indexes: folders; none: those of the profile in force, or of these `backbones` of it.
-        items, images: where pictures and photographs are; None: the run's and the profile's.
+        indexes: folders; none: those of the run that is meant, or of these `backbones` of it.
+        of_run: the run's folder; None: the last one's (`deponij.project.meant`).
+        items, images: where pictures and photographs are; None: the run's.
         specs: `[NAME=]SPEC`, where an index's backbone is found.
     """
 
@@ -30,6 +31,7 @@ class ServeRequest:
     backbones: tuple[str, ...] = ()
     items: Path | None = None
     images: Path | None = None
+    of_run: Path | None = None
     specs: tuple[str, ...] = ()
     run: RunOptions = field(default_factory=RunOptions)
     service: ServiceOptions = field(default_factory=ServiceOptions)
@@ -42,8 +44,7 @@ def make_service(wanted: ServeRequest, counters: Counters) -> Service:
         UsageError: flags that do not fit each other, or nothing says what to serve.
         DeponijError: an index, items or a map cannot be read.
     """
-    profile = _profile(wanted)
-    paths = wanted.indexes if profile is None or wanted.indexes else _of_profile(profile, wanted.backbones)
+    paths, profile = meant_indexes(wanted)
     indexes = [Index.open(path) for path in paths]
     items = items_of(indexes[0].path, wanted.items)
     names = distinct_names(indexes)
@@ -67,25 +68,30 @@ def make_service(wanted: ServeRequest, counters: Counters) -> Service:
     return Service(served, Pictures(items, _images(wanted.images, profile)), options, counters)
 
 
-def _profile(wanted: ServeRequest) -> InForce | None:
-    """The profile in force, where the indexes are of it; None only where indexes are named."""
+def meant_run(wanted: ServeRequest) -> Meant | None:
+    """The run whose indexes are meant; None where these are named.
+
+    Raises:
+        UsageError: flags that do not fit each other, or nothing says which run is meant.
+    """
     if not wanted.indexes:
-        return profile_in_force("name indexes with --index")
-    if wanted.backbones:
-        raise UsageError("--backbone chooses among the indexes of the profile; with --index name the folders")
-    of_runs = [profile_of(run) for path in wanted.indexes if (run := run_of(path)) is not None]
-    return of_runs[0] if of_runs and all(of_runs) else None
+        return run_meant(wanted.of_run)
+    if wanted.backbones or wanted.of_run is not None:
+        raise UsageError("--backbone and --run choose among indexes of a run; with --index name the folders")
+    return None
 
 
-def _of_profile(profile: InForce, backbones: Sequence[str]) -> list[Path]:
-    for name in backbones:
-        profile.require(name)
-    at = profile.layout
-    found = [at.index(name) for name in backbones or profile.backbones]
-    there = found if backbones else [path for path in found if (path / CARD).is_file()]
-    if not there:
-        raise StoreError(f"there is no index in {at.indexes}; `dvc repro index` makes those of the profile")
-    return there
+def meant_indexes(wanted: ServeRequest) -> tuple[Sequence[Path], InForce | None]:
+    """The folders of the indexes, and the parameters of their run, where they are of one whose parameters are known.
+
+    Raises:
+        UsageError: as `meant_run`. StoreError: there is no index.
+    """
+    meant = meant_run(wanted)
+    if meant is not None:
+        return meant.indexes(wanted.backbones), meant.made_by
+    runs = [made_by(run) for path in wanted.indexes if (run := run_of(path)) is not None]
+    return wanted.indexes, runs[0] if runs and all(runs) else None
 
 
 def _images(images: Path | None, profile: InForce | None) -> Path | None:
@@ -97,7 +103,8 @@ def _images(images: Path | None, profile: InForce | None) -> Path | None:
     if profile is None:
         return None
     folder = (profile.data.get("options") or {}).get("images") or profile.data.get("root")
-    return Path(folder) if folder and Path(folder).is_dir() else None
+    # `deponij run` names no root of its own.
+    return Path(folder) if folder and folder != "." and Path(folder).is_dir() else None
 
 
 def _specs(specs: Sequence[str], names: Sequence[str]) -> Mapping[str, str]:

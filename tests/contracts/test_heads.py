@@ -13,7 +13,7 @@ from sklearn.base import clone
 
 from deponij.pipeline.heads.head import HEADS, FeatureSource, Head
 from deponij.pipeline.heads.registry import head_class, kinds, load_head, register
-from deponij.project.learning.learn import make_head
+from deponij.project.learning.arguments import make_head
 from deponij.store.bundle import MANIFEST
 from deponij.store.errors import DataError, IdentityError, StoreError, UsageError
 

@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 from deponij.pipeline.heads.examples import Examples
 from deponij.pipeline.metrics.intervals import wilson
 from deponij.project.learning import compare
+from deponij.project.learning.compare_runs import compare_runs
 from deponij.project.learning.results import judge, write_results
 from deponij.store.errors import DataError, StoreError, UsageError
 
@@ -64,6 +65,27 @@ def folder(
     )
     write_results(path, judged.evaluation, judged.predictions, judged.logits)
     return path
+
+
+def test_two_runs_on_what_both_tested_by_the_later_labels(tmp_path: Path) -> None:
+    """Of A's 20 test items B has taught itself 4 and has 2 others; of the 16, two are labelled otherwise since.
+
+    By hand: A answers b for all and is right by its own on the 10 bottles less the four that B learned from, 6; B's
+    labels make i4 and i5 cans, so that it has 4.
+    """
+    a = folder(tmp_path / "one", "b" * 20)
+    truth = "bbbbccbbbbccccccuuuu" + "bb"
+    b = folder(tmp_path / "two", truth, truth=truth, parts="rrrr" + "t" * 18)
+    found = compare_runs(a, b)
+    assert (found.n, found.n_only_a, found.n_only_b, found.n_relabelled) == (16, 4, 2, 2)
+    assert (found.n_right_own_a, found.a.n_right, found.b.n_right) == (6, 4, 16)
+    assert found.difference.value == -12 / 16
+    notes = " ".join(found.notes)
+    assert "2 of them have another label in B than in A" in notes and "by its own A has 6 right" in notes
+    with pytest.raises(DataError, match="'label' against 'kind'"):
+        compare_runs(a, folder(tmp_path / "three", "b" * 20, labels="kind"))
+    with pytest.raises(DataError, match="none of the 20 items"):
+        compare_runs(a, folder(tmp_path / "four", "b" * 20, ids=[f"x{n}" for n in range(20)]))
 
 
 @pytest.fixture

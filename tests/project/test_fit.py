@@ -7,7 +7,8 @@ import pytest
 from learning_world import CLASSES, DIM, World, make_world, write_features, write_split
 
 from deponij.pipeline.heads.registry import load_head
-from deponij.project.learning.learn import HeadParams, HeadResult, parse_arguments
+from deponij.project.learning.arguments import parse_arguments
+from deponij.project.learning.learn import HeadParams, HeadResult
 from deponij.project.learning.learn import learn as learn_head
 from deponij.project.learning.result_files import read_judged
 from deponij.store.errors import DeponijError, UsageError

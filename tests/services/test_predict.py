@@ -426,8 +426,10 @@ def test_classifiers_whose_backbone_is_not_here_are_left_out(world: World, tmp_p
 
 def test_without_results_or_profile(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "name a classifier or a run with --model" in refused(world.pictures, status=2)
+    assert "make one of your pictures: `deponij run --folder PICTURES`" in refused(world.pictures, status=2)
     shutil.copy(world.root / "params.yaml", tmp_path)
+    assert "runs/mine, the run of the profile in force, was not made yet" in refused(world.pictures)
+    (tmp_path / "runs/mine/items").mkdir(parents=True)
     assert "there are no classifiers in runs/mine/results" in refused(world.pictures)
     assert "neither a folder of results" in refused(world.pictures, "--model", tmp_path)
 

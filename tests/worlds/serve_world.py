@@ -212,6 +212,9 @@ class Running:
         """Wait for the line with its address."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
+        if line.startswith("of "):
+            # Which run is served.
+            line = self.process.stdout.readline()
         assert line.startswith("http://127.0.0.1:"), (line, self.ended(timeout_s), self.err)
         self.url = line.split()[0]
         return self

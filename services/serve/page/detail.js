@@ -88,7 +88,7 @@ function ways(app, item) {
 /** The item by itself, and the photograph with the boxes of all its items. */
 function view(app, item) {
   const crop = el("img", { class: "crop", src: api.thumbnail(item.item_id, CROP_PX), alt: `The picture of ${nameOf(item)}` });
-  if (!item.photograph) return el("figure", { class: "alone" }, crop, el("figcaption", { class: "quiet" }, size(item)));
+  if (!item.photograph) return el("figure", { class: "alone" }, crop, el("figcaption", { class: "quiet" }, size(app, item)));
   const { photograph } = item;
   const image = el("img", { src: api.photograph(item.item_id, PHOTO_PX), alt: `The photograph ${photograph.image_id}`, width: photograph.width_px, height: photograph.height_px });
   const frame = el("div", { class: "photo" }, image, boxes(app, item));
@@ -97,10 +97,15 @@ function view(app, item) {
   image.addEventListener("error", () => frame.replaceWith(el("p", { class: "quiet" }, "The photograph is not at hand.")));
   // What is no part of its photograph would be shown twice.
   if (!photograph.box) return el("div", {}, el("figure", {}, frame, caption));
-  return el("div", {}, el("figure", {}, frame, caption), el("figure", { class: "beside" }, crop, el("figcaption", { class: "quiet" }, size(item))));
+  return el("div", {}, el("figure", {}, frame, caption), el("figure", { class: "beside" }, crop, el("figcaption", { class: "quiet" }, size(app, item))));
 }
 
-const size = ({ picture }) => `${picture.width_px} × ${picture.height_px} px, before the backbone scales it`;
+/** How large the item's picture is, and how large the backbone that is asked sees it. */
+function size(app, { picture }) {
+  const seen = app.backbone()?.input_px;
+  const own = `${picture.width_px} × ${picture.height_px} px`;
+  return seen ? `${own}; ${app.backbone().name} is given ${seen[1]} × ${seen[0]} px of it` : own;
+}
 
 function boxes(app, { label, photograph }) {
   const drawn = svg("svg", { viewBox: `0 0 ${photograph.width_px} ${photograph.height_px}`, preserveAspectRatio: "none" });

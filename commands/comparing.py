@@ -1,0 +1,104 @@
+"""Which heads there are, and which of two classifiers is better."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deponij.commands.answers import lead, print_json, say
+from deponij.commands.options import Json, RunOpt
+
+app = typer.Typer()
+
+PartArg = Annotated[str, typer.Option("--part", help="Whose items are taken of a results folder.")]
+
+
+@app.command()
+def heads(as_json: Json = False) -> None:
+    """The heads that `fit --head` and profiles know, and what each takes (`--set NAME=VALUE`)."""
+    from deponij.pipeline.heads.registry import head_class, kinds
+    from deponij.project.learning.arguments import arguments_of
+
+    found = {kind: arguments_of(kind) for kind in kinds()}
+    if as_json:
+        rows = [
+            {"head": kind, "title": head_class(kind).title, "arguments": [one._asdict() for one in of_kind]}
+            for kind, of_kind in found.items()
+        ]
+        print_json(rows)
+    else:
+        for kind, of_kind in found.items():
+            say("\n".join([f"{kind}: {head_class(kind).title}", *(f"  {one}" for one in of_kind)]))
+
+
+def tell_arguments(head: str, as_json: bool) -> None:
+    """What `--set` can say of a head."""
+    from deponij.project.learning.arguments import arguments_of
+
+    found = arguments_of(head)
+    if as_json:
+        print_json([one._asdict() for one in found])
+    else:
+        say("\n".join([f"--set NAME=VALUE of head {head}:", *(f"  {one}" for one in found)]))
+
+
+ContestantArg = Annotated[
+    Path | None,
+    typer.Argument(
+        help="Results folder, or a run's; none: the run's two best classifiers.", show_default=False
+    ),
+]
+
+
+@app.command()
+def compare(
+    a: ContestantArg = None,
+    b: Annotated[
+        Path | None, typer.Argument(help="Another one. Of two runs the chosen classifiers are compared.")
+    ] = None,
+    of_run: RunOpt = None,
+    part: PartArg = "test",
+    as_json: Json = False,
+) -> None:
+    """Is one model better than another on the same items, and by more than chance?
+
+    Of two runs, such as before and after labels were corrected, the test items that both have count.
+    """
+    from deponij.commands.show.results import print_comparison
+    from deponij.project.in_force import toys_beside
+    from deponij.project.learning import compare as comparing
+    from deponij.project.learning.compare_runs import chosen_two, compare_runs
+
+    two = chosen_two(a, b, of_run)
+    result: comparing.Comparison
+    if two.are_of_runs:
+        result = compare_runs(two.a, two.b, part)
+    else:
+        result = comparing.run(two.a, two.b, part)
+    lead(two.said, as_json)
+    print_json(result) if as_json else print_comparison(result, toys_beside(two.a, two.b))
+
+
+@app.command()
+def agreement(
+    a: Annotated[
+        Path | None,
+        typer.Argument(
+            help="CSV with columns item, truth, response; or a results folder. None: the run's two best.",
+            show_default=False,
+        ),
+    ] = None,
+    b: Annotated[Path | None, typer.Argument(help="Another observer's, matched by item.")] = None,
+    of_run: RunOpt = None,
+    part: PartArg = "test",
+    as_json: Json = False,
+) -> None:
+    """Do two observers, models or people, err on the same items and in the same way?"""
+    from deponij.commands.show.results import print_agreement
+    from deponij.project.learning.compare_runs import chosen_two
+    from deponij.services import agreement as agreeing
+
+    two = chosen_two(a, b, of_run)
+    result = agreeing.run(two.a, two.b, part)
+    lead(two.said, as_json)
+    print_json(result) if as_json else print_agreement(result)

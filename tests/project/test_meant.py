@@ -1,0 +1,127 @@
+"""Which run a command means where its files are not named: the last that finished, the one of --run, the profile's."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from deponij.project import last_run
+from deponij.project.frame.layout import Layout
+from deponij.project.in_force import InForce
+from deponij.project.last_run import record_of, remember
+from deponij.project.meant import ago, is_meant, run_meant
+from deponij.store.errors import StoreError, UsageError
+from deponij.store.sealed import sealed
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, with a pointer of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(last_run, "POINTER", Path(".deponij/last-run.json"))
+    return tmp_path
+
+
+def made(name: str, *, backbones: tuple[str, ...] = ("a",)) -> Layout:
+    """A run's folder that has finished."""
+    at = Layout(Path("runs") / name)
+    at.items.mkdir(parents=True)
+    facts = InForce(profile=name, backbones={one: {} for one in backbones}, labels=("label",))
+    remember(at, facts, by="deponij run", depot="depot")
+    return at
+
+
+def in_force(name: str) -> None:
+    Path("params.yaml").write_text(f"profile: {name}\nbackbones: {{b: {{}}}}\n")
+
+
+def test_an_empty_folder_says_how_a_run_is_made() -> None:
+    with pytest.raises(
+        UsageError, match="no run has finished in this folder.*`deponij run --folder PICTURES`"
+    ):
+        run_meant()
+
+
+def test_the_last_one_that_finished_is_meant_and_said() -> None:
+    made("one")
+    at = made("two")
+    meant = run_meant()
+    assert meant.at.root == at.root
+    assert meant.backbones == ["a"] and meant.labels == "label"
+    assert meant.said("results") == "of runs/two, finished just now: results"
+    assert is_meant(at) and not is_meant(Layout(Path("runs/one")))
+
+
+def test_a_run_that_is_named_comes_before_the_last_one() -> None:
+    made("one")
+    made("two")
+    assert run_meant(Path("runs/one")).at.root == Path("runs/one")
+    with pytest.raises(UsageError, match=r"runs/three is no folder of a run.*there are: runs/one, runs/two"):
+        run_meant(Path("runs/three"))
+
+
+def test_the_profile_in_force_counts_where_nothing_has_finished() -> None:
+    in_force("mine")
+    with pytest.raises(
+        StoreError, match="runs/mine, the run of the profile in force, was not made yet; make it: `dvc repro`"
+    ):
+        run_meant()
+    Layout(Path("runs/mine")).items.mkdir(parents=True)
+    assert run_meant().said("results") == "of runs/mine, the profile in force: results"
+    made("other")
+    assert run_meant().at.root == Path("runs/other")
+
+
+def test_parameters_are_those_in_force_where_the_run_is_the_profiles() -> None:
+    made("mine")
+    in_force("mine")
+    assert run_meant().backbones == ["b"]
+
+
+def test_a_pointer_to_a_run_that_is_gone() -> None:
+    made("one")
+    made("two").items.rmdir()
+    with pytest.raises(
+        StoreError, match=r"runs/two, is gone or was moved.*--run FOLDER \(there are: runs/one\)"
+    ):
+        run_meant()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"{", "is damaged or was edited"),
+        (json.dumps({"format": 1, "run": "runs/one"}).encode(), "has no 'checksum'"),
+        (sealed({"format": 2, "run": "runs/one"}), "is of another version"),
+        (sealed({"format": 1, "runs": []}), "is of another version"),
+    ],
+)
+def test_a_damaged_pointer_or_record_is_told_with_what_to_do(content: bytes, told: str) -> None:
+    at = made("one")
+    last_run.POINTER.write_bytes(content)
+    with pytest.raises(StoreError, match=rf"last-run\.json {told}.*--run FOLDER"):
+        run_meant()
+    assert run_meant(at.root).at.root == at.root
+    at.record.write_bytes(content)
+    with pytest.raises(StoreError, match=rf"run\.json {told}.*run again into runs/one"):
+        run_meant(at.root)
+
+
+def test_a_record_goes_with_its_folder(here: Path) -> None:
+    """Paths in it are relative to the folder that the run lies in, wherever that was moved."""
+    at = made("one")
+    record = record_of(at)
+    assert record is not None and record.path(at, "pictures") == Path("pictures")
+    (here / "elsewhere").mkdir()
+    Path("runs").rename(here / "elsewhere" / "runs")
+    moved = Layout(here / "elsewhere" / "runs" / "one")
+    assert record.path(moved, "pictures") == here / "elsewhere" / "pictures"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(-5, "just now"), (59, "just now"), (61, "1 minute ago"), (7200, "2 hours ago"), (90_000, "1 day ago")],
+)
+def test_how_long_ago(seconds: int, told: str) -> None:
+    assert ago(datetime.now(UTC) - timedelta(seconds=seconds)) == told
