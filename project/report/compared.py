@@ -17,7 +17,7 @@ _PROBE = "logistic"
 
 
 def compared(group: ResultGroup, probes: Sequence[tuple[str, Path]]) -> dict[str, Any]:
-    """Top-1 in percent, with one decimal: of the chosen classifier on its part and on validation, of each probe.
+    """Top-1 in percent, with one decimal: of the chosen classifier (as it may be told) and on validation, of each probe.
 
     Args:
         group: the first question of the profile, as plots show it: one label set on one split.
@@ -30,11 +30,10 @@ def compared(group: ResultGroup, probes: Sequence[tuple[str, Path]]) -> dict[str
         StoreError: a folder holds no results, or damaged ones.
     """
     numbers: dict[str, Any] = {}
+    if group.chosen is not None:
+        numbers[group.chosen.part] = _percent(group.chosen.worth[0])
     if group.chosen is not None and group.chosen.val_top1 is not None:
-        numbers = {
-            group.chosen.part: _percent(group.chosen.top1),
-            "val": _percent(group.chosen.val_top1),
-        }
+        numbers["val"] = _percent(group.chosen.val_top1)
     of_probes = {name: read_result(folder)[0] for name, folder in probes}
     part = group.rows[0].part
     found = {name: _percent(one.parts[part].top1) for name, one in of_probes.items() if part in one.parts}

@@ -19,6 +19,7 @@ from deponij.pipeline.heads.head import Floats, Head
 from deponij.pipeline.heads.registry import load_head
 from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.pipeline.reports.provenance import is_toy
+from deponij.pipeline.reports.table import result_row
 from deponij.project.extraction.feature_maker import FoundBackbone
 from deponij.project.extraction.found_backbones import Needed, find_backbones
 from deponij.project.frame.console import say
