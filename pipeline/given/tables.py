@@ -117,8 +117,8 @@ def _of_lists(column: pa.ChunkedArray, where: str) -> NDArray[Any]:
         )
     flat = pc.list_flatten(column).combine_chunks()
     # A number that is missing becomes NaN, and so a fault of its row.
-    values = flat.to_numpy(zero_copy_only=False)
-    return values.reshape(len(column), int(widths[0]))
+    values: NDArray[Any] = flat.to_numpy(zero_copy_only=False).reshape(len(column), int(widths[0]))
+    return values
 
 
 def _of_columns(table: pa.Table, names: Sequence[str], where: str) -> NDArray[Any]:

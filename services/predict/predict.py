@@ -135,6 +135,11 @@ def choose(
                 "--backbone, --labels and --split choose within a run; --model names one classifier already"
             )
         if not (model / RESULT_NAME).is_file():
+            if (model / "items").is_dir():
+                raise StoreError(
+                    f"{model} is a run without classifiers: it had no labels to learn from. `deponij results {model}` tells "
+                    "what there is; give labels (class folders, or a column: --labels) and run again to answer new pictures"
+                )
             raise StoreError(
                 f"{model} is neither a folder of results (it has no {RESULT_NAME}) nor a run (no results/)"
             )
