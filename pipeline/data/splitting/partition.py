@@ -261,7 +261,7 @@ def _pool(names: list[str | None]) -> NDArray[np.intp]:
     pool = np.asarray([row for row, name in enumerate(names) if name is not None], dtype=np.intp)
     if not len(pool):
         raise DataError(
-            f"none of the {len(names):,} items has a label; name another column of labels, or none: `labels: []` in a profile"
+            f"none of the {len(names):,} items has a label; name another column, or none: `labels: []` in a profile"
         )
     return pool
 
