@@ -309,7 +309,7 @@ def _sheet(table: Items, runs: Sequence[Run]) -> bytes:
 
 def main(params: Params, at: Layout, options: RunOptions) -> None:
     """Everything that the profile has brought out. No wall times: equal inputs, equal bytes."""
-    if params.labels and not at.all_results.is_dir():
+    if params.labels and not at.results():
         raise StoreError(f"there are no results in {at.all_results}; `dvc repro` makes them")
     names = list(params.backbones)
     # What lacks labels, or classes, has left nothing to be read.

@@ -121,7 +121,7 @@ class View:
             raise StoreError(f"{self.path} is a folder, and a view is a file{hint}")
         if not is_hdf5(self.path):
             raise StoreError(
-                f"{self.path} is {what_is(self.path)}, and no view of features (or a damaged one); views are HDF5 files "
+                f"{self.path} is {what_is(self.path)}, and no view of features, or is damaged; views are HDF5 files "
                 "such as runs/mine/views/BACKBONE.h5, and `deponij extract` or `deponij import-embeddings` makes them"
             )
         try:

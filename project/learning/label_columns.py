@@ -43,7 +43,8 @@ def label_columns(items: Items, wanted: Sequence[str] = (), folder: Path | None 
         )
     chosen = list(wanted) or [name for name in USUAL if name in filled][:1]
     if not chosen:
-        return LabelColumns((), (f"these items have no labels: {_no_labels(filled, folder)}",))
+        could = [name for name in filled if name not in CORE.names and _could_be(items.column(name))]
+        return LabelColumns((), (f"these items have no labels: {_no_labels(could, folder)}",))
     # Items that could not be read teach nothing.
     failed = {item_id for item_id, _ in items.failures}
     sound = [row for row, item_id in enumerate(items.ids) if item_id not in failed]
@@ -71,13 +72,23 @@ def _one_class(name: str, classes: Sequence[str], folder: Path | None) -> str:
     return f"the items that could be read have {only} in their column {name!r}: there is nothing to tell apart{meant}"
 
 
-def _no_labels(filled: Sequence[str], folder: Path | None) -> str:
+def _could_be(values: Sequence[object]) -> bool:
+    """Whether a column may hold classes: names, or whole numbers of which many are the same; at least two."""
+    there = [value for value in values if value is not None]
+    if not all(isinstance(value, str | int) for value in there):
+        return False
+    n_classes = len(set(there))
+    return n_classes > 1 and (isinstance(there[0], str) or n_classes <= len(there) / 2)
+
+
+def _no_labels(could: Sequence[str], folder: Path | None) -> str:
     """What is wrong with pictures that lie in no class folders, and what may have been meant."""
     if folder is not None:
         expected = f"expected files such as {folder / 'CLASS' / 'NAME.jpg'}"
         return f"there are no class folders below {folder}{_parent(folder) or f'; {expected}'}"
-    others = [name for name in filled if name not in CORE.names]
-    return f"--labels can name {', '.join(others)}" if others else "there is no other column with values"
+    return (
+        f"--labels can name {', '.join(could)}" if could else "there is no other column that may hold classes"
+    )
 
 
 def _parent(folder: Path) -> str:

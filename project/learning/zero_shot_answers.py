@@ -111,7 +111,7 @@ def read_answers(path: Path) -> Answers:
         StoreError: there is none, or it is damaged or of another version.
     """
     table = read_table(path)
-    if not table.schema.equals(COLUMNS):
+    if not table.schema.equals(COLUMNS) or any(column.null_count for column in table.columns):
         raise StoreError(f"{path} is no table of answers: it has {table.column_names}; {_REMEDY}")
     facts = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     try:

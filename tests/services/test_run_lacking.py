@@ -265,3 +265,20 @@ def test_a_model_is_not_asked_for_what_was_given(tmp_path: Path) -> None:
         describe("given:mine.npy")
     with pytest.raises(IdentityError, match="no model is known"):
         refuse_given(Identity("given:mine/5", "a" * 64, "embedding", "", "", "", "float32"), "mine")
+
+
+def test_a_coco_file_of_pictures_alone_gives_whole_pictures(tmp_path: Path, model: str, flat: Path) -> None:
+    """As COCO's own `image_info` files; and boxes of no category are items without a label."""
+    images = [{"id": i, "file_name": path.name} for i, path in enumerate(sorted(flat.iterdir()))]
+    boxes = [{"id": i, "image_id": i, "bbox": [2, 3, 10, 9], "area": 90} for i in range(len(images))]
+    for number, document in enumerate(
+        (
+            {"images": images},
+            {"images": images, "annotations": [], "categories": []},
+            {"images": images, "annotations": boxes, "categories": []},
+        )
+    ):
+        path = tmp_path / f"{number}.json"
+        path.write_text(json.dumps(document))
+        result = run(tmp_path, source_of(coco=path, images=flat), model, out=str(number))
+        assert (result["results"], result["n_items"], result["n_failed"]) == ([], len(images), 0)

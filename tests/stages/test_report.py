@@ -409,6 +409,7 @@ def laid_out(made: ReportWorld, tmp_path_factory: pytest.TempPathFactory) -> Pat
         (made.parts["curves"][0], at.curves("tiny")),
         (made.parts["maps"][0], at.map("tiny")),
         (made.parts["mistakes"][0], at.mistakes("tiny")),
+        (made.parts["likeness"][0], at.likeness("tiny")),
         (made.results[0], at.result("zero-shot", "tiny") / "split-label"),
         (made.results[1], at.result("logistic", "tiny") / "split-label"),
         (made.results[1], at.result("linear", "tiny", "tables") / "split-label"),
@@ -417,9 +418,10 @@ def laid_out(made: ReportWorld, tmp_path_factory: pytest.TempPathFactory) -> Pat
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
     more_results(made.results[1], at.ensembles, 1)
     (root / "params.yaml").write_text(
-        "profile: made-up\nbackbones: {tiny: {}, other: {}}\nsplits: {split: {}}\nreport: {n_detailed: 9}\n"
+        "profile: made-up\nbackbones: {tiny: {}, other: {}}\nsplits: {split: {}}\n"
+        "text_backbones: []\nlabels: [label]\nreport: {n_detailed: 9}\n"
     )
-    for of in (at.view, at.retrieval, at.curves, at.map, at.mistakes):
+    for of in (at.view, at.retrieval, at.curves, at.map, at.mistakes, at.likeness):
         shutil.copy(of("tiny"), of("other"))
     return root
 
@@ -470,6 +472,7 @@ def test_elsewhere_no_command_is_told_and_what_is_missing_is_left_out(laid_out: 
     for path in (at.curves("other"), at.map("other"), at.mistakes("other"), at.tables / "cells.json"):
         path.unlink()
     sections = {"profile": "mine", "backbones": {"tiny": {}, "other": {}}, "splits": {"split": {}}}
+    sections |= {"text_backbones": [], "labels": ["label"]}
     params = check(report.Params, sections, "the test")
     with pytest.raises(StoreError, match="there are no mistakes at"):
         report.main(params, at, RunOptions(under_dvc=True))
@@ -482,7 +485,7 @@ def test_elsewhere_no_command_is_told_and_what_is_missing_is_left_out(laid_out: 
 
 def test_missing_inputs_are_told(made: ReportWorld, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no results to report"):
-        write(made, tmp_path, results=[])
+        write(made, tmp_path, results=[], maps=[], likeness=[], answers=[])
     with pytest.raises(StoreError, match=r"no results in .*it has no result\.json"):
         write(made, tmp_path, results=[tmp_path])
     (tmp_path / "result.json").write_text("{}")
@@ -499,6 +502,8 @@ def test_missing_inputs_are_told(made: ReportWorld, tmp_path: Path) -> None:
         ("curves", "no learning curves at", "has no 'checksum'"),
         ("retrieval", "no retrieval results at", "has no 'checksum'"),
         ("mistakes", "no mistakes at", "has no 'checksum'"),
+        ("likeness", "no near-duplicates and outliers at", "has no 'checksum'"),
+        ("answers", "there is no table at", "is damaged or not a Parquet file"),
     ],
 )
 def test_missing_and_damaged_parts_are_told(
