@@ -258,7 +258,7 @@ class Page:
         every = (
             ("lacking", "Without labels", not self.groups),
             ("best", "The best by validation", bool(self.groups)),
-            ("by-words", "Answers by words", bool(self.by_words)),
+            ("words", "Answers by words", bool(self.by_words)),
             ("tables", "Tables", bool(self.cells)),
             ("results", "All results", bool(self.groups)),
             ("retrieval", "Retrieval", bool(self.retrieval)),

@@ -45,6 +45,8 @@ PARTS = {
     "curves": ("Learning curves", ()),
     "maps": ("Map of the embeddings", ()),
     "mistakes": ("Mistakes worth looking at", ()),
+    "likeness": ("Alike, and apart", ()),
+    "answers": ("Answers by words", ()),
     "split_reports": ("The split", ()),
     "timings": ("Time taken", None),
 }
@@ -202,10 +204,12 @@ def test_every_figure_says_where_it_comes_from(made: ReportWorld, out: Path) -> 
         "make curves",
         "make mistakes",
         "make map",
+        "make likeness",
+        "make answers",
     ):
         assert any(told in caption for caption in captions), told
-    # The best; tables; results; three ways of asking; one chart a head; a map; two classifiers; mistakes.
-    assert len(captions) == 1 + 1 + 1 + 3 + 2 + 1 + 2 + 1
+    # The best; tables; results; three ways of asking; one chart a head; a map; two classifiers; mistakes; likeness; words.
+    assert len(captions) == 1 + 1 + 1 + 3 + 2 + 1 + 2 + 1 + 1 + 1
 
 
 def test_contents_lead_to_every_section(out: Path) -> None:
@@ -213,7 +217,7 @@ def test_contents_lead_to_every_section(out: Path) -> None:
     sections = re.findall(r'<section id="(\w+)"', text)
     contents = re.search(r"<nav.*?</nav>", text, re.DOTALL).group(0)
     assert re.findall(r'href="#(\w+)"', contents) == sections
-    assert len(sections) == 12
+    assert len(sections) == 14
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -255,7 +259,7 @@ def test_markdown_has_what_the_page_has(out: Path) -> None:
         "| Lid | Can | 3 | 9 |",
     ):
         assert told in markdown, told
-    assert markdown.count("profile made-up · 120 items") == 1 + 1 + 3 + 2 + 1 + 2 + 1
+    assert markdown.count("profile made-up · 120 items") == 1 + 1 + 3 + 2 + 1 + 2 + 1 + 1 + 1
     assert "\n\n\n" not in markdown
 
 
@@ -264,7 +268,18 @@ def test_toys_are_marked_in_every_part(made: ReportWorld, out: Path, tmp_path: P
     assert 'class="toy"' not in (out / "page.html").read_text()
     text = write(made, tmp_path, toys={"tiny"}).read_text()
     sections = dict(re.findall(r'<section id="(\w+)">(.*?)</section>', text, flags=re.DOTALL))
-    for name in ("best", "tables", "results", "retrieval", "curves", "runs", "mistakes", "features"):
+    for name in (
+        "best",
+        "tables",
+        "results",
+        "retrieval",
+        "curves",
+        "runs",
+        "mistakes",
+        "likeness",
+        "words",
+        "features",
+    ):
         assert 'class="toy"' in sections[name], name
     assert "tiny</bdi> (toy)" in sections["map"]
     markdown = (tmp_path / "results.md").read_text()
@@ -287,7 +302,7 @@ def test_of_many_classifiers_the_best_have_details_and_all_a_row(made: ReportWor
     results = [*made.results, *more_results(made.results[1], tmp_path / "results", 20)]
     params = ReportParams(n_detailed=3)
     text = write(made, tmp_path / "out", results=results, params=params).read_text(encoding="utf-8")
-    assert text.count('<details class="run"') == 3 + len(made.parts["mistakes"])
+    assert text.count('<details class="run"') == 3 + len(("mistakes", "likeness", "answers"))
     assert "the first 14 of 22" in text
     assert "All 22" in text
     assert all(f"ensemble {i}" in text for i in range(20))
@@ -434,7 +449,7 @@ def test_commands_are_stages_that_there_are(laid_out: Path, monkeypatch: pytest.
     commands = set(re.findall(r"dvc repro ([\w@.+-]+)", text))
     # Of each classifier the stage that made it, of every other part its own.
     made_of = {"heads", "tables", "ensembles"}
-    assert commands == made_of | {"retrieval", "curves", "mistakes", "map"}
+    assert commands == made_of | {"retrieval", "curves", "mistakes", "map", "likeness"}
     assert all(stage in known and "do" not in known[stage] for stage in commands)
     runs = re.search(r'<section id="runs">.*?</section>', text, re.DOTALL).group(0)
     told = re.findall(r"dvc repro ([\w@.+-]+)", runs)
