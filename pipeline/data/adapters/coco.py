@@ -184,7 +184,7 @@ def _lists(path: Path, document: Any) -> tuple[list[Any], list[Any], list[Any]]:
         )
     names = ("images", "annotations", "categories")
     # What lists pictures alone (COCO's own `image_info_test2017.json`, say) annotates nothing.
-    lacking = {"annotations": [], "categories": []} if "annotations" not in document else {}
+    lacking: dict[str, Any] = {"annotations": [], "categories": []} if "annotations" not in document else {}
     document = {**lacking, **document} if document.get("images") else document
     missing = [name for name in names if name not in document]
     if missing:
