@@ -179,7 +179,7 @@ def test_classes_are_answered_by_words_alone(tmp_path: Path, model: str, flat: P
 @pytest.mark.parametrize(
     ("classes", "words", "said"),
     [
-        (("cup", "can"), False, r"knows? none: add one that does, such as --backbone openclip-vit-b-16"),
+        (("cup", "can"), False, r"cannot read: add one that can, such as --backbone openclip-vit-b-16"),
         (("cup",), True, "classes are two or more different names"),
         (("cup", "cup"), True, "classes are two or more different names"),
         (("cup", ""), True, "classes are two or more different names"),
