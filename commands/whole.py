@@ -44,6 +44,17 @@ def run(
     yolo: YoloOpt = None,
     voc: VocOpt = None,
     parquet: ParquetsOpt = None,
+    embeddings: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Made elsewhere: .npy, .npz, Parquet, CSV or HDF5; in the place of a backbone, or of pictures. Repeatable.",
+        ),
+    ] = None,
+    ids: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|COLUMN", help="Of the embeddings: a file, one a line; or their column."),
+    ] = None,
     treat: TreatOpt = None,
     boxes: BoxesOpt = None,
     keep_crowds: KeepCrowdsOpt = False,
@@ -68,6 +79,12 @@ def run(
         typer.Option(metavar="TRAIN VAL TEST", help="Shares of one split, such as 0.8 0.1 0.1."),
     ] = None,
     folds: Annotated[int | None, typer.Option(help="Cross-validate with so many folds.")] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="'A, B, …'", help="Answer every picture with one of these, by words alone (zero-shot)."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for everything this makes.")] = Path("runs/mine"),
     depot: Depot = "depot",
@@ -82,6 +99,7 @@ def run(
     from deponij.project.extraction import default_backbones
     from deponij.project.frame.console import say as tell
     from deponij.services import run as whole_way
+    from deponij.store.errors import UsageError
 
     source = whole_way.source_of(
         folder=folder,
@@ -95,8 +113,15 @@ def run(
         boxes=boxes,
         keep_crowds=keep_crowds,
         links_into=links_into or (),
+        embeddings=embeddings or (),
+        ids=ids,
     )
-    names, note = default_backbones.chosen(backbone or (), preset)
+    if ids is not None and not embeddings:
+        raise UsageError("--ids are of --embeddings FILE; name it, too")
+    names: tuple[str, ...] = ()
+    note = ""
+    if backbone or preset or not embeddings:
+        names, note = default_backbones.chosen(backbone or (), preset)
     if note:
         tell(note)
     plan = whole_way.Plan(
@@ -109,7 +134,10 @@ def run(
         n_folds=folds,
         seed=seed,
         precision=precision,
-        offered=default_backbones.OFFERED if not (backbone or preset) else None,
+        offered=default_backbones.OFFERED if not (backbone or preset or embeddings) else None,
+        embeddings=tuple(embeddings or ()),
+        ids=ids,
+        classes=tuple(name.strip() for name in classes.split(",")) if classes is not None else (),
     )
     from deponij.commands.show.forecast import print_work_ahead
     from deponij.commands.show.results import print_first_results, print_results

@@ -26,6 +26,8 @@ class InForce(Section):
     labels: tuple[str, ...] = ()
     backbones: dict[Slug, Any]
     text_backbones: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    tables: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def layout(self) -> Layout:

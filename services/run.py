@@ -10,21 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deponij.pipeline.backbones import describe
+from deponij.pipeline.backbones import Description, describe, list_backbones
 from deponij.pipeline.backbones.presets import preset
+from deponij.pipeline.data.adapters.listed import names_pictures
 from deponij.pipeline.data.adapters.registry import open_source
-from deponij.pipeline.data.endings import is_picture_file
-from deponij.pipeline.data.parts import given_part
 from deponij.pipeline.data.splitting.strategies import SplitParams
+from deponij.pipeline.given.files import ENDINGS
 from deponij.pipeline.metrics.evaluation import FEWEST_FOLDS
 from deponij.project.extraction.default_backbones import is_drawn
 from deponij.project.extraction.forecast import Forecast, Offer, forecasts, offer
-from deponij.project.frame.console import warn
+from deponij.project.frame.console import say, warn
 from deponij.project.frame.harness import timed
+from deponij.project.frame.lacking import lack_of
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, check
 from deponij.project.in_force import InForce, profile_of
 from deponij.project.last_run import record_of, remember
+from deponij.project.learning.label_columns import LabelColumns, label_columns
+from deponij.project.learning.zero_shot_answers import check_classes
 from deponij.project.meant import is_meant, run_meant
 from deponij.project.report.summary import Record, collect
 from deponij.stages.extract import ExtractParams, found_backbone
@@ -41,8 +44,6 @@ _BY = "deponij run"
 _FIRST_RESULTS = "heads"
 # With fewer in a test part an interval is some 20 points wide; then every item is tested once.
 FEWEST_TESTED = 100
-# The label column where none is named: of whole pictures, then of annotated instances.
-_LABEL_COLUMNS = ("label", "category")
 # Flags of data sets, as they are written.
 _DATA_SETS = {
     "--folder": "--folder DIR",
@@ -80,6 +81,9 @@ class Plan:
     seed: int = 0
     precision: str = "fp32"
     offered: str | None = None
+    classes: tuple[str, ...] = ()
+    embeddings: tuple[Path, ...] = ()
+    ids: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,11 +107,14 @@ def source_of(
     boxes: str | None = None,
     keep_crowds: bool = False,
     links_into: Sequence[Path] = (),
+    embeddings: Sequence[Path] = (),
+    ids: str | None = None,
     offered: Collection[str] = tuple(_DATA_SETS),
 ) -> SourceChoice:
     """The data set that the flags name.
 
     Args:
+        embeddings, ids: that are given; alone, or beside a table without paths, they are of items without pictures.
         offered: flags of data sets that the command has, for messages.
 
     Raises:
@@ -121,6 +128,11 @@ def source_of(
         "--voc": ("voc", {"folder": voc}),
         "--parquet": ("parquet", {"files": tuple(parquet or ())}),
     }
+    if embeddings and not any(all(where.values()) for _, where in named.values()):
+        beside = {"ids": ids} if ids else {}
+        return SourceChoice("unpictured", {"table": embeddings[0], "has_vectors": True, **beside})
+    if embeddings and table is not None and images is None and not names_pictures(table):
+        named["--table"] = ("unpictured", {"table": table})
     given = [flag for flag, (_, where) in named.items() if all(where.values())]
     if len(given) != 1:
         raise UsageError(
@@ -134,13 +146,13 @@ def source_of(
         raise UsageError(
             f"--images is for a COCO file or a table; {given[0]} says by itself where pictures are"
         )
-    if adapter in ("folder", "listed", "parquet") and (boxes or keep_crowds):
+    if adapter in ("folder", "listed", "parquet", "unpictured") and (boxes or keep_crowds):
         flag = "--boxes" if boxes else "--keep-crowds"
         raise UsageError(f"{flag} is for annotated instances; {given[0]} names whole pictures")
     if adapter != "coco" and boxes:
         raise UsageError(f"--boxes is for a COCO file (--coco); {given[0]} knows the form of its own")
-    if adapter == "parquet" and links_into:
-        raise UsageError("--links-into is for pictures in folders; parquet files hold them")
+    if adapter in ("parquet", "unpictured") and links_into:
+        raise UsageError(f"--links-into is for pictures in folders, and {given[0]} names none")
     more: dict[str, Any] = {
         "images": images,
         "treat": dict(treat or {}),
@@ -173,28 +185,37 @@ def run(
     at = Layout(out)
     # A wrong name or absent weights are said before an hour of cropping.
     descriptions = {backbone: describe(backbone) for backbone in plan.backbones}
-    names = _slugs(plan.backbones)
+    names = _slugs((*plan.backbones, *map(str, plan.embeddings)))
+    given = {names[str(path)]: path for path in plan.embeddings}
     sections: dict[str, Any] = {
         "profile": out.name,
         "data": {"adapter": plan.source.adapter, "root": ".", "options": plan.source.options},
         # Whose pictures these are decides which backbones are toys.
         "prepare": {"sample": None} if is_drawn(plan.source.options) else {},
-        "backbones": {name: {"spec": backbone} for backbone, name in names.items()},
+        "backbones": {names[one]: {"spec": one} for one in plan.backbones}
+        | {name: {"given": path, "ids": plan.ids} for name, path in given.items()},
         "text_backbones": [names[one] for one, found in descriptions.items() if found.has_text],
         "extract": {"precision": plan.precision},
         "texts": {"precision": plan.precision},
+        "classes": list(plan.classes),
     }
+    _refuse_without_words(plan, descriptions)
+    if plan.source.adapter == "unpictured" and plan.backbones:
+        raise UsageError(
+            f"these items have no pictures for {plan.backbones[0]} to look at; leave --backbone out, or name the pictures"
+        )
     _refuse_foreign(at)
     _refuse_strange_labels(plan)
     with _beside(at) as new:
         _run_stage("weights", sections, new, options)
         _run_stage("items", sections, new, options)
         table = Items(new.items)
-        labels = _chosen_labels(plan, table)
-        _refuse_one_class(table, labels)
-        split = _split_params(plan, table, labels[0])
-        sections |= {"labels": list(labels), "splits": {split.strategy: split.model_dump()}}
-        if split.strategy == "folds":
+        found = label_columns(table, plan.labels, plan.source.options.get("folder"))
+        labels = found.columns
+        _tell_lack(found)
+        splits = [_split_params(plan, table, column) for column in labels[:1]]
+        sections |= {"labels": list(labels), "splits": {one.strategy: one.model_dump() for one in splits}}
+        if "folds" in sections["splits"]:
             # As many heads as folds are learned for each seed already.
             sections["tables"] = {"seeds": 1}
         _run_stage("split", sections, new, options)
@@ -203,7 +224,7 @@ def run(
     on_work_ahead(ahead)
     for stage in STAGES[STAGES.index(_stage("split")) + 1 :]:
         _run_stage(stage.name, sections, at, options)
-        if stage.name == _FIRST_RESULTS:
+        if stage.name == _FIRST_RESULTS and labels:
             on_first_table(collect(at, options.depot, is_current=is_current))
     told = {
         "forecast": [one.to_record() for one in ahead.forecasts],
@@ -232,7 +253,7 @@ def relearn(at: Layout, options: RunOptions) -> bool:
 
 def _work_ahead(plan: Plan, names: Mapping[str, str], at: Layout, options: RunOptions) -> WorkAhead:
     params = ExtractParams(precision=plan.precision)
-    found = [found_backbone(params, backbone, name) for backbone, name in names.items()]
+    found = [found_backbone(params, backbone, names[backbone]) for backbone in plan.backbones]
     told = forecasts(found, at.items, options)
     offered = None
     if plan.offered is not None and any(one.n_new for one in told):
@@ -266,6 +287,8 @@ def _run_stage(name: str, sections: Mapping[str, Any], at: Layout, options: RunO
     stage = _stage(name)
     chosen = {section: sections[section] for section in stage.params.model_fields if section in sections}
     params = check(stage.params, chosen, "this run")
+    if lack_of(params):
+        return
     for keys in [(key,) for key in sections[stage.over]] if stage.over else [()]:
         try:
             with timed(at, "@".join([name, *keys])):
@@ -287,57 +310,29 @@ def _refuse_strange_labels(plan: Plan) -> None:
             )
 
 
-def _chosen_labels(plan: Plan, table: Items) -> tuple[str, ...]:
-    columns = table.table()
-    filled = [name for name in columns.column_names if columns[name].null_count < columns.num_rows]
-    unusable = [name for name in plan.labels if name not in filled]
-    if unusable:
-        could = ", ".join(filled)
-        raise UsageError(f"these items have no values in a column {unusable[0]!r}; --labels can name {could}")
-    if plan.labels:
-        return plan.labels
-    for name in _LABEL_COLUMNS:
-        if name in filled:
-            return (name,)
-    if plan.source.adapter == "folder":
-        raise DataError(f"these items have no labels: {_no_classes(Path(plan.source.options['folder']))}")
-    others = ", ".join(name for name in filled if name not in CORE.names) or "but there is none with values"
-    raise DataError(f"these items have no labels; name a column with --labels: {others}")
-
-
-def _refuse_one_class(table: Items, labels: Collection[str]) -> None:
-    """Said before the pictures are looked at; items that could not be read teach nothing."""
-    failed = {item_id for item_id, _ in table.failures}
-    for column in labels:
-        of_items = zip(table.ids, table.column(column), strict=True)
-        classes = {value for item_id, value in of_items if value is not None and item_id not in failed}
-        if len(classes) < 2:
-            only = f"only one class, {classes.pop()!r}" if classes else "no class at all"
-            raise DataError(
-                f"the items that could be read have {only} in their column {column!r}; learning takes two or more. "
-                "Without classes `deponij extract` and `deponij index` make an archive to search in"
+def _refuse_without_words(plan: Plan, descriptions: Mapping[str, Description]) -> None:
+    """Classes are asked for in words; said before anything is computed."""
+    if plan.classes:
+        check_classes(plan.classes)
+        if not any(one.has_text for one in descriptions.values()):
+            able = [str(row["name"]) for row in list_backbones() if row["has_text"] and not row["toy"]]
+            raise UsageError(
+                f"--classes asks in words, which {', '.join(plan.backbones) or 'given embeddings'} cannot read: add one "
+                f"that can, such as --backbone {able[0]} (`deponij weights fetch {able[0]}` brings its weights; others: "
+                f"{', '.join(able[1:])})"
             )
 
 
-def _no_classes(folder: Path) -> str:
-    """What is wrong with pictures that lie in no class folders, and what may have been meant."""
-    here = folder.resolve()
-    try:
-        beside = [path.name for path in here.parent.iterdir() if _holds_pictures(path)]
-    except OSError:
-        # Folders that may not be read; then there is nothing to offer.
-        beside = []
-    if here.name in beside and len(beside) > 1 and not all(map(given_part, beside)):
-        return f"there are no class folders below {folder}; did you mean its parent {here.parent}?"
-    return (
-        f"there are no class folders below {folder}; expected files such as {folder / 'CLASS' / 'NAME.jpg'}"
-    )
-
-
-def _holds_pictures(folder: Path) -> bool:
-    if folder.name.startswith(".") or not folder.is_dir():
-        return False
-    return any(map(is_picture_file, folder.iterdir()))
+def _tell_lack(found: LabelColumns) -> None:
+    """What is not learned from, and where nothing is, what labels would add."""
+    for note in found.notes:
+        warn(note)
+    if not found.columns:
+        passed = ", ".join(stage.name for stage in STAGES if stage.needs_labels)
+        say(
+            "note: without labels there is a map, what is alike, what stands apart, and search. Labels (class folders, or "
+            f"--labels COLUMN) would add classifiers with their figures, and labels worth a second look ({passed})"
+        )
 
 
 def _split_params(plan: Plan, table: Items, labels: str) -> SplitParams:
@@ -374,10 +369,12 @@ def _strategy(plan: Plan, table: Items, labels: str) -> str:
 
 
 def _slugs(backbones: Sequence[str]) -> dict[str, str]:
-    """Names for files and parameters of backbones, which may be folders of any name or `family:…` forms."""
+    """Names for files and parameters of backbones, which may be folders of any name, `family:…` forms or given files."""
     names: dict[str, str] = {}
     for backbone in backbones:
-        plain = re.sub(r"[^A-Za-z0-9._-]", "-", Path(backbone).name).lstrip("._-") or "backbone"
+        file = Path(backbone).name
+        name = Path(file).stem if file.lower().endswith(ENDINGS) else file
+        plain = re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip("._-") or "backbone"
         number = sum(name == plain or name.startswith(f"{plain}~") for name in names.values())
         names[backbone] = f"{plain}~{number + 1}" if number else plain
     return names
@@ -446,6 +443,8 @@ def _replace(at: Layout, new: Layout, names: Collection[str]) -> None:
         "mistakes",
         "maps",
         "tables",
+        "likeness",
+        "answers",
         "metrics",
         "plots",
     ):

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Literal
 
 from deponij.project.frame.harness import Main
+from deponij.project.frame.lacking import needs_of
 from deponij.project.frame.settings import Section
 
 Over = Literal["prepare", "backbones"]
@@ -35,6 +36,16 @@ class Stage:
         return model
 
     @property
+    def needs(self) -> frozenset[str]:
+        """The sections without entries in which it has nothing to do, as its `Params` mark them: labels, classes."""
+        return frozenset(needs_of(self.params))
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether it learns from labels, or judges by them."""
+        return "labels" in self.needs
+
+    @property
     def main(self) -> Main:
         """Its body: parameters, layout, options, and a key where it is `over` something."""
         body: Main = import_module(f"deponij.stages.{self.name}").main
@@ -51,6 +62,8 @@ STAGES = (
     Stage("heads"),
     Stage("retrieval"),
     Stage("index"),
+    Stage("likeness", may_lack_data=True),
+    Stage("answers"),
     Stage("curves", may_lack_data=True),
     Stage("mistakes", may_lack_data=True),
     Stage("map", may_lack_data=True),

@@ -3,7 +3,8 @@
     ITEMS/items-00000.parquet …   one row an item: item_id, key, image {bytes, path}, …, metadata
     ITEMS/_items.json             names and guards them (`deponij.store.manifest`)
 
-pandas, DuckDB and `datasets` read them. Failed items are rows too, with a reason and no picture.
+pandas, DuckDB and `datasets` read them. Failed items are rows too, with a reason and neither key nor picture. Items may
+be made without pictures at all, for embeddings that were made elsewhere: then they have a key and no picture.
 """
 
 import json
@@ -25,6 +26,7 @@ from deponij.store.keys import DECODERS
 from deponij.store.locks import release
 from deponij.store.manifest import MANIFEST, check_manifest, decoders_of, write_manifest
 from deponij.store.texts import is_storable, plain_reason
+from deponij.store.what_is import instead
 
 SHARD_BYTES = 128 << 20
 GROUP_BYTES = 8 << 20
@@ -191,8 +193,9 @@ class Items:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not any(self.path.glob(_PATTERN)):
+            below = f"; in it are {self.path / 'items'}" if any(self.path.glob(f"items/{_PATTERN}")) else ""
             raise StoreError(
-                f"there are no items at {self.path}; `deponij crop` or `deponij items` makes them"
+                f"there are no items at {self.path}; `deponij crop` or `deponij items` makes them{instead(self.path)}{below}"
             )
         self._parquets = [self._open(file) for file in check_manifest(self.path)]
         self._check_columns()
@@ -290,8 +293,11 @@ class Items:
         pairs = zip(ids, keys, strict=True)
         return [i for i, key in pairs if i not in self.places or self.keys[self.places[i]] != key]
 
-    def contents(self, rows: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+    def contents(self, rows: Sequence[int], *, only_there: bool = False) -> Iterator[tuple[int, bytes]]:
         """(row, encoded picture) of the wanted rows, in ascending row order; streams.
+
+        Args:
+            only_there: pass over rows without a picture, as those of items that were made without any.
 
         Raises:
             StoreError: a row has no picture, or a page is damaged.
@@ -308,9 +314,15 @@ class Items:
                     column = self._pictures(file, group)
                     for row in chosen:
                         content = column[int(row - start)].as_py()
-                        if content is None:
-                            raise StoreError(f"item {self.ids[row]!r} has no picture; it failed")
-                        yield int(row), content
+                        if content is None and not only_there:
+                            why = (
+                                "it failed"
+                                if self.keys[row] is None
+                                else "these items were made without pictures"
+                            )
+                            raise StoreError(f"item {self.ids[row]!r} has no picture; {why}")
+                        if content is not None:
+                            yield int(row), content
                 start = stop
 
     def content(self, item_id: str) -> bytes:

@@ -20,6 +20,7 @@ from report_world import make_report_world
 from deponij.pipeline.backbones import remember
 from deponij.pipeline.ensembles.registry import load_ensemble
 from deponij.pipeline.heads.registry import load_head
+from deponij.pipeline.likeness.records import LIKENESS
 from deponij.pipeline.metrics.curves import CURVES
 from deponij.pipeline.metrics.retrieval import RETRIEVAL
 from deponij.pipeline.mistakes.records import MISTAKES
@@ -32,6 +33,7 @@ from deponij.project.in_force import weights_record
 from deponij.project.indexes import Index, rows_table
 from deponij.project.learning.item_columns import read_parts
 from deponij.project.learning.result_files import CONFUSION_NAME, read_file, read_judged, read_result
+from deponij.project.learning.zero_shot_answers import read_answers
 from deponij.project.report.inputs import read_embedding, read_records, split_facts
 from deponij.stages import ensembles
 from deponij.store import index_folder
@@ -192,8 +194,10 @@ def make_kinds(root: Path) -> list[Kind]:
         Kind("split's report", [split], lambda: split_facts(split)),
         Kind("map", [places], lambda: read_embedding(places)),
         Kind("cells", [parts["cells"]], lambda: read_records([parts["cells"]], CELLS, "")),
+        Kind("answers", parts["answers"], lambda: read_answers(parts["answers"][0])),
     ]
-    for name, records in {"retrieval": RETRIEVAL, "curves": CURVES, "mistakes": MISTAKES}.items():
+    lists = {"retrieval": RETRIEVAL, "curves": CURVES, "mistakes": MISTAKES, "likeness": LIKENESS}
+    for name, records in lists.items():
         path = parts[name][0]
         read = lambda path=path, records=records: read_records([path], records, "")  # noqa: E731
         found.append(Kind(name, [path], read))

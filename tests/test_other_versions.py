@@ -19,12 +19,14 @@ from report_world import make_report_world
 from resealing import relist
 from test_flips import Kind, of_indexes, of_machine, of_results, plain
 
+from deponij.pipeline.likeness.records import LIKENESS
 from deponij.pipeline.metrics.curves import CURVES
 from deponij.pipeline.metrics.retrieval import RETRIEVAL
 from deponij.pipeline.mistakes.records import MISTAKES
 from deponij.pipeline.reports.cells import CELLS
 from deponij.project.frame.layout import Layout
 from deponij.project.learning.results import read_examples
+from deponij.project.learning.zero_shot_answers import read_answers
 from deponij.project.report.inputs import read_embedding, read_records, split_facts
 from deponij.store.atomic import write_table
 from deponij.store.bundle import MANIFEST
@@ -186,8 +188,10 @@ def records(root: Path) -> list[Kind]:
         Kind("items", sorted(world.items.glob("*.parquet")), examples),
         Kind("map", [places], lambda: read_embedding(places)),
         Kind("cells", [parts["cells"]], lambda: read_records([parts["cells"]], CELLS, "")),
+        Kind("answers", parts["answers"], lambda: read_answers(parts["answers"][0])),
     ]
-    for name, records in {"retrieval": RETRIEVAL, "curves": CURVES, "mistakes": MISTAKES}.items():
+    lists = {"retrieval": RETRIEVAL, "curves": CURVES, "mistakes": MISTAKES, "likeness": LIKENESS}
+    for name, records in lists.items():
         path = parts[name][0]
         read = lambda path=path, records=records: read_records([path], records, "")  # noqa: E731
         found.append(Kind(name, [path], read))

@@ -14,6 +14,7 @@ from deponij.commands.show.tables import (
     show_table,
     show_toy_note,
 )
+from deponij.commands.show.unlabelled import print_unlabelled
 from deponij.pipeline.metrics.evaluation import Evaluation, not_a_result, shown_part
 from deponij.pipeline.reports.provenance import is_toy, marked
 from deponij.pipeline.reports.table import ResultRow, by_rank
@@ -39,6 +40,7 @@ def print_results(record: Record, *, whole: bool = True) -> None:
         _print_results(shown)
         if more := len(of_pair) - len(shown):
             show_notes([f"the first of each backbone; {more} more classifiers with --all"])
+    print_unlabelled(record)
     show_toy_note(record["toys"], record["toys"])
     of_several = len(record["twice"]) > 1
     for one in record["twice"]:

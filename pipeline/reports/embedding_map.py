@@ -118,7 +118,7 @@ def embedding_map(
         "".join(layers),
         class_="points",
         role="img",
-        aria_label=f"map of {len(ids)} items, by class of {labels}",
+        aria_label=f"map of {len(ids)} items" + (f", by class of {labels}" if labels else ""),
         viewBox=f"0 0 {SIDE} {SIDE}",
     )
     legend = [

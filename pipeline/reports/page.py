@@ -13,12 +13,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from deponij.pipeline.likeness.records import LikenessReport
 from deponij.pipeline.metrics.calibration import Calibration
 from deponij.pipeline.metrics.classification import ClassScores
 from deponij.pipeline.metrics.clustered import Estimate
 from deponij.pipeline.metrics.evaluation import not_a_result
 from deponij.pipeline.mistakes.records import MistakesReport
 from deponij.pipeline.reports import wording
+from deponij.pipeline.reports.answer_facts import AnswerFacts
 from deponij.pipeline.reports.cell_tables import (
     CellTable,
     cell_tables,
@@ -238,6 +240,8 @@ class Page:
         timings_s: seconds of each stage, as this machine took them.
         failures: item id and reason; where: which step failed.
         toys: backbones that know drawn pictures only, where these are others.
+        likeness: near-duplicates and what stands apart, with its source. by_words: answers, of classes that were named.
+        lacking: where there are no groups, what is so and what labels would add.
     """
 
     title: str
@@ -257,6 +261,9 @@ class Page:
     timings_s: Mapping[str, float]
     failures: Sequence[tuple[str, str]]
     toys: frozenset[str] = frozenset()
+    likeness: Sequence[tuple[LikenessReport, Provenance]] = ()
+    by_words: Sequence[AnswerFacts] = ()
+    lacking: str = ""
 
     @property
     def more_cells(self) -> list[Cell]:
@@ -299,13 +306,16 @@ class Page:
     def sections(self) -> list[tuple[str, str]]:
         """Anchor and heading of each part that there is."""
         every = (
-            ("best", "The answer", True),
+            ("lacking", "Without labels", not self.groups),
+            ("best", "The answer", bool(self.groups)),
+            ("words", "Answers by words", bool(self.by_words)),
             ("answers", "Right and wrong", bool(self.runs)),
             ("mistakes", "Mistakes", bool(self.mistakes)),
             ("curves", "Learning curves", bool(self.charts)),
-            ("results", "All results", True),
+            ("results", "All results", bool(self.groups)),
             ("runs", "Other classifiers", bool(self.others)),
             ("map", "Map", self.maps is not None),
+            ("likeness", "Alike and apart", bool(self.likeness)),
             ("retrieval", "Retrieval", bool(self.retrieval)),
             ("splits", "Splits", bool(self.splits)),
             ("features", "Features", True),

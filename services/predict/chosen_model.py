@@ -210,8 +210,8 @@ def _judged(at: Layout, wanted: ModelRequest) -> list[Candidate]:
     found = candidates(at, wanted.profile, labels=wanted.labels, split=wanted.split, backbone=wanted.backbone)
     if not found:
         raise StoreError(
-            f"there are no classifiers in {at.all_results}; `dvc repro` or `deponij run` makes them, or name "
-            "one with --model"
+            f"there are no classifiers in {at.all_results}; `dvc repro` or `deponij run` makes them where there are labels "
+            "to learn from, or name one with --model"
         )
     judged = [one for one in found if is_judged(one[1])]
     if not judged:

@@ -31,6 +31,7 @@ from deponij.services.predict.new_pictures import NewPicture, NewPictures, chunk
 from deponij.store.atomic import write_bytes
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError, UsageError
+from deponij.store.what_is import instead
 
 Array = NDArray[Any]
 TABLE_ENDINGS = (".parquet", ".csv")
@@ -140,8 +141,14 @@ def choose(
                 "--backbone, --labels and --split choose within a run; --model names one classifier already"
             )
         if not (model / RESULT_NAME).is_file():
+            if (model / "items").is_dir():
+                raise StoreError(
+                    f"{model} is a run without classifiers: it had no labels to learn from. `deponij results {model}` tells "
+                    "what there is; give labels (class folders, or a column: --labels) and run again to answer new pictures"
+                )
             raise StoreError(
                 f"{model} is neither a folder of results (it has no {RESULT_NAME}) nor a run (no results/)"
+                f"{instead(model)}"
             )
         return named_model(model, specs)
     at = run_meant().at if model is None else Layout(model)

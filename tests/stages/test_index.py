@@ -369,7 +369,7 @@ def test_under_dvc_it_reads_and_writes_where_the_profile_says(
         (run / target).parent.mkdir(parents=True, exist_ok=True)
         (run / target).symlink_to(source)
     (tmp_path / "params.yaml").write_text(
-        "profile: tiny\nbackbones: {a: {}, b: {}}\nsplits: {g: {strategy: group}}\n"
+        "profile: tiny\nbackbones: {a: {}, b: {}}\nsplits: {g: {strategy: group}}\nlabels: [category]\n"
     )
     monkeypatch.chdir(tmp_path)
     (run / "indexes" / "gone").mkdir(parents=True)

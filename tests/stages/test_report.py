@@ -45,6 +45,8 @@ PARTS = {
     "curves": ("Learning curves", ()),
     "maps": ("Map of the embeddings", ()),
     "mistakes": ("Mistakes worth looking at", ()),
+    "likeness": ("Alike, and apart", ()),
+    "answers": ("Answers by words", ()),
     "split_reports": ("The split", ()),
     "timings": ("Time taken", None),
 }
@@ -202,10 +204,12 @@ def test_every_figure_says_where_it_comes_from(made: ReportWorld, out: Path) -> 
         "make curves",
         "make mistakes",
         "make map",
+        "make likeness",
+        "make answers",
     ):
         assert any(told in caption for caption in captions), told
-    # The best; tables; results; three ways of asking; one chart a head; a map; two classifiers; mistakes.
-    assert len(captions) == 1 + 1 + 1 + 3 + 2 + 1 + 2 + 1
+    # The best; tables; results; three ways of asking; one chart a head; a map; two classifiers; mistakes; likeness; words.
+    assert len(captions) == 1 + 1 + 1 + 3 + 2 + 1 + 2 + 1 + 1 + 1
 
 
 def test_contents_lead_to_every_section(out: Path) -> None:
@@ -213,7 +217,7 @@ def test_contents_lead_to_every_section(out: Path) -> None:
     sections = re.findall(r'<section id="(\w+)"', text)
     contents = re.search(r"<nav.*?</nav>", text, re.DOTALL).group(0)
     assert re.findall(r'href="#(\w+)"', contents) == sections
-    assert len(sections) == 12
+    assert len(sections) == 14
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -255,7 +259,7 @@ def test_markdown_has_what_the_page_has(out: Path) -> None:
         "| Lid | Can | 3 | 9 |",
     ):
         assert told in markdown, told
-    assert markdown.count("profile made-up · 120 items") == 1 + 1 + 3 + 2 + 1 + 2 + 1
+    assert markdown.count("profile made-up · 120 items") == 1 + 1 + 3 + 2 + 1 + 2 + 1 + 1 + 1
     assert "\n\n\n" not in markdown
 
 
@@ -274,6 +278,8 @@ def test_toys_are_marked_in_every_part(made: ReportWorld, out: Path, tmp_path: P
         "curves",
         "runs",
         "mistakes",
+        "likeness",
+        "words",
         "features",
     ):
         assert 'class="toy"' in sections[name], name
@@ -298,7 +304,7 @@ def test_of_many_classifiers_the_best_have_details_and_all_a_row(made: ReportWor
     results = [*made.results, *more_results(made.results[1], tmp_path / "results", 20)]
     params = ReportParams(n_detailed=3)
     text = write(made, tmp_path / "out", results=results, params=params).read_text(encoding="utf-8")
-    assert text.count('<details class="run"') == 3 + len(made.parts["mistakes"])
+    assert text.count('<details class="run"') == 3 + len(("mistakes", "likeness", "answers"))
     assert "the first 14 of 22" in text
     assert "All 22" in text
     assert all(f"ensemble {i}" in text for i in range(20))
@@ -420,6 +426,7 @@ def laid_out(made: ReportWorld, tmp_path_factory: pytest.TempPathFactory) -> Pat
         (made.parts["curves"][0], at.curves("tiny")),
         (made.parts["maps"][0], at.map("tiny")),
         (made.parts["mistakes"][0], at.mistakes("tiny")),
+        (made.parts["likeness"][0], at.likeness("tiny")),
         (made.results[0], at.result("zero-shot", "tiny") / "split-label"),
         (made.results[1], at.result("logistic", "tiny") / "split-label"),
         (made.results[1], at.result("linear", "tiny", "tables") / "split-label"),
@@ -428,9 +435,10 @@ def laid_out(made: ReportWorld, tmp_path_factory: pytest.TempPathFactory) -> Pat
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
     more_results(made.results[1], at.ensembles, 1)
     (root / "params.yaml").write_text(
-        "profile: made-up\nbackbones: {tiny: {}, other: {}}\nsplits: {split: {}}\nreport: {n_detailed: 9}\n"
+        "profile: made-up\nbackbones: {tiny: {}, other: {}}\nsplits: {split: {}}\n"
+        "text_backbones: []\nlabels: [label]\nreport: {n_detailed: 9}\n"
     )
-    for of in (at.view, at.retrieval, at.curves, at.map, at.mistakes):
+    for of in (at.view, at.retrieval, at.curves, at.map, at.mistakes, at.likeness):
         shutil.copy(of("tiny"), of("other"))
     return root
 
@@ -443,7 +451,7 @@ def test_commands_are_stages_that_there_are(laid_out: Path, monkeypatch: pytest.
     commands = set(re.findall(r"dvc repro ([\w@.+-]+)", text))
     # Of each classifier the stage that made it, of every other part its own.
     made_of = {"heads", "tables", "ensembles"}
-    assert commands == made_of | {"retrieval", "curves", "mistakes", "map"}
+    assert commands == made_of | {"retrieval", "curves", "mistakes", "map", "likeness"}
     assert all(stage in known and "do" not in known[stage] for stage in commands)
     runs = "".join(re.findall(r'<section id="(?:answers|runs)">.*?</section>', text, re.DOTALL))
     told = re.findall(r"dvc repro ([\w@.+-]+)", runs)
@@ -481,6 +489,7 @@ def test_elsewhere_no_command_is_told_and_what_is_missing_is_left_out(laid_out: 
     for path in (at.curves("other"), at.map("other"), at.mistakes("other"), at.tables / "cells.json"):
         path.unlink()
     sections = {"profile": "mine", "backbones": {"tiny": {}, "other": {}}, "splits": {"split": {}}}
+    sections |= {"text_backbones": [], "labels": ["label"]}
     params = check(report.Params, sections, "the test")
     with pytest.raises(StoreError, match="there are no mistakes at"):
         report.main(params, at, RunOptions(under_dvc=True))
@@ -493,7 +502,7 @@ def test_elsewhere_no_command_is_told_and_what_is_missing_is_left_out(laid_out: 
 
 def test_missing_inputs_are_told(made: ReportWorld, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no results to report"):
-        write(made, tmp_path, results=[])
+        write(made, tmp_path, results=[], maps=[], likeness=[], answers=[])
     with pytest.raises(StoreError, match=r"no results in .*it has no result\.json"):
         write(made, tmp_path, results=[tmp_path])
     (tmp_path / "result.json").write_text("{}")
@@ -510,6 +519,8 @@ def test_missing_inputs_are_told(made: ReportWorld, tmp_path: Path) -> None:
         ("curves", "no learning curves at", "has no 'checksum'"),
         ("retrieval", "no retrieval results at", "has no 'checksum'"),
         ("mistakes", "no mistakes at", "has no 'checksum'"),
+        ("likeness", "no near-duplicates and outliers at", "has no 'checksum'"),
+        ("answers", "there is no table at", "is damaged or not a Parquet file"),
     ],
 )
 def test_missing_and_damaged_parts_are_told(

@@ -137,7 +137,8 @@ def test_under_dvc_every_split_and_those_of_before_go(
     at.split("gone").write_text("of a split that has left the profile")
     at.items.symlink_to(items)
     (tmp_path / "params.yaml").write_text(
-        "profile: tiny\nsplits: {mixed: {strategy: random, labels: label, seed: 3}, apart: {strategy: group}}\n"
+        "profile: tiny\nlabels: [label]\n"
+        "splits: {mixed: {strategy: random, labels: label, seed: 3}, apart: {strategy: group}}\n"
     )
     under_dvc(stage)
     assert sorted(path.name for path in at.splits.iterdir()) == [

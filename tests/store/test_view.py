@@ -125,7 +125,7 @@ def test_bad_views_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no view"):
         View(tmp_path / "none.h5")
     (tmp_path / "text.h5").write_text("no HDF5")
-    with pytest.raises(StoreError, match="is damaged"):
+    with pytest.raises(StoreError, match="is a file of another kind, and no view of features, or is damaged"):
         View(tmp_path / "text.h5")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["x"] = 1

@@ -8,6 +8,7 @@ import numpy as np
 from learning_world import World, learned, make_world
 
 from deponij.pipeline.curves import CURVES
+from deponij.pipeline.likeness.records import LIKENESS
 from deponij.pipeline.metrics.retrieval import RETRIEVAL
 from deponij.pipeline.mistakes.records import MISTAKES, ConfusedPair, Suspect, Twin
 from deponij.pipeline.reports.cells import (
@@ -22,14 +23,18 @@ from deponij.pipeline.reports.cells import (
 from deponij.project.frame.layout import Layout
 from deponij.project.learning.result_files import read_judged
 from deponij.project.learning.results import examples_of, judge, write_results
+from deponij.project.learning.zero_shot_answers import answer
 from deponij.project.retrieval import images, texts
 from deponij.project.retrieval.archive import RetrievalParams
-from deponij.stages import curves, mistakes
+from deponij.stages import curves, likeness, mistakes
 from deponij.stages import map as mapping
 from deponij.stages.curves import CurveParams
+from deponij.stages.likeness import LikenessParams
 from deponij.stages.map import MapParams
 from deponij.stages.mistakes import MistakesParams
+from deponij.store.atomic import write_table
 from deponij.store.sealed import sealed
+from deponij.store.view import View
 
 SPLIT_REPORT = {
     "split": "split.parquet",
@@ -82,6 +87,11 @@ def make_report_world(root: Path) -> ReportWorld:
     found = [images.run(asked, **data), *texts.run(asked, texts=world.texts, **data)]
     (root / "retrieval.json").write_bytes(RETRIEVAL.dump(found))
     mapping.run(MapParams(perplexity=10, iterations=250), features=world.features, out=root / "map.parquet")
+    alike = likeness.run(LikenessParams(), features=world.features, items=world.items)
+    (root / "likeness.json").write_bytes(LIKENESS.dump([alike]))
+    classes = sorted(set(View(world.texts).columns["group"].tolist()))[:2]
+    asked_for = answer(world.features, world.texts, world.items, classes)
+    write_table(root / "answers.parquet", asked_for.to_table())
     parts = {
         "split_reports": [root / "split.json"],
         "cells": root / "cells.json",
@@ -89,6 +99,8 @@ def make_report_world(root: Path) -> ReportWorld:
         "curves": [root / "curves.json"],
         "maps": [root / "map.parquet"],
         "mistakes": [root / "mistakes.json"],
+        "likeness": [root / "likeness.json"],
+        "answers": [root / "answers.parquet"],
     }
     return ReportWorld(world, results, parts)
 

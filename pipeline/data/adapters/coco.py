@@ -183,6 +183,9 @@ def _lists(path: Path, document: Any) -> tuple[list[Any], list[Any], list[Any]]:
             "lists 'images', 'annotations' and 'categories'"
         )
     names = ("images", "annotations", "categories")
+    # What lists pictures alone (COCO's own `image_info_test2017.json`, say) annotates nothing.
+    lacking: dict[str, Any] = {"annotations": [], "categories": []} if "annotations" not in document else {}
+    document = {**lacking, **document} if document.get("images") else document
     missing = [name for name in names if name not in document]
     if missing:
         raise DataError(
@@ -311,7 +314,8 @@ def _annotation(
     is_crowd = fields.get("iscrowd") in (1, True)
     if not isinstance(entry, dict):
         problem: str | None = f"the annotation is a JSON {_kind(entry)}, expected an object"
-    elif category is None:
+    elif category is None and (categories or category_id is not None):
+        # Where a file has no categories, its boxes have none.
         problem = f"the annotation's category_id {_shown(category_id)} is not among the file's categories"
     else:
         problem = box_problem

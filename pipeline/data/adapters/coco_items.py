@@ -16,6 +16,7 @@ from pydantic import Field
 from deponij.pipeline.data.adapters.coco import Annotation, CocoDataset, Photograph, read_coco
 from deponij.pipeline.data.adapters.label_maps import AUTO, LabelMap, label_maps
 from deponij.pipeline.data.adapters.registry import Progress, check_columns, register_source
+from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
 from deponij.pipeline.data.boxes import Boxes
 from deponij.pipeline.data.crops import Background, CropParams, crop_window, cut, window_mask, with_background
 from deponij.pipeline.data.inside import Links, existing_folder, read_inside
@@ -74,7 +75,13 @@ class CocoParams(Record):
 
 
 class InstanceSource:
-    """Annotated photographs, whatever format says so: an item is a crop of each instance."""
+    """Annotated photographs, whatever format says so: an item is a crop of each instance.
+
+    Attributes:
+        is_whole: nothing is annotated, and whole pictures may be taken in the place of crops.
+    """
+
+    is_whole = False
 
     def __init__(
         self,
@@ -95,7 +102,7 @@ class InstanceSource:
             UsageError: an unknown label map, or one whose column is taken.
         """
         self.dataset = dataset
-        if not dataset.n_annotations:
+        if not dataset.n_annotations and not self.is_whole:
             raise DataError(f"{dataset.path} annotates nothing, so nothing can be cropped")
         self.root = existing_folder(images, "folder of the photographs")
         self.links = Links.of(images, links_into)
@@ -159,7 +166,39 @@ class CocoSource(InstanceSource):
             UsageError: an unknown label map, or one whose column is taken.
         """
         dataset = read_coco(params.annotations, boxes=params.boxes, treat=params.treat)
+        self.is_whole = bool(dataset.photographs) and not dataset.n_annotations
         super().__init__(dataset, params.images, params.crop, params.label_maps, params.links_into)
+
+    @property
+    def n_items(self) -> int:
+        """One item per annotation; where there is none at all, one per photograph."""
+        return len(self.dataset.photographs) if self.is_whole else super().n_items
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """As of all instances; and that nothing is annotated."""
+        if not self.is_whole:
+            return super().notes
+        return (f"nothing is annotated, so whole pictures are taken, without labels: {self.n_items:,}",)
+
+    def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
+        """Crops of instances; where nothing is annotated, the photographs as they are."""
+        if not self.is_whole:
+            return super().items(workers=workers, progress=progress)
+        one = partial(_whole, root=self.root, links=self.links, columns=self.metadata_schema.names)
+        return each_picture(one, self.dataset.photographs, workers, progress)
+
+
+def _whole(photograph: Photograph, *, root: Path, links: Links, columns: Sequence[str]) -> Item:
+    content, failure = None, photograph.problem
+    if failure is None:
+        try:
+            content = read_inside(root, photograph.file_name, links)
+        except DataError as error:
+            failure = str(error)
+    metadata: dict[str, MetadataValue] = dict.fromkeys(columns)
+    metadata |= {"image_width_px": photograph.width_px, "image_height_px": photograph.height_px}
+    return whole_picture(photograph.image_id, content, failure, photograph.given, metadata)
 
 
 def _reaches_past(photograph: Photograph, annotation: Annotation) -> bool:

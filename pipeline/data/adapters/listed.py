@@ -6,14 +6,12 @@
 Every further column of plain values becomes a column of the items.
 """
 
-import io
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv as arrow_csv
 from pydantic import Field
 
 from deponij.pipeline.data.adapters.parquet_columns import columns_of_table
@@ -22,14 +20,12 @@ from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
 from deponij.pipeline.data.inside import Links, existing_folder, read_inside
 from deponij.pipeline.data.item import Item, MetadataValue
 from deponij.pipeline.data.parts import Place, Treatment, places_of_values, refuse_unknown
+from deponij.pipeline.listings import read_listing
 from deponij.pipeline.record_lists import Record
-from deponij.store.atomic import read_table
-from deponij.store.errors import DataError, StoreError, UsageError
+from deponij.store.errors import DataError, UsageError
 
-_PARQUET = (".parquet", ".pq")
-_DELIMITERS = ",\t;|"
 # What people call these columns, without regard to case; the first that is there is taken.
-_PATHS = (
+PATHS = (
     "path",
     "file",
     "filename",
@@ -41,8 +37,8 @@ _PATHS = (
     "image",
     "img",
 )
-_LABELS = ("label", "class", "category", "target", "class_name", "species", "labels")
-_PARTS = ("split", "part", "subset", "set", "partition")
+LABELS = ("label", "class", "category", "target", "class_name", "species", "labels")
+PARTS = ("split", "part", "subset", "set", "partition")
 
 
 class ListedParams(Record):
@@ -84,14 +80,14 @@ class ListedSource:
         table = read_listing(params.table, params.encoding)
         if not table.num_rows:
             raise DataError(f"{params.table} has no rows")
-        self.path_column = _column(table, params.path_column, _PATHS, "paths of pictures", params.table)
+        self.path_column = column_called(table, params.path_column, PATHS, "paths of pictures", params.table)
         if self.path_column is None:
             raise DataError(
-                f"{params.table} has no column of paths ({', '.join(_PATHS[:4])}, ...); it has "
+                f"{params.table} has no column of paths ({', '.join(PATHS[:4])}, ...); it has "
                 f"{', '.join(table.column_names)}; name one as path_column"
             )
-        label = _column(table, params.label_column, _LABELS, "labels", params.table)
-        part = _column(table, params.part_column, _PARTS, "parts", params.table)
+        label = column_called(table, params.label_column, LABELS, "labels", params.table)
+        part = column_called(table, params.part_column, PARTS, "parts", params.table)
         raw = [None] * table.num_rows if part is None else table[part].to_pylist()
         values = [str(one or "") for one in raw]
         refuse_unknown(params.treat, {(value,) for value in values if value})
@@ -152,41 +148,23 @@ class ListedSource:
             yield path, failure, self._places[row].given, metadata
 
 
-def read_listing(path: Path, encoding: str = "utf-8") -> pa.Table:
-    """The table, texts as texts: only an empty field is a missing value, since a class may be called `NA`.
+def names_pictures(path: Path, encoding: str = "utf-8") -> bool:
+    """Whether a table has a column that is called like one of paths.
 
     Raises:
-        DataError: there is none, it is in another encoding, or it is no table.
+        DataError: as `read_listing`.
     """
-    if not path.is_file():
-        raise DataError(f"table {path} {'is not a file' if path.exists() else 'does not exist'}")
-    if path.suffix.lower() in _PARQUET:
-        try:
-            return read_table(path)
-        except StoreError as error:
-            raise DataError(str(error)) from error
-    data = path.read_bytes()
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        encoding = "utf-16"
-    try:
-        text = data.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
-    except (UnicodeDecodeError, LookupError) as error:
-        raise DataError(
-            f"table {path} is not in {encoding}: {error}; name its encoding, such as `cp1252` or `shift_jis`"
-        ) from error
-    header = text.split("\n", 1)[0]
-    delimiter = max(_DELIMITERS, key=header.count)
-    try:
-        return arrow_csv.read_csv(
-            io.BytesIO(text.encode()),
-            parse_options=arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=arrow_csv.ConvertOptions(strings_can_be_null=False, null_values=[""]),
-        )
-    except pa.ArrowException as error:
-        raise DataError(f"table {path} cannot be read as CSV: {error}") from error
+    return column_called(read_listing(path, encoding), None, PATHS, "paths of pictures", path) is not None
 
 
-def _column(table: pa.Table, wanted: str | None, usual: Sequence[str], what: str, path: Path) -> str | None:
+def column_called(
+    table: pa.Table, wanted: str | None, usual: Sequence[str], what: str, path: Path
+) -> str | None:
+    """The column of that name, else the first that is usually called so; None for none.
+
+    Raises:
+        UsageError: there is none of the name.
+    """
     if wanted is not None:
         if wanted not in table.column_names:
             raise UsageError(

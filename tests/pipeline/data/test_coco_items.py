@@ -275,7 +275,7 @@ def test_source_describes_itself(tmp_path: Path) -> None:
 
 def test_source_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="annotates nothing"):
-        source(tmp_path, document([]))
+        source(tmp_path, document([], []))
     with pytest.raises(UsageError, match="columns category would occur twice"):
         source(tmp_path, document([annotation()]), "category=min-count:1")
     path = write(tmp_path, document([annotation()]))
