@@ -11,11 +11,13 @@ from deponij.commands.options import (
     BoxesOpt,
     ClassFolderOpt,
     CocoOpt,
+    CorrectionsOpt,
     Depot,
     Device,
     ImagesOpt,
     Json,
     KeepCrowdsOpt,
+    KeepOpt,
     LinksOpt,
     ParquetsOpt,
     Precision,
@@ -46,6 +48,8 @@ def run(
     boxes: BoxesOpt = None,
     keep_crowds: KeepCrowdsOpt = False,
     links_into: LinksOpt = None,
+    corrections: CorrectionsOpt = None,
+    keep: KeepOpt = None,
     backbone: Annotated[
         list[str] | None,
         typer.Option(help="Repeatable; by default EfficientNet-Lite0, and a mini for words."),
@@ -94,6 +98,8 @@ def run(
         strategy=split,
         seed=seed,
         precision=precision,
+        corrections=tuple(corrections or ()),
+        keep=keep,
     )
     from deponij.commands.show.results import print_first_results, print_results
 

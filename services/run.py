@@ -61,6 +61,8 @@ class Plan:
     strategy: str | None = None
     seed: int = 0
     precision: str = "fp32"
+    corrections: tuple[Path, ...] = ()
+    keep: Path | None = None
 
 
 def source_of(
@@ -147,7 +149,13 @@ def run(
     names = _slugs(plan.backbones)
     sections: dict[str, Any] = {
         "profile": out.name,
-        "data": {"adapter": plan.source.adapter, "root": ".", "options": plan.source.options},
+        "data": {
+            "adapter": plan.source.adapter,
+            "root": ".",
+            "options": plan.source.options,
+            "corrections": plan.corrections,
+            "keep": plan.keep,
+        },
         # Whose pictures these are decides which backbones are toys.
         "prepare": {"sample": None} if is_drawn(plan.source.options) else {},
         "backbones": {name: {"spec": backbone} for backbone, name in names.items()},
@@ -362,6 +370,7 @@ def _replace(at: Layout, new: Layout, names: Collection[str]) -> None:
         "retrieval",
         "curves",
         "mistakes",
+        "advice",
         "maps",
         "tables",
         "metrics",
