@@ -33,7 +33,9 @@ def cifar10(n: int) -> Iterator[Image.Image]:
 
 def camvid(n: int) -> Iterator[Image.Image]:
     """The first n frames, 480 x 360."""
-    paths = [path for part in ("train", "val", "test") for path in sorted((SHARED / "camvid" / part).iterdir())]
+    paths = [
+        path for part in ("train", "val", "test") for path in sorted((SHARED / "camvid" / part).iterdir())
+    ]
     for path in paths[:n]:
         yield decode(path.read_bytes())
 
@@ -101,10 +103,14 @@ def main() -> None:
         clean = faults(looks)
         said = ", ".join(f"{fault} {len(clean[fault])}" for fault in FAULTS)
         n_flagged = len({row for rows in clean.values() for row in rows})
-        print(f"{name}, {len(images):,} as they are: flagged {n_flagged} ({n_flagged / len(images):.1%}): {said}")
+        print(
+            f"{name}, {len(images):,} as they are: flagged {n_flagged} ({n_flagged / len(images):.1%}): {said}"
+        )
         blurred = {what: (("blurred",), spoil) for what, spoil in BLURRED[name].items()}
         for what, (kinds, spoil) in {**blurred, **SPOILT}.items():
-            mixed: list[Look] = [look(spoil(image)) if row % EVERY == 0 else looks[row] for row, image in enumerate(images)]
+            mixed: list[Look] = [
+                look(spoil(image)) if row % EVERY == 0 else looks[row] for row, image in enumerate(images)
+            ]
             found = faults(mixed)
             spoilt = set(range(0, len(images), EVERY))
             right = len(spoilt & {row for kind in kinds for row in found[kind]})  # type: ignore[index]

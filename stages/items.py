@@ -133,7 +133,9 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
     for file in files:
         # DVC watches nothing else: a change of it would go unseen.
         if options.under_dvc and not file.resolve().is_relative_to(data.root.resolve()):
-            raise UsageError(f"{file} must lie below data.root, {data.root}, for DVC to see its changes; move it there")
+            raise UsageError(
+                f"{file} must lie below data.root, {data.root}, for DVC to see its changes; move it there"
+            )
     result = run(
         data.adapter,
         data.options,

@@ -20,7 +20,7 @@ FAULTS: tuple[Fault, ...] = ("blurred", "dark", "flat", "tiny", "odd-shape")
 # Longer side at which sharpness is measured; smaller pictures stay as they are, for enlarging blurs.
 LOOK_PX = 256
 # Robust deviations from the median past which a picture stands out. With fewer pictures nothing does.
-FAR, FEWEST = 3.0, 10
+FAR, FEWEST = 2.5, 10
 # The least that a robust deviation counts as, so that sets that are all alike do not flag trifles.
 _LEAST = {"sharpness": 0.1, "bright": 8.0, "side": 0.1, "shape": 0.1}
 # Natural logarithm; sharp photographs lie above it.

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import pyarrow as pa
 
@@ -101,7 +101,7 @@ def _parsed(rows: "csv.DictReader[str]") -> tuple[list[Correction], list[str]]:
         elif do == "relabel" and not values["label"]:
             problems.append(f"{where}: relabel needs a label")
         else:
-            one = Correction(**{**values, "do": cast(Do, do)})
+            one = Correction.model_validate({**values, "do": do})
             before = found.setdefault((one.item_id, one.column), one)
             if (before.do, before.label) != (one.do, one.label):
                 problems.append(f"{where} says otherwise of {one.item_id!r} than a line before")
@@ -206,9 +206,10 @@ class Corrections:
             if any(one.do == "leave-out" for one in decided):
                 self._done["left out"] += 1
                 continue
+            changed = item
             for one in decided:
-                item = self._relabelled(item, one, schema) if one.do == "relabel" else item
-            yield item
+                changed = self._relabelled(changed, one, schema) if one.do == "relabel" else changed
+            yield changed
 
     def _relabelled(self, item: Item, one: Correction, schema: pa.Schema) -> Item:
         column = one.column or next((name for name in _LABEL_COLUMNS if name in schema.names), "")
@@ -236,18 +237,21 @@ class Corrections:
             raise DataError("no item of the data is in the list to keep; it is of other data")
         if self.of_item and not self._seen:
             first = next(iter(self.of_item))
-            raise DataError(f"no item of the corrections is in the data, not {first!r} for one; they are of other data")
+            raise DataError(
+                f"no item of the corrections is in the data, not {first!r} for one; they are of other data"
+            )
 
     @property
     def notes(self) -> list[str]:
         """What was done, once all items have passed."""
         said = [f"items {what}: {n:,}" for what, n in self._done.items()]
         if gone := sorted(set(self.of_item) - self._seen):
-            said.append(f"corrections of items that are not in the data: {len(gone):,}, the first: {gone[0]!r}")
+            said.append(
+                f"corrections of items that are not in the data: {len(gone):,}, the first: {gone[0]!r}"
+            )
         if open_ := sum(not any(one.do for one in rows) for rows in self.of_item.values()):
             said.append(f"items in the corrections of which nothing is decided (`do` is empty): {open_:,}")
         new = sorted({label for name, label in self._given if label not in self._labels.get(name, {label})})
         if new:
             said.append(f"classes that only the corrections have: {', '.join(map(repr, new))}")
         return said
-

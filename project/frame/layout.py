@@ -67,6 +67,9 @@ class Layout:
     mistakes = _Named("mistakes/{}.json")
     mistake_sheets = _Named("mistakes/{}")
     map = _Named("maps/{}.parquet")
+    # What to do next, and sheets of the pictures that it is about.
+    advice = _Place("advice")
+    advice_file = _Place("advice/advice.json")
     # The page and its tables.
     report = _Place("report")
     # Wall times of stages, and of searches of a backbone's index: facts about this machine, no output of DVC's.
