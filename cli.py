@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from deponij.commands import (
+    advising,
     data,
     depots,
     features,
@@ -38,7 +39,7 @@ _PANELS: dict[str, tuple[tuple[typer.Typer, ...], dict[str, typer.Typer]]] = {
     "Features": ((features.app,), {"depot": depots.depot_app, "view": depots.view_app}),
     "Learning and comparing": ((learning.app,), {}),
     "Searching": ((), {"index": retrieval.index_app, "query": retrieval.query_app}),
-    "Looking after pictures": ((housekeeping.app,), {}),
+    "Looking after pictures": ((advising.app, housekeeping.app), {}),
     "This machine": ((machine.app,), {"profile": machine.profile_app, "weights": machine.weights_app}),
 }
 for _panel, (_flat, _named) in _PANELS.items():

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import Field
 
+from deponij.pipeline.advice.records import ADVICE, subjects_of
 from deponij.pipeline.metrics.curves import CURVES
 from deponij.pipeline.metrics.retrieval import RETRIEVAL, RetrievalResult
 from deponij.pipeline.mistakes.records import MISTAKES, MistakesReport
@@ -110,6 +111,7 @@ def run(
     curves: Sequence[Path] = (),
     maps: Sequence[Path] = (),
     mistakes: Sequence[Path] = (),
+    advice: Path | None = None,
     timings: Mapping[str, float] | None = None,
     toys: Set[str] = frozenset(),
     remake: Remake = lambda stage: "",
@@ -125,6 +127,7 @@ def run(
         split_reports: JSON that the stage `split` wrote about each split.
         cells: JSON of the tables over seeds.
         retrieval, curves, maps, mistakes: files of each backbone; a part without files is not on the page.
+        advice: what to do next; None leaves it out.
         timings: seconds of each stage; they differ between runs, so leave them out for equal bytes.
         toys: backbones that know drawn pictures only, where these are others (`project.frame.toys`): they are
             marked, and never named best where there is anything else.
@@ -148,7 +151,10 @@ def run(
     runs = detailed_runs(found, min(params.n_samples, _MAX_SAMPLES // (2 * n_runs)), params.seed)
     wrong = _fewer(read_records(mistakes, MISTAKES, "mistakes"), params.n_mistakes, toys)
     asked = fewer(read_records(retrieval, RETRIEVAL, "retrieval results"), _MAX_HITS)
-    pictures = _pictures(table, runs, wrong, asked, params.thumbnail_px)
+    told_next = next(iter(read_records([advice], ADVICE, "advice")), None) if advice is not None else None
+    pictures = _pictures(
+        table, runs, [*_items_of(wrong), *subjects_of(told_next)], asked, params.thumbnail_px
+    )
     features = [feature_facts(path) for path in views]
     measured = read_records([cells], CELLS, "tables") if cells is not None else []
     page = Page(
@@ -169,6 +175,7 @@ def run(
         timings_s=dict(timings or {}),
         failures=list(dict.fromkeys([*table.failures, *(pair for _, failed in features for pair in failed)])),
         toys=frozenset(toys),
+        advice=told_next,
     )
     write_bytes(out / SHEET_NAME, _sheet(table, runs))
     rows = [row.to_json() for standing in found for row in standing.group.rows]
@@ -206,14 +213,14 @@ def _items_of(found: Sequence[MistakesReport]) -> Iterator[str]:
 def _pictures(
     table: Items,
     runs: Sequence[Run],
-    mistakes: Sequence[MistakesReport],
+    others: Sequence[str],
     retrieval: Sequence[RetrievalResult],
     side_px: int,
 ) -> dict[str, str]:
     """Data URI by item id; a picture that is shown twice is decoded once."""
     wanted = {sample.item_id for each in runs for sample in (*each.right, *each.wrong)}
     wanted |= {item_id for one in retrieval for item_id in items_of(one.examples)}
-    images = images_of(table, {*wanted, *_items_of(mistakes)}, side_px)
+    images = images_of(table, {*wanted, *others}, side_px)
     return {item_id: data_uri(image) for item_id, image in images.items()}
 
 
@@ -298,6 +305,7 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
         curves=_there(map(at.curves, names), options),
         maps=_there(map(at.map, names), options),
         mistakes=_there(map(at.mistakes, names), options),
+        advice=next(iter(_there([at.advice_file], options)), None),
         toys=toys_of(at.weights),
         remake=(lambda stage: f"dvc repro {stage}") if options.under_dvc else (lambda stage: ""),
         profile=params.profile,

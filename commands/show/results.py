@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from deponij.commands.show.advice import show_next
 from deponij.commands.show.tables import (
     bounded,
     percent,
@@ -53,6 +54,7 @@ def print_results(record: Record, *, whole: bool = True) -> None:
         "ask": between.join(record["ask"]),
     }
     show_lines(*(f"{name:10}{fact}" for name, fact in facts.items() if fact))
+    show_next(record["advice"], record["root"])
 
 
 def print_first_results(record: Record) -> None:

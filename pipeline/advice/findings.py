@@ -20,8 +20,10 @@ from deponij.pipeline.reports.wording import clipped
 Names = NDArray[np.str_]
 # Subjects that a finding lists; all are counted.
 MOST = 500
-# Share of the labels that prediction must agree with for its doubts to come first.
+# Share of the labels that prediction must agree with for all of its doubts to count.
 TRUSTED = 0.8
+# Below it those count whose label has at most the first probability, and another class at least the second.
+_SURE = (0.05, 0.7)
 # A recall that is known no better than this, from end to end of its interval, says little.
 WIDEST = 0.4
 # From which share and number of a class being taken for another one is no accident.
@@ -55,46 +57,51 @@ _FAULTS: Mapping[Fault, tuple[str, str, str]] = {
 }
 
 
-def ordered(found: Sequence[Finding | None], *, are_labels_trusted: bool) -> tuple[Finding, ...]:
+ORDER: tuple[Kind, ...] = (
+    "labels",
+    "duplicates",
+    "unreadable",
+    "small-classes",
+    *_FAULTS,
+    "confused",
+    "unlabelled",
+)
+
+
+def ordered(found: Sequence[Finding | None]) -> tuple[Finding, ...]:
     """The findings that there are, the most urgent first.
 
     What makes figures wrong comes first (labels, copies, pictures that are missing), then what makes them vague, then
-    what spoils single pictures, then where to go on. Doubts of a classifier that is wrong itself too often come late.
+    what spoils single pictures, then where to go on.
     """
-    order: list[Kind] = [
-        "labels",
-        "duplicates",
-        "unreadable",
-        "small-classes",
-        *_FAULTS,
-        "confused",
-        "unlabelled",
-    ]
-    if not are_labels_trusted:
-        order.remove("labels")
-        order.insert(order.index("confused"), "labels")
-    there = [one for one in found if one is not None and one.n]
-    return tuple(sorted(there, key=lambda one: order.index(one.kind)))
+    return tuple(sorted((one for one in found if one is not None), key=lambda one: ORDER.index(one.kind)))
 
 
 def wrong_labels(report: MistakesReport, right: Set[str]) -> Finding | None:
     """Labels that out-of-fold prediction speaks against.
 
+    Where it agrees with few of the labels, most doubts are its own mistakes, and only those of which it is sure count:
+    of 360 pictures of CIFAR-10 with 14 wrong labels it doubted 79 labels, and 13 of the 14 sure doubts were right.
+
     Args:
         right: items whose label a person has found right.
     """
-    doubted = [one for one in report.suspects if one.item_id not in right]
-    n = report.n_suspects - (len(report.suspects) - len(doubted))
     is_trusted = report.accuracy >= TRUSTED
+    doubted = [
+        one
+        for one in report.suspects
+        if one.item_id not in right
+        and (is_trusted or (one.prob_label <= _SURE[0] and one.prob_suggested >= _SURE[1]))
+    ]
     agrees = f"Prediction agrees with {report.accuracy:.0%} of the labels"
     return _finding(
         "labels",
-        n,
-        "label is probably wrong" if is_trusted else "label may be wrong",
-        "labels are probably wrong" if is_trusted else "labels may be wrong",
+        len(doubted),
+        "label is probably wrong",
+        "labels are probably wrong",
         f"{agrees} and is sure against these; wrong ones teach wrong and score wrong."
         if is_trusted
-        else f"{agrees} only, so that many of these doubts are its own mistakes: look before you take any.",
+        else f"{agrees} only, but is sure against these (of {report.n_suspects:,} doubts): look before you take one.",
         [
             Subject(
                 item_id=one.item_id,
@@ -268,7 +275,7 @@ def confused(report: MistakesReport) -> Finding | None:
         f"pairs of classes are confused, {most} ({share}) most",
         "Look whether they differ to the eye: if not, join them; if so, more examples of these two help most.",
         [
-            Subject(item_id=item_id, was=pair.truth, note=f"taken for {pair.answer}")
+            Subject(item_id=item_id, label=pair.answer, was=pair.truth, note=f"taken for {pair.answer}")
             for pair in pairs
             for item_id in pair.item_ids
         ],

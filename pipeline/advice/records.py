@@ -88,3 +88,14 @@ class Advice(Record):
 
 
 ADVICE = RecordList(Advice)
+
+# Pictures of a finding on a page.
+SHOWN = 12
+
+
+def subjects_of(advice: Advice | None) -> list[str]:
+    """Ids of the items that a page shows pictures of."""
+    if advice is None:
+        return []
+    shown = [one for finding in advice.findings for one in finding.subjects[:SHOWN]]
+    return [item_id for one in shown for item_id in (one.item_id, one.beside) if item_id]

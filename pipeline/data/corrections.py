@@ -38,7 +38,7 @@ class Correction(Record):
     """One row of the file.
 
     Attributes:
-        do: what to do; empty: not decided, so that nothing changes.
+        do: what to do; empty: `relabel` where there is a label, else not decided, so that nothing changes.
         label: the new one, for `relabel`.
         column: the label column; empty: `label` or `category`, whichever the items have.
         was, note: the label that it has, and why it is listed; for the reader.
@@ -92,8 +92,8 @@ def _parsed(rows: "csv.DictReader[str]") -> tuple[list[Correction], list[str]]:
         if not any(values.values()):
             continue
         where = f"line {rows.line_num}"
-        # A table of ids and labels alone is a list of new labels.
-        do = values["do"].lower() or ("relabel" if "do" not in row and values["label"] else "")
+        # Who fills in a label means it.
+        do = values["do"].lower() or ("relabel" if values["label"] else "")
         if not values["item_id"]:
             problems.append(f"{where} has no item_id")
         elif do not in (*DOS, ""):

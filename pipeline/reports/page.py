@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from deponij.pipeline.advice.records import SHOWN, Advice
 from deponij.pipeline.metrics.calibration import Calibration
 from deponij.pipeline.metrics.classification import ClassScores
 from deponij.pipeline.metrics.clustered import Estimate
@@ -210,6 +211,7 @@ class Page:
         timings_s: seconds of each stage, as this machine took them.
         failures: item id and reason; where: which step failed.
         toys: backbones that know drawn pictures only, where these are others.
+        advice: what to do next; its pictures are among `pictures`.
     """
 
     title: str
@@ -229,6 +231,7 @@ class Page:
     timings_s: Mapping[str, float]
     failures: Sequence[tuple[str, str]]
     toys: frozenset[str] = frozenset()
+    advice: Advice | None = None
 
     @property
     def tables(self) -> list[CellTable]:
@@ -250,6 +253,7 @@ class Page:
         """Anchor and heading of each part that there is."""
         every = (
             ("best", "The best by validation", True),
+            ("next", "What to do next", bool(self.advice and self.advice.findings)),
             ("tables", "Tables", bool(self.cells)),
             ("results", "All results", True),
             ("retrieval", "Retrieval", bool(self.retrieval)),
@@ -267,7 +271,7 @@ class Page:
 
 def render_html(page: Page) -> str:
     """The page as one HTML document."""
-    style = (_TEMPLATES / "page.css").read_text(encoding="utf-8")
+    style = "".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "advice.css"))
     script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     template = _environment(autoescape=True).get_template("page.html.j2")
     text: str = template.render(page=page, style=style, script=script, policy=_policy(script))
@@ -339,5 +343,5 @@ def _environment(autoescape: bool) -> Any:
         "breakable": _breakable,
         "not_a_result": not_a_result,
     }
-    environment.globals |= {"mean": mean_and_std, "interval_of": wording.interval_of}
+    environment.globals |= {"mean": mean_and_std, "interval_of": wording.interval_of, "n_advised": SHOWN}
     return environment

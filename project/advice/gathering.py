@@ -113,18 +113,16 @@ def advise(run: Gathering) -> Advice:
         StoreError: a file is missing, damaged or of other items.
     """
     notes: list[str] = []
-    small, confusing = _small_classes(run), None if run.audit is None else findings.confused(run.audit)
     found = [
         None if run.audit is None else findings.wrong_labels(run.audit, run.right),
         _near_duplicates(run, notes),
         findings.unreadable(_failures(run)),
-        small,
+        _small_classes(run),
         *_spoilt(run),
-        confusing,
+        None if run.audit is None else findings.confused(run.audit),
         _unlabelled(run),
     ]
-    is_trusted = run.audit is not None and run.audit.accuracy >= findings.TRUSTED
-    there = [_with_acts(run, one) for one in findings.ordered(found, are_labels_trusted=is_trusted)]
+    there = [_with_acts(run, one) for one in findings.ordered(found)]
     return Advice(
         root=str(run.at.root),
         n_items=len(run.items),
@@ -284,7 +282,7 @@ def _new_pictures(run: Gathering) -> list[str]:
 
 def _first_pair(run: Gathering) -> list[str]:
     finding = None if run.audit is None else findings.confused(run.audit)
-    if finding is None or run.audit is None:
+    if finding is None or not finding.subjects:
         return []
-    first = max(run.audit.confused, key=lambda one: (one.n >= 3, one.n / one.n_truth))
-    return ["--between", first.truth, "--between", first.answer]
+    truth, answer = finding.subjects[0].was, finding.subjects[0].label
+    return ["--between", truth, "--between", answer]

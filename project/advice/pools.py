@@ -102,40 +102,50 @@ def suggested(
     """
     if not pool.ids:
         return []
+    classes: list[str] = [] if head is None else head.classes_.tolist()
     probs = None if head is None else softmax(head.decision_function(pool.vectors))
-    doubt = None
-    if head is not None and probs is not None:
-        names = head.classes_.tolist()
-        if strangers := [one for one in between if one not in names]:
-            raise UsageError(
-                f"the classifier has no class {strangers[0]!r}; it has {', '.join(map(repr, names))}"
-            )
-        doubt = doubts_between(probs, *map(names.index, between)) if between else doubts(probs)
+    if strangers := [one for one in between if one not in classes]:
+        raise UsageError(
+            f"the classifier has no class {strangers[0]!r}; it has {', '.join(map(repr, classes))}"
+        )
+    doubt = (
+        None
+        if probs is None
+        else doubts_between(probs, *map(classes.index, between))
+        if between
+        else doubts(probs)
+    )
     evidence = pool.evidence
     with_known = None if known is None or not known.ids else Likeness(evidence, known.evidence)
-    rows = suggest(Likeness(evidence), with_known, doubt, n_wanted, seed)
-    found = []
-    for row in rows.tolist():
-        best = [] if probs is None else np.argsort(-probs[row], kind="stable")[:2].tolist()
-        answers = (
-            tuple((str(head.classes_[i]), float(probs[row, i])) for i in best) if head is not None else ()
-        )  # type: ignore[index]
-        found.append(Suggested(pool.ids[row], None if doubt is None else float(doubt[row]), answers))
-    return found
+    rows = suggest(Likeness(evidence), with_known, doubt, n_wanted, seed).tolist()
+    if probs is None or doubt is None:
+        return [Suggested(pool.ids[row], None, ()) for row in rows]
+    return [Suggested(pool.ids[row], float(doubt[row]), _best(probs[row], classes)) for row in rows]
 
 
-def chosen_result(at: Layout, labels: str, split: str | None = None) -> tuple[Path, Evaluation] | None:
+def _best(probs: NDArray[np.floating], classes: Sequence[str]) -> tuple[tuple[str, float], ...]:
+    """The two likeliest of C classes."""
+    order = np.argsort(-probs, kind="stable")[:2].tolist()
+    return tuple((classes[i], float(probs[i])) for i in order)
+
+
+def chosen_result(
+    at: Layout, labels: str, split: str | None = None, backbone: str | None = None
+) -> tuple[Path, Evaluation] | None:
     """The head of one backbone that validation chooses; without validation the first by the part that is shown.
 
     Args:
-        split: name; None for any.
+        split, backbone: names; None for any.
     """
     toys = toys_of(at.weights)
     found = [(folder, read_result(folder)[0]) for folder in at.results() if (folder / _CARD).is_file()]
     fitting = [
         (folder, one)
         for folder, one in found
-        if one.labels == labels and split in (None, one.split) and JOINED not in one.backbone and one.parts
+        if one.labels == labels
+        and split in (None, one.split)
+        and backbone in (None, one.backbone)
+        and JOINED not in one.backbone
     ]
     return min(fitting, key=lambda pair: (result_row(pair[1], toys).rank, str(pair[0])), default=None)
 

@@ -9,11 +9,13 @@ from collections.abc import Callable, Collection, Sequence, Set
 from pathlib import Path
 from typing import Any
 
+from deponij.pipeline.advice.records import ADVICE
 from deponij.pipeline.reports.table import ResultGroup, result_groups
 from deponij.project.frame.harness import read_times
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.toys import toys_of
 from deponij.project.learning.result_files import read_result
+from deponij.project.report.inputs import read_records
 from deponij.store.index_folder import CARD
 from deponij.store.items import Items
 from deponij.store.view import View
@@ -81,8 +83,17 @@ def collect(
         "page": str(at.report / PAGE_NAME),
         "sheet": str(at.report / SHEET_NAME),
         "indexes": indexes,
+        "advice": _advice(at),
         "ask": _ask(indexes, items.ids, {item_id for item_id, _ in failed}, is_in_force=is_in_force),
     }
+
+
+def _advice(at: Layout) -> list[str]:
+    """What to do next, a line each; nothing where no advice was given yet."""
+    if not at.advice_file.is_file():
+        return []
+    (found,) = read_records([at.advice_file], ADVICE, "advice")
+    return [one.title for one in found.findings]
 
 
 def _indexes(at: Layout, backbones: Collection[str] | None, toys: Collection[str]) -> list[Record]:
