@@ -19,6 +19,7 @@ from report_world import make_report_world
 from resealing import relist
 from test_flips import Kind, of_indexes, of_machine, of_results, plain
 
+from deponij.pipeline.advice.records import ADVICE
 from deponij.pipeline.metrics.curves import CURVES
 from deponij.pipeline.metrics.retrieval import RETRIEVAL
 from deponij.pipeline.mistakes.records import MISTAKES
@@ -35,6 +36,7 @@ from deponij.store.manifest import write_manifest
 from deponij.store.sealed import sealed, unsealed
 from deponij.store.view import View
 
+RECORDS: dict[str, Any] = {"retrieval": RETRIEVAL, "curves": CURVES, "mistakes": MISTAKES, "advice": ADVICE}
 VALUES: tuple[Any, ...] = (True, "x", 3, 2.5, [], ["x"], {}, {"x": 1})
 # In long lists the first record stands for all.
 _RECORDS = 1
@@ -187,8 +189,8 @@ def records(root: Path) -> list[Kind]:
         Kind("map", [places], lambda: read_embedding(places)),
         Kind("cells", [parts["cells"]], lambda: read_records([parts["cells"]], CELLS, "")),
     ]
-    for name, records in {"retrieval": RETRIEVAL, "curves": CURVES, "mistakes": MISTAKES}.items():
-        path = parts[name][0]
+    for name, records in RECORDS.items():
+        path = parts[name] if isinstance(parts[name], Path) else parts[name][0]
         read = lambda path=path, records=records: read_records([path], records, "")  # noqa: E731
         found.append(Kind(name, [path], read))
     others = [one for one in of_machine(root / "machine") if one.name in ("weights' record", "times")]

@@ -3,8 +3,9 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 
-from deponij.commands.show.tables import Columns, counted, show_lines, show_notes, show_table
+from deponij.commands.show.tables import Columns, counted, show_lines, show_notes, show_table, stdout
 from deponij.pipeline.advice.records import Advice, Finding
 from deponij.pipeline.reports.wording import clipped
 from deponij.services.advice import Taken
@@ -41,11 +42,13 @@ def print_advice(found: Advice, n_named: int) -> None:
 
 
 def _body(one: Finding, root: str, n_named: int) -> list[str]:
+    """Prose folds at the terminal's width; ids and commands stay whole, to be copied."""
+    why = wrap(one.why, max(40, stdout.width - 3))
     # Names of files and classes may hold anything; a line each, whatever is in them.
     facts = [*one.facts, *(_named(subject.item_id, subject.note) for subject in one.subjects[:n_named])]
-    more = max(len(one.subjects), 0) - n_named
-    lines = [one.why, *(f"  {one_line(fact)}" for fact in facts)]
-    lines += [f"  and {more:,} more pictures"] if one.subjects and more > 0 else []
+    more = len(one.subjects) - n_named
+    lines = [*why, *(f"  {one_line(fact)}" for fact in facts)]
+    lines += [f"  and {counted(more, 'more picture')}"] if more > 0 else []
     lines += [f"see: {one_line(str(Path(root) / one.sheet))}"] if one.sheet else []
     return [*lines, *(one_line(act) for act in one.acts)]
 
@@ -59,7 +62,7 @@ def print_taken(taken: Taken, into: Path, found: Advice) -> None:
     there = f", {taken.n_there:,} were there already" if taken.n_there else ""
     show_lines(f"{counted(taken.n_new, 'row')} added to {into}{there}; it has {taken.n_rows:,} now")
     show_lines(
-        "look through it: delete rows that are wrong, or set their `do` to right, so that they are not proposed again"
+        "look through it; set `do` to `right` where a label or picture is all right: it is proposed no more"
     )
     if taken.n_undecided:
         show_lines(

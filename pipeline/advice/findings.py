@@ -74,7 +74,8 @@ def ordered(found: Sequence[Finding | None]) -> tuple[Finding, ...]:
     What makes figures wrong comes first (labels, copies, pictures that are missing), then what makes them vague, then
     what spoils single pictures, then where to go on.
     """
-    return tuple(sorted((one for one in found if one is not None), key=lambda one: ORDER.index(one.kind)))
+    there = [one for one in found if one is not None]
+    return tuple(sorted(there, key=lambda one: ORDER.index(one.kind)))
 
 
 def wrong_labels(report: MistakesReport, right: Set[str]) -> Finding | None:
@@ -174,7 +175,7 @@ def near_duplicates(
     return _finding(
         "duplicates",
         n_apart + n_differ,
-        f"group of near-duplicates: {said[0] if said else ''}",
+        f"group of near-duplicates is {said[0].removeprefix('1 ') if said else ''}",
         f"groups of near-duplicates: {', '.join(said)}",
         "What is learned by heart scores as if it were understood; of two labels of one picture one is wrong.",
         subjects,
@@ -225,11 +226,11 @@ def small_classes(truth: Names, answers: Names, part: str, column: str) -> Findi
         if len(facts) <= _MOST_CLASSES
         else [*facts[:_MOST_CLASSES], f"and {len(facts) - _MOST_CLASSES} more"]
     )
-    which = "all" if len(facts) == len(classes) else f"{len(facts)} of {len(classes)}"
+    which = f"All {len(classes)}" if len(facts) == len(classes) else f"{len(facts)} of {len(classes)}"
     return _finding(
         "small-classes",
         len(facts),
-        f"{which} class is too small to judge",
+        f"{which} classes is too small to judge",
         f"{which} classes are too small to judge",
         f"Their recall is known no better than within {WIDEST * 100:.0f} points; some 25 scored items a class are enough.",
         [],

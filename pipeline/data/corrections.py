@@ -88,12 +88,13 @@ def _parsed(rows: "csv.DictReader[str]") -> tuple[list[Correction], list[str]]:
     found: dict[tuple[str, str], Correction] = {}
     problems = []
     for row in rows:
-        values = {name: _unquoted((row.get(name) or "").strip()) for name in COLUMNS}
+        # Names may begin and end with spaces.
+        values = {name: _unquoted(row.get(name) or "") for name in COLUMNS}
         if not any(values.values()):
             continue
         where = f"line {rows.line_num}"
         # Who fills in a label means it.
-        do = values["do"].lower() or ("relabel" if values["label"] else "")
+        do = values["do"].strip().lower() or ("relabel" if values["label"] else "")
         if not values["item_id"]:
             problems.append(f"{where} has no item_id")
         elif do not in (*DOS, ""):
@@ -143,7 +144,8 @@ def read_kept(path: Path) -> frozenset[str]:
         with explained(f"cannot read {path}"):
             data = path.read_bytes()
         try:
-            ids = frozenset(data.decode("utf-8-sig").splitlines()) - {""}
+            lines = data.decode("utf-8-sig").split("\n")
+            ids = frozenset(line.removesuffix("\r") for line in lines) - {""}
         except UnicodeDecodeError as error:
             raise UsageError(f"{path} is no list of item ids: {error}") from error
     if not ids:

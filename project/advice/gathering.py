@@ -94,6 +94,12 @@ class Gathering:
         return found if found is not None and found.kind == "embedding" else None
 
     @cached_property
+    def split(self) -> Path | None:
+        """The table of the first split; None for none. Under DVC every stage has run, so that it must be there."""
+        paths = [self.at.split(name) for name in self.splits[:1]]
+        return next((path for path in paths if self.acting.under_dvc or path.is_file()), None)
+
+    @cached_property
     def right(self) -> frozenset[str]:
         """Items that a person has looked at and found right."""
         files = self.acting.data.get("corrections") or ()
@@ -140,10 +146,10 @@ def _failures(run: Gathering) -> list[tuple[str, str]]:
 
 def _parts(run: Gathering) -> Mapping[str, str]:
     """Part of each item by the first split; of folds, which one tests it."""
-    paths = [path for name in run.splits if (path := run.at.split(name)).is_file()]
-    if not paths:
+    path = run.split
+    if path is None:
         return {}
-    table = read_table(paths[0])
+    table = read_table(path)
     names = [str(one) for one in table["item_id"].to_pylist()]
     is_folded = "fold" in table.column_names
     values = table["fold" if is_folded else "part"].to_pylist()
@@ -245,12 +251,11 @@ def _proposes(finding: Finding) -> bool:
 def _with_acts(run: Gathering, finding: Finding) -> Finding:
     """With its commands; files that only some may have are not named."""
     act = run.acting
-    split = next((str(run.at.split(name)) for name in run.splits if run.at.split(name).is_file()), "")
     match finding.kind:
         case "labels":
             acts, look = (act.take("labels"),), act.look("mistakes", run.backbone, "--out", "look")
         case "duplicates":
-            of_split = ["--split", split] if split else []
+            of_split = [] if run.split is None else ["--split", str(run.split)]
             acts = (act.take("duplicates"),)
             look = (
                 act.look("duplicates", run.backbone, *of_split, "--sheet", "alike.png")
