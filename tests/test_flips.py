@@ -17,10 +17,10 @@ from learning_world import DIM, World, learned, write_features
 from pydantic import BaseModel
 from report_world import make_report_world
 
+from deponij.pipeline.advice.records import ADVICE
 from deponij.pipeline.backbones import remember
 from deponij.pipeline.ensembles.registry import load_ensemble
 from deponij.pipeline.heads.registry import load_head
-from deponij.pipeline.advice.records import ADVICE
 from deponij.pipeline.metrics.curves import CURVES
 from deponij.pipeline.metrics.retrieval import RETRIEVAL
 from deponij.pipeline.mistakes.records import MISTAKES

@@ -106,17 +106,19 @@ def faults(looks: Sequence[Look]) -> dict[Fault, list[int]]:
     bright, contrast = np.array([[one.bright, one.contrast] for one in looks]).T
     sides = np.array([(one.width_px, one.height_px) for one in looks], np.float64)  # [n, 2]
     side, shape = sides.max(axis=1), np.log(sides.max(axis=1) / sides.min(axis=1))
-    is_flat = contrast < MAX_CONTRAST
+    is_flat = contrast < min(MAX_CONTRAST, np.median(contrast) / 4)
     far = {
         "blurred": (-_deviations(sharpness, "sharpness"), sharpness < MAX_SHARPNESS),
-        # A black picture is of one colour.
-        "dark": (-_deviations(bright, "bright"), (bright < MAX_BRIGHT) & ~is_flat),
+        "dark": (-_deviations(bright, "bright"), bright < MAX_BRIGHT),
         "tiny": (-_deviations(np.log(side), "side"), side < MAX_SIDE_PX),
         "odd-shape": (_deviations(shape, "shape"), shape > np.log(MIN_SHAPE)),
     }
-    found: dict[Fault, list[int]] = {"flat": _worst(is_flat, -contrast)}
+    found: dict[Fault, list[int]] = {}
     for fault, (deviation, is_past) in far.items():
         found[fault] = _worst((deviation > FAR) & is_past, deviation)  # type: ignore[index]
+    # Black is dark.
+    is_flat[found["dark"]] = False
+    found["flat"] = _worst(is_flat, -contrast)
     return {fault: found[fault] for fault in FAULTS}
 
 

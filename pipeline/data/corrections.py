@@ -116,7 +116,7 @@ def write_corrections(path: Path, rows: Sequence[Correction]) -> None:
         StoreError: it cannot be written.
     """
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\r\n")
     writer.writeheader()
     writer.writerows({name: _quoted(value) for name, value in row.model_dump().items()} for row in rows)
     # With a mark, by which spreadsheets know that it is UTF-8.

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from learning_world import World, learned, make_world
 
-from deponij.pipeline.curves import CURVES
 from deponij.pipeline.advice.records import ADVICE, Advice, Finding, Subject
+from deponij.pipeline.curves import CURVES
 from deponij.pipeline.metrics.retrieval import RETRIEVAL
 from deponij.pipeline.mistakes.records import MISTAKES, ConfusedPair, Suspect, Twin
 from deponij.pipeline.reports.cells import (
