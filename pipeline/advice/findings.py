@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from deponij.pipeline.advice.quality import Fault, Look
 from deponij.pipeline.advice.records import Finding, Kind, Subject
 from deponij.pipeline.likeness.groups import group_alike
-from deponij.pipeline.likeness.pairs import Likeness, Link
+from deponij.pipeline.likeness.pairs import Alike, Evidence, Likeness, Rows
 from deponij.pipeline.metrics.intervals import wilson
 from deponij.pipeline.mistakes.records import MistakesReport
 from deponij.pipeline.reports.wording import clipped
@@ -24,12 +24,14 @@ MOST = 500
 TRUSTED = 0.8
 # Below it those count whose label has at most the first probability, and another class at least the second.
 _SURE = (0.05, 0.7)
+# Of features, that confirms what hashes propose.
+_SURE_COSINE = 0.9
 # A recall that is known no better than this, from end to end of its interval, says little.
 WIDEST = 0.4
 # From which share and number of a class being taken for another one is no accident.
 _LEAST_SHARE, _LEAST_N = 0.1, 3
 _MOST_PAIRS, _MOST_CLASSES = 5, 8
-_NAME_CHARS = 18
+_NAME_CHARS = 14
 # What stays of near-duplicates: a test item does, a training item gives way.
 _KEPT_FIRST = {"test": 0, "val": 1, "train": 2}
 _FAULTS: Mapping[Fault, tuple[str, str, str]] = {
@@ -117,8 +119,20 @@ def wrong_labels(report: MistakesReport, right: Set[str]) -> Finding | None:
     )
 
 
+class SureLikeness(Likeness):
+    """Alike is what has equal content, and what looks and features both speak for: one alone errs too often for advice."""
+
+    def tile(self, rows_a: Rows | slice, rows_b: Rows | slice) -> Alike:
+        """Which of these are alike."""
+        found, cosines = super().tile(rows_a, rows_b), self.cosines(rows_a, rows_b)
+        if found.phash is None or cosines is None:
+            return found
+        both = found.phash & (cosines >= _SURE_COSINE)
+        return Alike(found.picture, both, both)
+
+
 def near_duplicates(
-    likeness: Likeness,
+    evidence: Evidence,
     ids: Sequence[str],
     labels: Sequence[str | None],
     parts: Sequence[str | None],
@@ -127,26 +141,19 @@ def near_duplicates(
 ) -> Finding | None:
     """Groups of one picture that lie in several parts of the split, or have several labels.
 
-    Alike counts where contents are equal, or where looks and features say so both; one alone errs too often for
-    advice. Of a group across parts all but one can go, the test item staying; which of two labels is right only a
-    person can tell.
+    Of a group across parts all but one can go, the test item staying; which of two labels is right only a person can
+    tell.
 
     Args:
-        likeness: of n items with themselves. ids, labels, parts: [n]; a part is that of the split, or its fold.
+        evidence: of n items. ids, labels, parts: [n]; a part is that of the split, or its fold.
     """
-    has_both = likeness.a.units is not None and likeness.a.hashes is not None
     subjects: list[Subject] = []
     n_apart = n_differ = 0
     order = np.array(
         sorted(range(len(ids)), key=lambda row: (_KEPT_FIRST.get(str(parts[row]), 9), ids[row])), np.int64
     )
-    for group in group_alike(likeness, order):
-        links = likeness.links(group.first, np.array(group.rows))
-        rows = [
-            row
-            for row, link in zip(group.rows, links, strict=True)
-            if row == group.first or _is_sure(link, has_both)
-        ]
+    for group in group_alike(SureLikeness(evidence), order):
+        rows = group.rows
         names = {labels[row] for row in rows} - {None}
         places = {parts[row] for row in rows} - {None}
         if all(ids[row] in right for row in rows if row != group.first):
@@ -181,10 +188,6 @@ def near_duplicates(
         subjects,
         column=column,
     )
-
-
-def _is_sure(link: Link, has_both: bool) -> bool:
-    return "picture" in link.how or len(link.how) > 1 or (not has_both and bool(link.how))
 
 
 def _twin(row: int, other: int, ids: Sequence[str], labels: Sequence[str | None]) -> Subject:

@@ -14,7 +14,7 @@ from deponij.pipeline.advice.quality import Look, faults, look
 from deponij.pipeline.advice.records import Advice, Finding
 from deponij.pipeline.data.corrections import read_corrections
 from deponij.pipeline.data.parallel import ordered_map
-from deponij.pipeline.likeness.pairs import Evidence, Likeness
+from deponij.pipeline.likeness.pairs import Evidence
 from deponij.pipeline.metrics.evaluation import shown_part
 from deponij.pipeline.mistakes.records import MISTAKES, MistakesReport
 from deponij.pipeline.pictures import Route, decode
@@ -179,7 +179,7 @@ def _near_duplicates(run: Gathering, notes: list[str]) -> Finding | None:
         return None
     parts = _parts(run)
     return findings.near_duplicates(
-        Likeness(Evidence(keys, phashes, vectors)),
+        Evidence(keys, phashes, vectors),
         ids,
         [run.label_of.get(one) for one in ids],
         [parts.get(one) for one in ids],
