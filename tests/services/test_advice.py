@@ -67,7 +67,8 @@ def test_what_was_put_there_is_found(advice: Advice) -> None:
     assert found["unreadable"] == {TRUNCATED}
     assert found["flat"] == {FLAT}
     assert found["duplicates"] == {"can/05.png", COPY}
-    assert found["unlabelled"] <= set(NEW) and len(found["unlabelled"]) == 3
+    # Never two that are alike.
+    assert found["unlabelled"] < set(NEW) and not {NEW[0], NEW[3]} <= found["unlabelled"]
     assert next(one.n for one in advice.findings if one.kind == "unlabelled") == 4
     assert "small-classes" in found
 
