@@ -238,7 +238,7 @@ def _unlabelled(run: Gathering) -> Finding | None:
 def first_to_label(run: Gathering, view: View, without: Sequence[str]) -> list[Suggested]:
     """The pictures to label first, by the head that validation chooses where it takes these features."""
     labelled = [one for one in run.items.ids if run.label_of.get(one) is not None]
-    chosen = chosen_result(run.at, run.column)
+    chosen = chosen_result(run.at, run.column, backbone=view.backbone)
     head = head_of(chosen[0]) if chosen is not None and chosen[1].fingerprint == view.fingerprint else None
     pool, known = Pool.of(view, run.items, without), Pool.of(view, run.items, labelled)
     return suggested(pool, known, head, run.n_first, run.seed)
