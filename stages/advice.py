@@ -40,12 +40,13 @@ class AdviceParams(Section):
 
 
 class Params(Section):
-    """The sections of params.yaml that this stage reads; `data`, backbones and splits to name commands by them."""
+    """The sections of params.yaml that this stage reads; all but the last to name commands by them."""
 
     data: dict[str, Any]
     backbones: dict[Slug, Any]
     splits: dict[Slug, Any]
     labels: list[str]
+    extract: dict[str, Any] = Field(default_factory=dict)
     advice: AdviceParams = AdviceParams()
 
 
@@ -94,6 +95,7 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
         splits=params.splits,
         labels=tuple(params.labels),
         under_dvc=options.under_dvc,
+        extract=params.extract,
     )
     gathering = Gathering(
         at=at,

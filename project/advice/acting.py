@@ -3,11 +3,12 @@
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from deponij.pipeline.advice.records import Kind
+from deponij.pipeline.data.splitting.strategies import SplitParams, strategies
 
 # By adapter, the flags of `deponij run` for its options.
 _FLAGS: Mapping[str, Mapping[str, str]] = {
@@ -18,7 +19,12 @@ _FLAGS: Mapping[str, Mapping[str, str]] = {
     "voc": {"folder": "--voc"},
     "parquet": {"files": "--parquet"},
 }
-_DEFAULT_OUT = "runs/mine"
+# Of a split, and the strategies that heed them.
+_SPLIT_FLAGS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "group_by": ("--group-by", ("random", "group", "given", "folds")),
+    "fractions": ("--fractions", ("random", "group")),
+    "n_folds": ("--folds", ("folds",)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,7 @@ class Acting:
 
     Attributes:
         root: the run's folder.
-        data, backbones, splits, labels: sections of params.yaml.
+        data, backbones, splits, labels, extract: sections of params.yaml.
         under_dvc: it is made by `dvc repro`; its data are watched below `data.root`.
     """
 
@@ -37,6 +43,7 @@ class Acting:
     splits: Mapping[str, Any]
     labels: tuple[str, ...]
     under_dvc: bool
+    extract: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def file(self) -> Path:
@@ -50,8 +57,11 @@ class Acting:
     @property
     def files(self) -> list[str]:
         """The corrections that the run was made with, and this one."""
-        given = [str(Path(one)) for one in self.data.get("corrections") or ()]
-        return list(dict.fromkeys([*given, str(self.file)]))
+        return list(dict.fromkeys([*self._given, str(self.file)]))
+
+    @property
+    def _given(self) -> list[str]:
+        return [str(Path(one)) for one in self.data.get("corrections") or ()]
 
     def take(self, kind: Kind) -> str:
         """Takes what is proposed into the file of corrections."""
@@ -79,9 +89,19 @@ class Acting:
             listed = ",".join(self.files)
             return (_line("dvc exp run -S", [f"++data.corrections=[{listed}]"]), "dvc metrics diff")
         new = _next(self.root)
-        words = [*self._data(), *self._settings(), "--out", str(new)]
+        words = [*self._data(), *self._settings(), *self._split(), "--out", str(new)]
         words += [word for file in self.files for word in ("--corrections", file)]
         return (_line("deponij run", words), _line("deponij compare", [str(self.root), str(new)]))
+
+    @property
+    def folded(self) -> str:
+        """Run again so that every item is tested once; empty where it was, or where that is not for a flag to say."""
+        asked = {str(params.get("strategy")) for params in self.splits.values()}
+        if self.under_dvc or "folds" not in strategies() or asked & {"folds", "given"}:
+            return ""
+        words = [*self._data(), *self._settings(), "--split", "folds", "--out", str(_next(self.root))]
+        words += [word for file in self._given for word in ("--corrections", file)]
+        return _line("deponij run", words)
 
     def _data(self) -> list[str]:
         options = self.data.get("options") or {}
@@ -108,9 +128,22 @@ class Acting:
         # A column of this name is the first that is looked for.
         for name in self.labels if self.labels != ("label",) else ():
             words += ["--labels", name]
+        if (precision := self.extract.get("precision", "fp32")) != "fp32":
+            words += ["--precision", str(precision)]
+        return words
+
+    def _split(self) -> list[str]:
+        words = []
         for params in self.splits.values():
             words += ["--split", str(params["strategy"])] if "strategy" in params else []
             words += ["--seed", str(params["seed"])] if params.get("seed") else []
+            for name, (flag, asked) in _SPLIT_FLAGS.items():
+                usual, value = SplitParams.model_fields.get(name), params.get(name)
+                if usual is None or value is None or params.get("strategy") not in asked:
+                    continue
+                several = list(value) if isinstance(value, (list, tuple)) else [value]
+                if value != usual.default and tuple(several) != usual.default:
+                    words += [flag, *map(str, several)]
         return words
 
 

@@ -251,6 +251,7 @@ def _proposes(finding: Finding) -> bool:
 def _with_acts(run: Gathering, finding: Finding) -> Finding:
     """With its commands; files that only some may have are not named."""
     act = run.acting
+    acts: tuple[str, ...]
     match finding.kind:
         case "labels":
             acts, look = (act.take("labels"),), act.look("mistakes", run.backbone, "--out", "look")
@@ -263,7 +264,8 @@ def _with_acts(run: Gathering, finding: Finding) -> Finding:
                 else ""
             )
         case "small-classes":
-            acts, look = (act.suggest(*_new_pictures(run)),), ""
+            folded = [act.folded] if act.folded else []
+            acts, look = (*folded, act.suggest(*_new_pictures(run))), ""
         case "confused":
             between = _first_pair(run)
             acts, look = (

@@ -295,6 +295,16 @@ def test_commands_name_what_the_run_was_made_from() -> None:
         "--seed 5 --out runs/x-4 --corrections old.csv --corrections corrections.csv",
         "deponij compare runs/x-3 runs/x-4",
     )
+    more = Acting(
+        Path("r"),
+        {},
+        {},
+        {"s": {"strategy": "random", "fractions": (0.6, 0.2, 0.2)}},
+        ("label",),
+        False,
+        {"precision": "bf16"},
+    )
+    assert "--precision bf16 --split random --fractions 0.6 0.2 0.2 --out r-2" in more.again[0]
     under_dvc = Acting(Path("runs/p"), {"root": "data/mine", "adapter": "folder"}, {}, {}, ("label",), True)
     assert under_dvc.take("flat") == "deponij advice runs/p --take flat --into data/mine/corrections.csv"
     assert under_dvc.again[0] == "dvc exp run -S '++data.corrections=[data/mine/corrections.csv]'"
