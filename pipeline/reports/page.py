@@ -32,6 +32,7 @@ from deponij.pipeline.reports.cells import Cell
 from deponij.pipeline.reports.confusion import Confused
 from deponij.pipeline.reports.embedding_map import EmbeddingMap, map_rules
 from deponij.pipeline.reports.learning_curves import Chart
+from deponij.pipeline.reports.palette import palette_css
 from deponij.pipeline.reports.provenance import JOINED, Provenance
 from deponij.pipeline.reports.retrieval_tables import RetrievalTable
 from deponij.pipeline.reports.samples import Sample
@@ -151,7 +152,7 @@ class RunFacts:
         confusion: an SVG. confused: the most frequent errors. classes: counts of each class; recalls: with their
             intervals, of those that occur.
         calibration: of its probabilities; reliability: SVGs as they are and, where there is a
-            temperature, scaled.
+            temperature, scaled; dots: in words, what these of the first stand for.
         right, wrong: samples with the data URI of their thumbnail, None where there is none.
         source: of the figures.
     """
@@ -166,6 +167,7 @@ class RunFacts:
     recalls: Mapping[str, Estimate]
     calibration: Calibration | None
     reliability: Sequence[tuple[str, str]]
+    dots: str
     right: Sequence[tuple[Sample, str | None]]
     wrong: Sequence[tuple[Sample, str | None]]
     source: Provenance
@@ -271,7 +273,8 @@ class Page:
 
 def render_html(page: Page) -> str:
     """The page as one HTML document."""
-    style = "".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "advice.css"))
+    sheets = "".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "advice.css"))
+    style = palette_css() + sheets
     script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     template = _environment(autoescape=True).get_template("page.html.j2")
     text: str = template.render(page=page, style=style, script=script, policy=_policy(script))

@@ -16,6 +16,7 @@ from deponij.project.frame.layout import Layout
 from deponij.project.frame.toys import toys_of
 from deponij.project.learning.result_files import read_result
 from deponij.project.report.inputs import read_records
+from deponij.project.report.outlook import twice_as_many
 from deponij.store.index_folder import CARD
 from deponij.store.items import Items
 from deponij.store.view import View
@@ -34,7 +35,8 @@ def results_table(results: Sequence[Path], toys: Set[str] = frozenset()) -> list
     Raises:
         StoreError: a folder holds no results, or damaged ones.
     """
-    return result_groups([read_result(folder)[0] for folder in results], toys)
+    read = [read_result(folder) for folder in results]
+    return result_groups([one for one, _ in read], toys, [answers for _, answers in read])
 
 
 def collect(
@@ -68,6 +70,7 @@ def collect(
         "n_items": len(items),
         "n_failed": len(failed),
         "results": [row.to_json() for group in groups for row in group.rows],
+        "twice": twice_as_many(at, groups),
         "toys": sorted(toys),
         "views": [
             {

@@ -85,6 +85,7 @@ class ModelFacts(Section):
         folder, method, title, protocol, labels, split, n_classes: as in its results.
         chosen: how it came to be chosen.
         val_top1, n_val: its share of right answers on validation; null without.
+        out_of_fold_top1, n_folds: the same of cross-validation; null and 0 without.
         temperature: logits were divided by it, as fitted on validation; null: uncalibrated.
     """
 
@@ -98,6 +99,8 @@ class ModelFacts(Section):
     backbones: tuple[BackboneFacts, ...]
     chosen: str
     val_top1: float | None
+    out_of_fold_top1: float | None = None
+    n_folds: int = 0
     n_val: int
     temperature: float | None
     calibrated: bool
@@ -251,6 +254,8 @@ def _facts(chosen: ChosenModel) -> ModelFacts:
         chosen=chosen.why,
         val_top1=None if val is None else val.top1,
         n_val=0 if val is None else val.n,
+        out_of_fold_top1=result.parts["test"].top1 if result.n_folds else None,
+        n_folds=result.n_folds,
         temperature=chosen.temperature,
         calibrated=chosen.temperature is not None,
     )
