@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from deponij.commands import (
+    advising,
     comparing,
     data,
     depots,
@@ -42,7 +43,7 @@ _PANELS: dict[str, tuple[tuple[typer.Typer, ...], dict[str, typer.Typer]]] = {
     "Features": ((features.app,), {"depot": depots.depot_app, "view": depots.view_app}),
     "Learning and comparing": ((learning.app, comparing.app), {}),
     "Searching": ((), {"index": retrieval.index_app, "query": retrieval.query_app}),
-    "Looking after pictures": ((housekeeping.app, forgetting.app), {}),
+    "Looking after pictures": ((advising.app, housekeeping.app, forgetting.app), {}),
     "This machine": ((machine.app,), {"profile": machine.profile_app}),
 }
 # Commands that a person looks for elsewhere than among those of their file.

@@ -115,6 +115,14 @@ BoxesOpt = Annotated[
 KeepCrowdsOpt = Annotated[
     bool, typer.Option("--keep-crowds", help="Cut annotations that are marked as crowds, too.")
 ]
+CorrectionsOpt = Annotated[
+    list[Path] | None,
+    typer.Option(help="CSV of other labels, and of items to leave out (`deponij advice`); repeatable."),
+]
+KeepOpt = Annotated[
+    Path | None,
+    typer.Option(help="List of the only items to take, as `deponij duplicates --keep` writes it."),
+]
 SheetOpt = Annotated[Path | None, typer.Option("--sheet", help="Page of pictures to write (.png).")]
 ParquetOpt = Annotated[Path | None, typer.Option("--parquet", help="Table to write, of all (.parquet).")]
 

@@ -11,11 +11,13 @@ from deponij.commands.options import (
     BoxesOpt,
     ClassFolderOpt,
     CocoOpt,
+    CorrectionsOpt,
     Depot,
     Device,
     ImagesOpt,
     Json,
     KeepCrowdsOpt,
+    KeepOpt,
     LinksOpt,
     ParquetsOpt,
     Precision,
@@ -59,6 +61,8 @@ def run(
     boxes: BoxesOpt = None,
     keep_crowds: KeepCrowdsOpt = False,
     links_into: LinksOpt = None,
+    corrections: CorrectionsOpt = None,
+    keep: KeepOpt = None,
     preset: PresetOpt = None,
     backbone: Annotated[
         list[str] | None,
@@ -138,6 +142,8 @@ def run(
         embeddings=tuple(embeddings or ()),
         ids=ids,
         classes=tuple(name.strip() for name in classes.split(",")) if classes is not None else (),
+        corrections=tuple(corrections or ()),
+        keep=keep,
     )
     from deponij.commands.show.forecast import print_work_ahead
     from deponij.commands.show.results import print_first_results, print_results

@@ -20,6 +20,7 @@ from deponij.project.learning.candidates import Candidate, candidates
 from deponij.store.errors import StoreError, UsageError
 from deponij.store.index_folder import CARD
 from deponij.store.texts import one_line
+from deponij.store.what_is import instead
 
 _MAKE = "`deponij run --folder PICTURES`"
 
@@ -155,7 +156,7 @@ def run_meant(named: Path | None = None) -> Meant:
         if not at.items.is_dir():
             raise UsageError(
                 f"{named} is no folder of a run: there is no {at.items}; name one such as runs/mine{others()}, or make "
-                f"it: {_MAKE[:-1]} --out {named}`"
+                f"it: {_MAKE[:-1]} --out {named}`{instead(named)}"
             )
         return _opened(at)
     at_last = last_run()

@@ -84,6 +84,8 @@ class Plan:
     classes: tuple[str, ...] = ()
     embeddings: tuple[Path, ...] = ()
     ids: str | None = None
+    corrections: tuple[Path, ...] = ()
+    keep: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,13 @@ def run(
     given = {names[str(path)]: path for path in plan.embeddings}
     sections: dict[str, Any] = {
         "profile": out.name,
-        "data": {"adapter": plan.source.adapter, "root": ".", "options": plan.source.options},
+        "data": {
+            "adapter": plan.source.adapter,
+            "root": ".",
+            "options": plan.source.options,
+            "corrections": plan.corrections,
+            "keep": plan.keep,
+        },
         # Whose pictures these are decides which backbones are toys.
         "prepare": {"sample": None} if is_drawn(plan.source.options) else {},
         "backbones": {names[one]: {"spec": one} for one in plan.backbones}
@@ -441,6 +449,7 @@ def _replace(at: Layout, new: Layout, names: Collection[str]) -> None:
         "retrieval",
         "curves",
         "mistakes",
+        "advice",
         "maps",
         "tables",
         "likeness",

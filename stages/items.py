@@ -4,19 +4,20 @@ python -m deponij.stages.items
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field
 
 from deponij.pipeline.data.adapters.registry import open_source
+from deponij.pipeline.data.corrections import Corrections
 from deponij.pipeline.data.item import ToAct
 from deponij.project.frame.console import bar, note, say, warn
 from deponij.project.frame.harness import run_stage
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section
-from deponij.store.errors import DataError
+from deponij.store.errors import DataError, UsageError
 from deponij.store.items import ItemWriter
 
 
@@ -27,11 +28,15 @@ class DataParams(Section):
         adapter: `coco`, `taco`, `folder` or `parquet`.
         root: folder below which everything lies that the adapter reads; DVC watches it.
         options: the adapter's own parameters, checked by it (`deponij.pipeline.data.adapters.registry`).
+        corrections: files of decisions about single items (`deponij.pipeline.data.corrections`), below `root` too.
+        keep: a list of the only items that stay, as `deponij duplicates --keep` writes it.
     """
 
     adapter: str
     root: Path
     options: dict[str, Any] = Field(default_factory=dict)
+    corrections: tuple[Path, ...] = ()
+    keep: Path | None = None
 
 
 class Params(Section):
@@ -51,8 +56,19 @@ class ItemsResult(BaseModel):
     seconds: float
 
 
-def run(adapter: str, options: Mapping[str, Any], *, out: Path, run_options: RunOptions) -> ItemsResult:
+def run(
+    adapter: str,
+    options: Mapping[str, Any],
+    *,
+    out: Path,
+    run_options: RunOptions,
+    corrections: Sequence[Path] = (),
+    keep: Path | None = None,
+) -> ItemsResult:
     """Turn a data set into items.
+
+    Args:
+        corrections, keep: see `DataParams`.
 
     Raises:
         DataError: the data set cannot be used at all, or not one item of it. Single pictures that
@@ -60,6 +76,7 @@ def run(adapter: str, options: Mapping[str, Any], *, out: Path, run_options: Run
         UsageError: the adapter is unknown or its options are wrong.
     """
     start = time.perf_counter()
+    decided = Corrections.read(corrections, keep)
     source = open_source(adapter, options)
     # Before the work, which may take an hour.
     for told in source.notes:
@@ -69,7 +86,8 @@ def run(adapter: str, options: Mapping[str, Any], *, out: Path, run_options: Run
         bar("items", source.n_items, "items") as advance,
         ItemWriter(out, source.metadata_schema) as writer,
     ):
-        for item in source.items(workers=run_options.n_workers, progress=advance):
+        found = source.items(workers=run_options.n_workers, progress=advance)
+        for item in decided.applied(found, source.metadata_schema):
             writer.add(
                 item_id=item.item_id,
                 key=item.key,
@@ -85,15 +103,18 @@ def run(adapter: str, options: Mapping[str, Any], *, out: Path, run_options: Run
             keys.add(item.key)
             photographs.add(item.image_id)
             first_failure = first_failure or item.failure
+        decided.check()
         if writer.n_items == writer.n_failed:
             why = f"; the first reason: {first_failure}" if first_failure else ""
             raise DataError(f"not one of {writer.n_items} items could be made{why}")
+    for told in decided.notes:
+        warn(told)
     return ItemsResult(
         n_items=writer.n_items,
         n_distinct=len(keys - {None}),
         n_failed=writer.n_failed,
         n_photographs=len(photographs),
-        notes=list(source.notes),
+        notes=[*source.notes, *decided.notes],
         seconds=round(time.perf_counter() - start, 3),
     )
 
@@ -108,7 +129,22 @@ def summary(result: ItemsResult) -> str:
 
 def main(params: Params, at: Layout, options: RunOptions) -> None:
     """The data set of the profile."""
-    result = run(params.data.adapter, params.data.options, out=at.items, run_options=options)
+    data = params.data
+    files = [*data.corrections, *([] if data.keep is None else [data.keep])]
+    for file in files:
+        # DVC watches nothing else: a change of it would go unseen.
+        if options.under_dvc and not file.resolve().is_relative_to(data.root.resolve()):
+            raise UsageError(
+                f"{file} must lie below data.root, {data.root}, for DVC to see its changes; move it there"
+            )
+    result = run(
+        data.adapter,
+        data.options,
+        out=at.items,
+        run_options=options,
+        corrections=data.corrections,
+        keep=data.keep,
+    )
     say(summary(result))
     if result.n_failed:
         warn(f"{result.n_failed} items failed; their rows carry the reason (column `failure`)")

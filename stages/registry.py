@@ -69,6 +69,7 @@ STAGES = (
     Stage("map", may_lack_data=True),
     Stage("tables", may_lack_data=True),
     Stage("ensembles", may_lack_data=True),
+    Stage("advice"),
     Stage("report"),
 )
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import Field
 
+from deponij.pipeline.advice.records import ADVICE, subjects_of
 from deponij.pipeline.metrics.curves import CURVES
 from deponij.pipeline.metrics.retrieval import RETRIEVAL, RetrievalResult
 from deponij.pipeline.mistakes.records import MISTAKES, MistakesReport
@@ -134,6 +135,7 @@ def run(
     mistakes: Sequence[Path] = (),
     likeness: Sequence[Path] = (),
     answers: Sequence[Path] = (),
+    advice: Path | None = None,
     timings: Mapping[str, float] | None = None,
     toys: Set[str] = frozenset(),
     remake: Remake = lambda stage: "",
@@ -150,6 +152,7 @@ def run(
         cells: JSON of the tables over seeds.
         retrieval, curves, maps, mistakes, likeness, answers: files of each backbone; a part without files is not
             on the page.
+        advice: what to do next; None leaves it out.
         timings: seconds of each stage; they differ between runs, so leave them out for equal bytes.
         toys: backbones that know drawn pictures only, where these are others (`project.frame.toys`): they are
             marked, and never named best where there is anything else.
@@ -175,8 +178,11 @@ def run(
     asked = fewer(read_records(retrieval, RETRIEVAL, "retrieval results"), _MAX_HITS)
     alike = read_likeness(likeness, params.n_alike, toys)
     answered = read_answer_facts(answers, toys, told)
-    unlabelled = pictured_in(alike).union(*(one.item_ids for one in answered))
-    pictures = _pictures(table, runs, wrong, asked, unlabelled, params.thumbnail_px)
+    told_next = next(iter(read_records([advice], ADVICE, "advice")), None) if advice is not None else None
+    others = pictured_in(alike).union(
+        _items_of(wrong), subjects_of(told_next), *(one.item_ids for one in answered)
+    )
+    pictures = _pictures(table, runs, asked, others, params.thumbnail_px)
     features = [feature_facts(path) for path in views]
     measured = read_records([cells], CELLS, "tables") if cells is not None else []
     page = Page(
@@ -200,6 +206,7 @@ def run(
         likeness=[(one, told.source("likeness", [one], n=one.n)) for one in alike],
         by_words=answered,
         lacking="" if found else LACKING,
+        advice=told_next,
     )
     if runs:
         write_bytes(out / SHEET_NAME, _sheet(table, runs))
@@ -238,7 +245,6 @@ def _items_of(found: Sequence[MistakesReport]) -> Iterator[str]:
 def _pictures(
     table: Items,
     runs: Sequence[Run],
-    mistakes: Sequence[MistakesReport],
     retrieval: Sequence[RetrievalResult],
     others: Set[str],
     side_px: int,
@@ -246,7 +252,7 @@ def _pictures(
     """Data URI by item id; a picture that is shown twice is decoded once."""
     wanted = {sample.item_id for each in runs for sample in (*each.right, *each.wrong)}
     wanted |= {item_id for one in retrieval for item_id in items_of(one.examples)}
-    images = images_of(table, {*wanted, *others, *_items_of(mistakes)}, side_px)
+    images = images_of(table, {*wanted, *others}, side_px)
     return {item_id: data_uri(image) for item_id, image in images.items()}
 
 
@@ -339,6 +345,7 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
         curves=_there(map(at.curves, learned), options),
         maps=_there(map(at.map, names), options),
         mistakes=_there(map(at.mistakes, learned), options),
+        advice=next(iter(_there([at.advice_file], options)), None),
         likeness=_there(map(at.likeness, names), options),
         answers=_there(map(at.answers, asked), options),
         toys=toys,

@@ -17,6 +17,7 @@ from learning_world import DIM, World, learned, write_features
 from pydantic import BaseModel
 from report_world import make_report_world
 
+from deponij.pipeline.advice.records import ADVICE
 from deponij.pipeline.backbones import remember
 from deponij.pipeline.ensembles.registry import load_ensemble
 from deponij.pipeline.heads.registry import load_head
@@ -45,6 +46,13 @@ from deponij.store.keys import key_of_text
 from deponij.store.sealed import sealed
 from deponij.store.view import View
 
+RECORDS: dict[str, Any] = {
+    "retrieval": RETRIEVAL,
+    "curves": CURVES,
+    "mistakes": MISTAKES,
+    "likeness": LIKENESS,
+    "advice": ADVICE,
+}
 FEW, MANY = 6, 150
 # Nobody reads these but people and `dvc`.
 FOR_PEOPLE = {"metrics.json", "per_class.csv", "tables.md"}
@@ -196,9 +204,8 @@ def make_kinds(root: Path) -> list[Kind]:
         Kind("cells", [parts["cells"]], lambda: read_records([parts["cells"]], CELLS, "")),
         Kind("answers", parts["answers"], lambda: read_answers(parts["answers"][0])),
     ]
-    lists = {"retrieval": RETRIEVAL, "curves": CURVES, "mistakes": MISTAKES, "likeness": LIKENESS}
-    for name, records in lists.items():
-        path = parts[name][0]
+    for name, records in RECORDS.items():
+        path = parts[name] if isinstance(parts[name], Path) else parts[name][0]
         read = lambda path=path, records=records: read_records([path], records, "")  # noqa: E731
         found.append(Kind(name, [path], read))
     return [*found, *of_results(world, Layout(root)), *of_machine(root), *of_indexes(root)]

@@ -19,6 +19,7 @@ from report_world import make_report_world
 from resealing import relist
 from test_flips import Kind, of_indexes, of_machine, of_results, plain
 
+from deponij.pipeline.advice.records import ADVICE
 from deponij.pipeline.likeness.records import LIKENESS
 from deponij.pipeline.metrics.curves import CURVES
 from deponij.pipeline.metrics.retrieval import RETRIEVAL
@@ -37,6 +38,13 @@ from deponij.store.manifest import write_manifest
 from deponij.store.sealed import sealed, unsealed
 from deponij.store.view import View
 
+RECORDS: dict[str, Any] = {
+    "retrieval": RETRIEVAL,
+    "curves": CURVES,
+    "mistakes": MISTAKES,
+    "likeness": LIKENESS,
+    "advice": ADVICE,
+}
 VALUES: tuple[Any, ...] = (True, "x", 3, 2.5, [], ["x"], {}, {"x": 1})
 # In long lists the first record stands for all.
 _RECORDS = 1
@@ -190,9 +198,8 @@ def records(root: Path) -> list[Kind]:
         Kind("cells", [parts["cells"]], lambda: read_records([parts["cells"]], CELLS, "")),
         Kind("answers", parts["answers"], lambda: read_answers(parts["answers"][0])),
     ]
-    lists = {"retrieval": RETRIEVAL, "curves": CURVES, "mistakes": MISTAKES, "likeness": LIKENESS}
-    for name, records in lists.items():
-        path = parts[name][0]
+    for name, records in RECORDS.items():
+        path = parts[name] if isinstance(parts[name], Path) else parts[name][0]
         read = lambda path=path, records=records: read_records([path], records, "")  # noqa: E731
         found.append(Kind(name, [path], read))
     others = [one for one in of_machine(root / "machine") if one.name in ("weights' record", "times")]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from deponij.commands.show.advice import show_next
 from deponij.commands.show.tables import (
     bounded,
     percent,
@@ -59,6 +60,7 @@ def print_results(record: Record, *, whole: bool = True) -> None:
     }
     show_lines(*(f"{name:10}{fact}" for name, fact in facts.items() if fact))
     show_lines(*(f"{'ask':10}{command}" for command in record["ask"]), is_command=True)
+    show_next(record["advice"], record["root"])
 
 
 def print_first_results(record: Record) -> None:

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from deponij.pipeline.advice.records import SHOWN, Advice
 from deponij.pipeline.likeness.records import LikenessReport
 from deponij.pipeline.metrics.calibration import Calibration
 from deponij.pipeline.metrics.classification import ClassScores
@@ -242,6 +243,7 @@ class Page:
         toys: backbones that know drawn pictures only, where these are others.
         likeness: near-duplicates and what stands apart, with its source. by_words: answers, of classes that were named.
         lacking: where there are no groups, what is so and what labels would add.
+        advice: what to do next; its pictures are among `pictures`.
     """
 
     title: str
@@ -261,6 +263,7 @@ class Page:
     timings_s: Mapping[str, float]
     failures: Sequence[tuple[str, str]]
     toys: frozenset[str] = frozenset()
+    advice: Advice | None = None
     likeness: Sequence[tuple[LikenessReport, Provenance]] = ()
     by_words: Sequence[AnswerFacts] = ()
     lacking: str = ""
@@ -308,6 +311,7 @@ class Page:
         every = (
             ("lacking", "Without labels", not self.groups),
             ("best", "The answer", bool(self.groups)),
+            ("next", "What to do next", bool(self.advice and self.advice.findings)),
             ("words", "Answers by words", bool(self.by_words)),
             ("answers", "Right and wrong", bool(self.runs)),
             ("mistakes", "Mistakes", bool(self.mistakes)),
@@ -327,7 +331,8 @@ class Page:
 
 def render_html(page: Page) -> str:
     """The page as one HTML document."""
-    style = palette_css() + (_TEMPLATES / "page.css").read_text(encoding="utf-8")
+    sheets = "".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "advice.css"))
+    style = palette_css() + sheets
     script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     template = _environment(autoescape=True).get_template("page.html.j2")
     text: str = template.render(page=page, style=style, script=script, policy=_policy(script))
@@ -400,5 +405,5 @@ def _environment(autoescape: bool) -> Any:
         "breakable": _breakable,
         "not_a_result": not_a_result,
     }
-    environment.globals |= {"mean": mean_and_std, "interval_of": wording.interval_of}
+    environment.globals |= {"mean": mean_and_std, "interval_of": wording.interval_of, "n_advised": SHOWN}
     return environment

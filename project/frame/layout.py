@@ -74,6 +74,9 @@ class Layout:
     map = _Named("maps/{}.parquet")
     # When it finished and what it was made by: facts about this machine, as times are (`deponij.project.last_run`).
     record = _Place("run.json")
+    # What to do next, and sheets of the pictures that it is about.
+    advice = _Place("advice")
+    advice_file = _Place("advice/advice.json")
     # The page and its tables.
     report = _Place("report")
     # Wall times of stages, and of searches of a backbone's index: facts about this machine, no output of DVC's.

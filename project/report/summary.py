@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Sequence, Set
 from pathlib import Path
 from typing import Any
 
+from deponij.pipeline.advice.records import ADVICE
 from deponij.pipeline.likeness.records import LIKENESS
 from deponij.pipeline.reports.table import ResultGroup, result_groups
 from deponij.project.frame.harness import read_times
@@ -17,6 +18,7 @@ from deponij.project.frame.layout import Layout
 from deponij.project.frame.toys import toys_of
 from deponij.project.learning.result_files import read_result
 from deponij.project.learning.zero_shot_answers import read_answers
+from deponij.project.report.inputs import read_records
 from deponij.project.report.outlook import twice_as_many
 from deponij.store.index_folder import CARD
 from deponij.store.items import Items
@@ -89,6 +91,7 @@ def collect(
         "likeness": [_likeness(path) for path in _of(at.likeness, backbones)],
         "answers": [_answers(path) for path in _of(at.answers, backbones)],
         "indexes": indexes,
+        "advice": _advice(at),
         "ask": _ask(indexes, items.ids, {item_id for item_id, _ in failed}, str(at.root), is_meant=is_meant),
     }
 
@@ -116,6 +119,14 @@ def _answers(path: Path) -> Record:
         "n": {name: counts[name] for name in found.classes},
         "table": str(path.with_suffix(".csv")),
     }
+
+
+def _advice(at: Layout) -> list[str]:
+    """What to do next, a line each; nothing where no advice was given yet."""
+    if not at.advice_file.is_file():
+        return []
+    (found,) = read_records([at.advice_file], ADVICE, "advice")
+    return [one.title for one in found.findings]
 
 
 def _indexes(at: Layout, backbones: Collection[str] | None, toys: Collection[str]) -> list[Record]:

@@ -73,6 +73,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
             cli_world.done("mistakes", *data, "--out", root / "mistakes"),
             cli_world.done("duplicates", *data, "--sheet", root / "duplicates.png"),
             cli_world.done("outliers", *data, "--sheet", root / "outliers.png"),
+            cli_world.done("advice", out),
             cli_world.done("predict", root / "pictures", "--model", out),
             cli_world.done("predict", root / "pictures", "--model", out, "--out", root / "answers.csv"),
             cli_world.done("query", "text", "red", "--index", out / "indexes" / "model"),

@@ -47,6 +47,7 @@ PARTS = {
     "mistakes": ("Mistakes worth looking at", ()),
     "likeness": ("Alike, and apart", ()),
     "answers": ("Answers by words", ()),
+    "advice": ("What to do next", None),
     "split_reports": ("The split", ()),
     "timings": ("Time taken", None),
 }
@@ -217,7 +218,19 @@ def test_contents_lead_to_every_section(out: Path) -> None:
     sections = re.findall(r'<section id="(\w+)"', text)
     contents = re.search(r"<nav.*?</nav>", text, re.DOTALL).group(0)
     assert re.findall(r'href="#(\w+)"', contents) == sections
-    assert len(sections) == 14
+    assert len(sections) == 15
+
+
+def test_advice_shows_its_pictures_and_what_acts(made: ReportWorld, out: Path) -> None:
+    text = (out / "page.html").read_text(encoding="utf-8")
+    section = text[
+        text.index('<section id="next">') : text.index("</section>", text.index('<section id="next">'))
+    ]
+    # Two findings, the first open; one picture beside another; commands that can be selected whole.
+    assert section.count("<details") == 2 and section.count("<details open>") == 1
+    assert section.count("<img ") == 2
+    assert "<code>deponij advice runs/made-up --take duplicates --into corrections.csv</code>" in section
+    assert "<code>deponij compare a b</code>" in section
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -427,6 +440,7 @@ def laid_out(made: ReportWorld, tmp_path_factory: pytest.TempPathFactory) -> Pat
         (made.parts["maps"][0], at.map("tiny")),
         (made.parts["mistakes"][0], at.mistakes("tiny")),
         (made.parts["likeness"][0], at.likeness("tiny")),
+        (made.parts["advice"], at.advice_file),
         (made.results[0], at.result("zero-shot", "tiny") / "split-label"),
         (made.results[1], at.result("logistic", "tiny") / "split-label"),
         (made.results[1], at.result("linear", "tiny", "tables") / "split-label"),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from learning_world import World, learned, make_world
 
+from deponij.pipeline.advice.records import ADVICE, Advice, Finding, Subject
 from deponij.pipeline.curves import CURVES
 from deponij.pipeline.likeness.records import LIKENESS
 from deponij.pipeline.metrics.retrieval import RETRIEVAL
@@ -83,6 +84,7 @@ def make_report_world(root: Path) -> ReportWorld:
     points = curves.run(CurveParams(per_class=(1, 3), tries=2), **data)
     (root / "curves.json").write_bytes(CURVES.dump(points))
     (root / "mistakes.json").write_bytes(MISTAKES.dump([made_mistakes(world)]))
+    (root / "advice.json").write_bytes(ADVICE.dump([made_advice(world)]))
     asked = RetrievalParams(n_examples=2, n_hits=3)
     found = [images.run(asked, **data), *texts.run(asked, texts=world.texts, **data)]
     (root / "retrieval.json").write_bytes(RETRIEVAL.dump(found))
@@ -101,6 +103,7 @@ def make_report_world(root: Path) -> ReportWorld:
         "mistakes": [root / "mistakes.json"],
         "likeness": [root / "likeness.json"],
         "answers": [root / "answers.parquet"],
+        "advice": root / "advice.json",
     }
     return ReportWorld(world, results, parts)
 
@@ -163,6 +166,46 @@ def made_mistakes(world: World) -> Any:
             "n_twins": 1,
             "confused": (ConfusedPair(truth="Lid", answer="Can", n=3, n_truth=9, item_ids=(ids[3], ids[7])),),
         }
+    )
+
+
+def made_advice(world: World) -> Advice:
+    """A finding with a picture beside another, and one without pictures."""
+    twins = Subject(
+        item_id=world.ids[1],
+        do="leave-out",
+        label="",
+        was="Can",
+        note="in train, the same in test",
+        beside=world.ids[2],
+    )
+    alike = Finding(
+        kind="duplicates",
+        title="1 group of near-duplicates is across parts",
+        why="What is learned by heart scores.",
+        n=1,
+        column="label",
+        facts=(),
+        subjects=(twins,),
+        acts=("deponij advice runs/made-up --take duplicates --into corrections.csv",),
+        look="deponij duplicates",
+        sheet="advice/duplicates.png",
+    )
+    small = alike.model_copy(
+        update={
+            "kind": "small-classes",
+            "title": "All 4 classes are too small",
+            "subjects": (),
+            "facts": ("Lid: 3",),
+        }
+    )
+    return Advice(
+        root="runs/made-up",
+        n_items=len(world.ids),
+        backbone="tiny",
+        findings=(alike, small),
+        again=("deponij run --corrections corrections.csv", "deponij compare a b"),
+        notes=("A note.",),
     )
 
 
