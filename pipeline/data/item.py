@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-MetadataValue = str | int | float | bool | list[float] | None
+MetadataValue = str | int | float | bool | list[float] | list[str] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
     path,label,split,camera
     pictures/1.jpg,cat,train,A
 
-Every further column of plain values becomes a column of the items.
+Every further column of plain values becomes a column of the items. Pictures may have several labels each: in a Parquet
+column of lists, in texts with a separator that is asked for, or in a column of 0 and 1 for each class (`label_sets`).
 """
 
 import io
@@ -16,7 +17,14 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 from pydantic import Field
 
-from deponij.pipeline.data.adapters.parquet_columns import columns_of_table
+from deponij.pipeline.data.adapters.label_sets import (
+    LABEL_SET,
+    is_list,
+    looks_like_sets,
+    of_columns,
+    split_texts,
+)
+from deponij.pipeline.data.adapters.parquet_columns import LABEL, columns_of_table
 from deponij.pipeline.data.adapters.registry import Progress, check_columns, register_source
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
 from deponij.pipeline.data.inside import Links, existing_folder, read_inside
@@ -52,6 +60,8 @@ class ListedParams(Record):
         table: a CSV or TSV file with a header (comma, semicolon, tab or bar between the fields), or a Parquet file.
         images: the folder that its paths are relative to; by default the table's own.
         path_column, label_column, part_column: by default the columns that are usually called so.
+        label_separator: between the labels of a picture, such as `|`; none: a text is one label.
+        label_columns: columns of 0 and 1, one a class, that take the place of a label column.
         encoding: of a CSV file; UTF-16 is recognised where the file begins with its mark.
         treat: what values of the part column are whose names leave it open: `train`, `val`, `test`, `class` (no part)
             or `skip` to leave their rows out.
@@ -63,6 +73,8 @@ class ListedParams(Record):
     path_column: str | None = None
     label_column: str | None = None
     part_column: str | None = None
+    label_separator: str | None = None
+    label_columns: tuple[str, ...] = ()
     encoding: str = Field(default="utf-8", min_length=1)
     treat: dict[str, Treatment] = Field(default_factory=dict)
     links_into: tuple[Path, ...] = ()
@@ -90,7 +102,7 @@ class ListedSource:
                 f"{params.table} has no column of paths ({', '.join(_PATHS[:4])}, ...); it has "
                 f"{', '.join(table.column_names)}; name one as path_column"
             )
-        label = _column(table, params.label_column, _LABELS, "labels", params.table)
+        table, label, self._label_notes = _with_labels(table, params)
         part = _column(table, params.part_column, _PARTS, "parts", params.table)
         raw = [None] * table.num_rows if part is None else table[part].to_pylist()
         values = [str(one or "") for one in raw]
@@ -120,11 +132,12 @@ class ListedSource:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Whether there are labels; columns that are called otherwise here, or left out; rows in no part."""
+        """Which labels are read how; columns that are called otherwise here, or left out; rows in no part."""
         outside = sum(place.given is None for place in self._places)
         if not 0 < outside < self.n_items:
-            return self._columns.notes
-        return (*self._columns.notes, f"pictures in no part of the given split: {outside:,}")
+            return (*self._label_notes, *self._columns.notes)
+        outside_said = f"pictures in no part of the given split: {outside:,}"
+        return (*self._label_notes, *self._columns.notes, outside_said)
 
     def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
         """One item per row, in order; what cannot be read carries its failure."""
@@ -184,6 +197,73 @@ def read_listing(path: Path, encoding: str = "utf-8") -> pa.Table:
         )
     except pa.ArrowException as error:
         raise DataError(f"table {path} cannot be read as CSV: {error}") from error
+
+
+def _with_labels(table: pa.Table, params: ListedParams) -> tuple[pa.Table, str | None, tuple[str, ...]]:
+    """The table with one column of labels, if any, its name, and how its labels are read.
+
+    Raises:
+        UsageError: columns that are not there, or several ways at once. DataError: a value that cannot be read so.
+    """
+    if params.label_columns:
+        if params.label_column or params.label_separator:
+            raise UsageError("columns of 0 and 1 are the labels by themselves; name no label column or separator too")
+        sets = of_columns(table, params.label_columns, params.table)
+        left = table.drop_columns(list(dict.fromkeys(params.label_columns)))
+        name = LABEL if LABEL not in left.column_names else "labels of columns"
+        return left.append_column(name, pa.array(sets, LABEL_SET)), name, _told_sets(sets, "0 in every column")
+    label = _column(table, params.label_column, _LABELS, "labels", params.table)
+    if label is None:
+        if params.label_separator:
+            raise UsageError(
+                f"{params.table} has no column of labels to take apart at {params.label_separator!r}; it has "
+                f"{', '.join(table.column_names)}"
+            )
+        return table, None, ()
+    if is_list(table[label].type):
+        if params.label_separator:
+            raise UsageError(f"column {label!r} of {params.table} holds lists already; name no label separator")
+        return table, label, _told_sets(table[label].to_pylist(), "an empty list")
+    texts = [None if one is None else str(one) for one in table[label].to_pylist()]
+    if params.label_separator:
+        sets = split_texts(texts, params.label_separator)
+        if not any(one is not None and len(one) > 1 for one in sets):
+            raise UsageError(
+                f"no value in column {label!r} of {params.table} holds {params.label_separator!r}; such as "
+                f"{next((one for one in texts if one), '')!r}"
+            )
+        place = table.column_names.index(label)
+        taken_apart = table.set_column(place, label, pa.array(sets, LABEL_SET))
+        return taken_apart, label, _told_sets(sets, f"{params.label_separator!r} alone")
+    return table, label, (*_other_labels(table, label), *_told_separator(texts, label))
+
+
+def _told_sets(sets: Sequence[Sequence[str] | None], empty: str) -> tuple[str, ...]:
+    n_none, n_empty = sum(one is None for one in sets), sum(one is not None and not len(one) for one in sets)
+    known = [len(one) for one in sets if one is not None]
+    mean = sum(known) / max(1, len(known))
+    return (
+        f"several labels a picture, {mean:.2g} on average; {n_empty:,} pictures that show none of the classes ({empty}), "
+        f"{n_none:,} without labels (an empty field)",
+    )
+
+
+def _other_labels(table: pa.Table, label: str) -> tuple[str, ...]:
+    others = [name for name in table.column_names if name != label and name.strip().lower() in _LABELS]
+    if not others:
+        return ()
+    return (f"labels are those of column {label!r}; {', '.join(map(repr, others))} could be meant too (--labels)",)
+
+
+def _told_separator(texts: Sequence[str | None], label: str) -> tuple[str, ...]:
+    sign = looks_like_sets(texts)
+    if sign is None:
+        return ()
+    such = max((one for one in texts if one and sign in one), key=len)
+    return (
+        f"values of {label!r} such as {such!r} are one class each; if they are several labels, "
+        f"--label-separator {sign!r} takes them apart",
+    )
 
 
 def _column(table: pa.Table, wanted: str | None, usual: Sequence[str], what: str, path: Path) -> str | None:
