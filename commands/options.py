@@ -72,6 +72,18 @@ ParquetsOpt = Annotated[
     list[Path] | None, typer.Option("--parquet", help="Hugging Face parquet file; repeatable.")
 ]
 ClassFolderOpt = Annotated[Path | None, typer.Option("--folder", help="Folder of class folders.")]
+LabelSeparatorOpt = Annotated[
+    str | None,
+    typer.Option(metavar="SIGN", help="Between the labels of a picture in a table, such as '|' or ';'."),
+]
+LabelColumnsOpt = Annotated[
+    str | None,
+    typer.Option(metavar="A,B", help="Columns of 0 and 1 in a table, one a class, in place of a label."),
+]
+WholeOpt = Annotated[
+    bool,
+    typer.Option("--whole", help="No crops: whole photographs, each with the categories annotated on it."),
+]
 TreatOpt = Annotated[
     list[str] | None,
     typer.Option(
@@ -117,3 +129,8 @@ def treatments(treat: list[str] | None) -> dict[str, str]:
             raise UsageError(f"--treat is NAME=WHAT, such as samples=skip, got {one!r}")
         found[name] = what
     return found
+
+
+def listed_names(names: str | None) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return tuple(name for one in (names or "").split(",") if (name := one.strip()))

@@ -15,11 +15,12 @@ from deponij.pipeline.data.endings import is_picture_file
 from deponij.pipeline.data.parts import given_part
 from deponij.pipeline.data.splitting.strategies import SplitParams
 from deponij.project.extraction.default_backbones import is_drawn
-from deponij.project.frame.console import warn
+from deponij.project.frame.console import say, warn
 from deponij.project.frame.harness import timed
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, check
 from deponij.project.in_force import profile_in_force, profile_of
+from deponij.project.learning.multilabel import sets_and_names
 from deponij.project.report.summary import Record, collect
 from deponij.stages.registry import STAGES, Stage, is_current
 from deponij.store.atomic import PART, make_folder
@@ -72,6 +73,9 @@ def source_of(
     yolo: Path | None = None,
     voc: Path | None = None,
     parquet: Sequence[Path] | None = None,
+    label_separator: str | None = None,
+    label_columns: Sequence[str] = (),
+    whole: bool = False,
     treat: Mapping[str, str] | None = None,
     boxes: str | None = None,
     keep_crowds: bool = False,
@@ -114,7 +118,15 @@ def source_of(
         raise UsageError(f"--boxes is for a COCO file (--coco); {given[0]} knows the form of its own")
     if adapter == "parquet" and links_into:
         raise UsageError("--links-into is for pictures in folders; parquet files hold them")
+    if adapter != "listed" and (label_separator or label_columns):
+        flag = "--label-separator" if label_separator else "--label-columns"
+        raise UsageError(f"{flag} is for a table (--table); {given[0]} knows by itself what a label is")
+    if adapter not in ("coco", "yolo", "voc") and whole:
+        raise UsageError(f"--whole is for annotated instances; {given[0]} names whole pictures already")
     more: dict[str, Any] = {
+        "label_separator": label_separator,
+        "label_columns": tuple(label_columns),
+        "whole": whole,
         "images": images,
         "treat": dict(treat or {}),
         "links_into": tuple(links_into),
@@ -161,13 +173,17 @@ def run(
         _run_stage("weights", sections, new, options)
         _run_stage("items", sections, new, options)
         table = Items(new.items)
-        labels = _chosen_labels(plan, table)
+        sets, labels = sets_and_names(table, _chosen_labels(plan, table))
         _refuse_one_class(table, labels)
-        split = _split_params(plan, table, labels[0])
+        _tell_sets(sets, labels)
+        split = _split_params(plan, table, (*labels, *sets)[0])
         sections |= {"labels": list(labels), "splits": {split.strategy: split.model_dump()}}
+        sections |= {"multilabel": {"labels": list(sets)}}
         _run_stage("split", sections, new, options)
         _replace(at, new, names.values())
     for stage in STAGES[STAGES.index(_stage("split")) + 1 :]:
+        if stage.of_one_label and not labels:
+            continue
         _run_stage(stage.name, sections, at, options)
         if stage.name == _FIRST_RESULTS:
             on_first_table(collect(at, options.depot, is_current=is_current))
@@ -258,6 +274,17 @@ def _refuse_one_class(table: Items, labels: Collection[str]) -> None:
                 f"the items that could be read have {only} in their column {column!r}; learning takes two or more. "
                 "Without classes `deponij extract` and `deponij index` make an archive to search in"
             )
+
+
+def _tell_sets(sets: Sequence[str], labels: Sequence[str]) -> None:
+    """What several labels an item are left out of, said once."""
+    if sets:
+        left_out = ", ".join(stage.name for stage in STAGES if stage.of_one_label)
+        also = "" if not labels else f", which {', '.join(labels)} have"
+        say(
+            f"note: {', '.join(sets)} holds several labels an item: each class is answered with yes or no (`multilabel`); "
+            f"left out are those that take one label an item{also}: {left_out}"
+        )
 
 
 def _no_classes(folder: Path) -> str:

@@ -22,11 +22,13 @@ class Stage:
         name: of its module here and of its block in dvc.yaml.
         over: the section of params.yaml for each of whose keys it is a process of its own; None for one in all.
         may_lack_data: very small data may be too few for it; `deponij run` then goes on without it.
+        of_one_label: it has nothing to do without a column of one label an item.
     """
 
     name: str
     over: Over | None = None
     may_lack_data: bool = False
+    of_one_label: bool = False
 
     @property
     def params(self) -> type[Section]:
@@ -48,14 +50,15 @@ STAGES = (
     Stage("split"),
     Stage("extract", over="backbones"),
     Stage("extract_text"),
-    Stage("heads"),
-    Stage("retrieval"),
+    Stage("heads", of_one_label=True),
+    Stage("multilabel"),
+    Stage("retrieval", of_one_label=True),
     Stage("index"),
-    Stage("curves", may_lack_data=True),
-    Stage("mistakes", may_lack_data=True),
+    Stage("curves", may_lack_data=True, of_one_label=True),
+    Stage("mistakes", may_lack_data=True, of_one_label=True),
     Stage("map", may_lack_data=True),
-    Stage("tables", may_lack_data=True),
-    Stage("ensembles", may_lack_data=True),
+    Stage("tables", may_lack_data=True, of_one_label=True),
+    Stage("ensembles", may_lack_data=True, of_one_label=True),
     Stage("report"),
 )
 
