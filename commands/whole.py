@@ -62,6 +62,12 @@ def run(
         Strategy | None,
         typer.Option(help="By default: given where there is one, else by photograph."),
     ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="'A, B, …'", help="Answer every picture with one of these, by words alone (zero-shot)."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for everything this makes.")] = Path("runs/mine"),
     depot: Depot = "depot",
@@ -104,6 +110,7 @@ def run(
         strategy=split,
         seed=seed,
         precision=precision,
+        classes=tuple(name.strip() for name in classes.split(",")) if classes is not None else (),
     )
     from deponij.commands.show.results import print_first_results, print_results
 

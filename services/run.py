@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deponij.pipeline.backbones import describe
+from deponij.pipeline.backbones import Description, describe, list_backbones
 from deponij.pipeline.data.adapters.registry import open_source
-from deponij.pipeline.data.endings import is_picture_file
-from deponij.pipeline.data.parts import given_part
 from deponij.pipeline.data.splitting.strategies import SplitParams
 from deponij.project.extraction.default_backbones import is_drawn
 from deponij.project.frame.console import say, warn
 from deponij.project.frame.harness import timed
+from deponij.project.frame.lacking import lack_of
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, check
 from deponij.project.in_force import profile_in_force, profile_of
-from deponij.project.learning.multilabel import sets_and_names
+from deponij.project.learning.label_columns import LabelColumns, label_columns
+from deponij.project.learning.zero_shot_answers import check_classes
 from deponij.project.report.summary import Record, collect
 from deponij.stages.registry import STAGES, Stage, is_current
 from deponij.store.atomic import PART, make_folder
@@ -31,8 +31,6 @@ from deponij.store.manifest import MANIFEST
 
 # After this stage there is a table to look at.
 _FIRST_RESULTS = "heads"
-# The label column where none is named: of whole pictures, then of annotated instances.
-_LABEL_COLUMNS = ("label", "category")
 # Flags of data sets, as they are written.
 _DATA_SETS = {
     "--folder": "--folder DIR",
@@ -62,6 +60,7 @@ class Plan:
     strategy: str | None = None
     seed: int = 0
     precision: str = "fp32"
+    classes: tuple[str, ...] = ()
 
 
 def source_of(
@@ -166,26 +165,26 @@ def run(
         "text_backbones": [names[one] for one, found in descriptions.items() if found.has_text],
         "extract": {"precision": plan.precision},
         "texts": {"precision": plan.precision},
+        "classes": list(plan.classes),
     }
+    _refuse_without_words(plan, descriptions)
     _refuse_foreign(at)
     _refuse_strange_labels(plan)
     with _beside(at) as new:
         _run_stage("weights", sections, new, options)
         _run_stage("items", sections, new, options)
         table = Items(new.items)
-        sets, labels = sets_and_names(table, _chosen_labels(plan, table))
-        _refuse_one_class(table, labels)
-        _tell_sets(sets, labels)
-        split = _split_params(plan, table, (*labels, *sets)[0])
-        sections |= {"labels": list(labels), "splits": {split.strategy: split.model_dump()}}
-        sections |= {"multilabel": {"labels": list(sets)}}
+        found = label_columns(table, plan.labels, plan.source.options.get("folder"))
+        labels = found.columns
+        _tell_lack(found)
+        splits = [_split_params(plan, table, column) for column in (*labels, *found.sets)[:1]]
+        sections |= {"labels": list(labels), "splits": {one.strategy: one.model_dump() for one in splits}}
+        sections |= {"label_sets": list(found.sets)}
         _run_stage("split", sections, new, options)
         _replace(at, new, names.values())
     for stage in STAGES[STAGES.index(_stage("split")) + 1 :]:
-        if stage.of_one_label and not labels:
-            continue
         _run_stage(stage.name, sections, at, options)
-        if stage.name == _FIRST_RESULTS:
+        if stage.name == _FIRST_RESULTS and labels:
             on_first_table(collect(at, options.depot, is_current=is_current))
     return collect(at, options.depot, is_current=is_current)
 
@@ -223,6 +222,8 @@ def _run_stage(name: str, sections: Mapping[str, Any], at: Layout, options: RunO
     stage = _stage(name)
     chosen = {section: sections[section] for section in stage.params.model_fields if section in sections}
     params = check(stage.params, chosen, "this run")
+    if lack_of(params):
+        return
     for keys in [(key,) for key in sections[stage.over]] if stage.over else [()]:
         try:
             with timed(at, "@".join([name, *keys])):
@@ -244,68 +245,35 @@ def _refuse_strange_labels(plan: Plan) -> None:
             )
 
 
-def _chosen_labels(plan: Plan, table: Items) -> tuple[str, ...]:
-    columns = table.table()
-    filled = [name for name in columns.column_names if columns[name].null_count < columns.num_rows]
-    unusable = [name for name in plan.labels if name not in filled]
-    if unusable:
-        could = ", ".join(filled)
-        raise UsageError(f"these items have no values in a column {unusable[0]!r}; --labels can name {could}")
-    if plan.labels:
-        return plan.labels
-    for name in _LABEL_COLUMNS:
-        if name in filled:
-            return (name,)
-    if plan.source.adapter == "folder":
-        raise DataError(f"these items have no labels: {_no_classes(Path(plan.source.options['folder']))}")
-    others = ", ".join(name for name in filled if name not in CORE.names) or "but there is none with values"
-    raise DataError(f"these items have no labels; name a column with --labels: {others}")
-
-
-def _refuse_one_class(table: Items, labels: Collection[str]) -> None:
-    """Said before the pictures are looked at; items that could not be read teach nothing."""
-    failed = {item_id for item_id, _ in table.failures}
-    for column in labels:
-        of_items = zip(table.ids, table.column(column), strict=True)
-        classes = {value for item_id, value in of_items if value is not None and item_id not in failed}
-        if len(classes) < 2:
-            only = f"only one class, {classes.pop()!r}" if classes else "no class at all"
-            raise DataError(
-                f"the items that could be read have {only} in their column {column!r}; learning takes two or more. "
-                "Without classes `deponij extract` and `deponij index` make an archive to search in"
+def _refuse_without_words(plan: Plan, descriptions: Mapping[str, Description]) -> None:
+    """Classes are asked for in words; said before anything is computed."""
+    if plan.classes:
+        check_classes(plan.classes)
+        if not any(one.has_text for one in descriptions.values()):
+            able = [str(row["name"]) for row in list_backbones() if row["has_text"] and not row["toy"]]
+            raise UsageError(
+                f"--classes asks in words, and {', '.join(plan.backbones) or 'embeddings'} know none: add one that does, "
+                f"such as --backbone {able[0]} (`deponij weights fetch {able[0]}` brings its weights; others: "
+                f"{', '.join(able[1:])})"
             )
 
 
-def _tell_sets(sets: Sequence[str], labels: Sequence[str]) -> None:
-    """What several labels an item are left out of, said once."""
-    if sets:
-        left_out = ", ".join(stage.name for stage in STAGES if stage.of_one_label)
-        also = "" if not labels else f", which {', '.join(labels)} have"
+def _tell_lack(found: LabelColumns) -> None:
+    """What is not learned from, and where nothing is, what labels would add."""
+    for note in found.notes:
+        warn(note)
+    passed = ", ".join(stage.name for stage in STAGES if stage.needs_labels)
+    if found.sets:
+        which = f", and pass {', '.join(found.sets)} over" if found.columns else " are left out"
         say(
-            f"note: {', '.join(sets)} holds several labels an item: each class is answered with yes or no (`multilabel`); "
-            f"left out are those that take one label an item{also}: {left_out}"
+            f"note: {', '.join(found.sets)} holds several labels an item, so that each class is answered with yes or no; "
+            f"stages for one label an item{which}: {passed}"
         )
-
-
-def _no_classes(folder: Path) -> str:
-    """What is wrong with pictures that lie in no class folders, and what may have been meant."""
-    here = folder.resolve()
-    try:
-        beside = [path.name for path in here.parent.iterdir() if _holds_pictures(path)]
-    except OSError:
-        # Folders that may not be read; then there is nothing to offer.
-        beside = []
-    if here.name in beside and len(beside) > 1 and not all(map(given_part, beside)):
-        return f"there are no class folders below {folder}; did you mean its parent {here.parent}?"
-    return (
-        f"there are no class folders below {folder}; expected files such as {folder / 'CLASS' / 'NAME.jpg'}"
-    )
-
-
-def _holds_pictures(folder: Path) -> bool:
-    if folder.name.startswith(".") or not folder.is_dir():
-        return False
-    return any(map(is_picture_file, folder.iterdir()))
+    elif not found.columns:
+        say(
+            "note: without labels there is a map, what is alike, what stands apart, and search. Labels (class folders, or "
+            f"--labels COLUMN) would add classifiers with their figures, and labels worth a second look ({passed})"
+        )
 
 
 def _split_params(plan: Plan, table: Items, labels: str) -> SplitParams:
@@ -391,6 +359,8 @@ def _replace(at: Layout, new: Layout, names: Collection[str]) -> None:
         "mistakes",
         "maps",
         "tables",
+        "likeness",
+        "answers",
         "metrics",
         "plots",
     ):

@@ -13,6 +13,7 @@ from deponij.pipeline.curves import CURVES, HEADS, CurveRow, Head, learning_curv
 from deponij.project.frame.console import say
 from deponij.project.frame.csv_files import csv_bytes
 from deponij.project.frame.harness import for_each, run_stage
+from deponij.project.frame.lacking import NeededLabels
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.learning.results import read_examples
@@ -42,7 +43,7 @@ class Params(Section):
 
     backbones: dict[Slug, Any]
     splits: dict[Slug, Any]
-    labels: list[str]
+    labels: NeededLabels
     curves: CurveParams = CurveParams()
 
 
@@ -120,5 +121,9 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
     for_each(params.backbones, draw)
 
 
+def _outs(at: Layout) -> list[Path]:
+    return [at.curves("any").parent, at.plots("curves")]
+
+
 if __name__ == "__main__":
-    run_stage("curves", Params, main)
+    run_stage("curves", Params, main, outs=_outs)

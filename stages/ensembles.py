@@ -26,6 +26,7 @@ from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.pipeline.registry import names_in
 from deponij.project.frame.console import say
 from deponij.project.frame.harness import run_stage, write_metrics
+from deponij.project.frame.lacking import NeededLabels
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.learning.result_files import Judged, digest_of, read_judged, read_result
@@ -52,7 +53,7 @@ class Params(Section):
 
     backbones: dict[Slug, Any]
     splits: dict[Slug, Any]
-    labels: list[str]
+    labels: NeededLabels
     ensembles: EnsemblesParams = EnsemblesParams()
 
 
@@ -283,5 +284,9 @@ def _tell(result: EnsembleResult) -> None:
         )
 
 
+def _outs(at: Layout) -> list[Path]:
+    return [at.ensembles, at.metrics("ensembles")]
+
+
 if __name__ == "__main__":
-    run_stage("ensembles", Params, main)
+    run_stage("ensembles", Params, main, outs=_outs)

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, Field
 
-from deponij.pipeline.backbones import describe
+from deponij.pipeline.backbones import Description, describe
 from deponij.pipeline.templates import fill, templates
 from deponij.project.extraction import identities
 from deponij.project.extraction.devices import load_backbone, pick_device
@@ -29,6 +29,7 @@ from deponij.project.frame.settings import BackboneParams, RunOptions, Section, 
 from deponij.project.learning.class_texts import CAPTION_COLUMN
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import BackboneError, DataError, UsageError
+from deponij.store.hdf5 import Array
 from deponij.store.identity import Identity
 from deponij.store.items import Items
 from deponij.store.keys import key_of_text
@@ -58,6 +59,7 @@ class Params(Section):
     backbones: dict[Slug, BackboneParams]
     text_backbones: list[Slug]
     labels: list[str]
+    classes: list[str] = Field(default_factory=list)
     texts: TextParams = TextParams()
 
 
@@ -96,8 +98,7 @@ def prompts_from_labels(items: Path, labels: Sequence[str], wanted_templates: Se
         UsageError: it has no values, or none that name classes.
     """
     table = Items(items)
-    forms = templates(wanted_templates)
-    prompts = {}
+    prompts: dict[Prompt, None] = {}
     for column in labels:
         values = table.table([column]).column(0)
         if pa.types.is_nested(values.type) or pa.types.is_floating(values.type):
@@ -106,10 +107,14 @@ def prompts_from_labels(items: Path, labels: Sequence[str], wanted_templates: Se
         names = sorted(set(values.cast(pa.string()).drop_null().to_pylist()))
         if not names:
             raise UsageError(f"column {column!r} of {items} has no values to make texts from")
-        for name in names:
-            for form in forms:
-                prompts[name, form] = Prompt(fill(form, name), name, form)
-    return list(prompts.values())
+        prompts |= dict.fromkeys(prompts_of(names, wanted_templates))
+    return list(prompts)
+
+
+def prompts_of(classes: Sequence[str], wanted_templates: Sequence[str]) -> list[Prompt]:
+    """Every one of these classes under every template."""
+    forms = templates(wanted_templates)
+    return [Prompt(fill(form, name), name, form) for name in classes for form in forms]
 
 
 def captions_from(items: Path, column: str | None) -> list[Prompt]:
@@ -196,7 +201,7 @@ def run(
     if missing:
         _compute(store, identity, [(key, text_of[key]) for key in missing], backbone, params, options)
     keys = [key_of_text(prompt.text) for prompt in prompts]
-    arrays = store.read(keys, identity, ["embedding", "checksums"])
+    arrays = store.read(keys, identity, ["embedding", "checksums"]) if keys else _none(description)
     write_view(
         out,
         identity=identity,
@@ -218,6 +223,12 @@ def run(
         n_computed=len(missing),
         seconds=round(time.perf_counter() - start, 3),
     )
+
+
+def _none(description: Description) -> dict[str, Array]:
+    """What there is of no texts: then words are encoded when they are asked for."""
+    width = description.text_dim or 0
+    return {"embedding": np.empty((0, width), np.float32), "checksums": np.empty(0, np.uint32)}
 
 
 def _compute(
@@ -296,6 +307,8 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
     for path in set(folder.glob("*.h5")) - {at.texts(backbone) for backbone in params.text_backbones}:
         path.unlink()
     prompts = prompts_from_labels(at.items, params.labels, params.texts.templates)
+    # A class may stand among the labels, too.
+    prompts = list(dict.fromkeys([*prompts, *prompts_of(params.classes, params.texts.templates)]))
     prompts += captions_from(at.items, params.texts.captions)
     for name in params.text_backbones:
         backbone = params.backbones[name].spec or name

@@ -6,7 +6,7 @@ Any head of the registry can be named. Those that start from texts run for the b
 every backbone. Many seeds and joined backbones are the business of `tables`.
 """
 
-import shutil
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, JsonValue
@@ -16,6 +16,7 @@ from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.project.frame.console import say
 from deponij.project.frame.csv_files import csv_bytes
 from deponij.project.frame.harness import run_stage, write_metrics
+from deponij.project.frame.lacking import NeededLabels, leave_empty
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.learning.learn import HeadParams, learn, make_head
@@ -52,7 +53,7 @@ class Params(Section):
     backbones: dict[Slug, Any]
     text_backbones: list[Slug]
     splits: dict[Slug, Any]
-    labels: list[str]
+    labels: NeededLabels
     heads: HeadsParams = HeadsParams()
 
 
@@ -61,9 +62,7 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
     heads = params.heads
     # What is wrong with one is said before anything is cleared away.
     kinds = {make_head(kind, arguments).kind: arguments for kind, arguments in heads.kinds.items()}
-    for folder in (at.results_of("heads"), at.plots("confusion"), at.plots("reliability")):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+    leave_empty(_outs(at))
     numbers: dict[str, Any] = {}
     for kind, arguments in kinds.items():
         head = HeadParams(head=kind, arguments=arguments, templates=heads.templates)
@@ -90,6 +89,10 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
             }
             _write_plots(at, kind, backbone, results)
     write_metrics(at, "heads", numbers)
+
+
+def _outs(at: Layout) -> list[Path]:
+    return [at.results_of("heads"), at.plots("confusion"), at.plots("reliability"), at.metrics("heads")]
 
 
 def _tell(result: Evaluation) -> None:
@@ -121,4 +124,4 @@ def _reliability(result: Evaluation) -> bytes:
 
 
 if __name__ == "__main__":
-    run_stage("heads", Params, main)
+    run_stage("heads", Params, main, outs=_outs)

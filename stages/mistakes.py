@@ -19,6 +19,7 @@ from deponij.pipeline.mistakes.twins import find_twins
 from deponij.pipeline.reports.sheets import confused_sheet, suspects_sheet, twins_sheet
 from deponij.project.frame.console import say
 from deponij.project.frame.harness import for_each, run_stage
+from deponij.project.frame.lacking import NeededLabels
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.learning.item_columns import photographs
@@ -59,7 +60,7 @@ class Params(Section):
     """The sections of params.yaml that this stage reads; of the backbones only their names."""
 
     backbones: dict[Slug, Any]
-    labels: list[str]
+    labels: NeededLabels
     mistakes: MistakesParams = MistakesParams()
 
 
@@ -197,5 +198,9 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
     for_each(params.backbones, look_at)
 
 
+def _outs(at: Layout) -> list[Path]:
+    return [at.mistakes("any").parent]
+
+
 if __name__ == "__main__":
-    run_stage("mistakes", Params, main)
+    run_stage("mistakes", Params, main, outs=_outs)

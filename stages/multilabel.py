@@ -2,10 +2,11 @@
 
     python -m deponij.stages.multilabel
 
-Without such a column it has nothing to do, and leaves an empty folder.
+Its columns stand under `label_sets`, those of one label an item under `labels`.
 """
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, JsonValue
@@ -13,6 +14,7 @@ from pydantic import Field, JsonValue
 from deponij.pipeline.metrics.multilabel_result import MultilabelResult
 from deponij.project.frame.console import say
 from deponij.project.frame.harness import run_stage, write_metrics
+from deponij.project.frame.lacking import NeededSets
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.learning.multilabel import learn_multilabel, make_multilabel_head
@@ -22,14 +24,12 @@ USUAL: dict[str, dict[str, JsonValue]] = {"knn": {}, "one-vs-rest": {}}
 
 
 class MultilabelParams(Section):
-    """Which columns, and which heads.
+    """Which heads.
 
     Attributes:
-        labels: columns of the items that hold lists of labels; those of one label an item stand under `labels`.
         kinds: heads of the registry, each with its constructor's arguments where they are not the defaults.
     """
 
-    labels: tuple[str, ...] = ()
     kinds: dict[str, dict[str, JsonValue]] = Field(default=USUAL, min_length=1)
 
 
@@ -38,6 +38,7 @@ class Params(Section):
 
     backbones: dict[Slug, Any]
     splits: dict[Slug, Any]
+    label_sets: NeededSets = []
     multilabel: MultilabelParams = MultilabelParams()
 
 
@@ -47,7 +48,7 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
     shutil.rmtree(at.multilabel, ignore_errors=True)
     at.multilabel.mkdir(parents=True)
     numbers: dict[str, Any] = {}
-    for labels in params.multilabel.labels:
+    for labels in params.label_sets:
         for kind, arguments in kinds.items():
             for backbone in params.backbones:
                 for split in params.splits:
@@ -75,5 +76,9 @@ def told(result: MultilabelResult) -> str:
     )
 
 
+def _outs(at: Layout) -> list[Path]:
+    return [at.multilabel, at.metrics("multilabel")]
+
+
 if __name__ == "__main__":
-    run_stage("multilabel", Params, main)
+    run_stage("multilabel", Params, main, outs=_outs)

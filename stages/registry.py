@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Literal
 
 from deponij.project.frame.harness import Main
+from deponij.project.frame.lacking import needs_of
 from deponij.project.frame.settings import Section
 
 Over = Literal["prepare", "backbones"]
@@ -22,19 +23,28 @@ class Stage:
         name: of its module here and of its block in dvc.yaml.
         over: the section of params.yaml for each of whose keys it is a process of its own; None for one in all.
         may_lack_data: very small data may be too few for it; `deponij run` then goes on without it.
-        of_one_label: it has nothing to do without a column of one label an item.
     """
 
     name: str
     over: Over | None = None
     may_lack_data: bool = False
-    of_one_label: bool = False
 
     @property
     def params(self) -> type[Section]:
         """The sections of params.yaml that it reads."""
         model: type[Section] = import_module(f"deponij.stages.{self.name}").Params
         return model
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The sections without entries in which it has nothing to do, as its `Params` mark them: labels, classes."""
+        return frozenset(needs_of(self.params))
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether it learns from columns of one label an item, or judges by them."""
+        mark = needs_of(self.params).get("labels")
+        return mark is not None and not mark.instead
 
     @property
     def main(self) -> Main:
@@ -50,15 +60,17 @@ STAGES = (
     Stage("split"),
     Stage("extract", over="backbones"),
     Stage("extract_text"),
-    Stage("heads", of_one_label=True),
+    Stage("heads"),
     Stage("multilabel"),
-    Stage("retrieval", of_one_label=True),
+    Stage("retrieval"),
     Stage("index"),
-    Stage("curves", may_lack_data=True, of_one_label=True),
-    Stage("mistakes", may_lack_data=True, of_one_label=True),
+    Stage("likeness", may_lack_data=True),
+    Stage("answers"),
+    Stage("curves", may_lack_data=True),
+    Stage("mistakes", may_lack_data=True),
     Stage("map", may_lack_data=True),
-    Stage("tables", may_lack_data=True, of_one_label=True),
-    Stage("ensembles", may_lack_data=True, of_one_label=True),
+    Stage("tables", may_lack_data=True),
+    Stage("ensembles", may_lack_data=True),
     Stage("report"),
 )
 

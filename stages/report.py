@@ -32,11 +32,11 @@ from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.frame.toys import toys_of
 from deponij.project.report.inputs import (
     feature_facts,
-    labels_of,
     read_embedding,
     read_records,
     split_facts,
 )
+from deponij.project.report.multilabel import read_groups_of_rows, sampled
 from deponij.project.report.runs import (
     Remake,
     Run,
@@ -48,6 +48,13 @@ from deponij.project.report.runs import (
     standings,
 )
 from deponij.project.report.summary import CELLS_NAME, MARKDOWN_NAME, PAGE_NAME, RESULTS_NAME, SHEET_NAME
+from deponij.project.report.unlabelled import (
+    LACKING,
+    colours_of,
+    pictured_in,
+    read_answer_facts,
+    read_likeness,
+)
 from deponij.project.thumbnails import images_of
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import DataError, StoreError
@@ -70,6 +77,7 @@ class ReportParams(Section):
             chooses, then each backbone's, then the next ones. All stand in the tables.
         n_samples: right and wrong answers shown of each of these (fewer where there are very many).
         n_confused: most frequent errors listed of each of these.
+        n_alike: groups of near-duplicates, and items far from all others, shown of each backbone.
         n_mistakes: doubtful labels shown of each backbone and label set, and pictures of twins and of
             confused classes (fewer where there are very many).
         n_map_points: items on a map (fewer where there are very many maps).
@@ -81,6 +89,7 @@ class ReportParams(Section):
     n_detailed: int = Field(default=4, ge=1, le=100)
     n_samples: int = Field(default=16, ge=0, le=100)
     n_confused: int = Field(default=8, ge=0)
+    n_alike: int = Field(default=12, ge=0, le=100)
     n_mistakes: int = Field(default=16, ge=0, le=200)
     n_map_points: int = Field(default=5000, ge=1, le=20_000)
     n_map_pictures: int = Field(default=1200, ge=0, le=5000)
@@ -94,7 +103,11 @@ class Params(Section):
 
     profile: str
     backbones: dict[Slug, Any]
+    text_backbones: list[Slug]
     splits: dict[Slug, Any]
+    labels: list[str]
+    label_sets: list[str] = []
+    classes: list[str] = Field(default_factory=list)
     report: ReportParams = ReportParams()
 
 
@@ -110,6 +123,9 @@ def run(
     curves: Sequence[Path] = (),
     maps: Sequence[Path] = (),
     mistakes: Sequence[Path] = (),
+    likeness: Sequence[Path] = (),
+    answers: Sequence[Path] = (),
+    multilabel: Sequence[Path] = (),
     timings: Mapping[str, float] | None = None,
     toys: Set[str] = frozenset(),
     remake: Remake = lambda stage: "",
@@ -124,7 +140,9 @@ def run(
         views: the picture features that the results were made from.
         split_reports: JSON that the stage `split` wrote about each split.
         cells: JSON of the tables over seeds.
-        retrieval, curves, maps, mistakes: files of each backbone; a part without files is not on the page.
+        retrieval, curves, maps, mistakes, likeness, answers: files of each backbone; a part without files is not
+            on the page.
+        multilabel: results folders of classifiers with several labels an item.
         timings: seconds of each stage; they differ between runs, so leave them out for equal bytes.
         toys: backbones that know drawn pictures only, where these are others (`project.frame.toys`): they are
             marked, and never named best where there is anything else.
@@ -136,31 +154,35 @@ def run(
         The page.
 
     Raises:
-        DataError: there are no results.
+        DataError: there is nothing to show: neither results nor what needs no labels.
         StoreError: a file is missing or damaged.
     """
-    if not results:
+    if not (results or multilabel or likeness or answers or maps):
         raise DataError("there are no results to report; run a probe or zero-shot first")
     table = Items(items)
     told = Told(profile, len(table), remake)
     found = standings(results, params.n_detailed, toys)
     n_runs = sum(len(standing.chosen) for standing in found)
-    runs = detailed_runs(found, min(params.n_samples, _MAX_SAMPLES // (2 * n_runs)), params.seed)
+    runs = detailed_runs(found, min(params.n_samples, _MAX_SAMPLES // (2 * max(1, n_runs))), params.seed)
     wrong = _fewer(read_records(mistakes, MISTAKES, "mistakes"), params.n_mistakes, toys)
     asked = fewer(read_records(retrieval, RETRIEVAL, "retrieval results"), _MAX_HITS)
-    pictures = _pictures(table, runs, wrong, asked, params.thumbnail_px)
+    alike = read_likeness(likeness, params.n_alike, toys)
+    answered = read_answer_facts(answers, toys, told)
+    several = sampled(read_groups_of_rows(multilabel, toys), params.n_samples, params.seed)
+    others = pictured_in(alike).union(*(one.item_ids for one in (*answered, *several)))
+    pictures = _pictures(table, runs, wrong, asked, others, params.thumbnail_px)
     features = [feature_facts(path) for path in views]
     measured = read_records([cells], CELLS, "tables") if cells is not None else []
     page = Page(
         title=f"Deponij: results on {profile}",
-        facts=_facts(table, found),
+        facts=_facts(table, found, len(views)),
         cells=measured,
         cells_source=_cells_source(measured, told) if measured else None,
         groups=[group_facts(standing, runs, told) for standing in found],
         runs=[run_facts(each, pictures, params.n_confused, told) for each in runs],
         retrieval=[_retrieval(results, told) for results in grouped(asked)],
         charts=[_chart(chart, told) for chart in charts(read_records(curves, CURVES, "learning curves"))],
-        maps=_maps(table, maps, found, params, told) if maps else None,
+        maps=_maps(table, maps, colours_of(table, found, answered), params, told) if maps else None,
         mistakes=[(one, told.source("mistakes", [one], labels=one.labels, n=one.n)) for one in wrong],
         pictures=pictures,
         splits=[split_facts(path) for path in split_reports],
@@ -169,9 +191,15 @@ def run(
         timings_s=dict(timings or {}),
         failures=list(dict.fromkeys([*table.failures, *(pair for _, failed in features for pair in failed)])),
         toys=frozenset(toys),
+        likeness=[(one, told.source("likeness", [one], n=one.n)) for one in alike],
+        answers=answered,
+        lacking="" if found or several else LACKING,
+        multilabel=[one.facts(pictures, told.of_sets) for one in several],
     )
-    write_bytes(out / SHEET_NAME, _sheet(table, runs))
+    if runs:
+        write_bytes(out / SHEET_NAME, _sheet(table, runs))
     rows = [row.to_json() for standing in found for row in standing.group.rows]
+    rows += [row.to_json() for one in several for row, _ in one.group]
     write_bytes(out / RESULTS_NAME, (json.dumps(rows, indent=2) + "\n").encode())
     write_bytes(out / MARKDOWN_NAME, render_markdown(page).encode())
     write_bytes(out / PAGE_NAME, render_html(page).encode())
@@ -208,24 +236,26 @@ def _pictures(
     runs: Sequence[Run],
     mistakes: Sequence[MistakesReport],
     retrieval: Sequence[RetrievalResult],
+    others: Set[str],
     side_px: int,
 ) -> dict[str, str]:
     """Data URI by item id; a picture that is shown twice is decoded once."""
     wanted = {sample.item_id for each in runs for sample in (*each.right, *each.wrong)}
     wanted |= {item_id for one in retrieval for item_id in items_of(one.examples)}
-    images = images_of(table, {*wanted, *_items_of(mistakes)}, side_px)
+    images = images_of(table, {*wanted, *others, *_items_of(mistakes)}, side_px)
     return {item_id: data_uri(image) for item_id, image in images.items()}
 
 
-def _facts(table: Items, found: Sequence[Standing]) -> list[tuple[str, str]]:
+def _facts(table: Items, found: Sequence[Standing], n_views: int) -> list[tuple[str, str]]:
     photographs = len(set(table.column("image_id")))
     facts = [("Items", f"{len(table):,}"), ("Photographs", f"{photographs:,}")]
     for name in dict.fromkeys(standing.group.labels for standing in found):
         n_classes = max(row.n_classes for s in found if s.group.labels == name for row in s.rows)
         facts.append((f"Classes of {name}", f"{n_classes}"))
     backbones = {one for s in found for row in s.rows for one in row.backbone.split(JOINED)}
-    facts.append(("Backbones", f"{len(backbones)}"))
-    facts.append(("Classifiers", f"{sum(len(standing.rows) for standing in found)}"))
+    facts.append(("Backbones", f"{len(backbones) or n_views}"))
+    if found:
+        facts.append(("Classifiers", f"{sum(len(standing.rows) for standing in found)}"))
     facts.append(("Items that failed", f"{len(table.failures):,}"))
     return facts
 
@@ -248,16 +278,19 @@ def _chart(chart: Chart, told: Told) -> tuple[Chart, str, Provenance]:
 
 
 def _maps(
-    table: Items, paths: Sequence[Path], found: Sequence[Standing], params: ReportParams, told: Told
+    table: Items,
+    paths: Sequence[Path],
+    classes: Mapping[str, Mapping[str, str]],
+    params: ReportParams,
+    told: Told,
 ) -> MapFacts:
+    """A map for each column of `classes`, which says the class of each item that has one."""
     read = [read_embedding(path) for path in paths]
     embeddings = [embedding for embedding, _ in read]
-    columns = list(dict.fromkeys(standing.group.labels for standing in found))
-    n_layers = len(columns) * sum(len(one.layouts) for one in embeddings)
+    n_layers = len(classes) * sum(len(one.layouts) for one in embeddings)
     n_points = min(params.n_map_points, _MAX_PLACES // max(1, n_layers))
     ids = choose_items(embeddings, n_points, params.seed)
-    classes = {column: labels_of(table, column) for column in columns}
-    maps = [embedding_map(embeddings, ids, classes[column], column) for column in columns]
+    maps = [embedding_map(embeddings, ids, of_items, column) for column, of_items in classes.items()]
     # Of thousands of points only some can show their picture; a random choice has all regions.
     pictured = choose_items(embeddings, params.n_map_pictures, params.seed) if params.n_map_pictures else []
     images = images_of(table, set(pictured) & set(ids), params.map_picture_px)
@@ -283,21 +316,28 @@ def _sheet(table: Items, runs: Sequence[Run]) -> bytes:
 
 def main(params: Params, at: Layout, options: RunOptions) -> None:
     """Everything that the profile has brought out. No wall times: equal inputs, equal bytes."""
-    if not at.all_results.is_dir():
+    if params.labels and not at.all_results.is_dir():
         raise StoreError(f"there are no results in {at.all_results}; `dvc repro` makes them")
     names = list(params.backbones)
+    # What lacks labels, or classes, has left nothing to be read.
+    learned = names if params.labels else []
+    split = params.splits if params.labels or params.label_sets else {}
+    asked = params.text_backbones if params.classes else []
     page = run(
         params.report,
         # A backbone that has left the profile leaves its results behind.
-        results=[*at.results(names), *at.ensemble_results(names)],
+        results=[*at.results(learned), *at.ensemble_results(learned)],
         items=at.items,
         views=[at.view(backbone) for backbone in names],
-        split_reports=[at.split_report(split) for split in params.splits],
-        cells=next(iter(_there([at.tables / CELLS_NAME], options)), None),
-        retrieval=_there(map(at.retrieval, names), options),
-        curves=_there(map(at.curves, names), options),
+        split_reports=[at.split_report(name) for name in split],
+        cells=next(iter(_there([at.tables / CELLS_NAME] if learned else [], options)), None),
+        retrieval=_there(map(at.retrieval, learned), options),
+        curves=_there(map(at.curves, learned), options),
         maps=_there(map(at.map, names), options),
-        mistakes=_there(map(at.mistakes, names), options),
+        mistakes=_there(map(at.mistakes, learned), options),
+        likeness=_there(map(at.likeness, names), options),
+        answers=_there(map(at.answers, asked), options),
+        multilabel=at.multilabel_results(names) if params.label_sets else [],
         toys=toys_of(at.weights),
         remake=(lambda stage: f"dvc repro {stage}") if options.under_dvc else (lambda stage: ""),
         profile=params.profile,

@@ -3,11 +3,13 @@
 python -m deponij.stages.retrieval
 """
 
+from pathlib import Path
 from typing import Any
 
 from deponij.pipeline.metrics.retrieval import RETRIEVAL
 from deponij.project.frame.console import say
 from deponij.project.frame.harness import run_stage, write_metrics
+from deponij.project.frame.lacking import NeededLabels
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.retrieval import images, texts
@@ -21,7 +23,7 @@ class Params(Section):
     backbones: dict[Slug, Any]
     text_backbones: list[Slug]
     splits: dict[Slug, Any]
-    labels: list[str]
+    labels: NeededLabels
     retrieval: RetrievalParams = RetrievalParams()
 
 
@@ -46,5 +48,9 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
     write_metrics(at, "retrieval", numbers)
 
 
+def _outs(at: Layout) -> list[Path]:
+    return [at.retrieval("any").parent, at.metrics("retrieval")]
+
+
 if __name__ == "__main__":
-    run_stage("retrieval", Params, main)
+    run_stage("retrieval", Params, main, outs=_outs)

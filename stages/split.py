@@ -15,6 +15,7 @@ from deponij.pipeline.data.splitting.strategies import SplitParams, make_split
 from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.project.frame.console import say
 from deponij.project.frame.harness import run_stage, write_metrics
+from deponij.project.frame.lacking import AnyLabels
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.store.atomic import write_bytes, write_table
@@ -27,6 +28,8 @@ class Params(Section):
     """The sections of params.yaml that this stage reads."""
 
     splits: dict[Slug, SplitParams]
+    labels: AnyLabels
+    label_sets: list[str] = []
 
 
 class SplitResult(BaseModel):
@@ -103,5 +106,9 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
     write_metrics(at, "split", numbers)
 
 
+def _outs(at: Layout) -> list[Path]:
+    return [at.splits, at.metrics("split")]
+
+
 if __name__ == "__main__":
-    run_stage("split", Params, main)
+    run_stage("split", Params, main, outs=_outs)

@@ -17,6 +17,7 @@ from deponij.pipeline.reports.cell_tables import render_markdown
 from deponij.pipeline.reports.cells import CELLS, Cell
 from deponij.project.frame.console import say
 from deponij.project.frame.harness import layout, run_stage, write_metrics
+from deponij.project.frame.lacking import NeededLabels
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug, load
 from deponij.project.frame.toys import toys_of
@@ -38,7 +39,7 @@ class Params(Section):
     backbones: dict[Slug, Any]
     text_backbones: list[Slug]
     splits: dict[Slug, Any]
-    labels: list[str]
+    labels: NeededLabels
     tables: TablesParams = TablesParams()
 
 
@@ -155,5 +156,9 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
     say(f"{len(cells)} cells -> {at.tables / MARKDOWN_NAME}")
 
 
+def _outs(at: Layout) -> list[Path]:
+    return [at.tables, at.results_of("tables"), at.metrics("tables")]
+
+
 if __name__ == "__main__":
-    run_stage("tables", Params, main)
+    run_stage("tables", Params, main, outs=_outs)

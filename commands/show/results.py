@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from deponij.commands.show.multilabel import print_multilabel
 from deponij.commands.show.tables import (
     bounded,
     percent,
@@ -14,6 +15,7 @@ from deponij.commands.show.tables import (
     show_table,
     show_toy_note,
 )
+from deponij.commands.show.unlabelled import print_unlabelled
 from deponij.pipeline.metrics.evaluation import Evaluation, not_a_result, shown_part
 from deponij.pipeline.reports.provenance import is_toy, marked
 from deponij.pipeline.reports.table import ResultRow, by_rank
@@ -38,6 +40,8 @@ def print_results(record: Record, *, whole: bool = True) -> None:
         _print_results(shown)
         if more := len(of_pair) - len(shown):
             show_notes([f"the first of each backbone; {more} more classifiers with --all"])
+    print_multilabel(record["multilabel"])
+    print_unlabelled(record)
     show_toy_note(record["toys"], record["toys"])
     show_lines(f"{record['n_items']:,} items, {record['n_failed']} failed")
     for view in record["views"]:

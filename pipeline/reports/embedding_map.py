@@ -113,7 +113,7 @@ def embedding_map(
         "".join(layers),
         class_="points",
         role="img",
-        aria_label=f"map of {len(ids)} items, by class of {labels}",
+        aria_label=f"map of {len(ids)} items" + (f", by class of {labels}" if labels else ""),
         viewBox=f"0 0 {SIDE} {SIDE}",
     )
     legend = [LegendEntry(code, name, counts[name], _mark(code, name)) for code, name in enumerate(ranked)]

@@ -13,12 +13,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from deponij.pipeline.likeness.records import LikenessReport
 from deponij.pipeline.metrics.calibration import Calibration
 from deponij.pipeline.metrics.classification import ClassScores
 from deponij.pipeline.metrics.clustered import Estimate
 from deponij.pipeline.metrics.evaluation import not_a_result
 from deponij.pipeline.mistakes.records import MistakesReport
 from deponij.pipeline.reports import wording
+from deponij.pipeline.reports.answer_facts import AnswerFacts
 from deponij.pipeline.reports.cell_tables import (
     CellTable,
     cell_tables,
@@ -31,6 +33,7 @@ from deponij.pipeline.reports.cells import Cell
 from deponij.pipeline.reports.confusion import Confused
 from deponij.pipeline.reports.embedding_map import EmbeddingMap, map_rules
 from deponij.pipeline.reports.learning_curves import Chart
+from deponij.pipeline.reports.multilabel import MultilabelFacts
 from deponij.pipeline.reports.provenance import JOINED, Provenance
 from deponij.pipeline.reports.retrieval_tables import RetrievalTable
 from deponij.pipeline.reports.samples import Sample
@@ -210,6 +213,9 @@ class Page:
         timings_s: seconds of each stage, as this machine took them.
         failures: item id and reason; where: which step failed.
         toys: backbones that know drawn pictures only, where these are others.
+        likeness: near-duplicates and what stands apart, with its source. answers: by words, of classes that were named.
+        multilabel: classifiers with several labels an item.
+        lacking: where there are no groups, what is so and what labels would add.
     """
 
     title: str
@@ -229,6 +235,10 @@ class Page:
     timings_s: Mapping[str, float]
     failures: Sequence[tuple[str, str]]
     toys: frozenset[str] = frozenset()
+    likeness: Sequence[tuple[LikenessReport, Provenance]] = ()
+    answers: Sequence[AnswerFacts] = ()
+    lacking: str = ""
+    multilabel: Sequence[MultilabelFacts] = ()
 
     @property
     def tables(self) -> list[CellTable]:
@@ -249,14 +259,18 @@ class Page:
     def sections(self) -> list[tuple[str, str]]:
         """Anchor and heading of each part that there is."""
         every = (
-            ("best", "The best by validation", True),
+            ("lacking", "Without labels", not self.groups and not self.multilabel),
+            ("multilabel", "Several labels an item", bool(self.multilabel)),
+            ("best", "The best by validation", bool(self.groups)),
+            ("answers", "Answers by words", bool(self.answers)),
             ("tables", "Tables", bool(self.cells)),
-            ("results", "All results", True),
+            ("results", "All results", bool(self.groups)),
             ("retrieval", "Retrieval", bool(self.retrieval)),
             ("curves", "Learning curves", bool(self.charts)),
             ("map", "Map", self.maps is not None),
             ("runs", "In detail", bool(self.runs)),
             ("mistakes", "Mistakes", bool(self.mistakes)),
+            ("likeness", "Alike and apart", bool(self.likeness)),
             ("splits", "Splits", bool(self.splits)),
             ("features", "Features", True),
             ("timings", "Time taken", bool(self.timings_s)),

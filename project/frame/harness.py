@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from deponij.project.frame.allocator import keep_pages
-from deponij.project.frame.console import complain
+from deponij.project.frame.console import complain, say
+from deponij.project.frame.lacking import lack_of, leave_empty
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, load
 from deponij.store.atomic import write_bytes
@@ -19,17 +20,22 @@ from deponij.store.sealed import read_sealed, sealed
 
 # A stage's body: its parameters, where the run's files lie, how to run; the key where it runs for each of something.
 Main = Callable[..., None]
+# What a stage writes, of which it leaves an empty one where it lacks what it needs.
+Outs = Callable[[Layout], Iterable[Path]]
 
 
 class _Profile(Section):
     profile: str
 
 
-def run_stage(name: str, params: type[Section], main: Main, *, offline: bool = True) -> None:
+def run_stage(
+    name: str, params: type[Section], main: Main, *, offline: bool = True, outs: Outs = lambda at: ()
+) -> None:
     """Run a stage under DVC: parameters from params.yaml, options from the environment, a key from the command.
 
     Args:
         offline: keep model libraries from asking the hub; only `weights` and `prepare` may.
+        outs: of a stage that needs a section of the profile (`lacking`); they are left empty where it is.
 
     Raises:
         SystemExit: 1 after a DeponijError, whose message is printed.
@@ -43,7 +49,11 @@ def run_stage(name: str, params: type[Section], main: Main, *, offline: bool = T
         values, at = load(params), layout()
         options = RunOptions.from_environment().model_copy(update={"under_dvc": True})
         with timed(at, label):
-            main(values, at, options, *keys)
+            if lack := lack_of(values):
+                leave_empty(outs(at))
+                say(f"{label}: nothing to do, since {lack}")
+            else:
+                main(values, at, options, *keys)
     except DeponijError as error:
         complain(f"error in stage {label}: {error}")
         raise SystemExit(1) from error

@@ -63,6 +63,9 @@ class Layout:
     plots = _Named("plots/{}")
     # The cells of all tables, and their Markdown.
     tables = _Place("tables")
+    # Of a backbone: what is alike and what stands apart, and zero-shot answers to classes that were named.
+    likeness = _Named("likeness/{}.json")
+    answers = _Named("answers/{}.parquet")
     # Of a backbone: what it finds, learning curves, labels worth a second look and their pictures, places in a plane.
     retrieval = _Named("retrieval/{}.json")
     curves = _Named("curves/{}.json")

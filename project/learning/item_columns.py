@@ -23,8 +23,8 @@ def read_labels(items: Items, labels: str) -> dict[str, str | None]:
         raise UsageError(f"the items have no column {labels!r}; they have: {', '.join(items.column_names)}")
     if holds_sets(items, labels):
         raise UsageError(
-            f"column {labels!r} holds several labels an item; it stands under `multilabel: {{labels: [{labels}]}}`, and "
-            "`deponij run` learns from it, while this command takes columns of one label"
+            f"column {labels!r} holds several labels an item; `deponij run` learns from it, in a profile it stands under "
+            "`label_sets`; here columns of one label an item are taken"
         )
     column = items.table([labels]).column(0)
     if pa.types.is_nested(column.type) or pa.types.is_floating(column.type):

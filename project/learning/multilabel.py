@@ -23,7 +23,7 @@ from deponij.pipeline.metrics.multilabel_result import MultilabelResult
 from deponij.pipeline.multilabel.head import MultilabelHead, probabilities
 from deponij.pipeline.multilabel.registry import multilabel_class
 from deponij.project.frame.settings import check
-from deponij.project.learning.item_columns import holds_sets, read_groups, read_parts, read_sets
+from deponij.project.learning.item_columns import read_groups, read_parts, read_sets
 from deponij.project.learning.learn import learned_facts
 from deponij.project.learning.multilabel_files import SetPredictions, write_multilabel
 from deponij.project.learning.results import Vectors, feature_sources, features_of, left_out
@@ -166,14 +166,3 @@ def _notes(
         names = ", ".join(absent[:10]) + (f" and {len(absent) - 10} more" if len(absent) > 10 else "")
         notes.append(f"No {shown} item has these classes, which macro figures leave out: {names}.")
     return [*notes, *left_out(examples, labels), *head.notes()]
-
-
-def sets_and_names(items: Items, columns: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Which columns hold several labels an item, and which one each.
-
-    Raises:
-        UsageError: the items have no such column.
-    """
-    sets = tuple(name for name in columns if holds_sets(items, name))
-    return sets, tuple(name for name in columns if name not in sets)
-

@@ -65,7 +65,7 @@ def read_shared_examples(
         raise UsageError("name at least one view of picture features")
     names = read_labels(items, labels)
     for view in views:
-        _check_belongs(view, items, tokens)
+        check_belongs(view, items, tokens)
     everywhere = set.intersection(*(set(view.ids.tolist()) for view in views))
     groups, unit = read_groups(split, items)
     examples = join_examples(names, read_parts(split), groups, everywhere, unit)
@@ -84,7 +84,7 @@ def read_labelled(view: View, items: Items, labels: str) -> tuple[Names, Names, 
     """
     parts: dict[str, str | None] = dict.fromkeys(items.ids, "train")
     names = read_labels(items, labels)
-    _check_belongs(view, items)
+    check_belongs(view, items)
     known = {item_id for item_id in view.ids.tolist() if names.get(item_id) is not None}
     if not known:
         raise DataError(f"no item of {items.path} has both a {labels!r} and features in {view.path}")
@@ -98,7 +98,7 @@ def features_of(view: View, items: Items, examples: Examples) -> Vectors:
     Raises:
         StoreError, UsageError: as `read_shared_examples`.
     """
-    _check_belongs(view, items)
+    check_belongs(view, items)
     return _finite_features(view, examples)
 
 
@@ -120,7 +120,7 @@ def require_finite(values: Vectors, ids: Sequence[str] | Names, what: str, mend:
         raise StoreError(f"{what} of {len(bad)} items are NaN or infinite, the first: {first!r}; {mend}")
 
 
-def _check_belongs(view: View, items: Items, tokens: bool = False) -> None:
+def check_belongs(view: View, items: Items, tokens: bool = False) -> None:
     """Items without features must have failed, and a row must be of the picture that the item has now."""
     if view.kind != "embedding" and not (tokens and view.kind.startswith("tokens")):
         raise UsageError(f"{view.path} holds features of kind {view.kind!r}; this needs `embedding`")

@@ -5,15 +5,19 @@ What `deponij run` and `deponij results` show, and print as JSON. How it looks i
 """
 
 import shlex
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence, Set
 from pathlib import Path
 from typing import Any
 
+from deponij.pipeline.likeness.records import LIKENESS
 from deponij.pipeline.reports.table import ResultGroup, result_groups
 from deponij.project.frame.harness import read_times
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.toys import toys_of
 from deponij.project.learning.result_files import read_result
+from deponij.project.learning.zero_shot_answers import read_answers
+from deponij.project.report.multilabel import read_groups_of_rows
 from deponij.store.index_folder import CARD
 from deponij.store.items import Items
 from deponij.store.view import View
@@ -56,6 +60,7 @@ def collect(
     items = Items(at.items)
     toys = toys_of(at.weights)
     groups = results_table([*at.results(backbones), *at.ensemble_results(backbones)], toys)
+    several = read_groups_of_rows(at.multilabel_results(backbones), toys)
     paths = sorted(at.root.glob("views/*.h5"))
     views = [View(path) for path in paths if backbones is None or path.stem in backbones]
     failed = {*items.failures, *(pair for view in views for pair in view.failures)}
@@ -66,6 +71,7 @@ def collect(
         "n_items": len(items),
         "n_failed": len(failed),
         "results": [row.to_json() for group in groups for row in group.rows],
+        "multilabel": [row.to_json() for group in several for row, _ in group],
         "toys": sorted(toys),
         "views": [
             {
@@ -79,9 +85,36 @@ def collect(
         ],
         "seconds": read_times(at.timings, lambda label: is_current(label, backbones)),
         "page": str(at.report / PAGE_NAME),
-        "sheet": str(at.report / SHEET_NAME),
+        "sheet": str(at.report / SHEET_NAME) if (at.report / SHEET_NAME).is_file() else None,
+        "likeness": [_likeness(path) for path in _of(at.likeness, backbones)],
+        "answers": [_answers(path) for path in _of(at.answers, backbones)],
         "indexes": indexes,
         "ask": _ask(indexes, items.ids, {item_id for item_id, _ in failed}, is_in_force=is_in_force),
+    }
+
+
+def _of(place: Callable[[str], Path], backbones: Collection[str] | None) -> list[Path]:
+    """The files that there are (of these backbones)."""
+    any_path = place("any")
+    found = sorted(any_path.parent.glob(f"*{any_path.suffix}"))
+    return [path for path in found if backbones is None or path.stem in backbones]
+
+
+def _likeness(path: Path) -> Record:
+    """Counts of what is alike and what stands apart."""
+    (found,) = LIKENESS.load(path.read_bytes(), str(path))
+    kept = ("backbone", "n", "n_groups", "n_surplus", "n_beyond", "notes")
+    return {**found.model_dump(mode="json", include=set(kept)), "file": str(path)}
+
+
+def _answers(path: Path) -> Record:
+    """How often each class was the answer."""
+    found = read_answers(path)
+    counts = Counter(found.table["answer"].to_pylist())
+    return {
+        "backbone": found.backbone,
+        "n": {name: counts[name] for name in found.classes},
+        "table": str(path.with_suffix(".csv")),
     }
 
 

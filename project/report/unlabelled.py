@@ -1,0 +1,75 @@
+"""What the page shows that needs no labels: what is alike, what stands apart, and answers by words. This is no stage."""
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from pathlib import Path
+
+from deponij.pipeline.likeness.records import LIKENESS, LikenessReport
+from deponij.pipeline.reports.answer_facts import AnswerFacts, Shown, answer_facts
+from deponij.pipeline.reports.provenance import is_toy
+from deponij.project.learning.zero_shot_answers import read_answers
+from deponij.project.report.inputs import labels_of, read_records
+from deponij.project.report.runs import Standing, Told
+from deponij.store.items import Items
+
+LACKING = (
+    "No column of labels was learned from, so there are no classifiers and no figures of any. What follows needs none. "
+    "Labels (one folder a class, or a column named with --labels) would add: classifiers with their figures and "
+    "intervals, how well pictures find those of their class, learning curves, and labels worth a second look."
+)
+# Pictures of each class, and in all lists of a backbone, that the page can carry.
+_OF_CLASS, _MEMBERS = 6, 4
+_MAX_PICTURES = 300
+
+
+def read_likeness(paths: Sequence[Path], n_shown: int, toys: Set[str]) -> list[LikenessReport]:
+    """What the page shows of it: some groups and some items of each backbone, toys last.
+
+    Raises:
+        StoreError: a file is missing or damaged.
+    """
+    found = read_records(paths, LIKENESS, "near-duplicates and outliers")
+    n = min(n_shown, _MAX_PICTURES // (5 * len(found))) if found else 0
+    shown = [one.model_copy(update={"groups": one.groups[:n], "apart": one.apart[:n]}) for one in found]
+    return sorted(shown, key=lambda one: is_toy(one.backbone, toys))
+
+
+def pictured_in(found: Iterable[LikenessReport]) -> set[str]:
+    """Items whose pictures these show."""
+    return {
+        item_id
+        for one in found
+        for item_id in (
+            *(item_id for group in one.groups for item_id in group.item_ids[:_MEMBERS]),
+            *(far.item_id for far in one.apart),
+        )
+    }
+
+
+def colours_of(
+    table: Items, found: Sequence[Standing], answered: Sequence[AnswerFacts]
+) -> dict[str, Mapping[str, str]]:
+    """What maps are coloured by, each item's class by its id: labels that were learned from, else answers, else nothing."""
+    columns = list(dict.fromkeys(standing.group.labels for standing in found))
+    if columns:
+        return {column: labels_of(table, column) for column in columns}
+    if answered:
+        return {f"answers of {one.backbone}": one.of_items for one in answered}
+    return {"": dict.fromkeys(table.ids, "all items")}
+
+
+def read_answer_facts(paths: Sequence[Path], toys: Set[str], told: Told) -> list[AnswerFacts]:
+    """What the page shows of each backbone's answers, toys last.
+
+    Raises:
+        StoreError: a table is missing or damaged.
+    """
+    facts = []
+    for path in paths:
+        found = read_answers(path)
+        rows = [Shown(**row) for row in found.table.to_pylist()]
+        n = max(1, min(_OF_CLASS, _MAX_PICTURES // (len(paths) * (len(found.classes) + 1))))
+        source = told.source("answers", [found], n=len(rows))
+        table = str(path.with_suffix(".csv"))
+        made_of = {"backbone": found.backbone, "protocol": found.protocol, "table": table, "source": source}
+        facts.append(answer_facts(rows, found.classes, n, **made_of))
+    return sorted(facts, key=lambda one: is_toy(one.backbone, toys))
