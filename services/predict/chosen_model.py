@@ -19,6 +19,7 @@ from deponij.pipeline.heads import head as heads
 from deponij.pipeline.heads.head import Floats, Head
 from deponij.pipeline.heads.registry import load_head
 from deponij.pipeline.metrics.evaluation import Evaluation
+from deponij.pipeline.metrics.multilabel_result import MultilabelResult
 from deponij.pipeline.reports.provenance import is_toy
 from deponij.pipeline.reports.table import result_row
 from deponij.project.extraction.feature_maker import FoundBackbone
@@ -94,7 +95,7 @@ class ChosenModel:
     """
 
     folder: Path
-    evaluation: Evaluation
+    evaluation: Evaluation | MultilabelResult
     classifier: Classifier
     backbones: tuple[FoundBackbone, ...]
     why: str
@@ -102,8 +103,15 @@ class ChosenModel:
     @property
     def temperature(self) -> float | None:
         """By which logits are divided, fitted on validation; None without."""
-        found = self.evaluation.calibration
+        found = None if isinstance(self.evaluation, MultilabelResult) else self.evaluation.calibration
         return None if found is None else found.temperature
+
+    @property
+    def thresholds(self) -> NDArray[np.float64] | None:
+        """Of a classifier with several labels an item: probabilities [C] from which on each class is answered."""
+        if isinstance(self.evaluation, MultilabelResult):
+            return np.asarray(self.evaluation.thresholds)
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,12 +228,12 @@ def _judged(at: Layout, wanted: ModelRequest) -> list[tuple[Path, Evaluation]]:
             "one with --model"
         )
     of_profile = (profile.labels, tuple(profile.splits)) if profile else ((), ())
-    labels = _picked("--labels", wanted.labels, of_profile[0], [one.labels for _, one in found])
+    labels = picked("--labels", wanted.labels, of_profile[0], [one.labels for _, one in found])
     found = [(folder, one) for folder, one in found if one.labels == labels]
-    split = _picked("--split", wanted.split, of_profile[1], [one.split for _, one in found])
+    split = picked("--split", wanted.split, of_profile[1], [one.split for _, one in found])
     found = [(folder, one) for folder, one in found if one.split == split]
     if wanted.backbone is not None:
-        _picked("--backbone", wanted.backbone, (), [one.backbone for _, one in found])
+        picked("--backbone", wanted.backbone, (), [one.backbone for _, one in found])
         found = [(folder, one) for folder, one in found if one.backbone == wanted.backbone]
     judged = [(folder, one) for folder, one in found if "val" in one.parts]
     if not judged:
@@ -235,7 +243,7 @@ def _judged(at: Layout, wanted: ModelRequest) -> list[tuple[Path, Evaluation]]:
     return sorted(judged, key=lambda one: str(one[0]))
 
 
-def _picked(flag: str, asked: str | None, preferred: Sequence[str], there: Sequence[str]) -> str:
+def picked(flag: str, asked: str | None, preferred: Sequence[str], there: Sequence[str]) -> str:
     """What was asked for, else the first preferred one, else the only one there is."""
     names = sorted(set(there))
     if asked is not None:
