@@ -57,6 +57,10 @@ OutArg = Annotated[
 ]
 TextsArg = Annotated[Path, typer.Option("--texts", help="View of text vectors.")]
 CocoOpt = Annotated[Path | None, typer.Option("--coco", help="COCO annotation file; needs --images.")]
+CocosOpt = Annotated[
+    list[Path] | None,
+    typer.Option("--coco", help="COCO annotation file; needs --images. Repeatable, as for train and val."),
+]
 ImagesOpt = Annotated[
     Path | None,
     typer.Option("--images", help="Folder that the names in the COCO file or table are relative to."),

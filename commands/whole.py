@@ -10,7 +10,7 @@ from deponij.commands.options import (
     BatchSize,
     BoxesOpt,
     ClassFolderOpt,
-    CocoOpt,
+    CocosOpt,
     Depot,
     Device,
     ImagesOpt,
@@ -41,7 +41,7 @@ app = typer.Typer()
 def run(
     folder: ClassFolderOpt = None,
     table: TableOpt = None,
-    coco: CocoOpt = None,
+    coco: CocosOpt = None,
     images: ImagesOpt = None,
     yolo: YoloOpt = None,
     voc: VocOpt = None,

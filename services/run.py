@@ -67,7 +67,7 @@ def source_of(
     *,
     folder: Path | None = None,
     table: Path | None = None,
-    coco: Path | None = None,
+    coco: Path | Sequence[Path] | None = None,
     images: Path | None = None,
     yolo: Path | None = None,
     voc: Path | None = None,
@@ -92,7 +92,7 @@ def source_of(
     named: dict[str, tuple[str, dict[str, Any]]] = {
         "--folder": ("folder", {"folder": folder}),
         "--table": ("listed", {"table": table}),
-        "--coco": ("coco", {"annotations": coco}),
+        "--coco": ("coco", {"annotations": _one_or_several(coco)}),
         "--yolo": ("yolo", {"data": yolo}),
         "--voc": ("voc", {"folder": voc}),
         "--parquet": ("parquet", {"files": tuple(parquet or ())}),
@@ -133,6 +133,12 @@ def source_of(
         "crop": {"keep_crowds": True} if keep_crowds else None,
     }
     return SourceChoice(adapter, where | {name: value for name, value in more.items() if value})
+
+
+def _one_or_several(paths: Path | Sequence[Path] | None) -> Path | tuple[Path, ...] | None:
+    if paths is None or isinstance(paths, Path):
+        return paths
+    return paths[0] if len(paths) == 1 else tuple(paths)
 
 
 def run(

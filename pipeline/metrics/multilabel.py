@@ -195,7 +195,9 @@ def score_multilabel(
         ValueError: no items, no class with a positive item, or shapes that differ.
     """
     if truth.shape != probs.shape or not len(truth) or not truth.any():
-        raise ValueError(f"need truths and probabilities [n, C] with a positive among them, got {truth.shape}")
+        raise ValueError(
+            f"need truths and probabilities [n, C] with a positive among them, got {truth.shape}"
+        )
     block_of = blocks_of(groups)
     n_blocks, n_groups = int(block_of.max()) + 1, len(np.unique(groups))
     kept = block_of != np.arange(n_blocks)[:, None]
@@ -277,5 +279,3 @@ def _estimate(values: Floats, n_groups: int, n_blocks: int) -> Estimate:
     changes = changes[np.isfinite(changes)]
     variance = (n_blocks - 1) / n_blocks * float((changes**2).sum())
     return Estimate(min(1.0, max(0.0, float(values[0]))), variance, 0.0, n_groups, min(n_groups, n_blocks))
-
-

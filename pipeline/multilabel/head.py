@@ -125,9 +125,13 @@ class MultilabelHead(Learned, ABC):
         notes = []
         if self.constant_:
             shown = ", ".join(self.constant_[:10]) + (" …" if len(self.constant_) > 10 else "")
-            notes.append(f"No training item has these classes, or all have, so that nothing was learned of them: {shown}.")
+            notes.append(
+                f"No training item has these classes, or all have, so that nothing was learned of them: {shown}."
+            )
         if self.thresholds_from_ == "one half":
-            notes.append("Without validation items every class is answered from a probability of one half on.")
+            notes.append(
+                "Without validation items every class is answered from a probability of one half on."
+            )
         if getattr(self, "converged_", None) is False:
             notes.append("The fit had not converged; raise max_iter or choose among smaller cs.")
         return tuple(notes)
@@ -197,7 +201,11 @@ def check_multilabel(X: ArrayLike, Y: ArrayLike, n_classes: int, what: str) -> t
     """
     features, truth = check_features(X, what), np.asarray(Y, dtype=bool)
     if not len(features) or not n_classes:
-        raise DataError(f"{what}: {len(features)} examples of {n_classes} classes; check the split and the label column")
+        raise DataError(
+            f"{what}: {len(features)} examples of {n_classes} classes; check the split and the label column"
+        )
     if truth.shape != (len(features), n_classes):
-        raise DataError(f"{what}: {len(features)} rows of {n_classes} classes for truths of shape {truth.shape}")
+        raise DataError(
+            f"{what}: {len(features)} rows of {n_classes} classes for truths of shape {truth.shape}"
+        )
     return features, truth

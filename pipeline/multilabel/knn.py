@@ -71,7 +71,11 @@ class MultilabelNeighbours(MultilabelHead):
     @property
     def protocol(self) -> str:
         """In words: what is compared with what, and how k was chosen."""
-        how = f" of {len(self.trials_)} by mAP on validation" if self.trials_ else ", its usual value; no validation"
+        how = (
+            f" of {len(self.trials_)} by mAP on validation"
+            if self.trials_
+            else ", its usual value; no validation"
+        )
         return (
             f"shares of the nearest of {len(self.vectors_)} training items by cosine, T = {self.temperature:g}; "
             f"k = {self.k_}{how}"

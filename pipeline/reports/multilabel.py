@@ -73,7 +73,9 @@ def rows_in_order(
     found = []
     for place, (folder, result) in enumerate(ranked):
         scores: MultilabelScores = result.parts[result.shown]
-        shared = {name for name in MultilabelRow.__dataclass_fields__ if name in MultilabelScores.model_fields}
+        shared = {
+            name for name in MultilabelRow.__dataclass_fields__ if name in MultilabelScores.model_fields
+        }
         row = MultilabelRow(
             folder=folder,
             backbone=result.backbone,
@@ -96,7 +98,8 @@ def groups_in_order(
     """Rows of each column and split."""
     pairs = dict.fromkeys((result.labels, result.split) for _, result in results)
     return [
-        rows_in_order([one for one in results if (one[1].labels, one[1].split) == pair], toys) for pair in pairs
+        rows_in_order([one for one in results if (one[1].labels, one[1].split) == pair], toys)
+        for pair in pairs
     ]
 
 

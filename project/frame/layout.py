@@ -98,7 +98,9 @@ class Layout:
     def multilabel_results(self, backbones: Collection[str] | None = None) -> list[Path]:
         """Results folders of several labels an item that there are (of these backbones)."""
         found = [path.parent for path in self.multilabel.glob("*/*/*/multilabel_result.json")]
-        kept = [one for one in found if one.suffix != PART and (backbones is None or one.parent.name in backbones)]
+        kept = [
+            one for one in found if one.suffix != PART and (backbones is None or one.parent.name in backbones)
+        ]
         return sorted(kept, key=lambda folder: (folder.name, folder.parent.name, folder))
 
     def _results(self, backbones: Collection[str] | None, *, are_ensembles: bool) -> list[Path]:

@@ -27,7 +27,12 @@ from deponij.store.errors import StoreError
 
 MULTILABEL_NAME = "multilabel_result.json"
 _HEAD_CARD = "multilabel.json"
-_METRICS, _PER_CLASS, _PREDICTIONS, _LOGITS = "metrics.json", "per_class.csv", "predictions.parquet", "logits.npy"
+_METRICS, _PER_CLASS, _PREDICTIONS, _LOGITS = (
+    "metrics.json",
+    "per_class.csv",
+    "predictions.parquet",
+    "logits.npy",
+)
 _REMEDY = "run the stage `multilabel` again"
 Bools = NDArray[np.bool_]
 Names = NDArray[np.str_]

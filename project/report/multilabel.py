@@ -41,7 +41,9 @@ class Sampled:
         return {sample.item_id for sample in (*self.exact, *self.others)}
 
     def facts(
-        self, pictures: Mapping[str, str], source: Callable[[MultilabelRow, Sequence[MultilabelResult]], Provenance]
+        self,
+        pictures: Mapping[str, str],
+        source: Callable[[MultilabelRow, Sequence[MultilabelResult]], Provenance],
     ) -> MultilabelFacts:
         """For the page.
 

@@ -33,14 +33,19 @@ def named_multilabel(folder: Path, specs: Sequence[str], why: str = "named with 
         DeponijError: no classifier, or its backbone is not here; the message says what to do.
     """
     result, head = read_multilabel(folder), load_multilabel(folder)
-    if tuple(head.classes_.tolist()) != result.classes or tuple(head.thresholds_.tolist()) != result.thresholds:
+    if (
+        tuple(head.classes_.tolist()) != result.classes
+        or tuple(head.thresholds_.tolist()) != result.thresholds
+    ):
         raise StoreError(
             f"{folder}: {MULTILABEL_NAME} and the classifier beside it are of other classes or thresholds; run the stage "
             "`multilabel` again"
         )
 
     def log_odds(vectors: Vectors) -> np.ndarray:
-        return head.decision_function(np.concatenate([vectors[one.fingerprint] for one in head.sources_], axis=1))
+        return head.decision_function(
+            np.concatenate([vectors[one.fingerprint] for one in head.sources_], axis=1)
+        )
 
     needs = tuple(Needed(source, folder) for source in head.sources_)
     classifier = Classifier(result.classes, needs, log_odds)
@@ -72,7 +77,9 @@ def best_multilabel(at: Layout, wanted: ModelRequest, specs: Sequence[str]) -> C
         except (BackboneError, IdentityError) as error:
             say(f"note: {row.folder} is left out: {str(error).splitlines()[0]}")
             first = first or error
-    raise BackboneError(f"of {len(rows)} classifiers in {at.root} none has its backbone here. {first}") from first
+    raise BackboneError(
+        f"of {len(rows)} classifiers in {at.root} none has its backbone here. {first}"
+    ) from first
 
 
 def _why(result: MultilabelResult, n: int, at: Layout, toys: set[str] | frozenset[str]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from deponij.pipeline.data.adapters.annotated import each_once, without_lone_part
 from deponij.pipeline.data.adapters.coco import CocoDataset, read_coco
 from deponij.pipeline.data.boxes import Boxes
-from deponij.pipeline.data.parts import Treatments, parts_of_files
+from deponij.pipeline.data.parts import Treatments, parts_of_files, refuse_unknown
 from deponij.store.errors import DataError, UsageError
 
 
@@ -24,24 +24,31 @@ def read_several(
         UsageError: no file, one twice, or all are to be left out.
     """
     if not paths or len({path.resolve() for path in paths}) < len(paths):
-        raise UsageError(f"name one COCO file or several different ones, got {', '.join(map(str, paths)) or 'none'}")
+        raise UsageError(
+            f"name one COCO file or several different ones, got {', '.join(map(str, paths)) or 'none'}"
+        )
     treat = treat or {}
     if len(paths) == 1:
         return read_coco(paths[0], boxes=boxes, treat=treat)
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise DataError(f"annotation file {missing[0]} does not exist")
+    refuse_unknown(treat, [one for path in paths for one in (path.parts, (path.stem,))])
     parts = parts_of_files(paths, treat)
     kept = [(path, part) for path, part in zip(paths, parts, strict=True) if part != "skip"]
     if not kept:
         raise UsageError("all COCO files are to be left out (treat: skip); leave one to read")
     read = [(read_coco(path, boxes=boxes), part) for path, part in kept]
     photographs = [
-        one if part is None else replace(one, given=str(part)) for dataset, part in read for one in dataset.photographs
+        one if part is None else replace(one, given=str(part))
+        for dataset, part in read
+        for one in dataset.photographs
     ]
     categories = {category.name: category for dataset, _ in read for category in dataset.categories}
     return CocoDataset(
         read[0][0].path,
-        tuple(without_lone_part(each_once(photographs, "an earlier annotation file is of the picture {} too"))),
+        tuple(
+            without_lone_part(each_once(photographs, "an earlier annotation file is of the picture {} too"))
+        ),
         tuple(categories.values()),
     )

@@ -51,7 +51,9 @@ class Finder:
         if not self.n_other:
             return ()
         name, path = self.first
-        return (f"names of pictures that were read otherwise: {self.n_other:,}, such as {name!r} as {path!r}",)
+        return (
+            f"names of pictures that were read otherwise: {self.n_other:,}, such as {name!r} as {path!r}",
+        )
 
     def _folders(self) -> Iterator[str]:
         yield ""

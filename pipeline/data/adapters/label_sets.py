@@ -4,6 +4,7 @@ All of them become one column of lists, sorted and without repeats. An empty lis
 classes, which is something to learn from; a missing value is a picture without labels, which is not.
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -28,7 +29,10 @@ def is_list(kind: pa.DataType) -> bool:
         return False
     of = kind.value_type
     return bool(
-        pa.types.is_string(of) or pa.types.is_large_string(of) or pa.types.is_integer(of) or pa.types.is_null(of)
+        pa.types.is_string(of)
+        or pa.types.is_large_string(of)
+        or pa.types.is_integer(of)
+        or pa.types.is_null(of)
     )
 
 
@@ -51,7 +55,9 @@ def label_set(values: Sequence[Any] | None, classes: Sequence[str] | None, colum
             one = classes[one]
         name = "" if one is None else str(one).strip()
         if not name:
-            raise DataError(f"column {column!r} holds the list {list(values)!r} with a label that has no name")
+            raise DataError(
+                f"column {column!r} holds the list {list(values)!r} with a label that has no name"
+            )
         names.append(name)
     return sorted(set(names))
 
@@ -70,6 +76,32 @@ def split_texts(texts: Sequence[str | None], separator: str) -> list[list[str] |
             found.append(None)
         else:
             found.append(sorted({name for one in text.split(separator) if (name := one.strip())}))
+    return found
+
+
+def of_choices(texts: Sequence[str | None], column: str) -> list[list[str] | None] | None:
+    """Label Studio's choices as it writes them to CSV: one as a text, several as `{"choices": ["a", "b"]}`.
+
+    None where no text has that form: then a text is one label.
+
+    Raises:
+        DataError: a text that begins so and is no such document.
+    """
+    if not any(text and text.lstrip().startswith('{"choices"') for text in texts):
+        return None
+    found: list[list[str] | None] = []
+    for text in texts:
+        if text is None or not text.strip():
+            found.append(None)
+        elif not text.lstrip().startswith("{"):
+            found.append([text.strip()])
+        else:
+            try:
+                found.append(label_set(json.loads(text)["choices"], None, column))
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(
+                    f"column {column!r} holds {text!r}, which is no list of choices: {error}"
+                ) from error
     return found
 
 

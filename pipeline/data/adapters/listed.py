@@ -17,10 +17,12 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 from pydantic import Field
 
+from deponij.pipeline.data.adapters.file_names import Finder, is_address
 from deponij.pipeline.data.adapters.label_sets import (
     LABEL_SET,
     is_list,
     looks_like_sets,
+    of_choices,
     of_columns,
     split_texts,
 )
@@ -49,7 +51,18 @@ _PATHS = (
     "image",
     "img",
 )
-_LABELS = ("label", "class", "category", "target", "class_name", "species", "labels")
+_LABELS = (
+    "label",
+    "class",
+    "category",
+    "target",
+    "class_name",
+    "species",
+    "labels",
+    "choice",
+    "choices",
+    "tags",
+)
 _PARTS = ("split", "part", "subset", "set", "partition")
 
 
@@ -124,6 +137,9 @@ class ListedSource:
         folder = params.images or params.table.parent
         self.root = existing_folder(folder, "folder of the pictures")
         self.links = Links.of(folder, params.links_into)
+        self._finder = Finder(self.root)
+        raw_paths = self._table[self.path_column].to_pylist()
+        self._paths = [self._finder.find(_tidied(raw, self.root)) for raw in raw_paths]
 
     @property
     def n_items(self) -> int:
@@ -133,11 +149,11 @@ class ListedSource:
     @property
     def notes(self) -> tuple[str, ...]:
         """Which labels are read how; columns that are called otherwise here, or left out; rows in no part."""
+        notes = (*self._label_notes, *self._columns.notes, *self._finder.notes)
         outside = sum(place.given is None for place in self._places)
         if not 0 < outside < self.n_items:
-            return (*self._label_notes, *self._columns.notes)
-        outside_said = f"pictures in no part of the given split: {outside:,}"
-        return (*self._label_notes, *self._columns.notes, outside_said)
+            return notes
+        return (*notes, f"pictures in no part of the given split: {outside:,}")
 
     def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
         """One item per row, in order; what cannot be read carries its failure."""
@@ -146,11 +162,12 @@ class ListedSource:
     def _rows(self) -> Iterator[tuple[str, str | None, str | None, dict[str, MetadataValue]]]:
         """Item id, failure, part and metadata of each row."""
         seen: dict[str, int] = {}
-        paths = self._table[self.path_column].to_pylist()
         values = [(one, self._table[one.source].to_pylist()) for one in self.columns]
-        for row, raw in enumerate(paths):
-            path, failure = _tidied(raw, self.root), None
-            if not path:
+        for row, path in enumerate(self._paths):
+            failure = None
+            if is_address(path):
+                failure = f"row {row + 1} names an address; fetch the picture into the folder of the pictures, under its name"
+            elif not path:
                 path, failure = f"row {row + 1}", f"row {row + 1} names no picture"
             elif path in seen:
                 failure = f"row {row + 1} names the same picture as row {seen[path] + 1}; one row a picture is expected"
@@ -207,11 +224,17 @@ def _with_labels(table: pa.Table, params: ListedParams) -> tuple[pa.Table, str |
     """
     if params.label_columns:
         if params.label_column or params.label_separator:
-            raise UsageError("columns of 0 and 1 are the labels by themselves; name no label column or separator too")
+            raise UsageError(
+                "columns of 0 and 1 are the labels by themselves; name no label column or separator too"
+            )
         sets = of_columns(table, params.label_columns, params.table)
         left = table.drop_columns(list(dict.fromkeys(params.label_columns)))
         name = LABEL if LABEL not in left.column_names else "labels of columns"
-        return left.append_column(name, pa.array(sets, LABEL_SET)), name, _told_sets(sets, "0 in every column")
+        return (
+            left.append_column(name, pa.array(sets, LABEL_SET)),
+            name,
+            _told_sets(sets, "0 in every column"),
+        )
     label = _column(table, params.label_column, _LABELS, "labels", params.table)
     if label is None:
         if params.label_separator:
@@ -222,7 +245,9 @@ def _with_labels(table: pa.Table, params: ListedParams) -> tuple[pa.Table, str |
         return table, None, ()
     if is_list(table[label].type):
         if params.label_separator:
-            raise UsageError(f"column {label!r} of {params.table} holds lists already; name no label separator")
+            raise UsageError(
+                f"column {label!r} of {params.table} holds lists already; name no label separator"
+            )
         return table, label, _told_sets(table[label].to_pylist(), "an empty list")
     texts = [None if one is None else str(one) for one in table[label].to_pylist()]
     if params.label_separator:
@@ -232,10 +257,14 @@ def _with_labels(table: pa.Table, params: ListedParams) -> tuple[pa.Table, str |
                 f"no value in column {label!r} of {params.table} holds {params.label_separator!r}; such as "
                 f"{next((one for one in texts if one), '')!r}"
             )
-        place = table.column_names.index(label)
-        taken_apart = table.set_column(place, label, pa.array(sets, LABEL_SET))
-        return taken_apart, label, _told_sets(sets, f"{params.label_separator!r} alone")
+        return _with_sets(table, label, sets), label, _told_sets(sets, f"{params.label_separator!r} alone")
+    if (sets_or_none := of_choices(texts, label)) is not None:
+        return _with_sets(table, label, sets_or_none), label, _told_sets(sets_or_none, '{"choices": []}')
     return table, label, (*_other_labels(table, label), *_told_separator(texts, label))
+
+
+def _with_sets(table: pa.Table, label: str, sets: Sequence[list[str] | None]) -> pa.Table:
+    return table.set_column(table.column_names.index(label), label, pa.array(sets, LABEL_SET))
 
 
 def _told_sets(sets: Sequence[Sequence[str] | None], empty: str) -> tuple[str, ...]:
@@ -252,7 +281,9 @@ def _other_labels(table: pa.Table, label: str) -> tuple[str, ...]:
     others = [name for name in table.column_names if name != label and name.strip().lower() in _LABELS]
     if not others:
         return ()
-    return (f"labels are those of column {label!r}; {', '.join(map(repr, others))} could be meant too (--labels)",)
+    return (
+        f"labels are those of column {label!r}; {', '.join(map(repr, others))} could be meant too (--labels)",
+    )
 
 
 def _told_separator(texts: Sequence[str | None], label: str) -> tuple[str, ...]:

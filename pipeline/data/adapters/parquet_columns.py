@@ -130,7 +130,9 @@ def _understood(
     types = {source: _type(schemas, source) for source in names}
     of_file = [
         tuple(
-            Column(source, name, _of_items(types[source], name == LABEL or source in known), known.get(source))
+            Column(
+                source, name, _of_items(types[source], name == LABEL or source in known), known.get(source)
+            )
             for source, name in names.items()
         )
         for known in classes

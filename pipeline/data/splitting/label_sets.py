@@ -78,8 +78,6 @@ def _notes(
                 f"{PARTS[number]} {len(inside) / len(truth):.1%} of the items (a class's share is {away.mean():.1%} off "
                 f"on average, {away.max():.1%} at most, {classes[int(away.argmax())]})"
             )
-            if absent := [
-                name for name, there in zip(classes, inside.any(axis=0), strict=True) if not there
-            ]:
+            if absent := [name for name, there in zip(classes, inside.any(axis=0), strict=True) if not there]:
                 notes.append(f"{len(absent)} of {len(classes)} classes have no {PARTS[number]} item.")
     return (f"Several labels an item, balanced over parts: {'; '.join(said)}.", *notes)
