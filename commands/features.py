@@ -63,6 +63,29 @@ def extract(
     exit_partly(result.n_failed, f"the view (`deponij view info {out}`)")
 
 
+@app.command("import-embeddings")
+def import_embeddings(
+    file: Annotated[Path, typer.Argument(help="Made elsewhere: .npy, .npz, Parquet, CSV or HDF5.")],
+    items: ItemsArg,
+    out: Annotated[Path, typer.Option(help="View to write (HDF5).")],
+    ids: Annotated[
+        str | None, typer.Option(metavar="FILE|COLUMN", help="A file of ids, one a line; or their column.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What the features are called; by default as the file.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring embeddings that were made elsewhere to items, by id, as a view that says so."""
+    from deponij.project.extraction import given
+    from deponij.services import library
+    from deponij.store.items import Items
+
+    result = library.give_file(Items(items), file, out, ids=ids, name=name)
+    answer(result, "\n".join([given.summary(result), *(f"note: {note}" for note in result.notes)]), as_json)
+    exit_partly(result.n_failed, f"the view (`deponij view info {out}`)")
+
+
 @app.command("extract-text")
 def extract_text(
     backbone: BackboneArg,

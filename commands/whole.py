@@ -49,6 +49,17 @@ def run(
     label_separator: LabelSeparatorOpt = None,
     label_columns: LabelColumnsOpt = None,
     whole: WholeOpt = False,
+    embeddings: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Made elsewhere: .npy, .npz, Parquet, CSV or HDF5; in the place of a backbone, or of pictures. Repeatable.",
+        ),
+    ] = None,
+    ids: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|COLUMN", help="Of the embeddings: a file, one a line; or their column."),
+    ] = None,
     treat: TreatOpt = None,
     boxes: BoxesOpt = None,
     keep_crowds: KeepCrowdsOpt = False,
@@ -82,6 +93,7 @@ def run(
     from deponij.project.extraction import default_backbones
     from deponij.project.frame.console import say as tell
     from deponij.services import run as whole_way
+    from deponij.store.errors import UsageError
 
     source = whole_way.source_of(
         folder=folder,
@@ -98,9 +110,13 @@ def run(
         boxes=boxes,
         keep_crowds=keep_crowds,
         links_into=links_into or (),
+        embeddings=embeddings or (),
+        ids=ids,
     )
     names = tuple(backbone or ())
-    if not names:
+    if ids is not None and not embeddings:
+        raise UsageError("--ids are of --embeddings FILE; name it, too")
+    if not names and not embeddings:
         names, note = default_backbones.choose()
         tell(note)
     plan = whole_way.Plan(
@@ -110,6 +126,8 @@ def run(
         strategy=split,
         seed=seed,
         precision=precision,
+        embeddings=tuple(embeddings or ()),
+        ids=ids,
         classes=tuple(name.strip() for name in classes.split(",")) if classes is not None else (),
     )
     from deponij.commands.show.results import print_first_results, print_results

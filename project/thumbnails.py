@@ -16,7 +16,7 @@ def images_of(items: Items, wanted: Collection[str], side_px: int = TILE_PX) -> 
     known = {item_id for item_id in wanted if item_id in items.places}
     rows = {items.places[i]: i for i in known if items.keys[items.places[i]] is not None}
     images = {}
-    for row, content in items.contents(list(rows)):
+    for row, content in items.contents(list(rows), only_there=True):
         image = thumbnail(content, side_px)
         if image is not None:
             images[rows[row]] = image

@@ -4,7 +4,7 @@
     X, y, ids = run.examples("mini-openclip", part="train", labels="category", split="group")
 
 Everything here joins by item id and says in a `DeponijError` what there is where a name is wrong. Nothing
-is computed anew but by `make_items` and `extract`, which do what the commands of their names do.
+is computed anew but by `make_items`, `extract` and `import_embeddings`, which do what the commands of their names do.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deponij.pipeline.given.files import of_frame, read_given
 from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.pipeline.registry import unknown
-from deponij.project.extraction import devices
+from deponij.project.extraction import devices, given
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, check
 from deponij.project.indexes import Index
@@ -33,6 +34,7 @@ from deponij.store.view import View
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     from torch.utils.data import TensorDataset
 
     from deponij.pipeline.backbones.contract import Backbone
@@ -300,10 +302,54 @@ def extract(
     return View(out, depot=FeatureStore(options.depot))
 
 
-def _options(**given: str | int | None) -> RunOptions:
+def import_embeddings(
+    embeddings: "str | Path | pd.DataFrame | pa.Table | NDArray[np.floating]",
+    items: str | Path | Items,
+    out: str | Path,
+    *,
+    ids: "str | Path | Sequence[str] | None" = None,
+    name: str | None = None,
+) -> View:
+    """Bring embeddings that were made elsewhere to items, by id, and write their view to `out`.
+
+    Args:
+        embeddings: a file (.npy, .npz, Parquet, CSV, HDF5); a frame of pandas or polars or an Arrow table, with a
+            column of lists of numbers or numbered columns (x0, x1, …); or an array [n, d]. Numbers of any type are kept
+            as float32, float16 as it is.
+        items: a folder of items. Rows find theirs by item id, or by a path that ends like it.
+        ids: of the rows [n]; a file of them, one a line; or the name of their column.
+        name: what the features are called; by default as the file, else `given`.
+
+    Raises:
+        DataError: no vectors, ids that are missing or occur twice, another number of them, or none of an item here.
+        UsageError: a column that is not there. Items without a usable vector are in `View.failures`.
+    """
+    table = items if isinstance(items, Items) else Items(items)
+    if isinstance(embeddings, (str, Path)):
+        if ids is not None and not isinstance(ids, (str, Path)):
+            raise UsageError(
+                "beside a file, ids are a file or the name of a column; give a frame or an array with them"
+            )
+        give_file(table, Path(embeddings), Path(out), ids=ids, name=name)
+    else:
+        column = str(ids) if isinstance(ids, Path) else ids
+        given.give(table, of_frame(embeddings, column), name=name or "given", out=Path(out))
+    return View(out)
+
+
+def give_file(
+    items: Items, file: Path, out: Path, *, ids: str | Path | None = None, name: str | None = None
+) -> given.GivenResult:
+    """A file's embeddings as a view of items; what became of them."""
+    return given.give(items, read_given(file, ids), name=name or file.stem, out=out)
+
+
+def _options(**values: str | int | None) -> RunOptions:
     """The environment's options, and over them what was given."""
     known = RunOptions.from_environment().model_dump()
-    return check(RunOptions, known | {name: one for name, one in given.items() if one is not None}, "options")
+    return check(
+        RunOptions, known | {name: one for name, one in values.items() if one is not None}, "options"
+    )
 
 
 def _pandas() -> Any:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from deponij.pipeline.backbones import Description, describe, list_backbones
+from deponij.pipeline.data.adapters.listed import names_pictures
 from deponij.pipeline.data.adapters.registry import open_source
 from deponij.pipeline.data.splitting.strategies import SplitParams
+from deponij.pipeline.given.files import ENDINGS
 from deponij.project.extraction.default_backbones import is_drawn
 from deponij.project.frame.console import say, warn
 from deponij.project.frame.harness import timed
@@ -61,6 +63,8 @@ class Plan:
     seed: int = 0
     precision: str = "fp32"
     classes: tuple[str, ...] = ()
+    embeddings: tuple[Path, ...] = ()
+    ids: str | None = None
 
 
 def source_of(
@@ -79,11 +83,14 @@ def source_of(
     boxes: str | None = None,
     keep_crowds: bool = False,
     links_into: Sequence[Path] = (),
+    embeddings: Sequence[Path] = (),
+    ids: str | None = None,
     offered: Collection[str] = tuple(_DATA_SETS),
 ) -> SourceChoice:
     """The data set that the flags name.
 
     Args:
+        embeddings, ids: that are given; alone, or beside a table without paths, they are of items without pictures.
         offered: flags of data sets that the command has, for messages.
 
     Raises:
@@ -97,6 +104,10 @@ def source_of(
         "--voc": ("voc", {"folder": voc}),
         "--parquet": ("parquet", {"files": tuple(parquet or ())}),
     }
+    if embeddings and not any(all(where.values()) for _, where in named.values()):
+        return SourceChoice("unpictured", {"embeddings": embeddings[0]} | ({"ids": ids} if ids else {}))
+    if embeddings and table is not None and images is None and not names_pictures(table):
+        named["--table"] = ("unpictured", {"table": table})
     given = [flag for flag, (_, where) in named.items() if all(where.values())]
     if len(given) != 1:
         raise UsageError(
@@ -110,18 +121,18 @@ def source_of(
         raise UsageError(
             f"--images is for a COCO file or a table; {given[0]} says by itself where pictures are"
         )
-    if adapter in ("folder", "listed", "parquet") and (boxes or keep_crowds):
+    if adapter in ("folder", "listed", "parquet", "unpictured") and (boxes or keep_crowds):
         flag = "--boxes" if boxes else "--keep-crowds"
         raise UsageError(f"{flag} is for annotated instances; {given[0]} names whole pictures")
     if adapter != "coco" and boxes:
         raise UsageError(f"--boxes is for a COCO file (--coco); {given[0]} knows the form of its own")
-    if adapter == "parquet" and links_into:
-        raise UsageError("--links-into is for pictures in folders; parquet files hold them")
     if adapter != "listed" and (label_separator or label_columns):
         flag = "--label-separator" if label_separator else "--label-columns"
         raise UsageError(f"{flag} is for a table (--table); {given[0]} knows by itself what a label is")
     if adapter not in ("coco", "yolo", "voc") and whole:
         raise UsageError(f"--whole is for annotated instances; {given[0]} names whole pictures already")
+    if adapter in ("parquet", "unpictured") and links_into:
+        raise UsageError(f"--links-into is for pictures in folders, and {given[0]} names none")
     more: dict[str, Any] = {
         "label_separator": label_separator,
         "label_columns": tuple(label_columns),
@@ -161,19 +172,25 @@ def run(
     at = Layout(out)
     # A wrong name or absent weights are said before an hour of cropping.
     descriptions = {backbone: describe(backbone) for backbone in plan.backbones}
-    names = _slugs(plan.backbones)
+    names = _slugs((*plan.backbones, *map(str, plan.embeddings)))
+    given = {names[str(path)]: path for path in plan.embeddings}
     sections: dict[str, Any] = {
         "profile": out.name,
         "data": {"adapter": plan.source.adapter, "root": ".", "options": plan.source.options},
         # Whose pictures these are decides which backbones are toys.
         "prepare": {"sample": None} if is_drawn(plan.source.options) else {},
-        "backbones": {name: {"spec": backbone} for backbone, name in names.items()},
+        "backbones": {names[one]: {"spec": one} for one in plan.backbones}
+        | {name: {"given": path, "ids": plan.ids} for name, path in given.items()},
         "text_backbones": [names[one] for one, found in descriptions.items() if found.has_text],
         "extract": {"precision": plan.precision},
         "texts": {"precision": plan.precision},
         "classes": list(plan.classes),
     }
     _refuse_without_words(plan, descriptions)
+    if plan.source.adapter == "unpictured" and plan.backbones:
+        raise UsageError(
+            f"these items have no pictures for {plan.backbones[0]} to look at; leave --backbone out, or name the pictures"
+        )
     _refuse_foreign(at)
     _refuse_strange_labels(plan)
     with _beside(at) as new:
@@ -293,10 +310,12 @@ def _split_params(plan: Plan, table: Items, labels: str) -> SplitParams:
 
 
 def _slugs(backbones: Sequence[str]) -> dict[str, str]:
-    """Names for files and parameters of backbones, which may be folders of any name or `family:…` forms."""
+    """Names for files and parameters of backbones, which may be folders of any name, `family:…` forms or given files."""
     names: dict[str, str] = {}
     for backbone in backbones:
-        plain = re.sub(r"[^A-Za-z0-9._-]", "-", Path(backbone).name).lstrip("._-") or "backbone"
+        file = Path(backbone).name
+        name = Path(file).stem if file.lower().endswith(ENDINGS) else file
+        plain = re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip("._-") or "backbone"
         number = sum(name == plain or name.startswith(f"{plain}~") for name in names.values())
         names[backbone] = f"{plain}~{number + 1}" if number else plain
     return names

@@ -15,8 +15,9 @@ from deponij.pipeline.backbones import describe
 from deponij.pipeline.backbones.extraction import Progress
 from deponij.pipeline.backbones.kinds import Kind
 from deponij.pipeline.pictures import Route
-from deponij.project.extraction import identities
+from deponij.project.extraction import given, identities
 from deponij.project.extraction.feature_maker import FeatureMaker, FoundBackbone, pictures_of
+from deponij.project.extraction.given_files import read_of_profile
 from deponij.project.frame.console import bar, say, warn
 from deponij.project.frame.harness import run_stage
 from deponij.project.frame.layout import Layout
@@ -207,10 +208,14 @@ def main(params: Params, at: Layout, options: RunOptions, key: str) -> None:
     """One backbone of the profile."""
     if key not in params.backbones:
         raise UsageError(f"the profile has no backbone {key!r}; it has {', '.join(params.backbones)}")
+    backbone = params.backbones[key]
+    if backbone.given is not None:
+        _give(backbone, key, at)
+        return
     result = run(
         params.extract,
         items=at.items,
-        backbone=params.backbones[key].spec or key,
+        backbone=backbone.spec or key,
         out=at.view(key),
         options=options,
         name=key,
@@ -219,6 +224,19 @@ def main(params: Params, at: Layout, options: RunOptions, key: str) -> None:
     if result.n_failed:
         warn(
             f"{result.n_failed} items failed; the view's failure table names them (`deponij view info {result.view}`)"
+        )
+
+
+def _give(backbone: BackboneParams, name: str, at: Layout) -> None:
+    """Embeddings that were given, in the place of what a backbone would make."""
+    vectors = read_of_profile(backbone)
+    result = given.give(Items(at.items), vectors, name=name, out=at.view(name))
+    say(given.summary(result))
+    for note in result.notes:
+        say(f"note: {note}")
+    if result.n_failed:
+        warn(
+            f"{result.n_failed} items have no vector; the view's failure table has them (`deponij view info {result.view}`)"
         )
 
 

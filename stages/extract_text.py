@@ -302,6 +302,10 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
         raise UsageError(
             f"text_backbones names {', '.join(unknown)}; the profile has {', '.join(params.backbones)}"
         )
+    if given := [name for name in params.text_backbones if params.backbones[name].given is not None]:
+        raise UsageError(
+            f"text_backbones names {given[0]}, whose features were given: no model is known that could encode words for them"
+        )
     folder = at.texts("any").parent
     folder.mkdir(parents=True, exist_ok=True)
     for path in set(folder.glob("*.h5")) - {at.texts(backbone) for backbone in params.text_backbones}:

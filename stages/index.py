@@ -63,6 +63,7 @@ class Params(Section):
 
     backbones: dict[Slug, Any]
     splits: dict[Slug, Any]
+    labels: list[str]
     index: IndexParams = IndexParams()
 
 
@@ -357,13 +358,15 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
         if folder.name not in params.backbones:
             shutil.rmtree(folder)
     numbers = {}
+    # Without labels nothing was split.
+    splits = {name: at.split(name) for name in params.splits if params.labels}
     for backbone in params.backbones:
         report = run(
             params.index,
             features=at.view(backbone),
             items=at.items,
             out=at.index(backbone),
-            splits={name: at.split(name) for name in params.splits},
+            splits=splits,
             latency=at.latency(backbone),
             threads=options.threads,
         )

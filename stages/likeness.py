@@ -145,7 +145,7 @@ def _apart(
         )
         for row in order.tolist()
     )
-    few = f"few items: the distance to the {k}. nearest counts, not to the {params.k}."
+    few = f"few items: the distance to neighbour number {k} counts, not to number {params.k}."
     notes = (few,) if k < params.k else ()
     return {"k": k, "fence": spread.fence, "n_beyond": spread.n_beyond, "apart": apart, "notes": notes}
 

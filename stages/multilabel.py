@@ -38,7 +38,7 @@ class Params(Section):
 
     backbones: dict[Slug, Any]
     splits: dict[Slug, Any]
-    label_sets: NeededSets = []
+    label_sets: NeededSets = Field(default_factory=list)
     multilabel: MultilabelParams = MultilabelParams()
 
 

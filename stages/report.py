@@ -106,7 +106,7 @@ class Params(Section):
     text_backbones: list[Slug]
     splits: dict[Slug, Any]
     labels: list[str]
-    label_sets: list[str] = []
+    label_sets: list[str] = Field(default_factory=list)
     classes: list[str] = Field(default_factory=list)
     report: ReportParams = ReportParams()
 
@@ -169,7 +169,7 @@ def run(
     alike = read_likeness(likeness, params.n_alike, toys)
     answered = read_answer_facts(answers, toys, told)
     several = sampled(read_groups_of_rows(multilabel, toys), params.n_samples, params.seed)
-    others = pictured_in(alike).union(*(one.item_ids for one in (*answered, *several)))
+    others = pictured_in(alike).union(*(one.item_ids for one in answered), *(one.item_ids for one in several))
     pictures = _pictures(table, runs, wrong, asked, others, params.thumbnail_px)
     features = [feature_facts(path) for path in views]
     measured = read_records([cells], CELLS, "tables") if cells is not None else []

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from deponij.pipeline.data.splitting.leakage import leakage_report
 from deponij.pipeline.data.splitting.strategies import SplitParams, make_split
@@ -29,7 +29,7 @@ class Params(Section):
 
     splits: dict[Slug, SplitParams]
     labels: AnyLabels
-    label_sets: list[str] = []
+    label_sets: list[str] = Field(default_factory=list)
 
 
 class SplitResult(BaseModel):

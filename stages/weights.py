@@ -14,6 +14,7 @@ from pydantic import Field
 
 from deponij.pipeline.backbones import Description, describe, list_backbones, parse_spec
 from deponij.pipeline.backbones.sources import is_offline
+from deponij.project.extraction.given_files import record_of
 from deponij.project.frame.console import say
 from deponij.project.frame.harness import run_stage
 from deponij.project.frame.layout import Layout
@@ -84,12 +85,19 @@ def fetch(name: str) -> Path:
 
 def main(params: Params, at: Layout, options: RunOptions) -> None:
     """All backbones of the profile."""
-    specs = {name: backbone.spec or name for name, backbone in params.backbones.items()}
+    given = {name: one for name, one in params.backbones.items() if one.given is not None}
+    records = {name: record_of(one, under_dvc=options.under_dvc) for name, one in given.items()}
+    specs = {name: one.spec or name for name, one in params.backbones.items() if name not in given}
     for name, one in run(specs, at.weights, is_drawn="sample" in params.prepare).items():
         licence = parse_spec(specs[name]).licence
         under = f", licence {licence}" if licence else ""
         say(
             f"{name}: {one.family}, {one.dim} wide, weights {one.weights_sha256[:12]} from {one.source}{under}"
+        )
+    for name, record in records.items():
+        write_bytes(at.weights / f"{name}.json", sealed({TOY: False, **record}))
+        say(
+            f"{name}: given by the user, {record['dim']} wide, {record['n_rows']} rows, content {record['weights_sha256']}"
         )
 
 

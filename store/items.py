@@ -3,7 +3,8 @@
     ITEMS/items-00000.parquet …   one row an item: item_id, key, image {bytes, path}, …, metadata
     ITEMS/_items.json             names and guards them (`deponij.store.manifest`)
 
-pandas, DuckDB and `datasets` read them. Failed items are rows too, with a reason and no picture.
+pandas, DuckDB and `datasets` read them. Failed items are rows too, with a reason and neither key nor picture. Items may
+be made without pictures at all, for embeddings that were made elsewhere: then they have a key and no picture.
 """
 
 import json
@@ -271,8 +272,11 @@ class Items:
         pairs = zip(ids, keys, strict=True)
         return [i for i, key in pairs if i not in self.places or self.keys[self.places[i]] != key]
 
-    def contents(self, rows: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+    def contents(self, rows: Sequence[int], *, only_there: bool = False) -> Iterator[tuple[int, bytes]]:
         """(row, encoded picture) of the wanted rows, in ascending row order; streams.
+
+        Args:
+            only_there: pass over rows without a picture, as those of items that were made without any.
 
         Raises:
             StoreError: a row has no picture, or a page is damaged.
@@ -289,9 +293,15 @@ class Items:
                     column = self._pictures(file, group)
                     for row in chosen:
                         content = column[int(row - start)].as_py()
-                        if content is None:
-                            raise StoreError(f"item {self.ids[row]!r} has no picture; it failed")
-                        yield int(row), content
+                        if content is None and not only_there:
+                            why = (
+                                "it failed"
+                                if self.keys[row] is None
+                                else "these items were made without pictures"
+                            )
+                            raise StoreError(f"item {self.ids[row]!r} has no picture; {why}")
+                        if content is not None:
+                            yield int(row), content
                 start = stop
 
     def content(self, item_id: str) -> bytes:

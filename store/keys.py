@@ -2,7 +2,8 @@
 
 A key is the BLAKE2b-160 digest of a tagged content, so that a crop, a file and a text never share
 one. For a crop it covers mode, size and pixels (the encoding on disk may change); for a whole
-picture its encoded bytes and the version of their decoding; for a text its UTF-8 form.
+picture its encoded bytes and the version of their decoding; for a text its UTF-8 form. An item whose picture is not here
+has a key of its name.
 """
 
 import hashlib
@@ -32,6 +33,11 @@ def key_of_bytes(encoded: bytes, picture_format: str = "") -> str:
 def key_of_text(text: str) -> str:
     """Key of a text, exactly as it is given to the tokenizer."""
     return _digest(b"text:", text.encode())
+
+
+def key_of_name(name: str) -> str:
+    """Key of an item whose picture is not here: nothing was seen of it but what it is called."""
+    return _digest(b"name:", name.encode())
 
 
 def not_keys(texts: Iterable[str]) -> list[str]:

@@ -91,6 +91,10 @@ def parse_spec(spec: str) -> Entry:
         UsageError: none of these; the message lists the names and the nearest.
     """
     scheme, colon, rest = spec.partition(":")
+    if colon and scheme == "given":
+        raise BackboneError(
+            f"{rest} holds embeddings that were given, and is no model: it cannot look at pictures or words"
+        )
     if colon and scheme in _SCHEMES:
         if not rest:
             raise UsageError(f"backbone {spec!r}: nothing after {scheme}:; allowed: {FORMS}")

@@ -12,7 +12,8 @@ class Item:
     Attributes:
         item_id: unique and stable, says where the item came from.
         image_id: the photograph it came from, a POSIX path relative to the data set.
-        content: encoded bytes (crops: PNG; whole pictures: the original file); None after a failure.
+        content: encoded bytes (crops: PNG; whole pictures: the original file); None after a failure, and where there
+            are no pictures.
         key: content key from `deponij.store.keys`, 40 hexadecimal characters; None after a failure.
         width_px, height_px: of the item, upright; None after a failure.
         phash: 64-bit perceptual hash, 16 hexadecimal characters; None after a failure.

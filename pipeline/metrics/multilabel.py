@@ -18,6 +18,7 @@ Shape letters: n items, C classes, B blocks.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,7 +140,8 @@ def _area(positive: Floats, weight: Floats, ends: NDArray[np.intp]) -> float:
 def f1(correct: Floats, predicted: Floats, support: Floats) -> Floats:
     """F1 of counts of any shape; NaN where there is neither an answer nor a positive item."""
     both = np.asarray(predicted + support, np.float64)
-    return np.divide(2.0 * correct, both, out=np.full(both.shape, np.nan), where=both > 0)
+    found: Floats = np.divide(2.0 * correct, both, out=np.full(both.shape, np.nan), where=both > 0)
+    return found
 
 
 def choose_thresholds(truth: Bools, probs: Floats) -> tuple[Threshold, ...]:
@@ -207,14 +209,14 @@ def score_multilabel(
     ap_micro = average_precision(truth.ravel(), probs.ravel(), flat)
     of_class, of_all = _f1s(truth, answers, kept)
     half_class, half_all = _f1s(truth, half, kept[:0])
-    there = truth.any(axis=0)
+    there: Bools = np.asarray(truth.any(axis=0))
     everything = np.ones_like(truth)
 
     def estimate(values: Floats, n: int = n_groups) -> Estimate:
         return _estimate(values, n, n_blocks)
 
     with_groups = [len(np.unique(groups[truth[:, c]])) for c in range(len(classes))]
-    means = {
+    means: dict[str, Estimate] = {
         "map_macro": estimate(_macro(ap, there)),
         "map_micro": estimate(ap_micro),
         "f1_macro": estimate(_macro(of_class, there)),
@@ -239,9 +241,10 @@ def score_multilabel(
                 f1_half=float(half_class[0, c]) if has else None,
             )
         )
+    fields: dict[str, Any] = {name: one.value for name, one in means.items()}
+    fields |= {f"{name}_interval": one.interval for name, one in means.items()}
     return MultilabelScores(
-        **{name: one.value for name, one in means.items()},
-        **{f"{name}_interval": one.interval for name, one in means.items()},
+        **fields,
         n=len(truth),
         n_classes=int(there.sum()),
         absent=tuple(name for name, is_there in zip(classes, there, strict=True) if not is_there),

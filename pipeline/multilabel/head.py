@@ -185,7 +185,7 @@ class MultilabelHead(Learned, ABC):
         return features
 
 
-def probabilities(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+def probabilities(log_odds: Floats) -> NDArray[np.float64]:
     """The logistic function, without overflow."""
     from scipy.special import expit
 

@@ -104,7 +104,8 @@ class OneVsRest(MultilabelHead):
     def _learn(self, features: Floats, truth: Bools, validation: tuple[Floats, Bools] | None) -> None:
         self.mean_, self.scale_ = moments(features)
         cs = sorted({float(c) for c in self.cs})
-        self.trials_, self.chosen_on_, self.c_ = (), "nothing", cs[len(cs) // 2]
+        self.chosen_on_, self.c_ = "nothing", cs[len(cs) // 2]
+        self.trials_: tuple[Trial, ...] = ()
         standard = standardise(features, self.mean_, self.scale_)
         if validation is not None and validation[1].any() and len(cs) > 1:
             self.chosen_on_ = "validation"
@@ -155,7 +156,7 @@ class _Fits:
         share = (self._truth.sum(axis=0) + 0.5) / (n + 1)
         bias = np.log(share) - np.log1p(-share)
         for k in np.flatnonzero(self._varies).tolist():
-            fit = solve(self._models[k].set_params(C=c), self._rows, self._truth[:, k])
+            fit = solve(self._models[k].set_params(C=c), self._rows, self._truth[:, k].astype(np.str_))
             # Of two classes it gives half the difference each way.
             weight[k] = self._back(fit.weight[1] - fit.weight[0])
             bias[k] = fit.bias[1] - fit.bias[0]

@@ -15,6 +15,7 @@ from deponij.pipeline.heads.head import FeatureSource
 from deponij.pipeline.pictures import Route
 from deponij.project.extraction import identities
 from deponij.project.extraction.feature_maker import FoundBackbone
+from deponij.project.extraction.given import refuse_given
 from deponij.project.in_force import run_of_results, weights_record
 from deponij.store.errors import BackboneError, IdentityError, StoreError, UsageError
 from deponij.store.identity import Identity
@@ -61,6 +62,7 @@ def _refuse(pairs: Sequence[tuple[Needed, FoundBackbone]]) -> None:
 
 
 def _recorded(one: Needed) -> FoundBackbone:
+    refuse_given(_wanted(one), one.source.backbone)
     spec = _spec(one.folder, one.source.backbone)
     try:
         found = _made(one, spec)
@@ -130,8 +132,9 @@ def made_by(spec: str, wanted: Identity, name: str) -> FoundBackbone:
 
     Raises:
         BackboneError: the backbone is not known or its weights are not here.
-        IdentityError: this version cannot decode pictures in that way.
+        IdentityError: the features were given, or this version cannot decode pictures in that way.
     """
+    refuse_given(wanted, name)
     kind, route = Kind.parse(wanted.kind), _route(wanted)
     description, input_px = describe(spec), None
     same_model = (description.architecture, description.weights_sha256) == (wanted.backbone, wanted.weights)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from deponij.store.errors import UsageError
 
@@ -35,9 +35,23 @@ class BackboneParams(Section):
 
     Attributes:
         spec: registry name, folder, or `family:…` form; by default the key it stands under.
+        given: a file of embeddings that were made elsewhere, in the place of a model.
+        ids: of them: a file, or the name of a column. sha256: their content's, without which DVC would not see that
+            it has changed.
     """
 
     spec: str | None = None
+    given: Path | None = None
+    ids: str | None = None
+    sha256: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.given is not None and self.spec is not None:
+            raise ValueError("`given` is a file in the place of a model; leave `spec` out")
+        if self.given is None and (self.ids is not None or self.sha256 is not None):
+            raise ValueError("`ids` and `sha256` go with `given: FILE`")
+        return self
 
 
 Model = TypeVar("Model", bound=BaseModel)

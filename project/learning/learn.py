@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pydantic import ConfigDict, Field, JsonValue
 
-from deponij.pipeline.cards import parameters_of
+from deponij.pipeline.cards import Learned, parameters_of
 from deponij.pipeline.heads.head import Head
 from deponij.pipeline.heads.registry import head_class
 from deponij.pipeline.metrics.evaluation import Evaluation
@@ -191,8 +191,8 @@ def make_head(kind: str, arguments: Mapping[str, JsonValue]) -> Head:
     return head
 
 
-def learned_facts(head: Head) -> dict[str, JsonValue]:
-    """A fitted head's learned attributes (they end in `_`) that are no arrays, names without the `_`."""
+def learned_facts(head: Learned) -> dict[str, JsonValue]:
+    """What a fitted head has learned (attributes that end in `_`) and is no array, by name without the `_`."""
     facts: dict[str, JsonValue] = {}
     for name, value in vars(head).items():
         if name.endswith("_") and not name.startswith("_") and name not in ("n_features_in_", "sources_"):

@@ -151,10 +151,10 @@ def learn_multilabel(
     )
     if out is not None:
         answers = probs >= head.thresholds_
-        rows = SetPredictions(
+        found_answers = SetPredictions(
             examples.ids, examples.parts, examples.groups, truth, answers, log_odds.astype(np.float32)
         )
-        write_multilabel(out, result, rows, head.files(feature_sources([view], labels)))
+        write_multilabel(out, result, found_answers, head.files(feature_sources([view], labels)))
     return result
 
 

@@ -1,4 +1,4 @@
-"""What the page and the terminal tell of classifiers with several labels an item, read from their folders. This is no stage."""
+"""What the page and the terminal tell of classifiers with several labels an item. This is no stage."""
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass

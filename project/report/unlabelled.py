@@ -68,8 +68,15 @@ def read_answer_facts(paths: Sequence[Path], toys: Set[str], told: Told) -> list
         found = read_answers(path)
         rows = [Shown(**row) for row in found.table.to_pylist()]
         n = max(1, min(_OF_CLASS, _MAX_PICTURES // (len(paths) * (len(found.classes) + 1))))
-        source = told.source("answers", [found], n=len(rows))
-        table = str(path.with_suffix(".csv"))
-        made_of = {"backbone": found.backbone, "protocol": found.protocol, "table": table, "source": source}
-        facts.append(answer_facts(rows, found.classes, n, **made_of))
+        facts.append(
+            answer_facts(
+                rows,
+                found.classes,
+                n,
+                backbone=found.backbone,
+                protocol=found.protocol,
+                table=str(path.with_suffix(".csv")),
+                source=told.source("answers", [found], n=len(rows)),
+            )
+        )
     return sorted(facts, key=lambda one: is_toy(one.backbone, toys))

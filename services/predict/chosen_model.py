@@ -224,8 +224,8 @@ def _judged(at: Layout, wanted: ModelRequest) -> list[tuple[Path, Evaluation]]:
     found = [(folder, read_result(folder)[0]) for folder in folders]
     if not found:
         raise StoreError(
-            f"there are no classifiers in {at.all_results}; `dvc repro` or `deponij run` makes them, or name "
-            "one with --model"
+            f"there are no classifiers in {at.all_results}; `dvc repro` or `deponij run` makes them where there are labels "
+            "to learn from, or name one with --model"
         )
     of_profile = (profile.labels, tuple(profile.splits)) if profile else ((), ())
     labels = picked("--labels", wanted.labels, of_profile[0], [one.labels for _, one in found])

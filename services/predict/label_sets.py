@@ -7,8 +7,8 @@ import numpy as np
 
 from deponij.pipeline.metrics.multilabel_result import MultilabelResult
 from deponij.pipeline.multilabel.registry import load_multilabel
-from deponij.pipeline.reports.provenance import is_toy
 from deponij.pipeline.reports.multilabel import rows_in_order
+from deponij.pipeline.reports.provenance import is_toy
 from deponij.project.extraction.found_backbones import Needed, find_backbones
 from deponij.project.frame.console import say
 from deponij.project.frame.layout import Layout

@@ -154,6 +154,11 @@ def choose(
         if is_multilabel(model):
             return named_multilabel(model, specs)
         if not (model / RESULT_NAME).is_file():
+            if (model / "items").is_dir():
+                raise StoreError(
+                    f"{model} is a run without classifiers: it had no labels to learn from. `deponij results {model}` tells "
+                    "what there is; give labels (class folders, or a column: --labels) and run again to answer new pictures"
+                )
             raise StoreError(
                 f"{model} is neither a folder of results (it has no {RESULT_NAME}) nor a run (no results/)"
             )

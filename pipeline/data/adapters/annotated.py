@@ -1,4 +1,4 @@
-"""What adapters of annotated photographs share, whatever the format: files below a folder, blanks, names that occur twice."""
+"""What adapters of annotated photographs share: files below a folder, blanks, names that occur twice or are others."""
 
 import os
 from collections.abc import Iterator, Sequence

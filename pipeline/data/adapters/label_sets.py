@@ -49,11 +49,9 @@ def label_set(values: Sequence[Any] | None, classes: Sequence[str] | None, colum
         return None
     names = []
     for one in values:
-        if classes is not None:
-            if not isinstance(one, int) or not 0 <= one < len(classes):
-                raise DataError(f"column {column!r} holds {one!r}, outside its {len(classes)} classes")
-            one = classes[one]
-        name = "" if one is None else str(one).strip()
+        if classes is not None and not (isinstance(one, int) and 0 <= one < len(classes)):
+            raise DataError(f"column {column!r} holds {one!r}, outside its {len(classes)} classes")
+        name = "" if one is None else str(one if classes is None else classes[one]).strip()
         if not name:
             raise DataError(
                 f"column {column!r} holds the list {list(values)!r} with a label that has no name"
@@ -68,7 +66,7 @@ def split_texts(texts: Sequence[str | None], separator: str) -> list[list[str] |
     Raises:
         UsageError: the separator is empty or holds letters or digits.
     """
-    if not separator.strip() and separator not in (" ", "\t") or any(map(str.isalnum, separator)):
+    if (not separator.strip() and separator not in (" ", "\t")) or any(map(str.isalnum, separator)):
         raise UsageError(f"a label separator is a sign such as '|' or ';', got {separator!r}")
     found: list[list[str] | None] = []
     for text in texts:

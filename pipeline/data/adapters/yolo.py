@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
+
 from deponij.pipeline.data.adapters.annotated import blank, files_below
 from deponij.pipeline.data.adapters.coco import Annotation, Category, CocoDataset, Photograph
 from deponij.pipeline.data.adapters.coco_items import InstanceParams, InstanceSource

@@ -1,0 +1,131 @@
+"""Items without pictures, for embeddings that were made elsewhere: a table of ids and labels, or the embeddings' own ids.
+
+    id,label,split
+    a17,cat,train
+
+Every further column of plain values becomes a column of the items. There is nothing to look at, so that pages show ids.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from deponij.pipeline.data.adapters.parquet_columns import columns_of_table
+from deponij.pipeline.data.adapters.registry import Progress, check_columns, register_source
+from deponij.pipeline.data.adapters.table_columns import LABELS, PARTS, column_called
+from deponij.pipeline.data.item import Item, MetadataValue
+from deponij.pipeline.data.parts import Treatment, places_of_values, refuse_unknown
+from deponij.pipeline.given.files import read_given
+from deponij.pipeline.given.tables import id_column
+from deponij.pipeline.listings import read_listing
+from deponij.pipeline.record_lists import Record
+from deponij.store.errors import DataError
+from deponij.store.keys import key_of_name
+
+
+class UnpicturedParams(Record):
+    """Where the ids are.
+
+    Attributes:
+        table: CSV, TSV or Parquet with a column of ids.
+        embeddings, ids: in its place, the file of the embeddings, with its ids (`deponij.pipeline.given.files`).
+        id_column, label_column, part_column: by default the columns that are usually called so.
+        encoding: of a CSV file.
+        treat: what values of the part column are whose names leave it open.
+    """
+
+    table: Path | None = None
+    embeddings: Path | None = None
+    ids: str | None = None
+    id_column: str | None = None
+    label_column: str | None = None
+    part_column: str | None = None
+    encoding: str = Field(default="utf-8", min_length=1)
+    treat: dict[str, Treatment] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "UnpicturedParams":
+        if (self.table is None) == (self.embeddings is None):
+            raise ValueError("name either a table or the embeddings")
+        return self
+
+
+@register_source("unpictured")
+class UnpicturedSource:
+    """A table of ids, read."""
+
+    Params = UnpicturedParams
+
+    def __init__(self, params: UnpicturedParams) -> None:
+        """Read the table.
+
+        Raises:
+            DataError: there is no such table, it is damaged, or an id is missing or occurs twice.
+            UsageError: a column that it has not.
+        """
+        table, self._ids, where = _table(params)
+        label = column_called(table, params.label_column, LABELS, "labels", where)
+        part = column_called(table, params.part_column, PARTS, "parts", where)
+        values = (
+            [""] * len(self._ids) if part is None else [str(one or "") for one in table[part].to_pylist()]
+        )
+        refuse_unknown(params.treat, {(value,) for value in values if value})
+        places = places_of_values(values, params.treat, str(part))
+        left = [name for name in table.column_names if name != part or not places]
+        self._columns = columns_of_table(table.select(left).schema, "", label)
+        self._table = table
+        self.columns = self._columns.of_file[0]
+        self.metadata_schema = check_columns(pa.schema([(one.name, one.type) for one in self.columns]))
+        found = [places.get(value) for value in values]
+        self._kept = [row for row, place in enumerate(found) if place is None or not place.is_skipped]
+        self._given = [None if place is None else place.given for place in found]
+
+    @property
+    def n_items(self) -> int:
+        """One item per row that is not left out."""
+        return len(self._kept)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """That nothing can be looked at; whether there are labels, and what became of columns."""
+        return (f"items without pictures: {self.n_items:,}; pages show their ids", *self._columns.notes)
+
+    def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
+        """One item per row, in order; one whose values do not fit its columns carries that as its failure."""
+        values = [(one, self._table[one.source].to_pylist()) for one in self.columns]
+        for row in self._kept:
+            name, failure = self._ids[row], None
+            metadata: dict[str, MetadataValue] = {}
+            for column, of_rows in values:
+                try:
+                    metadata[column.name] = column.value(of_rows[row])
+                except DataError as error:
+                    metadata[column.name], failure = None, str(error)
+            key = key_of_name(name) if failure is None else None
+            yield Item(name, name, key=key, failure=failure, given=self._given[row], metadata=metadata)
+            if progress is not None:
+                progress(1)
+
+
+def _table(params: UnpicturedParams) -> tuple[pa.Table, list[str], Path]:
+    """The columns beside the ids, the ids, and the file."""
+    if params.embeddings is not None:
+        found = read_given(params.embeddings, params.ids)
+        return found.columns, list(found.ids), params.embeddings
+    where = params.table or Path()
+    table = read_listing(where, params.encoding)
+    if not table.num_rows:
+        raise DataError(f"{where} has no rows")
+    column = id_column(table.column_names, params.id_column, str(where))
+    raw = ["" if one is None else str(one).strip() for one in table[column].to_pylist()]
+    first: dict[str, int] = {}
+    for row, name in enumerate(raw):
+        if not name:
+            raise DataError(f"{where}: row {row + 1} has no id in its column {column!r}")
+        if first.setdefault(name, row) != row:
+            raise DataError(
+                f"{where}: rows {first[name] + 1} and {row + 1} have the id {name!r}; one row an item is expected"
+            )
+    return table.drop_columns([column]), raw, where

@@ -1,0 +1,47 @@
+"""Tables that people write: CSV, TSV and Parquet, texts as texts. What their columns mean, who reads them knows."""
+
+import io
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+
+from deponij.store.atomic import read_table
+from deponij.store.errors import DataError, StoreError
+
+_PARQUET = (".parquet", ".pq")
+_DELIMITERS = ",\t;|"
+
+
+def read_listing(path: Path, encoding: str = "utf-8") -> pa.Table:
+    """The table, texts as texts: only an empty field is a missing value, since a class may be called `NA`.
+
+    Raises:
+        DataError: there is none, it is in another encoding, or it is no table.
+    """
+    if not path.is_file():
+        raise DataError(f"table {path} {'is not a file' if path.exists() else 'does not exist'}")
+    if path.suffix.lower() in _PARQUET:
+        try:
+            return read_table(path)
+        except StoreError as error:
+            raise DataError(str(error)) from error
+    data = path.read_bytes()
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encoding = "utf-16"
+    try:
+        text = data.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+    except (UnicodeDecodeError, LookupError) as error:
+        raise DataError(
+            f"table {path} is not in {encoding}: {error}; name its encoding, such as `cp1252` or `shift_jis`"
+        ) from error
+    header = text.split("\n", 1)[0]
+    delimiter = max(_DELIMITERS, key=header.count)
+    try:
+        return arrow_csv.read_csv(
+            io.BytesIO(text.encode()),
+            parse_options=arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            convert_options=arrow_csv.ConvertOptions(strings_can_be_null=False, null_values=[""]),
+        )
+    except pa.ArrowException as error:
+        raise DataError(f"table {path} cannot be read as CSV: {error}") from error
