@@ -18,7 +18,13 @@ from pydantic import Field
 from deponij.pipeline.data.adapters.file_names import Finder, is_address
 from deponij.pipeline.data.adapters.parquet_columns import columns_of_table
 from deponij.pipeline.data.adapters.registry import Progress, check_columns, register_source
-from deponij.pipeline.data.adapters.table_columns import PARTS, PATHS, column_called, with_labels
+from deponij.pipeline.data.adapters.table_columns import (
+    PARTS,
+    PATHS,
+    column_called,
+    refuse_twins,
+    with_labels,
+)
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
 from deponij.pipeline.data.inside import Links, existing_folder, read_inside
 from deponij.pipeline.data.item import Item, MetadataValue
@@ -71,6 +77,7 @@ class ListedSource:
         table = read_listing(params.table, params.encoding)
         if not table.num_rows:
             raise DataError(f"{params.table} has no rows")
+        refuse_twins(table, params.table)
         self.path_column = column_called(table, params.path_column, PATHS, "paths of pictures", params.table)
         if self.path_column is None:
             raise DataError(
@@ -162,8 +169,8 @@ def _tidied(raw: Any, root: Path) -> str:
     path = "" if raw is None else str(raw).strip()
     if "\\" in path and "/" not in path:
         path = path.replace("\\", "/")
-    if not path:
-        return ""
+    if not path or is_address(path):
+        return path
     pure = PurePosixPath(path)
     return str(pure.relative_to(root) if pure.is_relative_to(root) else pure)
 

@@ -17,7 +17,7 @@ from deponij.pipeline.data.adapters.label_sets import (
     split_texts,
 )
 from deponij.pipeline.data.adapters.parquet_columns import LABEL
-from deponij.store.errors import UsageError
+from deponij.store.errors import DataError, UsageError
 
 # What people call these columns, without regard to case; the first that is there is taken.
 PATHS = (
@@ -55,6 +55,16 @@ def column_called(
         return wanted
     names = {name.strip().lower(): name for name in reversed(table.column_names)}
     return next((names[name] for name in usual if name in names), None)
+
+
+def refuse_twins(table: pa.Table, path: Path) -> None:
+    """Refuse a table in which a name could be two columns.
+
+    Raises:
+        DataError: naming them.
+    """
+    if twice := sorted({name for name in table.column_names if table.column_names.count(name) > 1}):
+        raise DataError(f"{path} has two columns of the name {', '.join(map(repr, twice))}; rename one")
 
 
 def with_labels(
