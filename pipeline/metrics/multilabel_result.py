@@ -3,15 +3,14 @@
 How the figures are computed: `multilabel`.
 """
 
-from pydantic import JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from deponij.pipeline.metrics.evaluation import shown_part
 from deponij.pipeline.metrics.multilabel import MultilabelScores
-from deponij.pipeline.record_lists import Record
 
 
-class MultilabelResult(Record):
-    """One multi-label classifier's record.
+class MultilabelResult(BaseModel):
+    """One multi-label classifier's record. Unknown fields are ignored: what a head tells of itself is its own matter.
 
     Attributes:
         method, title: kind of its head, and its name for people. backbone, fingerprint: whose features.
@@ -20,8 +19,10 @@ class MultilabelResult(Record):
             thresholds_from: `validation`, or `one half`.
         parts: scores of each part that has items with labels.
         n_items, n_outside_pool, n_without_label, n_without_features: as in `Examples`.
-        notes: what a reader must know. dim: feature width. learned: the head's own facts. arguments: as given.
+        notes: what a reader must know.
     """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     method: str
     title: str
@@ -39,9 +40,6 @@ class MultilabelResult(Record):
     n_without_label: int
     n_without_features: int
     notes: tuple[str, ...]
-    dim: int
-    learned: dict[str, JsonValue]
-    arguments: dict[str, JsonValue]
 
     @property
     def shown(self) -> str:
@@ -52,3 +50,15 @@ class MultilabelResult(Record):
     def val_map(self) -> float | None:
         """mAP on validation, by which classifiers are chosen; None without."""
         return self.parts["val"].map_macro if "val" in self.parts else None
+
+
+class LearnedMultilabel(MultilabelResult):
+    """The record as it is written, with what the head has learned.
+
+    Attributes:
+        dim: feature width. learned: the head's own facts. arguments: of its constructor, as given.
+    """
+
+    dim: int
+    learned: dict[str, JsonValue]
+    arguments: dict[str, JsonValue]

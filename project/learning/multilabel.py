@@ -16,10 +16,11 @@ from pydantic import JsonValue
 
 from deponij.pipeline.cards import parameters_of
 from deponij.pipeline.heads.examples import Examples, join_examples
-from deponij.pipeline.heads.head import Names
+from deponij.pipeline.heads.head import FeatureSource, Names
+from deponij.pipeline.metrics.clustered import FEWEST
 from deponij.pipeline.metrics.evaluation import PARTS, not_a_result, shown_part
-from deponij.pipeline.metrics.multilabel import score_multilabel
-from deponij.pipeline.metrics.multilabel_result import MultilabelResult
+from deponij.pipeline.metrics.multilabel import MultilabelScores, score_multilabel
+from deponij.pipeline.metrics.multilabel_result import LearnedMultilabel, MultilabelResult
 from deponij.pipeline.multilabel.head import MultilabelHead, probabilities
 from deponij.pipeline.multilabel.registry import multilabel_class
 from deponij.project.frame.settings import check
@@ -108,35 +109,56 @@ def learn_multilabel(
     view = View(features)
     head = make_multilabel_head(kind, arguments)
     found, vectors = read_set_examples(view, Items(items), split, labels)
-    examples, truth = found.examples, found.truth
-    train, val = examples.rows("train"), examples.rows("val")
-    if not len(train):
+    if not len(found.examples.rows("train")):
         raise DataError(f"{split}: its train part has no items with {labels!r} and features")
+    sources = feature_sources([view], labels)
+    return learn_sets(
+        head, found, found.truth, vectors, sources, split=split.stem, arguments=arguments, out=out
+    )
+
+
+def learn_sets(
+    head: MultilabelHead,
+    found: SetExamples,
+    truth: Bools,
+    vectors: Vectors,
+    sources: Sequence[FeatureSource],
+    *,
+    split: str,
+    arguments: Mapping[str, JsonValue] | None = None,
+    out: Path | None = None,
+) -> MultilabelResult:
+    """Learn from examples that are read, score every part that has items with labels.
+
+    Args:
+        truth: [n, C]. vectors: [n, d], the sources' side by side. split: its name.
+        arguments: of the head, as they were given. out: as `learn_multilabel`.
+
+    Raises:
+        DataError: the examples cannot be learned from.
+    """
+    examples, classes = found.examples, found.classes.tolist()
+    train, val = examples.rows("train"), examples.rows("val")
     validation = (vectors[val], truth[val]) if len(val) else (None, None)
-    head.fit(vectors[train], truth[train], found.classes.tolist(), *validation)
+    head.fit(vectors[train], truth[train], classes, *validation)
     log_odds = head.decision_function(vectors)
     probs = probabilities(log_odds)
     parts = {
         part: score_multilabel(
-            truth[rows],
-            probs[rows],
-            head.thresholds_,
-            examples.groups[rows],
-            found.classes.tolist(),
-            examples.unit,
+            truth[rows], probs[rows], head.thresholds_, examples.groups[rows], classes, examples.unit
         )
         for part in PARTS
         if len(rows := examples.rows(part)) and truth[rows].any()
     }
-    result = MultilabelResult(
+    result = LearnedMultilabel(
         method=head.kind,
         title=head.title,
-        backbone=view.backbone,
-        fingerprint=view.fingerprint,
-        labels=labels,
-        split=split.stem,
+        backbone="+".join(source.backbone for source in sources),
+        fingerprint="+".join(source.fingerprint for source in sources),
+        labels=sources[0].labels,
+        split=split,
         protocol=head.protocol,
-        classes=tuple(found.classes.tolist()),
+        classes=tuple(classes),
         thresholds=tuple(head.thresholds_.tolist()),
         thresholds_from=head.thresholds_from_,
         parts=parts,
@@ -144,25 +166,39 @@ def learn_multilabel(
         n_outside_pool=examples.n_outside_pool,
         n_without_label=examples.n_without_label,
         n_without_features=examples.n_without_features,
-        notes=tuple(_notes(head, examples, parts[shown_part(parts)].absent, labels, shown_part(parts))),
+        notes=tuple(_notes(head, examples, parts[shown_part(parts)], sources[0].labels, shown_part(parts))),
         dim=head.n_features_in_,
         learned=learned_facts(head),
-        arguments=dict(arguments),
+        arguments=dict(arguments or {}),
     )
     if out is not None:
-        answers = probs >= head.thresholds_
-        found_answers = SetPredictions(
-            examples.ids, examples.parts, examples.groups, truth, answers, log_odds.astype(np.float32)
+        answers = SetPredictions(
+            examples.ids,
+            examples.parts,
+            examples.groups,
+            truth,
+            probs >= head.thresholds_,
+            log_odds.astype(np.float32),
         )
-        write_multilabel(out, result, found_answers, head.files(feature_sources([view], labels)))
+        write_multilabel(out, result, answers, head.files(sources))
     return result
 
 
 def _notes(
-    head: MultilabelHead, examples: Examples, absent: Sequence[str], labels: str, shown: str
+    head: MultilabelHead, examples: Examples, scores: MultilabelScores, labels: str, shown: str
 ) -> list[str]:
     notes = [f"{said}." for said in [not_a_result(shown)] if said]
-    if absent:
-        names = ", ".join(absent[:10]) + (f" and {len(absent) - 10} more" if len(absent) > 10 else "")
-        notes.append(f"No {shown} item has these classes, which macro figures leave out: {names}.")
+    if scores.absent:
+        notes.append(
+            f"No {shown} item has these classes, which macro figures leave out: {_listed(scores.absent)}."
+        )
+    if few := [one.name for one in scores.by_class if 0 < one.support < FEWEST]:
+        notes.append(
+            f"Fewer than {FEWEST} {shown} items have these classes; the average precision of so few is too high on "
+            f"average: {_listed(few)}."
+        )
     return [*notes, *left_out(examples, labels), *head.notes()]
+
+
+def _listed(names: Sequence[str], most: int = 10) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -33,6 +33,12 @@ _METRICS, _PER_CLASS, _PREDICTIONS, _LOGITS = (
     "predictions.parquet",
     "logits.npy",
 )
+_COLUMNS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("item_id", "part", "group")),
+        *((name, pa.list_(pa.string())) for name in ("truth", "prediction")),
+    ]
+)
 _REMEDY = "run the stage `multilabel` again"
 Bools = NDArray[np.bool_]
 Names = NDArray[np.str_]
@@ -83,15 +89,10 @@ def write_multilabel(
         StoreError: the folder holds anything else, or cannot be written.
     """
     classes = np.asarray(result.classes, dtype=np.str_)
-    texts = pa.list_(pa.string())
+    values = [found.ids.tolist(), found.parts.tolist(), found.groups.tolist()]
+    values += [names_of(found.truth, classes), names_of(found.answers, classes)]
     table = pa.table(
-        {
-            "item_id": pa.array(found.ids.tolist(), pa.string()),
-            "part": pa.array(found.parts.tolist(), pa.string()),
-            "group": pa.array(found.groups.tolist(), pa.string()),
-            "truth": pa.array(names_of(found.truth, classes), texts),
-            "prediction": pa.array(names_of(found.answers, classes), texts),
-        }
+        [pa.array(one, field.type) for one, field in zip(values, _COLUMNS, strict=True)], schema=_COLUMNS
     )
     npy = io.BytesIO()
     np.save(npy, np.ascontiguousarray(found.log_odds, np.float32), allow_pickle=False)
@@ -145,6 +146,8 @@ def read_multilabel_answers(folder: Path) -> tuple[MultilabelResult, SetPredicti
     result = _result(folder, files)
     try:
         table = table_of(files[_PREDICTIONS], folder / _PREDICTIONS)
+        if wrong := [f.name for f in _COLUMNS if table[f.name].type != f.type or table[f.name].null_count]:
+            raise ValueError(f"columns {', '.join(wrong)} do not hold what they should")
         log_odds = np.load(io.BytesIO(files[_LOGITS]), allow_pickle=False)
         ids, parts, groups = (
             np.array(table[name].to_pylist(), dtype=np.str_) for name in ("item_id", "part", "group")
@@ -154,6 +157,11 @@ def read_multilabel_answers(folder: Path) -> tuple[MultilabelResult, SetPredicti
             raise ValueError(f"{log_odds.shape} log-odds for {truth.shape} answers")
     except (KeyError, ValueError, TypeError, EOFError) as error:
         raise StoreError(f"{folder} is of another version or damaged: {error}; {_REMEDY}") from error
+    counts = dict(zip(*np.unique(parts, return_counts=True), strict=True))
+    if {part: counts.get(part) for part in result.parts} != {
+        part: one.n for part, one in result.parts.items()
+    } or (set(counts) - set(result.parts) and truth[~np.isin(parts, list(result.parts))].any()):
+        raise StoreError(f"{folder}: {MULTILABEL_NAME} and {_PREDICTIONS} are of other items; {_REMEDY}")
     return result, SetPredictions(ids, parts, groups, truth, answers, log_odds)
 
 
