@@ -30,6 +30,7 @@ from deponij.store.errors import DataError, StoreError, UsageError
 from deponij.store.items import CORE, Items
 from deponij.store.locks import hold, release
 from deponij.store.manifest import MANIFEST
+from deponij.store.what_is import instead
 
 # After this stage there is a table to look at.
 _FIRST_RESULTS = "heads"
@@ -105,7 +106,8 @@ def source_of(
         "--parquet": ("parquet", {"files": tuple(parquet or ())}),
     }
     if embeddings and not any(all(where.values()) for _, where in named.values()):
-        return SourceChoice("unpictured", {"embeddings": embeddings[0]} | ({"ids": ids} if ids else {}))
+        beside = {"ids": ids} if ids else {}
+        return SourceChoice("unpictured", {"table": embeddings[0], "has_vectors": True, **beside})
     if embeddings and table is not None and images is None and not names_pictures(table):
         named["--table"] = ("unpictured", {"table": table})
     given = [flag for flag, (_, where) in named.items() if all(where.values())]
@@ -228,7 +230,7 @@ def results(folder: Path | None = None) -> Record:
         at = Layout(folder)
         if not at.items.is_dir():
             raise UsageError(
-                f"{folder} is no folder of a run: there is no {at.items}; name one such as runs/mine"
+                f"{folder} is no folder of a run: there is no {at.items}; name one such as runs/mine{instead(folder)}"
             )
     profile = profile_of(at)
     backbones = None if profile is None else profile.backbones

@@ -192,7 +192,7 @@ def run(
         failures=list(dict.fromkeys([*table.failures, *(pair for _, failed in features for pair in failed)])),
         toys=frozenset(toys),
         likeness=[(one, told.source("likeness", [one], n=one.n)) for one in alike],
-        answers=answered,
+        by_words=answered,
         lacking="" if found or several else LACKING,
         multilabel=[one.facts(pictures, told.of_sets) for one in several],
     )

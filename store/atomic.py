@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from deponij.store.errors import StoreError, explained
 from deponij.store.locks import WAIT_S, hold, holding, release
 from deponij.store.sealed import check_table, seal_table
+from deponij.store.what_is import instead, what_is
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 PART = ".part"
+_PARQUET_MAGIC = b"PAR1"
 _PARQUET: Mapping[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 
 
@@ -198,9 +200,11 @@ def read_table(path: Path, columns: list[str] | None = None) -> "pa.Table":
         StoreError: the file is missing, damaged, or lacks a column (the message lists those it has).
     """
     if not path.is_file():
-        raise StoreError(f"there is no table at {path}")
+        raise StoreError(f"there is no table at {path}{instead(path)}")
     with explained(f"cannot read {path}"):
         content = path.read_bytes()
+    if content[:4] != _PARQUET_MAGIC:
+        raise StoreError(f"{path} is damaged or not a Parquet file: it is {what_is(path)}")
     check_table(content, path)
     return table_of(content, path, columns)
 
@@ -218,7 +222,9 @@ def table_of(content: bytes, path: Path, columns: list[str] | None = None) -> "p
         with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
             missing = sorted(set(columns or []) - set(file.schema_arrow.names))
             if missing:
-                raise StoreError(f"{path} has no column {missing}; it has {file.schema_arrow.names}")
+                raise StoreError(
+                    f"{path} has no column {missing}; it has {file.schema_arrow.names}{instead(path)}"
+                )
             return file.read(columns=columns)
     except (pa.ArrowException, OSError, ValueError, IndexError) as error:
         raise StoreError(f"{path} is damaged or not a Parquet file: {error}") from error

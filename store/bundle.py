@@ -14,6 +14,7 @@ from pathlib import Path
 from deponij.store.atomic import refuse_foreign, replacing_folder
 from deponij.store.errors import StoreError, explained
 from deponij.store.sealed import opened, sealed, sha256_of, unsealed
+from deponij.store.what_is import instead
 
 MANIFEST = "_files.json"
 FORMAT = 1
@@ -69,7 +70,7 @@ def read_bundle(
                 raise StoreError(_without(folder, str(error), needed, what, remedy)) from None
         finally:
             os.close(descriptor)
-    raise StoreError(f"there are no {what} in {folder}: there is no such folder; {remedy}")
+    raise StoreError(f"there are no {what} in {folder}: there is no such folder; {remedy}{instead(folder)}")
 
 
 def bundle_digest(folder: Path, *, what: str, remedy: str) -> str:
@@ -108,7 +109,7 @@ def _without(folder: Path, name: str, needed: Sequence[str], what: str, remedy: 
         return f"{folder / name} is missing; restore the folder, or {remedy}"
     lacking = [one for one in needed if not (folder / one).is_file()]
     if lacking:
-        return f"there are no {what} in {folder}: it has no {lacking[0]}; {remedy}"
+        return f"there are no {what} in {folder}: it has no {lacking[0]}; {remedy}{instead(folder)}"
     return (
         f"{folder} lacks {MANIFEST}, which guards its files: an older version of Deponij wrote them, or not all were "
         f"copied; copy the whole folder, or {remedy}"

@@ -33,6 +33,7 @@ from deponij.store.errors import StoreError, explained
 from deponij.store.identity import Identity
 from deponij.store.locks import holding
 from deponij.store.sealed import sealed, unsealed
+from deponij.store.what_is import instead
 
 FORMAT = 1
 CARD = "index.json"
@@ -250,9 +251,10 @@ def read_card(folder: Path) -> IndexCard:
         with explained(f"cannot read {folder / CARD}", passing=(FileNotFoundError, NotADirectoryError)):
             return IndexCard.from_bytes((folder / CARD).read_bytes(), folder / CARD)
     except (FileNotFoundError, NotADirectoryError):
+        # A run has other files of this name.
         cards = sorted((*folder.glob(f"*/{CARD}"), *folder.glob(f"indexes/*/{CARD}")))
-        below = ", ".join(str(card.parent) for card in cards)
-        hint = f"below it are {below}" if below else "`deponij index` makes one"
+        below = ", ".join(str(card.parent) for card in cards if any(card.parent.glob("vectors-*.faiss")))
+        hint = f"below it are {below}" if below else f"`deponij index` makes one{instead(folder)}"
         raise StoreError(f"there is no index at {folder}; {hint}") from None
 
 

@@ -26,6 +26,7 @@ from deponij.store.keys import DECODERS
 from deponij.store.locks import release
 from deponij.store.manifest import MANIFEST, check_manifest, decoders_of, write_manifest
 from deponij.store.texts import is_storable, plain_reason
+from deponij.store.what_is import instead
 
 SHARD_BYTES = 128 << 20
 GROUP_BYTES = 8 << 20
@@ -192,8 +193,9 @@ class Items:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not any(self.path.glob(_PATTERN)):
+            below = f"; in it are {self.path / 'items'}" if any(self.path.glob(f"items/{_PATTERN}")) else ""
             raise StoreError(
-                f"there are no items at {self.path}; `deponij crop` or `deponij items` makes them"
+                f"there are no items at {self.path}; `deponij crop` or `deponij items` makes them{instead(self.path)}{below}"
             )
         self._parquets = [self._open(file) for file in check_manifest(self.path)]
         self._check_columns()

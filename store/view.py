@@ -30,6 +30,7 @@ from deponij.store.hdf5 import Array
 from deponij.store.identity import Identity
 from deponij.store.shard import row_checksums
 from deponij.store.texts import plain_reason
+from deponij.store.what_is import instead, is_hdf5, what_is
 
 if TYPE_CHECKING:
     import h5py
@@ -116,8 +117,13 @@ class View:
         self.depot = depot
         if self.path.is_dir():
             there = sorted((*self.path.glob("*.h5"), *self.path.glob("views/*.h5")))
-            hint = f"; in it are {', '.join(map(str, there))}" if there else ""
+            hint = f"; in it are {', '.join(map(str, there))}" if there else instead(self.path)
             raise StoreError(f"{self.path} is a folder, and a view is a file{hint}")
+        if not is_hdf5(self.path):
+            raise StoreError(
+                f"{self.path} is {what_is(self.path)}, and no view of features (or a damaged one); views are HDF5 files "
+                "such as runs/mine/views/BACKBONE.h5, and `deponij extract` or `deponij import-embeddings` makes them"
+            )
         try:
             with hdf5.reading(self.path, str(self.path)) as file:
                 self._load(file)

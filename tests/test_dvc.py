@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel
 
 from deponij.pipeline.data.adapters.registry import source_class
+from deponij.project.frame.lacking import lack_of
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, known_sections, load
 from deponij.stages.registry import STAGES as LISTED
@@ -48,6 +49,7 @@ backbones:
   words: {spec: models/words}
   mute: {spec: models/mute}
 text_backbones: [words]
+classes: []
 extract: {decode: full}
 texts: {templates: [name], captions: caption}
 heads:
@@ -184,14 +186,15 @@ def test_adapters_read_only_below_the_folder_that_dvc_watches() -> None:
 class Checkout:
     """A folder with the project's dvc.yaml, a tiny profile and what the stages have made so far."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, params: str = TINY) -> None:
         from dvc.repo import Repo
 
         self.root = root
+        self.params = params
         self.made: dict[str, set[str]] = {}
         for model in ("words", "mute"):
             fake_backbone.make(root / "models" / model, has_text=model == "words")
-        (root / "params.yaml").write_text(TINY)
+        (root / "params.yaml").write_text(params)
         (root / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
         repo = Repo.init(str(root), no_scm=True)
         self.stages = {stage.name: stage for stage in repo.index.stages}
@@ -205,7 +208,7 @@ class Checkout:
 
     def run(self, name: str, alone: Path, without: str | None = None) -> None:
         """Run a stage as its command does, in a folder of its own."""
-        (alone / "params.yaml").write_text(TINY)
+        (alone / "params.yaml").write_text(self.params)
         for dep in {*self.data_deps(name), "models"} - {without}:
             copy(self.root / dep, alone / dep)
         before = files_below(alone)
@@ -216,7 +219,14 @@ class Checkout:
             runpy.run_module(sys.argv[0], run_name="__main__")
         self.made[name] = files_below(alone) - before
         for out in self.outs(name):
+            assert (alone / out).exists(), f"{name} lacks {out}"
             copy(alone / out, self.root / out)
+
+    def is_idle(self, name: str) -> bool:
+        """Whether the profile names nothing that the stage could work on."""
+        model = params_model(name.partition("@")[0])
+        given = yaml.safe_load(self.params)
+        return bool(lack_of(model(**{key: given[key] for key in model.model_fields if key in given})))
 
     def outs(self, name: str) -> list[str]:
         return [out.def_path for out in self.stages[name].outs]
@@ -232,11 +242,29 @@ def _sorted(index: Any) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """Every stage run in order, each in a folder that holds its dependencies alone; what it made is kept."""
+    yield from every_stage(tmp_path_factory, TINY.replace("classes: []", "classes: [Can, Bottle]"))
+
+
+@pytest.fixture(scope="module")
+def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    """The same where no column of labels is named, and no classes."""
+    yield from every_stage(tmp_path_factory, TINY.replace("labels: [category, supercategory]", "labels: []"))
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    """The same where whole photographs have several labels each."""
+    params = TINY.replace("labels: [category, supercategory]", "labels: []\nlabel_sets: [label]")
+    params = params.replace("images: data/tiny/images}", "images: data/tiny/images, whole: true}")
+    yield from every_stage(tmp_path_factory, params.replace(", captions: caption", ""))
+
+
+def every_stage(tmp_path_factory: pytest.TempPathFactory, params: str) -> Iterator[Checkout]:
     with pytest.MonkeyPatch.context() as patch, fake_backbone.registered():
         patch.setenv("DEPONIJ_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("DEPONIJ_DEPOT", str(tmp_path_factory.mktemp("depot")))
         patch.setenv("DEPONIJ_THREADS", "1")
-        made = Checkout(tmp_path_factory.mktemp("checkout"))
+        made = Checkout(tmp_path_factory.mktemp("checkout"), params)
         for name in made.order:
             made.run(name, tmp_path_factory.mktemp("alone"))
         yield made
@@ -261,18 +289,41 @@ def test_stages_with_nothing_but_their_deps_make_their_outs_and_nothing_else(che
     assert set(checkout.made) == expected_names({"prepare": ["sample"], "backbones": ["words", "mute"]})
     for name, made in checkout.made.items():
         outs = [*checkout.outs(name), TIMINGS]
-        for out in outs:
+        for out in outs if not checkout.is_idle(name) else ():
             assert any(Path(file).is_relative_to(out) for file in made), f"{name} lacks {out}"
         past = {file for file in made if not any(Path(file).is_relative_to(out) for out in outs)}
         assert past == set(), f"{name} writes past its outs"
     assert "words" in (checkout.root / "runs/tiny/report/page.html").read_text()
 
 
+def test_without_labels_what_needs_them_leaves_its_outs_empty(unlabelled: Checkout) -> None:
+    """DVC wants them there; all else is made, and the page shows it."""
+    for stage in LISTED:
+        if stage.needs and stage.over is None:
+            made = {file for file in unlabelled.made[stage.name] if not Path(file).is_relative_to(TIMINGS)}
+            assert {Path(file).parent.as_posix() for file in made} <= {"runs/tiny/metrics"}, stage.name
+    page = (unlabelled.root / "runs/tiny/report/page.html").read_text()
+    assert "Without labels" in page
+    assert "Alike, and apart" in page
+
+
+def test_several_labels_an_item(several: Checkout, tmp_path: Path) -> None:
+    """The stage for them makes its outs of its deps alone, and needs each; the page shows them."""
+    made, outs = several.made["multilabel"], several.outs("multilabel")
+    assert all(any(Path(file).is_relative_to(out) for file in made) for out in outs)
+    assert all(any(Path(file).is_relative_to(out) for out in (*outs, TIMINGS)) for file in made)
+    for number, dep in enumerate(several.data_deps("multilabel")):
+        (tmp_path / str(number)).mkdir()
+        with pytest.raises(SystemExit, match="1"):
+            several.run("multilabel", tmp_path / str(number), without=dep)
+    assert "Several labels an item" in (several.root / "runs/tiny/report/page.html").read_text()
+
+
 def test_every_data_dependency_is_needed(checkout: Checkout, tmp_path: Path) -> None:
     """Without one of them a stage fails; a description of the weights only says that they have changed."""
     for name in checkout.order:
         for number, dep in enumerate(checkout.data_deps(name)):
-            if "weights" not in Path(dep).parts:
+            if "weights" not in Path(dep).parts and not checkout.is_idle(name):
                 folder = tmp_path / f"{name}-{number}"
                 folder.mkdir()
                 with pytest.raises(SystemExit, match="1"):

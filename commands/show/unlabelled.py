@@ -5,7 +5,7 @@ from typing import Any
 from deponij.commands.show.tables import show_lines, show_notes, show_table
 from deponij.pipeline.reports.provenance import is_toy, marked
 
-_NO_LABELS = "no labels were learned from, so there are no classifiers; class folders, or --labels COLUMN, would add them"
+_NO_LABELS = "no labels were learned from, so there are no classifiers; class folders, or a column (--labels), add them"
 
 
 def print_unlabelled(record: dict[str, Any]) -> None:

@@ -40,7 +40,7 @@ class LikenessReport(Measured):
 
     Attributes:
         n: items looked at.
-        min_cosine, max_bits: from when two are near-duplicates.
+        min_cosine, max_bits: from when two are near-duplicates; None: as `Thresholds` has it.
         n_groups, n_surplus: groups of near-duplicates; items that a list with one of each leaves out.
         groups: the largest likeness first; the first of them.
         k: whose distance counts; 0 where there are too few items for any.
@@ -53,7 +53,7 @@ class LikenessReport(Measured):
     fingerprint: str
     n: int
     min_cosine: float
-    max_bits: int
+    max_bits: int | None
     n_groups: int
     n_surplus: int
     groups: tuple[AlikeGroup, ...]

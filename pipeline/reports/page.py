@@ -213,7 +213,7 @@ class Page:
         timings_s: seconds of each stage, as this machine took them.
         failures: item id and reason; where: which step failed.
         toys: backbones that know drawn pictures only, where these are others.
-        likeness: near-duplicates and what stands apart, with its source. answers: by words, of classes that were named.
+        likeness: near-duplicates and what stands apart, with its source. by_words: answers, of classes that were named.
         multilabel: classifiers with several labels an item.
         lacking: where there are no groups, what is so and what labels would add.
     """
@@ -236,7 +236,7 @@ class Page:
     failures: Sequence[tuple[str, str]]
     toys: frozenset[str] = frozenset()
     likeness: Sequence[tuple[LikenessReport, Provenance]] = ()
-    answers: Sequence[AnswerFacts] = ()
+    by_words: Sequence[AnswerFacts] = ()
     lacking: str = ""
     multilabel: Sequence[MultilabelFacts] = ()
 
@@ -262,7 +262,7 @@ class Page:
             ("lacking", "Without labels", not self.groups and not self.multilabel),
             ("multilabel", "Several labels an item", bool(self.multilabel)),
             ("best", "The best by validation", bool(self.groups)),
-            ("answers", "Answers by words", bool(self.answers)),
+            ("by-words", "Answers by words", bool(self.by_words)),
             ("tables", "Tables", bool(self.cells)),
             ("results", "All results", bool(self.groups)),
             ("retrieval", "Retrieval", bool(self.retrieval)),

@@ -34,6 +34,7 @@ from deponij.services.predict.new_pictures import NewPicture, NewPictures, chunk
 from deponij.store.atomic import write_bytes
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError, UsageError
+from deponij.store.what_is import instead
 
 Array = NDArray[Any]
 TABLE_ENDINGS = (".parquet", ".csv")
@@ -161,6 +162,7 @@ def choose(
                 )
             raise StoreError(
                 f"{model} is neither a folder of results (it has no {RESULT_NAME}) nor a run (no results/)"
+                f"{instead(model)}"
             )
         return named_model(model, specs)
     if model is None:

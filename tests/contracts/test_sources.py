@@ -110,7 +110,13 @@ def listed(root: Path) -> dict[str, object]:
     return {"table": root / "table.csv"}
 
 
-# One small data set a kind, each with at least one damaged picture.
+def unpictured(root: Path) -> dict[str, object]:
+    rows = [f"{'' if k == 0 else f'thing-{k}'},class{k % 2},{k}" for k in range(N_PICTURES)]
+    (root / "table.csv").write_text("\n".join(["id,label,camera", *rows]) + "\n")
+    return {"table": root / "table.csv"}
+
+
+# One small data set a kind, each with at least one damaged picture, or a row without an id.
 MADE: dict[str, Callable[[Path], dict[str, object]]] = {
     "coco": coco,
     "yolo": yolo,
@@ -119,6 +125,7 @@ MADE: dict[str, Callable[[Path], dict[str, object]]] = {
     "taco": taco,
     "folder": folder,
     "parquet": parquet,
+    "unpictured": unpictured,
 }
 
 
@@ -165,8 +172,11 @@ def test_an_item_is_whole_or_a_failure(source: Source) -> None:
             assert fields == (None,) * 5
             assert item.failure.strip()
             continue
-        assert item.content is not None
         assert item.key is not None
+        if isinstance(source, source_class("unpictured")):
+            assert (item.content, item.width_px, item.phash, len(item.key)) == (None, None, None, 40)
+            continue
+        assert item.content is not None
         assert item.phash is not None
         assert decode(item.content).size == (item.width_px, item.height_px)
         assert (len(item.key), len(item.phash)) == (40, 16)
@@ -225,7 +235,8 @@ def test_links_lead_where_the_user_says_and_nowhere_else(name: str, tmp_path: Pa
 
 def test_unknown_names_list_the_known_and_the_nearest() -> None:
     with pytest.raises(
-        UsageError, match=r"Did you mean 'folder'\? Known: coco, folder, listed, parquet, taco, voc, yolo"
+        UsageError,
+        match=r"Did you mean 'folder'\? Known: coco, folder, listed, parquet, taco, unpictured, voc, yolo",
     ):
         open_source("foldr", {})
 

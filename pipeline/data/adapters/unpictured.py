@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from deponij.pipeline.data.adapters.parquet_columns import columns_of_table
 from deponij.pipeline.data.adapters.registry import Progress, check_columns, register_source
@@ -29,27 +29,21 @@ class UnpicturedParams(Record):
     """Where the ids are.
 
     Attributes:
-        table: CSV, TSV or Parquet with a column of ids.
-        embeddings, ids: in its place, the file of the embeddings, with its ids (`deponij.pipeline.given.files`).
-        id_column, label_column, part_column: by default the columns that are usually called so.
+        table: CSV, TSV or Parquet with a column of ids; or a file of embeddings (`deponij.pipeline.given`).
+        ids: the column of ids; of embeddings also a file of them. By default the column that is usually called so.
+        has_vectors: the table is a file of embeddings.
+        label_column, part_column: by default the columns that are usually called so.
         encoding: of a CSV file.
         treat: what values of the part column are whose names leave it open.
     """
 
-    table: Path | None = None
-    embeddings: Path | None = None
+    table: Path
     ids: str | None = None
-    id_column: str | None = None
+    has_vectors: bool = False
     label_column: str | None = None
     part_column: str | None = None
     encoding: str = Field(default="utf-8", min_length=1)
     treat: dict[str, Treatment] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> "UnpicturedParams":
-        if (self.table is None) == (self.embeddings is None):
-            raise ValueError("name either a table or the embeddings")
-        return self
 
 
 @register_source("unpictured")
@@ -62,12 +56,12 @@ class UnpicturedSource:
         """Read the table.
 
         Raises:
-            DataError: there is no such table, it is damaged, or an id is missing or occurs twice.
+            DataError: there is no such table, or it is damaged.
             UsageError: a column that it has not.
         """
-        table, self._ids, where = _table(params)
-        label = column_called(table, params.label_column, LABELS, "labels", where)
-        part = column_called(table, params.part_column, PARTS, "parts", where)
+        table, self._ids = _table(params)
+        label = column_called(table, params.label_column, LABELS, "labels", params.table)
+        part = column_called(table, params.part_column, PARTS, "parts", params.table)
         values = (
             [""] * len(self._ids) if part is None else [str(one or "") for one in table[part].to_pylist()]
         )
@@ -95,8 +89,17 @@ class UnpicturedSource:
     def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
         """One item per row, in order; one whose values do not fit its columns carries that as its failure."""
         values = [(one, self._table[one.source].to_pylist()) for one in self.columns]
+        seen: dict[str, int] = {}
         for row in self._kept:
             name, failure = self._ids[row], None
+            if not name:
+                name, failure = f"row {row + 1}", f"row {row + 1} has no id"
+            elif name in seen:
+                failure = (
+                    f"row {row + 1} has the same id as row {seen[name] + 1}; one row an item is expected"
+                )
+                name = f"{name}#{row + 1}"
+            seen.setdefault(name, row)
             metadata: dict[str, MetadataValue] = {}
             for column, of_rows in values:
                 try:
@@ -109,23 +112,14 @@ class UnpicturedSource:
                 progress(1)
 
 
-def _table(params: UnpicturedParams) -> tuple[pa.Table, list[str], Path]:
-    """The columns beside the ids, the ids, and the file."""
-    if params.embeddings is not None:
-        found = read_given(params.embeddings, params.ids)
-        return found.columns, list(found.ids), params.embeddings
-    where = params.table or Path()
-    table = read_listing(where, params.encoding)
+def _table(params: UnpicturedParams) -> tuple[pa.Table, list[str]]:
+    """The columns beside the ids, and the ids; empty where one is missing."""
+    if params.has_vectors:
+        found = read_given(params.table, params.ids)
+        return found.columns, list(found.ids)
+    table = read_listing(params.table, params.encoding)
     if not table.num_rows:
-        raise DataError(f"{where} has no rows")
-    column = id_column(table.column_names, params.id_column, str(where))
-    raw = ["" if one is None else str(one).strip() for one in table[column].to_pylist()]
-    first: dict[str, int] = {}
-    for row, name in enumerate(raw):
-        if not name:
-            raise DataError(f"{where}: row {row + 1} has no id in its column {column!r}")
-        if first.setdefault(name, row) != row:
-            raise DataError(
-                f"{where}: rows {first[name] + 1} and {row + 1} have the id {name!r}; one row an item is expected"
-            )
-    return table.drop_columns([column]), raw, where
+        raise DataError(f"{params.table} has no rows")
+    column = id_column(table.column_names, params.ids, str(params.table))
+    ids = ["" if one is None else str(one).strip() for one in table[column].to_pylist()]
+    return table.drop_columns([column]), ids

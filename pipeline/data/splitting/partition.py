@@ -282,7 +282,9 @@ def _strings(column: Column) -> list[str | None]:
 def _pool(names: list[str | None]) -> NDArray[np.intp]:
     pool = np.asarray([row for row, name in enumerate(names) if name is not None], dtype=np.intp)
     if not len(pool):
-        raise DataError(f"none of the {len(names):,} items has a label; name another column of labels")
+        raise DataError(
+            f"none of the {len(names):,} items has a label; name another column, or none: `labels: []` in a profile"
+        )
     return pool
 
 
