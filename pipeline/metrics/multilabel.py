@@ -272,8 +272,11 @@ def _f1s(truth: Bools, answers: Bools, kept: Bools) -> tuple[Floats, Floats]:
 
 def _macro(values: Floats, there: Bools) -> Floats:
     """Means [1 + B] over the classes that have positives; one that lost all of them with a block is left out of that."""
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.nanmean(values[:, there], axis=1))
+    known = np.isfinite(values[:, there])
+    sums = np.where(known, values[:, there], 0.0).sum(axis=1)
+    n_known = known.sum(axis=1)
+    means: Floats = np.divide(sums, n_known, out=np.full(len(values), np.nan), where=n_known > 0)
+    return means
 
 
 def _estimate(values: Floats, n_groups: int, n_blocks: int) -> Estimate:
