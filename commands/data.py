@@ -163,14 +163,28 @@ def split_command(
         str | None, typer.Option(help="Column to balance by; by default label or category.")
     ] = None,
     group_by: Annotated[str, typer.Option(help="Column whose groups stay together.")] = "image_id",
+    fractions: Annotated[
+        tuple[float, float, float],
+        typer.Option(metavar="TRAIN VAL TEST", help="Shares, of random and group."),
+    ] = (0.8, 0.1, 0.1),
+    n_folds: Annotated[int, typer.Option("--folds", help="How many, of folds.")] = 10,
     seed: Annotated[int, typer.Option(help="Any whole number.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Divide items into train, val and test; report what leaks between them."""
+    """Divide items into train, val and test, or into folds; report what leaks between them."""
     from deponij.pipeline.data.splitting.strategies import SplitParams
+    from deponij.project.frame.settings import check
     from deponij.stages import split as stage
 
-    params = SplitParams(strategy=strategy, labels=labels, group_by=group_by, seed=seed)
+    given = {
+        "strategy": strategy,
+        "labels": labels,
+        "group_by": group_by,
+        "fractions": fractions,
+        "n_folds": n_folds,
+        "seed": seed,
+    }
+    params = check(SplitParams, given, "the split")
     result = stage.run(params, items=items, out=out)
     answer(
         {"split": str(out), **result.model_dump(mode="json")}, f"{stage.summary(result)}\n-> {out}", as_json

@@ -23,12 +23,26 @@ BackboneOpt = Annotated[
 ]
 TopOpt = Annotated[int, typer.Option("--top", min=1, help="How many are printed and drawn.")]
 BitsOpt = Annotated[
-    int,
-    typer.Option("--max-bits", min=0, max=64, help="Bits of 64 that hashes of near-duplicates differ in."),
+    int | None,
+    typer.Option(
+        "--max-bits",
+        min=0,
+        max=64,
+        help="Bits of 64 that hashes of near-duplicates differ in: by default 10 where features confirm them, else 4.",
+    ),
 ]
 CosineOpt = Annotated[
     float,
-    typer.Option("--min-cosine", max=1.0, help="Cosine of features from which items are near-duplicates."),
+    typer.Option("--min-cosine", max=1.0, help="Cosine of features that suffices without hashes."),
+]
+ConfirmOpt = Annotated[
+    float,
+    typer.Option(
+        "--confirm-cosine",
+        min=-1.0,
+        max=1.0,
+        help="Cosine that confirms equal hashes; each differing bit asks for 0.025 more. -1: hashes need none.",
+    ),
 ]
 
 
@@ -42,8 +56,9 @@ def duplicates(
         typer.Option(help="Split table, to see what leaks; repeatable; by default the profile's."),
     ] = None,
     labels: LabelsOpt = None,
-    min_cosine: CosineOpt = 0.98,
-    max_bits: BitsOpt = 4,
+    min_cosine: CosineOpt = 0.97,
+    max_bits: BitsOpt = None,
+    confirm_cosine: ConfirmOpt = 0.65,
     keep: Annotated[
         Path | None, typer.Option(help="List to write (.txt or .parquet) of items no two of which are alike.")
     ] = None,
@@ -64,7 +79,7 @@ def duplicates(
     check_ending(keep, "--keep", ".txt", ".parquet")
     check_ending(parquet, "--parquet", ".parquet")
     check_ending(sheet, "--sheet", ".png")
-    values = {"min_cosine": min_cosine, "max_bits": max_bits}
+    values = {"min_cosine": min_cosine, "max_bits": max_bits, "confirm_cosine": confirm_cosine}
     params = check(looking.DuplicatesParams, values, "the command line")
     found = Gathered(choose(features, items, split or (), labels, backbone))
     if sheet is not None:
@@ -104,8 +119,9 @@ def outliers(
     quantile: Annotated[
         float, typer.Option(help="New items are novel beyond this quantile of the archive's own distances.")
     ] = 0.95,
-    min_cosine: CosineOpt = 0.98,
-    max_bits: BitsOpt = 4,
+    min_cosine: CosineOpt = 0.97,
+    max_bits: BitsOpt = None,
+    confirm_cosine: ConfirmOpt = 0.65,
     top: TopOpt = 20,
     parquet: ParquetOpt = None,
     sheet: SheetOpt = None,
@@ -138,7 +154,8 @@ def outliers(
             check(looking.OutliersParams, values, "the command line"), found, threads=n_threads
         )
     else:
-        values |= {"quantile": quantile, "pick": pick, "min_cosine": min_cosine, "max_bits": max_bits}
+        values |= {"quantile": quantile, "pick": pick}
+        values |= {"min_cosine": min_cosine, "max_bits": max_bits, "confirm_cosine": confirm_cosine}
         report = judging.run(
             check(judging.BatchParams, values, "the command line"), found, batch, threads=n_threads
         )

@@ -243,7 +243,7 @@ def curve(
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
     as_json: Json = False,
 ) -> None:
-    """How accuracy grows with the labelled items of each class, by logistic regression and nearest class mean."""
+    """How accuracy grows with the labelled items of each class, and what twice the pictures would bring."""
     from deponij.commands.show.insight import print_curve
     from deponij.project.frame.settings import check
     from deponij.project.in_force import toys_beside
@@ -296,9 +296,12 @@ def mistakes(
 ) -> None:
     """Labels worth a second look: probably wrong ones, near-duplicates that differ, classes that are confused."""
     from deponij.commands.show.insight import print_mistakes
+    from deponij.project.in_force import toy_note
     from deponij.stages import mistakes as stage
 
     report = stage.run(stage.MistakesParams(), features=features, items=items, labels=labels, out=out)
+    if note := toy_note(features, report.backbone):
+        report = report.model_copy(update={"notes": (*report.notes, note)})
     print_json(report) if as_json else print_mistakes(report)
 
 

@@ -71,7 +71,9 @@ def run(
     labels: Annotated[list[str] | None, typer.Option(help="Label column; repeatable.")] = None,
     split: Annotated[
         Strategy | None,
-        typer.Option(help="By default: given where there is one, else by photograph."),
+        typer.Option(
+            help="By default: given where there is one; else folds under 100 test items, and by photograph above."
+        ),
     ] = None,
     classes: Annotated[
         str | None,
@@ -79,6 +81,14 @@ def run(
             metavar="'A, B, …'", help="Answer every picture with one of these, by words alone (zero-shot)."
         ),
     ] = None,
+    group_by: Annotated[
+        str | None, typer.Option(help="Column whose groups stay together; by default the photograph.")
+    ] = None,
+    fractions: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(metavar="TRAIN VAL TEST", help="Shares of one split, such as 0.8 0.1 0.1."),
+    ] = None,
+    folds: Annotated[int | None, typer.Option(help="Cross-validate with so many folds.")] = None,
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for everything this makes.")] = Path("runs/mine"),
     depot: Depot = "depot",
@@ -124,6 +134,9 @@ def run(
         backbones=names,
         labels=tuple(labels or ()),
         strategy=split,
+        group_by=group_by,
+        fractions=fractions,
+        n_folds=folds,
         seed=seed,
         precision=precision,
         embeddings=tuple(embeddings or ()),

@@ -5,6 +5,10 @@ Arrays in, arrays out; drawing them is the reports' business.
 Shape letters: n items, d feature width, m items that t-SNE lays out.
 """
 
+import io
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +22,7 @@ from deponij.store.errors import DataError
 MIN_TSNE = 5
 # As van der Maaten and Hinton (JMLR 9, 2008) reduce their data before t-SNE.
 TSNE_DIM = 50
+Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +43,22 @@ class EmbeddingMap:
 
 
 def embedding_map(
-    features: Floats, *, perplexity: float = 30.0, max_items: int = 5000, iterations: int = 750, seed: int = 0
+    features: Floats,
+    *,
+    perplexity: float = 30.0,
+    max_items: int = 5000,
+    iterations: int = 750,
+    seed: int = 0,
+    advance: Advance = lambda _: None,
 ) -> EmbeddingMap:
     """Lay out features [n, d] by their direction (rows at length 1; vectors of one number as they are).
 
     The principal components are of all items. t-SNE starts from them, sees the first 50, and lays out at
     most `max_items`, drawn by the seed; with fewer than five there is none. One thread is used: the same
     input gives the same numbers on one machine.
+
+    Args:
+        advance: is told of t-SNE's iterations that were done.
 
     Raises:
         DataError: no items, values that are not finite, or every item has the same features.
@@ -59,7 +73,8 @@ def embedding_map(
         if len(rows) >= MIN_TSNE:
             # Three times the perplexity is how many neighbours count; there are len(rows) - 1.
             chosen = min(perplexity, (len(rows) - 1) / 3)
-            tsne[rows] = _tsne(components[rows], chosen, iterations, seed)
+            with _told(advance):
+                tsne[rows] = _tsne(components[rows], chosen, iterations, seed)
     return EmbeddingMap(
         pca=_two(components).astype(np.float32),
         pca_explained=shares,
@@ -119,6 +134,34 @@ def _tsne(
     start = _two(components - components.mean(axis=0))
     start = start / max(float(start[:, 0].std()), np.finfo(np.float64).tiny) * 1e-4
     model = TSNE(
-        perplexity=perplexity, init=start.astype(np.float32), max_iter=iterations, random_state=seed, n_jobs=1
+        perplexity=perplexity,
+        init=start.astype(np.float32),
+        max_iter=iterations,
+        random_state=seed,
+        n_jobs=1,
+        verbose=2,
     )
     return np.asarray(model.fit_transform(components.astype(np.float32)), dtype=np.float32)
+
+
+class _Listening(io.StringIO):
+    """What scikit-learn prints every fifty iterations, the only sign of life that its t-SNE gives."""
+
+    _ITERATION = re.compile(r"Iteration (\d+):")
+
+    def __init__(self, advance: Advance) -> None:
+        super().__init__()
+        self._advance, self._n_done = advance, 0
+
+    def write(self, text: str) -> int:
+        if found := self._ITERATION.search(text):
+            n_done = int(found[1])
+            self._advance(n_done - self._n_done)
+            self._n_done = n_done
+        return len(text)
+
+
+@contextmanager
+def _told(advance: Advance) -> Iterator[None]:
+    with redirect_stdout(_Listening(advance)):
+        yield

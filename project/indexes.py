@@ -247,8 +247,7 @@ class Index:
             [hit.key for hit in hits],
             [hit.metadata.get("phash") for hit in hits],
             self.vector_index.vectors(rows),
-            max_bits=how.max_bits,
-            min_cosine=how.min_cosine,
+            how=how,
             enough=top,
         )
         found = []

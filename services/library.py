@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deponij.pipeline.given.files import of_frame, read_given
+from deponij.pipeline.heads.examples import Examples
 from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.pipeline.registry import unknown
 from deponij.project.extraction import devices, given
@@ -149,6 +150,7 @@ class Run:
         part: str | None = None,
         labels: str | None = None,
         split: str | None = None,
+        fold: int | None = None,
     ) -> Labelled:
         """Labelled items of a split that have features, joined by id.
 
@@ -157,9 +159,11 @@ class Run:
             part: `train`, `val` or `test`; None: all three (`parts` tells them apart).
             labels: column of the items; None: `label`, else `category`.
             split: its name; may be left out where there is one.
+            fold: of a split of folds: parts are those while this one is tested, the next validates and the others
+                teach; None: all are `test`.
 
         Raises:
-            UsageError: a name is wrong or missing; the message lists those there are.
+            UsageError: a name or the fold is wrong or missing; the message lists those there are.
             DataError: no item of this part has a label and features. StoreError: something is damaged.
         """
         if part is not None:
@@ -171,6 +175,12 @@ class Run:
         found, features = read_shared_examples(
             views, self.items, self.layout.split(split), labels or self._labels()
         )
+        if fold is not None:
+            found = _rotation(found, fold, split)
+        elif found.folds is not None and part not in (None, "test"):
+            raise UsageError(
+                f"the split {split!r} is of {len(found.rotations())} folds; say which one is tested, as in fold=0"
+            )
         rows = np.arange(len(found.ids)) if part is None else found.rows(part)
         if not len(rows):
             raise DataError(f"the split {split!r} has no {part} item with a label and features")
@@ -212,6 +222,15 @@ class Run:
     def _require(self, what: str, name: str, known: Sequence[str]) -> None:
         if name not in known:
             raise unknown(what, name, known)
+
+
+def _rotation(found: Examples, fold: int, split: str) -> Examples:
+    rotations = found.rotations()
+    if found.folds is None:
+        raise UsageError(f"the split {split!r} has no folds; leave `fold` out")
+    if not 0 <= fold < len(rotations):
+        raise UsageError(f"the split {split!r} has the folds 0 to {len(rotations) - 1}, got {fold}")
+    return rotations[fold]
 
 
 def open_run(path: str | Path) -> Run:

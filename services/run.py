@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from deponij.pipeline.data.adapters.listed import names_pictures
 from deponij.pipeline.data.adapters.registry import open_source
 from deponij.pipeline.data.splitting.strategies import SplitParams
 from deponij.pipeline.given.files import ENDINGS
+from deponij.pipeline.metrics.evaluation import FEWEST_FOLDS
 from deponij.project.extraction.default_backbones import is_drawn
 from deponij.project.frame.console import say, warn
 from deponij.project.frame.harness import timed
@@ -21,6 +23,7 @@ from deponij.project.frame.lacking import lack_of
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, check
 from deponij.project.in_force import profile_in_force, profile_of
+from deponij.project.learning.item_columns import holds_sets
 from deponij.project.learning.label_columns import LabelColumns, label_columns
 from deponij.project.learning.zero_shot_answers import check_classes
 from deponij.project.report.summary import Record, collect
@@ -34,6 +37,8 @@ from deponij.store.what_is import instead
 
 # After this stage there is a table to look at.
 _FIRST_RESULTS = "heads"
+# With fewer in a test part an interval is some 20 points wide; then every item is tested once.
+FEWEST_TESTED = 100
 # Flags of data sets, as they are written.
 _DATA_SETS = {
     "--folder": "--folder DIR",
@@ -61,6 +66,9 @@ class Plan:
     backbones: tuple[str, ...]
     labels: tuple[str, ...] = ()
     strategy: str | None = None
+    group_by: str | None = None
+    fractions: tuple[float, float, float] | None = None
+    n_folds: int | None = None
     seed: int = 0
     precision: str = "fp32"
     classes: tuple[str, ...] = ()
@@ -205,6 +213,9 @@ def run(
         splits = [_split_params(plan, table, column) for column in (*labels, *found.sets)[:1]]
         sections |= {"labels": list(labels), "splits": {one.strategy: one.model_dump() for one in splits}}
         sections |= {"label_sets": list(found.sets)}
+        if any(one.strategy == "folds" for one in splits):
+            # As many heads as folds are learned for each seed already.
+            sections["tables"] = {"seeds": 1}
         _run_stage("split", sections, new, options)
         _replace(at, new, names.values())
     for stage in STAGES[STAGES.index(_stage("split")) + 1 :]:
@@ -302,13 +313,43 @@ def _tell_lack(found: LabelColumns) -> None:
 
 
 def _split_params(plan: Plan, table: Items, labels: str) -> SplitParams:
-    if plan.strategy is not None:
-        return SplitParams(strategy=plan.strategy, labels=labels, seed=plan.seed)
-    if any(part is not None for part in table.column("given")):
-        return SplitParams(strategy="given", labels=labels, seed=plan.seed)
+    """How to split: as was asked for, as the data are divided, by folds where a test part would say little."""
+    asked: dict[str, Any] = {"group_by": plan.group_by, "fractions": plan.fractions, "n_folds": plan.n_folds}
+    chosen = {"labels": labels, "seed": plan.seed} | {
+        name: one for name, one in asked.items() if one is not None
+    }
+    strategy = plan.strategy or _strategy(plan, table, labels)
+    if strategy == "folds" and holds_sets(table, labels):
+        raise UsageError(
+            f"folds take one label an item, and {labels} holds several; leave --folds out, or --split random"
+        )
+    ignored = {"fractions": ("random", "group"), "n_folds": ("folds",)}
+    for name, strategies in ignored.items():
+        if asked[name] is not None and strategy not in strategies:
+            flag = "--folds" if name == "n_folds" else "--fractions"
+            raise UsageError(f"{flag} goes with --split {' or '.join(strategies)}, not with {strategy}")
+    return check(SplitParams, {"strategy": strategy, **chosen}, "the split")
+
+
+def _strategy(plan: Plan, table: Items, labels: str) -> str:
+    if plan.n_folds is not None:
+        return "folds"
+    if plan.fractions is None:
+        if any(part is not None for part in table.column("given")):
+            return "given"
+        if holds_sets(table, labels):
+            # Folds take one label an item.
+            return "group" if len(set(table.column(plan.group_by or "image_id"))) < len(table) else "random"
+        rows = zip(table.column(labels), table.column("failure"), strict=True)
+        counts = Counter(label for label, failure in rows if label is not None and failure is None)
+        n, usual = counts.total(), SplitParams().fractions[2]
+        # A class of fewer is never tested, chosen on and learned from at once.
+        n_foldable = sum(count for count in counts.values() if count >= FEWEST_FOLDS)
+        if n * usual < FEWEST_TESTED and 2 * n_foldable >= n:
+            return "folds"
     # Whole pictures are their own photographs: then grouping would only cost the balance.
-    shared = len(set(table.column("image_id"))) < len(table)
-    return SplitParams(strategy="group" if shared else "random", labels=labels, seed=plan.seed)
+    groups = table.column(plan.group_by or "image_id")
+    return "group" if len(set(groups)) < len(table) else "random"
 
 
 def _slugs(backbones: Sequence[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from deponij.pipeline.curves import CURVES, HEADS, CurveRow, Head, learning_curve
-from deponij.project.frame.console import say
+from deponij.project.frame.console import counted, say
 from deponij.project.frame.csv_files import csv_bytes
 from deponij.project.frame.harness import for_each, run_stage
 from deponij.project.frame.lacking import NeededLabels
@@ -50,7 +50,7 @@ class Params(Section):
 def run(
     params: CurveParams, *, features: Path, items: Path, split: Path, labels: str, out: Path | None = None
 ) -> list[CurveRow]:
-    """Learn from more and more items of `train`, choose the penalty on `val`, score on `test`.
+    """Learn from more and more items of `train`, choose the penalty on `val`, score on `test`; with a progress bar.
 
     Args:
         features: a view of kind `embedding`.
@@ -64,9 +64,15 @@ def run(
     """
     view = View(features)
     examples, vectors = read_examples(view, Items(items), split, labels)
-    points = learning_curve(
-        vectors, examples, per_class=params.per_class, tries=params.tries, heads=params.heads
-    )
+    with counted(f"curves {view.backbone} {split.stem}/{labels}", None, "fits") as progress:
+        points = learning_curve(
+            vectors,
+            [examples],
+            per_class=params.per_class,
+            tries=params.tries,
+            heads=params.heads,
+            progress=progress,
+        )
     rows = [
         CurveRow(
             **point.model_dump(),
@@ -111,7 +117,7 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
                 first, last = points[0], next(row for row in points if row.per_class is None)
                 say(
                     f"curves {backbone} {split}/{labels}: {first.head} top-1 {first.top1:.1%} with {first.n_train} "
-                    f"items, {last.top1:.1%} with {last.n_train}"
+                    f"items, {last.top1:.1%} with {last.n_train}. {last.twice_as_many}"
                 )
         write_bytes(at.curves(backbone), CURVES.dump(rows))
         question = (rows[0].split, rows[0].labels, rows[0].head)

@@ -131,9 +131,9 @@ def _read(folder: Path) -> Judged:
 
 def _check_same_facts(first_folder: Path, first: Judged, folder: Path, one: Judged) -> None:
     """The same items must have the same classes and parts; `align` has found that they are the same."""
-    facts = zip(one.predictions.truth.tolist(), one.predictions.parts.tolist(), strict=True)
+    facts = zip(one.predictions.truth.tolist(), one.predictions.places, strict=True)
     known = dict(zip(one.predictions.ids.tolist(), facts, strict=True))
-    wanted = zip(first.predictions.truth.tolist(), first.predictions.parts.tolist(), strict=True)
+    wanted = zip(first.predictions.truth.tolist(), first.predictions.places, strict=True)
     for item_id, (truth, part) in zip(first.predictions.ids.tolist(), wanted, strict=True):
         if known[item_id] != (truth, part):
             other_truth, other_part = known[item_id]
@@ -163,11 +163,7 @@ def combine(how: str, stored: Stored, *, out: Path | None = None) -> EnsembleRes
     """As `run`, of members that are read already."""
     examples, aligned = stored.examples, stored.aligned
     codes = class_codes(examples.labels, aligned.classes)
-    val = np.flatnonzero((examples.parts == "val") & (codes >= 0))
-    ensemble = ensemble_class(how)().fit(aligned.logits[:, val], codes[val])
-    logits = ensemble.combine(aligned.logits)
-    if ensemble.out_of_fold_ is not None:
-        logits[val] = ensemble.out_of_fold_
+    ensemble, logits = _fitted(how, stored, codes)
     judged = judge(
         logits,
         aligned.classes,
@@ -183,7 +179,7 @@ def combine(how: str, stored: Stored, *, out: Path | None = None) -> EnsembleRes
     members = _members(stored, ensemble.shares_, out)
     result = EnsembleResult(
         **judged.evaluation.model_dump(exclude={"notes"}),
-        notes=(*judged.evaluation.notes, *_notes(ensemble)),
+        notes=(*judged.evaluation.notes, *_notes(ensemble, examples)),
         how=how,
         members=members,
         params=ensemble.plain_params(),
@@ -192,6 +188,23 @@ def combine(how: str, stored: Stored, *, out: Path | None = None) -> EnsembleRes
         files = ensemble.files(members, aligned.classes)
         write_results(out, result, judged.predictions, judged.logits, files)
     return result
+
+
+def _fitted(how: str, stored: Stored, codes: NDArray[np.int64]) -> tuple[Ensemble, NDArray[np.floating]]:
+    """The ensemble, and its logits [n, C]; of folds each by what the answers of the others have taught."""
+    members, folds = stored.aligned.logits, stored.examples.folds
+    known = codes >= 0
+    if folds is None:
+        val = np.flatnonzero((stored.examples.parts == "val") & known)
+        ensemble = ensemble_class(how)().fit(members[:, val], codes[val])
+        logits = ensemble.combine(members)
+        logits[val] = ensemble.out_of_fold(members[:, val], codes[val])
+        return ensemble, logits
+    logits = np.empty(members.shape[1:])
+    for fold in np.unique(folds):
+        rows, others = folds == fold, known & (folds != fold)
+        logits[rows] = ensemble_class(how)().fit(members[:, others], codes[others]).combine(members[:, rows])
+    return ensemble_class(how)().fit(members[:, known], codes[known]), logits
 
 
 def _members(stored: Stored, shares: NDArray[np.float64], out: Path | None) -> tuple[MemberSource, ...]:
@@ -208,10 +221,12 @@ def _members(stored: Stored, shares: NDArray[np.float64], out: Path | None) -> t
     )
 
 
-def _notes(ensemble: Ensemble) -> list[str]:
+def _notes(ensemble: Ensemble, examples: Examples) -> list[str]:
     if not ensemble.chooses:
         return []
-    if ensemble.out_of_fold_ is not None:
+    if examples.folds is not None:
+        return ["Fitted on out-of-fold answers; each fold is answered by a fit on those of the others."]
+    if np.count_nonzero(examples.parts == "val") > 1:
         return ["Fitted on validation, whose items are answered out of fold."]
     return ["Fitted on validation, so that figures of the validation part flatter."]
 
@@ -265,7 +280,8 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
                 if tuple(folders) not in read:
                     read[tuple(folders)] = read_members(folders)
                 stored = read[tuple(folders)]
-                if ensemble_class(how).chooses and len(stored.examples.rows("val")) == 0:
+                has_val = stored.examples.folds is not None or len(stored.examples.rows("val"))
+                if ensemble_class(how).chooses and not has_val:
                     say(f"ensemble {how} {split}/{labels}: left out, for the split has no validation part")
                     continue
                 name = "+".join(_apart(record.backbone for record in stored.records))

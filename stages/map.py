@@ -12,7 +12,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from deponij.pipeline.maps import EmbeddingMap, embedding_map
-from deponij.project.frame.console import say
+from deponij.project.frame.console import bar, say
 from deponij.project.frame.harness import for_each, run_stage
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
@@ -79,7 +79,8 @@ def run(params: MapParams, *, features: Path, out: Path | None = None) -> MapFac
     view = View(features)
     if view.kind != "embedding":
         raise UsageError(f"{view.path} holds features of kind {view.kind!r}; a map needs `embedding`")
-    found = embedding_map(view.embedding, **params.model_dump())
+    with bar(f"map {view.backbone}", params.iterations, "iterations") as advance:
+        found = embedding_map(view.embedding, **params.model_dump(), advance=advance)
     facts = MapFacts(
         backbone=view.backbone,
         fingerprint=view.fingerprint,

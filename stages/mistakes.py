@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from deponij.pipeline.data.splitting.leakage import MAX_DISTANCE_BITS
+from deponij.pipeline.likeness.pairs import CONFIRM_COSINE, MIN_COSINE, Thresholds
 from deponij.pipeline.mistakes.records import MISTAKES, MistakesReport
 from deponij.pipeline.mistakes.suspects import OutOfFold, find_confused, find_suspects, out_of_fold
 from deponij.pipeline.mistakes.twins import find_twins
 from deponij.pipeline.reports.sheets import confused_sheet, suspects_sheet, twins_sheet
-from deponij.project.frame.console import say
+from deponij.project.frame.console import bar, say
 from deponij.project.frame.harness import for_each, run_stage
 from deponij.project.frame.lacking import NeededLabels
 from deponij.project.frame.layout import Layout
@@ -40,8 +40,8 @@ class MistakesParams(Section):
 
     Attributes:
         folds: of out-of-fold prediction, at most. seed: of their choice.
-        max_bits: of 64 that perceptual hashes of near-duplicates differ in.
-        min_similarity: cosine of centred features from which items count as near-duplicates.
+        max_bits, min_cosine, confirm_cosine: from when items count as near-duplicates; see
+            `deponij.pipeline.likeness.pairs.Thresholds`.
         n_listed: longest list of suspects and of twins; all are counted.
         n_confused: pairs of classes.
         n_shown: pictures on the sheets of suspects and of twins.
@@ -49,8 +49,9 @@ class MistakesParams(Section):
 
     folds: int = Field(default=5, ge=2, le=20)
     seed: int = Field(default=0, ge=0)
-    max_bits: int = Field(default=MAX_DISTANCE_BITS, ge=0, le=32)
-    min_similarity: float = Field(default=0.97, gt=0, le=1)
+    max_bits: int | None = Field(default=None, ge=0, le=32)
+    min_cosine: float = Field(default=MIN_COSINE, gt=0, le=1)
+    confirm_cosine: float = Field(default=CONFIRM_COSINE, ge=-1, le=1)
     n_listed: int = Field(default=500, ge=0)
     n_confused: int = Field(default=8, ge=0, le=50)
     n_shown: int = Field(default=36, ge=0, le=300)
@@ -90,7 +91,8 @@ def audit(params: MistakesParams, view: View, table: Items, labels: str) -> Mist
     """Find everything; draw nothing."""
     ids, names, vectors = read_labelled(view, table, labels)
     keys, phashes, groups = _columns(table, ids)
-    found = out_of_fold(vectors, names, groups, folds=params.folds, seed=params.seed)
+    with bar(f"mistakes {view.backbone} {labels}", params.folds + 1, "folds") as advance:
+        found = out_of_fold(vectors, names, groups, folds=params.folds, seed=params.seed, advance=advance)
     suspects = find_suspects(ids.tolist(), names, found)
     twins = find_twins(
         vectors,
@@ -99,8 +101,7 @@ def audit(params: MistakesParams, view: View, table: Items, labels: str) -> Mist
         keys=keys,
         phashes=phashes,
         groups=groups,
-        max_bits=params.max_bits,
-        min_similarity=params.min_similarity,
+        how=Thresholds(params.max_bits, params.min_cosine, params.confirm_cosine),
     )
     confused = find_confused(ids.tolist(), names, found, n_pairs=params.n_confused, n_items=6)
     judged = found.is_judged

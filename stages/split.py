@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from deponij.pipeline.data.splitting.leakage import leakage_report
 from deponij.pipeline.data.splitting.strategies import SplitParams, make_split
-from deponij.pipeline.metrics.evaluation import PARTS
+from deponij.pipeline.metrics.evaluation import FOLD, PARTS
 from deponij.project.frame.console import say
 from deponij.project.frame.harness import run_stage, write_metrics
 from deponij.project.frame.lacking import AnyLabels
@@ -39,6 +39,7 @@ class SplitResult(BaseModel):
     seed: int
     n: dict[str, int]
     n_outside: int
+    n_folds: int = 0
     leakage: dict[str, Any]
     leakage_summary: str
     notes: list[str]
@@ -46,6 +47,8 @@ class SplitResult(BaseModel):
 
 def run(params: SplitParams, *, items: Path, out: Path) -> SplitResult:
     """Write a split table with the columns `item_id`, `part` and `group`, whose items are not independent.
+
+    A split of folds has a column `fold` too, from 0, and every item of the pool is in the part `test`.
 
     Raises:
         DeponijError: the items lack a column that the strategy needs, or cannot be split so.
@@ -59,13 +62,17 @@ def run(params: SplitParams, *, items: Path, out: Path) -> SplitResult:
     parts = [None if part is None else str(part) for part in split.parts]
     leakage = leakage_report(columns["item_id"], parts, columns["image_id"], columns["phash"])
     groups = pa.array(table[params.group_by].cast(pa.string()))
-    written = pa.table({"item_id": columns["item_id"], "part": pa.array(parts, pa.string()), "group": groups})
-    write_table(out, written)
+    written = {"item_id": columns["item_id"], "part": pa.array(parts, pa.string()), "group": groups}
+    if split.folds is not None and split.groups is not None:
+        written["group"] = pa.array(split.groups.tolist(), pa.string())
+        written[FOLD] = pa.array([None if fold < 0 else fold for fold in split.folds.tolist()], pa.int64())
+    write_table(out, pa.table(written))
     return SplitResult(
         strategy=params.strategy,
         seed=params.seed,
         n={name: parts.count(name) for name in PARTS},
         n_outside=parts.count(None),
+        n_folds=0 if split.folds is None else int(split.folds.max()) + 1,
         leakage=leakage.to_json(),
         leakage_summary=leakage.summary,
         notes=list(split.notes),
@@ -75,9 +82,11 @@ def run(params: SplitParams, *, items: Path, out: Path) -> SplitResult:
 def summary(result: SplitResult) -> str:
     """A few lines for a person."""
     sizes = ", ".join(f"{name} {count}" for name, count in result.n.items())
+    if result.n_folds:
+        sizes = f"{result.n['test']} items, each tested once"
     lines = [
         f"{result.strategy}: {sizes}, outside {result.n_outside}",
-        f"  {result.leakage_summary}",
+        *([] if result.n_folds else [f"  {result.leakage_summary}"]),
         *(f"  {note}" for note in result.notes),
     ]
     return "\n".join(lines)

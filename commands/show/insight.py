@@ -34,6 +34,7 @@ def print_curve(rows: Sequence[CurveRow], toys: Collection[str]) -> None:
     by = marked(first.backbone, is_toy(first.backbone, toys))
     title = f"{first.labels} by {by}, split {first.split}, n = {first.n_test:,}"
     show_table(title, columns, [[row for row in rows if row.per_class == size] for size in sizes])
+    show_lines(*(f"{row.twice_as_many} ({row.head})" for row in rows if row.twice_as_many))
     told = interval_of(first.n_groups, first.unit, (row.design_effect for row in rows))
     show_notes(
         [

@@ -43,6 +43,10 @@ def print_results(record: Record, *, whole: bool = True) -> None:
     print_multilabel(record["multilabel"])
     print_unlabelled(record)
     show_toy_note(record["toys"], record["toys"])
+    of_several = len(record["twice"]) > 1
+    for one in record["twice"]:
+        where = f"{one['labels']}, split {one['split']}: " if of_several else ""
+        show_lines(f"{where}{one['told']} ({one['head']} on {one['backbone']})")
     show_lines(f"{record['n_items']:,} items, {record['n_failed']} failed")
     for view in record["views"]:
         show_lines(
@@ -122,12 +126,26 @@ def _print_results(rows: Sequence[Record]) -> None:
     )
     effects = (row["design_effect"] for row in rows)
     show_notes([f"intervals: {interval_of(first['n_groups'], first['unit'], effects)}"])
-    if any(row["is_chosen"] for row in rows):
+    chosen = next((row for row in rows if row["is_chosen"]), None)
+    if chosen is not None and chosen["n_folds"]:
+        show_notes([_told_choice(chosen)])
+    elif chosen is not None:
         show_notes(["in order of top-1 on validation, which chooses the first"])
     else:
         show_notes([f"no validation part to choose by: sorted by {first['part']}, which flatters the first"])
     if said := not_a_result(first["part"]):
         show_lines(said, style="yellow")
+
+
+def _told_choice(row: Record) -> str:
+    """Of cross-validation: how the first one was chosen, and what that is worth."""
+    said = f"{row['n_folds']} folds: every item was tested once, by what had not learned from its fold"
+    if row["fair_top1"] is None or row["n_candidates"] < 2:
+        return said
+    return (
+        f"{said}; the first is the best of {row['n_candidates']} by these very answers, which flatters it: chosen on "
+        f"the other folds each time it is {bounded(row['fair_top1'], row['fair_interval'])}"
+    )
 
 
 def _share(row: Record, name: str) -> str:

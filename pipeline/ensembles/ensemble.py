@@ -63,9 +63,6 @@ class Ensemble(Learned, ABC):
         chooses: whether `fit` needs validation items.
         n_members_, n_classes_: m and C; set by `fit`.
         shares_: how much each member counts, [m], summing to 1.
-        out_of_fold_: logits [n, C] of the validation items, each by a fit without it, so that figures of
-            validation can be compared with those of what was not fitted on it; None where nothing is
-            fitted, or on one item alone.
     """
 
     chooses: ClassVar[bool]
@@ -74,7 +71,6 @@ class Ensemble(Learned, ABC):
     n_members_: int
     n_classes_: int
     shares_: Wide
-    out_of_fold_: Wide | None = None
 
     def fit(self, logits: ArrayLike, codes: ArrayLike) -> Self:
         """Learn from validation items' logits [m, n, C] and classes [n]; a rule that chooses nothing takes n = 0.
@@ -99,8 +95,6 @@ class Ensemble(Learned, ABC):
                 "that its members know; split with a validation part, or take mean-logits or mean-probs"
             )
         self._fit(members, truth)
-        if self.chooses and n > 1:
-            self.out_of_fold_ = self._out_of_fold(members, truth)
         return self
 
     def combine(self, logits: ArrayLike) -> Wide:
@@ -126,8 +120,16 @@ class Ensemble(Learned, ABC):
     def _combine(self, members: Wide) -> Wide:
         """Logits [n, C] of checked ones [m, n, C]."""
 
-    def _out_of_fold(self, members: Wide, codes: Codes) -> Wide:
-        """Logits [n, C] of n > 1 items, each by a fit on the other folds."""
+    def out_of_fold(self, logits: ArrayLike, codes: ArrayLike) -> Wide:
+        """Logits [n, C] of the n items that it was fitted on, each by a fit on others.
+
+        So figures of validation can be compared with those of what was not fitted on it. What chooses nothing, or was
+        fitted on one item alone, answers as it is.
+        """
+        members, truth = check_members(logits), np.asarray(codes, dtype=np.int64)
+        return self._apart(members, truth) if self.chooses and len(truth) > 1 else self.combine(members)
+
+    def _apart(self, members: Wide, codes: Codes) -> Wide:
         logits = np.empty(members.shape[1:])
         fold = folds(codes)
         for number in range(fold.max() + 1):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deponij.pipeline.metrics.classification import widened
 from deponij.store.errors import DataError
 
 Names = NDArray[np.str_]
@@ -59,13 +60,9 @@ def align(members: Sequence[Member]) -> Aligned:
         raise DataError("an ensemble needs at least one member")
     first = members[0]
     classes = tuple(sorted({name for member in members for name in member.classes}))
-    column = {name: place for place, name in enumerate(classes)}
-    logits = np.empty((len(members), len(first.ids), len(classes)))
-    for place, member in enumerate(members):
-        rows = _rows(member, first)
-        own = member.logits[rows].astype(np.float64)
-        logits[place] = own.min(axis=1, keepdims=True)
-        logits[place][:, [column[name] for name in member.classes]] = own
+    logits = np.stack(
+        [widened(member.logits[_rows(member, first)], member.classes, classes) for member in members]
+    )
     return Aligned(first.ids, classes, logits)
 
 

@@ -91,7 +91,7 @@ class Stacking(Calibrated):
         )
         self.shares_ = blocks.astype(np.float64) / float(blocks.sum())
 
-    def _out_of_fold(self, members: Wide, codes: Codes) -> Wide:
+    def _apart(self, members: Wide, codes: Codes) -> Wide:
         """As they were answered for the choice of c: to choose it in every fold anew would cost five times as much."""
         return self._answers
 

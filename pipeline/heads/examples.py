@@ -1,8 +1,13 @@
-"""Labelled examples: which items have a part, a label and features. Joined by id, never by position."""
+"""Labelled examples: which items have a part, a label and features. Joined by id, never by position.
+
+Under cross-validation every item is in the part `test` and in a fold. Fold k is tested by what the others teach, and
+the fold after it (of the last one, the first) is what that is chosen on: so many ordinary splits, and every item is
+tested once, chosen on once, and learned from in all the others.
+"""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +33,7 @@ class Examples:
         n_outside_pool: of these, rows that have no part.
         n_without_label: rows that have a part but no label.
         n_without_features: rows that have both but no features.
+        folds: [n], from 0; None where items are not cross-validated.
     """
 
     ids: Names
@@ -40,6 +46,20 @@ class Examples:
     n_outside_pool: int
     n_without_label: int
     n_without_features: int
+    folds: NDArray[np.int64] | None = None
+
+    def rotations(self) -> "tuple[Examples, ...]":
+        """The ordinary splits that these are, in the order of the folds: without folds, themselves.
+
+        All hold the same items; their test rows, put together, are those of the whole.
+        """
+        if self.folds is None:
+            return (self,)
+        folds = np.unique(self.folds)
+        return tuple(
+            replace(self, folds=None, parts=_parts_of(self.folds, int(tested), int(chosen_on)))
+            for tested, chosen_on in zip(folds, np.roll(folds, -1), strict=True)
+        )
 
     def rows(self, part: str) -> NDArray[np.int64]:
         """Rows of one part."""
@@ -65,6 +85,14 @@ class Examples:
         return str(classes[counts.argmax()])
 
 
+def _parts_of(folds: NDArray[np.int64], tested: int, chosen_on: int) -> Names:
+    """Parts [n] while one fold is tested."""
+    parts = np.full(len(folds), "train", dtype="<U5")
+    parts[folds == chosen_on] = "val"
+    parts[folds == tested] = "test"
+    return parts
+
+
 def _listed(names: Sequence[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more classes" if len(names) > most else "")
 
@@ -75,8 +103,12 @@ def join_examples(
     groups: Mapping[str, str],
     with_features: Collection[str],
     unit: "Unit" = "photographs",
+    folds: Mapping[str, int] | None = None,
 ) -> Examples:
     """Join labels, parts and groups by item id; `with_features` are the ids that have a feature row.
+
+    Args:
+        folds: of the items that have a part; None where there are none.
 
     Raises:
         DataError: the split names unknown items, or no item has a part, a label and features.
@@ -96,7 +128,9 @@ def join_examples(
             f"no item can be used: of {len(labels)} items {len(pool)} have a part in the split, of these "
             f"{len(labelled)} have a label, and of these none has features"
         )
+    found = None if folds is None else np.array([folds[item_id] for item_id, _ in chosen], dtype=np.int64)
     return Examples(
+        folds=found,
         ids=np.array([item_id for item_id, _ in chosen], dtype=np.str_),
         labels=np.array([label for _, label in chosen], dtype=np.str_),
         parts=np.array([parts[item_id] for item_id, _ in chosen], dtype=np.str_),

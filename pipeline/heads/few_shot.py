@@ -31,6 +31,19 @@ def draw(names: Names, per_class: int, seed: int) -> NDArray[np.int64]:
     return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, dtype=np.int64)
 
 
+def draw_share(names: Names, share: float, seed: int) -> NDArray[np.int64]:
+    """Rows of this share of the examples of each class of names [n], at least one of each, ascending.
+
+    A larger share of the same seed holds the smaller ones.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = []
+    for name in np.unique(names):
+        rows = generator.permutation(np.flatnonzero(names == name))
+        chosen.append(rows[: max(1, round(share * len(rows)))])
+    return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, dtype=np.int64)
+
+
 def few_shot(
     head: NearestNeighbours, X: Floats, examples: Examples, per_class: Sequence[int], tries: int
 ) -> list[JsonValue]:
@@ -53,23 +66,26 @@ def few_shot(
 def _shots(
     head: NearestNeighbours, X: Floats, examples: Examples, per_class: int, tries: int
 ) -> list[JsonValue]:
-    """One count of examples: each k's means over the tries."""
-    train, val, test = (examples.rows(part) for part in ("train", "val", "test"))
-    names = examples.labels
+    """One count of examples: each k's means over the tries, of folds over all that they test."""
+    names, test = examples.labels, examples.rows("test")
     val_top1: dict[int, list[float]] = {}
-    hits: dict[int, list[NDArray[np.bool_]]] = {}
-    for seed in range(tries):
-        rows = train[draw(names[train], per_class, seed)]
-        learned = type(head)(**head.get_params()).fit(X[rows], names[rows])
-        usual = learned.k_
-        for k, logits in learned.decisions(X[np.concatenate([val, test])]).items():
-            answers = learned.classes_[logits.argmax(axis=1)]
-            of_val, of_test = answers[: len(val)], answers[len(val) :]
-            if len(val):
-                val_top1.setdefault(k, []).append(float((of_val == names[val]).mean()))
-            hits.setdefault(k, []).append(of_test == names[test])
+    hits: dict[int, NDArray[np.bool_]] = {}
+    for rotation in examples.rotations():
+        train, val, tested = (rotation.rows(part) for part in ("train", "val", "test"))
+        for seed in range(tries):
+            rows = train[draw(names[train], per_class, seed)]
+            learned = type(head)(**head.get_params()).fit(X[rows], names[rows])
+            usual = learned.k_
+            for k, logits in learned.decisions(X[np.concatenate([val, tested])]).items():
+                answers = learned.classes_[logits.argmax(axis=1)]
+                if len(val):
+                    val_top1.setdefault(k, []).append(float((answers[: len(val)] == names[val]).mean()))
+                right = hits.setdefault(k, np.zeros((tries, len(names)), dtype=bool))
+                right[seed, tested] = answers[len(val) :] == names[tested]
     chosen = min(val_top1, key=lambda k: (-float(np.mean(val_top1[k])), k)) if val_top1 else usual
-    means = {k: mean_of_runs(found, examples.groups[test], names[test]) for k, found in hits.items()}
+    means = {
+        k: mean_of_runs([*found[:, test]], examples.groups[test], names[test]) for k, found in hits.items()
+    }
     return [
         {
             "per_class": per_class,

@@ -7,6 +7,7 @@ Shape letters: n examples, d feature width, C classes. A saved head is a folder 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median_low
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -78,6 +79,7 @@ class Head(Learned, ABC):
     Attributes:
         learns_from: whether `fit` takes labelled image features or text vectors with their classes.
         starts_from_texts: whether class vectors of text are what it learns from, or starts from.
+        choices: parameters that are chosen from, and the attribute that holds what was.
         remembers: in words, why answers to training examples say nothing; empty where they do.
         takes_tokens: whether features of kind `tokens@K` are for it, flattened, told by `n_blocks` and `has_patches`.
         classes_: names [C], sorted; learned by `fit`.
@@ -88,6 +90,7 @@ class Head(Learned, ABC):
     learns_from: ClassVar[Literal["images", "texts"]] = "images"
     takes_tokens: ClassVar[bool] = False
     starts_from_texts: ClassVar[bool] = False
+    choices: ClassVar[Mapping[str, str]] = {}
     remembers: ClassVar[str] = ""
 
     classes_: Names
@@ -127,6 +130,17 @@ class Head(Learned, ABC):
         """Share of rows [n] that are answered with their class [n]."""
         return float((self.predict(X) == np.asarray(y)).mean())
 
+    def settled(self, fitted: Sequence["Head"]) -> Self:
+        """This head unfitted, with the median of what fits on other items chose in place of the choice.
+
+        For learning from all items at the end of cross-validation, when none is left to choose on.
+        """
+        params = self.get_params()
+        for name, learned in self.choices.items():
+            usual = median_low(getattr(one, learned) for one in fitted)
+            params[name] = usual if isinstance(params[name], (int, float)) else (usual,)
+        return type(self)(**params)
+
     @property
     @abstractmethod
     def protocol(self) -> str:
@@ -144,7 +158,9 @@ class Head(Learned, ABC):
     def study(
         self, X: Floats, examples: Examples, per_class: Sequence[int] = (), tries: int = 1
     ) -> dict[str, JsonValue]:
-        """What else a fitted head of this kind can tell of all examples and their features [n, d].
+        """What else a head can tell of all examples and their features [n, d].
+
+        It is fitted, but where the examples are of folds: a head that has learned from them all would tell of itself.
 
         Args:
             per_class: few-shot: examples of each class to learn from; empty for none.

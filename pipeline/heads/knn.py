@@ -64,6 +64,7 @@ class NearestNeighbours(Head):
     """
 
     title: ClassVar[str] = "k-NN"
+    choices: ClassVar[Mapping[str, str]] = {"ks": "k_"}
     remembers: ClassVar[str] = "Training items are their own nearest neighbours"
     apply: ClassVar[str] = (
         "import numpy as np\n"
@@ -123,11 +124,14 @@ class NearestNeighbours(Head):
     def study(
         self, X: Floats, examples: Examples, per_class: Sequence[int] = (), tries: int = 1
     ) -> dict[str, JsonValue]:
-        """Scores of each part by every k, and on test with a few examples of each class."""
+        """On test with a few examples of each class, and without folds scores of each part by every k."""
+        shots: dict[str, JsonValue] = {"few_shot": few_shot(self, X, examples, per_class, tries)}
+        if examples.folds is not None:
+            return shots
         scores: list[JsonValue] = [
             {"k": k, "parts": self._scores(logits, examples)} for k, logits in self.decisions(X).items()
         ]
-        return {"every_k": scores, "few_shot": few_shot(self, X, examples, per_class, tries)}
+        return {"every_k": scores} | shots
 
     def _scores(self, logits: Floats, examples: Examples) -> dict[str, JsonValue]:
         ranked, classes = self.classes_[rank(logits, 3)], self.classes_.tolist()

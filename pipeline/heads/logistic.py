@@ -82,6 +82,7 @@ class LogisticProbe(AffineHead):
     """
 
     title: ClassVar[str] = "linear probe (logistic regression)"
+    choices: ClassVar[Mapping[str, str]] = {"cs": "c_"}
     apply: ClassVar[str] = "logits = ((features - mean) / scale) @ weight.T + bias"
     tensors: ClassVar[Mapping[str, str]] = {
         "mean": "mean_",

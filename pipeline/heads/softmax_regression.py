@@ -10,11 +10,12 @@ Shape letters: n examples, d feature width, C classes (`c` in lower case is the 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from deponij.pipeline.heads.head import Floats, Names, softmax
 from deponij.store.errors import DataError
@@ -117,7 +118,7 @@ def solve(model: Any, features: Floats, names: Names) -> Fit:
     """
     from sklearn.exceptions import ConvergenceWarning
 
-    with threadpool_limits(limits=1), warnings.catch_warnings(record=True) as caught:
+    with _thread_pools().limit(limits=1), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model.fit(features, names)
     converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
@@ -126,6 +127,12 @@ def solve(model: Any, features: Floats, names: Names) -> Fit:
         # It keeps one row for two classes; half of it each way is the same softmax.
         weight, bias = np.outer([-0.5, 0.5], weight), np.outer([-0.5, 0.5], bias)[:, 0]
     return Fit(weight, bias, converged, int(np.max(model.n_iter_)))
+
+
+@cache
+def _thread_pools() -> ThreadpoolController:
+    """Those of the libraries that fit; to look for them takes longer than a small fit. Ask once these are imported."""
+    return ThreadpoolController()
 
 
 def fit_path(features: Floats, names: Names, cs: Sequence[float] = CS) -> Iterator[Fitted]:

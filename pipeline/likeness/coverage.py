@@ -82,12 +82,12 @@ def judge_batch(
         advance(rows.stop - rows.start)
     copies = _copies(likeness)
     bits, looks_like = _nearest_hashes(likeness)
-    near = (gaps <= 1 - likeness.how.min_cosine + 1e-6) | (bits <= likeness.how.max_bits)
+    is_close = gaps <= 1 - likeness.how.min_cosine + 1e-6
+    near = is_close | (looks_like >= 0)
     novelty = np.select([copies >= 0, near, scores <= radius], ["exact", "near", "familiar"], "novel").astype(
         np.str_
     )
-    by_hash = (bits <= likeness.how.max_bits) & (gaps > 1 - likeness.how.min_cosine + 1e-6)
-    likest = np.where(copies >= 0, copies, np.where(by_hash, looks_like, nearest))
+    likest = np.where(copies >= 0, copies, np.where((looks_like >= 0) & ~is_close, looks_like, nearest))
     distances = np.clip(1 - np.einsum("md,md->m", new, archive[likest]), 0, 2).astype(np.float32)
     return Batch(
         novelty,
@@ -109,19 +109,22 @@ def _copies(likeness: Likeness) -> Rows:
 
 
 def _nearest_hashes(likeness: Likeness) -> tuple[NDArray[np.uint8], Rows]:
-    """Differing bits to the nearest hash of the archive, and its row, [m] each."""
+    """Differing bits to the nearest hash of the archive, [m]; and the row of the nearest that is alike, or -1."""
     m = len(likeness.a)
-    least, rows = np.full(m, UNHASHED, np.uint8), np.zeros(m, np.int64)
+    least, least_alike = np.full(m, UNHASHED, np.uint8), np.full(m, UNHASHED, np.uint8)
+    rows = np.full(m, -1, np.int64)
     for some in spans(m):
         for others in spans(len(likeness.b)):
-            bits = likeness.bits(some, others)
-            if bits is None:
+            bits, alike = likeness.bits(some, others), likeness.tile(some, others).phash
+            if bits is None or alike is None:
                 return least, rows
+            least[some] = np.minimum(least[some], bits.min(axis=1))
+            bits[~alike] = UNHASHED
             best = bits.argmin(axis=1)
             found = bits[np.arange(len(bits)), best]
-            is_less = found < least[some]
+            is_less = found < least_alike[some]
             rows[some] = np.where(is_less, others.start + best, rows[some])
-            least[some] = np.where(is_less, found, least[some])
+            least_alike[some] = np.where(is_less, found, least_alike[some])
     return least, rows
 
 

@@ -16,23 +16,19 @@ def fold(
     phashes: Sequence[str | None],
     vectors: NDArray[np.float32],
     *,
-    max_bits: int,
-    min_cosine: float,
+    how: Thresholds,
     enough: int,
 ) -> list[list[int]]:
     """Groups of n hits in falling order of score; the first of each group stands for it.
 
-    A hit joins the first group whose first hit is the same picture (equal keys), looks the same (perceptual hashes
-    at most `max_bits` of 64 apart) or has nearly the same vector (cosine of at least `min_cosine`).
+    A hit joins the first group whose first hit is the same picture (equal keys), looks the same (perceptual hashes a few
+    bits apart, confirmed by the vectors) or has nearly the same vector.
 
     Args:
         vectors: [n, d].
         enough: groups; later hits may join them, but open no others.
-
-    Raises:
-        UsageError: a threshold out of its range.
     """
-    likeness = Likeness(Evidence(keys, phashes, vectors), how=Thresholds(max_bits, min_cosine))
+    likeness = Likeness(Evidence(keys, phashes, vectors), how=how)
     groups: list[list[int]] = []
     for hit in range(len(keys)):
         firsts = np.array([group[0] for group in groups], np.int64)

@@ -1,8 +1,10 @@
 """What is alike among items: the same picture, the same looks, nearly the same features. Tile by tile, never n x n.
 
-Three kinds of evidence, kept apart: equal keys (`picture`), perceptual hashes a few bits apart (`phash`), and a high
-cosine of the features (`embedding`). Groups made of them: `groups`; a new batch against an archive: `coverage`;
-hits of a search: `folding`; labels that contradict each other: `mistakes.twins`.
+Three kinds of evidence, kept apart: equal keys (`picture`), which need no other; perceptual hashes a few bits apart
+(`phash`), which the features must confirm where there are any; and a high cosine of the features (`embedding`). Groups
+made of them: `groups`; what folds must not part: `near_groups`; a new batch against an archive: `coverage`; hits of a
+search: `folding`; labels that contradict each other: `mistakes.twins`. The numbers are measured on photographs, for all
+of these: docs/duplicates.md.
 Shape letters: n items, a and b rows of a tile, d feature width.
 """
 
@@ -21,6 +23,12 @@ How = Literal["picture", "phash", "embedding"]
 HOWS: tuple[How, ...] = ("picture", "phash", "embedding")
 Mask = NDArray[np.bool_]
 Rows = NDArray[np.int64]
+# Bits of 64 that hashes may differ in: where features confirm the pair, and where there is nothing but the hash.
+MAX_BITS, MAX_BITS_ALONE = 10, 4
+# The cosine that suffices without a hash.
+MIN_COSINE = 0.97
+# The cosine that confirms equal hashes, and how much more each differing bit asks for: 0.75 at 4 bits, 0.9 at 10.
+CONFIRM_COSINE, CONFIRM_PER_BIT = 0.65, 0.025
 # Side of a tile: its cosines, hashes and masks take some 40 MB.
 TILE = 2048
 # Of hash rows that are compared in one go, so that they stay in the processor's cache.
@@ -36,18 +44,46 @@ class Thresholds:
     """From when two pictures count as near-duplicates.
 
     Attributes:
-        max_bits: of 64 in which perceptual hashes may differ.
-        min_cosine: of the features as they are, the cosine that search ranks by.
+        max_bits: of 64 in which perceptual hashes may differ; None: `MAX_BITS` where features confirm what hashes
+            propose, `MAX_BITS_ALONE` where there are none.
+        min_cosine: of the features as they are, the cosine that search ranks by; from here no hash is needed.
+        confirm_cosine: that confirms equal hashes; each differing bit asks for `CONFIRM_PER_BIT` more. -1 confirms all.
     """
 
-    max_bits: int = 4
-    min_cosine: float = 0.98
+    max_bits: int | None = None
+    min_cosine: float = MIN_COSINE
+    confirm_cosine: float = CONFIRM_COSINE
 
     def __post_init__(self) -> None:
-        if not 0 < self.min_cosine <= 1 or not 0 <= self.max_bits <= HASH_BITS:
+        cosines = self.min_cosine, self.confirm_cosine
+        if not 0 < cosines[0] <= 1 or not -1 <= cosines[1] <= 1 or not 0 <= (self.max_bits or 0) <= HASH_BITS:
             raise UsageError(
-                f"cosines lie in (0, 1] and bits in 0..{HASH_BITS}, got {self.min_cosine} and {self.max_bits}"
+                f"cosines lie in (0, 1], those that confirm in [-1, 1], and bits in 0..{HASH_BITS}; got "
+                f"{cosines[0]}, {cosines[1]} and {self.max_bits}"
             )
+
+    def bits(self, is_confirmed: bool) -> int:
+        """In which hashes may differ, with features that confirm them or without."""
+        if self.max_bits is not None:
+            return self.max_bits
+        return MAX_BITS if is_confirmed else MAX_BITS_ALONE
+
+    def confirming(self, bits: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The cosine that confirms hashes so many bits apart."""
+        if self.confirm_cosine <= -1:
+            return np.full(bits.shape, -np.inf, np.float32)
+        return (self.confirm_cosine + CONFIRM_PER_BIT * bits.astype(np.float32)).astype(np.float32)
+
+    def words(self, has_hashes: bool, has_features: bool) -> str:
+        """What counts, for a person."""
+        hashes = f"hashes up to {self.bits(has_features)} of {HASH_BITS} bits apart"
+        if not has_features:
+            return hashes if has_hashes else "equal content"
+        features = f"a cosine from {self.min_cosine:g}"
+        if not has_hashes:
+            return features
+        confirmed = f"{self.confirm_cosine:g} and {CONFIRM_PER_BIT:g} for each bit"
+        return f"{hashes} with a cosine from {confirmed}, or {features}"
 
 
 class Evidence:
@@ -118,9 +154,16 @@ class Likeness:
         bits, cosines = self.bits(rows_a, rows_b), self.cosines(rows_a, rows_b)
         return Alike(
             picture,
-            None if bits is None else bits <= self.how.max_bits,
+            None if bits is None else self._like_hashes(bits, cosines),
             None if cosines is None else cosines >= self.how.min_cosine - _TOLERANCE,
         )
+
+    def _like_hashes(self, bits: NDArray[np.uint8], cosines: NDArray[np.float32] | None) -> Mask:
+        near: Mask = bits <= self.how.bits(cosines is not None)
+        if cosines is not None:
+            proposed = np.nonzero(near)
+            near[proposed] = cosines[proposed] >= self.how.confirming(bits[proposed]) - _TOLERANCE
+        return near
 
     def bits(self, rows_a: Rows | slice, rows_b: Rows | slice) -> NDArray[np.uint8] | None:
         """Differing bits of 64, uint8 [a, b]; 255 where a hash is lacking."""

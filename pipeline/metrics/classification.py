@@ -38,6 +38,22 @@ def rank(scores: NDArray[np.floating], k: int) -> NDArray[np.int64]:
     return np.argsort(-scores, axis=1, kind="stable")[:, : max(1, k)]
 
 
+def widened(
+    logits: NDArray[np.floating], classes: Sequence[str], wider: Sequence[str]
+) -> NDArray[np.float64]:
+    """Logits [n, C] as logits over more classes, [n, len(wider)].
+
+    A class that is new gets the lowest logit of the item: it never is the answer, and does not veto that of others.
+
+    Args:
+        classes: of the columns. wider: holds all of them.
+    """
+    column = {name: place for place, name in enumerate(wider)}
+    found = np.repeat(logits.min(axis=1, keepdims=True).astype(np.float64), len(wider), axis=1)
+    found[:, [column[name] for name in classes]] = logits
+    return found
+
+
 def hits(truth: Names, ranked: Names) -> NDArray[np.bool_]:
     """Whether each truth [n] is among its ranked answers [n, k]; with k > C pass all C of them.
 

@@ -16,6 +16,9 @@ from deponij.pipeline.metrics.intervals import Interval
 from deponij.pipeline.record_lists import Record
 
 PARTS = ("train", "val", "test")
+# The column of a split table that holds folds, and how few there may be: one is tested, one chosen on, one learned from.
+FOLD = "fold"
+FEWEST_FOLDS = 3
 
 
 class Grouped(Record):
@@ -83,6 +86,7 @@ class Evaluation(BaseModel):
         chance: 1 / n_classes.
         majority_class: most frequent class of the training part.
         parts: scores of each part that has items.
+        n_folds: of cross-validation, where every item is tested once and no part validates; 0 without.
         calibration: of the part that results are read from (test, else the last one that has items).
         n_items: rows of the items table.
         n_outside_pool: of these, rows that have no part.
@@ -106,6 +110,7 @@ class Evaluation(BaseModel):
     chance: float
     majority_class: str
     parts: dict[str, PartScores]
+    n_folds: int = 0
     calibration: Calibration | None = None
     n_items: int
     n_outside_pool: int

@@ -24,6 +24,7 @@ class Predictions:
         ids, parts, truth: [n]. groups: [n], see `Examples`.
         top_labels: [n, k] class names, best first, with k = min(KEPT_RANKS, C).
         top_probs: [n, k], float32.
+        folds: [n], of cross-validated items, else None.
     """
 
     ids: Names
@@ -32,13 +33,25 @@ class Predictions:
     groups: Names
     top_labels: Names
     top_probs: NDArray[np.float32]
+    folds: NDArray[np.int64] | None = None
+
+    @property
+    def places(self) -> list[str]:
+        """Where each item stands in the split: its part, or its fold."""
+        if self.folds is None:
+            return [str(part) for part in self.parts]
+        return [f"fold {fold}" for fold in self.folds]
 
     def table(self) -> pa.Table:
-        """Columns item_id, part, truth, group, prediction, prob, top_labels and top_probs (lists)."""
+        """Columns item_id, part, fold where there are folds, truth, group, prediction, prob, top_labels and top_probs
+        (lists).
+        """
+        folds = {} if self.folds is None else {"fold": pa.array(self.folds, pa.int64())}
         return pa.table(
             {
                 "item_id": pa.array(self.ids.tolist(), pa.string()),
                 "part": pa.array(self.parts.tolist(), pa.string()),
+                **folds,
                 "truth": pa.array(self.truth.tolist(), pa.string()),
                 "group": pa.array(self.groups.tolist(), pa.string()),
                 "prediction": pa.array(self.top_labels[:, 0].tolist(), pa.string()),
@@ -60,7 +73,8 @@ class Predictions:
             np.array(table[name].to_pylist(), dtype=np.str_) for name in (*_TEXTS, "top_labels")
         )
         top_probs = np.array(table["top_probs"].to_pylist(), dtype=np.float32)
-        return cls(ids, parts, truth, groups, top_labels, top_probs)
+        folds = np.array(table["fold"].to_pylist(), dtype=np.int64) if "fold" in table.column_names else None
+        return cls(ids, parts, truth, groups, top_labels, top_probs, folds)
 
     def of(self, part: str) -> "Predictions":
         """The items of one part."""
@@ -72,6 +86,7 @@ class Predictions:
             self.groups[rows],
             self.top_labels[rows],
             self.top_probs[rows],
+            None if self.folds is None else self.folds[rows],
         )
 
 
@@ -91,6 +106,8 @@ def _check_columns(table: pa.Table) -> None:
         values = column.combine_chunks().flatten() if is_list else column
         if column.null_count or values.null_count:
             raise DataError(f"its column {name!r} has gaps")
+    if "fold" in table.column_names and (table["fold"].type != pa.int64() or table["fold"].null_count):
+        raise DataError(f"its column 'fold' holds {table['fold'].type}, or has gaps")
     lengths = [np.asarray(pc.list_value_length(table[name])) for name in _LISTS]
     if len(table) and len(np.unique(lengths)) != 1:
         raise DataError(f"its lists in {' and '.join(_LISTS)} are not equally long")
@@ -105,16 +122,18 @@ def predictions(
     logits: NDArray[np.floating],
     probs: NDArray[np.floating],
     classes: Names,
+    folds: NDArray[np.int64] | None = None,
 ) -> Predictions:
     """Rank each item's classes by its logits; equal logits go to the class that sorts first.
 
     Args:
         logits, probs: [n, C]; probabilities of far classes round to equal values, logits do not.
         classes: [C] names.
+        folds: [n], of cross-validated items.
     """
     ranked = rank(logits, KEPT_RANKS)
     top_probs = np.take_along_axis(probs, ranked, axis=1).astype(np.float32)
-    return Predictions(ids, parts, truth, groups, classes[ranked], top_probs)
+    return Predictions(ids, parts, truth, groups, classes[ranked], top_probs, folds)
 
 
 def recalls(found: Predictions) -> dict[str, Estimate]:

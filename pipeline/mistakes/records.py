@@ -26,7 +26,7 @@ class Twin(Record):
 
     Attributes:
         similarity: 1 is the same: 1 for equal pictures, the share of equal bits for `phash`, the cosine of
-            centred features for `embedding`.
+            the features for `embedding`.
         how: `picture` (equal bytes), `phash` (perceptual hash) or `embedding`; the strongest that holds.
         same_photo: whether both are of one photograph; two objects that overlap may both be labelled well.
     """

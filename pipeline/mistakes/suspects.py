@@ -8,7 +8,7 @@ Shape letters: n items, d feature width, C classes.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,12 +48,21 @@ class OutOfFold:
         return found
 
 
-def out_of_fold(features: Floats, names: Names, groups: Names, *, folds: int, seed: int) -> OutOfFold:
+def out_of_fold(
+    features: Floats,
+    names: Names,
+    groups: Names,
+    *,
+    folds: int,
+    seed: int,
+    advance: Callable[[int], None] = lambda _: None,
+) -> OutOfFold:
     """Predict each item from those of other photographs; folds are alike in classes.
 
     Args:
         features: [n, d], finite. names: classes [n]. groups: photographs [n].
         folds: at most; with few photographs or few items of every class there are fewer.
+        advance: is told of folds that were answered, and of one more when the penalty is chosen.
 
     Raises:
         DataError: nothing to learn from: one class, one photograph, no class with two items, constant features.
@@ -67,9 +76,11 @@ def out_of_fold(features: Floats, names: Names, groups: Names, *, folds: int, se
     for train, test in _folds(names, groups, n_folds, seed):
         if c is None:
             c = _choose_c(standard, names, train, test)
+            advance(1)
         fitted = next(fit_path(standard[train], names[train], [c]))
         probs[np.ix_(test, np.searchsorted(classes, fitted.classes))] = fitted.probs(standard[test])
         is_judged[test] = np.isin(names[test], fitted.classes)
+        advance(1)
     return OutOfFold(classes, probs, is_judged, DEFAULT_C if c is None else c, n_folds)
 
 

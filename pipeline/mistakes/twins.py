@@ -1,4 +1,4 @@
-"""Near-duplicates with different labels: equal pictures, equal looks, or nearly equal features.
+"""Near-duplicates with different labels: equal pictures, equal looks that features confirm, or nearly equal features.
 
 Shape letters: n items, d feature width.
 """
@@ -22,8 +22,7 @@ def find_twins(
     keys: Sequence[str],
     phashes: Sequence[str | None],
     groups: Names,
-    max_bits: int,
-    min_similarity: float,
+    how: Thresholds,
 ) -> list[Twin]:
     """Pairs of n items with different labels that look alike, the most alike first.
 
@@ -33,13 +32,10 @@ def find_twins(
         groups: photographs [n].
         keys: of the pictures' bytes.
         phashes: 16 hexadecimal characters, or None.
-        max_bits: two hashes may differ in.
-        min_similarity: of features: cosine after the mean of all has been taken off, for many models put
-            everything into one narrow cone.
+        how: from when items count as near-duplicates.
     """
     # In one precision and on one thread: the same items give the same twins.
-    centred = features.astype(np.float32) - features.mean(axis=0, dtype=np.float64).astype(np.float32)
-    likeness = Likeness(Evidence(keys, phashes, centred), how=Thresholds(max_bits, min_similarity))
+    likeness = Likeness(Evidence(keys, phashes, features.astype(np.float32)), how=how)
     _, codes = np.unique(names, return_inverse=True)
     links: list[tuple[int, int, Link]] = []
     with threadpool_limits(limits=1):

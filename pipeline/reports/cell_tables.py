@@ -73,7 +73,9 @@ def chosen_cell(cells: Sequence[Cell], toys: Set[str] = frozenset()) -> Cell | N
     def of(cell: Cell) -> Preference:
         n_backbones = len(cell.members)
         return preference(
-            is_toy=not toys.isdisjoint(cell.members), val_top1=cell.val_top1, n_backbones=n_backbones
+            is_toy=not toys.isdisjoint(cell.members),
+            judged_top1=cell.top1 if cell.n_folds else cell.val_top1,
+            n_backbones=n_backbones,
         )
 
     return chosen([cell for cell in cells if cell.how != BASELINE], of)
@@ -140,6 +142,11 @@ def how_to_read(cells: Sequence[Cell]) -> list[str]:
     else:
         said.append(
             f"Single runs; intervals are of what other test items, whole photographs at a time, would give ({of})."
+        )
+    if any(cell.n_folds for cell in cells):
+        said.append(
+            "Of folds every item is tested once, by heads that have not learned from its fold; marked is the highest "
+            "top-1, which being the highest flatters itself a little."
         )
     if any(cell.val_top1 is not None for cell in cells):
         said.append(

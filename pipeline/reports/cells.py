@@ -67,6 +67,7 @@ class Cell(Grouped):
         reference: the published figure, or null.
         val_top1, n_val: top-1 on validation, mean over runs, by which one is chosen, and its items; null and 0
             for baselines.
+        n_folds: of cross-validation, whose out-of-fold top-1 one is chosen by; 0 without.
         lr: learning rate; null where nothing was learned, and for `logits`, whose members have theirs.
         fingerprints: of the members' features.
         protocol: in words, what was learned from what and chosen on what.
@@ -97,6 +98,7 @@ class Cell(Grouped):
     reference: Reference | None = None
     val_top1: float | None = None
     n_val: int = 0
+    n_folds: int = 0
     lr: float | None = None
     fingerprints: tuple[str, ...] = ()
     protocol: str
@@ -132,6 +134,7 @@ def measured_cell(
     unit: Unit,
     n_classes: int,
     val: tuple[Names, Sequence[Names]] | None = None,
+    n_folds: int = 0,
     seed_values: Sequence[int] = (),
     lr: float | None = None,
     fingerprints: Sequence[str] = (),
@@ -143,7 +146,7 @@ def measured_cell(
         truth: class names [n] of n >= 1 test items.
         runs: S >= 1 arrays of ranked class names [n, >= min(3, C)].
         groups: [n]; items of one group are not independent. unit: what groups are.
-        val: the same of the validation items, by which one is chosen.
+        val: the same of the validation items, by which one is chosen. n_folds: see `Cell`.
 
     Raises:
         ValueError: no runs, no items, or lengths that differ.
@@ -168,6 +171,7 @@ def measured_cell(
         **grouped(first, len(truth), unit),
         n=len(truth),
         n_classes=n_classes,
+        n_folds=n_folds,
         balanced_accuracy=balanced.value,
         balanced_accuracy_std=balanced.std,
         balanced_interval=balanced.interval,

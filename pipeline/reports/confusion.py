@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from deponij.pipeline.metrics.classification import Names, confusion_matrix
 from deponij.pipeline.reports.svg import element, text, told
-from deponij.pipeline.reports.wording import clipped
+from deponij.store.texts import one_line
 
 # (up to how many classes, cell side, font size), in px.
 _SIZES = ((8, 44, 12.0), (14, 32, 11.5), (24, 22, 11.0), (40, 16, 10.5), (10**9, 12, 9.5))
 _COUNTS_UP_TO = 24
-_LABEL_CHARS = 26
+_LABEL_CHARS, _END_CHARS = 26, 10
 _FITS_UP_TO = 14
 # Where a cell is this full its count is drawn in the page's background colour.
 _FULL = 0.6
@@ -110,4 +110,8 @@ def _cells(matrix: NDArray[np.int64], names: list[str], cell: int, margin: int, 
 
 
 def _short(name: str) -> str:
-    return clipped(name, _LABEL_CHARS)
+    """Beginning and end of a long name, for names that begin alike often end differently."""
+    name = one_line(name)
+    if len(name) <= _LABEL_CHARS:
+        return name
+    return f"{name[: _LABEL_CHARS - _END_CHARS - 1].rstrip()}…{name[-_END_CHARS:].lstrip()}"

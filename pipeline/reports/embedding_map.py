@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deponij.pipeline.metrics.classification import Names
-from deponij.pipeline.reports.palette import colour_of, marker_of
+from deponij.pipeline.reports.palette import class_codes, colour_of, marker_of
 from deponij.pipeline.reports.svg import element, escaped
 from deponij.pipeline.reports.wording import number
 from deponij.store.texts import one_line
@@ -45,7 +45,7 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True)
 class LegendEntry:
-    """One class: its number on the page, name, items, and the mark that stands for it."""
+    """One class: its number on this map, name, items, and the mark that stands for it here and everywhere."""
 
     code: int
     name: str
@@ -97,6 +97,8 @@ def embedding_map(
     names = [classes.get(item_id, NO_CLASS) for item_id in ids]
     counts = Counter(names)
     ranked = sorted(counts, key=lambda name: (name == NO_CLASS, -counts[name], name))
+    codes = class_codes(classes[i] for one in embeddings for i in one.ids.tolist() if i in classes)
+    marks = [codes.get(name, -1) for name in ranked]
     rows = [[row for row, name in enumerate(names) if name == one] for one in ranked]
     radius = next(radius for limit, radius in _RADII if len(ids) <= limit)
     layouts = list(dict.fromkeys(name for one in embeddings for name in one.layouts))
@@ -104,9 +106,12 @@ def embedding_map(
     for b, embedding in enumerate(embeddings):
         for name, places in embedding.layouts.items():
             k = layouts.index(name)
-            at = _places(embedding.ids, places, ids)
+            at = _places(embedding.ids, in_square(places), ids)
             # Rare classes are drawn last, above the frequent ones.
-            paths = [_points(at[rows[code]], code, ranked[code], radius) for code in range(len(ranked))]
+            paths = [
+                _points(at[rows[code]], code, marks[code], ranked[code], radius)
+                for code in range(len(ranked))
+            ]
             layers.append(element("g", "".join(paths), class_=f"layer b{b} l{k}"))
     svg = element(
         "svg",
@@ -116,7 +121,9 @@ def embedding_map(
         aria_label=f"map of {len(ids)} items" + (f", by class of {labels}" if labels else ""),
         viewBox=f"0 0 {SIDE} {SIDE}",
     )
-    legend = [LegendEntry(code, name, counts[name], _mark(code, name)) for code, name in enumerate(ranked)]
+    legend = [
+        LegendEntry(code, name, counts[name], _key(marks[code], name)) for code, name in enumerate(ranked)
+    ]
     return EmbeddingMap(labels, svg, legend, rows, [one.backbone for one in embeddings], layouts)
 
 
@@ -149,40 +156,49 @@ def points_json(ids: Sequence[str], pictures: Mapping[str, int], maps: Sequence[
     return packed.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _places(own: Names, places: NDArray[np.floating], ids: Sequence[str]) -> NDArray[np.float64]:
-    """Places [n, 2] of the wanted items within the drawing, its proportions kept; NaN for absent ones."""
+def in_square(places: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Places [n, 2] of a layout within 0..1, as every map shows them; NaN stays.
+
+    One scale for both axes, for distances are what a map is about; what is shorter in one direction lies in the middle.
+    Downwards is growing y, as on screens: the layout's own y grows upwards, as on charts.
+    """
+    found = np.asarray(places, np.float64)
+    if not np.isfinite(found).any():
+        return found
+    low, high = np.nanmin(found, axis=0), np.nanmax(found, axis=0)
+    span = float((high - low).max()) or 1.0
+    square: NDArray[np.float64] = (found - (low + high) / 2) / span * np.array([1.0, -1.0]) + 0.5
+    return square
+
+
+def _places(own: Names, square: NDArray[np.float64], ids: Sequence[str]) -> NDArray[np.float64]:
+    """Places [n, 2] of the wanted items within the drawing; NaN for absent ones."""
     index = {item_id: row for row, item_id in enumerate(own.tolist())}
     found = np.full((len(ids), 2), np.nan)
     known = [(i, index[item_id]) for i, item_id in enumerate(ids) if item_id in index]
     if known:
         here, there = np.array(known).T
-        found[here] = places[there]
-    if not np.isfinite(found).any():
-        return found
-    low, high = np.nanmin(found, axis=0), np.nanmax(found, axis=0)
-    span = float((high - low).max()) or 1.0
-    # Shorter than the box in one direction, it lies in the middle; y grows upwards, as on charts.
-    scaled = (found - (low + high) / 2) / span * (SIDE - 2 * _MARGIN) * np.array([1.0, -1.0])
-    middle: NDArray[np.float64] = scaled + SIDE / 2
-    return middle
+        found[here] = square[there]
+    drawn: NDArray[np.float64] = _MARGIN + found * (SIDE - 2 * _MARGIN)
+    return drawn
 
 
-def _points(places: NDArray[np.float64], code: int, name: str, radius: float) -> str:
+def _points(places: NDArray[np.float64], code: int, mark: int, name: str, radius: float) -> str:
     """One class's points. An absent one moves the pen and draws nothing, so that the count stays."""
-    shape = _shape(code, name, radius)
+    shape = _shape(mark, name, radius)
     parts = ["M-99-99" if np.isnan(x) else f"M{round(x)} {round(y)}{shape}" for x, y in places.tolist()]
     title = element("title", escaped(name or "without a label"))
-    return element("path", title, d="".join(parts), class_=f"class {_colour(code, name)} c{code}")
+    return element("path", title, d="".join(parts), class_=f"class {_colour(mark, name)} c{code}")
 
 
-def _mark(code: int, name: str) -> str:
-    shape = element("path", d=f"M10 10{_shape(code, name, 6.5)}", class_=_colour(code, name))
+def _key(mark: int, name: str) -> str:
+    shape = element("path", d=f"M10 10{_shape(mark, name, 6.5)}", class_=_colour(mark, name))
     return element("svg", shape, class_="key", viewBox="0 0 20 20", width=16, height=16, aria_hidden="true")
 
 
-def _shape(code: int, name: str, radius: float) -> str:
-    return marker_of(code)(radius) if name != NO_CLASS else f"h{number(radius)}"
+def _shape(mark: int, name: str, radius: float) -> str:
+    return marker_of(mark)(radius) if name != NO_CLASS else f"h{number(radius)}"
 
 
-def _colour(code: int, name: str) -> str:
-    return colour_of(code) if name != NO_CLASS else "none"
+def _colour(mark: int, name: str) -> str:
+    return colour_of(mark) if name != NO_CLASS else "none"

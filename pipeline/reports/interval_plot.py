@@ -67,7 +67,9 @@ def _axis(scale: Scale, bottom: int) -> list[str]:
         x = _place(scale, tick)
         parts.append(element("line", x1=x, x2=x, y1=_TOP_PX, y2=bottom, class_="grid"))
         anchor = "start" if scale.at(tick) < 5 else "end" if scale.at(tick) > 95 else "middle"
-        parts.append(text(f"{100 * tick:g}", x=x, y=bottom + 16, text_anchor=anchor, class_="tick"))
+        # Beside what may stand there: the line of a level.
+        aside = {"start": 4, "middle": 0, "end": -4}[anchor]
+        parts.append(text(f"{100 * tick:g}", x=x, dx=aside, y=bottom + 16, text_anchor=anchor, class_="tick"))
     return parts
 
 

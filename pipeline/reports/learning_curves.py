@@ -1,4 +1,8 @@
-"""Learning curves as SVG: accuracy against labelled items, one line a backbone. Computing them: `pipeline.curves`."""
+"""Learning curves as SVG: accuracy against labelled items, one line a backbone, all charts of a page on the same axes.
+
+Behind the last point of a line a dashed one leads to what twice the pictures would bring, with its band. Computing all
+that: `pipeline.curves` and `pipeline.forecast`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,15 +25,26 @@ from deponij.pipeline.reports.svg import (
 )
 from deponij.pipeline.reports.wording import interval, number, percent
 
-WIDTH_PX, HEIGHT_PX = 480, 320
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 468, 12, 270
-_MARKER_PX = 5
+WIDTH_PX, HEIGHT_PX = 420, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 410, 12, 250
+_MARKER_PX, _END_PX = 5, 4
+# Bands of several lines stand side by side.
+_ASIDE_PX = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """Labelled items across, shares up."""
+
+    across: Scale
+    up: Scale
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
     """Curves that may be compared: backbone by backbone, each by rising number of labelled items."""
 
+    axes: Axes
     labels: str
     split: str
     head: str
@@ -45,37 +60,51 @@ class Chart:
         """All points."""
         return [point for _, points in self.lines for point in points]
 
+    @property
+    def twice(self) -> list[tuple[str, str]]:
+        """Each backbone, and in a sentence what twice the pictures would bring."""
+        return [(name, points[-1].twice_as_many) for name, points in self.lines if points[-1].twice_as_many]
+
 
 def charts(points: Sequence[CurveRow]) -> list[Chart]:
     """One chart for each split, label set and head, in the order in which they first occur."""
-    found = []
+    found: list[Chart] = []
+    if not points:
+        return found
+    axes = _axes_of(points)
     for labels, split, head in dict.fromkeys((point.labels, point.split, point.head) for point in points):
         members = [p for p in points if (p.labels, p.split, p.head) == (labels, split, head)]
         lines = [
             (name, tuple(sorted((p for p in members if p.backbone == name), key=lambda point: point.n_train)))
             for name in dict.fromkeys(point.backbone for point in members)
         ]
-        found.append(Chart(labels, split, head, tuple(lines)))
+        found.append(Chart(axes, labels, split, head, tuple(lines)))
     return found
 
 
 def chart_svg(chart: Chart, label: str) -> str:
     """An SVG with a logarithmic axis of labelled items; lines take the palette's colours in order."""
-    across, up = _scales(chart.points)
+    across, up = chart.axes.across, chart.axes.up
     parts = [*_axes(across, up)]
     for i, (_, points) in enumerate(chart.lines):
         parts.append(_band(points, across, up, i))
     for i, (_, points) in enumerate(chart.lines):
+        parts += _twice(points[-1], chart.axes, i, (i - (len(chart.lines) - 1) / 2) * _ASIDE_PX)
         parts += _line(points, across, up, i)
     return drawing(parts, label, WIDTH_PX, HEIGHT_PX, "curves")
 
 
-def _scales(points: Sequence[CurveRow]) -> tuple[Scale, Scale]:
+def _axes_of(points: Sequence[CurveRow]) -> Axes:
     counts = [point.n_train for point in points]
     bounds = [bound for point in points for bound in (*(point.top1_interval or ()), point.top1)]
+    for twice in (point.twice for point in points):
+        if twice is not None and twice.band is not None:
+            counts.append(twice.n_train)
+            bounds += twice.band
     low, high = max(0.0, min(bounds) - 0.02), min(1.0, max(bounds) + 0.02)
-    across = Scale(min(counts), max(counts), _LEFT + 8, _RIGHT - 8, is_log=True)
-    return across, Scale(low, high, _BOTTOM, _TOP)
+    return Axes(
+        Scale(min(counts), max(counts), _LEFT + 8, _RIGHT - 12, is_log=True), Scale(low, high, _BOTTOM, _TOP)
+    )
 
 
 def _axes(across: Scale, up: Scale) -> list[str]:
@@ -101,6 +130,23 @@ def _band(points: Sequence[CurveRow], across: Scale, up: Scale, number_of_line: 
     return element("path", d=path([*low, *reversed(high)]) + "Z", class_=f"band {colour_of(number_of_line)}")
 
 
+def _twice(last: CurveRow, axes: Axes, number_of_line: int, aside_px: float) -> list[str]:
+    """From the last point on to what twice the pictures would bring; nothing where that cannot be told."""
+    twice, colour = last.twice, colour_of(number_of_line)
+    if twice is None or twice.top1 is None or twice.band is None:
+        return []
+    x, y = axes.across.at(twice.n_train) + aside_px, axes.up.at(twice.top1)
+    low, high = (axes.up.at(bound) for bound in twice.band)
+    start = axes.across.at(last.n_train), axes.up.at(last.top1)
+    shapes = [
+        polyline([start, (x, y)], f"line ahead {colour}"),
+        polyline([(x, low), (x, high)], f"line {colour}"),
+        *(polyline([(x - _END_PX, end), (x + _END_PX, end)], f"line {colour}") for end in (low, high)),
+        _mark(x, y, number_of_line),
+    ]
+    return [told("".join(shapes), f"{last.backbone}: {last.twice_as_many}")]
+
+
 def _key(number_of_line: int) -> str:
     marker = marker_of(number_of_line)(_MARKER_PX)
     shape = element("path", d="M14 8" + marker, class_=f"mark {colour_of(number_of_line)}")
@@ -111,13 +157,16 @@ def _key(number_of_line: int) -> str:
 
 
 def _line(points: Sequence[CurveRow], across: Scale, up: Scale, number_of_line: int) -> list[str]:
-    colour, marker = colour_of(number_of_line), marker_of(number_of_line)
     places = [(across.at(point.n_train), up.at(point.top1)) for point in points]
-    parts = [polyline(places, f"line {colour}")]
+    parts = [polyline(places, f"line {colour_of(number_of_line)}")]
     for point, (x, y) in zip(points, places, strict=True):
-        shape = element("path", d=f"M{number(x)} {number(y)}{marker(_MARKER_PX)}", class_=f"mark {colour}")
-        parts.append(told(shape, describe(point)))
+        parts.append(told(_mark(x, y, number_of_line), describe(point)))
     return parts
+
+
+def _mark(x: float, y: float, number_of_line: int) -> str:
+    place = f"M{number(x)} {number(y)}{marker_of(number_of_line)(_MARKER_PX)}"
+    return element("path", d=place, class_=f"mark {colour_of(number_of_line)}")
 
 
 def describe(point: CurveRow) -> str:

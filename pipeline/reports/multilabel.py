@@ -66,7 +66,7 @@ def rows_in_order(
     def order(result: MultilabelResult) -> Preference:
         n_backbones = result.backbone.count("+") + 1
         return preference(
-            is_toy=is_toy(result.backbone, toys), val_top1=result.val_map, n_backbones=n_backbones
+            is_toy=is_toy(result.backbone, toys), judged_top1=result.val_map, n_backbones=n_backbones
         )
 
     ranked = sorted(results, key=lambda pair: order(pair[1]))

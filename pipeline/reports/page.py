@@ -34,6 +34,7 @@ from deponij.pipeline.reports.confusion import Confused
 from deponij.pipeline.reports.embedding_map import EmbeddingMap, map_rules
 from deponij.pipeline.reports.learning_curves import Chart
 from deponij.pipeline.reports.multilabel import MultilabelFacts
+from deponij.pipeline.reports.palette import palette_css
 from deponij.pipeline.reports.provenance import JOINED, Provenance
 from deponij.pipeline.reports.retrieval_tables import RetrievalTable
 from deponij.pipeline.reports.samples import Sample
@@ -153,7 +154,7 @@ class RunFacts:
         confusion: an SVG. confused: the most frequent errors. classes: counts of each class; recalls: with their
             intervals, of those that occur.
         calibration: of its probabilities; reliability: SVGs as they are and, where there is a
-            temperature, scaled.
+            temperature, scaled; dots: in words, what these of the first stand for.
         right, wrong: samples with the data URI of their thumbnail, None where there is none.
         source: of the figures.
     """
@@ -168,6 +169,7 @@ class RunFacts:
     recalls: Mapping[str, Estimate]
     calibration: Calibration | None
     reliability: Sequence[tuple[str, str]]
+    dots: str
     right: Sequence[tuple[Sample, str | None]]
     wrong: Sequence[tuple[Sample, str | None]]
     source: Provenance
@@ -281,7 +283,7 @@ class Page:
 
 def render_html(page: Page) -> str:
     """The page as one HTML document."""
-    style = (_TEMPLATES / "page.css").read_text(encoding="utf-8")
+    style = palette_css() + (_TEMPLATES / "page.css").read_text(encoding="utf-8")
     script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     template = _environment(autoescape=True).get_template("page.html.j2")
     text: str = template.render(page=page, style=style, script=script, policy=_policy(script))

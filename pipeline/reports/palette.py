@@ -1,51 +1,58 @@
 """Colours and shapes that tell classes and backbones apart, for eyes that confuse colours too.
 
-Colours are named `q0` … `q6` here; the page's style says which they are in light and in dark. They
-follow the "bright" scheme of P. Tol, "Colour Schemes" (SRON technical note, 2021), darker on paper.
-Seven colours and eight shapes have no common divisor, so that 56 classes in a row are all different.
+They are defined once, in `templates/palette.json`, from which the report (here) and the server's page
+(`services/serve/page/palette.js`) take them; so a class has the same mark in both. The n-th has colour n modulo
+`N_COLOURS` and shape n modulo the number of shapes: these have no common divisor, so that 56 in a row are all different,
+and who shares a colour with another within sixteen has a shape of quite another kind.
+
+Colours are chosen by search, so that any two of them differ under simulated protanopia, deuteranopia and tritanopia
+(Machado, Oliveira and Fernandes, IEEE TVCG 15, 2009), and have a contrast of 3 to paper (WCAG 2.2, 1.4.11).
 """
 
-from collections.abc import Callable
+import json
+import re
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 from deponij.pipeline.reports.wording import number
 
-N_COLOURS = 7
 Marker = Callable[[float], str]
+PALETTE = Path(__file__).parent / "templates" / "palette.json"
+_STEP = re.compile(r"([a-z])([^a-z]*)")
+_NUMBER = re.compile(r"-?\d*\.?\d+")
+# Of an arc these say how it turns, and are no lengths.
+_FLAGS = {"a": (2, 3, 4)}
 
 
-def _circle(r: float) -> str:
-    return f"m{_n(-r)} 0a{_n(r)} {_n(r)} 0 1 0 {_n(2 * r)} 0a{_n(r)} {_n(r)} 0 1 0 {_n(-2 * r)} 0z"
+@cache
+def _palette() -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = json.loads(PALETTE.read_text(encoding="utf-8"))
+    return found
 
 
-def _polygon(*steps: tuple[float, float]) -> Marker:
-    """A closed outline by its steps from corner to corner, in radii; the first one begins at the middle."""
+def _marker(path: str) -> Marker:
+    """Path data for any radius, from those of radius 1 in relative steps."""
+    steps = [
+        (letter, [float(one) for one in _NUMBER.findall(numbers)]) for letter, numbers in _STEP.findall(path)
+    ]
 
     def marker(r: float) -> str:
-        (x, y), *others = [(_n(dx * r), _n(dy * r)) for dx, dy in steps]
-        pieces = [f"h{dx}" if dy == "0" else f"v{dy}" if dx == "0" else f"l{dx} {dy}" for dx, dy in others]
-        return f"m{x} {y}{''.join(pieces)}z"
+        pieces = []
+        for letter, numbers in steps:
+            flags = _FLAGS.get(letter, ())
+            sized = [one if i in flags else round(one * r, 1) for i, one in enumerate(numbers)]
+            pieces.append(letter + " ".join(map(number, sized)))
+        # A sign parts numbers as well as a space does.
+        return "".join(pieces).replace(" -", "-")
 
     return marker
 
 
-def _n(value: float) -> str:
-    return number(round(value, 1))
-
-
+N_COLOURS = len(_palette()["colours"])
 # Path data relative to the middle, of a given radius.
-MARKERS: tuple[Marker, ...] = (
-    _circle,
-    _polygon((-0.85, -0.85), (1.7, 0), (0, 1.7), (-1.7, 0)),  # square
-    _polygon((0, -1.15), (1.1, 1.95), (-2.2, 0)),  # triangle
-    _polygon((0, -1.2), (1.2, 1.2), (-1.2, 1.2), (-1.2, -1.2)),  # diamond
-    _polygon((0, 1.15), (1.1, -1.95), (-2.2, 0)),  # triangle, its point down
-    _polygon(
-        *((-0.4, -1.15), (0.8, 0), (0, 0.75), (0.75, 0), (0, 0.8), (-0.75, 0)),
-        *((0, 0.75), (-0.8, 0), (0, -0.75), (-0.75, 0), (0, -0.8), (0.75, 0)),
-    ),  # plus
-    _polygon((-1.25, -0.45), (2.5, 0), (0, 0.9), (-2.5, 0)),  # bar
-    _polygon((-0.45, -1.25), (0.9, 0), (0, 2.5), (-0.9, 0)),  # post
-)
+MARKERS: tuple[Marker, ...] = tuple(_marker(one["path"]) for one in _palette()["shapes"])
 
 
 def colour_of(code: int) -> str:
@@ -56,3 +63,25 @@ def colour_of(code: int) -> str:
 def marker_of(code: int) -> Marker:
     """Shape of a class."""
     return MARKERS[code % len(MARKERS)]
+
+
+def class_codes(names: Iterable[str | None]) -> dict[str, int]:
+    """The number by which a class has its mark: its place among all names in order, so that it depends on nothing else."""
+    return {name: code for code, name in enumerate(sorted({name for name in names if name is not None}))}
+
+
+def palette_css() -> str:
+    """Style: variables `--c0` … for light and dark, and classes `.q0` … that have them as their colour."""
+    colours = _palette()["colours"]
+
+    def variables(ground: str) -> str:
+        return " ".join(f"--c{i}: {one[ground]};" for i, one in enumerate(colours))
+
+    classes = " ".join(f".q{i} {{ color: var(--c{i}); }}" for i in range(len(colours)))
+    dark = f"@media (prefers-color-scheme: dark) {{ :root {{ {variables('dark')} }} }}"
+    return f":root {{ {variables('light')} }}\n{dark}\n{classes}\n"
+
+
+def palette_json() -> dict[str, Any]:
+    """For the server's page: `n_colours`, and `shapes` as path data of radius 1."""
+    return {"n_colours": N_COLOURS, "shapes": [one["path"] for one in _palette()["shapes"]]}

@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-from deponij.pipeline.metrics.choice import Preference, chosen, preference
+import numpy as np
+
+from deponij.pipeline.metrics.choice import Preference, chosen, cross_fitted, preference
 from deponij.pipeline.metrics.clustered import Unit
 from deponij.pipeline.metrics.evaluation import Evaluation, shown_part
 from deponij.pipeline.metrics.intervals import Interval
+from deponij.pipeline.metrics.predictions import Predictions
 from deponij.pipeline.reports.provenance import JOINED, is_toy
 
 CHANCE = "chance"
@@ -37,7 +41,10 @@ class ResultRow:
         is_baseline: chance or majority class, from no features.
         is_toy: its backbone, or one of several, knows drawn pictures only and these are others.
         val_top1, n_val: top-1 on validation, by which one is chosen, and its items; None and 0 without.
-        is_chosen: of its group it is the one that validation chooses.
+        n_folds: of cross-validation; 0 without. There `top1` is what one is chosen by.
+        is_chosen: of its group it is the one that is chosen.
+        n_candidates, fair_top1, fair_interval: of a chosen one of cross-validation: among how many it was chosen, and
+            what choosing is worth (`cross_fitted`); None where the answers themselves were not given.
     """
 
     labels: str
@@ -62,18 +69,27 @@ class ResultRow:
     is_toy: bool = False
     val_top1: float | None = None
     n_val: int = 0
+    n_folds: int = 0
     is_chosen: bool = False
+    n_candidates: int = 0
+    fair_top1: float | None = None
+    fair_interval: Interval | None = None
+
+    @property
+    def judged_top1(self) -> float | None:
+        """What one is chosen by; None where nothing but the test part judges."""
+        return self.top1 if self.n_folds else self.val_top1
 
     @property
     def preference(self) -> Preference:
         """By which one of its group is chosen."""
         n_backbones = len(self.backbone.split(JOINED))
-        return preference(is_toy=self.is_toy, val_top1=self.val_top1, n_backbones=n_backbones)
+        return preference(is_toy=self.is_toy, judged_top1=self.judged_top1, n_backbones=n_backbones)
 
     @property
     def rank(self) -> tuple[Preference, float]:
         """Sorts classifiers as they are chosen; those without validation by falling top-1 of the part that is shown."""
-        return self.preference, -self.top1 if self.val_top1 is None else 0.0
+        return self.preference, -self.top1 if self.judged_top1 is None else 0.0
 
     def to_json(self) -> dict[str, object]:
         """The fields as JSON values."""
@@ -90,14 +106,14 @@ class ResultGroup:
 
     @property
     def chosen(self) -> ResultRow | None:
-        """The one that validation chooses, a toy only where all are toys; None without validation."""
+        """The one to take, a toy only where all are toys; None where nothing but the test part judges."""
         return next((row for row in self.rows if row.is_chosen), None)
 
     @property
     def order(self) -> str:
         """By what its classifiers are sorted, in words."""
         if self.chosen is not None:
-            return "in order of validation"
+            return "in order of out-of-fold top-1" if self.chosen.n_folds else "in order of validation"
         return f"sorted by the figures of {self.rows[0].part}, which flatters the first; there is no validation part"
 
 
@@ -121,15 +137,33 @@ def worth_details(rows: Sequence[ResultRow], n: int) -> list[int]:
     return sorted(list(taken)[:n], key=ranked.index)
 
 
-def result_groups(evaluations: Sequence[Evaluation], toys: Set[str] = frozenset()) -> list[ResultGroup]:
-    """Group evaluations by split and labels, in the order in which these first occur; toys are marked."""
+def result_groups(
+    evaluations: Sequence[Evaluation],
+    toys: Set[str] = frozenset(),
+    answers: Sequence[Predictions] | None = None,
+) -> list[ResultGroup]:
+    """Group evaluations by split and labels, in the order in which these first occur; toys are marked.
+
+    Args:
+        answers: of each evaluation, for what choosing is worth under cross-validation.
+    """
     pairs = list(dict.fromkeys((evaluation.split, evaluation.labels) for evaluation in evaluations))
     groups = []
     for split, labels in pairs:
         members = [e for e in evaluations if (e.split, e.labels) == (split, labels)]
         rows = [result_row(evaluation, toys) for evaluation in members]
         first = chosen(rows, lambda row: row.preference)
-        rows = [replace(row, is_chosen=row is first) for row in rows]
+        fair = {}
+        if first is not None and first.n_folds and answers is not None:
+            fair = _fair(
+                rows,
+                [
+                    one
+                    for e, one in zip(evaluations, answers, strict=True)
+                    if (e.split, e.labels) == (split, labels)
+                ],
+            )
+        rows = [replace(row, is_chosen=True, **fair) if row is first else row for row in rows]
         groups.append(ResultGroup(labels, split, (*_baselines(members), *rows)))
     return groups
 
@@ -149,7 +183,27 @@ def result_row(evaluation: Evaluation, toys: Set[str] = frozenset()) -> ResultRo
         is_toy=is_toy(evaluation.backbone, toys),
         val_top1=None if val is None else val.top1,
         n_val=0 if val is None else val.n,
+        n_folds=evaluation.n_folds,
     )
+
+
+def _fair(rows: Sequence[ResultRow], answers: Sequence[Predictions]) -> dict[str, Any]:
+    """What choosing among the real ones (the toys where there are no others) is worth, out of fold."""
+    pairs = sorted(zip(rows, answers, strict=True), key=lambda pair: pair[0].preference)
+    first_row, first = pairs[0]
+    if first.folds is None:
+        return {}
+    alike = [
+        one
+        for row, one in pairs
+        if row.is_toy == first_row.is_toy
+        and one.folds is not None
+        and np.array_equal(one.ids, first.ids)
+        and np.array_equal(one.folds, first.folds)
+    ]
+    right = np.stack([one.top_labels[:, 0] == one.truth for one in alike])
+    found = cross_fitted(right, first.folds, first.groups, first.truth)
+    return {"n_candidates": len(alike), "fair_top1": found.value, "fair_interval": found.interval}
 
 
 def _baselines(members: Sequence[Evaluation]) -> tuple[ResultRow, ResultRow]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -24,8 +24,8 @@ stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 class Advance(Protocol):
     """Moves a bar."""
 
-    def __call__(self, n: int, note: str = "") -> None:
-        """By n things; `note` is shown behind the bar until another one comes."""
+    def __call__(self, n: int, note: str = "", total: int | None = None) -> None:
+        """By n things; `note` is shown behind the bar until another one comes, `total` is how many there are."""
 
 
 def say(message: str) -> None:
@@ -72,24 +72,22 @@ def bar(label: str, total: int | None, unit: str) -> Iterator[Advance]:
     with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         task = progress.add_task(label, total=total, note="")
 
-        def advance(n: int, note: str = "") -> None:
-            if note:
-                progress.update(task, advance=n, note=note)
-            else:
-                progress.update(task, advance=n)
+        def advance(n: int, note: str = "", total: int | None = None) -> None:
+            more: dict[str, Any] = {"note": note} if note else {}
+            progress.update(task, advance=n, total=total, **more)
 
         yield advance
 
 
 @contextmanager
 def counted(label: str, total: int | None, unit: str) -> Iterator[Callable[..., None]]:
-    """A bar for work that says how much of it is done, not by how much it went on; what else it says is ignored."""
+    """A bar for work that says how much of it is done, and maybe of how much; what else it says is ignored."""
     n_before = 0
     with bar(label, total, unit) as advance:
 
-        def reached(n_done: int, *_: object) -> None:
+        def reached(n_done: int, n_total: int | None = None, *_: object) -> None:
             nonlocal n_before
-            advance(n_done - n_before)
+            advance(n_done - n_before, total=n_total)
             n_before = n_done
 
         yield reached

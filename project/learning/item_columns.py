@@ -1,4 +1,4 @@
-"""What is known of items by their id: labels, photographs, parts and groups. Joining them: `results`."""
+"""What is known of items by their id: labels, photographs, parts, folds and groups. Joining them: `results`."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from deponij.pipeline.heads.head import Names
 from deponij.pipeline.metrics.clustered import Unit
-from deponij.pipeline.metrics.evaluation import PARTS
+from deponij.pipeline.metrics.evaluation import FOLD, PARTS
 from deponij.store.atomic import read_table, read_texts
 from deponij.store.errors import DataError, UsageError
 from deponij.store.items import Items
@@ -100,3 +100,24 @@ def read_parts(split: Path) -> dict[str, str | None]:
     if len(found) != len(ids):
         raise DataError(f"{split}: {len(ids) - len(found)} item ids occur more than once, or are missing")
     return found
+
+
+def read_folds(split: Path) -> dict[str, int] | None:
+    """The fold of each item that has a part, by id, from 0; None where the split has none.
+
+    Raises:
+        DataError: an item of a part has no fold, or one below 0. StoreError: the table cannot be read.
+    """
+    table = read_table(split)
+    if FOLD not in table.column_names:
+        return None
+    if not pa.types.is_integer(table[FOLD].type):
+        raise DataError(
+            f"{split}: its column {FOLD!r} holds {table[FOLD].type}; folds are whole numbers from 0"
+        )
+    columns = (table[name].to_pylist() for name in ("item_id", "part", FOLD))
+    folds = {item_id: fold for item_id, part, fold in zip(*columns, strict=True) if part is not None}
+    strange = [item_id for item_id, fold in folds.items() if fold is None or fold < 0]
+    if strange:
+        raise DataError(f"{split}: {len(strange)} items of its parts have no fold, the first: {strange[0]!r}")
+    return folds

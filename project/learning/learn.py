@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from pydantic import ConfigDict, Field, JsonValue
 
-from deponij.pipeline.cards import Learned, parameters_of
+from deponij.pipeline import cards
+from deponij.pipeline.cards import parameters_of
 from deponij.pipeline.heads.head import Head
 from deponij.pipeline.heads.registry import head_class
 from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.project.frame.settings import Section, check
 from deponij.project.learning.class_texts import class_texts, groups_of, open_class_texts
+from deponij.project.learning.out_of_fold import Learned, learned
 from deponij.project.learning.results import evaluate, feature_sources, read_shared_examples, write_results
 from deponij.store.errors import DataError, UsageError
 from deponij.store.items import Items
@@ -84,7 +86,7 @@ def learn(
     tries: int = 1,
     out: Path | None = None,
 ) -> HeadResult:
-    """Learn on `train`, choose on `val`, score every part that has items.
+    """Learn on `train`, choose on `val`, score every part that has items; of folds, every item once.
 
     Items of classes that training lacks count as wrong. Items without a part, a label or features are
     left out and counted.
@@ -112,7 +114,6 @@ def learn(
     text_view = open_class_texts(texts, views[0], items, [labels]) if texts is not None else None
     examples, arrays = read_shared_examples(views, Items(items), split, labels, tokens=kind.takes_tokens)
     vectors = np.concatenate(arrays, axis=1)
-    train, val = examples.rows("train"), examples.rows("val")
     words, facts = None, None
     if text_view is not None:
         words = class_texts(
@@ -133,19 +134,21 @@ def learn(
         if words is None:
             raise UsageError(f"head {params.head!r} needs text vectors; name their view with --texts")
         head.fit(words.vectors, words.classes)
+        made, studied = Learned(head, head.decision_function(vectors), head.protocol), head
     else:
-        if len(train) == 0:
+        if examples.folds is None and len(examples.rows("train")) == 0:
             raise DataError(f"{split}: its train part has no items with a {labels!r} and features")
-        validation = (vectors[val], examples.labels[val]) if len(val) else (None, None)
         more = {"texts": words.vectors, "text_names": words.classes} if words is not None else {}
-        head.fit(vectors[train], examples.labels[train], *validation, **more)
+        made = learned(head, lambda one, *pairs: one.fit(*pairs, **more), examples, vectors)
+        # A head that has learned from all cannot be asked about any of them.
+        studied, head = (made.head if examples.folds is None else head), made.head
     sources = feature_sources(views, labels)
-    judged = evaluate(head, sources, examples, vectors, labels=labels, split=split)
+    judged = evaluate(made, sources, examples, labels=labels, split=split)
     result = HeadResult(
         **judged.evaluation.model_dump(exclude={"notes"}),
         notes=(*judged.evaluation.notes, *head.notes()),
         dim=head.n_features_in_,
-        learned=learned_facts(head) | head.study(vectors, examples, per_class, tries),
+        learned=learned_facts(head) | studied.study(vectors, examples, per_class, tries),
         texts=facts,
         params=params,
     )
@@ -191,7 +194,7 @@ def make_head(kind: str, arguments: Mapping[str, JsonValue]) -> Head:
     return head
 
 
-def learned_facts(head: Learned) -> dict[str, JsonValue]:
+def learned_facts(head: cards.Learned) -> dict[str, JsonValue]:
     """What a fitted head has learned (attributes that end in `_`) and is no array, by name without the `_`."""
     facts: dict[str, JsonValue] = {}
     for name, value in vars(head).items():

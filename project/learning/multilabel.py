@@ -24,7 +24,7 @@ from deponij.pipeline.metrics.multilabel_result import LearnedMultilabel, Multil
 from deponij.pipeline.multilabel.head import MultilabelHead, probabilities
 from deponij.pipeline.multilabel.registry import multilabel_class
 from deponij.project.frame.settings import check
-from deponij.project.learning.item_columns import read_groups, read_parts, read_sets
+from deponij.project.learning.item_columns import read_folds, read_groups, read_parts, read_sets
 from deponij.project.learning.learn import learned_facts
 from deponij.project.learning.multilabel_files import SetPredictions, write_multilabel
 from deponij.project.learning.results import Vectors, feature_sources, features_of, left_out
@@ -66,6 +66,8 @@ def read_set_examples(view: View, items: Items, split: Path, labels: str) -> tup
     """
     sets = read_sets(items, labels)
     as_text = {item_id: None if one is None else json.dumps(one) for item_id, one in sets.items()}
+    if read_folds(split) is not None:
+        raise DataError(f"{split} has folds, which take one label an item; split by `random` or `group`")
     groups, unit = read_groups(split, items)
     examples = join_examples(as_text, read_parts(split), groups, set(view.ids.tolist()), unit)
     classes = sorted({name for text in examples.pool_classes for name in json.loads(text)})

@@ -14,13 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deponij.pipeline.heads.examples import Examples, join_examples
-from deponij.pipeline.heads.head import FeatureSource, Head, Names, softmax
-from deponij.pipeline.metrics.calibration import calibration
+from deponij.pipeline.heads.head import FeatureSource, Names, softmax
+from deponij.pipeline.metrics.calibration import Calibration, calibration, cross_calibration
 from deponij.pipeline.metrics.clustered import Unit
-from deponij.pipeline.metrics.evaluation import PARTS, Evaluation, not_a_result, score_part, shown_part
+from deponij.pipeline.metrics.evaluation import (
+    FEWEST_FOLDS,
+    PARTS,
+    Evaluation,
+    not_a_result,
+    score_part,
+    shown_part,
+)
 from deponij.pipeline.metrics.predictions import Predictions, per_class_rows, predictions
 from deponij.project.frame.csv_files import csv_bytes
-from deponij.project.learning.item_columns import photograph_of, read_groups, read_labels, read_parts
+from deponij.project.learning.item_columns import (
+    photograph_of,
+    read_folds,
+    read_groups,
+    read_labels,
+    read_parts,
+)
+from deponij.project.learning.out_of_fold import Learned
 from deponij.project.learning.result_files import (
     CONFUSION_NAME,
     LOGITS_NAME,
@@ -68,8 +82,18 @@ def read_shared_examples(
         check_belongs(view, items, tokens)
     everywhere = set.intersection(*(set(view.ids.tolist()) for view in views))
     groups, unit = read_groups(split, items)
-    examples = join_examples(names, read_parts(split), groups, everywhere, unit)
+    examples = join_examples(names, read_parts(split), groups, everywhere, unit, read_folds(split))
+    _check_folds(examples)
     return examples, [_finite_features(view, examples) for view in views]
+
+
+def _check_folds(examples: Examples) -> None:
+    """Folds were made of all items; some may hold none that has a label and features."""
+    if examples.folds is not None and (n := len(np.unique(examples.folds))) < FEWEST_FOLDS:
+        raise DataError(
+            f"the {len(examples.ids)} items with a label and features are of {n} fold(s); one is tested, one chosen on and "
+            "one learned from: add pictures, or split with --strategy random"
+        )
 
 
 def read_labelled(view: View, items: Items, labels: str) -> tuple[Names, Names, Vectors]:
@@ -150,22 +174,17 @@ def feature_sources(views: Sequence[View], labels: str) -> tuple[FeatureSource, 
 
 
 def evaluate(
-    head: Head,
-    sources: Sequence[FeatureSource],
-    examples: Examples,
-    features: Vectors,
-    *,
-    labels: str,
-    split: Path,
+    made: Learned, sources: Sequence[FeatureSource], examples: Examples, *, labels: str, split: Path
 ) -> Judged:
-    """A fitted head's answers to all examples, judged; `features` [n, d] are the sources' side by side."""
+    """A head's answers to all examples, judged."""
+    head = made.head
     return judge(
-        head.decision_function(features),
+        made.logits,
         head.classes_.tolist(),
         examples,
         method=head.kind,
         title=head.title,
-        protocol=head.protocol,
+        protocol=made.protocol,
         backbone="+".join(source.backbone for source in sources),
         fingerprint="+".join(source.fingerprint for source in sources),
         labels=labels,
@@ -203,6 +222,7 @@ def judge(
         parts=examples.parts,
         truth=examples.labels,
         groups=examples.groups,
+        folds=examples.folds,
         logits=logits,
         probs=softmax(logits),
         classes=np.asarray(classes, dtype=np.str_),
@@ -228,7 +248,8 @@ def judge(
         chance=1 / len(classes),
         majority_class=examples.majority_class,
         parts=parts,
-        calibration=calibration(logits, examples.labels, examples.parts, classes, shown_part(parts)),
+        calibration=_calibration(logits, examples, classes, shown_part(parts)),
+        n_folds=0 if examples.folds is None else len(np.unique(examples.folds)),
         n_items=examples.n_items,
         n_outside_pool=examples.n_outside_pool,
         n_without_label=examples.n_without_label,
@@ -237,6 +258,15 @@ def judge(
         notes=_notes(examples, labels, unseen, shown_part(parts)),
     )
     return Judged(evaluation, found, logits.astype(np.float32))
+
+
+def _calibration(
+    logits: NDArray[np.floating], examples: Examples, classes: Sequence[str], shown: str
+) -> Calibration:
+    """By a temperature of validation, and of folds each by that of the others' answers."""
+    if examples.folds is None:
+        return calibration(logits, examples.labels, examples.parts, classes, shown)
+    return cross_calibration(logits, examples.labels, examples.folds, classes, shown)
 
 
 def _notes(examples: Examples, labels: str, unseen: Sequence[str], shown: str) -> tuple[str, ...]:
@@ -298,6 +328,7 @@ def examples_of(result: Evaluation, found: Predictions) -> Examples:
         n_outside_pool=result.n_outside_pool,
         n_without_label=result.n_without_label,
         n_without_features=result.n_without_features,
+        folds=found.folds,
     )
 
 

@@ -17,7 +17,7 @@ from deponij.pipeline.reports.interval_plot import Level, Whisker, interval_plot
 from deponij.pipeline.reports.multilabel import MultilabelRow
 from deponij.pipeline.reports.page import Duel, GroupFacts, RunFacts
 from deponij.pipeline.reports.provenance import Provenance, marked, named_features
-from deponij.pipeline.reports.reliability_plot import reliability_plot
+from deponij.pipeline.reports.reliability_plot import in_words, reliability_plot
 from deponij.pipeline.reports.samples import Sample, choose_samples
 from deponij.pipeline.reports.table import (
     ResultGroup,
@@ -115,10 +115,11 @@ def standings(results: Sequence[Path], n_detailed: int, toys: Set[str] = frozens
     Raises:
         StoreError: a folder holds no results, or damaged ones.
     """
-    read = [(folder, read_result(folder)[0]) for folder in results]
+    read = [(folder, *read_result(folder)) for folder in results]
     groups = []
-    for group in result_groups([evaluation for _, evaluation in read], toys):
-        members = [(f, e) for f, e in read if (e.split, e.labels) == (group.split, group.labels)]
+    found = result_groups([evaluation for _, evaluation, _ in read], toys, [answers for *_, answers in read])
+    for group in found:
+        members = [(f, e) for f, e, _ in read if (e.split, e.labels) == (group.split, group.labels)]
         rows = [row for row in group.rows if not row.is_baseline]
         folders, evaluations = zip(*members, strict=True)
         groups.append(Standing(group, folders, evaluations, tuple(worth_details(rows, n_detailed))))
@@ -187,6 +188,7 @@ def run_facts(run: Run, pictures: Mapping[str, str], n_confused: int, told: Told
         recalls=recalls(run.predictions),
         calibration=evaluation.calibration,
         reliability=_reliability(evaluation),
+        dots=in_words(evaluation.calibration.bins) if evaluation.calibration else "",
         right=[(sample, pictures.get(sample.item_id)) for sample in run.right],
         wrong=[(sample, pictures.get(sample.item_id)) for sample in run.wrong],
         source=told.of(row, [evaluation], run.folder),

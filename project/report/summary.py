@@ -18,6 +18,7 @@ from deponij.project.frame.toys import toys_of
 from deponij.project.learning.result_files import read_result
 from deponij.project.learning.zero_shot_answers import read_answers
 from deponij.project.report.multilabel import read_groups_of_rows
+from deponij.project.report.outlook import twice_as_many
 from deponij.store.index_folder import CARD
 from deponij.store.items import Items
 from deponij.store.view import View
@@ -36,7 +37,8 @@ def results_table(results: Sequence[Path], toys: Set[str] = frozenset()) -> list
     Raises:
         StoreError: a folder holds no results, or damaged ones.
     """
-    return result_groups([read_result(folder)[0] for folder in results], toys)
+    read = [read_result(folder) for folder in results]
+    return result_groups([one for one, _ in read], toys, [answers for _, answers in read])
 
 
 def collect(
@@ -72,6 +74,7 @@ def collect(
         "n_failed": len(failed),
         "results": [row.to_json() for group in groups for row in group.rows],
         "multilabel": [row.to_json() for group in several for row, _ in group],
+        "twice": twice_as_many(at, groups),
         "toys": sorted(toys),
         "views": [
             {

@@ -8,6 +8,7 @@ written, and for which profile, is the business of `tables`.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median_low
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from deponij.pipeline.heads.examples import Examples
 from deponij.pipeline.heads.head import Head
 from deponij.pipeline.heads.words.zero_shot import ZeroShotClassifier
 from deponij.pipeline.metrics.classification import Names, rank
+from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.pipeline.reports.cells import (
     ZERO_SHOT,
     Cell,
@@ -28,6 +30,7 @@ from deponij.pipeline.reports.cells import (
 )
 from deponij.project.frame.console import bar, say
 from deponij.project.learning.class_texts import ClassTexts, class_texts, templates_of
+from deponij.project.learning.out_of_fold import kept, out_of_fold
 from deponij.project.learning.results import evaluate, feature_sources, read_shared_examples, write_results
 from deponij.project.tables.plan import FeatureSet, Plan
 from deponij.store.errors import DataError
@@ -42,7 +45,8 @@ _OF_MEANS = "mean of the logits of the members' heads of equal seeds, learned ap
 _ORDER = ("baseline", "single", "concat", "logits")
 Vectors = NDArray[np.floating]
 _Vectors = dict[tuple[str, ...], list[NDArray[np.floating]]]
-_Learned = dict[tuple[str, str, str], "Seeded"]
+# By features, labels and kind; of folds one for each, else one alone.
+_Learned = dict[tuple[str, str, str], list["Seeded"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +59,28 @@ class _Task:
     vectors: Sequence[Vectors]
 
     @property
+    def n_folds(self) -> int:
+        return 0 if self.examples.folds is None else len(self.examples.rotations())
+
+    @property
     def test(self) -> NDArray[np.int64]:
         return self.examples.rows("test")
 
     @property
+    def val(self) -> NDArray[np.int64]:
+        """Rows to choose by; of folds there are none, for every item is tested."""
+        return self.examples.rows("val")
+
+    @property
     def judged(self) -> NDArray[np.int64]:
         """Rows whose answers a cell is made of: test, then validation."""
-        return np.concatenate([self.test, self.examples.rows("val")])
+        return np.concatenate([self.test, self.val])
+
+    def answers(self, heads: Sequence[Head], features: Vectors, classes: Names) -> Vectors:
+        """Logits [m, C] of the judged rows, of folds by the head of the rotation that tests them."""
+        if self.examples.folds is None:
+            return heads[0].decision_function(features[self.judged])
+        return out_of_fold(heads, self.examples, features, classes)
 
     @property
     def truth(self) -> Names:
@@ -98,7 +117,8 @@ def _task(plan: Plan, split: Path, labels: str, known: _Vectors) -> _Task:
     """Read one; features of items that an earlier one had are kept once."""
     examples, vectors = read_shared_examples(plan.views, plan.items, split, labels)
     vectors = known.setdefault(tuple(examples.ids.tolist()), vectors)
-    empty = [part for part in ("train", "val", "test") if len(examples.rows(part)) == 0]
+    rotations = examples.rotations()
+    empty = [part for part in PARTS if not any(len(one.rows(part)) for one in rotations)]
     if empty:
         raise DataError(
             f"{split}: no items with a {labels!r} and features in its part {' and '.join(empty)}; tables need "
@@ -129,7 +149,7 @@ def _one_split(plan: Plan, tasks: Sequence[_Task]) -> list[Cell]:
     cells = []
     for task in tasks:
         n_classes = len(task.examples.pool_classes)
-        train = task.examples.labels[task.examples.rows("train")]
+        train = task.examples.labels[task.test if task.n_folds else task.examples.rows("train")]
         where = (task.labels, task.split.stem)
         cells += [
             chance_cell(*where, task.groups, n_classes, task.examples.unit),
@@ -166,21 +186,27 @@ def _learn(plan: Plan, tasks: Sequence[_Task]) -> _Learned:
         for task in tasks
         for kind in params.kinds
     ]
-    with bar(f"heads {first.split.stem}", n_heads(plans, len(plan.seeds)), "heads") as advance:
-        fitted = fit_seeds(
-            plans,
-            {one.name: first.features(one) for one in sets},
-            {task.labels: task.examples.labels for task in tasks},
-            first.examples.rows("train"),
-            first.examples.rows("val"),
-            recipe=Recipe(epochs=params.epochs, batch=params.batch, patience=params.patience),
-            seeds=plan.seeds,
-            weight_decay=params.weight_decay,
-            balance=params.balance,
-            threads=plan.threads,
-            advance=advance,
-        )
-    return {(one.features, one.labels, one.kind): seeded for one, seeded in fitted.items()}
+    learned: _Learned = {(one.features, one.labels, one.kind): [] for one in plans}
+    rotations = first.examples.rotations()
+    n = len(rotations) * n_heads(plans, len(plan.seeds))
+    with bar(f"heads {first.split.stem}", n, "heads") as advance:
+        for rotation in rotations:
+            fitted = fit_seeds(
+                plans,
+                {one.name: first.features(one) for one in sets},
+                {task.labels: task.examples.labels for task in tasks},
+                rotation.rows("train"),
+                rotation.rows("val"),
+                recipe=Recipe(epochs=params.epochs, batch=params.batch, patience=params.patience),
+                seeds=plan.seeds,
+                weight_decay=params.weight_decay,
+                balance=params.balance,
+                threads=plan.threads,
+                advance=advance,
+            )
+            for one, seeded in fitted.items():
+                learned[one.features, one.labels, one.kind].append(seeded)
+    return learned
 
 
 # ------------------------------------------------------------------ cells
@@ -197,12 +223,17 @@ def _model_cells(plan: Plan, task: _Task, learned: _Learned) -> list[Cell]:
         fingerprints = tuple(plan.views[row].fingerprint for row in one.rows)
         for kind in plan.params.kinds:
             seeded = learned[one.name, task.labels, kind]
-            classes = seeded.heads[0].classes_
+            heads = list(zip(*(one.heads for one in seeded), strict=True))
+            classes = np.unique(np.concatenate([head.classes_ for head in heads[0]]))
             facts: dict[str, Any] = {"seed_values": plan.seeds, "fingerprints": fingerprints}
-            runs = [head.decision_function(features[task.judged]) for head in seeded.heads]
+            runs = [task.answers(of_folds, features, classes) for of_folds in heads]
             logits[one.name, kind] = runs
             place = Place(how, one.members, kind, task.labels, task.split.stem)
-            cells.append(_cell(task, place, runs, classes, lr=seeded.lr, protocol=seeded.protocol, **facts))
+            protocol = seeded[0].protocol
+            if task.n_folds:
+                protocol = f"{len(seeded)} folds, each tested once; the first: {protocol}"
+            lr = median_low(one.lr for one in seeded)
+            cells.append(_cell(task, place, runs, classes, lr=lr, protocol=protocol, **facts))
             if len(one.members) > 1:
                 # The members' own heads came before: backbones stand first.
                 means = [
@@ -213,7 +244,7 @@ def _model_cells(plan: Plan, task: _Task, learned: _Learned) -> list[Cell]:
                 cells.append(_cell(task, place, means, classes, protocol=_OF_MEANS, **facts))
             if plan.results is not None:
                 folder = plan.results / kind / one.name / f"{task.split.stem}-{task.labels}"
-                _write(folder, plan, task, one, seeded.heads[0], features)
+                _write(folder, plan, task, one, heads[0], features)
     return sorted(cells, key=lambda cell: _ORDER.index(cell.how))
 
 
@@ -256,13 +287,19 @@ def _cell(task: _Task, place: Place, runs: Sequence[Vectors], classes: Names, **
         task.groups,
         unit=task.examples.unit,
         n_classes=len(classes),
-        val=(task.examples.labels[task.examples.rows("val")], [ranked[n_test:] for ranked in answers]),
+        val=(task.examples.labels[task.val], [ranked[n_test:] for ranked in answers])
+        if len(task.val)
+        else None,
+        n_folds=task.n_folds,
         **facts,
     )
 
 
-def _write(folder: Path, plan: Plan, task: _Task, one: FeatureSet, head: Head, features: Vectors) -> None:
-    """A head and its results, for comparisons, ensembles and the report."""
+def _write(
+    folder: Path, plan: Plan, task: _Task, one: FeatureSet, heads: Sequence[Head], features: Vectors
+) -> None:
+    """One seed's head and its results, for comparisons, ensembles and the report; of folds a head of all."""
     sources = feature_sources([plan.views[row] for row in one.rows], task.labels)
-    judged = evaluate(head, sources, task.examples, features, labels=task.labels, split=task.split)
-    write_results(folder, judged.evaluation, judged.predictions, judged.logits, head.files(sources))
+    made = kept(heads[0], heads, lambda head, *pairs: head.fit(*pairs), task.examples, features)
+    judged = evaluate(made, sources, task.examples, labels=task.labels, split=task.split)
+    write_results(folder, judged.evaluation, judged.predictions, judged.logits, made.head.files(sources))

@@ -18,7 +18,7 @@ from pydantic import Field
 from threadpoolctl import threadpool_limits
 
 from deponij.pipeline.likeness.coverage import NOVELTIES, Batch, Novelty, Pick, farthest_first, judge_batch
-from deponij.pipeline.likeness.pairs import UNHASHED, Likeness, Thresholds
+from deponij.pipeline.likeness.pairs import UNHASHED, Likeness
 from deponij.project.frame.console import bar
 from deponij.project.frame.settings import Section
 from deponij.services.curate.collection import Gathered, Where
@@ -137,7 +137,7 @@ def run(params: BatchParams, archive: Gathered, new: Gathered, *, threads: int =
     """
     require_same(archive, new)
     archive.check_names()
-    likeness = Likeness(new.evidence, archive.evidence, Thresholds(params.max_bits, params.min_cosine))
+    likeness = Likeness(new.evidence, archive.evidence, params.thresholds)
     with threadpool_limits(limits=threads):
         radii = surroundings(params, archive).scores
         radius = float(np.quantile(radii.astype(np.float64), params.quantile))

@@ -4,8 +4,9 @@
     report = find_duplicates("runs/sample/views/mini-openclip.h5", "runs/sample/items")
     report.groups[0].members
 
-Two pictures are alike by equal content (`picture`), by perceptual hashes a few bits apart (`phash`) or by the cosine
-of their features (`embedding`). A group is what is alike with its first item itself; see `deponij.pipeline.likeness.groups`.
+Two pictures are alike by equal content (`picture`), by perceptual hashes a few bits apart that the features confirm
+(`phash`), or by a high cosine of their features (`embedding`); from when on: `deponij.pipeline.likeness.pairs`. A group
+is what is alike with its first item itself; see `deponij.pipeline.likeness.groups`.
 """
 
 from collections.abc import Mapping
@@ -25,10 +26,11 @@ from deponij.pipeline.likeness.groups import (
     group_alike,
     lowest_cosine,
 )
-from deponij.pipeline.likeness.pairs import HOWS, How, Likeness, Thresholds
+from deponij.pipeline.likeness.pairs import CONFIRM_COSINE, HOWS, MIN_COSINE, How, Likeness, Thresholds
 from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.project.frame.console import bar
 from deponij.project.frame.settings import Section
+from deponij.project.in_force import toy_note
 from deponij.services.curate.collection import Gathered, SetReport, Where
 
 # What stays of a group: the published test set does, and training gives way; see `_order`.
@@ -38,15 +40,16 @@ _COMMON = 0.005
 
 
 class DuplicatesParams(Section):
-    """When two pictures count as near-duplicates.
+    """When two pictures count as near-duplicates; see `deponij.pipeline.likeness.pairs.Thresholds`."""
 
-    Attributes:
-        max_bits: of 64 in which perceptual hashes may differ.
-        min_cosine: of the features as they are, the one that search ranks by.
-    """
+    max_bits: int | None = Field(default=None, ge=0, le=64)
+    min_cosine: float = Field(default=MIN_COSINE, gt=0, le=1)
+    confirm_cosine: float = Field(default=CONFIRM_COSINE, ge=-1, le=1)
 
-    max_bits: int = Field(default=4, ge=0, le=64)
-    min_cosine: float = Field(default=0.98, gt=0, le=1)
+    @property
+    def thresholds(self) -> Thresholds:
+        """The same, for comparing."""
+        return Thresholds(self.max_bits, self.min_cosine, self.confirm_cosine)
 
 
 class Member(Section):
@@ -170,7 +173,7 @@ def run(params: DuplicatesParams, gathered: Gathered, *, threads: int = 1) -> Du
         UsageError: the items have no such label column. DataError: a split is of other items.
     """
     gathered.check_names()
-    likeness = Likeness(gathered.evidence, how=Thresholds(params.max_bits, params.min_cosine))
+    likeness = Likeness(gathered.evidence, how=params.thresholds)
     columns, names = _columns(gathered)
     with threadpool_limits(limits=threads):
         with bar("comparing", len(gathered), "items") as advance:
@@ -299,12 +302,17 @@ def _notes(params: DuplicatesParams, gathered: Gathered, n_pairs: dict[str, int]
     notes = []
     n_all = len(gathered) * (len(gathered) - 1) / 2
     if gathered.view is None:
-        notes.append("no features were named: only content and perceptual hashes were compared")
+        notes.append(
+            "no features were named: only content and perceptual hashes were compared, and nothing confirms what "
+            "hashes propose"
+        )
     elif n_pairs["embedding"] - n_pairs["picture"] > max(_COMMON * n_all, len(gathered)):
         notes.append(
             f"{n_pairs['embedding'] / n_all:.1%} of all pairs have a cosine of {params.min_cosine} or more: unless the set "
             "is full of copies, that is too low for these features; raise --min-cosine"
         )
+    if gathered.view is not None and (note := toy_note(gathered.view.path, gathered.view.backbone)):
+        notes.append(note)
     if gathered.evidence.hashes is None:
         notes.append("there are no perceptual hashes: name --items with the column `phash` to compare looks")
     if not gathered.where.splits:

@@ -93,7 +93,7 @@ def draw_groups(path: Path, report: DuplicatesReport, found: Gathered, n_groups:
         for group in shown
     ]
     some = f"; the first {len(shown)} of {report.n_groups:,}" if len(shown) < report.n_groups else ""
-    how = f"hashes up to {report.params.max_bits} bits apart, cosine from {report.params.min_cosine}"
+    how = report.params.thresholds.words("phash" in report.evidence, "embedding" in report.evidence)
     title = f"Near-duplicates{some}"
     write_bytes(path, draw_sheet(blocks, title, f"{report.source}\n{how}", "No two items are alike."))
 

@@ -177,7 +177,7 @@ def named_model(folder: Path, specs: Sequence[str]) -> ChosenModel:
 
 
 def best_model(at: Layout, wanted: ModelRequest, specs: Sequence[str]) -> ChosenModel:
-    """The head with the highest validation top-1 whose backbones are on this machine.
+    """The head with the highest validation (or out-of-fold) top-1 whose backbones are on this machine.
 
     Ensembles, which need several backbones, are left aside and used by name. Only one label set and split are
     looked at, for figures of different ones do not compare. The rule is that of the tables
@@ -199,9 +199,10 @@ def best_model(at: Layout, wanted: ModelRequest, specs: Sequence[str]) -> Chosen
                 say(f"note: {folder} is left out: {str(error).splitlines()[0]}")
             left_out.setdefault(evaluation.backbone, error)
             continue
-        share = f"{100 * evaluation.parts['val'].top1:.1f} % of {evaluation.parts['val'].n:,}"
+        row = result_row(evaluation, toys)
+        share = f"{100 * (row.judged_top1 or 0):.1f} % of {row.n if row.n_folds else row.n_val:,}"
         among = f"{len(ranked)} for {evaluation.labels} on split {evaluation.split} in {at.root}"
-        why = f"best validation top-1 ({share}) of {among}"
+        why = f"best {'out-of-fold' if row.n_folds else 'validation'} top-1 ({share}) of {among}"
         if is_toy(evaluation.backbone, toys):
             why += "; its backbone is a toy, which learnt from drawn litter only: trust no answer"
         elif any(is_toy(one.backbone, toys) for _, one in ranked):
@@ -235,7 +236,7 @@ def _judged(at: Layout, wanted: ModelRequest) -> list[tuple[Path, Evaluation]]:
     if wanted.backbone is not None:
         picked("--backbone", wanted.backbone, (), [one.backbone for _, one in found])
         found = [(folder, one) for folder, one in found if one.backbone == wanted.backbone]
-    judged = [(folder, one) for folder, one in found if "val" in one.parts]
+    judged = [(folder, one) for folder, one in found if "val" in one.parts or one.n_folds]
     if not judged:
         raise StoreError(
             f"no classifier for {labels} on split {split} was scored on a validation part; name one with --model"

@@ -101,6 +101,7 @@ class ModelFacts(Section):
         val_top1, n_val: its share of right answers on validation; null without, and with several labels an item.
         val_map: mAP on validation; of a classifier with several labels an item.
         thresholds: of such a one: by class, the probability from which on it is answered.
+        out_of_fold_top1, n_folds: the same of cross-validation; null and 0 without.
         temperature: logits were divided by it, as fitted on validation; null: uncalibrated.
     """
 
@@ -114,6 +115,8 @@ class ModelFacts(Section):
     backbones: tuple[BackboneFacts, ...]
     chosen: str
     val_top1: float | None
+    out_of_fold_top1: float | None = None
+    n_folds: int = 0
     n_val: int
     temperature: float | None
     calibrated: bool
@@ -284,10 +287,14 @@ def _facts(chosen: ChosenModel) -> ModelFacts:
     result = chosen.evaluation
     figures: dict[str, Any]
     if isinstance(result, MultilabelResult):
-        figures = {"val_top1": None, "val_map": result.val_map}
+        figures = {"val_top1": None, "val_map": result.val_map, "out_of_fold_top1": None, "n_folds": 0}
         figures["thresholds"] = dict(zip(result.classes, result.thresholds, strict=True))
     else:
-        figures = {"val_top1": result.parts["val"].top1 if "val" in result.parts else None}
+        figures = {
+            "val_top1": result.parts["val"].top1 if "val" in result.parts else None,
+            "out_of_fold_top1": result.parts["test"].top1 if result.n_folds else None,
+            "n_folds": result.n_folds,
+        }
     return ModelFacts(
         folder=str(chosen.folder),
         **{name: getattr(result, name) for name in _OF_RESULTS},

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
+from deponij.pipeline.reports.palette import palette_css, palette_json
 from deponij.services.serve import schema
 from deponij.services.serve.batching import BusyError
 from deponij.services.serve.counters import MEDIA_TYPE, Counters
@@ -181,6 +182,14 @@ def _add_pages(app: FastAPI, counters: Counters) -> None:
     @app.get("/", include_in_schema=False)
     async def index(request: Request) -> Response:
         return await static("index.html", request)
+
+    @app.get("/static/palette.css", include_in_schema=False)
+    async def colours() -> Response:
+        return Response(palette_css(), media_type="text/css", headers={"cache-control": "no-cache"})
+
+    @app.get("/static/palette.json", include_in_schema=False)
+    async def shapes() -> Response:
+        return JSONResponse(palette_json(), headers={"cache-control": "no-cache"})
 
     @app.get("/static/{name:path}", include_in_schema=False)
     async def static(name: str, request: Request) -> Response:

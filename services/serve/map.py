@@ -1,4 +1,4 @@
-"""An embedding map for the page: places scaled to a unit square, with classes. This is no stage."""
+"""An embedding map for the page: the places and marks that the report shows too. This is no stage."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deponij.pipeline.reports.embedding_map import Embedding
+from deponij.pipeline.reports.embedding_map import Embedding, in_square
+from deponij.pipeline.reports.palette import class_codes
 from deponij.project.indexes import Index
 from deponij.services.serve.schema import MapAnswer
 from deponij.store.errors import UsageError
@@ -52,8 +53,8 @@ class ServedMap:
             raise NoMapError(f"this map has no layout {chosen!r}; it has {', '.join(self.layouts)}")
         label_of = dict(zip(self.index.rows["item_id"].to_pylist(), labels, strict=True))
         ids, places = self._places(chosen, label_of)
-        classes = sorted({label for item_id in ids if (label := label_of[item_id]) is not None})
-        number = {label: place for place, label in enumerate(classes)}
+        # Of all items, shown or not: a class has the same mark on every map.
+        number = class_codes(labels)
         found = [label_of[item_id] for item_id in ids]
         return MapAnswer(
             backbone=name,
@@ -63,20 +64,16 @@ class ServedMap:
             x=places[:, 0].round(4).tolist(),
             y=places[:, 1].round(4).tolist(),
             labels=[None if label is None else number[label] for label in found],
-            classes=classes,
+            classes=list(number),
             n_items=len(self.index),
             n_shown=len(ids),
         )
 
     def _places(self, layout: str, known: Mapping[str, str | None]) -> tuple[list[str], NDArray[np.float64]]:
-        """Ids and places in 0..1 of at most `MAX_POINTS` items, y upwards as in the table."""
-        places = np.asarray(self.embedding.layouts[_LAYOUTS[layout]], np.float64)
+        """Ids and places in 0..1 of at most `MAX_POINTS` items, y downwards."""
+        places = in_square(self.embedding.layouts[_LAYOUTS[layout]])
         is_there = np.isfinite(places).all(axis=1) & np.array([str(i) in known for i in self.embedding.ids])
         rows = np.flatnonzero(is_there)
         if len(rows) > MAX_POINTS:
             rows = np.sort(np.random.default_rng(_SEED).choice(rows, MAX_POINTS, replace=False))
-        chosen = places[rows]
-        low, span = chosen.min(axis=0), np.ptp(chosen, axis=0).max()
-        # One scale for both axes: distances are what the map is about.
-        scaled = (chosen - low + (span - np.ptp(chosen, axis=0)) / 2) / (span or 1.0)
-        return [str(self.embedding.ids[row]) for row in rows], scaled
+        return [str(self.embedding.ids[row]) for row in rows], places[rows]

@@ -277,7 +277,7 @@ class ItemAnswer(KnownItem):
 
 
 class MapAnswer(Answer):
-    """Places of items in a plane, scaled to 0..1. labels: number of each item's class; null where it has none."""
+    """Places of items in a plane, within 0..1 and y downwards. labels: each item's class; null where it has none."""
 
     backbone: str
     layout: str

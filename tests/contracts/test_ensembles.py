@@ -79,7 +79,6 @@ def test_shapes_and_shares(fitted: Ensemble) -> None:
     assert fitted.shares_.shape == (3,)
     assert (fitted.shares_ >= 0).all()
     assert fitted.shares_.sum() == pytest.approx(1)
-    assert fitted.out_of_fold_ is None or fitted.out_of_fold_.shape == (80, 4)
 
 
 def test_items_are_answered_one_by_one(fitted: Ensemble) -> None:
@@ -154,7 +153,7 @@ def test_validation_is_asked_for_where_it_is_needed(ensemble: Ensemble) -> None:
 @pytest.mark.parametrize("kind", [kind for kind in kinds() if ensemble_class(kind).chooses])
 def test_validation_is_answered_out_of_fold(kind: str) -> None:
     logits, codes = members(60, seed=12)
-    found = ensemble_class(kind)().fit(logits, codes).out_of_fold_
+    found = ensemble_class(kind)().fit(logits, codes).out_of_fold(logits, codes)
     assert found is not None
     if kind != "stacking":  # which chooses its penalty by all folds together
         for number in range(5):
@@ -165,8 +164,10 @@ def test_validation_is_answered_out_of_fold(kind: str) -> None:
     rng = np.random.default_rng(0)
     logits, codes = rng.normal(size=(40, 100, 2)), rng.integers(0, 2, size=100)
     ensemble = ensemble_class(kind)().fit(logits, codes)
-    assert ensemble.out_of_fold_ is not None
-    assert abs((ensemble.out_of_fold_.argmax(axis=1) == codes).mean() - 0.5) < 3 * (0.25 / 100) ** 0.5
+    assert (
+        abs((ensemble.out_of_fold(logits, codes).argmax(axis=1) == codes).mean() - 0.5)
+        < 3 * (0.25 / 100) ** 0.5
+    )
 
 
 def test_one_validation_item_is_enough(ensemble: Ensemble) -> None:

@@ -108,3 +108,12 @@ def test_equal_rows_among_others_and_a_zero_row() -> None:
 def test_what_cannot_be_laid_out(features: np.ndarray, message: str) -> None:
     with pytest.raises(DataError, match=message):
         embedding_map(features)
+
+
+def test_iterations_are_told_and_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    steps: list[int] = []
+    found = embedding_map(clusters()[0], iterations=300, advance=steps.append)
+    # scikit-learn speaks every fifty iterations.
+    assert steps == [50] * 6
+    assert capsys.readouterr().out == ""
+    assert found.tsne.tobytes() == embedding_map(clusters()[0], iterations=300).tsne.tobytes()

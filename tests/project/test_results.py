@@ -11,6 +11,7 @@ from resealing import relist
 from deponij.pipeline.heads.head import FeatureSource, softmax
 from deponij.pipeline.heads.words.zero_shot import ZeroShotClassifier
 from deponij.project.learning.item_columns import photograph_of, read_groups
+from deponij.project.learning.out_of_fold import Learned
 from deponij.project.learning.result_files import LOGITS_NAME, Judged, read_judged, read_logits, read_result
 from deponij.project.learning.results import (
     evaluate,
@@ -128,7 +129,8 @@ def test_a_head_of_two_views_names_both(world: World, tmp_path: Path) -> None:
     examples, arrays = read_shared_examples(views, Items(world.items), world.split, "label")
     features = np.concatenate(arrays, axis=1) + 1
     head = ZeroShotClassifier().fit(np.eye(4, 19) + 0.01, CLASSES)
-    found = evaluate(head, sources, examples, features, labels="label", split=world.split)
+    made = Learned(head, head.decision_function(features), head.protocol)
+    found = evaluate(made, sources, examples, labels="label", split=world.split)
     assert found.evaluation.backbone == "tiny+tiny"
     assert found.evaluation.fingerprint == "+".join(view.fingerprint for view in views)
     np.testing.assert_allclose(found.logits, head.decision_function(features), rtol=1e-5)

@@ -24,12 +24,15 @@ from deponij.project.extraction import default_backbones
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
 from deponij.project.frame.toys import toys_of
+from deponij.project.in_force import toy_note
 from deponij.sample.painter import generate
 from deponij.services import run as whole_way
 from deponij.services.predict.chosen_model import ModelRequest, best_model
 from deponij.services.run import Plan, SourceChoice
 from deponij.stages import weights
+from deponij.store.atomic import write_bytes
 from deponij.store.errors import StoreError
+from deponij.store.sealed import sealed
 
 MINI = "mini-openclip"
 
@@ -102,6 +105,18 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         plan = Plan(SourceChoice("folder", {"folder": folder}), (MINI, model))
         options = RunOptions(depot=str(root / "depot"), device="cpu", threads=1, workers=2)
         return whole_way.run(plan, out=root / "out", options=options)
+
+
+def test_near_duplicates_by_a_toy_are_told(tmp_path: Path) -> None:
+    alone = tmp_path / "view.h5"
+    assert "toy" in (toy_note(alone, MINI) or "") and "efficientnet-lite0" in (toy_note(alone, MINI) or "")
+    assert toy_note(alone, "efficientnet-lite0") is None and toy_note(alone, "somebody's") is None
+    # A run knows what its pictures are: on those that the project draws, a mini is no toy.
+    at = Layout(tmp_path / "run")
+    at.items.mkdir(parents=True)
+    for is_toy in (True, False):
+        write_bytes(at.weights / f"{MINI}.json", sealed({"toy": is_toy}))
+        assert (toy_note(at.view(MINI), MINI) is not None) is is_toy
 
 
 def test_a_run_marks_toys_everywhere(result: dict[str, Any]) -> None:

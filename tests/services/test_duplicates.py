@@ -37,8 +37,8 @@ def test_groups_say_what_links_them(report: DuplicatesReport) -> None:
     ]
     assert [group.kind for group in report.groups] == ["exact", "near", "near"]
     lowest = [group.min_cosine for group in report.groups]
-    assert lowest == pytest.approx([1, np.cos(0.1), 0], abs=1e-5)
-    assert report.loosest == pytest.approx(0, abs=1e-5)
+    assert lowest == pytest.approx([1, np.cos(0.1), np.cos(0.5)], abs=1e-5)
+    assert report.loosest == pytest.approx(np.cos(0.5), abs=1e-5)
 
 
 def test_labels_photographs_and_parts_are_told(report: DuplicatesReport) -> None:
@@ -72,6 +72,10 @@ def test_thresholds_count(world: World) -> None:
     strict = DuplicatesParams(max_bits=1, min_cosine=0.999)
     report = find_duplicates(world.view, world.items, params=strict)
     assert [[one.item_id for one in group.members] for group in report.groups] == [["a.jpg#0", "b.jpg#0"]]
+    # Hashes alone: also the pair that features deny.
+    bare = find_duplicates(world.view, world.items, params=DuplicatesParams(confirm_cosine=-1))
+    assert {"f.jpg#0", "g.jpg#0"} in [{one.item_id for one in group.members} for group in bare.groups]
+    assert bare.n_pairs["phash"] == 3
     assert (report.groups[0].leaks, report.leaks, report.groups[0].labels) == ((), (), {})
 
 
@@ -108,6 +112,7 @@ def test_items_alone_and_a_view_alone_are_enough(world: World) -> None:
     assert [{one.item_id for one in group.members} for group in items.groups] == [
         {"a.jpg#0", "b.jpg#0"},
         {"c.jpg#0", "c.jpg#1"},
+        {"f.jpg#0", "g.jpg#0"},
     ]
     assert items.evidence == ("picture", "phash") and "no features" in items.notes[0]
     assert (items.n, items.n_left_out) == (9, 1)
@@ -187,7 +192,7 @@ def test_the_table_names_leaks_conflicts_and_links(world: World) -> None:
         in out
     )
     assert "same picture, leak" in out and "labels differ" in out and "one photo" in out
-    assert "cos 0.995 (40 bits)" in out and "2 bits (cos 0.000)" in out
+    assert "cos 0.995 (40 bits)" in out and "2 bits (cos 0.878)" in out
     assert "2 more groups" in done("duplicates", *world.named, "--top", 1).out
 
 

@@ -126,7 +126,10 @@ def new_batch(root: Path) -> tuple[Path, Path]:
 def test_a_batch_is_sorted_into_four_kinds_and_picked_from(world: World, tmp_path: Path) -> None:
     view, items = new_batch(tmp_path)
     # The radius is 0.03 rad: of the outermost two of the fan, to the second of another photograph.
-    params = BatchParams(k=2, quantile=0.97, max_bits=2, min_cosine=float(np.cos(0.01)), pick=4)
+    # One is near by its hash alone, whose features are far.
+    params = BatchParams(
+        k=2, quantile=0.97, max_bits=2, min_cosine=float(np.cos(0.01)), confirm_cosine=-1, pick=4
+    )
     report = judge(world.root / "archive.h5", view, world.root / "archive", items, params=params)
     assert report.radius == pytest.approx(1 - np.cos(0.03), abs=1e-6)
     kinds = {one.item_id.split(".")[0]: one.novelty for one in report.items}

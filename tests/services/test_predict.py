@@ -25,6 +25,7 @@ from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
 from deponij.project.learning.learn import HeadParams
 from deponij.project.learning.learn import learn as learn_head
+from deponij.project.learning.out_of_fold import Learned
 from deponij.project.learning.result_files import read_logits, read_result
 from deponij.project.learning.results import evaluate, feature_sources, read_shared_examples, write_results
 from deponij.stages import ensembles, extract, extract_text, items, split, weights
@@ -96,7 +97,8 @@ def side_by_side(world: World) -> None:
     head = NearestClassMean().fit(features[train], examples.labels[train])
     sources = feature_sources(views, "label")
     where: dict[str, Any] = {"labels": "label", "split": world.at.split("random")}
-    judged = evaluate(head, sources, examples, features, **where)
+    made = Learned(head, head.decision_function(features), head.protocol)
+    judged = evaluate(made, sources, examples, **where)
     out = world.result("centroid", f"{CLIP}+{DINO}")
     write_results(out, judged.evaluation, judged.predictions, judged.logits, head.files(sources))
 

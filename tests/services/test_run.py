@@ -11,11 +11,13 @@ import fake_backbone
 import pytest
 
 from deponij.commands.show.results import print_results
+from deponij.pipeline.heads.knn import NearestNeighbours
 from deponij.pipeline.metrics.retrieval import RETRIEVAL
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
 from deponij.project.indexes import Index
 from deponij.services import run as service
+from deponij.services.predict.chosen_model import ModelRequest, best_model
 from deponij.services.run import Plan, SourceChoice, source_of
 from deponij.stages.registry import STAGES, is_current
 from deponij.store.depot import FeatureStore
@@ -55,8 +57,8 @@ def test_class_folders_and_a_second_run_with_other_backbones(tmp_path: Path, mod
     mute = str(fake_backbone.make(tmp_path / "wordless", has_text=False))
     source = source_of(folder=folder, coco=None, images=None, parquet=None)
     first = run(tmp_path, source, model, mute)
-    # Whole pictures are their own photographs, so the split is random.
-    assert shown(first) == {("model", "random", "label"), ("wordless", "random", "label")}
+    # So few pictures are cross-validated.
+    assert shown(first) == {("model", "folds", "label"), ("wordless", "folds", "label")}
     assert first["n_failed"] == 1
     page = Path(first["page"]).read_text()
     assert "wordless" in page
@@ -74,7 +76,7 @@ def test_class_folders_and_a_second_run_with_other_backbones(tmp_path: Path, mod
     }
     assert [path.stem for path in at.texts("model").parent.iterdir()] == ["model"]
     second = run(tmp_path, source, model)
-    assert shown(second) == {("model", "random", "label")}
+    assert shown(second) == {("model", "folds", "label")}
     assert [index.name for index in at.indexes.iterdir()] == ["model"]
     assert [view["backbone"] for view in second["views"]] == ["model"]
     assert "wordless" not in Path(second["page"]).read_text()
@@ -101,13 +103,38 @@ def test_times_are_of_stages_and_backbones_that_there_are() -> None:
     assert is_current("extract@b", None)
 
 
+def test_few_pictures_are_all_tested_once_and_the_head_that_is_kept_knows_all(
+    tmp_path: Path, model: str
+) -> None:
+    source = source_of(folder=cli_world.class_folders(tmp_path / "pictures"))
+    result = run(tmp_path, source, model)
+    n_sound = 3 * cli_world.N_PER_CLASS
+    rows = [row for row in result["results"] if not row["is_baseline"]]
+    assert {(row["part"], row["n"], row["n_folds"]) for row in rows} == {("test", n_sound, 10)}
+    first = next(row for row in rows if row["is_chosen"])
+    assert first["top1"] == max(row["top1"] for row in rows)
+    assert first["n_candidates"] == len(rows)
+    assert first["fair_top1"] <= first["top1"]
+    print_results(result)
+    at = Layout(tmp_path / "out")
+    (kept,) = (folder for folder in at.results(["model"]) if folder.parent.parent.name == "knn")
+    assert len(NearestNeighbours.load(kept).codes_) == n_sound
+    chosen = best_model(at, ModelRequest(), [])
+    assert "best out-of-fold top-1" in chosen.why
+    # With shares, or where it is asked for, there is one split.
+    shares = run(tmp_path, source, model, fractions=(0.6, 0.2, 0.2))
+    assert shown(shares) == {("model", "random", "label")}
+    with pytest.raises(UsageError, match="--folds goes with --split folds, not with random"):
+        run(tmp_path, source, model, strategy="random", n_folds=5)
+
+
 def test_coco_is_split_by_photograph(tmp_path: Path, model: str) -> None:
     from deponij.sample.painter import generate
 
     generate(tmp_path / "coco", scenes=8, seed=2)
     annotations, images = tmp_path / "coco" / "annotations.json", tmp_path / "coco" / "images"
     source = source_of(folder=None, coco=annotations, images=images, parquet=None)
-    result = run(tmp_path, source, model, labels=("category", "supercategory"))
+    result = run(tmp_path, source, model, labels=("category", "supercategory"), fractions=(0.8, 0.1, 0.1))
     assert shown(result) == {("model", "group", "category"), ("model", "group", "supercategory")}
 
 

@@ -12,6 +12,7 @@ from under_dvc import under_dvc
 
 from deponij.pipeline.curves import CURVES, CurveRow
 from deponij.project.frame.layout import Layout
+from deponij.project.learning.learn import HeadParams, learn
 from deponij.stages import curves
 from deponij.stages.curves import CurveParams
 from deponij.store.errors import DataError, StoreError, UsageError
@@ -52,6 +53,17 @@ def test_rows_say_what_they_are_of(world: World) -> None:
     assert [row.n_train for row in rows[:3]] == [4, 12, len(usable(world, "train"))]
     # Four classes at noise 0.3 of centres 1.4 apart.
     assert rows[2].top1 > 0.9 > rows[0].top1 > 0.25
+
+
+@pytest.mark.parametrize("kind", ["logistic", "centroid"])
+def test_a_curve_ends_where_the_head_of_its_name_is(world: World, kind: str) -> None:
+    inputs = {"items": world.items, "split": world.split, "labels": "label"}
+    head = learn(HeadParams(head=kind), features=[world.features], **inputs)  # type: ignore[arg-type]
+    last = next(row for row in run(world) if row.head == kind and row.per_class is None)
+    assert (last.top1, last.top1_interval) == (
+        head.parts["test"].top1,
+        head.parts["test"].top1_interval,
+    )
 
 
 def test_joined_by_id_whatever_the_order(world: World, tmp_path: Path) -> None:
@@ -101,6 +113,7 @@ def test_command(world: World, tmp_path: Path) -> None:
     assert {row["tries"] for row in answer.json if row["per_class"]} == {2}
     shown = done("curve", *flags(world), "--tries", 2).out
     assert "of each class" in shown
+    assert "Twice the pictures (" in shown
     assert f"n = {len(usable(world, 'test'))}" in shown
     assert call("curve", *flags(world), "--tries", 0).status == 2
 

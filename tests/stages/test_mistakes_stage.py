@@ -93,13 +93,20 @@ def test_planted_errors_are_found_and_shown(tmp_path: Path) -> None:
 def test_twins_of_each_kind(tmp_path: Path) -> None:
     features = vectors([CLASSES[i % 4] for i in range(N)], 0.1, seed=0)
     features[31] = features[20]
+    features[61] = features[61] + 2 * features[50]
     paths = world(
         tmp_path,
         embedding=features,
         contents={9: picture(4)},
-        phashes={50: HASH.format(0xF0F0_1234_5678_9ABC), 61: HASH.format(0xF0F0_1234_5678_9ABF)},
+        # Of both pairs two bits differ; of the second the features, of two classes, say that it is none.
+        phashes={
+            50: HASH.format(0xF0F0_1234_5678_9ABC),
+            61: HASH.format(0xF0F0_1234_5678_9ABF),
+            70: HASH.format(0x0F0F_1234_5678_9ABC),
+            81: HASH.format(0x0F0F_1234_5678_9ABF),
+        },
     )
-    report = run(paths, min_similarity=0.999)
+    report = run(paths, min_cosine=0.999)
     # 4 and 9, 20 and 31, 50 and 61 differ by odd numbers, so by class; two bits of the hashes differ.
     assert [(twin.a, twin.b, twin.how, twin.similarity) for twin in report.twins] == [
         (item(4), item(9), "picture", 1.0),
@@ -111,7 +118,7 @@ def test_twins_of_each_kind(tmp_path: Path) -> None:
 
 
 def test_where_nothing_is_wrong_nothing_is_listed(tmp_path: Path) -> None:
-    report = run(world(tmp_path), tmp_path / "out", min_similarity=0.9999)
+    report = run(world(tmp_path), tmp_path / "out", min_cosine=0.9999)
     assert report.suspects == report.twins == report.confused == ()
     assert (report.accuracy, report.n_suspects, report.n_twins) == (1.0, 0, 0)
     assert Image.open(tmp_path / "out" / "label-suspects.png").height < 200

@@ -1,7 +1,8 @@
-"""How much the parts of a split know of each other: shared photographs and near-duplicate pictures.
+"""How much the parts of a split know of each other: shared photographs, and pictures whose perceptual hashes are near.
 
-Arrays in, a frozen report out. What lives elsewhere: the hashes and the search for near pairs
-(`deponij.pipeline.likeness.phash`); making splits (`deponij.pipeline.data.splitting.strategies`).
+Splits are made before there are features, so that what hashes propose is possible and not sure; with features
+`deponij duplicates` says which of it is so. Arrays in, a frozen report out. What lives elsewhere: the hashes and the
+search for near pairs (`deponij.pipeline.likeness.phash`); making splits (`deponij.pipeline.data.splitting.strategies`).
 """
 
 from collections.abc import Sequence
@@ -12,13 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deponij.pipeline.likeness.pairs import MAX_BITS_ALONE
 from deponij.pipeline.likeness.phash import HASH_BITS, near_pairs
 from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.store.errors import UsageError
 
-# Of 234 crops of CamVid, a copy at JPEG quality 50 lay within 8 bits for 98 %, one at 90 % of the
-# size for all; of 27,000 pairs of different crops none did.
-MAX_DISTANCE_BITS = 8
 MAX_LISTED = 50
 
 
@@ -70,11 +69,11 @@ class Leakage:
     @property
     def summary(self) -> str:
         """Sentences for a person."""
-        near = f"at most {self.max_distance_bits} of {HASH_BITS} bits apart"
+        near = f"perceptual hashes at most {self.max_distance_bits} of {HASH_BITS} bits apart"
         return (
             f"{self.n_test_sharing:,} of {self.n_test:,} test items ({self.test_sharing_share:.1%}) share a "
-            f"photograph with training items. {self.n_near_pairs:,} pairs across parts look alike ({near}); "
-            f"{self.n_test_near_train:,} test items have such a likeness in train."
+            f"photograph with training items. {self.n_near_pairs:,} pairs across parts are possible near-duplicates "
+            f"({near}); {self.n_test_near_train:,} test items have one in train."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -87,7 +86,7 @@ def leakage_report(
     parts: Sequence[str | None] | NDArray[np.object_],
     groups: Sequence[object],
     phashes: Sequence[str | None],
-    max_distance: int = MAX_DISTANCE_BITS,
+    max_distance: int = MAX_BITS_ALONE,
     *,
     max_listed: int = MAX_LISTED,
 ) -> Leakage:

@@ -44,10 +44,15 @@ class Split:
     Attributes:
         parts: [n] of `train`, `val`, `test` or None.
         notes: full sentences, e.g. which classes were too small to be split.
+        folds: [n] fold of each item, from 0, where every item is tested once and its part is `test`; -1 outside the
+            pool. None where there are none.
+        groups: [n] what belongs together where a strategy finds more than a column says; None outside the pool.
     """
 
     parts: NDArray[np.object_]
     notes: tuple[str, ...] = ()
+    folds: NDArray[np.int64] | None = None
+    groups: NDArray[np.object_] | None = None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -74,8 +79,8 @@ def random_split(
     check_fractions(fractions)
     if are_sets(labels):
         return _of_sets(None, labels, fractions, seed, ids)
-    names = _strings(labels)
-    pool = _pool(names)
+    names = strings(labels)
+    pool = pool_of(names)
     sizes = _ceil(len(pool) * fractions[2]), _ceil(len(pool) * fractions[1])
     return _drawn(names, pool, sizes, seed, ids)
 
@@ -103,9 +108,9 @@ def group_split(
     check_fractions(fractions)
     if are_sets(labels):
         return _of_sets(groups, labels, fractions, seed, ids)
-    names, pool_groups = _strings(labels), _strings(groups)
-    pool = _pool(names)
-    ids = _strings(range(len(names)) if ids is None else ids)
+    names, pool_groups = strings(labels), strings(groups)
+    pool = pool_of(names)
+    ids = strings(range(len(names)) if ids is None else ids)
     members = [_member(pool_groups[row], ids[row]) for row in pool]
     group_names, group_of = np.unique(np.asarray(members, dtype=np.str_), return_inverse=True)  # [G], [pool]
     if len(group_names) == len(pool):
@@ -152,14 +157,14 @@ def given_split(
     Raises:
         DataError: the data set brings no split, or calls a part by another name.
     """
-    parts = np.asarray([None if part is None else str(part) for part in _strings(given)], dtype=object)
+    parts = np.asarray([None if part is None else str(part) for part in strings(given)], dtype=object)
     found = set(parts.tolist()) - {None}
     if not found:
         raise DataError("this data set brings no split; use the strategy `random` or `group`")
     if unknown := sorted(found - set(PARTS)):
         raise DataError(f"given parts must be {', '.join(PARTS)}; found {', '.join(map(repr, unknown))}")
     labels = ["" for _ in parts] if labels is None else labels
-    parts[[row for row, name in enumerate(_strings(labels)) if name is None]] = None
+    parts[[row for row, name in enumerate(strings(labels)) if name is None]] = None
     # Many data sets bring their test items without labels.
     found = set(parts.tolist()) - {None}
     notes = [f"The data set's own split has no labelled {part} items." for part in PARTS if part not in found]
@@ -167,7 +172,7 @@ def given_split(
         parts[parts == "val"] = "test"
         notes.append("Its val items are the test part here: figures are of them, nothing is chosen on them.")
     train: list[int] = np.flatnonzero(parts == "train").tolist()
-    ids = _strings(range(len(parts)) if ids is None else ids)
+    ids = strings(range(len(parts)) if ids is None else ids)
     members = [ids[row] if groups is None else groups[row] for row in train]
     wanted = [part for part in ("val", "test") if part not in parts.tolist()]
     if wanted and val_from_train > 0 and len(set(members)) > len(wanted):
@@ -203,8 +208,8 @@ def thesis_split(
     Raises:
         DataError: the pool is empty, too large to be TACO's, or smaller and `allow_partial` is off.
     """
-    names = _strings(taco56)
-    pool = _pool(names)
+    names = strings(taco56)
+    pool = pool_of(names)
     if len(pool) > THESIS_POOL or (len(pool) < THESIS_POOL and not allow_partial):
         raise DataError(
             f"the strategy `thesis` needs TACO's {THESIS_POOL:,} instances of TACO-56 classes; "
@@ -245,7 +250,7 @@ def _drawn(
             del queues[name][:n_class]
     notes = []
     if small:
-        notes.append(f"Too small to be split (fewer than {MIN_CLASS} items), all in train: {_listed(small)}.")
+        notes.append(f"Too small to be split (fewer than {MIN_CLASS} items), all in train: {listed(small)}.")
     counts = Counter(parts[pool].tolist())
     for part, n_part in zip(("test", "val"), sizes, strict=True):
         if counts[part] < n_part:
@@ -257,8 +262,8 @@ def _of_sets(
     groups: Column | None, labels: Column, fractions: Fractions, seed: int, ids: Column | None
 ) -> Split:
     """Of items with several labels each."""
-    names = _strings(range(len(labels)) if ids is None else ids)
-    of_rows = [None] * len(names) if groups is None else _strings(groups)
+    names = strings(range(len(labels)) if ids is None else ids)
+    of_rows = [None] * len(names) if groups is None else strings(groups)
     members = [_member(group, name) for group, name in zip(of_rows, names, strict=True)]
     sets: Any = labels
     return Split(*sets_split(members, sets, fractions, seed))
@@ -273,13 +278,18 @@ def _ceil(n: float) -> int:
     return math.ceil(n - 1e-9)
 
 
-def _strings(column: Column) -> list[str | None]:
+def strings(column: Column) -> list[str | None]:
     """Values as strings; None and NaN, the nulls of Arrow and pandas, as None."""
     values = column.tolist() if isinstance(column, np.ndarray) else column
     return [None if value is None or value != value else str(value) for value in values]  # noqa: PLR0124
 
 
-def _pool(names: list[str | None]) -> NDArray[np.intp]:
+def pool_of(names: list[str | None]) -> NDArray[np.intp]:
+    """Rows of the items that have a label.
+
+    Raises:
+        DataError: none has.
+    """
     pool = np.asarray([row for row, name in enumerate(names) if name is not None], dtype=np.intp)
     if not len(pool):
         raise DataError(
@@ -323,6 +333,7 @@ def _balance_note(
     return f"Groups are whole; parts hold {', '.join(said)}."
 
 
-def _listed(names: Sequence[str], most: int = 8) -> str:
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """The first few names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

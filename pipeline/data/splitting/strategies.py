@@ -10,6 +10,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, field_validator
 
+from deponij.pipeline.data.splitting.folds import N_FOLDS, fold_split
 from deponij.pipeline.data.splitting.partition import (
     Column,
     Split,
@@ -19,6 +20,7 @@ from deponij.pipeline.data.splitting.partition import (
     random_split,
     thesis_split,
 )
+from deponij.pipeline.metrics.evaluation import FEWEST_FOLDS
 from deponij.pipeline.record_lists import Record
 from deponij.pipeline.registry import Registry
 from deponij.store.errors import DataError, UsageError
@@ -39,6 +41,7 @@ class SplitParams(Record):
         group_by: column whose groups stay together (`group`, and what `given` makes of train); intervals of results
             take whole groups of it, whatever the strategy.
         fractions: shares of train, val and test (`random`, `group`).
+        n_folds: how many folds; each tests once, while the next one validates (`folds`).
         seed: any whole number.
         val_from_train: share of the training items that becomes val where a given split leaves none to
             choose on, so that nothing is ever chosen on test (`given`); 0 for none.
@@ -49,6 +52,7 @@ class SplitParams(Record):
     labels: str | None = None
     group_by: str = "image_id"
     fractions: tuple[Share, Share, Share] = (0.8, 0.1, 0.1)
+    n_folds: Annotated[int, Field(ge=FEWEST_FOLDS, le=100)] = N_FOLDS
     seed: int = 0
     val_from_train: Annotated[float, Field(ge=0, lt=1)] = 0.1
     allow_partial: bool = True
@@ -105,11 +109,15 @@ def make_split(columns: Mapping[str, Column], params: SplitParams) -> Split:
     parts = np.full(n, None, dtype=object)
     parts[rows] = split.parts
     notes = list(split.notes)
+    folds = groups = None
+    if split.folds is not None and split.groups is not None:
+        folds, groups = np.full(n, -1, dtype=np.int64), np.full(n, None, dtype=object)
+        folds[rows], groups[rows] = split.folds, split.groups
     if split.counts["test"] == 0:
         notes.append("There is no test part: figures will be of items that were chosen by or learned from.")
     if len(rows) < n:
         notes.append(f"{n - len(rows):,} items could not be read and belong to no part.")
-    return Split(parts, tuple(notes))
+    return Split(parts, tuple(notes), folds, groups)
 
 
 @register("random")
@@ -122,6 +130,18 @@ def _group(columns: Mapping[str, Column], params: SplitParams) -> Split:
     groups = _column(columns, params.group_by)
     return group_split(
         groups, _labels(columns, params), params.fractions, params.seed, ids=columns["item_id"]
+    )
+
+
+@register("folds")
+def _folds(columns: Mapping[str, Column], params: SplitParams) -> Split:
+    return fold_split(
+        _column(columns, params.group_by),
+        _labels(columns, params),
+        _column(columns, "phash"),  # type: ignore[arg-type]
+        params.n_folds,
+        params.seed,
+        ids=columns["item_id"],
     )
 
 

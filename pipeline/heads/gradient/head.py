@@ -43,6 +43,7 @@ class GradientHead(Head):
     """
 
     model: ClassVar[str]
+    choices: ClassVar[Mapping[str, str]] = {"epochs": "best_epoch_", "lr": "lr"}
     facts: ClassVar[Mapping[str, Fact]] = {
         "val_loss": NUMBER,
         "val_top1": NUMBER,

@@ -59,6 +59,7 @@ class TipAdapter(TextBlend):
     """
 
     title: ClassVar[str] = "zero-shot with a cache (Tip-Adapter)"
+    choices: ClassVar[Mapping[str, str]] = {"alphas": "alpha_", "betas": "beta_"}
     remembers: ClassVar[str] = "Training items are in the cache"
     apply: ClassVar[str] = (
         "import numpy as np\n"

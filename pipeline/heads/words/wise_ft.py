@@ -61,6 +61,7 @@ class WiseFt(TextBlend):
     """
 
     title: ClassVar[str] = "zero-shot and probe interpolated (WiSE-FT)"
+    choices: ClassVar[Mapping[str, str]] = {"cs": "c_", "alphas": "alpha_"}
     apply: ClassVar[str] = "logits = scale * (features / norm(features)) @ weight.T"
 
     tensors: ClassVar[Mapping[str, str]] = {"weight": "coef_", **TextBlend.tensors}

@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { button, byId, el, svg } from "./dom.js";
 import { boxOf, listenToPointers } from "./map_pointer.js";
 import { draw, moved, toScreen, towards, WHOLE, within, zoomed } from "./map_picture.js";
-import { colourOf, shapeOf } from "./palette.js";
+import { colourOf, outlineOf } from "./palette.js";
 import { count, counted } from "./wording.js";
 
 const MOST_IDS = 5000; // values that one filter may have
@@ -113,7 +113,7 @@ class MapView {
   }
 
   show(found) {
-    this.map = found;
+    this.map = ranked(found);
     this.rows = new Map(found.ids.map((id, row) => [id, row]));
     this.view = WHOLE;
     this.corner = this.drawn = null;
@@ -129,9 +129,7 @@ class MapView {
   }
 
   fillLegend() {
-    const { classes, labels } = this.map;
-    const sizes = new Array(classes.length).fill(0);
-    for (const code of labels) if (code !== null) sizes[code] += 1;
+    const { classes, sizes } = this.map;
     const column = this.app.labels();
     const only = (name) => this.app.go({ filters: [...this.app.state.filters.filter((one) => one.column !== column), { column, op: "in", value: [name] }] });
     const entry = (name, code) => {
@@ -140,7 +138,8 @@ class MapView {
       return el("li", {}, el("button", { type: "button", class: "plain", title: `only ${name}`, "aria-label": `${name}, ${counted(sizes[code], "item")}; show only these`, on: { click: () => only(name), pointerenter: light, focus: light, pointerleave: off, blur: off } },
         key(code), el("span", { class: "label" }, name), el("span", { class: "n" }, count(sizes[code]))));
     };
-    this.legend.replaceChildren(...classes.map(entry));
+    const codes = classes.map((_, code) => code).filter((code) => sizes[code]).sort((a, b) => sizes[b] - sizes[a]);
+    this.legend.replaceChildren(...codes.map((code) => entry(classes[code], code)));
   }
 
   relayout() {
@@ -282,6 +281,14 @@ class MapView {
   }
 }
 
+/** The map with the size of each class, and rows in the order of drawing: rare classes above the frequent ones. */
+function ranked(found) {
+  const sizes = new Array(found.classes.length).fill(0);
+  for (const code of found.labels) if (code !== null) sizes[code] += 1;
+  const size = (row) => (found.labels[row] === null ? -1 : sizes[found.labels[row]]);
+  return { ...found, sizes, order: [...found.ids.keys()].sort((a, b) => size(b) - size(a)) };
+}
+
 /** The row nearest to the middle of the plane. */
 function middle({ x, y }) {
   let found = 0;
@@ -292,5 +299,5 @@ function middle({ x, y }) {
 
 /** The sign of a class as in the map. */
 function key(code) {
-  return svg("svg", { class: "key", viewBox: "-8 -8 16 16", "aria-hidden": "true" }, svg("path", { d: shapeOf(code, 5), class: colourOf(code).slice(2) }));
+  return svg("svg", { class: "key", viewBox: "-8 -8 16 16", "aria-hidden": "true" }, svg("path", { d: outlineOf(code), transform: "scale(5)", vars: { color: `var(${colourOf(code)})` } }));
 }

@@ -1,8 +1,8 @@
 // Draws a map of points on a canvas. Pure of the page: it is given all that it shows.
 
-import { colourOf, shapeOf } from "./palette.js";
+import { colourOf, pathOf } from "./palette.js";
 
-const MARGIN = 0.03; // of the side, so that points at the rim are whole
+const MARGIN = 0.024; // of the side, so that points at the rim are whole
 
 /** The part of the plane that is seen: magnification and the corner, in units of the side. */
 export const WHOLE = Object.freeze({ zoom: 1, left: 0, top: 0 });
@@ -39,7 +39,7 @@ const radius_px = (view, n) => Math.min(7, (n > 4000 ? 2 : n > 800 ? 2.8 : 4) * 
 /**
  * Draw everything.
  * @param {HTMLCanvasElement} canvas
- * @param {object} scene view, points {x, y, labels}, n_classes, hits (Set of rows), cursor (row or null), corner and
+ * @param {object} scene view, points {x, y, labels, order}, n_classes, hits (Set of rows), cursor (row or null), corner and
  *   rectangle ([x0, y0, x1, y1] in 0 … 1 or null), lit (class shown alone, or undefined).
  */
 export function draw(canvas, scene) {
@@ -60,7 +60,7 @@ function drawPoints(context, { view, points, n_classes, hits, lit }, side_px, ra
   const r = radius_px(view, points.x.length);
   const stamps = new Map([null, ...Array(n_classes).keys()].map((code) => [code, stamp(code, r, ratio, colour(colourOf(code)))]));
   const half = 2 * r;
-  for (let row = 0; row < points.x.length; row += 1) {
+  for (const row of points.order) {
     const [x, y] = toScreen(view, side_px, points.x[row], points.y[row]);
     if (x < -half || y < -half || x > side_px + half || y > side_px + half) continue;
     const code = points.labels[row] ?? null;
@@ -75,9 +75,10 @@ function stamp(code, r, ratio, fill) {
   const found = document.createElement("canvas");
   found.width = found.height = Math.ceil(4 * r * ratio);
   const context = found.getContext("2d");
-  context.setTransform(found.width / (4 * r), 0, 0, found.width / (4 * r), found.width / 2, found.width / 2);
+  const unit = (found.width / (4 * r)) * (code === null ? 0.8 * r : r);
+  context.setTransform(unit, 0, 0, unit, found.width / 2, found.width / 2);
   context.fillStyle = fill;
-  context.fill(new Path2D(shapeOf(code, code === null ? 0.8 * r : r)));
+  context.fill(pathOf(code));
   return found;
 }
 

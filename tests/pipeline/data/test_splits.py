@@ -326,7 +326,7 @@ def test_fractions_must_be_shares(fractions: tuple[float, float, float]) -> None
 
 
 def test_unknown_strategies_are_told_with_the_nearest() -> None:
-    assert strategies() == ["given", "group", "random", "thesis"]
+    assert strategies() == ["folds", "given", "group", "random", "thesis"]
     with pytest.raises(ValidationError, match="Did you mean 'group'"):
         SplitParams(strategy="groups")
     with pytest.raises(ValueError, match="is taken by"):

@@ -39,7 +39,7 @@ def test_a_strong_pull_gives_the_weighted_sum() -> None:
 def test_validation_is_answered_out_of_fold() -> None:
     logits, codes = specialists(60, seed=3)
     ensemble = Stacking(cs=(1.0,), folds=4, seed=5).fit(logits, codes)
-    assert ensemble.out_of_fold_ is not None
+    apart = ensemble.out_of_fold(logits, codes)
     log_probs = log_softmax(logits / ensemble.temperatures_[:, None, None])
     inputs = np.concatenate(list(log_probs), axis=1)
     fold = folds(codes, 4, seed=5)
@@ -47,8 +47,8 @@ def test_validation_is_answered_out_of_fold() -> None:
         left_out = fold == number
         towards = np.kron(pool_weights(log_probs[:, ~left_out], codes[~left_out]), np.eye(4))
         weight = fit_pulled(inputs[~left_out], codes[~left_out], towards, 1.0).weight
-        np.testing.assert_allclose(ensemble.out_of_fold_[left_out], inputs[left_out] @ weight.T)
-    loss = negative_log_likelihood(ensemble.out_of_fold_, codes)
+        np.testing.assert_allclose(apart[left_out], inputs[left_out] @ weight.T)
+    loss = negative_log_likelihood(apart, codes)
     assert ensemble.trials_ == ((1.0, loss),)
     # Answers by the fit on these very items flatter.
     assert negative_log_likelihood(ensemble.combine(logits), codes) < loss - 0.02

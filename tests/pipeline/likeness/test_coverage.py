@@ -44,8 +44,9 @@ def test_each_kind_by_hand() -> None:
     new = Evidence(
         ["a1", "n1", "n2", "n3", "n4"],
         ["f" * 16, "1" + "0" * 15, None, None, None],
-        # A copy; one that looks like the first though its features are far; close; within 10 degrees; beyond.
-        at_angles(10, 80, 21, 35, 50),
+        # A copy; one that looks like the first, which features confirm (cosine 0.71) though others are nearer; close;
+        # within 10 degrees; beyond.
+        at_angles(10, 45, 21, 35, 50),
     )
     radii = look_around(at_angles(0, 10, 20, 30), 1).scores
     assert radii == pytest.approx([distance(10)] * 4, abs=1e-6)
@@ -53,8 +54,8 @@ def test_each_kind_by_hand() -> None:
     assert found.novelty.tolist() == ["exact", "near", "near", "familiar", "novel"]
     assert found.nearest.tolist() == [1, 0, 2, 3, 3]
     assert found.bits.tolist() == [0, 1, 255, 255, 255]
-    assert found.distances == pytest.approx([distance(angle) for angle in (0, 80, 1, 5, 20)], abs=1e-6)
-    assert found.gaps == pytest.approx([distance(angle) for angle in (0, 50, 1, 5, 20)], abs=1e-6)
+    assert found.distances == pytest.approx([distance(angle) for angle in (0, 45, 1, 5, 20)], abs=1e-6)
+    assert found.gaps == pytest.approx([distance(angle) for angle in (0, 15, 1, 5, 20)], abs=1e-6)
     assert [found.count(kind) for kind in ("exact", "near", "familiar", "novel")] == [1, 2, 1, 1]
 
 
@@ -132,7 +133,7 @@ def test_the_nearest_hash_is_found_beyond_the_first_tile(monkeypatch: pytest.Mon
     # Each one bit from another, in turned order; features have nothing to do with it.
     turned = [f"{int(one, 16) ^ 1:016x}" for one in reversed(hashes)]
     new = Evidence([f"n{i}" for i in range(23)], turned, rng.normal(size=(23, 8)))
-    found = judge_batch(Likeness(new, archive, Thresholds(1, 1.0)), 1, np.zeros(23, np.float32), 0.0)
+    found = judge_batch(Likeness(new, archive, Thresholds(1, 1.0, -1)), 1, np.zeros(23, np.float32), 0.0)
     assert found.nearest.tolist() == list(reversed(range(23))) and set(found.bits.tolist()) == {1}
 
 

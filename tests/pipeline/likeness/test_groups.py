@@ -60,8 +60,11 @@ def brute(
             if a != b:
                 one, other = hashes[a], hashes[b]
                 found["picture"][a, b] = keys[a] == keys[b]
-                found["phash"][a, b] = bool(one and other and hamming([one], [other])[0] <= how.max_bits)
-                found["embedding"][a, b] = units[a] @ units[b] >= how.min_cosine - 1e-6
+                cosine = units[a] @ units[b]
+                if one and other:
+                    bits = hamming([one], [other])[0]
+                    found["phash"][a, b] = bits <= 4 and cosine >= how.confirm_cosine + 0.025 * bits - 1e-6
+                found["embedding"][a, b] = cosine >= how.min_cosine - 1e-6
     found[ANY] = found["picture"] | found["phash"] | found["embedding"]
     return found
 
@@ -69,7 +72,7 @@ def brute(
 @pytest.mark.parametrize("seed", range(4))
 def test_counts_equal_those_over_all_pairs(seed: int) -> None:
     keys, hashes, vectors = made(90, seed)
-    how = Thresholds(4, 0.97)
+    how = Thresholds(4, 0.97, (-1.0, 0.6, 0.2, 0.0)[seed])
     rng = np.random.default_rng(seed)
     columns = np.stack([np.ones(90), rng.integers(0, 2, 90)], axis=1).astype(np.float32)
     photos = rng.integers(0, 20, 90).astype(np.int32)
@@ -84,7 +87,7 @@ def test_counts_equal_those_over_all_pairs(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_groups_are_those_of_the_greedy_rule(seed: int) -> None:
     keys, hashes, vectors = made(90, seed)
-    how = Thresholds(4, 0.97)
+    how = Thresholds(4, 0.97, (-1.0, 0.6, 0.2, 0.0)[seed])
     alike = brute(keys, hashes, vectors, how)[ANY]
     order = np.random.default_rng(seed + 10).permutation(90)
     # The rule of the module's first lines, an item at a time.
@@ -141,6 +144,7 @@ def test_links_say_what_speaks_for_them() -> None:
     keys = ["a", "a", "b", "c", "d"]
     hashes = [flipped(0), flipped(0), flipped(0, 1, 2, 3), flipped(0, *range(9)), None]
     evidence = Evidence(keys, hashes, at_angles(0, 0, 40, 5, 90))
+    # The cosine of 40 degrees is 0.77; three bits ask for 0.725.
     links = Likeness(evidence, how=Thresholds(4, 0.98)).links(0, np.arange(1, 5))
     assert [one.how for one in links] == [("picture", "phash", "embedding"), ("phash",), ("embedding",), ()]
     assert [one.bits for one in links] == [0, 3, 9, None]
@@ -168,11 +172,50 @@ def test_lengths_do_not_matter_and_zero_vectors_are_like_nothing() -> None:
     assert counts["embedding"][:, 0].tolist() == [1, 1, 0, 0]
 
 
+@pytest.mark.parametrize(("bits", "needed"), [(0, 0.65), (4, 0.75), (10, 0.9)])
+def test_what_hashes_propose_the_cosine_confirms(bits: int, needed: float) -> None:
+    hashes = [flipped(0), flipped(0, *range(bits))]
+    for cosine, is_alike in ((needed + 0.002, True), (needed - 0.002, False)):
+        vectors = np.array([[1, 0], [cosine, np.sqrt(1 - cosine**2)]])
+        link = Likeness(Evidence(["a", "b"], hashes, vectors)).links(0, np.array([1]))[0]
+        assert link.how == (("phash",) if is_alike else ())
+        # The other way round it is the same, and -1 confirms everything.
+        assert (
+            Likeness(Evidence(["b", "a"], hashes[::-1], vectors[::-1])).links(0, np.array([1]))[0].how
+            == link.how
+        )
+        free = Thresholds(confirm_cosine=-1)
+        assert Likeness(Evidence(["a", "b"], hashes, -vectors), how=free).links(0, np.array([1]))[0].how == (
+            "phash",
+        )
+
+
+def test_without_features_hashes_must_be_nearer() -> None:
+    hashes = [flipped(0), flipped(0, 1, 2, 3, 4), flipped(0, 1, 2, 3, 4, 5)]
+    found = Likeness(Evidence(list("abc"), hashes))
+    assert [one.how for one in found.links(0, np.array([1, 2]))] == [("phash",), ()]
+    told = Likeness(Evidence(list("abc"), hashes), how=Thresholds(5))
+    assert [one.how for one in told.links(0, np.array([1, 2]))] == [("phash",), ("phash",)]
+    # Eleven bits are too many even for equal features.
+    far = Evidence(["a", "b"], [flipped(0), flipped(0, *range(11))], at_angles(0, 15))
+    assert Likeness(far).links(0, np.array([1]))[0].how == ()
+
+
+def test_thresholds_in_words() -> None:
+    assert Thresholds().words(True, True) == (
+        "hashes up to 10 of 64 bits apart with a cosine from 0.65 and 0.025 for each bit, or a cosine from 0.97"
+    )
+    assert Thresholds().words(True, False) == "hashes up to 4 of 64 bits apart"
+    assert Thresholds().words(False, True) == "a cosine from 0.97"
+
+
 def test_bad_input_is_refused() -> None:
     with pytest.raises(UsageError, match=r"\(0, 1\].*0\.\.64"):
         Thresholds(4, 0.0)
     with pytest.raises(UsageError, match="bits"):
         Thresholds(65, 0.9)
+    with pytest.raises(UsageError, match="confirm"):
+        Thresholds(confirm_cosine=1.1)
     with pytest.raises(UsageError, match="one length"):
         Evidence(["a"], ["0" * 16, "0" * 16])
     with pytest.raises(DataError, match="16 hexadecimal"):

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image, ImageFilter
 from scipy.fft import dct
 
-from deponij.pipeline.data.splitting.leakage import MAX_DISTANCE_BITS
 from deponij.pipeline.likeness.phash import _DCT, hamming, near_pairs, phash
 from deponij.store.errors import DataError
 
@@ -57,6 +56,9 @@ def test_pictures_of_one_colour_have_one_hash() -> None:
     assert phash(Image.new("RGB", (5, 5))) == "0000000000000000"
 
 
+NEAR_BITS = 8
+
+
 def recompressed(image: Image.Image, quality: int) -> Image.Image:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
@@ -68,15 +70,15 @@ def test_copies_are_near_and_other_pictures_are_not() -> None:
     hashes = [phash(picture) for picture in pictures]
     for quality in (75, 60):
         copies = [phash(recompressed(picture, quality)) for picture in pictures]
-        assert hamming(hashes, copies).max() <= MAX_DISTANCE_BITS
+        assert hamming(hashes, copies).max() <= NEAR_BITS
     for resample in (Image.Resampling.BICUBIC, Image.Resampling.BILINEAR):
         smaller = [phash(picture.resize((86, 65), resample)) for picture in pictures]
-        assert hamming(hashes, smaller).max() <= MAX_DISTANCE_BITS
+        assert hamming(hashes, smaller).max() <= NEAR_BITS
     assert hamming(hashes, [phash(p.filter(ImageFilter.GaussianBlur(0.5))) for p in pictures]).max() <= 6
-    near = near_pairs(hashes, hashes, MAX_DISTANCE_BITS)
+    near = near_pairs(hashes, hashes, NEAR_BITS)
     assert np.array_equal(near.row_a, near.row_b)
     others = hamming(*zip(*itertools.combinations(hashes, 2), strict=True))
-    assert others.min() > 2 * MAX_DISTANCE_BITS - 2
+    assert others.min() > 2 * NEAR_BITS - 2
 
 
 def test_hamming_counts_bits() -> None:
@@ -129,6 +131,6 @@ def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_thousands_against_thousands_take_a_moment() -> None:
     a, b = random_hashes(5000, 5), random_hashes(5000, 6)
     start = time.perf_counter()
-    near_pairs(a, b, MAX_DISTANCE_BITS)
+    near_pairs(a, b, NEAR_BITS)
     # About 0.1 s on one idle core; a loop in Python would take half a minute.
     assert time.perf_counter() - start < 3

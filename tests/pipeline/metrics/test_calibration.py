@@ -1,16 +1,17 @@
-"""Calibration: by hand, against torchmetrics, scikit-learn and a search by brute force."""
+"""Calibration: by hand, against scikit-learn and a search by brute force."""
 
 import numpy as np
 import pytest
-import torch
 from scipy.optimize import minimize_scalar
+from scipy.stats import binom
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from deponij.pipeline.heads.head import softmax
 from deponij.pipeline.metrics.calibration import (
     calibration,
     class_codes,
+    error_by_chance,
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
@@ -29,38 +30,66 @@ def made(n: int, sharpness: float, seed: int = 0) -> tuple[np.ndarray, np.ndarra
 
 
 def test_error_by_hand() -> None:
-    # Bins of one half: (0, 0.5] has confidences 0.4, 0.5 and one of two right, |0.5 - 0.45| = 0.05;
-    # (0.5, 1] has 0.9, 1.0, 0.8 and one of three right, |1/3 - 0.9| = 17/30.
+    # The median is 0.8: (0, 0.8] has confidences 0.4, 0.5, 0.8 and one of three right, |1/3 - 17/30| = 7/30;
+    # (0.8, 1] has 0.9, 1.0 and one of two right, |1/2 - 0.95| = 0.45.
     confidence, correct = [0.4, 0.9, 0.5, 1.0, 0.8], [True, False, False, True, False]
     low, high = reliability(confidence, correct, n_bins=2)
-    assert (low.n, low.lower, low.upper, high.n) == (2, 0.0, 0.5, 3)
-    assert (low.confidence, low.accuracy) == pytest.approx((0.45, 0.5))
-    assert (high.confidence, high.accuracy) == pytest.approx((0.9, 1 / 3))
-    assert expected_calibration_error(confidence, correct, 2) == pytest.approx((2 * 0.05 + 3 * 17 / 30) / 5)
+    assert (low.n, low.lower, low.upper, high.n, high.upper) == (3, 0.4, 0.8, 2, 1.0)
+    assert (low.confidence, low.accuracy) == pytest.approx((17 / 30, 1 / 3))
+    assert (high.confidence, high.accuracy) == pytest.approx((0.95, 0.5))
+    assert expected_calibration_error(confidence, correct, 2) == pytest.approx((3 * 7 / 30 + 2 * 0.45) / 5)
 
 
-def test_bins_that_hold_nothing_have_no_shares() -> None:
-    bins = reliability([1.0, 1.0], [True, False])
-    assert len(bins) == 15
-    assert [one.n for one in bins] == [0] * 14 + [2]
-    assert (bins[0].confidence, bins[0].accuracy) == (None, None)
-    assert (bins[14].confidence, bins[14].accuracy) == (1.0, 0.5)
+@pytest.mark.parametrize(
+    ("n", "n_bins"), [(1, 1), (8, 2), (36, 3), (100, 5), (1000, 10), (3375, 15), (20_000, 15)]
+)
+def test_the_cube_root_of_n_bins_hold_as_many_items_each(n: int, n_bins: int) -> None:
+    bins = reliability(np.random.default_rng(0).uniform(0.2, 1, n), np.ones(n, dtype=bool))
+    assert len(bins) == n_bins
+    assert sum(one.n for one in bins) == n
+    assert max(one.n for one in bins) - min(one.n for one in bins) <= 1
 
 
-def test_edges_belong_to_the_bin_below_and_nothing_is_lost() -> None:
-    # As in Guo et al.: bin m is ((m - 1) / M, m / M].
-    assert [one.n for one in reliability([0.0, 0.25, 0.5, 0.75, 1.0], [True] * 5, 4)] == [2, 1, 1, 1]
+def test_equal_confidences_stay_together_and_no_bin_is_empty() -> None:
+    assert [one.n for one in reliability([1.0, 1.0], [True, False])] == [2]
+    bins = reliability([0.3] * 2 + [1.0] * 98, [True] * 100)
+    assert [(one.n, one.upper) for one in bins] == [(100, 1.0)]
 
 
 @pytest.mark.parametrize("sharpness", [0.3, 1.0, 4.0])
-def test_error_equals_torchmetrics(sharpness: float) -> None:
+def test_bins_are_scikit_learn_s(sharpness: float) -> None:
     logits, codes = made(400, sharpness)
     probs = softmax(logits)
-    theirs = multiclass_calibration_error(
-        torch.tensor(probs), torch.tensor(codes), num_classes=4, n_bins=15, norm="l1"
-    )
-    ours = expected_calibration_error(probs.max(axis=1), probs.argmax(axis=1) == codes)
-    assert ours == pytest.approx(float(theirs), abs=1e-6)
+    sure, right = probs.max(axis=1), probs.argmax(axis=1) == codes
+    # The cube root of 400 is 7.4.
+    shares, confidences = calibration_curve(right, sure, n_bins=7, strategy="quantile")
+    bins = reliability(sure, right)
+    assert [one.accuracy for one in bins] == pytest.approx(shares, abs=1e-5)
+    assert [one.confidence for one in bins] == pytest.approx(confidences, abs=1e-5)
+
+
+def test_an_error_by_chance_is_what_perfect_probabilities_have() -> None:
+    # One bin of n equal confidences p: the mean |hits / n - p| of a binomial distribution, summed by hand.
+    n, p = 8, 0.7
+    expected = sum(binom.pmf(k, n, p) * abs(k / n - p) for k in range(n + 1))
+    assert error_by_chance([p] * n) == pytest.approx(expected, rel=0.1)
+    assert error_by_chance([1.0] * 5) == 0
+    # Ten times the items, about a square root of ten less in one bin.
+    assert error_by_chance([p] * 800) == pytest.approx(error_by_chance([p] * n) / 10, rel=0.2)
+
+
+def test_perfect_probabilities_have_about_the_error_of_chance_and_others_more() -> None:
+    errors = []
+    for seed in range(40):
+        logits, codes = made(36, 1.0, seed)
+        probs = softmax(logits)
+        sure = probs.max(axis=1)
+        errors.append(expected_calibration_error(sure, probs.argmax(axis=1) == codes) / error_by_chance(sure))
+    assert np.mean(errors) == pytest.approx(1.0, abs=0.15)
+    logits, codes = made(2000, 4.0)
+    probs = softmax(logits)
+    sure = probs.max(axis=1)
+    assert expected_calibration_error(sure, probs.argmax(axis=1) == codes) > 5 * error_by_chance(sure)
 
 
 def test_likelihood_equals_scikit_learn() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from deponij.pipeline.likeness.pairs import Thresholds
 from deponij.pipeline.mistakes.twins import find_twins
 
 N = 8
@@ -17,8 +18,7 @@ def twins(names: list[str] | None = None, **changes: Any) -> list[tuple[str, str
         "keys": [f"key{row}" for row in range(N)],
         "phashes": hashes,
         "groups": np.array([f"photo{row}" for row in range(N)]),
-        "max_bits": 8,
-        "min_similarity": 0.97,
+        "how": Thresholds(),
     } | changes
     labels = np.array(names or [f"class {row % 2}" for row in range(N)])
     features = given.pop("features")
@@ -45,9 +45,13 @@ def test_equal_pictures() -> None:
 def test_pictures_that_look_alike() -> None:
     hashes: list[str | None] = [f"{(0x9E3779B97F4A7C15 * (row + 1)) % 2**64:016x}" for row in range(N)]
     hashes[3] = flipped(str(hashes[0]), 8)
+    # Features at a right angle do not confirm it; 8 bits ask for a cosine of 0.85, here it is 0.88.
+    assert twins(phashes=hashes) == []
+    features = np.eye(N, 16, dtype=np.float32)
+    features[3, [0, 3]] = 0.88, np.sqrt(1 - 0.88**2)
     # 8 of 64 bits differ.
-    assert twins(phashes=hashes) == [("i0", "i3", "phash", 1 - 8 / 64, False)]
-    assert twins(phashes=hashes, max_bits=7) == []
+    assert twins(phashes=hashes, features=features) == [("i0", "i3", "phash", 1 - 8 / 64, False)]
+    assert twins(phashes=hashes, features=features, how=Thresholds(7)) == []
     assert twins(phashes=[None] * N) == []
 
 
@@ -55,13 +59,10 @@ def test_features_that_are_alike() -> None:
     features = np.eye(N, 16, dtype=np.float32)
     features[6] = features[1] + 0.1 * np.eye(16, dtype=np.float32)[12]
     (found,) = twins(features=features)
-    centred = features.astype(np.float64) - features.mean(axis=0)
-    a, b = centred[1], centred[6]
+    # The cosine of (1, 0) and (1, 0.1).
     assert found[:3] == ("i1", "i6", "embedding")
-    np.testing.assert_allclose(found[3], a @ b / np.linalg.norm(a) / np.linalg.norm(b), atol=1e-6)
-    # What all items share counts for nothing.
-    assert twins(features=features + 50)[0][:2] == ("i1", "i6")
-    assert len(twins(features=features + 50)) == 1
+    np.testing.assert_allclose(found[3], 1 / np.sqrt(1.01), atol=1e-6)
+    assert twins(features=features, how=Thresholds(min_cosine=0.999)) == []
 
 
 def test_the_surest_first_and_each_pair_once() -> None:

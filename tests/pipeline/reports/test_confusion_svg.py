@@ -59,6 +59,15 @@ def test_names_are_escaped_and_shortened() -> None:
     assert any("…" in text for text in texts)
 
 
+def test_long_names_that_begin_alike_are_told_apart() -> None:
+    names = np.array([f"unsorted municipal waste of the kind {i}" for i in range(3)])
+    texts = parse(confusion_svg(names, names, "t")).findall(f"{SPACE}text")
+    shown = {"".join(text.itertext()).removeprefix(text.findtext(f"{SPACE}title")) for text in texts}
+    assert {f"unsorted munici…the kind {i}" for i in range(3)} == shown & {
+        f"unsorted munici…the kind {i}" for i in range(9)
+    }
+
+
 def test_most_confused_by_hand() -> None:
     truth = np.array(["a", "a", "a", "b", "b", "c"])
     answers = np.array(["b", "b", "c", "a", "b", "c"])

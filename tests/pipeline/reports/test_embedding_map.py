@@ -14,7 +14,7 @@ from deponij.pipeline.reports.embedding_map import (
     map_rules,
     points_json,
 )
-from deponij.pipeline.reports.palette import MARKERS, N_COLOURS, colour_of, marker_of
+from deponij.pipeline.reports.palette import MARKERS
 
 IDS = np.array(["a", "b", "c", "d"])
 PLACES = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 5.0], [10.0, 5.0]])
@@ -75,11 +75,6 @@ def test_items_are_chosen_from_those_that_every_layout_has() -> None:
     assert len(set(some)) == 10
     assert some == sorted(some, key=many.index)
     assert some == choose_items([wide], 10, seed=0) != choose_items([wide], 10, seed=1)
-
-
-def test_fifty_six_classes_are_all_told_apart() -> None:
-    assert len({(colour_of(code), marker_of(code)(5)) for code in range(56)}) == 56
-    assert N_COLOURS * len(MARKERS) == 56
 
 
 @pytest.mark.parametrize("marker", MARKERS)

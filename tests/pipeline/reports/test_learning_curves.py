@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from deponij.pipeline.metrics.curves import CURVES, CurveRow
+from deponij.pipeline.metrics.curves import CURVES, CurveRow, Twice
 from deponij.pipeline.reports.learning_curves import chart_svg, charts, describe
 
 
@@ -52,19 +52,57 @@ def test_one_chart_for_each_question_and_one_line_for_each_backbone() -> None:
 
 
 def test_places_by_hand() -> None:
-    # Across, 10 to 1,000 items lie between 52 and 460, so that 100 are in the middle; up, 18 % to 82 %
-    # (the widest bounds and two points more) between 270 and 12.
+    # Across, 10 to 1,000 items lie between 52 and 398, so that 100 are in the middle; up, 18 % to 82 %
+    # (the widest bounds and two points more) between 250 and 12.
     svg = ElementTree.fromstring(chart_svg(charts(ROWS)[0], "title"))
     first = next(path for path in svg.iter("path") if path.get("class") == "line q0")
-    places = [tuple(map(float, pair.split())) for pair in first.get("d")[1:].split("L")]
-    assert [x for x, _ in places] == pytest.approx([52, 256, 460], abs=0.01)
-    assert [y for _, y in places] == pytest.approx(
-        [270 - (share - 0.18) / 0.64 * 258 for share in (0.3, 0.5, 0.7)], abs=0.01
-    )
+    assert places(first) == [
+        pytest.approx((x, up(share)), abs=0.01) for x, share in ((52, 0.3), (225, 0.5), (398, 0.7))
+    ]
     band = next(path for path in svg.iter("path") if path.get("class") == "band q0")
-    lower, upper = (270 - (share - 0.18) / 0.64 * 258 for share in (0.2, 0.4))
-    assert band.get("d").startswith(f"M52 {lower:.2f}")
-    assert band.get("d").endswith(f"L52 {upper:.2f}Z")
+    assert band.get("d").startswith(f"M52 {up(0.2):.2f}")
+    assert band.get("d").endswith(f"L52 {up(0.4):.2f}Z")
+
+
+def places(path: ElementTree.Element) -> list[tuple[float, ...]]:
+    return [tuple(map(float, pair.split())) for pair in path.get("d")[1:].split("L")]
+
+
+def up(share: float) -> float:
+    return 250 - (share - 0.18) / 0.64 * 238
+
+
+def test_all_charts_of_a_page_have_the_same_axes() -> None:
+    first, second = charts([*ROWS, row("x", 20, 0.95, split="other"), row("x", 5000, 0.99, split="other")])
+    assert first.axes == second.axes
+    assert (first.axes.across.low, first.axes.across.high) == (10, 5000)
+    assert (first.axes.up.low, first.axes.up.high) == pytest.approx((0.18, 1.0))
+    assert charts([]) == []
+
+
+TWICE = Twice(n_pictures=4000, n_train=2000, top1=0.75, band=(0.7, 0.8), gain=0.05, gain_band=(0.03, 0.07))
+
+
+def test_twice_as_many_is_drawn_with_its_band() -> None:
+    (chart,) = charts([*ROWS[1:3], row("x", 1000, 0.7, per_class=None, twice=TWICE)])
+    # 10 to 2,000 items now lie between 52 and 398.
+    svg = ElementTree.fromstring(chart_svg(chart, "title"))
+    (ahead,) = [path for path in svg.iter("path") if path.get("class") == "line ahead q0"]
+    (start, end) = places(ahead)
+    assert start == pytest.approx((52 + 346 * 2 / 2.30103, up(0.7)), abs=0.01)
+    assert end == pytest.approx((398, up(0.75)), abs=0.01)
+    told = "Twice the pictures (4,000): 70–80 % (80 % band), from 70.0 % now; a gain of 3 to 7 points."
+    assert f"x: {told}" in [title.text for title in svg.iter("title")]
+    assert chart.twice == [("x", told)]
+
+
+def test_what_cannot_be_told_is_said_and_not_drawn() -> None:
+    unknown = Twice(n_pictures=40, n_train=20, unknown="the curve does not rise beyond its noise")
+    (chart,) = charts([row("x", 1000, 0.7, per_class=None, twice=unknown)])
+    assert "ahead" not in chart_svg(chart, "title")
+    assert chart.twice == [
+        ("x", "Twice the pictures (40): cannot tell, the curve does not rise beyond its noise.")
+    ]
 
 
 def test_ticks_are_labelled_items() -> None:
@@ -82,7 +120,7 @@ def test_lines_differ_by_colour_and_shape() -> None:
 
 def test_a_single_point_is_drawn() -> None:
     svg = ElementTree.fromstring(chart_svg(charts(ROWS[:1])[0], "title"))
-    assert [path.get("d") for path in svg.iter("path") if path.get("class") == "line q0"] == ["M256 141"]
+    assert [path.get("d") for path in svg.iter("path") if path.get("class") == "line q0"] == ["M225 131"]
 
 
 def test_words_of_a_point() -> None:

@@ -284,6 +284,44 @@ def test_a_map_lies_in_the_unit_square(client: Any, world: ServeWorld, ids: list
     refused(client.get("/api/map", params={"labels": "phash"}), 400, "bad_request", "category")
 
 
+def test_report_and_server_show_one_map(client: Any, world: ServeWorld) -> None:
+    """Places and marks of every item, read from the report's drawing."""
+    import re
+    from xml.etree import ElementTree
+
+    from deponij.pipeline.reports.embedding_map import embedding_map
+    from deponij.pipeline.reports.palette import colour_of, marker_of
+    from deponij.project.report.inputs import labels_of, read_embedding
+
+    embedding, _ = read_embedding(world.at.map("words"))
+    drawn = embedding_map(
+        [embedding], embedding.ids.tolist(), labels_of(Items(world.at.items), "category"), "c"
+    )
+    for number, layout in enumerate(drawn.layouts):
+        found = client.get("/api/map", params={"layout": layout.lower().replace("-", "")}).json()
+        group = ElementTree.fromstring(drawn.svg).findall("g")[number]
+        at = dict(zip(found["ids"], zip(found["x"], found["y"], found["labels"], strict=True), strict=True))
+        n_seen = 0
+        for path, rows in zip(group, drawn.rows, strict=True):
+            places = re.findall(r"M(-?\d+) ?(-?\d+)", path.get("d"))
+            for (x, y), row in zip(places, rows, strict=True):
+                there_x, there_y, code = at[embedding.ids[row]]
+                # 24 of 1000 are margin; the page has the same.
+                assert [int(x), int(y)] == pytest.approx([24 + 952 * there_x, 24 + 952 * there_y], abs=1)
+                assert colour_of(code) in path.get("class").split()
+                assert marker_of(code)(10.0) in path.get("d")
+                assert path.findtext("title") == found["classes"][code]
+                n_seen += 1
+        assert n_seen == len(found["ids"])
+
+
+def test_the_page_gets_the_palette(client: Any) -> None:
+    from deponij.pipeline.reports.palette import palette_css, palette_json
+
+    assert client.get("/static/palette.css").text == palette_css()
+    assert client.get("/static/palette.json").json() == palette_json()
+
+
 def test_another_backbones_words(client: Any, ids: list[str]) -> None:
     assert search(client, item(ids[0]), backbone="mute")["backbone"] == "mute"
     answer = client.post("/api/search", json={"terms": [text("can")], "backbone": "mute"})
