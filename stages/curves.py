@@ -67,7 +67,7 @@ def run(
     with counted(f"curves {view.backbone} {split.stem}/{labels}", None, "fits") as progress:
         points = learning_curve(
             vectors,
-            [examples],
+            examples.rotations(),
             per_class=params.per_class,
             tries=params.tries,
             heads=params.heads,

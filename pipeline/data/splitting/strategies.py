@@ -138,7 +138,8 @@ def _folds(columns: Mapping[str, Column], params: SplitParams) -> Split:
     return fold_split(
         _column(columns, params.group_by),
         _labels(columns, params),
-        _column(columns, "phash"),  # type: ignore[arg-type]
+        _column(columns, "phash"),
+        columns.get("key"),
         params.n_folds,
         params.seed,
         ids=columns["item_id"],

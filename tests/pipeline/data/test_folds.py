@@ -23,7 +23,7 @@ def labels_of(n: int) -> list[str]:
 
 def test_every_item_is_in_one_fold_of_equal_size_and_classes() -> None:
     n = 120
-    split = fold_split([f"p{i}" for i in range(n)], labels_of(n), far_hashes(n), 10)
+    split = fold_split([f"p{i}" for i in range(n)], labels_of(n), far_hashes(n), n_folds=10)
     assert set(split.parts.tolist()) == {"test"}
     assert split.folds is not None
     assert Counter(split.folds.tolist()) == dict.fromkeys(range(10), 12)
@@ -37,7 +37,7 @@ def test_groups_stay_whole_and_items_without_a_label_are_outside() -> None:
     groups = [f"photo{i // 3}" for i in range(n)]
     labels: list[str | None] = [*labels_of(n)]
     labels[4] = None
-    split = fold_split(groups, labels, far_hashes(n), 5)
+    split = fold_split(groups, labels, far_hashes(n), n_folds=5)
     assert split.folds is not None and split.groups is not None
     assert (split.folds[4], split.parts[4], split.groups[4]) == (-1, None, None)
     of_group: dict[str, set[int]] = {}
@@ -48,17 +48,18 @@ def test_groups_stay_whole_and_items_without_a_label_are_outside() -> None:
 
 
 def test_near_duplicates_share_a_fold_and_a_group_along_chains() -> None:
-    n = 60
+    n = 150
     hashes = far_hashes(n)
     # 10 is 6 bits from 3, and 50 is 6 others from 10: 12 from 3.
     first = int(hashes[3], 16)
     hashes[10], hashes[50] = f"{first ^ 0b111111:016x}", f"{first ^ 0b111111111111:016x}"
-    split = fold_split([f"p{i:02}" for i in range(n)], labels_of(n), hashes, 6)
+    names = [f"p{i:03}" for i in range(n)]
+    split = fold_split(names, labels_of(n), hashes, n_folds=6, ids=names)
     assert split.folds is not None and split.groups is not None
     assert len({int(split.folds[i]) for i in (3, 10, 50)}) == 1
-    assert {split.groups[i] for i in (3, 10, 50)} == {"p03"}
-    assert split.groups[4] == "p04"
-    assert any("3 pictures look much like one" in note for note in split.notes)
+    assert {split.groups[i] for i in (3, 10, 50)} == {"p003"}
+    assert split.groups[4] == "p004"
+    assert any("2 items look much like one" in note for note in split.notes)
 
 
 def test_what_ties_too_much_together_is_cut_to_closer_likeness() -> None:
@@ -70,7 +71,7 @@ def test_what_ties_too_much_together_is_cut_to_closer_likeness() -> None:
         words.append(word ^ (i << 3 if i % 2 else 0))
     hashes = [f"{one & (2**64 - 1):016x}" for one in words]
     hashes[40] = hashes[7]
-    split = fold_split([f"p{i}" for i in range(n)], labels_of(n), hashes, 4)
+    split = fold_split([f"p{i}" for i in range(n)], labels_of(n), hashes, n_folds=4)
     assert split.folds is not None
     assert max(Counter(split.folds.tolist()).values()) <= 24
     assert split.folds[40] == split.folds[7]
@@ -87,8 +88,8 @@ def test_row_order_decides_nothing_and_the_seed_does() -> None:
             [groups[i] for i in order],
             [labels_of(n)[i] for i in order],
             [hashes[i] for i in order],
-            5,
-            seed,
+            n_folds=5,
+            seed=seed,
             ids=[ids[i] for i in order],
         )
         assert split.folds is not None and split.groups is not None
@@ -100,7 +101,7 @@ def test_row_order_decides_nothing_and_the_seed_does() -> None:
 
 
 def test_few_groups_make_fewer_folds_and_too_few_are_refused() -> None:
-    split = fold_split(["x", "x", "y", "z", "z", "v"], list("ababab"), far_hashes(6), 10)
+    split = fold_split(["x", "x", "y", "z", "z", "v"], list("ababab"), far_hashes(6), n_folds=10)
     assert split.folds is not None
     assert split.folds.max() == 3
     with pytest.raises(DataError, match=r"2 group\(s\).*3 folds"):
@@ -108,7 +109,7 @@ def test_few_groups_make_fewer_folds_and_too_few_are_refused() -> None:
 
 
 def test_a_class_that_belongs_together_is_told() -> None:
-    split = fold_split(["x", "x", "y", "z", "v", "w"], list("aabbbb"), far_hashes(6), 3)
+    split = fold_split(["x", "x", "y", "z", "v", "w"], list("aabbbb"), far_hashes(6), n_folds=3)
     assert any("none is known when it is tested: a." in note for note in split.notes)
 
 
