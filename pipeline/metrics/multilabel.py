@@ -18,6 +18,7 @@ Shape letters: n items, C classes, B blocks.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -200,49 +201,26 @@ def score_multilabel(
         raise ValueError(
             f"need truths and probabilities [n, C] with a positive among them, got {truth.shape}"
         )
-    block_of = blocks_of(groups)
-    n_blocks, n_groups = int(block_of.max()) + 1, len(np.unique(groups))
-    kept = block_of != np.arange(n_blocks)[:, None]
+    folded = _Blocks.of(groups)
     answers, half = probs >= thresholds, probs >= 0.5
-    ap = np.column_stack([average_precision(truth[:, c], probs[:, c], kept) for c in range(len(classes))])
-    flat = kept.repeat(len(classes), axis=1)
-    ap_micro = average_precision(truth.ravel(), probs.ravel(), flat)
-    of_class, of_all = _f1s(truth, answers, kept)
-    half_class, half_all = _f1s(truth, half, kept[:0])
+    ap = np.column_stack(
+        [average_precision(truth[:, c], probs[:, c], folded.kept) for c in range(len(classes))]
+    )
+    ap_micro = average_precision(truth.ravel(), probs.ravel(), folded.kept.repeat(len(classes), axis=1))
+    f1_class, f1_all = _f1s(truth, answers, folded.kept)
+    half_class, half_all = _f1s(truth, half, folded.kept[:0])
     there: Bools = np.asarray(truth.any(axis=0))
-    everything = np.ones_like(truth)
-
-    def estimate(values: Floats, n: int = n_groups) -> Estimate:
-        return _estimate(values, n, n_blocks)
-
-    with_groups = [len(np.unique(groups[truth[:, c]])) for c in range(len(classes))]
+    alike = clustered_means(jaccard(truth, answers)[:, None], groups, np.zeros(len(truth))).micro[0]
     means: dict[str, Estimate] = {
-        "map_macro": estimate(_macro(ap, there)),
-        "map_micro": estimate(ap_micro),
-        "f1_macro": estimate(_macro(of_class, there)),
-        "f1_micro": estimate(of_all),
-        "jaccard": clustered_means(jaccard(truth, answers)[:, None], groups, np.zeros(len(truth))).micro[0],
+        "map_macro": folded.estimate(_macro(ap, there)),
+        "map_micro": folded.estimate(ap_micro),
+        "f1_macro": folded.estimate(_macro(f1_class, there)),
+        "f1_micro": folded.estimate(f1_all),
+        "jaccard": alike,
     }
-    by_class = []
-    for c, name in enumerate(classes):
-        has = bool(there[c])
-        by_class.append(
-            ClassFigures(
-                name=name,
-                threshold=float(thresholds[c]),
-                support=int(truth[:, c].sum()),
-                n_groups=with_groups[c],
-                predicted=int(answers[:, c].sum()),
-                correct=int((answers & truth)[:, c].sum()),
-                ap=float(ap[0, c]) if has else None,
-                ap_interval=estimate(ap[:, c], with_groups[c]).interval if has else None,
-                f1=float(of_class[0, c]) if has else None,
-                f1_interval=estimate(of_class[:, c], with_groups[c]).interval if has else None,
-                f1_half=float(half_class[0, c]) if has else None,
-            )
-        )
     fields: dict[str, Any] = {name: one.value for name, one in means.items()}
     fields |= {f"{name}_interval": one.interval for name, one in means.items()}
+    n_groups = folded.n_groups
     return MultilabelScores(
         **fields,
         n=len(truth),
@@ -254,12 +232,52 @@ def score_multilabel(
         f1_micro_half=float(half_all[0]),
         exact=float((truth == answers).all(axis=1).mean()),
         chance_map=float(truth[:, there].mean()),
-        chance_f1=float(_f1s(truth, everything, kept[:0])[1][0]),
-        by_class=tuple(by_class),
+        chance_f1=float(_f1s(truth, np.ones_like(truth), folded.kept[:0])[1][0]),
+        by_class=tuple(
+            _class_figures(
+                name,
+                float(thresholds[c]),
+                truth[:, c],
+                answers[:, c],
+                (ap[:, c], f1_class[:, c]),
+                half_class[0, c],
+                groups,
+                folded,
+            )
+            for c, name in enumerate(classes)
+        ),
         n_groups=n_groups,
         unit=unit_of(unit, n_groups, len(truth)),
         interval_kind="too few" if n_groups < FEWEST else "clustered",
         design_effect=None,
+    )
+
+
+def _class_figures(
+    name: str,
+    threshold: float,
+    truth: Bools,
+    answers: Bools,
+    figures: tuple[Floats, Floats],
+    f1_half: float,
+    groups: Names,
+    folded: "_Blocks",
+) -> ClassFigures:
+    """Of truths and answers [n], AP and F1 [1 + B] of all items and without each block."""
+    n_groups = len(np.unique(groups[truth]))
+    ap, found = (folded.estimate(one, n_groups) if truth.any() else None for one in figures)
+    return ClassFigures(
+        name=name,
+        threshold=threshold,
+        support=int(truth.sum()),
+        n_groups=n_groups,
+        predicted=int(answers.sum()),
+        correct=int((answers & truth).sum()),
+        ap=None if ap is None else ap.value,
+        ap_interval=None if ap is None else ap.interval,
+        f1=None if found is None else found.value,
+        f1_interval=None if found is None else found.interval,
+        f1_half=float(f1_half) if truth.any() else None,
     )
 
 
@@ -279,9 +297,23 @@ def _macro(values: Floats, there: Bools) -> Floats:
     return means
 
 
-def _estimate(values: Floats, n_groups: int, n_blocks: int) -> Estimate:
-    """Of values [1 + B]: the figure, then the same without each block."""
-    changes = values[1:] - values[0]
-    changes = changes[np.isfinite(changes)]
-    variance = (n_blocks - 1) / n_blocks * float((changes**2).sum())
-    return Estimate(min(1.0, max(0.0, float(values[0]))), variance, 0.0, n_groups, min(n_groups, n_blocks))
+@dataclass(frozen=True, slots=True)
+class _Blocks:
+    """Groups in blocks, each of which is left out in turn; kept: [B, n] what is left."""
+
+    kept: Bools
+    n_groups: int
+
+    @classmethod
+    def of(cls, groups: Names) -> "_Blocks":
+        block_of = blocks_of(groups)
+        kept: Bools = block_of != np.arange(int(block_of.max()) + 1)[:, None]
+        return cls(kept, len(np.unique(groups)))
+
+    def estimate(self, values: Floats, n_groups: int | None = None) -> Estimate:
+        """Of values [1 + B]: the figure, then the same without each block; n_groups: that have a part in it."""
+        n, n_blocks = self.n_groups if n_groups is None else n_groups, len(self.kept)
+        changes = values[1:] - values[0]
+        changes = changes[np.isfinite(changes)]
+        variance = (n_blocks - 1) / n_blocks * float((changes**2).sum())
+        return Estimate(min(1.0, max(0.0, float(values[0]))), variance, 0.0, n, min(n, n_blocks))
