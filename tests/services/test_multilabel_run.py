@@ -165,3 +165,13 @@ def test_damaged_results_are_said(world: tuple[Path, dict[str, Any]], tmp_path: 
 def test_flags_of_other_inputs_are_refused(flags: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         source_of(**flags)
+
+
+def test_folds_take_one_label_an_item(world: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    root, _ = world
+    with fake_backbone.registered():
+        source = source_of(table=root / "t.csv", label_separator="|")
+        plan = Plan(source=source, backbones=(str(root / "model"),), n_folds=5)
+        options = OPTIONS.model_copy(update={"depot": str(root / "depot")})
+        with pytest.raises(UsageError, match="folds take one label an item"):
+            service.run(plan, out=tmp_path / "out", options=options)
