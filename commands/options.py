@@ -83,6 +83,10 @@ OutArg = Annotated[
 ]
 TextsArg = Annotated[Path, typer.Option("--texts", help="View of text vectors.")]
 CocoOpt = Annotated[Path | None, typer.Option("--coco", help="COCO annotation file; needs --images.")]
+CocosOpt = Annotated[
+    list[Path] | None,
+    typer.Option("--coco", help="COCO annotation file; needs --images. Repeatable, as for train and val."),
+]
 ImagesOpt = Annotated[
     Path | None,
     typer.Option("--images", help="Folder that the names in the COCO file or table are relative to."),
@@ -98,6 +102,18 @@ ParquetsOpt = Annotated[
     list[Path] | None, typer.Option("--parquet", help="Hugging Face parquet file; repeatable.")
 ]
 ClassFolderOpt = Annotated[Path | None, typer.Option("--folder", help="Folder of class folders.")]
+LabelSeparatorOpt = Annotated[
+    str | None,
+    typer.Option(metavar="SIGN", help="Between the labels of a picture in a table, such as '|' or ';'."),
+]
+LabelColumnsOpt = Annotated[
+    str | None,
+    typer.Option(metavar="A,B", help="Columns of 0 and 1 in a table, one a class, in place of a label."),
+]
+WholeOpt = Annotated[
+    bool,
+    typer.Option("--whole", help="No crops: whole photographs, each with the categories annotated on it."),
+]
 TreatOpt = Annotated[
     list[str] | None,
     typer.Option(
@@ -151,3 +167,8 @@ def treatments(treat: list[str] | None) -> dict[str, str]:
             raise UsageError(f"--treat is NAME=WHAT, such as samples=skip, got {one!r}")
         found[name] = what
     return found
+
+
+def listed_names(names: str | None) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return tuple(name for one in (names or "").split(",") if (name := one.strip()))

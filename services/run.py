@@ -26,6 +26,7 @@ from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, check
 from deponij.project.in_force import InForce, profile_of
 from deponij.project.last_run import record_of, remember
+from deponij.project.learning.item_columns import holds_sets
 from deponij.project.learning.label_columns import LabelColumns, label_columns
 from deponij.project.learning.zero_shot_answers import check_classes
 from deponij.project.meant import is_meant, run_meant
@@ -100,11 +101,14 @@ def source_of(
     *,
     folder: Path | None = None,
     table: Path | None = None,
-    coco: Path | None = None,
+    coco: Path | Sequence[Path] | None = None,
     images: Path | None = None,
     yolo: Path | None = None,
     voc: Path | None = None,
     parquet: Sequence[Path] | None = None,
+    label_separator: str | None = None,
+    label_columns: Sequence[str] = (),
+    whole: bool = False,
     treat: Mapping[str, str] | None = None,
     boxes: str | None = None,
     keep_crowds: bool = False,
@@ -125,7 +129,7 @@ def source_of(
     named: dict[str, tuple[str, dict[str, Any]]] = {
         "--folder": ("folder", {"folder": folder}),
         "--table": ("listed", {"table": table}),
-        "--coco": ("coco", {"annotations": coco}),
+        "--coco": ("coco", {"annotations": _one_or_several(coco)}),
         "--yolo": ("yolo", {"data": yolo}),
         "--voc": ("voc", {"folder": voc}),
         "--parquet": ("parquet", {"files": tuple(parquet or ())}),
@@ -153,9 +157,17 @@ def source_of(
         raise UsageError(f"{flag} is for annotated instances; {given[0]} names whole pictures")
     if adapter != "coco" and boxes:
         raise UsageError(f"--boxes is for a COCO file (--coco); {given[0]} knows the form of its own")
+    if adapter != "listed" and (label_separator or label_columns):
+        flag = "--label-separator" if label_separator else "--label-columns"
+        raise UsageError(f"{flag} is for a table (--table); {given[0]} knows by itself what a label is")
+    if adapter not in ("coco", "yolo", "voc") and whole:
+        raise UsageError(f"--whole is for annotated instances; {given[0]} names whole pictures already")
     if adapter in ("parquet", "unpictured") and links_into:
         raise UsageError(f"--links-into is for pictures in folders, and {given[0]} names none")
     more: dict[str, Any] = {
+        "label_separator": label_separator,
+        "label_columns": tuple(label_columns),
+        "whole": whole,
         "images": images,
         "treat": dict(treat or {}),
         "links_into": tuple(links_into),
@@ -163,6 +175,12 @@ def source_of(
         "crop": {"keep_crowds": True} if keep_crowds else None,
     }
     return SourceChoice(adapter, where | {name: value for name, value in more.items() if value})
+
+
+def _one_or_several(paths: Path | Sequence[Path] | None) -> Path | tuple[Path, ...] | None:
+    if paths is None or isinstance(paths, Path):
+        return paths
+    return paths[0] if len(paths) == 1 else tuple(paths)
 
 
 def run(
@@ -221,8 +239,9 @@ def run(
         found = label_columns(table, plan.labels, plan.source.options.get("folder"))
         labels = found.columns
         _tell_lack(found)
-        splits = [_split_params(plan, table, column) for column in labels[:1]]
+        splits = [_split_params(plan, table, column) for column in (*labels, *found.sets)[:1]]
         sections |= {"labels": list(labels), "splits": {one.strategy: one.model_dump() for one in splits}}
+        sections |= {"label_sets": list(found.sets)}
         if "folds" in sections["splits"]:
             # As many heads as folds are learned for each seed already.
             sections["tables"] = {"seeds": 1}
@@ -335,8 +354,14 @@ def _tell_lack(found: LabelColumns) -> None:
     """What is not learned from, and where nothing is, what labels would add."""
     for note in found.notes:
         warn(note)
-    if not found.columns:
-        passed = ", ".join(stage.name for stage in STAGES if stage.needs_labels)
+    passed = ", ".join(stage.name for stage in STAGES if stage.needs_labels)
+    if found.sets:
+        which = f", and pass {', '.join(found.sets)} over" if found.columns else " are left out"
+        say(
+            f"note: {', '.join(found.sets)} holds several labels an item, so that each class is answered with yes or no; "
+            f"stages for one label an item{which}: {passed}"
+        )
+    elif not found.columns:
         say(
             "note: without labels there is a map, what is alike, what stands apart, and search. Labels (class folders, or "
             f"--labels COLUMN) would add classifiers with their figures, and labels worth a second look ({passed})"
@@ -350,6 +375,10 @@ def _split_params(plan: Plan, table: Items, labels: str) -> SplitParams:
         name: one for name, one in asked.items() if one is not None
     }
     strategy = plan.strategy or _strategy(plan, table, labels)
+    if strategy == "folds" and holds_sets(table, labels):
+        raise UsageError(
+            f"folds take one label an item, and {labels} holds several; leave --folds out, or --split random"
+        )
     ignored = {"fractions": ("random", "group"), "n_folds": ("folds",)}
     for name, strategies in ignored.items():
         if asked[name] is not None and strategy not in strategies:
@@ -364,6 +393,9 @@ def _strategy(plan: Plan, table: Items, labels: str) -> str:
     if plan.fractions is None:
         if any(part is not None for part in table.column("given")):
             return "given"
+        if holds_sets(table, labels):
+            # Folds take one label an item.
+            return "group" if len(set(table.column(plan.group_by or "image_id"))) < len(table) else "random"
         rows = zip(table.column(labels), table.column("failure"), strict=True)
         counts = Counter(label for label, failure in rows if label is not None and failure is None)
         n, usual = counts.total(), SplitParams().fractions[2]

@@ -42,8 +42,9 @@ class Stage:
 
     @property
     def needs_labels(self) -> bool:
-        """Whether it learns from labels, or judges by them."""
-        return "labels" in self.needs
+        """Whether it learns from columns of one label an item, or judges by them."""
+        mark = needs_of(self.params).get("labels")
+        return mark is not None and not mark.instead
 
     @property
     def main(self) -> Main:
@@ -60,6 +61,7 @@ STAGES = (
     Stage("extract", over="backbones"),
     Stage("extract_text"),
     Stage("heads"),
+    Stage("multilabel"),
     Stage("retrieval"),
     Stage("index"),
     Stage("likeness", may_lack_data=True),

@@ -40,6 +40,7 @@ from deponij.project.report.inputs import (
     read_records,
     split_facts,
 )
+from deponij.project.report.multilabel import read_groups_of_rows, sampled
 from deponij.project.report.runs import (
     Remake,
     Run,
@@ -117,6 +118,7 @@ class Params(Section):
     text_backbones: list[Slug]
     splits: dict[Slug, Any]
     labels: list[str]
+    label_sets: list[str] = Field(default_factory=list)
     classes: list[str] = Field(default_factory=list)
     report: ReportParams = ReportParams()
 
@@ -136,6 +138,7 @@ def run(
     likeness: Sequence[Path] = (),
     answers: Sequence[Path] = (),
     advice: Path | None = None,
+    multilabel: Sequence[Path] = (),
     timings: Mapping[str, float] | None = None,
     toys: Set[str] = frozenset(),
     remake: Remake = lambda stage: "",
@@ -153,6 +156,7 @@ def run(
         retrieval, curves, maps, mistakes, likeness, answers: files of each backbone; a part without files is not
             on the page.
         advice: what to do next; None leaves it out.
+        multilabel: results folders of classifiers with several labels an item.
         timings: seconds of each stage; they differ between runs, so leave them out for equal bytes.
         toys: backbones that know drawn pictures only, where these are others (`project.frame.toys`): they are
             marked, and never named best where there is anything else.
@@ -167,7 +171,7 @@ def run(
         DataError: there is nothing to show: neither results nor what needs no labels.
         StoreError: a file is missing or damaged.
     """
-    if not (results or likeness or answers or maps):
+    if not (results or multilabel or likeness or answers or maps):
         raise DataError("there are no results to report; run a probe or zero-shot first")
     table = Items(items)
     told = Told(profile, len(table), remake)
@@ -179,8 +183,12 @@ def run(
     alike = read_likeness(likeness, params.n_alike, toys)
     answered = read_answer_facts(answers, toys, told)
     told_next = next(iter(read_records([advice], ADVICE, "advice")), None) if advice is not None else None
+    several = sampled(read_groups_of_rows(multilabel, toys), params.n_samples, params.seed)
     others = pictured_in(alike).union(
-        _items_of(wrong), subjects_of(told_next), *(one.item_ids for one in answered)
+        _items_of(wrong),
+        subjects_of(told_next),
+        *(one.item_ids for one in answered),
+        *(one.item_ids for one in several),
     )
     pictures = _pictures(table, runs, asked, others, params.thumbnail_px)
     features = [feature_facts(path) for path in views]
@@ -205,12 +213,14 @@ def run(
         toys=frozenset(toys),
         likeness=[(one, told.source("likeness", [one], n=one.n)) for one in alike],
         by_words=answered,
-        lacking="" if found else LACKING,
+        lacking="" if found or several else LACKING,
+        multilabel=[one.facts(pictures, told.of_sets) for one in several],
         advice=told_next,
     )
     if runs:
         write_bytes(out / SHEET_NAME, _sheet(table, runs))
     rows = [row.to_json() for standing in found for row in standing.group.rows]
+    rows += [row.to_json() for one in several for row, _ in one.group]
     write_bytes(out / RESULTS_NAME, (json.dumps(rows, indent=2) + "\n").encode())
     write_bytes(out / MARKDOWN_NAME, render_markdown(page).encode())
     write_bytes(out / PAGE_NAME, render_html(page).encode())
@@ -331,6 +341,7 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
     names, toys = list(params.backbones), toys_of(at.weights)
     # What lacks labels, or classes, has left nothing to be read.
     learned = names if params.labels else []
+    split = params.splits if params.labels or params.label_sets else {}
     asked = params.text_backbones if params.classes else []
     # A backbone that has left the profile leaves its results behind.
     results = [*at.results(learned), *at.ensemble_results(learned)]
@@ -339,7 +350,7 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
         results=results,
         items=at.items,
         views=[at.view(backbone) for backbone in names],
-        split_reports=[at.split_report(split) for split in params.splits if learned],
+        split_reports=[at.split_report(name) for name in split],
         cells=next(iter(_there([at.tables / CELLS_NAME] if learned else [], options)), None),
         retrieval=_there(map(at.retrieval, learned), options),
         curves=_there(map(at.curves, learned), options),
@@ -348,6 +359,7 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
         advice=next(iter(_there([at.advice_file], options)), None),
         likeness=_there(map(at.likeness, names), options),
         answers=_there(map(at.answers, asked), options),
+        multilabel=at.multilabel_results(names) if params.label_sets else [],
         toys=toys,
         remake=(lambda stage: f"dvc repro {stage}") if options.under_dvc else (lambda stage: ""),
         profile=params.profile,

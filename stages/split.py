@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from deponij.pipeline.data.splitting.leakage import leakage_report
 from deponij.pipeline.data.splitting.strategies import SplitParams, make_split
 from deponij.pipeline.metrics.evaluation import FOLD, PARTS
 from deponij.project.frame.console import say
 from deponij.project.frame.harness import run_stage, write_metrics
-from deponij.project.frame.lacking import NeededLabels
+from deponij.project.frame.lacking import AnyLabels
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.store.atomic import write_bytes, write_table
@@ -28,7 +28,8 @@ class Params(Section):
     """The sections of params.yaml that this stage reads."""
 
     splits: dict[Slug, SplitParams]
-    labels: NeededLabels
+    labels: AnyLabels
+    label_sets: list[str] = Field(default_factory=list)
 
 
 class SplitResult(BaseModel):

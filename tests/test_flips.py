@@ -20,11 +20,15 @@ from report_world import make_report_world
 from deponij.pipeline.advice.records import ADVICE
 from deponij.pipeline.backbones import remember
 from deponij.pipeline.ensembles.registry import load_ensemble
+from deponij.pipeline.heads.examples import join_examples
+from deponij.pipeline.heads.head import FeatureSource
 from deponij.pipeline.heads.registry import load_head
 from deponij.pipeline.likeness.records import LIKENESS
 from deponij.pipeline.metrics.curves import CURVES
 from deponij.pipeline.metrics.retrieval import RETRIEVAL
 from deponij.pipeline.mistakes.records import MISTAKES
+from deponij.pipeline.multilabel.registry import kinds as multilabel_kinds
+from deponij.pipeline.multilabel.registry import load_multilabel
 from deponij.pipeline.reports.cells import CELLS
 from deponij.pipeline.retrieval.vector_index import VectorIndex
 from deponij.project.frame.harness import read_times, timed
@@ -33,6 +37,8 @@ from deponij.project.frame.toys import toys_of
 from deponij.project.in_force import weights_record
 from deponij.project.indexes import Index, rows_table
 from deponij.project.learning.item_columns import read_parts
+from deponij.project.learning.multilabel import SetExamples, learn_sets, make_multilabel_head
+from deponij.project.learning.multilabel_files import read_multilabel_answers
 from deponij.project.learning.result_files import CONFUSION_NAME, read_file, read_judged, read_result
 from deponij.project.learning.zero_shot_answers import read_answers
 from deponij.project.report.inputs import read_embedding, read_records, split_facts
@@ -106,6 +112,33 @@ def of_results(world: World, at: Layout) -> Iterator[Kind]:
         )
         files = [path for path in sorted(folder.iterdir()) if path.name not in FOR_PEOPLE]
         yield Kind(f"results of {name}", files, lambda at=folder, answer=answer: (results(at), answer(at)))
+
+
+def of_multilabel(root: Path) -> Iterator[Kind]:
+    """Results folders of heads with several labels an item."""
+    rng, rows = np.random.default_rng(3), np.random.default_rng(1).normal(size=(9, DIM))
+    ids, parts = np.array([f"i{k:02}" for k in range(60)]), np.repeat(["train", "val", "test"], 20)
+    features = rng.normal(size=(60, DIM)).astype(np.float32)
+    truth = features[:, :3] + 0.3 * rng.normal(size=(60, 3)) > 0
+    source = FeatureSource(backbone="tiny", fingerprint="f" * 20, labels="label")
+    examples = join_examples(
+        dict.fromkeys(ids.tolist(), "[]"),
+        dict(zip(ids.tolist(), parts.tolist(), strict=True)),
+        dict(zip(ids.tolist(), ids.tolist(), strict=True)),
+        ids.tolist(),
+    )
+    found = SetExamples(examples, np.array(["a", "b", "c"]))
+    for kind in multilabel_kinds():
+        folder = root / "results" / "multilabel" / kind / "tiny" / "split-label"
+        learn_sets(
+            make_multilabel_head(kind, {}), found, truth, features, [source], split="split", out=folder
+        )
+        files = [path for path in sorted(folder.iterdir()) if path.name not in FOR_PEOPLE]
+
+        def read(folder: Path = folder) -> Any:
+            return read_multilabel_answers(folder), load_multilabel(folder).predict_proba(rows)
+
+        yield Kind(f"multi-label results of {kind}", files, read)
 
 
 def spec_of(at: Layout) -> Any:
@@ -208,7 +241,13 @@ def make_kinds(root: Path) -> list[Kind]:
         path = parts[name] if isinstance(parts[name], Path) else parts[name][0]
         read = lambda path=path, records=records: read_records([path], records, "")  # noqa: E731
         found.append(Kind(name, [path], read))
-    return [*found, *of_results(world, Layout(root)), *of_machine(root), *of_indexes(root)]
+    return [
+        *found,
+        *of_results(world, Layout(root)),
+        *of_multilabel(root),
+        *of_machine(root),
+        *of_indexes(root),
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from report_world import make_report_world
 from resealing import relist
-from test_flips import Kind, of_indexes, of_machine, of_results, plain
+from test_flips import Kind, of_indexes, of_machine, of_multilabel, of_results, plain
 
 from deponij.pipeline.advice.records import ADVICE
 from deponij.pipeline.likeness.records import LIKENESS
@@ -219,6 +219,10 @@ def test_results_and_what_was_learned(root: Path, names: tuple[str, ...]) -> Non
     made = make_report_world(place)
     kinds = list(of_results(made.world, Layout(place)))
     fuzzed([one for one in kinds if not names or one.name.removeprefix("results of ") in names])
+
+
+def test_multilabel_results(root: Path) -> None:
+    fuzzed(list(of_multilabel(root / "multilabel")))
 
 
 def test_indexes(root: Path) -> None:

@@ -9,6 +9,8 @@ def print_predictions(result: PredictResult) -> None:
     if result.predictions:
         what = "item" if result.predictions[0].item_id else "picture"
         columns: Columns[Prediction] = {what: lambda one: one.item_id or one.path}
+        if result.model.thresholds is not None:
+            columns["labels"] = lambda one: ", ".join(one.labels or ()) or "none of the classes"
         for place in range(max(len(one.top) for one in result.predictions)):
             columns |= {
                 f"{place + 1}.": lambda one, place=place: one.top[place].label,  # type: ignore[misc]
@@ -23,6 +25,13 @@ def model_lines(result: PredictResult) -> list[str]:
     """Which classifier answered, why that one, and what its probabilities are worth."""
     model = result.model
     names = " + ".join(one.name for one in model.backbones)
+    if model.thresholds is not None:
+        return [
+            f"model     {names}, {model.title}: {model.labels}, {model.n_classes} classes ({model.folder})",
+            f"chosen    {model.chosen}",
+            "note      a class is answered from its own threshold on"
+            + (", chosen on validation" if model.val_map is not None else ", a probability of one half"),
+        ]
     probs = (
         f"probabilities are calibrated on validation (temperature {model.temperature:.3g})"
         if model.temperature is not None

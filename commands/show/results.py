@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from deponij.commands.show.advice import show_next
+from deponij.commands.show.multilabel import print_multilabel
 from deponij.commands.show.tables import (
     bounded,
     percent,
@@ -41,6 +42,7 @@ def print_results(record: Record, *, whole: bool = True) -> None:
         _print_results(shown)
         if more := len(of_pair) - len(shown):
             show_notes([f"the first of each backbone; {more} more classifiers with --all"])
+    print_multilabel(record["multilabel"])
     print_unlabelled(record)
     show_toy_note(record["toys"], record["toys"])
     of_several = len(record["twice"]) > 1

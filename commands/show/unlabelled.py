@@ -14,7 +14,7 @@ def print_unlabelled(record: dict[str, Any]) -> None:
     def name(row: dict[str, Any]) -> str:
         return marked(row["backbone"], is_toy(row["backbone"], record["toys"]))
 
-    if not record["results"]:
+    if not record["results"] and not record["multilabel"]:
         show_lines(_NO_LABELS, style="yellow")
     if record["answers"]:
         rows = [

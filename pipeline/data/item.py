@@ -9,7 +9,7 @@ class ToAct(str):
     __slots__ = ()
 
 
-MetadataValue = str | int | float | bool | list[float] | None
+MetadataValue = str | int | float | bool | list[float] | list[str] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ def parts_of_files(files: Sequence[Path], treatments: Treatments) -> list[Treatm
     strays = [path for path, part in zip(inside, found, strict=True) if part is None]
     if parts and strays:
         raise DataError(
-            f"some parquet files are named after a part of a split ({', '.join(map(str, parts))}) and others are not: "
+            f"some files are named after a part of a split ({', '.join(map(str, parts))}) and others are not: "
             f"{_listed(map(str, strays))}; {_way_out(strays[0].name, _ASIDE)}"
         )
     return found if len(parts) > 1 else ["skip" if part == "skip" else None for part in found]

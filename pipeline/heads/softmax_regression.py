@@ -8,7 +8,7 @@ Shape letters: n examples, d feature width, C classes (`c` in lower case is the 
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -150,13 +150,19 @@ def fit_path(features: Floats, names: Names, cs: Sequence[float] = CS) -> Iterat
             yield Fitted(c, classes, np.zeros((1, features.shape[1]), np.float32), np.zeros(1, np.float32))
         return
     model = LogisticRegression(tol=_PATH_TOLERANCE, max_iter=_PATH_ITERATIONS, warm_start=True)
+    rows, back = reduced(features)
+    for c in sorted(cs):
+        fit = solve(model.set_params(C=c / features.shape[1]), rows, names)
+        yield Fitted(c, classes, back(fit.weight).astype(np.float32), fit.bias.astype(np.float32))
+
+
+def reduced(features: Floats) -> tuple[Floats, Callable[[Wide], Wide]]:
+    """Features [n, r] that give the same penalised fits, and what turns weights for them, [..., r], into [..., d]."""
     with threadpool_limits(limits=1):
         base = _span(features)
-        reduced = features if base is None else features @ base
-    for c in sorted(cs):
-        fit = solve(model.set_params(C=c / features.shape[1]), reduced, names)
-        weight = fit.weight if base is None else fit.weight @ base.T
-        yield Fitted(c, classes, weight.astype(np.float32), fit.bias.astype(np.float32))
+        if base is None:
+            return features, lambda weight: weight
+        return features @ base, lambda weight: weight @ base.T
 
 
 def _span(features: Floats) -> NDArray[np.float32] | None:

@@ -36,6 +36,7 @@ from deponij.pipeline.reports.confusion import Confused
 from deponij.pipeline.reports.embedding_map import EmbeddingMap, map_rules
 from deponij.pipeline.reports.headline import in_words
 from deponij.pipeline.reports.learning_curves import Chart
+from deponij.pipeline.reports.multilabel import MultilabelFacts
 from deponij.pipeline.reports.palette import palette_css
 from deponij.pipeline.reports.provenance import JOINED, Provenance
 from deponij.pipeline.reports.retrieval_tables import RetrievalTable
@@ -242,6 +243,7 @@ class Page:
         failures: item id and reason; where: which step failed.
         toys: backbones that know drawn pictures only, where these are others.
         likeness: near-duplicates and what stands apart, with its source. by_words: answers, of classes that were named.
+        multilabel: classifiers with several labels an item.
         lacking: where there are no groups, what is so and what labels would add.
         advice: what to do next; its pictures are among `pictures`.
     """
@@ -267,6 +269,7 @@ class Page:
     likeness: Sequence[tuple[LikenessReport, Provenance]] = ()
     by_words: Sequence[AnswerFacts] = ()
     lacking: str = ""
+    multilabel: Sequence[MultilabelFacts] = ()
 
     @property
     def more_cells(self) -> list[Cell]:
@@ -309,8 +312,9 @@ class Page:
     def sections(self) -> list[tuple[str, str]]:
         """Anchor and heading of each part that there is."""
         every = (
-            ("lacking", "Without labels", not self.groups),
+            ("lacking", "Without labels", not self.groups and not self.multilabel),
             ("best", "The answer", bool(self.groups)),
+            ("multilabel", "Several labels an item", bool(self.multilabel)),
             ("next", "What to do next", bool(self.advice and self.advice.findings)),
             ("words", "Answers by words", bool(self.by_words)),
             ("answers", "Right and wrong", bool(self.runs)),

@@ -78,4 +78,5 @@ def is_drawn(options: Mapping[str, Any]) -> bool:
     from deponij.sample.painter import is_drawn as is_drawn_file
 
     annotations = options.get("annotations")
-    return annotations is not None and is_drawn_file(Path(annotations))
+    paths = annotations if isinstance(annotations, (list, tuple)) else [annotations]
+    return all(path is not None and is_drawn_file(Path(path)) for path in paths)

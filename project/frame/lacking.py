@@ -18,19 +18,29 @@ from deponij.store.atomic import make_folder, write_bytes
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """Marks a section of a profile without entries in which its stage has nothing to do; `said`: what then is so."""
+    """Marks a section of a profile without entries in which its stage has nothing to do.
+
+    Attributes:
+        said: what then is so. instead: another section whose entries do as well.
+    """
 
     said: str
+    instead: str = ""
 
 
 NeededLabels = Annotated[list[str], Needed("no column of labels is named (`labels: []`)")]
+AnyLabels = Annotated[
+    list[str],
+    Needed("no column of labels is named (`labels: []`, `label_sets: []`)", instead="label_sets"),
+]
+NeededSets = Annotated[list[str], Needed("no column of several labels an item is named (`label_sets: []`)")]
 NeededClasses = Annotated[list[str], Needed("no classes are named (`classes: []`)")]
 
 
-def needs_of(params: type[BaseModel]) -> dict[str, str]:
+def needs_of(params: type[BaseModel]) -> dict[str, Needed]:
     """Names of the sections that a stage cannot do without, and what is so where they are empty."""
     return {
-        name: mark.said
+        name: mark
         for name, field in params.model_fields.items()
         for mark in field.metadata
         if isinstance(mark, Needed)
@@ -39,8 +49,11 @@ def needs_of(params: type[BaseModel]) -> dict[str, str]:
 
 def lack_of(params: BaseModel) -> str:
     """What a stage with these parameters lacks, in words; empty where it has what it needs."""
-    needs = needs_of(type(params))
-    return "; ".join(said for name, said in needs.items() if not getattr(params, name))
+    return "; ".join(
+        mark.said
+        for name, mark in needs_of(type(params)).items()
+        if not getattr(params, name) and not (mark.instead and getattr(params, mark.instead))
+    )
 
 
 def leave_empty(outs: Iterable[Path]) -> None:

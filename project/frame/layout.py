@@ -56,6 +56,8 @@ class Layout:
     all_results = _Place("results")
     results_of = _Named("results/{}")
     ensembles = _Place("results/ensembles")
+    # Of classifiers with several labels an item, whose records are of another form: METHOD/BACKBONE/SPLIT-LABELS.
+    multilabel = _Place("results/multilabel")
     # The few numbers that `dvc metrics show` compares; all that a stage counted; CSV files for `dvc plots show`:
     # confusion, reliability, curves.
     compared = _Place("top1_percent.json")
@@ -99,6 +101,14 @@ class Layout:
     def ensemble_results(self, backbones: Collection[str] | None = None) -> list[Path]:
         """All ensembles' results folders that there are (of these backbones alone)."""
         return self._results(backbones, are_ensembles=True)
+
+    def multilabel_results(self, backbones: Collection[str] | None = None) -> list[Path]:
+        """Results folders of several labels an item that there are (of these backbones)."""
+        found = [path.parent for path in self.multilabel.glob("*/*/*/multilabel_result.json")]
+        kept = [
+            one for one in found if one.suffix != PART and (backbones is None or one.parent.name in backbones)
+        ]
+        return sorted(kept, key=lambda folder: (folder.name, folder.parent.name, folder))
 
     def _results(self, backbones: Collection[str] | None, *, are_ensembles: bool) -> list[Path]:
         folders = [path.parent for path in self.all_results.glob("*/*/*/*/result.json")]

@@ -49,12 +49,12 @@ def candidates(
     if not found:
         return []
     first = (made_by.labels, tuple(made_by.splits)) if made_by else ((), ())
-    labels = _picked("--labels", labels, first[0], [one.labels for _, one in found], must_say)
+    labels = picked("--labels", labels, first[0], [one.labels for _, one in found], must_say)
     found = [(folder, one) for folder, one in found if one.labels == labels]
-    split = _picked("--split", split, first[1], [one.split for _, one in found], must_say)
+    split = picked("--split", split, first[1], [one.split for _, one in found], must_say)
     found = [(folder, one) for folder, one in found if one.split == split]
     if backbone is not None:
-        _picked("--backbone", backbone, (), [one.backbone for _, one in found])
+        picked("--backbone", backbone, (), [one.backbone for _, one in found])
         found = [(folder, one) for folder, one in found if one.backbone == backbone]
     toys = toys_of(at.weights)
     return sorted(found, key=lambda pair: (result_row(pair[1], toys).rank, str(pair[0])))
@@ -65,7 +65,7 @@ def is_judged(found: Evaluation) -> bool:
     return "val" in found.parts or found.n_folds > 0
 
 
-def _picked(
+def picked(
     flag: str, asked: str | None, preferred: Sequence[str], there: Sequence[str], must_say: bool = True
 ) -> str:
     """What was asked for, else the first preferred one, else the only one there is."""

@@ -21,11 +21,40 @@ def read_labels(items: Items, labels: str) -> dict[str, str | None]:
     """
     if labels not in items.column_names:
         raise UsageError(f"the items have no column {labels!r}; they have: {', '.join(items.column_names)}")
+    if holds_sets(items, labels):
+        raise UsageError(
+            f"column {labels!r} holds several labels an item; `deponij run` learns from it, in a profile it stands under "
+            "`label_sets`; here columns of one label an item are taken"
+        )
     column = items.table([labels]).column(0)
     if pa.types.is_nested(column.type) or pa.types.is_floating(column.type):
         raise UsageError(f"column {labels!r} holds {column.type}; labels are names or whole numbers")
     values = column.cast(pa.string()).to_pylist()
     return dict(zip(items.ids, values, strict=True))
+
+
+def holds_sets(items: Items, labels: str) -> bool:
+    """Whether a column holds several labels an item, as lists of texts.
+
+    Raises:
+        UsageError: the items have no such column.
+    """
+    if labels not in items.column_names:
+        raise UsageError(f"the items have no column {labels!r}; they have: {', '.join(items.column_names)}")
+    kind = items.table([labels]).column(0).type
+    return bool(pa.types.is_list(kind) and pa.types.is_string(kind.value_type))
+
+
+def read_sets(items: Items, labels: str) -> dict[str, list[str] | None]:
+    """The labels of each item by id, sorted; an empty list where it has none of the classes, None where none are known.
+
+    Raises:
+        UsageError: the items have no such column, or it holds no lists of texts.
+    """
+    if not holds_sets(items, labels):
+        raise UsageError(f"column {labels!r} holds one label an item; it stands under `labels`")
+    pairs = zip(items.ids, items.column(labels), strict=True)
+    return {item_id: None if one is None else sorted(set(one)) for item_id, one in pairs}
 
 
 def photographs(items: Items, ids: Names) -> Names:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from deponij.pipeline.data.endings import is_picture_file
 from deponij.pipeline.data.parts import given_part
+from deponij.project.learning.item_columns import holds_sets
 from deponij.store.errors import UsageError
 from deponij.store.items import CORE, Items
 
@@ -18,11 +19,13 @@ class LabelColumns:
     """What can be learned from.
 
     Attributes:
-        columns: with two classes or more; empty: nothing can be learned.
+        columns: of one label an item, with two classes or more. sets: of several labels an item, with a class or more.
+            Both empty: nothing can be learned.
         notes: what a user should know of the others, and of items without a label.
     """
 
     columns: tuple[str, ...]
+    sets: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -44,26 +47,35 @@ def label_columns(items: Items, wanted: Sequence[str] = (), folder: Path | None 
     chosen = list(wanted) or [name for name in USUAL if name in filled][:1]
     if not chosen:
         could = [name for name in filled if name not in CORE.names and _could_be(items.column(name))]
-        return LabelColumns((), (f"these items have no labels: {_no_labels(could, folder)}",))
+        return LabelColumns((), (), (f"these items have no labels: {_no_labels(could, folder)}",))
     # Items that could not be read teach nothing.
     failed = {item_id for item_id, _ in items.failures}
     sound = [row for row, item_id in enumerate(items.ids) if item_id not in failed]
-    kept, notes = [], []
+    kept: list[str] = []
+    sets: list[str] = []
+    notes: list[str] = []
     for name in chosen:
         column = items.column(name)
         values = [column[row] for row in sound]
-        classes = sorted({str(value) for value in values if value is not None})
+        is_sets = holds_sets(items, name)
+        classes = _classes(values)
         n_without = sum(value is None for value in values)
-        if len(classes) < 2:
+        if len(classes) < (1 if is_sets else 2):
             notes.append(_one_class(name, classes, folder))
             continue
-        kept.append(name)
+        (sets if is_sets else kept).append(name)
         if n_without:
             notes.append(
                 f"{n_without:,} of {len(values):,} items have no {name!r}: nothing is learned from them, and no figure is "
                 "of them; all else (features, map, likeness, search) has them"
             )
-    return LabelColumns(tuple(kept), tuple(notes))
+    return LabelColumns(tuple(kept), tuple(sets), tuple(notes))
+
+
+def _classes(values: Sequence[object]) -> list[str]:
+    """Names that occur, in lists too."""
+    known = [value for value in values if value is not None]
+    return sorted({str(name) for value in known for name in (value if isinstance(value, list) else [value])})
 
 
 def _one_class(name: str, classes: Sequence[str], folder: Path | None) -> str:

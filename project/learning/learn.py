@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import ConfigDict, Field, JsonValue
 
-from deponij.pipeline.heads.head import Head
+from deponij.pipeline import cards
 from deponij.pipeline.heads.registry import head_class
 from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.project.frame.settings import Section
@@ -155,8 +155,8 @@ def learn(
     return result
 
 
-def learned_facts(head: Head) -> dict[str, JsonValue]:
-    """A fitted head's learned attributes (they end in `_`) that are no arrays, names without the `_`."""
+def learned_facts(head: cards.Learned) -> dict[str, JsonValue]:
+    """What a fitted head has learned (attributes that end in `_`) and is no array, by name without the `_`."""
     facts: dict[str, JsonValue] = {}
     for name, value in vars(head).items():
         if name.endswith("_") and not name.startswith("_") and name not in ("n_features_in_", "sources_"):

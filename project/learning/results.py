@@ -116,6 +116,16 @@ def read_labelled(view: View, items: Items, labels: str) -> tuple[Names, Names, 
     return examples.ids, examples.labels, _finite_features(view, examples)
 
 
+def features_of(view: View, items: Items, examples: Examples) -> Vectors:
+    """The features [n, d] of examples that were joined elsewhere.
+
+    Raises:
+        StoreError, UsageError: as `read_shared_examples`.
+    """
+    check_belongs(view, items)
+    return _finite_features(view, examples)
+
+
 def _finite_features(view: View, examples: Examples) -> Vectors:
     features = view.read(examples.ids.tolist()).reshape(len(examples.ids), -1)
     require_finite(features, examples.ids, f"{view.path}: the features", "extract with precision fp32")

@@ -10,9 +10,11 @@ from typing import Any
 
 from deponij.pipeline.metrics.classification import per_class
 from deponij.pipeline.metrics.evaluation import Evaluation, shown_part
+from deponij.pipeline.metrics.multilabel_result import MultilabelResult
 from deponij.pipeline.metrics.predictions import Predictions, recalls
 from deponij.pipeline.reports.confusion import confusion_svg, most_confused
 from deponij.pipeline.reports.interval_plot import Level, Whisker, interval_plot
+from deponij.pipeline.reports.multilabel import MultilabelRow
 from deponij.pipeline.reports.page import Duel, GroupFacts, RunFacts
 from deponij.pipeline.reports.provenance import Provenance, marked, named_features
 from deponij.pipeline.reports.reliability_plot import in_words, reliability_plot
@@ -66,6 +68,11 @@ class Told:
         stage = "" if folder is None else folder.parents[2].name
         place = {"labels": row.labels, "split": row.split, "part": row.part, "n": row.n}
         return self.source(stage, evaluations, **place)
+
+    def of_sets(self, row: MultilabelRow, results: Sequence[MultilabelResult]) -> Provenance:
+        """A caption of classifiers with several labels an item."""
+        place = {"labels": row.labels, "split": row.split, "part": row.part, "n": row.n}
+        return self.source("multilabel", results, **place)
 
 
 @dataclass(frozen=True, slots=True)

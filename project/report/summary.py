@@ -19,6 +19,7 @@ from deponij.project.frame.toys import toys_of
 from deponij.project.learning.result_files import read_result
 from deponij.project.learning.zero_shot_answers import read_answers
 from deponij.project.report.inputs import read_records
+from deponij.project.report.multilabel import read_groups_of_rows
 from deponij.project.report.outlook import twice_as_many
 from deponij.store.index_folder import CARD
 from deponij.store.items import Items
@@ -63,6 +64,7 @@ def collect(
     items = Items(at.items)
     toys = toys_of(at.weights)
     groups = results_table([*at.results(backbones), *at.ensemble_results(backbones)], toys)
+    several = read_groups_of_rows(at.multilabel_results(backbones), toys)
     paths = sorted(at.root.glob("views/*.h5"))
     views = [View(path) for path in paths if backbones is None or path.stem in backbones]
     failed = {*items.failures, *(pair for view in views for pair in view.failures)}
@@ -73,6 +75,7 @@ def collect(
         "n_items": len(items),
         "n_failed": len(failed),
         "results": [row.to_json() for group in groups for row in group.rows],
+        "multilabel": [row.to_json() for group in several for row, _ in group],
         "twice": twice_as_many(at, groups),
         "toys": sorted(toys),
         "views": [

@@ -18,6 +18,7 @@ from deponij.pipeline.ensembles.registry import load_ensemble
 from deponij.pipeline.heads.head import Floats, Head
 from deponij.pipeline.heads.registry import load_head
 from deponij.pipeline.metrics.evaluation import Evaluation
+from deponij.pipeline.metrics.multilabel_result import MultilabelResult
 from deponij.pipeline.reports.provenance import is_toy
 from deponij.pipeline.reports.table import result_row
 from deponij.project.extraction.feature_maker import FoundBackbone
@@ -95,7 +96,7 @@ class ChosenModel:
     """
 
     folder: Path
-    evaluation: Evaluation
+    evaluation: Evaluation | MultilabelResult
     classifier: Classifier
     backbones: tuple[FoundBackbone, ...]
     why: str
@@ -103,8 +104,15 @@ class ChosenModel:
     @property
     def temperature(self) -> float | None:
         """By which logits are divided, fitted on validation; None without."""
-        found = self.evaluation.calibration
+        found = None if isinstance(self.evaluation, MultilabelResult) else self.evaluation.calibration
         return None if found is None else found.temperature
+
+    @property
+    def thresholds(self) -> NDArray[np.float64] | None:
+        """Of a classifier with several labels an item: probabilities [C] from which on each class is answered."""
+        if isinstance(self.evaluation, MultilabelResult):
+            return np.asarray(self.evaluation.thresholds)
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,16 +17,20 @@ from numpy.typing import NDArray
 from deponij.pipeline.backbones.extraction import Picture
 from deponij.pipeline.heads.head import softmax
 from deponij.pipeline.metrics.classification import rank
+from deponij.pipeline.metrics.multilabel_result import MultilabelResult
+from deponij.pipeline.multilabel.head import probabilities
 from deponij.project.extraction.feature_maker import FeatureMaker
 from deponij.project.frame.console import Advance, bar
 from deponij.project.frame.csv_files import csv_bytes
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section
 from deponij.project.in_force import run_of_results
+from deponij.project.learning.multilabel_files import read_multilabel
 from deponij.project.learning.result_files import RESULT_NAME
 from deponij.project.meant import made_by, run_meant
 from deponij.project.record_files import check_ending, write_records
 from deponij.services.predict.chosen_model import ChosenModel, ModelRequest, best_model, named_model
+from deponij.services.predict.label_sets import best_multilabel, is_multilabel, named_multilabel
 from deponij.services.predict.new_pictures import NewPicture, NewPictures, chunks
 from deponij.store.atomic import write_bytes
 from deponij.store.depot import FeatureStore
@@ -35,7 +39,7 @@ from deponij.store.what_is import instead
 
 Array = NDArray[Any]
 TABLE_ENDINGS = (".parquet", ".csv")
-_OF_RESULTS = ("method", "title", "protocol", "labels", "split", "n_classes")
+_OF_RESULTS = ("method", "title", "protocol", "labels", "split")
 _COLUMNS = {
     "path": str,
     "item_id": str,
@@ -43,6 +47,7 @@ _COLUMNS = {
     "prob": float,
     "top_labels": pa.list_(pa.string()),
     "top_probs": pa.list_(pa.float64()),
+    "labels": pa.list_(pa.string()),
     "failure": str,
 }
 
@@ -55,13 +60,21 @@ class Answer(Section):
 
 
 class Prediction(Section):
-    """The answer to one picture; `item_id` is that of a crop, `top` the best answers in order."""
+    """The answer to one picture.
+
+    Attributes:
+        item_id: of a crop.
+        label, prob: the most probable class. top: the most probable ones in order.
+        labels: of a classifier with several labels an item: the classes that it answers with yes, the most probable
+            first; none may be. None of any other.
+    """
 
     path: str
     item_id: str | None
     label: str
     prob: float
     top: tuple[Answer, ...]
+    labels: tuple[str, ...] | None = None
 
 
 class Failure(Section):
@@ -86,7 +99,9 @@ class ModelFacts(Section):
     Attributes:
         folder, method, title, protocol, labels, split, n_classes: as in its results.
         chosen: how it came to be chosen.
-        val_top1, n_val: its share of right answers on validation; null without.
+        val_top1, n_val: its share of right answers on validation; null without, and with several labels an item.
+        val_map: mAP on validation; of a classifier with several labels an item.
+        thresholds: of such a one: by class, the probability from which on it is answered.
         out_of_fold_top1, n_folds: the same of cross-validation; null and 0 without.
         temperature: logits were divided by it, as fitted on validation; null: uncalibrated.
     """
@@ -106,6 +121,8 @@ class ModelFacts(Section):
     n_val: int
     temperature: float | None
     calibrated: bool
+    val_map: float | None = None
+    thresholds: dict[str, float] | None = None
 
 
 class PredictResult(Section):
@@ -140,6 +157,8 @@ def choose(
             raise UsageError(
                 "--backbone, --labels and --split choose within a run; --model names one classifier already"
             )
+        if is_multilabel(model):
+            return named_multilabel(model, specs)
         if not (model / RESULT_NAME).is_file():
             if (model / "items").is_dir():
                 raise StoreError(
@@ -152,7 +171,15 @@ def choose(
             )
         return named_model(model, specs)
     at = run_meant().at if model is None else Layout(model)
-    return best_model(at, ModelRequest(backbone, labels, split, made_by(at)), specs)
+    return _best(at, ModelRequest(backbone, labels, split, made_by(at)), specs)
+
+
+def _best(at: Layout, wanted: ModelRequest, specs: Sequence[str]) -> ChosenModel:
+    """Of several labels an item where their column is asked for, or there is nothing else."""
+    columns = {read_multilabel(folder).labels for folder in at.multilabel_results()}
+    if wanted.labels in columns or (columns and not at.results()):
+        return best_multilabel(at, wanted, specs)
+    return best_model(at, wanted, specs)
 
 
 def crop_of(chosen: ChosenModel, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,8 +218,12 @@ def run(
                 if reason is not None:
                     failures.append(Failure(path=one.path, item_id=one.item_id, reason=reason))
                     continue
-                best = answers[one.key or ""]
-                found.append(Prediction(path=one.path, item_id=one.item_id, **best[0].model_dump(), top=best))
+                best, labels = answers[one.key or ""]
+                found.append(
+                    Prediction(
+                        path=one.path, item_id=one.item_id, **best[0].model_dump(), top=best, labels=labels
+                    )
+                )
     return PredictResult(model=_facts(chosen), predictions=tuple(found), failures=tuple(failures))
 
 
@@ -203,8 +234,8 @@ def _answered(
     chunk: Iterable[NewPicture],
     top: int,
     advance: Advance,
-) -> tuple[dict[str, str], dict[str, tuple[Answer, ...]]]:
-    """By key: why there is no answer, and the answers."""
+) -> tuple[dict[str, str], dict[str, tuple[tuple[Answer, ...], tuple[str, ...] | None]]]:
+    """By key: why there is no answer, and the answers: the most probable ones, and of several labels those above theirs."""
     contents = {one.key: one.content for one in chunk if one.key is not None and one.content is not None}
     reasons: dict[str, str] = {}
     rows: dict[str, dict[str, Array]] = {}
@@ -217,12 +248,16 @@ def _answered(
         return reasons, {}
     vectors = {name: np.stack([of_key[key] for key in keys]) for name, of_key in rows.items()}
     logits = chosen.classifier.logits(vectors) / (chosen.temperature or 1.0)
-    ranked, probs = rank(logits, top), softmax(logits)
-    classes = chosen.classifier.classes
-    answers = {
-        key: tuple(Answer(label=classes[column], prob=float(probs[row, column])) for column in ranked[row])
-        for row, key in enumerate(keys)
-    }
+    probs = softmax(logits) if chosen.thresholds is None else probabilities(logits)
+    ranked, classes = rank(logits, top), chosen.classifier.classes
+    answers = {}
+    for row, key in enumerate(keys):
+        best = tuple(Answer(label=classes[column], prob=float(probs[row, column])) for column in ranked[row])
+        labels = None
+        if chosen.thresholds is not None:
+            order = np.argsort(-probs[row], kind="stable")
+            labels = tuple(classes[c] for c in order.tolist() if probs[row, c] >= chosen.thresholds[c])
+        answers[key] = best, labels
     return reasons, answers
 
 
@@ -250,19 +285,27 @@ def _rows(
 
 def _facts(chosen: ChosenModel) -> ModelFacts:
     result = chosen.evaluation
-    val = result.parts.get("val")
+    figures: dict[str, Any]
+    if isinstance(result, MultilabelResult):
+        figures = {"val_top1": None, "val_map": result.val_map, "out_of_fold_top1": None, "n_folds": 0}
+        figures["thresholds"] = dict(zip(result.classes, result.thresholds, strict=True))
+    else:
+        figures = {
+            "val_top1": result.parts["val"].top1 if "val" in result.parts else None,
+            "out_of_fold_top1": result.parts["test"].top1 if result.n_folds else None,
+            "n_folds": result.n_folds,
+        }
     return ModelFacts(
         folder=str(chosen.folder),
         **{name: getattr(result, name) for name in _OF_RESULTS},
+        **figures,
+        n_classes=len(result.classes),
         backbones=tuple(
             BackboneFacts(name=one.name, spec=one.spec, fingerprint=one.identity.fingerprint)
             for one in chosen.backbones
         ),
         chosen=chosen.why,
-        val_top1=None if val is None else val.top1,
-        n_val=0 if val is None else val.n,
-        out_of_fold_top1=result.parts["test"].top1 if result.n_folds else None,
-        n_folds=result.n_folds,
+        n_val=result.parts["val"].n if "val" in result.parts else 0,
         temperature=chosen.temperature,
         calibrated=chosen.temperature is not None,
     )
@@ -271,31 +314,39 @@ def _facts(chosen: ChosenModel) -> ModelFacts:
 def write_predictions(out: Path, result: PredictResult) -> None:
     """Write a table: the predictions, then the failures, which have a reason instead of a label.
 
-    Parquet: path, item_id, label, prob, top_labels and top_probs (lists), failure. CSV: path,
-    item_id, failure, then label_1, prob_1, label_2, prob_2, …
+    Parquet: path, item_id, label, prob, top_labels and top_probs (lists), labels (a list, of several labels an item),
+    failure. CSV: path, item_id, failure, of several labels an item `labels` with bars between them (a bar alone: none), then
+    label_1, prob_1, label_2, prob_2, …
 
     Raises:
         UsageError: the name ends in neither `.parquet` nor `.csv`.
     """
     check_ending(out, "--out", *TABLE_ENDINGS)
     good, bad = result.predictions, result.failures
+    several = ["labels"] if result.model.thresholds is not None else []
     reasons = [{"path": one.path, "item_id": one.item_id, "failure": one.reason} for one in bad]
     if out.suffix.lower() == ".parquet":
         rows = [
             {
-                **one.model_dump(exclude={"top"}),
+                **one.model_dump(exclude={"top"} if several else {"top", "labels"}),
                 "top_labels": [answer.label for answer in one.top],
                 "top_probs": [answer.prob for answer in one.top],
             }
             for one in good
         ]
-        write_records(out, [*rows, *reasons], _COLUMNS, "--out")
+        kinds = {name: kind for name, kind in _COLUMNS.items() if several or name != "labels"}
+        write_records(out, [*rows, *reasons], kinds, "--out")
         return
     n_top = max((len(one.top) for one in good), default=1)
     names = [f"{what}_{place}" for place in range(1, n_top + 1) for what in ("label", "prob")]
     values = [[value for answer in one.top for value in (answer.label, answer.prob)] for one in good]
     answered = [
-        {"path": one.path, "item_id": one.item_id, **dict(zip(names, row, strict=False))}
+        {
+            "path": one.path,
+            "item_id": one.item_id,
+            **({} if one.labels is None else {"labels": "|".join(one.labels) or "|"}),
+            **dict(zip(names, row, strict=False)),
+        }
         for one, row in zip(good, values, strict=True)
     ]
-    write_bytes(out, csv_bytes([*answered, *reasons], ["path", "item_id", "failure", *names]))
+    write_bytes(out, csv_bytes([*answered, *reasons], ["path", "item_id", "failure", *several, *names]))

@@ -218,7 +218,8 @@ def test_shape_of_the_json(world: World) -> None:
     document = predict(picture, damaged, "--model", world.result("logistic", DINO), "--top", 2, status=3)
     assert set(document) == {"model", "predictions", "failures"}
     (one,) = document["predictions"]
-    assert set(one) == {"path", "item_id", "label", "prob", "top"}
+    assert set(one) == {"path", "item_id", "label", "prob", "top", "labels"}
+    assert one["labels"] is None
     assert (one["path"], one["item_id"]) == (str(picture), None)
     assert [set(answer) for answer in one["top"]] == [{"label", "prob"}] * 2
     assert (one["top"][0]["label"], one["top"][0]["prob"]) == (one["label"], one["prob"])

@@ -13,8 +13,11 @@ import pyarrow as pa
 from PIL import Image
 from pydantic import Field
 
-from deponij.pipeline.data.adapters.coco import Annotation, CocoDataset, Photograph, read_coco
+from deponij.pipeline.data.adapters.annotated import with_found_names
+from deponij.pipeline.data.adapters.coco import Annotation, CocoDataset, Photograph
+from deponij.pipeline.data.adapters.coco_several import read_several
 from deponij.pipeline.data.adapters.label_maps import AUTO, LabelMap, label_maps
+from deponij.pipeline.data.adapters.photographs import WHOLE_COLUMNS, whole_photographs
 from deponij.pipeline.data.adapters.registry import Progress, check_columns, register_source
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
 from deponij.pipeline.data.boxes import Boxes
@@ -51,27 +54,37 @@ COCO_COLUMNS = pa.schema(
 )
 
 
-class CocoParams(Record):
-    """Where a COCO data set lies and how its crops are cut.
+class InstanceParams(Record):
+    """What becomes of annotated photographs, whatever format says so.
 
     Attributes:
-        annotations: the annotation file.
-        images: the folder that `file_name` is relative to.
         crop: the crops' geometry and background.
         label_maps: further columns of labels; see `label_maps.label_maps`.
-        boxes: the form of the file's boxes; none: COCO's own, and a file that as a whole speaks against it is refused.
+        whole: no crops but whole photographs, each labelled with the set of the categories that are annotated on it.
         treat: what photographs' folders (or values of their field `split`) are whose names leave it open: `train`,
             `val`, `test`, `class` (no part), or `skip` to leave them out.
         links_into: folders that symbolic links may lead into; DVC's cache is one by itself.
     """
 
-    annotations: Path
-    images: Path
     crop: CropParams = CropParams()
     label_maps: tuple[str, ...] = (AUTO,)
-    boxes: Boxes | None = None
+    whole: bool = False
     treat: dict[str, Treatment] = Field(default_factory=dict)
     links_into: tuple[Path, ...] = ()
+
+
+class CocoParams(InstanceParams):
+    """Where a COCO data set lies.
+
+    Attributes:
+        annotations: the annotation file, or several, whose names or folders may say which part of a split each is.
+        images: the folder that `file_name` is relative to.
+        boxes: the form of the files' boxes; none: COCO's own, and a file that as a whole speaks against it is refused.
+    """
+
+    annotations: Path | tuple[Path, ...]
+    images: Path
+    boxes: Boxes | None = None
 
 
 class InstanceSource:
@@ -87,33 +100,35 @@ class InstanceSource:
         self,
         dataset: CocoDataset,
         images: Path,
-        crop: CropParams,
-        maps: Sequence[str],
-        links_into: Sequence[Path] = (),
+        params: InstanceParams,
+        beside: Sequence[Path] = (),
     ) -> None:
         """Check what was read.
 
         Args:
             images: the folder that the photographs' file names are relative to.
-            maps: further columns of labels; see `label_maps.label_maps`.
+            beside: the annotation files, whose folders they may be relative to as well.
 
         Raises:
             DataError: the folder or a label map is missing or damaged, or nothing is annotated.
             UsageError: an unknown label map, or one whose column is taken.
         """
-        self.dataset = dataset
         if not dataset.n_annotations and not self.is_whole:
             raise DataError(f"{dataset.path} annotates nothing, so nothing can be cropped")
         self.root = existing_folder(images, "folder of the photographs")
-        self.links = Links.of(images, links_into)
-        self.crop = crop
-        self.label_maps = label_maps(maps, dataset.category_counts)
-        self.metadata_schema = coco_schema(self.label_maps)
+        folders = tuple(dict.fromkeys(path.resolve().parent for path in beside))
+        self.dataset, self._name_notes = with_found_names(dataset, self.root, folders)
+        self.links = Links.of(images, params.links_into)
+        self.crop, self.whole = params.crop, params.whole
+        self.label_maps = label_maps(params.label_maps, dataset.category_counts)
+        self.metadata_schema = (
+            WHOLE_COLUMNS if self.whole and not self.is_whole else coco_schema(self.label_maps)
+        )
 
     @property
     def n_items(self) -> int:
-        """One item per annotation."""
-        return self.dataset.n_annotations
+        """One item per annotation, or per photograph."""
+        return len(self.dataset.photographs) if self.whole else self.dataset.n_annotations
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -124,14 +139,16 @@ class InstanceSource:
         outside = [one.image_id for one in photographs if one.given is None]
         n_past = sum(_reaches_past(one, box) for one in photographs for box in one.annotations)
         counts = {
-            "photographs without an annotation": sum(not one.annotations for one in photographs),
+            f"photographs without an annotation{', which show none of the classes' if self.whole else ''}": sum(
+                not one.annotations for one in photographs
+            ),
             "photographs that are left out as asked": self.dataset.n_skipped,
             "photographs in no part of the given split": len(outside)
             if len(outside) < len(photographs)
             else 0,
             "boxes that reach past the frame, clipped to it": n_past,
         }
-        notes = [f"{told}: {n:,}" for told, n in counts.items() if n]
+        notes = [*self._name_notes, *(f"{told}: {n:,}" for told, n in counts.items() if n)]
         for label_map in self.label_maps:
             unmatched = label_map.unmatched(self.dataset.category_counts)
             if unmatched:
@@ -140,7 +157,9 @@ class InstanceSource:
         return tuple(notes)
 
     def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
-        """See `crop_items`."""
+        """See `crop_items` and `whole_photographs`."""
+        if self.whole:
+            return whole_photographs(self.dataset, self.root, self.links, workers=workers, progress=progress)
         return crop_items(
             self.dataset,
             self.root,
@@ -162,12 +181,14 @@ class CocoSource(InstanceSource):
         """Read the annotation file.
 
         Raises:
-            DataError: as `read_coco`; or the folder or a label map is missing or damaged, or nothing is annotated.
+            DataError: as `read_several`; or the folder or a label map is missing or damaged, or nothing is annotated.
             UsageError: an unknown label map, or one whose column is taken.
         """
-        dataset = read_coco(params.annotations, boxes=params.boxes, treat=params.treat)
+        named = params.annotations
+        paths = named if isinstance(named, tuple) else (named,)
+        dataset = read_several(paths, boxes=params.boxes, treat=params.treat)
         self.is_whole = bool(dataset.photographs) and not dataset.n_annotations
-        super().__init__(dataset, params.images, params.crop, params.label_maps, params.links_into)
+        super().__init__(dataset, params.images, params, paths)
 
     @property
     def n_items(self) -> int:

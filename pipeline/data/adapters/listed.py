@@ -3,10 +3,11 @@
     path,label,split,camera
     pictures/1.jpg,cat,train,A
 
-Every further column of plain values becomes a column of the items.
+Every further column of plain values becomes a column of the items. Pictures may have several labels each: in a Parquet
+column of lists, in texts with a separator that is asked for, or in a column of 0 and 1 for each class (`label_sets`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,8 +15,16 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field
 
+from deponij.pipeline.data.adapters.file_names import Finder, is_address
 from deponij.pipeline.data.adapters.parquet_columns import columns_of_table
 from deponij.pipeline.data.adapters.registry import Progress, check_columns, register_source
+from deponij.pipeline.data.adapters.table_columns import (
+    PARTS,
+    PATHS,
+    column_called,
+    refuse_twins,
+    with_labels,
+)
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
 from deponij.pipeline.data.inside import Links, existing_folder, read_inside
 from deponij.pipeline.data.item import Item, MetadataValue
@@ -23,22 +32,6 @@ from deponij.pipeline.data.parts import Place, Treatment, places_of_values, refu
 from deponij.pipeline.listings import read_listing
 from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError, UsageError
-
-# What people call these columns, without regard to case; the first that is there is taken.
-PATHS = (
-    "path",
-    "file",
-    "filename",
-    "file_name",
-    "filepath",
-    "file_path",
-    "image_path",
-    "img_path",
-    "image",
-    "img",
-)
-LABELS = ("label", "class", "category", "target", "class_name", "species", "labels")
-PARTS = ("split", "part", "subset", "set", "partition")
 
 
 class ListedParams(Record):
@@ -48,6 +41,8 @@ class ListedParams(Record):
         table: a CSV or TSV file with a header (comma, semicolon, tab or bar between the fields), or a Parquet file.
         images: the folder that its paths are relative to; by default the table's own.
         path_column, label_column, part_column: by default the columns that are usually called so.
+        label_separator: between the labels of a picture, such as `|`; none: a text is one label.
+        label_columns: columns of 0 and 1, one a class, that take the place of a label column.
         encoding: of a CSV file; UTF-16 is recognised where the file begins with its mark.
         treat: what values of the part column are whose names leave it open: `train`, `val`, `test`, `class` (no part)
             or `skip` to leave their rows out.
@@ -59,6 +54,8 @@ class ListedParams(Record):
     path_column: str | None = None
     label_column: str | None = None
     part_column: str | None = None
+    label_separator: str | None = None
+    label_columns: tuple[str, ...] = ()
     encoding: str = Field(default="utf-8", min_length=1)
     treat: dict[str, Treatment] = Field(default_factory=dict)
     links_into: tuple[Path, ...] = ()
@@ -80,13 +77,16 @@ class ListedSource:
         table = read_listing(params.table, params.encoding)
         if not table.num_rows:
             raise DataError(f"{params.table} has no rows")
+        refuse_twins(table, params.table)
         self.path_column = column_called(table, params.path_column, PATHS, "paths of pictures", params.table)
         if self.path_column is None:
             raise DataError(
                 f"{params.table} has no column of paths ({', '.join(PATHS[:4])}, ...); it has "
                 f"{', '.join(table.column_names)}; name one as path_column"
             )
-        label = column_called(table, params.label_column, LABELS, "labels", params.table)
+        table, label, self._label_notes = with_labels(
+            table, params.label_column, params.label_separator, params.label_columns, params.table
+        )
         part = column_called(table, params.part_column, PARTS, "parts", params.table)
         raw = [None] * table.num_rows if part is None else table[part].to_pylist()
         values = [str(one or "") for one in raw]
@@ -108,6 +108,9 @@ class ListedSource:
         folder = params.images or params.table.parent
         self.root = existing_folder(folder, "folder of the pictures")
         self.links = Links.of(folder, params.links_into)
+        self._finder = Finder(self.root)
+        raw_paths = self._table[self.path_column].to_pylist()
+        self._paths = [self._finder.find(_tidied(raw, self.root)) for raw in raw_paths]
 
     @property
     def n_items(self) -> int:
@@ -116,11 +119,12 @@ class ListedSource:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Whether there are labels; columns that are called otherwise here, or left out; rows in no part."""
+        """Which labels are read how; columns that are called otherwise here, or left out; rows in no part."""
+        notes = (*self._label_notes, *self._columns.notes, *self._finder.notes)
         outside = sum(place.given is None for place in self._places)
         if not 0 < outside < self.n_items:
-            return self._columns.notes
-        return (*self._columns.notes, f"pictures in no part of the given split: {outside:,}")
+            return notes
+        return (*notes, f"pictures in no part of the given split: {outside:,}")
 
     def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
         """One item per row, in order; what cannot be read carries its failure."""
@@ -129,15 +133,18 @@ class ListedSource:
     def _rows(self) -> Iterator[tuple[str, str | None, str | None, dict[str, MetadataValue]]]:
         """Item id, failure, part and metadata of each row."""
         seen: dict[str, int] = {}
-        paths = self._table[self.path_column].to_pylist()
         values = [(one, self._table[one.source].to_pylist()) for one in self.columns]
-        for row, raw in enumerate(paths):
-            path, failure = _tidied(raw, self.root), None
-            if not path:
-                path, failure = f"row {row + 1}", f"row {row + 1} names no picture"
-            elif path in seen:
-                failure = f"row {row + 1} names the same picture as row {seen[path] + 1}; one row a picture is expected"
-                path = f"{path}#{row + 1}"
+        for row, named in enumerate(self._paths):
+            path, failure = named or f"row {row + 1}", None
+            if not named:
+                failure = f"row {row + 1} names no picture"
+            elif is_address(named):
+                failure = (
+                    f"row {row + 1} names an address; fetch the picture into the folder, under its own name"
+                )
+            elif named in seen:
+                failure = f"row {row + 1} names the same picture as row {seen[named] + 1}; one row a picture is expected"
+                path = f"{named}#{row + 1}"
             seen.setdefault(path, row)
             metadata: dict[str, MetadataValue] = {}
             for column, of_rows in values:
@@ -157,31 +164,13 @@ def names_pictures(path: Path, encoding: str = "utf-8") -> bool:
     return column_called(read_listing(path, encoding), None, PATHS, "paths of pictures", path) is not None
 
 
-def column_called(
-    table: pa.Table, wanted: str | None, usual: Sequence[str], what: str, path: Path
-) -> str | None:
-    """The column of that name, else the first that is usually called so; None for none.
-
-    Raises:
-        UsageError: there is none of the name.
-    """
-    if wanted is not None:
-        if wanted not in table.column_names:
-            raise UsageError(
-                f"{path} has no column {wanted!r} for {what}; it has {', '.join(table.column_names)}"
-            )
-        return wanted
-    names = {name.strip().lower(): name for name in reversed(table.column_names)}
-    return next((names[name] for name in usual if name in names), None)
-
-
 def _tidied(raw: Any, root: Path) -> str:
     """A path as the data set's folder has it: without `./`, with forward slashes, relative where it lies inside."""
     path = "" if raw is None else str(raw).strip()
     if "\\" in path and "/" not in path:
         path = path.replace("\\", "/")
-    if not path:
-        return ""
+    if not path or is_address(path):
+        return path
     pure = PurePosixPath(path)
     return str(pure.relative_to(root) if pure.is_relative_to(root) else pure)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from deponij.pipeline.data.adapters.label_sets import LABEL_SET, is_list, label_set
 from deponij.pipeline.data.adapters.registry import is_taken
 from deponij.pipeline.data.item import MetadataValue
 from deponij.store.errors import DataError, UsageError
@@ -43,8 +44,11 @@ class Column:
         """One value as the items have it; class numbers become names, -1 (unlabelled), NaN and empty texts become None.
 
         Raises:
-            DataError: a class number that has no name.
+            DataError: a class number that has no name, or a list of labels with a gap.
         """
+        if self.type == LABEL_SET:
+            names: MetadataValue = label_set(raw, self.classes, self.source)
+            return names
         if raw is None or raw == "" or (self.classes is not None and raw == -1):
             return None
         if self.classes is None:
@@ -126,12 +130,8 @@ def _understood(
     types = {source: _type(schemas, source) for source in names}
     of_file = [
         tuple(
-            # Labels are text, so that a class is called the same whatever file it came from.
             Column(
-                source,
-                name,
-                pa.string() if name == LABEL or source in known else types[source],
-                known.get(source),
+                source, name, _of_items(types[source], name == LABEL or source in known), known.get(source)
             )
             for source, name in names.items()
         )
@@ -140,9 +140,14 @@ def _understood(
     left_out = tuple(
         f"{field.name!r} ({field.type})"
         for field in schemas[0]
-        if field.name != image and not _is_plain(field.type)
+        if field.name not in (image, label) and not _is_plain(field.type)
     )
     return Columns(image, tuple(of_file), left_out)
+
+
+def _of_items(kind: pa.DataType, is_label: bool) -> pa.DataType:
+    """Labels are text, so that a class is called the same whatever file it came from."""
+    return pa.string() if is_label and kind != LABEL_SET else kind
 
 
 def _names(schema: pa.Schema, image: str, label: str | None) -> dict[str, str]:
@@ -168,6 +173,8 @@ def _plain(name: str) -> str:
 
 
 def _type(schemas: Sequence[pa.Schema], source: str) -> pa.DataType:
+    if is_list(schemas[0].field(source).type):
+        return LABEL_SET
     kinds = [_values(schema.field(source).type) for schema in schemas]
     if pa.uint64() in kinds:
         return pa.uint64()
@@ -259,14 +266,12 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 
 def _label_column(schema: pa.Schema, classes: Classes, wanted: str | None) -> str | None:
+    could = [field.name for field in schema if _is_plain(field.type) or is_list(field.type)]
     if wanted is not None:
-        if wanted not in schema.names or not _is_plain(schema.field(wanted).type):
-            plain = [field.name for field in schema if _is_plain(field.type)]
-            raise UsageError(
-                f"no column {wanted!r} holds labels; plain columns are {', '.join(plain) or 'none'}"
-            )
+        if wanted not in could:
+            raise UsageError(f"no column {wanted!r} holds labels; these could: {', '.join(could) or 'none'}")
         return wanted
-    if LABEL in schema.names and _is_plain(schema.field(LABEL).type):
+    if LABEL in could:
         return LABEL
     return next(iter(classes)) if len(classes) == 1 else None
 
@@ -278,12 +283,20 @@ def _class_names(schema: pa.Schema, path: Path) -> Classes:
         return {}
     try:
         features = json.loads(raw)["info"]["features"]
-        return {
-            column: tuple(map(str, feature["names"]))
-            for column, feature in features.items()
-            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and column in schema.names
-        }
+        found = {column: _classes_of(feature) for column, feature in features.items()}
+        return {column: names for column, names in found.items() if names and column in schema.names}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"the 'huggingface' entry of the schema of {path} is not what `datasets` writes: {error!r}"
         ) from error
+
+
+def _classes_of(feature: Any) -> tuple[str, ...]:
+    """Names of a `ClassLabel`, or of a list of them (`List`, `Sequence`, or a list with the one feature)."""
+    if isinstance(feature, list) and len(feature) == 1:
+        feature = feature[0]
+    if isinstance(feature, dict) and feature.get("_type") in ("List", "LargeList", "Sequence"):
+        feature = feature.get("feature")
+    if not isinstance(feature, dict) or feature.get("_type") != "ClassLabel":
+        return ()
+    return tuple(map(str, feature["names"]))

@@ -12,9 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 from pydantic import Field
 
-from deponij.pipeline.data.adapters.listed import LABELS, PARTS, column_called
 from deponij.pipeline.data.adapters.parquet_columns import columns_of_table
 from deponij.pipeline.data.adapters.registry import Progress, check_columns, register_source
+from deponij.pipeline.data.adapters.table_columns import LABELS, PARTS, column_called
 from deponij.pipeline.data.item import Item, MetadataValue
 from deponij.pipeline.data.parts import Treatment, places_of_values, refuse_unknown
 from deponij.pipeline.given.files import read_given

@@ -8,44 +8,31 @@ from the left and upper side. Where a file of the data set has a 0 there, its to
 """
 
 import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
-from pydantic import Field
-
+from deponij.pipeline.data.adapters.annotated import blank, each_once, files_below, without_lone_part
 from deponij.pipeline.data.adapters.coco import Annotation, Category, CocoDataset, Photograph
-from deponij.pipeline.data.adapters.coco_items import InstanceSource
-from deponij.pipeline.data.adapters.label_maps import AUTO
+from deponij.pipeline.data.adapters.coco_items import InstanceParams, InstanceSource
 from deponij.pipeline.data.adapters.registry import register_source
-from deponij.pipeline.data.crops import CropParams
 from deponij.pipeline.data.endings import PICTURE_ENDINGS
 from deponij.pipeline.data.parts import Treatment, given_part, places, refuse_unknown
-from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError
 
 _PICTURES = ("JPEGImages", "images")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-class VocParams(Record):
-    """Where a Pascal VOC data set lies and how its crops are cut.
+class VocParams(InstanceParams):
+    """Where a Pascal VOC data set lies.
 
     Attributes:
         folder: holds `Annotations` and `JPEGImages`, or XML files beside their pictures.
-        crop: the crops' geometry and background.
-        label_maps: further columns of labels; see `label_maps.label_maps`.
-        treat: what folders are whose names leave it open: `train`, `val`, `test`, `class` (no part) or `skip`.
-        links_into: folders that symbolic links may lead into; DVC's cache is one by itself.
     """
 
     folder: Path
-    crop: CropParams = CropParams()
-    label_maps: tuple[str, ...] = (AUTO,)
-    treat: dict[str, Treatment] = Field(default_factory=dict)
-    links_into: tuple[Path, ...] = ()
 
 
 @register_source("voc")
@@ -60,13 +47,7 @@ class VocSource(InstanceSource):
         Raises:
             DataError: there is no such folder, no annotation file in it, or nothing is annotated.
         """
-        super().__init__(
-            read_voc(params.folder, params.treat),
-            params.folder,
-            params.crop,
-            params.label_maps,
-            params.links_into,
-        )
+        super().__init__(read_voc(params.folder, params.treat), params.folder, params)
 
 
 def read_voc(folder: Path, treat: Mapping[str, Treatment]) -> CocoDataset:
@@ -80,7 +61,7 @@ def read_voc(folder: Path, treat: Mapping[str, Treatment]) -> CocoDataset:
             f"Pascal VOC data set {folder} {'is no folder' if folder.exists() else 'does not exist'}"
         )
     root = folder.resolve()
-    files = sorted(path for path in _files(root) if path.suffix.lower() == ".xml")
+    files = sorted(path for path in files_below(root) if path.suffix.lower() == ".xml")
     if not files:
         raise DataError(
             f"{folder} is no Pascal VOC data set: it holds no .xml file; expected Annotations/NAME.xml"
@@ -89,8 +70,9 @@ def read_voc(folder: Path, treat: Mapping[str, Treatment]) -> CocoDataset:
     refuse_unknown(treat, above.values())
     found = places(set(above.values()), treat)
     kept = [path for path in files if not found[above[path]].is_skipped]
-    photographs = _each_once(
-        [_photograph(path, root, parts.get(path.stem) or found[above[path]].given) for path in kept]
+    photographs = each_once(
+        [_photograph(path, root, parts.get(path.stem) or found[above[path]].given) for path in kept],
+        "a second annotation file describes the picture {}",
     )
     corners = [
         one.box_xywh_px for photograph in photographs for one in photograph.annotations if one.box_xywh_px
@@ -98,31 +80,9 @@ def read_voc(folder: Path, treat: Mapping[str, Treatment]) -> CocoDataset:
     first_px = int(bool(corners) and min(min(box[:2]) for box in corners) >= 1)
     photographs = [_with_edges(photograph, first_px) for photograph in photographs]
     names = {one.category.name: one.category for p in photographs for one in p.annotations if one.category}
-    if len({one.given for one in photographs}) < 2:
-        photographs = [replace(one, given=None) for one in photographs]
+    photographs = without_lone_part(photographs)
     categories = tuple(names[name] for name in sorted(names))
     return CocoDataset(folder, tuple(photographs), categories, len(files) - len(kept))
-
-
-def _each_once(photographs: Sequence[Photograph]) -> list[Photograph]:
-    """Several annotation files of one picture would make items of one id: the later ones are refused."""
-    seen: dict[str, int] = {}
-    found = []
-    for one in photographs:
-        seen[one.image_id] = seen.get(one.image_id, 0) + 1
-        if (again := seen[one.image_id]) > 1:
-            name = f"{one.file_name}~{again}"
-            said = f"a second annotation file describes the picture {one.file_name!r}"
-            found.append(replace(one, file_name=name, image_id=name, problem=said))
-        else:
-            found.append(one)
-    return found
-
-
-def _files(root: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(place, name) for name in files if not name.startswith("."))
 
 
 def _parts(root: Path) -> dict[str, str]:
@@ -141,17 +101,17 @@ def _parts(root: Path) -> dict[str, str]:
 
 def _photograph(path: Path, root: Path, given: str | None) -> Photograph:
     inside = path.relative_to(root)
-    blank = Photograph(inside.as_posix(), inside.as_posix(), None, None, given, ())
+    bare = Photograph(inside.as_posix(), inside.as_posix(), None, None, given, ())
     try:
         document = _document(path)
     except DataError as error:
-        return replace(blank, annotations=(_nothing(0, str(error)),), problem=str(error))
+        return replace(bare, annotations=(blank(0, str(error)),), problem=str(error))
     picture = _picture(path, root, document.findtext("filename"))
     width, height = (_number(document.findtext(f"size/{name}")) for name in ("width", "height"))
     annotations = tuple(_annotation(k, one) for k, one in enumerate(document.findall("object")))
     if picture is None:
         said = f"{inside.as_posix()} names the picture {document.findtext('filename')!r}, which is not there"
-        return replace(blank, annotations=annotations, problem=said)
+        return replace(bare, annotations=annotations, problem=said)
     # Some tools write a size of 0 x 0 for one that they do not know.
     is_known = width is not None and height is not None and min(width, height) > 0
     size_px = (int(width or 0), int(height or 0)) if is_known else (None, None)
@@ -195,20 +155,16 @@ def _picture(path: Path, root: Path, file_name: str | None) -> Path | None:
 def _annotation(index: int, entry: ElementTree.Element) -> Annotation:
     name = (entry.findtext("name") or "").strip()
     if not name:
-        return _nothing(index, "the object has no name")
-    blank = replace(_nothing(index, None), category=Category(name, None))
+        return blank(index, "the object has no name")
+    known = replace(blank(index), category=Category(name, None))
     corners = [_number(entry.findtext(f"bndbox/{corner}")) for corner in _CORNERS]
     if None in corners:
         got = [entry.findtext(f"bndbox/{corner}") for corner in _CORNERS]
         return replace(
-            blank, problem=f"the object's bndbox is {got}, expected the numbers {', '.join(_CORNERS)}"
+            known, problem=f"the object's bndbox is {got}, expected the numbers {', '.join(_CORNERS)}"
         )
     left, top, right, bottom = (float(one or 0) for one in corners)
-    return replace(blank, box_xywh_px=(left, top, right - left, bottom - top))
-
-
-def _nothing(index: int, problem: str | None) -> Annotation:
-    return Annotation(index, None, None, None, None, None, False, None, problem)
+    return replace(known, box_xywh_px=(left, top, right - left, bottom - top))
 
 
 def _number(text: str | None) -> float | None:

@@ -19,16 +19,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
-from pydantic import Field
 
+from deponij.pipeline.data.adapters.annotated import blank, files_below
 from deponij.pipeline.data.adapters.coco import Annotation, Category, CocoDataset, Photograph
-from deponij.pipeline.data.adapters.coco_items import InstanceSource
-from deponij.pipeline.data.adapters.label_maps import AUTO
+from deponij.pipeline.data.adapters.coco_items import InstanceParams, InstanceSource
 from deponij.pipeline.data.adapters.registry import register_source
-from deponij.pipeline.data.crops import CropParams
 from deponij.pipeline.data.endings import PICTURE_ENDINGS
 from deponij.pipeline.data.parts import Treatment, given_part, places, refuse_unknown
-from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError, UsageError
 
 _DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -38,23 +35,14 @@ _PART_KEYS = ("train", "val", "valid", "test")
 _SLACK = 0.01
 
 
-class YoloParams(Record):
-    """Where a YOLO data set lies and how its crops are cut.
+class YoloParams(InstanceParams):
+    """Where a YOLO data set lies. `treat` is not for one with a data.yaml, which itself names the parts.
 
     Attributes:
         data: its data.yaml, or the folder that holds it.
-        crop: the crops' geometry and background.
-        label_maps: further columns of labels; see `label_maps.label_maps`.
-        treat: what folders are whose names leave it open: `train`, `val`, `test`, `class` (no part) or `skip`; not
-            beside a data.yaml, which itself names the parts.
-        links_into: folders that symbolic links may lead into; DVC's cache is one by itself.
     """
 
     data: Path
-    crop: CropParams = CropParams()
-    label_maps: tuple[str, ...] = (AUTO,)
-    treat: dict[str, Treatment] = Field(default_factory=dict)
-    links_into: tuple[Path, ...] = ()
 
 
 @register_source("yolo")
@@ -72,7 +60,7 @@ class YoloSource(InstanceSource):
         """
         dataset = read_yolo(params.data, params.treat)
         folder = params.data if params.data.is_dir() else params.data.parent
-        super().__init__(dataset, folder, params.crop, params.label_maps, params.links_into)
+        super().__init__(dataset, folder, params)
 
 
 def read_yolo(data: Path, treat: Mapping[str, Treatment]) -> CocoDataset:
@@ -201,11 +189,7 @@ def _found_pictures(root: Path, treat: Mapping[str, Treatment]) -> tuple[dict[st
 
 
 def _walked(folder: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and PurePosixPath(name).suffix.lower() in PICTURE_ENDINGS:
-                yield Path(place, name)
+    return (path for path in files_below(folder) if path.suffix.lower() in PICTURE_ENDINGS)
 
 
 def _below(picture: Path, root: Path, path: Path) -> str:
@@ -232,9 +216,7 @@ def _lines(
     try:
         text = labels.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        yield Annotation(
-            0, None, None, None, None, None, False, None, f"labels {shown} cannot be read: {error}"
-        )
+        yield blank(0, f"labels {shown} cannot be read: {error}")
         return
     lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     for index, (number, words) in enumerate(lines):
@@ -243,25 +225,25 @@ def _lines(
 
 
 def _annotation(index: int, words: Sequence[str], names: Mapping[int, str]) -> Annotation:
-    blank = Annotation(index, None, None, None, None, None, False, None, None)
+    known = blank(index)
     try:
         number, *shares = map(float, words)
     except ValueError:
-        return replace(blank, problem=f"got {' '.join(words)[:60]!r}, expected numbers")
+        return replace(known, problem=f"got {' '.join(words)[:60]!r}, expected numbers")
     name = names.get(int(number)) if math.isfinite(number) and number == int(number) else None
     is_outline = len(shares) >= 6 and len(shares) % 2 == 0
     if name is None:
-        return replace(blank, problem=f"class {words[0]} is not among the {len(names)} names")
-    blank = replace(blank, category=Category(name, None))
+        return replace(known, problem=f"class {words[0]} is not among the {len(names)} names")
+    known = replace(known, category=Category(name, None))
     if len(shares) not in (4, 5) and not is_outline:
         return replace(
-            blank,
+            known,
             problem=f"got {len(words)} numbers, expected CLASS CX CY W H, or CLASS and three or more points X Y",
         )
     shares = shares if is_outline else shares[:4]
     if not all(math.isfinite(share) and -_SLACK <= share <= 1 + _SLACK for share in shares):
         said = f"got {' '.join(words)[:60]!r}; coordinates are shares of the picture's sides, from 0 to 1"
-        return replace(blank, problem=said)
+        return replace(known, problem=said)
     if is_outline:
         xs, ys = shares[::2], shares[1::2]
         box = (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
@@ -270,7 +252,7 @@ def _annotation(index: int, words: Sequence[str], names: Mapping[int, str]) -> A
         box = (x - w / 2, y - h / 2, w, h)
     flat = f"the box has no area: {box[2]:g} x {box[3]:g} of the picture's sides"
     return replace(
-        blank,
+        known,
         box_xywh_px=box,
         segmentation=[shares] if is_outline else None,
         problem=flat if box[2] <= 0 or box[3] <= 0 else None,

@@ -35,7 +35,36 @@ def assign_groups(
     table = np.zeros((n_groups, n_classes + 1))  # [G, C + 1]
     np.add.at(table, (group_of, class_of), 1)
     table[:, -1] = table.sum(axis=1)
-    return _Balance(table, fractions).solve(ranks)
+    largest_first = np.lexsort((ranks, -table[:, -1]))
+    return _Balance(table, fractions).solve(largest_first)
+
+
+def assign_label_sets(
+    group_of: NDArray[np.intp],
+    truth: NDArray[np.bool_],
+    fractions: NDArray[np.float64],
+    ranks: NDArray[np.intp],
+) -> NDArray[np.intp]:
+    """The same for items with several classes each: groups with the rarest class first, each by the same loss.
+
+    Rarest first is the order of iterative stratification (K. Sechidis, G. Tsoumakas, I. Vlahavas, ECML PKDD 2011,
+    LNAI 6913, 145-158), which hands out the examples of the class that has fewest left; here the order is fixed, and
+    the loss weighs all classes of a group and its size at once. Groups without any class come last and even out sizes.
+
+    Args:
+        group_of: [n] group of each item, 0..G-1.
+        truth: [n, C] whether each item has each class.
+        fractions: [P] shares of the parts; a part of share 0 stays empty.
+        ranks: [G] order among groups whose rarest class is the same (a permutation).
+
+    Returns:
+        [G] part of each group. Every part with a share has at least one group (G >= P is assumed).
+    """
+    table = np.zeros((int(group_of.max()) + 1, truth.shape[1] + 1))  # [G, C + 1]
+    np.add.at(table, group_of, np.column_stack([truth, np.ones(len(truth))]))
+    counts = table[:, :-1].sum(axis=0)
+    rarest = np.where(table[:, :-1] > 0, counts, np.inf).min(axis=1, initial=np.inf)
+    return _Balance(table, fractions).solve(np.lexsort((ranks, rarest)))
 
 
 class _Balance:
@@ -51,13 +80,12 @@ class _Balance:
         self.excess = -self.target.copy()  # [O, C + 1], count - target
         self.part = np.full(len(table), -1, dtype=np.intp)  # [G], index into open
 
-    def solve(self, ranks: NDArray[np.intp]) -> NDArray[np.intp]:
-        largest_first = np.lexsort((ranks, -self.table[:, -1]))
-        for group in largest_first:
+    def solve(self, order: NDArray[np.intp]) -> NDArray[np.intp]:
+        for group in order:
             part = int(np.argmin(self._cost_of_adding(group)))
             self.part[group] = part
             self.excess[part] += self.table[group]
-        self._fill_empty(largest_first[::-1])
+        self._fill_empty(order[::-1])
         return self.open[self.part]
 
     def _cost_of_adding(self, group: int) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 """Parts for items: at random, by groups, as the data set gives them, or as figures on TACO are published.
 
 Pure functions on columns. A part is `train`, `val`, `test` or None (outside the pool: no label).
+Columns whose labels are lists (several labels an item) are split in `label_sets`.
 What lives elsewhere: strategies by name, parameters and failed items (`strategies`); how many items a
 class gives (`strata`); which group goes where (`grouping`); how much leaks between parts (`leakage`).
 
@@ -17,11 +18,13 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deponij.pipeline.data.splitting.grouping import assign_groups
+from deponij.pipeline.data.splitting.label_sets import are_sets, sets_split
 from deponij.pipeline.data.splitting.strata import allocate, seeded_order
 from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.store.errors import DataError, UsageError
@@ -75,6 +78,8 @@ def random_split(
         DataError: no item has a label.
     """
     check_fractions(fractions)
+    if are_sets(labels):
+        return _of_sets(None, labels, fractions, seed, ids)
     names = strings(labels)
     pool = pool_of(names)
     sizes = _ceil(len(pool) * fractions[2]), _ceil(len(pool) * fractions[1])
@@ -102,11 +107,12 @@ def group_split(
         DataError: no labelled item, or fewer groups than parts.
     """
     check_fractions(fractions)
+    if are_sets(labels):
+        return _of_sets(groups, labels, fractions, seed, ids)
     names, pool_groups = strings(labels), strings(groups)
     pool = pool_of(names)
     ids = strings(range(len(names)) if ids is None else ids)
-    # A prefix keeps an item's own group apart from a group of the same name.
-    members = [f"id:{ids[row]}" if pool_groups[row] is None else f"group:{pool_groups[row]}" for row in pool]
+    members = [_member(pool_groups[row], ids[row]) for row in pool]
     group_names, group_of = np.unique(np.asarray(members, dtype=np.str_), return_inverse=True)  # [G], [pool]
     if len(group_names) == len(pool):
         return random_split(labels, fractions, seed, ids=ids)
@@ -158,8 +164,8 @@ def given_split(
         raise DataError("this data set brings no split; use the strategy `random` or `group`")
     if unknown := sorted(found - set(PARTS)):
         raise DataError(f"given parts must be {', '.join(PARTS)}; found {', '.join(map(repr, unknown))}")
-    names = strings(["" for _ in parts] if labels is None else labels)
-    parts[[row for row, name in enumerate(names) if name is None]] = None
+    labels = ["" for _ in parts] if labels is None else labels
+    parts[[row for row, name in enumerate(strings(labels)) if name is None]] = None
     # Many data sets bring their test items without labels.
     found = set(parts.tolist()) - {None}
     notes = [f"The data set's own split has no labelled {part} items." for part in PARTS if part not in found]
@@ -175,7 +181,7 @@ def given_split(
         val_share = val_from_train * (1 - test_share)
         carved = group_split(
             members,
-            [names[row] for row in train],
+            [labels[row] for row in train],
             (1 - val_share - test_share, val_share, test_share),
             seed,
             ids=[ids[row] for row in train],
@@ -251,6 +257,22 @@ def _drawn(
         if counts[part] < n_part:
             notes.append(f"Classes are too small to give {part} {n_part:,} items; it has {counts[part]:,}.")
     return Split(parts, (*notes, *_absence_notes(parts, names)))
+
+
+def _of_sets(
+    groups: Column | None, labels: Column, fractions: Fractions, seed: int, ids: Column | None
+) -> Split:
+    """Of items with several labels each."""
+    names = strings(range(len(labels)) if ids is None else ids)
+    of_rows = [None] * len(names) if groups is None else strings(groups)
+    members = [_member(group, name) for group, name in zip(of_rows, names, strict=True)]
+    sets: Any = labels
+    return Split(*sets_split(members, sets, fractions, seed))
+
+
+def _member(group: str | None, item_id: str | None) -> str:
+    """A prefix keeps an item's own group apart from a group of the same name."""
+    return f"id:{item_id}" if group is None else f"group:{group}"
 
 
 def _ceil(n: float) -> int:

@@ -1,0 +1,1 @@
+"""Classifiers that answer each class with yes or no, for items with several labels."""
