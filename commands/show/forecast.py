@@ -21,13 +21,12 @@ def print_work_ahead(ahead: "WorkAhead") -> None:
     if not console.is_terminal:
         console = Console(stderr=True, highlight=False, width=132)
     show_table(
-        "extracting, before it begins",
+        "extracting, before it begins: all weights are here",
         {
             "backbone": lambda one: one.backbone,
             "licence": lambda one: one.licence or "not known",
-            "weights": lambda one: "here",
             "memory": lambda one: "" if one.memory_bytes is None else size(one.memory_bytes),
-            "new pictures": lambda one: f"{one.n_new:,} of {one.n_pictures:,}",
+            "new": lambda one: f"{one.n_new:,} of {one.n_pictures:,}",
             "time": _time,
         },
         ahead.forecasts,
