@@ -16,7 +16,9 @@ _ESTIMATE = "from the operations of its forward pass and what this device does i
 
 
 def print_work_ahead(ahead: "WorkAhead") -> None:
-    """A row a backbone, where the times come from, and what another preset would take."""
+    """A row a backbone, where the times come from, and what another preset would take; nothing where no backbone runs."""
+    if not ahead.forecasts:
+        return
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
         console = Console(stderr=True, highlight=False, width=132)

@@ -160,6 +160,11 @@ def test_the_work_ahead_fits_into_80_columns(
     assert "convnext-base-w-320" in rows[0] and "12,345 of 12,345" in rows[0] and "about 2.5 h" in rows[0]
 
 
+def test_where_no_backbone_runs_nothing_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    print_work_ahead(WorkAhead((), None))
+    assert capsys.readouterr() == ("", "")
+
+
 def _cells(line: str) -> list[str]:
     return line.split("│") if line.count("│") > 2 else ["", line, ""]
 
