@@ -16,18 +16,19 @@ _ESTIMATE = "from the operations of its forward pass and what this device does i
 
 
 def print_work_ahead(ahead: "WorkAhead") -> None:
-    """A row a backbone, where the times come from, and what another preset would take."""
+    """A row a backbone, where the times come from, and what another preset would take; nothing where no backbone runs."""
+    if not ahead.forecasts:
+        return
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
         console = Console(stderr=True, highlight=False, width=132)
     show_table(
-        "extracting, before it begins",
+        "extracting, before it begins: all weights are here",
         {
             "backbone": lambda one: one.backbone,
             "licence": lambda one: one.licence or "not known",
-            "weights": lambda one: "here",
             "memory": lambda one: "" if one.memory_bytes is None else size(one.memory_bytes),
-            "new pictures": lambda one: f"{one.n_new:,} of {one.n_pictures:,}",
+            "new": lambda one: f"{one.n_new:,} of {one.n_pictures:,}",
             "time": _time,
         },
         ahead.forecasts,

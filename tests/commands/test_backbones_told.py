@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from deponij import cli
 from deponij.commands.show import backbones as shown
+from deponij.commands.show import forecast as forecast_shown
 from deponij.commands.show import tables
 from deponij.commands.show.forecast import about, offered, print_work_ahead
 from deponij.pipeline.backbones import list_backbones
@@ -53,8 +54,8 @@ def test_json_tells_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     row = {one["name"]: one for one in done("backbones", "--pictures", 360, "--json").json}["dinov2-base"]
     assert (row["preset"], row["licence"], row["present"]) == ("good", "Apache-2.0", False)
     assert (row["n_params"], row["weights_bytes"]) == (86_580_480, 346_321_920)
-    # Weights, and 9.47 MB for each of 32 pictures.
-    assert row["memory_bytes"] == 346_321_920 + int(32 * 9.47e6)
+    # Weights, 9.47 MB for each of 32 pictures, and the process.
+    assert row["memory_bytes"] == 346_321_920 + int(32 * 9.47e6) + forecast.PROCESS_BYTES
     assert row["seconds"] == pytest.approx(360 * 46.3 / 100)
     assert "seconds" not in done("backbones", "--json").json[0]
 
@@ -136,7 +137,7 @@ def test_the_work_ahead_is_told_before_it_begins(capsys: pytest.CaptureFixture[s
         cells[1].strip(): [cell.strip() for cell in cells[2:-1]]
         for cells in map(_cells, captured.err.splitlines())
     }
-    assert rows["one"] == ["MIT", "here", "444 MB", "360 of 360", "about 12 s"]
+    assert rows["one"] == ["MIT", "444 MB", "360 of 360", "about 12 s"]
     assert rows["two"][-2:] == ["9 of 360", "about 7 min"]
     assert [rows["three"][-1], rows["four"][-1]] == ["nothing to do", "a moment"]
     assert "from a trial of 10 of these pictures" in captured.err
@@ -144,6 +145,24 @@ def test_the_work_ahead_is_told_before_it_begins(capsys: pytest.CaptureFixture[s
     # Only what will be run can take too much memory.
     assert captured.err.count("are free: take a smaller --batch-size") == 1
     assert "two: about 3.0 GB of memory, and 2.0 GB are free" in captured.err
+
+
+def test_the_work_ahead_fits_into_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forecast_shown, "Console", lambda **more: Console(**(more | {"width": 80})))
+    one = forecast.Forecast(
+        "convnext-base-w-320", "Apache-2.0", True, 4, 1_600_000_000, None, 12_345, 12_345, 9000.0, "trial", 10
+    )
+    print_work_ahead(WorkAhead((one,), None))
+    rows = [line for line in capsys.readouterr().err.splitlines() if line.startswith("│")]
+    assert len(rows) == 1 and len(rows[0]) <= 80
+    assert "convnext-base-w-320" in rows[0] and "12,345 of 12,345" in rows[0] and "about 2.5 h" in rows[0]
+
+
+def test_where_no_backbone_runs_nothing_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    print_work_ahead(WorkAhead((), None))
+    assert capsys.readouterr() == ("", "")
 
 
 def _cells(line: str) -> list[str]:
