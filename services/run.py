@@ -259,8 +259,8 @@ def _refuse_without_words(plan: Plan, descriptions: Mapping[str, Description]) -
         if not any(one.has_text for one in descriptions.values()):
             able = [str(row["name"]) for row in list_backbones() if row["has_text"] and not row["toy"]]
             raise UsageError(
-                f"--classes asks in words, which {', '.join(plan.backbones) or 'given embeddings'} cannot read: add one that "
-                f"can, such as --backbone {able[0]} (`deponij weights fetch {able[0]}` brings its weights; others: "
+                f"--classes asks in words, which {', '.join(plan.backbones) or 'given embeddings'} cannot read: add one "
+                f"that can, such as --backbone {able[0]} (`deponij weights fetch {able[0]}` brings its weights; others: "
                 f"{', '.join(able[1:])})"
             )
 
