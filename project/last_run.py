@@ -7,13 +7,15 @@ Both are facts of this machine, like times: no outputs of DVC's, ignored by git.
 the business of `deponij.project.meant`.
 """
 
+import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AwareDatetime, ValidationError
+from pydantic import AwareDatetime
 
+from deponij.pipeline.record_lists import parsed, told
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import Section
 from deponij.project.in_force import InForce
@@ -72,6 +74,7 @@ def remember(at: Layout, made_by: InForce, *, by: str, depot: str) -> None:
         StoreError: one of the files cannot be written.
     """
     record = RunRecord(
+        format=1,
         finished=datetime.now(UTC).replace(microsecond=0),
         by=by,
         depot=depot,
@@ -80,7 +83,7 @@ def remember(at: Layout, made_by: InForce, *, by: str, depot: str) -> None:
         made_by=made_by,
     )
     write_bytes(at.record, sealed(record.model_dump(mode="json")))
-    write_bytes(POINTER, sealed(_Pointer(run=at.root).model_dump(mode="json")))
+    write_bytes(POINTER, sealed(_Pointer(format=1, run=at.root).model_dump(mode="json")))
 
 
 def forget_last() -> None:
@@ -98,9 +101,9 @@ def last_run() -> Layout | None:
         return None
     body = read_sealed(POINTER, _REMEDY)
     try:
-        at = Layout(_Pointer.model_validate(body).run)
-    except ValidationError:
-        raise StoreError(f"{POINTER} is of another version; {_REMEDY}") from None
+        at = Layout(parsed(_Pointer, json.dumps(body)).run)
+    except ValueError as error:
+        raise StoreError(f"{POINTER} is of another version: {told(error)}; {_REMEDY}") from None
     if not at.items.is_dir():
         raise StoreError(
             f"the last run that finished here, {at.root}, is gone or was moved: there is no {at.items}; name another "
@@ -119,10 +122,10 @@ def record_of(at: Layout) -> RunRecord | None:
         return None
     body = read_sealed(at.record, f"delete it, or run again into {at.root}")
     try:
-        return RunRecord.model_validate(body)
-    except ValidationError:
+        return parsed(RunRecord, json.dumps(body))
+    except ValueError as error:
         raise StoreError(
-            f"{at.record} is of another version; delete it, or run again into {at.root}"
+            f"{at.record} is of another version: {told(error)}; delete it, or run again into {at.root}"
         ) from None
 
 

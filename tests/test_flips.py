@@ -31,10 +31,11 @@ from deponij.pipeline.multilabel.registry import kinds as multilabel_kinds
 from deponij.pipeline.multilabel.registry import load_multilabel
 from deponij.pipeline.reports.cells import CELLS
 from deponij.pipeline.retrieval.vector_index import VectorIndex
+from deponij.project import last_run
 from deponij.project.frame.harness import read_times, timed
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.toys import toys_of
-from deponij.project.in_force import weights_record
+from deponij.project.in_force import InForce, weights_record
 from deponij.project.indexes import Index, rows_table
 from deponij.project.learning.item_columns import read_parts
 from deponij.project.learning.multilabel import SetExamples, learn_sets, make_multilabel_head
@@ -146,6 +147,16 @@ def spec_of(at: Layout) -> Any:
     return record and record["spec"]
 
 
+def told_of(at: Layout) -> Any:
+    """What is typed of a run's record; a profile's sections may hold anything."""
+    record = last_run.record_of(at)
+    made_by = record and record.made_by
+    return record and (
+        *(record.finished, record.by, record.depot, str(record.run), str(record.folder)),
+        *(made_by.profile, made_by.labels, made_by.text_backbones),
+    )
+
+
 def of_machine(root: Path) -> Iterator[Kind]:
     """What is no outcome of learning: weights' records, times, what is remembered, the depot."""
     at = Layout(root / "run")
@@ -153,6 +164,12 @@ def of_machine(root: Path) -> Iterator[Kind]:
     record = at.weights / "tiny.json"
     record.write_bytes(sealed({"spec": "tiny", "toy": False, "dim": DIM}))
     yield Kind("weights' record", [record], lambda: (spec_of(at), toys_of(at.weights)))
+    facts = {"data": {"adapter": "folder"}, "splits": {"random": {}}, "text_backbones": ("tiny",)}
+    made_by = InForce(profile="run", labels=("label",), backbones={"tiny": {}}, **facts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(last_run, "POINTER", root / "last-run.json")
+        last_run.remember(at, made_by, by="deponij run", depot="depot")
+    yield Kind("run's record", [at.record], lambda: told_of(at))
     with timed(at, "heads"):
         pass
     yield Kind("times", sorted(at.timings.iterdir()), lambda: read_times(at.timings))

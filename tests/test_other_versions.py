@@ -202,7 +202,11 @@ def records(root: Path) -> list[Kind]:
         path = parts[name] if isinstance(parts[name], Path) else parts[name][0]
         read = lambda path=path, records=records: read_records([path], records, "")  # noqa: E731
         found.append(Kind(name, [path], read))
-    others = [one for one in of_machine(root / "machine") if one.name in ("weights' record", "times")]
+    others = [
+        one
+        for one in of_machine(root / "machine")
+        if one.name in ("weights' record", "times", "run's record")
+    ]
     return [*found, *others]
 
 
