@@ -296,7 +296,7 @@ def mistakes(
 ) -> None:
     """Labels worth a second look: probably wrong ones, near-duplicates that differ, classes that are confused."""
     from deponij.commands.show.insight import print_mistakes
-    from deponij.project.in_force import toy_note
+    from deponij.project.toy_features import toy_note
     from deponij.stages import mistakes as stage
 
     report = stage.run(stage.MistakesParams(), features=features, items=items, labels=labels, out=out)
