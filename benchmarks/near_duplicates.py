@@ -166,12 +166,12 @@ def tell_recall(name: str, view: Path, items: Path) -> None:
     found = Gathered(Where(view, items))
     row_of = {tuple(Path(item_id.split("#")[0]).parts[-2:]): row for row, item_id in enumerate(found.ids)}
     stems = sorted({stem for _, stem in row_of})
+    phash_of = dict(zip(Items(items).ids, Items(items).column("phash"), strict=True))
+    bare = Evidence(found.keys, [phash_of[item_id] for item_id in found.ids])
     rules = {
         "as shown": Likeness(found.evidence),
-        "hash alone, 4 bits": Likeness(Evidence(found.keys, found.table["phash"].to_pylist())),
-        "hash alone, 8 bits": Likeness(
-            Evidence(found.keys, found.table["phash"].to_pylist()), how=Thresholds(8)
-        ),
+        "hash alone, 4 bits": Likeness(bare),
+        "hash alone, 8 bits": Likeness(bare, how=Thresholds(8)),
     }
     print(f"{name}: planted copies found of {len(stems)} each, in percent: {', '.join(rules)}")
     for edit in list(EDITS)[1:]:

@@ -82,25 +82,6 @@ def toys_beside(*paths: Path) -> frozenset[str]:
     return frozenset().union(*(toys_of(run.weights) for run in runs if run is not None))
 
 
-def toy_note(features: Path, backbone: str) -> str | None:
-    """What to know of near-duplicates by a toy's features; None where it is none, or none on its run's data.
-
-    Args:
-        features: the view; where no run says of what its pictures are, the catalog decides.
-    """
-    from deponij.pipeline.backbones.catalog import entries
-
-    run, entry = run_of(features), entries().get(backbone)
-    is_told = run is not None and (run.weights / f"{backbone}.json").is_file()
-    is_toy = backbone in toys_beside(features) if is_told else entry is not None and entry.toy
-    if not is_toy:
-        return None
-    return (
-        f"{backbone} is a toy that learnt from drawn pictures: on photographs its cosines confirm next to nothing. Take the "
-        "features of a real backbone, such as efficientnet-lite0, which came with the environment"
-    )
-
-
 def run_of_results(folder: Path) -> Layout | None:
     """The run that a results folder lies so deep in; None where no folder is above it."""
     root = folder.resolve().parents[RESULTS_DEPTH - 1 : RESULTS_DEPTH]

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from deponij.pipeline.mistakes.records import MISTAKES, MistakesReport
 from deponij.pipeline.record_lists import parsed, told
-from deponij.project.in_force import run_of, toy_note
+from deponij.project.in_force import run_of
 from deponij.project.meant import Meant, run_meant
 from deponij.project.report.inputs import read_records
+from deponij.project.toy_features import toy_note
 from deponij.stages import map as laying_out
 from deponij.stages import mistakes as looking
 from deponij.store.atomic import read_table

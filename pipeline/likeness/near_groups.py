@@ -18,8 +18,8 @@ from deponij.store.errors import UsageError
 # Bits of 64 up to which a hash alone keeps two pictures together. More than `pairs.MAX_BITS_ALONE`: at 6 bits one in six
 # pairs of CIFAR-10 is none, and a pair that is torn apart costs more than two that are kept together for nothing.
 TOGETHER_BITS = 6
-# Of all items, that likenesses by hash may tie into one group.
-LARGEST_SHARE = 0.02
+# Of all items, that likenesses by hash may tie into one group: half of one fold of five, which a burst of frames may need.
+LARGEST_SHARE = 0.1
 
 
 def near_groups(

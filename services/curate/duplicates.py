@@ -30,7 +30,7 @@ from deponij.pipeline.likeness.pairs import CONFIRM_COSINE, HOWS, MIN_COSINE, Ho
 from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.project.frame.console import bar
 from deponij.project.frame.settings import Section
-from deponij.project.in_force import toy_note
+from deponij.project.toy_features import toy_note
 from deponij.services.curate.collection import Gathered, SetReport, Where
 from deponij.store.texts import in_percent
 

@@ -24,8 +24,8 @@ from deponij.project.extraction import default_backbones
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
 from deponij.project.frame.toys import toys_of
-from deponij.project.in_force import toy_note
 from deponij.project.meant import run_meant
+from deponij.project.toy_features import toy_note
 from deponij.sample.painter import generate
 from deponij.services import run as whole_way
 from deponij.services.predict.chosen_model import ModelRequest, best_model

@@ -71,10 +71,13 @@ class Leakage:
     def summary(self) -> str:
         """Sentences for a person."""
         near = f"perceptual hashes at most {self.max_distance_bits} of {HASH_BITS} bits apart"
+        confirm = (
+            " Once there are features, `deponij duplicates` tells which are so." if self.n_near_pairs else ""
+        )
         return (
             f"{self.n_test_sharing:,} of {self.n_test:,} test items ({in_percent(self.test_sharing_share)}) share a "
             f"photograph with training items. {self.n_near_pairs:,} pairs across parts are possible near-duplicates "
-            f"({near}); {self.n_test_near_train:,} test items have one in train."
+            f"({near}); {self.n_test_near_train:,} test items have one in train.{confirm}"
         )
 
     def to_json(self) -> dict[str, Any]:
