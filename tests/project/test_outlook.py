@@ -15,9 +15,23 @@ TWICE = Twice(n_pictures=720, n_train=400, top1=0.65, band=(0.61, 0.69), gain=0.
 
 
 def point(backbone: str, head: str, top1: float, **changes: Any) -> CurveRow:
-    fields = {"per_class": None, "n_train": 200, "n_classes": 6, "n_short_classes": 0, "tries": 1, "n_test": 90}
+    fields = {
+        "per_class": None,
+        "n_train": 200,
+        "n_classes": 6,
+        "n_short_classes": 0,
+        "tries": 1,
+        "n_test": 90,
+    }
     shares = {"top1_std": None, "top1_interval": None, "balanced_accuracy": top1, "balanced_interval": None}
-    of = {"backbone": backbone, "fingerprint": "f", "labels": "label", "split": "s", "head": head, "top1": top1}
+    of = {
+        "backbone": backbone,
+        "fingerprint": "f",
+        "labels": "label",
+        "split": "s",
+        "head": head,
+        "top1": top1,
+    }
     grouped = {"n_groups": 90, "unit": "items", "interval_kind": "clustered", "design_effect": 1.0, "c": None}
     return CurveRow.model_validate(fields | shares | of | grouped | {"twice": TWICE} | changes)
 
