@@ -117,7 +117,8 @@ def forecast(
     top1 = 1 - float(middle.at(ahead)[0])
     gain = float(middle.at(here)[0]) + top1 - 1
     low, high = _band(1 - law.at(ahead) + drawn.other, top1)
-    least, most = wilson(top1, n_groups, _QUANTILE)
+    # As of other intervals: what is less than all right has no higher lower bound than that, nor the other way round.
+    (least, _), (_, most) = wilson(1.0, n_groups, _QUANTILE), wilson(0.0, n_groups, _QUANTILE)
     band = max(0.0, min(low, least)), min(1.0, max(high, most))
     if band[1] - band[0] > WIDEST:
         return Twice(
