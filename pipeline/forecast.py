@@ -117,9 +117,13 @@ def forecast(
     top1 = 1 - float(middle.at(ahead)[0])
     gain = float(middle.at(here)[0]) + top1 - 1
     low, high = _band(1 - law.at(ahead) + drawn.other, top1)
-    # As of other intervals: what is less than all right has no higher lower bound than that, nor the other way round.
+    # As of other intervals: not narrower than if each item stood alone, nor, where all are right, than of so few groups.
+    alone = wilson(top1, len(clusters), _QUANTILE)
     (least, _), (_, most) = wilson(1.0, n_groups, _QUANTILE), wilson(0.0, n_groups, _QUANTILE)
-    band = max(0.0, min(low, least)), min(1.0, max(high, most))
+    band = (
+        max(0.0, min(low, least, alone[0])),
+        min(1.0, max(high, most, alone[1])),
+    )
     if band[1] - band[0] > WIDEST:
         return Twice(
             **told, unknown=f"it could be anything from {100 * band[0]:.0f} to {100 * band[1]:.0f} %"
