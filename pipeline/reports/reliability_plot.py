@@ -26,7 +26,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 286, 8, 254
 _TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _DOT_PX, _END_PX = 4.5, 3
 # Dots that are nearer than this across are one.
-_APART = 0.04
+_APART = 0.025
 
 
 def reliability_plot(bins: Sequence[ReliabilityBin], label: str) -> str:

@@ -7,6 +7,7 @@ from scipy.optimize import curve_fit
 from deponij.pipeline import forecast as module
 from deponij.pipeline.forecast import fit, forecast
 from deponij.pipeline.metrics.curves import Twice
+from deponij.pipeline.metrics.intervals import wilson
 
 NS = [12.0, 25.0, 50.0, 100.0, 200.0]
 
@@ -96,7 +97,12 @@ def test_fewer_test_items_and_larger_groups_widen_the_band() -> None:
     # Sixteen copies of each item, known to be copies, tell no more than one.
     once = hits_of(law(NS), 250)
     copied = [np.repeat(one, 16, axis=1) for one in once]
-    assert forecast(NS, copied, np.repeat(np.arange(250), 16), 720) == forecast(NS, once, np.arange(250), 720)
+    grouped = forecast(NS, copied, np.repeat(np.arange(250), 16), 720)
+    single = forecast(NS, once, np.arange(250), 720)
+    assert (grouped.top1, grouped.gain_band) == (single.top1, single.gain_band)
+    assert grouped.band == pytest.approx(single.band, abs=0.01)
+    # Nor do groups whose luck is alike make a band narrower than Wilson's of single items: 250 of these.
+    assert width(single) >= np.subtract(*wilson(single.top1, 250, 1.2815515655446004)[::-1]) - 1e-5
 
 
 @pytest.mark.parametrize(
