@@ -19,6 +19,7 @@ from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.learning.multilabel import learn_multilabel, make_multilabel_head
 from deponij.project.learning.multilabel_files import metrics_of
+from deponij.store.texts import in_percent
 
 USUAL: dict[str, dict[str, JsonValue]] = {"knn": {}, "one-vs-rest": {}}
 
@@ -71,8 +72,8 @@ def told(result: MultilabelResult) -> str:
     """A line for a person."""
     scores = result.parts[result.shown]
     return (
-        f"{result.method} {result.backbone} {result.split}/{result.labels}: {result.shown} mAP {scores.map_macro:.1%} of "
-        f"{scores.n} (chance {scores.chance_map:.1%}), F1 {scores.f1_micro:.1%}"
+        f"{result.method} {result.backbone} {result.split}/{result.labels}: {result.shown} mAP {in_percent(scores.map_macro)} of "
+        f"{scores.n} (chance {in_percent(scores.chance_map)}), F1 {in_percent(scores.f1_micro)}"
     )
 
 

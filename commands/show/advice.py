@@ -10,7 +10,7 @@ from deponij.pipeline.advice.records import Advice, Finding
 from deponij.pipeline.reports.wording import clipped
 from deponij.services.advice import Taken
 from deponij.services.curate.suggest import Batch, Suggestion
-from deponij.store.texts import one_line
+from deponij.store.texts import in_percent, one_line
 
 _FIRST = 5
 _LINE_CHARS = 76
@@ -83,7 +83,7 @@ def print_suggestions(batch: Batch) -> None:
     if batch.head is not None:
         columns |= {
             "doubt": lambda row: "" if row[1].doubt is None else f"{row[1].doubt:.2f}",
-            "between": lambda row: " or ".join(f"{name} {prob:.0%}" for name, prob in row[1].answers),
+            "between": lambda row: " or ".join(f"{name} {in_percent(prob)}" for name, prob in row[1].answers),
         }
     show_table("to label first", columns, list(enumerate(batch.pictures, 1)))
     show_notes(batch.notes)

@@ -16,6 +16,7 @@ from deponij.pipeline.likeness.pairs import Alike, Evidence, Likeness, Rows
 from deponij.pipeline.metrics.intervals import wilson
 from deponij.pipeline.mistakes.records import MistakesReport
 from deponij.pipeline.reports.wording import clipped
+from deponij.store.texts import in_percent
 
 Names = NDArray[np.str_]
 # Subjects that a finding lists; all are counted.
@@ -96,7 +97,7 @@ def wrong_labels(report: MistakesReport, right: Set[str]) -> Finding | None:
         if one.item_id not in right
         and (is_trusted or (one.prob_label <= _SURE[0] and one.prob_suggested >= _SURE[1]))
     ]
-    agrees = f"Prediction agrees with {report.accuracy:.0%} of the labels"
+    agrees = f"Prediction agrees with {in_percent(report.accuracy)} of the labels"
     return _finding(
         "labels",
         len(doubted),
@@ -111,7 +112,7 @@ def wrong_labels(report: MistakesReport, right: Set[str]) -> Finding | None:
                 do="relabel",
                 label=one.suggested,
                 was=one.label,
-                note=f"{one.suggested} {one.prob_suggested:.0%}, {one.label} {one.prob_label:.0%}",
+                note=f"{one.suggested} {in_percent(one.prob_suggested)}, {one.label} {in_percent(one.prob_label)}",
             )
             for one in doubted
         ],
@@ -223,7 +224,9 @@ def small_classes(truth: Names, answers: Names, part: str, column: str) -> Findi
         share = float((answers[truth == name] == name).mean())
         low, high = wilson(share, n)
         if high - low > WIDEST:
-            facts.append(f"{name}: {n} {part} item{'s' if n > 1 else ''}, recall {low:.0%} to {high:.0%}")
+            facts.append(
+                f"{name}: {n} {part} item{'s' if n > 1 else ''}, recall {in_percent(low)} to {in_percent(high)}"
+            )
     shown = (
         facts
         if len(facts) <= _MOST_CLASSES
@@ -271,7 +274,7 @@ def confused(report: MistakesReport) -> Finding | None:
         return None
     first = pairs[0]
     most = f"{clipped(first.truth, _NAME_CHARS)} taken for {clipped(first.answer, _NAME_CHARS)}"
-    share = f"{first.n / first.n_truth:.0%}"
+    share = f"{in_percent(first.n / first.n_truth)}"
     return _finding(
         "confused",
         len(pairs),

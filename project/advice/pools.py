@@ -20,6 +20,7 @@ from deponij.project.learning.result_files import read_result
 from deponij.project.learning.results import require_finite
 from deponij.store.errors import UsageError
 from deponij.store.items import Items
+from deponij.store.texts import in_percent
 from deponij.store.view import View
 
 _CARD = "head.json"
@@ -85,7 +86,7 @@ class Suggested:
     @property
     def note(self) -> str:
         """Why, in a few words."""
-        return " or ".join(f"{name} {prob:.0%}" for name, prob in self.answers) or "unlike the others"
+        return " or ".join(f"{name} {in_percent(prob)}" for name, prob in self.answers) or "unlike the others"
 
 
 def suggested(

@@ -30,6 +30,7 @@ from deponij.stages import items as making
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import DataError, IdentityError, UsageError
 from deponij.store.items import Items
+from deponij.store.texts import in_percent
 from deponij.store.view import View
 
 _LABEL_COLUMNS = ("label", "category")
@@ -143,7 +144,9 @@ def write_batch(path: Path, batch: Batch) -> None:
     """
     rows = [
         Correction(
-            item_id=one.item_id, column=batch.labels, note=" or ".join(f"{n} {p:.0%}" for n, p in one.answers)
+            item_id=one.item_id,
+            column=batch.labels,
+            note=" or ".join(f"{n} {in_percent(p)}" for n, p in one.answers),
         )
         for one in batch.pictures
     ]
@@ -272,7 +275,7 @@ def _draw(path: Path, found: list[Suggested], items: Items, source: str) -> None
     blocks = []
     for number, one in enumerate(found, 1):
         lines = [
-            (f"{name} {prob:.0%}", INK if place == 0 else FAINT)
+            (f"{name} {in_percent(prob)}", INK if place == 0 else FAINT)
             for place, (name, prob) in enumerate(one.answers)
         ]
         blocks.append(Block((Tile(images.get(one.item_id), tuple(lines), one.item_id),), f"{number}."))

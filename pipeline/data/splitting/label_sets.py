@@ -14,6 +14,7 @@ from deponij.pipeline.data.splitting.grouping import assign_label_sets
 from deponij.pipeline.data.splitting.strata import seeded_order
 from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.store.errors import DataError
+from deponij.store.texts import in_percent
 
 LabelSets = Sequence[Sequence[str] | None]
 
@@ -75,8 +76,8 @@ def _notes(
         if fraction > 0 and len(classes):
             away = np.abs(inside.sum(axis=0) / counts - fraction)
             said.append(
-                f"{PARTS[number]} {len(inside) / len(truth):.1%} of the items (a class's share is {away.mean():.1%} off "
-                f"on average, {away.max():.1%} at most, {classes[int(away.argmax())]})"
+                f"{PARTS[number]} {in_percent(len(inside) / len(truth))} of the items (a class's share is {in_percent(away.mean())} off "
+                f"on average, {in_percent(away.max())} at most, {classes[int(away.argmax())]})"
             )
             if absent := [name for name, there in zip(classes, inside.any(axis=0), strict=True) if not there]:
                 notes.append(f"{len(absent)} of {len(classes)} classes have no {PARTS[number]} item.")
