@@ -72,8 +72,8 @@ def told(result: MultilabelResult) -> str:
     """A line for a person."""
     scores = result.parts[result.shown]
     return (
-        f"{result.method} {result.backbone} {result.split}/{result.labels}: {result.shown} mAP {in_percent(scores.map_macro)} of "
-        f"{scores.n} (chance {in_percent(scores.chance_map)}), F1 {in_percent(scores.f1_micro)}"
+        f"{result.method} {result.backbone} {result.split}/{result.labels}: {result.shown} mAP "
+        f"{in_percent(scores.map_macro)} of {scores.n} (chance {in_percent(scores.chance_map)}), F1 {in_percent(scores.f1_micro)}"
     )
 
 

@@ -76,7 +76,8 @@ def _notes(
         if fraction > 0 and len(classes):
             away = np.abs(inside.sum(axis=0) / counts - fraction)
             said.append(
-                f"{PARTS[number]} {in_percent(len(inside) / len(truth))} of the items (a class's share is {in_percent(away.mean())} off "
+                f"{PARTS[number]} {in_percent(len(inside) / len(truth))} of the items (a "
+                f"class's share is {in_percent(away.mean())} off "
                 f"on average, {in_percent(away.max())} at most, {classes[int(away.argmax())]})"
             )
             if absent := [name for name, there in zip(classes, inside.any(axis=0), strict=True) if not there]:

@@ -110,7 +110,7 @@ def test_small_classes_are_those_whose_recall_may_be_anything() -> None:
     found = findings.small_classes(truth, answers, "test", "label")
     assert found is not None
     # Wilson's interval of 2 of 4: 15 to 85 %.
-    assert found.facts == ("few: 4 test items, recall 15% to 85%",)
+    assert found.facts == ("few: 4 test items, recall 15.0 % to 85.0 %",)
     assert found.title == "1 of 2 classes is too small to judge"
     assert findings.small_classes(truth[4:], answers[4:], "test", "label") is None
     many = np.array([f"c{i:02d}" for i in range(12)])
@@ -128,7 +128,7 @@ def test_confused_pairs_are_many_enough_and_the_worst_first() -> None:
     ]
     found = findings.confused(audit(0.9, confused=pairs))
     assert found is not None
-    assert found.title == "2 pairs of classes are confused, car taken for bus (50%) most"
+    assert found.title == "2 pairs of classes are confused, car taken for bus (50.0 %) most"
     assert [one.item_id for one in found.subjects] == ["b", "a"]
     assert findings.confused(audit(0.9, confused=pairs[2:])) is None
 
