@@ -71,9 +71,10 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
 def told(result: MultilabelResult) -> str:
     """A line for a person."""
     scores = result.parts[result.shown]
+    of_chance, f1 = in_percent(scores.chance_map), in_percent(scores.f1_micro)
     return (
         f"{result.method} {result.backbone} {result.split}/{result.labels}: {result.shown} mAP "
-        f"{in_percent(scores.map_macro)} of {scores.n} (chance {in_percent(scores.chance_map)}), F1 {in_percent(scores.f1_micro)}"
+        f"{in_percent(scores.map_macro)} of {scores.n} (chance {of_chance}), F1 {f1}"
     )
 
 
