@@ -11,7 +11,10 @@ from deponij.commands.options import BatchSize, Depot, Device, Json, SheetOpt, T
 app = typer.Typer()
 
 RunArg = Annotated[
-    Path | None, typer.Argument(metavar="RUN", help="Folder of a run; else that of the profile in force.")
+    Path | None,
+    typer.Argument(
+        metavar="RUN", help="Folder of a run; by default the last one that finished in this folder."
+    ),
 ]
 
 

@@ -98,7 +98,7 @@ def crop(
     as_json: Json = False,
 ) -> None:
     """Cut every annotated instance out of its photograph."""
-    from deponij.services.run import source_of
+    from deponij.project.data_sets import source_of
 
     source = source_of(
         coco=coco,
@@ -138,7 +138,7 @@ def items_command(
     as_json: Json = False,
 ) -> None:
     """Take whole pictures as items: from class folders, a table of paths, or Hugging Face parquet files."""
-    from deponij.services.run import source_of
+    from deponij.project.data_sets import source_of
 
     source = source_of(
         folder=folder,

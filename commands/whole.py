@@ -107,12 +107,13 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Your own pictures through all stages: features, heads, retrieval, an index, curves, mistakes, tables, a page."""
+    from deponij.project.data_sets import source_of
     from deponij.project.extraction import default_backbones
     from deponij.project.frame.console import say as tell
     from deponij.services import run as whole_way
     from deponij.store.errors import UsageError
 
-    source = whole_way.source_of(
+    source = source_of(
         folder=folder,
         table=table,
         coco=coco,

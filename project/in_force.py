@@ -27,6 +27,7 @@ class InForce(Section):
     backbones: dict[Slug, Any]
     text_backbones: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    label_sets: tuple[str, ...] = ()
     tables: dict[str, Any] = Field(default_factory=dict)
 
     @property

@@ -11,37 +11,20 @@ from pathlib import Path
 
 from deponij.pipeline.advice.records import ADVICE, Advice, Finding
 from deponij.pipeline.data.corrections import Correction, read_corrections, write_corrections
-from deponij.project.frame.layout import Layout
-from deponij.project.in_force import profile_in_force
+from deponij.project.meant import run_meant
 from deponij.store.errors import StoreError, UsageError, explained
-
-
-def run_folder(folder: Path | None) -> Layout:
-    """The run that was named, else that of the profile in force.
-
-    Raises:
-        UsageError: it is no run's folder, or no profile is in force.
-    """
-    if folder is None:
-        return profile_in_force("name a run's folder, such as runs/mine").layout
-    at = Layout(folder)
-    if not at.items.is_dir():
-        raise UsageError(
-            f"{folder} is no folder of a run: there is no {at.items}; name one such as runs/mine"
-        )
-    return at
 
 
 def read_advice(folder: str | Path | None = None) -> Advice:
     """What the stage `advice` wrote.
 
     Args:
-        folder: of the run; None for that of the profile in force.
+        folder: of the run; None for the one that is meant here (`deponij.project.meant`).
 
     Raises:
-        UsageError: as `run_folder`. StoreError: there is no advice yet, or it is damaged.
+        UsageError: it is no run's folder, or nothing says which is meant. StoreError: there is no advice yet, or it is damaged.
     """
-    at = run_folder(None if folder is None else Path(folder))
+    at = run_meant(None if folder is None else Path(folder)).at
     if not at.advice_file.is_file():
         raise StoreError(f"there is no advice in {at.advice}; `deponij run` or `dvc repro advice` makes it")
     with explained(f"cannot read {at.advice_file}"):

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,11 +11,9 @@ from typing import Any
 
 from deponij.pipeline.backbones import Description, describe, list_backbones
 from deponij.pipeline.backbones.presets import preset
-from deponij.pipeline.data.adapters.listed import names_pictures
 from deponij.pipeline.data.adapters.registry import open_source
-from deponij.pipeline.data.splitting.strategies import SplitParams
 from deponij.pipeline.given.files import ENDINGS
-from deponij.pipeline.metrics.evaluation import FEWEST_FOLDS
+from deponij.project.data_sets import SourceChoice
 from deponij.project.extraction.default_backbones import is_drawn
 from deponij.project.extraction.forecast import Forecast, Offer, forecasts, offer
 from deponij.project.frame.console import say, warn
@@ -24,9 +21,9 @@ from deponij.project.frame.harness import timed
 from deponij.project.frame.lacking import lack_of
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, check
+from deponij.project.how_to_split import SplitWish
 from deponij.project.in_force import InForce, profile_of
 from deponij.project.last_run import record_of, remember
-from deponij.project.learning.item_columns import holds_sets
 from deponij.project.learning.label_columns import LabelColumns, label_columns
 from deponij.project.learning.zero_shot_answers import check_classes
 from deponij.project.meant import is_meant, run_meant
@@ -43,25 +40,6 @@ from deponij.store.manifest import MANIFEST
 _BY = "deponij run"
 # After this stage there is a table to look at.
 _FIRST_RESULTS = "heads"
-# With fewer in a test part an interval is some 20 points wide; then every item is tested once.
-FEWEST_TESTED = 100
-# Flags of data sets, as they are written.
-_DATA_SETS = {
-    "--folder": "--folder DIR",
-    "--table": "--table FILE",
-    "--coco": "--coco FILE --images DIR",
-    "--yolo": "--yolo FILE",
-    "--voc": "--voc DIR",
-    "--parquet": "--parquet FILE",
-}
-
-
-@dataclass(frozen=True)
-class SourceChoice:
-    """An adapter and its options."""
-
-    adapter: str
-    options: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -95,92 +73,6 @@ class WorkAhead:
 
     forecasts: tuple[Forecast, ...]
     offer: Offer | None
-
-
-def source_of(
-    *,
-    folder: Path | None = None,
-    table: Path | None = None,
-    coco: Path | Sequence[Path] | None = None,
-    images: Path | None = None,
-    yolo: Path | None = None,
-    voc: Path | None = None,
-    parquet: Sequence[Path] | None = None,
-    label_separator: str | None = None,
-    label_columns: Sequence[str] = (),
-    whole: bool = False,
-    treat: Mapping[str, str] | None = None,
-    boxes: str | None = None,
-    keep_crowds: bool = False,
-    links_into: Sequence[Path] = (),
-    embeddings: Sequence[Path] = (),
-    ids: str | None = None,
-    offered: Collection[str] = tuple(_DATA_SETS),
-) -> SourceChoice:
-    """The data set that the flags name.
-
-    Args:
-        embeddings, ids: that are given; alone, or beside a table without paths, they are of items without pictures.
-        offered: flags of data sets that the command has, for messages.
-
-    Raises:
-        UsageError: none or several of them, or a flag of another kind of data set.
-    """
-    named: dict[str, tuple[str, dict[str, Any]]] = {
-        "--folder": ("folder", {"folder": folder}),
-        "--table": ("listed", {"table": table}),
-        "--coco": ("coco", {"annotations": _one_or_several(coco)}),
-        "--yolo": ("yolo", {"data": yolo}),
-        "--voc": ("voc", {"folder": voc}),
-        "--parquet": ("parquet", {"files": tuple(parquet or ())}),
-    }
-    if embeddings and not any(all(where.values()) for _, where in named.values()):
-        beside = {"ids": ids} if ids else {}
-        return SourceChoice("unpictured", {"table": embeddings[0], "has_vectors": True, **beside})
-    if embeddings and table is not None and images is None and not names_pictures(table):
-        named["--table"] = ("unpictured", {"table": table})
-    given = [flag for flag, (_, where) in named.items() if all(where.values())]
-    if len(given) != 1:
-        raise UsageError(
-            f"name one data set: {' or '.join(_DATA_SETS[flag] for flag in offered)}; got "
-            f"{' and '.join(given) or 'none'}"
-        )
-    adapter, where = named[given[0]]
-    if adapter == "coco" and images is None:
-        raise UsageError("--coco FILE and --images DIR go together")
-    if adapter not in ("coco", "listed") and images is not None:
-        raise UsageError(
-            f"--images is for a COCO file or a table; {given[0]} says by itself where pictures are"
-        )
-    if adapter in ("folder", "listed", "parquet", "unpictured") and (boxes or keep_crowds):
-        flag = "--boxes" if boxes else "--keep-crowds"
-        raise UsageError(f"{flag} is for annotated instances; {given[0]} names whole pictures")
-    if adapter != "coco" and boxes:
-        raise UsageError(f"--boxes is for a COCO file (--coco); {given[0]} knows the form of its own")
-    if adapter != "listed" and (label_separator or label_columns):
-        flag = "--label-separator" if label_separator else "--label-columns"
-        raise UsageError(f"{flag} is for a table (--table); {given[0]} knows by itself what a label is")
-    if adapter not in ("coco", "yolo", "voc") and whole:
-        raise UsageError(f"--whole is for annotated instances; {given[0]} names whole pictures already")
-    if adapter in ("parquet", "unpictured") and links_into:
-        raise UsageError(f"--links-into is for pictures in folders, and {given[0]} names none")
-    more: dict[str, Any] = {
-        "label_separator": label_separator,
-        "label_columns": tuple(label_columns),
-        "whole": whole,
-        "images": images,
-        "treat": dict(treat or {}),
-        "links_into": tuple(links_into),
-        "boxes": boxes,
-        "crop": {"keep_crowds": True} if keep_crowds else None,
-    }
-    return SourceChoice(adapter, where | {name: value for name, value in more.items() if value})
-
-
-def _one_or_several(paths: Path | Sequence[Path] | None) -> Path | tuple[Path, ...] | None:
-    if paths is None or isinstance(paths, Path):
-        return paths
-    return paths[0] if len(paths) == 1 else tuple(paths)
 
 
 def run(
@@ -239,7 +131,8 @@ def run(
         found = label_columns(table, plan.labels, plan.source.options.get("folder"))
         labels = found.columns
         _tell_lack(found)
-        splits = [_split_params(plan, table, column) for column in (*labels, *found.sets)[:1]]
+        wish = SplitWish(plan.strategy, plan.group_by, plan.fractions, plan.n_folds, plan.seed)
+        splits = [wish.params(table, column) for column in (*labels, *found.sets)[:1]]
         sections |= {"labels": list(labels), "splits": {one.strategy: one.model_dump() for one in splits}}
         sections |= {"label_sets": list(found.sets)}
         if "folds" in sections["splits"]:
@@ -366,46 +259,6 @@ def _tell_lack(found: LabelColumns) -> None:
             "note: without labels there is a map, what is alike, what stands apart, and search. Labels (class folders, or "
             f"--labels COLUMN) would add classifiers with their figures, and labels worth a second look ({passed})"
         )
-
-
-def _split_params(plan: Plan, table: Items, labels: str) -> SplitParams:
-    """How to split: as was asked for, as the data are divided, by folds where a test part would say little."""
-    asked: dict[str, Any] = {"group_by": plan.group_by, "fractions": plan.fractions, "n_folds": plan.n_folds}
-    chosen = {"labels": labels, "seed": plan.seed} | {
-        name: one for name, one in asked.items() if one is not None
-    }
-    strategy = plan.strategy or _strategy(plan, table, labels)
-    if strategy == "folds" and holds_sets(table, labels):
-        raise UsageError(
-            f"folds take one label an item, and {labels} holds several; leave --folds out, or --split random"
-        )
-    ignored = {"fractions": ("random", "group"), "n_folds": ("folds",)}
-    for name, strategies in ignored.items():
-        if asked[name] is not None and strategy not in strategies:
-            flag = "--folds" if name == "n_folds" else "--fractions"
-            raise UsageError(f"{flag} goes with --split {' or '.join(strategies)}, not with {strategy}")
-    return check(SplitParams, {"strategy": strategy, **chosen}, "the split")
-
-
-def _strategy(plan: Plan, table: Items, labels: str) -> str:
-    if plan.n_folds is not None:
-        return "folds"
-    if plan.fractions is None:
-        if any(part is not None for part in table.column("given")):
-            return "given"
-        if holds_sets(table, labels):
-            # Folds take one label an item.
-            return "group" if len(set(table.column(plan.group_by or "image_id"))) < len(table) else "random"
-        rows = zip(table.column(labels), table.column("failure"), strict=True)
-        counts = Counter(label for label, failure in rows if label is not None and failure is None)
-        n, usual = counts.total(), SplitParams().fractions[2]
-        # A class of fewer is never tested, chosen on and learned from at once.
-        n_foldable = sum(count for count in counts.values() if count >= FEWEST_FOLDS)
-        if n * usual < FEWEST_TESTED and 2 * n_foldable >= n:
-            return "folds"
-    # Whole pictures are their own photographs: then grouping would only cost the balance.
-    groups = table.column(plan.group_by or "image_id")
-    return "group" if len(set(groups)) < len(table) else "random"
 
 
 def _slugs(backbones: Sequence[str]) -> dict[str, str]:

@@ -22,8 +22,9 @@ from deponij.project.extraction.found_backbones import made_by
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section
 from deponij.project.frame.toys import toys_of
-from deponij.project.in_force import profile_in_force, weights_record
+from deponij.project.in_force import weights_record
 from deponij.project.learning.item_columns import read_labels
+from deponij.project.meant import run_meant
 from deponij.project.thumbnails import images_of
 from deponij.stages import extract
 from deponij.stages import items as making
@@ -103,7 +104,7 @@ def choose_batch(wanted: Wanted, options: RunOptions, *, sheet: Path | None = No
     """
     _check(wanted)
     done = {one.item_id for file in wanted.done for one in read_corrections(file)}
-    at = _run(wanted)
+    at = run_meant(wanted.run).at
     table = Items(at.items)
     labels = _labels(wanted, table)
     head_folder, view = _chosen(at, wanted, labels)
@@ -162,17 +163,6 @@ def _check(wanted: Wanted) -> None:
         raise UsageError(
             f"--between takes two classes, got {', '.join(map(repr, wanted.between))}; give it twice"
         )
-
-
-def _run(wanted: Wanted) -> Layout:
-    if wanted.run is None:
-        return profile_in_force("name a run's folder, as in `deponij suggest runs/mine`").layout
-    at = Layout(wanted.run)
-    if not at.items.is_dir():
-        raise UsageError(
-            f"{wanted.run} is no folder of a run: there is no {at.items}; name one such as runs/mine"
-        )
-    return at
 
 
 def _labels(wanted: Wanted, table: Items) -> str:

@@ -20,6 +20,7 @@ from deponij.commands.show.tables import show_lines, show_notes, show_table
 from deponij.pipeline.backbones import packaged
 from deponij.pipeline.backbones.catalog import entries
 from deponij.pipeline.reports.cells import Place, measured_cell
+from deponij.project.data_sets import SourceChoice
 from deponij.project.extraction import default_backbones
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
@@ -29,7 +30,7 @@ from deponij.project.toy_features import toy_note
 from deponij.sample.painter import generate
 from deponij.services import run as whole_way
 from deponij.services.predict.chosen_model import ModelRequest, best_model
-from deponij.services.run import Plan, SourceChoice
+from deponij.services.run import Plan
 from deponij.stages import weights
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import StoreError

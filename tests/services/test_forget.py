@@ -16,6 +16,7 @@ from cli_world import call, done
 from deponij.pipeline.reports.samples import data_uri
 from deponij.pipeline.unit_vectors import unit
 from deponij.project import last_run
+from deponij.project.data_sets import source_of
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
 from deponij.project.in_force import InForce
@@ -24,7 +25,7 @@ from deponij.project.meant import run_meant
 from deponij.project.thumbnails import images_of
 from deponij.services.forget import forget as forgetting
 from deponij.services.forget import targets
-from deponij.services.run import Plan, run, source_of
+from deponij.services.run import Plan, run
 from deponij.stages import items as making
 from deponij.store.depot import FeatureStore
 from deponij.store.items import Items

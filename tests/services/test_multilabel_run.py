@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score
 
 from deponij.commands.show.predictions import print_predictions
 from deponij.commands.show.results import print_results
+from deponij.project.data_sets import source_of
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
 from deponij.project.learning.item_columns import read_labels
@@ -23,7 +24,7 @@ from deponij.project.learning.multilabel_files import read_multilabel_answers
 from deponij.services import run as service
 from deponij.services.predict import predict as predicting
 from deponij.services.predict.new_pictures import named_pictures
-from deponij.services.run import Plan, source_of
+from deponij.services.run import Plan
 from deponij.store.errors import StoreError, UsageError
 from deponij.store.items import Items
 

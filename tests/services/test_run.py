@@ -13,12 +13,13 @@ import pytest
 from deponij.commands.show.results import print_results
 from deponij.pipeline.heads.knn import NearestNeighbours
 from deponij.pipeline.metrics.retrieval import RETRIEVAL
+from deponij.project.data_sets import SourceChoice, source_of
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
 from deponij.project.indexes import Index
 from deponij.services import run as service
 from deponij.services.predict.chosen_model import ModelRequest, best_model
-from deponij.services.run import Plan, SourceChoice, source_of
+from deponij.services.run import Plan
 from deponij.stages.registry import STAGES, is_current
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import BackboneError, DataError, UsageError

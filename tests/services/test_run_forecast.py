@@ -8,10 +8,11 @@ import cli_world
 import fake_backbone
 import pytest
 
+from deponij.project.data_sets import SourceChoice
 from deponij.project.extraction import forecast
 from deponij.project.frame.settings import RunOptions
 from deponij.services import run as service
-from deponij.services.run import Plan, SourceChoice, WorkAhead
+from deponij.services.run import Plan, WorkAhead
 
 BEFORE = ("weights", "items", "split")
 N_PICTURES = 3 * cli_world.N_PER_CLASS

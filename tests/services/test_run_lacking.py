@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from deponij.project.data_sets import SourceChoice, source_of
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
 from deponij.services import run as service
-from deponij.services.run import Plan, SourceChoice, source_of
+from deponij.services.run import Plan
 from deponij.stages.registry import STAGES
 from deponij.store.errors import DeponijError, IdentityError, UsageError
 from deponij.store.view import View

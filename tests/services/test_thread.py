@@ -13,9 +13,10 @@ import pytest
 from cli_world import call, done
 
 from deponij.project import last_run
+from deponij.project.data_sets import source_of
 from deponij.project.extraction import feature_maker
 from deponij.project.frame.settings import RunOptions
-from deponij.services.run import Plan, run, source_of
+from deponij.services.run import Plan, run
 
 SAID = "of runs/mine, finished "
 
