@@ -22,7 +22,8 @@ def read_advice(folder: str | Path | None = None) -> Advice:
         folder: of the run; None for the one that is meant here (`deponij.project.meant`).
 
     Raises:
-        UsageError: it is no run's folder, or nothing says which is meant. StoreError: there is no advice yet, or it is damaged.
+        UsageError: it is no run's folder, or nothing says which is meant.
+        StoreError: there is no advice yet, or it is damaged.
     """
     at = run_meant(None if folder is None else Path(folder)).at
     if not at.advice_file.is_file():
