@@ -226,9 +226,8 @@ def _from_files(
         if path is None:
             left.append(f"no file of {photo!r} was found; where it lies elsewhere, delete it there")
         elif others:
-            left.append(
-                f"{path} shows {len(others)} other items too; `deponij forget {path}` forgets all of it"
-            )
+            more = "1 other item" if len(others) == 1 else f"{len(others)} other items"
+            left.append(f"{path} shows {more} too; `deponij forget {path}` forgets all of it")
         elif not with_file:
             left.append(
                 f"{path}, the original, stays, so that a new run would bring it back; --file deletes it"
