@@ -19,7 +19,7 @@ from deponij.project.extraction.forecast import Forecast, Offer, forecasts, offe
 from deponij.project.frame.console import say, warn
 from deponij.project.frame.harness import timed
 from deponij.project.frame.lacking import lack_of
-from deponij.project.frame.layout import Layout
+from deponij.project.frame.layout import COMPUTED, Layout
 from deponij.project.frame.settings import RunOptions, check
 from deponij.project.how_to_split import SplitWish
 from deponij.project.in_force import InForce, profile_of
@@ -327,21 +327,7 @@ def _replace(at: Layout, new: Layout, names: Collection[str]) -> None:
     Results with other backbones or labels must not stand in this run's table. Indexes of backbones that
     are there again stay: new items are added to them.
     """
-    for name in (
-        "results",
-        "views",
-        "report",
-        "retrieval",
-        "curves",
-        "mistakes",
-        "advice",
-        "maps",
-        "tables",
-        "likeness",
-        "answers",
-        "metrics",
-        "plots",
-    ):
+    for name in (*COMPUTED, "views", "metrics"):
         shutil.rmtree(at.root / name, ignore_errors=True)
     at.record.unlink(missing_ok=True)
     for index in at.indexes.iterdir() if at.indexes.is_dir() else ():

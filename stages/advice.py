@@ -101,7 +101,7 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
         at=at,
         acting=acting,
         backbones=names,
-        splits=list(params.splits),
+        splits=list(params.splits) if params.labels else [],
         mistakes=_there(map(at.mistakes, names), options, params.labels),
         n_first=params.advice.n_first,
         seed=params.advice.seed,

@@ -30,6 +30,13 @@ class _Named:
         return lambda name: at.root / self.path.format(name)
 
 
+# Folders of a run with what is computed from items and features, and can be made again in minutes.
+COMPUTED = (
+    *("results", "tables", "retrieval", "curves", "maps", "mistakes", "likeness", "answers", "advice"),
+    *("report", "plots"),
+)
+
+
 @dataclass(frozen=True)
 class Layout:
     """Paths of one run's outputs; those with `{}` are asked for by a name, `at.view("dinov2")`.

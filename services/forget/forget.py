@@ -17,7 +17,7 @@ from pathlib import Path
 
 from deponij.pipeline.data.splitting.leakage import leakage_report
 from deponij.pipeline.metrics.evaluation import PARTS
-from deponij.project.frame.layout import Layout
+from deponij.project.frame.layout import COMPUTED, Layout
 from deponij.project.frame.settings import Section
 from deponij.project.last_run import RunRecord, record_of
 from deponij.project.meant import Meant
@@ -37,8 +37,12 @@ from deponij.store.view import View
 JOURNAL = "forgetting.json"
 # What is computed from items, views and splits, below a run's folder.
 DERIVED = (
-    *("results", "tables", "retrieval", "curves", "maps", "mistakes", "indexes", "report", "plots"),
-    *(f"metrics/{stage}.json" for stage in ("heads", "tables", "ensembles", "retrieval", "index")),
+    *COMPUTED,
+    "indexes",
+    *(
+        f"metrics/{stage}.json"
+        for stage in ("heads", "multilabel", "tables", "ensembles", "retrieval", "index")
+    ),
 )
 _KEY = re.compile(rf"[0-9a-f]{{{KEY_CHARS}}}")
 

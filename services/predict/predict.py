@@ -160,11 +160,6 @@ def choose(
         if is_multilabel(model):
             return named_multilabel(model, specs)
         if not (model / RESULT_NAME).is_file():
-            if (model / "items").is_dir():
-                raise StoreError(
-                    f"{model} is a run without classifiers: it had no labels to learn from. `deponij results {model}` tells "
-                    "what there is; give labels (class folders, or a column: --labels) and run again to answer new pictures"
-                )
             raise StoreError(
                 f"{model} is neither a folder of results (it has no {RESULT_NAME}) nor a run (no results/)"
                 f"{instead(model)}"
@@ -179,6 +174,11 @@ def _best(at: Layout, wanted: ModelRequest, specs: Sequence[str]) -> ChosenModel
     columns = {read_multilabel(folder).labels for folder in at.multilabel_results()}
     if wanted.labels in columns or (columns and not at.results()):
         return best_multilabel(at, wanted, specs)
+    if at.items.is_dir() and not at.results():
+        raise StoreError(
+            f"{at.root} is a run without classifiers: it had no labels to learn from. `deponij results {at.root}` tells what "
+            "there is; give labels (class folders, or a column: --labels) and run again to answer new pictures"
+        )
     return best_model(at, wanted, specs)
 
 

@@ -200,10 +200,10 @@ def test_hits_of_a_toy_are_marked(result: dict[str, Any]) -> None:
 
 def test_single_commands_mark_toys_as_results_do(result: dict[str, Any]) -> None:
     at = Layout(Path(result["root"]))
-    split = ["--items", at.items, "--split", at.split("random"), "--labels", "label"]
+    split = ["--items", at.items, "--split", at.split("folds"), "--labels", "label"]
     of_toy = ["--features", at.view(MINI), *split]
     texts = ["--texts", at.texts(MINI)]
-    toy, real = at.result("centroid", MINI) / "random-label", at.result("centroid", "model") / "random-label"
+    toy, real = at.result("centroid", MINI) / "folds-label", at.result("centroid", "model") / "folds-label"
     for words in (
         ["zero-shot", *of_toy, *texts],
         ["blend", *of_toy, *texts],

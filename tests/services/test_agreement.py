@@ -53,8 +53,8 @@ def test_json_has_these_keys_and_no_others(pair: tuple[Path, Path]) -> None:
 def test_words(pair: tuple[Path, Path]) -> None:
     out = done("agreement", *pair).out
     assert "6 items; left out: 1 only in A, 1 only in B" in out
-    assert "A: accuracy 50.0, 1 without an answer, which count as wrong" in out
-    assert "agreement 0.5000, expected of independent observers 0.5000: kappa 0.0000" in out
+    assert "A: accuracy 50.0 %, 1 without an answer, which count as wrong" in out
+    assert "agreement 0.500, expected of independent observers 0.500: kappa 0.000" in out
 
 
 def test_an_observer_without_errors_has_no_distance(tmp_path: Path) -> None:

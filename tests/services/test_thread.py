@@ -63,7 +63,7 @@ def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (("outliers", "--k", "2"), "features of "),
         (("map",), "its map of "),
         (("probe",), "features of "),
-        (("zero-shot",), "features of words, split random, labels label"),
+        (("zero-shot",), "features of words, split folds, labels label"),
         (("retrieval",), "features of "),
     ],
 )
@@ -124,7 +124,7 @@ def test_two_runs_are_compared_on_what_both_tested_and_new_labels_are_told(folde
     """One picture is moved to the folder it belongs in, and the run made again beside the first."""
     from deponij.store.atomic import read_table
 
-    split = read_table(folder / "runs/mine/splits/random.parquet")
+    split = read_table(folder / "runs/mine/splits/folds.parquet")
     parts = dict(zip(split["item_id"].to_pylist(), split["part"].to_pylist(), strict=True))
     tested = sorted(one for one, part in parts.items() if part == "test" and one.startswith("can/"))
     moved = folder / "pictures" / "lid" / "moved.png"
@@ -145,7 +145,7 @@ def test_two_runs_are_compared_on_what_both_tested_and_new_labels_are_told(folde
     assert f"the {found['n']} items that both runs tested" in text
     assert "A of runs/mine" in text and "B of runs/after" in text
     assert call("compare", "runs/mine", "runs/mine").status == 2
-    alone = call("compare", "runs/mine/results/heads/logistic/words/random-label")
+    alone = call("compare", "runs/mine/results/heads/logistic/words/folds-label")
     assert alone.status == 2 and "deponij compare A B" in alone.err
 
 

@@ -104,14 +104,12 @@ class FolderSource:
     @property
     def notes(self) -> tuple[str, ...]:
         """Folders without pictures, files that are none, pictures by their bytes alone, and those without a label."""
-        notes = []
+        notes: list[str] = []
         if empty := self._without_pictures():
             named = [f"{_utf8(str(folder))!r} ({counted(found)})" for folder, found in empty.items()]
             more = ["…"] if len(named) > _NAMED_FOLDERS else []
-            notes.append(
-                f"folders without any picture, which are no classes: {len(named):,}: "
-                f"{', '.join(named[:_NAMED_FOLDERS] + more)}"
-            )
+            told = ", ".join(named[:_NAMED_FOLDERS] + more)
+            notes.append(ToAct(f"folders without any picture, which are no classes: {len(named):,}: {told}"))
         if self._ignored:
             notes.append(f"files that are not pictures: {self._left_aside()}")
         if self._by_content:
