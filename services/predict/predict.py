@@ -174,10 +174,10 @@ def _best(at: Layout, wanted: ModelRequest, specs: Sequence[str]) -> ChosenModel
     columns = {read_multilabel(folder).labels for folder in at.multilabel_results()}
     if wanted.labels in columns or (columns and not at.results()):
         return best_multilabel(at, wanted, specs)
-    if at.items.is_dir() and not at.results():
+    if wanted.profile is not None and not wanted.profile.labels and not at.results():
         raise StoreError(
-            f"{at.root} is a run without classifiers: it had no labels to learn from. `deponij results {at.root}` tells what "
-            "there is; give labels (class folders, or a column: --labels) and run again to answer new pictures"
+            f"{at.root} is a run without classifiers: it had no labels to learn from. `deponij results {at.root}` tells "
+            "what there is; give labels (class folders, or a column: --labels) and run again to answer new pictures"
         )
     return best_model(at, wanted, specs)
 
