@@ -38,7 +38,8 @@ JOURNAL = "forgetting.json"
 # What is computed from items, views and splits, below a run's folder.
 DERIVED = (
     *("results", "tables", "retrieval", "curves", "maps", "mistakes", "indexes", "report", "plots"),
-    *(f"metrics/{stage}.json" for stage in ("heads", "tables", "ensembles", "retrieval", "index")),
+    *("likeness", "answers", "advice", "top1_percent.json"),
+    *(f"metrics/{stage}.json" for stage in ("heads", "multilabel", "tables", "ensembles", "retrieval", "index")),
 )
 _KEY = re.compile(rf"[0-9a-f]{{{KEY_CHARS}}}")
 
