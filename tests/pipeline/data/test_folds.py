@@ -111,6 +111,9 @@ def test_few_groups_make_fewer_folds_and_too_few_are_refused() -> None:
 def test_a_class_that_belongs_together_is_told() -> None:
     split = fold_split(["x", "x", "y", "z", "v", "w"], list("aabbbb"), far_hashes(6), n_folds=3)
     assert any("none is known when it is tested: a." in note for note in split.notes)
+    # Of two groups one teaches while the other is tested.
+    split = fold_split(["x", "y", "z", "u", "v", "w"], list("aabbbb"), far_hashes(6), n_folds=3)
+    assert not any("none is known" in note for note in split.notes)
 
 
 def test_the_strategy_leaves_failed_items_outside_and_pictures_without_a_hash_alone() -> None:
@@ -128,3 +131,13 @@ def test_the_strategy_leaves_failed_items_outside_and_pictures_without_a_hash_al
     assert Counter(split.folds.tolist()) == {-1: 1, 0: 4, 1: 4, 2: 3} or split.counts["test"] == 11
     with pytest.raises(UsageError, match="no column 'phash'"):
         make_split({k: v for k, v in columns.items() if k != "phash"}, SplitParams(strategy="folds"))
+
+
+def test_equal_contents_share_a_fold_and_a_group_without_a_hash() -> None:
+    """Forty pictures twice: by chance all pairs would share a fold of five once in 5**40 seeds."""
+    n = 80
+    keys, names = [f"key{i // 2}" for i in range(n)], [f"p{i:02}" for i in range(n)]
+    split = fold_split(names, labels_of(n), [None] * n, keys, n_folds=5, ids=names)
+    assert split.folds is not None and split.groups is not None
+    assert (split.folds[0::2] == split.folds[1::2]).all()
+    assert split.groups.tolist() == [names[i - i % 2] for i in range(n)]

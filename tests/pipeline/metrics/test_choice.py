@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from deponij.pipeline.metrics.choice import Preference, chosen, cross_fitted, preference
+from deponij.pipeline.metrics.clustered import clustered_means
 from deponij.pipeline.metrics.intervals import wilson
 
 N_WORLDS, N_EQUALS, N_ITEMS, TRUE_TOP1 = 2000, 16, 300, 0.7
@@ -73,3 +74,16 @@ def test_choosing_among_equals_is_worth_what_each_is() -> None:
     assert np.mean(best) > 0.66
     # The standard error of the mean is 0.0026.
     assert abs(np.mean(fair) - 0.6) < 0.012
+
+
+def test_the_interval_of_choosing_is_that_of_whole_groups() -> None:
+    """Of a single classifier nothing is chosen: its interval is that of its own answers, whose groups are alike."""
+    rng = np.random.default_rng(0)
+    groups, truth = np.repeat(np.arange(30), 4).astype(str), np.tile(["a", "b"], 60)
+    right = np.repeat(rng.random(30) < 0.7, 4)
+    found = cross_fitted(right[None], np.repeat(np.arange(30) % 5, 4), groups, truth)
+    assert found == clustered_means(right[:, None], groups, truth).micro[0]
+    assert found.interval is not None
+    # Thirty groups that are right or wrong as one tell as much as thirty items: Wilson's interval of these.
+    low, high = wilson(right.mean(), 30)
+    assert found.interval[1] - found.interval[0] == pytest.approx(high - low, rel=0.15)

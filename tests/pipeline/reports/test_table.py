@@ -1,8 +1,10 @@
 """The table of results: grouping, baselines and their values by hand."""
 
+import numpy as np
 import pytest
 
 from deponij.pipeline.metrics.evaluation import Evaluation, PartScores, not_a_result, shown_part
+from deponij.pipeline.metrics.predictions import Predictions
 from deponij.pipeline.reports.table import (
     ResultRow,
     by_rank,
@@ -175,3 +177,39 @@ def test_toys_come_after_all_that_is_real() -> None:
     assert group.rows[2].to_json()["is_toy"] is True
     only = result_groups(members[:2], {"t"})[0]
     assert only.chosen is not None and (only.chosen.backbone, only.chosen.is_toy) == ("t", True)
+
+
+def test_what_choosing_is_worth_is_told_of_real_ones_with_the_same_folds() -> None:
+    """By hand: fold 0 is answered by who is best on folds 1 and 2, and so on."""
+    folds = np.array([0, 0, 1, 1, 2, 2])
+
+    def answers(right: str, folds: np.ndarray = folds) -> Predictions:
+        said = np.array([["a" if one == "1" else "b"] for one in right])
+        ids = np.array([f"i{row}" for row in range(6)])
+        return Predictions(
+            ids=ids,
+            parts=np.full(6, "test"),
+            truth=np.full(6, "a"),
+            groups=ids,
+            top_labels=said,
+            top_probs=np.ones((6, 1), np.float32),
+            folds=folds,
+        )
+
+    def member(backbone: str, right: str) -> Evaluation:
+        parts = {"test": scores(right.count("1") / 6)}
+        return evaluation(backbone, "s", "l", 0.5, parts=parts, n_folds=3)
+
+    # x has 4 right, y 3; the toy has all, and so has one whose folds are others.
+    right = {"x": "110011", "y": "011100", "toy": "111111"}
+    members = [member(name, one) for name, one in right.items()]
+    given = [answers(one) for one in right.values()]
+    row = result_groups(members, {"toy"}, given)[0].chosen
+    # Fold 0: x has 2 of the others, y 2: the first, x: 2 right. Fold 1: x 4, y 1: x: 0. Fold 2: x 2, y 3: y: 0.
+    assert row is not None
+    assert (row.backbone, row.n_candidates, row.fair_top1) == ("x", 2, pytest.approx(2 / 6))
+    assert row.top1 == pytest.approx(4 / 6)
+    elsewhere = [*given[:2], answers("111111", folds[::-1].copy())]
+    members[2] = member("z", "000000")
+    row = result_groups(members, set(), elsewhere)[0].chosen
+    assert row is not None and (row.backbone, row.n_candidates, row.fair_top1) == ("x", 2, pytest.approx(2 / 6))
