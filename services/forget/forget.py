@@ -37,18 +37,13 @@ from deponij.store.view import View
 JOURNAL = "forgetting.json"
 # What is computed from items, views and splits, below a run's folder.
 DERIVED = (
-<<<<<<< HEAD
     *COMPUTED,
     "indexes",
+    "top1_percent.json",
     *(
         f"metrics/{stage}.json"
         for stage in ("heads", "multilabel", "tables", "ensembles", "retrieval", "index")
     ),
-=======
-    *("results", "tables", "retrieval", "curves", "maps", "mistakes", "indexes", "report", "plots"),
-    *("likeness", "answers", "advice", "top1_percent.json"),
-    *(f"metrics/{stage}.json" for stage in ("heads", "multilabel", "tables", "ensembles", "retrieval", "index")),
->>>>>>> r2-mutants
 )
 _KEY = re.compile(rf"[0-9a-f]{{{KEY_CHARS}}}")
 
