@@ -172,3 +172,42 @@ def test_in_words() -> None:
     assert lost.in_words(0.602).endswith("; a gain of −3 to 0 points.")
     none = known.model_copy(update={"gain_band": (-0.004, 0.012)})
     assert none.in_words(0.602).endswith("; a gain of 0 to 1 points.")
+
+
+def test_rotations_widen_bands_by_the_variance_of_their_tries() -> None:
+    """A try's answers are of R classifiers, a single one differs R times as much; variances add.
+
+    Five tries of 4,000 items whose accuracies lie 2 points apart have a variance of 0.001.
+    """
+    hits = []
+    for place, error in enumerate(law(NS)):
+        shifts = [0.0] if place == len(NS) - 1 else [-0.04, -0.02, 0.0, 0.02, 0.04]
+        hits.append(np.stack([np.arange(4000) < round(4000 * (1 - error + shift)) for shift in shifts]))
+    quantile = 1.2815515655446004
+
+    def variance(bounds: tuple[float, float] | None, wider: float = 1.0) -> float:
+        assert bounds is not None
+        return ((bounds[1] - bounds[0]) / (2 * quantile * wider)) ** 2
+
+    one, four = (forecast(NS, hits, np.arange(4000), 720, n_rotations) for n_rotations in (1, 4))
+    # Of the classifier to come alone; of a gain also the one that there is, and all is a quarter wider.
+    assert variance(four.band) - variance(one.band) == pytest.approx(3 * 0.001, rel=0.2)
+    added = variance(four.gain_band, 1.25) - variance(one.gain_band, 1.25)
+    assert added == pytest.approx(2 * 3 * 0.001, rel=0.2)
+    assert (four.top1, four.gain) == (one.top1, one.gain)
+
+
+def test_groups_that_are_all_alike_have_the_band_of_their_items_or_of_so_few_groups() -> None:
+    """Of each photograph as many of ten items are right, so that drawing others changes nothing: Wilson's bounds remain."""
+
+    def of(n_right: list[int], n_groups: int) -> Twice:
+        hits = [np.tile(np.arange(10) < one, (2, n_groups)) for one in n_right]
+        return forecast(NS, hits, np.repeat(np.arange(n_groups), 10), 720)
+
+    quantile = 1.2815515655446004
+    found = of([1, 2, 3, 4, 5], 30)
+    assert found.top1 is not None
+    assert found.band == pytest.approx(wilson(found.top1, 300, quantile), abs=1e-6)
+    # All right: as low as of twelve that are, 12 / (12 + 1.2816**2), not of 120.
+    found = of([6, 8, 9, 10, 10], 12)
+    assert found.band is not None and found.band[0] == pytest.approx(12 / (12 + quantile**2), abs=1e-6)

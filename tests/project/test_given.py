@@ -119,3 +119,20 @@ def test_from_python_and_by_the_command(items: Items, tmp_path: Path) -> None:
         tmp_path / "mine.npy", items.path, tmp_path / "x.h5", ids=tmp_path / "ids.txt"
     )
     assert again.fingerprint == view.fingerprint
+
+
+def test_a_photograph_names_its_item_only_where_it_has_one(tmp_path: Path) -> None:
+    with ItemWriter(tmp_path / "crops", pa.schema([("label", pa.string())])) as writer:
+        for name in ("p.jpg#0", "p.jpg#1", "q.jpg#0"):
+            core = {"item_id": name, "key": key_of_name(name), "image_id": name[:5]}
+            writer.add(content=b"picture", metadata={"label": "x"}, **core)
+    found = match(Items(tmp_path / "crops"), of_frame(vectors(3), ["p.jpg", "q.jpg", "p.jpg#1"]))
+    assert (found.rows, found.extra, found.n_by_path) == ({"q.jpg#0": 1, "p.jpg#1": 2}, ("p.jpg",), 1)
+
+
+def test_the_same_bytes_as_other_numbers_are_other_content() -> None:
+    rows = vectors(4)
+    names = list(ITEMS)
+    forms = (rows, rows.view(np.int32), rows.view(np.float16), rows.view(np.uint8))
+    assert len({of_frame(np.nan_to_num(one) if one is rows else one, names).sha256 for one in forms}) == 4
+    assert of_frame(rows, names).sha256 == of_frame(rows.astype(">f4"), names).sha256

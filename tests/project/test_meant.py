@@ -10,8 +10,10 @@ from deponij.project import last_run
 from deponij.project.frame.layout import Layout
 from deponij.project.in_force import InForce
 from deponij.project.last_run import record_of, remember
-from deponij.project.meant import ago, is_meant, run_meant
+from deponij.project.meant import ago, inputs_meant, is_meant, run_meant
+from deponij.store.atomic import write_bytes
 from deponij.store.errors import StoreError, UsageError
+from deponij.store.index_folder import CARD
 from deponij.store.sealed import sealed
 
 
@@ -23,11 +25,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def made(name: str, *, backbones: tuple[str, ...] = ("a",)) -> Layout:
+def made(name: str, *, backbones: tuple[str, ...] = ("a",), words: tuple[str, ...] = ()) -> Layout:
     """A run's folder that has finished."""
     at = Layout(Path("runs") / name)
     at.items.mkdir(parents=True)
-    facts = InForce(profile=name, backbones={one: {} for one in backbones}, labels=("label",))
+    facts = InForce(
+        profile=name, backbones={one: {} for one in backbones}, text_backbones=words, labels=("label",)
+    )
     remember(at, facts, by="deponij run", depot="depot")
     return at
 
@@ -125,3 +129,43 @@ def test_a_record_goes_with_its_folder(here: Path) -> None:
 )
 def test_how_long_ago(seconds: int, told: str) -> None:
     assert ago(datetime.now(UTC) - timedelta(seconds=seconds)) == told
+
+
+def test_a_record_of_a_run_that_was_named_absolutely_keeps_its_folder(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the run lies then says nothing of where its pictures do: they are relative to where the command ran."""
+    at = Layout(here / "elsewhere" / "one")
+    remember(at, InForce(profile="one", backbones={"a": {}}), by="deponij run", depot="depot")
+    record = record_of(at)
+    (here / "third").mkdir()
+    monkeypatch.chdir(here / "third")
+    assert record is not None and record.path(at, "pictures") == here / "pictures"
+
+
+def test_toys_are_asked_last_and_words_only_where_they_are_known() -> None:
+    at = made("one", backbones=("toy", "mute", "words"), words=("words",))
+    write_bytes(at.weights / "toy.json", sealed({"toy": True}))
+    assert run_meant().backbones == ["mute", "words", "toy"]
+    for name in ("toy", "mute", "words"):
+        write_bytes(at.index(name) / CARD, b"{}")
+    assert run_meant().index() == at.index("mute")
+    assert run_meant().index(for_words=True) == at.index("words")
+    assert run_meant().indexes() == [at.index(name) for name in ("mute", "words", "toy")]
+    (at.index("words") / CARD).unlink()
+    with pytest.raises(UsageError, match="no backbone with a text tower"):
+        run_meant().index(for_words=True)
+
+
+def test_a_view_means_the_run_that_it_is_part_of() -> None:
+    one = made("one")
+    made("two")
+    found = inputs_meant([one.view("a")], None, Path("named.parquet"), None)
+    assert found.items.resolve() == one.items.resolve()
+    assert (found.labels, found.split, found.texts) == ("label", Path("named.parquet"), None)
+    assert found.said is not None and "runs/one" in found.said
+    assert inputs_meant([one.view("a")], None, Path("s"), None, of_run=Path("runs/two")).items == Path(
+        "runs/two/items"
+    )
+    with pytest.raises(UsageError, match="is no part of a run, so name all of"):
+        inputs_meant([Path("alone.h5")], None, None, None)

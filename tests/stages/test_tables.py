@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median_low
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,7 @@ from deponij.pipeline.reports.cells import Cell
 from deponij.project.learning.result_files import read_logits, read_result
 from deponij.project.tables.plan import Inputs, TablesParams
 from deponij.stages import tables
+from deponij.store.atomic import write_table
 from deponij.store.errors import DataError, IdentityError, StoreError, UsageError
 from deponij.store.identity import Identity
 from deponij.store.items import ItemWriter
@@ -560,3 +562,57 @@ def test_odd_rates_are_refused(rate: str) -> None:
     )
     assert isinstance(answered.exception, UsageError)
     assert "--lr is BACKBONE=RATE with a positive rate" in str(answered.exception)
+
+
+def write_folds(path: Path, folds: Sequence[int]) -> Path:
+    ids = [f"item{row}" for row in range(len(folds))]
+    columns = {"item_id": ids, "part": ["test"] * len(ids), "fold": pa.array(folds, pa.int64())}
+    write_table(path, pa.table(columns))
+    return path
+
+
+def test_cells_of_folds_are_those_of_as_many_ordinary_splits(world: World, tmp_path: Path) -> None:
+    """By brute force: fold k tests, k + 1 validates, the others teach; their test parts together are all items."""
+    folds = [row * 7 % 11 % 4 for row in range(N)]
+    turns = [
+        tuple("test" if fold == k else "val" if fold == (k + 1) % 4 else "train" for fold in folds)
+        for k in range(4)
+    ]
+    ids = [f"item{row}" for row in range(N)]
+    for k, parts in enumerate(turns):
+        write_split(tmp_path / f"turn{k}.parquet", ids, parts)
+    settings = TablesParams(seeds=2, candidates=(1e-2, 3e-2, 1e-1), epochs=4)
+    splits = (
+        write_folds(tmp_path / "folds.parquet", folds),
+        *(tmp_path / f"turn{k}.parquet" for k in range(4)),
+    )
+    found = tables.run(settings, one(world.inputs, splits=splits), threads=1)
+    rates = set()
+    for head in ("linear", "mlp"):
+        whole = pick(found, "words", head, "folds")
+        apart = [pick(found, "words", head, f"turn{k}") for k in range(4)]
+        assert (whole.n, whole.n_folds, whole.n_val) == (N, 4, 0)
+        assert {cell.n_folds for cell in apart} == {0}
+        for name in ("top1", "top2", "top3"):
+            together = sum(getattr(cell, name) * cell.n for cell in apart) / N
+            assert getattr(whole, name) == pytest.approx(together, abs=1e-5)
+        assert whole.lr == median_low(cell.lr for cell in apart)
+        rates |= {(whole.lr, max(cell.lr for cell in apart))}
+    # Else the median would be no other than any of them.
+    assert any(lower < highest for lower, highest in rates)
+    # Who answers the most frequent class of all has its share of all right.
+    assert pick(found, "majority", "baseline", "folds").top1 == pytest.approx(
+        np.bincount(world.codes).max() / N, abs=1e-5
+    )
+
+
+def test_a_class_of_the_first_fold_alone_is_a_column_of_its_tables(world: World, tmp_path: Path) -> None:
+    lid = CLASSES.index("Lid")
+    folds = [0 if code == lid else row % 3 for row, code in enumerate(world.codes)]
+    split = write_folds(tmp_path / "folds.parquet", folds)
+    cell = pick(
+        tables.run(QUICK, one(world.inputs, splits=(split,)), threads=1), "words", "linear", "folds"
+    )
+    assert (cell.n, cell.n_classes) == (N, 4)
+    # Of four classes one is never known when it is tested, and no item of it is right.
+    assert cell.top1 <= 1 - np.mean(world.codes == lid)

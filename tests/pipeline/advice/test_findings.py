@@ -172,3 +172,12 @@ def test_titles_fit_a_line_whatever_classes_are_called() -> None:
     found = findings.confused(audit(0.9, confused=[pair]))
     assert found is not None
     assert len(found.title) <= 80 and "\n" not in found.title
+
+
+def test_of_a_group_only_what_was_found_right_is_left_alone() -> None:
+    """Of one picture three times: the test item stays, one was found right, the third is still one too many."""
+    found = findings.near_duplicates(
+        Evidence(list("aaab")), IDS[:4], ["x"] * 4, ["train", "test", "train", "train"], frozenset({"p"})
+    )
+    assert found is not None
+    assert [(one.item_id, one.do, one.beside) for one in found.subjects] == [("r", "leave-out", "q")]

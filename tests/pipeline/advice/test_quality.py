@@ -42,6 +42,9 @@ def test_each_fault_is_found_and_no_other_picture_blamed(fault: str, spoilt: Ima
     found = faults(looks)
     assert found[fault] == [7]  # type: ignore[index]
     assert {row for rows in found.values() for row in rows} == {7}
+    if fault in ("dark", "flat"):
+        # Black has no contrast, but is dark; grey is flat.
+        assert found["flat" if fault == "dark" else "dark"] == []
 
 
 def test_movement_is_blur_though_edges_across_it_are_lost_alone() -> None:

@@ -140,3 +140,9 @@ def test_of_two_files_the_later_one_counts(tmp_path: Path) -> None:
     second.write_text("item_id,do\na,right\n")
     decided = Corrections.read([first, second])
     assert [one.metadata["label"] for one in decided.applied(items(("a", "cat")), SCHEMA)] == ["cat"]
+
+
+def test_an_item_of_which_one_column_is_decided_is_not_open(tmp_path: Path) -> None:
+    file = written(tmp_path, "item_id,do,label,column\na,relabel,dog,label\na,,,area\nb,,,label\nb,,,area\n")
+    notes = passed(file, ("a", "cat"), ("b", "dog"))[1]
+    assert "items in the corrections of which nothing is decided (`do` is empty): 1" in notes

@@ -11,6 +11,7 @@ from deponij.pipeline.heads.head import softmax
 from deponij.pipeline.metrics.calibration import (
     calibration,
     class_codes,
+    cross_calibration,
     error_by_chance,
     expected_calibration_error,
     fit_temperature,
@@ -207,3 +208,24 @@ def test_impossible_codes_are_refused() -> None:
         fit_temperature(np.zeros((2, 2)), np.array([-1, 1]))
     with pytest.raises(ValueError, match="n >= 1"):
         negative_log_likelihood(np.zeros((0, 2)), np.array([], dtype=int))
+
+
+def test_out_of_fold_answers_are_scaled_by_the_other_folds_and_unknown_truths_teach_nothing() -> None:
+    logits, codes = made(90, 3.0, seed=4)
+    truth = np.array(CLASSES, dtype=object)[codes]
+    # Of a class that no answer can be: wrong whatever is said, and no column to fit a temperature on.
+    truth[::7] = "strange"
+    known, folds = truth != "strange", np.arange(90) % 3
+    found = cross_calibration(logits, truth, folds, CLASSES, "test")
+    scaled = np.vstack(
+        [
+            logits[known & (folds == fold)]
+            / fit_temperature(logits[known & (folds != fold)], codes[known & (folds != fold)])
+            for fold in range(3)
+        ]
+    )
+    expected = np.concatenate([codes[known & (folds == fold)] for fold in range(3)])
+    assert (found.n, found.n_known, found.part) == (90, 77, "test")
+    assert found.nll == pytest.approx(log_loss(codes[known], softmax(logits[known]), labels=range(4)), rel=1e-5)
+    assert found.nll_scaled == pytest.approx(log_loss(expected, softmax(scaled), labels=range(4)), rel=1e-5)
+    assert found.temperature == pytest.approx(fit_temperature(logits[known], codes[known]), rel=1e-5)

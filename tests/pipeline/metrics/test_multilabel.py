@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score
 
+from deponij.pipeline.metrics.clustered import Estimate
 from deponij.pipeline.metrics.multilabel import (
     MAX_BLOCKS,
     average_precision,
@@ -145,3 +146,27 @@ def test_too_few_groups_have_no_interval() -> None:
 def test_nothing_to_score_is_refused(truth: np.ndarray) -> None:
     with pytest.raises(ValueError, match="positive"):
         scores_of(truth, np.zeros(truth.shape))
+
+
+def test_the_interval_of_a_class_is_that_of_the_items_that_have_it() -> None:
+    """Of sixty items twelve have the class: the quantile of Student's t is that of twelve, not of sixty."""
+    truth, probs = drawn(60, seed=7)
+    truth[:, 1] = np.arange(60) < 12
+    found = scores_of(truth, probs).by_class[1]
+    rows = np.arange(60)
+    without = np.array(
+        [average_precision_score(truth[rows != k, 1], probs[rows != k, 1]) for k in rows]
+    )
+    value = average_precision_score(truth[:, 1], probs[:, 1])
+    variance = 59 / 60 * float(((without - value) ** 2).sum())
+    assert (found.support, found.n_groups) == (12, 12)
+    assert found.ap_interval == pytest.approx(Estimate(value, variance, 0.0, 12, 12).interval, rel=1e-5)
+
+
+def test_leaving_the_only_positive_item_out_says_nothing_and_counts_as_nothing() -> None:
+    """By hand: it ranks second, AP is 1/2; without the first it is 1, without any of the eighteen below it stays."""
+    truth = np.arange(20)[:, None] == 1
+    found = scores_of(truth, np.linspace(0.9, 0.1, 20)[:, None])
+    assert found.map_macro == pytest.approx(0.5)
+    expected = Estimate(0.5, 19 / 20 * 0.5**2, 0.0, 20, 20).interval
+    assert found.map_macro_interval == pytest.approx(expected, rel=1e-5)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, log_loss
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -147,3 +147,25 @@ def test_neighbours_are_scikit_learns() -> None:
 def test_parameters_out_of_range(made: OneVsRest | MultilabelNeighbours) -> None:
     with pytest.raises(UsageError):
         made.fit(*TRAIN, CLASSES)
+
+
+def clear_cut(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Four kinds of items far apart, each with one class: whatever is chosen, the order is right and mAP is 1."""
+    kinds_of = np.arange(n) % 4
+    noise = 0.05 * np.random.default_rng(seed).normal(size=(n, 4))
+    return (np.eye(4)[kinds_of] + noise).astype(np.float32), np.eye(4, dtype=bool)[kinds_of]
+
+
+def test_of_equal_map_the_fewest_neighbours_and_the_lowest_log_loss_are_taken() -> None:
+    train, val = clear_cut(80, 0), clear_cut(40, 1)
+    near = MultilabelNeighbours(ks=(7, 3, 5)).fit(*train, CLASSES, *val)
+    assert {(one.k, one.map_macro) for one in near.trials_} == {(3, 1.0), (5, 1.0), (7, 1.0)}
+    assert near.k_ == 3
+    cs = (0.001, 0.1, 10.0)
+    head = OneVsRest(cs=cs).fit(*train, CLASSES, *val)
+    assert {one.map_macro for one in head.trials_} == {1.0}
+    losses = {}
+    for c in cs:
+        probs = OneVsRest(cs=(c,)).fit(*train, CLASSES).predict_proba(val[0])
+        losses[c] = np.mean([log_loss(val[1][:, k], probs[:, k]) for k in range(4)])
+    assert head.c_ == min(losses, key=lambda c: losses[c]) == 10.0
