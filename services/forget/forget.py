@@ -38,7 +38,11 @@ JOURNAL = "forgetting.json"
 # What is computed from items, views and splits, below a run's folder.
 DERIVED = (
     *("results", "tables", "retrieval", "curves", "maps", "mistakes", "indexes", "report", "plots"),
-    *(f"metrics/{stage}.json" for stage in ("heads", "tables", "ensembles", "retrieval", "index")),
+    *("likeness", "answers", "advice", "top1_percent.json"),
+    *(
+        f"metrics/{stage}.json"
+        for stage in ("heads", "multilabel", "tables", "ensembles", "retrieval", "index")
+    ),
 )
 _KEY = re.compile(rf"[0-9a-f]{{{KEY_CHARS}}}")
 
@@ -227,7 +231,8 @@ def _from_files(
             left.append(f"no file of {photo!r} was found; where it lies elsewhere, delete it there")
         elif others:
             left.append(
-                f"{path} shows {len(others)} other items too; `deponij forget {path}` forgets all of it"
+                f"{path} shows {len(others)} other item{'s' if len(others) > 1 else ''} too; "
+                f"`deponij forget {path}` forgets all of it"
             )
         elif not with_file:
             left.append(
