@@ -223,7 +223,9 @@ def looks_of(items: Items, workers: int) -> tuple[list[str], list[Look]]:
         size = sizes[row] if None not in sizes[row] else None
         return row, look(image, size)
 
-    found: Iterator[tuple[int, Look | None]] = ordered_map(measured, items.contents(rows), workers, chunk=8)
+    found: Iterator[tuple[int, Look | None]] = ordered_map(
+        measured, items.contents(rows, only_there=True), workers, chunk=8
+    )
     pairs = [(items.ids[row], one) for row, one in found if one is not None]
     return [item_id for item_id, _ in pairs], [one for _, one in pairs]
 
