@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from deponij.commands.answers import print_json, say
+from deponij.commands.answers import lead, print_json, say
 from deponij.commands.options import BatchSize, Depot, Device, Json, SheetOpt, Threads, Workers, run_options
 
 app = typer.Typer()
@@ -33,13 +33,16 @@ def advice(
 ) -> None:
     """What to do next with a run: each finding with its pictures and the commands that act on it."""
     from deponij.commands.show.advice import print_advice, print_taken
+    from deponij.project.meant import run_meant
     from deponij.services.advice import read_advice
     from deponij.services.advice import take as taking
     from deponij.store.errors import UsageError
 
     if bool(take) != (into is not None):
         raise UsageError("--take KIND and --into FILE.csv go together")
-    found = read_advice(folder)
+    meant = run_meant(folder)
+    found = read_advice(meant.at.root)
+    lead(meant.said("advice"), as_json)
     if not take or into is None:
         print_json(found) if as_json else print_advice(found, top)
         return

@@ -29,6 +29,7 @@ class InForce(Section):
     classes: tuple[str, ...] = ()
     label_sets: tuple[str, ...] = ()
     tables: dict[str, Any] = Field(default_factory=dict)
+    extract: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def layout(self) -> Layout:

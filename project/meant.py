@@ -73,6 +73,13 @@ class Meant:
         return next((found.labels for _, found in self.ranked), None)
 
     @property
+    def why_no_labels(self) -> str:
+        """Why nothing here is of one label an item; for messages."""
+        sets = () if self.made_by is None else self.made_by.label_sets
+        holds = f"its labels ({', '.join(sets)}) are several an item" if sets else "it learned from no labels"
+        return f"{self.at.root} has no column of one label an item: {holds}"
+
+    @property
     def splits(self) -> dict[str, Path]:
         """Its split tables by name."""
         if self.made_by is not None:

@@ -36,7 +36,9 @@ def mistakes_of(
     meant = _meant(features, of_run, "--items and --labels")
     column = labels or meant.labels
     if column is None:
-        raise UsageError(f"{meant.at.root} has no label column; name one with --labels")
+        raise UsageError(
+            f"{meant.why_no_labels}; where its items have one all the same, name it with --labels"
+        )
     if features is None and items is None and out is None:
         for backbone in meant.backbones:
             path = meant.at.mistakes(backbone)

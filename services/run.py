@@ -40,6 +40,8 @@ from deponij.store.manifest import MANIFEST
 _BY = "deponij run"
 # After this stage there is a table to look at.
 _FIRST_RESULTS = "heads"
+# What a new run clears below its folder, beside what it puts in its place.
+CLEARED = (*COMPUTED, "views", "metrics")
 
 
 @dataclass(frozen=True)
@@ -327,8 +329,8 @@ def _replace(at: Layout, new: Layout, names: Collection[str]) -> None:
     Results with other backbones or labels must not stand in this run's table. Indexes of backbones that
     are there again stay: new items are added to them.
     """
-    for name in (*COMPUTED, "views", "metrics"):
-        shutil.rmtree(at.root / name, ignore_errors=True)
+    for place in (at.root / name for name in CLEARED):
+        place.unlink() if place.is_file() else shutil.rmtree(place, ignore_errors=True)
     at.record.unlink(missing_ok=True)
     for index in at.indexes.iterdir() if at.indexes.is_dir() else ():
         if index.name not in names:

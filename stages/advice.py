@@ -47,6 +47,8 @@ class Params(Section):
     splits: dict[Slug, Any]
     labels: list[str]
     extract: dict[str, Any] = Field(default_factory=dict)
+    label_sets: list[str] = Field(default_factory=list)
+    classes: list[str] = Field(default_factory=list)
     advice: AdviceParams = AdviceParams()
 
 
@@ -96,6 +98,8 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
         labels=tuple(params.labels),
         under_dvc=options.under_dvc,
         extract=params.extract,
+        label_sets=tuple(params.label_sets),
+        classes=tuple(params.classes),
     )
     gathering = Gathering(
         at=at,

@@ -29,9 +29,8 @@ def show_next(titles: Sequence[str], root: str) -> None:
 def print_advice(found: Advice, n_named: int) -> None:
     """Every finding: why it matters, the first of its pictures, and the commands that act on it."""
     if not found.findings:
-        show_lines(
-            f"{found.root}: nothing to do: no label, copy or picture stands out, and every class can be judged"
-        )
+        labels, judged = ("label, ", ", and every class can be judged") if found.labels else ("", "")
+        show_lines(f"{found.root}: nothing to do: no {labels}copy or picture stands out{judged}")
     for number, one in enumerate(found.findings, 1):
         show_lines(f"{number}. {one_line(one.title)}", style="bold")
         show_lines(*(f"   {line}" for line in _body(one, found.root, n_named)))

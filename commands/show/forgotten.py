@@ -15,9 +15,7 @@ def print_forgotten(report: Report, *, is_remade: bool) -> None:
     if report.dry_run:
         show_lines("nothing was changed; leave out --dry-run to do it")
     elif is_remade:
-        show_lines(
-            f"made anew  heads, tables, index, map, mistakes and page, of what is left: {report.run}/report/page.html"
-        )
+        show_lines(f"made anew what was computed, of what is left: {report.run}/report/page.html")
     elif report.must_remake:
         show_lines("lacking   what was computed with it; `dvc repro`, or `deponij run` again, makes it anew")
     for reason in report.left:

@@ -74,6 +74,7 @@ class Advice(Record):
     Attributes:
         root: the run's folder.
         backbone: whose features were used; empty for none.
+        labels: the column of one label an item that was looked at; empty for none.
         findings: the most urgent first; none where there is nothing to do.
         again: the commands that run again with what was taken, and compare.
         notes: what a reader must know.
@@ -85,6 +86,7 @@ class Advice(Record):
     findings: tuple[Finding, ...]
     again: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    labels: str = ""
 
 
 ADVICE = RecordList(Advice)

@@ -13,11 +13,12 @@ from deponij.pipeline.data.splitting.strategies import SplitParams, strategies
 # By adapter, the flags of `deponij run` for its options.
 _FLAGS: Mapping[str, Mapping[str, str]] = {
     "folder": {"folder": "--folder"},
-    "listed": {"table": "--table", "images": "--images"},
+    "listed": {"table": "--table", "images": "--images", "label_separator": "--label-separator"},
     "coco": {"annotations": "--coco", "images": "--images", "boxes": "--boxes"},
     "yolo": {"data": "--yolo"},
     "voc": {"folder": "--voc"},
     "parquet": {"files": "--parquet"},
+    "unpictured": {"table": "--table"},
 }
 # Of a split, and the strategies that heed them.
 _SPLIT_FLAGS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -33,7 +34,7 @@ class Acting:
 
     Attributes:
         root: the run's folder.
-        data, backbones, splits, labels, extract: sections of params.yaml.
+        data, backbones, splits, labels, extract, label_sets, classes: sections of params.yaml.
         under_dvc: it is made by `dvc repro`; its data are watched below `data.root`.
     """
 
@@ -44,6 +45,8 @@ class Acting:
     labels: tuple[str, ...]
     under_dvc: bool
     extract: Mapping[str, Any] = field(default_factory=dict)
+    label_sets: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     @property
     def file(self) -> Path:
@@ -105,12 +108,16 @@ class Acting:
 
     def _data(self) -> list[str]:
         options = self.data.get("options") or {}
-        flags = _FLAGS.get(str(self.data.get("adapter")), {})
+        # Where the embeddings are the data, they name them.
+        flags = {} if options.get("has_vectors") else _FLAGS.get(str(self.data.get("adapter")), {})
         words = []
         for name, flag in flags.items():
             value = options.get(name)
             for one in value if isinstance(value, (list, tuple)) else [value]:
                 words += [] if one is None else [flag, str(one)]
+        if options.get("label_columns"):
+            words += ["--label-columns", ",".join(options["label_columns"])]
+        words += ["--whole"] if options.get("whole") else []
         for name, what in (options.get("treat") or {}).items():
             words += ["--treat", f"{name}={what}"]
         for one in options.get("links_into") or ():
@@ -123,11 +130,19 @@ class Acting:
 
     def _settings(self) -> list[str]:
         words = []
+        ids = []
         for name, params in self.backbones.items():
-            words += ["--backbone", str((params or {}).get("spec") or name)]
+            if given := (params or {}).get("given"):
+                words += ["--embeddings", str(given)]
+                ids = ["--ids", str(params["ids"])] if params.get("ids") else ids
+            else:
+                words += ["--backbone", str((params or {}).get("spec") or name)]
+        words += ids
+        columns = (*self.labels, *self.label_sets)
         # A column of this name is the first that is looked for.
-        for name in self.labels if self.labels != ("label",) else ():
+        for name in columns if columns != ("label",) else ():
             words += ["--labels", name]
+        words += ["--classes", ", ".join(self.classes)] if self.classes else []
         if (precision := self.extract.get("precision", "fp32")) != "fp32":
             words += ["--precision", str(precision)]
         return words

@@ -119,6 +119,10 @@ def advise(run: Gathering) -> Advice:
         StoreError: a file is missing, damaged or of other items.
     """
     notes: list[str] = []
+    if not run.column:
+        sets = ", ".join(run.acting.label_sets)
+        why = f"{sets} holds several an item" if sets else "nothing was learned from any"
+        notes.append(f"labels and classes were not looked through: {why}")
     found = [
         None if run.audit is None else findings.wrong_labels(run.audit, run.right),
         _near_duplicates(run, notes),
@@ -136,6 +140,7 @@ def advise(run: Gathering) -> Advice:
         findings=tuple(there),
         again=run.acting.again if any(_proposes(one) for one in there) else (),
         notes=tuple(notes),
+        labels=run.column,
     )
 
 

@@ -30,10 +30,10 @@ class _Named:
         return lambda name: at.root / self.path.format(name)
 
 
-# Folders of a run with what is computed from items and features, and can be made again in minutes.
+# Folders and files of a run with what is computed from items and features, and can be made again in minutes.
 COMPUTED = (
     *("results", "tables", "retrieval", "curves", "maps", "mistakes", "likeness", "answers", "advice"),
-    *("report", "plots"),
+    *("report", "plots", "top1_percent.json"),
 )
 
 

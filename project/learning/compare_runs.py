@@ -143,6 +143,8 @@ def _is_run(path: Path) -> bool:
 
 def _ranked(run: Path) -> list[Candidate]:
     meant = run_meant(run)
+    if not meant.ranked and meant.made_by is not None and not meant.labels:
+        raise UsageError(f"there are no results to compare: {meant.why_no_labels}")
     if not meant.ranked:
         raise UsageError(f"{run} has no results to compare; `deponij run` or `dvc repro` makes them")
     return meant.ranked

@@ -39,7 +39,6 @@ JOURNAL = "forgetting.json"
 DERIVED = (
     *COMPUTED,
     "indexes",
-    "top1_percent.json",
     *(
         f"metrics/{stage}.json"
         for stage in ("heads", "multilabel", "tables", "ensembles", "retrieval", "index")

@@ -55,7 +55,13 @@ class Originals:
                 place = at_home(options[name])
                 bases += [place, place.parent]
         naming = [at_home(one) for name in _NAMING for one in _listed(options.get(name))]
-        return cls(tuple(dict.fromkeys(bases)), tuple(naming))
+        data = meant.made_by.data
+        naming += [at_home(one) for one in (*_listed(data.get("corrections")), *_listed(data.get("keep")))]
+        given = [params or {} for params in meant.made_by.backbones.values()]
+        naming += [at_home(one["given"]) for one in given if one.get("given")]
+        # The name of a column, otherwise.
+        naming += [path for one in given if one.get("ids") and (path := at_home(one["ids"])).is_file()]
+        return cls(tuple(dict.fromkeys(bases)), tuple(dict.fromkeys(naming)))
 
     def file(self, photo: str, key: str | None, *, is_whole: bool) -> Path | None:
         """The file of a photograph; of a whole picture only one with the content of this key.

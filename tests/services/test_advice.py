@@ -304,6 +304,29 @@ def test_commands_name_what_the_run_was_made_from() -> None:
         {"precision": "bf16"},
     )
     assert "--precision bf16 --split random --fractions 0.6 0.2 0.2 --out r-2" in more.again[0]
+    several = Acting(
+        Path("r"),
+        {
+            "adapter": "listed",
+            "options": {"table": "t.csv", "label_separator": "|", "label_columns": ("a", "b")},
+        },
+        {"mine": {"given": "v.npy", "ids": "ids.txt"}, "m": {"spec": "m"}},
+        {},
+        (),
+        False,
+        label_sets=("tags",),
+        classes=("a cup", "can"),
+    )
+    assert several.again[0] == (
+        "deponij run --table t.csv --label-separator '|' --label-columns a,b --embeddings v.npy --backbone m --ids ids.txt "
+        "--labels tags --classes 'a cup, can' --out r-2 --corrections corrections.csv"
+    )
+    whole = Acting(
+        Path("r"), {"adapter": "coco", "options": {"annotations": "a.json", "whole": True}}, {}, {}, (), False
+    )
+    assert " --coco a.json --whole " in whole.again[0]
+    vectors = {"adapter": "unpictured", "options": {"table": "v.npy", "has_vectors": True}}
+    assert "--table" not in Acting(Path("r"), vectors, {"v": {"given": "v.npy"}}, {}, (), False).again[0]
     under_dvc = Acting(Path("runs/p"), {"root": "data/mine", "adapter": "folder"}, {}, {}, ("label",), True)
     assert under_dvc.take("flat") == "deponij advice runs/p --take flat --into data/mine/corrections.csv"
     assert under_dvc.again[0] == "dvc exp run -S '++data.corrections=[data/mine/corrections.csv]'"

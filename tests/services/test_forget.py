@@ -168,8 +168,9 @@ def test_one_instance_of_a_photograph_and_all_of_them(
     options = {"annotations": annotations, "images": tmp_path / "coco/images"}
     at = Layout(tmp_path / "runs/coco")
     making.run("coco", options, out=at.items, run_options=RunOptions(workers=1))
-    data = {"adapter": "coco", "root": ".", "options": options}
-    facts = InForce(profile="coco", data=data, backbones={}, labels=("category",))
+    data = {"adapter": "coco", "root": ".", "options": options, "corrections": ["decided.csv"]}
+    given = {"mine": {"given": "mine.npy", "ids": "a column"}}
+    facts = InForce(profile="coco", data=data, backbones=given, labels=("category",))
     remember(at, facts, by="deponij run", depot=str(tmp_path / "depot"))
     meant = run_meant(at.root)
     one = targets.find(meant, ["a.png#0"])
@@ -177,7 +178,8 @@ def test_one_instance_of_a_photograph_and_all_of_them(
     report = forgetting.run(meant, one, None, dry_run=True, with_file=True)
     told = " ".join(report.left)
     assert "shows 1 other item too" in told and "annotations.json still names it" in told
-    assert "there is no depot at" in told
+    assert "decided.csv still names it" in told and "mine.npy still names it, or holds it" in told
+    assert "a column" not in told and "there is no depot at" in told
     both = targets.find(meant, [str(tmp_path / "coco/images/a.png")])
     assert sorted(both.items) == ["a.png#0", "a.png#1"]
     forgetting.run(meant, both, None, dry_run=False, with_file=True)
