@@ -39,7 +39,10 @@ JOURNAL = "forgetting.json"
 DERIVED = (
     *("results", "tables", "retrieval", "curves", "maps", "mistakes", "indexes", "report", "plots"),
     *("likeness", "answers", "advice", "top1_percent.json"),
-    *(f"metrics/{stage}.json" for stage in ("heads", "multilabel", "tables", "ensembles", "retrieval", "index")),
+    *(
+        f"metrics/{stage}.json"
+        for stage in ("heads", "multilabel", "tables", "ensembles", "retrieval", "index")
+    ),
 )
 _KEY = re.compile(rf"[0-9a-f]{{{KEY_CHARS}}}")
 

@@ -610,9 +610,7 @@ def test_a_class_of_the_first_fold_alone_is_a_column_of_its_tables(world: World,
     lid = CLASSES.index("Lid")
     folds = [0 if code == lid else row % 3 for row, code in enumerate(world.codes)]
     split = write_folds(tmp_path / "folds.parquet", folds)
-    cell = pick(
-        tables.run(QUICK, one(world.inputs, splits=(split,)), threads=1), "words", "linear", "folds"
-    )
+    cell = pick(tables.run(QUICK, one(world.inputs, splits=(split,)), threads=1), "words", "linear", "folds")
     assert (cell.n, cell.n_classes) == (N, 4)
     # Of four classes one is never known when it is tested, and no item of it is right.
     assert cell.top1 <= 1 - np.mean(world.codes == lid)

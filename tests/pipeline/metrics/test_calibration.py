@@ -226,6 +226,8 @@ def test_out_of_fold_answers_are_scaled_by_the_other_folds_and_unknown_truths_te
     )
     expected = np.concatenate([codes[known & (folds == fold)] for fold in range(3)])
     assert (found.n, found.n_known, found.part) == (90, 77, "test")
-    assert found.nll == pytest.approx(log_loss(codes[known], softmax(logits[known]), labels=range(4)), rel=1e-5)
+    assert found.nll == pytest.approx(
+        log_loss(codes[known], softmax(logits[known]), labels=range(4)), rel=1e-5
+    )
     assert found.nll_scaled == pytest.approx(log_loss(expected, softmax(scaled), labels=range(4)), rel=1e-5)
     assert found.temperature == pytest.approx(fit_temperature(logits[known], codes[known]), rel=1e-5)

@@ -154,9 +154,7 @@ def test_the_interval_of_a_class_is_that_of_the_items_that_have_it() -> None:
     truth[:, 1] = np.arange(60) < 12
     found = scores_of(truth, probs).by_class[1]
     rows = np.arange(60)
-    without = np.array(
-        [average_precision_score(truth[rows != k, 1], probs[rows != k, 1]) for k in rows]
-    )
+    without = np.array([average_precision_score(truth[rows != k, 1], probs[rows != k, 1]) for k in rows])
     value = average_precision_score(truth[:, 1], probs[:, 1])
     variance = 59 / 60 * float(((without - value) ** 2).sum())
     assert (found.support, found.n_groups) == (12, 12)

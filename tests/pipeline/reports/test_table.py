@@ -212,4 +212,8 @@ def test_what_choosing_is_worth_is_told_of_real_ones_with_the_same_folds() -> No
     elsewhere = [*given[:2], answers("111111", folds[::-1].copy())]
     members[2] = member("z", "000000")
     row = result_groups(members, set(), elsewhere)[0].chosen
-    assert row is not None and (row.backbone, row.n_candidates, row.fair_top1) == ("x", 2, pytest.approx(2 / 6))
+    assert row is not None and (row.backbone, row.n_candidates, row.fair_top1) == (
+        "x",
+        2,
+        pytest.approx(2 / 6),
+    )
