@@ -9,6 +9,7 @@ from pathlib import Path
 import cli_world
 import fake_backbone
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from cli_world import call, done
@@ -21,16 +22,20 @@ from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
 from deponij.project.in_force import InForce
 from deponij.project.last_run import remember
-from deponij.project.meant import run_meant
+from deponij.project.meant import Meant, run_meant
 from deponij.project.thumbnails import images_of
 from deponij.services.forget import forget as forgetting
 from deponij.services.forget import targets
+from deponij.services.forget.originals import Originals
 from deponij.services.run import Plan, run
 from deponij.stages import items as making
 from deponij.store.depot import FeatureStore
-from deponij.store.items import Items
+from deponij.store.identity import Identity
+from deponij.store.items import Items, ItemWriter
+from deponij.store.keys import key_of_bytes, key_of_text
+from deponij.store.shard import row_checksums
 from deponij.store.upkeep import forgetting as dropping
-from deponij.store.view import View
+from deponij.store.view import View, write_view
 
 GONE, TWIN = "can/03.png", "can/twin.png"
 
@@ -186,3 +191,50 @@ def test_one_instance_of_a_photograph_and_all_of_them(
     assert not (tmp_path / "coco/images/a.png").exists()
     assert Items(at.items).ids == ["b.png#0", "b.png#1"]
     json.loads((at.root / targets.JOURNAL).read_text())
+
+
+def test_what_another_item_says_or_shows_too_is_not_forgotten(tmp_path: Path) -> None:
+    """A caption of two items stays where one of them does; a file that holds another picture now is not theirs."""
+    at = Layout(tmp_path / "run")
+    with ItemWriter(at.items, pa.schema([("caption", pa.string())])) as writer:
+        for name, caption in (("a.png", "mine"), ("a2.png", "ours"), ("b.png", "ours"), ("c.png", None)):
+            core = {"item_id": name, "key": key_of_bytes(name[:1].encode()), "image_id": name}
+            writer.add(content=name[:1].encode(), metadata={"caption": caption}, **core)
+    texts = ["mine", "ours"]
+    arrays = {"embedding": np.eye(2, 4, dtype=np.float32)}
+    write_view(
+        at.texts("words"),
+        identity=Identity("made:words", "w" * 64, "text", "", "", "fp32", "float32"),
+        backbone="words",
+        ids=[f"caption={key_of_text(one)}" for one in texts],
+        keys=[key_of_text(one) for one in texts],
+        checksums=row_checksums(arrays, 2),
+        arrays=arrays,
+        columns={"text": texts, "caption_column": ["caption", "caption"]},
+    )
+    meant = Meant(at, None, None, False)
+    found = targets.find(meant, ["a.png"])
+    # What shows the same goes with it; `ours` is also said of b.png.
+    assert sorted(found.items) == ["a.png", "a2.png"]
+    assert found.captions == {f"caption={key_of_text('mine')}"}
+    assert found.keys == {key_of_bytes(b"a"), key_of_text("mine")}
+    with_b = targets.find(meant, ["a.png", "b.png"])
+    assert with_b.captions == {f"caption={key_of_text(one)}" for one in texts}
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"another picture")
+    originals = Originals((folder,), ())
+    assert originals.file("a.png", key_of_bytes(b"a"), is_whole=True) is None
+    # Of a photograph from which crops are cut the key is another one than the crop's.
+    assert originals.file("a.png", key_of_bytes(b"a"), is_whole=False) == folder / "a.png"
+    (folder / "a.png").write_bytes(b"a")
+    assert originals.file("a.png", key_of_bytes(b"a"), is_whole=True) == folder / "a.png"
+    assert originals.file("gone.png", None, is_whole=True) is None
+
+
+def test_nothing_that_was_computed_of_it_stays_until_it_is_made_again(folder: Path) -> None:
+    """All that stages bring out goes but what single items can be taken out of, and facts about the machine."""
+    forgetting.run(run_meant(), targets.find(run_meant(), [GONE]), None, dry_run=False, with_file=False)
+    left = {path.name for path in (folder / "runs/mine").iterdir()}
+    assert left == {"items", "splits", "views", "weights", "metrics", "timings", "run.json", targets.JOURNAL}
+    assert {path.name for path in (folder / "runs/mine/metrics").iterdir()} == {"split.json"}

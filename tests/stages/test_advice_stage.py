@@ -7,19 +7,35 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from learning_world import World, learned, make_world, picture, write_features, write_items
+from learning_world import (
+    World,
+    identity,
+    learned,
+    make_world,
+    picture,
+    vectors,
+    write_features,
+    write_items,
+)
 from under_dvc import under_dvc
 
 from deponij.commands.show.advice import print_advice, show_next
 from deponij.pipeline.advice.records import ADVICE, Advice
 from deponij.pipeline.mistakes.records import MISTAKES
+from deponij.project.advice.acting import Acting
+from deponij.project.advice.pools import chosen_result
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, check
+from deponij.project.learning.learn import HeadParams, learn
+from deponij.services.curate.suggest import Wanted, choose_batch
 from deponij.stages import advice, mistakes
 from deponij.stages.mistakes import MistakesParams
-from deponij.store.atomic import write_table
+from deponij.store.atomic import write_bytes, write_table
 from deponij.store.errors import StoreError
 from deponij.store.keys import key_of_bytes
+from deponij.store.sealed import sealed
+from deponij.store.shard import row_checksums
+from deponij.store.view import View, write_view
 
 
 def run(root: Path, labels: tuple[str, ...] = ("label",), **changes: Any) -> Advice:
@@ -140,3 +156,95 @@ def test_under_dvc_what_is_lacking_is_an_error(tmp_path: Path, monkeypatch: pyte
     make_world(tmp_path / "runs/p")
     with pytest.raises(StoreError, match="there are no results"):
         under_dvc(advice)
+
+
+def as_toy(at: Layout, name: str) -> None:
+    write_bytes(at.weights / f"{name}.json", sealed({"toy": True}))
+
+
+def test_the_audit_of_a_toy_counts_only_where_all_are(world: World, tmp_path: Path) -> None:
+    at = Layout(tmp_path)
+    (report,) = MISTAKES.load(at.mistakes("tiny").read_bytes(), "")
+    better = report.model_copy(update={"backbone": "toy", "accuracy": 1.0})
+    at.mistakes("toy").write_bytes(MISTAKES.dump([better]))
+    backbones = {"tiny": {}, "toy": {}}
+    as_toy(at, "toy")
+    assert run(tmp_path, backbones=backbones).backbone == "tiny"
+    shutil.copy(at.view("tiny"), at.view("toy"))
+    as_toy(at, "tiny")
+    assert run(tmp_path, backbones=backbones).backbone == "toy"
+
+
+def test_a_head_of_other_features_is_not_asked_what_to_label(world: World, tmp_path: Path) -> None:
+    """The results stay those of the features that were; what is there now was made by other weights."""
+    at = Layout(tmp_path)
+
+    def notes() -> set[str]:
+        (found,) = (one for one in run(tmp_path).findings if one.kind == "unlabelled")
+        return {one.note for one in found.subjects}
+
+    assert all("%" in note for note in notes())
+    asked = choose_batch(Wanted(run=tmp_path), RunOptions(workers=1))
+    assert asked.head is not None and all(one.doubt is not None for one in asked.pictures)
+    old = View(at.view("tiny"))
+    ids, keys, embedding = old.ids.tolist(), old.keys.tolist(), old.embedding
+    write_features(at.view("tiny"), ids, keys, embedding, weights="x" * 64, failures=old.failures)
+    assert notes() == {"unlike the others"}
+    asked = choose_batch(Wanted(run=tmp_path), RunOptions(workers=1))
+    assert (asked.head, asked.backbone) == (None, "tiny")
+    assert all(one.doubt is None for one in asked.pictures)
+    assert "has no classifier of these features" in asked.notes[0]
+
+
+def test_only_what_was_found_right_is_settled(world: World, tmp_path: Path) -> None:
+    """Another decision of the same item changes the data, and leaves a doubt about what came of it."""
+    before = run(tmp_path)
+    doubted = [one for finding in before.findings if finding.kind == "labels" for one in finding.subjects]
+    assert doubted, "otherwise the test shows nothing"
+    (tmp_path / "fixes.csv").write_text(
+        "item_id,do,label\n" + "".join(f"{one.item_id},relabel,{one.label}\n" for one in doubted)
+    )
+    data = {"adapter": "folder", "root": ".", "corrections": [tmp_path / "fixes.csv"]}
+    after = run(tmp_path, data=data)
+    assert [one.subjects for one in after.findings if one.kind == "labels"] == [tuple(doubted)]
+
+
+def test_a_joined_head_is_not_the_one_that_is_asked(world: World, tmp_path: Path) -> None:
+    """Suggestions take the features of one backbone, however much better two together are."""
+    at = Layout(tmp_path)
+    single = at.result("logistic", "tiny") / "split-label"
+    other = View(at.view("tiny"))
+    truth = dict(zip(world.ids, world.labels, strict=True))
+    exact = vectors([truth[one] for one in other.ids.tolist()], 0.0, 0)
+    arrays = {"embedding": exact}
+    write_view(
+        tmp_path / "exact.h5",
+        identity=identity("embedding", "x" * 64),
+        backbone="exact",
+        ids=other.ids.tolist(),
+        keys=other.keys.tolist(),
+        checksums=row_checksums(arrays, len(exact)),
+        arrays=arrays,
+        failures=other.failures,
+    )
+    shutil.rmtree(single)
+    learned(world, "logistic", single, {"cs": [1e-5]})
+    joined = learn(
+        HeadParams(head="logistic"),
+        features=[at.view("tiny"), tmp_path / "exact.h5"],
+        items=world.items,
+        split=world.split,
+        labels="label",
+        out=at.result("logistic", "tiny+exact") / "split-label",
+    )
+    assert joined.parts["val"].top1 == 1.0
+    chosen = chosen_result(at, "label")
+    assert chosen is not None and chosen[0] == single
+
+
+def test_folds_are_offered_only_in_place_of_a_split_that_was_drawn() -> None:
+    def folded(strategy: str) -> str:
+        return Acting(Path("r"), {}, {"m": {}}, {"s": {"strategy": strategy}}, ("label",), False).folded
+
+    assert folded("random") == "deponij run --backbone m --split folds --out r-2"
+    assert folded("given") == folded("folds") == ""

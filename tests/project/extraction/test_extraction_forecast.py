@@ -171,3 +171,14 @@ def test_an_offer_sums_up_what_its_backbones_take(
     assert one.fetch_bytes == 4 * (86_580_480 + 203_155_970)
     # What is here is not fetched.
     assert forecast.offer(preset("at-hand"), 360, "fp32", options).fetch_bytes == 0
+
+
+def test_the_process_takes_memory_where_it_computes(
+    options: RunOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside model and batch; on a GPU the process lies in other memory than these."""
+    entry = entries()["timm-resnet50"].model_copy(update={"n_params": 1_000_000, "activations_mb": 10.0})
+    of_four = options.model_copy(update={"batch_size": 4})
+    assert forecast.memory_bytes(entry, "fp32", of_four) == 44_000_000 + 1_200_000_000
+    monkeypatch.setattr(forecast, "pick_device", lambda _: "cuda:0")
+    assert forecast.memory_bytes(entry, "fp32", of_four) == 44_000_000
