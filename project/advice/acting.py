@@ -13,7 +13,7 @@ from deponij.pipeline.data.splitting.strategies import SplitParams, strategies
 # By adapter, the flags of `deponij run` for its options.
 _FLAGS: Mapping[str, Mapping[str, str]] = {
     "folder": {"folder": "--folder"},
-    "listed": {"table": "--table", "images": "--images"},
+    "listed": {"table": "--table", "images": "--images", "label_separator": "--label-separator"},
     "coco": {"annotations": "--coco", "images": "--images", "boxes": "--boxes"},
     "yolo": {"data": "--yolo"},
     "voc": {"folder": "--voc"},
@@ -33,7 +33,7 @@ class Acting:
 
     Attributes:
         root: the run's folder.
-        data, backbones, splits, labels, extract: sections of params.yaml.
+        data, backbones, splits, labels, extract, classes, label_sets: sections of params.yaml.
         under_dvc: it is made by `dvc repro`; its data are watched below `data.root`.
     """
 
@@ -44,6 +44,8 @@ class Acting:
     labels: tuple[str, ...]
     under_dvc: bool
     extract: Mapping[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    label_sets: tuple[str, ...] = ()
 
     @property
     def file(self) -> Path:
@@ -111,6 +113,8 @@ class Acting:
             value = options.get(name)
             for one in value if isinstance(value, (list, tuple)) else [value]:
                 words += [] if one is None else [flag, str(one)]
+        if options.get("label_columns"):
+            words += ["--label-columns", ",".join(options["label_columns"])]
         for name, what in (options.get("treat") or {}).items():
             words += ["--treat", f"{name}={what}"]
         for one in options.get("links_into") or ():
@@ -126,8 +130,11 @@ class Acting:
         for name, params in self.backbones.items():
             words += ["--backbone", str((params or {}).get("spec") or name)]
         # A column of this name is the first that is looked for.
-        for name in self.labels if self.labels != ("label",) else ():
+        learned = (*self.labels, *self.label_sets)
+        for name in learned if learned != ("label",) else ():
             words += ["--labels", name]
+        if self.classes:
+            words += ["--classes", ", ".join(self.classes)]
         if (precision := self.extract.get("precision", "fp32")) != "fp32":
             words += ["--precision", str(precision)]
         return words

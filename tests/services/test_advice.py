@@ -304,6 +304,13 @@ def test_commands_name_what_the_run_was_made_from() -> None:
         {"precision": "bf16"},
     )
     assert "--precision bf16 --split random --fractions 0.6 0.2 0.2 --out r-2" in more.again[0]
+    by_words = Acting(Path("r"), {}, {}, {}, (), False, classes=("a cat", "dog"))
+    assert by_words.again[0] == "deponij run --classes 'a cat, dog' --out r-2 --corrections corrections.csv"
+    several = {"adapter": "listed", "options": {"table": "t.csv", "label_separator": "|"}}
+    sets = Acting(Path("r"), several, {}, {}, (), False, label_sets=("tags",))
+    assert sets.again[0].startswith(
+        "deponij run --table t.csv --label-separator '|' --labels tags --out r-2 "
+    )
     under_dvc = Acting(Path("runs/p"), {"root": "data/mine", "adapter": "folder"}, {}, {}, ("label",), True)
     assert under_dvc.take("flat") == "deponij advice runs/p --take flat --into data/mine/corrections.csv"
     assert under_dvc.again[0] == "dvc exp run -S '++data.corrections=[data/mine/corrections.csv]'"
