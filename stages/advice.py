@@ -105,7 +105,8 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
         at=at,
         acting=acting,
         backbones=names,
-        splits=list(params.splits),
+        # Without labels nothing was split.
+        splits=list(params.splits) if params.labels or params.label_sets else [],
         mistakes=_there(map(at.mistakes, names), options, params.labels),
         n_first=params.advice.n_first,
         seed=params.advice.seed,

@@ -405,8 +405,8 @@ def _command(text: str) -> Any:
 
 
 def _unbroken(text: str) -> str:
-    """No number is parted from its sign, no range at its dash."""
-    return text.replace(" %", "\N{NO-BREAK SPACE}%").replace("–", "\N{WORD JOINER}–\N{WORD JOINER}")
+    """No number is parted from its sign."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _seen(value: Any) -> Any:
