@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from deponij.commands.answers import lead, print_json, say
+from deponij.commands.answers import lead, print_json
 from deponij.commands.options import Json, RunOpt
 
 app = typer.Typer()
@@ -16,6 +16,7 @@ PartArg = Annotated[str, typer.Option("--part", help="Whose items are taken of a
 @app.command()
 def heads(as_json: Json = False) -> None:
     """The heads that `fit --head` and profiles know, and what each takes (`--set NAME=VALUE`)."""
+    from deponij.commands.show.tables import show_lines
     from deponij.pipeline.heads.registry import head_class, kinds
     from deponij.project.learning.arguments import arguments_of
 
@@ -28,18 +29,19 @@ def heads(as_json: Json = False) -> None:
         print_json(rows)
     else:
         for kind, of_kind in found.items():
-            say("\n".join([f"{kind}: {head_class(kind).title}", *(f"  {one}" for one in of_kind)]))
+            show_lines(f"{kind}: {head_class(kind).title}", *(f"  {one}" for one in of_kind))
 
 
 def tell_arguments(head: str, as_json: bool) -> None:
     """What `--set` can say of a head."""
+    from deponij.commands.show.tables import show_lines
     from deponij.project.learning.arguments import arguments_of
 
     found = arguments_of(head)
     if as_json:
         print_json([one._asdict() for one in found])
     else:
-        say("\n".join([f"--set NAME=VALUE of head {head}:", *(f"  {one}" for one in found)]))
+        show_lines(f"--set NAME=VALUE of head {head}:", *(f"  {one}" for one in found))
 
 
 ContestantArg = Annotated[

@@ -196,7 +196,10 @@ def results(folder: Path | None = None) -> Record:
     at = run_meant(folder).at
     profile = profile_of(at)
     backbones = None if profile is None else profile.backbones
+    record = record_of(at)
     depot = os.environ.get("DEPONIJ_DEPOT", "depot")
+    if record is not None:
+        depot = record.depot if "://" in record.depot else str(record.path(at, record.depot))
     return collect(at, depot, backbones, is_current=is_current, is_meant=is_meant(at))
 
 

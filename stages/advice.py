@@ -46,9 +46,9 @@ class Params(Section):
     backbones: dict[Slug, Any]
     splits: dict[Slug, Any]
     labels: list[str]
-    extract: dict[str, Any] = Field(default_factory=dict)
     label_sets: list[str] = Field(default_factory=list)
     classes: list[str] = Field(default_factory=list)
+    extract: dict[str, Any] = Field(default_factory=dict)
     advice: AdviceParams = AdviceParams()
 
 
@@ -112,7 +112,7 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
         workers=options.n_workers,
     )
     found = run(params.advice, gathering)
-    say(f"advice: {len(found.findings)} findings -> {at.advice_file}")
+    say(f"advice: {len(found.findings)} finding{'' if len(found.findings) == 1 else 's'} -> {at.advice_file}")
 
 
 def _there(paths: Iterable[Path], options: RunOptions, labels: list[str]) -> list[Path]:

@@ -162,8 +162,8 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
         report = run(params.likeness, features=at.view(backbone), items=at.items, threads=options.n_threads)
         write_bytes(at.likeness(backbone), LIKENESS.dump([report]))
         say(
-            f"likeness {backbone}: {report.n_groups} groups of near-duplicates with {report.n_surplus} items to spare, "
-            f"{report.n_beyond} items stand apart, of {report.n}"
+            f"likeness {backbone}, of {report.n:,} items: groups of near-duplicates {report.n_groups:,}, items to spare "
+            f"{report.n_surplus:,}, items that stand apart {report.n_beyond:,}"
         )
 
     for_each(params.backbones, compare)

@@ -48,7 +48,7 @@ def print_results(record: Record, *, whole: bool = True) -> None:
     of_several = len(record["twice"]) > 1
     for one in record["twice"]:
         where = f"{one['labels']}, split {one['split']}: " if of_several else ""
-        show_lines(f"{where}{one['told']} ({one['head']} on {one['backbone']})")
+        show_lines(f"{where}{one['head']} on {one['backbone']}: {one['told']}")
     show_lines(f"{record['n_items']:,} items, {record['n_failed']} failed")
     for view in record["views"]:
         show_lines(

@@ -23,7 +23,7 @@ def print_unlabelled(record: dict[str, Any]) -> None:
             for one_class, n in one["n"].items()
         ]
         show_table(
-            "answers by words (zero-shot, no figure of how often they are right)",
+            "answers by words (zero-shot)",
             {
                 "backbone": lambda row: row["backbone"],
                 "class": lambda row: row["class"],
@@ -31,7 +31,12 @@ def print_unlabelled(record: dict[str, Any]) -> None:
             },
             rows,
         )
-        show_notes([f"each picture's answer: {one['table']}" for one in record["answers"]])
+        show_notes(
+            [
+                "nothing says how often these are right: look at them in the page",
+                *(f"each picture's answer: {one['table']}" for one in record["answers"]),
+            ]
+        )
     if record["likeness"] and not record["results"]:
         show_table(
             "alike, and apart",

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence, Set
 import numpy as np
 from numpy.typing import NDArray
 
-from deponij.pipeline.advice.quality import Fault, Look
+from deponij.pipeline.advice.quality import MAX_SHARPNESS, Fault, Look
 from deponij.pipeline.advice.records import Finding, Kind, Subject
 from deponij.pipeline.likeness.groups import group_alike
 from deponij.pipeline.likeness.pairs import Alike, Evidence, Likeness, Rows
@@ -262,7 +262,7 @@ def _measured(fault: Fault, one: Look) -> str:
     if fault in ("tiny", "odd-shape"):
         return f"{one.width_px} x {one.height_px} px"
     if fault == "blurred":
-        return f"sharpness {one.sharpness or 0:.1f}"
+        return f"sharpness {one.sharpness or 0:.1f}, sharp above {MAX_SHARPNESS}".replace("-", "−")
     return f"grey up to {one.bright:.0f} of 255" if fault == "dark" else f"contrast {one.contrast:.1f} of 255"
 
 

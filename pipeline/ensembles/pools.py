@@ -61,7 +61,7 @@ class LogPool(Calibrated):
 class WeightedSum(LogPool):
     """The weights from 0 of the least log-loss on validation; the problem is convex."""
 
-    title: ClassVar[str] = "weights chosen on validation"
+    title: ClassVar[str] = "weighted mean of log-probabilities"
     chooses: ClassVar[bool] = True
 
     def _weigh(self, log_probs: Wide, codes: Codes) -> Wide:

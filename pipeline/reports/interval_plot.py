@@ -74,15 +74,16 @@ def _axis(scale: Scale, bottom: int) -> list[str]:
 
 
 def _levels(scale: Scale, levels: Sequence[Level], bottom: int) -> list[str]:
-    parts = []
+    drawn, named = [], []
     for i, level in enumerate(levels):
         x = _place(scale, level.value)
         y = bottom + _AXIS_PX + _LABEL_PX * i + 10
         anchor, shift = ("start", 5) if scale.at(level.value) < 50 else ("end", -5)
-        parts.append(element("line", x1=x, x2=x, y1=_TOP_PX, y2=y + 3, class_="level"))
+        drawn.append(element("line", x1=x, x2=x, y1=_TOP_PX, y2=y + 3, class_="level"))
         name = clipped(f"{level.name} {percent(level.value)}", _NAME_CHARS)
-        parts.append(text(name, level.name, x=x, dx=shift, y=y, text_anchor=anchor, class_="tick"))
-    return parts
+        named.append(text(name, level.name, x=x, dx=shift, y=y, text_anchor=anchor, class_="tick"))
+    # Names above all lines, which may run through them.
+    return drawn + named
 
 
 def _row(scale: Scale, row: Whisker, top: int) -> str:

@@ -52,13 +52,21 @@ _MORE = "Over seeds, prompts and joined answers"
 
 @dataclass(frozen=True, slots=True)
 class SplitFacts:
-    """One split: items by part, and what leaks from training into test."""
+    """One split: items by part, and what leaks from training into test; folds have no parts, and nothing to leak from."""
 
     name: str
     strategy: str
     counts: Mapping[str, int]
     summary: str
     notes: tuple[str, ...] = ()
+    n_folds: int = 0
+
+    @property
+    def told_counts(self) -> list[tuple[str, int]]:
+        """What is counted, and how many."""
+        if self.n_folds:
+            return [("items, each tested once", self.counts["test"]), ("folds", self.n_folds)]
+        return list(self.counts.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +154,11 @@ class GroupFacts:
         """What the headline means."""
         chance, majority = (row for row, _ in self.ranked if row.is_baseline)
         return in_words(self.headline[0], chance, majority)
+
+    @property
+    def has_val(self) -> bool:
+        """Whether any was scored on a validation part; of folds none is."""
+        return any(row.n_val for row, _ in self.ranked)
 
     @property
     def differs_in_n(self) -> bool:
@@ -287,6 +300,11 @@ class Page:
         return how_to_read(self.more_cells)
 
     @property
+    def has_val(self) -> bool:
+        """Whether any group was scored on a validation part."""
+        return any(group.has_val for group in self.groups)
+
+    @property
     def has_published(self) -> bool:
         """Whether any figure was published for one of the tables."""
         return any(cell.reference for cell in self.cells)
@@ -369,10 +387,26 @@ def _demoted(markdown: str) -> str:
 
 
 def _breakable(name: str) -> Any:
-    """Joined names, escaped, that may be broken at each join."""
+    """Joined names and paths, escaped, that may be broken after each join and each folder."""
     from markupsafe import Markup, escape
 
-    return Markup("+<wbr>").join(escape(one_line(one)) for one in name.split(JOINED))
+    joined = Markup("+<wbr>").join(escape(one_line(one)) for one in name.split(JOINED))
+    return joined.replace("/", Markup("/<wbr>"))
+
+
+def _command(text: str) -> Any:
+    """A command, escaped, that is broken at no hyphen of a flag."""
+    from markupsafe import Markup, escape
+
+    words = one_line(text).split(" ")
+    return Markup(" ").join(
+        Markup("<span>{}</span>").format(word) if word.startswith("-") else escape(word) for word in words
+    )
+
+
+def _unbroken(text: str) -> str:
+    """No number is parted from its sign."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _seen(value: Any) -> Any:
@@ -405,8 +439,9 @@ def _environment(autoescape: bool) -> Any:
         "cell": wording.cell,
         "code": wording.code,
         "sentence": wording.sentence,
-        "unbroken": lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%"),
+        "unbroken": _unbroken,
         "breakable": _breakable,
+        "command": _command,
         "not_a_result": not_a_result,
     }
     environment.globals |= {"mean": mean_and_std, "interval_of": wording.interval_of, "n_advised": SHOWN}

@@ -35,6 +35,7 @@ class _SplitReport(BaseModel):
     n: dict[str, int]
     leakage_summary: str
     notes: tuple[str, ...]
+    n_folds: int = 0
 
 
 def split_facts(path: Path) -> SplitFacts:
@@ -52,7 +53,8 @@ def split_facts(path: Path) -> SplitFacts:
         raise StoreError(f"{path} is no report of a split: {told(error)}; {remedy}") from error
     if missing := sorted(set(PARTS) - set(report.n)):
         raise StoreError(f"{path} is no report of a split: it does not count {missing}; {remedy}")
-    return SplitFacts(path.stem, report.strategy, report.n, report.leakage_summary, report.notes)
+    leaks = "" if report.n_folds else report.leakage_summary
+    return SplitFacts(path.stem, report.strategy, report.n, leaks, report.notes, report.n_folds)
 
 
 def feature_facts(path: Path) -> tuple[FeatureFacts, list[tuple[str, str]]]:
@@ -142,6 +144,6 @@ def _settings(kept: str) -> str:
         )
         if found["perplexity"] is None:
             return said
-        return f"{said}; t-SNE of {found['n_tsne']:,} items at perplexity {found['perplexity']:g}"
+        return f"{said}; t-SNE of {found['n_tsne']:,} items at perplexity {found['perplexity']:.3g}"
     except (ValueError, KeyError, TypeError):
         return ""

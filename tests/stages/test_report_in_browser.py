@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from report_world import make_report_world, more_results
+from test_flips import of_multilabel
 
 from deponij.stages import report
 from deponij.stages.report import ReportParams
@@ -17,8 +18,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A page with every part, toys and long tables on it."""
     made = make_report_world(tmp_path_factory.mktemp("report"))
     results = [*made.results, *more_results(made.results[1], tmp_path_factory.mktemp("more"), 12)]
+    several = [one.files[0].parent for one in of_multilabel(tmp_path_factory.mktemp("several"))]
     out: Path = tmp_path_factory.mktemp("page")
-    return report.run(ReportParams(), **made.arguments(results=results, toys={"other"}), out=out).as_uri()
+    given = made.arguments(results=results, multilabel=several, toys={"other"})
+    return report.run(ReportParams(), **given, out=out).as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +54,9 @@ def test_everyone_can_use_it(
 ) -> None:
     """axe-core finds nothing (WCAG A and AA, best practices), and nothing is wider than the screen."""
     page = opened(browser, address, size, scheme)
+    there = set(page.eval_on_selector_all("main > section", "all => all.map((one) => one.id)"))
+    assert there >= {"next", "likeness", "words", "multilabel", "curves"}
+    assert page.locator("#curves .ahead").count()
     found = axe.run(page)
     assert found.violations_count == 0, found.generate_report()
     assert len(found.response["passes"]) > 20
@@ -94,8 +100,44 @@ def test_a_long_name_makes_no_page_wider(browser: Any, address: str) -> None:
 def test_the_answer_comes_first_and_nothing_is_said_twice(browser: Any, address: str) -> None:
     page = opened(browser, address, SIZES[0], "light")
     sections = page.eval_on_selector_all("main > section", "all => all.map((one) => one.id)")
-    assert sections[:5] == ["best", "answers", "mistakes", "curves", "results"]
+    asked = ["multilabel", "best", "next", "words", "answers", "mistakes", "curves", "results"]
+    assert sections[: len(asked)] == asked
     assert "test pictures, from which it learned nothing" in page.inner_text(".said")
     # Baselines stand in the table of all results alone.
     assert page.locator("#tables .baseline").count() == 0
+    page.context.close()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_to_do_next_is_unfolded_by_keys(browser: Any, address: str, size: tuple[int, int]) -> None:
+    """Tab goes from finding to finding, each with a ring that is seen; Enter and Space fold and unfold."""
+    page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+    page.goto(address)
+    page.locator("#next details").evaluate_all("all => all.forEach((one) => { one.open = false })")
+    summaries = page.locator("#next summary")
+    page.locator("#best a").last.focus()
+    for i in range(summaries.count()):
+        page.keyboard.press("Tab")
+        assert summaries.nth(i).evaluate("one => one === document.activeElement")
+        ring = summaries.nth(i).evaluate(
+            "one => getComputedStyle(one)['outline-style'] + getComputedStyle(one)['outline-width']"
+        )
+        assert ring == "solid3px"
+        for key, is_open in (("Enter", True), ("Space", False)):
+            page.keyboard.press(key)
+            assert summaries.nth(i).evaluate("one => one.parentElement.open") is is_open
+    assert summaries.count() == 2
+    page.close()
+
+
+def test_a_command_is_broken_at_no_hyphen_of_a_flag(browser: Any, address: str) -> None:
+    """Each flag is on one line, however narrow the screen; as copied the command is what it was."""
+    page = opened(browser, address, (200, 844), "light")
+    acts = page.locator("#next .acts code")
+    said = "deponij advice runs/made-up --take duplicates --into corrections.csv"
+    assert said in acts.evaluate_all("all => all.map((one) => one.textContent)")
+    lines = page.locator("#next .acts code span").evaluate_all(
+        "all => all.map((one) => one.getClientRects().length)"
+    )
+    assert len(lines) >= 3 and set(lines) == {1}
     page.context.close()

@@ -43,6 +43,7 @@ SPLIT_REPORT = {
     "seed": 0,
     "n": {"train": 60, "val": 20, "test": 40},
     "n_outside": 4,
+    "n_folds": 0,
     "leakage": {},
     "leakage_summary": "0 of 40 test items (0.0%) share a photograph with training items.",
     "notes": ["2 items could not be read."],
