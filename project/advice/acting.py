@@ -130,7 +130,7 @@ class Acting:
 
     def _settings(self) -> list[str]:
         words = []
-        ids = []
+        ids: list[str] = []
         for name, params in self.backbones.items():
             if given := (params or {}).get("given"):
                 words += ["--embeddings", str(given)]
