@@ -33,7 +33,7 @@ from deponij.project.frame.settings import RunOptions, Section, Slug, load
 from deponij.project.frame.toys import toys_of
 from deponij.project.in_force import InForce
 from deponij.project.last_run import remember
-from deponij.project.report.compared import compared, metrics_bytes, probes_of
+from deponij.project.report.compared import compared, compared_sets, metrics_bytes, probes_of
 from deponij.project.report.inputs import (
     feature_facts,
     read_embedding,
@@ -368,6 +368,8 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
     groups = results_table(results, toys)
     first = next((group for group in groups if group.split in params.splits), groups[0] if groups else None)
     numbers = {} if first is None else compared(first, probes_of(at, names, first))
+    several = read_groups_of_rows(at.multilabel_results(names), toys) if params.label_sets else []
+    numbers |= compared_sets([row for row, _ in several[0]]) if several else {}
     write_bytes(at.compared, metrics_bytes(numbers))
     say(f"report -> {page}")
     if options.under_dvc:

@@ -313,6 +313,11 @@ def test_several_labels_an_item(several: Checkout, tmp_path: Path) -> None:
     made, outs = several.made["multilabel"], several.outs("multilabel")
     assert all(any(Path(file).is_relative_to(out) for file in made) for out in outs)
     assert all(any(Path(file).is_relative_to(out) for out in (*outs, *MACHINE)) for file in made)
+    # Few numbers for `dvc metrics`: of the chosen one, as the table tells it.
+    told = json.loads((several.root / "runs/tiny/top1_percent.json").read_text())
+    counted = json.loads((several.root / "runs/tiny/metrics/multilabel.json").read_text())
+    scores = [one["one"]["label"]["test"]["map_macro"] for kind in counted.values() for one in kind.values()]
+    assert set(told) == {"map"} and told["map"]["test"] in [round(100 * score, 1) for score in scores]
     for number, dep in enumerate(several.data_deps("multilabel")):
         (tmp_path / str(number)).mkdir()
         with pytest.raises(SystemExit, match="1"):

@@ -2,6 +2,7 @@
 
 from deponij.commands.show.tables import show_lines
 from deponij.services.forget.forget import Report
+from deponij.store.texts import one_line
 
 
 def print_forgotten(report: Report, *, is_remade: bool) -> None:
@@ -19,4 +20,4 @@ def print_forgotten(report: Report, *, is_remade: bool) -> None:
     elif report.must_remake:
         show_lines("lacking   what was computed with it; `dvc repro`, or `deponij run` again, makes it anew")
     for reason in report.left:
-        show_lines(f"left      {reason}", style="yellow")
+        show_lines(f"left      {one_line(reason)}", style="yellow")

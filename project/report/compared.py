@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from deponij.pipeline.reports.multilabel import MultilabelRow
 from deponij.pipeline.reports.table import ResultGroup
 from deponij.project.frame.layout import Layout
 from deponij.project.learning.result_files import read_result
@@ -38,6 +39,15 @@ def compared(group: ResultGroup, probes: Sequence[tuple[str, Path]]) -> dict[str
     part = group.rows[0].part
     found = {name: _percent(one.parts[part].top1) for name, one in of_probes.items() if part in one.parts}
     return numbers | ({"probe": found} if found else {})
+
+
+def compared_sets(rows: Sequence[MultilabelRow]) -> dict[str, Any]:
+    """Of several labels an item: macro mAP in percent of the chosen classifier, as it may be told and on validation."""
+    chosen = next((row for row in rows if row.is_chosen), None)
+    if chosen is None:
+        return {}
+    told = {chosen.part: _percent(chosen.map_macro)}
+    return {"map": told | ({} if chosen.val_map is None else {"val": _percent(chosen.val_map)})}
 
 
 def probes_of(at: Layout, backbones: Sequence[str], group: ResultGroup) -> list[tuple[str, Path]]:

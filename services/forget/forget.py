@@ -241,7 +241,7 @@ def _from_files(
             if not dry_run:
                 with explained(f"cannot delete {path}"):
                     path.unlink(missing_ok=True)
-    left += [f"{path} still names it, or holds it; take it out there" for path in originals.naming]
+    left += [f"{path} may still name it, or hold it; take it out there" for path in originals.naming]
     return removed, left
 
 
