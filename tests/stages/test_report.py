@@ -229,7 +229,10 @@ def test_advice_shows_its_pictures_and_what_acts(made: ReportWorld, out: Path) -
     # Two findings, the first open; one picture beside another; commands that can be selected whole.
     assert section.count("<details") == 2 and section.count("<details open>") == 1
     assert section.count("<img ") == 2
-    assert "advice runs/made-up <span>--take</span> duplicates <span>--into</span> corrections.csv</code>" in section
+    assert (
+        "advice runs/made-up <span>--take</span> duplicates <span>--into</span> corrections.csv</code>"
+        in section
+    )
     assert "<code>deponij compare a b</code>" in section
 
 
