@@ -9,16 +9,12 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any
 
-from deponij.pipeline.advice.records import SHOWN, Advice
+from deponij.pipeline.advice.records import Advice
 from deponij.pipeline.likeness.records import LikenessReport
 from deponij.pipeline.metrics.calibration import Calibration
 from deponij.pipeline.metrics.classification import ClassScores
 from deponij.pipeline.metrics.clustered import Estimate
-from deponij.pipeline.metrics.evaluation import not_a_result
 from deponij.pipeline.mistakes.records import MistakesReport
 from deponij.pipeline.reports import wording
 from deponij.pipeline.reports.answer_facts import AnswerFacts
@@ -26,26 +22,23 @@ from deponij.pipeline.reports.cell_tables import (
     CellTable,
     cell_tables,
     how_to_read,
-    mean_and_std,
-    published,
     says_more,
 )
 from deponij.pipeline.reports.cell_tables import render_markdown as cells_markdown
 from deponij.pipeline.reports.cells import Cell
 from deponij.pipeline.reports.confusion import Confused
 from deponij.pipeline.reports.embedding_map import EmbeddingMap, map_rules
+from deponij.pipeline.reports.filling import TEMPLATES, environment_of_templates
 from deponij.pipeline.reports.headline import in_words
 from deponij.pipeline.reports.learning_curves import Chart
 from deponij.pipeline.reports.multilabel import MultilabelFacts
 from deponij.pipeline.reports.palette import palette_css
-from deponij.pipeline.reports.provenance import JOINED, Provenance
+from deponij.pipeline.reports.provenance import Provenance
 from deponij.pipeline.reports.retrieval_tables import RetrievalTable
 from deponij.pipeline.reports.samples import Sample
 from deponij.pipeline.reports.sheets import Sprite
 from deponij.pipeline.reports.table import ResultGroup, ResultRow
-from deponij.store.texts import one_line
 
-_TEMPLATES = Path(__file__).parent / "templates"
 _SHOWN_FAILURES = 20
 _MORE = "Over seeds, prompts and joined answers"
 
@@ -353,10 +346,10 @@ class Page:
 
 def render_html(page: Page) -> str:
     """The page as one HTML document."""
-    sheets = "".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "advice.css"))
+    sheets = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "advice.css"))
     style = palette_css() + sheets
-    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
-    template = _environment(autoescape=True).get_template("page.html.j2")
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    template = environment_of_templates(autoescape=True).get_template("page.html.j2")
     text: str = template.render(page=page, style=style, script=script, policy=_policy(script))
     return text
 
@@ -364,7 +357,7 @@ def render_html(page: Page) -> str:
 def render_markdown(page: Page) -> str:
     """The page's tables as Markdown; drawings and pictures are left to the page and to `sheet.png`."""
     tables = _demoted(cells_markdown(page.more_cells, _MORE, page.toys)) if page.more_cells else ""
-    template = _environment(autoescape=False).get_template("page.md.j2")
+    template = environment_of_templates(autoescape=False).get_template("page.md.j2")
     text: str = template.render(page=page, tables=tables)
     return re.sub(r"\n{3,}", "\n\n", text)
 
@@ -384,65 +377,3 @@ def _policy(script: str) -> str:
 def _demoted(markdown: str) -> str:
     """Headings one level down."""
     return re.sub(r"^#", "##", markdown, flags=re.MULTILINE)
-
-
-def _breakable(name: str) -> Any:
-    """Joined names and paths, escaped, that may be broken after each join and each folder."""
-    from markupsafe import Markup, escape
-
-    joined = Markup("+<wbr>").join(escape(one_line(one)) for one in name.split(JOINED))
-    return joined.replace("/", Markup("/<wbr>"))
-
-
-def _command(text: str) -> Any:
-    """A command, escaped, that is broken at no hyphen of a flag."""
-    from markupsafe import Markup, escape
-
-    words = one_line(text).split(" ")
-    return Markup(" ").join(
-        Markup("<span>{}</span>").format(word) if word.startswith("-") else escape(word) for word in words
-    )
-
-
-def _unbroken(text: str) -> str:
-    """No number is parted from its sign."""
-    return text.replace(" %", "\N{NO-BREAK SPACE}%")
-
-
-def _seen(value: Any) -> Any:
-    """What stands in the HTML page, names among it; markup that is safe is of another type."""
-    return one_line(value) if type(value) is str else value
-
-
-@cache
-def _environment(autoescape: bool) -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=autoescape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        finalize=_seen if autoescape else None,
-    )
-    environment.filters |= {
-        "percent": wording.percent,
-        "interval": wording.interval,
-        "published": published,
-        "points": wording.points,
-        "p_value": wording.p_value,
-        "duration": wording.duration,
-        "number": wording.number,
-        "short": wording.short,
-        "cell": wording.cell,
-        "code": wording.code,
-        "sentence": wording.sentence,
-        "unbroken": _unbroken,
-        "breakable": _breakable,
-        "command": _command,
-        "not_a_result": not_a_result,
-    }
-    environment.globals |= {"mean": mean_and_std, "interval_of": wording.interval_of, "n_advised": SHOWN}
-    return environment
