@@ -32,8 +32,9 @@ def model_lines(result: PredictResult) -> list[str]:
             "note      a class is answered from its own threshold on"
             + (", chosen on validation" if model.val_map is not None else ", a probability of one half"),
         ]
+    where = "out-of-fold answers" if model.split == "folds" else "validation"
     probs = (
-        f"probabilities are calibrated on validation (temperature {model.temperature:.3g})"
+        f"probabilities are calibrated on {where} (temperature {model.temperature:.3g})"
         if model.temperature is not None
         else "probabilities are uncalibrated: there was no validation part to fit a temperature on"
     )
