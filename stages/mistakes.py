@@ -93,7 +93,7 @@ def audit(params: MistakesParams, view: View, table: Items, labels: str) -> Mist
     """Find everything; draw nothing."""
     ids, names, vectors = read_labelled(view, table, labels)
     keys, phashes, groups = _columns(table, ids)
-    # A copy with another label must not teach the fold that judges its twin: both labels would look wrong, each for the other.
+    # A copy with another label must not teach what judges its twin: both would look wrong, each for the other.
     knots = near_groups(phashes, keys=keys, groups=groups.tolist()).astype(str)
     with bar(f"mistakes {view.backbone} {labels}", params.folds + 1, "folds") as advance:
         found = out_of_fold(vectors, names, knots, folds=params.folds, seed=params.seed, advance=advance)
