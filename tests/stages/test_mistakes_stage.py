@@ -117,6 +117,22 @@ def test_twins_of_each_kind(tmp_path: Path) -> None:
     assert (report.twins[0].label_a, report.twins[0].label_b) == CLASSES[:2]
 
 
+def test_copies_are_judged_by_the_same_fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items 8 and 21 are of two photographs and two classes, and have one hash: neither may teach what judges the other."""
+    seen: list[list[str]] = []
+    real = mistakes.out_of_fold
+
+    def spy(features: Any, names: Any, groups: Any, **how: Any) -> Any:
+        seen.append(groups.tolist())
+        return real(features, names, groups, **how)
+
+    monkeypatch.setattr(mistakes, "out_of_fold", spy)
+    run(world(tmp_path, phashes={8: HASH.format(7), 21: HASH.format(7)}))
+    (groups,) = seen
+    assert groups[8] == groups[21]
+    assert groups[8] == groups[9], "photographs stay whole"
+
+
 def test_where_nothing_is_wrong_nothing_is_listed(tmp_path: Path) -> None:
     report = run(world(tmp_path), tmp_path / "out", min_cosine=0.9999)
     assert report.suspects == report.twins == report.confused == ()
