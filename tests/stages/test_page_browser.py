@@ -178,7 +178,7 @@ def test_without_its_script_the_page_is_whole(browser: Any, path: Path) -> None:
     width, height = WIDTHS["phone"]
     tab = Watched(browser, path, viewport={"width": width, "height": height}, java_script_enabled=False)
     page = tab.page
-    assert page.locator("section").count() == 12
+    assert page.locator("section").count() == 15
     assert page.locator(".filter").count() == 0
     assert page.locator(".layer.l1").is_visible()
     assert not page.locator(".layer.l0").is_visible()
