@@ -36,7 +36,7 @@ def main(report: Path) -> None:
         for top in range(0, page.evaluate("document.documentElement.scrollHeight"), HEIGHT // 2):
             page.evaluate(f"scrollTo(0, {top})")
             page.wait_for_timeout(30)
-        pieces = [piece(page, "The best"), piece(page, "Mistakes worth looking at")]
+        pieces = [piece(page, "The answer"), piece(page, "Mistakes worth looking at")]
         browser.close()
     both = Image.new("RGB", (2 * WIDTH + 8, HEIGHT), (190, 190, 190))
     for number, one in enumerate(pieces):
