@@ -101,8 +101,8 @@ def wrong_labels(report: MistakesReport, right: Set[str]) -> Finding | None:
     return _finding(
         "labels",
         len(doubted),
-        "label is probably wrong",
-        "labels are probably wrong",
+        "label is probably wrong" if is_trusted else "label may be wrong",
+        "labels are probably wrong" if is_trusted else "labels may be wrong",
         f"{agrees} and is sure against these; wrong ones teach wrong and score wrong."
         if is_trusted
         else f"{agrees} only, but is sure against these (of {report.n_suspects:,} doubts): look before you take one.",

@@ -53,6 +53,8 @@ def test_of_a_classifier_that_errs_often_only_sure_doubts_count(accuracy: float,
     assert found is not None
     assert [one.item_id for one in found.subjects] == listed
     assert found.n == len(listed)
+    # Of one that errs often, sure doubts were wrong as often as right on real pictures.
+    assert ("probably" in found.title, "may be" in found.title) == (accuracy > 0.8, accuracy < 0.8)
     assert {(one.do, one.label, one.was) for one in found.subjects} == {("relabel", "dog", "cat")}
 
 
