@@ -204,9 +204,12 @@ class Health(Answer):
 
 
 class BackboneFacts(Answer):
-    """One index; `input_px` is (height, width) of what its backbone is given of a picture."""
+    """One index; `input_px` is (height, width) of what its backbone is given of a picture. A toy learnt from drawn pictures
+    only, and these are others.
+    """
 
     name: str
+    is_toy: bool
     family_has_text: bool
     n: int
     dim: int

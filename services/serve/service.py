@@ -40,11 +40,12 @@ class UnknownBackboneError(UsageError):
 
 @dataclass(frozen=True)
 class Served:
-    """One index with all that belongs to it. map_path: of its map, or None."""
+    """One index with all that belongs to it. map_path: of its map, or None. is_toy: its backbone knows drawings alone."""
 
     name: str
     encoder: QueryEncoder
     map_path: Path | None
+    is_toy: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Service:
             one.name: ServedModel(one.name, one.encoder, self._computing, counters) for one in served
         }
         self._maps = {one.name: _map(one) for one in served}
+        self._toys = {one.name for one in served if one.is_toy}
         self._loading = Thread(target=self._load, name="deponij-load", daemon=True)
         self._is_closing = False
         counters.waiting.set_function(lambda: sum(model.n_waiting for model in self.models.values()))
@@ -102,9 +104,12 @@ class Service:
 
     @property
     def default(self) -> str:
-        """Name of the index that is asked where none is named: the first that can be asked with words."""
-        able = [name for name, model in self.models.items() if model.has_text is not False]
-        return next(iter(able or self.models))
+        """Name of the index that is asked where none is named: the first that can be asked with words, but no toy beside
+        a real one.
+        """
+        real = [name for name in self.models if name not in self._toys] or [*self.models]
+        able = [name for name in real if self.models[name].has_text is not False]
+        return (able or real)[0]
 
     @property
     def is_loading(self) -> bool:
@@ -261,6 +266,7 @@ class Service:
         vectors = model.index.vector_index
         return schema.BackboneFacts(
             name=model.name,
+            is_toy=model.name in self._toys,
             family_has_text=model.has_text is not False,
             n=len(model.index),
             dim=vectors.dim,

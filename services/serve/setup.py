@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deponij.project.frame.settings import RunOptions
-from deponij.project.in_force import InForce, items_of, require_items, run_of
+from deponij.project.in_force import InForce, items_of, require_items, run_of, toys_beside
 from deponij.project.indexes import Index
 from deponij.project.meant import Meant, made_by, run_meant
 from deponij.services.search.vectors import QueryEncoder
@@ -56,6 +56,7 @@ def make_service(wanted: ServeRequest, counters: Counters) -> Service:
             name,
             QueryEncoder(index, wanted.run, spec=specs.get(name)),
             run.map(index.path.name) if (run := run_of(index.path)) else None,
+            is_toy=index.path.name in toys_beside(index.path),
         )
         for name, index in zip(names, indexes, strict=True)
     ]

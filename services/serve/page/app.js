@@ -217,8 +217,14 @@ function header(app) {
     app.go(NOTHING);
   });
   byId("facts").textContent = counted(about.items, "item");
-  choice("backbone", about.backbones.map(({ name, family_has_text: reads }) => [name, reads ? name : `${name} (pictures only)`]), (backbone) => app.go({ backbone, area: null }));
+  choice("backbone", about.backbones.map((one) => [one.name, called(one)]), (backbone) => app.go({ backbone, area: null }));
   choice("labels", about.label_columns.map((name) => [name, name]), (labels) => app.go({ labels }));
+}
+
+/** A backbone with what to know before it is asked. */
+function called({ name, family_has_text: reads, is_toy: isToy }) {
+  const told = [...(isToy ? ["toy"] : []), ...(reads ? [] : ["pictures only"])];
+  return told.length ? `${name} (${told.join(", ")})` : name;
 }
 
 function choice(id, options, changed) {

@@ -20,6 +20,7 @@ from deponij.project.frame.settings import RunOptions
 from deponij.project.indexes import Index
 from deponij.services.search.query import Question, ask
 from deponij.services.search.vectors import QueryEncoder, Term
+from deponij.services.serve import setup
 from deponij.store.items import Items
 from deponij.store.view import View
 
@@ -186,6 +187,20 @@ def test_nearest_labels_are_a_vote(client: Any, world: ServeWorld, ids: list[str
     flat = search(client, item(ids[0]), labels="supercategory")
     assert {one["label"] for one in flat["labels"]} == {"round", "flat"}
     assert flat["hits"][0]["label"] in ("round", "flat")
+
+
+def test_a_toy_is_told_and_never_asked_by_default_beside_a_real_one(
+    world: ServeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without toys the first that knows words is asked: `words`; a toy that knows words comes after one that does not."""
+    monkeypatch.setattr(setup, "toys_beside", lambda path: frozenset({"words"}))
+    with serve_world.client(world.wanted(), loaded=False) as client:
+        about = client.get("/api/about").json()
+    assert {one["name"]: one["is_toy"] for one in about["backbones"]} == {"words": True, "mute": False}
+    assert about["default_backbone"] == "mute"
+    monkeypatch.setattr(setup, "toys_beside", lambda path: frozenset({"words", "mute"}))
+    with serve_world.client(world.wanted(), loaded=False) as client:
+        assert client.get("/api/about").json()["default_backbone"] == "words"
 
 
 def test_about_tells_columns_and_limits(client: Any, world: ServeWorld) -> None:
