@@ -62,6 +62,7 @@ _FLAGS = {
         "yolo",
         "voc",
         "parquet",
+        "path_column",
         "treat",
         "boxes",
         "keep_crowds",

@@ -102,6 +102,12 @@ ParquetsOpt = Annotated[
     list[Path] | None, typer.Option("--parquet", help="Hugging Face parquet file; repeatable.")
 ]
 ClassFolderOpt = Annotated[Path | None, typer.Option("--folder", help="Folder of class folders.")]
+PathColumnOpt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Column of paths in a table, where its name is none of the usual ones."
+    ),
+]
 LabelSeparatorOpt = Annotated[
     str | None,
     typer.Option(metavar="SIGN", help="Between the labels of a picture in a table, such as '|' or ';'."),

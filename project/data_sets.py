@@ -36,6 +36,7 @@ def source_of(
     yolo: Path | None = None,
     voc: Path | None = None,
     parquet: Sequence[Path] | None = None,
+    path_column: str | None = None,
     label_separator: str | None = None,
     label_columns: Sequence[str] = (),
     whole: bool = False,
@@ -90,11 +91,16 @@ def source_of(
     if adapter != "listed" and (label_separator or label_columns):
         flag = "--label-separator" if label_separator else "--label-columns"
         raise UsageError(f"{flag} is for a table (--table); {given[0]} knows by itself what a label is")
+    if adapter != "listed" and path_column:
+        raise UsageError(
+            f"--path-column is for a table of paths (--table); {given[0]} names its pictures by itself"
+        )
     if adapter not in ("coco", "yolo", "voc") and whole:
         raise UsageError(f"--whole is for annotated instances; {given[0]} names whole pictures already")
     if adapter in ("parquet", "unpictured") and links_into:
         raise UsageError(f"--links-into is for pictures in folders, and {given[0]} names none")
     more: dict[str, Any] = {
+        "path_column": path_column,
         "label_separator": label_separator,
         "label_columns": tuple(label_columns),
         "whole": whole,

@@ -13,7 +13,12 @@ from deponij.pipeline.data.splitting.strategies import SplitParams, strategies
 # By adapter, the flags of `deponij run` for its options.
 _FLAGS: Mapping[str, Mapping[str, str]] = {
     "folder": {"folder": "--folder"},
-    "listed": {"table": "--table", "images": "--images", "label_separator": "--label-separator"},
+    "listed": {
+        "table": "--table",
+        "images": "--images",
+        "path_column": "--path-column",
+        "label_separator": "--label-separator",
+    },
     "coco": {"annotations": "--coco", "images": "--images", "boxes": "--boxes"},
     "yolo": {"data": "--yolo"},
     "voc": {"folder": "--voc"},

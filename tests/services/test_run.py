@@ -11,6 +11,7 @@ import fake_backbone
 import pytest
 
 from deponij.commands.show.results import print_results
+from deponij.pipeline.data.adapters.registry import open_source
 from deponij.pipeline.heads.knn import NearestNeighbours
 from deponij.pipeline.metrics.retrieval import RETRIEVAL
 from deponij.project.data_sets import SourceChoice, source_of
@@ -280,3 +281,17 @@ def test_one_data_set_must_be_named() -> None:
     assert source_of(yolo=a) == SourceChoice("yolo", {"data": a})
     crowds = source_of(voc=a, keep_crowds=True, treat={"x": "skip"})
     assert crowds == SourceChoice("voc", {"folder": a, "crop": {"keep_crowds": True}, "treat": {"x": "skip"}})
+
+
+def test_a_column_of_paths_is_named_for_a_table_alone(tmp_path: Path) -> None:
+    table = tmp_path / "bilder.csv"
+    cli_world.picture(next(iter(cli_world.COLOURS.values())), 0).save(tmp_path / "ä 1.png")
+    table.write_text("Datei;Klasse\nä 1.png;rot\n", encoding="utf-16")
+    with pytest.raises(DataError, match="name one with --path-column"):
+        open_source("listed", source_of(table=table).options)
+    source = open_source("listed", source_of(table=table, path_column="Datei").options)
+    assert [(item.item_id, item.failure, item.metadata["Klasse"]) for item in source.items()] == [
+        ("ä 1.png", None, "rot")
+    ]
+    with pytest.raises(UsageError, match="--path-column is for a table of paths"):
+        source_of(folder=tmp_path, path_column="Datei")

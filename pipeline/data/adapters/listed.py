@@ -82,7 +82,7 @@ class ListedSource:
         if self.path_column is None:
             raise DataError(
                 f"{params.table} has no column of paths ({', '.join(PATHS[:4])}, ...); it has "
-                f"{', '.join(table.column_names)}; name one as path_column"
+                f"{', '.join(table.column_names)}; name one with --path-column (`path_column` in a profile)"
             )
         table, label, self._label_notes = with_labels(
             table, params.label_column, params.label_separator, params.label_columns, params.table
