@@ -61,6 +61,9 @@ def print_results(record: Record, *, whole: bool = True) -> None:
         "sheet": record["sheet"],
     }
     show_lines(*(f"{name:10}{fact}" for name, fact in facts.items() if fact))
+    if record["page"] is None:
+        told = "there is no page yet: the run has not finished; run it again, and it goes on where it was"
+        show_lines(told, style="yellow")
     show_lines(*(f"{'ask':10}{command}" for command in record["ask"]), is_command=True)
     show_next(record["advice"], record["root"])
 

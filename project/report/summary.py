@@ -89,7 +89,7 @@ def collect(
             for view in views
         ],
         "seconds": read_times(at.timings, lambda label: is_current(label, backbones)),
-        "page": str(at.report / PAGE_NAME),
+        "page": str(at.report / PAGE_NAME) if (at.report / PAGE_NAME).is_file() else None,
         "sheet": str(at.report / SHEET_NAME) if (at.report / SHEET_NAME).is_file() else None,
         "likeness": [_likeness(path) for path in _of(at.likeness, backbones)],
         "answers": [_answers(path) for path in _of(at.answers, backbones)],

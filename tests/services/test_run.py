@@ -295,3 +295,10 @@ def test_a_column_of_paths_is_named_for_a_table_alone(tmp_path: Path) -> None:
     ]
     with pytest.raises(UsageError, match="--path-column is for a table of paths"):
         source_of(folder=tmp_path, path_column="Datei")
+
+
+def test_a_run_that_has_not_finished_names_no_page(tmp_path: Path, model: str) -> None:
+    result = run(tmp_path, source_of(folder=cli_world.class_folders(tmp_path / "pictures")), model)
+    Path(result["page"]).unlink()
+    assert service.results(Path(result["root"]))["page"] is None
+    assert "the run has not finished" in cli_world.done("results", result["root"]).out
