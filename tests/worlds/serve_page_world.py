@@ -7,9 +7,9 @@ on the page. The server is a process of its own, started as a user starts it, wi
 import json
 import os
 import re
-import select
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -125,15 +125,21 @@ def served(root: Path) -> Iterator[str]:
 
 
 def listening(process: "subprocess.Popen[str]") -> str:
-    """The address, once it is printed."""
+    """The address, once it is printed. Ends when the server does; one that hangs is killed."""
     assert process.stdout is not None
-    said, until = "", time.monotonic() + 60
-    while time.monotonic() < until and process.poll() is None:
-        if select.select([process.stdout], [], [], 0.2)[0]:
-            said += process.stdout.readline()
-            if match := re.search(r"http://127\.0\.0\.1:\d+", said):
+    impatience = threading.Timer(120, process.kill)
+    impatience.start()
+    try:
+        said = ""
+        # Lines, not select on the pipe: two lines that arrive together lie in the reader's buffer, where
+        # select does not see the second.
+        for line in process.stdout:
+            said += line
+            if match := re.search(r"http://127\.0\.0\.1:\d+", line):
                 return match[0]
-    raise AssertionError(f"the server did not start: {said}")
+        raise AssertionError(f"the server did not start: {said}")
+    finally:
+        impatience.cancel()
 
 
 class Tab:
