@@ -1,4 +1,4 @@
-"""Maps out of the depot, whole or as windows, in batches of bounded memory; read ahead of whoever uses them.
+"""Features for whoever learns: maps out of the depot, whole or as windows, in batches of bounded memory; vectors of views.
 
 A view of maps names its rows; the maps lie in the depot's shards, in tiles (`deponij.store.hdf5.write_maps`). What is
 read is checked: that the shard's row is the one which the view was made from, and its bytes. A window reads only the
@@ -237,6 +237,36 @@ class MapReader:
             f"{len(rows)} rows are not those that {self.view.path} was made from, the first: "
             f"{self.view.ids[rows[0]]!r}; check with `deponij depot verify` and extract again"
         )
+
+
+class VectorReader:
+    """Reads the vectors of a view; each process that it is sent to loads them once.
+
+    Args:
+        view: of embeddings, tokens or texts.
+    """
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _vectors_reopened, (str(self.view.path),)
+
+    def __len__(self) -> int:
+        return len(self.view)
+
+    def read(self, ids: Sequence[str]) -> Array:
+        """Vectors [m, …] of these items, in this order; repeats allowed.
+
+        Raises:
+            StoreError: an id is unknown, or rows are damaged.
+        """
+        vectors: Array = self.view.embedding
+        return vectors[self.view.rows(ids)]
+
+
+def _vectors_reopened(path: str) -> VectorReader:
+    return VectorReader(View(path))
 
 
 def _reopened(path: str, depot: str) -> MapReader:
