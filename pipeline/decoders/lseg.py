@@ -48,7 +48,10 @@ class _Compared(OnMaps):
         self.classes = classes
 
     def logits(self, maps: list[Tensor], size_px: Size) -> Tensor:
-        size = maps[0].shape[-2:]
-        parts = [resized(head(one), size) for head, one in zip(self.heads, maps, strict=True)]
-        logits: Tensor = self.classes(torch.stack(parts).sum(dim=0), size_px)
+        parts = [head(one) for head, one in zip(self.heads, maps, strict=True)]
+        values = parts.pop()
+        while parts:
+            finer = parts.pop()
+            values = finer + resized(values, finer.shape[-2:])
+        logits: Tensor = self.classes(values, size_px)
         return logits
