@@ -1,0 +1,1 @@
+"""Segmentation: decoders learned from stored maps, and what came of them."""
