@@ -1,1 +1,1 @@
-"""Segmentation: decoders learned from stored maps, and what came of them."""
+"""Learning to segment from stored maps: what the stage `decoders` and the benchmarks are made of."""
