@@ -34,7 +34,9 @@ class Adapter(Decoder):
         width = self.width or n_in
         n_out = width if class_vectors is None else int(class_vectors.shape[1])
         adapter = nn.Sequential(nn.Conv2d(n_in, width, 1), nn.ReLU(), nn.Conv2d(width, n_out, 1))
-        return _Adapted(levels, adapter, classes_of(n_out, n_classes, class_vectors, self.temperature, before=True))
+        return _Adapted(
+            levels, adapter, classes_of(n_out, n_classes, class_vectors, self.temperature, before=True)
+        )
 
 
 class _Adapted(OnMaps):

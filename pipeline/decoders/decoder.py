@@ -74,4 +74,3 @@ class Decoder(Learned, ABC):
 def numbers_of(model: "nn.Module") -> int:
     """How many weights learn."""
     return sum(int(one.numel()) for one in model.parameters() if one.requires_grad)
-

@@ -195,9 +195,7 @@ def _upsampled_length(features: Tensor, size: Size) -> Tensor:
     return (squared + 2 * mixed).clamp(min=1e-24).sqrt().unsqueeze(1)
 
 
-def _between(
-    n_cells: int, n_pixels: int, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
+def _between(n_cells: int, n_pixels: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Of each pixel the cell before it and the weight of the one after, as `interpolate` takes them."""
     place = (torch.arange(n_pixels, device=device, dtype=torch.float64) + 0.5) * (n_cells / n_pixels) - 0.5
     place = place.clamp(min=0)

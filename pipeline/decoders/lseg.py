@@ -34,7 +34,9 @@ class LSeg(Decoder):
 
     def _build(self, levels: list[Level], n_classes: int, class_vectors: Tensor | None) -> nn.Module:
         learned = class_vectors is None
-        vectors = normalize(torch.randn(n_classes, self.width), dim=1) if class_vectors is None else class_vectors
+        vectors = (
+            normalize(torch.randn(n_classes, self.width), dim=1) if class_vectors is None else class_vectors
+        )
         return _Compared(levels, ClassCosine(vectors, self.temperature, before=False, learned=learned))
 
 

@@ -108,7 +108,9 @@ def load_decoder(folder: Path) -> tuple[DecoderCard, nn.Module]:
         _fill(module, tensors)
     except (DeponijError, ValueError, TypeError, KeyError, RuntimeError) as error:
         where = folder / DECODERS.card_name
-        raise StoreError(f"{where} does not fit this version's {card.kind!r}: {told(error)}; {REMEDY}") from error
+        raise StoreError(
+            f"{where} does not fit this version's {card.kind!r}: {told(error)}; {REMEDY}"
+        ) from error
     return card, module.eval()
 
 

@@ -37,7 +37,10 @@ class SwiftNet(Decoder):
         widths = [one for one in (self.width, self.pooled, self.level_width) if one is not None]
         return [
             (all(one > 0 for one in widths), "width, pooled and level_width must be positive"),
-            (bool(self.grids) and all(one > 0 for one in self.grids), f"grids are counts of rows, got {self.grids}"),
+            (
+                bool(self.grids) and all(one > 0 for one in self.grids),
+                f"grids are counts of rows, got {self.grids}",
+            ),
         ]
 
     def _build(self, levels: list[Level], n_classes: int, class_vectors: Tensor | None) -> nn.Module:
@@ -45,7 +48,9 @@ class SwiftNet(Decoder):
 
 
 class _SwiftNet(OnMaps):
-    def __init__(self, settings: SwiftNet, levels: list[Level], n_classes: int, vectors: Tensor | None) -> None:
+    def __init__(
+        self, settings: SwiftNet, levels: list[Level], n_classes: int, vectors: Tensor | None
+    ) -> None:
         super().__init__(levels)
         n_out = None if vectors is None else int(vectors.shape[1])
         width = settings.width or n_out or 128
