@@ -144,8 +144,9 @@ def fletcher32(content: memoryview) -> int:
     little-endian one, modulo 65535.
     """
     words = np.frombuffer(content, "<u2")
-    squares = np.zeros((-(-len(words) // _SIDE**2), _SIDE, _SIDE), np.float32)
+    squares = np.empty((-(-len(words) // _SIDE**2), _SIDE, _SIDE), np.float32)
     squares.reshape(-1)[: len(words)] = words
+    squares.reshape(-1)[len(words) :] = 0
     ones = np.ones(_SIDE, np.float32)
     rows = (squares @ ones).astype(np.int64).reshape(-1)  # [squares * 256]
     columns = (ones @ squares).astype(np.int64).sum(axis=0)  # [256]
