@@ -25,6 +25,7 @@ from deponij.commands import (
     machine,
     predicting,
     retrieval,
+    segmentation_table,
     serving,
     whole,
 )
@@ -41,7 +42,7 @@ _PANELS: dict[str, tuple[tuple[typer.Typer, ...], dict[str, typer.Typer]]] = {
     "Choosing a backbone": ((machine.backbones_app,), {"weights": machine.weights_app}),
     "Items": ((data.app,), {"data": data.data_app}),
     "Features": ((features.app,), {"depot": depots.depot_app, "view": depots.view_app}),
-    "Learning and comparing": ((learning.app, comparing.app), {}),
+    "Learning and comparing": ((learning.app, comparing.app, segmentation_table.app), {}),
     "Searching": ((), {"index": retrieval.index_app, "query": retrieval.query_app}),
     "Looking after pictures": ((advising.app, housekeeping.app, forgetting.app), {}),
     "This machine": ((machine.app,), {"profile": machine.profile_app}),

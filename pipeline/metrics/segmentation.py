@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from deponij.pipeline.metrics.clustered import FEWEST, Unit, unit_of
 from deponij.pipeline.metrics.intervals import Interval
-from deponij.pipeline.metrics.resampling import Draws, exchanged_p, sums_by_group
+from deponij.pipeline.metrics.resampling import Draws, exchanged_p, expanded_percentile, sums_by_group
 from deponij.pipeline.record_lists import Measured, Record
 from deponij.store.label_maps import VOID, Labels
 
@@ -187,7 +187,6 @@ def scores(
     drawn_ious = figures.ious(draws.drawn)
 
     def by_class(c: int) -> ClassIou:
-        few = n_in_groups[c] < FEWEST
         _, true, said = (int(figures.part(whole, place)[0, c]) for place in range(3))
         return ClassIou(
             name=classes[c],
@@ -197,7 +196,7 @@ def scores(
             n_pictures=int(shown[:, c].sum()),
             n_groups=int(n_in_groups[c]),
             iou=float(iou[c]) if there[c] else None,
-            iou_interval=None if few else draws.interval(lambda _: drawn_ious[:, c]),
+            iou_interval=expanded_percentile(drawn_ious[:, c], int(n_in_groups[c])),
             recall=float(recall[c]) if there[c] else None,
             boundary_iou=float(boundary[c]) if there[c] and has_bands else None,
         )
