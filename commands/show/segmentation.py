@@ -11,8 +11,9 @@ from deponij.commands.show.tables import (
     show_table,
     show_toy_note,
 )
+from deponij.pipeline.metrics.intervals import Interval
 from deponij.pipeline.metrics.segmentation_result import SegmentationResult
-from deponij.pipeline.reports.provenance import marked
+from deponij.pipeline.reports.provenance import is_toy, marked
 from deponij.pipeline.reports.segmentation.published import PUBLISHED_PROTOCOL
 from deponij.pipeline.reports.segmentation.table import (
     SegmentationRow,
@@ -20,7 +21,8 @@ from deponij.pipeline.reports.segmentation.table import (
     class_columns,
     segmentation_tables,
 )
-from deponij.pipeline.reports.wording import duration
+from deponij.pipeline.reports.wording import duration, interval_of, p_value, points
+from deponij.project.segmentation.compare import SegmentationComparison
 
 
 def print_segmentation(result: SegmentationResult) -> None:
@@ -96,3 +98,53 @@ def _print_classes(table: SegmentationTable) -> None:
     show_lines(
         *(f"{letter}  {name}" for letter, (name, _) in zip(letters, columns, strict=True)), style="dim"
     )
+
+
+def print_segmentation_comparison(found: SegmentationComparison, toys: Set[str], n_classes: int = 5) -> None:
+    """Two approaches on the same pictures; of the classes those that gain and lose most."""
+    show_table(
+        f"{found.part} part, {found.n_pictures:,} pictures, percent",
+        {
+            "": lambda row: row[0],
+            "approach": lambda row: row[1].method,
+            "backbone": lambda row: marked(row[1].backbone, is_toy(row[1].backbone, toys)),
+            "words": lambda row: row[1].words,
+            "folder": lambda row: row[1].folder,
+            "acc.": lambda row: percent(row[1].accuracy),
+            "mIoU [95 %]": lambda row: bounded(row[1].miou, row[1].miou_interval),
+        },
+        [("A", found.a), ("B", found.b)],
+        spare=("folder", "words"),
+    )
+    show_lines(
+        *(
+            f"A − B: {points(one.difference)} points of {name}{between(one.interval)}, {p_value(one.p)}"
+            for name, one in (("mIoU", found.miou), ("accuracy", found.accuracy))
+        )
+    )
+    gains = [one for one in found.classes if one.difference > 0][:n_classes]
+    losses = [one for one in found.classes if one.difference < 0][-n_classes:]
+    if gains or losses:
+        show_table(
+            "classes where A gains or loses most, IoU in percent",
+            {
+                "class": lambda one: one.name,
+                "A": lambda one: percent(one.iou_a),
+                "B": lambda one: percent(one.iou_b),
+                "A − B": lambda one: f"{points(one.difference)}{between(one.interval)}",
+            },
+            [*gains, *losses],
+        )
+    show_lines(found.verdict, style="bold")
+    show_notes(
+        [
+            f"intervals: {interval_of(found.n_groups, found.unit)}; p: {found.unit} exchanged whole",
+            *found.notes,
+        ]
+    )
+    show_toy_note([found.a.backbone, found.b.backbone], toys)
+
+
+def between(bounds: Interval | None) -> str:
+    """The interval of a difference in points, with a space before it; empty for none."""
+    return "" if bounds is None else f" [{points(bounds[0])}, {points(bounds[1])}]"
