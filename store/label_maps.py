@@ -20,7 +20,8 @@ from deponij.store.texts import is_storable, one_line
 
 VOID = 255
 MAX_CLASSES = 255
-VOID_COLOUR = (0, 0, 0)
+# Pascal VOC's: black is the colour of a class in too many data sets.
+VOID_COLOUR = (224, 224, 192)
 # What Pillow raises over damaged files.
 _DAMAGED = (OSError, ValueError, SyntaxError, EOFError)
 
@@ -33,14 +34,21 @@ class SceneClass:
     """What a pixel may show.
 
     Attributes:
-        name: as the data set calls it, or as it is read.
+        name: as the data set calls it.
         colour: red, green, blue, 0 to 255, in label maps and overlays.
         description: a sentence or less, for vectors of texts; empty where there is none.
+        words: the name as people say it, for vectors of texts too: `sign symbol`; empty where the name is said so.
     """
 
     name: str
     colour: Colour
     description: str = ""
+    words: str = ""
+
+    @property
+    def spoken(self) -> str:
+        """What stands in a prompt for it."""
+        return self.words or self.name
 
 
 def check_classes(classes: Sequence[SceneClass]) -> None:
@@ -60,14 +68,14 @@ def check_classes(classes: Sequence[SceneClass]) -> None:
     for one in classes:
         if not one.name.strip() or not is_storable(one.name) or one_line(one.name) != one.name:
             raise DataError(f"a class cannot be named {one.name!r}; names are text on one line")
-        if not is_storable(one.description):
-            raise DataError(f"the description of class {one.name!r} is no valid Unicode")
+        if not is_storable(one.description + one.words):
+            raise DataError(f"words or description of class {one.name!r} are no valid Unicode")
         if len(one.colour) != 3 or not all(0 <= value <= 255 for value in one.colour):
             raise DataError(f"class {one.name!r} has colour {one.colour}; expected three numbers of 0 to 255")
 
 
 def encode_labels(labels: Labels, classes: Sequence[SceneClass]) -> bytes:
-    """A label map as a PNG with the classes' colours as its palette; `VOID` is black.
+    """A label map as a PNG with the classes' colours as its palette; `VOID` is pale.
 
     Raises:
         DataError: it is no [h, w] of 8 bits, or numbers a class that there is not.

@@ -14,7 +14,7 @@ from deponij.store.keys import key_of_bytes
 from deponij.store.label_maps import VOID, SceneClass, encode_labels
 from deponij.store.scenes import SceneRow, Scenes, write_scenes
 
-CLASSES = (SceneClass("road", (128, 64, 128), "what cars drive on"), SceneClass("sky", (70, 130, 180)))
+CLASSES = (SceneClass("road", (128, 64, 128), "what cars drive on"), SceneClass("Sky", (70, 130, 180), words="sky"))
 
 
 def picture(seed: int, width: int = 6, height: int = 4) -> bytes:
@@ -86,7 +86,7 @@ def test_others_read_the_label_maps_in_their_colours(tmp_path: Path) -> None:
     stored = pq.read_table(tmp_path / "labels.parquet")["image"][0].as_py()
     assert stored["path"] == "s0.png.png"
     shown = np.asarray(Image.open(io.BytesIO(stored["bytes"])).convert("RGB"))
-    palette = np.zeros((256, 3), np.uint8)
+    palette = np.full((256, 3), (224, 224, 192), np.uint8)
     palette[:2] = [one.colour for one in CLASSES]
     assert np.array_equal(shown, palette[labels_of(0)])
 
