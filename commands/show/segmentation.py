@@ -54,7 +54,7 @@ def _print_approaches(table: SegmentationTable) -> None:
         "mean acc. [95 %]": lambda row: bounded(row.mean_accuracy, row.mean_accuracy_interval),
         "bound. mIoU": lambda row: percent(row.boundary_miou),
         "weights": lambda row: f"{row.n_weights:,}",
-        "learned in": lambda row: duration(row.seconds) if row.n_weights else "–",
+        "learned in": lambda row: "–" if row.seconds is None else duration(row.seconds),
     }
     show_table(
         f"{table.n_classes} classes, {table.part} part, percent of {table.n_pictures:,} pictures",

@@ -3,44 +3,49 @@
 How the figures are computed: `segmentation`.
 """
 
-from pydantic import JsonValue
+from typing import Literal
 
 from deponij.pipeline.metrics.evaluation import shown_part
 from deponij.pipeline.metrics.segmentation import SegmentationScores
 from deponij.pipeline.record_lists import Record
+
+# How a decoder met its training windows: cut from maps of whole pictures, or encoded as pictures of their own; at a
+# window's edge these differ. Of a decoder that learns nothing there are none.
+Windows = Literal["cut", "encoded", "none"]
 
 
 class SegmentationResult(Record):
     """One approach's record: a decoder over one backbone's maps with one kind of class vectors.
 
     Attributes:
-        method: its name. decoder: kind of the decoder; arguments: of its constructor, as given.
-        backbone, fingerprint: whose maps; no fingerprint where a network sees the pictures itself.
-        words: what class vectors are made of: `names`, `descriptions`, a set of templates, or `learned`.
-        classes: names, in the order of their numbers.
-        protocol: in words, what was learned from what, and chosen on what; also whether windows were cut from maps of
-            whole pictures or encoded by themselves, which differ at their edges.
-        learned_from: parts.
-        n_weights: that were learned. seconds: that it took.
+        method, title: the decoder's kind, and its name for people.
+        backbone, fingerprint: whose maps; of a network that learned as a whole what it started from.
+        words: what class vectors are made of: `names`, `descriptions`, a template, `learned`, or `none`.
+        classes, colours: names, and red, green, blue of each, in the order of their numbers.
+        protocol: what was learned from what, in a sentence. windows: see above.
+        learned_from: parts. seed: of learning; None where nothing is random.
+        n_weights: that were learned. seconds: learning took, on the machine that did it; None where nothing was learned.
         parts: scores of each part that was answered.
         class_cosines: of the class vectors [C, C]; None where there are none.
         notes: what a reader must know.
     """
 
     method: str
-    decoder: str
+    title: str
     backbone: str
     fingerprint: str
     words: str
     classes: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
     protocol: str
+    windows: Windows
+    learned_from: tuple[str, ...]
+    seed: int | None
     n_weights: int
-    seconds: float
-    arguments: dict[str, JsonValue]
+    seconds: float | None
     parts: dict[str, SegmentationScores]
+    class_cosines: tuple[tuple[float, ...], ...] | None
     notes: tuple[str, ...]
-    learned_from: tuple[str, ...] = ("train",)
-    class_cosines: tuple[tuple[float, ...], ...] | None = None
 
     @property
     def shown(self) -> str:

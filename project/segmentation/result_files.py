@@ -9,7 +9,7 @@ Shape letters: n pictures, C classes, h rows and w columns of pixels.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,13 +18,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from deponij.pipeline.metrics.segmentation import boundary_counts, confusion
 from deponij.pipeline.metrics.segmentation_result import SegmentationResult
 from deponij.pipeline.record_lists import parsed, told
 from deponij.project.frame.csv_files import csv_bytes
 from deponij.store.atomic import table_bytes, table_of
 from deponij.store.bundle import bundle_digest, read_bundle, write_bundle
 from deponij.store.errors import StoreError
-from deponij.store.label_maps import Labels, decode_labels
+from deponij.store.label_maps import Labels, SceneClass, decode_labels, encode_labels
 
 SEGMENTATION_NAME = "segmentation_result.json"
 _METRICS, _PER_CLASS, _PICTURES, _ANSWERS = (
@@ -75,18 +76,51 @@ class PictureCounts:
         )
 
 
+class PictureCounter:
+    """Gathers pictures' counts, and the label maps that are to be kept, one picture at a time.
+
+    Args:
+        classes: in the order of their numbers. keep: parts whose label maps are kept.
+    """
+
+    def __init__(self, classes: Sequence[SceneClass], keep: Sequence[str] = ("test",)) -> None:
+        self._classes, self._keep = classes, frozenset(keep)
+        self._places: list[tuple[str, str, str]] = []
+        self._confusions: list[Counts] = []
+        self._boundaries: list[Counts] = []
+        self.answers: dict[str, bytes] = {}
+
+    def add(self, item_id: str, part: str, group: str, truth: Labels, predicted: Labels) -> None:
+        """Count one picture, [h, w] each.
+
+        Raises:
+            ValueError: the maps differ in size or hold what is no class.
+        """
+        n_classes = len(self._classes)
+        self._places.append((item_id, part, group))
+        self._confusions.append(confusion(truth, predicted, n_classes))
+        self._boundaries.append(boundary_counts(truth, predicted, n_classes))
+        if part in self._keep:
+            self.answers[item_id] = encode_labels(predicted, self._classes)
+
+    def counts(self) -> PictureCounts:
+        """Of all pictures so far, at least one."""
+        ids, parts, groups = (np.array(column, dtype=np.str_) for column in zip(*self._places, strict=True))
+        return PictureCounts(ids, parts, groups, np.stack(self._confusions), np.stack(self._boundaries))
+
+
 def write_segmentation(
     out: Path,
     result: SegmentationResult,
     counts: PictureCounts,
+    answers: Mapping[str, bytes],
     decoder: Mapping[str, bytes],
-    answers: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write a results folder.
 
     Args:
+        answers: PNGs of label maps by item id (`store.label_maps.encode_labels`), of any of the pictures.
         decoder: files of what was learned, by name.
-        answers: PNGs of label maps by item id (`store.label_maps.encode_labels`), of those pictures that are to be shown.
 
     Raises:
         StoreError: the folder holds anything else, or cannot be written.
@@ -99,7 +133,7 @@ def write_segmentation(
     )
     rows = [
         {"item_id": item_id, "image": {"bytes": png, "path": f"{item_id}.png"}}
-        for item_id, png in (answers or {}).items()
+        for item_id, png in answers.items()
     ]
     by_class = [
         {"part": part, **{name: _cell(value) for name, value in one.model_dump().items()}}

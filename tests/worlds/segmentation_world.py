@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import zoom
 
-from deponij.pipeline.metrics.segmentation import boundary_counts, confusion, scores
+from deponij.pipeline.metrics.segmentation import scores
 from deponij.pipeline.metrics.segmentation_result import SegmentationResult
 from deponij.project.frame.layout import Layout
-from deponij.project.segmentation.result_files import PictureCounts, write_segmentation
+from deponij.project.segmentation.result_files import PictureCounter, write_segmentation
 from deponij.store.keys import key_of_bytes
-from deponij.store.label_maps import VOID, Labels, SceneClass, encode_labels
+from deponij.store.label_maps import VOID, Labels, SceneClass
 from deponij.store.scenes import SceneRow, Scenes, write_scenes
 
 CLASSES = (
@@ -97,7 +97,7 @@ class Approach:
     """What stands for a decoder: which, and how good it is."""
 
     method: str
-    decoder: str
+    title: str
     words: str
     skill: float
     n_weights: int
@@ -107,7 +107,7 @@ class Approach:
 APPROACHES = (
     Approach("bilinear", "bilinear", "names", 0.35, 0),
     Approach("linear", "linear", "learned", 0.8, 6_492),
-    Approach("swiftnet-160", "swiftnet", "names", 0.9, 13_040_000),
+    Approach("swiftnet-160", "SwiftNet-like, SPP 160", "names", 0.9, 13_040_000),
 )
 
 
@@ -117,37 +117,35 @@ def make_results(scenes: Scenes, at: Layout, approaches: Sequence[Approach] = AP
 
 
 def make_result(scenes: Scenes, at: Layout, approach: Approach, seed: int = 0) -> Path:
-    names, found, answers = [one.name for one in scenes.classes], [], {}
+    counter, names = PictureCounter(scenes.classes), [one.name for one in scenes.classes]
     for part in ("val", "test"):
         for place, item_id in enumerate(scenes.ids(part)):
             truth = scenes.label_map(item_id)
             said = answer(truth, approach.skill, 1000 * seed + place)
-            counts = confusion(truth, said, len(names)), boundary_counts(truth, said, len(names))
-            found.append((item_id, part, scenes.group_of(item_id), *counts))
-            if part == "test":
-                answers[item_id] = encode_labels(said, scenes.classes)
-    counts = PictureCounts(*(np.array(column) for column in zip(*found, strict=True)))
-    parts = {}
+            counter.add(item_id, part, scenes.group_of(item_id), truth, said)
+    counts, parts = counter.counts(), {}
     for part in ("val", "test"):
         one = counts.of(part)
         parts[part] = scores(one.confusions, one.boundaries, names, one.groups, "groups")
     unit = _VECTORS / np.linalg.norm(_VECTORS, axis=1, keepdims=True)
     result = SegmentationResult(
         method=approach.method,
-        decoder=approach.decoder,
+        title=approach.title,
         backbone=approach.backbone,
         fingerprint="f" * 20,
         words=approach.words,
         classes=tuple(names),
+        colours=tuple(one.colour for one in scenes.classes),
         protocol="drawn answers, learned from nothing; windows of 64x64 px cut from maps of whole pictures",
-        learned_from=("train",),
+        windows="cut" if approach.n_weights else "none",
+        learned_from=("train",) if approach.n_weights else (),
+        seed=0 if approach.n_weights else None,
         n_weights=approach.n_weights,
-        seconds=139.0 if approach.n_weights else 0.0,
-        arguments={},
+        seconds=139.0 if approach.n_weights else None,
         parts=parts,
         class_cosines=tuple(tuple(round(float(x), 6) for x in row) for row in unit @ unit.T),
         notes=(),
     )
     folder = at.segmented(approach.method, approach.backbone, approach.words)
-    write_segmentation(folder, result, counts, {}, answers)
+    write_segmentation(folder, result, counts, counter.answers, {})
     return folder

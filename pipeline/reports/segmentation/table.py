@@ -31,7 +31,7 @@ class SegmentationRow(Record):
     backbone: str
     words: str
     n_weights: int
-    seconds: float
+    seconds: float | None
     part: str
     n_pictures: int
     n_groups: int
@@ -197,7 +197,7 @@ def _markdown_row(row: SegmentationRow) -> str:
         bounded(row.mean_accuracy, row.mean_accuracy_interval),
         "–" if row.boundary_miou is None else bounded(row.boundary_miou, row.boundary_miou_interval),
         f"{row.n_weights:,}",
-        duration(row.seconds) if row.n_weights else "–",
+        "–" if row.seconds is None else duration(row.seconds),
     ]
     names = [cell(row.method), cell(marked(row.backbone, row.is_toy)), cell(row.words)]
     return f"| {' | '.join([*names, *figures])} |"
