@@ -27,6 +27,7 @@ from deponij.commands import (
     predicting,
     retrieval,
     scenes,
+    segmentation_table,
     serving,
     whole,
 )
@@ -43,7 +44,10 @@ _PANELS: dict[str, tuple[tuple[typer.Typer, ...], dict[str, typer.Typer]]] = {
     "Choosing a backbone": ((machine.backbones_app,), {"weights": machine.weights_app}),
     "Items": ((data.app, scenes.app), {"data": data.data_app}),
     "Features": ((features.app,), {"depot": depots.depot_app, "view": depots.view_app}),
-    "Learning and comparing": ((learning.app, comparing.app, decoding.app), {}),
+    "Learning and comparing": (
+        (learning.app, comparing.app, decoding.app, segmentation_table.app),
+        {},
+    ),
     "Searching": ((), {"index": retrieval.index_app, "query": retrieval.query_app}),
     "Looking after pictures": ((advising.app, housekeeping.app, forgetting.app), {}),
     "This machine": ((machine.app,), {"profile": machine.profile_app}),
