@@ -59,10 +59,11 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
 
 def told(result: SegmentationResult) -> str:
     """A line for a person."""
-    part, scores = result.shown
+    scores = result.parts[result.shown]
+    took = "" if result.seconds is None else f" ({result.seconds:,.0f} s)"
     return (
-        f"{result.method} {result.backbone} {result.words}: {part} mIoU {in_percent(scores.miou.value)} of "
-        f"{scores.n_pictures} pictures, accuracy {in_percent(scores.accuracy.value)} ({result.seconds:,.0f} s)"
+        f"{result.method} {result.backbone} {result.words}: {result.shown} mIoU {in_percent(scores.miou)} of "
+        f"{scores.n_pictures} pictures, accuracy {in_percent(scores.accuracy)}{took}"
     )
 
 
