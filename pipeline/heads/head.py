@@ -21,6 +21,8 @@ from deponij.store.errors import DataError, IdentityError
 
 Floats = NDArray[np.floating]
 Names = NDArray[np.str_]
+# Which token stands for a picture.
+Token = Literal["class", "mean"]
 
 
 class FeatureSource(Record):
@@ -31,12 +33,14 @@ class FeatureSource(Record):
         fingerprint: of the features' identity; this decides.
         labels: the label column.
         identity: the identity's fields, so that a refusal can name the difference.
+        token: of several tokens a picture, the one that was learned from; None for all there is.
     """
 
     backbone: str
     fingerprint: str
     labels: str
     identity: dict[str, str] = Field(default_factory=dict)
+    token: Token | None = None
 
     def require(self, fingerprint: str, identity: Mapping[str, str], what: str) -> None:
         """Refuse features of another identity.
