@@ -3,10 +3,10 @@
 Shape letters: n items, K blocks, t token width, d channels, h and w sides of the grid.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,10 @@ from deponij.pipeline.heads.head import FeatureSource, Head, Token
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError, UsageError
 from deponij.store.hdf5 import Array
+from deponij.store.reading import MapReader
 from deponij.store.view import View
 
+T = TypeVar("T")
 FLIP = "+flip"
 # Maps that are read at once while their mean is taken.
 _ROWS = 256
@@ -26,7 +28,7 @@ class StoredMaps:
     """Maps of items, read from the depot when an array is made of them (`deponij.pipeline.heads.maps`).
 
     Args:
-        view: a dense view, opened with its depot.
+        reader: of a view with one map an item.
         ids: item ids [n].
         flipped: maps of the mirrored pictures of the same items.
 
@@ -35,30 +37,26 @@ class StoredMaps:
 
     Raises:
         UsageError: the view has several maps an item.
-        StoreError: the depot lacks some, or they are not those that the view was made from.
     """
 
-    def __init__(self, view: View, ids: NDArray[np.str_], flipped: "StoredMaps | None" = None) -> None:
-        self._view, self._ids, self.flipped = view, ids, flipped
-        self.shape: tuple[int, ...] = (len(ids), *only_map(view.maps(ids[:1].tolist()), view.path).shape[1:])
+    def __init__(self, reader: MapReader, ids: NDArray[np.str_], flipped: "StoredMaps | None" = None) -> None:
+        self._reader, self._ids, self.flipped = reader, ids, flipped
+        self._level = only_one({level.name: level for level in reader.levels}, str(reader.view.path))
+        self.shape = (len(ids), self._level.channels, self._level.height, self._level.width)
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def __getitem__(self, rows: Any) -> "StoredMaps":
-        some = object.__new__(StoredMaps)
-        some._view, some._ids = self._view, self._ids[rows]
-        some.flipped = None if self.flipped is None else self.flipped[rows]
-        some.shape = (len(some._ids), *self.shape[1:])
-        return some
+        return StoredMaps(self._reader, self._ids[rows], None if self.flipped is None else self.flipped[rows])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        maps = only_map(self._view.maps(self._ids.tolist()), self._view.path)
+        maps = self._reader.read(self._ids.tolist())[self._level.name]
         return maps if dtype is None else maps.astype(dtype)
 
 
-def only_map(maps: dict[str, Array], where: object) -> Array:
-    """The one array of these.
+def only_one(maps: Mapping[str, T], where: str) -> T:
+    """Of the maps of an item, or arrays of a kind, the one that there is.
 
     Raises:
         UsageError: there are several.
@@ -136,7 +134,7 @@ class Reading:
     def _vectors(self, view: View, ids: NDArray[np.str_]) -> NDArray[np.floating]:
         if not is_dense(view.kind):
             return as_taken(view.read(ids.tolist()), view.kind, self._taken(view.kind))
-        maps = StoredMaps(view, ids)
+        maps = StoredMaps(MapReader(view), ids)
         blocks = [np.asarray(maps[start : start + _ROWS]) for start in range(0, len(ids), _ROWS)]
         return np.concatenate([as_taken(one, view.kind, "mean") for one in blocks])
 
@@ -182,21 +180,16 @@ def _maps_of(views: Sequence[View], ids: NDArray[np.str_]) -> StoredMaps:
         replace(plain[0].identity, kind=plain[0].kind + FLIP).require_equal(
             flips[0].identity, str(flips[0].path)
         )
-    return StoredMaps(plain[0], ids, *(StoredMaps(view, ids) for view in flips))
+    return StoredMaps(MapReader(plain[0]), ids, *(StoredMaps(MapReader(view), ids) for view in flips))
 
 
 def _depot_of(view: View, location: str) -> FeatureStore:
-    """The depot, with all rows that a dense view names."""
-    lead = f"{view.path} names maps ({view.kind} of {view.backbone}) that lie in a depot"
-    ways = (
-        f"compute them (`deponij extract --kind {view.kind} --depot {location} …`), or bring them from where they were "
-        f"computed (`deponij depot merge SOURCE {location}`)"
-    )
+    """The depot of a dense view; whether it has the rows is seen when they are read."""
     try:
-        depot = FeatureStore(location)
-        absent = depot.missing(view.identity, view.keys.tolist())
+        return FeatureStore(location)
     except StoreError as error:
-        raise StoreError(f"{lead}: {error}. Name it with --depot, {ways}") from error
-    if absent:
-        raise StoreError(f"{lead}, and {location} lacks {len(absent):,} of {len(view):,}: {ways}")
-    return depot
+        raise StoreError(
+            f"{view.path} names maps ({view.kind} of {view.backbone}) that lie in a depot: {error}. Name it with --depot, "
+            f"bring them from where they were made (`deponij depot merge SOURCE {location}`), or compute them (`deponij "
+            f"extract --kind {view.kind} --depot {location} …`)"
+        ) from error

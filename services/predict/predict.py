@@ -26,7 +26,7 @@ from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section
 from deponij.project.in_force import run_of_results
 from deponij.project.learning.multilabel_files import read_multilabel
-from deponij.project.learning.reading import is_dense, only_map
+from deponij.project.learning.reading import is_dense, only_one
 from deponij.project.learning.result_files import RESULT_NAME
 from deponij.project.meant import made_by, run_meant
 from deponij.project.record_files import check_ending, write_records
@@ -274,13 +274,13 @@ def _rows(
     known = sorted(set(contents) - set(missing))
     rows: dict[str, Array] = {}
     if store is not None and known:
-        rows |= zip(known, only_map(store.read(known, identity), where), strict=True)
+        rows |= zip(known, only_one(store.read(known, identity), where), strict=True)
     advance(len(known))
     failed: dict[str, str] = {}
     if missing:
         progress = maker.progress()
         for batch in maker.rows([Picture(key, contents[key]) for key in missing], progress):
-            rows |= zip(batch.keys, only_map(batch.arrays, where), strict=True)
+            rows |= zip(batch.keys, only_one(batch.arrays, where), strict=True)
             advance(len(batch.keys))
         failed |= progress.failures
         advance(len(failed))

@@ -1,12 +1,11 @@
 """Heads that read maps from the depot, and heads of vectors on one token of a view."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from learning_world import DIM, World, grids, identity, make_world, write_features, write_maps
+from learning_world import DIM, World, dense_identity, grids, make_world, write_features, write_maps
 
 from deponij.pipeline.heads.registry import load_head
 from deponij.project.learning import compare
@@ -17,6 +16,7 @@ from deponij.project.learning.result_files import read_judged
 from deponij.store.atomic import read_table, write_table
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import DataError, IdentityError, StoreError, UsageError
+from deponij.store.reading import MapReader
 from deponij.store.view import View
 
 QUICK = {"lrs": [0.01, 0.03], "epochs": 12, "batch": 16, "n_queries": 2}
@@ -86,7 +86,7 @@ def test_one_token_of_the_last_block(world: World, tmp_path: Path, token: str, p
 
 def test_maps_are_read_a_few_at_a_time(world: World) -> None:
     view = View(world.maps, FeatureStore(world.depot))
-    maps = StoredMaps(view, view.ids)
+    maps = StoredMaps(MapReader(view), view.ids)
     some = maps[np.array([5, 3])]
     assert len(maps) == len(view) and some.shape == (2, DIM, 2, 3)
     ids = view.ids[[5, 3]].tolist()
@@ -132,13 +132,14 @@ def test_stored_flips_beside(world: World, tmp_path: Path) -> None:
 
 
 def test_a_depot_that_is_not_there_is_named_with_the_ways_to_it(world: World, tmp_path: Path) -> None:
-    ways = r"deponij extract --kind dense@1 .*deponij depot merge SOURCE"
+    ways = "deponij depot merge SOURCE .*deponij extract --kind dense@1"
     with pytest.raises(StoreError, match=rf"maps\.h5 names maps .* there is no depot at .*nowhere.*{ways}"):
         learn(world, "attentive", depot=str(tmp_path / "nowhere"))
     empty = tmp_path / "empty"
     FeatureStore(empty, create=True)
     n = len(View(world.maps))
-    with pytest.raises(StoreError, match=rf"{empty} lacks {n} of {n}: .*{ways}"):
+    ways = "deponij depot merge OTHER .*deponij extract .*--kind dense@1"
+    with pytest.raises(StoreError, match=rf"{empty} lacks the maps of {n} of {n} .*{ways}"):
         learn(world, "attentive", depot=str(empty))
 
 
@@ -160,9 +161,8 @@ def test_what_does_not_fit_is_refused(world: World, tmp_path: Path) -> None:
 
 def test_maps_that_were_changed_in_the_depot_are_refused(world: World, tmp_path: Path) -> None:
     view = View(world.maps)
-    dense = replace(identity("dense@1"), stored="float16")
     zeros = grids(np.zeros((len(view), DIM)))
-    with FeatureStore(tmp_path / "depot", create=True).writer(dense, {"torch": "2"}) as writer:
+    with FeatureStore(tmp_path / "depot", create=True).writer(dense_identity(), {"torch": "2"}) as writer:
         writer.add(view.keys.tolist(), {"block1": zeros})
     with pytest.raises(StoreError, match="are not those that"):
         learn(world, "attentive", depot=str(tmp_path / "depot"))

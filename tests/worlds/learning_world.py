@@ -1,6 +1,7 @@
 """A made-up world for the learning stages: coloured pictures, a split, image and text views of two models."""
 
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,12 +78,17 @@ def write_features(
     )
 
 
+def dense_identity(kind: str = "dense@1") -> Identity:
+    transform = json.dumps({"crop_px": None, "resize_px": [28, 42]})
+    return replace(identity(kind), stored="float16", transform=transform)
+
+
 def write_maps(
     path: Path, depot: Path, features: Path, *, kind: str = "dense@1", **arrays: np.ndarray
 ) -> None:
     """A dense view of the items of another view, and its rows in a depot: name -> [n, …]."""
     view = View(features)
-    dense = replace(identity(kind), stored="float16")
+    dense = dense_identity(kind)
     with FeatureStore(depot, create=True).writer(dense, {"torch": "2"}) as writer:
         writer.add(view.keys.tolist(), arrays)
     write_view(
