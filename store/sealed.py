@@ -7,6 +7,7 @@ belong together are listed with theirs in one sealed document (`deponij.store.bu
 
 import hashlib
 import json
+import mmap
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -91,7 +92,7 @@ def seal_table(path: Path) -> None:
         file.write(_SEAL + digest.encode() + footer)
 
 
-def check_table(content: bytes, path: Path) -> None:
+def check_table(content: bytes | mmap.mmap, path: Path) -> None:
     """Refuse a Parquet file whose seal does not fit; one without is let through.
 
     Raises:

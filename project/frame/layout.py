@@ -81,6 +81,15 @@ class Layout:
     mistakes = _Named("mistakes/{}.json")
     mistake_sheets = _Named("mistakes/{}")
     map = _Named("maps/{}.parquet")
+    # Pictures with label maps; a backbone's maps of them, those of the mirrored pictures, and the classes as text vectors.
+    scenes = _Place("scenes")
+    dense_views = _Place("dense")
+    dense = _Named("dense/{}.h5")
+    dense_flip = _Named("dense/{}.flip.h5")
+    dense_words = _Named("dense/{}.words.h5")
+    # What learned from the maps, DECODER/BACKBONE/WORDS; what is still being learned (no output of DVC's).
+    segmentation = _Place("segmentation")
+    unfinished = _Place("unfinished")
     # When it finished and what it was made by: facts about this machine, as times are (`deponij.project.last_run`).
     record = _Place("run.json")
     # What to do next, and sheets of the pictures that it is about.
@@ -100,6 +109,15 @@ class Layout:
     def result(self, method: str, backbone: str, stage: str = "heads") -> Path:
         """Folder of one method's results with one backbone; below it one folder per split and labels."""
         return self.results_of(stage) / method / backbone
+
+    def segmented(self, decoder: str, backbone: str, words: str) -> Path:
+        """Result folder of one decoder on one backbone's maps, with one kind of class vectors."""
+        return self.segmentation / decoder / backbone / words
+
+    def segmentations(self) -> list[Path]:
+        """All result folders of decoders that there are, by decoder, backbone and words."""
+        found = [path.parent for path in self.segmentation.glob("*/*/*/segmentation_result.json")]
+        return sorted(folder for folder in found if folder.suffix != PART)
 
     def results(self, backbones: Collection[str] | None = None) -> list[Path]:
         """All results folders that there are (of these backbones), by question and backbone; no ensembles."""
