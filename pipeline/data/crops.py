@@ -122,26 +122,34 @@ def with_background(crop: Image.Image, mask: NDArray[np.bool_], background: Back
 
 
 def window_mask(segmentation: object, window: Window, frame_px: tuple[int, int]) -> NDArray[np.bool_]:
-    """The instance's outline inside a window, [bottom - top, right - left].
-
-    Polygons are filled as pycocotools does it (several are united); run lengths, compressed or not,
-    must have the photograph's size.
+    """As `outline_mask`, of an instance that must be seen in the window.
 
     Raises:
         DataError: there is no outline, it is malformed, or it covers no pixel of the window.
     """
     if segmentation is None or segmentation == []:
         raise DataError("the annotation has no segmentation, which a blanked or blurred background needs")
-    try:
-        if isinstance(segmentation, dict):
-            mask = _run_length_mask(segmentation, window, frame_px)
-        else:
-            mask = _polygon_mask(segmentation, window)
-    except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
-        raise DataError(f"the annotation's segmentation is malformed: {error}") from error
+    mask = outline_mask(segmentation, window, frame_px)
     if not mask.any():
         raise DataError("the annotation's segmentation covers no pixel of its crop")
     return mask
+
+
+def outline_mask(segmentation: object, window: Window, frame_px: tuple[int, int]) -> NDArray[np.bool_]:
+    """The pixels of a window that lie within an outline, [bottom - top, right - left].
+
+    Polygons are filled as pycocotools does it (several are united); run lengths, compressed or not,
+    must have the photograph's size.
+
+    Raises:
+        DataError: the outline is malformed.
+    """
+    try:
+        if isinstance(segmentation, dict):
+            return _run_length_mask(segmentation, window, frame_px)
+        return _polygon_mask(segmentation, window)
+    except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
+        raise DataError(f"the annotation's segmentation is malformed: {error}") from error
 
 
 def _polygon_mask(segmentation: Any, window: Window) -> NDArray[np.bool_]:

@@ -326,23 +326,34 @@ def _upright(photograph: Photograph, root: Path, links: Links) -> Image.Image:
         DataError: it cannot be read, or has another size.
     """
     image = decode(read_inside(root, photograph.file_name, links))
+    annotated_size(photograph, image.size)
+    return image
+
+
+def annotated_size(photograph: Photograph, size_px: tuple[int, int]) -> None:
+    """Refuse a picture of another size than a photograph's boxes and outlines are drawn for.
+
+    Args:
+        size_px: (width, height) of the picture, upright.
+
+    Raises:
+        DataError: the message says what may have happened to it.
+    """
     if photograph.width_px is None or photograph.height_px is None:
-        return image
+        return
     width, height = photograph.width_px, photograph.height_px
-    if (width, height) == image.size:
-        return image
-    shown = (
-        f"annotated as {width} x {height} px, but upright the picture has {image.width} x {image.height} px"
-    )
-    if (height, width) == image.size:
+    if (width, height) == size_px:
+        return
+    shown = f"annotated as {width} x {height} px, but upright the picture has {size_px[0]} x {size_px[1]} px"
+    if (height, width) == size_px:
         raise DataError(f"{shown}: its boxes are drawn before its EXIF rotation, or its sizes are swapped")
-    if max(abs(width - image.width), abs(height - image.height)) == 1:
+    if max(abs(width - size_px[0]), abs(height - size_px[1])) == 1:
         raise DataError(
             f"{shown}: one pixel off, as by a program that rounds sizes otherwise; correct width and height in the "
             "annotation file, or leave both out if the boxes fit the picture as it is"
         )
-    scale = image.width / width
-    if abs(height * scale - image.height) <= max(1.0, scale):
+    scale = size_px[0] / width
+    if abs(height * scale - size_px[1]) <= max(1.0, scale):
         raise DataError(
             f"{shown}: a copy at {scale:.3g} of the annotated size; get the original or scale the annotations"
         )

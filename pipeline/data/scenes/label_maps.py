@@ -12,7 +12,7 @@ from PIL import Image
 from deponij.pipeline.data.adapters.registry import Progress
 from deponij.pipeline.data.adapters.whole import CHUNK, whole_picture
 from deponij.pipeline.data.inside import Links, existing_folder, read_inside
-from deponij.pipeline.data.item import Item, ToAct
+from deponij.pipeline.data.item import Item, MetadataValue, ToAct
 from deponij.pipeline.data.parallel import ordered_map
 from deponij.pipeline.data.scenes.class_tables import BUILT_IN, Byte, ClassEntry, ClassTable, Id, class_table
 from deponij.pipeline.data.scenes.descriptions import described, described_sets
@@ -143,7 +143,7 @@ def _descriptions_of(said: str | Path | tuple[ClassEntry, ...]) -> str | None:
 def _scene(pair: Pair, *, root: Path, links: Links, table: ClassTable) -> Scene:
     item_id = _utf8(pair.picture or pair.label or "")
     label_file = None if pair.label is None else _utf8(pair.label)
-    metadata = {"group": pair.group, "label_file": label_file, "label": None}
+    metadata: dict[str, MetadataValue] = {"group": pair.group, "label_file": label_file, "label": None}
     if pair.picture is None or pair.label is None:
         said = (
             f"the label map {label_file!r} has no picture"
