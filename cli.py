@@ -25,6 +25,7 @@ from deponij.commands import (
     machine,
     predicting,
     retrieval,
+    scenes,
     serving,
     whole,
 )
@@ -39,7 +40,7 @@ app = typer.Typer(
 _PANELS: dict[str, tuple[tuple[typer.Typer, ...], dict[str, typer.Typer]]] = {
     "The whole way": ((whole.app, predicting.app, serving.app), {}),
     "Choosing a backbone": ((machine.backbones_app,), {"weights": machine.weights_app}),
-    "Items": ((data.app,), {"data": data.data_app}),
+    "Items": ((data.app, scenes.app), {"data": data.data_app}),
     "Features": ((features.app,), {"depot": depots.depot_app, "view": depots.view_app}),
     "Learning and comparing": ((learning.app, comparing.app), {}),
     "Searching": ((), {"index": retrieval.index_app, "query": retrieval.query_app}),

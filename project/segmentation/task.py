@@ -57,12 +57,12 @@ class SegmentationTask:
         """Of an epoch."""
         return self.drawn.n_batches(len(self.ids))
 
-    def batches(self, epoch: int) -> Iterator[tuple[Any, "Tensor"]]:
-        """Inputs and targets of one epoch, read ahead; the same for the same epoch."""
+    def batches(self, epoch: int, first: int = 0) -> Iterator[tuple[Any, "Tensor"]]:
+        """Inputs and targets of one epoch from this batch on, read ahead; the same for the same epoch."""
         import torch
 
         frame = self.source.frame
-        with closing(self.source.batches(self.drawn.plan(self.ids, frame, epoch))) as read:
+        with closing(self.source.batches(self.drawn.plan(self.ids, frame, epoch)[first:])) as read:
             for wanted, inputs in read:
                 labels = frame.targets(self.source.scenes, wanted)
                 yield inputs, torch.from_numpy(labels.astype(np.int64))
