@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from deponij.pipeline.backbones.kinds import Kind, KindName
 from deponij.pipeline.decoders.decoder import Level
-from deponij.pipeline.decoders.registry import decoder_class
 from deponij.pipeline.segmenting.windows import Size
 from deponij.store.errors import BackboneError, UsageError
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from deponij.pipeline.backbones.contract import Backbone
+    from deponij.pipeline.backbones.contract import Backbone, Description
 
 # The last map alone, projected into the space of words.
 OF_WORDS = Kind(KindName.PYRAMID, 1)
@@ -64,18 +63,26 @@ def levels_of(backbone: "Backbone", kind: Kind) -> tuple[Level, ...]:
     return tuple(Level(name, int(one.shape[1]), round(height / one.shape[2])) for name, one in maps.items())
 
 
-def require_words(backbone: "Backbone") -> None:
-    """Refuse a backbone whose maps cannot be compared with words.
+def require_words(told: "Description") -> None:
+    """Refuse a backbone that knows no words, before it is loaded.
 
     Raises:
-        BackboneError: it knows no words, or projects no single positions.
+        BackboneError: it has no text tower.
     """
-    told = backbone.description
     if not told.has_text:
         raise BackboneError(
             f"{told.name} ({told.family}) knows no words, so it cannot segment by --classes or --query; take one with a "
             "text tower (`deponij backbones` lists them), or a trained decoder (--model FOLDER)"
         )
+
+
+def require_projection(backbone: "Backbone") -> None:
+    """Refuse a backbone whose maps cannot be compared with words.
+
+    Raises:
+        BackboneError: its head is none of single positions.
+    """
+    told = backbone.description
     if not backbone.can_project:
         raise BackboneError(
             f"{told.name} ({told.family}) compares words with whole pictures only: its head cannot be applied to single "
@@ -90,9 +97,12 @@ def network_of_words(backbone: "Backbone", vectors: "Tensor") -> Network:
         vectors: float32 [C, d] of unit length.
 
     Raises:
-        BackboneError: as `require_words`.
+        BackboneError: it knows no words, or its maps cannot be compared with them.
     """
-    require_words(backbone)
+    require_words(backbone.description)
+    require_projection(backbone)
+    from deponij.pipeline.decoders.registry import decoder_class
+
     levels = levels_of(backbone, OF_WORDS)
     module = decoder_class("bilinear")().build(levels, len(vectors), vectors)
     return Network(backbone, OF_WORDS, levels, module.eval().to(backbone.device))

@@ -19,6 +19,8 @@ _INK, _FAINT, _PAPER = (30, 32, 36), (120, 122, 126), (250, 250, 248)
 _LEAST_PX = 360
 _MARGIN, _LINE, _SWATCH, _FONT = 12, 24, 16, 14
 _GOLDEN = 0.61803398875
+# Of heat: nothing, and the highest.
+HEAT_COLOURS: tuple[Colour, Colour] = ((70, 70, 70), (255, 255, 0))
 
 
 @dataclass(frozen=True, slots=True)

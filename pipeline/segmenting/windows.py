@@ -22,6 +22,16 @@ _SQUASHED = 0.25
 _MOST_ENLARGED = 8
 
 
+def check_overlap(overlap: float) -> None:
+    """Refuse what is no share of a window's side.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not 0 <= overlap <= MAX_OVERLAP:
+        raise UsageError(f"the overlap of windows is a share from 0 to {MAX_OVERLAP}, got {overlap:g}")
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """How a network sees pictures.
@@ -40,8 +50,7 @@ class Frame:
     overlap: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.overlap <= MAX_OVERLAP:
-            raise UsageError(f"the overlap of windows is a share from 0 to {MAX_OVERLAP}, got {self.overlap}")
+        check_overlap(self.overlap)
         if any(side < 1 or side % self.stride_px for side in self.window_px):
             height, width = self.window_px
             raise UsageError(
