@@ -28,6 +28,7 @@ from deponij.commands import (
     retrieval,
     scenes,
     segmentation_table,
+    segmenting,
     serving,
     whole,
 )
@@ -40,7 +41,7 @@ app = typer.Typer(
 )
 # What a person wants to do: commands, and groups of commands by name.
 _PANELS: dict[str, tuple[tuple[typer.Typer, ...], dict[str, typer.Typer]]] = {
-    "The whole way": ((whole.app, predicting.app, serving.app), {}),
+    "The whole way": ((whole.app, predicting.app, segmenting.app, serving.app), {}),
     "Choosing a backbone": ((machine.backbones_app,), {"weights": machine.weights_app}),
     "Items": ((data.app, scenes.app), {"data": data.data_app}),
     "Features": ((features.app,), {"depot": depots.depot_app, "view": depots.view_app}),
