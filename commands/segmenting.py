@@ -27,7 +27,9 @@ def segment(
     ] = None,
     background: Annotated[
         str | None,
-        typer.Option(metavar="'A, B, …'", help="Words for everything else: such pixels are none of the classes."),
+        typer.Option(
+            metavar="'A, B, …'", help="Words for everything else: such pixels are none of the classes."
+        ),
     ] = None,
     threshold: Annotated[
         float, typer.Option(help="Pixels whose best class is less probable are none of the classes.")
@@ -38,7 +40,9 @@ def segment(
     ] = None,
     backbone: Annotated[
         str | None,
-        typer.Option(help="That knows words: name, folder or family:…; else the last run's, or what is at hand."),
+        typer.Option(
+            help="That knows words: name, folder or family:…; else the last run's, or what is at hand."
+        ),
     ] = None,
     model: Annotated[
         Path | None, typer.Option(help="Folder of a trained decoder (with decoder.json), instead of words.")
@@ -48,9 +52,13 @@ def segment(
     ] = None,
     window: Annotated[
         str | None,
-        typer.Option(metavar="PX", help="Side of windows, or HEIGHTxWIDTH; by default the backbone's input. By words."),
+        typer.Option(
+            metavar="PX", help="Side of windows, or HEIGHTxWIDTH; by default the backbone's input. By words."
+        ),
     ] = None,
-    overlap: Annotated[float, typer.Option(help="Share of a window's side that its neighbour sees again.")] = 0.5,
+    overlap: Annotated[
+        float, typer.Option(help="Share of a window's side that its neighbour sees again.")
+    ] = 0.5,
     scales: Annotated[
         str | None,
         typer.Option(
@@ -59,7 +67,9 @@ def segment(
             "decoder, and nothing is enlarged.",
         ),
     ] = None,
-    flip: Annotated[bool, typer.Option("--flip", help="Look at the mirrored picture, too, and average.")] = False,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Look at the mirrored picture, too, and average.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("segments"),
     coco: Annotated[
         Path | None, typer.Option(help="COCO annotation file to write, with run lengths (.json).")
@@ -91,11 +101,15 @@ def segment(
         both = "; words and --model exclude each other" if words is not None and model is not None else ""
         raise UsageError(WHAT_TO_DO + both)
     if model is not None and backbone is not None:
-        raise UsageError("--model says which backbone it takes; where that lies can be told by --backbone-spec")
+        raise UsageError(
+            "--model says which backbone it takes; where that lies can be told by --backbone-spec"
+        )
     if words is not None and backbone_spec is not None:
         raise UsageError("--backbone-spec goes with --model; words take --backbone")
     if words is not None and words.is_query and (coco is not None or threshold):
-        raise UsageError("--query makes heat maps; --coco and --threshold go with label maps (--classes, --model)")
+        raise UsageError(
+            "--query makes heat maps; --coco and --threshold go with label maps (--classes, --model)"
+        )
     check_ending(coco, "--coco", ".json")
     looking = Looking(scales_of(scales), flip, overlap, window_of(window), threshold)
     options = run_options("depot", device, batch_size, 0, threads)

@@ -48,7 +48,9 @@ def _lines(result: SegmentResult) -> list[str]:
         said = [f"model     {model.told}, {sees} ({model.folder})", f"learned   {model.protocol}"]
     said.append(f"written   {result.out}")
     if result.query is not None and not model.background:
-        said.append("note      brightest where the words fit best within each picture: it says where, not whether")
+        said.append(
+            "note      brightest where the words fit best within each picture: it says where, not whether"
+        )
     elif result.says_always and model.folder is None:
         said.append(
             "note      every pixel gets one of the classes, whatever it shows: --background WORDS or --threshold let it "

@@ -88,7 +88,9 @@ def words_of(
         raise UsageError("--classes, --classes-file and --query each say what to look for; give one of them")
     others = _names(background or "")
     if background is not None and not others:
-        raise UsageError("--background is empty; give words for what is none of the classes, as 'background, ground'")
+        raise UsageError(
+            "--background is empty; give words for what is none of the classes, as 'background, ground'"
+        )
     filled = tuple(templates) or ("photo",)
     if query is not None:
         return Words(_classes([_spoken(query)], others, "--query"), others, filled, is_query=True)
@@ -166,5 +168,7 @@ def _classes(names: Sequence[str], others: Sequence[str], flag: str) -> tuple[Sc
         raise UsageError(f"{flag}: {error}") from error
     known = {name.casefold() for name in names}
     if twice := [one for one in others if one.casefold() in known]:
-        raise UsageError(f"{', '.join(map(repr, twice))} is a class and --background; leave it out of one of them")
+        raise UsageError(
+            f"{', '.join(map(repr, twice))} is a class and --background; leave it out of one of them"
+        )
     return tuple(found)

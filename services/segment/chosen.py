@@ -162,7 +162,9 @@ def by_model(folder: Path, looking: Looking, specs: list[str], options: RunOptio
             "RUN/segmentation/DECODER/BACKBONE/WORDS"
         )
     if looking.window_px is not None:
-        raise UsageError("--window goes with words; a trained decoder sees pictures at the size that it learned at")
+        raise UsageError(
+            "--window goes with words; a trained decoder sees pictures at the size that it learned at"
+        )
     card, module = load_decoder(folder)
     found = find_backbones([Needed(card.source, folder)], specs)[0]
     maker = FeatureMaker(found, options)

@@ -73,7 +73,9 @@ class Outputs:
         """
         path = self.folder / name
         if path.exists() and not is_made_here(path):
-            raise DataError(f"{path} is there and was not made by `{MADE_BY}`; name another folder with --out")
+            raise DataError(
+                f"{path} is there and was not made by `{MADE_BY}`; name another folder with --out"
+            )
         write_bytes(path, data)
         return path
 

@@ -193,7 +193,9 @@ def _answered(chosen: Chosen, one: NewPicture) -> _Answered:
     )
     width, height = upright_size_px(one.content)
     shown = np.asarray(image.convert("RGB").resize(files.shown_px(width, height), Image.Resampling.BILINEAR))
-    return _Answered((height, width), shown, segmenter.grid(image), segmenter.n_windows((image.height, image.width)))
+    return _Answered(
+        (height, width), shown, segmenter.grid(image), segmenter.n_windows((image.height, image.width))
+    )
 
 
 def _segmented(
@@ -210,9 +212,7 @@ def _segmented(
     ]
     none = float(counts[VOID])
     legend = [*entries, Entry(NONE, VOID_COLOUR, none)] if none else entries
-    small = np.asarray(
-        Image.fromarray(labels).resize(answered.shown.shape[1::-1], Image.Resampling.NEAREST)
-    )
+    small = np.asarray(Image.fromarray(labels).resize(answered.shown.shape[1::-1], Image.Resampling.NEAREST))
     drawn = overlay(answered.shown, small, [known.colour for known in chosen.classes])
     title = f"{len(entries)} of {len(chosen.classes)} classes, by {chosen.facts.told}; percent of pixels"
     name = out.name_for(one.path)
@@ -239,13 +239,14 @@ def _heated(chosen: Chosen, one: NewPicture, out: Outputs) -> Heated:
     scores = score_map(answered.grid, answered.size_px) * (_TEMPERATURE if is_cosine else 1.0)
     low, high = float(scores.min()), float(scores.max())
     y, x = np.unravel_index(int(scores.argmax()), scores.shape)
-    small = np.asarray(
-        Image.fromarray(scores).resize(answered.shown.shape[1::-1], Image.Resampling.BILINEAR)
-    )
+    small = np.asarray(Image.fromarray(scores).resize(answered.shown.shape[1::-1], Image.Resampling.BILINEAR))
     ends = (low, high) if is_cosine else (0.0, 1.0)
     drawn = heat(answered.shown, small, *ends)
     what = "cosine" if is_cosine else "probability"
-    legend = [Entry(f"{what} {ends[0]:.3f}", HEAT_COLOURS[0]), Entry(f"{what} {ends[1]:.3f}", HEAT_COLOURS[1])]
+    legend = [
+        Entry(f"{what} {ends[0]:.3f}", HEAT_COLOURS[0]),
+        Entry(f"{what} {ends[1]:.3f}", HEAT_COLOURS[1]),
+    ]
     title = f"{chosen.classes[0].name!r}, by {chosen.facts.told}"
     written = out.write(
         f"{out.name_for(one.path)}{files.HEAT}", files.picture_jpg(with_legend(drawn, legend, title))
