@@ -21,9 +21,9 @@ from report_world import make_report_world
 
 from deponij.pipeline.advice.records import ADVICE
 from deponij.pipeline.backbones import remember
+from deponij.pipeline.cards import FeatureSource
 from deponij.pipeline.ensembles.registry import load_ensemble
 from deponij.pipeline.heads.examples import join_examples
-from deponij.pipeline.heads.head import FeatureSource
 from deponij.pipeline.heads.registry import load_head
 from deponij.pipeline.likeness.records import LIKENESS
 from deponij.pipeline.metrics.curves import CURVES
