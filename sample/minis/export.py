@@ -170,8 +170,8 @@ An OpenCLIP whose vision tower is a ConvNeXt of 350,000 weights (timm's `test_co
 normalised and projected at every position, lies in the space of words. It stands in for OpenCLIP's ConvNeXts in the
 segmentation of the sample profile.
 
-Trained by `python -m deponij.sample.minis.train convnext --scenes SCENES --precision fp32` on generated scenes of seed
-1000003, by two contrasts of pictures and words: crops with their captions (CLIP), and regions of whole scenes, pooled from
+Trained by `python -m deponij.sample.minis.train convnext --scenes 1000 --threads 1 --precision fp32` on generated scenes
+of seed 1000003, by two contrasts of pictures and words: crops with their captions (CLIP), and regions of whole scenes, pooled from
 the projected last stage, with the captions of their objects or with words for the ground. Two of the sample's classes,
 beverage carton and glove, were never shown: neither pictures nor captions.
 
