@@ -12,8 +12,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from deponij.pipeline.metrics.segmentation_result import SegmentationResult
-from deponij.project.extraction.devices import pick_device
 from deponij.project.frame.console import say
+from deponij.project.frame.device import pick_device
 from deponij.project.frame.harness import run_stage, write_metrics
 from deponij.project.frame.lacking import Needed
 from deponij.project.frame.layout import Layout
@@ -23,6 +23,7 @@ from deponij.project.segmentation.params import DecodersParams
 from deponij.project.segmentation.result_files import metrics_of
 from deponij.project.segmentation.sources import StoredScenes
 from deponij.store.texts import in_percent
+from deponij.store.view import View
 
 
 class Params(Section):
@@ -40,11 +41,9 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
     at.segmentation.mkdir(parents=True)
     numbers: dict[str, Any] = {}
     for backbone in params.dense:
-        flipped, words = at.dense_flip(backbone), at.dense_words(backbone)
-        source = StoredScenes.open(
-            at.scenes, at.dense(backbone), flipped if flipped.is_file() else None, options.depot
-        )
-        for asked in asked_of(params.decoders, with_words=words.is_file()):
+        source = StoredScenes.open(at.scenes, at.dense(backbone), at.dense_flip(backbone), options.depot)
+        words = at.dense_words(backbone)
+        for asked in asked_of(params.decoders, with_words=len(View(words)) > 0):
             place = (asked.name, backbone, asked.words)
             running = Running(
                 pick_device(options.device), options.n_threads, at.unfinished.joinpath("decoders", *place)

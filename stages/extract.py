@@ -7,6 +7,8 @@ Rows that the depot has are not computed again; with nothing to compute no backb
 
 from pathlib import Path
 
+from pydantic import Field
+
 from deponij.project.extraction import given
 from deponij.project.extraction.extracting import (
     ExtractResult,
@@ -19,8 +21,9 @@ from deponij.project.extraction.feature_maker import FeatureMaker
 from deponij.project.extraction.given_files import read_of_profile
 from deponij.project.frame.console import say, warn
 from deponij.project.frame.harness import run_stage
+from deponij.project.frame.lacking import leave_empty
 from deponij.project.frame.layout import Layout
-from deponij.project.frame.settings import BackboneParams, RunOptions, Section, Slug
+from deponij.project.frame.settings import BackboneParams, PatchTokens, RunOptions, Section, Slug
 from deponij.store.errors import UsageError
 from deponij.store.items import Items
 
@@ -30,10 +33,15 @@ class ExtractParams(FeatureParams):
 
 
 class Params(Section):
-    """The sections of params.yaml that this stage reads."""
+    """The sections of params.yaml that this stage reads.
+
+    Attributes:
+        patch_tokens: of which backbones they go into the depot too.
+    """
 
     backbones: dict[Slug, BackboneParams]
     extract: ExtractParams = ExtractParams()
+    patch_tokens: dict[Slug, PatchTokens] = Field(default_factory=dict)
 
 
 def run(
@@ -53,18 +61,23 @@ def main(params: Params, at: Layout, options: RunOptions, key: str) -> None:
     """One backbone of the profile."""
     if key not in params.backbones:
         raise UsageError(f"the profile has no backbone {key!r}; it has {', '.join(params.backbones)}")
-    backbone = params.backbones[key]
+    backbone, tokens = params.backbones[key], params.patch_tokens.get(key)
+    leave_empty([at.patch_tokens(key)])
     if backbone.given is not None:
+        if tokens is not None:
+            raise UsageError(
+                f"`patch_tokens` names {key!r}, whose embeddings were given: there is no model to ask"
+            )
         _give(backbone, key, at)
         return
-    result = run(
-        params.extract,
-        items=at.items,
-        backbone=backbone.spec or key,
-        out=at.view(key),
-        options=options,
-        name=key,
-    )
+    wanted = {at.view(key): params.extract}
+    for flip, kind in (tokens.kinds if tokens is not None else {}).items():
+        wanted[at.maps(key, flip=flip)] = params.extract.model_copy(update={"kind": kind, "stored": None})
+    for out, what in wanted.items():
+        _tell(run(what, items=at.items, backbone=backbone.spec or key, out=out, options=options, name=key))
+
+
+def _tell(result: ExtractResult) -> None:
     say(summary(result))
     if result.n_failed:
         warn(

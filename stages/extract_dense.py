@@ -1,12 +1,13 @@
-"""Stage `extract_dense`: scenes in, the maps of one frozen backbone in the depot and their views out.
+"""Stage `extract_dense`: scenes in, the maps of frozen backbones in the depot and their views out.
 
-    python -m deponij.stages.extract_dense NAME     (a key of `dense` in params.yaml)
+    python -m deponij.stages.extract_dense
 
 What the maps will take is said, and held against the disk, before any is computed. Rows that the depot has are not
 computed again. Three views: of the maps; of those of the mirrored pictures, without rows where none were asked for; and
 of the classes' words, without rows where the backbone knows none.
 """
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -58,7 +59,9 @@ class DenseParams(FeatureParams):
 class Params(Section):
     """The sections of params.yaml that this stage reads."""
 
-    dense: Annotated[dict[Slug, DenseParams], Needed("no maps are asked for (`dense: {}`)")] = Field(default_factory=dict)
+    dense: Annotated[dict[Slug, DenseParams], Needed("no maps are asked for (`dense: {}`)")] = Field(
+        default_factory=dict
+    )
 
 
 class DenseResult(BaseModel):
@@ -138,29 +141,33 @@ def _encode_words(
     )
 
 
-def main(params: Params, at: Layout, options: RunOptions, key: str) -> None:
-    """One backbone of the profile."""
-    if key not in params.dense:
-        raise UsageError(f"the profile asks for no maps {key!r}; it has {', '.join(params.dense)}")
-    result = run(
-        params.dense[key],
-        key,
-        scenes=at.scenes,
-        out=at.dense(key),
-        flip_out=at.dense_flip(key),
-        words_out=at.dense_words(key),
-        options=options,
-    )
-    for one in filter(None, (result.maps, result.flipped)):
-        say(summary(one))
-    if result.words is not None:
-        say(texts.summary(result.words))
-    if result.maps.n_failed:
-        warn(
-            f"{result.maps.n_failed} pictures failed; the view's failure table names them "
-            f"(`deponij view info {result.maps.view}`)"
+def main(params: Params, at: Layout, options: RunOptions) -> None:
+    """Every backbone of the section."""
+    shutil.rmtree(at.dense_views, ignore_errors=True)
+    for name, dense in params.dense.items():
+        result = run(
+            dense,
+            name,
+            scenes=at.scenes,
+            out=at.dense(name),
+            flip_out=at.dense_flip(name),
+            words_out=at.dense_words(name),
+            options=options,
         )
+        for one in filter(None, (result.maps, result.flipped)):
+            say(summary(one))
+        if result.words is not None:
+            say(texts.summary(result.words))
+        if result.maps.n_failed:
+            warn(
+                f"{result.maps.n_failed} pictures failed; the view's failure table names them "
+                f"(`deponij view info {result.maps.view}`)"
+            )
+
+
+def _outs(at: Layout) -> list[Path]:
+    return [at.dense_views]
 
 
 if __name__ == "__main__":
-    run_stage("extract_dense", Params, main)
+    run_stage("extract_dense", Params, main, outs=_outs)

@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from deponij.pipeline.cards import Condition
-from deponij.pipeline.decoders.decoder import Decoder, Level
+from deponij.pipeline.decoders.decoder import Decoder, Level, positive
 from deponij.pipeline.decoders.layers import Blend, OnMaps, Size, SpatialPyramidPooling, Unit, classes_of
 from deponij.pipeline.decoders.registry import register
 
@@ -34,9 +34,13 @@ class SwiftNet(Decoder):
     temperature: float = 0.01
 
     def _conditions(self) -> Sequence[Condition]:
-        widths = [one for one in (self.width, self.pooled, self.level_width) if one is not None]
         return [
-            (all(one > 0 for one in widths), "width, pooled and level_width must be positive"),
+            *positive(
+                width=self.width,
+                pooled=self.pooled,
+                level_width=self.level_width,
+                temperature=self.temperature,
+            ),
             (
                 bool(self.grids) and all(one > 0 for one in self.grids),
                 f"grids are counts of rows, got {self.grids}",

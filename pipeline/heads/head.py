@@ -1,6 +1,6 @@
 """What every head is, what it checks and how it is saved. Which heads there are: `registry`.
 
-Shape letters: n examples, d feature width, C classes. A saved head is a folder with
+Shape letters: n examples, d feature width, h and w sides of a grid, C classes. A saved head is a folder with
 `head.safetensors` (float32 tensors) and `head.json` (a `HeadCard`); nothing is pickled.
 """
 
@@ -12,57 +12,23 @@ from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field, JsonValue
+from pydantic import JsonValue
 
-from deponij.pipeline.cards import CardFolder, Learned, LearnedCard, restored
+from deponij.pipeline.cards import CardFolder, FeatureSource, Learned, LearnedCard, restored
 from deponij.pipeline.heads.examples import Examples
-from deponij.pipeline.record_lists import Record
-from deponij.store.errors import DataError, IdentityError
+from deponij.store.errors import DataError
 
 Floats = NDArray[np.floating]
 Names = NDArray[np.str_]
-
-
-class FeatureSource(Record):
-    """Which features a head was learned from; it may be applied to no others.
-
-    Attributes:
-        backbone: the registry name, for people.
-        fingerprint: of the features' identity; this decides.
-        labels: the label column.
-        identity: the identity's fields, so that a refusal can name the difference.
-    """
-
-    backbone: str
-    fingerprint: str
-    labels: str
-    identity: dict[str, str] = Field(default_factory=dict)
-
-    def require(self, fingerprint: str, identity: Mapping[str, str], what: str) -> None:
-        """Refuse features of another identity.
-
-        Raises:
-            IdentityError: naming each field that differs.
-        """
-        if fingerprint == self.fingerprint:
-            return
-        names = sorted(set(self.identity) | set(identity))
-        differences = [
-            f"{name}: {self.identity.get(name)} against {identity.get(name)}"
-            for name in names
-            if self.identity.get(name) != identity.get(name)
-        ]
-        raise IdentityError(
-            f"the head was learned from {self.fingerprint} of {self.backbone}, {what} has {fingerprint}: "
-            + ("; ".join(differences) or "the fingerprints differ")
-        )
+# Which token stands for a picture.
 
 
 class HeadCard(LearnedCard):
     """`head.json`: all that is needed to apply the tensors without this project.
 
-    `apply` says how logits come from features [n, d] and the tensors; probabilities are the softmax of the logits, and
-    column i is `classes[i]`. Of several `sources` the features stand side by side in this order.
+    `apply` says how logits come from features [n, d], of heads that read maps [n, d, h, w], and the tensors;
+    probabilities are the softmax of the logits, and column i is `classes[i]`. Of several `sources` the features stand
+    side by side in this order.
     """
 
     format: Literal[2] = 2
@@ -81,6 +47,7 @@ class Head(Learned, ABC):
         starts_from_texts: whether class vectors of text are what it learns from, or starts from.
         choices: parameters that are chosen from, and the attribute that holds what was.
         remembers: in words, why answers to training examples say nothing; empty where they do.
+        reads: what features are: `vectors` [n, d], or `maps` [n, d, h, w] that may be read bit by bit (`heads.maps`).
         takes_tokens: whether features of kind `tokens@K` are for it, flattened, told by `n_blocks` and `has_patches`.
         classes_: names [C], sorted; learned by `fit`.
         n_features_in_: d; learned by `fit`.
@@ -88,6 +55,7 @@ class Head(Learned, ABC):
     """
 
     learns_from: ClassVar[Literal["images", "texts"]] = "images"
+    reads: ClassVar[Literal["vectors", "maps"]] = "vectors"
     takes_tokens: ClassVar[bool] = False
     starts_from_texts: ClassVar[bool] = False
     choices: ClassVar[Mapping[str, str]] = {}
@@ -210,7 +178,8 @@ class Head(Learned, ABC):
             head.classes_ = np.asarray(card.classes, dtype=np.str_)
             head.n_features_in_ = card.dim
             head.sources_ = card.sources
-            return head.decision_function(np.ones((1, card.dim)))
+            one_row = (1, card.dim) if cls.reads == "vectors" else (1, card.dim, 1, 1)
+            return head.decision_function(np.ones(one_row))
 
         sizes = {"C": len(card.classes), "d": card.dim}
         return restored(cls, card, tensors, sizes, begin, folder / HEADS.card_name)

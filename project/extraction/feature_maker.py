@@ -13,7 +13,8 @@ from deponij.pipeline.backbones.contract import Description
 from deponij.pipeline.backbones.extraction import AUTO_BATCH, Picture, Progress, Rows, extract
 from deponij.pipeline.backbones.kinds import Kind
 from deponij.pipeline.pictures import Route
-from deponij.project.extraction.devices import load_backbone, pick_device
+from deponij.project.extraction.devices import load_backbone
+from deponij.project.frame.device import pick_device
 from deponij.project.frame.settings import RunOptions
 from deponij.store.identity import Identity
 from deponij.store.items import Items
