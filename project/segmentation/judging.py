@@ -1,21 +1,27 @@
 """What a network that segments is worth: every part judged, and the record of it."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deponij.pipeline.metrics.clustered import FEWEST, Unit
 from deponij.pipeline.metrics.segmentation import scores
 from deponij.pipeline.metrics.segmentation_result import SegmentationResult, Windows
 from deponij.project.frame.console import bar
 from deponij.project.segmentation.result_files import PictureCounter
 from deponij.project.segmentation.sources import SceneSource
 from deponij.project.segmentation.task import answers
+from deponij.store.scenes import Scenes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PARTS = ("train", "val", "test")
+# Of each part, where its groups are too few for intervals.
+_STRETCHES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +46,34 @@ class Named:
     vectors: "Tensor | None" = None
 
 
+def resampled(ids: Sequence[str], scenes: Scenes) -> tuple[dict[str, str], Unit]:
+    """What each picture of a part is drawn together with when intervals are made, and what that is called.
+
+    The scenes' groups, where there are enough of them for intervals. Else, as with the frames of two films, each group is
+    cut into stretches of consecutive pictures, so that there are about `_STRETCHES` of all: neighbours in a film are alike,
+    and pictures that are drawn one by one would promise too much.
+    """
+    groups = [scenes.group_of(one) for one in ids]
+    if len(set(groups)) >= FEWEST:
+        return dict(zip(ids, groups, strict=True)), "groups"
+    length = max(1, len(ids) // _STRETCHES)
+    seen: Counter[str] = Counter()
+    found = {}
+    for one, group in zip(ids, groups, strict=True):
+        found[one] = f"{group}/{seen[group] // length}"
+        seen[group] += 1
+    return found, "stretches"
+
+
 def judge(model: "nn.Module", source: SceneSource, *, both_ways: bool) -> PictureCounter:
     """Answers to every part that has pictures, counted; those to `test` are kept."""
     ids = {part: source.ids([part]) for part in PARTS if source.scenes.ids(part)}
     counter = PictureCounter(source.scenes.classes)
     with bar("judge", sum(map(len, ids.values())), "pictures") as advance:
         for part, of_part in ids.items():
+            groups, _ = resampled(of_part, source.scenes)
             for item_id, truth, answer in answers(model, source, of_part, both_ways=both_ways):
-                counter.add(item_id, part, source.scenes.group_of(item_id), truth, answer)
+                counter.add(item_id, part, groups[item_id], truth, answer)
                 advance(1)
     return counter
 

@@ -88,14 +88,18 @@ class StoredScenes(SceneSource):
         """Open all of it.
 
         Args:
-            flipped: view of the mirrored pictures; None where they are not stored.
+            flipped: view of the mirrored pictures; None, or one without rows, where they are not stored.
 
         Raises:
             StoreError: something is missing or damaged; the message says how it is had.
         """
         store = FeatureStore(depot)
-        mirrored = None if flipped is None else MapReader(View(flipped, store))
-        return cls(Scenes(scenes), MapReader(View(view, store)), mirrored)
+        mirrored = None if flipped is None else View(flipped, store)
+        return cls(
+            Scenes(scenes),
+            MapReader(View(view, store)),
+            MapReader(mirrored) if mirrored and len(mirrored) else None,
+        )
 
     @property
     def view(self) -> View:
