@@ -18,11 +18,11 @@ from deponij.pipeline.data.splitting.strategies import SplitParams, make_split
 from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.project.frame.console import bar, note, say, warn
 from deponij.project.frame.harness import run_stage, write_metrics
-from deponij.project.frame.lacking import Needed
+from deponij.project.frame.lacking import NO_SCENES
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section
 from deponij.store.errors import DataError, UsageError
-from deponij.store.label_maps import VOID
+from deponij.store.label_maps import VOID, pixel_counts
 from deponij.store.scenes import SceneRow, write_scenes
 from deponij.store.texts import in_percent
 
@@ -48,18 +48,10 @@ class ScenesParams(Section):
     split: SplitParams | None = None
 
 
-# `scenes: {}` is none.
-NeededScenes = Annotated[
-    ScenesParams | None,
-    BeforeValidator(lambda said: said or None),
-    Needed("no pictures with label maps are named (`scenes: {}`)"),
-]
-
-
 class Params(Section):
-    """The sections of params.yaml that this stage reads."""
+    """The sections of params.yaml that this stage reads; `scenes: {}` is none."""
 
-    scenes: NeededScenes = None
+    scenes: Annotated[ScenesParams | None, BeforeValidator(lambda said: said or None), NO_SCENES] = None
 
 
 class ClassShare(BaseModel):
@@ -111,7 +103,7 @@ class _Passing:
                 values = {**_core(item), **item.metadata}
                 for name, column in self.columns.items():
                     column.append(values[name])
-                counts = np.bincount(scene.labels.ravel(), minlength=VOID + 1)
+                counts = pixel_counts(scene.labels)
                 self.counts.append(np.append(counts[:n_classes], counts[VOID]))
             group = item.metadata[GROUP]
             yield SceneRow(

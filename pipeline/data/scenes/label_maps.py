@@ -10,7 +10,7 @@ from typing import Literal
 from PIL import Image
 
 from deponij.pipeline.data.adapters.registry import Progress
-from deponij.pipeline.data.adapters.whole import CHUNK, whole_picture
+from deponij.pipeline.data.adapters.whole import whole_picture
 from deponij.pipeline.data.inside import Links, existing_folder, read_inside
 from deponij.pipeline.data.item import Item, MetadataValue, ToAct
 from deponij.pipeline.data.parallel import ordered_map
@@ -102,7 +102,7 @@ class LabelMapSource:
     def scenes(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Scene]:
         """Sorted by the pictures' paths; what cannot be used carries its failure."""
         one = partial(_scene, root=self.root, links=self.links, table=self.table)
-        for scene in ordered_map(one, self.found.pairs, workers, chunk=CHUNK):
+        for scene in ordered_map(one, self.found.pairs, workers):
             if progress is not None:
                 progress(1)
             yield scene

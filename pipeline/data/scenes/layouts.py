@@ -1,6 +1,6 @@
 """How folders of pictures and label maps are laid out: which file is the label map of which, and of which part.
 
-    segnet       train/ trainannot/ val/ valannot/ test/ testannot/             (SegNet's copy of CamVid)
+    segnet       train/ trainannot/ val/ valannot/ test/ testannot/             (SegNet's copy of CamVid; also train_labels/)
     voc          JPEGImages/ SegmentationClass/ ImageSets/Segmentation/train.txt, val.txt
     cityscapes   leftImg8bit/PART/CITY/…_leftImg8bit.png gtFine/PART/CITY/…_gtFine_labelIds.png
     ade20k       images/training/ images/validation/ annotations/training/ annotations/validation/
@@ -33,7 +33,10 @@ LABELS = (
     "gt",
     "labels_png",
 )
-_ANNOT = "annot"
+# What the folder of a part's label maps is called behind the name of the folder of its pictures.
+_BESIDE = ("annot", "_labels", "_masks", "_label", "_mask", "_gt")
+# Tables that lie beside the data: of ADE20K, of copies of CamVid with all of its classes.
+_TABLES = ("objectInfo150.txt", "class_dict.csv", "label_colors.txt", "classes.csv")
 # A CamVid file: its sequence, and the frame's number.
 _CAMVID = re.compile(r"(0001TP|0006R0|0016E5|Seq05VD)_f?\d+(_L)?")
 _CITYSCAPES = re.compile(r"(.+_\d{6})_\d{6}")
@@ -98,15 +101,15 @@ def find_pairs(root: Path, layout: str | None, images: str | None, labels: str |
 
 def _segnet(root: Path) -> Found | None:
     folders = [path.name for path in sorted(root.iterdir()) if path.is_dir()]
-    parts = [name for name in folders if f"{name}{_ANNOT}" in folders]
+    parts = [(name, name + behind) for name in folders for behind in _BESIDE if name + behind in folders]
     if not parts:
         return None
     pairs = [
         pair
-        for name in parts
-        for pair in _matched(_pictures(root, name), _label_maps(root, f"{name}{_ANNOT}"), given_part(name))
+        for name, beside in parts
+        for pair in _matched(_pictures(root, name), _label_maps(root, beside), given_part(name))
     ]
-    return Found("segnet", _sorted(pairs), _camvid_table(pairs))
+    return Found("segnet", _sorted(pairs), _table(root) or _camvid_table(pairs))
 
 
 def _voc(root: Path) -> Found | None:
@@ -174,10 +177,7 @@ def _ade20k(root: Path) -> Found | None:
             given_part(name),
         )
     ]
-    table = next(
-        (path for path in (above / "objectInfo150.txt", root / "objectInfo150.txt") if path.is_file()), None
-    )
-    return Found("ade20k", _sorted(pairs), None if table is None else str(table), (0,))
+    return Found("ade20k", _sorted(pairs), _table(above) or _table(root), (0,))
 
 
 def _is_ade20k(path: Path) -> bool:
@@ -196,7 +196,7 @@ def _folders(root: Path, images: str | None = None, labels: str | None = None) -
     if picture_folder == label_folder:
         raise DataError(f"pictures and label maps cannot lie in the same folder, {root / label_folder}")
     pairs = _matched_below(pictures, picture_folder, every, label_folder)
-    return Found("folders", _sorted(pairs), _camvid_table(pairs))
+    return Found("folders", _sorted(pairs), _table(root) or _camvid_table(pairs))
 
 
 # In the order in which they are tried.
@@ -282,6 +282,11 @@ def _sequence(stem: str) -> str | None:
 def _camvid_table(pairs: Iterable[Pair]) -> str | None:
     """The table of CamVid, where files are called like its frames."""
     return "camvid" if all(pair.group for pair in pairs) else None
+
+
+def _table(root: Path) -> str | None:
+    """A table of classes that lies in the data set's folder."""
+    return next((str(root / name) for name in _TABLES if (root / name).is_file()), None)
 
 
 def _frame(path: str) -> str:

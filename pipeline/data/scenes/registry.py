@@ -16,7 +16,7 @@ from deponij.pipeline.data.adapters.registry import Progress
 from deponij.pipeline.data.item import Item
 from deponij.pipeline.registry import Registry
 from deponij.store.errors import UsageError
-from deponij.store.label_maps import VOID, Labels, SceneClass
+from deponij.store.label_maps import VOID, Labels, SceneClass, pixel_counts
 
 # Beside the columns of every item: what it belongs together with, the file of its label map, the classes on it.
 SCENE_COLUMNS = pa.schema(
@@ -107,7 +107,7 @@ def scene_of(item: Item, labels: Labels | None, classes: tuple[SceneClass, ...])
     """A scene whose item tells which classes are on it; one that shows none of them is left out."""
     if labels is None:
         return Scene(item, None)
-    numbers = np.flatnonzero(np.bincount(labels.ravel(), minlength=VOID + 1)[:VOID])
+    numbers = np.flatnonzero(pixel_counts(labels)[:VOID])
     if not len(numbers):
         return left_out(item, "its label map says nothing: all of it is void")
     names = sorted(classes[number].name for number in numbers.tolist())

@@ -127,3 +127,17 @@ def test_nothing_that_belongs_together(tmp_path: Path) -> None:
     (tmp_path / "labels").mkdir()
     with pytest.raises(DataError, match="no picture in it has a label map"):
         find_pairs(tmp_path, None, None, None)
+
+
+def test_a_copy_of_camvid_with_all_its_colours(tmp_path: Path) -> None:
+    """`train_labels/NAME_L.png` in RGB, and class_dict.csv beside: the 32 classes."""
+    put(tmp_path / "train" / "0001TP_006690.png", picture(0))
+    pixels = np.full((HEIGHT, WIDTH, 3), (64, 128, 64), np.uint8)
+    pixels[0] = (0, 0, 0)
+    put(tmp_path / "train_labels" / "0001TP_006690_L.png", png(pixels))
+    put(tmp_path / "class_dict.csv", b"name,r,g,b\nAnimal,64,128,64\nRoadShoulder,128,128,192\nVoid,0,0,0\n")
+    source = open_scenes("label-maps", {"folder": tmp_path})
+    assert [one.spoken for one in source.classes] == ["animal", "road shoulder"]
+    (scene,) = source.scenes()
+    assert scene.labels is not None and scene.item.metadata["group"] == "0001TP"
+    assert (scene.labels[0] == VOID).all() and (scene.labels[1:] == 0).all()
