@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from deponij.services.library import (
         Labelled,
         Run,
+        dataset,
         extract,
         import_embeddings,
         load_backbone,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from deponij.store.errors import DeponijError
     from deponij.store.identity import Identity
     from deponij.store.items import Items
+    from deponij.store.reading import MapReader, Window
     from deponij.store.view import View
 
 __version__: str
@@ -39,9 +41,12 @@ __all__ = [
     "Index",
     "Items",
     "Labelled",
+    "MapReader",
     "Run",
     "View",
+    "Window",
     "__version__",
+    "dataset",
     "extract",
     "import_embeddings",
     "load_backbone",
@@ -57,7 +62,9 @@ _HOMES = {
     "Identity": "deponij.store.identity",
     "Index": "deponij.project.indexes",
     "Items": "deponij.store.items",
+    "MapReader": "deponij.store.reading",
     "View": "deponij.store.view",
+    "Window": "deponij.store.reading",
 }
 _LIBRARY = "deponij.services.library"
 

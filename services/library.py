@@ -7,7 +7,7 @@ Everything here joins by item id and says in a `DeponijError` what there is wher
 is computed anew but by `make_items`, `extract` and `import_embeddings`, which do what the commands of their names do.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,7 @@ from deponij.store.atomic import read_table
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import DataError, StoreError, UsageError
 from deponij.store.items import CORE, Items
+from deponij.store.reading import MapReader, VectorReader
 from deponij.store.view import View
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from torch.utils.data import TensorDataset
 
     from deponij.pipeline.backbones.contract import Backbone
+    from deponij.pipeline.data.feature_dataset import FeatureDataset
 
 # The label column where none is named: image folders and parquet, then COCO files.
 _LABEL_COLUMNS = ("label", "category")
@@ -302,14 +304,14 @@ def extract(
 
     Args:
         items: a folder of items. backbone: as for `load_backbone`.
-        kind: `embedding`, `tokens@K` or `dense@K`. precision: of computing; both are part of the identity.
+        kind: `embedding`, `tokens@K`, `dense@K` or `pyramid@K`. precision: of computing; both are part of the identity.
         depot, device, batch_size, workers, threads: None: as `DEPONIJ_…` says, else the command's defaults.
 
     Raises:
         DeponijError: items, backbone or depot cannot be used. Pictures that cannot be read are in `View.failures`.
     """
     options = _options(
-        depot=None if depot is None else str(depot),
+        depot=_text(depot),
         device=device,
         batch_size=batch_size,
         workers=workers,
@@ -319,6 +321,39 @@ def extract(
     folder = items.path if isinstance(items, Items) else Path(items)
     extract_stage.run(params, items=folder, backbone=backbone, out=Path(out), options=options)
     return View(out, depot=FeatureStore(options.depot))
+
+
+def dataset(
+    view: str | Path | View,
+    *,
+    targets: Mapping[str, Any] | None = None,
+    ids: Sequence[str] | None = None,
+    depot: str | Path | None = None,
+) -> "FeatureDataset":
+    """Features of items as a torch data set, for a DataLoader with any number of workers.
+
+    Args:
+        view: of vectors, tokens or maps: a file, or opened.
+        targets: item id -> what goes with it; samples are then (features, target).
+        ids: which items, in which order; None: all that have features, and a target where there are targets.
+        depot: where maps lie; None: the view's own, else as `DEPONIJ_DEPOT` says.
+
+    Raises:
+        StoreError: something is missing or damaged; the message says how maps that are missing are had.
+        DataError: an id has no target.
+    """
+    from deponij.pipeline.data.feature_dataset import FeatureDataset
+
+    opened = view if isinstance(view, View) else View(view)
+    reader: MapReader | VectorReader = VectorReader(opened)
+    if opened.identity.is_of_maps:
+        if depot is not None or opened.depot is None:
+            opened = View(opened.path, depot=FeatureStore(_options(depot=_text(depot)).depot))
+        reader = MapReader(opened)
+    if ids is None:
+        ids = [item_id for item_id in opened.ids.tolist() if targets is None or item_id in targets]
+    opened.rows(ids)
+    return FeatureDataset(reader, ids, targets)
 
 
 def import_embeddings(
@@ -369,6 +404,10 @@ def _options(**values: str | int | None) -> RunOptions:
     return check(
         RunOptions, known | {name: one for name, one in values.items() if one is not None}, "options"
     )
+
+
+def _text(path: str | Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _pandas() -> Any:

@@ -71,6 +71,9 @@ STAGES = (
     Stage("map", may_lack_data=True),
     Stage("tables", may_lack_data=True),
     Stage("ensembles", may_lack_data=True),
+    Stage("scenes"),
+    Stage("extract_dense"),
+    Stage("decoders", may_lack_data=True),
     Stage("advice"),
     Stage("report"),
 )

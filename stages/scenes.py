@@ -18,7 +18,7 @@ from deponij.pipeline.data.splitting.strategies import SplitParams, make_split
 from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.project.frame.console import bar, note, say, warn
 from deponij.project.frame.harness import run_stage, write_metrics
-from deponij.project.frame.lacking import NO_SCENES
+from deponij.project.frame.lacking import Needed
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section
 from deponij.store.errors import DataError, UsageError
@@ -48,10 +48,22 @@ class ScenesParams(Section):
     split: SplitParams | None = None
 
 
-class Params(Section):
-    """The sections of params.yaml that this stage reads; `scenes: {}` is none."""
+def _named(said: Any) -> Any:
+    """None where only `root` is said, which DVC wants in any case."""
+    return None if not said or (isinstance(said, dict) and set(said) <= {"root"}) else said
 
-    scenes: Annotated[ScenesParams | None, BeforeValidator(lambda said: said or None), NO_SCENES] = None
+
+NeededScenes = Annotated[
+    ScenesParams | None,
+    BeforeValidator(_named),
+    Needed("no pictures with label maps are named (`scenes: {root: …}` alone)"),
+]
+
+
+class Params(Section):
+    """The sections of params.yaml that this stage reads; `scenes: {root: …}` alone is none."""
+
+    scenes: NeededScenes = None
 
 
 class ClassShare(BaseModel):

@@ -6,7 +6,7 @@ fixed length, because HDF5 keeps those of variable length where no checksum cove
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +19,9 @@ from deponij.store.errors import StoreError, explained
 from deponij.store.texts import is_storable
 
 CHUNK_BYTES = 1 << 20
+# Of one picture's map: a window reads few of them without need, and a picture has no more than some tens.
+TILE_BYTES = 256 << 10
+_CHECKSUM_BYTES = 4
 # Files of the 1.10 format: metadata checksums, readable by h5py of the last years.
 LIBVER = ("v110", "v110")
 
@@ -50,11 +53,17 @@ def reading(source: Path | IO[bytes], name: str) -> Iterator[h5py.File]:
         FileNotFoundError: there is no such file.
         StoreError: not HDF5, truncated, or a chunk's checksum does not fit.
     """
+    # Files are immutable: no locks, which some network file systems do not have.
+    options = {"locking": False} if isinstance(source, Path) else {}
+    with told_as_damage(source, name), h5py.File(source, "r", **options) as file:
+        yield file
+
+
+@contextmanager
+def told_as_damage(source: Path | IO[bytes], name: str) -> Iterator[None]:
+    """Whatever HDF5 stumbles over in a file inside the block is damage to `name`; see `reading`."""
     try:
-        # Files are immutable: no locks, which some network file systems do not have.
-        options = {"locking": False} if isinstance(source, Path) else {}
-        with h5py.File(source, "r", **options) as file:
-            yield file
+        yield
     except (FileNotFoundError, StoreError):
         raise
     except PermissionError as error:
@@ -79,6 +88,45 @@ def write_array(group: h5py.Group, name: str, values: Array) -> None:
     group.create_dataset(
         name, data=values, chunks=(rows, *values.shape[1:]), fletcher32=True, track_times=False
     )
+
+
+def write_maps(group: h5py.Group, maps: Mapping[str, Array]) -> None:
+    """Write maps [n, C, h, w] of pictures in checksummed tiles (1, C, h', w') of at most about 256 KiB.
+
+    Picture by picture, so that all of a picture's tiles lie side by side in the file, map by map in name order.
+    """
+    if not all(values.size for values in maps.values()):
+        for name, values in sorted(maps.items()):
+            write_array(group, name, values)
+        return
+    options = {"fletcher32": True, "track_times": False}
+    datasets = {
+        name: group.create_dataset(
+            name, values.shape, values.dtype, chunks=tile_of(values.shape[1:], values.itemsize), **options
+        )
+        for name, values in sorted(maps.items())
+    }
+    for row in range(len(next(iter(maps.values())))):
+        for name, dataset in datasets.items():
+            dataset[row] = maps[name][row]
+            # Tiles get their places when they leave the cache, which would be in its own order.
+            dataset.id.flush()
+
+
+def tile_of(shape: tuple[int, ...], item_bytes: int) -> tuple[int, int, int, int]:
+    """Shape (1, C, h', w') of the tiles of maps [C, h, w]: all channels of about a square, equal parts of the map."""
+    channels, height, width = shape
+    n_tiles = -(-channels * height * width * item_bytes // TILE_BYTES)
+    n_rows = min(height, max(1, round((n_tiles * height / width) ** 0.5)))
+    n_columns = min(width, -(-n_tiles // n_rows))
+    return 1, channels, -(-height // n_rows), -(-width // n_columns)
+
+
+def map_bytes(shape: tuple[int, ...], item_bytes: int) -> int:
+    """What a map [C, h, w] takes on disk: its tiles, of which those at the end are as large as the others."""
+    _, channels, height, width = tile_of(shape, item_bytes)
+    n_tiles = -(-shape[1] // height) * -(-shape[2] // width)
+    return n_tiles * (channels * height * width * item_bytes + _CHECKSUM_BYTES)
 
 
 def encoded(values: Sequence[str], what: str) -> npt.NDArray[np.bytes_]:

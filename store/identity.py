@@ -13,6 +13,8 @@ from typing import Any, Self
 from deponij.store.errors import IdentityError, StoreError
 
 FINGERPRINT_CHARS = 20
+# Kinds whose arrays are maps [n, C, h, w], large ones, which are read in parts.
+_MAPS = ("dense", "pyramid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Identity:
     Attributes:
         backbone: family and architecture, as `family:architecture`; a registry name does not matter.
         weights: SHA-256 of the weights.
-        kind: `embedding`, `tokens@K`, `dense@K` or `text`.
+        kind: `embedding`, `tokens@K`, `dense@K`, `pyramid@K` (maps also with `+flip`) or `text`.
         transform: canonical text of the pixels' (or, for texts, the tokens') preparation.
         decode: route from encoded bytes to pixels; empty for texts.
         precision: of computing, `fp32`, `bf16` or `fp16`.
@@ -41,6 +43,11 @@ class Identity:
     def fingerprint(self) -> str:
         """Name of this identity on disk: 20 hexadecimal characters of BLAKE2b over its canonical JSON."""
         return hashlib.blake2b(self.to_json().encode(), digest_size=FINGERPRINT_CHARS // 2).hexdigest()
+
+    @property
+    def is_of_maps(self) -> bool:
+        """Whether rows are maps, which stay in the depot."""
+        return self.kind.partition("@")[0] in _MAPS
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces."""

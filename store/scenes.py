@@ -31,7 +31,7 @@ from deponij.store.label_maps import (
     decode_labels,
     encode_labels,
 )
-from deponij.store.sealed import check_table, read_sealed, seal_table, sealed
+from deponij.store.sealed import check_table, read_sealed, seal_table, sealed, sha256_of
 from deponij.store.what_is import instead
 
 __all__ = ["VOID", "SceneClass", "SceneRow", "Scenes", "write_scenes"]
@@ -149,6 +149,12 @@ class Scenes:
         if not ids == sound == self._label_ids or None in groups or set(self.parts.values()) - set(PARTS):
             raise StoreError(f"{self.path} is damaged: its files are of other pictures; {_REMEDY}")
         self._held: tuple[int, pa.ChunkedArray] | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """What stands for all label maps, parts and classes: SHA-256 of their seals."""
+        sealed_files = [self.path / name for name in (_LABELS, _PARTS, _CLASSES)]
+        return sha256_of(b"".join(sha256_of(one.read_bytes()).encode() for one in sealed_files))
 
     def ids(self, part: str) -> list[str]:
         """Item ids of a part, in the items' order."""

@@ -28,10 +28,12 @@ from deponij.store.identity import Identity
 from deponij.store.keys import KEY_CHARS, not_keys
 from deponij.store.sealed import sealed, unsealed
 
-FORMAT = 1
+# 2: maps lie in tiles, picture by picture; before that as rows of other arrays do.
+FORMAT = 2
 VERIFY_BYTES = 32 << 20
 Provenance = Mapping[str, Any]
 Rows = npt.NDArray[np.int64]
+_MAP_AXES = 4  # [n, C, h, w]
 _KEY_DTYPE = f"S{KEY_CHARS}"
 
 
@@ -172,6 +174,9 @@ def _build(
         hdf5.write_strings(file, "keys", keys)
         hdf5.write_array(file, "checksums", row_checksums(arrays, len(keys)))
         group = file.create_group("arrays")
+        if identity.is_of_maps and all(values.ndim == _MAP_AXES for values in arrays.values()):
+            hdf5.write_maps(group, arrays)
+            return
         for array_name, values in sorted(arrays.items()):
             hdf5.write_array(group, array_name, values)
 

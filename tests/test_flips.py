@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import depot_world
+import maps_world
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -53,6 +54,7 @@ from deponij.store.errors import DeponijError, StoreError
 from deponij.store.index_folder import write_index
 from deponij.store.items import Items
 from deponij.store.keys import key_of_text
+from deponij.store.reading import MapReader, Window
 from deponij.store.scenes import Scenes
 from deponij.store.sealed import sealed
 from deponij.store.view import View
@@ -198,6 +200,15 @@ def of_machine(root: Path) -> Iterator[Kind]:
         return FeatureStore(depot).read(keys, depot_world.CLIP, ["embedding"])["embedding"]
 
     yield Kind("shard and sidecar", sorted(depot.glob("*/*.*")), rows)
+    maps_world.write_maps(root / "maps", range(2))
+    view = root / "maps" / "maps.h5"
+
+    def maps() -> Any:
+        reader = MapReader(View(view, depot=FeatureStore(root / "maps" / "depot")))
+        ids = maps_world.ids_of(range(2))
+        return reader.levels, reader.read(ids), reader.read(ids, [Window(1, 2, 3, 4), Window(8, 11, 3, 4)])
+
+    yield Kind("maps", [view, *sorted((root / "maps" / "depot").glob("*/*.*"))], maps)
 
 
 def of_scenes(root: Path) -> Iterator[Kind]:

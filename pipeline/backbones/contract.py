@@ -284,8 +284,9 @@ class Backbone(ABC):
     def _embed_texts(self, texts: list[str]) -> Tensor:
         raise self._no("text tower", "embed_texts")
 
-    def _project(self, values: Tensor) -> Tensor:
-        raise self._no("projection that applies to single positions", "project")
+    def _head(self) -> Callable[[Tensor], Tensor] | None:
+        """What takes a dense map [n, c, h', w'] into the embedding space; None where no head is one of positions."""
+        return None
 
     def to(self, device: str, precision: str = "fp32") -> Backbone:
         """Move and cast the model; TF32 is off for this process, so that fp32 means float32.
@@ -392,6 +393,11 @@ class Backbone(ABC):
             maps = self._dense(self._checked(batch), blocks)
             return [FeatureMap(one.name, one.stride_px, one.values.float().contiguous()) for one in maps]
 
+    @property
+    def can_project(self) -> bool:
+        """Whether `project` can be had."""
+        return self._head() is not None
+
     def project(self, values: Tensor) -> Tensor:
         """The last dense map [n, c, h', w'] into the embedding space: float32 [n, d, h', w'].
 
@@ -400,8 +406,10 @@ class Backbone(ABC):
         Raises:
             BackboneError: the family's head is no function of single positions.
         """
-        dtype = self._dtype(self.precision)
-        return self._run(lambda: self._project(values.to(device=self.device, dtype=dtype)).float())
+        head, dtype = self._head(), self._dtype(self.precision)
+        if head is None:
+            raise self._no("projection that applies to single positions", "project")
+        return self._run(lambda: head(values.to(device=self.device, dtype=dtype)).float())
 
     def _paired(self, batch: Tensor, blocks: int) -> Tensor:
         import torch

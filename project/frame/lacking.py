@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel
 
@@ -34,9 +34,6 @@ AnyLabels = Annotated[
     Needed("no column of labels is named (`labels: []`, `label_sets: []`)", instead="label_sets"),
 ]
 NeededSets = Annotated[list[str], Needed("no column of several labels an item is named (`label_sets: []`)")]
-NO_SCENES = Needed("no pictures with label maps are named (`scenes: {}`)")
-# Of stages that only ask whether there are some; which ones is for the stage `scenes`.
-NeededScenes = Annotated[dict[str, Any], NO_SCENES]
 NeededClasses = Annotated[list[str], Needed("no classes are named (`classes: []`)")]
 
 

@@ -20,8 +20,14 @@ from deponij.store.upkeep.progress import Progress, told
 
 Migration = Callable[[Folder, Progress | None], None]
 
+
+def _to_tiles(folder: Folder, progress: Progress | None) -> None:
+    """From 1 to 2: nothing of vectors changes, and maps that were written before are read as they lie."""
+    rewrite_sidecars(folder, 1, lambda body: body, progress)
+
+
 # The first format is 1; there is nothing older to come from.
-MIGRATIONS: dict[int, Migration] = {}
+MIGRATIONS: dict[int, Migration] = {1: _to_tiles}
 
 
 def migrate(location: str | Path, *, progress: Progress | None = None) -> list[int]:

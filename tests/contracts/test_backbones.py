@@ -25,6 +25,7 @@ from deponij.pipeline.backbones import (
 )
 from deponij.pipeline.backbones.catalog import entries
 from deponij.pipeline.backbones.contract import Location
+from deponij.pipeline.backbones.kinds import Kind
 from deponij.pipeline.backbones.records import from_open_clip
 from deponij.store.errors import BackboneError, UsageError
 
@@ -208,6 +209,45 @@ def test_dense(backbone: Backbone, batch: torch.Tensor) -> None:
         assert [one.stride_px for one in maps] == [told.patch_px]
     with pytest.raises(BackboneError, match="99"):
         backbone.dense(batch, blocks=99)
+
+
+def test_pyramid(backbone: Backbone, batch: torch.Tensor) -> None:
+    told = backbone.description
+    maps = backbone.dense(batch, blocks=2)
+    levels = Kind.parse("pyramid@2").compute(backbone, batch)
+    if told.patch_px is None:
+        assert list(levels) == [f"stride{one.stride_px}" for one in maps]
+    else:
+        assert list(levels) == [f"stride{told.patch_px}_{one.name}" for one in maps]
+    *finer, last = levels.values()
+    assert torch.equal(finer[0], maps[0].values)
+    if told.has_text and backbone.can_project:
+        assert last.shape[1] == told.text_dim and is_float32_on_cpu(last)
+        assert torch.equal(last, backbone.project(maps[1].values))
+    else:
+        assert torch.equal(last, maps[1].values)
+
+
+@pytest.mark.parametrize("kind", ["dense@2", "pyramid@2"])
+def test_a_flip_is_of_the_mirrored_picture(backbone: Backbone, batch: torch.Tensor, kind: str) -> None:
+    mirrored = torch.from_numpy(np.ascontiguousarray(batch.numpy()[:, :, :, ::-1]))
+    levels = Kind.parse(f"{kind}+flip").compute(backbone, batch)
+    expected = Kind.parse(kind).compute(backbone, mirrored)
+    assert list(levels) == list(expected)
+    assert all(torch.equal(levels[name], values) for name, values in expected.items())
+
+
+def test_convnext_pools_before_its_norm(folders: dict[str, Path], images: Sequence[Image.Image]) -> None:
+    """`encode_image` is open_clip's own: pooled, then norm, then projection, which is not the mean of projected cells."""
+    backbone = load(str(folders["open_clip_convnext"]))
+    batch = as_batch([backbone.description.transform.apply(image) for image in images])
+    with torch.inference_mode():
+        expected = backbone.model.encode_image(batch)
+    last = backbone.dense(batch)[-1].values  # [n, C, h', w']
+    pooled = backbone.project(last.mean(dim=(2, 3), keepdim=True))[:, :, 0, 0]
+    assert (pooled - expected).abs().max() <= 1e-5
+    projected = Kind.parse("pyramid@4").compute(backbone, batch)["stride32"]
+    assert (projected.mean(dim=(2, 3)) - expected).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 1, 32, 32), (3, 32, 32)])

@@ -122,7 +122,7 @@ def test_not_one_picture_and_splits_that_cannot_be(tmp_path: Path) -> None:
 
 def test_an_empty_section_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for text in ("{}", "{scenes: {}}"):
+    for text in ("{}", "{scenes: {}}", "{scenes: {root: data}}"):
         Path("params.yaml").write_text(text)
         assert load(stage.Params).scenes is None
     Path("params.yaml").write_text("{scenes: {adapter: label-maps}}")

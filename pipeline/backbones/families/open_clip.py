@@ -8,7 +8,7 @@ are read as JSON, from the folder or from the library's own files, without impor
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -149,21 +149,23 @@ class OpenClip(Backbone):
         )["image_intermediates"]
         return block_maps(maps, n_blocks, patch_px)
 
-    def _project(self, values: Tensor) -> Tensor:
+    def _head(self) -> Callable[[Tensor], Tensor] | None:
         import torch
 
         visual = self.model.visual
         if not hasattr(visual, "trunk"):
             matrix = getattr(visual, "proj", None)  # [t, d]
             if matrix is None or not self.description.has_class_token:
-                raise self._no("projection that applies to single positions", "project")
-            return torch.einsum("nthw,td->ndhw", values, matrix)
+                return None
+            return lambda values: torch.einsum("nthw,td->ndhw", values, matrix)
         norm = getattr(getattr(visual.trunk, "head", None), "norm", None)
         linear = getattr(visual.head, "proj", None)
         if norm is None or linear is None or self.description.n_blocks is not None:
-            raise self._no("projection that applies to single positions", "project")
+            return None
         # Pooling comes before this norm in encode_image, so the mean of the result is not the embedding.
-        return torch.nn.functional.conv2d(norm(values), linear.weight[:, :, None, None], linear.bias)
+        return lambda values: torch.nn.functional.conv2d(
+            norm(values), linear.weight[:, :, None, None], linear.bias
+        )
 
 
 def resolve_tag(entry: Entry) -> Entry:

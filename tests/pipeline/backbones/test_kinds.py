@@ -1,6 +1,9 @@
 """Names of kinds of feature: what is accepted, what is refused, what they default to."""
 
+from dataclasses import replace
+
 import pytest
+from depot_world import CLIP
 
 from deponij.pipeline.backbones.kinds import Kind, KindName
 from deponij.store.errors import UsageError
@@ -14,11 +17,14 @@ from deponij.store.errors import UsageError
         ("tokens@4", KindName.TOKENS, 4, "tokens@4"),
         ("dense", KindName.DENSE, 1, "dense@1"),
         ("dense@64", KindName.DENSE, 64, "dense@64"),
+        ("dense@2+flip", KindName.DENSE, 2, "dense@2+flip"),
+        ("pyramid", KindName.PYRAMID, 4, "pyramid@4"),
+        ("pyramid@5+flip", KindName.PYRAMID, 5, "pyramid@5+flip"),
     ],
 )
 def test_parsed_and_written(text: str, name: KindName, blocks: int, written: str) -> None:
     kind = Kind.parse(text)
-    assert kind == Kind(name, blocks)
+    assert kind == Kind(name, blocks, flip=text.endswith("+flip"))
     assert str(kind) == written
     assert Kind.parse(written) == kind
 
@@ -36,18 +42,22 @@ def test_parsed_and_written(text: str, name: KindName, blocks: int, written: str
         "tokens@-1",
         "text",
         "dense@1@2",
+        "pyramid@4+flop",
+        "embedding+flip",
+        "tokens@4+flip",
     ],
 )
 def test_refused_with_what_is_allowed(text: str) -> None:
-    with pytest.raises(UsageError, match="embedding, tokens, dense|use tokens@K"):
+    with pytest.raises(
+        UsageError, match="embedding, tokens, dense, pyramid|use tokens@K|goes with dense@K and pyramid@K"
+    ):
         Kind.parse(text)
 
 
 def test_dense_maps_are_small_and_stay_in_the_depot() -> None:
-    assert [
-        (k, Kind.parse(k).default_dtype, Kind.parse(k).in_view) for k in ("embedding", "tokens@2", "dense")
-    ] == [
-        ("embedding", "float32", True),
-        ("tokens@2", "float32", True),
-        ("dense", "float16", False),
-    ]
+    kinds = [Kind.parse(text) for text in ("embedding", "tokens@2", "dense", "pyramid", "pyramid@2+flip")]
+    assert [(kind.default_dtype, kind.in_view) for kind in kinds] == [("float32", True)] * 2 + [
+        ("float16", False)
+    ] * 3
+    # The store tells them by the kind's name, too.
+    assert [replace(CLIP, kind=str(kind)).is_of_maps for kind in kinds] == [False] * 2 + [True] * 3

@@ -1,0 +1,1 @@
+"""Decoders: from a frozen encoder's maps to classes of pixels. They know tensors, never backbones."""

@@ -1,0 +1,57 @@
+"""How long, how fast and with what optimizer is trained."""
+
+import math
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TrainingParams(BaseModel):
+    """Settings of a training; all of them shape what comes out.
+
+    Attributes:
+        epochs, batch_size: the batch is the task's own to make.
+        lr, min_lr: at the begin, and at the end of `cosine` and `poly`. schedule: how it falls, step by step: `cosine`,
+            `poly` (to the power of 0.9), or `constant`.
+        warmup_epochs: in which it rises from nothing.
+        optimizer: `adam` (weight decay is part of the gradient), `adamw` (it is not), `sgd` (momentum `betas[0]`).
+        precision: of computing on a GPU: `fp32`, `bf16`, `fp16`.
+        accumulate: batches a step of the optimizer. clip_norm: largest norm of the gradient, or None.
+        keep: weights of the `best` epoch on validation, or the `last`. patience: epochs without a better one after
+            which it ends early, or None.
+        seed: of dropout and whatever else draws.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(default=20, ge=1, le=100_000)
+    batch_size: int = Field(default=4, ge=1)
+    lr: float = Field(default=1e-3, gt=0, le=100, allow_inf_nan=False)
+    min_lr: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    schedule: Literal["cosine", "poly", "constant"] = "cosine"
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    accumulate: int = Field(default=1, ge=1)
+    clip_norm: float | None = Field(default=None, gt=0)
+    keep: Literal["best", "last"] = "best"
+    patience: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+    def lr_at(self, step: int, n_steps: int) -> float:
+        """Learning rate of a step of the optimizer, 0 ≤ step < n_steps.
+
+        Cosine as torch's `CosineAnnealingLR` over n_steps, stepped once a step; warm-up multiplies it.
+        """
+        done = step / n_steps
+        match self.schedule:
+            case "cosine":
+                rate = self.min_lr + (self.lr - self.min_lr) * (1 + math.cos(math.pi * done)) / 2
+            case "poly":
+                rate = self.min_lr + (self.lr - self.min_lr) * (1 - done) ** 0.9
+            case "constant":
+                rate = self.lr
+        n_rising = self.warmup_epochs * n_steps / self.epochs
+        return rate * min(1.0, (step + 1) / n_rising) if n_rising >= 1 else rate

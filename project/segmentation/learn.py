@@ -1,0 +1,264 @@
+"""One decoder learned from stored maps and judged: what the stage `decoders` does for each method.
+
+Which decoders there are is the business of `deponij.pipeline.decoders`; what a training is, of `deponij.pipeline.training`;
+what lies in a folder of results, `result_files`.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import JsonValue
+
+from deponij.pipeline.cards import parameters_of
+from deponij.pipeline.decoders.decoder import Decoder, Level
+from deponij.pipeline.decoders.losses import boundary_aware, cross_entropy
+from deponij.pipeline.decoders.registry import decoder_class
+from deponij.pipeline.decoders.saved import Applied, decoder_files
+from deponij.pipeline.heads.head import FeatureSource
+from deponij.pipeline.metrics.segmentation_result import SegmentationResult
+from deponij.pipeline.training.loop import Training, train
+from deponij.pipeline.training.params import TrainingParams
+from deponij.project.frame.console import note
+from deponij.project.frame.settings import check
+from deponij.project.segmentation.drawing import Drawn
+from deponij.project.segmentation.judging import Named, judge, result_of
+from deponij.project.segmentation.params import DecodersParams, Method
+from deponij.project.segmentation.result_files import write_segmentation
+from deponij.project.segmentation.sources import SceneSource, StoredScenes
+from deponij.project.segmentation.task import Loss, SegmentationTask
+from deponij.project.segmentation.words import LEARNED, class_vectors
+from deponij.project.training_bar import training_bar
+from deponij.store.errors import UsageError
+from deponij.store.sealed import sha256_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One method with one sort of words.
+
+    Attributes:
+        name: of the method. kind: of the decoder.
+        words: where class vectors come from.
+    """
+
+    name: str
+    kind: str
+    words: str
+    arguments: Mapping[str, JsonValue]
+    training: TrainingParams
+
+    @property
+    def decoder(self) -> Decoder:
+        """Its settings."""
+        return make_decoder(self.kind, self.arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """How it is carried out, which changes no result beyond rounding.
+
+    Attributes:
+        unfinished: folder of checkpoints; an interrupted training goes on from there.
+    """
+
+    device: str = "cpu"
+    n_threads: int = 1
+    unfinished: Path | None = None
+
+
+def asked_of(params: DecodersParams, *, with_words: bool) -> list[Asked]:
+    """All that a profile asks for of one backbone, each checked before anything is learned.
+
+    Raises:
+        UsageError: an unknown decoder, or wrong arguments.
+    """
+    asked = []
+    for name, method in params.methods.items():
+        kind = method.decoder or name
+        decoder = make_decoder(kind, method.arguments)
+        training = _training(params, method, name)
+        for words in (method.words or params.words) if with_words and decoder.uses_words else [LEARNED]:
+            if words != LEARNED or not decoder.needs_words:
+                asked.append(Asked(name, decoder.kind, words, method.arguments, training))
+    return asked
+
+
+def make_decoder(kind: str, arguments: Mapping[str, JsonValue]) -> Decoder:
+    """A decoder's settings.
+
+    Raises:
+        UsageError: there is no such decoder, or arguments that it does not have or allow.
+    """
+    made = decoder_class(kind)
+    checked = check(parameters_of(made), dict(arguments), f"decoder {kind!r}")
+    decoder: Decoder = made(**{name: getattr(checked, name) for name in arguments})
+    return decoder
+
+
+def _training(params: DecodersParams, method: Method, name: str) -> TrainingParams:
+    values = params.training.model_dump() | method.training
+    if "val" in params.learn_from:
+        values |= {"keep": "last"}
+    return check(TrainingParams, values, f"the training of the method {name!r}")
+
+
+def learn_decoder(
+    asked: Asked,
+    params: DecodersParams,
+    source: StoredScenes,
+    *,
+    words: Path | None,
+    running: Running,
+    out: Path | None,
+) -> SegmentationResult:
+    """Learn on the parts to learn from, choose on `val`, judge every part that has pictures.
+
+    Args:
+        words: view of text vectors; None where none are used.
+        out: folder for the results and the decoder; None writes nothing.
+
+    Raises:
+        DeponijError: inputs that do not fit together; the message says why.
+    """
+    import torch
+
+    start = time.perf_counter()
+    vectors = _vectors(asked, source, words)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(asked.training.seed)
+        model = asked.decoder.build(levels_of(source), len(source.scenes.classes), vectors)
+    model.to(memory_format=torch.channels_last)
+    training = None
+    if asked.decoder.learns:
+        training = learned(task_of(asked, params, source, model, source.view.fingerprint), asked, running)
+    both_ways = params.both_ways and source.mirrors
+    named = Named(
+        method=asked.name,
+        title=asked.decoder.title,
+        backbone=source.view.backbone,
+        fingerprint=source.view.fingerprint,
+        words=asked.words,
+        protocol=_protocol(asked, params, source, training, both_ways),
+        windows="none" if training is None else "cut",
+        learned_from=params.learn_from if training is not None else (),
+        seed=asked.training.seed if training is not None else None,
+        seconds=None if training is None else time.perf_counter() - start,
+        vectors=vectors,
+    )
+    counter = judge(model, source, both_ways=both_ways)
+    result = result_of(named, model, source, counter)
+    if out is not None:
+        files = decoder_files(asked.decoder, model, vectors, _applied(source, named.protocol))
+        write_segmentation(out, result, counter.counts(), counter.answers, files)
+    if running.unfinished is not None:
+        shutil.rmtree(running.unfinished, ignore_errors=True)
+    return result
+
+
+def levels_of(source: StoredScenes) -> list[Level]:
+    """As decoders know them."""
+    return [Level(one.name, one.channels, one.stride_px) for one in source.levels]
+
+
+def _vectors(asked: Asked, source: StoredScenes, words: Path | None) -> "Tensor | None":
+    """Of the classes' words, float32 [C, d]; None where class vectors are learned."""
+    import torch
+
+    if words is not None and asked.words != LEARNED:
+        names = [one.name for one in source.scenes.classes]
+        return torch.from_numpy(class_vectors(words, names, asked.words, source.view))
+    if asked.decoder.needs_words:
+        raise UsageError(
+            f"the decoder {asked.kind!r} learns nothing, so it needs words, which {source.view.backbone} has not"
+        )
+    return None
+
+
+def _applied(source: StoredScenes, protocol: str) -> Applied:
+    identity = {name: str(value) for name, value in json.loads(source.view.identity.to_json()).items()}
+    features = FeatureSource(
+        backbone=source.view.backbone, fingerprint=source.view.fingerprint, labels="scenes", identity=identity
+    )
+    return Applied(
+        levels=levels_of(source),
+        classes=[one.name for one in source.scenes.classes],
+        colours=[one.colour for one in source.scenes.classes],
+        source=features,
+        input_px=source.frame.input_px,
+        protocol=protocol,
+    )
+
+
+def task_of(
+    asked: Asked, params: DecodersParams, source: SceneSource, model: "nn.Module", features: str
+) -> SegmentationTask:
+    """What is trained.
+
+    Args:
+        features: stands for what the source gives.
+    """
+    chosen_on = [] if "val" in params.learn_from or not source.scenes.ids("val") else source.ids(["val"])
+    ids = source.ids(params.learn_from)
+    drawn = Drawn(asked.training.batch_size, params.window_px, source.mirrors, asked.training.seed)
+    shaping: list[Any] = [asked.kind, dict(asked.arguments), asked.words, features, ids, chosen_on]
+    shaping += [source.scenes.digest, drawn, params.loss]
+    return SegmentationTask(
+        model=model,
+        source=source,
+        ids=ids,
+        val_ids=chosen_on,
+        drawn=drawn,
+        loss_of=_loss(params),
+        identity=sha256_of(repr(shaping).encode()),
+    )
+
+
+def _loss(params: DecodersParams) -> Loss:
+    return boundary_aware if params.loss == "boundary" else cross_entropy
+
+
+def learned(task: SegmentationTask, asked: Asked, running: Running) -> Training:
+    """Train, shown by a bar."""
+    with training_bar(asked.name) as on_step:
+        return train(
+            task,
+            asked.training,
+            device=running.device,
+            n_threads=running.n_threads,
+            checkpoint=running.unfinished,
+            on_step=on_step,
+            on_note=note,
+        )
+
+
+def _protocol(
+    asked: Asked, params: DecodersParams, source: SceneSource, training: Training | None, both_ways: bool
+) -> str:
+    """In words: what was learned from what, and chosen on what."""
+    height, width = source.frame.input_px
+    said = [f"pictures seen at {height}x{width} px"]
+    if training is None:
+        said.append("nothing is learned")
+    else:
+        what = "whole pictures"
+        if params.window_px is not None:
+            what = (
+                f"windows of {params.window_px[0]}x{params.window_px[1]} px cut from maps of whole pictures"
+            )
+        kept = "the best on val kept" if asked.training.keep == "best" else "the last weights kept"
+        said.append(
+            f"learned on {' and '.join(params.learn_from)} from stored maps of a frozen encoder, {what}"
+            + (", half of them mirrored" if source.mirrors else "")
+        )
+        said.append(f"{asked.training.epochs} epochs, {kept}")
+    if both_ways:
+        said.append("answers are means of both ways")
+    return "; ".join(said)

@@ -1,0 +1,49 @@
+"""How decoders are chosen and trained: the section `decoders` of a profile."""
+
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from deponij.pipeline.training.params import TrainingParams
+from deponij.project.frame.settings import Section, Slug
+
+
+class Method(Section):
+    """One way to segment.
+
+    Attributes:
+        decoder: of the registry; by default the name that the method stands under.
+        arguments: of its constructor, where they are not the defaults.
+        words: what class vectors come from (`names`, `descriptions`, a set of templates, `learned`); those of the whole
+            section by default.
+        training: what is otherwise than in the section's training.
+    """
+
+    decoder: str | None = None
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    words: list[str] | None = None
+    training: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class DecodersParams(Section):
+    """What learns to segment from stored maps, and how.
+
+    Attributes:
+        methods: name -> method.
+        words: for backbones that have words; others learn their class vectors.
+        window_px: sides of random windows to learn from, multiples of the coarsest stride; None for whole pictures.
+        learn_from: parts; with `val` among them nothing is chosen on it, and the last weights are kept.
+        loss: `cross_entropy`, or `boundary` (more weight near the borders of classes).
+        both_ways: answer by the mean of the picture and the mirrored one, where that is stored.
+        training: how long, how fast, with what optimizer.
+    """
+
+    methods: dict[Slug, Method] = Field(
+        default={"bilinear": Method(), "linear": Method(), "fpn": Method()}, min_length=1
+    )
+    words: list[str] = Field(default=["names"], min_length=1)
+    window_px: tuple[int, int] | None = None
+    learn_from: tuple[Literal["train", "val"], ...] = Field(default=("train",), min_length=1)
+    loss: Literal["cross_entropy", "boundary"] = "cross_entropy"
+    both_ways: bool = False
+    training: TrainingParams = TrainingParams(epochs=20, batch_size=4, lr=2e-3, weight_decay=1e-4)

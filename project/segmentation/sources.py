@@ -1,0 +1,203 @@
+"""Where a network that segments has its inputs from: maps that a frozen backbone stored, or the pictures themselves.
+
+Shape letters: m pictures, C channels, h and w sides.
+"""
+
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import ExitStack, closing
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deponij.pipeline.backbones.transform import Transform
+from deponij.pipeline.pictures import Route, decode
+from deponij.project.segmentation.drawing import Frame, Wanted
+from deponij.store.depot import FeatureStore
+from deponij.store.errors import DataError
+from deponij.store.reading import MapLevel, MapReader
+from deponij.store.scenes import Scenes
+from deponij.store.view import View
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Decoded pictures are kept up to here: an epoch of a few hundred small ones then decodes none again.
+_KEPT_BYTES = 1 << 30
+
+
+class SceneSource(ABC):
+    """Scenes, and what a network sees of them.
+
+    Attributes:
+        scenes: with their label maps. frame: the pixels in which they are seen.
+        mirrors: whether mirrored pictures can be had.
+    """
+
+    scenes: Scenes
+    frame: Frame
+    mirrors: bool
+
+    @abstractmethod
+    def has(self, item_id: str) -> bool:
+        """Whether a picture can be seen."""
+
+    @abstractmethod
+    def batches(self, plan: Iterable[Sequence[Wanted]]) -> Generator[tuple[list[Wanted], Any], None, None]:
+        """Batches read ahead: what was wanted in the order in which it comes, and the network's first argument."""
+
+    def ids(self, parts: Iterable[str]) -> list[str]:
+        """Pictures of these parts that can be seen, in the scenes' order.
+
+        Raises:
+            DataError: there are none.
+        """
+        parts = list(parts)
+        found = [one for part in parts for one in self.scenes.ids(part) if self.has(one)]
+        if not found:
+            raise DataError(
+                f"no picture of the part {' or '.join(parts)} has features and a label map; see how the scenes are split"
+            )
+        return found
+
+    def left_out(self, parts: Iterable[str]) -> list[str]:
+        """Pictures of these parts that cannot be seen, whose reasons are in the view's failure table."""
+        return [one for part in parts for one in self.scenes.ids(part) if not self.has(one)]
+
+
+class StoredScenes(SceneSource):
+    """Scenes with maps that lie in a depot.
+
+    Args:
+        plain: maps of the pictures. mirrored: of the mirrored ones, where they are stored.
+    """
+
+    def __init__(self, scenes: Scenes, plain: MapReader, mirrored: MapReader | None) -> None:
+        self.scenes = scenes
+        self.plain = plain
+        self.mirrored = mirrored
+        self.frame = Frame(plain.input_px, plain.levels[-1].stride_px)
+        self.mirrors = mirrored is not None
+
+    @classmethod
+    def open(cls, scenes: Path, view: Path, flipped: Path | None, depot: str) -> "StoredScenes":
+        """Open all of it.
+
+        Args:
+            flipped: view of the mirrored pictures; None, or one without rows, where they are not stored.
+
+        Raises:
+            StoreError: something is missing or damaged; the message says how it is had.
+        """
+        store = FeatureStore(depot)
+        mirrored = None if flipped is None else View(flipped, store)
+        return cls(
+            Scenes(scenes),
+            MapReader(View(view, store)),
+            MapReader(mirrored) if mirrored and len(mirrored) else None,
+        )
+
+    @property
+    def view(self) -> View:
+        """Of the pictures that are not mirrored."""
+        return self.plain.view
+
+    @property
+    def levels(self) -> tuple[MapLevel, ...]:
+        """Finest first."""
+        return self.plain.levels
+
+    @cached_property
+    def _there(self) -> frozenset[str]:
+        there = frozenset(self.view.ids.tolist())
+        return there if self.mirrored is None else there & frozenset(self.mirrored.view.ids.tolist())
+
+    def has(self, item_id: str) -> bool:
+        return item_id in self._there
+
+    def batches(
+        self, plan: Iterable[Sequence[Wanted]]
+    ) -> Generator[tuple[list[Wanted], "list[Tensor]"], None, None]:
+        """Maps as float32 tensors [m, C, h, w], finest first; pictures come before mirrored ones."""
+        ordered = [sorted(batch, key=lambda one: one.mirrored) for batch in plan]
+        readers = [self.plain] if self.mirrored is None else [self.plain, self.mirrored]
+        with ExitStack() as stack:
+            parts = [
+                stack.enter_context(closing(reader.batches([_asked(batch, bool(way)) for batch in ordered])))
+                for way, reader in enumerate(readers)
+            ]
+            for batch, *found in zip(ordered, *parts, strict=True):
+                full = [one for one in found if len(next(iter(one.values())))]
+                yield batch, [_tensor([one[level.name] for one in full]) for level in self.levels]
+
+
+def _asked(batch: Sequence[Wanted], mirrored: bool) -> tuple[list[str], list[Any] | None]:
+    mine = [one for one in batch if one.mirrored == mirrored]
+    windows = [one.window for one in mine if one.window is not None]
+    return [one.item_id for one in mine], windows or None
+
+
+def _tensor(parts: Sequence[NDArray[np.floating]]) -> "Tensor":
+    import torch
+
+    joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return torch.from_numpy(joined).to(torch.float32, memory_format=torch.channels_last)
+
+
+class PictureScenes(SceneSource):
+    """Scenes whose pictures a network sees itself, as a backbone's transform makes them ready.
+
+    Args:
+        transform: to the input's size; nothing may be cropped. stride_px: of the network's coarsest level.
+    """
+
+    mirrors = True
+
+    def __init__(
+        self, scenes: Scenes, transform: Transform, stride_px: int, route: Route = Route.FULL
+    ) -> None:
+        self.scenes = scenes
+        self.transform = transform
+        self.route = route
+        self.frame = Frame(transform.input_px, stride_px)
+        self._kept: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
+        self._n_bytes = 0
+
+    def has(self, item_id: str) -> bool:
+        return self.scenes.items.keys[self.scenes.items.places[item_id]] is not None
+
+    def batches(
+        self, plan: Iterable[Sequence[Wanted]]
+    ) -> Generator[tuple[list[Wanted], "Tensor"], None, None]:
+        """Normalised pixels float32 [m, 3, h, w]."""
+        import torch
+
+        for batch in plan:
+            rows = np.stack([self.transform.normalise(self._pixels(one)) for one in batch])
+            yield list(batch), torch.from_numpy(rows).contiguous(memory_format=torch.channels_last)
+
+    def _pixels(self, wanted: Wanted) -> NDArray[np.uint8]:
+        pixels = self._whole(wanted.item_id)
+        return np.ascontiguousarray(
+            (pixels[:, ::-1] if wanted.mirrored else pixels)[self.frame.slices(wanted)]
+        )
+
+    def _whole(self, item_id: str) -> NDArray[np.uint8]:
+        if item_id in self._kept:
+            self._kept.move_to_end(item_id)
+            return self._kept[item_id]
+        content = self.scenes.items.content(item_id)
+        picture = decode(
+            content, route=self.route, input_px=self.frame.input_px, keep_alpha=self.transform.keeps_alpha
+        )
+        pixels = self.transform.pixels(picture)
+        self._kept[item_id] = pixels
+        self._n_bytes += pixels.nbytes
+        while self._n_bytes > _KEPT_BYTES:
+            _, oldest = self._kept.popitem(last=False)
+            self._n_bytes -= oldest.nbytes
+        return pixels
