@@ -4,13 +4,14 @@ all of them: `open_scenes`. Each source's module holds its own parameters and it
 How scenes lie on disk: `deponij.store.scenes`.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from typing import Annotated, Any, Protocol, cast
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 
 from deponij.pipeline.data.adapters.registry import Progress
 from deponij.pipeline.data.item import Item
@@ -22,6 +23,26 @@ from deponij.store.label_maps import VOID, Labels, SceneClass, pixel_counts
 SCENE_COLUMNS = pa.schema(
     [("group", pa.string()), ("label_file", pa.string()), ("label", pa.list_(pa.string()))]
 )
+
+
+def _expression(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"no regular expression: {error}") from error
+    return text
+
+
+# What in a picture's path names what it belongs together with, such as `(.+)_` before a frame's number.
+GroupPattern = Annotated[str, AfterValidator(_expression)]
+
+
+def group_by(pattern: str | None, path: str) -> str | None:
+    """The group that a picture's path names: the first parenthesis of the expression, or all that it matches."""
+    match = None if pattern is None else re.search(pattern, path)
+    if match is None:
+        return None
+    return next((one for one in match.groups() if one is not None), match[0])
 
 
 @dataclass(frozen=True, slots=True)
