@@ -117,8 +117,8 @@ def _voc(root: Path) -> Found | None:
     if above is None:
         return None
     here = above.relative_to(root).as_posix()
-    labels = {PurePosixPath(path).stem: path for path in _label_maps(root, f"{here}/SegmentationClass")}
-    pictures = {PurePosixPath(path).stem: path for path in _pictures(root, f"{here}/JPEGImages")}
+    labels = _named(_label_maps(root, f"{here}/SegmentationClass"), _stem)
+    pictures = _named(_pictures(root, f"{here}/JPEGImages"), _stem)
     parts = _listed_parts(above / _LISTS)
     # Most pictures of VOC have no label map and are in no list: they are none of this data set.
     names = sorted({*parts, *labels}) if parts else sorted(labels)
@@ -144,8 +144,8 @@ def _cityscapes(root: Path) -> Found | None:
         (one for one in ("labelIds", "labelTrainIds") if any(path.endswith(f"_{one}.png") for path in every)),
         "",
     )
-    labels = {_frame(path): path for path in every if path.endswith(f"_{ending}.png")}
-    pictures = {_frame(path): path for path in _pictures(root, "leftImg8bit")}
+    labels = _named((path for path in every if path.endswith(f"_{ending}.png")), _frame)
+    pictures = _named(_pictures(root, "leftImg8bit"), _frame)
     pairs = [
         Pair(
             pictures.get(name),
@@ -192,9 +192,16 @@ def _folders(root: Path, images: str | None = None, labels: str | None = None) -
     for name in (picture_folder, label_folder):
         if not (root / name).is_dir():
             raise DataError(f"there is no folder {root / name}; in {root} lie {_listed(root)}")
-    pictures, every = _pictures(root, picture_folder), _label_maps(root, label_folder)
     if picture_folder == label_folder:
         raise DataError(f"pictures and label maps cannot lie in the same folder, {root / label_folder}")
+    every = _label_maps(root, label_folder)
+    # One folder may lie in the other.
+    within = PurePosixPath(label_folder)
+    pictures = [path for path in _pictures(root, picture_folder) if within not in PurePosixPath(path).parents]
+    if PurePosixPath(label_folder) in PurePosixPath(picture_folder).parents:
+        inside = PurePosixPath(picture_folder)
+        every = [path for path in every if inside not in PurePosixPath(path).parents]
+        pictures = _pictures(root, picture_folder)
     pairs = _matched_below(pictures, picture_folder, every, label_folder)
     return Found("folders", _sorted(pairs), _table(root) or _camvid_table(pairs))
 
@@ -232,10 +239,30 @@ def _label_maps(root: Path, folder: str) -> list[str]:
     ]
 
 
+def _stem(path: str) -> str:
+    return PurePosixPath(path).stem
+
+
+def _named(paths: Iterable[str], name_of: Callable[[str], str]) -> dict[str, str]:
+    """Files by what they are matched by.
+
+    Raises:
+        DataError: two of them have the same name, so that it is open which belongs to which.
+    """
+    found: dict[str, str] = {}
+    for path in paths:
+        first = found.setdefault(name_of(path), path)
+        if first != path:
+            raise DataError(
+                f"{first!r} and {path!r} have the same name, so that it is open which of them is meant; move one away"
+            )
+    return found
+
+
 def _matched(pictures: Iterable[str], labels: Iterable[str], given: str | None) -> list[Pair]:
     """Files of two folders by their stems."""
-    of_picture = {PurePosixPath(path).stem: path for path in pictures}
-    of_label = _without_ending({PurePosixPath(path).stem: path for path in labels}, of_picture)
+    of_picture = _named(pictures, _stem)
+    of_label = _without_ending(_named(labels, _stem), of_picture)
     return [
         Pair(of_picture.get(stem), of_label.get(stem), given, _sequence(stem))
         for stem in sorted({*of_picture, *of_label})
@@ -250,8 +277,8 @@ def _matched_below(
     def inner(path: str, folder: str) -> str:
         return PurePosixPath(path).relative_to(folder).with_suffix("").as_posix()
 
-    of_picture = {inner(path, picture_folder): path for path in pictures}
-    of_label = _without_ending({inner(path, label_folder): path for path in labels}, of_picture)
+    of_picture = _named(pictures, lambda path: inner(path, picture_folder))
+    of_label = _without_ending(_named(labels, lambda path: inner(path, label_folder)), of_picture)
     return [
         Pair(of_picture.get(name), of_label.get(name), _part_of(name), _sequence(PurePosixPath(name).name))
         for name in sorted({*of_picture, *of_label})

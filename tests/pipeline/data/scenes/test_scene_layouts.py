@@ -141,3 +141,22 @@ def test_a_copy_of_camvid_with_all_its_colours(tmp_path: Path) -> None:
     (scene,) = source.scenes()
     assert scene.labels is not None and scene.item.metadata["group"] == "0001TP"
     assert (scene.labels[0] == VOID).all() and (scene.labels[1:] == 0).all()
+
+
+@pytest.mark.parametrize("second", ["images/a.png", "labels/a.tif"])
+def test_two_files_of_one_name(tmp_path: Path, second: str) -> None:
+    put(tmp_path / "images" / "a.jpg", picture(0))
+    put(tmp_path / "labels" / "a.png", blank(1))
+    put(tmp_path / second, blank(1))
+    with pytest.raises(DataError, match=r"'\w+/a\.\w+' and '\w+/a\.\w+' have the same name"):
+        find_pairs(tmp_path, None, None, None)
+
+
+@pytest.mark.parametrize(("images", "labels"), [(".", "masks"), ("photos", ".")])
+def test_one_folder_in_the_other(tmp_path: Path, images: str, labels: str) -> None:
+    put(tmp_path / images / "a.png", picture(0))
+    put(tmp_path / labels / "a.png", blank(1))
+    pairs = find_pairs(tmp_path, None, images, labels).pairs
+    assert pairs == (
+        Pair("a.png" if images == "." else "photos/a.png", "a.png" if labels == "." else "masks/a.png"),
+    )
