@@ -158,7 +158,7 @@ def scores(
     boundaries: Counts | None,
     classes: Sequence[str],
     groups: Names,
-    unit: Unit = "photographs",
+    unit: Unit = "groups",
 ) -> SegmentationScores:
     """Figures of n >= 1 pictures from confusions [n, C, C] and boundary counts [n, C, 2].
 
