@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from report_world import make_report_world
 from resealing import relist
-from test_flips import Kind, of_indexes, of_machine, of_multilabel, of_results, plain
+from test_flips import Kind, of_indexes, of_machine, of_multilabel, of_results, of_segmentation, plain
 
 from deponij.pipeline.advice.records import ADVICE
 from deponij.pipeline.likeness.records import LIKENESS
@@ -227,6 +227,10 @@ def test_results_and_what_was_learned(root: Path, names: tuple[str, ...]) -> Non
 
 def test_multilabel_results(root: Path) -> None:
     fuzzed(list(of_multilabel(root / "multilabel")))
+
+
+def test_segmentation_results(root: Path) -> None:
+    fuzzed(list(of_segmentation(root / "segmentation")))
 
 
 def test_indexes(root: Path) -> None:

@@ -135,12 +135,12 @@ def _pictures(
     if photograph is None:
         return []
     truth = scenes.label_map(item_id)
-    found = [Shown("photograph", data_uri(photograph)), _shown("truth", overlay(photograph, truth, colours))]
+    found = [Shown("Photograph", data_uri(photograph)), _shown("Truth", overlay(photograph, truth, colours))]
     for name, label_maps in answers:
         if item_id in label_maps:
             said = label_maps.label_map(item_id)
             found.append(_shown(name, overlay(photograph, said, colours)))
-            found.append(_shown(f"errors of {name}", error_map(photograph, truth, said, colours)))
+            found.append(_shown(f"Errors of {name}", error_map(photograph, truth, said, colours)))
     return found
 
 

@@ -15,8 +15,8 @@ _SIZES = ((12, 44, 12.0), (24, 34, 10.5), (40, 16, 10.0), (10**9, 12, 9.0))
 _NUMBERS_UP_TO = 24
 _FITS_UP_TO = 14
 _LABEL_CHARS = 22
-# Where a cell is this full its number is drawn in the page's background colour.
-_FULL = 0.55
+# How strong the palest and the fullest cell are: on any, ink has a contrast of 4.5 in light and dark (WCAG 2.2, 1.4.3).
+_PALE, _FULL = 0.04, 0.48
 
 
 def similarity_svg(cosines: Sequence[Sequence[float]], names: Sequence[str], label: str) -> str:
@@ -58,11 +58,9 @@ def _cell(
 ) -> str:
     x, y = place
     kind = "self" if is_self else "pair"
-    shape = element(
-        "rect", class_=kind, x=x, y=y, width=cell, height=cell, fill_opacity=f"{0.08 + 0.92 * share:.2f}"
-    )
+    strength = f"{_PALE + (_FULL - _PALE) * share:.2f}"
+    shape = element("rect", class_=kind, x=x, y=y, width=cell, height=cell, fill_opacity=strength)
     if with_number and not is_self:
-        tone, half = "paper" if share > _FULL else "ink", cell / 2
         number = f"{value:.2f}".replace("0.", ".", 1).replace("-", "−")
-        shape += text(number, class_=tone, text_anchor="middle", x=x + half, y=y + half, dy=".35em")
+        shape += text(number, text_anchor="middle", x=x + cell / 2, y=y + cell / 2, dy=".35em")
     return shape
