@@ -12,6 +12,7 @@ from deponij.commands.comparing import tell_arguments
 from deponij.commands.options import (
     HEADS,
     Blend,
+    Depot,
     FeaturesMeant,
     How,
     ItemsMeant,
@@ -22,6 +23,7 @@ from deponij.commands.options import (
     SplitMeant,
     TextsMeant,
     Threads,
+    Token,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ def _learn(
     *,
     texts: Path | None = None,
     arguments: Sequence[str] = (),
+    token: Token | None = None,
     shown: Callable[["HeadResult"], None] = lambda result: None,
     **more: Any,
 ) -> None:
@@ -56,7 +59,7 @@ def _learn(
     from deponij.project.meant import inputs_meant
     from deponij.store.errors import UsageError
 
-    params = HeadParams(head=head, arguments=parse_arguments(arguments))
+    params = HeadParams(head=head, arguments=parse_arguments(arguments), token=token)
     # What is wrong with these is said before anything is read.
     wants_texts = make_head(head, params.arguments).starts_from_texts
     given = inputs_meant(features, items, split, labels, of_run=of_run, for_words=wants_texts)
@@ -115,13 +118,20 @@ def fit(
     texts: Annotated[
         Path | None, typer.Option(help="View of text vectors, for heads that start from them.")
     ] = None,
+    token: Annotated[
+        Token | None,
+        typer.Option(
+            help="Of a view of tokens or maps: the token that stands for a picture, for heads of vectors."
+        ),
+    ] = None,
+    depot: Depot = "depot",
     of_run: RunOpt = None,
     out: OutArg = None,
     as_json: Json = False,
 ) -> None:
     """Train any head on one view or on several concatenated ones."""
-    given = argument or ()
-    _learn(head, as_json, features or (), items, split, labels, out, of_run, arguments=given, texts=texts)
+    given: dict[str, Any] = {"arguments": argument or (), "token": token, "depot": depot}
+    _learn(head, as_json, features or (), items, split, labels, out, of_run, texts=texts, **given)
 
 
 @app.command("zero-shot")

@@ -30,6 +30,7 @@ else:
 # No choice, for a program of the user's may have entered a head of its own.
 HEADS = names_in("deponij.pipeline.heads")
 Stored = Literal["float32", "float16"]
+Token = Literal["class", "mean"]
 DecodeRoute = Literal["full", "draft"]
 Background = Literal["keep", "blank", "blur"]
 BoxForm = Literal["xywh", "xyxy", "cxcywh", "xywh-normalised", "xyxy-normalised", "cxcywh-normalised"]

@@ -2,8 +2,9 @@
 
     python -m deponij.stages.heads
 
-Any head of the registry can be named. Those that start from texts run for the backbones with text, the others for
-every backbone. Many seeds and joined backbones are the business of `tables`.
+Any head of the registry can be named. Those that start from texts run for the backbones with text, those that read maps
+for the backbones whose patch tokens are stored, the others for every backbone. Many seeds and joined backbones are the
+business of `tables`.
 """
 
 from pathlib import Path
@@ -13,12 +14,12 @@ from pydantic import Field, JsonValue
 
 from deponij.pipeline.heads.registry import head_class
 from deponij.pipeline.metrics.evaluation import Evaluation
-from deponij.project.frame.console import say
+from deponij.project.frame.console import note, say
 from deponij.project.frame.csv_files import csv_bytes
 from deponij.project.frame.harness import run_stage, write_metrics
 from deponij.project.frame.lacking import NeededLabels, leave_empty
 from deponij.project.frame.layout import Layout
-from deponij.project.frame.settings import RunOptions, Section, Slug
+from deponij.project.frame.settings import PatchTokens, RunOptions, Section, Slug
 from deponij.project.learning.arguments import make_head
 from deponij.project.learning.learn import HeadParams, learn
 from deponij.project.learning.result_files import CONFUSION_NAME, read_file
@@ -54,9 +55,22 @@ class Params(Section):
 
     backbones: dict[Slug, Any]
     text_backbones: list[Slug]
+    patch_tokens: dict[Slug, PatchTokens] = Field(default_factory=dict)
     splits: dict[Slug, Any]
     labels: NeededLabels
     heads: HeadsParams = HeadsParams()
+
+    def backbones_of(self, kind: str) -> list[str]:
+        """Those that a kind of head is learned from."""
+        if head_class(kind).reads == "maps":
+            return list(self.patch_tokens)
+        return self.text_backbones if head_class(kind).starts_from_texts else list(self.backbones)
+
+    def features(self, kind: str, backbone: str, at: Layout) -> list[Path]:
+        """The views that it is learned from."""
+        if head_class(kind).reads == "maps":
+            return [at.maps(backbone, flip=flip) for flip in self.patch_tokens[backbone].kinds]
+        return [at.view(backbone)]
 
 
 def main(params: Params, at: Layout, options: RunOptions) -> None:
@@ -69,13 +83,16 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
     for kind, arguments in kinds.items():
         head = HeadParams(head=kind, arguments=arguments, templates=heads.templates)
         wants_texts = head_class(kind).starts_from_texts
-        for backbone in params.text_backbones if wants_texts else params.backbones:
+        if not (backbones := params.backbones_of(kind)):
+            what = "`text_backbones`" if wants_texts else "`patch_tokens`"
+            note(f"no {kind}: {what} names no backbone")
+        for backbone in backbones:
             results = {}
             for split in params.splits:
                 for labels in params.labels:
                     results[split, labels] = learn(
                         head,
-                        features=[at.view(backbone)],
+                        features=params.features(kind, backbone, at),
                         items=at.items,
                         split=at.split(split),
                         labels=labels,
@@ -83,6 +100,7 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
                         per_class=heads.per_class,
                         tries=heads.tries,
                         out=at.result(kind, backbone) / f"{split}-{labels}",
+                        depot=options.depot,
                     )
                     _tell(results[split, labels])
             numbers.setdefault(kind, {})[backbone] = {

@@ -1,6 +1,6 @@
 """What every head is, what it checks and how it is saved. Which heads there are: `registry`.
 
-Shape letters: n examples, d feature width, C classes. A saved head is a folder with
+Shape letters: n examples, d feature width, h and w sides of a grid, C classes. A saved head is a folder with
 `head.safetensors` (float32 tensors) and `head.json` (a `HeadCard`); nothing is pickled.
 """
 
@@ -21,6 +21,8 @@ from deponij.store.errors import DataError, IdentityError
 
 Floats = NDArray[np.floating]
 Names = NDArray[np.str_]
+# Which token stands for a picture.
+Token = Literal["class", "mean"]
 
 
 class FeatureSource(Record):
@@ -31,15 +33,22 @@ class FeatureSource(Record):
         fingerprint: of the features' identity; this decides.
         labels: the label column.
         identity: the identity's fields, so that a refusal can name the difference.
+        token: of several tokens a picture, the one that was learned from; None for all there is.
     """
 
     backbone: str
     fingerprint: str
     labels: str
     identity: dict[str, str] = Field(default_factory=dict)
+    token: Token | None = None
 
-    def require(self, fingerprint: str, identity: Mapping[str, str], what: str) -> None:
+    def require(
+        self, fingerprint: str, identity: Mapping[str, str], what: str, learned: str = "the head"
+    ) -> None:
         """Refuse features of another identity.
+
+        Args:
+            what: has them, and what was learned from others, for messages.
 
         Raises:
             IdentityError: naming each field that differs.
@@ -53,7 +62,7 @@ class FeatureSource(Record):
             if self.identity.get(name) != identity.get(name)
         ]
         raise IdentityError(
-            f"the head was learned from {self.fingerprint} of {self.backbone}, {what} has {fingerprint}: "
+            f"{learned} was learned from {self.fingerprint} of {self.backbone}, {what} has {fingerprint}: "
             + ("; ".join(differences) or "the fingerprints differ")
         )
 
@@ -61,8 +70,9 @@ class FeatureSource(Record):
 class HeadCard(LearnedCard):
     """`head.json`: all that is needed to apply the tensors without this project.
 
-    `apply` says how logits come from features [n, d] and the tensors; probabilities are the softmax of the logits, and
-    column i is `classes[i]`. Of several `sources` the features stand side by side in this order.
+    `apply` says how logits come from features [n, d], of heads that read maps [n, d, h, w], and the tensors;
+    probabilities are the softmax of the logits, and column i is `classes[i]`. Of several `sources` the features stand
+    side by side in this order.
     """
 
     format: Literal[2] = 2
@@ -81,6 +91,7 @@ class Head(Learned, ABC):
         starts_from_texts: whether class vectors of text are what it learns from, or starts from.
         choices: parameters that are chosen from, and the attribute that holds what was.
         remembers: in words, why answers to training examples say nothing; empty where they do.
+        reads: what features are: `vectors` [n, d], or `maps` [n, d, h, w] that may be read bit by bit (`heads.maps`).
         takes_tokens: whether features of kind `tokens@K` are for it, flattened, told by `n_blocks` and `has_patches`.
         classes_: names [C], sorted; learned by `fit`.
         n_features_in_: d; learned by `fit`.
@@ -88,6 +99,7 @@ class Head(Learned, ABC):
     """
 
     learns_from: ClassVar[Literal["images", "texts"]] = "images"
+    reads: ClassVar[Literal["vectors", "maps"]] = "vectors"
     takes_tokens: ClassVar[bool] = False
     starts_from_texts: ClassVar[bool] = False
     choices: ClassVar[Mapping[str, str]] = {}
@@ -210,7 +222,8 @@ class Head(Learned, ABC):
             head.classes_ = np.asarray(card.classes, dtype=np.str_)
             head.n_features_in_ = card.dim
             head.sources_ = card.sources
-            return head.decision_function(np.ones((1, card.dim)))
+            one_row = (1, card.dim) if cls.reads == "vectors" else (1, card.dim, 1, 1)
+            return head.decision_function(np.ones(one_row))
 
         sizes = {"C": len(card.classes), "d": card.dim}
         return restored(cls, card, tensors, sizes, begin, folder / HEADS.card_name)

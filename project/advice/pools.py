@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deponij.pipeline.heads.head import Head, softmax
-from deponij.pipeline.heads.registry import load_head
+from deponij.pipeline.heads.registry import head_class, load_head
 from deponij.pipeline.likeness.pairs import Evidence, Likeness
 from deponij.pipeline.likeness.suggesting import doubts, doubts_between, suggest
 from deponij.pipeline.metrics.evaluation import Evaluation
@@ -135,6 +135,8 @@ def chosen_result(
 ) -> tuple[Path, Evaluation] | None:
     """The head of one backbone that validation chooses; without validation the first by the part that is shown.
 
+    Heads that read maps are left out: pools have vectors.
+
     Args:
         split, backbone: names; None for any.
     """
@@ -147,6 +149,7 @@ def chosen_result(
         and split in (None, one.split)
         and backbone in (None, one.backbone)
         and JOINED not in one.backbone
+        and head_class(one.method).reads == "vectors"
     ]
     return min(fitting, key=lambda pair: (result_row(pair[1], toys).rank, str(pair[0])), default=None)
 

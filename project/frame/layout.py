@@ -57,6 +57,8 @@ class Layout:
     # Of a backbone: picture features, text vectors, search index.
     view = _Named("views/{}.h5")
     texts = _Named("views/texts/{}.h5")
+    # Of a backbone whose patch tokens lie in the depot: the view of its maps, and of those of mirrored pictures.
+    patch_tokens = _Named("views/patch_tokens/{}")
     indexes = _Place("indexes")
     index = _Named("indexes/{}")
     # All classifiers' results: STAGE/METHOD/BACKBONE/SPLIT-LABELS; ensembles' are made of the others.
@@ -105,6 +107,10 @@ class Layout:
     def of(cls, profile: str) -> "Layout":
         """The layout that dvc.yaml spells out."""
         return cls(Path("runs") / profile)
+
+    def maps(self, backbone: str, *, flip: bool = False) -> Path:
+        """The view of a backbone's patch tokens, or of those of mirrored pictures."""
+        return self.patch_tokens(backbone) / ("flip.h5" if flip else "maps.h5")
 
     def result(self, method: str, backbone: str, stage: str = "heads") -> Path:
         """Folder of one method's results with one backbone; below it one folder per split and labels."""

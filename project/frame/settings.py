@@ -11,7 +11,7 @@ import os
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -53,6 +53,23 @@ class BackboneParams(Section):
         if self.given is None and (self.ids is not None or self.sha256 is not None):
             raise ValueError("`ids` and `sha256` go with `given: FILE`")
         return self
+
+
+class PatchTokens(Section):
+    """What of a backbone's patch tokens goes into the depot, for heads that read them.
+
+    Attributes:
+        kind: `dense@1`, the last block or stage.
+        flip: whether mirrored pictures are looked at too.
+    """
+
+    kind: Literal["dense@1"] = "dense@1"
+    flip: bool = False
+
+    @property
+    def kinds(self) -> dict[bool, str]:
+        """Kinds of feature, by whether the pictures are mirrored."""
+        return {False: self.kind} | ({True: f"{self.kind}+flip"} if self.flip else {})
 
 
 Model = TypeVar("Model", bound=BaseModel)

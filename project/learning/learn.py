@@ -12,12 +12,14 @@ import numpy as np
 from pydantic import ConfigDict, Field, JsonValue
 
 from deponij.pipeline import cards
+from deponij.pipeline.heads.head import Token
 from deponij.pipeline.heads.registry import head_class
 from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.project.frame.settings import Section
 from deponij.project.learning.arguments import make_head
 from deponij.project.learning.class_texts import class_texts, groups_of, open_class_texts
 from deponij.project.learning.out_of_fold import Learned, learned
+from deponij.project.learning.reading import Reading
 from deponij.project.learning.results import evaluate, feature_sources, read_shared_examples, write_results
 from deponij.store.errors import DataError, UsageError
 from deponij.store.items import Items
@@ -31,11 +33,13 @@ class HeadParams(Section):
         head: its kind in the registry.
         arguments: of its constructor, where they are not the defaults.
         templates: use only class texts of these templates; None for all that the view of texts has.
+        token: of views of tokens or maps, which token a head of vectors takes for the picture.
     """
 
     head: str
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
     templates: tuple[str, ...] | None = None
+    token: Token | None = None
 
 
 class TextFacts(Section):
@@ -83,6 +87,7 @@ def learn(
     per_class: Sequence[int] = (),
     tries: int = 1,
     out: Path | None = None,
+    depot: str = "depot",
 ) -> HeadResult:
     """Learn on `train`, choose on `val`, score every part that has items; of folds, every item once.
 
@@ -91,7 +96,7 @@ def learn(
 
     Args:
         features: views of kind `embedding`, whose vectors stand side by side; a head that takes tokens has one of
-            kind `tokens@K` too.
+            kind `tokens@K` too, one that reads maps has one of kind `dense@1`, and the view of its flips beside it.
         items: the folder of items they were made from.
         split: a table of item_id and part.
         labels: the label column of the items.
@@ -100,18 +105,20 @@ def learn(
         per_class: few-shot, where the head's kind has it: examples of each class to learn from.
         tries: how often others are drawn.
         out: folder for the results and the head; None writes nothing.
+        depot: where maps lie.
 
     Raises:
         IdentityError: features and texts are of different models.
         DataError: a class has no text; the message gives the command that makes them.
         DeponijError: inputs that do not fit together or cannot be learned from; the message says why.
     """
-    views = [View(path) for path in features]
     kind = head_class(params.head)
+    reading = Reading(kind, params.token, depot)
+    views = reading.open(features)
     head = make_head(params.head, (_of_tokens(views) if kind.takes_tokens else {}) | params.arguments)
     text_view = open_class_texts(texts, views[0], items, [labels]) if texts is not None else None
-    examples, arrays = read_shared_examples(views, Items(items), split, labels, tokens=kind.takes_tokens)
-    vectors = np.concatenate(arrays, axis=1)
+    examples, arrays = read_shared_examples(views, Items(items), split, labels, reading=reading)
+    vectors = np.concatenate(arrays, axis=1) if kind.reads == "vectors" else arrays[0]
     words, facts = None, None
     if text_view is not None:
         words = class_texts(
@@ -140,7 +147,7 @@ def learn(
         made = learned(head, lambda one, *pairs: one.fit(*pairs, **more), examples, vectors)
         # A head that has learned from all cannot be asked about any of them.
         studied, head = (made.head if examples.folds is None else head), made.head
-    sources = feature_sources(views, labels)
+    sources = reading.sources(feature_sources(views, labels), views)
     judged = evaluate(made, sources, examples, labels=labels, split=split)
     result = HeadResult(
         **judged.evaluation.model_dump(exclude={"notes"}),

@@ -35,6 +35,7 @@ from deponij.project.learning.item_columns import (
     read_parts,
 )
 from deponij.project.learning.out_of_fold import Learned
+from deponij.project.learning.reading import Reading
 from deponij.project.learning.result_files import (
     CONFUSION_NAME,
     LOGITS_NAME,
@@ -64,11 +65,12 @@ def read_examples(view: View, items: Items, split: Path, labels: str) -> tuple[E
 
 
 def read_shared_examples(
-    views: Sequence[View], items: Items, split: Path, labels: str, *, tokens: bool = False
+    views: Sequence[View], items: Items, split: Path, labels: str, *, reading: Reading | None = None
 ) -> tuple[Examples, list[Vectors]]:
     """Labelled items that have features in every view, and each view's features [n, d_i] of them.
 
-    With `tokens`, views of kind `tokens@K` are taken too, each row flattened from [K, 2, d].
+    Args:
+        reading: how a head reads views, where it takes other features than embeddings.
 
     Raises:
         UsageError: no views, one holds no vectors, or the items have no such label column.
@@ -79,12 +81,18 @@ def read_shared_examples(
         raise UsageError("name at least one view of picture features")
     names = read_labels(items, labels)
     for view in views:
-        check_belongs(view, items, tokens)
+        check_belongs(view, items, reading)
     everywhere = set.intersection(*(set(view.ids.tolist()) for view in views))
     groups, unit = read_groups(split, items)
     examples = join_examples(names, read_parts(split), groups, everywhere, unit, read_folds(split))
     _check_folds(examples)
-    return examples, [_finite_features(view, examples) for view in views]
+    if reading is None:
+        return examples, [_finite_features(view, examples) for view in views]
+    features = reading.features(views, examples.ids)
+    for view, one in zip(views, features, strict=False):
+        if isinstance(one, np.ndarray):  # Heads look at maps as they read them.
+            _require_finite_features(view, one, examples)
+    return examples, features
 
 
 def _check_folds(examples: Examples) -> None:
@@ -128,8 +136,12 @@ def features_of(view: View, items: Items, examples: Examples) -> Vectors:
 
 def _finite_features(view: View, examples: Examples) -> Vectors:
     features = view.read(examples.ids.tolist()).reshape(len(examples.ids), -1)
-    require_finite(features, examples.ids, f"{view.path}: the features", "extract with precision fp32")
+    _require_finite_features(view, features, examples)
     return features
+
+
+def _require_finite_features(view: View, features: Vectors, examples: Examples) -> None:
+    require_finite(features, examples.ids, f"{view.path}: the features", "extract with precision fp32")
 
 
 def require_finite(values: Vectors, ids: Sequence[str] | Names, what: str, mend: str) -> None:
@@ -144,10 +156,9 @@ def require_finite(values: Vectors, ids: Sequence[str] | Names, what: str, mend:
         raise StoreError(f"{what} of {len(bad)} items are NaN or infinite, the first: {first!r}; {mend}")
 
 
-def check_belongs(view: View, items: Items, tokens: bool = False) -> None:
+def check_belongs(view: View, items: Items, reading: Reading | None = None) -> None:
     """Items without features must have failed, and a row must be of the picture that the item has now."""
-    if view.kind != "embedding" and not (tokens and view.kind.startswith("tokens")):
-        raise UsageError(f"{view.path} holds features of kind {view.kind!r}; this needs `embedding`")
+    (reading or Reading()).require(view)
     seen = dict(zip(view.ids.tolist(), view.keys.tolist(), strict=True))
     failed = {item_id for item_id, _ in view.failures} | {item_id for item_id, _ in items.failures}
     missing = [item_id for item_id in items.ids if item_id not in seen and item_id not in failed]
@@ -177,13 +188,13 @@ def evaluate(
     made: Learned, sources: Sequence[FeatureSource], examples: Examples, *, labels: str, split: Path
 ) -> Judged:
     """A head's answers to all examples, judged."""
-    head = made.head
+    head, tokens = made.head, sorted({source.token for source in sources if source.token is not None})
     return judge(
         made.logits,
         head.classes_.tolist(),
         examples,
         method=head.kind,
-        title=head.title,
+        title=f"{head.title} on the {' and '.join(tokens)} token" if tokens else head.title,
         protocol=made.protocol,
         backbone="+".join(source.backbone for source in sources),
         fingerprint="+".join(source.fingerprint for source in sources),

@@ -154,7 +154,8 @@ def _from_depot(location: str, targets: Targets, dry_run: bool) -> tuple[list[Re
 def _from_run(at: Layout, targets: Targets, dry_run: bool) -> list[Removed]:
     """Views first and items last, so that a kill leaves names that the items still know."""
     removed, ids = [], set(targets.items)
-    views = [*sorted(at.root.glob("views/*.h5")), *sorted(at.root.glob("views/texts/*.h5"))]
+    places = ("views/*.h5", "views/texts/*.h5", "views/patch_tokens/*/*.h5")
+    views = [path for place in places for path in sorted(at.root.glob(place))]
     for path in views:
         view = View(path)
         gone = (ids | targets.captions) & {*view.ids.tolist(), *(one for one, _ in view.failures)}

@@ -28,6 +28,7 @@ from deponij.project.frame.layout import Layout
 from deponij.project.frame.toys import toys_of
 from deponij.project.in_force import InForce
 from deponij.project.learning.candidates import Candidate, candidates, is_judged
+from deponij.project.learning.reading import as_taken
 from deponij.project.learning.result_files import RESULT_NAME, digest_of, read_result
 from deponij.store.errors import BackboneError, IdentityError, StoreError
 from deponij.store.texts import in_percent
@@ -51,11 +52,14 @@ class Classifier:
 
 
 def _of_head(head: Head, folder: Path) -> Classifier:
-    """A saved head; tokens [n, K, 2, t] are laid out flat, several sources side by side."""
+    """A saved head, given what it learned from; several sources side by side."""
 
     def logits(vectors: Vectors) -> Floats:
-        parts = [vectors[source.fingerprint] for source in head.sources_]
-        return head.decision_function(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1))
+        parts = [
+            as_taken(vectors[source.fingerprint], source.identity.get("kind", ""), source.token)
+            for source in head.sources_
+        ]
+        return head.decision_function(np.concatenate(parts, axis=1))
 
     needs = tuple(Needed(source, folder) for source in head.sources_)
     return Classifier(tuple(head.classes_.tolist()), needs, logits)

@@ -110,14 +110,14 @@ def check_named(
         )
 
 
-def chunks(pictures: Iterator[NewPicture]) -> Iterator[list[NewPicture]]:
-    """Runs of pictures that fit into memory together."""
+def chunks(pictures: Iterator[NewPicture], n_at_once: int | None = None) -> Iterator[list[NewPicture]]:
+    """Runs of pictures that fit into memory together; no more than `n_at_once`, where their features are large."""
     chunk: list[NewPicture] = []
     n_bytes = 0
     for picture in pictures:
         chunk.append(picture)
         n_bytes += len(picture.content or b"")
-        if n_bytes >= _CHUNK_BYTES or len(chunk) >= _CHUNK_PICTURES:
+        if n_bytes >= _CHUNK_BYTES or len(chunk) >= (n_at_once or _CHUNK_PICTURES):
             yield chunk
             chunk, n_bytes = [], 0
     if chunk:

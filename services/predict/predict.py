@@ -26,6 +26,7 @@ from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section
 from deponij.project.in_force import run_of_results
 from deponij.project.learning.multilabel_files import read_multilabel
+from deponij.project.learning.reading import is_dense, only_one
 from deponij.project.learning.result_files import RESULT_NAME
 from deponij.project.meant import made_by, run_meant
 from deponij.project.record_files import check_ending, write_records
@@ -38,6 +39,8 @@ from deponij.store.errors import StoreError, UsageError
 from deponij.store.what_is import instead
 
 Array = NDArray[Any]
+# Maps are a thousand times as large as vectors.
+_CHUNK_MAPS = 64
 TABLE_ENDINGS = (".parquet", ".csv")
 _OF_RESULTS = ("method", "title", "protocol", "labels", "split")
 _COLUMNS = {
@@ -211,7 +214,8 @@ def run(
     found: list[Prediction] = []
     failures: list[Failure] = []
     with bar("predict", pictures.n * len(makers), "pictures") as advance:
-        for chunk in chunks(pictures.read(options.n_workers)):
+        n_at_once = _CHUNK_MAPS if any(is_dense(str(one.kind)) for one in chosen.backbones) else None
+        for chunk in chunks(pictures.read(options.n_workers), n_at_once):
             reasons, answers = _answered(chosen, makers, store, chunk, top, advance)
             for one in chunk:
                 reason = one.failure or reasons.get(one.key or "")
@@ -265,18 +269,18 @@ def _rows(
     maker: FeatureMaker, store: FeatureStore | None, contents: Mapping[str, bytes], advance: Advance
 ) -> tuple[dict[str, Array], dict[str, str]]:
     """Features and reasons for there being none, by key."""
-    identity, name = maker.found.identity, str(maker.found.kind.name)
+    identity, where = maker.found.identity, maker.found.name
     missing = list(contents) if store is None else store.missing(identity, list(contents))
     known = sorted(set(contents) - set(missing))
     rows: dict[str, Array] = {}
     if store is not None and known:
-        rows |= zip(known, store.read(known, identity, [name])[name], strict=True)
+        rows |= zip(known, only_one(store.read(known, identity), where), strict=True)
     advance(len(known))
     failed: dict[str, str] = {}
     if missing:
         progress = maker.progress()
         for batch in maker.rows([Picture(key, contents[key]) for key in missing], progress):
-            rows |= zip(batch.keys, batch.arrays[name], strict=True)
+            rows |= zip(batch.keys, only_one(batch.arrays, where), strict=True)
             advance(len(batch.keys))
         failed |= progress.failures
         advance(len(failed))

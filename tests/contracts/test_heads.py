@@ -1,4 +1,7 @@
-"""What every head of the registry keeps: shapes, determinism, saving, refusals."""
+"""What every head of the registry keeps: shapes, determinism, saving, refusals.
+
+Heads that read maps get the same examples, of which each is a grid.
+"""
 
 import json
 from pathlib import Path
@@ -26,7 +29,9 @@ SETTINGS: dict[str, dict[str, object]] = {
     "linear": {"lr": 0.03},
     "dino-linear": {"iterations": 200},
     "knn": {"ks": [1, 3, 5, 10, 20]},
+    "attentive": {"lrs": [1e-3, 0.01, 0.03], "batch": 8},
 }
+GRID = (2, 3)
 
 
 @pytest.fixture(scope="module")
@@ -41,29 +46,37 @@ def head(request: pytest.FixtureRequest) -> Head:
     return head_class(request.param)(**SETTINGS.get(request.param, {}))
 
 
-def examples(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Three classes in eight dimensions, learnable from images and usable as texts."""
+def examples(n: int, seed: int, head: Head | type[Head] = Head) -> tuple[np.ndarray, np.ndarray]:
+    """Three classes in eight dimensions, learnable from images and usable as texts; in the form that a head reads."""
     rng = np.random.default_rng(seed)
     codes = np.arange(n) % 3
     rows = 2 * np.eye(3, 8)[codes] + 0.3 * rng.normal(size=(n, 8))
-    return rows.astype(np.float32), np.array(CLASSES)[codes]
+    return as_read(rows.astype(np.float32), head), np.array(CLASSES)[codes]
+
+
+def as_read(rows: np.ndarray, head: Head | type[Head]) -> np.ndarray:
+    """Vectors [n, d], or a grid each whose cells lie around the vector."""
+    if head.reads == "vectors":
+        return rows
+    around = 0.1 * np.random.default_rng(9).normal(size=(1, 1, *GRID))
+    return (rows[:, :, None, None] + around).astype(rows.dtype)
 
 
 @pytest.fixture
 def fitted(head: Head) -> Head:
-    X, y = examples(60, seed=0)
+    X, y = examples(60, seed=0, head=head)
     return head.fit(X[:40], y[:40], X[40:], y[40:])
 
 
 def test_learns_what_is_easy(fitted: Head) -> None:
-    X, y = examples(90, seed=1)
+    X, y = examples(90, seed=1, head=fitted)
     assert (fitted.predict(X) == y).mean() > 0.95
     assert fitted.classes_.tolist() == CLASSES
     assert fitted.n_features_in_ == 8
 
 
 def test_shapes_and_probabilities(fitted: Head) -> None:
-    X, _ = examples(7, seed=2)
+    X, _ = examples(7, seed=2, head=fitted)
     logits, probs = fitted.decision_function(X), fitted.predict_proba(X)
     assert logits.shape == probs.shape == (7, 3)
     np.testing.assert_allclose(probs.sum(axis=1), 1)
@@ -73,13 +86,13 @@ def test_shapes_and_probabilities(fitted: Head) -> None:
 
 
 def test_rows_are_answered_one_by_one(fitted: Head) -> None:
-    X, _ = examples(9, seed=3)
+    X, _ = examples(9, seed=3, head=fitted)
     single = np.concatenate([fitted.decision_function(X[i : i + 1]) for i in range(9)])
     np.testing.assert_allclose(single, fitted.decision_function(X), rtol=1e-9, atol=1e-9)
 
 
 def test_deterministic(head: Head, fitted: Head, tmp_path: Path) -> None:
-    X, y = examples(60, seed=0)
+    X, y = examples(60, seed=0, head=head)
     fitted.save(tmp_path / "a", [SOURCE])
     clone(head).fit(X[:40], y[:40], X[40:], y[40:]).save(tmp_path / "b", [SOURCE])
     for name in (HEADS.card_name, HEADS.tensors_name):
@@ -107,6 +120,7 @@ def test_of_what_was_tried_the_best_on_validation_is_taken(kind: str) -> None:
     X += np.random.default_rng(8).normal(scale=1.5, size=X.shape).astype(np.float32)
     X[60:] += np.linspace(-0.5, 0.5, 8, dtype=np.float32)
     head = head_class(kind)(**SETTINGS.get(kind, {}))
+    X = as_read(X, head)
     # Words that say little, so that the examples must.
     words = {"texts": examples(3, seed=9)[0] + 2 * np.eye(3, 8)[::-1], "text_names": CLASSES}
     head.fit(X[:60], y[:60], X[60:], y[60:], **(words if head.starts_from_texts else {}))
@@ -121,7 +135,7 @@ def test_of_what_was_tried_the_best_on_validation_is_taken(kind: str) -> None:
 
 
 def test_saved_and_loaded(fitted: Head, tmp_path: Path) -> None:
-    X, _ = examples(20, seed=4)
+    X, _ = examples(20, seed=4, head=fitted)
     fitted.save(tmp_path, [SOURCE])
     again = load_head(tmp_path)
     assert type(again) is type(fitted)
@@ -135,7 +149,7 @@ def test_saved_and_loaded(fitted: Head, tmp_path: Path) -> None:
 
 def test_the_card_says_how_to_apply_the_tensors(fitted: Head, tmp_path: Path) -> None:
     # Someone without this project has the JSON, the tensors and numpy.
-    X, _ = examples(20, seed=5)
+    X, _ = examples(20, seed=5, head=fitted)
     fitted.save(tmp_path, [SOURCE])
     card = json.loads((tmp_path / HEADS.card_name).read_text())
     scope = {"features": X.astype(np.float64), "norm": lambda a: np.linalg.norm(a, axis=1, keepdims=True)}
@@ -160,7 +174,7 @@ def test_clone_keeps_parameters_and_forgets_what_was_learned(fitted: Head) -> No
     copy = clone(fitted)
     assert copy.get_params() == fitted.get_params()
     with pytest.raises(DataError, match="learned nothing"):
-        copy.predict(examples(3, seed=0)[0])
+        copy.predict(examples(3, seed=0, head=fitted)[0])
 
 
 WRONG = {int: -1, float: float("nan"), tuple: (float("nan"),), str: "no such"}
@@ -185,7 +199,7 @@ def test_every_parameter_is_checked_before_any_data_are_seen(kind: str, name: st
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_values_that_are_not_finite_are_refused(head: Head, fitted: Head, bad: float) -> None:
-    X, y = examples(12, seed=6)
+    X, y = examples(12, seed=6, head=head)
     X[7, 2] = bad
     with pytest.raises(DataError, match=r"1 of 12 rows hold NaN or infinite values \(first rows: \[7\]\)"):
         type(head)().fit(X, y)
@@ -196,30 +210,31 @@ def test_values_that_are_not_finite_are_refused(head: Head, fitted: Head, bad: f
 @pytest.mark.parametrize("kind", [kind for kind in kinds() if head_class(kind).learns_from == "images"])
 def test_features_that_say_nothing_are_refused(kind: str) -> None:
     head = head_class(kind)()
-    X, y = examples(12, seed=0)
+    X, y = examples(12, seed=0, head=head)
     with pytest.raises(DataError, match="constant"):
         head.fit(np.ones_like(X), y)
 
 
 def test_no_examples_are_refused(head: Head) -> None:
     with pytest.raises(DataError, match="no examples"):
-        head.fit(np.empty((0, 8)), [])
+        head.fit(as_read(np.empty((0, 8)), head), [])
 
 
 def test_labels_must_match(head: Head) -> None:
     with pytest.raises(DataError, match=r"6 rows of features for labels of shape \(5,\)"):
-        head.fit(*[part[:size] for part, size in zip(examples(6, seed=0), (6, 5), strict=True)])
+        head.fit(*[part[:size] for part, size in zip(examples(6, seed=0, head=head), (6, 5), strict=True)])
 
 
 @pytest.mark.parametrize("shape", [(4,), (4, 2, 8), (4, 0)])
 def test_other_shapes_are_refused(head: Head, shape: tuple[int, ...]) -> None:
-    with pytest.raises(DataError, match=r"must be an array \[n, d\]"):
+    wanted = r"\[n, d\]" if head.reads == "vectors" else r"\[n, d, h, w\]"
+    with pytest.raises(DataError, match=f"must be an array {wanted}"):
         head.fit(np.zeros(shape), list("aabb"))
 
 
 def test_another_width_is_refused(fitted: Head) -> None:
     with pytest.raises(DataError, match="width 8, got width 5"):
-        fitted.decision_function(np.zeros((2, 5)))
+        fitted.decision_function(as_read(np.zeros((2, 5)), fitted))
 
 
 def test_damage_is_found(fitted: Head, tmp_path: Path) -> None:

@@ -599,3 +599,47 @@ def test_known_rows_are_taken_and_none_is_written(world: World, tmp_path: Path) 
 )
 def test_requests_that_make_no_sense(world: World, arguments: list[object], said: str) -> None:
     assert said in refused(*arguments, status=2)
+
+
+@pytest.mark.parametrize(
+    ("head", "kind", "token"),
+    [
+        ("attentive", "dense@1", None),
+        ("logistic", "dense@1", "mean"),
+        ("logistic", "tokens@1", "class"),
+    ],
+)
+def test_what_learned_from_tokens_gets_tokens_of_new_pictures(
+    world: World, tmp_path: Path, head: str, kind: str, token: str | None
+) -> None:
+    """By the commands alone: maps into a depot, a head that reads them, its answers to the same pictures as files."""
+    spec, depot, out = world.models["dinov2"], tmp_path / "depot", tmp_path / "out"
+    options = ["--device", "cpu", "--threads", 1, "--depot", depot]
+    view = tmp_path / "view.h5"
+    done(
+        "extract",
+        "--items",
+        world.at.items,
+        "--backbone",
+        spec,
+        "--kind",
+        kind,
+        "--out",
+        view,
+        *options,
+        status=3,
+    )
+    chosen = ["--set", "n_queries=1", "--set", "epochs=3"] if token is None else ["--token", token]
+    done(
+        *("fit", "--head", head, "--features", view, "--items", world.at.items, "--labels", "label", *chosen),
+        *("--split", world.at.split("random"), "--depot", depot, "--out", out),
+    )
+    named = ["--model", out, "--backbone-spec", spec, "--top", 9]
+    document = predict(world.pictures, *named, status=3)
+    ids, classes, expected = stored(out)
+    paths, probs = answered(document, world.pictures, classes)
+    # Maps are float16 in the depot and in what is computed anew alike.
+    np.testing.assert_allclose(probs, expected[[ids.index(path) for path in paths]], atol=1e-5)
+    # With the depot nothing is computed, and the answers are the same.
+    again = predict(world.pictures, *named, "--depot", depot, status=3)
+    np.testing.assert_allclose(answered(again, world.pictures, classes)[1], probs, atol=1e-5)

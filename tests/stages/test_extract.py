@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from deponij.pipeline.backbones.kinds import Kind
+from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
 from deponij.stages import extract as stage
 from deponij.stages import items as items_stage
@@ -216,6 +217,21 @@ def test_tokens_lie_in_the_view_and_dense_maps_in_the_depot(tmp_path: Path, mode
     }
     with pytest.raises(StoreError, match="maps"):
         _ = view.embedding
+
+
+def test_patch_tokens_of_a_profile_have_a_view_of_their_own(tmp_path: Path, model: Path) -> None:
+    at = Layout(tmp_path / "run")
+    write(at.items, rows(range(5)))
+    params: dict[str, Any] = {"backbones": {"fake": {"spec": str(model)}}, "patch_tokens": {"fake": {}}}
+    options = RunOptions(depot=str(tmp_path / "depot"), workers=1, threads=1)
+    stage.main(stage.Params.model_validate(params), at, options, "fake")
+    assert View(at.view("fake")).kind == "embedding"
+    view = View(at.maps("fake"), depot=FeatureStore(tmp_path / "depot"))
+    assert view.kind == "dense@1" and view.ids.tolist() == View(at.view("fake")).ids.tolist()
+    assert view.identity.stored == "float16" and len(view.maps(["0.png"])) == 1
+    # What a profile names no more is gone; an empty folder is left for DVC.
+    stage.main(stage.Params.model_validate(params | {"patch_tokens": {}}), at, options, "fake")
+    assert list(at.patch_tokens("fake").iterdir()) == []
 
 
 def test_values_that_do_not_fit_float16_are_failures_with_the_items_name(tmp_path: Path) -> None:

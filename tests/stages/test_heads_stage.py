@@ -13,6 +13,7 @@ from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, check
 from deponij.project.learning.learn import HeadResult
+from deponij.project.report.summary import results_table
 from deponij.stages import heads
 from deponij.store.errors import UsageError
 from deponij.store.items import ItemWriter
@@ -39,7 +40,7 @@ def write_two_columns(path: Path, world: World) -> None:
             )
 
 
-def run(at: Layout, **changes: object) -> None:
+def run(at: Layout, depot: Path | None = None, **changes: object) -> None:
     sections = {
         "backbones": {"tiny": {}, "mute": {}},
         "text_backbones": ["tiny"],
@@ -47,7 +48,11 @@ def run(at: Layout, **changes: object) -> None:
         "labels": list(LABELS),
         "heads": {"kinds": KINDS, "per_class": [1, 2], "tries": 2},
     }
-    heads.main(check(heads.Params, sections | changes, "the test"), at, RunOptions(under_dvc=True))
+    heads.main(
+        check(heads.Params, sections | changes, "the test"),
+        at,
+        RunOptions(under_dvc=True, depot=str(depot or "depot")),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +145,27 @@ def test_results_of_a_pair_a_backbone_or_a_head_that_is_gone_go_too(at: Layout) 
     assert names == ["image-grouped-label", "image-grouped-other", "random-label", "random-other"]
     assert {path.name for path in at.results_of("heads").iterdir()} == set(KINDS)
     assert {path.name for path in (at.results_of("heads") / "logistic").iterdir()} == {"tiny", "mute"}
+
+
+def test_heads_that_read_maps_run_where_patch_tokens_are_stored(tmp_path: Path) -> None:
+    at, world = Layout(tmp_path / "run"), make_world(tmp_path / "world", noise=0.6)
+    write_two_columns(at.items, world)
+    write_split(at.split("random"), world.ids, world.parts)
+    for copied in (at.view("tiny"), at.maps("tiny")):
+        copied.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(world.features, at.view("tiny"))
+    shutil.copy(world.maps, at.maps("tiny"))
+    few = {"backbones": {"tiny": {}}, "text_backbones": [], "splits": {"random": {}}, "labels": ["label"]}
+    kinds = {"attentive": {"lrs": [0.03], "epochs": 5, "batch": 8}, "logistic": {"cs": [0.1]}}
+    run(at, world.depot, **few, patch_tokens={"tiny": {}}, heads={"kinds": kinds})
+    numbers = json.loads(at.metrics("heads").read_text())
+    assert {kind: set(of) for kind, of in numbers.items()} == {"attentive": {"tiny"}, "logistic": {"tiny"}}
+    table = results_table(at.results(), frozenset())
+    listed = {row.method for group in table for row in group.rows}
+    assert {"attentive probe", "linear probe (logistic regression)"} <= listed
+    # Without stored tokens there is nothing to learn such a head from, and the others are learned.
+    run(at, world.depot, **few, heads={"kinds": kinds})
+    assert {path.name for path in at.results_of("heads").iterdir()} == {"logistic"}
 
 
 def test_few_shot_is_asked_as_the_profile_says(at: Layout) -> None:

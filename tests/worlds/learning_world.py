@@ -1,8 +1,9 @@
 """A made-up world for the learning stages: coloured pictures, a split, image and text views of two models."""
 
 import io
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from deponij.pipeline.heads.registry import head_class
 from deponij.project.learning.learn import HeadParams, HeadResult, learn
 from deponij.store.atomic import write_table
+from deponij.store.depot import FeatureStore
 from deponij.store.identity import Identity
 from deponij.store.items import ItemWriter
 from deponij.store.keys import key_of_bytes, key_of_text
 from deponij.store.shard import row_checksums
-from deponij.store.view import write_view
+from deponij.store.view import View, write_view
 
 CLASSES = ("Bottle", "Can", "Cup", "Lid")
 DIM = 16
@@ -34,6 +37,8 @@ class World:
     labels: tuple[str | None, ...]
     parts: tuple[str | None, ...]
     failed: tuple[str, ...]
+    maps: Path
+    depot: Path
 
 
 def identity(kind: str, weights: str = "w" * 64) -> Identity:
@@ -71,6 +76,37 @@ def write_features(
         columns=columns or {},
         failures=failures,
     )
+
+
+def dense_identity(kind: str = "dense@1") -> Identity:
+    transform = json.dumps({"crop_px": None, "resize_px": [28, 42]})
+    return replace(identity(kind), stored="float16", transform=transform)
+
+
+def write_maps(
+    path: Path, depot: Path, features: Path, *, kind: str = "dense@1", **arrays: np.ndarray
+) -> None:
+    """A dense view of the items of another view, and its rows in a depot: name -> [n, …]."""
+    view = View(features)
+    dense = dense_identity(kind)
+    with FeatureStore(depot, create=True).writer(dense, {"torch": "2"}) as writer:
+        writer.add(view.keys.tolist(), arrays)
+    write_view(
+        path,
+        identity=dense,
+        backbone="tiny",
+        ids=view.ids.tolist(),
+        keys=view.keys.tolist(),
+        checksums=row_checksums(arrays, len(view)),
+        arrays={},
+        failures=view.failures,
+    )
+
+
+def grids(vectors: np.ndarray) -> np.ndarray:
+    """Maps float16 [n, d, 2, 3] whose cells lie around vectors [n, d]."""
+    around = 0.1 * np.random.default_rng(9).normal(size=(1, 1, 2, 3))
+    return (vectors[:, :, None, None] + around).astype(np.float16)
 
 
 def write_texts(
@@ -142,6 +178,7 @@ def make_world(root: Path, n: int = 120, noise: float = 0.3) -> World:
         failures=[(ids[12], "not a picture"), (ids[30], "decoder died")],
     )
     write_texts(root / "texts.h5", CLASSES, ("{}", "a photo of a {}"))
+    write_maps(root / "maps.h5", root / "depot", root / "view.h5", block1=grids(embedding[shuffled]))
     return World(
         root / "items",
         root / "split.parquet",
@@ -151,6 +188,8 @@ def make_world(root: Path, n: int = 120, noise: float = 0.3) -> World:
         tuple(labels),
         tuple(parts),
         (ids[12], ids[30]),
+        root / "maps.h5",
+        root / "depot",
     )
 
 
@@ -164,7 +203,8 @@ def learned(
 ) -> HeadResult:
     """A head of the registry, learned in this world."""
     inputs = {
-        "features": world.features,
+        "features": world.maps if head_class(head).reads == "maps" else world.features,
+        "depot": str(world.depot),
         "items": world.items,
         "split": world.split,
         "labels": "label",

@@ -1,0 +1,1 @@
+"""The attentive probe over patch tokens."""
