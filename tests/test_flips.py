@@ -19,6 +19,8 @@ import torch
 from learning_world import DIM, World, learned, write_features
 from pydantic import BaseModel
 from report_world import make_report_world
+from segmentation_world import make_results as make_segmentations
+from segmentation_world import make_scenes
 
 from deponij.pipeline.advice.records import ADVICE
 from deponij.pipeline.backbones import remember
@@ -51,6 +53,7 @@ from deponij.project.learning.multilabel_files import read_multilabel_answers
 from deponij.project.learning.result_files import CONFUSION_NAME, read_file, read_judged, read_result
 from deponij.project.learning.zero_shot_answers import read_answers
 from deponij.project.report.inputs import read_embedding, read_records, split_facts
+from deponij.project.segmentation.result_files import read_counts, read_label_maps
 from deponij.stages import ensembles
 from deponij.stages import scenes as scenes_stage
 from deponij.store import index_folder
@@ -180,6 +183,20 @@ def of_multilabel(root: Path) -> Iterator[Kind]:
             return read_multilabel_answers(folder), load_multilabel(folder).predict_proba(rows)
 
         yield Kind(f"multi-label results of {kind}", files, read)
+
+
+def of_segmentation(root: Path) -> Iterator[Kind]:
+    """Results folders of segmentation."""
+    scenes = make_scenes(root / "scenes", {"val": 2, "test": 3})
+    for folder in make_segmentations(scenes, Layout(root)):
+        files = [path for path in sorted(folder.iterdir()) if path.name not in FOR_PEOPLE]
+
+        def read(folder: Path = folder) -> Any:
+            answers = read_label_maps(folder)
+            maps = [answers.label_map(one) for one in answers.ids]
+            return read_counts(folder), answers.ids, maps
+
+        yield Kind(f"segmentation by {folder.parents[1].name}", files, read)
 
 
 def spec_of(at: Layout) -> Any:
@@ -327,6 +344,7 @@ def make_kinds(root: Path) -> list[Kind]:
         *of_results(world, Layout(root)),
         *of_multilabel(root),
         *of_decoders(root / "decoders"),
+        *of_segmentation(root),
         *of_machine(root),
         *of_scenes(root),
         *of_indexes(root),
