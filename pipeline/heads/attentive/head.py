@@ -7,16 +7,19 @@ Shape letters: n examples, d channels of a token, h and w sides of the grid, t =
 values, C classes.
 """
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import JsonValue
 
 from deponij.pipeline.cards import COUNT, WORD, Condition, Fact, are_positive, rows_of
 from deponij.pipeline.heads.augment import Augmentation
 from deponij.pipeline.heads.choosing import hold_out, worth
+from deponij.pipeline.heads.examples import Examples
 from deponij.pipeline.heads.gradient.recipe import Recipe
 from deponij.pipeline.heads.head import Floats, Head, Names
 from deponij.pipeline.heads.maps import Maps, check_map_examples, check_maps, in_order, nearby
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 # Of float16 maps that are kept in memory while they are learned from; what is more is read again each epoch.
 _KEPT_BYTES = 1 << 29
+# Test pictures whose attention is kept for showing.
+_STUDIED = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +183,24 @@ class AttentiveProbe(Head):
         for rows, values in in_order(maps, "features"):
             found[rows] = self._attended(values)[1].reshape(len(rows), *found.shape[1:])
         return found
+
+    def study(
+        self, X: ArrayLike, examples: Examples, per_class: Sequence[int] = (), tries: int = 1
+    ) -> dict[str, JsonValue]:
+        """Where it looks in the first test pictures: their ids, the grid, and each query's attention [n, M, h, w].
+
+        That is base64 of uint8, 255 where a query's attention to a picture is largest. Nothing of folds: the head that is
+        kept has learned from all of them.
+        """
+        rows = examples.rows("test")[:_STUDIED]
+        if examples.folds is not None or not len(rows):
+            return {}
+        maps = check_maps(X, "features")
+        attention = self.attention(maps[rows])
+        levels = np.round(255 * attention / attention.max(axis=(2, 3), keepdims=True)).astype(np.uint8)
+        shares = base64.b64encode(levels.tobytes()).decode()
+        grid: list[JsonValue] = [int(side) for side in maps.shape[2:]]
+        return {"attention": {"ids": examples.ids[rows].tolist(), "grid": grid, "shares": shares}}
 
     def _attended(self, values: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Tokens [m, d, t] and the queries' attention to them [m, M, t]."""
