@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel
 
-from deponij.pipeline.backbones.transform import Transform
 from deponij.pipeline.heads.head import HEADS
 from deponij.pipeline.metrics.predictions import Predictions
 from deponij.pipeline.pictures import decode
@@ -22,6 +21,9 @@ from deponij.project.report.runs import Standing, Told
 from deponij.store.errors import PictureError, StoreError
 from deponij.store.items import Items
 
+# Left, top, right and lower edge in px; of a picture of (width, height).
+Box = tuple[float, float, float, float]
+Seen = Callable[[tuple[int, int]], Box]
 # Of each answer right and wrong, and on the page.
 _SHOWN = 4
 _SIDE_PX = 112
@@ -60,7 +62,7 @@ def attention_facts(found: Sequence[Standing], table: Items, told: Told) -> list
             stored = _stored(folder)
             if stored is None:
                 continue
-            looked = _looked(stored, read_result(folder)[1], table, _transform(folder))
+            looked = _looked(stored, read_result(folder)[1], table, _seen_of(folder))
             wrong, right = (
                 [one for one in looked if one.sample.correct == is_right] for is_right in (False, True)
             )
@@ -90,17 +92,32 @@ def _stored(folder: Path) -> StoredAttention | None:
     return stored
 
 
-def _transform(folder: Path) -> Transform | None:
-    """What the head's backbone was shown of a picture; None where its features' identity does not say."""
+def _seen_of(folder: Path) -> Seen | None:
+    """What the head's backbone was shown of a picture of some size; None where its features' identity does not say."""
     try:
         (source,) = HEADS.read_card(folder).sources
-        return Transform.from_record(json.loads(source.identity["transform"]))
+        record = json.loads(source.identity["transform"])
+        resize, crop = record["resize"], record["crop_px"]
+        aimed, cropped = (tuple(map(int, one)) for one in (record["resize_px"], crop or record["resize_px"]))
     except (ValueError, KeyError, TypeError):
         return None
+    if resize == "squash" and crop is None:
+        return lambda size: (0, 0, *size)
+    if resize not in ("shortest", "cover") or any(c > a for c, a in zip(cropped, aimed, strict=True)):
+        return None
+
+    def middle(size: tuple[int, int]) -> Box:
+        """The picture is enlarged until it covers what is aimed at; of that the middle is cropped."""
+        scale = max(aimed[1] / size[0], aimed[0] / size[1])
+        width, height = min(size[0], cropped[1] / scale), min(size[1], cropped[0] / scale)
+        left, top = (size[0] - width) / 2, (size[1] - height) / 2
+        return left, top, left + width, top + height
+
+    return middle
 
 
 def _looked(
-    stored: StoredAttention, predictions: Predictions, table: Items, transform: Transform | None
+    stored: StoredAttention, predictions: Predictions, table: Items, seen_of: Seen | None
 ) -> list[Looked]:
     """The stored items whose pictures can be decoded, in their order."""
     places = {item_id: row for row, item_id in enumerate(predictions.ids.tolist())}
@@ -109,14 +126,16 @@ def _looked(
         for i, shares in zip(stored.ids, stored.maps, strict=True)
         if i in table.places and i in places
     }
-    if transform is None:
+    if seen_of is None:
         return []
     rows, found = {table.places[item_id]: item_id for item_id in known}, {}
     for row, content in table.contents(list(rows), only_there=True):
         with suppress(PictureError):
-            seen = Image.fromarray(transform.pixels(decode(content)))
-            seen.thumbnail((_SIDE_PX, _SIDE_PX), Image.Resampling.LANCZOS)
-            found[rows[row]] = seen
+            picture = decode(content).convert("RGB")
+            box = seen_of(picture.size)
+            side = _SIDE_PX / max(box[2] - box[0], box[3] - box[1])
+            size = (max(1, round(side * (box[2] - box[0]))), max(1, round(side * (box[3] - box[1]))))
+            found[rows[row]] = picture.resize(size, Image.Resampling.LANCZOS, box=box)
     looked = []
     for item_id, seen in found.items():
         i, shares = places[item_id], known[item_id].astype(np.float64)

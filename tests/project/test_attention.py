@@ -2,16 +2,20 @@
 
 import base64
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from learning_world import World, make_world
 from PIL import Image
+from resealing import relist, rewrite
 
 from deponij.pipeline.reports.attention import lit
 from deponij.project.learning.learn import HeadParams, learn
-from deponij.project.report.attention import StoredAttention
+from deponij.project.report import attention
+from deponij.project.report.attention import Box, StoredAttention, _seen_of
 from deponij.stages import report
 from deponij.stages.report import ReportParams
 
@@ -51,26 +55,51 @@ def test_the_attention_of_the_first_test_pictures_is_kept(world: World, results:
     assert {parts[item_id] for item_id in stored.ids} == {"test"}
 
 
-@pytest.mark.parametrize("transform", ["full", "resize"])
-def test_it_stands_on_the_page_where_it_is_known_what_was_seen(
-    world: World, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transform: str
+@pytest.mark.parametrize(
+    ("changes", "size", "expected"),
+    [
+        # The middle 224 of 256, of a picture of 400 x 200 that is enlarged by 1.28: 175 px a side.
+        (
+            {"resize": "shortest", "resize_px": [256, 256], "crop_px": [224, 224]},
+            (400, 200),
+            (112.5, 12.5, 287.5, 187.5),
+        ),
+        ({"resize": "cover", "resize_px": [224, 224], "crop_px": [224, 224]}, (100, 300), (0, 100, 100, 200)),
+        ({"resize": "squash", "resize_px": [28, 42], "crop_px": None}, (400, 200), (0, 0, 400, 200)),
+        ({"resize": "contain", "resize_px": [28, 42], "crop_px": [42, 42]}, (400, 200), None),
+        ({}, (400, 200), None),
+    ],
+)
+def test_what_the_backbone_saw(
+    results: Path, tmp_path: Path, changes: dict[str, object], size: tuple[int, int], expected: Box | None
 ) -> None:
-    from deponij.pipeline.backbones.transform import Resize, Rounding, Transform
-    from deponij.project.report import attention
+    rewritten = tmp_path / "head"
+    shutil.copytree(results, rewritten)
 
-    if transform == "full":
-        seen = Transform(
-            Resize.SHORTEST, (32, 32), "bicubic", (28, 28), Rounding.FLOOR, (0.5,) * 3, (0.5,) * 3
-        )
-        monkeypatch.setattr(attention, "_transform", lambda folder: seen)
+    def changed(card: dict[str, Any]) -> dict[str, Any]:
+        card["sources"][0]["identity"]["transform"] = json.dumps(changes)
+        return card
+
+    rewrite(rewritten / "head.json", changed)
+    relist(rewritten)
+    seen_of = _seen_of(rewritten)
+    assert (seen_of is None) == (expected is None)
+    if seen_of is not None:
+        assert seen_of(size) == pytest.approx(expected)
+
+
+def test_it_stands_on_the_page(
+    world: World, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inputs = {"items": world.items, "views": [world.features], "profile": "made-up"}
-    page = report.run(ReportParams(), results=[results], out=tmp_path / "report", **inputs).read_text()
-    assert ("Where it looks" in page) == (transform == "full")
-    if transform == "full":
-        # Of each of at most eight pictures: as seen, all queries, and two queries.
-        n_looks = page.count('<div class="look"')
-        assert 4 <= n_looks <= 8 and page.count("where query 2 looks") == n_looks
-        assert "2&nbsp;×&nbsp;3 tokens, 2 queries" in page
+    unknown = report.run(ReportParams(), results=[results], out=tmp_path / "a", **inputs).read_text()
+    assert "Where it looks" not in unknown, "the world's identity does not say what was seen"
+    monkeypatch.setattr(attention, "_seen_of", lambda folder: lambda size: (0, 0, *size))
+    page = report.run(ReportParams(), results=[results], out=tmp_path / "b", **inputs).read_text()
+    assert "Where it looks" in page and "2&nbsp;×&nbsp;3 tokens, 2 queries" in page
+    # Of each of at most eight pictures: as seen, all queries, and two queries.
+    n_looks = page.count('<div class="look"')
+    assert 4 <= n_looks <= 8 and page.count("where query 2 looks") == n_looks
 
 
 def test_what_is_no_attention_is_refused(results: Path) -> None:
