@@ -17,6 +17,7 @@ from deponij.commands import (
     advising,
     comparing,
     data,
+    decoding,
     depots,
     features,
     forgetting,
@@ -26,6 +27,8 @@ from deponij.commands import (
     predicting,
     retrieval,
     scenes,
+    segmentation_table,
+    segmenting,
     serving,
     whole,
 )
@@ -38,11 +41,14 @@ app = typer.Typer(
 )
 # What a person wants to do: commands, and groups of commands by name.
 _PANELS: dict[str, tuple[tuple[typer.Typer, ...], dict[str, typer.Typer]]] = {
-    "The whole way": ((whole.app, predicting.app, serving.app), {}),
+    "The whole way": ((whole.app, predicting.app, segmenting.app, serving.app), {}),
     "Choosing a backbone": ((machine.backbones_app,), {"weights": machine.weights_app}),
     "Items": ((data.app, scenes.app), {"data": data.data_app}),
     "Features": ((features.app,), {"depot": depots.depot_app, "view": depots.view_app}),
-    "Learning and comparing": ((learning.app, comparing.app), {}),
+    "Learning and comparing": (
+        (learning.app, comparing.app, decoding.app, segmentation_table.app),
+        {},
+    ),
     "Searching": ((), {"index": retrieval.index_app, "query": retrieval.query_app}),
     "Looking after pictures": ((advising.app, housekeeping.app, forgetting.app), {}),
     "This machine": ((machine.app,), {"profile": machine.profile_app}),

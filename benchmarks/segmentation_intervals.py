@@ -132,10 +132,8 @@ def coverage(n_groups: int, size: int, n_worlds: int) -> None:
     for name, rows in held.items():
         if len(rows) >= n_worlds / 4:
             shares = " | ".join(f"{share:.1%}".replace("%", " %") for share in np.mean(rows, axis=0))
-            print(
-                f"| {n_groups} x {size} | {name} | {shares} | {' / '.join(f'{one:.1f}' for one in np.mean(widths[name], axis=0))} |",
-                flush=True,
-            )
+            wide = " / ".join(f"{one:.1f}" for one in np.mean(widths[name], axis=0))
+            print(f"| {n_groups} x {size} | {name} | {shares} | {wide} |", flush=True)
 
 
 def size_of_test(n_groups: int, size: int, n_worlds: int) -> None:

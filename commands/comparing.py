@@ -64,13 +64,18 @@ def compare(
 ) -> None:
     """Is one model better than another on the same items, and by more than chance?
 
-    Of two runs, such as before and after labels were corrected, the test items that both have count.
+    Of two runs, such as before and after labels were corrected, the test items that both have count. Of two segmentations
+    of the same scenes mIoU is compared.
     """
     from deponij.commands.show.results import print_comparison
     from deponij.project.in_force import toys_beside
     from deponij.project.learning import compare as comparing
     from deponij.project.learning.compare_runs import chosen_two, compare_runs
+    from deponij.project.segmentation.compare import are_segmentations
 
+    if a is not None and b is not None and are_segmentations(a, b):
+        _compare_segmentations(a, b, part, as_json)
+        return
     two = chosen_two(a, b, of_run)
     result: comparing.Comparison
     if two.are_of_runs:
@@ -79,6 +84,15 @@ def compare(
         result = comparing.run(two.a, two.b, part)
     lead(two.said, as_json)
     print_json(result) if as_json else print_comparison(result, toys_beside(two.a, two.b))
+
+
+def _compare_segmentations(a: Path, b: Path, part: str, as_json: bool) -> None:
+    from deponij.commands.show.segmentation import print_segmentation_comparison
+    from deponij.project.in_force import toys_beside
+    from deponij.project.segmentation.compare import compare_segmentations
+
+    found = compare_segmentations(a, b, part)
+    print_json(found) if as_json else print_segmentation_comparison(found, toys_beside(a, b))
 
 
 @app.command()

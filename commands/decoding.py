@@ -15,25 +15,36 @@ _DECODERS = names_in("deponij.pipeline.decoders")
 
 @app.command("fit-decoder")
 def fit_decoder(
-    scenes: Annotated[Path, typer.Option(help="Folder of pictures with label maps; `deponij scenes` makes it.")],
+    scenes: Annotated[
+        Path, typer.Option(help="Folder of pictures with label maps; `deponij scenes` makes it.")
+    ],
     maps: Annotated[Path, typer.Option(help="View of their dense features.")],
     decoder: Annotated[str, typer.Option(help=f"One of: {', '.join(_DECODERS)}.")] = "linear",
     argument: Annotated[
         list[str] | None,
-        typer.Option("--set", help="NAME=VALUE of the decoder, as width=64; repeatable. `--set help` lists them."),
+        typer.Option(
+            "--set", help="NAME=VALUE of the decoder, as width=64; repeatable. `--set help` lists them."
+        ),
     ] = None,
-    flipped: Annotated[Path | None, typer.Option(help="View of the mirrored pictures' dense features.")] = None,
+    flipped: Annotated[
+        Path | None, typer.Option(help="View of the mirrored pictures' dense features.")
+    ] = None,
     words: Annotated[
-        Path | None, typer.Option(help="View of the classes' text vectors; without it class vectors are learned.")
+        Path | None,
+        typer.Option(help="View of the classes' text vectors; without it class vectors are learned."),
     ] = None,
-    of: Annotated[str, typer.Option(help="Which words: names, descriptions, or a set of templates.")] = "names",
+    of: Annotated[
+        str, typer.Option(help="Which words: names, descriptions, or a set of templates.")
+    ] = "names",
     epochs: Annotated[int, typer.Option(min=1)] = 20,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 4,
     lr: Annotated[float, typer.Option(help="Learning rate at the begin; it falls by a cosine.")] = 2e-3,
     window: Annotated[
         int, typer.Option(min=0, help="Side in pixels of random square windows; 0: whole pictures.")
     ] = 0,
-    both_ways: Annotated[bool, typer.Option(help="Answer by the mean of picture and mirrored picture.")] = False,
+    both_ways: Annotated[
+        bool, typer.Option(help="Answer by the mean of picture and mirrored picture.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     depot: Depot = "depot",
     device: Device = "auto",
@@ -43,6 +54,7 @@ def fit_decoder(
 ) -> None:
     """Learn to segment from stored maps; the best on the validation part is kept."""
     from deponij.commands.show.segmentation import print_segmentation
+
     from deponij.project.extraction.devices import pick_device
     from deponij.project.frame.settings import check, n_cores
     from deponij.project.learning.arguments import parse_arguments
@@ -65,7 +77,9 @@ def fit_decoder(
     (asked,) = asked_of(params, with_words=words is not None)
     source = StoredScenes.open(scenes, maps, flipped, depot)
     running = Running(
-        pick_device(device), threads or n_cores(), None if out is None else out.with_name(f"{out.name}.unfinished")
+        pick_device(device),
+        threads or n_cores(),
+        None if out is None else out.with_name(f"{out.name}.unfinished"),
     )
     result = learn_decoder(asked, params, source, words=words, running=running, out=out)
     if as_json:

@@ -30,7 +30,8 @@ def extract(
     backbone: BackboneArg,
     out: Annotated[Path, typer.Option(help="View to write (HDF5).")],
     depot: Depot = "depot",
-    kind: Annotated[str, typer.Option(help="embedding, tokens@K or dense@K.")] = "embedding",
+    kind: Annotated[str, typer.Option(help="embedding, tokens@K, dense@K or pyramid@K.")] = "embedding",
+    flip: Annotated[bool, typer.Option("--flip", help="Maps of the mirrored pictures.")] = False,
     input_px: Annotated[
         tuple[int, int] | None, typer.Option(help="Height and width other than the model's.")
     ] = None,
@@ -48,10 +49,11 @@ def extract(
 ) -> None:
     """Compute what the depot does not have yet, and write a view of the items' features."""
     from deponij.pipeline.pictures import Route
+    from deponij.project.extraction.extracting import summary
     from deponij.stages import extract as stage
 
     params = stage.ExtractParams(
-        kind=kind,
+        kind=f"{kind}+flip" if flip else kind,
         precision=precision,
         stored=stored,
         decode=Route(decode),
@@ -59,7 +61,7 @@ def extract(
     )
     options = run_options(depot, device, batch_size, workers, threads)
     result = stage.run(params, items=items, backbone=backbone, out=out, options=options)
-    answer(result, stage.summary(result), as_json)
+    answer(result, summary(result), as_json)
     exit_partly(result.n_failed, f"the view (`deponij view info {out}`)")
 
 
@@ -108,6 +110,7 @@ def extract_text(
     as_json: Json = False,
 ) -> None:
     """Encode class names, templates, captions or your own texts."""
+    from deponij.project.extraction.texts import summary
     from deponij.stages import extract_text as stage
     from deponij.store.errors import UsageError
 
@@ -123,4 +126,4 @@ def extract_text(
     options = run_options(depot, device, "auto", 0, threads)
     params = stage.TextParams(precision=precision)
     result = stage.run(params, prompts, backbone=backbone, out=out, options=options)
-    answer(result, stage.summary(result), as_json)
+    answer(result, summary(result), as_json)

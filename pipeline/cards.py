@@ -295,15 +295,15 @@ def restored(
             version wrote it; the message names it.
     """
     try:
-        _check_names("parameter", card.params, list(made().plain_params()))
+        check_names("parameter", card.params, list(made().plain_params()))
         parameters_of(made).model_validate_json(json.dumps(card.params), strict=True)
         for name in sorted(set(made.facts) & set(card.learned)):
             TypeAdapter(made.facts[name].of).validate_json(json.dumps(card.learned[name]), strict=True)
         _check_tensors(made, tensors, sizes)
         one = made(**card.params)
         one._restore(tensors, card.learned)
-        _check_names("fact", card.learned, list(one._learned()))
-        _check_names("tensor", tensors, list(one._tensors()))
+        check_names("fact", card.learned, list(one._learned()))
+        check_names("tensor", tensors, list(one._tensors()))
         answer = np.asarray(begin(one))
         if answer.shape != (1, sizes["C"]) or not np.isfinite(answer).all():
             raise ValueError(f"it answers one row with {answer.shape} numbers, not all of them finite")
@@ -315,7 +315,12 @@ def restored(
     raise StoreError(f"{where} does not fit this version's {made.kind!r}: {reason}; {REMEDY}")
 
 
-def _check_names(what: str, found: Mapping[str, Any], wanted: Sequence[str]) -> None:
+def check_names(what: str, found: Mapping[str, Any], wanted: Sequence[str]) -> None:
+    """Refuse names that are unknown or missing.
+
+    Raises:
+        ValueError: naming them.
+    """
     odd = {"unknown": set(found) - set(wanted), "missing": set(wanted) - set(found)}
     said = [f"{how}: {', '.join(sorted(names))}" for how, names in odd.items() if names]
     if said:

@@ -15,6 +15,7 @@ from deponij.pipeline.data.adapters.registry import open_source
 from deponij.pipeline.given.files import ENDINGS
 from deponij.project.data_sets import SourceChoice
 from deponij.project.extraction.default_backbones import is_drawn
+from deponij.project.extraction.extracting import found_backbone
 from deponij.project.extraction.forecast import Forecast, Offer, forecasts, offer
 from deponij.project.frame.console import say, warn
 from deponij.project.frame.harness import timed
@@ -28,7 +29,7 @@ from deponij.project.learning.label_columns import LabelColumns, label_columns
 from deponij.project.learning.zero_shot_answers import check_classes
 from deponij.project.meant import is_meant, run_meant
 from deponij.project.report.summary import Record, collect
-from deponij.stages.extract import ExtractParams, found_backbone
+from deponij.stages.extract import ExtractParams
 from deponij.stages.registry import STAGES, Stage, is_current
 from deponij.store.atomic import PART, make_folder
 from deponij.store.errors import DataError, StoreError, UsageError

@@ -23,6 +23,7 @@ from deponij.project.segmentation.params import DecodersParams
 from deponij.project.segmentation.result_files import metrics_of
 from deponij.project.segmentation.sources import StoredScenes
 from deponij.store.texts import in_percent
+from deponij.store.view import View
 
 
 class Params(Section):
@@ -40,11 +41,9 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
     at.segmentation.mkdir(parents=True)
     numbers: dict[str, Any] = {}
     for backbone in params.dense:
-        flipped, words = at.dense_flip(backbone), at.dense_words(backbone)
-        source = StoredScenes.open(
-            at.scenes, at.dense(backbone), flipped if flipped.is_file() else None, options.depot
-        )
-        for asked in asked_of(params.decoders, with_words=words.is_file()):
+        source = StoredScenes.open(at.scenes, at.dense(backbone), at.dense_flip(backbone), options.depot)
+        words = at.dense_words(backbone)
+        for asked in asked_of(params.decoders, with_words=len(View(words)) > 0):
             place = (asked.name, backbone, asked.words)
             running = Running(
                 pick_device(options.device), options.n_threads, at.unfinished.joinpath("decoders", *place)
@@ -59,10 +58,11 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
 
 def told(result: SegmentationResult) -> str:
     """A line for a person."""
-    part, scores = result.shown
+    scores = result.parts[result.shown]
+    took = "" if result.seconds is None else f" ({result.seconds:,.0f} s)"
     return (
-        f"{result.method} {result.backbone} {result.words}: {part} mIoU {in_percent(scores.miou.value)} of "
-        f"{scores.n_pictures} pictures, accuracy {in_percent(scores.accuracy.value)} ({result.seconds:,.0f} s)"
+        f"{result.method} {result.backbone} {result.words}: {result.shown} mIoU {in_percent(scores.miou)} of "
+        f"{scores.n_pictures} pictures, accuracy {in_percent(scores.accuracy)}{took}"
     )
 
 

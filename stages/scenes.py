@@ -48,11 +48,15 @@ class ScenesParams(Section):
     split: SplitParams | None = None
 
 
-# `scenes: {}` is none.
+def _named(said: Any) -> Any:
+    """None where only `root` is said, which DVC wants in any case."""
+    return None if not said or (isinstance(said, dict) and set(said) <= {"root"}) else said
+
+
 NeededScenes = Annotated[
     ScenesParams | None,
-    BeforeValidator(lambda said: said or None),
-    Needed("no pictures with label maps are named (`scenes: {}`)"),
+    BeforeValidator(_named),
+    Needed("no pictures with label maps are named (`scenes: {root: …}` alone)"),
 ]
 
 

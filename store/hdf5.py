@@ -21,6 +21,7 @@ from deponij.store.texts import is_storable
 CHUNK_BYTES = 1 << 20
 # Of one picture's map: a window reads few of them without need, and a picture has no more than some tens.
 TILE_BYTES = 256 << 10
+_CHECKSUM_BYTES = 4
 # Files of the 1.10 format: metadata checksums, readable by h5py of the last years.
 LIBVER = ("v110", "v110")
 
@@ -100,7 +101,9 @@ def write_maps(group: h5py.Group, maps: Mapping[str, Array]) -> None:
         return
     options = {"fletcher32": True, "track_times": False}
     datasets = {
-        name: group.create_dataset(name, values.shape, values.dtype, chunks=tile_of(values), **options)
+        name: group.create_dataset(
+            name, values.shape, values.dtype, chunks=tile_of(values.shape[1:], values.itemsize), **options
+        )
         for name, values in sorted(maps.items())
     }
     for row in range(len(next(iter(maps.values())))):
@@ -110,13 +113,20 @@ def write_maps(group: h5py.Group, maps: Mapping[str, Array]) -> None:
             dataset.id.flush()
 
 
-def tile_of(maps: Array) -> tuple[int, int, int, int]:
-    """Shape of a tile of maps [n, C, h, w]: all channels of about a square, equal parts of the map."""
-    _, channels, height, width = maps.shape
-    n_tiles = -(-channels * height * width * maps.itemsize // TILE_BYTES)
+def tile_of(shape: tuple[int, ...], item_bytes: int) -> tuple[int, int, int, int]:
+    """Shape (1, C, h', w') of the tiles of maps [C, h, w]: all channels of about a square, equal parts of the map."""
+    channels, height, width = shape
+    n_tiles = -(-channels * height * width * item_bytes // TILE_BYTES)
     n_rows = min(height, max(1, round((n_tiles * height / width) ** 0.5)))
     n_columns = min(width, -(-n_tiles // n_rows))
     return 1, channels, -(-height // n_rows), -(-width // n_columns)
+
+
+def map_bytes(shape: tuple[int, ...], item_bytes: int) -> int:
+    """What a map [C, h, w] takes on disk: its tiles, of which those at the end are as large as the others."""
+    _, channels, height, width = tile_of(shape, item_bytes)
+    n_tiles = -(-shape[1] // height) * -(-shape[2] // width)
+    return n_tiles * (channels * height * width * item_bytes + _CHECKSUM_BYTES)
 
 
 def encoded(values: Sequence[str], what: str) -> npt.NDArray[np.bytes_]:

@@ -34,7 +34,7 @@ def check_manifest(folder: Path) -> list[Path]:
         body = unsealed((folder / MANIFEST).read_bytes())
         if body["format"] != FORMAT:
             raise StoreError(f"{folder} has format {body['format']}, this Deponij reads {FORMAT}")
-        wanted = body["files"]
+        wanted = dict(body["files"])
         found = {path.name: _facts(path) for path in sorted(folder.glob("*.parquet"))}
     except FileNotFoundError:
         raise StoreError(

@@ -10,7 +10,7 @@ Shape letters: m rows asked for, C channels of a level, h and w its sides in cel
 import json
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -144,7 +144,7 @@ class MapReader:
             "then `deponij extract` to compute its rows again"
         )
 
-    def batches(self, wanted: Iterable[Wanted], ahead: int = 2) -> Iterator[dict[str, Array]]:
+    def batches(self, wanted: Iterable[Wanted], ahead: int = 2) -> Generator[dict[str, Array], None, None]:
         """`read` of each of `wanted`, in order; a thread reads ahead.
 
         No more than `ahead` batches lie ready or are being read. An error arrives in the place of its batch.

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deponij.store.atomic import read_table, refuse_foreign, replacing_folder, write_table
+from deponij.store.atomic import read_texts, refuse_foreign, replacing_folder, write_table
 from deponij.store.errors import DataError, StoreError, explained
 from deponij.store.items import Items, ItemWriter
 from deponij.store.label_maps import (
@@ -31,7 +31,7 @@ from deponij.store.label_maps import (
     decode_labels,
     encode_labels,
 )
-from deponij.store.sealed import check_table, read_sealed, seal_table, sealed
+from deponij.store.sealed import check_table, read_sealed, seal_table, sealed, sha256_of
 from deponij.store.what_is import instead
 
 __all__ = ["VOID", "SceneClass", "SceneRow", "Scenes", "write_scenes"]
@@ -141,15 +141,20 @@ class Scenes:
             )
         self.classes = _classes(self.path / _CLASSES)
         self.items = Items(self.path / _ITEMS)
-        table = read_table(self.path / _PARTS, ["item_id", "part", "group"])
-        ids, parts, groups = (table[name].to_pylist() for name in ("item_id", "part", "group"))
-        self._groups: dict[str, str] = dict(zip(ids, groups, strict=True))
-        self.parts: dict[str, str] = {i: part for i, part in zip(ids, parts, strict=True) if part is not None}
+        ids, parts, groups = read_texts(self.path / _PARTS, ["item_id", "part", "group"])
+        self._groups = {str(i): str(group) for i, group in zip(ids, groups, strict=True)}
+        self.parts = {str(i): part for i, part in zip(ids, parts, strict=True) if part is not None}
         self._check_labels()
         sound = [i for i, key in zip(self.items.ids, self.items.keys, strict=True) if key is not None]
-        if not ids == sound == self._label_ids or set(self.parts.values()) - set(PARTS):
+        if not ids == sound == self._label_ids or None in groups or set(self.parts.values()) - set(PARTS):
             raise StoreError(f"{self.path} is damaged: its files are of other pictures; {_REMEDY}")
         self._held: tuple[int, pa.ChunkedArray] | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """What stands for all label maps, parts and classes: SHA-256 of their seals."""
+        sealed_files = [self.path / name for name in (_LABELS, _PARTS, _CLASSES)]
+        return sha256_of(b"".join(sha256_of(one.read_bytes()).encode() for one in sealed_files))
 
     def ids(self, part: str) -> list[str]:
         """Item ids of a part, in the items' order."""
@@ -181,10 +186,14 @@ class Scenes:
 
     @cached_property
     def _label_file(self) -> pq.ParquetFile:
+        path = self.path / _LABELS
         try:
-            return pq.ParquetFile(self.path / _LABELS, page_checksum_verification=True)
+            file = pq.ParquetFile(path, page_checksum_verification=True)
         except _DAMAGE as error:
-            raise StoreError(f"{self.path / _LABELS} is damaged or missing: {error}; {_REMEDY}") from error
+            raise StoreError(f"{path} is damaged: {error}; {_REMEDY}") from error
+        if not file.schema_arrow.equals(_LABEL_SCHEMA):
+            raise StoreError(f"{path} is of another version: it holds {file.schema_arrow.names}; {_REMEDY}")
+        return file
 
     @cached_property
     def _label_ids(self) -> list[str]:
@@ -283,12 +292,28 @@ def _parts_table(placed: Mapping[str, tuple[str | None, str]], parts: Mapping[st
 
 
 def _classes(path: Path) -> tuple[SceneClass, ...]:
-    body = read_sealed(path, _REMEDY)
-    if body.get("format") != FORMAT or body.get("void") != VOID:
-        raise StoreError(f"{path} has format {body.get('format')}, this Deponij reads {FORMAT}; {_REMEDY}")
+    match read_sealed(path, _REMEDY):
+        case {"format": 1, "void": 255, "classes": [*listed], **others} if not others:
+            classes = tuple(_class_of(one, path) for one in listed)
+        case body:
+            raise StoreError(
+                f"{path} is of another version: format {body.get('format')}, this Deponij reads {FORMAT}; {_REMEDY}"
+            )
     try:
-        classes = tuple(SceneClass(**{**one, "colour": tuple(one["colour"])}) for one in body["classes"])
         check_classes(classes)
-    except (DataError, TypeError, KeyError) as error:
+    except DataError as error:
         raise StoreError(f"{path} is of another version: {error}; {_REMEDY}") from error
     return classes
+
+
+def _class_of(body: Any, path: Path) -> SceneClass:
+    match body:
+        case {
+            "name": str(name),
+            "colour": [int(red), int(green), int(blue)],
+            "description": str(description),
+            "words": str(words),
+            **others,
+        } if not others:
+            return SceneClass(name, (red, green, blue), description, words)
+    raise StoreError(f"{path} is of another version: a class is {body!r}; {_REMEDY}")

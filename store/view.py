@@ -92,6 +92,12 @@ def write_view(
         hdf5.write_text(file, "digest", _digest(texts, parts))
 
 
+def write_empty_view(path: Path, *, identity: Identity, backbone: str) -> None:
+    """A view without rows, where features of this identity were not asked for."""
+    none = np.empty(0, np.uint32)
+    write_view(path, identity=identity, backbone=backbone, ids=[], keys=[], checksums=none, arrays={})
+
+
 def _digest(texts: Mapping[str, str], parts: Mapping[str, Array]) -> str:
     """BLAKE2b-128 over names, dtypes, shapes and bytes of everything but the feature arrays."""
     digest = hashlib.blake2b(json.dumps(dict(texts), sort_keys=True).encode(), digest_size=16)

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import depot_world
+import maps_world
 import numpy as np
 import pyarrow as pa
 import pytest
+import scenes_made
 from learning_world import DIM, World, learned, write_features
 from pydantic import BaseModel
 from report_world import make_report_world
@@ -34,6 +36,7 @@ from deponij.pipeline.retrieval.vector_index import VectorIndex
 from deponij.project import last_run
 from deponij.project.frame.harness import read_times, timed
 from deponij.project.frame.layout import Layout
+from deponij.project.frame.settings import RunOptions
 from deponij.project.frame.toys import toys_of
 from deponij.project.in_force import InForce, weights_record
 from deponij.project.indexes import Index, rows_table
@@ -44,12 +47,15 @@ from deponij.project.learning.result_files import CONFUSION_NAME, read_file, rea
 from deponij.project.learning.zero_shot_answers import read_answers
 from deponij.project.report.inputs import read_embedding, read_records, split_facts
 from deponij.stages import ensembles
+from deponij.stages import scenes as scenes_stage
 from deponij.store import index_folder
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import DeponijError, StoreError
 from deponij.store.index_folder import write_index
 from deponij.store.items import Items
 from deponij.store.keys import key_of_text
+from deponij.store.reading import MapReader, Window
+from deponij.store.scenes import Scenes
 from deponij.store.sealed import sealed
 from deponij.store.view import View
 
@@ -194,6 +200,30 @@ def of_machine(root: Path) -> Iterator[Kind]:
         return FeatureStore(depot).read(keys, depot_world.CLIP, ["embedding"])["embedding"]
 
     yield Kind("shard and sidecar", sorted(depot.glob("*/*.*")), rows)
+    maps_world.write_maps(root / "maps", range(2))
+    view = root / "maps" / "maps.h5"
+
+    def maps() -> Any:
+        reader = MapReader(View(view, depot=FeatureStore(root / "maps" / "depot")))
+        ids = maps_world.ids_of(range(2))
+        return reader.levels, reader.read(ids), reader.read(ids, [Window(1, 2, 3, 4), Window(8, 11, 3, 4)])
+
+    yield Kind("maps", [view, *sorted((root / "maps" / "depot").glob("*/*.*"))], maps)
+
+
+def of_scenes(root: Path) -> Iterator[Kind]:
+    """Pictures with label maps."""
+    folder, made = root / "scenes", root / "street"
+    scenes_stage.run("label-maps", scenes_made.segnet(made), out=folder, run_options=RunOptions())
+
+    def read() -> Any:
+        scenes = Scenes(folder)
+        ids = [item_id for item_id, key in zip(scenes.items.ids, scenes.items.keys, strict=True) if key]
+        found = [(scenes.label_map(one), scenes.items.content(one), scenes.group_of(one)) for one in ids]
+        return ids, scenes.parts, list(scenes.classes), found
+
+    yield Kind("scenes", sorted(path for path in folder.iterdir() if path.is_file()), read)
+    yield Kind("pictures of scenes", sorted((folder / "items").iterdir()), read)
 
 
 def of_indexes(root: Path) -> Iterator[Kind]:
@@ -263,6 +293,7 @@ def make_kinds(root: Path) -> list[Kind]:
         *of_results(world, Layout(root)),
         *of_multilabel(root),
         *of_machine(root),
+        *of_scenes(root),
         *of_indexes(root),
     ]
 

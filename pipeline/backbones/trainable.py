@@ -37,7 +37,7 @@ class TrainablePyramid(nn.Module):
         self._backbone = [backbone]  # in a list, for a backbone is no module and must not become one
         self._levels = levels
         self._fixed_norms = fixed_norms
-        self._projects = backbone.description.has_text
+        self._head = backbone._head() if backbone.description.has_text else None
         self.vision.requires_grad_(learns == "all")
         self._learning: list[nn.Module] = [self.vision] if learns == "all" else []
         if learns == "last":
@@ -49,8 +49,8 @@ class TrainablePyramid(nn.Module):
         """See the class."""
         (backbone,) = self._backbone
         maps = [one.values for one in backbone._dense(pixels, self._levels)]
-        if self._projects:
-            maps[-1] = backbone._project(maps[-1])
+        if self._head is not None:
+            maps[-1] = self._head(maps[-1])
         return maps
 
     def train(self, mode: bool = True) -> "TrainablePyramid":

@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from deponij.pipeline.cards import Condition
-from deponij.pipeline.decoders.decoder import Decoder, Level
+from deponij.pipeline.decoders.decoder import Decoder, Level, positive
 from deponij.pipeline.decoders.layers import OnMaps, Size, classes_of
 from deponij.pipeline.decoders.registry import register
 
@@ -27,14 +27,16 @@ class Adapter(Decoder):
     temperature: float = 0.01
 
     def _conditions(self) -> Sequence[Condition]:
-        return [(self.width is None or self.width > 0, f"width must be positive, got {self.width}")]
+        return positive(width=self.width, temperature=self.temperature)
 
     def _build(self, levels: list[Level], n_classes: int, class_vectors: Tensor | None) -> nn.Module:
         n_in = levels[-1].channels
         width = self.width or n_in
         n_out = width if class_vectors is None else int(class_vectors.shape[1])
         adapter = nn.Sequential(nn.Conv2d(n_in, width, 1), nn.ReLU(), nn.Conv2d(width, n_out, 1))
-        return _Adapted(levels, adapter, classes_of(n_out, n_classes, class_vectors, self.temperature, before=True))
+        return _Adapted(
+            levels, adapter, classes_of(n_out, n_classes, class_vectors, self.temperature, before=True)
+        )
 
 
 class _Adapted(OnMaps):

@@ -1,11 +1,13 @@
 """Nothing learned: the last map compared with words, and upsampled."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
-from deponij.pipeline.decoders.decoder import Decoder, Level
+from deponij.pipeline.cards import Condition
+from deponij.pipeline.decoders.decoder import Decoder, Level, positive
 from deponij.pipeline.decoders.layers import ClassCosine, OnMaps, Size
 from deponij.pipeline.decoders.registry import register
 from deponij.store.errors import UsageError
@@ -24,6 +26,9 @@ class Bilinear(Decoder):
     needs_words: ClassVar[bool] = True
 
     temperature: float = 0.01
+
+    def _conditions(self) -> Sequence[Condition]:
+        return positive(temperature=self.temperature)
 
     def _build(self, levels: list[Level], n_classes: int, class_vectors: Tensor | None) -> nn.Module:
         assert class_vectors is not None  # `build` has seen to it

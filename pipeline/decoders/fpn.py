@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from deponij.pipeline.cards import Condition
-from deponij.pipeline.decoders.decoder import Decoder, Level
+from deponij.pipeline.decoders.decoder import Decoder, Level, positive
 from deponij.pipeline.decoders.layers import OnMaps, Size, Unit, classes_of, resized
 from deponij.pipeline.decoders.registry import register
 
@@ -30,7 +30,7 @@ class FeaturePyramid(Decoder):
 
     def _conditions(self) -> Sequence[Condition]:
         return [
-            (self.width > 0, f"width must be positive, got {self.width}"),
+            *positive(width=self.width, temperature=self.temperature),
             (0 <= self.dropout < 1, f"dropout is a share below 1, got {self.dropout}"),
         ]
 

@@ -26,7 +26,7 @@ class OnMaps(nn.Module):
         self.channels = [one.channels for one in levels]
 
     def forward(self, maps: Sequence[Tensor], size_px: Size) -> Tensor:
-        """Maps [n, c, h, w] each to logits [n, C, *size_px].
+        """Maps [n, c, h, w] each, float32 or as they are stored, to logits [n, C, *size_px].
 
         Raises:
             UsageError: maps of other levels.
@@ -36,7 +36,9 @@ class OnMaps(nn.Module):
             raise UsageError(
                 f"the decoder was made for maps of {self.channels} channels, finest first; got {found}"
             )
-        return self.logits(list(maps), size_px)
+        return self.logits(
+            [one.to(torch.float32, memory_format=torch.channels_last) for one in maps], size_px
+        )
 
     def logits(self, maps: list[Tensor], size_px: Size) -> Tensor:
         """What `forward` gives, of maps that fit."""
@@ -195,9 +197,7 @@ def _upsampled_length(features: Tensor, size: Size) -> Tensor:
     return (squared + 2 * mixed).clamp(min=1e-24).sqrt().unsqueeze(1)
 
 
-def _between(
-    n_cells: int, n_pixels: int, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
+def _between(n_cells: int, n_pixels: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Of each pixel the cell before it and the weight of the one after, as `interpolate` takes them."""
     place = (torch.arange(n_pixels, device=device, dtype=torch.float64) + 0.5) * (n_cells / n_pixels) - 0.5
     place = place.clamp(min=0)

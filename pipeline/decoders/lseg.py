@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from deponij.pipeline.cards import Condition
-from deponij.pipeline.decoders.decoder import Decoder, Level
+from deponij.pipeline.decoders.decoder import Decoder, Level, positive
 from deponij.pipeline.decoders.layers import ClassCosine, OnMaps, Size, resized
 from deponij.pipeline.decoders.registry import register
 
@@ -30,11 +30,13 @@ class LSeg(Decoder):
     temperature: float = 0.07
 
     def _conditions(self) -> Sequence[Condition]:
-        return [(self.width > 0, f"width must be positive, got {self.width}")]
+        return positive(width=self.width, temperature=self.temperature)
 
     def _build(self, levels: list[Level], n_classes: int, class_vectors: Tensor | None) -> nn.Module:
         learned = class_vectors is None
-        vectors = normalize(torch.randn(n_classes, self.width), dim=1) if class_vectors is None else class_vectors
+        vectors = (
+            normalize(torch.randn(n_classes, self.width), dim=1) if class_vectors is None else class_vectors
+        )
         return _Compared(levels, ClassCosine(vectors, self.temperature, before=False, learned=learned))
 
 

@@ -11,7 +11,7 @@ import torch
 from pydantic import JsonValue
 from torch import nn
 
-from deponij.pipeline.cards import Card, CardFolder, Tensors, parameters_of
+from deponij.pipeline.cards import Card, CardFolder, Tensors, check_names, parameters_of
 from deponij.pipeline.decoders.decoder import Decoder, Level
 from deponij.pipeline.decoders.registry import decoder_class
 from deponij.pipeline.heads.head import FeatureSource
@@ -101,15 +101,27 @@ def load_decoder(folder: Path) -> tuple[DecoderCard, nn.Module]:
     made = decoder_class(card.kind)
     card, tensors = DECODERS.read(folder, card.kind)
     try:
-        parameters_of(made).model_validate_json(json.dumps(card.params))
+        check_names("parameter", card.params, list(made().plain_params()))
+        parameters_of(made).model_validate_json(json.dumps(card.params), strict=True)
         decoder = made(**{name: _value(value) for name, value in card.params.items()})
-        words = None if card.words_dim is None else torch.zeros(len(card.classes), card.words_dim)
-        module = decoder.build(card.levels, len(card.classes), words)
+        with torch.random.fork_rng(devices=[]):
+            module = decoder.build(card.levels, len(card.classes), _any_words(card))
         _fill(module, tensors)
     except (DeponijError, ValueError, TypeError, KeyError, RuntimeError) as error:
         where = folder / DECODERS.card_name
-        raise StoreError(f"{where} does not fit this version's {card.kind!r}: {told(error)}; {REMEDY}") from error
+        raise StoreError(
+            f"{where} does not fit this version's {card.kind!r}: {told(error)}; {REMEDY}"
+        ) from error
     return card, module.eval()
+
+
+def _any_words(card: DecoderCard) -> torch.Tensor | None:
+    """Vectors of the right shape and length; the saved ones take their place."""
+    if card.words_dim is None:
+        return None
+    return torch.nn.functional.one_hot(
+        torch.zeros(len(card.classes), dtype=torch.long), card.words_dim
+    ).float()
 
 
 def _value(value: JsonValue) -> object:

@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from deponij.pipeline.cards import Condition
-from deponij.pipeline.decoders.decoder import Decoder, Level
+from deponij.pipeline.decoders.decoder import Decoder, Level, positive
 from deponij.pipeline.decoders.layers import Blend, OnMaps, Size, SpatialPyramidPooling, Unit, classes_of
 from deponij.pipeline.decoders.registry import register
 
@@ -34,10 +34,17 @@ class SwiftNet(Decoder):
     temperature: float = 0.01
 
     def _conditions(self) -> Sequence[Condition]:
-        widths = [one for one in (self.width, self.pooled, self.level_width) if one is not None]
         return [
-            (all(one > 0 for one in widths), "width, pooled and level_width must be positive"),
-            (bool(self.grids) and all(one > 0 for one in self.grids), f"grids are counts of rows, got {self.grids}"),
+            *positive(
+                width=self.width,
+                pooled=self.pooled,
+                level_width=self.level_width,
+                temperature=self.temperature,
+            ),
+            (
+                bool(self.grids) and all(one > 0 for one in self.grids),
+                f"grids are counts of rows, got {self.grids}",
+            ),
         ]
 
     def _build(self, levels: list[Level], n_classes: int, class_vectors: Tensor | None) -> nn.Module:
@@ -45,7 +52,9 @@ class SwiftNet(Decoder):
 
 
 class _SwiftNet(OnMaps):
-    def __init__(self, settings: SwiftNet, levels: list[Level], n_classes: int, vectors: Tensor | None) -> None:
+    def __init__(
+        self, settings: SwiftNet, levels: list[Level], n_classes: int, vectors: Tensor | None
+    ) -> None:
         super().__init__(levels)
         n_out = None if vectors is None else int(vectors.shape[1])
         width = settings.width or n_out or 128

@@ -42,8 +42,13 @@ class FeatureSource(Record):
     identity: dict[str, str] = Field(default_factory=dict)
     token: Token | None = None
 
-    def require(self, fingerprint: str, identity: Mapping[str, str], what: str) -> None:
+    def require(
+        self, fingerprint: str, identity: Mapping[str, str], what: str, learned: str = "the head"
+    ) -> None:
         """Refuse features of another identity.
+
+        Args:
+            what: has them, and what was learned from others, for messages.
 
         Raises:
             IdentityError: naming each field that differs.
@@ -57,7 +62,7 @@ class FeatureSource(Record):
             if self.identity.get(name) != identity.get(name)
         ]
         raise IdentityError(
-            f"the head was learned from {self.fingerprint} of {self.backbone}, {what} has {fingerprint}: "
+            f"{learned} was learned from {self.fingerprint} of {self.backbone}, {what} has {fingerprint}: "
             + ("; ".join(differences) or "the fingerprints differ")
         )
 

@@ -14,7 +14,7 @@ from deponij.pipeline.metrics.intervals import Interval, wilson
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 # What was left out in turn: `items` where each stands alone.
-Unit = Literal["photographs", "groups", "items"]
+Unit = Literal["photographs", "groups", "items", "stretches"]
 # With fewer clusters nobody knows how much they vary, and there is no interval.
 FEWEST = 10
 

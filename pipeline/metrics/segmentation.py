@@ -18,7 +18,7 @@ Intervals draw groups of pictures anew: `resampling`.
 Shape letters: n pictures, G groups of pictures, C classes, h rows and w columns of pixels, k sums.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import hypot
 from typing import Literal
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from deponij.pipeline.metrics.clustered import FEWEST, Unit, unit_of
 from deponij.pipeline.metrics.intervals import Interval
-from deponij.pipeline.metrics.resampling import Draws, exchanged_p, sums_by_group
+from deponij.pipeline.metrics.resampling import Draws, exchanged_p, expanded_percentile, sums_by_group
 from deponij.pipeline.record_lists import Measured, Record
 from deponij.store.label_maps import VOID, Labels
 
@@ -187,7 +187,6 @@ def scores(
     drawn_ious = figures.ious(draws.drawn)
 
     def by_class(c: int) -> ClassIou:
-        few = n_in_groups[c] < FEWEST
         _, true, said = (int(figures.part(whole, place)[0, c]) for place in range(3))
         return ClassIou(
             name=classes[c],
@@ -197,7 +196,7 @@ def scores(
             n_pictures=int(shown[:, c].sum()),
             n_groups=int(n_in_groups[c]),
             iou=float(iou[c]) if there[c] else None,
-            iou_interval=None if few else draws.interval(lambda _: drawn_ious[:, c]),
+            iou_interval=expanded_percentile(drawn_ious[:, c], int(n_in_groups[c])),
             recall=float(recall[c]) if there[c] else None,
             boundary_iou=float(boundary[c]) if there[c] and has_bands else None,
         )
@@ -303,23 +302,38 @@ class FigureDifference(Record):
     p: float
 
 
+class ClassDifference(Record):
+    """IoU of one class by A minus that by B; an interval of None is of fewer than ten groups that show it.
+
+    Attributes:
+        place: number of the class.
+    """
+
+    place: int
+    iou_a: float
+    iou_b: float
+    difference: float
+    interval: Interval | None
+
+
 class SegmentationDifference(Record):
     """Two approaches on the same pictures.
 
     Attributes:
-        n_pictures, n_groups: compared. miou, accuracy: of the whole set.
+        n_pictures, n_groups: compared. miou, accuracy: of the whole set. classes: those that a truth shows.
     """
 
     n_pictures: int
     n_groups: int
     miou: FigureDifference
     accuracy: FigureDifference
+    classes: tuple[ClassDifference, ...]
 
 
 def paired(a: Counts, b: Counts, groups: Names) -> SegmentationDifference:
     """Compare two approaches' confusions [n, C, C] on the same pictures of these groups [n].
 
-    The interval draws the same groups for both; p comes from exchanging both in whole groups.
+    Intervals draw the same groups for both; p comes from exchanging both in whole groups.
 
     Raises:
         ValueError: no pixel counts, or these are not the same pictures.
@@ -332,22 +346,35 @@ def paired(a: Counts, b: Counts, groups: Names) -> SegmentationDifference:
     sums_a, sums_b = (sums_by_group(margins(one), groups) for one in (a, b))
     both, figures = Draws.of(np.concatenate([sums_a, sums_b], axis=1)), Figures(n_classes)
 
-    def compared(name: Literal["miou", "accuracy"]) -> FigureDifference:
-        figure = getattr(figures, name)
+    def of_two(figure: Callable[[Floats], Floats], sums: Floats) -> tuple[Floats, Floats]:
+        return figure(sums[:, : 3 * n_classes]), figure(sums[:, 3 * n_classes :])
 
-        def difference(sums: Floats) -> Floats:
-            found: Floats = figure(sums[:, : 3 * n_classes]) - figure(sums[:, 3 * n_classes :])
-            return found
-
-        of_a, of_b = (float(figure(one.sum(axis=0)[None])[0]) for one in (sums_a, sums_b))
+    def compared(figure: Callable[[Floats], Floats]) -> FigureDifference:
+        of_a, of_b = (float(one[0]) for one in of_two(figure, both.whole[None]))
         return FigureDifference(
             a=of_a,
             b=of_b,
             difference=of_a - of_b,
-            interval=both.interval(difference),
+            interval=both.interval(lambda sums: np.subtract(*of_two(figure, sums))),
             p=exchanged_p(sums_a, sums_b, figure),
         )
 
+    ious_a, ious_b = of_two(figures.ious, both.whole[None])
+    drawn: Floats = np.subtract(*of_two(figures.ious, both.drawn))
+    n_in_groups = (figures.truth(sums_a.astype(np.float64)) > 0).sum(axis=0)
     return SegmentationDifference(
-        n_pictures=len(a), n_groups=len(sums_a), miou=compared("miou"), accuracy=compared("accuracy")
+        n_pictures=len(a),
+        n_groups=len(sums_a),
+        miou=compared(figures.miou),
+        accuracy=compared(figures.accuracy),
+        classes=tuple(
+            ClassDifference(
+                place=c,
+                iou_a=float(ious_a[0, c]),
+                iou_b=float(ious_b[0, c]),
+                difference=float(ious_a[0, c] - ious_b[0, c]),
+                interval=expanded_percentile(drawn[:, c], int(n_in_groups[c])),
+            )
+            for c in np.flatnonzero(n_in_groups).tolist()
+        ),
     )

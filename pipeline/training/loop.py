@@ -192,8 +192,8 @@ class _Run:
                 "lower lr, clip the gradient (clip_norm), or look at the data"
             )
         state.loss_sum += value
-        self.shown_loss = value if math.isnan(self.shown_loss) else (
-            _SMOOTH * self.shown_loss + (1 - _SMOOTH) * value
+        self.shown_loss = (
+            value if math.isnan(self.shown_loss) else (_SMOOTH * self.shown_loss + (1 - _SMOOTH) * value)
         )
         if self._steps_after(number):
             for group, own in zip(self.optimizer.param_groups, self.groups, strict=True):
@@ -243,7 +243,9 @@ class _Run:
             )
             return
         self.model.load_state_dict(_of(tensors, "model."))
-        self.best_weights = {name: one.to(self.mechanics.device) for name, one in _of(tensors, "best.").items()}
+        self.best_weights = {
+            name: one.to(self.mechanics.device) for name, one in _of(tensors, "best.").items()
+        }
         values: dict[int, dict[str, Any]] = {}
         for name, one in _of(tensors, "optimizer.").items():
             number, _, which = name.partition(".")

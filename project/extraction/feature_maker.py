@@ -50,10 +50,15 @@ def pictures_of(items: Items, keys: Iterable[str]) -> Iterator[Picture]:
 
 @dataclass(frozen=True)
 class FeatureMaker:
-    """Makes the features of one backbone; the model is loaded when it is first needed."""
+    """Makes the features of one backbone; the model is loaded when it is first needed.
+
+    Attributes:
+        lender: has the same model, which is not loaded twice.
+    """
 
     found: FoundBackbone
     options: RunOptions
+    lender: "FeatureMaker | None" = None
 
     @cached_property
     def device(self) -> str:
@@ -67,6 +72,8 @@ class FeatureMaker:
     @cached_property
     def model(self) -> "Backbone":
         """The model on its device."""
+        if self.lender is not None:
+            return self.lender.model
         found = self.found
         precision, n_threads = found.identity.precision, self.options.n_threads
         return load_backbone(found.spec, self.device, precision, n_threads, found.input_px)

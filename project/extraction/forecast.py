@@ -180,7 +180,7 @@ def _time(
     if len(new) <= N_TRIAL:
         return None, "few", 0
     if (entry.weights_bytes or 0) <= _MOST_TRIED_BYTES:
-        n_tried, picture_s = _trial(found, table, new, options)
+        n_tried, picture_s = trial(FeatureMaker(found, options), table, new)
         if n_tried:
             return picture_s * len(new), "trial", n_tried
     rate = gflops_per_s(options.device, found.identity.precision, options.n_threads)
@@ -188,14 +188,13 @@ def _time(
     return seconds, "unknown" if seconds is None else "estimate", 0
 
 
-def _trial(found: FoundBackbone, table: Items, new: Sequence[str], options: RunOptions) -> tuple[int, float]:
+def trial(maker: FeatureMaker, table: Items, new: Sequence[str]) -> tuple[int, float]:
     """How many of the new pictures were tried, evenly spread over them, and the seconds that one took.
 
     The first passes of a model make kernels and take memory: one picture warms it up, and once more shows whether all
     fit into the time as one batch, or two by two as many as do. A fast model looks at them again and again: on a busy
     machine a moment says little.
     """
-    maker = FeatureMaker(found, options)
     chosen = [new[place * len(new) // N_TRIAL] for place in range(N_TRIAL)]
     for warming in (maker.progress(), maker.progress()):
         _look_at(maker, table, chosen[:1], warming)

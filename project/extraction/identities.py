@@ -58,6 +58,19 @@ def of_texts(description: Description, precision: str) -> Identity:
     )
 
 
+def of_no_texts(description: Description, precision: str) -> Identity:
+    """Identity of a view of texts that has none, of a backbone that knows no words."""
+    return Identity(
+        backbone=description.architecture,
+        weights=description.weights_sha256,
+        kind=TEXT,
+        transform="",
+        decode="",
+        precision=precision,
+        stored="float32",
+    )
+
+
 def provenance(backbone: str, device: str, n_threads: int, batch_size: int, source: str) -> dict[str, Any]:
     """Facts about a run that are kept with its shards and refuse nobody."""
     versions = {}

@@ -1,96 +1,115 @@
-"""What a network that segments is worth: every part judged, the record of it, and what it was learned from in words."""
+"""What a network that segments is worth: every part judged, and the record of it."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import JsonValue
 
+from deponij.pipeline.metrics.clustered import FEWEST, Unit
 from deponij.pipeline.metrics.segmentation import scores
-from deponij.pipeline.metrics.segmentation_result import SegmentationResult
+from deponij.pipeline.metrics.segmentation_result import SegmentationResult, Windows
 from deponij.project.frame.console import bar
-from deponij.project.segmentation.result_files import PictureCounts
+from deponij.project.segmentation.result_files import PictureCounter
 from deponij.project.segmentation.sources import SceneSource
-from deponij.project.segmentation.task import Counts, answers, counted
+from deponij.project.segmentation.task import answers
+from deponij.store.scenes import Scenes
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 PARTS = ("train", "val", "test")
+# Of each part, where its groups are too few for intervals.
+_STRETCHES = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What is judged.
+    """What is judged, as `SegmentationResult` has it.
 
     Attributes:
-        method: its name. decoder: kind of the decoder.
-        backbone, fingerprint: of the features; no fingerprint where the network sees the pictures itself.
-        words: where class vectors come from.
-        protocol: in words, what was learned from what, and chosen on what.
-        seconds: that learning took.
+        vectors: float32 [C, d] of words; None where class vectors are learned.
+        seconds: that learning took; None where nothing was learned.
     """
 
     method: str
-    decoder: str
+    title: str
     backbone: str
     fingerprint: str
     words: str
     protocol: str
-    seconds: float
-    arguments: Mapping[str, JsonValue]
+    windows: Windows
+    learned_from: tuple[str, ...]
+    seed: int | None
+    seconds: float | None
+    vectors: "Tensor | None" = None
 
 
-def judge(model: "nn.Module", source: SceneSource, *, both_ways: bool) -> dict[str, Counts]:
-    """Answers to every part that has pictures, counted."""
-    ids = {part: source.ids([part]) for part in PARTS if source.scenes.ids(part)}
+def resampled(ids: Sequence[str], scenes: Scenes) -> tuple[dict[str, str], Unit]:
+    """What each picture of a part is drawn together with when intervals are made, and what that is called.
+
+    The scenes' groups, where there are enough of them for intervals. Else, as with the frames of two films, each group is
+    cut into stretches of consecutive pictures, so that there are about `_STRETCHES` of all: neighbours in a film are alike,
+    and pictures that are drawn one by one would promise too much.
+    """
+    groups = [scenes.group_of(one) for one in ids]
+    if len(set(groups)) >= FEWEST:
+        return dict(zip(ids, groups, strict=True)), "groups"
+    length = max(1, len(ids) // _STRETCHES)
+    seen: Counter[str] = Counter()
     found = {}
+    for one, group in zip(ids, groups, strict=True):
+        found[one] = f"{group}/{seen[group] // length}"
+        seen[group] += 1
+    return found, "stretches"
+
+
+def judge(model: "nn.Module", source: SceneSource, *, both_ways: bool) -> PictureCounter:
+    """Answers to every part that has pictures, counted; those to `test` are kept."""
+    ids = {part: source.ids([part]) for part in PARTS if source.scenes.ids(part)}
+    counter = PictureCounter(source.scenes.classes)
     with bar("judge", sum(map(len, ids.values())), "pictures") as advance:
         for part, of_part in ids.items():
-            read = answers(model, source, of_part, both_ways=both_ways)
-            found[part] = counted(read, len(source.scenes.classes), advance)
-    return found
+            groups, _ = resampled(of_part, source.scenes)
+            for item_id, truth, answer in answers(model, source, of_part, both_ways=both_ways):
+                counter.add(item_id, part, groups[item_id], truth, answer)
+                advance(1)
+    return counter
 
 
 def result_of(
-    named: Named, model: "nn.Module", source: SceneSource, counts: Mapping[str, Counts]
+    named: Named, model: "nn.Module", source: SceneSource, counter: PictureCounter
 ) -> SegmentationResult:
     """The record of what was counted."""
-    names = [one.name for one in source.scenes.classes]
+    counts = counter.counts()
+    classes = [one.name for one in source.scenes.classes]
+    parts = {part: counts.of(part) for part in PARTS if (counts.parts == part).any()}
     return SegmentationResult(
         method=named.method,
-        decoder=named.decoder,
+        title=named.title,
         backbone=named.backbone,
         fingerprint=named.fingerprint,
         words=named.words,
-        classes=tuple(names),
+        classes=tuple(classes),
+        colours=tuple(one.colour for one in source.scenes.classes),
         protocol=named.protocol,
+        windows=named.windows,
+        learned_from=named.learned_from,
+        seed=named.seed,
         n_weights=sum(one.numel() for one in model.parameters() if one.requires_grad),
-        seconds=round(named.seconds, 1),
-        arguments=dict(named.arguments),
+        seconds=None if named.seconds is None else round(named.seconds, 1),
         parts={
-            part: scores(found.confusions, found.boundaries, names, _groups(source, found.ids))
-            for part, found in counts.items()
+            part: scores(one.confusions, one.boundaries, classes, one.groups) for part, one in parts.items()
         },
+        class_cosines=None if named.vectors is None else _cosines(named.vectors),
         notes=tuple(_notes(source)),
     )
 
 
-def pictures_of(source: SceneSource, counts: Mapping[str, Counts]) -> PictureCounts:
-    """The counts of each picture, for comparisons to come."""
-    ids = [one for found in counts.values() for one in found.ids]
-    return PictureCounts(
-        ids=np.array(ids, dtype=np.str_),
-        parts=np.array([part for part, found in counts.items() for _ in found.ids], dtype=np.str_),
-        groups=_groups(source, ids),
-        confusions=np.concatenate([found.confusions for found in counts.values()]),
-        boundaries=np.concatenate([found.boundaries for found in counts.values()]),
-    )
-
-
-def _groups(source: SceneSource, ids: list[str]) -> np.ndarray:
-    return np.array([source.scenes.group_of(one) for one in ids], dtype=np.str_)
+def _cosines(vectors: "Tensor") -> tuple[tuple[float, ...], ...]:
+    unit = vectors.numpy().astype(np.float64)
+    return tuple(tuple(round(one, 4) for one in row) for row in (unit @ unit.T).tolist())
 
 
 def _notes(source: SceneSource) -> list[str]:

@@ -4,8 +4,10 @@ Which decoders there are is the business of `deponij.pipeline.decoders`; what a 
 what lies in a folder of results, `result_files`.
 """
 
+import json
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,27 +15,29 @@ from typing import TYPE_CHECKING, Any
 from pydantic import JsonValue
 
 from deponij.pipeline.cards import parameters_of
-from deponij.pipeline.decoders.decoder import Decoder, Level, decoder_files
+from deponij.pipeline.decoders.decoder import Decoder, Level
 from deponij.pipeline.decoders.losses import boundary_aware, cross_entropy
 from deponij.pipeline.decoders.registry import decoder_class
+from deponij.pipeline.decoders.saved import Applied, decoder_files
 from deponij.pipeline.heads.head import FeatureSource
 from deponij.pipeline.metrics.segmentation_result import SegmentationResult
 from deponij.pipeline.training.loop import Training, train
 from deponij.pipeline.training.params import TrainingParams
+from deponij.project.frame.console import note
 from deponij.project.frame.settings import check
 from deponij.project.segmentation.drawing import Drawn
-from deponij.project.segmentation.judging import Named, judge, pictures_of, result_of
+from deponij.project.segmentation.judging import Named, judge, result_of
 from deponij.project.segmentation.params import DecodersParams, Method
 from deponij.project.segmentation.result_files import write_segmentation
 from deponij.project.segmentation.sources import SceneSource, StoredScenes
 from deponij.project.segmentation.task import Loss, SegmentationTask
-from deponij.project.segmentation.training_bar import training_bar
 from deponij.project.segmentation.words import LEARNED, class_vectors
+from deponij.project.training_bar import training_bar
 from deponij.store.errors import UsageError
 from deponij.store.sealed import sha256_of
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ def asked_of(params: DecodersParams, *, with_words: bool) -> list[Asked]:
         kind = method.decoder or name
         decoder = make_decoder(kind, method.arguments)
         training = _training(params, method, name)
-        for words in (method.words or params.words) if with_words else [LEARNED]:
+        for words in (method.words or params.words) if with_words and decoder.uses_words else [LEARNED]:
             if words != LEARNED or not decoder.needs_words:
                 asked.append(Asked(name, decoder.kind, words, method.arguments, training))
     return asked
@@ -118,55 +122,79 @@ def learn_decoder(
     """Learn on the parts to learn from, choose on `val`, judge every part that has pictures.
 
     Args:
-        words: view of text vectors; None where none are used. out: folder for the results and the decoder; None writes nothing.
+        words: view of text vectors; None where none are used.
+        out: folder for the results and the decoder; None writes nothing.
 
     Raises:
         DeponijError: inputs that do not fit together; the message says why.
     """
+    import torch
+
     start = time.perf_counter()
-    names = [one.name for one in source.scenes.classes]
-    levels = [Level(one.name, one.channels, one.stride_px) for one in source.levels]
-    model = _built(asked, levels, source, words)
+    vectors = _vectors(asked, source, words)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(asked.training.seed)
+        model = asked.decoder.build(levels_of(source), len(source.scenes.classes), vectors)
+    model.to(memory_format=torch.channels_last)
     training = None
     if asked.decoder.learns:
-        task = task_of(asked, params, source, model, source.view.fingerprint)
-        training = learned(task, asked, running)
+        training = learned(task_of(asked, params, source, model, source.view.fingerprint), asked, running)
     both_ways = params.both_ways and source.mirrors
-    protocol = _protocol(asked, params, source, training, both_ways)
     named = Named(
         method=asked.name,
-        decoder=asked.kind,
+        title=asked.decoder.title,
         backbone=source.view.backbone,
         fingerprint=source.view.fingerprint,
         words=asked.words,
-        protocol=protocol,
-        seconds=time.perf_counter() - start,
-        arguments=asked.arguments,
+        protocol=_protocol(asked, params, source, training, both_ways),
+        windows="none" if training is None else "cut",
+        learned_from=params.learn_from if training is not None else (),
+        seed=asked.training.seed if training is not None else None,
+        seconds=None if training is None else time.perf_counter() - start,
+        vectors=vectors,
     )
-    counts = judge(model, source, both_ways=both_ways)
-    result = result_of(named, model, source, counts)
+    counter = judge(model, source, both_ways=both_ways)
+    result = result_of(named, model, source, counter)
     if out is not None:
-        files = decoder_files(asked.decoder, model, levels, names, _features(source), protocol)
-        write_segmentation(out, result, pictures_of(source, counts), files)
+        files = decoder_files(asked.decoder, model, vectors, _applied(source, named.protocol))
+        write_segmentation(out, result, counter.counts(), counter.answers, files)
+    if running.unfinished is not None:
+        shutil.rmtree(running.unfinished, ignore_errors=True)
     return result
 
 
-def _built(asked: Asked, levels: Sequence[Level], source: StoredScenes, words: Path | None) -> "nn.Module":
-    """The decoder, with weights drawn by the training's seed."""
+def levels_of(source: StoredScenes) -> list[Level]:
+    """As decoders know them."""
+    return [Level(one.name, one.channels, one.stride_px) for one in source.levels]
+
+
+def _vectors(asked: Asked, source: StoredScenes, words: Path | None) -> "Tensor | None":
+    """Of the classes' words, float32 [C, d]; None where class vectors are learned."""
     import torch
 
-    names = [one.name for one in source.scenes.classes]
-    vectors = None
     if words is not None and asked.words != LEARNED:
-        vectors = torch.from_numpy(class_vectors(words, names, asked.words, source.view))
-    elif asked.decoder.needs_words:
+        names = [one.name for one in source.scenes.classes]
+        return torch.from_numpy(class_vectors(words, names, asked.words, source.view))
+    if asked.decoder.needs_words:
         raise UsageError(
             f"the decoder {asked.kind!r} learns nothing, so it needs words, which {source.view.backbone} has not"
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(asked.training.seed)
-        model: nn.Module = asked.decoder.build(levels, len(names), vectors)
-    return model.to(memory_format=torch.channels_last)
+    return None
+
+
+def _applied(source: StoredScenes, protocol: str) -> Applied:
+    identity = {name: str(value) for name, value in json.loads(source.view.identity.to_json()).items()}
+    features = FeatureSource(
+        backbone=source.view.backbone, fingerprint=source.view.fingerprint, labels="scenes", identity=identity
+    )
+    return Applied(
+        levels=levels_of(source),
+        classes=[one.name for one in source.scenes.classes],
+        colours=[one.colour for one in source.scenes.classes],
+        source=features,
+        input_px=source.frame.input_px,
+        protocol=protocol,
+    )
 
 
 def task_of(
@@ -207,14 +235,8 @@ def learned(task: SegmentationTask, asked: Asked, running: Running) -> Training:
             n_threads=running.n_threads,
             checkpoint=running.unfinished,
             on_step=on_step,
+            on_note=note,
         )
-
-
-def _features(source: StoredScenes) -> FeatureSource:
-    identity = {name: str(value) for name, value in source.view.identity.to_dict().items()}
-    return FeatureSource(
-        backbone=source.view.backbone, fingerprint=source.view.fingerprint, labels="scenes", identity=identity
-    )
 
 
 def _protocol(
@@ -228,7 +250,9 @@ def _protocol(
     else:
         what = "whole pictures"
         if params.window_px is not None:
-            what = f"windows of {params.window_px[0]}x{params.window_px[1]} px cut from maps of whole pictures"
+            what = (
+                f"windows of {params.window_px[0]}x{params.window_px[1]} px cut from maps of whole pictures"
+            )
         kept = "the best on val kept" if asked.training.keep == "best" else "the last weights kept"
         said.append(
             f"learned on {' and '.join(params.learn_from)} from stored maps of a frozen encoder, {what}"

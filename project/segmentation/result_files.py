@@ -67,7 +67,10 @@ class PictureCounts:
 
     def of(self, part: str) -> "PictureCounts":
         """The pictures of one part."""
-        rows = self.parts == part
+        return self.rows(np.flatnonzero(self.parts == part))
+
+    def rows(self, rows: NDArray[np.intp]) -> "PictureCounts":
+        """Some of them, in this order."""
         return PictureCounts(
             self.ids[rows], self.parts[rows], self.groups[rows], self.confusions[rows], self.boundaries[rows]
         )

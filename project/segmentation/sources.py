@@ -5,7 +5,7 @@ Shape letters: m pictures, C channels, h and w sides.
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
 from functools import cached_property
 from pathlib import Path
@@ -47,7 +47,7 @@ class SceneSource(ABC):
         """Whether a picture can be seen."""
 
     @abstractmethod
-    def batches(self, plan: Iterable[Sequence[Wanted]]) -> Iterator[tuple[list[Wanted], Any]]:
+    def batches(self, plan: Iterable[Sequence[Wanted]]) -> Generator[tuple[list[Wanted], Any], None, None]:
         """Batches read ahead: what was wanted in the order in which it comes, and the network's first argument."""
 
     def ids(self, parts: Iterable[str]) -> list[str]:
@@ -88,14 +88,18 @@ class StoredScenes(SceneSource):
         """Open all of it.
 
         Args:
-            flipped: view of the mirrored pictures; None where they are not stored.
+            flipped: view of the mirrored pictures; None, or one without rows, where they are not stored.
 
         Raises:
             StoreError: something is missing or damaged; the message says how it is had.
         """
         store = FeatureStore(depot)
-        mirrored = None if flipped is None else MapReader(View(flipped, store))
-        return cls(Scenes(scenes), MapReader(View(view, store)), mirrored)
+        mirrored = None if flipped is None else View(flipped, store)
+        return cls(
+            Scenes(scenes),
+            MapReader(View(view, store)),
+            MapReader(mirrored) if mirrored and len(mirrored) else None,
+        )
 
     @property
     def view(self) -> View:
@@ -115,7 +119,9 @@ class StoredScenes(SceneSource):
     def has(self, item_id: str) -> bool:
         return item_id in self._there
 
-    def batches(self, plan: Iterable[Sequence[Wanted]]) -> Iterator[tuple[list[Wanted], "list[Tensor]"]]:
+    def batches(
+        self, plan: Iterable[Sequence[Wanted]]
+    ) -> Generator[tuple[list[Wanted], "list[Tensor]"], None, None]:
         """Maps as float32 tensors [m, C, h, w], finest first; pictures come before mirrored ones."""
         ordered = [sorted(batch, key=lambda one: one.mirrored) for batch in plan]
         readers = [self.plain] if self.mirrored is None else [self.plain, self.mirrored]
@@ -151,7 +157,9 @@ class PictureScenes(SceneSource):
 
     mirrors = True
 
-    def __init__(self, scenes: Scenes, transform: Transform, stride_px: int, route: Route = Route.FULL) -> None:
+    def __init__(
+        self, scenes: Scenes, transform: Transform, stride_px: int, route: Route = Route.FULL
+    ) -> None:
         self.scenes = scenes
         self.transform = transform
         self.route = route
@@ -162,7 +170,9 @@ class PictureScenes(SceneSource):
     def has(self, item_id: str) -> bool:
         return self.scenes.items.keys[self.scenes.items.places[item_id]] is not None
 
-    def batches(self, plan: Iterable[Sequence[Wanted]]) -> Iterator[tuple[list[Wanted], "Tensor"]]:
+    def batches(
+        self, plan: Iterable[Sequence[Wanted]]
+    ) -> Generator[tuple[list[Wanted], "Tensor"], None, None]:
         """Normalised pixels float32 [m, 3, h, w]."""
         import torch
 
@@ -172,7 +182,9 @@ class PictureScenes(SceneSource):
 
     def _pixels(self, wanted: Wanted) -> NDArray[np.uint8]:
         pixels = self._whole(wanted.item_id)
-        return np.ascontiguousarray((pixels[:, ::-1] if wanted.mirrored else pixels)[self.frame.slices(wanted)])
+        return np.ascontiguousarray(
+            (pixels[:, ::-1] if wanted.mirrored else pixels)[self.frame.slices(wanted)]
+        )
 
     def _whole(self, item_id: str) -> NDArray[np.uint8]:
         if item_id in self._kept:

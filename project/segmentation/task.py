@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deponij.pipeline.metrics.segmentation import boundary_counts, confusion, mean_iou
+from deponij.pipeline.metrics.segmentation import Figures, confusion, margins
 from deponij.pipeline.training.task import ParameterGroup
 from deponij.project.segmentation.drawing import Drawn, Wanted
 from deponij.project.segmentation.sources import SceneSource
@@ -80,7 +80,7 @@ class SegmentationTask:
         total = np.zeros((n_classes, n_classes), np.int64)
         for _, truth, answer in answers(self.model, self.source, self.val_ids):
             total += confusion(truth, answer, n_classes)
-        return {"miou": mean_iou(total)}
+        return {"miou": float(Figures(n_classes).miou(margins(total[None]).astype(np.float64))[0])}
 
 
 def answers(
@@ -138,31 +138,3 @@ def _of_one_size(source: SceneSource, ids: Sequence[str], most: int) -> Iterator
         size = its
     if batch:
         yield batch
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What answers to n pictures amount to.
-
-    Attributes:
-        confusions: int64 [n, C, C]. boundaries: int64 [n, C, 2].
-    """
-
-    ids: list[str]
-    confusions: NDArray[np.int64]
-    boundaries: NDArray[np.int64]
-
-
-def counted(
-    found: Iterator[tuple[str, LabelMap, LabelMap]],
-    n_classes: int,
-    on_picture: Callable[[int], None] = lambda n: None,
-) -> Counts:
-    """Confusions and boundaries of each picture's answer."""
-    ids, confusions, boundaries = [], [], []
-    for item_id, truth, answer in found:
-        ids.append(item_id)
-        confusions.append(confusion(truth, answer, n_classes))
-        boundaries.append(boundary_counts(truth, answer, n_classes))
-        on_picture(1)
-    return Counts(ids, np.stack(confusions), np.stack(boundaries))

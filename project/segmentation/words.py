@@ -44,14 +44,18 @@ def class_vectors(path: Path, classes: Sequence[str], words: str, view: View) ->
         )
     templates, groups = texts.columns["template"], texts.columns["group"]
     if words not in set(templates.tolist()):
-        raise UsageError(f"no words {words!r} in {path}; there are {', '.join(sorted(set(templates.tolist())))}")
+        raise UsageError(
+            f"no words {words!r} in {path}; there are {', '.join(sorted(set(templates.tolist())))}"
+        )
     vectors = texts.embedding.astype(np.float64)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     means = []
     for name in classes:
         rows = np.flatnonzero((templates == words) & (groups == name))
         if not len(rows):
-            raise DataError(f"{path} has no {words} of the class {name!r}; run the stage `extract_dense` again")
+            raise DataError(
+                f"{path} has no {words} of the class {name!r}; run the stage `extract_dense` again"
+            )
         means.append(vectors[rows].mean(axis=0))
     found = np.stack(means)
     unit: Vectors = (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)

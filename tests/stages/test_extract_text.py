@@ -12,6 +12,7 @@ import pytest
 from learning_world import picture, write_features, write_items
 from under_dvc import under_dvc
 
+from deponij.project.extraction.texts import BATCH
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
 from deponij.project.learning.class_texts import (
@@ -209,7 +210,7 @@ def test_one_text_may_speak_of_two_classes(tmp_path: Path, model: Path) -> None:
 
 
 def test_more_texts_than_a_batch_keep_their_order(tmp_path: Path, model: Path) -> None:
-    prompts = [Prompt("a" * i, f"{i}", "{}") for i in range(2 * stage.BATCH + 3)]
+    prompts = [Prompt("a" * i, f"{i}", "{}") for i in range(2 * BATCH + 3)]
     run(tmp_path, model, prompts)
     counts = View(tmp_path / "texts.h5").embedding[:, 0] - 0.1
     np.testing.assert_allclose(counts, range(len(prompts)), atol=1e-4)

@@ -14,7 +14,10 @@ from deponij.store.keys import key_of_bytes
 from deponij.store.label_maps import VOID, SceneClass, encode_labels
 from deponij.store.scenes import SceneRow, Scenes, write_scenes
 
-CLASSES = (SceneClass("road", (128, 64, 128), "what cars drive on"), SceneClass("Sky", (70, 130, 180), words="sky"))
+CLASSES = (
+    SceneClass("road", (128, 64, 128), "what cars drive on"),
+    SceneClass("Sky", (70, 130, 180), words="sky"),
+)
 
 
 def picture(seed: int, width: int = 6, height: int = 4) -> bytes:

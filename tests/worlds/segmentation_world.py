@@ -107,7 +107,7 @@ class Approach:
 APPROACHES = (
     Approach("bilinear", "bilinear", "names", 0.35, 0),
     Approach("linear", "linear", "learned", 0.8, 6_492),
-    Approach("swiftnet", "SwiftNet-like, SPP 160", "names", 0.9, 13_040_000),
+    Approach("swiftnet-160", "SwiftNet-like, SPP 160", "names", 0.9, 13_040_000),
 )
 
 
@@ -117,16 +117,15 @@ def make_results(scenes: Scenes, at: Layout, approaches: Sequence[Approach] = AP
 
 
 def make_result(scenes: Scenes, at: Layout, approach: Approach, seed: int = 0) -> Path:
-    counter = PictureCounter(scenes.classes)
+    counter, names = PictureCounter(scenes.classes), [one.name for one in scenes.classes]
     for part in ("val", "test"):
         for place, item_id in enumerate(scenes.ids(part)):
             truth = scenes.label_map(item_id)
             said = answer(truth, approach.skill, 1000 * seed + place)
             counter.add(item_id, part, scenes.group_of(item_id), truth, said)
-    found, names = counter.counts(), [one.name for one in scenes.classes]
-    parts = {}
+    counts, parts = counter.counts(), {}
     for part in ("val", "test"):
-        one = found.of(part)
+        one = counts.of(part)
         parts[part] = scores(one.confusions, one.boundaries, names, one.groups, "groups")
     unit = _VECTORS / np.linalg.norm(_VECTORS, axis=1, keepdims=True)
     result = SegmentationResult(
@@ -137,7 +136,7 @@ def make_result(scenes: Scenes, at: Layout, approach: Approach, seed: int = 0) -
         words=approach.words,
         classes=tuple(names),
         colours=tuple(one.colour for one in scenes.classes),
-        protocol="drawn answers, learned from nothing",
+        protocol="drawn answers, learned from nothing; windows of 64x64 px cut from maps of whole pictures",
         windows="cut" if approach.n_weights else "none",
         learned_from=("train",) if approach.n_weights else (),
         seed=0 if approach.n_weights else None,
@@ -148,5 +147,5 @@ def make_result(scenes: Scenes, at: Layout, approach: Approach, seed: int = 0) -
         notes=(),
     )
     folder = at.segmented(approach.method, approach.backbone, approach.words)
-    write_segmentation(folder, result, found, counter.answers, {})
+    write_segmentation(folder, result, counts, counter.answers, {})
     return folder

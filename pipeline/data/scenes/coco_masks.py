@@ -30,7 +30,7 @@ from deponij.pipeline.data.item import MetadataValue, ToAct
 from deponij.pipeline.data.parallel import ordered_map
 from deponij.pipeline.data.parts import Treatment
 from deponij.pipeline.data.scenes.class_tables import colour_of
-from deponij.pipeline.data.scenes.descriptions import described
+from deponij.pipeline.data.scenes.descriptions import described, described_sets
 from deponij.pipeline.data.scenes.registry import Scene, left_out, register_scenes, scene_of
 from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError, UsageError
@@ -112,7 +112,10 @@ class CocoMaskSource:
             names = [params.background, *(name for name in names if name != params.background)]
         bare = tuple(SceneClass(name, colour_of(number)) for number, name in enumerate(names))
         check_classes(bare)
-        self._described = described(bare, params.descriptions)
+        texts = params.descriptions
+        if texts is None and isinstance(params.classes, str) and params.classes in described_sets():
+            texts = params.classes
+        self._described = described(bare, texts)
         self.classes = self._described.classes
         ground = VOID if params.background is None else 0
         self._drawing = _Drawing(

@@ -88,7 +88,9 @@ def test_the_weights_are_those_of_a_plain_loop(optimizer: str) -> None:
 def test_two_halves_accumulated_are_one_batch() -> None:
     class Halves(Toy):
         def batches(self, epoch: int, first: int = 0) -> Iterator[Any]:
-            whole = [half for x, y in super().batches(epoch) for half in zip(x.chunk(2), y.chunk(2), strict=True)]
+            whole = [
+                half for x, y in super().batches(epoch) for half in zip(x.chunk(2), y.chunk(2), strict=True)
+            ]
             yield from (list(one) for one in whole[first:])
 
     plain = Toy()
@@ -104,7 +106,9 @@ def test_two_halves_accumulated_are_one_batch() -> None:
 
 @pytest.mark.parametrize("at", [(0, 3), (1, 0), (2, 5), (3, 1)])
 @pytest.mark.parametrize("keep", ["best", "last"])
-def test_an_interrupted_training_comes_to_the_same_bytes(tmp_path: Path, at: tuple[int, int], keep: str) -> None:
+def test_an_interrupted_training_comes_to_the_same_bytes(
+    tmp_path: Path, at: tuple[int, int], keep: str
+) -> None:
     params = PARAMS.model_copy(update={"keep": keep, "accumulate": 2})
     whole = Toy(dropout=0.3)
     told = train(whole, params)

@@ -151,7 +151,7 @@ def test_only_new_rows_take_time(found: Any, items: Path, options: RunOptions) -
 def test_where_nothing_can_be_tried_the_catalog_answers(
     found: Any, items: Path, options: RunOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forecast, "_trial", lambda *_: (0, 0.0))
+    monkeypatch.setattr(forecast, "trial", lambda *_: (0, 0.0))
     monkeypatch.setattr(forecast, "gflops_per_s", lambda *_: 100.0)
     # Nobody knows what a folder of the user's costs.
     assert told(found, items, options).basis == "unknown"

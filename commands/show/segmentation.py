@@ -1,0 +1,150 @@
+"""Tables of segmentation for the command line."""
+
+from collections.abc import Sequence, Set
+
+from deponij.commands.show.tables import (
+    Columns,
+    bounded,
+    percent,
+    show_lines,
+    show_notes,
+    show_table,
+    show_toy_note,
+)
+from deponij.pipeline.metrics.intervals import Interval
+from deponij.pipeline.metrics.segmentation_result import SegmentationResult
+from deponij.pipeline.reports.provenance import is_toy, marked
+from deponij.pipeline.reports.segmentation.published import PUBLISHED_PROTOCOL
+from deponij.pipeline.reports.segmentation.table import (
+    SegmentationRow,
+    SegmentationTable,
+    class_columns,
+    segmentation_tables,
+)
+from deponij.pipeline.reports.wording import duration, interval_of, p_value, points
+from deponij.project.segmentation.compare import SegmentationComparison
+
+
+def print_segmentation(result: SegmentationResult) -> None:
+    """One approach that was just learned."""
+    print_segmentation_tables(segmentation_tables([("", result)], frozenset()), frozenset())
+    show_notes([result.protocol, *result.notes])
+
+
+def print_segmentation_tables(
+    tables: Sequence[SegmentationTable], toys: Set[str], *, classes: bool = True
+) -> None:
+    """Approaches, and (unless left out) IoU by class."""
+    for table in tables:
+        _print_approaches(table)
+        if classes:
+            _print_classes(table)
+        show_notes(table.notes)
+    show_toy_note([row.backbone for table in tables for row in table.rows], toys)
+
+
+def _print_approaches(table: SegmentationTable) -> None:
+    columns: Columns[SegmentationRow] = {
+        "approach": lambda row: row.method,
+        "backbone": lambda row: marked(row.backbone, row.is_toy),
+        "words": lambda row: row.words,
+        "val. mIoU": lambda row: percent(row.val_miou),
+        "mIoU [95 %]": lambda row: bounded(row.miou, row.miou_interval),
+        "acc. [95 %]": lambda row: bounded(row.accuracy, row.accuracy_interval),
+        "mean acc. [95 %]": lambda row: bounded(row.mean_accuracy, row.mean_accuracy_interval),
+        "bound. mIoU": lambda row: percent(row.boundary_miou),
+        "weights": lambda row: f"{row.n_weights:,}",
+        "learned in": lambda row: "–" if row.seconds is None else duration(row.seconds),
+    }
+    show_table(
+        f"{table.n_classes} classes, {table.part} part, percent of {table.n_pictures:,} pictures",
+        columns,
+        table.rows,
+        style=lambda row: "bold" if row.is_chosen else "dim" if row.is_toy else "",
+        spare=("learned in", "weights", "bound. mIoU", "val. mIoU", "mean acc. [95 %]"),
+    )
+    show_notes(
+        [
+            f"always {table.majority}: mIoU {percent(table.majority_miou)}, accuracy {percent(table.majority_accuracy)}",
+        ]
+    )
+    if table.published:
+        show_table(
+            f"published ({', '.join(dict.fromkeys(one.source for one in table.published))})",
+            {
+                "approach": lambda one: one.approach,
+                "words": lambda one: one.words,
+                "mIoU": lambda one: percent(one.miou),
+                "acc.": lambda one: percent(one.accuracy),
+                "mean acc.": lambda one: percent(one.mean_accuracy),
+            },
+            table.published,
+        )
+        show_notes([PUBLISHED_PROTOCOL])
+
+
+def _print_classes(table: SegmentationTable) -> None:
+    columns = class_columns(table)
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(columns)]
+    n_pixels = sum(one.n_pixels for one in table.by_class[0])
+    shown: Columns[int] = {
+        "class": lambda place: table.by_class[0][place].name,
+        "share": lambda place: percent(table.by_class[0][place].n_pixels / n_pixels),
+    }
+    for letter, (_, figures) in zip(letters, columns, strict=True):
+        heading = f"{letter} [95 %]" if any("[" in figure for figure in figures) else letter
+        shown[heading] = lambda place, figures=figures: figures[place]  # type: ignore[misc]
+    show_table("IoU of each class, percent", shown, range(len(table.by_class[0])), spare=("share",))
+    show_lines(
+        *(f"{letter}  {name}" for letter, (name, _) in zip(letters, columns, strict=True)), style="dim"
+    )
+
+
+def print_segmentation_comparison(found: SegmentationComparison, toys: Set[str], n_classes: int = 5) -> None:
+    """Two approaches on the same pictures; of the classes those that gain and lose most."""
+    show_table(
+        f"{found.part} part, {found.n_pictures:,} pictures, percent",
+        {
+            "": lambda row: row[0],
+            "approach": lambda row: row[1].method,
+            "backbone": lambda row: marked(row[1].backbone, is_toy(row[1].backbone, toys)),
+            "words": lambda row: row[1].words,
+            "folder": lambda row: row[1].folder,
+            "acc.": lambda row: percent(row[1].accuracy),
+            "mIoU [95 %]": lambda row: bounded(row[1].miou, row[1].miou_interval),
+        },
+        [("A", found.a), ("B", found.b)],
+        spare=("folder", "words"),
+    )
+    show_lines(
+        *(
+            f"A − B: {points(one.difference)} points of {name}{between(one.interval)}, {p_value(one.p)}"
+            for name, one in (("mIoU", found.miou), ("accuracy", found.accuracy))
+        )
+    )
+    gains = [one for one in found.classes if one.difference > 0][:n_classes]
+    losses = [one for one in found.classes if one.difference < 0][-n_classes:]
+    if gains or losses:
+        show_table(
+            "classes where A gains or loses most, IoU in percent",
+            {
+                "class": lambda one: one.name,
+                "A": lambda one: percent(one.iou_a),
+                "B": lambda one: percent(one.iou_b),
+                "A − B": lambda one: f"{points(one.difference)}{between(one.interval)}",
+            },
+            [*gains, *losses],
+        )
+    show_lines(found.verdict, style="bold")
+    show_notes(
+        [
+            f"intervals: {interval_of(found.n_groups, found.unit)}; p: {found.unit} exchanged whole",
+            *found.notes,
+        ]
+    )
+    show_toy_note([found.a.backbone, found.b.backbone], toys)
+
+
+def between(bounds: Interval | None) -> str:
+    """The interval of a difference in points, with a space before it; empty for none."""
+    return "" if bounds is None else f" [{points(bounds[0])}, {points(bounds[1])}]"

@@ -1,0 +1,1 @@
+"""Label maps, overlays and heat maps of pictures that a user names."""
