@@ -114,7 +114,7 @@ class AttentiveProbe(Head):
 
     n_queries: int = 8
     value_dim: int | None = None
-    lrs: Sequence[float] = (3e-4, 1e-3, 3e-3)
+    lrs: Sequence[float] = (1e-3, 3e-3, 1e-2)
     weight_decay: float = 0.01
     seed: int = 0
     epochs: int = 30
@@ -135,7 +135,7 @@ class AttentiveProbe(Head):
                 where they are asked for, or steps that lead to no finite numbers.
             UsageError: a parameter out of its range.
         """
-        from deponij.pipeline.heads.attentive.training import Sizes, train_probes
+        from deponij.pipeline.heads.attentive.training import Sizes, moments_of, train_probes
 
         self.check_params()
         maps, names = check_map_examples(X, y, "training features")
@@ -144,7 +144,12 @@ class AttentiveProbe(Head):
         self._check_slices()
         flipped = self._flipped(maps)
         maps = nearby(maps, _KEPT_BYTES)
-        moments = self._moments(maps, names)
+        if len(self.classes_) < 2:
+            raise DataError(
+                f"all {len(names)} training examples have the class {str(self.classes_[0])!r}; "
+                "a probe needs at least two classes"
+            )
+        moments = moments_of(maps)
         learn, choose = self._parts(maps, flipped, names, X_val, y_val)
         sizes = Sizes(self.n_features_in_, self.n_queries, self.value_dim, len(self.classes_))
         trained = train_probes(
@@ -166,11 +171,18 @@ class AttentiveProbe(Head):
         logits = np.empty((len(maps := self._checked(X)), len(self.classes_)))
         for rows, values in in_order(maps, "features"):
             tokens, attention = self._attended(values)
-            own = tokens if self.value_ is None else self.value_.astype(np.float64) @ tokens
-            slices = own.reshape(len(rows), len(self.queries_), -1, tokens.shape[2])
-            pooled = (slices @ attention[..., None]).reshape(len(rows), -1)
+            pooled = self._pooled(tokens, attention).reshape(len(rows), -1)
             logits[rows] = pooled @ self.coef_.astype(np.float64).T + self.intercept_
         return logits
+
+    def _pooled(self, tokens: NDArray[np.float64], attention: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What is gathered, [m, M, v / M, 1], of tokens [m, d, t]; the value map, being linear, is applied last."""
+        n_queries = len(self.queries_)
+        if self.value_ is None:
+            slices = tokens.reshape(len(tokens), n_queries, -1, tokens.shape[2])
+            return slices @ attention[..., None]
+        maps = self.value_.astype(np.float64).reshape(n_queries, -1, tokens.shape[1])
+        return maps @ (attention @ tokens.transpose(0, 2, 1))[..., None]
 
     def attention(self, X: ArrayLike) -> NDArray[np.float64]:
         """How much each query takes of each token of maps [n, d, h, w]: [n, M, h, w]; each grid sums to 1.
@@ -280,37 +292,6 @@ class AttentiveProbe(Head):
                     f"n_queries = {self.n_queries} does not divide the width {size} ({what}), of which each query "
                     f"pools a slice; it may be {', '.join(map(str, fits))}"
                 )
-
-    def _moments(self, maps: Maps, names: Names) -> "Moments":
-        """Mean and deviation of each channel; refuses examples of which nothing can be learned."""
-        import torch
-
-        from deponij.pipeline.heads.attentive.training import Moments
-
-        if len(self.classes_) < 2:
-            raise DataError(
-                f"all {len(names)} training examples have the class {str(self.classes_[0])!r}; "
-                "a probe needs at least two classes"
-            )
-        first, total, squares, differs = None, np.zeros(maps.shape[1]), np.zeros(maps.shape[1]), False
-        for _, values in in_order(maps, "training features"):
-            tokens = values.astype(np.float64)
-            if first is None:
-                # Sums of squares around a value that lies among them lose no digits.
-                first, about = values[0], tokens.mean(axis=(0, 2, 3), keepdims=True)
-            differs = differs or bool((values != first).any())
-            total += (tokens - about).sum(axis=(0, 2, 3))
-            squares += ((tokens - about) ** 2).sum(axis=(0, 2, 3))
-        if not differs and len(maps) > 1:
-            raise DataError(
-                f"all {len(maps)} training examples have the same (constant) features; nothing can be learned from "
-                "them. Does the view hold what it should?"
-            )
-        n = len(maps) * int(np.prod(maps.shape[2:]))
-        deviation = np.sqrt(np.maximum(squares / n - (total / n) ** 2, 0))
-        deviation[deviation == 0] = 1
-        mean = about[0, :, 0, 0] + total / n
-        return Moments(*(torch.from_numpy(one.astype(np.float32))[:, None] for one in (mean, deviation)))
 
     def _keep(
         self, trained: "Sequence[Trained]", moments: "Moments", codes: NDArray[np.int64] | None
