@@ -52,12 +52,13 @@ class AttentionFacts:
 
 
 def lit(picture: Image.Image, attention: NDArray[np.floating]) -> Image.Image:
-    """The picture [H, W], as light as the attention [h, w] to a place is, relative to where it is largest.
+    """The picture [H, W], lighter where the attention [h, w] is larger; even attention leaves it as it is.
 
-    What is not looked at is dark and grey, so that neither the page's colours nor a reader's eyes for colour matter.
+    What is not looked at is dark and grey, so that neither the page's colours nor a reader's eyes for colour matter. Light
+    goes with the square of the share of the largest attention: half of it is to look dark beside it.
     """
     share = (attention / max(float(attention.max()), 1e-12)).astype(np.float32)
-    mask = Image.fromarray(np.round(255 * share).astype(np.uint8)).resize(
+    mask = Image.fromarray(np.round(255 * share**2).astype(np.uint8)).resize(
         picture.size, Image.Resampling.BILINEAR
     )
     dark = Image.eval(picture.convert("L"), lambda value: int(_DARK * value)).convert("RGB")
