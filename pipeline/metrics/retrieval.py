@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deponij.pipeline.metrics.clustered import Estimate, clustered_means
+from deponij.pipeline.metrics.clustered import Estimate, Unit, clustered_means
 from deponij.pipeline.metrics.intervals import Interval
 from deponij.pipeline.record_lists import Measured, Record, RecordList
 
@@ -110,7 +110,7 @@ class RetrievalResult(Record):
     n_queries: int
     n_without: int
     n_gallery: int
-    resampled: Literal["photographs", "groups", "items", "texts"]
+    resampled: Unit | Literal["texts"]
     figures: Figures
     protocol: str
     notes: tuple[str, ...] = ()
