@@ -108,7 +108,7 @@ class MapReader:
             factor = self._factor(level)
             heights.append(level.height // factor)
             widths.append(level.width // factor)
-        return min(heights), min(widths)
+        return min(heights, default=0), min(widths, default=0)
 
     def read(self, ids: Sequence[str], windows: Sequence[Window] | None = None) -> dict[str, Array]:
         """Maps of these items, in this order; repeats allowed.

@@ -10,7 +10,9 @@ from deponij.store.errors import BackboneError
 
 
 def size(n_bytes: int) -> str:
-    """A size for people, in decimal units as disks and downloads are counted: 17 MB, 1.2 GB."""
+    """A size for people, in decimal units as disks and downloads are counted: 270 kB, 17 MB, 1.2 GB."""
+    if n_bytes < 999.5e3:
+        return f"{n_bytes / 1e3:.0f} kB"
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 999.5e6 else f"{n_bytes / 1e6:.0f} MB"
 
 

@@ -14,6 +14,9 @@ import pytest
 from PIL import Image
 
 from deponij.pipeline.backbones.kinds import Kind
+from deponij.project.extraction import dense_room
+from deponij.project.extraction.extracting import found_backbone
+from deponij.project.extraction.feature_maker import FeatureMaker
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
 from deponij.stages import extract as stage
@@ -327,3 +330,27 @@ def test_requests_that_cannot_be_met(tmp_path: Path, model: Path) -> None:
         run(tmp_path, model, tmp_path / "absent")
     with pytest.raises(StoreError, match="no depot"):
         run(tmp_path, model, items, depot=items)
+
+
+def test_maps_need_room_and_say_so(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Noise of 16 x 16 px has 2 x 2 cells of 8 channels in float16, and a checksum of 4 bytes: 68 bytes a map."""
+    items = write(tmp_path / "items", rows(range(3)))
+    dense = ExtractParams(kind="dense@2+flip")
+    with monkeypatch.context() as patch:
+        patch.setattr(dense_room, "free_bytes", lambda folder: 1_000)
+        with pytest.raises(
+            StoreError, match=r"1 kB are free at .*: make room there, name a depot on another disk"
+        ):
+            run(tmp_path, model, items, dense)
+        assert run(tmp_path, model, items).n_computed == 3
+    assert "model, dense@2+flip: 3 of 3 rows are new; 0 kB a picture (block0 8x2x2, block1 8x2x2)" in (
+        capsys.readouterr().err
+    )
+    assert run(tmp_path, model, items, dense).n_computed == 3
+    table = Items(items)
+    found = found_backbone(dense, str(model))
+    maker = FeatureMaker(found, RunOptions(depot=str(tmp_path / "other"), device="cpu"))
+    room = dense_room.room_for([maker], table, FeatureStore(tmp_path / "other", create=True))
+    assert (room.row_bytes, room.new_bytes, room.seconds) == (2 * 68, 3 * 2 * 68, None)

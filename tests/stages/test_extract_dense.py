@@ -161,7 +161,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_computed(
     tmp_path: Path, model: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dense_room, "free_bytes", lambda folder: 5_000_000)
-    with pytest.raises(StoreError, match=r"maps of tiny take 0 MB .* 5 MB are free at .*make room there"):
+    with pytest.raises(StoreError, match=r"maps of tiny take 5 kB .* 5 MB are free at .*make room there"):
         run(tmp_path, model, scenes)
     assert FeatureStore(tmp_path / "depot").sidecars == []
     assert not (tmp_path / "tiny.h5").exists()
@@ -184,7 +184,7 @@ def test_what_is_said_of_the_room() -> None:
         device="cpu",
     )
     assert str(room) == (
-        "lite, pyramid@4 and pyramid@4+flip: 1402 of 1402 rows are new; 1 MB a picture (stride4 24x90x120, "
+        "lite, pyramid@4 and pyramid@4+flip: 1402 of 1402 rows are new; 986 kB a picture (stride4 24x90x120, "
         "stride32 320x12x15), 1.4 GB in the depot, where 70.0 GB are free; about 1 min 35 s on cpu (10 pictures tried)"
     )
 
