@@ -20,7 +20,7 @@ from deponij.store.texts import is_storable
 
 CHUNK_BYTES = 1 << 20
 # Of one picture's map: a window reads few of them without need, and a picture has no more than some tens.
-TILE_BYTES = 256 << 10
+TILE_BYTES = 128 << 10
 _CHECKSUM_BYTES = 4
 _SIDE, _MODULUS = 256, 65535
 # Files of the 1.10 format: metadata checksums, readable by h5py of the last years.
@@ -92,7 +92,7 @@ def write_array(group: h5py.Group, name: str, values: Array) -> None:
 
 
 def write_maps(group: h5py.Group, maps: Mapping[str, Array]) -> None:
-    """Write maps [n, C, h, w] of pictures in checksummed tiles (1, C, h', w') of at most about 256 KiB.
+    """Write maps [n, C, h, w] of pictures in checksummed tiles (1, C, h', w') of at most about 128 KiB.
 
     Picture by picture, so that all of a picture's tiles lie side by side in the file, map by map in name order.
     """

@@ -344,7 +344,7 @@ def test_nothing_of_the_first_format_is_computed_again(
     for sidecar in FeatureStore(path).sidecars:
         if sidecar.identity.is_of_maps:
             with h5py.File(path / f"{sidecar.name}.h5") as file:
-                assert file["arrays/stride8"].chunks == (1, 80, 45, 30)
+                assert file["arrays/stride8"].chunks == (1, 80, 23, 30)
     found = MapReader(View(view.path, depot=FeatureStore(path))).read(["item5", "item1"])
     assert all(np.array_equal(found[name], values) for name, values in expected.items())
 
