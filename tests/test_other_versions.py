@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from report_world import make_report_world
 from resealing import relist
-from test_flips import Kind, of_indexes, of_machine, of_multilabel, of_results, of_scenes, plain
+from test_flips import Kind, of_indexes, of_machine, of_multilabel, of_results, of_scenes, of_training, plain
 
 from deponij.pipeline.advice.records import ADVICE
 from deponij.pipeline.likeness.records import LIKENESS
@@ -53,7 +53,7 @@ _RECORDS = 1
 def fields_of(document: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Paths of all fields of all objects."""
     if isinstance(document, dict):
-        keys_are_data = path[-1:] in (("micro",), ("macro",)) or path[-3:-1] == ("classes", 0)
+        keys_are_data = path[-1:] in (("micro",), ("macro",), ("figures",)) or path[-3:-1] == ("classes", 0)
         for name, value in document.items():
             if not keys_are_data:
                 yield (*path, name)
@@ -238,3 +238,7 @@ def test_indexes(root: Path) -> None:
 
 def test_scenes(root: Path) -> None:
     fuzzed(list(of_scenes(root / "scenes")))
+
+
+def test_checkpoints(root: Path) -> None:
+    fuzzed(list(of_training(root / "training")))
