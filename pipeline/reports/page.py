@@ -18,6 +18,7 @@ from deponij.pipeline.metrics.clustered import Estimate
 from deponij.pipeline.mistakes.records import MistakesReport
 from deponij.pipeline.reports import wording
 from deponij.pipeline.reports.answer_facts import AnswerFacts
+from deponij.pipeline.reports.attention import AttentionFacts
 from deponij.pipeline.reports.cell_tables import (
     CellTable,
     cell_tables,
@@ -36,6 +37,9 @@ from deponij.pipeline.reports.palette import palette_css
 from deponij.pipeline.reports.provenance import Provenance
 from deponij.pipeline.reports.retrieval_tables import RetrievalTable
 from deponij.pipeline.reports.samples import Sample
+from deponij.pipeline.reports.segmentation.facts import SegmentationFacts
+from deponij.pipeline.reports.segmentation.published import PUBLISHED_PROTOCOL
+from deponij.pipeline.reports.segmentation.table import tables_markdown
 from deponij.pipeline.reports.sheets import Sprite
 from deponij.pipeline.reports.table import ResultGroup, ResultRow
 
@@ -249,9 +253,10 @@ class Page:
         failures: item id and reason; where: which step failed.
         toys: backbones that know drawn pictures only, where these are others.
         likeness: near-duplicates and what stands apart, with its source. by_words: answers, of classes that were named.
-        multilabel: classifiers with several labels an item.
+        multilabel: classifiers with several labels an item. segmentation: of scenes.
         lacking: where there are no groups, what is so and what labels would add.
         advice: what to do next; its pictures are among `pictures`.
+        attention: where heads look that attend to parts of pictures.
     """
 
     title: str
@@ -276,6 +281,8 @@ class Page:
     by_words: Sequence[AnswerFacts] = ()
     lacking: str = ""
     multilabel: Sequence[MultilabelFacts] = ()
+    segmentation: Sequence[SegmentationFacts] = ()
+    attention: Sequence[AttentionFacts] = ()
 
     @property
     def more_cells(self) -> list[Cell]:
@@ -326,9 +333,11 @@ class Page:
             ("lacking", "Without labels", not self.groups and not self.multilabel),
             ("best", "The answer", bool(self.groups)),
             ("multilabel", "Several labels an item", bool(self.multilabel)),
+            ("segmentation", "Segmentation", bool(self.segmentation)),
             ("next", "What to do next", bool(self.advice and self.advice.findings)),
             ("words", "Answers by words", bool(self.by_words)),
             ("answers", "Right and wrong", bool(self.runs)),
+            ("attention", "Where it looks", bool(self.attention)),
             ("mistakes", "Mistakes", bool(self.mistakes)),
             ("curves", "Learning curves", bool(self.charts)),
             ("results", "All results", bool(self.groups)),
@@ -346,11 +355,13 @@ class Page:
 
 def render_html(page: Page) -> str:
     """The page as one HTML document."""
-    sheets = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "advice.css"))
-    style = palette_css() + sheets
+    names = ("page.css", "advice.css", "segmentation.css")
+    style = palette_css() + "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     template = environment_of_templates(autoescape=True).get_template("page.html.j2")
-    text: str = template.render(page=page, style=style, script=script, policy=_policy(script))
+    text: str = template.render(
+        page=page, style=style, script=script, policy=_policy(script), published_protocol=PUBLISHED_PROTOCOL
+    )
     return text
 
 
@@ -358,7 +369,8 @@ def render_markdown(page: Page) -> str:
     """The page's tables as Markdown; drawings and pictures are left to the page and to `sheet.png`."""
     tables = _demoted(cells_markdown(page.more_cells, _MORE, page.toys)) if page.more_cells else ""
     template = environment_of_templates(autoescape=False).get_template("page.md.j2")
-    text: str = template.render(page=page, tables=tables)
+    segmented = [(one, tables_markdown(one.table)) for one in page.segmentation]
+    text: str = template.render(page=page, tables=tables, segmented=segmented)
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
