@@ -5,6 +5,7 @@ python training_toy.py FOLDER        trains, keeps checkpoints in FOLDER/checkpo
 """
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -127,4 +128,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    # Where the tests run in a shell's background, Ctrl-C is ignored by all that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     main(Path(sys.argv[1]))
