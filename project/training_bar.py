@@ -16,7 +16,7 @@ def training_bar(label: str) -> Iterator[Callable[[Step], None]]:
         def stepped(step: Step) -> None:
             nonlocal n_before
             figures = "".join(f" {name} {value:.3f}" for name, value in step.figures.items())
-            told = f"epoch {step.epoch + 1} loss {step.loss:.3f}{figures}"
+            told = f"epoch {step.epoch + 1} loss {step.loss:.3f} lr {step.lr:.1e}{figures}"
             advance(step.done - n_before, told, step.total)
             n_before = step.done
 

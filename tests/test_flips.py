@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 import scenes_made
 import torch
+import training_toy
 from learning_world import DIM, World, learned, write_features
 from pydantic import BaseModel
 from report_world import make_report_world
@@ -40,6 +41,8 @@ from deponij.pipeline.multilabel.registry import kinds as multilabel_kinds
 from deponij.pipeline.multilabel.registry import load_multilabel
 from deponij.pipeline.reports.cells import CELLS
 from deponij.pipeline.retrieval.vector_index import VectorIndex
+from deponij.pipeline.training.checkpoint import read_checkpoint
+from deponij.pipeline.training.loop import train
 from deponij.project import last_run
 from deponij.project.frame.harness import read_times, timed
 from deponij.project.frame.layout import Layout
@@ -262,6 +265,18 @@ def of_machine(root: Path) -> Iterator[Kind]:
     yield Kind("maps", [view, *sorted((root / "maps" / "depot").glob("*/*.*"))], maps)
 
 
+def of_training(root: Path) -> Iterator[Kind]:
+    """A checkpoint to go on from."""
+    folder = root / "training"
+    train(training_toy.Toy(), training_toy.PARAMS, checkpoint=folder)
+
+    def read() -> Any:
+        state, tensors = read_checkpoint(folder)
+        return state, {name: one.numpy() for name, one in tensors.items()}
+
+    yield Kind("checkpoint of a training", sorted(folder.iterdir()), read)
+
+
 def of_scenes(root: Path) -> Iterator[Kind]:
     """Pictures with label maps."""
     folder, made = root / "scenes", root / "street"
@@ -347,6 +362,7 @@ def make_kinds(root: Path) -> list[Kind]:
         *of_segmentation(root),
         *of_machine(root),
         *of_scenes(root),
+        *of_training(root),
         *of_indexes(root),
     ]
 

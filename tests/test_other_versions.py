@@ -26,6 +26,7 @@ from test_flips import (
     of_results,
     of_scenes,
     of_segmentation,
+    of_training,
     plain,
 )
 
@@ -63,7 +64,7 @@ _RECORDS = 1
 def fields_of(document: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Paths of all fields of all objects."""
     if isinstance(document, dict):
-        keys_are_data = path[-1:] in (("micro",), ("macro",)) or path[-3:-1] == ("classes", 0)
+        keys_are_data = path[-1:] in (("micro",), ("macro",), ("figures",)) or path[-3:-1] == ("classes", 0)
         for name, value in document.items():
             if not keys_are_data:
                 yield (*path, name)
@@ -256,3 +257,7 @@ def test_indexes(root: Path) -> None:
 
 def test_scenes(root: Path) -> None:
     fuzzed(list(of_scenes(root / "scenes")))
+
+
+def test_checkpoints(root: Path) -> None:
+    fuzzed(list(of_training(root / "training")))

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CHECKPOINT_S = 60.0
+# Of short epochs not each has a checkpoint: at most this share of the time goes into them.
+_CHECKPOINTS_SHARE = 0.05
 # How much of the shown loss is older than the last batch.
 _SMOOTH = 0.95
 
@@ -98,7 +100,7 @@ def train(
     Args:
         n_threads: of torch on the CPU; as they are by default.
         checkpoint: a folder; it stays when the training is done, and the same call then only loads its weights.
-        checkpoint_s: seconds between checkpoints within an epoch; there is one after each epoch in any case.
+        checkpoint_s: seconds between checkpoints; there is one after each epoch too, where that does not cost much.
         on_epoch: told each epoch, from 0, and what it brought.
         on_note: told what is out of the ordinary, as a checkpoint of something else that is not gone on with.
 
@@ -147,7 +149,7 @@ class _Run:
         self.state = State.begin(identity_of(task, params))
         self.best_weights: dict[str, Tensor] = {}
         self.shown_loss = math.nan
-        self.waited_s = self.computed_s = 0.0
+        self.waited_s = self.computed_s = self.saving_s = 0.0
         self.was_told_of_disk = False
 
     @property
@@ -161,7 +163,7 @@ class _Run:
         self.resumed_at = self.done
         self.saved_at = time.monotonic()
         try:
-            while self.state.epoch < self.params.epochs and not self._out_of_patience():
+            while not self._is_done():
                 self._epoch()
         except KeyboardInterrupt:
             self._interrupted()
@@ -215,7 +217,9 @@ class _Run:
         state.history.append(record)
         state.epoch, state.batch, state.loss_sum = state.epoch + 1, 0, 0.0
         self.interrupts.release()
-        self._save()
+        long_enough_s = min(self.checkpoint_s, self.saving_s / _CHECKPOINTS_SHARE)
+        if self._is_done() or time.monotonic() - self.saved_at >= long_enough_s:
+            self._save()
         self.told.on_epoch(state.epoch - 1, record)
 
     def _batch(self, batch: Any, number: int) -> None:
@@ -261,9 +265,10 @@ class _Run:
     def _steps_after(self, number: int) -> bool:
         return (number + 1) % self.params.accumulate == 0 or number + 1 == self.n_batches
 
-    def _out_of_patience(self) -> bool:
-        best, patience = self.state.best, self.params.patience
-        return patience is not None and best is not None and self.state.epoch - 1 - best[1] >= patience
+    def _is_done(self) -> bool:
+        best, patience, epoch = self.state.best, self.params.patience, self.state.epoch
+        is_stuck = patience is not None and best is not None and epoch - 1 - best[1] >= patience
+        return is_stuck or epoch >= self.params.epochs
 
     def _keep(self) -> int:
         if self.params.keep == "best" and self.state.best is not None:
@@ -291,13 +296,15 @@ class _Run:
         if self.average is not None:
             tensors |= {f"average.{name}": one for name, one in self.average.weights.items()}
         self.state.scale = self.mechanics.scale()
-        self.saved_at = time.monotonic()
+        begin = time.monotonic()
         try:
             write_checkpoint(self.folder, self.state, tensors)
         except StoreError as error:
             if not self.was_told_of_disk:
                 self.told.on_note(f"the training goes on, but its progress is not kept: {error}")
             self.was_told_of_disk = True
+        self.saved_at = time.monotonic()
+        self.saving_s = self.saved_at - begin
 
     def _resume(self) -> None:
         if self.folder is None or not self.folder.exists():

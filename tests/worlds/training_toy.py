@@ -5,6 +5,7 @@ python training_toy.py FOLDER        trains, keeps checkpoints in FOLDER/checkpo
 """
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -45,9 +46,11 @@ class Toy:
         for number in range(first, self._n):
             if self.fail_at == (epoch, number):
                 raise RuntimeError("pulled the plug")
-            made = torch.Generator().manual_seed(1000 * epoch + number)
-            x = torch.randn(self.size, 5, generator=made)
-            yield [x, torch.stack([x[:, 0], x[:, 1] * x[:, 2], x.sum(1)], dim=1)]
+            yield self.batch(torch.Generator().manual_seed(1000 * epoch + number))
+
+    def batch(self, made: torch.Generator) -> list[Tensor]:
+        x = torch.randn(self.size, 5, generator=made)
+        return [x, torch.stack([x[:, 0], x[:, 1] * x[:, 2], x.sum(1)], dim=1)]
 
     def loss(self, batch: Any) -> Tensor:
         x, y = batch
@@ -81,11 +84,9 @@ class Pictures(Toy):
         ).to(memory_format=torch.channels_last)
         self.identity = "pictures"
 
-    def batches(self, epoch: int, first: int = 0) -> Iterator[Any]:
-        for number in range(first, self._n):
-            made = torch.Generator().manual_seed(1000 * epoch + number)
-            x = torch.randn(4, 3, 9, 8, generator=made)
-            yield [x, x[..., 2:-2, 2:-2].roll(1, 1)]
+    def batch(self, made: torch.Generator) -> list[Tensor]:
+        x = torch.randn(4, 3, 9, 8, generator=made)
+        return [x, x[..., 2:-2, 2:-2].roll(1, 1)]
 
 
 ALL_AT_ONCE = TrainingParams(
@@ -127,4 +128,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    # Where the tests run in a shell's background, Ctrl-C is ignored by all that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     main(Path(sys.argv[1]))
