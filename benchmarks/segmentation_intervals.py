@@ -174,8 +174,8 @@ def main() -> None:
     print("| groups x pictures | figure | percentile | wider | BCa | Wilson | jackknife | widths, points |")
     for n_groups, size in ((10, 1), (20, 1), (50, 1), (100, 1), (233, 1), (20, 5), (47, 5)):
         coverage(n_groups, size, n_worlds)
-    # Two films of 110 frames in 20 stretches, and as if each frame stood alone.
-    for n_groups, size in ((20, 11), (220, 1)):
+    # Two long films in stretches, and as if each frame stood alone.
+    for n_groups, size in ((10, 22), (12, 18), (20, 11), (220, 1)):
         coverage(n_groups, size, n_worlds, n_films=2)
     print("| groups x pictures | equals called different | interval lacks 0 | +0.25 log-odds found |")
     for n_groups, size in ((10, 1), (20, 1), (50, 1), (233, 1), (20, 5)):
