@@ -104,7 +104,17 @@ def test_a_long_name_makes_no_page_wider(browser: Any, address: str) -> None:
 def test_the_answer_comes_first_and_nothing_is_said_twice(browser: Any, address: str) -> None:
     page = opened(browser, address, SIZES[0], "light")
     sections = page.eval_on_selector_all("main > section", "all => all.map((one) => one.id)")
-    asked = ["multilabel", "best", "next", "segmentation", "words", "answers", "mistakes", "curves", "results"]
+    asked = [
+        "multilabel",
+        "best",
+        "next",
+        "segmentation",
+        "words",
+        "answers",
+        "mistakes",
+        "curves",
+        "results",
+    ]
     assert sections[: len(asked)] == asked
     assert "test pictures, from which it learned nothing" in page.inner_text(".said")
     # Baselines stand in the table of all results alone.
