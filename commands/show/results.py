@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from deponij.commands.show.advice import show_next
 from deponij.commands.show.multilabel import print_multilabel
+from deponij.commands.show.segmentation import print_segmentation_tables
 from deponij.commands.show.tables import (
     bounded,
     percent,
@@ -19,6 +20,7 @@ from deponij.commands.show.tables import (
 from deponij.commands.show.unlabelled import print_unlabelled
 from deponij.pipeline.metrics.evaluation import Evaluation, not_a_result, shown_part
 from deponij.pipeline.reports.provenance import is_toy, marked
+from deponij.pipeline.reports.segmentation.table import SegmentationTable
 from deponij.pipeline.reports.table import ResultRow, by_rank
 from deponij.pipeline.reports.wording import interval_of, p_value, points
 from deponij.project.learning.compare import Comparison
@@ -43,6 +45,8 @@ def print_results(record: Record, *, whole: bool = True) -> None:
         if more := len(of_pair) - len(shown):
             show_notes([f"the first of each backbone; {more} more classifiers with --all"])
     print_multilabel(record["multilabel"])
+    segmented = [SegmentationTable.model_validate(table) for table in record["segmentation"]]
+    print_segmentation_tables(segmented, frozenset(record["toys"]), classes=False)
     print_unlabelled(record)
     show_toy_note(record["toys"], record["toys"])
     of_several = len(record["twice"]) > 1

@@ -102,11 +102,11 @@ def _signs(n_groups: int, n_exchanges: int, seed: int) -> Iterator[Floats]:
     """1 where a group stays and -1 where it is exchanged, [k, G] at a time."""
     if n_groups <= _ALL_WAYS:
         ways = np.arange(2**n_groups)[:, None] >> np.arange(n_groups) & 1
-        yield 1.0 - 2.0 * ways
+        yield np.where(ways, -1.0, 1.0)
         return
     generator = np.random.default_rng(seed)
     for size in _pieces(n_exchanges):
-        yield 1.0 - 2.0 * generator.integers(0, 2, (size, n_groups))
+        yield np.where(generator.integers(0, 2, (size, n_groups)), -1.0, 1.0)
 
 
 def _pieces(n: int) -> Iterator[int]:

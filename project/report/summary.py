@@ -12,6 +12,7 @@ from typing import Any
 
 from deponij.pipeline.advice.records import ADVICE
 from deponij.pipeline.likeness.records import LIKENESS
+from deponij.pipeline.reports.segmentation.table import SegmentationTable, segmentation_tables
 from deponij.pipeline.reports.table import ResultGroup, result_groups
 from deponij.project.frame.harness import read_times
 from deponij.project.frame.layout import Layout
@@ -21,6 +22,7 @@ from deponij.project.learning.zero_shot_answers import read_answers
 from deponij.project.report.inputs import read_records
 from deponij.project.report.multilabel import read_groups_of_rows
 from deponij.project.report.outlook import twice_as_many
+from deponij.project.segmentation.result_files import read_segmentation
 from deponij.store.index_folder import CARD
 from deponij.store.items import Items
 from deponij.store.view import View
@@ -76,6 +78,7 @@ def collect(
         "n_failed": len(failed),
         "results": [row.to_json() for group in groups for row in group.rows],
         "multilabel": [row.to_json() for group in several for row, _ in group],
+        "segmentation": [table.model_dump(mode="json") for table in _segmentation(at, toys)],
         "twice": twice_as_many(at, groups),
         "toys": sorted(toys),
         "views": [
@@ -97,6 +100,11 @@ def collect(
         "advice": _advice(at),
         "ask": _ask(indexes, items.ids, {item_id for item_id, _ in failed}, str(at.root), is_meant=is_meant),
     }
+
+
+def _segmentation(at: Layout, toys: Set[str]) -> list[SegmentationTable]:
+    results = [(str(folder), read_segmentation(folder)) for folder in at.segmentations()]
+    return segmentation_tables(results, toys)
 
 
 def _of(place: Callable[[str], Path], backbones: Collection[str] | None) -> list[Path]:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PARTS = ("train", "val", "test")
-# Of each part, where its groups are too few for intervals.
-_STRETCHES = 20
+# Of each part, where its groups are too few for intervals. Shorter ones are too much alike (`docs/numbers.md`).
+_STRETCHES = 12
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_world import call, done
+from report_world import make_report_world
 from resealing import rewrite
 from rich.console import Console
 from segmentation_world import APPROACHES, Approach, make_results, make_scenes
@@ -133,3 +134,12 @@ def test_nothing_is_chosen_where_validation_was_learned_from(tmp_path: Path) -> 
     mious = [row["miou"] for row in table["rows"]]
     assert mious == sorted(mious, reverse=True) and np.isfinite(mious).all()
     assert "flatters the first" in done("segmentation-table", tmp_path).out
+
+
+def test_results_of_a_run_show_its_segmentation_too(tmp_path: Path) -> None:
+    make_report_world(tmp_path)
+    make_results(make_scenes(tmp_path / "scenes"), Layout(tmp_path))
+    (table,) = done("results", tmp_path, "--json").json["segmentation"]
+    assert [row["method"] for row in table["rows"]] == ["swiftnet-160", "linear", "bilinear"]
+    text = done("results", tmp_path).out
+    assert "6 classes, test part, percent of 24 pictures" in text and "IoU of each class" not in text

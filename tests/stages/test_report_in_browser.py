@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 from report_world import make_report_world, more_results
+from segmentation_world import make_results, make_scenes
 from test_flips import of_multilabel
 
+from deponij.project.frame.layout import Layout
 from deponij.stages import report
 from deponij.stages.report import ReportParams
 
@@ -20,7 +22,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     results = [*made.results, *more_results(made.results[1], tmp_path_factory.mktemp("more"), 12)]
     several = [one.files[0].parent for one in of_multilabel(tmp_path_factory.mktemp("several"))]
     out: Path = tmp_path_factory.mktemp("page")
+    at = Layout(tmp_path_factory.mktemp("segmented"))
     given = made.arguments(results=results, multilabel=several, toys={"other"})
+    given |= {"segmentation": make_results(make_scenes(at.scenes), at), "scenes": at.scenes}
     return report.run(ReportParams(), **given, out=out).as_uri()
 
 
@@ -55,7 +59,7 @@ def test_everyone_can_use_it(
     """axe-core finds nothing (WCAG A and AA, best practices), and nothing is wider than the screen."""
     page = opened(browser, address, size, scheme)
     there = set(page.eval_on_selector_all("main > section", "all => all.map((one) => one.id)"))
-    assert there >= {"next", "likeness", "words", "multilabel", "curves"}
+    assert there >= {"next", "likeness", "words", "multilabel", "curves", "segmentation"}
     assert page.locator("#curves .ahead").count()
     found = axe.run(page)
     assert found.violations_count == 0, found.generate_report()
@@ -100,7 +104,17 @@ def test_a_long_name_makes_no_page_wider(browser: Any, address: str) -> None:
 def test_the_answer_comes_first_and_nothing_is_said_twice(browser: Any, address: str) -> None:
     page = opened(browser, address, SIZES[0], "light")
     sections = page.eval_on_selector_all("main > section", "all => all.map((one) => one.id)")
-    asked = ["multilabel", "best", "next", "words", "answers", "mistakes", "curves", "results"]
+    asked = [
+        "multilabel",
+        "best",
+        "next",
+        "segmentation",
+        "words",
+        "answers",
+        "mistakes",
+        "curves",
+        "results",
+    ]
     assert sections[: len(asked)] == asked
     assert "test pictures, from which it learned nothing" in page.inner_text(".said")
     # Baselines stand in the table of all results alone.
