@@ -52,6 +52,7 @@ from deponij.project.report.runs import (
     run_facts,
     standings,
 )
+from deponij.project.report.segmentation import segmentation_facts
 from deponij.project.report.summary import (
     CELLS_NAME,
     MARKDOWN_NAME,
@@ -93,9 +94,10 @@ class ReportParams(Section):
         n_alike: groups of near-duplicates, and items far from all others, shown of each backbone.
         n_mistakes: doubtful labels shown of each backbone and label set, and pictures of twins and of
             confused classes (fewer where there are very many).
+        n_scenes: scenes shown with answers of segmentation, from the worst to the best.
         n_map_points: items on a map (fewer where there are very many maps).
         n_map_pictures: items of a map whose picture is on the page.
-        thumbnail_px: longer side of a picture on the page. map_picture_px: of a map's.
+        thumbnail_px: longer side of a picture on the page. map_picture_px: of a map's; scene_px: of a scene.
         seed: of the choice of samples and of a map's items.
     """
 
@@ -104,10 +106,12 @@ class ReportParams(Section):
     n_confused: int = Field(default=8, ge=0)
     n_alike: int = Field(default=12, ge=0, le=100)
     n_mistakes: int = Field(default=16, ge=0, le=200)
+    n_scenes: int = Field(default=3, ge=0, le=20)
     n_map_points: int = Field(default=5000, ge=1, le=20_000)
     n_map_pictures: int = Field(default=1200, ge=0, le=5000)
     thumbnail_px: int = Field(default=112, ge=32, le=256)
     map_picture_px: int = Field(default=56, ge=16, le=128)
+    scene_px: int = Field(default=320, ge=64, le=800)
     seed: int = Field(default=0, ge=0)
 
 
@@ -140,6 +144,8 @@ def run(
     answers: Sequence[Path] = (),
     advice: Path | None = None,
     multilabel: Sequence[Path] = (),
+    segmentation: Sequence[Path] = (),
+    scenes: Path | None = None,
     timings: Mapping[str, float] | None = None,
     toys: Set[str] = frozenset(),
     remake: Remake = lambda stage: "",
@@ -158,6 +164,7 @@ def run(
             on the page.
         advice: what to do next; None leaves it out.
         multilabel: results folders of classifiers with several labels an item.
+        segmentation: results folders of segmentation. scenes: that they are of; None: no pictures of them.
         timings: seconds of each stage; they differ between runs, so leave them out for equal bytes.
         toys: backbones that know drawn pictures only, where these are others (`project.frame.toys`): they are
             marked, and never named best where there is anything else.
@@ -172,7 +179,7 @@ def run(
         DataError: there is nothing to show: neither results nor what needs no labels.
         StoreError: a file is missing or damaged.
     """
-    if not (results or multilabel or likeness or answers or maps):
+    if not (results or multilabel or segmentation or likeness or answers or maps):
         raise DataError("there are no results to report; run a probe or zero-shot first")
     table = Items(items)
     told = Told(profile, len(table), remake)
@@ -216,6 +223,7 @@ def run(
         by_words=answered,
         lacking="" if found or several else LACKING,
         multilabel=[one.facts(pictures, told.of_sets) for one in several],
+        segmentation=segmentation_facts(segmentation, scenes, toys, told, params.n_scenes, params.scene_px),
         advice=told_next,
         attention=attention_facts(found, table, told),
     )
@@ -362,6 +370,8 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
         likeness=_there(map(at.likeness, names), options),
         answers=_there(map(at.answers, asked), options),
         multilabel=at.multilabel_results(names) if params.label_sets else [],
+        segmentation=at.segmentations(),
+        scenes=at.scenes if at.segmentations() else None,
         toys=toys,
         remake=(lambda stage: f"dvc repro {stage}") if options.under_dvc else (lambda stage: ""),
         profile=params.profile,

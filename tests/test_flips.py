@@ -15,15 +15,22 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import scenes_made
+import torch
 from learning_world import DIM, World, learned, write_features
 from pydantic import BaseModel
 from report_world import make_report_world
+from segmentation_world import make_results as make_segmentations
+from segmentation_world import make_scenes
 
 from deponij.pipeline.advice.records import ADVICE
 from deponij.pipeline.backbones import remember
+from deponij.pipeline.cards import FeatureSource
+from deponij.pipeline.decoders.bilinear import Bilinear
+from deponij.pipeline.decoders.decoder import Level
+from deponij.pipeline.decoders.lseg import LSeg
+from deponij.pipeline.decoders.saved import DECODERS, Applied, decoder_files, load_decoder
 from deponij.pipeline.ensembles.registry import load_ensemble
 from deponij.pipeline.heads.examples import join_examples
-from deponij.pipeline.heads.head import FeatureSource
 from deponij.pipeline.heads.registry import load_head
 from deponij.pipeline.likeness.records import LIKENESS
 from deponij.pipeline.metrics.curves import CURVES
@@ -46,6 +53,7 @@ from deponij.project.learning.multilabel_files import read_multilabel_answers
 from deponij.project.learning.result_files import CONFUSION_NAME, read_file, read_judged, read_result
 from deponij.project.learning.zero_shot_answers import read_answers
 from deponij.project.report.inputs import read_embedding, read_records, split_facts
+from deponij.project.segmentation.result_files import read_counts, read_label_maps
 from deponij.stages import ensembles
 from deponij.stages import scenes as scenes_stage
 from deponij.store import index_folder
@@ -121,6 +129,35 @@ def of_results(world: World, at: Layout) -> Iterator[Kind]:
         yield Kind(f"results of {name}", files, lambda at=folder, answer=answer: (results(at), answer(at)))
 
 
+def of_decoders(root: Path) -> Iterator[Kind]:
+    """A decoder that has learned class vectors, and one that learned nothing and has words."""
+    levels = [Level("stride4", 3, 4), Level("stride8", 5, 8)]
+    words = torch.eye(2, 5)
+    maps = [
+        torch.linspace(-1, 1, 3 * 20).reshape(1, 3, 4, 5),
+        torch.linspace(1, -2, 5 * 6).reshape(1, 5, 2, 3),
+    ]
+    for decoder, vectors in ((LSeg(width=4), None), (Bilinear(), words)):
+        folder = root / decoder.kind
+        torch.manual_seed(0)
+        applied = Applied(
+            levels=levels,
+            classes=["road", "sky"],
+            colours=[(128, 64, 128), (0, 0, 255)],
+            source=FeatureSource(backbone="tiny", fingerprint="f" * 20, labels="scenes"),
+            input_px=(16, 20),
+            protocol="none",
+        )
+        DECODERS.write(folder, decoder_files(decoder, decoder.build(levels, 2, vectors), vectors, applied))
+
+        def read(folder: Path = folder) -> Any:
+            card, module = load_decoder(folder)
+            with torch.inference_mode():
+                return card, module(maps, (16, 20)).numpy()
+
+        yield Kind(f"decoder {decoder.kind}", sorted(folder.iterdir()), read)
+
+
 def of_multilabel(root: Path) -> Iterator[Kind]:
     """Results folders of heads with several labels an item."""
     rng, rows = np.random.default_rng(3), np.random.default_rng(1).normal(size=(9, DIM))
@@ -146,6 +183,20 @@ def of_multilabel(root: Path) -> Iterator[Kind]:
             return read_multilabel_answers(folder), load_multilabel(folder).predict_proba(rows)
 
         yield Kind(f"multi-label results of {kind}", files, read)
+
+
+def of_segmentation(root: Path) -> Iterator[Kind]:
+    """Results folders of segmentation."""
+    scenes = make_scenes(root / "scenes", {"val": 2, "test": 3})
+    for folder in make_segmentations(scenes, Layout(root)):
+        files = [path for path in sorted(folder.iterdir()) if path.name not in FOR_PEOPLE]
+
+        def read(folder: Path = folder) -> Any:
+            answers = read_label_maps(folder)
+            maps = [answers.label_map(one) for one in answers.ids]
+            return read_counts(folder), answers.ids, maps
+
+        yield Kind(f"segmentation by {folder.parents[1].name}", files, read)
 
 
 def spec_of(at: Layout) -> Any:
@@ -292,6 +343,8 @@ def make_kinds(root: Path) -> list[Kind]:
         *found,
         *of_results(world, Layout(root)),
         *of_multilabel(root),
+        *of_decoders(root / "decoders"),
+        *of_segmentation(root),
         *of_machine(root),
         *of_scenes(root),
         *of_indexes(root),

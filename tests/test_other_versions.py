@@ -17,7 +17,17 @@ import pyarrow.parquet as pq
 import pytest
 from report_world import make_report_world
 from resealing import relist
-from test_flips import Kind, of_indexes, of_machine, of_multilabel, of_results, of_scenes, plain
+from test_flips import (
+    Kind,
+    of_decoders,
+    of_indexes,
+    of_machine,
+    of_multilabel,
+    of_results,
+    of_scenes,
+    of_segmentation,
+    plain,
+)
 
 from deponij.pipeline.advice.records import ADVICE
 from deponij.pipeline.likeness.records import LIKENESS
@@ -229,6 +239,14 @@ def test_results_and_what_was_learned(root: Path, names: tuple[str, ...]) -> Non
 
 def test_multilabel_results(root: Path) -> None:
     fuzzed(list(of_multilabel(root / "multilabel")))
+
+
+def test_decoders(root: Path) -> None:
+    fuzzed(list(of_decoders(root / "decoders")))
+
+
+def test_segmentation_results(root: Path) -> None:
+    fuzzed(list(of_segmentation(root / "segmentation")))
 
 
 def test_indexes(root: Path) -> None:

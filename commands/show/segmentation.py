@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence, Set
 
+from rich.console import Console
+
 from deponij.commands.show.tables import (
     Columns,
     bounded,
@@ -10,19 +12,22 @@ from deponij.commands.show.tables import (
     show_notes,
     show_table,
     show_toy_note,
+    stdout,
 )
 from deponij.pipeline.metrics.intervals import Interval
 from deponij.pipeline.metrics.segmentation_result import SegmentationResult
 from deponij.pipeline.reports.provenance import is_toy, marked
 from deponij.pipeline.reports.segmentation.published import PUBLISHED_PROTOCOL
 from deponij.pipeline.reports.segmentation.table import (
+    SIDE_BY_SIDE,
     SegmentationRow,
     SegmentationTable,
     class_columns,
     segmentation_tables,
 )
-from deponij.pipeline.reports.wording import duration, interval_of, p_value, points
+from deponij.pipeline.reports.wording import interval_of, p_value, points
 from deponij.project.segmentation.compare import SegmentationComparison
+from deponij.store.texts import duration
 
 
 def print_segmentation(result: SegmentationResult) -> None:
@@ -32,18 +37,18 @@ def print_segmentation(result: SegmentationResult) -> None:
 
 
 def print_segmentation_tables(
-    tables: Sequence[SegmentationTable], toys: Set[str], *, classes: bool = True
+    tables: Sequence[SegmentationTable], toys: Set[str], *, classes: bool = True, console: Console = stdout
 ) -> None:
     """Approaches, and (unless left out) IoU by class."""
     for table in tables:
-        _print_approaches(table)
+        _print_approaches(table, console)
         if classes:
-            _print_classes(table)
-        show_notes(table.notes)
+            _print_classes(table, console)
+        show_notes(table.notes, console)
     show_toy_note([row.backbone for table in tables for row in table.rows], toys)
 
 
-def _print_approaches(table: SegmentationTable) -> None:
+def _print_approaches(table: SegmentationTable, console: Console) -> None:
     columns: Columns[SegmentationRow] = {
         "approach": lambda row: row.method,
         "backbone": lambda row: marked(row.backbone, row.is_toy),
@@ -62,11 +67,13 @@ def _print_approaches(table: SegmentationTable) -> None:
         table.rows,
         style=lambda row: "bold" if row.is_chosen else "dim" if row.is_toy else "",
         spare=("learned in", "weights", "bound. mIoU", "val. mIoU", "mean acc. [95 %]"),
+        console=console,
     )
     show_notes(
         [
             f"always {table.majority}: mIoU {percent(table.majority_miou)}, accuracy {percent(table.majority_accuracy)}",
-        ]
+        ],
+        console,
     )
     if table.published:
         show_table(
@@ -79,11 +86,12 @@ def _print_approaches(table: SegmentationTable) -> None:
                 "mean acc.": lambda one: percent(one.mean_accuracy),
             },
             table.published,
+            console=console,
         )
-        show_notes([PUBLISHED_PROTOCOL])
+        show_notes([PUBLISHED_PROTOCOL], console)
 
 
-def _print_classes(table: SegmentationTable) -> None:
+def _print_classes(table: SegmentationTable, console: Console) -> None:
     columns = class_columns(table)
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(columns)]
     n_pixels = sum(one.n_pixels for one in table.by_class[0])
@@ -94,9 +102,15 @@ def _print_classes(table: SegmentationTable) -> None:
     for letter, (_, figures) in zip(letters, columns, strict=True):
         heading = f"{letter} [95 %]" if any("[" in figure for figure in figures) else letter
         shown[heading] = lambda place, figures=figures: figures[place]  # type: ignore[misc]
-    show_table("IoU of each class, percent", shown, range(len(table.by_class[0])), spare=("share",))
+    # The first two and what was published stay.
+    spare = ["share", *reversed(list(shown)[4 : 2 + min(len(table.rows), SIDE_BY_SIDE)])]
+    show_table(
+        "IoU of each class, percent", shown, range(len(table.by_class[0])), spare=spare, console=console
+    )
     show_lines(
-        *(f"{letter}  {name}" for letter, (name, _) in zip(letters, columns, strict=True)), style="dim"
+        *(f"{letter}  {name}" for letter, (name, _) in zip(letters, columns, strict=True)),
+        style="dim",
+        console=console,
     )
 
 

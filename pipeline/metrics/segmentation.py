@@ -26,7 +26,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deponij.pipeline.metrics.clustered import FEWEST, Unit, unit_of
+from deponij.pipeline.metrics.clustered import FEWEST, Unit
 from deponij.pipeline.metrics.intervals import Interval
 from deponij.pipeline.metrics.resampling import Draws, exchanged_p, expanded_percentile, sums_by_group
 from deponij.pipeline.record_lists import Measured, Record
@@ -158,12 +158,13 @@ def scores(
     boundaries: Counts | None,
     classes: Sequence[str],
     groups: Names,
-    unit: Unit = "photographs",
+    unit: Unit = "groups",
 ) -> SegmentationScores:
     """Figures of n >= 1 pictures from confusions [n, C, C] and boundary counts [n, C, 2].
 
     Args:
-        groups: [n]; pictures of one group, such as a film's, are not independent. unit: what groups are.
+        groups: [n]; pictures of one group, such as a film's, are not independent. unit: what groups are, where some
+            have several pictures.
 
     Raises:
         ValueError: no pixel counts, or shapes differ.
@@ -204,7 +205,7 @@ def scores(
     return SegmentationScores(
         n_pictures=n,
         n_groups=n_groups,
-        unit=unit_of(unit, n_groups, n),
+        unit="photographs" if n_groups == n else unit,
         interval_kind="too few" if n_groups < FEWEST else "bootstrap",
         n_pixels=int(confusions.sum()),
         n_classes=int(there.sum()),

@@ -37,6 +37,9 @@ from deponij.pipeline.reports.palette import palette_css
 from deponij.pipeline.reports.provenance import Provenance
 from deponij.pipeline.reports.retrieval_tables import RetrievalTable
 from deponij.pipeline.reports.samples import Sample
+from deponij.pipeline.reports.segmentation.facts import SegmentationFacts
+from deponij.pipeline.reports.segmentation.published import PUBLISHED_PROTOCOL
+from deponij.pipeline.reports.segmentation.table import tables_markdown
 from deponij.pipeline.reports.sheets import Sprite
 from deponij.pipeline.reports.table import ResultGroup, ResultRow
 
@@ -250,7 +253,7 @@ class Page:
         failures: item id and reason; where: which step failed.
         toys: backbones that know drawn pictures only, where these are others.
         likeness: near-duplicates and what stands apart, with its source. by_words: answers, of classes that were named.
-        multilabel: classifiers with several labels an item.
+        multilabel: classifiers with several labels an item. segmentation: of scenes.
         lacking: where there are no groups, what is so and what labels would add.
         advice: what to do next; its pictures are among `pictures`.
         attention: where heads look that attend to parts of pictures.
@@ -278,6 +281,7 @@ class Page:
     by_words: Sequence[AnswerFacts] = ()
     lacking: str = ""
     multilabel: Sequence[MultilabelFacts] = ()
+    segmentation: Sequence[SegmentationFacts] = ()
     attention: Sequence[AttentionFacts] = ()
 
     @property
@@ -329,6 +333,7 @@ class Page:
             ("lacking", "Without labels", not self.groups and not self.multilabel),
             ("best", "The answer", bool(self.groups)),
             ("multilabel", "Several labels an item", bool(self.multilabel)),
+            ("segmentation", "Segmentation", bool(self.segmentation)),
             ("next", "What to do next", bool(self.advice and self.advice.findings)),
             ("words", "Answers by words", bool(self.by_words)),
             ("answers", "Right and wrong", bool(self.runs)),
@@ -350,11 +355,13 @@ class Page:
 
 def render_html(page: Page) -> str:
     """The page as one HTML document."""
-    sheets = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "advice.css"))
-    style = palette_css() + sheets
+    names = ("page.css", "advice.css", "segmentation.css")
+    style = palette_css() + "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     template = environment_of_templates(autoescape=True).get_template("page.html.j2")
-    text: str = template.render(page=page, style=style, script=script, policy=_policy(script))
+    text: str = template.render(
+        page=page, style=style, script=script, policy=_policy(script), published_protocol=PUBLISHED_PROTOCOL
+    )
     return text
 
 
@@ -362,7 +369,8 @@ def render_markdown(page: Page) -> str:
     """The page's tables as Markdown; drawings and pictures are left to the page and to `sheet.png`."""
     tables = _demoted(cells_markdown(page.more_cells, _MORE, page.toys)) if page.more_cells else ""
     template = environment_of_templates(autoescape=False).get_template("page.md.j2")
-    text: str = template.render(page=page, tables=tables)
+    segmented = [(one, tables_markdown(one.table)) for one in page.segmentation]
+    text: str = template.render(page=page, tables=tables, segmented=segmented)
     return re.sub(r"\n{3,}", "\n\n", text)
 
 

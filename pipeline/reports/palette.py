@@ -82,6 +82,12 @@ def palette_css() -> str:
     return f":root {{ {variables('light')} }}\n{dark}\n{classes}\n"
 
 
+def palette_colours() -> list[tuple[int, int, int]]:
+    """Red, green and blue of all, those for light before those for dark: for pictures, which are the same on both."""
+    hexes = [one[ground][1:] for ground in ("light", "dark") for one in _palette()["colours"]]
+    return [(int(one[:2], 16), int(one[2:4], 16), int(one[4:], 16)) for one in hexes]
+
+
 def palette_json() -> dict[str, Any]:
     """For the server's page: `n_colours`, and `shapes` as path data of radius 1."""
     return {"n_colours": N_COLOURS, "shapes": [one["path"] for one in _palette()["shapes"]]}

@@ -1,4 +1,6 @@
-"""What a segmentation looks like: colours over the picture, a legend below it, heat of one word.
+"""Colours for any number of classes, a legend below a picture, heat of one word.
+
+How label maps are laid over pictures: `deponij.pipeline.reports.segmentation.pictures`.
 
 Shape letters: h and w sides in px.
 """
@@ -29,34 +31,22 @@ class Entry:
 
     Attributes:
         share: of the picture's pixels; None where it says nothing.
+        number: that stands in the picture; None where none does.
     """
 
     name: str
     colour: Colour
     share: float | None = None
+    number: int | None = None
 
 
-def class_colours(n: int) -> list[Colour]:
+def colours_of_words(n: int) -> list[Colour]:
     """Colours that tell classes apart: hues a golden angle from each other, in three degrees of lightness."""
     found = []
     for i in range(n):
         saturation, value = ((0.85, 0.95), (0.6, 0.75), (0.95, 0.6))[i % 3]
         red, green, blue = colorsys.hsv_to_rgb((0.02 + i * _GOLDEN) % 1, saturation, value)
         found.append((round(255 * red), round(255 * green), round(255 * blue)))
-    return found
-
-
-def overlay(picture: Pixels, label_map: Pixels, colours: Sequence[Colour], alpha: float = 0.5) -> Pixels:
-    """Classes' colours over a picture, uint8 [h, w, 3]; what has no colour (`VOID`) is the picture itself.
-
-    Args:
-        picture: [h, w, 3]. label_map: [h, w]. alpha: share of the colours.
-    """
-    table = np.zeros((256, 3), np.float32)
-    table[: len(colours)] = np.array(colours, np.float32).reshape(-1, 3)
-    share = np.where(np.arange(256) < len(colours), np.float32(alpha), np.float32(0))[label_map][..., None]
-    mixed = picture * (1 - share) + table[label_map] * share
-    found: Pixels = np.rint(mixed).astype(np.uint8)
     return found
 
 
@@ -104,7 +94,8 @@ def with_legend(picture: Pixels, entries: Sequence[Entry], title: str = "") -> P
 
 
 def _told(entry: Entry) -> str:
-    return one_line(entry.name) + ("" if entry.share is None else f"  {in_percent(entry.share)}")
+    number = "" if entry.number is None else f"{entry.number}  "
+    return f"{number}{one_line(entry.name)}" + ("" if entry.share is None else f"  {in_percent(entry.share)}")
 
 
 def _cut(text: str, font: "ImageFont.FreeTypeFont | ImageFont.ImageFont", room: float) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deponij.pipeline.metrics.clustered import Unit, unit_of
+from deponij.pipeline.metrics.clustered import Unit
 from deponij.pipeline.metrics.intervals import Interval
 from deponij.pipeline.metrics.segmentation import FigureDifference, paired
 from deponij.pipeline.metrics.segmentation_result import SegmentationResult
@@ -111,7 +111,7 @@ def compare_segmentations(a: Path, b: Path, part: str = "test") -> SegmentationC
         part=part,
         n_pictures=found.n_pictures,
         n_groups=found.n_groups,
-        unit=unit_of(result_b.parts[part].unit, found.n_groups, found.n_pictures),
+        unit=result_b.parts[part].unit,
         a=_contestant(a, result_a, part),
         b=_contestant(b, result_b, part),
         miou=found.miou,

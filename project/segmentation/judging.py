@@ -11,7 +11,7 @@ from deponij.pipeline.metrics.clustered import FEWEST, Unit
 from deponij.pipeline.metrics.segmentation import scores
 from deponij.pipeline.metrics.segmentation_result import SegmentationResult, Windows
 from deponij.project.frame.console import bar
-from deponij.project.segmentation.result_files import PictureCounter
+from deponij.project.segmentation.result_files import PictureCounter, PictureCounts
 from deponij.project.segmentation.sources import SceneSource
 from deponij.project.segmentation.task import answers
 from deponij.store.scenes import Scenes
@@ -100,11 +100,16 @@ def result_of(
         n_weights=sum(one.numel() for one in model.parameters() if one.requires_grad),
         seconds=None if named.seconds is None else round(named.seconds, 1),
         parts={
-            part: scores(one.confusions, one.boundaries, classes, one.groups) for part, one in parts.items()
+            part: scores(one.confusions, one.boundaries, classes, one.groups, _unit(one, source))
+            for part, one in parts.items()
         },
         class_cosines=None if named.vectors is None else _cosines(named.vectors),
         notes=tuple(_notes(source)),
     )
+
+
+def _unit(counts: PictureCounts, source: SceneSource) -> Unit:
+    return resampled(counts.ids.tolist(), source.scenes)[1]
 
 
 def _cosines(vectors: "Tensor") -> tuple[tuple[float, ...], ...]:

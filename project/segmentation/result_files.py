@@ -194,9 +194,7 @@ def read_counts(folder: Path) -> tuple[SegmentationResult, PictureCounts]:
     result = _result(folder, files)
     counts = _counts(folder, files, len(result.classes))
     found = dict(zip(*np.unique(counts.parts, return_counts=True), strict=True))
-    if {part: found.get(part) for part in result.parts} != {
-        part: one.n_pictures for part, one in result.parts.items()
-    }:
+    if found != {part: one.n_pictures for part, one in result.parts.items()}:
         raise StoreError(f"{folder}: {SEGMENTATION_NAME} and {_PICTURES} are of other pictures; {_REMEDY}")
     return result, counts
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deponij.pipeline.segmenting.pictures import class_colours
+from deponij.pipeline.segmenting.pictures import colours_of_words
 from deponij.pipeline.segmenting.segmenter import Ways
 from deponij.pipeline.segmenting.windows import MAX_SCALE, Size, check_overlap
 from deponij.store.errors import DataError, UsageError
@@ -93,7 +93,8 @@ def words_of(
         )
     filled = tuple(templates) or ("photo",)
     if query is not None:
-        return Words(_classes([_spoken(query)], others, "--query"), others, filled, is_query=True)
+        named = [_spoken(query)] if query.strip() else []
+        return Words(_classes(named, others, "--query"), others, filled, is_query=True)
     flag = "--classes" if classes is not None else "--classes-file"
     names = _names(classes) if classes is not None else _lines(classes_file)
     found = _classes(names, others, flag)
@@ -160,8 +161,10 @@ def _lines(path: Path | None) -> tuple[str, ...]:
 
 def _classes(names: Sequence[str], others: Sequence[str], flag: str) -> tuple[SceneClass, ...]:
     if not names:
-        raise UsageError(f"{flag} names no class; give words, as in --classes 'road, car, sky'")
-    found = [SceneClass(*pair) for pair in zip(names, class_colours(len(names)), strict=True)]
+        raise UsageError(
+            f"{flag} names nothing; give words, as in --classes 'road, car, sky' or --query 'bicycle'"
+        )
+    found = [SceneClass(*pair) for pair in zip(names, colours_of_words(len(names)), strict=True)]
     try:
         check_classes(found)
     except DataError as error:

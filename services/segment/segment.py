@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deponij.pipeline.pictures import decode, upright_size_px
-from deponij.pipeline.segmenting.pictures import HEAT_COLOURS, Entry, heat, overlay, with_legend
+from deponij.pipeline.reports.segmentation.colours import as_array
+from deponij.pipeline.reports.segmentation.pictures import overlay
+from deponij.pipeline.segmenting.pictures import HEAT_COLOURS, Entry, heat, with_legend
 from deponij.pipeline.segmenting.segmenter import VOID, Scores, label_map, score_map
 from deponij.pipeline.segmenting.windows import Size
 from deponij.project.frame.console import Advance, bar, note
@@ -206,15 +208,15 @@ def _segmented(
     labels = label_map(answered.grid, answered.size_px, n_named=len(chosen.classes), threshold=threshold)
     counts = np.bincount(labels.ravel(), minlength=VOID + 1) / labels.size
     entries = [
-        Entry(known.name, known.colour, float(share))
-        for known, share in sorted(zip(chosen.classes, counts, strict=False), key=lambda pair: -pair[1])
-        if share
+        Entry(chosen.classes[number].name, chosen.classes[number].colour, float(counts[number]), number + 1)
+        for number in np.argsort(-counts[: len(chosen.classes)], kind="stable").tolist()
+        if counts[number]
     ]
     none = float(counts[VOID])
     legend = [*entries, Entry(NONE, VOID_COLOUR, none)] if none else entries
-    small = np.asarray(Image.fromarray(labels).resize(answered.shown.shape[1::-1], Image.Resampling.NEAREST))
-    drawn = overlay(answered.shown, small, [known.colour for known in chosen.classes])
-    title = f"{len(entries)} of {len(chosen.classes)} classes, by {chosen.facts.told}; percent of pixels"
+    colours = as_array([known.colour for known in chosen.classes])
+    drawn = np.asarray(overlay(Image.fromarray(answered.shown), labels, colours))
+    title = f"{len(entries)} of {len(chosen.classes)} classes, by {chosen.facts.told}"
     name = out.name_for(one.path)
     written = out.write(f"{name}{files.LABELS}", files.labels_png(labels, chosen.classes))
     shown = out.write(f"{name}{files.OVERLAY}", files.picture_jpg(with_legend(drawn, legend, title)))

@@ -9,11 +9,12 @@ from deponij.pipeline.metrics.choice import Preference, preference
 from deponij.pipeline.metrics.evaluation import not_a_result
 from deponij.pipeline.metrics.intervals import Interval
 from deponij.pipeline.metrics.segmentation import ClassIou
-from deponij.pipeline.metrics.segmentation_result import SegmentationResult
+from deponij.pipeline.metrics.segmentation_result import SegmentationResult, Windows
 from deponij.pipeline.record_lists import Record
 from deponij.pipeline.reports.provenance import is_toy, marked
 from deponij.pipeline.reports.segmentation.published import PUBLISHED_PROTOCOL, Published, published_for
-from deponij.pipeline.reports.wording import bounded, cell, duration, interval_of, percent
+from deponij.pipeline.reports.wording import bounded, cell, interval_of, percent
+from deponij.store.texts import duration
 
 # Of so many approaches classes stand side by side; more are too wide for a page.
 SIDE_BY_SIDE = 4
@@ -46,6 +47,7 @@ class SegmentationRow(Record):
     boundary_miou: float | None
     boundary_miou_interval: Interval | None
     protocol: str
+    windows: Windows
     is_toy: bool
     is_chosen: bool
 
