@@ -113,7 +113,7 @@ def learn(
         DeponijError: inputs that do not fit together or cannot be learned from; the message says why.
     """
     kind = head_class(params.head)
-    reading = Reading(kind, params.token, depot)
+    reading = Reading(kind.reads, kind.takes_tokens, params.token, depot)
     views = reading.open(features)
     head = make_head(params.head, (_of_tokens(views) if kind.takes_tokens else {}) | params.arguments)
     text_view = open_class_texts(texts, views[0], items, [labels]) if texts is not None else None

@@ -6,13 +6,12 @@ Shape letters: n items, K blocks, t token width, d channels, h and w sides of th
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deponij.pipeline.cards import FeatureSource, Token
-from deponij.pipeline.heads.head import Head
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError, UsageError
 from deponij.store.hdf5 import Array
@@ -75,12 +74,13 @@ class Reading:
     """How a head reads views.
 
     Attributes:
-        head: its class.
+        reads, takes_tokens: as its class says.
         token: of views of tokens, which of them stands for the picture; None for views of vectors.
         depot: where maps lie.
     """
 
-    head: type[Head] = Head
+    reads: Literal["vectors", "maps"] = "vectors"
+    takes_tokens: bool = False
     token: Token | None = None
     depot: str = "depot"
 
@@ -102,14 +102,12 @@ class Reading:
         Raises:
             UsageError: naming what it needs.
         """
-        if self.head.reads == "maps" and self.token is not None:
-            raise UsageError(
-                f"the {self.head.title} reads all tokens of a map; leave `--token {self.token}` out"
-            )
+        if self.reads == "maps" and self.token is not None:
+            raise UsageError(f"this head reads all tokens of a map; leave `--token {self.token}` out")
         if view.kind.partition("@")[0] in self._kinds and not (self.token == "class" and is_dense(view.kind)):
             return
-        needs = "`dense@1`: maps of patch tokens" if self.head.reads == "maps" else "`embedding`"
-        if self.head.reads == "vectors" and view.kind.startswith("tokens"):
+        needs = "`dense@1`: maps of patch tokens" if self.reads == "maps" else "`embedding`"
+        if self.reads == "vectors" and view.kind.startswith("tokens"):
             needs += ", or say which token stands for a picture (`--token class`, `--token mean`)"
         elif is_dense(view.kind):
             needs += ", or the mean of the maps (`--token mean`)"
@@ -121,14 +119,14 @@ class Reading:
         Raises:
             UsageError: more views than one and its flips. StoreError: rows are damaged or missing.
         """
-        if self.head.reads == "maps":
+        if self.reads == "maps":
             return [_maps_of(views, ids)]
         return [self._vectors(view, ids) for view in views]
 
     def sources(self, sources: Sequence[FeatureSource], views: Sequence[View]) -> tuple[FeatureSource, ...]:
         """The sources of these views, with the token that was taken; stored flips are none."""
         pairs = zip(sources, views, strict=True)
-        if self.head.reads == "maps":
+        if self.reads == "maps":
             return tuple(source for source, view in pairs if not view.kind.endswith(FLIP))
         return tuple(source.model_copy(update={"token": self._taken(view.kind)}) for source, view in pairs)
 
@@ -145,11 +143,11 @@ class Reading:
 
     @property
     def _kinds(self) -> tuple[str, ...]:
-        if self.head.reads == "maps":
+        if self.reads == "maps":
             return ("dense",)
         if self.token is not None:
             return ("tokens", "dense")
-        return ("embedding", "tokens") if self.head.takes_tokens else ("embedding",)
+        return ("embedding", "tokens") if self.takes_tokens else ("embedding",)
 
 
 def is_dense(kind: str) -> bool:
