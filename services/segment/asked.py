@@ -161,7 +161,9 @@ def _lines(path: Path | None) -> tuple[str, ...]:
 
 def _classes(names: Sequence[str], others: Sequence[str], flag: str) -> tuple[SceneClass, ...]:
     if not names:
-        raise UsageError(f"{flag} names nothing; give words, as in --classes 'road, car, sky' or --query 'bicycle'")
+        raise UsageError(
+            f"{flag} names nothing; give words, as in --classes 'road, car, sky' or --query 'bicycle'"
+        )
     found = [SceneClass(*pair) for pair in zip(names, colours_of_words(len(names)), strict=True)]
     try:
         check_classes(found)

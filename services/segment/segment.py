@@ -25,11 +25,12 @@ from deponij.services.segment.chosen import Chosen, SegmentModel
 from deponij.services.segment.coco import CocoFile
 from deponij.services.segment.files import Outputs
 from deponij.store.errors import DataError
-from deponij.store.label_maps import VOID_COLOUR
 
 # CLIP's, by which logits were divided.
 _TEMPERATURE = 0.01
 NONE = "none of these"
+# As overlays show it.
+_NONE_COLOUR = (150, 150, 150)
 
 
 class SegmentClass(Section):
@@ -213,7 +214,7 @@ def _segmented(
         if counts[number]
     ]
     none = float(counts[VOID])
-    legend = [*entries, Entry(NONE, VOID_COLOUR, none)] if none else entries
+    legend = [*entries, Entry(NONE, _NONE_COLOUR, none)] if none else entries
     colours = as_array([known.colour for known in chosen.classes])
     drawn = np.asarray(overlay(Image.fromarray(answered.shown), labels, colours))
     title = f"{len(entries)} of {len(chosen.classes)} classes, by {chosen.facts.told}"

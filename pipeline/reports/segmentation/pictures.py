@@ -101,7 +101,13 @@ def _numbered(picture: Image.Image, labels: Labels) -> Image.Image:
     step = -(-max(labels.shape) // _SOUGHT_PX)
     for (x, y), number in _places(labels[::step, ::step], _FONT_PX / 3 / step):
         draw.text(
-            (x * step, y * step), f"{number + 1}", fill=_PAPER, font=font, anchor="mm", stroke_width=2, stroke_fill=_INK
+            (x * step, y * step),
+            f"{number + 1}",
+            fill=_PAPER,
+            font=font,
+            anchor="mm",
+            stroke_width=2,
+            stroke_fill=_INK,
         )
     return picture
 
