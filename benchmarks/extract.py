@@ -79,7 +79,8 @@ def bare_rate(spec: str, options: RunOptions, precision: str, batch_size: int, s
     """Pictures per second of the forward pass alone, inputs on the device."""
     import torch
 
-    from deponij.project.extraction.devices import load_backbone, pick_device
+    from deponij.project.extraction.devices import load_backbone
+    from deponij.project.frame.device import pick_device
 
     device = pick_device(options.device)
     model = load_backbone(spec, device, precision, options.n_threads)

@@ -54,8 +54,7 @@ def fit_decoder(
 ) -> None:
     """Learn to segment from stored maps; the best on the validation part is kept."""
     from deponij.commands.show.segmentation import print_segmentation
-
-    from deponij.project.extraction.devices import pick_device
+    from deponij.project.frame.device import pick_device
     from deponij.project.frame.settings import check, n_cores
     from deponij.project.learning.arguments import parse_arguments
     from deponij.project.segmentation.learn import Running, asked_of, learn_decoder

@@ -61,8 +61,10 @@ def _learn(
 
     params = HeadParams(head=head, arguments=parse_arguments(arguments), token=token)
     # What is wrong with these is said before anything is read.
-    wants_texts = make_head(head, params.arguments).starts_from_texts
-    given = inputs_meant(features, items, split, labels, of_run=of_run, for_words=wants_texts)
+    made = make_head(head, params.arguments)
+    wants_texts, wants_maps = made.starts_from_texts, made.reads == "maps"
+    kinds = {"for_words": wants_texts, "for_maps": wants_maps}
+    given = inputs_meant(features, items, split, labels, of_run=of_run, **kinds)
     words = texts or (given.texts if wants_texts else None)
     if wants_texts and words is None and given.said is None:
         raise UsageError(f"head {head!r} starts from class texts; name their view with --texts")

@@ -1,5 +1,6 @@
 """Pictures with label maps, for segmentation."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -33,6 +34,12 @@ def scenes_command(
     ] = None,
     coco: CocosOpt = None,
     images: ImagesOpt = None,
+    label_maps: Annotated[
+        Path | None,
+        typer.Option(
+            "--label-maps", metavar="DIR", help="Folder of the label maps of --images, instead of --folder."
+        ),
+    ] = None,
     layout: Annotated[
         LayoutOpt | None, typer.Option(help="How the folder is laid out; by default it is recognised.")
     ] = None,
@@ -59,6 +66,13 @@ def scenes_command(
             metavar="NAME|FILE", help="Descriptions of the classes: camvid, taco10, … or a JSON file."
         ),
     ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXPRESSION",
+            help="What in a picture's path names what it belongs together with, such as '([^/]+)_' before a frame's number.",
+        ),
+    ] = None,
     split: Annotated[
         Strategy | None, typer.Option(help="How; by default as the data set gives it, else by groups.")
     ] = None,
@@ -76,19 +90,22 @@ def scenes_command(
     from deponij.project.frame.settings import RunOptions
     from deponij.stages import scenes as stage
 
-    adapter = _adapter(folder, coco, images)
-    options: dict[str, Any] = {"links_into": tuple(links_into or ()), "descriptions": descriptions}
+    adapter, where = _adapter(folder, coco, images, label_maps)
+    options: dict[str, Any] = {
+        **where,
+        "links_into": tuple(links_into or ()),
+        "descriptions": descriptions,
+        "group": group,
+    }
     if adapter == "label-maps":
         _refuse(
             adapter,
             {"--treat": treat, "--background": background != "background", "--on-top": on_top != "smaller"},
         )
-        options |= {"folder": folder, "layout": layout, "classes": classes, "void": _ids(void)}
+        options |= {"layout": layout, "classes": classes, "void": _ids(void)}
     else:
         _refuse(adapter, {"--layout": layout, "--void": void})
         options |= {
-            "annotations": tuple(coco or ()),
-            "images": images,
             "classes": _coco_classes(classes),
             "background": background or None,
             "on_top": on_top,
@@ -110,15 +127,29 @@ def scenes_command(
     exit_partly(result.n_failed, f"the column `failure` of the items ({out / 'items'})")
 
 
-def _adapter(folder: Path | None, coco: list[Path] | None, images: Path | None) -> str:
+def _adapter(
+    folder: Path | None, coco: list[Path] | None, images: Path | None, label_maps: Path | None
+) -> tuple[str, dict[str, Any]]:
+    """Which source is meant, and where its data lie."""
     from deponij.store.errors import UsageError
 
-    if (folder is None) == (not coco):
-        got = "both" if folder else "none"
-        raise UsageError(f"name one data set: --folder DIR or --coco FILE --images DIR; got {got}")
-    if bool(coco) != (images is not None):
-        raise UsageError("--coco FILE and --images DIR go together")
-    return "coco-masks" if coco else "label-maps"
+    given = {"--folder": folder, "--coco": coco, "--label-maps": label_maps}
+    named = [flag for flag, value in given.items() if value]
+    if len(named) != 1:
+        raise UsageError(
+            "name one data set: --folder DIR, --images DIR --label-maps DIR, or --coco FILE --images DIR; got "
+            f"{' and '.join(named) or 'none'}"
+        )
+    if (images is None) != (named == ["--folder"]):
+        raise UsageError(f"--images goes with --coco or --label-maps, and these with it; got {named[0]}")
+    if coco:
+        return "coco-masks", {"annotations": tuple(coco), "images": images}
+    if folder is not None:
+        return "label-maps", {"folder": folder}
+    both = [Path(str(one)).absolute() for one in (images, label_maps)]
+    above = os.path.commonpath(both)
+    inner = [os.path.relpath(one, above) for one in both]
+    return "label-maps", {"folder": Path(above), "images": inner[0], "labels": inner[1]}
 
 
 def _refuse(adapter: str, flags: dict[str, Any]) -> None:

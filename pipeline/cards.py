@@ -10,17 +10,19 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar, get_type_hints
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, get_type_hints
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, create_model
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, create_model
 
 from deponij.pipeline.record_lists import REMEDY, Record, parsed, told
 from deponij.store.bundle import read_bundle, write_bundle
-from deponij.store.errors import DataError, DeponijError, StoreError, UsageError
+from deponij.store.errors import DataError, DeponijError, IdentityError, StoreError, UsageError
 
 Tensors = Mapping[str, NDArray[np.float32]]
+# Of a picture's tokens, the one that vectors are made of.
+Token = Literal["class", "mean"]
 # Whether a value is fine, and what to say where it is not.
 Condition = tuple[bool, str]
 # What arithmetic on learned facts of a wrong type or shape raises.
@@ -37,6 +39,48 @@ class Card(Record):
 
     kind: str
     tensors_sha256: str
+
+
+class FeatureSource(Record):
+    """Which features something was learned from; it may be applied to no others.
+
+    Attributes:
+        backbone: the registry name, for people.
+        fingerprint: of the features' identity; this decides.
+        labels: the label column.
+        identity: the identity's fields, so that a refusal can name the difference.
+        token: of several tokens a picture, the one that was learned from; None for all there is.
+    """
+
+    backbone: str
+    fingerprint: str
+    labels: str
+    identity: dict[str, str] = Field(default_factory=dict)
+    token: Token | None = None
+
+    def require(
+        self, fingerprint: str, identity: Mapping[str, str], what: str, learned: str = "the head"
+    ) -> None:
+        """Refuse features of another identity.
+
+        Args:
+            what: has them, and what was learned from others, for messages.
+
+        Raises:
+            IdentityError: naming each field that differs.
+        """
+        if fingerprint == self.fingerprint:
+            return
+        names = sorted(set(self.identity) | set(identity))
+        differences = [
+            f"{name}: {self.identity.get(name)} against {identity.get(name)}"
+            for name in names
+            if self.identity.get(name) != identity.get(name)
+        ]
+        raise IdentityError(
+            f"{learned} was learned from {self.fingerprint} of {self.backbone}, {what} has {fingerprint}: "
+            + ("; ".join(differences) or "the fingerprints differ")
+        )
 
 
 class LearnedCard(Card):

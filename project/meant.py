@@ -106,6 +106,20 @@ class Meant:
         """
         return self.at.view(self._one(backbone, [n for n in self.backbones if self.at.view(n).is_file()]))
 
+    def maps(self) -> Path:
+        """The patch tokens of the first backbone that has some stored.
+
+        Raises:
+            UsageError: none has.
+        """
+        for name in self.backbones:
+            if self.at.maps(name).is_file():
+                return self.at.maps(name)
+        raise UsageError(
+            f"{self.at.root} has no stored patch tokens, which this head reads: name backbones under `patch_tokens` in its "
+            "profile, or make a view (`deponij extract --kind dense@1`) and name it with --features"
+        )
+
     def index(self, backbone: str | None = None, *, for_words: bool = False) -> Path:
         """The index of this backbone, else of the chosen one; `for_words`: that can be asked with words.
 
@@ -242,11 +256,13 @@ def inputs_meant(
     *,
     of_run: Path | None = None,
     for_words: bool = False,
+    for_maps: bool = False,
 ) -> Inputs:
     """What was named; what was not, of the run that the first view is part of, else of the run that is meant.
 
     Args:
         for_words: where no view is named, take that of a backbone that knows words.
+        for_maps: where no view is named, take one of patch tokens.
 
     Raises:
         UsageError: something is neither named nor known of a run.
@@ -260,9 +276,12 @@ def inputs_meant(
             f"{features[0]} is no part of a run, so name all of --features, --items, --split and --labels"
         )
     meant = run_meant(at.root if at is not None else of_run)
-    views = tuple(features) or (
-        meant.at.view(meant.index(for_words=True).name) if for_words else meant.view(),
-    )
+    if features:
+        views = tuple(features)
+    elif for_maps:
+        views = (meant.maps(),)
+    else:
+        views = (meant.at.view(meant.index(for_words=True).name) if for_words else meant.view(),)
     split = split or next(iter(meant.splits.values()), None)
     labels = labels or meant.labels
     if split is None or labels is None:
@@ -270,7 +289,7 @@ def inputs_meant(
         raise UsageError(
             f"{meant.at.root} has {lacking}; name one with --{'split' if split is None else 'labels'}"
         )
-    names = ", ".join(view.stem for view in views)
-    texts = meant.at.texts(views[0].stem)
+    backbones = [view.parent.name if for_maps and not features else view.stem for view in views]
+    names, texts = ", ".join(backbones), meant.at.texts(backbones[0])
     said = meant.said(f"features of {names}, split {split.stem}, labels {labels}")
     return Inputs(views, items or meant.at.items, split, labels, texts if texts.is_file() else None, said)

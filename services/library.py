@@ -21,6 +21,7 @@ from deponij.pipeline.heads.examples import Examples
 from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.pipeline.registry import unknown
 from deponij.project.extraction import devices, given
+from deponij.project.frame.device import pick_device
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, check
 from deponij.project.indexes import Index
@@ -267,7 +268,7 @@ def load_backbone(
         UsageError: an unknown name, device or precision. BackboneError: its weights are not here or do not fit.
     """
     options = _options(device=device)
-    chosen = devices.pick_device(options.device)
+    chosen = pick_device(options.device)
     return devices.load_backbone(name, chosen, precision, options.n_threads, input_px)
 
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from deponij.pipeline.metrics.segmentation_result import SegmentationResult
-from deponij.project.extraction.devices import pick_device
 from deponij.project.frame.console import say
+from deponij.project.frame.device import pick_device
 from deponij.project.frame.harness import run_stage, write_metrics
 from deponij.project.frame.lacking import Needed
 from deponij.project.frame.layout import Layout

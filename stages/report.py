@@ -33,6 +33,7 @@ from deponij.project.frame.settings import RunOptions, Section, Slug, load
 from deponij.project.frame.toys import toys_of
 from deponij.project.in_force import InForce
 from deponij.project.last_run import remember
+from deponij.project.report.attention import attention_facts
 from deponij.project.report.compared import compared, compared_sets, metrics_bytes, probes_of
 from deponij.project.report.inputs import (
     feature_facts,
@@ -224,6 +225,7 @@ def run(
         multilabel=[one.facts(pictures, told.of_sets) for one in several],
         segmentation=segmentation_facts(segmentation, scenes, toys, told, params.n_scenes, params.scene_px),
         advice=told_next,
+        attention=attention_facts(found, table, told),
     )
     if runs:
         write_bytes(out / SHEET_NAME, _sheet(table, runs))

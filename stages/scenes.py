@@ -22,7 +22,7 @@ from deponij.project.frame.lacking import Needed
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section
 from deponij.store.errors import DataError, UsageError
-from deponij.store.label_maps import VOID
+from deponij.store.label_maps import VOID, pixel_counts
 from deponij.store.scenes import SceneRow, write_scenes
 from deponij.store.texts import in_percent
 
@@ -61,7 +61,7 @@ NeededScenes = Annotated[
 
 
 class Params(Section):
-    """The sections of params.yaml that this stage reads."""
+    """The sections of params.yaml that this stage reads; `scenes: {root: …}` alone is none."""
 
     scenes: NeededScenes = None
 
@@ -115,7 +115,7 @@ class _Passing:
                 values = {**_core(item), **item.metadata}
                 for name, column in self.columns.items():
                     column.append(values[name])
-                counts = np.bincount(scene.labels.ravel(), minlength=VOID + 1)
+                counts = pixel_counts(scene.labels)
                 self.counts.append(np.append(counts[:n_classes], counts[VOID]))
             group = item.metadata[GROUP]
             yield SceneRow(

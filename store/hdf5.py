@@ -22,6 +22,7 @@ CHUNK_BYTES = 1 << 20
 # Of one picture's map: a window reads few of them without need, and a picture has no more than some tens.
 TILE_BYTES = 256 << 10
 _CHECKSUM_BYTES = 4
+_SIDE, _MODULUS = 256, 65535
 # Files of the 1.10 format: metadata checksums, readable by h5py of the last years.
 LIBVER = ("v110", "v110")
 
@@ -127,6 +128,34 @@ def map_bytes(shape: tuple[int, ...], item_bytes: int) -> int:
     _, channels, height, width = tile_of(shape, item_bytes)
     n_tiles = -(-shape[1] // height) * -(-shape[2] // width)
     return n_tiles * (channels * height * width * item_bytes + _CHECKSUM_BYTES)
+
+
+def is_whole_chunk(content: memoryview) -> bool:
+    """Whether a chunk's bytes, as they lie in the file, fit the Fletcher-32 checksum at their end."""
+    end = len(content) - _CHECKSUM_BYTES
+    return fletcher32(content[:end]) == int.from_bytes(content[end:], "little")
+
+
+def fletcher32(content: memoryview) -> int:
+    """HDF5's checksum of an even number of bytes (H5_checksum_fletcher32), in NumPy.
+
+    Of 16-bit words d_1 … d_n the sums of d_i and of (n + 1 - i) d_i, modulo 65535. Squares of 256 x 256 words have sums of
+    rows and of columns below 2**24, which are exact in float32. HDF5 takes words as big-endian: that is 256 times the
+    little-endian one, modulo 65535.
+    """
+    words = np.frombuffer(content, "<u2")
+    squares = np.empty((-(-len(words) // _SIDE**2), _SIDE, _SIDE), np.float32)
+    squares.reshape(-1)[: len(words)] = words
+    squares.reshape(-1)[len(words) :] = 0
+    ones = np.ones(_SIDE, np.float32)
+    rows = (squares @ ones).astype(np.int64).reshape(-1)  # [squares * 256]
+    columns = (ones @ squares).astype(np.int64).sum(axis=0)  # [256]
+    weights = (len(words) - _SIDE * np.arange(len(rows))) % _MODULUS
+    plain, weighted = int(rows.sum()), int(rows @ weights) - int(columns @ np.arange(_SIDE))
+    if plain == 0:
+        return 0
+    # Folding the carry, as HDF5 does, makes no zero of what is none.
+    return (weighted * 256 % _MODULUS or _MODULUS) << 16 | (plain * 256 % _MODULUS or _MODULUS)
 
 
 def encoded(values: Sequence[str], what: str) -> npt.NDArray[np.bytes_]:

@@ -114,8 +114,13 @@ def decode_labels(data: bytes, n_classes: int, where: str) -> Labels:
     return labels
 
 
+def pixel_counts(labels: Labels) -> npt.NDArray[np.int64]:
+    """[256] how many pixels have each number; the last is `VOID`."""
+    # NumPy's would make eight bytes of each pixel first.
+    return np.array(Image.fromarray(labels).histogram(), np.int64)
+
+
 def _check_numbers(labels: Labels, n_classes: int) -> None:
-    found = np.flatnonzero(np.bincount(labels.ravel(), minlength=VOID + 1))
-    wrong = [int(number) for number in found if n_classes <= number < VOID]
+    wrong = [number for number in np.flatnonzero(pixel_counts(labels)).tolist() if n_classes <= number < VOID]
     if wrong:
         raise DataError(f"a label map numbers the classes {wrong}, of which there are {n_classes}, from 0")

@@ -1,8 +1,8 @@
-"""The files that maps are read from, kept open: whole rows by one read each, windows by HDF5.
+"""The files that maps are read from, kept open: a row, or the tiles of it that a window touches, by few reads.
 
-A row's tiles lie side by side, so that a whole row is one read of the file, and its checksum is that of all its bytes.
-Several threads take a row each, since HDF5 itself does one thing at a time. Windows, object stores and odd files are
-read by HDF5, which checks each tile that it touches.
+A row's tiles lie side by side, so that a whole row is one read of the file, and its checksum is that of all its bytes;
+of a window each tile is checked. Several threads take a row each, since HDF5 itself does one thing at a time. Object
+stores and files that lie otherwise are read by HDF5, which checks what it reads.
 """
 
 import os
@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from zlib import crc32
 
 import h5py
@@ -51,13 +51,33 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class _Tile:
-    """Where a tile lies in the file, and its top left cell in the map."""
+    """A tile [C, h', w'] of a map: its top left cell, and where its bytes and their checksum lie in the file."""
 
     name: str
     top: int
     left: int
+    shape: tuple[int, int, int]
     offset: int
     end: int
+
+    def touches(self, part: Part) -> bool:
+        """Whether it holds some of the part's cells."""
+        _, height, width = self.shape
+        return (
+            self.top < part.bottom
+            and part.top < self.top + height
+            and self.left < part.right
+            and part.left < self.left + width
+        )
+
+    def place(self, values: Array, into: Array, part: Part) -> None:
+        """Copy those of its values that are the part's into the part's array [C, h, w]."""
+        _, height, width = self.shape
+        top, bottom = max(self.top, part.top), min(self.top + height, part.bottom)
+        left, right = max(self.left, part.left), min(self.left + width, part.right)
+        into[:, top - part.top : bottom - part.top, left - part.left : right - part.left] = values[
+            :, top - self.top : bottom - self.top, left - self.left : right - self.left
+        ]
 
 
 class MapFile:
@@ -96,34 +116,41 @@ class MapFile:
         Raises:
             StoreError: bytes are damaged.
         """
-        if parts is None and self._tiles is not None:
-            self._read_whole(row, into)
+        if self._tiles is not None:
+            self._read_tiles(self._tiles[row], into, parts)
+            if parts is None:
+                self._check_row(row, into)
             return
         with hdf5.told_as_damage(self._source, self._name):
             for name, target in into.items():
-                part = Part(0, 0, *target.shape[1:]) if parts is None else parts[name]
+                part = _part_of(name, into, parts)
                 rows, columns = slice(part.top, part.bottom), slice(part.left, part.right)
                 target[...] = self._maps[name][row, :, rows, columns]
 
-    def _read_whole(self, row: int, into: Mapping[str, Array]) -> None:
-        for stretch in _stretches(self._tiles[row] if self._tiles else []):
+    def _read_tiles(
+        self, tiles: Sequence[_Tile], into: Mapping[str, Array], parts: Mapping[str, Part] | None
+    ) -> None:
+        """Those that are touched, checked one by one where not all of a row is read."""
+        touched = [tile for tile in tiles if tile.touches(_part_of(tile.name, into, parts))]
+        for stretch in _stretches(touched):
             begin = stretch[0].offset
             content = self._bytes(begin, stretch[-1].end - begin)
             for tile in stretch:
-                maps = self._maps[tile.name]
-                shape = maps.chunks[1:]
-                values = np.frombuffer(
-                    content, maps.dtype, count=int(np.prod(shape)), offset=tile.offset - begin
-                ).reshape(shape)
-                target = into[tile.name][:, tile.top : tile.top + shape[1], tile.left : tile.left + shape[2]]
-                target[...] = values[:, : target.shape[1], : target.shape[2]]
+                own = content[tile.offset - begin : tile.end - begin]
+                if parts is not None and not hdf5.is_whole_chunk(own):
+                    self._tell_damage(f"a tile of {tile.name} does not fit its checksum")
+                values = np.frombuffer(own, into[tile.name].dtype, count=int(np.prod(tile.shape)))
+                tile.place(values.reshape(tile.shape), into[tile.name], _part_of(tile.name, into, parts))
+
+    def _check_row(self, row: int, maps: Mapping[str, Array]) -> None:
         checksum = 0
-        for name in sorted(into):
-            checksum = crc32(into[name].reshape(-1).view(np.uint8).data, checksum)
+        for name in sorted(maps):
+            checksum = crc32(maps[name].reshape(-1).view(np.uint8).data, checksum)
         if checksum != self.checksums[row]:
-            raise StoreError(
-                f"{self._name} is damaged (run `deponij depot verify` on a depot): its row {row} does not fit its checksum"
-            )
+            self._tell_damage(f"its row {row} does not fit its checksum")
+
+    def _tell_damage(self, what: str) -> NoReturn:
+        raise StoreError(f"{self._name} is damaged (run `deponij depot verify` on a depot): {what}")
 
     def _bytes(self, offset: int, n_bytes: int) -> memoryview:
         """A stretch of the file, in memory that this thread uses for the next one, too."""
@@ -136,7 +163,7 @@ class MapFile:
             while n_read < n_bytes:
                 step = os.preadv(self._descriptor, [content[n_read:]], offset + n_read)
                 if step == 0:
-                    raise StoreError(f"{self._name} is damaged: it ends in the middle of a row")
+                    self._tell_damage("it ends in the middle of a row")
                 n_read += step
         return content
 
@@ -177,10 +204,14 @@ class MapFiles:
 _memory = threading.local()
 
 
+def _part_of(name: str, into: Mapping[str, Array], parts: Mapping[str, Part] | None) -> Part:
+    return Part(0, 0, *into[name].shape[1:]) if parts is None else parts[name]
+
+
 def _is_in_tiles(maps: h5py.Dataset) -> bool:
     """Whether bytes lie in the file as they are, row by row."""
     chunks = maps.chunks
-    is_plain = maps.compression is None and not maps.shuffle and maps.scaleoffset is None
+    is_plain = maps.fletcher32 and maps.compression is None and not maps.shuffle and maps.scaleoffset is None
     return bool(chunks and chunks[0] == 1 and chunks[1] == maps.shape[1] and is_plain and maps.dtype.isnative)
 
 
@@ -188,12 +219,13 @@ def _tiles(maps: Mapping[str, h5py.Dataset], n_rows: int) -> list[list[_Tile]]:
     """Of each row, in the order of the file."""
     found: list[list[_Tile]] = [[] for _ in range(n_rows)]
 
-    def add(name: str, chunk: Any) -> None:  # Any: h5py's StoreInfo has no types
+    def add(name: str, shape: tuple[int, int, int], chunk: Any) -> None:  # Any: h5py's StoreInfo has no types
         row, _, top, left = chunk.chunk_offset
-        found[row].append(_Tile(name, top, left, chunk.byte_offset, chunk.byte_offset + chunk.size))
+        end = chunk.byte_offset + chunk.size
+        found[row].append(_Tile(name, top, left, shape, chunk.byte_offset, end))
 
     for name, dataset in maps.items():
-        dataset.id.chunk_iter(partial(add, name))
+        dataset.id.chunk_iter(partial(add, name, dataset.chunks[1:]))
     return [sorted(tiles, key=lambda tile: tile.offset) for tiles in found]
 
 

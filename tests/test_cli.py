@@ -243,7 +243,10 @@ def test_backbones_are_listed_with_their_facts() -> None:
     assert (rows["mini-openclip"]["has_text"], rows["mini-dinov2"]["has_text"]) == (True, False)
     assert rows["dinov2-base"]["dim"] == 768
     table = done("backbones").out
-    assert "toys, which learnt from drawn litter only: mini-openclip, mini-siglip, mini-dinov2\n" in table
+    assert (
+        "toys, which learnt from drawn litter only: mini-openclip, mini-siglip, mini-dinov2, mini-convnext\n"
+        in table
+    )
     assert all(name in table for name in rows)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import scenes_made
+import torch
 from learning_world import DIM, World, learned, write_features
 from pydantic import BaseModel
 from report_world import make_report_world
@@ -23,9 +24,13 @@ from segmentation_world import make_scenes
 
 from deponij.pipeline.advice.records import ADVICE
 from deponij.pipeline.backbones import remember
+from deponij.pipeline.cards import FeatureSource
+from deponij.pipeline.decoders.bilinear import Bilinear
+from deponij.pipeline.decoders.decoder import Level
+from deponij.pipeline.decoders.lseg import LSeg
+from deponij.pipeline.decoders.saved import DECODERS, Applied, decoder_files, load_decoder
 from deponij.pipeline.ensembles.registry import load_ensemble
 from deponij.pipeline.heads.examples import join_examples
-from deponij.pipeline.heads.head import FeatureSource
 from deponij.pipeline.heads.registry import load_head
 from deponij.pipeline.likeness.records import LIKENESS
 from deponij.pipeline.metrics.curves import CURVES
@@ -122,6 +127,35 @@ def of_results(world: World, at: Layout) -> Iterator[Kind]:
         )
         files = [path for path in sorted(folder.iterdir()) if path.name not in FOR_PEOPLE]
         yield Kind(f"results of {name}", files, lambda at=folder, answer=answer: (results(at), answer(at)))
+
+
+def of_decoders(root: Path) -> Iterator[Kind]:
+    """A decoder that has learned class vectors, and one that learned nothing and has words."""
+    levels = [Level("stride4", 3, 4), Level("stride8", 5, 8)]
+    words = torch.eye(2, 5)
+    maps = [
+        torch.linspace(-1, 1, 3 * 20).reshape(1, 3, 4, 5),
+        torch.linspace(1, -2, 5 * 6).reshape(1, 5, 2, 3),
+    ]
+    for decoder, vectors in ((LSeg(width=4), None), (Bilinear(), words)):
+        folder = root / decoder.kind
+        torch.manual_seed(0)
+        applied = Applied(
+            levels=levels,
+            classes=["road", "sky"],
+            colours=[(128, 64, 128), (0, 0, 255)],
+            source=FeatureSource(backbone="tiny", fingerprint="f" * 20, labels="scenes"),
+            input_px=(16, 20),
+            protocol="none",
+        )
+        DECODERS.write(folder, decoder_files(decoder, decoder.build(levels, 2, vectors), vectors, applied))
+
+        def read(folder: Path = folder) -> Any:
+            card, module = load_decoder(folder)
+            with torch.inference_mode():
+                return card, module(maps, (16, 20)).numpy()
+
+        yield Kind(f"decoder {decoder.kind}", sorted(folder.iterdir()), read)
 
 
 def of_multilabel(root: Path) -> Iterator[Kind]:
@@ -309,6 +343,7 @@ def make_kinds(root: Path) -> list[Kind]:
         *found,
         *of_results(world, Layout(root)),
         *of_multilabel(root),
+        *of_decoders(root / "decoders"),
         *of_segmentation(root),
         *of_machine(root),
         *of_scenes(root),

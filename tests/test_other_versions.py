@@ -19,6 +19,7 @@ from report_world import make_report_world
 from resealing import relist
 from test_flips import (
     Kind,
+    of_decoders,
     of_indexes,
     of_machine,
     of_multilabel,
@@ -238,6 +239,10 @@ def test_results_and_what_was_learned(root: Path, names: tuple[str, ...]) -> Non
 
 def test_multilabel_results(root: Path) -> None:
     fuzzed(list(of_multilabel(root / "multilabel")))
+
+
+def test_decoders(root: Path) -> None:
+    fuzzed(list(of_decoders(root / "decoders")))
 
 
 def test_segmentation_results(root: Path) -> None:

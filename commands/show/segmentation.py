@@ -25,8 +25,9 @@ from deponij.pipeline.reports.segmentation.table import (
     class_columns,
     segmentation_tables,
 )
-from deponij.pipeline.reports.wording import duration, interval_of, p_value, points
+from deponij.pipeline.reports.wording import interval_of, p_value, points
 from deponij.project.segmentation.compare import SegmentationComparison
+from deponij.store.texts import duration
 
 
 def print_segmentation(result: SegmentationResult) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, conv2d, interpolate, normalize
 
+from deponij.pipeline.decoders.cosines import upsampled_cosine
 from deponij.pipeline.decoders.decoder import Level
 from deponij.store.errors import UsageError
 
@@ -126,12 +127,13 @@ class ClassCosine(nn.Module):
         self.before = before
 
     def forward(self, features: Tensor, size: Size) -> Tensor:
-        """[n, d, h, w] to logits [n, C, *size]."""
-        vectors = normalize(self.vectors, dim=1)
-        if self.before:
-            return upsampled_cosine(features, vectors, size) / self.temperature
-        cosines = conv2d(normalize(features, dim=1), vectors[:, :, None, None])
-        return resized(cosines / self.temperature, size)
+        """[n, d, h, w] to logits [n, C, *size]. Always in float32: half a cosine over 0.01 is off by whole logits."""
+        with torch.autocast(features.device.type, enabled=False):
+            features, vectors = features.float(), normalize(self.vectors, dim=1)
+            if self.before:
+                return upsampled_cosine(features, vectors, size) / self.temperature
+            cosines = conv2d(normalize(features, dim=1), vectors[:, :, None, None])
+            return resized(cosines / self.temperature, size)
 
 
 class LearnedClasses(nn.Module):
@@ -145,64 +147,6 @@ class LearnedClasses(nn.Module):
     def forward(self, features: Tensor, size: Size) -> Tensor:
         """[n, width, h, w] to logits [n, C, *size]."""
         return resized(self.linear(self.norm(features).relu()), size)
-
-
-def upsampled_cosine(features: Tensor, vectors: Tensor, size: Size) -> Tensor:
-    """Cosine of bilinearly upsampled features with class vectors, without upsampling d channels: [n, C, *size].
-
-    The products with the vectors commute with the upsampling, which is linear. The length of a mean of four neighbours
-    comes from their dot products, |Σ wᵢ xᵢ|² = Σ wᵢ wⱼ xᵢ·xⱼ, of which five small maps hold all. Exact up to rounding.
-
-    Args:
-        features: [n, d, h, w]. vectors: [C, d] of unit length.
-    """
-    if tuple(features.shape[-2:]) == tuple(size):
-        return conv2d(normalize(features, dim=1), vectors[:, :, None, None])
-    products = resized(conv2d(features, vectors[:, :, None, None]), size)
-    return products / _upsampled_length(features, size)
-
-
-def _upsampled_length(features: Tensor, size: Size) -> Tensor:
-    """Lengths of the upsampled features, [n, 1, *size]."""
-    device, dtype = features.device, features.dtype
-    top, down = _between(features.shape[2], size[0], device, dtype)
-    left, right = _between(features.shape[3], size[1], device, dtype)
-    below = torch.cat([features[:, :, 1:], features[:, :, -1:]], dim=2)
-    beside = torch.cat([features[..., 1:], features[..., -1:]], dim=3)
-    across = torch.cat([below[..., 1:], below[..., -1:]], dim=3)
-
-    def at(one: Tensor, other: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        return (one * other).sum(dim=1)[:, rows][:, :, columns]  # [n, H, W]
-
-    end = features.shape[2] - 1, features.shape[3] - 1
-    rows, columns = top, left
-    rows_1, columns_1 = (top + 1).clamp(max=end[0]), (left + 1).clamp(max=end[1])
-    y1, x1 = down[:, None], right[None, :]
-    y0, x0 = 1 - y1, 1 - x1
-    squared = (
-        at(features, features, rows, columns) * (y0 * x0) ** 2
-        + at(features, features, rows, columns_1) * (y0 * x1) ** 2
-        + at(features, features, rows_1, columns) * (y1 * x0) ** 2
-        + at(features, features, rows_1, columns_1) * (y1 * x1) ** 2
-    )
-    mixed = (
-        at(features, beside, rows, columns) * (y0 * y0 * x0 * x1)
-        + at(features, beside, rows_1, columns) * (y1 * y1 * x0 * x1)
-        + at(features, below, rows, columns) * (y0 * y1 * x0 * x0)
-        + at(features, below, rows, columns_1) * (y0 * y1 * x1 * x1)
-        + at(features, across, rows, columns) * (y0 * y1 * x0 * x1)
-        + at(beside, below, rows, columns) * (y0 * y1 * x0 * x1)
-    )
-    # As `normalize`: no division by nothing.
-    return (squared + 2 * mixed).clamp(min=1e-24).sqrt().unsqueeze(1)
-
-
-def _between(n_cells: int, n_pixels: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Of each pixel the cell before it and the weight of the one after, as `interpolate` takes them."""
-    place = (torch.arange(n_pixels, device=device, dtype=torch.float64) + 0.5) * (n_cells / n_pixels) - 0.5
-    place = place.clamp(min=0)
-    before = place.floor().long().clamp(max=n_cells - 1)
-    return before, (place - before).to(dtype)
 
 
 def classes_of(

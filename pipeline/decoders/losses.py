@@ -7,32 +7,39 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn.functional import cross_entropy as torch_cross_entropy
 from torch.nn.functional import log_softmax
 
 VOID = 255
+IntegerMaps = NDArray[np.integer]
 # Weights by distance to the nearest border in pixels, below each of these; 1 farther away. Of the boundary-aware loss
 # of SwiftNet's pyramid model.
 _NEAR = ((16, 8.0), (64, 4.0), (128, 2.0))
 
 
-def cross_entropy(logits: Tensor, targets: Tensor, weights: Sequence[float] | None = None) -> Tensor:
+def cross_entropy(
+    logits: Tensor, targets: Tensor, weights: Sequence[float] | None = None, smoothing: float = 0.0
+) -> Tensor:
     """Mean cross-entropy over the pixels that have a class; 0, with a gradient of 0, where none has.
 
     Args:
         logits: [n, C, h, w]. targets: int64 [n, h, w].
         weights: of each class [C], as in torch: the mean is weighted too.
+        smoothing: share of each target that is spread evenly over all classes.
     """
     table = None if weights is None else torch.tensor(weights, dtype=logits.dtype, device=logits.device)
-    losses = torch_cross_entropy(logits, targets, weight=table, ignore_index=VOID, reduction="sum")
+    losses = torch_cross_entropy(
+        logits, targets, weight=table, ignore_index=VOID, reduction="sum", label_smoothing=smoothing
+    )
     said = targets != VOID
     total = said.sum() if table is None else table[targets[said]].sum()
-    return losses / total.clamp(min=1e-12 if table is not None else 1)
+    return losses / torch.where(total > 0, total, 1)
 
 
-def boundary_aware(logits: Tensor, targets: Tensor) -> Tensor:
+def boundary_aware(logits: Tensor, targets: Tensor, weights: Sequence[float] | None = None) -> Tensor:
     """Cross-entropy that looks more closely near borders and at what is unsure.
 
     Each pixel's -log p is multiplied by α·exp(0.5·(1-p)), with α 8, 4, 2, 1 for a distance to the nearest border below
@@ -41,40 +48,43 @@ def boundary_aware(logits: Tensor, targets: Tensor) -> Tensor:
 
     Args:
         logits: [n, C, h, w]. targets: int64 [n, h, w].
+        weights: of each class [C], a further factor of its pixels.
     """
-    alphas = boundary_weights(targets.cpu().numpy())
-    weights = torch.from_numpy(alphas).to(logits)
-    classes = targets.clamp(max=logits.shape[1] - 1)
+    alphas = torch.from_numpy(boundary_weights(targets.cpu().numpy())).to(logits)
+    said = targets != VOID
+    classes = torch.where(said, targets, 0)
     log_p = log_softmax(logits, dim=1).gather(1, classes[:, None])[:, 0]  # [n, h, w]
-    focus = torch.exp(0.5 * (1 - log_p.detach().exp()))
-    return -(weights * focus * log_p).sum() / (weights > 0).sum().clamp(min=1)
+    factors = alphas * torch.exp(0.5 * (1 - log_p.detach().exp()))
+    if weights is not None:
+        factors = factors * torch.tensor(weights, dtype=logits.dtype, device=logits.device)[classes]
+    return -(factors * log_p).sum() / said.sum().clamp(min=1)
 
 
-def boundary_weights(targets: np.ndarray) -> np.ndarray:
+def boundary_weights(targets: IntegerMaps) -> NDArray[np.float32]:
     """α of each pixel by its distance to the nearest pixel of another class, float32 [n, h, w]; 0 where it has none.
 
     Args:
-        targets: int64 [n, h, w]; borders to pixels without a class count as borders.
+        targets: [n, h, w]; pixels without a class are another class to those that have one.
     """
     weights = np.ones(targets.shape, np.float32)
     for one, label_map in zip(weights, targets, strict=True):
-        distances = border_distances(label_map)
+        distances = distances_to_others(label_map)
         for below, weight in reversed(_NEAR):
             one[distances < below] = weight
     weights[targets == VOID] = 0
     return weights
 
 
-def border_distances(label_map: np.ndarray) -> np.ndarray:
-    """Distance in pixels of each pixel of [h, w] to the nearest that has another class beside it; inf without borders."""
-    border = np.zeros(label_map.shape, bool)
-    for axis in (0, 1):
-        differs = np.diff(label_map, axis=axis) != 0
-        first = tuple(slice(None, -1) if one == axis else slice(None) for one in (0, 1))
-        second = tuple(slice(1, None) if one == axis else slice(None) for one in (0, 1))
-        border[first] |= differs
-        border[second] |= differs
-    if not border.any():
-        return np.full(label_map.shape, np.inf)
-    found: np.ndarray = distance_transform_edt(~border)
+def distances_to_others(label_map: IntegerMaps) -> NDArray[np.float64]:
+    """Pixels from each of [h, w] to the nearest of another class, between centres; inf where there is no other.
+
+    Class by class, each in the frame that holds it and one pixel around: what lies nearest is never farther out.
+    """
+    found = np.full(label_map.shape, np.inf)
+    for one in np.unique(label_map):
+        rows, columns = (np.flatnonzero((label_map == one).any(axis=axis)) for axis in (1, 0))
+        frame = tuple(slice(max(0, side[0] - 1), side[-1] + 2) for side in (rows, columns))
+        its = label_map[frame] == one
+        if not its.all():
+            found[frame][its] = distance_transform_edt(its)[its]
     return found

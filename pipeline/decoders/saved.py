@@ -11,10 +11,9 @@ import torch
 from pydantic import JsonValue
 from torch import nn
 
-from deponij.pipeline.cards import Card, CardFolder, Tensors, check_names, parameters_of
+from deponij.pipeline.cards import Card, CardFolder, FeatureSource, Tensors, check_names, parameters_of
 from deponij.pipeline.decoders.decoder import Decoder, Level
 from deponij.pipeline.decoders.registry import decoder_class
-from deponij.pipeline.heads.head import FeatureSource
 from deponij.pipeline.record_lists import REMEDY, told
 from deponij.store.errors import DeponijError, StoreError
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deponij.pipeline.decoders.decoder import Level
+from deponij.pipeline.decoders.swiftnet import SwiftNet
 
 # Of torchvision's and timm's ResNet-18.
 RESNET_18 = (
@@ -17,6 +18,24 @@ RESNET_18 = (
     Level("stride16", 256, 16),
     Level("stride32", 512, 32),
 )
+
+
+def swiftnet_rn18(n_classes: int, weights: dict[str, Tensor] | None = None) -> "WholeNetwork":
+    """SwiftNet, single scale, with a ResNet-18: 11.8 million weights. They are drawn from torch's generator.
+
+    As `resnet_single_scale.py` with `configs/rn18_single_scale.py`: 128 channels, grids of 8, 4 and 2 rows with a third
+    of them each. Its running means of batch norms are slower in the pooling (momentum 0.005); ours are not, for they
+    would not settle in a short training.
+
+    Args:
+        weights: of the encoder, as `resnet_18` takes them.
+    """
+    settings = SwiftNet(width=128, pooled=128, level_width=128 // 3, grids=(8, 4, 2))
+    decoder = settings.build(RESNET_18, n_classes)
+    for one in decoder.modules():
+        if isinstance(one, nn.Conv2d):
+            nn.init.kaiming_normal_(one.weight, mode="fan_out", nonlinearity="relu")
+    return WholeNetwork(resnet_18(weights), decoder)
 
 
 class WholeNetwork(nn.Module):
@@ -38,9 +57,18 @@ class WholeNetwork(nn.Module):
         logits: Tensor = self.decoder(maps, tuple(size_px))
         return logits
 
+    def parts(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """What learns of the encoder and of the decoder, for learning rates of their own."""
+        encoder, decoder = (
+            [one for one in part.parameters() if one.requires_grad] for part in (self.encoder, self.decoder)
+        )
+        return encoder, decoder
+
 
 def resnet_18(weights: dict[str, Tensor] | None = None) -> nn.Module:
     """A ResNet-18 that gives its four stages' maps, `RESNET_18`: SwiftNet's encoder (Oršić et al. 2019).
+
+    The maps are those before a stage's last ReLU, as SwiftNet takes them: its units begin with one of their own.
 
     Args:
         weights: of torchvision's ResNet-18 without its classifier; drawn from torch's generator by default.
@@ -65,6 +93,16 @@ class _Stages(nn.Module):
         values = self.maxpool(self.bn1(self.conv1(pixels)).relu())
         maps = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            values = stage(values)
-            maps.append(values)
+            *others, last = stage
+            for block in others:
+                values = block(values)
+            maps.append(_without_relu(last, values))
+            values = maps[-1].relu()
         return maps
+
+
+def _without_relu(block: nn.Module, values: Tensor) -> Tensor:
+    """A basic block that does not shrink, up to its last ReLU."""
+    conv1, bn1, conv2, bn2 = (block.get_submodule(name) for name in ("conv1", "bn1", "conv2", "bn2"))
+    added: Tensor = bn2(conv2(bn1(conv1(values)).relu())) + values
+    return added

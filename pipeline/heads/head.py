@@ -12,59 +12,15 @@ from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field, JsonValue
+from pydantic import JsonValue
 
-from deponij.pipeline.cards import CardFolder, Learned, LearnedCard, restored
+from deponij.pipeline.cards import CardFolder, FeatureSource, Learned, LearnedCard, restored
 from deponij.pipeline.heads.examples import Examples
-from deponij.pipeline.record_lists import Record
-from deponij.store.errors import DataError, IdentityError
+from deponij.store.errors import DataError
 
 Floats = NDArray[np.floating]
 Names = NDArray[np.str_]
 # Which token stands for a picture.
-Token = Literal["class", "mean"]
-
-
-class FeatureSource(Record):
-    """Which features a head was learned from; it may be applied to no others.
-
-    Attributes:
-        backbone: the registry name, for people.
-        fingerprint: of the features' identity; this decides.
-        labels: the label column.
-        identity: the identity's fields, so that a refusal can name the difference.
-        token: of several tokens a picture, the one that was learned from; None for all there is.
-    """
-
-    backbone: str
-    fingerprint: str
-    labels: str
-    identity: dict[str, str] = Field(default_factory=dict)
-    token: Token | None = None
-
-    def require(
-        self, fingerprint: str, identity: Mapping[str, str], what: str, learned: str = "the head"
-    ) -> None:
-        """Refuse features of another identity.
-
-        Args:
-            what: has them, and what was learned from others, for messages.
-
-        Raises:
-            IdentityError: naming each field that differs.
-        """
-        if fingerprint == self.fingerprint:
-            return
-        names = sorted(set(self.identity) | set(identity))
-        differences = [
-            f"{name}: {self.identity.get(name)} against {identity.get(name)}"
-            for name in names
-            if self.identity.get(name) != identity.get(name)
-        ]
-        raise IdentityError(
-            f"{learned} was learned from {self.fingerprint} of {self.backbone}, {what} has {fingerprint}: "
-            + ("; ".join(differences) or "the fingerprints differ")
-        )
 
 
 class HeadCard(LearnedCard):

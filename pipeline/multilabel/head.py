@@ -13,8 +13,8 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deponij.pipeline.cards import CardFolder, Learned, LearnedCard, restored
-from deponij.pipeline.heads.head import FeatureSource, Floats, Names, check_features, check_varied
+from deponij.pipeline.cards import CardFolder, FeatureSource, Learned, LearnedCard, restored
+from deponij.pipeline.heads.head import Floats, Names, check_features, check_varied
 from deponij.pipeline.metrics.multilabel import choose_thresholds
 from deponij.store.errors import DataError
 

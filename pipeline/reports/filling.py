@@ -9,7 +9,7 @@ from deponij.pipeline.metrics.evaluation import not_a_result
 from deponij.pipeline.reports import wording
 from deponij.pipeline.reports.cell_tables import mean_and_std, published
 from deponij.pipeline.reports.provenance import JOINED
-from deponij.store.texts import one_line
+from deponij.store.texts import duration, one_line
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -62,7 +62,7 @@ def environment_of_templates(autoescape: bool) -> Any:
         "published": published,
         "points": wording.points,
         "p_value": wording.p_value,
-        "duration": wording.duration,
+        "duration": duration,
         "number": wording.number,
         "short": wording.short,
         "cell": wording.cell,

@@ -18,6 +18,7 @@ from deponij.pipeline.metrics.clustered import Estimate
 from deponij.pipeline.mistakes.records import MistakesReport
 from deponij.pipeline.reports import wording
 from deponij.pipeline.reports.answer_facts import AnswerFacts
+from deponij.pipeline.reports.attention import AttentionFacts
 from deponij.pipeline.reports.cell_tables import (
     CellTable,
     cell_tables,
@@ -255,6 +256,7 @@ class Page:
         multilabel: classifiers with several labels an item. segmentation: of scenes.
         lacking: where there are no groups, what is so and what labels would add.
         advice: what to do next; its pictures are among `pictures`.
+        attention: where heads look that attend to parts of pictures.
     """
 
     title: str
@@ -280,6 +282,7 @@ class Page:
     lacking: str = ""
     multilabel: Sequence[MultilabelFacts] = ()
     segmentation: Sequence[SegmentationFacts] = ()
+    attention: Sequence[AttentionFacts] = ()
 
     @property
     def more_cells(self) -> list[Cell]:
@@ -334,6 +337,7 @@ class Page:
             ("next", "What to do next", bool(self.advice and self.advice.findings)),
             ("words", "Answers by words", bool(self.by_words)),
             ("answers", "Right and wrong", bool(self.runs)),
+            ("attention", "Where it looks", bool(self.attention)),
             ("mistakes", "Mistakes", bool(self.mistakes)),
             ("curves", "Learning curves", bool(self.charts)),
             ("results", "All results", bool(self.groups)),

@@ -51,17 +51,6 @@ def number(value: float) -> str:
     return "0" if text == "-0" else text
 
 
-def duration(seconds: float) -> str:
-    """Seconds for people: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes == 0:
-        return f"{rest} s"
-    hours, minutes_left = divmod(minutes, 60)
-    return f"{hours} h {minutes_left} min" if hours else f"{minutes} min {rest} s"
-
-
 def sentence(text: str) -> str:
     """First letter large; `str.capitalize` would make the others small."""
     return text[:1].upper() + text[1:]

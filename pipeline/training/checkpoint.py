@@ -1,11 +1,10 @@
 """What a training needs to go on exactly where it was: tensors as safetensors, the rest as JSON, sealed as one bundle."""
 
-import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from deponij.store.bundle import read_bundle, write_bundle
 from deponij.store.errors import StoreError
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
 
 _TENSORS, _STATE = "training.safetensors", "training.json"
 _REMEDY = "delete it, and the training begins anew"
+# Figures that are no numbers come back as they were; fields of another version are refused.
+_MANNERS = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class EpochRecord:
     Attributes:
         loss: mean over its batches. lr: at its end. figures: of validation.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _MANNERS
 
     loss: float
     lr: float
@@ -42,13 +45,20 @@ class State:
         scale: of the losses in fp16, and steps since it last changed.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = _MANNERS
+
     identity: str
-    epoch: int = 0
-    batch: int = 0
-    loss_sum: float = 0.0
-    history: list[EpochRecord] = field(default_factory=list)
-    best: tuple[float, int] | None = None
-    scale: dict[str, float] | None = None
+    epoch: int
+    batch: int
+    loss_sum: float
+    history: list[EpochRecord]
+    best: tuple[float, int] | None
+    scale: dict[str, float | int] | None
+
+    @classmethod
+    def begin(cls, identity: str) -> "State":
+        """Of a training that has done nothing."""
+        return cls(identity, 0, 0, 0.0, [], None, None)
 
 
 def write_checkpoint(folder: Path, state: State, tensors: "dict[str, Tensor]") -> None:
@@ -60,7 +70,14 @@ def write_checkpoint(folder: Path, state: State, tensors: "dict[str, Tensor]") -
     from safetensors.torch import save
 
     document = TypeAdapter(State).dump_json(state, indent=1) + b"\n"
-    plain = {name: one.detach().cpu().contiguous() for name, one in tensors.items()}
+    seen: set[int] = set()
+    plain = {}
+    for name, one in tensors.items():
+        alone = one.detach().cpu().contiguous()
+        # Tied weights have two names and one storage, which the format does not allow.
+        storage = alone.untyped_storage().data_ptr()
+        plain[name] = alone.clone() if storage in seen else alone
+        seen.add(storage)
     write_bundle(folder, {_TENSORS: save(plain), _STATE: document}, what="a checkpoint")
 
 
@@ -75,7 +92,6 @@ def read_checkpoint(folder: Path) -> "tuple[State, dict[str, Tensor]]":
 
     files = read_bundle(folder, [_TENSORS, _STATE], what="checkpoints", remedy=_REMEDY)
     try:
-        document: Any = json.loads(files[_STATE])
-        return TypeAdapter(State).validate_python(document), load(files[_TENSORS])
+        return TypeAdapter(State).validate_json(files[_STATE], strict=True), load(files[_TENSORS])
     except (ValueError, SafetensorError) as error:
         raise StoreError(f"{folder} is of another version or damaged: {error}; {_REMEDY}") from error

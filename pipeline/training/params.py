@@ -19,6 +19,7 @@ class TrainingParams(BaseModel):
         accumulate: batches a step of the optimizer. clip_norm: largest norm of the gradient, or None.
         keep: weights of the `best` epoch on validation, or the `last`. patience: epochs without a better one after
             which it ends early, or None.
+        average: decay of the moving average of the weights, as 0.999, which is then what is validated and kept; or None.
         seed: of dropout and whatever else draws.
     """
 
@@ -38,6 +39,7 @@ class TrainingParams(BaseModel):
     clip_norm: float | None = Field(default=None, gt=0)
     keep: Literal["best", "last"] = "best"
     patience: int | None = Field(default=None, ge=1)
+    average: float | None = Field(default=None, gt=0, lt=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
 
     def lr_at(self, step: int, n_steps: int) -> float:

@@ -9,7 +9,6 @@ from itertools import islice
 
 import numpy as np
 
-from deponij.pipeline.reports.wording import duration
 from deponij.project.extraction import forecast
 from deponij.project.extraction.feature_maker import FeatureMaker, pictures_of
 from deponij.project.extraction.weight_sizes import free_bytes, size
@@ -17,6 +16,7 @@ from deponij.store import hdf5
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError
 from deponij.store.items import Items
+from deponij.store.texts import duration
 from deponij.store.writer import SHARD_BYTES
 
 # While a shard is written its rows also lie in its stand-ins.

@@ -1,9 +1,7 @@
-"""Which device a model runs on, and bringing it there."""
+"""Bringing a model to its device; which one that is, `deponij.project.frame.device` says."""
 
 import os
 from typing import TYPE_CHECKING
-
-from deponij.store.errors import UsageError
 
 if TYPE_CHECKING:
     from deponij.pipeline.backbones.contract import Backbone
@@ -36,21 +34,3 @@ def free_memory_bytes(device: str) -> int | None:
 
         return int(torch.cuda.mem_get_info(device)[0])
     return None
-
-
-def pick_device(wanted: str) -> str:
-    """`auto` to the best device there is.
-
-    Raises:
-        UsageError: the device that was asked for is not there.
-    """
-    import torch
-
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if wanted == "auto":
-        return "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
-    if not there[wanted.partition(":")[0]]:
-        raise UsageError(
-            f"there is no device {wanted!r} here; there is: {', '.join(d for d, yes in there.items() if yes)}"
-        )
-    return wanted

@@ -13,13 +13,17 @@ from deponij.pipeline.backbones.contract import Description
 from deponij.pipeline.backbones.extraction import AUTO_BATCH, Picture, Progress, Rows, extract
 from deponij.pipeline.backbones.kinds import Kind
 from deponij.pipeline.pictures import Route
-from deponij.project.extraction.devices import load_backbone, pick_device
+from deponij.project.extraction.devices import load_backbone
+from deponij.project.frame.device import pick_device
 from deponij.project.frame.settings import RunOptions
 from deponij.store.identity import Identity
 from deponij.store.items import Items
 
 if TYPE_CHECKING:
     from deponij.pipeline.backbones.contract import Backbone
+
+# Maps of a batch are in memory several times until they are a shard: 5 MB each of a ConvNeXt-B at 360 x 480 px.
+_MAPS_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,10 @@ class FeatureMaker:
 
     def progress(self) -> Progress:
         """Of an extraction to come, with the device's batch size where none was asked for."""
-        size = self.options.batch_size or AUTO_BATCH[self.device.partition(":")[0]]
-        return Progress(self.options.n_workers, size)
+        size = AUTO_BATCH[self.device.partition(":")[0]]
+        if not self.found.kind.in_view:
+            size = min(size, _MAPS_BATCH)
+        return Progress(self.options.n_workers, self.options.batch_size or size)
 
     def rows(self, pictures: Iterable[Picture], progress: Progress) -> Iterator[Rows]:
         """Batches of features; see `deponij.pipeline.backbones.extraction.extract`."""

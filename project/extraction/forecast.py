@@ -16,9 +16,10 @@ from deponij.pipeline.backbones.catalog import Entry
 from deponij.pipeline.backbones.extraction import AUTO_BATCH, Progress
 from deponij.pipeline.backbones.presets import Preset
 from deponij.pipeline.backbones.sources import is_present
-from deponij.project.extraction.devices import free_memory_bytes, pick_device
+from deponij.project.extraction.devices import free_memory_bytes
 from deponij.project.extraction.feature_maker import FeatureMaker, FoundBackbone, pictures_of
 from deponij.project.extraction.speed import gflops_per_s
+from deponij.project.frame.device import pick_device
 from deponij.project.frame.settings import RunOptions
 from deponij.store.depot import FeatureStore
 from deponij.store.items import Items

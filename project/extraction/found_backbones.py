@@ -11,7 +11,7 @@ from pathlib import Path
 
 from deponij.pipeline.backbones import describe, parse_spec
 from deponij.pipeline.backbones.kinds import Kind
-from deponij.pipeline.heads.head import FeatureSource
+from deponij.pipeline.cards import FeatureSource
 from deponij.pipeline.pictures import Route
 from deponij.project.extraction import identities
 from deponij.project.extraction.feature_maker import FoundBackbone

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from statistics import median
 
-from deponij.project.extraction.devices import pick_device
+from deponij.project.frame.device import pick_device
 
 # A block of a ViT-B on the tokens of a 224 px picture with patches of 14 px.
 _WIDTH, _HEADS, _TOKENS = 768, 12, 256

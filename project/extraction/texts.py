@@ -15,10 +15,11 @@ from pydantic import BaseModel
 from deponij.pipeline.backbones import Description, describe
 from deponij.pipeline.templates import fill, templates
 from deponij.project.extraction import identities
-from deponij.project.extraction.devices import load_backbone, pick_device
+from deponij.project.extraction.devices import load_backbone
 from deponij.project.frame.console import bar
+from deponij.project.frame.device import pick_device
 from deponij.project.frame.settings import RunOptions
-from deponij.project.learning.class_texts import CAPTION_COLUMN
+from deponij.project.frame.text_columns import CAPTION_COLUMN
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import BackboneError, DataError
 from deponij.store.hdf5 import Array

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from deponij.project.frame.text_columns import CAPTION_COLUMN
 from deponij.store.errors import DataError, IdentityError, StoreError
 from deponij.store.view import View
 
 Names = NDArray[np.str_]
-CAPTION_COLUMN = "caption_column"
 
 
 @dataclass(frozen=True, slots=True)

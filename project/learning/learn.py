@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, JsonValue
 
 from deponij.pipeline import cards
-from deponij.pipeline.heads.head import Token
+from deponij.pipeline.cards import Token
 from deponij.pipeline.heads.registry import head_class
 from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.project.frame.settings import Section

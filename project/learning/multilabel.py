@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from deponij.pipeline.cards import parameters_of
+from deponij.pipeline.cards import FeatureSource, parameters_of
 from deponij.pipeline.heads.examples import Examples, join_examples
-from deponij.pipeline.heads.head import FeatureSource, Names
+from deponij.pipeline.heads.head import Names
 from deponij.pipeline.metrics.clustered import FEWEST
 from deponij.pipeline.metrics.evaluation import PARTS, not_a_result, shown_part
 from deponij.pipeline.metrics.multilabel import MultilabelScores, score_multilabel

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from deponij.pipeline.heads.head import FeatureSource, Head, Token
+from deponij.pipeline.cards import FeatureSource, Token
+from deponij.pipeline.heads.head import Head
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError, UsageError
 from deponij.store.hdf5 import Array

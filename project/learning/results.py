@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from deponij.pipeline.cards import FeatureSource
 from deponij.pipeline.heads.examples import Examples, join_examples
-from deponij.pipeline.heads.head import FeatureSource, Names, softmax
+from deponij.pipeline.heads.head import Names, softmax
 from deponij.pipeline.metrics.calibration import Calibration, calibration, cross_calibration
 from deponij.pipeline.metrics.clustered import Unit
 from deponij.pipeline.metrics.evaluation import (

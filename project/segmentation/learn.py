@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
-from deponij.pipeline.cards import parameters_of
+from deponij.pipeline.cards import FeatureSource, parameters_of
 from deponij.pipeline.decoders.decoder import Decoder, Level
 from deponij.pipeline.decoders.losses import boundary_aware, cross_entropy
 from deponij.pipeline.decoders.registry import decoder_class
 from deponij.pipeline.decoders.saved import Applied, decoder_files
-from deponij.pipeline.heads.head import FeatureSource
 from deponij.pipeline.metrics.segmentation_result import SegmentationResult
 from deponij.pipeline.training.loop import Training, train
 from deponij.pipeline.training.params import TrainingParams

@@ -20,7 +20,7 @@ from deponij.pipeline.training.task import ParameterGroup
 from deponij.project.segmentation.judging import Named, judge, result_of
 from deponij.project.segmentation.learn import Asked, Running, learned, task_of
 from deponij.project.segmentation.params import DecodersParams
-from deponij.project.segmentation.sources import PictureScenes
+from deponij.project.segmentation.pictures import PictureScenes
 from deponij.project.segmentation.words import LEARNED
 from deponij.store.scenes import Scenes
 

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from deponij.sample.painter import render
+from deponij.sample.painter.scene import Scene
 from deponij.sample.painter.writer import in_processes
 
 # Never shown in training, neither as a picture nor in a caption.
@@ -38,8 +39,10 @@ class Crops:
 
 
 @dataclass(frozen=True, slots=True)
-class _Crop:
-    thing: tuple[int, int]  # scene and number of the object
+class Crop:
+    """One object of a photograph, see `Crops`; `thing` is the number of its scene and its own there."""
+
+    thing: tuple[int, int]
     centred: NDArray[np.uint8]
     squashed: NDArray[np.uint8]
     caption: str
@@ -56,7 +59,7 @@ def training_crops(
         workers: processes; the result does not depend on it.
         progress: called with (photographs done, photographs).
     """
-    crops: list[_Crop] = []
+    crops: list[Crop] = []
     for done, part in enumerate(_photographs(seed, scenes, workers), start=1):
         crops.extend(part)
         if progress is not None:
@@ -72,14 +75,18 @@ def training_crops(
     )
 
 
-def _photographs(seed: int, scenes: int, workers: int) -> Iterator[list[_Crop]]:
+def _photographs(seed: int, scenes: int, workers: int) -> Iterator[list[Crop]]:
     jobs = [(seed, index, photograph) for index in range(scenes) for photograph in (0, 1)]
     return in_processes(_cut, jobs, workers, chunk=8)
 
 
-def _cut(job: tuple[int, int, int]) -> list[_Crop]:
+def _cut(job: tuple[int, int, int]) -> list[Crop]:
     seed, index, photograph = job
-    scene = render(seed, index, without=UNSEEN, photograph=photograph)
+    return cut_out(render(seed, index, without=UNSEEN, photograph=photograph), index)
+
+
+def cut_out(scene: Scene, index: int) -> list[Crop]:
+    """Every object of scene number `index`, by its tight box."""
     crops = []
     for instance in scene.instances:
         corners = np.concatenate(instance.polygons)
@@ -88,7 +95,7 @@ def _cut(job: tuple[int, int, int]) -> list[_Crop]:
         crop = scene.image.crop((int(x0), int(y0), max(int(x1), int(x0) + 1), max(int(y1), int(y0) + 1)))
         squashed = np.asarray(crop.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC))
         thing = (index, instance.number)
-        crops.append(_Crop(thing, np.asarray(_middle(crop)), squashed, instance.caption))
+        crops.append(Crop(thing, np.asarray(_middle(crop)), squashed, instance.caption))
     return crops
 
 

@@ -1,6 +1,7 @@
 """The minis' architectures, as their families' own libraries build them from their own configuration.
 
-Vision towers of about a million weights at 64 px, patch 8 (64 tokens). Not here: training (`train`).
+Vision towers of about a million weights at 64 px, patch 8 (64 tokens), and a ConvNeXt of a third of that whose four stages
+have strides 4 to 32. Not here: training (`train`).
 """
 
 import json
@@ -29,6 +30,31 @@ OPENCLIP_CONFIG: dict[str, Any] = {
         "mean": list(CLIP_MEAN), "std": list(CLIP_STD), "interpolation": "bicubic", "resize_mode": "shortest",
     },
 }  # fmt: skip
+
+CONVNEXT_CONFIG: dict[str, Any] = {
+    "model_cfg": {
+        "embed_dim": WIDTH,
+        "vision_cfg": {
+            "timm_model_name": "test_convnext2", "timm_model_pretrained": False, "timm_pool": "", "timm_proj": "linear",
+            "image_size": IMAGE_PX,
+        },
+        "text_cfg": OPENCLIP_CONFIG["model_cfg"]["text_cfg"],
+    },
+    "preprocess_cfg": OPENCLIP_CONFIG["preprocess_cfg"],
+}  # fmt: skip
+
+
+def convnext_mini() -> nn.Module:
+    """A freshly initialised `open_clip.CLIP` with a ConvNeXt."""
+    from open_clip.model import CLIP
+
+    model = CLIP(**CONVNEXT_CONFIG["model_cfg"])
+    # The library's factor of 1e-6 before each sum is made for deep networks; it would leave these blocks silent.
+    for name, weight in model.visual.named_parameters():
+        if name.endswith(".gamma"):
+            nn.init.constant_(weight, 0.5)
+    mini: nn.Module = model
+    return mini
 
 
 def openclip_mini() -> nn.Module:

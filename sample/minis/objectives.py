@@ -1,4 +1,4 @@
-"""The three families' training objectives, each as its paper and reference code state it.
+"""The families' training objectives, each as its paper and reference code state it.
 
 Letters: n pictures in the batch, d dimensions, k prototypes, t patches. All take and give float32 tensors.
 """
@@ -18,6 +18,32 @@ def clip_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     logits = scale * image @ text.T  # [n, n]
     target = torch.arange(len(image), device=image.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def region_loss(regions: Tensor, texts: Tensor, alike: Tensor, scale: Tensor) -> Tensor:
+    """`clip_loss` of regions, where pairs beside the diagonal that fit as well count neither for nor against.
+
+    Args:
+        regions, texts: [n, d], L2-normalised; row i of one belongs to row i of the other.
+        alike: bool [n, n], whether text j would do for region i, too.
+        scale: the inverse temperature.
+    """
+    own = torch.eye(len(regions), dtype=torch.bool, device=regions.device)
+    logits = (scale * regions @ texts.T).masked_fill(alike & ~own, float("-inf"))  # [n, n]
+    target = torch.arange(len(regions), device=regions.device)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def pooled(maps: Tensor, shares: Tensor) -> Tensor:
+    """Means of maps over regions, by how much of each cell a region takes up.
+
+    Args:
+        maps: [n, d, h, w]. shares: of one region of each map, [n, h, w], 0 to 1.
+
+    Returns:
+        [n, d], L2-normalised.
+    """
+    return F.normalize(torch.einsum("ndhw,nhw->nd", F.normalize(maps, dim=1), shares), dim=1)
 
 
 def siglip_loss(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Trains the three mini backbones: `python -m deponij.sample.minis.train all --out FOLDER`.
+"""Trains the mini backbones: `python -m deponij.sample.minis.train all --out FOLDER`.
 
 Each learns by its own family's objective from crops of generated scenes, of a seed that nothing is
 evaluated on and without two of the classes (`crops.UNSEEN`). The same seed, precision and threads give the
-same weights. Not here: how weights are written (`export`).
+same weights. Not here: how weights are written (`export`); the one that sees whole scenes (`train_dense`).
 """
 
 import argparse
@@ -10,8 +10,9 @@ import copy
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,56 +30,14 @@ from deponij.sample.minis.objectives import (
     siglip_loss,
     sinkhorn,
 )
-
-Report = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How long and how fast a mini learns."""
-
-    steps: int
-    batch: int
-    lr: float
-    weight_decay: float = 0.05
-    warmup: float = 0.08
-
-    def rate(self, step: int) -> float:
-        """Learning rate: linear warm-up, then a cosine to nearly nothing."""
-        start = self.warmup * self.steps
-        if step < start:
-            return self.lr * (step + 1) / start
-        return self.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - start) / (self.steps - start))))
-
-
-@dataclass(frozen=True)
-class Run:
-    """What every training needs besides its recipe.
-
-    Attributes:
-        seed: of weights, batches and views.
-        bf16: forward passes in bfloat16.
-        report: gets a line of progress now and then.
-        device: where to train.
-    """
-
-    seed: int
-    bf16: bool
-    report: Report
-    device: str = "cpu"
-    generator: torch.Generator = field(default_factory=torch.Generator)
-
-    def __post_init__(self) -> None:
-        torch.manual_seed(self.seed)
-        self.generator.manual_seed(self.seed)
-
-    def autocast(self) -> torch.autocast:
-        """The precision of forward passes; losses are always float32."""
-        return torch.autocast(self.device, torch.bfloat16, enabled=self.bf16)
-
+from deponij.sample.minis.scenes import Seen, training_scenes
+from deponij.sample.minis.steps import Optimiser, Recipe, Report, Run, batches, tell
+from deponij.sample.minis.train_dense import DENSE_RECIPE, train_convnext
 
 TEXT_RECIPE = Recipe(steps=800, batch=128, lr=2e-3)
 DINO_RECIPE = Recipe(steps=800, batch=128, lr=2e-3)
+
+DENSE = "convnext"  # learns from scenes, the others from crops
 
 # Most of the training sees little of each picture, which is cheap; the rest sees it as users will
 # (small views: Touvron et al. 2019; dropped patches: Li et al. 2023).
@@ -106,63 +65,6 @@ class Dino:
     grey: float = 0.1
 
 
-class Optimiser:
-    """Muon for the blocks' matrices, AdamW for all else (Jordan et al. 2024): small ViTs learn faster by it.
-
-    Muon's steps are scaled to AdamW's (Liu et al. 2025), so that one learning rate serves both.
-    """
-
-    def __init__(self, modules: list[nn.Module], recipe: Recipe):
-        named = [item for module in modules for item in module.named_parameters()]
-        blocks = [p for name, p in named if p.ndim == 2 and "embed" not in name and "proto" not in name]
-        chosen = {id(p) for p in blocks}
-        rest = [p for _, p in named if id(p) not in chosen]
-        self.weights = [*blocks, *rest]
-        muon = torch.optim.Muon(
-            blocks,
-            lr=recipe.lr,
-            weight_decay=recipe.weight_decay,
-            momentum=0.95,
-            adjust_lr_fn="match_rms_adamw",
-        )
-        groups = [
-            {"params": [p for p in rest if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-            {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        self._parts = (muon, torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98)))
-
-    def descend(self, loss: Tensor, lr: float) -> None:
-        """One step down the loss's gradient."""
-        for part in self._parts:
-            part.zero_grad(set_to_none=True)
-            for group in part.param_groups:
-                group["lr"] = lr
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.weights, 1.0)
-        for part in self._parts:
-            part.step()  # type: ignore[no-untyped-call]
-
-
-def _batches(recipe: Recipe, n: int, run: Run) -> Iterator[tuple[int, Tensor]]:
-    """(step, rows of its batch), epoch after epoch."""
-    rows = torch.empty(0, dtype=torch.long)
-    for step in range(recipe.steps):
-        while len(rows) < recipe.batch:
-            rows = torch.cat([rows, torch.randperm(n, generator=run.generator)])
-        yield step, rows[: recipe.batch]
-        rows = rows[recipe.batch :]
-
-
-def _tell(run: Run, name: str, step: int, recipe: Recipe, loss: float, began_s: float) -> None:
-    if step % 20 == 19 or step + 1 == recipe.steps:
-        spent_s = time.monotonic() - began_s
-        left_s = spent_s / (step + 1) * (recipe.steps - step - 1)
-        rate = (step + 1) * recipe.batch / spent_s
-        run.report(
-            f"{name}: step {step + 1}/{recipe.steps}, loss {loss:.3f}, {rate:.0f} pictures/s, {left_s:.0f} s left"
-        )
-
-
 def train_openclip(crops: Crops, tokens: Tensor, recipe: Recipe, run: Run) -> nn.Module:
     """Softmax contrast of crops and captions.
 
@@ -176,7 +78,7 @@ def train_openclip(crops: Crops, tokens: Tensor, recipe: Recipe, run: Run) -> nn
     optimiser, views = Optimiser([model], recipe), Views(models.IMAGE_PX, (0.75, 1.0), 0.2)
     model.visual.patch_dropout = dropout = PatchDropout(DROPPED_PATCHES)  # type: ignore[union-attr]
     pictures, began_s = torch.from_numpy(crops.centred).to(run.device), time.monotonic()
-    for step, rows in _batches(recipe, len(pictures), run):
+    for step, rows in batches(recipe, len(pictures), run):
         if step >= WHOLE_FROM * recipe.steps:
             dropout.prob = 0.0
         batch = normalise(views.cut(pictures[rows], run.generator), models.CLIP_MEAN, models.CLIP_STD)
@@ -187,7 +89,7 @@ def train_openclip(crops: Crops, tokens: Tensor, recipe: Recipe, run: Run) -> nn
         optimiser.descend(loss, recipe.rate(step))
         with torch.no_grad():  # CLIP clips the inverse temperature at 100
             model.logit_scale.clamp_(0, math.log(100))  # type: ignore[operator]
-        _tell(run, "openclip", step, recipe, loss.item(), began_s)
+        tell(run, "openclip", step, recipe, loss.item(), began_s)
     return model.cpu().eval()
 
 
@@ -205,7 +107,7 @@ def train_siglip(crops: Crops, tokens: Tensor, vocabulary: int, recipe: Recipe, 
         model.logit_bias.fill_(-math.log(recipe.batch))  # type: ignore[operator]
     optimiser, views = Optimiser([model], recipe), Views(SMALL_PX, (0.75, 1.0), 0.2)
     pictures, began_s = torch.from_numpy(crops.squashed).to(run.device), time.monotonic()
-    for step, rows in _batches(recipe, len(pictures), run):
+    for step, rows in batches(recipe, len(pictures), run):
         if step >= WHOLE_FROM * recipe.steps:
             views = replace(views, size_px=models.IMAGE_PX)
         batch = normalise(views.cut(pictures[rows], run.generator), models.HALF, models.HALF)
@@ -217,7 +119,7 @@ def train_siglip(crops: Crops, tokens: Tensor, vocabulary: int, recipe: Recipe, 
         image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
         loss = siglip_loss(image, text, model.logit_scale.exp(), model.logit_bias)  # type: ignore[operator, arg-type]
         optimiser.descend(loss, recipe.rate(step))
-        _tell(run, "siglip", step, recipe, loss.item(), began_s)
+        tell(run, "siglip", step, recipe, loss.item(), began_s)
     return model.cpu().eval()
 
 
@@ -264,7 +166,7 @@ def train_dinov2(crops: Crops, recipe: Recipe, run: Run, settings: Dino | None =
     optimiser = Optimiser([student], recipe)
     views = Views(SMALL_PX, s.area, s.colour, turn=0.3, grey=s.grey, hue=s.hue, blur=0.2)
     pictures, began_s = torch.from_numpy(crops.centred[crops.twins]).to(run.device), time.monotonic()
-    for step, rows in _batches(recipe, len(pictures), run):
+    for step, rows in batches(recipe, len(pictures), run):
         done = step / recipe.steps
         if done >= WHOLE_FROM:
             views = replace(views, size_px=models.IMAGE_PX)
@@ -276,7 +178,7 @@ def train_dinov2(crops: Crops, recipe: Recipe, run: Run, settings: Dino | None =
         with torch.no_grad():
             for slow, fast in zip(teacher.parameters(), student.parameters(), strict=True):
                 slow.lerp_(fast, 1 - momentum)
-        _tell(run, "dinov2", step, recipe, loss.item(), began_s)
+        tell(run, "dinov2", step, recipe, loss.item(), began_s)
     return teacher.body.requires_grad_(True).cpu().eval()
 
 
@@ -332,7 +234,7 @@ def _ibot(
 def main(arguments: list[str] | None = None) -> None:
     """The command: render, train, write."""
     parser = argparse.ArgumentParser(description="Train the mini backbones of the sample profile.")
-    parser.add_argument("which", nargs="*", default=["all"], help="openclip, siglip, dinov2 or all")
+    parser.add_argument("which", nargs="*", default=["all"], help="openclip, siglip, dinov2, convnext or all")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "weights")
     parser.add_argument("--seed", type=int, default=1_000_003, help="of the scenes and of the training")
     parser.add_argument("--scenes", type=int, default=1500, help="each is photographed twice")
@@ -350,22 +252,34 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"unknown {unknown}; there are {[*export.WRITERS, 'all']}")
     torch.set_num_threads(options.threads)
     report: Report = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731, T201
-    crops = training_crops(
-        options.seed,
-        options.scenes,
-        options.threads,
-        lambda done, n: report(f"photographs: {done}/{n}") if done % 200 == 0 or done == n else None,
+    progress: Callable[[int, int], None] = lambda done, n: (  # noqa: E731
+        report(f"photographs: {done}/{n}") if done % 200 == 0 or done == n else None
     )
+    scenes = (options.seed, options.scenes, options.threads, progress)
+    crops = training_crops(*scenes) if set(names) - {DENSE} else None
     for name in names:
         run = Run(options.seed, options.precision == "bf16", report, options.device)
-        train_and_write(name, crops, options.out / name, run, options.speed_up)
+        folder = options.out / name
+        if crops is None or name == DENSE:
+            write_convnext_of(training_scenes(*scenes), folder, run, options.speed_up)
+        else:
+            train_and_write(name, crops, folder, run, options.speed_up)
+
+
+def write_convnext_of(seen: list[Seen], folder: Path, run: Run, speed_up: float = 1.0) -> None:
+    """Train the mini that sees whole scenes and write it; arguments as of `train_and_write`."""
+    recipe = replace(DENSE_RECIPE, steps=max(1, round(DENSE_RECIPE.steps / speed_up)))
+    folder.mkdir(parents=True, exist_ok=True)
+    export.write_openclip_config(folder, models.CONVNEXT_CONFIG)
+    tokenise = partial(export.openclip_tokens, folder)
+    export.WRITERS[DENSE](folder, train_convnext(seen, tokenise, recipe, run))
 
 
 def train_and_write(name: str, crops: Crops, folder: Path, run: Run, speed_up: float = 1.0) -> None:
     """Train one mini and write it in its family's format.
 
     Args:
-        name: a key of `export.WRITERS`.
+        name: a key of `export.WRITERS`, but for `convnext`.
         crops: what to learn from.
         folder: where the weights go.
         run: seed, precision, progress.
@@ -375,7 +289,7 @@ def train_and_write(name: str, crops: Crops, folder: Path, run: Run, speed_up: f
     recipe = replace(base, steps=max(1, round(base.steps / speed_up)))
     folder.mkdir(parents=True, exist_ok=True)
     if name == "openclip":
-        export.write_openclip_config(folder)
+        export.write_openclip_config(folder, models.OPENCLIP_CONFIG)
         tokens = export.openclip_tokens(folder, crops.captions)
         model = train_openclip(crops, tokens, recipe, run)
     elif name == "siglip":

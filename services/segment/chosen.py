@@ -15,9 +15,10 @@ from deponij.pipeline.segmenting.segmenter import Segmenter
 from deponij.pipeline.segmenting.windows import Frame
 from deponij.pipeline.templates import fill, templates
 from deponij.project.extraction.default_backbones import choose
-from deponij.project.extraction.devices import load_backbone, pick_device
+from deponij.project.extraction.devices import load_backbone
 from deponij.project.extraction.feature_maker import FeatureMaker
 from deponij.project.extraction.found_backbones import Needed, find_backbones
+from deponij.project.frame.device import pick_device
 from deponij.project.frame.settings import RunOptions, Section
 from deponij.project.in_force import weights_record
 from deponij.project.meant import run_meant

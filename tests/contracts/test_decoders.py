@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from deponij.pipeline.cards import FeatureSource
 from deponij.pipeline.decoders.decoder import Decoder, Level, numbers_of
 from deponij.pipeline.decoders.losses import cross_entropy
 from deponij.pipeline.decoders.registry import decoder_class, kinds
 from deponij.pipeline.decoders.saved import DECODERS, Applied, decoder_files, load_decoder
-from deponij.pipeline.heads.head import FeatureSource
 from deponij.store.errors import IdentityError, StoreError, UsageError
 from deponij.store.sealed import sha256_of
 

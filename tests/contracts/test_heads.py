@@ -14,7 +14,8 @@ from resealing import relist, rewrite
 from safetensors.numpy import load_file
 from sklearn.base import clone
 
-from deponij.pipeline.heads.head import HEADS, FeatureSource, Head
+from deponij.pipeline.cards import FeatureSource
+from deponij.pipeline.heads.head import HEADS, Head
 from deponij.pipeline.heads.registry import head_class, kinds, load_head, register
 from deponij.project.learning.arguments import make_head
 from deponij.store.bundle import MANIFEST

@@ -157,6 +157,17 @@ def test_toys_are_asked_last_and_words_only_where_they_are_known() -> None:
         run_meant().index(for_words=True)
 
 
+def test_heads_that_read_maps_mean_the_stored_patch_tokens() -> None:
+    at = made("one", backbones=("mute", "tokens"))
+    write_bytes(at.split("random"), b"")
+    with pytest.raises(UsageError, match="no stored patch tokens.*`patch_tokens` in its profile"):
+        inputs_meant([], None, at.split("random"), None, for_maps=True)
+    write_bytes(at.maps("tokens"), b"")
+    found = inputs_meant([], None, at.split("random"), None, for_maps=True)
+    assert found.features == (at.maps("tokens"),)
+    assert found.said is not None and "features of tokens, split random" in found.said
+
+
 def test_a_view_means_the_run_that_it_is_part_of() -> None:
     one = made("one")
     made("two")

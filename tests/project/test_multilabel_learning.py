@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
+from deponij.pipeline.cards import FeatureSource
 from deponij.pipeline.heads.examples import join_examples
-from deponij.pipeline.heads.head import FeatureSource
 from deponij.pipeline.metrics.clustered import FEWEST
 from deponij.pipeline.metrics.multilabel import choose_thresholds
 from deponij.pipeline.multilabel.logistic import OneVsRest

@@ -8,7 +8,8 @@ import pytest
 from learning_world import CLASSES, World, learned, make_world, picture, write_features
 from resealing import relist
 
-from deponij.pipeline.heads.head import FeatureSource, softmax
+from deponij.pipeline.cards import FeatureSource
+from deponij.pipeline.heads.head import softmax
 from deponij.pipeline.heads.words.zero_shot import ZeroShotClassifier
 from deponij.project.learning.item_columns import photograph_of, read_groups
 from deponij.project.learning.out_of_fold import Learned

@@ -62,13 +62,17 @@ def in_batches(step: Callable[[list[Image.Image]], torch.Tensor]) -> Embed:
     return embed
 
 
-def openclip() -> tuple[Embed, Callable[[list[str]], np.ndarray]]:
-    name = f"local-dir:{WEIGHTS / 'openclip'}"
+def openclip(folder: str = "openclip") -> tuple[Embed, Callable[[list[str]], np.ndarray]]:
+    name = f"local-dir:{WEIGHTS / folder}"
     model, _, transform = open_clip.create_model_and_transforms(name, require_pretrained=True)
     model.eval()
     tokens = open_clip.get_tokenizer(name)
     embed = in_batches(lambda pictures: model.encode_image(torch.stack([transform(p) for p in pictures])))
     return embed, lambda texts: model.encode_text(tokens(texts)).detach().numpy()
+
+
+def convnext() -> tuple[Embed, Callable[[list[str]], np.ndarray]]:
+    return openclip("convnext")
 
 
 def siglip() -> tuple[Embed, Callable[[list[str]], np.ndarray]]:
@@ -106,7 +110,7 @@ def zero_shot_accuracy(features: np.ndarray, texts: np.ndarray, classes: np.ndar
     return float(((features @ texts.T).argmax(1) == classes).mean())
 
 
-@pytest.mark.parametrize("family", [openclip, siglip])
+@pytest.mark.parametrize("family", [openclip, siglip, convnext])
 @pytest.mark.parametrize("template", ["{}", "a photo of a {}"])
 def test_zero_shot_beats_chance_and_the_probe_beats_zero_shot(
     family: Callable[[], tuple[Embed, Callable[[list[str]], np.ndarray]]],
@@ -143,9 +147,9 @@ def test_dinov2_beats_the_same_network_untrained(
 
 def test_weights_are_small_half_precision_and_complete() -> None:
     files = [path for path in WEIGHTS.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 12_000_000
+    assert sum(path.stat().st_size for path in files) < 16_000_000
     tensors = [path for path in files if path.suffix == ".safetensors"]
-    assert {path.parent.name for path in tensors} == {"openclip", "siglip", "dinov2"}
+    assert {path.parent.name for path in tensors} == {"openclip", "siglip", "dinov2", "convnext"}
     for path in tensors:
         with safe_open(path, "pt") as file:
             assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
@@ -156,6 +160,7 @@ def test_weights_are_small_half_precision_and_complete() -> None:
 def test_architectures_are_those_of_the_training_script() -> None:
     config = json.loads((WEIGHTS / "openclip" / "open_clip_config.json").read_text())
     assert config == models.OPENCLIP_CONFIG
+    assert json.loads((WEIGHTS / "convnext" / "open_clip_config.json").read_text()) == models.CONVNEXT_CONFIG
     for name, made, family in (
         ("siglip", models.siglip_mini(480), SiglipConfig),
         ("dinov2", models.dinov2_mini(), Dinov2Config),

@@ -15,6 +15,8 @@ from under_dvc import under_dvc
 from deponij.pipeline.backbones import as_batch, load
 from deponij.project.extraction import dense_room
 from deponij.project.extraction.dense_room import Room
+from deponij.project.extraction.extracting import FeatureParams, found_backbone
+from deponij.project.extraction.feature_maker import FeatureMaker
 from deponij.project.frame.settings import RunOptions
 from deponij.stages import extract_dense as stage
 from deponij.stages.extract_dense import DenseParams, DenseResult
@@ -108,6 +110,19 @@ def test_without_flip_its_view_is_empty(tmp_path: Path, model: Path, scenes: Pat
     run(tmp_path, model, scenes, kind="dense@1")
     view = View(tmp_path / "tiny.flip.h5")
     assert (len(view), view.kind) == (0, "dense@1+flip")
+    # Names of dense@K tell no stride: it is 24 px over 3 cells.
+    [level] = reader(tmp_path, "tiny.h5").levels
+    assert (level.name, level.height, level.stride_px) == ("block0", 3, 8)
+
+
+def test_batches_of_maps_are_small_where_nobody_says(model: Path) -> None:
+    found = found_backbone(FeatureParams(kind="pyramid@2"), str(model))
+    vectors = found_backbone(FeatureParams(), str(model))
+    sizes = [
+        FeatureMaker(one, RunOptions(device="cpu", batch_size=asked)).progress().batch_size
+        for one, asked in ((found, 0), (found, 64), (vectors, 0))
+    ]
+    assert sizes == [16, 64, 32]
 
 
 def test_words_of_classes(tmp_path: Path, model: Path, scenes: Path) -> None:

@@ -122,7 +122,7 @@ def test_not_one_picture_and_splits_that_cannot_be(tmp_path: Path) -> None:
 
 def test_an_empty_section_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for text in ("{}", "{scenes: {}}"):
+    for text in ("{}", "{scenes: {}}", "{scenes: {root: data}}"):
         Path("params.yaml").write_text(text)
         assert load(stage.Params).scenes is None
     Path("params.yaml").write_text("{scenes: {adapter: label-maps}}")
@@ -168,9 +168,14 @@ def test_the_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ([], "name one data set: --folder DIR or --coco FILE --images DIR; got none"),
-        (["--folder", ".", "--coco", "x.json"], "got both"),
-        (["--coco", "x.json"], "--coco FILE and --images DIR go together"),
+        (
+            [],
+            "name one data set: --folder DIR, --images DIR --label-maps DIR, or --coco FILE --images DIR; got none",
+        ),
+        (["--folder", ".", "--coco", "x.json"], "got --folder and --coco"),
+        (["--coco", "x.json"], "--images goes with --coco or --label-maps"),
+        (["--folder", ".", "--images", "x"], "--images goes with --coco or --label-maps"),
+        (["--folder", ".", "--group", "("], "no regular expression"),
         (["--folder", ".", "--treat", "a=skip"], "--treat is for a COCO file"),
         (["--coco", "x.json", "--images", ".", "--void", "3"], "--void is for a folder of label maps"),
         (["--folder", ".", "--void", "x"], "--void is numbers such as 0,255"),
@@ -179,6 +184,29 @@ def test_the_command(tmp_path: Path) -> None:
 def test_flags_that_do_not_go_together(tmp_path: Path, flags: list[str], said: str) -> None:
     answer = call("scenes", "--out", tmp_path / "s", *flags)
     assert answer.status == 2 and said in " ".join(answer.err.split())
+
+
+def test_two_folders_anywhere_and_groups_by_name(tmp_path: Path) -> None:
+    for k in range(6):
+        put(tmp_path / "one" / "photos" / f"film{k % 3}_{k}.jpg", picture(k))
+        put(tmp_path / "truth" / f"film{k % 3}_{k}.png", png(numbers(k)))
+    flags = ["--images", tmp_path / "one" / "photos", "--label-maps", tmp_path / "truth", "--void", "255"]
+    answer = call(
+        "scenes",
+        *flags,
+        "--classes",
+        _table(tmp_path),
+        "--group",
+        "([^/]+)_",
+        "--out",
+        tmp_path / "s",
+        "--json",
+    )
+    assert answer.status == 0, answer.err
+    assert answer.json["n_groups"] == 3
+    scenes = Scenes(tmp_path / "s")
+    assert scenes.group_of("one/photos/film0_3.jpg") == "film0"
+    assert np.array_equal(scenes.label_map("one/photos/film0_3.jpg"), numbers(3))
 
 
 def test_items_and_scenes_are_told_apart(tmp_path: Path) -> None:

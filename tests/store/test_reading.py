@@ -1,5 +1,6 @@
 """Maps read whole and as windows: expected values are the arrays that were written, cut by NumPy."""
 
+import io
 import os
 import pickle
 import shutil
@@ -124,6 +125,24 @@ def test_a_window_reads_only_its_tiles(view: View, tmp_path: Path) -> None:
     right = [Window(0, 8, 2, 2)]
     assert same(reader.read(["item0"], right), cut(maps_of([0]), right))
     assert same(reader.read(["item1", "item5"]), maps_of([1, 5]))
+
+
+@pytest.mark.parametrize("fill", ["noise", "zeros", "ones", "one"])
+@pytest.mark.parametrize("n", [2, 500, 512, 131_072, 131_074, 400_000])
+def test_a_chunks_checksum_is_hdf5s(n: int, fill: str) -> None:
+    """As HDF5 writes it behind the chunk."""
+    values = np.random.default_rng(n).integers(0, 256, n, np.uint8)
+    values = {"noise": values, "zeros": 0 * values, "ones": 0 * values + 255, "one": 0 * values}[fill]
+    values[0] += fill == "one"
+    image = io.BytesIO()
+    with h5py.File(image, "w") as file:
+        file.create_dataset("x", data=values, chunks=(n,), fletcher32=True)
+        content = bytearray(file["x"].id.read_direct_chunk((0,))[1])
+    assert len(content) == n + 4
+    assert hdf5.is_whole_chunk(memoryview(content))
+    assert hdf5.fletcher32(memoryview(content)[:n]) == int.from_bytes(content[n:], "little")
+    content[n // 2] ^= 8
+    assert not hdf5.is_whole_chunk(memoryview(content))
 
 
 def _first_key(path: Path) -> str:

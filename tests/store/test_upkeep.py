@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import maps_world
 import numpy as np
 import pytest
 from depot_world import CLIP, OTHER, die_at_step, dump, fill, keys_of, loose_files, vectors
 
-from deponij.store import shard
+from deponij.store import hdf5, shard
 from deponij.store.depot import FORMAT_FILE, FeatureStore
 from deponij.store.errors import StoreError
 from deponij.store.folders import Folder
 from deponij.store.locks import WriterLock, tidying
+from deponij.store.reading import MapReader
 from deponij.store.sealed import sealed, unsealed
 from deponij.store.upkeep import inspection as upkeep
 from deponij.store.upkeep import migration
+from deponij.store.view import View
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -307,6 +310,43 @@ def test_an_older_depot_is_refused_until_it_is_migrated(
     assert upkeep.verify(FeatureStore(path)).is_whole
     assert upkeep.migrate(path) == []
     assert loose_files(path) == []
+
+
+def test_nothing_of_the_first_format_is_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Format 1 differs in how maps lie in their files: as other arrays do, in chunks of rows."""
+    path = tmp_path / "depot"
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            hdf5,
+            "write_maps",
+            lambda group, maps: [hdf5.write_array(group, name, one) for name, one in sorted(maps.items())],
+        )
+        view = maps_world.write_maps(tmp_path, range(6))
+    fill(FeatureStore(path), range(8))
+    for sidecar in path.glob("*/*.json"):
+        sidecar.write_bytes(sealed({**unsealed(sidecar.read_bytes()), "format": 1}))
+    (path / FORMAT_FILE).write_text(json.dumps({"format": "deponij-depot", "version": 1}))
+    with pytest.raises(StoreError, match=f"has format 1, this Deponij reads {shard.FORMAT}: run"):
+        FeatureStore(path)
+    before = {one.name: one.read_bytes() for one in path.glob("*/*.h5")}
+    assert upkeep.migrate(path) == [1]
+    assert {one.name: one.read_bytes() for one in path.glob("*/*.h5")} == before
+    store = FeatureStore(path)
+    assert store.missing(CLIP, keys_of(range(8))) == []
+    assert upkeep.verify(store).is_whole
+    expected = maps_world.maps_of([5, 1])
+    found = MapReader(View(view.path, depot=store)).read(["item5", "item1"])
+    assert all(np.array_equal(found[name], values) for name, values in expected.items())
+    # Whoever rewrites shards brings maps into tiles.
+    upkeep.compact(store)
+    for sidecar in FeatureStore(path).sidecars:
+        if sidecar.identity.is_of_maps:
+            with h5py.File(path / f"{sidecar.name}.h5") as file:
+                assert file["arrays/stride8"].chunks == (1, 80, 45, 30)
+    found = MapReader(View(view.path, depot=FeatureStore(path))).read(["item5", "item1"])
+    assert all(np.array_equal(found[name], values) for name, values in expected.items())
 
 
 def test_a_kill_at_every_step_of_a_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,14 @@ from deponij.pipeline.data.parallel import ordered_map
 from deponij.pipeline.data.parts import Treatment
 from deponij.pipeline.data.scenes.class_tables import colour_of
 from deponij.pipeline.data.scenes.descriptions import described, described_sets
-from deponij.pipeline.data.scenes.registry import Scene, left_out, register_scenes, scene_of
+from deponij.pipeline.data.scenes.registry import (
+    GroupPattern,
+    Scene,
+    group_by,
+    left_out,
+    register_scenes,
+    scene_of,
+)
 from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError, UsageError
 from deponij.store.label_maps import VOID, Labels, SceneClass, check_classes
@@ -54,6 +61,7 @@ class CocoMaskParams(Record):
         unmapped: what is done with instances of categories that a table leaves out: they become void, or background.
         on_top: of two instances on one pixel the `smaller` or the `later` one in the file.
         descriptions: a name or file (`deponij.pipeline.data.scenes.descriptions`).
+        group: a regular expression for what in a photograph's path names its group.
         boxes, treat, links_into: as of the adapter `coco`.
     """
 
@@ -64,6 +72,7 @@ class CocoMaskParams(Record):
     unmapped: Literal["void", "background"] = "void"
     on_top: Literal["smaller", "later"] = "smaller"
     descriptions: str | Path | None = None
+    group: GroupPattern | None = None
     boxes: Boxes | None = None
     treat: dict[str, Treatment] = Field(default_factory=dict)
     links_into: tuple[Path, ...] = ()
@@ -118,6 +127,7 @@ class CocoMaskSource:
         self._described = described(bare, texts)
         self.classes = self._described.classes
         ground = VOID if params.background is None else 0
+        self._group = params.group
         self._drawing = _Drawing(
             {category: names.index(label) for category, label in labels.items()},
             ground if params.unmapped == BACKGROUND else VOID,
@@ -155,7 +165,14 @@ class CocoMaskSource:
 
     def scenes(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Scene]:
         """In file order; photographs that cannot be read or drawn carry their failure."""
-        one = partial(_scene, root=self.root, links=self.links, drawing=self._drawing, classes=self.classes)
+        one = partial(
+            _scene,
+            root=self.root,
+            links=self.links,
+            drawing=self._drawing,
+            classes=self.classes,
+            group=self._group,
+        )
         for scene in ordered_map(one, self.dataset.photographs, workers):
             if progress is not None:
                 progress(1)
@@ -187,9 +204,16 @@ def _labels(dataset: CocoDataset, said: str | Mapping[str, str]) -> dict[str, st
 
 
 def _scene(
-    photograph: Photograph, *, root: Path, links: Links, drawing: _Drawing, classes: tuple[SceneClass, ...]
+    photograph: Photograph,
+    *,
+    root: Path,
+    links: Links,
+    drawing: _Drawing,
+    classes: tuple[SceneClass, ...],
+    group: str | None,
 ) -> Scene:
-    metadata: dict[str, MetadataValue] = {"group": None, "label_file": None, "label": None}
+    named = group_by(group, photograph.image_id)
+    metadata: dict[str, MetadataValue] = {"group": named, "label_file": None, "label": None}
     content, failure = None, photograph.problem
     if failure is None:
         try:

@@ -26,7 +26,7 @@ _COLOURED = ("RGB", "RGBA", "P", "L")
 _DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, MemoryError)
 _SHOWN = 6
 _NOT_NAMED = MAX_ID + 1
-Numbers = npt.NDArray[np.int64]
+Packed = npt.NDArray[np.uint32]
 
 
 def read_labels(data: bytes, table: ClassTable, where: str) -> Labels:
@@ -42,7 +42,7 @@ def read_labels(data: bytes, table: ClassTable, where: str) -> Labels:
         if not table.ids and table.colours and image.mode in _COLOURED:
             return _by_colours(_packed(image.convert("RGB")), table.colours, where)
         if image.mode in _GREY:
-            return _by_ids(np.asarray(image).astype(np.int64), table.ids, where)
+            return _by_ids(np.asarray(image), table.ids, where)
         if image.mode in _COLOURED and table.colours:
             return _by_colours(_packed(image.convert("RGB")), table.colours, where)
         raise DataError(_without_palette(image, where))
@@ -86,11 +86,15 @@ def _opened(data: bytes, where: str) -> Iterator[Image.Image]:
         raise DataError(f"label map {where} cannot be read: {error}") from error
 
 
-def _by_ids(values: Numbers, ids: Mapping[int, int | None], where: str) -> Labels:
+def _by_ids(values: npt.NDArray[Any], ids: Mapping[int, int | None], where: str) -> Labels:
     numbers = np.full(_NOT_NAMED + 1, -1, np.int16)
     for value, number in ids.items():
         numbers[value] = VOID if number is None else number
-    found = numbers[np.clip(values, -1, _NOT_NAMED)]
+    if values.dtype == bool:
+        values = values.astype(np.uint8)
+    elif values.dtype.itemsize > 2:
+        values = np.where((values < 0) | (values > MAX_ID), _NOT_NAMED, values)
+    found = numbers[values]
     if (found < 0).any():
         unnamed, counts = np.unique(values[found < 0], return_counts=True)
         raise DataError(
@@ -101,8 +105,8 @@ def _by_ids(values: Numbers, ids: Mapping[int, int | None], where: str) -> Label
     return found.astype(np.uint8)
 
 
-def _by_colours(packed: Numbers, colours: Mapping[Colour, int | None], where: str) -> Labels:
-    known = np.array([_pack(colour) for colour in colours], np.int64)
+def _by_colours(packed: Packed, colours: Mapping[Colour, int | None], where: str) -> Labels:
+    known = np.array([_pack(colour) for colour in colours], np.uint32)
     numbers = np.array([VOID if number is None else number for number in colours.values()], np.uint8)
     order = np.argsort(known)
     at = np.clip(np.searchsorted(known[order], packed), 0, len(known) - 1)
@@ -130,10 +134,12 @@ def _without_palette(image: Image.Image, where: str) -> str:
     )
 
 
-def _packed(image: Image.Image) -> Numbers:
+def _packed(image: Image.Image) -> Packed:
     """[h, w] red * 65536 + green * 256 + blue."""
-    pixels: Numbers = np.asarray(image).astype(np.int64) @ np.array([65536, 256, 1])
-    return pixels
+    pixels = np.asarray(image)
+    red, green, blue = (pixels[..., channel].astype(np.uint32) for channel in range(3))
+    packed: Packed = red << 16 | green << 8 | blue
+    return packed
 
 
 def _pack(colour: Colour) -> int:

@@ -10,7 +10,7 @@ from typing import Literal
 from PIL import Image
 
 from deponij.pipeline.data.adapters.registry import Progress
-from deponij.pipeline.data.adapters.whole import CHUNK, whole_picture
+from deponij.pipeline.data.adapters.whole import whole_picture
 from deponij.pipeline.data.inside import Links, existing_folder, read_inside
 from deponij.pipeline.data.item import Item, MetadataValue, ToAct
 from deponij.pipeline.data.parallel import ordered_map
@@ -18,7 +18,14 @@ from deponij.pipeline.data.scenes.class_tables import BUILT_IN, Byte, ClassEntry
 from deponij.pipeline.data.scenes.descriptions import described, described_sets
 from deponij.pipeline.data.scenes.label_files import check_kind, read_labels
 from deponij.pipeline.data.scenes.layouts import Found, Pair, find_pairs
-from deponij.pipeline.data.scenes.registry import Scene, left_out, register_scenes, scene_of
+from deponij.pipeline.data.scenes.registry import (
+    GroupPattern,
+    Scene,
+    group_by,
+    left_out,
+    register_scenes,
+    scene_of,
+)
 from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError
 from deponij.store.label_maps import Labels
@@ -37,6 +44,8 @@ class LabelMapParams(Record):
             the one that goes with the layout.
         void, void_colours: ids and colours of which nothing is learned, besides those that the table calls void.
         descriptions: a name or file (`deponij.pipeline.data.scenes.descriptions`); none: those of the built-in table.
+        group: a regular expression for what in a picture's path names its group; by default of CamVid and Cityscapes the
+            sequence, of others none.
         links_into: folders that symbolic links may lead into; DVC's cache is one by itself.
     """
 
@@ -48,6 +57,7 @@ class LabelMapParams(Record):
     void: tuple[Id, ...] = ()
     void_colours: tuple[tuple[Byte, Byte, Byte], ...] = ()
     descriptions: str | Path | None = None
+    group: GroupPattern | None = None
     links_into: tuple[Path, ...] = ()
 
 
@@ -67,6 +77,7 @@ class LabelMapSource:
         self.root = existing_folder(params.folder, "folder of pictures and label maps")
         self.links = Links.of(params.folder, params.links_into)
         self.found = find_pairs(self.root, params.layout, params.images, params.labels)
+        self._group = params.group
         said = _table_of(self.found, params)
         self.table = class_table(said, (*params.void, *self.found.void), params.void_colours)
         texts = params.descriptions or _descriptions_of(said)
@@ -101,8 +112,8 @@ class LabelMapSource:
 
     def scenes(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Scene]:
         """Sorted by the pictures' paths; what cannot be used carries its failure."""
-        one = partial(_scene, root=self.root, links=self.links, table=self.table)
-        for scene in ordered_map(one, self.found.pairs, workers, chunk=CHUNK):
+        one = partial(_scene, root=self.root, links=self.links, table=self.table, group=self._group)
+        for scene in ordered_map(one, self.found.pairs, workers):
             if progress is not None:
                 progress(1)
             yield scene
@@ -140,10 +151,14 @@ def _descriptions_of(said: str | Path | tuple[ClassEntry, ...]) -> str | None:
     return name if name in described_sets() else None
 
 
-def _scene(pair: Pair, *, root: Path, links: Links, table: ClassTable) -> Scene:
+def _scene(pair: Pair, *, root: Path, links: Links, table: ClassTable, group: str | None) -> Scene:
     item_id = _utf8(pair.picture or pair.label or "")
     label_file = None if pair.label is None else _utf8(pair.label)
-    metadata: dict[str, MetadataValue] = {"group": pair.group, "label_file": label_file, "label": None}
+    metadata: dict[str, MetadataValue] = {
+        "group": group_by(group, item_id) or pair.group,
+        "label_file": label_file,
+        "label": None,
+    }
     if pair.picture is None or pair.label is None:
         said = (
             f"the label map {label_file!r} has no picture"

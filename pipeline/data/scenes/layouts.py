@@ -1,6 +1,6 @@
 """How folders of pictures and label maps are laid out: which file is the label map of which, and of which part.
 
-    segnet       train/ trainannot/ val/ valannot/ test/ testannot/             (SegNet's copy of CamVid)
+    segnet       train/ trainannot/ val/ valannot/ test/ testannot/             (SegNet's copy of CamVid; also train_labels/)
     voc          JPEGImages/ SegmentationClass/ ImageSets/Segmentation/train.txt, val.txt
     cityscapes   leftImg8bit/PART/CITY/…_leftImg8bit.png gtFine/PART/CITY/…_gtFine_labelIds.png
     ade20k       images/training/ images/validation/ annotations/training/ annotations/validation/
@@ -33,7 +33,10 @@ LABELS = (
     "gt",
     "labels_png",
 )
-_ANNOT = "annot"
+# What the folder of a part's label maps is called behind the name of the folder of its pictures.
+_BESIDE = ("annot", "_labels", "_masks", "_label", "_mask", "_gt")
+# Tables that lie beside the data: of ADE20K, of copies of CamVid with all of its classes.
+_TABLES = ("objectInfo150.txt", "class_dict.csv", "label_colors.txt", "classes.csv")
 # A CamVid file: its sequence, and the frame's number.
 _CAMVID = re.compile(r"(0001TP|0006R0|0016E5|Seq05VD)_f?\d+(_L)?")
 _CITYSCAPES = re.compile(r"(.+_\d{6})_\d{6}")
@@ -98,15 +101,15 @@ def find_pairs(root: Path, layout: str | None, images: str | None, labels: str |
 
 def _segnet(root: Path) -> Found | None:
     folders = [path.name for path in sorted(root.iterdir()) if path.is_dir()]
-    parts = [name for name in folders if f"{name}{_ANNOT}" in folders]
+    parts = [(name, name + behind) for name in folders for behind in _BESIDE if name + behind in folders]
     if not parts:
         return None
     pairs = [
         pair
-        for name in parts
-        for pair in _matched(_pictures(root, name), _label_maps(root, f"{name}{_ANNOT}"), given_part(name))
+        for name, beside in parts
+        for pair in _matched(_pictures(root, name), _label_maps(root, beside), given_part(name))
     ]
-    return Found("segnet", _sorted(pairs), _camvid_table(pairs))
+    return Found("segnet", _sorted(pairs), _table(root) or _camvid_table(pairs))
 
 
 def _voc(root: Path) -> Found | None:
@@ -114,8 +117,8 @@ def _voc(root: Path) -> Found | None:
     if above is None:
         return None
     here = above.relative_to(root).as_posix()
-    labels = {PurePosixPath(path).stem: path for path in _label_maps(root, f"{here}/SegmentationClass")}
-    pictures = {PurePosixPath(path).stem: path for path in _pictures(root, f"{here}/JPEGImages")}
+    labels = _named(_label_maps(root, f"{here}/SegmentationClass"), _stem)
+    pictures = _named(_pictures(root, f"{here}/JPEGImages"), _stem)
     parts = _listed_parts(above / _LISTS)
     # Most pictures of VOC have no label map and are in no list: they are none of this data set.
     names = sorted({*parts, *labels}) if parts else sorted(labels)
@@ -141,8 +144,8 @@ def _cityscapes(root: Path) -> Found | None:
         (one for one in ("labelIds", "labelTrainIds") if any(path.endswith(f"_{one}.png") for path in every)),
         "",
     )
-    labels = {_frame(path): path for path in every if path.endswith(f"_{ending}.png")}
-    pictures = {_frame(path): path for path in _pictures(root, "leftImg8bit")}
+    labels = _named((path for path in every if path.endswith(f"_{ending}.png")), _frame)
+    pictures = _named(_pictures(root, "leftImg8bit"), _frame)
     pairs = [
         Pair(
             pictures.get(name),
@@ -174,10 +177,7 @@ def _ade20k(root: Path) -> Found | None:
             given_part(name),
         )
     ]
-    table = next(
-        (path for path in (above / "objectInfo150.txt", root / "objectInfo150.txt") if path.is_file()), None
-    )
-    return Found("ade20k", _sorted(pairs), None if table is None else str(table), (0,))
+    return Found("ade20k", _sorted(pairs), _table(above) or _table(root), (0,))
 
 
 def _is_ade20k(path: Path) -> bool:
@@ -192,11 +192,18 @@ def _folders(root: Path, images: str | None = None, labels: str | None = None) -
     for name in (picture_folder, label_folder):
         if not (root / name).is_dir():
             raise DataError(f"there is no folder {root / name}; in {root} lie {_listed(root)}")
-    pictures, every = _pictures(root, picture_folder), _label_maps(root, label_folder)
     if picture_folder == label_folder:
         raise DataError(f"pictures and label maps cannot lie in the same folder, {root / label_folder}")
+    every = _label_maps(root, label_folder)
+    # One folder may lie in the other.
+    within = PurePosixPath(label_folder)
+    pictures = [path for path in _pictures(root, picture_folder) if within not in PurePosixPath(path).parents]
+    if PurePosixPath(label_folder) in PurePosixPath(picture_folder).parents:
+        inside = PurePosixPath(picture_folder)
+        every = [path for path in every if inside not in PurePosixPath(path).parents]
+        pictures = _pictures(root, picture_folder)
     pairs = _matched_below(pictures, picture_folder, every, label_folder)
-    return Found("folders", _sorted(pairs), _camvid_table(pairs))
+    return Found("folders", _sorted(pairs), _table(root) or _camvid_table(pairs))
 
 
 # In the order in which they are tried.
@@ -232,10 +239,30 @@ def _label_maps(root: Path, folder: str) -> list[str]:
     ]
 
 
+def _stem(path: str) -> str:
+    return PurePosixPath(path).stem
+
+
+def _named(paths: Iterable[str], name_of: Callable[[str], str]) -> dict[str, str]:
+    """Files by what they are matched by.
+
+    Raises:
+        DataError: two of them have the same name, so that it is open which belongs to which.
+    """
+    found: dict[str, str] = {}
+    for path in paths:
+        first = found.setdefault(name_of(path), path)
+        if first != path:
+            raise DataError(
+                f"{first!r} and {path!r} have the same name, so that it is open which of them is meant; move one away"
+            )
+    return found
+
+
 def _matched(pictures: Iterable[str], labels: Iterable[str], given: str | None) -> list[Pair]:
     """Files of two folders by their stems."""
-    of_picture = {PurePosixPath(path).stem: path for path in pictures}
-    of_label = _without_ending({PurePosixPath(path).stem: path for path in labels}, of_picture)
+    of_picture = _named(pictures, _stem)
+    of_label = _without_ending(_named(labels, _stem), of_picture)
     return [
         Pair(of_picture.get(stem), of_label.get(stem), given, _sequence(stem))
         for stem in sorted({*of_picture, *of_label})
@@ -250,8 +277,8 @@ def _matched_below(
     def inner(path: str, folder: str) -> str:
         return PurePosixPath(path).relative_to(folder).with_suffix("").as_posix()
 
-    of_picture = {inner(path, picture_folder): path for path in pictures}
-    of_label = _without_ending({inner(path, label_folder): path for path in labels}, of_picture)
+    of_picture = _named(pictures, lambda path: inner(path, picture_folder))
+    of_label = _without_ending(_named(labels, lambda path: inner(path, label_folder)), of_picture)
     return [
         Pair(of_picture.get(name), of_label.get(name), _part_of(name), _sequence(PurePosixPath(name).name))
         for name in sorted({*of_picture, *of_label})
@@ -282,6 +309,11 @@ def _sequence(stem: str) -> str | None:
 def _camvid_table(pairs: Iterable[Pair]) -> str | None:
     """The table of CamVid, where files are called like its frames."""
     return "camvid" if all(pair.group for pair in pairs) else None
+
+
+def _table(root: Path) -> str | None:
+    """A table of classes that lies in the data set's folder."""
+    return next((str(root / name) for name in _TABLES if (root / name).is_file()), None)
 
 
 def _frame(path: str) -> str:

@@ -4,24 +4,45 @@ all of them: `open_scenes`. Each source's module holds its own parameters and it
 How scenes lie on disk: `deponij.store.scenes`.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from typing import Annotated, Any, Protocol, cast
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 
 from deponij.pipeline.data.adapters.registry import Progress
 from deponij.pipeline.data.item import Item
 from deponij.pipeline.registry import Registry
 from deponij.store.errors import UsageError
-from deponij.store.label_maps import VOID, Labels, SceneClass
+from deponij.store.label_maps import VOID, Labels, SceneClass, pixel_counts
 
 # Beside the columns of every item: what it belongs together with, the file of its label map, the classes on it.
 SCENE_COLUMNS = pa.schema(
     [("group", pa.string()), ("label_file", pa.string()), ("label", pa.list_(pa.string()))]
 )
+
+
+def _expression(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"no regular expression: {error}") from error
+    return text
+
+
+# What in a picture's path names what it belongs together with, such as `(.+)_` before a frame's number.
+GroupPattern = Annotated[str, AfterValidator(_expression)]
+
+
+def group_by(pattern: str | None, path: str) -> str | None:
+    """The group that a picture's path names: the first parenthesis of the expression, or all that it matches."""
+    match = None if pattern is None else re.search(pattern, path)
+    if match is None:
+        return None
+    return next((one for one in match.groups() if one is not None), match[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +128,7 @@ def scene_of(item: Item, labels: Labels | None, classes: tuple[SceneClass, ...])
     """A scene whose item tells which classes are on it; one that shows none of them is left out."""
     if labels is None:
         return Scene(item, None)
-    numbers = np.flatnonzero(np.bincount(labels.ravel(), minlength=VOID + 1)[:VOID])
+    numbers = np.flatnonzero(pixel_counts(labels)[:VOID])
     if not len(numbers):
         return left_out(item, "its label map says nothing: all of it is void")
     names = sorted(classes[number].name for number in numbers.tolist())

@@ -7,16 +7,19 @@ Shape letters: n examples, d channels of a token, h and w sides of the grid, t =
 values, C classes.
 """
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import JsonValue
 
 from deponij.pipeline.cards import COUNT, WORD, Condition, Fact, are_positive, rows_of
 from deponij.pipeline.heads.augment import Augmentation
 from deponij.pipeline.heads.choosing import hold_out, worth
+from deponij.pipeline.heads.examples import Examples
 from deponij.pipeline.heads.gradient.recipe import Recipe
 from deponij.pipeline.heads.head import Floats, Head, Names
 from deponij.pipeline.heads.maps import Maps, check_map_examples, check_maps, in_order, nearby
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 # Of float16 maps that are kept in memory while they are learned from; what is more is read again each epoch.
 _KEPT_BYTES = 1 << 29
+# Test pictures whose attention is kept for showing.
+_STUDIED = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,7 @@ class AttentiveProbe(Head):
 
     n_queries: int = 8
     value_dim: int | None = None
-    lrs: Sequence[float] = (3e-4, 1e-3, 3e-3)
+    lrs: Sequence[float] = (1e-3, 3e-3, 1e-2)
     weight_decay: float = 0.01
     seed: int = 0
     epochs: int = 30
@@ -130,7 +135,7 @@ class AttentiveProbe(Head):
                 where they are asked for, or steps that lead to no finite numbers.
             UsageError: a parameter out of its range.
         """
-        from deponij.pipeline.heads.attentive.training import Sizes, train_probes
+        from deponij.pipeline.heads.attentive.training import Sizes, moments_of, train_probes
 
         self.check_params()
         maps, names = check_map_examples(X, y, "training features")
@@ -139,7 +144,12 @@ class AttentiveProbe(Head):
         self._check_slices()
         flipped = self._flipped(maps)
         maps = nearby(maps, _KEPT_BYTES)
-        moments = self._moments(maps, names)
+        if len(self.classes_) < 2:
+            raise DataError(
+                f"all {len(names)} training examples have the class {str(self.classes_[0])!r}; "
+                "a probe needs at least two classes"
+            )
+        moments = moments_of(maps)
         learn, choose = self._parts(maps, flipped, names, X_val, y_val)
         sizes = Sizes(self.n_features_in_, self.n_queries, self.value_dim, len(self.classes_))
         trained = train_probes(
@@ -161,11 +171,18 @@ class AttentiveProbe(Head):
         logits = np.empty((len(maps := self._checked(X)), len(self.classes_)))
         for rows, values in in_order(maps, "features"):
             tokens, attention = self._attended(values)
-            own = tokens if self.value_ is None else self.value_.astype(np.float64) @ tokens
-            slices = own.reshape(len(rows), len(self.queries_), -1, tokens.shape[2])
-            pooled = (slices @ attention[..., None]).reshape(len(rows), -1)
+            pooled = self._pooled(tokens, attention).reshape(len(rows), -1)
             logits[rows] = pooled @ self.coef_.astype(np.float64).T + self.intercept_
         return logits
+
+    def _pooled(self, tokens: NDArray[np.float64], attention: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What is gathered, [m, M, v / M, 1], of tokens [m, d, t]; the value map, being linear, is applied last."""
+        n_queries = len(self.queries_)
+        if self.value_ is None:
+            slices = tokens.reshape(len(tokens), n_queries, -1, tokens.shape[2])
+            return slices @ attention[..., None]
+        maps = self.value_.astype(np.float64).reshape(n_queries, -1, tokens.shape[1])
+        return maps @ (attention @ tokens.transpose(0, 2, 1))[..., None]
 
     def attention(self, X: ArrayLike) -> NDArray[np.float64]:
         """How much each query takes of each token of maps [n, d, h, w]: [n, M, h, w]; each grid sums to 1.
@@ -178,6 +195,24 @@ class AttentiveProbe(Head):
         for rows, values in in_order(maps, "features"):
             found[rows] = self._attended(values)[1].reshape(len(rows), *found.shape[1:])
         return found
+
+    def study(
+        self, X: ArrayLike, examples: Examples, per_class: Sequence[int] = (), tries: int = 1
+    ) -> dict[str, JsonValue]:
+        """Where it looks in the first test pictures: their ids, the grid, and each query's attention [n, M, h, w].
+
+        That is base64 of uint8, 255 where a query's attention to a picture is largest. Nothing of folds: the head that is
+        kept has learned from all of them.
+        """
+        rows = examples.rows("test")[:_STUDIED]
+        if examples.folds is not None or not len(rows):
+            return {}
+        maps = check_maps(X, "features")
+        attention = self.attention(maps[rows])
+        levels = np.round(255 * attention / attention.max(axis=(2, 3), keepdims=True)).astype(np.uint8)
+        shares = base64.b64encode(levels.tobytes()).decode()
+        grid: list[JsonValue] = [int(side) for side in maps.shape[2:]]
+        return {"attention": {"ids": examples.ids[rows].tolist(), "grid": grid, "shares": shares}}
 
     def _attended(self, values: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Tokens [m, d, t] and the queries' attention to them [m, M, t]."""
@@ -257,37 +292,6 @@ class AttentiveProbe(Head):
                     f"n_queries = {self.n_queries} does not divide the width {size} ({what}), of which each query "
                     f"pools a slice; it may be {', '.join(map(str, fits))}"
                 )
-
-    def _moments(self, maps: Maps, names: Names) -> "Moments":
-        """Mean and deviation of each channel; refuses examples of which nothing can be learned."""
-        import torch
-
-        from deponij.pipeline.heads.attentive.training import Moments
-
-        if len(self.classes_) < 2:
-            raise DataError(
-                f"all {len(names)} training examples have the class {str(self.classes_[0])!r}; "
-                "a probe needs at least two classes"
-            )
-        first, total, squares, differs = None, np.zeros(maps.shape[1]), np.zeros(maps.shape[1]), False
-        for _, values in in_order(maps, "training features"):
-            tokens = values.astype(np.float64)
-            if first is None:
-                # Sums of squares around a value that lies among them lose no digits.
-                first, about = values[0], tokens.mean(axis=(0, 2, 3), keepdims=True)
-            differs = differs or bool((values != first).any())
-            total += (tokens - about).sum(axis=(0, 2, 3))
-            squares += ((tokens - about) ** 2).sum(axis=(0, 2, 3))
-        if not differs and len(maps) > 1:
-            raise DataError(
-                f"all {len(maps)} training examples have the same (constant) features; nothing can be learned from "
-                "them. Does the view hold what it should?"
-            )
-        n = len(maps) * int(np.prod(maps.shape[2:]))
-        deviation = np.sqrt(np.maximum(squares / n - (total / n) ** 2, 0))
-        deviation[deviation == 0] = 1
-        mean = about[0, :, 0, 0] + total / n
-        return Moments(*(torch.from_numpy(one.astype(np.float32))[:, None] for one in (mean, deviation)))
 
     def _keep(
         self, trained: "Sequence[Trained]", moments: "Moments", codes: NDArray[np.int64] | None

@@ -18,6 +18,7 @@ from deponij.pipeline.heads.augment import Augmentation, crops, noise_like, some
 from deponij.pipeline.heads.gradient.recipe import Recipe, batches
 from deponij.pipeline.heads.head import Floats
 from deponij.pipeline.heads.maps import Maps, in_batches, in_order
+from deponij.store.errors import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,9 +73,15 @@ class Weights:
         scores = (self.queries * self.queries.shape[1] ** -0.5) @ tokens  # [b, M, t]
         if seen is not None:
             scores = scores.masked_fill(~seen[:, None], float("-inf"))
-        values = tokens if self.value is None else self.value @ tokens  # [b, v, t]
-        slices = values.view(len(tokens), len(self.queries), -1, tokens.shape[2])  # [b, M, v / M, t]
-        pooled = (slices @ scores.softmax(-1)[..., None]).flatten(1)  # [b, v]
+        attention, n_queries = scores.softmax(-1), len(self.queries)
+        if self.value is None:
+            slices = tokens.view(len(tokens), n_queries, -1, tokens.shape[2])  # [b, M, d / M, t]
+            pooled = (slices @ attention[..., None]).flatten(1)  # [b, d]
+        else:
+            # The value map is linear: what it makes of gathered tokens is what would be gathered of mapped ones.
+            gathered = attention @ tokens.transpose(1, 2)  # [b, M, d]
+            maps = self.value.view(n_queries, -1, tokens.shape[1])  # [M, v / M, d]
+            pooled = (maps @ gathered[..., None]).flatten(1)  # [b, v]
         logits: Tensor = pooled @ self.weight.T + self.bias
         return logits
 
@@ -123,6 +130,35 @@ class Moments:
 
     mean: "Tensor"
     deviation: "Tensor"
+
+
+def moments_of(maps: Maps) -> Moments:
+    """Of training maps.
+
+    Raises:
+        DataError: values that are NaN or infinite, or maps that are the same for every example.
+    """
+    import torch
+
+    first, total, squares, differs = None, np.zeros(maps.shape[1]), np.zeros(maps.shape[1]), False
+    for _, values in in_order(maps, "training features"):
+        tokens = values.astype(np.float64)
+        if first is None:
+            # Sums of squares around a value that lies among them lose no digits.
+            first, about = values[0], tokens.mean(axis=(0, 2, 3), keepdims=True)
+        differs = differs or bool((values != first).any())
+        total += (tokens - about).sum(axis=(0, 2, 3))
+        squares += ((tokens - about) ** 2).sum(axis=(0, 2, 3))
+    if not differs and len(maps) > 1:
+        raise DataError(
+            f"all {len(maps)} training examples have the same (constant) features; nothing can be learned from them. "
+            "Does the view hold what it should?"
+        )
+    n = len(maps) * int(np.prod(maps.shape[2:]))
+    deviation = np.sqrt(np.maximum(squares / n - (total / n) ** 2, 0))
+    deviation[deviation == 0] = 1
+    mean = about[0, :, 0, 0] + total / n
+    return Moments(*(torch.from_numpy(one.astype(np.float32))[:, None] for one in (mean, deviation)))
 
 
 def train_probes(

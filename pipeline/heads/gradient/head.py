@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from deponij.pipeline.cards import COUNT, NUMBER, Condition, Fact
+from deponij.pipeline.heads.augment import Augmentation
 from deponij.pipeline.heads.choosing import validation_pair
 from deponij.pipeline.heads.gradient.recipe import GridPoint, Recipe
 from deponij.pipeline.heads.gradient.training import Trained
@@ -33,6 +34,7 @@ class GradientHead(Head):
         epochs: at most. batch: examples of a step.
         patience: epochs without a lower validation loss after which to stop; None never stops early.
         balance, tau: what is done about unequal classes, see `GridPoint`.
+        noise: augmentation, see `Recipe`.
 
     Attributes:
         val_loss_: of the kept weights, by the loss that was learned with; NaN without validation.
@@ -60,6 +62,7 @@ class GradientHead(Head):
     patience: int | None = 5
     balance: str = "none"
     tau: float = 1.0
+    noise: float = 0.0
 
     val_loss_: float = field(init=False, repr=False)
     val_top1_: float = field(init=False, repr=False)
@@ -110,7 +113,7 @@ class GradientHead(Head):
         )
 
     def _recipe(self) -> Recipe:
-        return Recipe(epochs=self.epochs, batch=self.batch, patience=self.patience)
+        return Recipe(epochs=self.epochs, batch=self.batch, patience=self.patience, noise=self.noise)
 
     def _conditions(self) -> Sequence[Condition]:
         return *self._point().conditions(), *self._recipe().conditions()
@@ -127,6 +130,7 @@ class GradientHead(Head):
             recipe.patience,
             point.balance,
             point.tau,
+            recipe.noise,
         )
         head.recipe_ = recipe
         head.val_loss_, head.val_top1_ = trained.val_loss, float("nan")
@@ -152,6 +156,8 @@ class GradientHead(Head):
         if self.balance != "none":
             tau = "" if self.balance == "class-weights" else f", tau = {self.tau:g}"
             words.append(f"{self.balance.replace('-', ' ')}{tau}")
+        if recipe.noise:
+            words.append(f"augmented by {Augmentation(noise=recipe.noise)}")
         if np.isnan(self.val_loss_):
             words.append(f"{self.n_epochs_} epochs, no validation")
         else:

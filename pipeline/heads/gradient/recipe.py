@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deponij.pipeline.cards import Condition, are_positive
+from deponij.pipeline.heads.augment import Augmentation
 
 Balance = Literal["none", "class-weights", "balanced-softmax", "logit-adjustment"]
 
@@ -73,6 +74,8 @@ class Recipe:
         keep: the weights of the epoch with the lowest validation loss, or the `last`.
         init_std: None draws first weights as torch's Linear does, a number from a normal distribution
             around 0, biases 0.
+        noise: standard deviation of what is added to the features at each step, in standard deviations of each feature
+            over training; of each seed its own.
     """
 
     optimiser: Literal["adamw", "sgd"] = "adamw"
@@ -85,6 +88,7 @@ class Recipe:
     per_step: bool = False
     keep: Literal["best", "last"] = "best"
     init_std: float | None = None
+    noise: float = 0.0
 
     def conditions(self) -> tuple[Condition, ...]:
         """What must hold of the values."""
@@ -96,6 +100,7 @@ class Recipe:
                 f"final_lr must be 0 or more, got {self.final_lr}",
             ),
             (0 <= self.momentum < 1, f"momentum must be from 0 to below 1, got {self.momentum}"),
+            *Augmentation(noise=self.noise).conditions(),
         )
 
     def n_steps(self, n_train: int) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from deponij.pipeline.heads.augment import noise_like
 from deponij.pipeline.heads.gradient.layers import Linear, Mlp, first_weights, softmax
 from deponij.pipeline.heads.gradient.recipe import GridPoint, Recipe, batches
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _VAL_ROWS = 512
+# Noise is drawn from a stream of its own, so that it changes no order.
+_NOISE = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,9 @@ class _Run:
         ]
         weights = [torch.stack(layer) for layer in zip(*first, strict=True)]
         self.step_count = torch.tensor(0.0)
+        if recipe.noise:
+            self._deviation = recipe.noise * shape.x.std(0, correction=0)
+            self._drawn = {point.seed: np.random.default_rng([point.seed, _NOISE]) for point in points}
         self._hold(list(range(len(points))), weights, *map(_zeros, (weights, weights)))
         for r, head in enumerate(self.trained):
             head.weights = self._weights(r)
@@ -137,7 +143,7 @@ class _Run:
         import torch
 
         chosen = torch.from_numpy(rows)
-        x = _of(self.shape.x, chosen)  # [b, d] or [R, b, d]
+        x = self._noisy(_of(self.shape.x, chosen))  # [b, d] or [R, b, d]
         logits = self.layers.logits(x)  # [R, b, C]
         if self.shape.offset is not None:
             logits = logits + self.shape.offset
@@ -151,6 +157,22 @@ class _Run:
             errors *= (shares / shares.sum(-1, keepdim=True)).unsqueeze(-1)
         self.layers.gradients(x, errors)
         self._update(step)
+
+    def _noisy(self, x: "Tensor") -> "Tensor":
+        """Examples [b, d] of one seed or [R, b, d] of several, augmented; columns of ones and zeros do not vary."""
+        import torch
+
+        if not self.recipe.noise:
+            return x
+        if x.dim() == 2:
+            return x + self._deviation * noise_like(x, self._drawn[self.points[self.places[0]].seed])
+        # Heads of one seed see the same.
+        drawn = {seed: noise_like(x[0], self._drawn[seed]) for seed in self._seeds()}
+        return x + self._deviation * torch.stack([drawn[self.points[place].seed] for place in self.places])
+
+    def _seeds(self) -> list[int]:
+        """Of the heads that are still in it, each once."""
+        return list(dict.fromkeys(self.points[place].seed for place in self.places))
 
     def _update(self, step: int) -> None:
         import torch

@@ -13,7 +13,8 @@ from deponij.pipeline.metrics.segmentation_result import SegmentationResult, Win
 from deponij.pipeline.record_lists import Record
 from deponij.pipeline.reports.provenance import is_toy, marked
 from deponij.pipeline.reports.segmentation.published import PUBLISHED_PROTOCOL, Published, published_for
-from deponij.pipeline.reports.wording import bounded, cell, duration, interval_of, percent
+from deponij.pipeline.reports.wording import bounded, cell, interval_of, percent
+from deponij.store.texts import duration
 
 # Of so many approaches classes stand side by side; more are too wide for a page.
 SIDE_BY_SIDE = 4

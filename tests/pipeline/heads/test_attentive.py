@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from deponij.pipeline.cards import FeatureSource
 from deponij.pipeline.heads.attentive.head import AttentiveProbe
 from deponij.pipeline.heads.attentive.training import Sizes, Weights
 from deponij.pipeline.heads.choosing import worth
-from deponij.pipeline.heads.head import FeatureSource
 from deponij.pipeline.heads.registry import load_head
 from deponij.store.errors import DataError, UsageError
 

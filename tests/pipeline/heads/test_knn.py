@@ -7,8 +7,8 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from deponij.pipeline import unit_vectors
+from deponij.pipeline.cards import FeatureSource
 from deponij.pipeline.heads.few_shot import draw
-from deponij.pipeline.heads.head import FeatureSource
 from deponij.pipeline.heads.knn import NearestNeighbours
 from deponij.pipeline.heads.registry import load_head
 from deponij.pipeline.unit_vectors import nearest

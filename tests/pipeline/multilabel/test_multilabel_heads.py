@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score, log_loss
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
-from deponij.pipeline.heads.head import FeatureSource
+from deponij.pipeline.cards import FeatureSource
 from deponij.pipeline.multilabel.head import MULTILABEL_HEADS
 from deponij.pipeline.multilabel.knn import MultilabelNeighbours
 from deponij.pipeline.multilabel.logistic import OneVsRest

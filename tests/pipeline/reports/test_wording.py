@@ -6,7 +6,6 @@ from deponij.pipeline.reports.wording import (
     cell,
     clipped,
     code,
-    duration,
     interval,
     interval_of,
     number,
@@ -15,6 +14,7 @@ from deponij.pipeline.reports.wording import (
     points,
     short,
 )
+from deponij.store.texts import duration
 
 
 def test_shares() -> None:

@@ -1,67 +1,21 @@
 """The loop against a plain one of torch's own parts, and against itself after an interruption."""
 
 import math
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import accelerate
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
+from training_toy import PARAMS, Toy, same, weights
 
 from deponij.pipeline.training.loop import Step, Training, train
-from deponij.pipeline.training.params import TrainingParams
 from deponij.pipeline.training.task import ParameterGroup
-from deponij.store.errors import DataError, UsageError
-
-
-class Toy:
-    """Regression of three numbers by a small network with dropout."""
-
-    def __init__(self, *, dropout: float = 0.0, n_batches: int = 6, size: int = 8, seed: int = 0) -> None:
-        torch.manual_seed(seed)
-        self.model: nn.Module = nn.Sequential(
-            nn.Linear(5, 7), nn.BatchNorm1d(7), nn.ReLU(), nn.Dropout(dropout), nn.Linear(7, 3)
-        )
-        self.identity = f"toy {dropout} {n_batches} {size}"
-        self.size, self._n = size, n_batches
-        self.figures: list[float] = []
-        self.fail_at: tuple[int, int] | None = None
-        self.scale = 1.0
-
-    def groups(self) -> list[ParameterGroup]:
-        return [ParameterGroup(list(self.model.parameters()))]
-
-    def n_batches(self) -> int:
-        return self._n
-
-    def batches(self, epoch: int, first: int = 0) -> Iterator[Any]:
-        for number in range(first, self._n):
-            if self.fail_at == (epoch, number):
-                raise RuntimeError("pulled the plug")
-            made = torch.Generator().manual_seed(1000 * epoch + number)
-            x = torch.randn(self.size, 5, generator=made)
-            yield [x, torch.stack([x[:, 0], x[:, 1] * x[:, 2], x.sum(1)], dim=1)]
-
-    def loss(self, batch: Any) -> Tensor:
-        x, y = batch
-        return nn.functional.mse_loss(self.model(x), y) * self.scale
-
-    def validate(self) -> dict[str, float]:
-        x, y = next(self.batches(10**6))
-        with torch.no_grad():
-            return {"minus_loss": -float(nn.functional.mse_loss(self.model(x), y))}
-
-
-PARAMS = TrainingParams(epochs=4, batch_size=8, lr=0.02, min_lr=1e-4, weight_decay=0.01, keep="last")
-
-
-def weights(toy: Toy) -> list[Tensor]:
-    return [one.detach().clone() for one in toy.model.state_dict().values()]
-
-
-def same(one: list[Tensor], other: list[Tensor]) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+from deponij.store.errors import DataError, StoreError, UsageError
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
@@ -214,8 +168,194 @@ def test_progress_counts_to_the_end() -> None:
     steps: list[Step] = []
     told: Training = train(Toy(), PARAMS, on_step=steps.append)
     assert [one.done for one in steps] == list(range(1, 25)) and {one.total for one in steps} == {24}
+    assert steps[-1].remaining_s == 0 < steps[0].remaining_s and steps[-1].batches_per_s > 0
     assert steps[-1].lr == pytest.approx(PARAMS.lr_at(23, 24))
     assert len(told.history) == 4 and told.history[0].loss > told.history[-1].loss
+
+
+def test_what_is_averaged_interrupted_and_in_another_memory_format(tmp_path: Path) -> None:
+    whole, again = Pictures(), Pictures()
+    told = train(whole, ALL_AT_ONCE)
+    for at in ((0, 1), (1, 4), (3, 3)):
+        again.fail_at = at
+        with pytest.raises(RuntimeError, match="plug"):
+            train(again, ALL_AT_ONCE, checkpoint=tmp_path / "c", checkpoint_s=0)
+        again = Pictures(seed=at[1])
+    if not (tmp_path / "c").exists():
+        pytest.fail("there is no checkpoint")
+    after = train(again, ALL_AT_ONCE, checkpoint=tmp_path / "c", checkpoint_s=0)
+    assert same(weights(whole), weights(again)) and after.history == told.history
+
+
+def test_an_average_is_torchs_and_what_is_validated() -> None:
+    params = PARAMS.model_copy(update={"average": 0.9, "schedule": "constant"})
+    ours = Toy()
+    told = train(ours, params)
+    plain = Toy()
+    step = torch.optim.AdamW(plain.model.parameters(), lr=0.02, weight_decay=0.01)
+    mean = torch.optim.swa_utils.AveragedModel(
+        plain.model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9)
+    )
+    mean.update_parameters(plain.model)  # torch's begins with its first weights, ours with those before
+    for epoch in range(4):
+        for batch in plain.batches(epoch):
+            step.zero_grad()
+            plain.loss(batch).backward()
+            step.step()
+            mean.update_parameters(plain.model)
+    wanted = dict(mean.module.named_parameters())
+    for name, one in ours.model.named_parameters():
+        torch.testing.assert_close(one, wanted[name], rtol=1e-6, atol=1e-7)
+    assert told.history[-1].figures == ours.validate()
+
+
+def test_a_constant_rate_gives_the_bits_of_a_plain_loop() -> None:
+    ours, plain = Toy(), Toy()
+    train(ours, PARAMS.model_copy(update={"schedule": "constant"}))
+    step = torch.optim.AdamW(plain.model.parameters(), lr=0.02, weight_decay=0.01)
+    for epoch in range(4):
+        for batch in plain.batches(epoch):
+            step.zero_grad()
+            plain.loss(batch).backward()
+            step.step()
+    assert same(weights(ours), weights(plain))
+
+
+def test_a_small_network_learns() -> None:
+    # x0 and the sum are linear, x1 * x2 is not: 0.15 of a variance of 5 / 3 needs all three to be learned
+    toy = Toy(n_batches=40, size=64)
+    toy.model = nn.Sequential(nn.Linear(5, 64), nn.ReLU(), nn.Linear(64, 3))
+    train(toy, PARAMS.model_copy(update={"epochs": 15, "lr": 0.01}))
+    assert toy.validate()["minus_loss"] > -0.15
+
+
+@pytest.mark.parametrize(
+    ("schedule", "of_torch"),
+    [
+        ("cosine", lambda step: torch.optim.lr_scheduler.CosineAnnealingLR(step, 50, 1e-4)),
+        ("poly", lambda step: torch.optim.lr_scheduler.PolynomialLR(step, 50, 0.9)),
+    ],
+)
+def test_a_schedule_is_torchs(schedule: str, of_torch: Any) -> None:
+    params = PARAMS.model_copy(update={"schedule": schedule, "min_lr": 1e-4 if schedule == "cosine" else 0.0})
+    step = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=params.lr)
+    fall = of_torch(step)
+    for number in range(50):
+        assert params.lr_at(number, 50) == pytest.approx(step.param_groups[0]["lr"], rel=1e-9)
+        step.step()
+        fall.step()
+
+
+def test_a_full_disk_is_told_once_and_the_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise StoreError("cannot write c: No space left on device")
+
+    monkeypatch.setattr("deponij.pipeline.training.checkpoint.write_bundle", full)
+    notes: list[str] = []
+    ours, plain = Toy(), Toy()
+    train(ours, PARAMS, checkpoint=tmp_path / "c", checkpoint_s=0, on_note=notes.append)
+    train(plain, PARAMS)
+    assert same(weights(ours), weights(plain))
+    assert len(notes) == 1 and "No space left" in notes[0] and "goes on" in notes[0]
+
+
+def test_a_checkpoint_within_the_last_step_of_an_epoch_keeps_its_rate(tmp_path: Path) -> None:
+    class Cut(Toy):
+        def validate(self) -> dict[str, float]:
+            raise KeyboardInterrupt
+
+    notes: list[str] = []
+    whole = train(Toy(), PARAMS)
+    with pytest.raises(KeyboardInterrupt):
+        train(Cut(), PARAMS, checkpoint=tmp_path / "c", on_note=notes.append)
+    assert len(notes) == 1 and "after 6 of 24 batches" in notes[0] and str(tmp_path / "c") in notes[0]
+    again = train(Toy(seed=7), PARAMS, checkpoint=tmp_path / "c")
+    assert again.resumed_at == 6 and again.history == whole.history
+
+
+def test_figures_that_are_no_numbers_are_never_the_best(tmp_path: Path) -> None:
+    class Judged(Toy):
+        def validate(self) -> dict[str, float]:
+            self.n = getattr(self, "n", -1) + 1
+            return {"figure": [math.nan, 0.2, math.inf, 0.1][self.n]}
+
+    best = PARAMS.model_copy(update={"keep": "best"})
+    assert train(Judged(), best, checkpoint=tmp_path / "c").kept == 1
+    notes: list[str] = []
+    again = train(Judged(), best, checkpoint=tmp_path / "c", on_note=notes.append)
+    assert notes == [] and again.kept == 1 and math.isnan(again.history[0].figures["figure"])
+
+
+def test_tied_weights_have_a_checkpoint(tmp_path: Path) -> None:
+    def tied(seed: int = 0) -> Toy:
+        toy = Toy(seed=seed)
+        first, second = nn.Linear(5, 5), nn.Linear(5, 5)
+        second.weight = first.weight
+        toy.model = nn.Sequential(first, nn.ReLU(), second, nn.Linear(5, 3))
+        return toy
+
+    first = tied()
+    train(first, PARAMS, checkpoint=tmp_path / "c")
+    second = tied(3)
+    train(second, PARAMS, checkpoint=tmp_path / "c")
+    assert same(weights(first), weights(second))
+
+
+def test_too_little_memory_says_what_to_lower() -> None:
+    toy = Toy()
+
+    def loss(batch: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    toy.loss = loss  # type: ignore[method-assign]
+    with pytest.raises(UsageError, match=r"batch_size \(8\).*accumulate"):
+        train(toy, PARAMS)
+
+
+def test_too_few_batches_are_an_error() -> None:
+    toy = Toy()
+    toy.batches = lambda epoch, first=0: iter(())  # type: ignore[method-assign]
+    with pytest.raises(DataError, match="epoch 1 has 0 batches instead of 6"):
+        train(toy, PARAMS)
+    with pytest.raises(UsageError, match="no batches"):
+        train(Toy(n_batches=0), PARAMS)
+
+
+def test_an_accelerator_of_the_callers_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.chdir(tmp_path)
+    told, plain = Toy(), Toy()
+    train(told, PARAMS)
+    monkeypatch.delenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS")
+    own = accelerate.Accelerator(cpu=True, mixed_precision="bf16")
+    before = dict(os.environ)
+    train(plain, PARAMS)
+    assert same(weights(told), weights(plain))
+    assert own.mixed_precision == "bf16" and accelerate.state.AcceleratorState().mixed_precision == "bf16"
+    assert dict(os.environ) == before and list(tmp_path.iterdir()) == []
+
+
+def test_waiting_for_data_is_told_apart_from_computing() -> None:
+    class Slow(Toy):
+        def batches(self, epoch: int, first: int = 0) -> Iterator[Any]:
+            for batch in super().batches(epoch, first):
+                time.sleep(0.01)
+                yield batch
+
+    told = train(Slow(), PARAMS)
+    # 24 sleeps, of which none may be shorter
+    assert told.waited_s >= 0.24 and told.computed_s > 0
+    assert told.waited_s + told.computed_s <= told.seconds
+
+
+def test_epochs_are_told_to_a_tracker() -> None:
+    seen: list[tuple[int, float]] = []
+    told = train(Toy(), PARAMS, on_epoch=lambda epoch, record: seen.append((epoch, record.loss)))
+    assert seen == list(enumerate(one.loss for one in told.history))
+    assert [one.lr for one in told.history] == [PARAMS.lr_at(step, 24) for step in (5, 11, 17, 23)]
 
 
 def test_schedules() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import scenes_made
-from scenes_made import HEIGHT, WIDTH
+from pycocotools import mask as coco_mask
+from scenes_made import HEIGHT, WIDTH, picture, put
 
 from deponij.pipeline.data.scenes.registry import open_scenes
 from deponij.sample.painter.writer import generate
@@ -183,3 +184,37 @@ def test_descriptions_of_supercategories(tmp_path: Path) -> None:
         },
     )
     assert all(one.description for one in source.classes)
+
+
+def test_groups_by_the_path(tmp_path: Path) -> None:
+    source = open_scenes("coco-masks", {**scenes_made.coco(tmp_path), "group": "[0-3]"})
+    assert [scene.item.metadata["group"] for scene in source.scenes()] == ["0", "1", "2", "3", None]
+
+
+def test_outlines_of_taco_are_filled_as_pycocotools_fills_them(shared: Path, tmp_path: Path) -> None:
+    """On pictures made for the purpose, of the photographs' sizes: those of TACO are not at hand."""
+    document = json.loads((shared / "data" / "taco" / "annotations.json").read_bytes())
+    # The smallest has an outline past its frame, which pycocotools draws along the edge.
+    wanted = sorted(document["images"], key=lambda one: one["width"] * one["height"])[1:6]
+    for number, one in enumerate(wanted):
+        one["file_name"] = f"{number}.jpg"
+        put(tmp_path / one["file_name"], picture(number, one["width"], one["height"]))
+    document["images"] = wanted
+    ids = [one["id"] for one in wanted]
+    document["annotations"] = [one for one in document["annotations"] if one["image_id"] in ids]
+    put(tmp_path / "annotations.json", json.dumps(document).encode())
+    options = {"annotations": tmp_path / "annotations.json", "images": tmp_path, "classes": {"*": "litter"}}
+    for scene, one in zip(open_scenes("coco-masks", options).scenes(), wanted, strict=True):
+        height, width = one["height"], one["width"]
+        outlines = [
+            annotation["segmentation"]
+            for annotation in document["annotations"]
+            if annotation["image_id"] == one["id"]
+        ]
+        expected = np.zeros((height, width), np.uint8)
+        for outline in outlines:
+            found = coco_mask.merge(coco_mask.frPyObjects(outline, height, width))
+            expected |= np.array(coco_mask.decode([found]))[..., 0]
+        # They are filled from their own corners on, where a pixel's half may round to the other side.
+        assert (scene.labels != expected).sum() <= len(outlines)
+        assert expected.any()

@@ -127,3 +127,36 @@ def test_nothing_that_belongs_together(tmp_path: Path) -> None:
     (tmp_path / "labels").mkdir()
     with pytest.raises(DataError, match="no picture in it has a label map"):
         find_pairs(tmp_path, None, None, None)
+
+
+def test_a_copy_of_camvid_with_all_its_colours(tmp_path: Path) -> None:
+    """`train_labels/NAME_L.png` in RGB, and class_dict.csv beside: the 32 classes."""
+    put(tmp_path / "train" / "0001TP_006690.png", picture(0))
+    pixels = np.full((HEIGHT, WIDTH, 3), (64, 128, 64), np.uint8)
+    pixels[0] = (0, 0, 0)
+    put(tmp_path / "train_labels" / "0001TP_006690_L.png", png(pixels))
+    put(tmp_path / "class_dict.csv", b"name,r,g,b\nAnimal,64,128,64\nRoadShoulder,128,128,192\nVoid,0,0,0\n")
+    source = open_scenes("label-maps", {"folder": tmp_path})
+    assert [one.spoken for one in source.classes] == ["animal", "road shoulder"]
+    (scene,) = source.scenes()
+    assert scene.labels is not None and scene.item.metadata["group"] == "0001TP"
+    assert (scene.labels[0] == VOID).all() and (scene.labels[1:] == 0).all()
+
+
+@pytest.mark.parametrize("second", ["images/a.png", "labels/a.tif"])
+def test_two_files_of_one_name(tmp_path: Path, second: str) -> None:
+    put(tmp_path / "images" / "a.jpg", picture(0))
+    put(tmp_path / "labels" / "a.png", blank(1))
+    put(tmp_path / second, blank(1))
+    with pytest.raises(DataError, match=r"'\w+/a\.\w+' and '\w+/a\.\w+' have the same name"):
+        find_pairs(tmp_path, None, None, None)
+
+
+@pytest.mark.parametrize(("images", "labels"), [(".", "masks"), ("photos", ".")])
+def test_one_folder_in_the_other(tmp_path: Path, images: str, labels: str) -> None:
+    put(tmp_path / images / "a.png", picture(0))
+    put(tmp_path / labels / "a.png", blank(1))
+    pairs = find_pairs(tmp_path, None, images, labels).pairs
+    assert pairs == (
+        Pair("a.png" if images == "." else "photos/a.png", "a.png" if labels == "." else "masks/a.png"),
+    )

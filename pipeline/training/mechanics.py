@@ -1,0 +1,163 @@
+"""What a training stands on: Accelerate's devices, precision and clipping; the process's own state, left as it was.
+
+Accumulation is a division of the loss by the number of batches that make one step. Accelerate's own divides the last
+and smaller group of an epoch by the full number.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+@contextmanager
+def mechanics(device: str, precision: str, n_threads: int | None) -> "Iterator[Mechanics]":
+    """Of one training. Threads, generators, the current GPU and what Accelerate keeps are as before afterwards."""
+    import torch
+
+    before = torch.get_num_threads()
+    with _own_state_of_accelerate():
+        torch.set_num_threads(n_threads or before)
+        try:
+            made = Mechanics(device, precision)
+            current: AbstractContextManager[Any] = (
+                nullcontext() if made.gpu is None else torch.cuda.device(made.gpu)
+            )
+            with current, torch.random.fork_rng(devices=[] if made.gpu is None else [made.gpu]):
+                yield made
+        finally:
+            torch.set_num_threads(before)
+
+
+class Mechanics:
+    """What Accelerate does for one training; nothing of it is written anywhere.
+
+    Attributes:
+        gpu: its number, or None.
+    """
+
+    def __init__(self, device: str, precision: str) -> None:
+        import torch
+        from accelerate import Accelerator
+        from accelerate.utils import GradientAccumulationPlugin
+
+        self.device = torch.device(device)
+        self.gpu = (self.device.index or 0) if self.device.type == "cuda" else None
+        on_cpu = self.device.type == "cpu"
+        self._accelerator = Accelerator(
+            cpu=on_cpu,
+            mixed_precision="no" if precision == "fp32" or on_cpu else precision,
+            # Given in this way no variable of the environment changes it.
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        )
+
+    def seed(self, seed: int) -> None:
+        """Of torch's generators of this training's devices alone."""
+        import torch
+
+        torch.default_generator.manual_seed(seed)
+        if self.gpu is not None:
+            torch.cuda.manual_seed(seed)
+
+    def moved(self, batch: Any) -> Any:
+        """Tensors, or lists and tuples of them, on the device."""
+        if isinstance(batch, list | tuple):
+            return type(batch)(self.moved(one) for one in batch)
+        return batch.to(self.device, non_blocking=True)
+
+    def autocast(self) -> Any:
+        """Mixed precision, where it is asked for."""
+        return self._accelerator.autocast()
+
+    def backward(self, loss: "torch.Tensor") -> None:
+        """Gradients, scaled in fp16."""
+        self._accelerator.backward(loss)
+
+    def step(self, optimizer: "torch.optim.Optimizer", clip_norm: float | None) -> None:
+        """One step of the optimizer; gradients are gone afterwards."""
+        scaler = self._accelerator.scaler
+        if scaler is not None and clip_norm is not None:
+            scaler.unscale_(optimizer)
+        if clip_norm is not None:
+            parameters = [one for group in optimizer.param_groups for one in group["params"]]
+            self._accelerator.clip_grad_norm_(parameters, clip_norm)
+        if scaler is None:
+            optimizer.step()
+        else:
+            scaler.step(optimizer)
+            scaler.update()
+        optimizer.zero_grad()
+
+    def scale(self) -> dict[str, float | int] | None:
+        """Of losses in fp16."""
+        scaler = self._accelerator.scaler
+        return None if scaler is None else dict(scaler.state_dict())
+
+    def set_scale(self, scale: dict[str, float | int] | None) -> None:
+        """As it was in the checkpoint."""
+        if scale is not None and self._accelerator.scaler is not None:
+            self._accelerator.scaler.load_state_dict(scale)
+
+
+class Interrupts:
+    """Ctrl-C, put off to where a training can be gone on with; a second one ends it at once.
+
+    It is left to whoever handles it already, and to the main thread.
+    """
+
+    def __init__(self) -> None:
+        self.held = self._came = False
+
+    def __enter__(self) -> "Interrupts":
+        self._is_ours = (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        )
+        if self._is_ours:
+            signal.signal(signal.SIGINT, self._interrupted)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def hold(self) -> None:
+        """From here on the training is in the middle of something."""
+        self.held = True
+
+    def release(self) -> None:
+        """It is not any more.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C came in the meantime.
+        """
+        self.held = False
+        if self._came:
+            self._came = False
+            raise KeyboardInterrupt
+
+    def _interrupted(self, *_: object) -> None:
+        if not self.held or self._came:
+            raise KeyboardInterrupt
+        self._came = True
+
+
+@contextmanager
+def _own_state_of_accelerate() -> Iterator[None]:
+    """Accelerate keeps its state in the process; this training has one of its own, the caller's comes back."""
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+
+    shared: list[Any] = [one._shared_state for one in (PartialState, AcceleratorState, GradientState)]
+    before = [dict(one) for one in shared]
+    for one in shared:
+        one.clear()
+    try:
+        yield
+    finally:
+        for one, values in zip(shared, before, strict=True):
+            one.clear()
+            one.update(values)
