@@ -73,7 +73,7 @@ def predict(
     from deponij.project.meant import run_meant
     from deponij.project.record_files import check_ending
     from deponij.services.predict import predict as predicting
-    from deponij.services.predict.new_pictures import check_named, named_pictures
+    from deponij.project.new_pictures import check_named, named_pictures
     from deponij.store.errors import UsageError
     from deponij.store.texts import one_line
 

@@ -19,7 +19,7 @@ from deponij.pipeline.segmenting.segmenter import VOID, Scores, label_map, score
 from deponij.pipeline.segmenting.windows import Size
 from deponij.project.frame.console import Advance, bar, note
 from deponij.project.frame.settings import Section
-from deponij.services.predict.new_pictures import NewPicture, NewPictures
+from deponij.project.new_pictures import NewPicture, NewPictures
 from deponij.services.segment import files
 from deponij.services.segment.chosen import Chosen, SegmentModel
 from deponij.services.segment.coco import CocoFile

@@ -17,6 +17,7 @@ import torch
 from cli_world import Answer, call, done
 from PIL import Image
 
+import deponij
 from deponij.pipeline.backbones import describe, load
 from deponij.pipeline.backbones.kinds import Kind
 from deponij.pipeline.decoders.linear import Linear
@@ -384,3 +385,19 @@ def test_label_maps_are_sound_png(world: World) -> None:
         place += length + 12
     assert kinds[0] == "IHDR" and kinds[-1] == "IEND" and kinds.count("tEXt") == 2
     decode(data)  # which holds every chunk against its checksum
+
+
+def test_as_a_library(world: World) -> None:
+    fits = world.root / "pictures" / "fits.png"
+    answer = segment(fits, *WORDS, *world.clip, "--json").json
+    spec = str(world.clip[1])
+    found = deponij.segment(fits, "again", classes=CLASSES, backbone=spec, device="cpu", threads=1)
+    assert [one.shares for one in found.pictures] == [one["shares"] for one in answer["pictures"]]
+    learned = deponij.segment([fits], "learned", model=world.decoder, backbone=spec, threads=1)
+    assert learned.model.decoder == "linear"
+    hot = deponij.segment([str(fits)], "hot", query="can", backbone=spec, threads=1)
+    assert hot.query == "can" and Path("hot/fits.heat.jpg").is_file()
+    with pytest.raises(deponij.DeponijError, match="give one of"):
+        deponij.segment(fits, "x", classes=CLASSES, query="can")
+    with pytest.raises(deponij.DeponijError, match="every pixel is 'can'"):
+        deponij.segment(fits, "x", classes=["can"])
