@@ -93,7 +93,7 @@ class _Stages(nn.Module):
         values = self.maxpool(self.bn1(self.conv1(pixels)).relu())
         maps = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            *others, last = stage
+            *others, last = stage.children()
             for block in others:
                 values = block(values)
             maps.append(_without_relu(last, values))

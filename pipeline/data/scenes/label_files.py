@@ -102,7 +102,8 @@ def _by_ids(values: npt.NDArray[Any], ids: Mapping[int, int | None], where: str)
             f"{_counted(dict(zip(unnamed.tolist(), counts.tolist(), strict=True)))}; it names {_ranges(list(ids))}. Name "
             "them, or say that they are void (`void: [ID]`, --void ID)"
         )
-    return found.astype(np.uint8)
+    labels: Labels = found.astype(np.uint8)
+    return labels
 
 
 def _by_colours(packed: Packed, colours: Mapping[Colour, int | None], where: str) -> Labels:
@@ -137,8 +138,10 @@ def _without_palette(image: Image.Image, where: str) -> str:
 def _packed(image: Image.Image) -> Packed:
     """[h, w] red * 65536 + green * 256 + blue."""
     pixels = np.asarray(image)
-    red, green, blue = (pixels[..., channel].astype(np.uint32) for channel in range(3))
-    packed: Packed = red << 16 | green << 8 | blue
+    packed = np.zeros(pixels.shape[:2], np.uint32)
+    for channel in range(3):
+        packed <<= 8
+        packed |= pixels[..., channel]
     return packed
 
 
