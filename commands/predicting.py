@@ -71,9 +71,9 @@ def predict(
     from deponij.commands.show.predictions import model_lines, print_predictions
     from deponij.project.frame.console import warn
     from deponij.project.meant import run_meant
+    from deponij.project.new_pictures import check_named, named_pictures
     from deponij.project.record_files import check_ending
     from deponij.services.predict import predict as predicting
-    from deponij.services.predict.new_pictures import check_named, named_pictures
     from deponij.store.errors import UsageError
     from deponij.store.texts import one_line
 

@@ -86,8 +86,8 @@ def segment(
     """
     from deponij.commands.show.segments import print_segments
     from deponij.project.frame.console import warn
+    from deponij.project.new_pictures import named_pictures
     from deponij.project.record_files import check_ending
-    from deponij.services.predict.new_pictures import named_pictures
     from deponij.services.segment import segment as segmenting
     from deponij.services.segment.asked import WHAT_TO_DO, Looking, scales_of, window_of, words_of
     from deponij.services.segment.chosen import by_model, by_words

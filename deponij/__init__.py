@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         open_index,
         open_run,
     )
+    from deponij.services.segment.library import segment
     from deponij.store.depot import FeatureStore
     from deponij.store.errors import DeponijError
     from deponij.store.identity import Identity
@@ -53,6 +54,7 @@ __all__ = [
     "make_items",
     "open_index",
     "open_run",
+    "segment",
 ]
 
 _HOMES = {
@@ -65,6 +67,7 @@ _HOMES = {
     "MapReader": "deponij.store.reading",
     "View": "deponij.store.view",
     "Window": "deponij.store.reading",
+    "segment": "deponij.services.segment.library",
 }
 _LIBRARY = "deponij.services.library"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from deponij.project.frame.layout import RESULTS_DEPTH, Layout
+from deponij.project.frame.layout import RESULTS_DEPTH, SEGMENTATION_DEPTH, Layout
 from deponij.project.frame.settings import PARAMS_FILE, Section, Slug, load
 from deponij.project.frame.toys import toys_of
 from deponij.store.errors import StoreError, UsageError
@@ -85,8 +85,12 @@ def toys_beside(*paths: Path) -> frozenset[str]:
 
 
 def run_of_results(folder: Path) -> Layout | None:
-    """The run that a results folder lies so deep in; None where no folder is above it."""
-    root = folder.resolve().parents[RESULTS_DEPTH - 1 : RESULTS_DEPTH]
+    """The run that a results folder, or that of a decoder, lies so deep in; None where no folder is above it."""
+    path = folder.resolve()
+    # A decoder lies one folder less deep.
+    above = path.parents[SEGMENTATION_DEPTH - 1 : SEGMENTATION_DEPTH]
+    decoders = [at for at in above if path.is_relative_to(Layout(at).segmentation)]
+    root = decoders or path.parents[RESULTS_DEPTH - 1 : RESULTS_DEPTH]
     return Layout(root[0]) if root else None
 
 

@@ -120,5 +120,5 @@ def vectors_of_words(texts: Sequence[Sequence[str]], embed: "Callable[[Sequence[
     if not texts or not all(texts):
         raise UsageError("every class needs a text")
     rows = normalize(embed([one for of_class in texts for one in of_class]).float(), dim=1)
-    means = [part.mean(dim=0) for part in rows.split([len(of_class) for of_class in texts])]
+    means = [part.mean(dim=0) for part in torch.split(rows, [len(of_class) for of_class in texts])]
     return normalize(torch.stack(means), dim=1)

@@ -145,7 +145,8 @@ def bands(grid: Scores, size_px: Size) -> Iterator[tuple[int, Scores]]:
         before, after, share = (one[start : start + n_rows] for one in rows)
         part = grid[:, before] * (1 - share)[:, None] + grid[:, after] * share[:, None]
         before, after, share = columns
-        yield start, part[:, :, before] * (1 - share) + part[:, :, after] * share
+        found: Scores = (part[:, :, before] * (1 - share) + part[:, :, after] * share).astype(np.float32)
+        yield start, found
 
 
 def _between(n_cells: int, n_pixels: int) -> tuple[NDArray[np.intp], NDArray[np.intp], Scores]:

@@ -8,6 +8,8 @@ from deponij.store.atomic import PART
 
 # A results folder lies below its run as results/STAGE/METHOD/BACKBONE/SPLIT-LABELS.
 RESULTS_DEPTH = 5
+# A decoder's as segmentation/DECODER/BACKBONE/WORDS.
+SEGMENTATION_DEPTH = 4
 
 
 @dataclass(frozen=True)

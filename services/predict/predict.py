@@ -29,10 +29,10 @@ from deponij.project.learning.multilabel_files import read_multilabel
 from deponij.project.learning.reading import is_dense, only_one
 from deponij.project.learning.result_files import RESULT_NAME
 from deponij.project.meant import made_by, run_meant
+from deponij.project.new_pictures import NewPicture, NewPictures, chunks
 from deponij.project.record_files import check_ending, write_records
 from deponij.services.predict.chosen_model import ChosenModel, ModelRequest, best_model, named_model
 from deponij.services.predict.label_sets import best_multilabel, is_multilabel, named_multilabel
-from deponij.services.predict.new_pictures import NewPicture, NewPictures, chunks
 from deponij.store.atomic import write_bytes
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError, UsageError

@@ -86,24 +86,42 @@ def words_of(
         return None
     if len(given) > 1:
         raise UsageError("--classes, --classes-file and --query each say what to look for; give one of them")
-    others = _names(background or "")
-    if background is not None and not others:
+    if background is not None and not _names(background):
         raise UsageError(
             "--background is empty; give words for what is none of the classes, as 'background, ground'"
         )
-    filled = tuple(templates) or ("photo",)
+    others = _names(background or "")
     if query is not None:
-        named = [_spoken(query)] if query.strip() else []
-        return Words(_classes(named, others, "--query"), others, filled, is_query=True)
-    flag = "--classes" if classes is not None else "--classes-file"
-    names = _names(classes) if classes is not None else _lines(classes_file)
-    found = _classes(names, others, flag)
-    if len(found) == 1 and not others:
+        return make_words([query], others, templates, "--query", is_query=True)
+    if classes is not None:
+        return make_words(_names(classes), others, templates, "--classes")
+    return make_words(_lines(classes_file), others, templates, "--classes-file")
+
+
+def make_words(
+    names: Sequence[str],
+    background: Sequence[str] = (),
+    templates: Sequence[str] = (),
+    flag: str = "classes",
+    *,
+    is_query: bool = False,
+) -> Words:
+    """Classes of names.
+
+    Args:
+        flag: what named them, for messages.
+
+    Raises:
+        UsageError: none, or classes that cannot be told apart.
+    """
+    others = [one for name in background if (one := _spoken(name))]
+    found = _classes([one for name in names if (one := _spoken(name))], others, flag)
+    if len(found) == 1 and not others and not is_query:
         raise UsageError(
             f"of one class alone every pixel is {found[0].name!r}; name more, or --background WORDS for everything else, or "
             f"ask for its heat map: --query {found[0].name!r}"
         )
-    return Words(found, others, filled)
+    return Words(found, tuple(others), tuple(templates) or ("photo",), is_query)
 
 
 def scales_of(text: str | None) -> tuple[float, ...] | None:

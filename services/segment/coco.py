@@ -30,7 +30,7 @@ class CocoFile:
                 f"--coco is a file to write, and {path} is there and was not made by `{MADE_BY}`; name another one"
             )
         self.path = path
-        self._categories = [
+        self._categories: list[dict[str, Any]] = [
             {"id": number, "name": one.name, "supercategory": ""} for number, one in enumerate(classes, 1)
         ]
         self._images: list[dict[str, Any]] = []

@@ -57,10 +57,10 @@ class Outputs:
         """What the files of a picture begin with: its name without ending, with a number where others have the same."""
         stem = Path(path).stem.encode()[:_LONGEST_NAME_BYTES].decode(errors="ignore") or "picture"
         # On some disks capital letters make no difference.
-        number = 0
-        while number == 0 or self._taken[name.casefold()]:
+        name, number = stem, 1
+        while self._taken[name.casefold()]:
             number += 1
-            name = stem if number == 1 else f"{stem}-{number}"
+            name = f"{stem}-{number}"
         self._taken[name.casefold()] += 1
         return name
 

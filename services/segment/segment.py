@@ -19,17 +19,18 @@ from deponij.pipeline.segmenting.segmenter import VOID, Scores, label_map, score
 from deponij.pipeline.segmenting.windows import Size
 from deponij.project.frame.console import Advance, bar, note
 from deponij.project.frame.settings import Section
-from deponij.services.predict.new_pictures import NewPicture, NewPictures
+from deponij.project.new_pictures import NewPicture, NewPictures
 from deponij.services.segment import files
 from deponij.services.segment.chosen import Chosen, SegmentModel
 from deponij.services.segment.coco import CocoFile
 from deponij.services.segment.files import Outputs
 from deponij.store.errors import DataError
-from deponij.store.label_maps import VOID_COLOUR
 
 # CLIP's, by which logits were divided.
 _TEMPERATURE = 0.01
 NONE = "none of these"
+# As overlays show it.
+_NONE_COLOUR = (150, 150, 150)
 
 
 class SegmentClass(Section):
@@ -213,7 +214,7 @@ def _segmented(
         if counts[number]
     ]
     none = float(counts[VOID])
-    legend = [*entries, Entry(NONE, VOID_COLOUR, none)] if none else entries
+    legend = [*entries, Entry(NONE, _NONE_COLOUR, none)] if none else entries
     colours = as_array([known.colour for known in chosen.classes])
     drawn = np.asarray(overlay(Image.fromarray(answered.shown), labels, colours))
     title = f"{len(entries)} of {len(chosen.classes)} classes, by {chosen.facts.told}"

@@ -21,9 +21,9 @@ from deponij.project.frame.settings import RunOptions
 from deponij.project.learning.item_columns import read_labels
 from deponij.project.learning.learn import HeadParams, learn
 from deponij.project.learning.multilabel_files import read_multilabel_answers
+from deponij.project.new_pictures import named_pictures
 from deponij.services import run as service
 from deponij.services.predict import predict as predicting
-from deponij.services.predict.new_pictures import named_pictures
 from deponij.services.run import Plan
 from deponij.store.errors import StoreError, UsageError
 from deponij.store.items import Items

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_POSITIONS = "visual.positional_embedding"
 CONFIG = "open_clip_config.json"
 _VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
 _DEFAULT_CONTEXT_LENGTH = 77
@@ -92,7 +93,6 @@ class OpenClip(Backbone):
     def open(cls, location: Location, description: Description) -> OpenClip:
         with without_compiler():
             import open_clip
-            from open_clip.model import resize_pos_embed
 
         config, _ = _records(location)
         vision = config["vision_cfg"]
@@ -101,7 +101,7 @@ class OpenClip(Backbone):
         upstream = f"local-dir:{location.folder}" if location.folder else str(location.architecture)
         model = _create(location, upstream, description.input_px if resized else None)
         tensors = _converted(model, weights.read_tensors(files))
-        weights.fill(model, tensors, files, adapt=partial(resize_pos_embed, model=model) if resized else None)
+        weights.fill(model, tensors, files, adapt=partial(_resampled, model=model) if resized else None)
         if resized and "timm_model_name" in vision:
             model.visual.set_input_size(description.input_px)
         return cls(description, model, open_clip.get_tokenizer(upstream))
@@ -238,6 +238,16 @@ def _converted(model: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if own is not None and name in tensors and tensors[name].numel() == 1:
             tensors[name] = tensors[name].reshape(own.shape)
     return dict(tensors)
+
+
+def _resampled(tensors: dict[str, Tensor], model: Any) -> None:
+    """Positions brought to another grid, in float32: CPUs have no bicubic filter of half precision."""
+    with without_compiler():
+        from open_clip.model import resize_pos_embed
+
+    if _POSITIONS in tensors:
+        tensors[_POSITIONS] = tensors[_POSITIONS].float()
+    resize_pos_embed(tensors, model=model)
 
 
 def _records(location: Location) -> tuple[dict[str, Any], dict[str, Any]]:
