@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,15 +117,15 @@ def train_convnext(seen: list[Seen], tokenise: Tokenise, recipe: Recipe, run: Ru
 
 def _maps(model: nn.Module, aside: _AllStages, windows: Tensor) -> tuple[Tensor, Tensor]:
     """The projected last stage [n, d, h / 32, w / 32], and all stages [n, d, h / 8, w / 8]."""
-    visual = model.visual
-    maps: list[Tensor] = visual.trunk.forward_intermediates(windows, intermediates_only=True)  # type: ignore[union-attr, operator]
-    maps = maps[-4:]
-    last = F.conv2d(visual.trunk.head.norm(maps[-1]), visual.head.proj.weight[:, :, None, None])  # type: ignore[union-attr, operator, index]
+    visual: Any = model.visual
+    maps: list[Tensor] = visual.trunk.forward_intermediates(windows, intermediates_only=True)[-4:]
+    last = F.conv2d(visual.trunk.head.norm(maps[-1]), visual.head.proj.weight[:, :, None, None])
     return last, aside(maps)
 
 
 def _of_regions(maps: Tensor, regions: _Regions, texts: Tensor, scale: Tensor) -> Tensor:
-    shares = F.adaptive_avg_pool2d(regions.mask, maps.shape[-2:]).to(maps.device)  # [r, h, w]
+    cell = regions.mask.shape[-1] // maps.shape[-1]
+    shares = F.avg_pool2d(regions.mask, cell).to(maps.device)  # [r, h, w]
     large = shares.amax((1, 2)) >= _LEAST_SHARE
     # Squared: cells that a region fills say most of it.
     found = pooled(maps[regions.window][large], shares[large] ** 2)
@@ -140,7 +141,7 @@ def _windows(seen: list[Seen], run: Run) -> tuple[Tensor, _Regions]:
     rows: list[tuple[int, int]] = []
     texts, grounds, anywhere = [], [], []
     for window, one in enumerate(seen):
-        for number in where[window].unique().tolist():
+        for number in np.unique(where[window].numpy()).tolist():
             text, fits_all = (
                 ground_words(one.ground, run.generator)
                 if number == GROUND
