@@ -1,9 +1,10 @@
 """Trains the mini whose every position speaks the language of words: an OpenCLIP with a ConvNeXt.
 
-Two contrasts in each step: crops with their captions, as CLIP learns, and regions of whole scenes with the captions of
-their objects or with words for the ground (as RegionCLIP does: Zhong et al. 2022). The regions are pooled from the last
-stage, normalised and projected at every position as `pyramid@K` stores it, and once more from all stages together, through
-layers that are thrown away, so that finer ones learn what things are, too (deep supervision: Lee et al. 2015).
+In each step crops learn their captions, as in CLIP; regions of whole scenes the captions of their objects or words for the
+ground (as in RegionCLIP: Zhong et al. 2022); and every position the words of what it shows, by a softmax over all words at
+hand (as in LSeg: Li et al. 2022). Positions are those of the last stage, normalised and projected each, as `pyramid@K`
+stores them. Regions are pooled from them, and once more from all stages together, through layers that are thrown away, so
+that finer stages learn what things are, too (deep supervision: Lee et al. 2015).
 
 Shape letters: n windows, r regions of them, d width of the joint space.
 """
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from deponij.sample.minis import models
 from deponij.sample.minis.crops import Views, normalise
-from deponij.sample.minis.objectives import clip_loss, pooled, region_loss
+from deponij.sample.minis.objectives import cell_loss, clip_loss, pooled, region_loss
 from deponij.sample.minis.scenes import GROUND, Seen, Windows, ground_words
 from deponij.sample.minis.steps import Optimiser, Recipe, Run, batches, tell
 
@@ -106,8 +107,9 @@ def train_convnext(seen: list[Seen], tokenise: Tokenise, recipe: Recipe, run: Ru
         image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
         scale = model.logit_scale.exp()  # type: ignore[operator]
         loss = clip_loss(image, text[: len(rows)], scale)
-        for maps, weight in ((last, 1.0), (all_stages, _FINE_WEIGHT)):
-            loss = loss + weight * _of_regions(maps.float(), regions, text[len(rows) :], scale)
+        named = text[len(rows) :]
+        loss = loss + _of_regions(last.float(), regions, named, scale, by_cell=True)
+        loss = loss + _FINE_WEIGHT * _of_regions(all_stages.float(), regions, named, scale)
         optimiser.descend(loss, recipe.rate(step))
         with torch.no_grad():  # CLIP clips the inverse temperature at 100
             model.logit_scale.clamp_(0, math.log(100))  # type: ignore[operator]
@@ -123,14 +125,18 @@ def _maps(model: nn.Module, aside: _AllStages, windows: Tensor) -> tuple[Tensor,
     return last, aside(maps)
 
 
-def _of_regions(maps: Tensor, regions: _Regions, texts: Tensor, scale: Tensor) -> Tensor:
+def _of_regions(
+    maps: Tensor, regions: _Regions, texts: Tensor, scale: Tensor, *, by_cell: bool = False
+) -> Tensor:
+    """Contrast of pooled regions with their texts; `by_cell` of every position, too, most of which are ground."""
     cell = regions.mask.shape[-1] // maps.shape[-1]
     shares = F.avg_pool2d(regions.mask, cell).to(maps.device)  # [r, h, w]
     large = shares.amax((1, 2)) >= _LEAST_SHARE
-    # Squared: cells that a region fills say most of it.
-    found = pooled(maps[regions.window][large], shares[large] ** 2)
+    shares, texts, maps = shares[large], texts[large], maps[regions.window][large]
     alike = regions.alike.to(maps.device)[large][:, large]
-    return region_loss(found, texts[large], alike, scale)
+    # Squared: cells that a region fills say most of it.
+    loss = region_loss(pooled(maps, shares**2), texts, alike, scale)
+    return loss + cell_loss(maps, shares, texts, alike, scale) if by_cell else loss
 
 
 def _windows(seen: list[Seen], run: Run) -> tuple[Tensor, _Regions]:
