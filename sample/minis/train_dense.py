@@ -26,7 +26,7 @@ from deponij.sample.minis.objectives import cell_loss, clip_loss, pooled, region
 from deponij.sample.minis.scenes import GROUND, Seen, Windows, ground_words
 from deponij.sample.minis.steps import Optimiser, Recipe, Run, batches, tell
 
-DENSE_RECIPE = Recipe(steps=450, batch=64, lr=2e-3)
+DENSE_RECIPE = Recipe(steps=1000, batch=64, lr=2e-3)
 _WINDOWS = 12  # a step
 _LEAST_SHARE = 0.15  # of one cell; what takes up less has nowhere to be seen
 _FINE_WEIGHT = 0.5
