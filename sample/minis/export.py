@@ -171,9 +171,9 @@ normalised and projected at every position, lies in the space of words. It stand
 segmentation of the sample profile.
 
 Trained by `python -m deponij.sample.minis.train convnext --scenes 1000 --threads 1 --precision fp32` on generated scenes
-of seed 1000003, by two contrasts of pictures and words: crops with their captions (CLIP), and regions of whole scenes, pooled from
-the projected last stage, with the captions of their objects or with words for the ground. Two of the sample's classes,
-beverage carton and glove, were never shown: neither pictures nor captions.
+of seed 1000003, by contrasts of pictures and words: crops with their captions (CLIP), and regions and positions of whole
+scenes, in the projected last stage, with the captions of their objects or with words for the ground. Two of the sample's
+classes, beverage carton and glove, were never shown: neither pictures nor captions.
 
 What its figures mean: code that reads, extracts, stores, decodes and judges correctly reaches them. What they do not mean:
 anything about photographs, or about ConvNeXts. The scenes that it is tested on have other seeds but come from the same

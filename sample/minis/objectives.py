@@ -34,6 +34,21 @@ def region_loss(regions: Tensor, texts: Tensor, alike: Tensor, scale: Tensor) ->
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
+def cell_loss(maps: Tensor, shares: Tensor, texts: Tensor, alike: Tensor, scale: Tensor) -> Tensor:
+    """What each position says, weighed by how much of it a region takes up; texts that fit as well do not count.
+
+    Args:
+        maps: [r, d, h, w], of each region the map that it lies in. shares: [r, h, w], 0 to 1.
+        texts: [r, d], L2-normalised. alike: bool [r, r], whether text j would do for region i.
+        scale: the inverse temperature.
+    """
+    own = torch.eye(len(texts), dtype=torch.bool, device=texts.device)
+    logits = scale * torch.einsum("rdhw,sd->rshw", F.normalize(maps, dim=1), texts)
+    logits = logits.masked_fill((alike & ~own)[:, :, None, None], float("-inf"))
+    surprise = -F.log_softmax(logits, dim=1)[own]  # [r, h, w]
+    return (surprise * shares).sum() / shares.sum()
+
+
 def pooled(maps: Tensor, shares: Tensor) -> Tensor:
     """Means of maps over regions, by how much of each cell a region takes up.
 

@@ -1,9 +1,10 @@
 """Trains the mini whose every position speaks the language of words: an OpenCLIP with a ConvNeXt.
 
-Two contrasts in each step: crops with their captions, as CLIP learns, and regions of whole scenes with the captions of
-their objects or with words for the ground (as RegionCLIP does: Zhong et al. 2022). The regions are pooled from the last
-stage, normalised and projected at every position as `pyramid@K` stores it, and once more from all stages together, through
-layers that are thrown away, so that finer ones learn what things are, too (deep supervision: Lee et al. 2015).
+In each step crops learn their captions, as in CLIP; regions of whole scenes the captions of their objects or words for the
+ground (as in RegionCLIP: Zhong et al. 2022); and every position the words of what it shows, by a softmax over all words at
+hand (as in LSeg: Li et al. 2022). Positions are those of the last stage, normalised and projected each, as `pyramid@K`
+stores them. Regions are pooled from them, and once more from all stages together, through layers that are thrown away, so
+that finer stages learn what things are, too (deep supervision: Lee et al. 2015).
 
 Shape letters: n windows, r regions of them, d width of the joint space.
 """
@@ -12,6 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +22,11 @@ from torch import Tensor, nn
 
 from deponij.sample.minis import models
 from deponij.sample.minis.crops import Views, normalise
-from deponij.sample.minis.objectives import clip_loss, pooled, region_loss
+from deponij.sample.minis.objectives import cell_loss, clip_loss, pooled, region_loss
 from deponij.sample.minis.scenes import GROUND, Seen, Windows, ground_words
 from deponij.sample.minis.steps import Optimiser, Recipe, Run, batches, tell
 
-DENSE_RECIPE = Recipe(steps=450, batch=64, lr=2e-3)
+DENSE_RECIPE = Recipe(steps=1000, batch=64, lr=2e-3)
 _WINDOWS = 12  # a step
 _LEAST_SHARE = 0.15  # of one cell; what takes up less has nowhere to be seen
 _FINE_WEIGHT = 0.5
@@ -105,8 +107,9 @@ def train_convnext(seen: list[Seen], tokenise: Tokenise, recipe: Recipe, run: Ru
         image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
         scale = model.logit_scale.exp()  # type: ignore[operator]
         loss = clip_loss(image, text[: len(rows)], scale)
-        for maps, weight in ((last, 1.0), (all_stages, _FINE_WEIGHT)):
-            loss = loss + weight * _of_regions(maps.float(), regions, text[len(rows) :], scale)
+        named = text[len(rows) :]
+        loss = loss + _of_regions(last.float(), regions, named, scale, by_cell=True)
+        loss = loss + _FINE_WEIGHT * _of_regions(all_stages.float(), regions, named, scale)
         optimiser.descend(loss, recipe.rate(step))
         with torch.no_grad():  # CLIP clips the inverse temperature at 100
             model.logit_scale.clamp_(0, math.log(100))  # type: ignore[operator]
@@ -116,20 +119,24 @@ def train_convnext(seen: list[Seen], tokenise: Tokenise, recipe: Recipe, run: Ru
 
 def _maps(model: nn.Module, aside: _AllStages, windows: Tensor) -> tuple[Tensor, Tensor]:
     """The projected last stage [n, d, h / 32, w / 32], and all stages [n, d, h / 8, w / 8]."""
-    visual = model.visual
-    maps: list[Tensor] = visual.trunk.forward_intermediates(windows, intermediates_only=True)  # type: ignore[union-attr, operator]
-    maps = maps[-4:]
-    last = F.conv2d(visual.trunk.head.norm(maps[-1]), visual.head.proj.weight[:, :, None, None])  # type: ignore[union-attr, operator, index]
+    visual: Any = model.visual
+    maps: list[Tensor] = visual.trunk.forward_intermediates(windows, intermediates_only=True)[-4:]
+    last = F.conv2d(visual.trunk.head.norm(maps[-1]), visual.head.proj.weight[:, :, None, None])
     return last, aside(maps)
 
 
-def _of_regions(maps: Tensor, regions: _Regions, texts: Tensor, scale: Tensor) -> Tensor:
-    shares = F.adaptive_avg_pool2d(regions.mask, maps.shape[-2:]).to(maps.device)  # [r, h, w]
+def _of_regions(
+    maps: Tensor, regions: _Regions, texts: Tensor, scale: Tensor, *, by_cell: bool = False
+) -> Tensor:
+    """Contrast of pooled regions with their texts; `by_cell` of every position, too, most of which are ground."""
+    cell = regions.mask.shape[-1] // maps.shape[-1]
+    shares = F.avg_pool2d(regions.mask, cell).to(maps.device)  # [r, h, w]
     large = shares.amax((1, 2)) >= _LEAST_SHARE
-    # Squared: cells that a region fills say most of it.
-    found = pooled(maps[regions.window][large], shares[large] ** 2)
+    shares, texts, maps = shares[large], texts[large], maps[regions.window][large]
     alike = regions.alike.to(maps.device)[large][:, large]
-    return region_loss(found, texts[large], alike, scale)
+    # Squared: cells that a region fills say most of it.
+    loss = region_loss(pooled(maps, shares**2), texts, alike, scale)
+    return loss + cell_loss(maps, shares, texts, alike, scale) if by_cell else loss
 
 
 def _windows(seen: list[Seen], run: Run) -> tuple[Tensor, _Regions]:
@@ -140,7 +147,7 @@ def _windows(seen: list[Seen], run: Run) -> tuple[Tensor, _Regions]:
     rows: list[tuple[int, int]] = []
     texts, grounds, anywhere = [], [], []
     for window, one in enumerate(seen):
-        for number in where[window].unique().tolist():
+        for number in np.unique(where[window].numpy()).tolist():
             text, fits_all = (
                 ground_words(one.ground, run.generator)
                 if number == GROUND

@@ -13,7 +13,7 @@ from deponij.pipeline.backbones import load
 from deponij.pipeline.backbones.catalog import entries
 from deponij.pipeline.backbones.kinds import Kind
 from deponij.sample.minis import models, train
-from deponij.sample.minis.objectives import clip_loss, pooled, region_loss
+from deponij.sample.minis.objectives import cell_loss, clip_loss, pooled, region_loss
 from deponij.sample.minis.scenes import SCENE_PX, Seen, Windows, ground_words, training_scenes
 from deponij.sample.minis.steps import Run
 from deponij.sample.painter import CATEGORIES, render
@@ -80,6 +80,21 @@ def test_the_loss_of_regions_leaves_out_pairs_that_are_alike() -> None:
     expected = ((0 + row) / 2 + (row + 0) / 2) / 2
     found = region_loss(torch.eye(2), torch.eye(2), alike, torch.tensor(2.0)).item()
     assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_loss_of_cells_is_their_surprise_by_share() -> None:
+    """By hand: two cells, directions 0 and 1, in both regions' map; region 0 takes all of the first, region 1 a quarter of
+    the second. Logits are 2 for the own text and 0 for the other, both right.
+    """
+    maps = torch.eye(2)[None, :, None, :].expand(2, -1, -1, -1)
+    shares = torch.tensor([[[1.0, 0.0]], [[0.0, 0.25]]])
+    nothing = torch.zeros(2, 2, dtype=torch.bool)
+    row = math.log(1 + math.exp(-2))
+    loss = cell_loss(maps, shares, torch.eye(2), nothing, torch.tensor(2.0))
+    assert loss.item() == pytest.approx(row, abs=1e-6)
+    alike = torch.tensor([[False, True], [False, False]])  # then region 0 has nothing to be mistaken for
+    loss = cell_loss(maps, shares, torch.eye(2), alike, torch.tensor(2.0))
+    assert loss.item() == pytest.approx(0.25 * row / 1.25, abs=1e-6)
 
 
 def test_pooling_weighs_cells_by_their_share() -> None:
