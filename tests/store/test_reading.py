@@ -105,7 +105,10 @@ def test_windows_of_several_sizes_or_outside_are_refused(reader: MapReader) -> N
 
 
 def test_tiles() -> None:
-    """About 128 KiB, by hand (22, 6 and 2 of them): a ConvNeXt-B at 360 x 480 px has 2.8 MB at stride 4, and 211 KB at stride 32."""
+    """About 128 KiB, by hand (22, 6 and 2 of them).
+
+    A ConvNeXt-B at 360 x 480 px has 2.8 MB at stride 4, and 211 KB at stride 32.
+    """
     assert hdf5.tile_of((128, 90, 120), 2) == (1, 128, 23, 20)
     assert hdf5.tile_of((512, 22, 30), 2) == (1, 512, 11, 10)
     assert hdf5.tile_of((640, 11, 15), 2) == (1, 640, 11, 8)
