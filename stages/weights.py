@@ -26,10 +26,12 @@ from deponij.store.sealed import sealed
 
 
 class Params(Section):
-    """The sections of params.yaml that this stage reads; of `prepare` only whether the sample is drawn."""
+    """The sections of params.yaml that this stage reads; of `prepare` only whether the sample is drawn, of
+    `dense` only which backbones it names."""
 
     backbones: dict[Slug, BackboneParams]
     prepare: dict[str, Any] = Field(default_factory=dict)
+    dense: dict[Slug, Any] = Field(default_factory=dict)
 
 
 def run(specs: Mapping[str, str], out: Path, *, is_drawn: bool = False) -> dict[str, Description]:
@@ -88,7 +90,13 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
     given = {name: one for name, one in params.backbones.items() if one.given is not None}
     records = {name: record_of(one, under_dvc=options.under_dvc) for name, one in given.items()}
     specs = {name: one.spec or name for name, one in params.backbones.items() if name not in given}
-    for name, one in run(specs, at.weights, is_drawn="sample" in params.prepare).items():
+    of_maps = {name: one.get("spec") or name for name, one in params.dense.items()}
+    is_drawn = "sample" in params.prepare
+    made = run(specs, at.weights, is_drawn=is_drawn)
+    if of_maps:
+        made |= run(of_maps, at.dense_weights, is_drawn=is_drawn)
+    specs = of_maps | specs
+    for name, one in made.items():
         licence = parse_spec(specs[name]).licence
         under = f", licence {licence}" if licence else ""
         say(

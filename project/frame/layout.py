@@ -35,7 +35,7 @@ class _Named:
 # Folders and files of a run with what is computed from items and features, and can be made again in minutes.
 COMPUTED = (
     *("results", "tables", "retrieval", "curves", "maps", "mistakes", "likeness", "answers", "advice"),
-    *("report", "plots", "top1_percent.json"),
+    *("report", "plots", "segmentation", "top1_percent.json"),
 )
 
 
@@ -56,6 +56,8 @@ class Layout:
     split_report = _Named("splits/{}.json")
     # What each backbone is, NAME.json, without its weights.
     weights = _Place("weights")
+    # The same of those whose maps of scenes are stored.
+    dense_weights = _Place("weights/dense")
     # Of a backbone: picture features, text vectors, search index.
     view = _Named("views/{}.h5")
     texts = _Named("views/texts/{}.h5")
