@@ -348,7 +348,7 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
     """Everything that the profile has brought out, and what DVC compares. No wall times: equal inputs, equal bytes."""
     if params.labels and not at.results():
         raise StoreError(f"there are no results in {at.all_results}; `dvc repro` makes them")
-    names, toys = list(params.backbones), toys_of(at.weights)
+    names, toys = list(params.backbones), toys_of(at.weights) | toys_of(at.dense_weights)
     # What lacks labels, or classes, has left nothing to be read.
     learned = names if params.labels else []
     split = params.splits if params.labels or params.label_sets else {}
@@ -370,7 +370,7 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
         likeness=_there(map(at.likeness, names), options),
         answers=_there(map(at.answers, asked), options),
         multilabel=at.multilabel_results(names) if params.label_sets else [],
-        segmentation=at.segmentations(),
+        segmentation=_segmentations(at, options),
         scenes=at.scenes if at.segmentations() else None,
         toys=toys,
         remake=(lambda stage: f"dvc repro {stage}") if options.under_dvc else (lambda stage: ""),
@@ -387,6 +387,17 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
     if options.under_dvc:
         # The last stage, so that the run has finished; of another way to run it the command says so.
         remember(at, load(InForce), by="dvc repro", depot=options.depot)
+
+
+def _segmentations(at: Layout, options: RunOptions) -> list[Path]:
+    """Results of segmentation; under DVC their stage has run, if only to leave an empty folder.
+
+    Raises:
+        StoreError: it has not.
+    """
+    if options.under_dvc and not at.segmentation.is_dir():
+        raise StoreError(f"there is no {at.segmentation}; the stage `decoders` makes it")
+    return at.segmentations()
 
 
 def _there(paths: Iterable[Path], options: RunOptions) -> list[Path]:
