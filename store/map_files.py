@@ -95,6 +95,8 @@ class MapFile:
         self._name = f"{folder.location}/{sidecar.name}.h5"
         self._source = folder.source(f"{sidecar.name}.h5")
         self._open = ExitStack()
+        # At the end of the process too, while all that closing needs is still there.
+        weakref.finalize(self, self._open.close)
         file = self._open.enter_context(shard.opened(folder, sidecar))
         with hdf5.told_as_damage(self._source, self._name):
             self.checksums = file["checksums"][:]

@@ -11,15 +11,16 @@ from deponij.pipeline.metrics.clustered import FEWEST, Unit
 from deponij.pipeline.metrics.segmentation import scores
 from deponij.pipeline.metrics.segmentation_result import SegmentationResult, Windows
 from deponij.project.frame.console import bar
+from deponij.project.segmentation.params import PARTS
 from deponij.project.segmentation.result_files import PictureCounter, PictureCounts
 from deponij.project.segmentation.sources import SceneSource
 from deponij.project.segmentation.task import answers
+from deponij.store.errors import DataError
 from deponij.store.scenes import Scenes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-PARTS = ("train", "val", "test")
 # Of each part, where its groups are too few for intervals. Shorter ones are too much alike (`docs/numbers.md`).
 _STRETCHES = 12
 
@@ -65,9 +66,17 @@ def resampled(ids: Sequence[str], scenes: Scenes) -> tuple[dict[str, str], Unit]
     return found, "stretches"
 
 
-def judge(model: "nn.Module", source: SceneSource, *, both_ways: bool) -> PictureCounter:
-    """Answers to every part that has pictures, counted; those to `test` are kept."""
-    ids = {part: source.ids([part]) for part in PARTS if source.scenes.ids(part)}
+def judge(
+    model: "nn.Module", source: SceneSource, *, both_ways: bool, parts: Sequence[str] = PARTS
+) -> PictureCounter:
+    """Answers to each of these parts that has pictures, counted; those to `test` are kept.
+
+    Raises:
+        DataError: none has.
+    """
+    ids = {part: source.ids([part]) for part in parts if source.scenes.ids(part)}
+    if not ids:
+        raise DataError(f"no picture is in the part {' or '.join(parts)}, so that nothing can be judged")
     counter = PictureCounter(source.scenes.classes)
     with bar("judge", sum(map(len, ids.values())), "pictures") as advance:
         for part, of_part in ids.items():

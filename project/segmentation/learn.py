@@ -152,7 +152,7 @@ def learn_decoder(
         seconds=None if training is None else time.perf_counter() - start,
         vectors=vectors,
     )
-    counter = judge(model, source, both_ways=both_ways)
+    counter = judge(model, source, both_ways=both_ways, parts=params.judged)
     result = result_of(named, model, source, counter)
     if out is not None:
         files = decoder_files(asked.decoder, model, vectors, _applied(source, named.protocol))

@@ -7,6 +7,8 @@ from pydantic import Field, JsonValue
 from deponij.pipeline.training.params import TrainingParams
 from deponij.project.frame.settings import Section, Slug
 
+PARTS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
+
 
 class Method(Section):
     """One way to segment.
@@ -34,6 +36,7 @@ class DecodersParams(Section):
         window_px: sides of random windows to learn from, multiples of the coarsest stride; None for whole pictures.
         learn_from: parts; with `val` among them nothing is chosen on it, and the last weights are kept.
         loss: `cross_entropy`, or `boundary` (more weight near the borders of classes).
+        judged: parts that are answered when all is learned; the others have no figures.
         both_ways: answer by the mean of the picture and the mirrored one, where that is stored.
         training: how long, how fast, with what optimizer.
     """
@@ -45,5 +48,6 @@ class DecodersParams(Section):
     window_px: tuple[int, int] | None = None
     learn_from: tuple[Literal["train", "val"], ...] = Field(default=("train",), min_length=1)
     loss: Literal["cross_entropy", "boundary"] = "cross_entropy"
+    judged: tuple[Literal["train", "val", "test"], ...] = Field(default=PARTS, min_length=1)
     both_ways: bool = False
     training: TrainingParams = TrainingParams(epochs=20, batch_size=4, lr=2e-3, weight_decay=1e-4)

@@ -44,7 +44,9 @@ def tables_meant(folders: Sequence[Path], of_run: Path | None, part: str | None)
             f"{meant.at.root} has no segmentation: `dvc repro decoders` learns what the profile names under `decoders`, "
             "`deponij fit-decoder --out FOLDER` one by itself"
         )
-    return _of(found, toys_of(meant.at.dense_weights), part, meant.said(f"{len(found)} approaches to segmentation"))
+    return _of(
+        found, toys_of(meant.at.dense_weights), part, meant.said(f"{len(found)} approaches to segmentation")
+    )
 
 
 def _of(folders: Sequence[Path], toys: Set[str], part: str | None, said: str | None) -> MeantTables:

@@ -138,7 +138,9 @@ def learn_whole(
         seed=asked.training.seed,
         seconds=time.perf_counter() - start,
     )
-    return result_of(named, model, source, judge(model, source, both_ways=params.both_ways))
+    return result_of(
+        named, model, source, judge(model, source, both_ways=params.both_ways, parts=params.judged)
+    )
 
 
 def _protocol(asked: Asked, params: DecodersParams, encoder: Encoder) -> str:
