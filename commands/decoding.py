@@ -36,7 +36,7 @@ def fit_decoder(
     of: Annotated[
         str, typer.Option(help="Which words: names, descriptions, or a set of templates.")
     ] = "names",
-    epochs: Annotated[int, typer.Option(min=1)] = 20,
+    epochs: Annotated[int, typer.Option(min=1, help="How often each picture is seen.")] = 20,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 4,
     lr: Annotated[float, typer.Option(help="Learning rate at the begin; it falls by a cosine.")] = 2e-3,
     window: Annotated[
@@ -45,7 +45,7 @@ def fit_decoder(
     both_ways: Annotated[
         bool, typer.Option(help="Answer by the mean of picture and mirrored picture.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and windows.")] = 0,
     depot: Depot = "depot",
     device: Device = "auto",
     threads: Threads = 0,

@@ -42,7 +42,7 @@ _BY = "deponij run"
 # After this stage there is a table to look at.
 _FIRST_RESULTS = "heads"
 # What a new run clears below its folder, beside what it puts in its place.
-CLEARED = (*COMPUTED, "views", "metrics")
+CLEARED = (*COMPUTED, "views", "metrics", "scenes", "dense", "unfinished")
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,20 @@ JOURNAL = "forgetting.json"
 DERIVED = (
     *COMPUTED,
     "indexes",
+    # Whole photographs with their label maps, and what their decoders have not finished learning.
+    *("scenes", "dense", "unfinished"),
     *(
         f"metrics/{stage}.json"
-        for stage in ("heads", "multilabel", "tables", "ensembles", "retrieval", "index")
+        for stage in (
+            "heads",
+            "multilabel",
+            "tables",
+            "ensembles",
+            "retrieval",
+            "index",
+            "scenes",
+            "decoders",
+        )
     ),
 )
 _KEY = re.compile(rf"[0-9a-f]{{{KEY_CHARS}}}")

@@ -83,8 +83,8 @@ def test_class_folders_and_a_second_run_with_other_backbones(tmp_path: Path, mod
     assert [view["backbone"] for view in second["views"]] == ["model"]
     assert "wordless" not in Path(second["page"]).read_text()
     assert sum(len(sidecar.keys) for sidecar in FeatureStore(tmp_path / "depot").sidecars) == n_rows
-    # No classes were named to answer with, and no column of several labels.
-    idle = {"classes", "label_sets"}
+    # No classes were named to answer with, no column of several labels, and no label maps.
+    idle = {"classes", "label_sets", "scenes", "dense"}
     took = {stage.name for stage in STAGES if stage.over is None and not idle & stage.needs}
     took |= {"extract@model"}
     assert took <= set(second["seconds"])

@@ -451,6 +451,7 @@ def laid_out(made: ReportWorld, tmp_path_factory: pytest.TempPathFactory) -> Pat
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
     more_results(made.results[1], at.ensembles, 1)
+    at.segmentation.mkdir()
     (root / "params.yaml").write_text(
         "profile: made-up\nbackbones: {tiny: {}, other: {}}\nsplits: {split: {}}\n"
         "text_backbones: []\nlabels: [label]\nreport: {n_detailed: 9}\n"

@@ -52,5 +52,5 @@ def make_told(root: Path) -> World:
     )
     return World(
         root / "items", root / "split.parquet", root / "view.h5", root / "texts.h5",
-        tuple(ids), tuple(labels), tuple(parts), (),
+        tuple(ids), tuple(labels), tuple(parts), (), root / "maps.h5", root / "depot",
     )  # fmt: skip
