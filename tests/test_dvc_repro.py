@@ -57,14 +57,20 @@ PROFILE = {
     "likeness": {},
     "multilabel": {},
     "advice": {},
+    "patch_tokens": {},
+    "scenes": {"root": DATA},
+    "dense": {},
+    "decoders": {},
     "index": {},
     "retrieval": {"n_hits": 4},
     "report": {"n_samples": 2},
 }
 EXTRACT = f"extract@{BACKBONE}"
 BEFORE = {"weights", "items", "split", "extract_text"}
-BEHIND = {stage.name for stage in STAGES if stage.over is None} - BEFORE
-ALL = BEFORE | {EXTRACT} | BEHIND
+# These read no items; the profile has none, so that they only leave empty outputs, once.
+OF_SCENES = {"scenes", "extract_dense", "decoders"}
+BEHIND = {stage.name for stage in STAGES if stage.over is None} - BEFORE - OF_SCENES
+ALL = BEFORE | {EXTRACT} | BEHIND | OF_SCENES
 # A file in each room that cannot change a feature.
 ELSEWHERE = (
     *(
