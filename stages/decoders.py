@@ -46,7 +46,10 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
         for asked in asked_of(params.decoders, with_words=len(View(words)) > 0):
             place = (asked.name, backbone, asked.words)
             running = Running(
-                pick_device(options.device), options.n_threads, at.unfinished.joinpath("decoders", *place)
+                pick_device(options.device),
+                options.n_threads,
+                at.unfinished.joinpath("decoders", *place),
+                keeps_time=False,
             )
             out = at.segmented(*place)
             result = learn_decoder(asked, params.decoders, source, words=words, running=running, out=out)

@@ -66,11 +66,13 @@ class Running:
 
     Attributes:
         unfinished: folder of checkpoints; an interrupted training goes on from there.
+        keeps_time: whether the record says how long it took; not under DVC, whose outputs hold nothing of a machine.
     """
 
     device: str = "cpu"
     n_threads: int = 1
     unfinished: Path | None = None
+    keeps_time: bool = True
 
 
 def asked_of(params: DecodersParams, *, with_words: bool) -> list[Asked]:
@@ -156,7 +158,8 @@ def learn_decoder(
     result = result_of(named, model, source, counter)
     if out is not None:
         files = decoder_files(asked.decoder, model, vectors, _applied(source, named.protocol))
-        write_segmentation(out, result, counter.counts(), counter.answers, files)
+        kept = result if running.keeps_time else result.model_copy(update={"seconds": None})
+        write_segmentation(out, kept, counter.counts(), counter.answers, files)
     if running.unfinished is not None:
         shutil.rmtree(running.unfinished, ignore_errors=True)
     return result
