@@ -1,0 +1,250 @@
+"""A decoder learned from stored maps: what is drawn, read and brought out, also after an interruption."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import street_world
+import torch
+from depot_world import CLIP, keys_of
+from street_world import CLASSES, HEIGHT_PX, WIDTH_PX, Street, label_map_of, maps_of
+
+from deponij.pipeline.decoders.saved import load_decoder
+from deponij.pipeline.metrics.segmentation_result import SegmentationResult
+from deponij.project.segmentation import learn
+from deponij.project.segmentation.drawing import Drawn, Frame, Wanted
+from deponij.project.segmentation.judging import resampled
+from deponij.project.segmentation.learn import Asked, Running, asked_of, learn_decoder
+from deponij.project.segmentation.params import DecodersParams
+from deponij.project.segmentation.result_files import read_counts, read_label_maps, read_segmentation
+from deponij.project.segmentation.task import answers
+from deponij.project.segmentation.words import class_vectors
+from deponij.store.errors import DataError, IdentityError, UsageError
+from deponij.store.reading import Window
+from deponij.store.scenes import Scenes
+from deponij.store.shard import row_checksums
+from deponij.store.view import View, write_view
+
+FRAME = Frame((HEIGHT_PX, WIDTH_PX), 32)
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Street:
+    return street_world.make(tmp_path_factory.mktemp("street"))
+
+
+def params(**more: Any) -> DecodersParams:
+    training = {"epochs": 6, "batch_size": 4, "lr": 0.03} | more.pop("training", {})
+    values = {"methods": {"linear": {}}, "words": ["learned"], "training": training} | more
+    return DecodersParams.model_validate(values)
+
+
+def learned(
+    street: Street, given: DecodersParams, out: Path | None = None, **running: Any
+) -> SegmentationResult:
+    (asked,) = asked_of(given, with_words=False)
+    return learn_decoder(
+        asked, given, street.open(), words=None, running=Running(n_threads=1, **running), out=out
+    )
+
+
+def test_an_epoch_is_drawn_the_same_way_twice_and_another_is_not() -> None:
+    ids = [f"{number}" for number in range(10)]
+    drawn = Drawn(4, (32, 64), True, seed=3)
+    first = drawn.plan(ids, FRAME, 0)
+    assert first == drawn.plan(ids, FRAME, 0)
+    assert first != drawn.plan(ids, FRAME, 1)
+    assert first != replace(drawn, seed=4).plan(ids, FRAME, 0)
+    # Ten in fours: the rest of two is no more than half a batch.
+    assert [len(batch) for batch in first] == [4, 4]
+    assert [len(batch) for batch in drawn.plan(ids[:7], FRAME, 0)] == [4, 3]
+    assert len({one.item_id for batch in first for one in batch}) == 8
+
+
+def test_windows_lie_inside_and_mirroring_is_half() -> None:
+    drawn = Drawn(4, (32, 64), True, seed=0)
+    wanted = [one for epoch in range(50) for batch in drawn.plan(["a"] * 8, FRAME, epoch) for one in batch]
+    windows = {one.window for one in wanted}
+    # 2 x 3 cells of 32 px hold a window of 1 x 2 in two rows and two columns.
+    assert windows == {Window(top, left, 1, 2) for top in (0, 1) for left in (0, 1)}
+    assert 0.4 < np.mean([one.mirrored for one in wanted]) < 0.6
+
+
+@pytest.mark.parametrize("window", [(48, 32), (0, 32), (128, 32)])
+def test_windows_that_cells_do_not_tile_are_refused(street: Street, window: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match="multiples of the coarsest stride, 32 px"):
+        learned(street, params(window_px=window))
+
+
+def test_targets_are_cut_and_mirrored_as_maps_are(street: Street) -> None:
+    scenes, labels = Scenes(street.scenes), label_map_of(3)
+    window = Window(1, 1, 1, 2)
+    assert np.array_equal(FRAME.target(scenes, Wanted("3.png")), labels)
+    assert np.array_equal(FRAME.target(scenes, Wanted("3.png", window)), labels[32:64, 32:96])
+    mirrored = labels[:, ::-1]
+    assert np.array_equal(FRAME.target(scenes, Wanted("3.png", window, True)), mirrored[32:64, 32:96])
+    half = replace(FRAME, input_px=(HEIGHT_PX // 2, WIDTH_PX // 2))
+    assert half.target(scenes, Wanted("3.png")).shape == (HEIGHT_PX // 2, WIDTH_PX // 2)
+
+
+def test_batches_hold_the_maps_that_were_wanted(street: Street) -> None:
+    source = street.open()
+    window = Window(1, 0, 1, 2)
+    plan = [[Wanted("5.png", window, True), Wanted("2.png", window)], [Wanted("7.png", window, True)]]
+    read = list(source.batches(plan))
+    assert [one.item_id for batch, _ in read for one in batch] == ["2.png", "5.png", "7.png"]
+    for batch, tensors in read:
+        for row, one in enumerate(batch):
+            number = int(one.item_id.removesuffix(".png"))
+            for level, values in zip(source.levels, tensors, strict=True):
+                whole = maps_of(number, mirrored=one.mirrored)[level.name]
+                k = 32 // level.stride_px
+                np.testing.assert_array_equal(values[row].numpy(), whole[:, k : 2 * k, : 2 * k])
+
+
+def test_it_learns_and_what_it_learned_gives_the_answers_that_were_kept(
+    street: Street, tmp_path: Path
+) -> None:
+    result = learned(street, params(both_ways=True, training={"epochs": 25}), tmp_path / "out")
+    test = result.parts["test"]
+    # Cells of 8 px at the borders cannot be right everywhere; sky or road alone would have a third of that.
+    assert test.miou > 0.8 > 2 * test.majority_miou
+    assert set(result.parts) == {"train", "val", "test"} and test.n_pictures == 4
+    assert read_segmentation(tmp_path / "out") == result
+    _, counts = read_counts(tmp_path / "out")
+    # Void is a row of four pixels below.
+    assert counts.confusions[0].sum() == (HEIGHT_PX - 4) * WIDTH_PX
+    card, module = load_decoder(tmp_path / "out")
+    assert card.classes == tuple(one.name for one in CLASSES) and card.input_px == (HEIGHT_PX, WIDTH_PX)
+    source = street.open()
+    kept = read_label_maps(tmp_path / "out")
+    found = {one: answer for one, _, answer in answers(module, source, source.ids(["test"]), both_ways=True)}
+    assert list(found) == list(kept.ids) == ["16.png", "17.png", "18.png", "19.png"]
+    assert all(np.array_equal(answer, kept.label_map(one)) for one, answer in found.items())
+
+
+def test_learning_on_windows_and_without_mirrors(street: Street) -> None:
+    result = learned(street, params(window_px=(32, 64), training={"epochs": 12}, loss="boundary"))
+    assert result.parts["test"].miou > 0.7 and "windows of 32x64 px cut" in result.protocol
+    (asked,) = asked_of(params(), with_words=False)
+    plain = learn_decoder(
+        asked,
+        params(both_ways=True),
+        street.open(mirrored=False),
+        words=None,
+        running=Running(n_threads=1),
+        out=None,
+    )
+    assert "mirrored" not in plain.protocol and "both ways" not in plain.protocol
+
+
+def test_with_val_learned_from_nothing_is_chosen_on_it(street: Street) -> None:
+    result = learned(street, params(learn_from=("train", "val"), judged=("test",)))
+    assert "the last weights kept" in result.protocol and set(result.parts) == {"test"}
+    assert result.val_miou is None
+
+
+def test_an_interrupted_training_leaves_the_same_bytes(
+    street: Street, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = params(methods={"fpn": {"arguments": {"width": 8, "dropout": 0.2}}}, training={"epochs": 4})
+    learned(street, given, tmp_path / "whole", keeps_time=False)
+    real = learn.train
+
+    def pulled(*args: Any, **named: Any) -> Any:
+        told = named["on_step"]
+
+        def stop(step: Any) -> None:
+            told(step)
+            if step.done == 8:
+                raise KeyboardInterrupt
+
+        return real(*args, **(named | {"on_step": stop, "checkpoint_s": 0}))
+
+    monkeypatch.setattr(learn, "train", pulled)
+    with pytest.raises(KeyboardInterrupt):
+        learned(street, given, tmp_path / "again", unfinished=tmp_path / "unfinished", keeps_time=False)
+    assert (tmp_path / "unfinished").is_dir() and not (tmp_path / "again").exists()
+    monkeypatch.setattr(learn, "train", real)
+    learned(street, given, tmp_path / "again", unfinished=tmp_path / "unfinished", keeps_time=False)
+    assert not (tmp_path / "unfinished").exists()
+    for path in (tmp_path / "whole").iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+
+
+def test_what_is_asked_for_is_checked_first() -> None:
+    both = params(
+        methods={"linear": {}, "narrow": {"decoder": "fpn"}, "bilinear": {}}, words=["names", "photo"]
+    )
+    asked = [(one.name, one.kind, one.words) for one in asked_of(both, with_words=True)]
+    assert asked == [
+        ("linear", "linear", "learned"),
+        ("narrow", "fpn", "names"),
+        ("narrow", "fpn", "photo"),
+        ("bilinear", "bilinear", "names"),
+        ("bilinear", "bilinear", "photo"),
+    ]
+    # Without words nothing is left of what cannot do without.
+    assert [one.name for one in asked_of(both, with_words=False)] == ["linear", "narrow"]
+    with pytest.raises(UsageError, match="unknown decoder 'fnp'"):
+        asked_of(params(methods={"fnp": {}}), with_words=True)
+    with pytest.raises(UsageError, match="width"):
+        asked_of(params(methods={"fpn": {"arguments": {"width": "wide"}}}), with_words=True)
+    with pytest.raises(UsageError, match="epochs"):
+        asked_of(params(methods={"fpn": {"training": {"epochs": 0}}}), with_words=True)
+
+
+def test_class_vectors_are_means_of_directions(street: Street, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(5, 4)).astype(np.float32) * 7
+    groups, templates = ["sky", "sky", "road", "car", "sky"], ["names"] * 4 + ["photo"]
+    view = street.open().view
+
+    def write(weights: str) -> Path:
+        identity = replace(
+            CLIP, kind="text", weights=weights, stored="float32", transform="tokenizer:x", decode=""
+        )
+        path = tmp_path / f"{weights[:3]}.h5"
+        columns = {"group": groups, "template": templates, "text": groups}
+        ids = [str(number) for number in range(5)]
+        checks = row_checksums({"text": vectors}, 5)
+        write_view(
+            path, identity=identity, backbone="tiny", ids=ids, keys=keys_of(range(5)), checksums=checks,
+            arrays={"text": vectors}, columns=columns,
+        )  # fmt: skip
+        return path
+
+    path = write(CLIP.weights)
+    found = class_vectors(path, ["sky", "road", "car"], "names", view)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    sky = unit[:2].mean(axis=0)
+    np.testing.assert_allclose(found, [sky / np.linalg.norm(sky), unit[2], unit[3]], atol=1e-6)
+    with pytest.raises(UsageError, match="there are names, photo"):
+        class_vectors(path, ["sky"], "descriptions", view)
+    with pytest.raises(DataError, match="no photo of the class 'road'"):
+        class_vectors(path, ["sky", "road"], "photo", view)
+    with pytest.raises(IdentityError, match="different models"):
+        class_vectors(write("f" * 64), ["sky"], "names", view)
+    with pytest.raises(UsageError, match="needs words"):
+        given = params(methods={"bilinear": {}})
+        asked = Asked("bilinear", "bilinear", "learned", {}, given.training)
+        learn_decoder(asked, given, street.open(), words=None, running=Running(), out=None)
+    assert View(path).kind == "text"
+
+
+def test_films_are_cut_into_stretches(street: Street, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenes = Scenes(street.scenes)
+    ids = [f"{number}.png" for number in range(20)]
+    groups, unit = resampled(ids, scenes)
+    assert unit == "groups" and len(set(groups.values())) == 20
+    monkeypatch.setattr(scenes, "group_of", lambda one: "a" if int(one.removesuffix(".png")) < 12 else "b")
+    groups, unit = resampled(ids * 3, scenes)
+    assert unit == "stretches" and set(groups.values()) <= {f"{film}/{k}" for film in "ab" for k in range(20)}
+
+
+def test_nothing_to_judge_is_told(street: Street, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(DataError, match="no picture of the part other"):
+        street.open().ids(["other"])
