@@ -22,8 +22,9 @@ from deponij.project.segmentation.result_files import read_counts, read_label_ma
 from deponij.project.segmentation.task import answers
 from deponij.project.segmentation.words import class_vectors
 from deponij.store.errors import DataError, IdentityError, UsageError
+from deponij.store.keys import key_of_bytes
 from deponij.store.reading import Window
-from deponij.store.scenes import Scenes
+from deponij.store.scenes import SceneClass, SceneRow, Scenes, write_scenes
 from deponij.store.shard import row_checksums
 from deponij.store.view import View, write_view
 
@@ -239,9 +240,27 @@ def test_films_are_cut_into_stretches(street: Street, monkeypatch: pytest.Monkey
     ids = [f"{number}.png" for number in range(20)]
     groups, unit = resampled(ids, scenes)
     assert unit == "groups" and len(set(groups.values())) == 20
-    monkeypatch.setattr(scenes, "group_of", lambda one: "a" if int(one.removesuffix(".png")) < 12 else "b")
-    groups, unit = resampled(ids * 3, scenes)
-    assert unit == "stretches" and set(groups.values()) <= {f"{film}/{k}" for film in "ab" for k in range(20)}
+    ids = [f"{number}.png" for number in range(48)]
+    monkeypatch.setattr(scenes, "group_of", lambda one: "a" if int(one.removesuffix(".png")) < 20 else "b")
+    groups, unit = resampled(ids, scenes)
+    # Twelve stretches of four pictures each, none of both films.
+    wanted = [f"a/{k // 4}" for k in range(20)] + [f"b/{k // 4}" for k in range(28)]
+    assert unit == "stretches" and [groups[one] for one in ids] == wanted
+
+
+def test_what_stands_for_scenes_changes_with_each_of_their_files(street: Street, tmp_path: Path) -> None:
+    def digest(part: str = "train", label: int = 1, name: str = "road") -> str:
+        labels = np.full((HEIGHT_PX, WIDTH_PX), label, np.uint8)
+        content = street_world.picture_of(0)
+        core = {"item_id": "a", "key": key_of_bytes(content), "given": part}
+        core |= {"width_px": WIDTH_PX, "height_px": HEIGHT_PX}
+        folder = tmp_path / f"{part}{label}{name}"
+        write_scenes(
+            folder, [CLASSES[0], SceneClass(name, (1, 2, 3))], iter([SceneRow(core, content, labels)])
+        )
+        return Scenes(folder).digest
+
+    assert len({digest(), digest(part="val"), digest(label=0), digest(name="street")}) == 4
 
 
 def test_nothing_to_judge_is_told(street: Street, tmp_path: Path) -> None:
