@@ -97,12 +97,12 @@ class Segmenter:
 
     def _cell_px(self, seen: Size) -> int:
         """Side of a cell: the finest that tiles windows and fits into memory."""
-        stride = self.frame.stride_px
-        sides = [side for side in range(1, stride + 1) if stride % side == 0 and side >= self.finest_px]
+        unit = self.frame.unit_px
+        sides = [side for side in range(1, unit + 1) if unit % side == 0 and side >= self.finest_px]
         for side in sides:
             if 4 * self.n_classes * (seen[0] // side) * (seen[1] // side) <= _GRID_BYTES:
                 return side
-        return stride
+        return unit
 
     def _blended(self, image: Image.Image, seen: Size, cell_px: int) -> Scores:
         """Scores of all windows at one size."""

@@ -5,7 +5,7 @@ Shape letters: h and w sides of a window in px.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, gcd
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +38,11 @@ class Frame:
 
     Attributes:
         window_px: (height, width) of its input.
-        stride_px: of its coarsest map; windows begin at multiples of it.
+        stride_px: of its coarsest map.
         overlap: share of a window's side that the next one sees again, at least.
 
     Raises:
-        UsageError: an overlap that is none, or a window that its stride does not tile.
+        UsageError: an overlap that is none, or a window without pixels.
     """
 
     window_px: Size
@@ -51,15 +51,19 @@ class Frame:
 
     def __post_init__(self) -> None:
         check_overlap(self.overlap)
-        if any(side < 1 or side % self.stride_px for side in self.window_px):
-            height, width = self.window_px
-            raise UsageError(
-                f"a window of {height}x{width} px: its sides must be multiples of the coarsest map's stride, "
-                f"{self.stride_px} px"
-            )
+        if min(self.window_px) < 1:
+            raise UsageError(f"a window of {self.window_px[0]}x{self.window_px[1]} px has nothing in it")
+
+    @property
+    def unit_px(self) -> int:
+        """Windows begin at multiples of it, and it tiles them: the coarsest stride, or a part of it where that does not.
+
+        Nets may have learned at sides that no stride tiles (360 px by 32): their last cells are then partly empty.
+        """
+        return gcd(self.stride_px, *self.window_px)
 
     def seen_px(self, picture_px: Size, scale: float = 1.0, *, enlarge: bool = True) -> Size:
-        """(height, width) to which a picture is resized before windows are cut from it; multiples of the stride.
+        """(height, width) to which a picture is resized before windows are cut from it; multiples of the unit.
 
         At scale 1 it just covers a window, larger ones are multiples of that; no side is smaller than a window's.
 
@@ -81,7 +85,7 @@ class Frame:
         seen = min(side * factor, max(side, _MOST_ENLARGED * window))
         if seen <= (1 + _SQUASHED) * window and factor * side < (1 + _SQUASHED) * window:
             return window
-        return max(window, round(seen / self.stride_px) * self.stride_px)
+        return max(window, round(seen / self.unit_px) * self.unit_px)
 
     def windows(self, seen_px: Size) -> list[Size]:
         """(top, left) of windows that cover a picture of such sides, row by row."""
@@ -92,10 +96,10 @@ class Frame:
 
     def _starts(self, side: int, window: int) -> list[int]:
         """Evenly spread, the first at the begin and the last at the end."""
-        free = (side - window) // self.stride_px
-        step = max(1, int(window * (1 - self.overlap) / self.stride_px))
+        free = (side - window) // self.unit_px
+        step = max(1, int(window * (1 - self.overlap) / self.unit_px))
         n_steps = ceil(free / step)
-        return [round(free * i / n_steps) * self.stride_px for i in range(n_steps + 1)] if n_steps else [0]
+        return [round(free * i / n_steps) * self.unit_px for i in range(n_steps + 1)] if n_steps else [0]
 
 
 def weight_of(size: Size) -> NDArray[np.float32]:

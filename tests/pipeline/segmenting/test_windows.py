@@ -87,9 +87,23 @@ def test_scales_out_of_range_are_refused(wrong: float) -> None:
         Frame((64, 64), 8).seen_px((80, 80), wrong)
 
 
-def test_frames_refuse_what_no_stride_tiles() -> None:
-    with pytest.raises(UsageError, match="multiples"):
-        Frame((60, 64), 8)
+@pytest.mark.parametrize("window", [(360, 480), (60, 64), (33, 97)])
+def test_windows_that_no_stride_tiles_cover_every_pixel_too(window: tuple[int, int]) -> None:
+    """As a decoder may have learned: CamVid's 360 px are eleven cells of 32 and a quarter."""
+    frame = Frame(window, 32)
+    for picture in ((360, 480), (1000, 777), (37, 1500)):
+        for scale in (1.0, 1.7):
+            seen = frame.seen_px(picture, scale)
+            covered = np.zeros(seen, bool)
+            for top, left in frame.windows(seen):
+                covered[top : top + window[0], left : left + window[1]] = True
+                assert top + window[0] <= seen[0] and left + window[1] <= seen[1]
+            assert covered.all()
+
+
+def test_frames_refuse_what_is_none() -> None:
+    with pytest.raises(UsageError, match="nothing in it"):
+        Frame((0, 64), 8)
     with pytest.raises(UsageError, match="overlap"):
         Frame((64, 64), 8, 1.0)
 
