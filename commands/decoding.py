@@ -61,6 +61,7 @@ def fit_decoder(
     from deponij.project.segmentation.params import DecodersParams
     from deponij.project.segmentation.sources import StoredScenes
     from deponij.project.segmentation.words import LEARNED
+    from deponij.store.errors import UsageError
 
     params = check(
         DecodersParams,
@@ -73,7 +74,13 @@ def fit_decoder(
         },
         "this command",
     )
-    (asked,) = asked_of(params, with_words=words is not None)
+    every = asked_of(params, with_words=words is not None)
+    if not every:
+        raise UsageError(
+            f"the decoder {decoder!r} learns nothing, so it needs words: name the view of the classes' text vectors with "
+            "--words"
+        )
+    (asked,) = every
     source = StoredScenes.open(scenes, maps, flipped, depot)
     running = Running(
         pick_device(device),

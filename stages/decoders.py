@@ -43,7 +43,10 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
     for backbone in params.dense:
         source = StoredScenes.open(at.scenes, at.dense(backbone), at.dense_flip(backbone), options.depot)
         words = at.dense_words(backbone)
-        for asked in asked_of(params.decoders, with_words=len(View(words)) > 0):
+        every = asked_of(params.decoders, with_words=len(View(words)) > 0)
+        if passed := sorted(set(params.decoders.methods) - {one.name for one in every}):
+            say(f"{backbone} knows no words, which {', '.join(passed)} cannot do without: passed over")
+        for asked in every:
             place = (asked.name, backbone, asked.words)
             running = Running(
                 pick_device(options.device),

@@ -6,6 +6,7 @@ without bias.
 Shape letters: n pictures, C classes, d width of class vectors; c channels, h and w sides.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -19,7 +20,7 @@ from deponij.store.errors import UsageError
 Size = tuple[int, int]
 
 
-class OnMaps(nn.Module):
+class OnMaps(nn.Module, ABC):
     """A module that was made for certain levels, finest first."""
 
     def __init__(self, levels: Sequence[Level]) -> None:
@@ -41,9 +42,9 @@ class OnMaps(nn.Module):
             [one.to(torch.float32, memory_format=torch.channels_last) for one in maps], size_px
         )
 
+    @abstractmethod
     def logits(self, maps: list[Tensor], size_px: Size) -> Tensor:
         """What `forward` gives, of maps that fit."""
-        raise NotImplementedError
 
 
 def resized(values: Tensor, size: Sequence[int]) -> Tensor:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cli_world
 import numpy as np
 import pytest
 import street_world
@@ -261,6 +262,21 @@ def test_what_stands_for_scenes_changes_with_each_of_their_files(street: Street,
         return Scenes(folder).digest
 
     assert len({digest(), digest(part="val"), digest(label=0), digest(name="street")}) == 4
+
+
+def test_the_command_says_that_words_are_needed(street: Street) -> None:
+    told = cli_world.call(
+        "fit-decoder",
+        "--scenes",
+        street.scenes,
+        "--maps",
+        street.maps,
+        "--depot",
+        street.depot,
+        "--decoder",
+        "bilinear",
+    )
+    assert told.status == 2 and "--words" in told.err and "Traceback" not in told.err
 
 
 def test_nothing_to_judge_is_told(street: Street, tmp_path: Path) -> None:
