@@ -25,11 +25,12 @@ from deponij.project.segmentation.learn import Running, asked_of, learn_decoder 
 from deponij.project.segmentation.params import DecodersParams  # noqa: E402
 from deponij.project.segmentation.result_files import read_segmentation  # noqa: E402
 from deponij.project.segmentation.sources import StoredScenes  # noqa: E402
-from deponij.project.segmentation.whole import encoder_of, from_nothing, learn_whole  # noqa: E402
+from deponij.project.segmentation.whole import Encoder, encoder_of, from_nothing, learn_whole  # noqa: E402
 from deponij.stages import extract_dense, scenes  # noqa: E402
 from deponij.store.atomic import write_bytes  # noqa: E402
 
 INPUT_PX = (360, 480)
+JUDGED = ("val", "test")
 # On stored maps: both ways at test, since the mirrored pictures' maps are there too.
 STORED: dict[str, dict[str, Any]] = {
     "linear": {"training": {"epochs": 10, "batch_size": 8, "lr": 1e-2}},
@@ -37,9 +38,34 @@ STORED: dict[str, dict[str, Any]] = {
     "fpn": {"arguments": {"width": 96, "dropout": 0.1}, "training": {"epochs": 20, "weight_decay": 1e-2}},
     "swiftnet": {"arguments": {"width": 128}, "training": {"epochs": 20, "weight_decay": 1e-2}},
 }
-# Networks that see pictures; windows as the thesis cuts them.
-WHOLE = ("scratch", "unfrozen", "last-stage")
+# Windows as the thesis cuts them.
 WINDOW_PX = (224, 224)
+# The gap between windows cut out of stored maps and windows that are encoded: one decoder, one recipe, both ways.
+STORED["linear-cut"] = {**STORED["linear"], "decoder": "linear"}
+# Networks that see pictures: the decoder, what of the encoder learns, how.
+_SWIFTNET = {"batch_size": 8, "min_lr": 1e-6, "weight_decay": 1e-4}
+WHOLE: dict[str, dict[str, Any]] = {
+    # SwiftNet's own widths and grids, on a ResNet-18 that starts from nothing.
+    "scratch": {
+        "decoder": "swiftnet",
+        "arguments": {"width": 128, "pooled": 128, "level_width": 42, "grids": [8, 4, 2]},
+        "training": {"lr": 1e-3, **_SWIFTNET},
+        "learns": "all",
+    },
+    "unfrozen": {
+        "decoder": "swiftnet",
+        "arguments": {"width": 128},
+        "training": {"lr": 4e-4, **_SWIFTNET},
+        "learns": "all",
+    },
+    "last-stage": {
+        "decoder": "swiftnet",
+        "arguments": {"width": 128},
+        "training": {"lr": 4e-4, **_SWIFTNET},
+        "learns": "last",
+    },
+    "linear-encoded": {"decoder": "linear", **STORED["linear"], "learns": "none"},
+}
 
 
 def main() -> None:
@@ -98,7 +124,13 @@ def stored(name: str, seed: int, given: argparse.Namespace) -> SegmentationResul
     method = {"decoder": name, **STORED[name]}
     method["training"] = {**method["training"], "seed": seed}
     params = DecodersParams.model_validate(
-        {"methods": {name: method}, "both_ways": True, "training": {"lr": 2e-3, "batch_size": 4}}
+        {
+            "methods": {name: method},
+            "both_ways": True,
+            "judged": JUDGED,
+            "window_px": WINDOW_PX if name == "linear-cut" else None,
+            "training": {"lr": 2e-3, "batch_size": 4},
+        }
     )
     source = StoredScenes.open(
         given.out / "scenes",
@@ -116,29 +148,23 @@ def whole(name: str, seed: int, given: argparse.Namespace) -> SegmentationResult
     path = given.out / "results" / name / f"{seed}.json"
     if path.is_file():
         return SegmentationResult.model_validate_json(path.read_text())
-    training = {"epochs": 1, "batch_size": 8, "lr": 4e-4, "min_lr": 1e-6, "weight_decay": 1e-4, "seed": seed}
-    if name == "scratch":
-        training["lr"] = 1e-3
-    arguments = {"width": 128}
+    method = dict(WHOLE[name])
+    learns = method.pop("learns")
     spec = str(given.shared / "data" / "efficientnet_lite0")
 
-    def encoder() -> Any:
+    def encoder() -> Encoder:
         import torch
 
         torch.manual_seed(seed)
-        if name == "scratch":
-            return from_nothing(INPUT_PX)
-        return encoder_of(spec, INPUT_PX, "all" if name == "unfrozen" else "last")
+        return from_nothing(INPUT_PX) if name == "scratch" else encoder_of(spec, INPUT_PX, learns)
 
-    seconds = trial(encoder(), arguments, given.threads)
-    n_steps = 367 // 8 + 1
-    training["epochs"] = max(1, int(given.minutes * 60 / (n_steps * seconds + 8)))
+    method["training"] = {**method["training"], "seed": seed}
+    if "epochs" not in method["training"]:
+        seconds = trial(encoder(), method, given.threads)
+        n_steps = -(-367 // method["training"]["batch_size"])
+        method["training"]["epochs"] = max(1, int(given.minutes * 60 / (n_steps * seconds + 8)))
     params = DecodersParams.model_validate(
-        {
-            "methods": {name: {"decoder": "swiftnet", "arguments": arguments, "training": training}},
-            "window_px": WINDOW_PX,
-            "both_ways": True,
-        }
+        {"methods": {name: method}, "window_px": WINDOW_PX, "both_ways": True, "judged": JUDGED}
     )
     (asked,) = asked_of(params, with_words=False)
     running = Running("cpu", given.threads, given.out / "unfinished" / f"{name}-{seed}")
@@ -147,16 +173,18 @@ def whole(name: str, seed: int, given: argparse.Namespace) -> SegmentationResult
     return result
 
 
-def trial(encoder: Any, arguments: dict[str, Any], n_threads: int) -> float:
-    """Seconds of a step of eight windows."""
+def trial(encoder: Encoder, method: dict[str, Any], n_threads: int) -> float:
+    """Seconds of a step."""
     import torch
 
     from deponij.project.segmentation.learn import make_decoder
 
     torch.set_num_threads(n_threads)
-    decoder = make_decoder("swiftnet", arguments).build(encoder.levels, 11, None)
+    decoder = make_decoder(method["decoder"], method["arguments"]).build(encoder.levels, 11, None)
     model = WholeNetwork(encoder.module, decoder).to(memory_format=torch.channels_last).train()
-    pixels = torch.randn(8, 3, *WINDOW_PX).contiguous(memory_format=torch.channels_last)
+    pixels = torch.randn(method["training"]["batch_size"], 3, *WINDOW_PX).contiguous(
+        memory_format=torch.channels_last
+    )
     times = []
     for _ in range(3):
         begin = time.perf_counter()

@@ -10,21 +10,20 @@ from typing import Any
 from pydantic import Field
 
 from deponij.project.frame.layout import RESULTS_DEPTH, SEGMENTATION_DEPTH, Layout
-from deponij.project.frame.settings import PARAMS_FILE, Section, Slug, load
+from deponij.project.frame.settings import PARAMS_FILE, OfBackbones, Slug, load
 from deponij.project.frame.toys import toys_of
 from deponij.store.errors import StoreError, UsageError
 from deponij.store.items import Items
 from deponij.store.sealed import read_sealed
 
 
-class InForce(Section):
+class InForce(OfBackbones):
     """The sections of params.yaml that say what a run consists of."""
 
     profile: str
     data: dict[str, Any] = Field(default_factory=dict)
     splits: dict[Slug, Any] = Field(default_factory=dict)
     labels: tuple[str, ...] = ()
-    backbones: dict[Slug, Any]
     text_backbones: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     label_sets: tuple[str, ...] = ()
@@ -140,6 +139,9 @@ def weights_record(run: Layout, backbone: str) -> dict[str, Any] | None:
     Raises:
         StoreError: the record is damaged.
     """
+    tuned = run.tuned_record(backbone)
+    if tuned.is_file():
+        return read_sealed(tuned, "tune it again") | {"spec": str(run.tuned(backbone))}
     record = run.weights / f"{backbone}.json"
     if not record.is_file():
         return None

@@ -215,7 +215,7 @@ def _run_stage(name: str, sections: Mapping[str, Any], at: Layout, options: RunO
     params = check(stage.params, chosen, "this run")
     if lack_of(params):
         return
-    for keys in [(key,) for key in sections[stage.over]] if stage.over else [()]:
+    for keys in [(key,) for key in sections.get(stage.over, ())] if stage.over else [()]:
         try:
             with timed(at, "@".join([name, *keys])):
                 stage.main(params, at, options, *keys)

@@ -19,7 +19,7 @@ from deponij.project.advice.gathering import Gathering, advise
 from deponij.project.frame.console import say
 from deponij.project.frame.harness import run_stage
 from deponij.project.frame.layout import Layout
-from deponij.project.frame.settings import RunOptions, Section, Slug
+from deponij.project.frame.settings import OfBackbones, RunOptions, Section, Slug
 from deponij.project.thumbnails import images_of
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import StoreError
@@ -39,11 +39,10 @@ class AdviceParams(Section):
     n_shown: int = Field(default=36, ge=0, le=300)
 
 
-class Params(Section):
+class Params(OfBackbones):
     """The sections of params.yaml that this stage reads; all but the last to name commands by them."""
 
     data: dict[str, Any]
-    backbones: dict[Slug, Any]
     splits: dict[Slug, Any]
     labels: list[str]
     label_sets: list[str] = Field(default_factory=list)

@@ -15,7 +15,7 @@ from deponij.project.frame.csv_files import csv_bytes
 from deponij.project.frame.harness import for_each, run_stage
 from deponij.project.frame.lacking import NeededLabels
 from deponij.project.frame.layout import Layout
-from deponij.project.frame.settings import RunOptions, Section, Slug
+from deponij.project.frame.settings import OfBackbones, RunOptions, Section, Slug
 from deponij.project.learning.results import read_examples
 from deponij.store.atomic import write_bytes
 from deponij.store.items import Items
@@ -39,10 +39,9 @@ class CurveParams(Section):
     heads: tuple[Head, ...] = Field(default=HEADS, min_length=1)
 
 
-class Params(Section):
+class Params(OfBackbones):
     """The sections of params.yaml that this stage reads; of backbones and splits only their names."""
 
-    backbones: dict[Slug, Any]
     splits: dict[Slug, Any]
     labels: NeededLabels
     curves: CurveParams = CurveParams()

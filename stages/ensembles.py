@@ -28,7 +28,7 @@ from deponij.project.frame.console import say
 from deponij.project.frame.harness import run_stage, write_metrics
 from deponij.project.frame.lacking import NeededLabels
 from deponij.project.frame.layout import Layout
-from deponij.project.frame.settings import RunOptions, Section, Slug
+from deponij.project.frame.settings import OfBackbones, RunOptions, Section, Slug
 from deponij.project.learning.result_files import Judged, digest_of, read_judged, read_result
 from deponij.project.learning.results import examples_of, judge, metrics_of, require_finite, write_results
 from deponij.store.errors import DataError, StoreError, UsageError
@@ -49,10 +49,9 @@ class EnsemblesParams(Section):
     over_everything: tuple[str, ...] = ("greedy",)
 
 
-class Params(Section):
+class Params(OfBackbones):
     """The sections of params.yaml that this stage reads; of backbones and splits only their names."""
 
-    backbones: dict[Slug, Any]
     splits: dict[Slug, Any]
     labels: NeededLabels
     ensembles: EnsemblesParams = EnsemblesParams()

@@ -19,7 +19,7 @@ from deponij.project.frame.csv_files import csv_bytes
 from deponij.project.frame.harness import run_stage, write_metrics
 from deponij.project.frame.lacking import NeededLabels, leave_empty
 from deponij.project.frame.layout import Layout
-from deponij.project.frame.settings import PatchTokens, RunOptions, Section, Slug
+from deponij.project.frame.settings import OfBackbones, PatchTokens, RunOptions, Section, Slug
 from deponij.project.learning.arguments import make_head
 from deponij.project.learning.learn import HeadParams, learn
 from deponij.project.learning.result_files import CONFUSION_NAME, read_file
@@ -50,10 +50,9 @@ class HeadsParams(Section):
     tries: int = Field(default=5, ge=1, le=100)
 
 
-class Params(Section):
+class Params(OfBackbones):
     """The sections of params.yaml that this stage reads; of backbones and splits only their names."""
 
-    backbones: dict[Slug, Any]
     text_backbones: list[Slug]
     patch_tokens: dict[Slug, PatchTokens] = Field(default_factory=dict)
     splits: dict[Slug, Any]

@@ -27,7 +27,7 @@ from deponij.pipeline.retrieval.vector_index import VectorIndex, set_threads
 from deponij.project.frame.console import say
 from deponij.project.frame.harness import run_stage, write_metrics
 from deponij.project.frame.layout import Layout
-from deponij.project.frame.settings import RunOptions, Section, Slug
+from deponij.project.frame.settings import OfBackbones, RunOptions, Section, Slug
 from deponij.project.indexes import check_embedding, rows_table
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import StoreError
@@ -59,10 +59,9 @@ class IndexParams(Section):
     seed: int = Field(default=0, ge=0)
 
 
-class Params(Section):
+class Params(OfBackbones):
     """The sections of params.yaml that this stage reads; of backbones and splits only their names."""
 
-    backbones: dict[Slug, Any]
     splits: dict[Slug, Any]
     labels: list[str]
     index: IndexParams = IndexParams()

@@ -19,7 +19,7 @@ from deponij.pipeline.likeness.records import LIKENESS, AlikeGroup, Apart, Liken
 from deponij.project.frame.console import bar, say
 from deponij.project.frame.harness import for_each, run_stage
 from deponij.project.frame.layout import Layout
-from deponij.project.frame.settings import RunOptions, Section, Slug
+from deponij.project.frame.settings import OfBackbones, RunOptions, Section
 from deponij.project.learning.results import check_belongs, require_finite
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import DataError
@@ -53,10 +53,9 @@ class LikenessParams(Section):
         return Thresholds(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
 
-class Params(Section):
+class Params(OfBackbones):
     """The sections of params.yaml that this stage reads; of the backbones only their names."""
 
-    backbones: dict[Slug, Any]
     likeness: LikenessParams = LikenessParams()
 
 

@@ -5,7 +5,6 @@ python -m deponij.stages.map
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +14,7 @@ from deponij.pipeline.maps import EmbeddingMap, embedding_map
 from deponij.project.frame.console import bar, say
 from deponij.project.frame.harness import for_each, run_stage
 from deponij.project.frame.layout import Layout
-from deponij.project.frame.settings import RunOptions, Section, Slug
+from deponij.project.frame.settings import OfBackbones, RunOptions, Section
 from deponij.store.atomic import write_table
 from deponij.store.errors import UsageError
 from deponij.store.view import View
@@ -37,10 +36,9 @@ class MapParams(Section):
     seed: int = Field(default=0, ge=0)
 
 
-class Params(Section):
+class Params(OfBackbones):
     """The sections of params.yaml that this stage reads; of the backbones only their names."""
 
-    backbones: dict[Slug, Any]
     map: MapParams = MapParams()
 
 

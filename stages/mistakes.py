@@ -7,7 +7,6 @@ An audit of all labelled items, those of the test part among them: no figure of 
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -22,7 +21,7 @@ from deponij.project.frame.console import bar, say
 from deponij.project.frame.harness import for_each, run_stage
 from deponij.project.frame.lacking import NeededLabels
 from deponij.project.frame.layout import Layout
-from deponij.project.frame.settings import RunOptions, Section, Slug
+from deponij.project.frame.settings import OfBackbones, RunOptions, Section
 from deponij.project.learning.item_columns import photographs
 from deponij.project.learning.results import read_labelled
 from deponij.project.thumbnails import images_of
@@ -59,10 +58,9 @@ class MistakesParams(Section):
     n_shown: int = Field(default=36, ge=0, le=300)
 
 
-class Params(Section):
+class Params(OfBackbones):
     """The sections of params.yaml that this stage reads; of the backbones only their names."""
 
-    backbones: dict[Slug, Any]
     labels: NeededLabels
     mistakes: MistakesParams = MistakesParams()
 

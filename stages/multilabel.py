@@ -16,7 +16,7 @@ from deponij.project.frame.console import say
 from deponij.project.frame.harness import run_stage, write_metrics
 from deponij.project.frame.lacking import NeededSets
 from deponij.project.frame.layout import Layout
-from deponij.project.frame.settings import RunOptions, Section, Slug
+from deponij.project.frame.settings import OfBackbones, RunOptions, Section, Slug
 from deponij.project.learning.multilabel import learn_multilabel, make_multilabel_head
 from deponij.project.learning.multilabel_files import metrics_of
 from deponij.store.texts import in_percent
@@ -34,10 +34,9 @@ class MultilabelParams(Section):
     kinds: dict[str, dict[str, JsonValue]] = Field(default=USUAL, min_length=1)
 
 
-class Params(Section):
+class Params(OfBackbones):
     """The sections of params.yaml that this stage reads; of backbones and splits only their names."""
 
-    backbones: dict[Slug, Any]
     splits: dict[Slug, Any]
     label_sets: NeededSets = Field(default_factory=list)
     multilabel: MultilabelParams = MultilabelParams()

@@ -12,7 +12,7 @@ from deponij.project.frame.harness import Main
 from deponij.project.frame.lacking import needs_of
 from deponij.project.frame.settings import Section
 
-Over = Literal["prepare", "backbones"]
+Over = Literal["prepare", "backbones", "finetune"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,8 @@ STAGES = (
     Stage("items"),
     Stage("split"),
     Stage("extract", over="backbones"),
+    Stage("finetune", over="finetune", may_lack_data=True),
+    Stage("extract_tuned", over="finetune"),
     Stage("extract_text"),
     Stage("heads"),
     Stage("multilabel"),

@@ -29,7 +29,7 @@ from deponij.pipeline.reports.sheets import samples_sheet, sprite
 from deponij.project.frame.console import say
 from deponij.project.frame.harness import run_stage
 from deponij.project.frame.layout import Layout
-from deponij.project.frame.settings import RunOptions, Section, Slug, load
+from deponij.project.frame.settings import OfBackbones, RunOptions, Section, Slug, load
 from deponij.project.frame.toys import toys_of
 from deponij.project.in_force import InForce
 from deponij.project.last_run import remember
@@ -115,11 +115,10 @@ class ReportParams(Section):
     seed: int = Field(default=0, ge=0)
 
 
-class Params(Section):
+class Params(OfBackbones):
     """The sections of params.yaml that this stage reads; of backbones and splits only their names."""
 
     profile: str
-    backbones: dict[Slug, Any]
     text_backbones: list[Slug]
     splits: dict[Slug, Any]
     labels: list[str]

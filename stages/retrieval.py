@@ -11,16 +11,15 @@ from deponij.project.frame.console import say
 from deponij.project.frame.harness import run_stage, write_metrics
 from deponij.project.frame.lacking import NeededLabels
 from deponij.project.frame.layout import Layout
-from deponij.project.frame.settings import RunOptions, Section, Slug
+from deponij.project.frame.settings import OfBackbones, RunOptions, Slug
 from deponij.project.retrieval import images, texts
 from deponij.project.retrieval.archive import RetrievalParams, compared, told
 from deponij.store.atomic import write_bytes
 
 
-class Params(Section):
+class Params(OfBackbones):
     """The sections of params.yaml that this stage reads; of backbones and splits only their names."""
 
-    backbones: dict[Slug, Any]
     text_backbones: list[Slug]
     splits: dict[Slug, Any]
     labels: NeededLabels

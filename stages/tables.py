@@ -19,7 +19,7 @@ from deponij.project.frame.console import say
 from deponij.project.frame.harness import layout, run_stage, write_metrics
 from deponij.project.frame.lacking import NeededLabels
 from deponij.project.frame.layout import Layout
-from deponij.project.frame.settings import RunOptions, Section, Slug, load
+from deponij.project.frame.settings import OfBackbones, RunOptions, Slug, load
 from deponij.project.frame.toys import toys_of
 from deponij.project.in_force import toys_beside
 from deponij.project.tables.cells import compute
@@ -33,10 +33,9 @@ CELLS_NAME = "cells.json"
 MARKDOWN_NAME = "tables.md"
 
 
-class Params(Section):
+class Params(OfBackbones):
     """The sections of params.yaml that this stage reads; of backbones and splits only their names."""
 
-    backbones: dict[Slug, Any]
     text_backbones: list[Slug]
     splits: dict[Slug, Any]
     labels: NeededLabels

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     import h5py
 
 FORMAT = "deponij-view/1"
+# The column that says which pictures the backbone was tuned on: `train`, `val` (chosen on), or nothing.
+TUNED_ON = "tuned_on"
 
 
 def write_view(

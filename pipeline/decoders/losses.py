@@ -60,6 +60,17 @@ def boundary_aware(logits: Tensor, targets: Tensor, weights: Sequence[float] | N
     return -(factors * log_p).sum() / said.sum().clamp(min=1)
 
 
+def class_weights(counts: IntegerMaps, power: float) -> list[float]:
+    """Weights of classes by how many pixels they have: (1 / share)^power, of mean 1 over the pixels.
+
+    Args:
+        counts: int64 [C]; what has no pixels counts as the rarest that has.
+    """
+    shares = counts / counts.sum()
+    raw = np.maximum(shares, shares[shares > 0].min()) ** -power
+    return (raw / (raw * shares).sum()).tolist()
+
+
 def boundary_weights(targets: IntegerMaps) -> NDArray[np.float32]:
     """α of each pixel by its distance to the nearest pixel of another class, float32 [n, h, w]; 0 where it has none.
 

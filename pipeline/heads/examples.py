@@ -33,6 +33,7 @@ class Examples:
         n_outside_pool: of these, rows that have no part.
         n_without_label: rows that have a part but no label.
         n_without_features: rows that have both but no features.
+        n_tuned_on: rows to be tested that a backbone has learned from or was chosen on, so that they cannot test it.
         folds: [n], from 0; None where items are not cross-validated.
     """
 
@@ -47,6 +48,7 @@ class Examples:
     n_without_label: int
     n_without_features: int
     folds: NDArray[np.int64] | None = None
+    n_tuned_on: int = 0
 
     def rotations(self) -> "tuple[Examples, ...]":
         """The ordinary splits that these are, in the order of the folds: without folds, themselves.
@@ -104,14 +106,17 @@ def join_examples(
     with_features: Collection[str],
     unit: "Unit" = "photographs",
     folds: Mapping[str, int] | None = None,
+    tuned_on: Collection[str] = (),
 ) -> Examples:
     """Join labels, parts and groups by item id; `with_features` are the ids that have a feature row.
 
     Args:
         folds: of the items that have a part; None where there are none.
+        tuned_on: ids that a backbone of these features has learned from; where they would test it, they are left out.
 
     Raises:
-        DataError: the split names unknown items, or no item has a part, a label and features.
+        DataError: the split names unknown items, no item has a part, a label and features, or the backbone has
+            learned from all that would test it.
     """
     strangers = [item_id for item_id in parts if item_id not in labels]
     if strangers:
@@ -128,6 +133,8 @@ def join_examples(
             f"no item can be used: of {len(labels)} items {len(pool)} have a part in the split, of these "
             f"{len(labelled)} have a label, and of these none has features"
         )
+    n_featured = len(chosen)
+    chosen = _fair(chosen, parts, set(tuned_on), of_folds=folds is not None)
     found = None if folds is None else np.array([folds[item_id] for item_id, _ in chosen], dtype=np.int64)
     return Examples(
         folds=found,
@@ -140,8 +147,23 @@ def join_examples(
         n_items=len(labels),
         n_outside_pool=len(labels) - len(pool),
         n_without_label=len(pool) - len(labelled),
-        n_without_features=len(labelled) - len(chosen),
+        n_without_features=len(labelled) - n_featured,
+        n_tuned_on=n_featured - len(chosen),
     )
+
+
+def _fair(
+    chosen: list[tuple[str, str]], parts: Mapping[str, str | None], tuned_on: set[str], *, of_folds: bool
+) -> list[tuple[str, str]]:
+    """Without items that would test a backbone which has learned from them."""
+    to_test = [item_id for item_id, _ in chosen if of_folds or parts[item_id] == "test"]
+    unfair = tuned_on.intersection(to_test)
+    if unfair and len(unfair) == len(to_test):
+        raise DataError(
+            f"the backbone was tuned on all {len(to_test)} items that this split would test it by: take the split that it "
+            "was tuned with, whose test part it has not seen, or other pictures"
+        )
+    return [one for one in chosen if one[0] not in unfair]
 
 
 def count_by_class(labels: Names, classes: Sequence[str]) -> list[int]:

@@ -17,11 +17,12 @@ from deponij.pipeline.pictures import Route
 from deponij.project.extraction import identities
 from deponij.project.extraction.dense_room import require_room, room_for
 from deponij.project.extraction.feature_maker import FeatureMaker, FoundBackbone, pictures_of
+from deponij.project.extraction.tuned_on import learned_from
 from deponij.project.frame.console import bar, say, warn
 from deponij.project.frame.settings import Section
 from deponij.store.depot import FeatureStore
 from deponij.store.items import Items
-from deponij.store.view import write_view
+from deponij.store.view import TUNED_ON, write_view
 
 
 class FeatureParams(Section):
@@ -171,6 +172,7 @@ def _write_view(
     keys = [key for _, key in present]
     # Dense maps stay in the depot; their checksums tie the view to them.
     names = ["checksums", str(found.kind.name)] if found.kind.in_view else ["checksums"]
+    seen = learned_from(found.spec)
     arrays = store.read(keys, found.identity, names) if keys else {"checksums": np.empty(0, np.uint32)}
     write_view(
         out,
@@ -180,6 +182,7 @@ def _write_view(
         keys=keys,
         checksums=arrays.pop("checksums"),
         arrays=arrays,
+        columns={TUNED_ON: [seen.get(key, "") for key in keys]} if seen else None,
         failures=failures,
     )
 

@@ -58,6 +58,10 @@ class Layout:
     weights = _Place("weights")
     # The same of those whose maps of scenes are stored.
     dense_weights = _Place("weights/dense")
+    # A backbone that a recipe of `finetune` made: its files, and what it has learned from.
+    tuned = _Named("tuned/{}")
+    # Its record beside its features.
+    tuned_record = _Named("views/tuned/{}.json")
     # Of a backbone: picture features, text vectors, search index.
     view = _Named("views/{}.h5")
     texts = _Named("views/texts/{}.h5")

@@ -72,6 +72,31 @@ class PatchTokens(Section):
         return {False: self.kind} | ({True: f"{self.kind}+flip"} if self.flip else {})
 
 
+class OfBackbones(Section):
+    """Base of the `Params` of stages that look at every backbone of a profile.
+
+    Attributes:
+        backbones: of the profile, and after them those that `finetune` makes. Of both only the names count here.
+    """
+
+    backbones: dict[Slug, Any]
+    finetune: dict[Slug, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tuned_ones_too(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        own, tuned = values.get("backbones") or {}, values.get("finetune") or {}
+        if not isinstance(own, dict) or not isinstance(tuned, dict):
+            return values
+        if twice := own.keys() & tuned.keys():
+            raise ValueError(
+                f"{', '.join(sorted(twice))}: a backbone of the profile already; a tuned one needs a name of its own"
+            )
+        return values | {"backbones": own | tuned}
+
+
 Model = TypeVar("Model", bound=BaseModel)
 
 

@@ -6,6 +6,7 @@ writes it into its records; everybody else asks here.
 
 from pathlib import Path
 
+from deponij.project.frame.layout import Layout
 from deponij.store.errors import StoreError
 from deponij.store.sealed import read_sealed
 
@@ -13,12 +14,15 @@ KEY = "toy"
 
 
 def toys_of(weights: Path) -> frozenset[str]:
-    """Names of the toys, by the records in a run's folder `weights`; none where there is no such folder.
+    """Names of the toys, by the records in a run's folder `weights`, and those of tuned ones beside it; none where there
+    is no such folder.
 
     Raises:
         StoreError: a record is damaged.
     """
-    return frozenset(path.stem for path in sorted(weights.glob("*.json")) if _is_toy(path))
+    tuned = Layout(weights.parent).tuned_record("*")
+    records = [*sorted(weights.glob("*.json")), *sorted(tuned.parent.glob(tuned.name))]
+    return frozenset(path.stem for path in records if _is_toy(path))
 
 
 def _is_toy(record: Path) -> bool:

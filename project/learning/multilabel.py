@@ -27,7 +27,7 @@ from deponij.project.frame.settings import check
 from deponij.project.learning.item_columns import read_folds, read_groups, read_parts, read_sets
 from deponij.project.learning.learn import learned_facts
 from deponij.project.learning.multilabel_files import SetPredictions, write_multilabel
-from deponij.project.learning.results import Vectors, feature_sources, features_of, left_out
+from deponij.project.learning.results import Vectors, feature_sources, features_of, left_out, tuned_on
 from deponij.store.errors import DataError
 from deponij.store.items import Items
 from deponij.store.view import View
@@ -69,7 +69,9 @@ def read_set_examples(view: View, items: Items, split: Path, labels: str) -> tup
     if read_folds(split) is not None:
         raise DataError(f"{split} has folds, which take one label an item; split by `random` or `group`")
     groups, unit = read_groups(split, items)
-    examples = join_examples(as_text, read_parts(split), groups, set(view.ids.tolist()), unit)
+    examples = join_examples(
+        as_text, read_parts(split), groups, set(view.ids.tolist()), unit, tuned_on=tuned_on([view])
+    )
     classes = sorted({name for text in examples.pool_classes for name in json.loads(text)})
     if not classes:
         raise DataError(f"no item has a label in column {labels!r}: all of its lists are empty")

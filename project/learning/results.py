@@ -50,7 +50,7 @@ from deponij.store.atomic import table_bytes
 from deponij.store.bundle import write_bundle
 from deponij.store.errors import DataError, StoreError, UsageError
 from deponij.store.items import Items
-from deponij.store.view import View
+from deponij.store.view import TUNED_ON, View
 
 Vectors = NDArray[np.floating]
 
@@ -85,7 +85,9 @@ def read_shared_examples(
         check_belongs(view, items, reading)
     everywhere = set.intersection(*(set(view.ids.tolist()) for view in views))
     groups, unit = read_groups(split, items)
-    examples = join_examples(names, read_parts(split), groups, everywhere, unit, read_folds(split))
+    examples = join_examples(
+        names, read_parts(split), groups, everywhere, unit, read_folds(split), tuned_on(views)
+    )
     _check_folds(examples)
     if reading is None:
         return examples, [_finite_features(view, examples) for view in views]
@@ -290,10 +292,23 @@ def _notes(examples: Examples, labels: str, unseen: Sequence[str], shown: str) -
 
 def left_out(examples: Examples, labels: str) -> list[str]:
     """A sentence on items of the split that are in no figure, by reason."""
-    counts = ((examples.n_without_features, "features"), (examples.n_without_label, repr(labels)))
-    return [
-        f"Left out: {n:,} item{'' if n == 1 else 's'} of the split without {what}." for n, what in counts if n
-    ]
+    counts = (
+        (examples.n_without_features, "of the split without features"),
+        (examples.n_without_label, f"of the split without {labels!r}"),
+        (examples.n_tuned_on, "that would test a backbone which was tuned on them"),
+    )
+    return [f"Left out: {n:,} item{'' if n == 1 else 's'} {what}." for n, what in counts if n]
+
+
+def tuned_on(views: Sequence[View]) -> set[str]:
+    """Ids of items that the backbone of one of these views has learned from, or was chosen on."""
+    return {
+        item_id
+        for view in views
+        if TUNED_ON in view.columns
+        for item_id, part in zip(view.ids.tolist(), view.columns[TUNED_ON].tolist(), strict=True)
+        if part
+    }
 
 
 def write_results(

@@ -7,16 +7,18 @@ what lies in a folder of results, `result_files`.
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import JsonValue
 
 from deponij.pipeline.cards import FeatureSource, parameters_of
 from deponij.pipeline.decoders.decoder import Decoder, Level
-from deponij.pipeline.decoders.losses import boundary_aware, cross_entropy
+from deponij.pipeline.decoders.losses import boundary_aware, class_weights, cross_entropy
 from deponij.pipeline.decoders.registry import decoder_class
 from deponij.pipeline.decoders.saved import Applied, decoder_files
 from deponij.pipeline.metrics.segmentation_result import SegmentationResult
@@ -33,6 +35,8 @@ from deponij.project.segmentation.task import Loss, SegmentationTask
 from deponij.project.segmentation.words import LEARNED, class_vectors
 from deponij.project.training_bar import training_bar
 from deponij.store.errors import UsageError
+from deponij.store.label_maps import pixel_counts
+from deponij.store.scenes import Scenes
 from deponij.store.sealed import sha256_of
 
 if TYPE_CHECKING:
@@ -211,20 +215,24 @@ def task_of(
     ids = source.ids(params.learn_from)
     drawn = Drawn(asked.training.batch_size, params.window_px, source.mirrors, asked.training.seed)
     shaping: list[Any] = [asked.kind, dict(asked.arguments), asked.words, features, ids, chosen_on]
-    shaping += [source.scenes.digest, drawn, params.loss]
+    shaping += [source.scenes.digest, drawn, params.loss, params.class_weights]
     return SegmentationTask(
         model=model,
         source=source,
         ids=ids,
         val_ids=chosen_on,
         drawn=drawn,
-        loss_of=_loss(params),
+        loss_of=_loss(params, source.scenes, ids),
         identity=sha256_of(repr(shaping).encode()),
     )
 
 
-def _loss(params: DecodersParams) -> Loss:
-    return boundary_aware if params.loss == "boundary" else cross_entropy
+def _loss(params: DecodersParams, scenes: Scenes, ids: Sequence[str]) -> Loss:
+    loss = boundary_aware if params.loss == "boundary" else cross_entropy
+    if not params.class_weights:
+        return loss
+    counts = np.sum([pixel_counts(scenes.label_map(one)) for one in ids], axis=0)[: len(scenes.classes)]
+    return partial(loss, weights=class_weights(counts, params.class_weights))
 
 
 def learned(task: SegmentationTask, asked: Asked, running: Running) -> Training:
@@ -261,6 +269,8 @@ def _protocol(
             + (", half of them mirrored" if source.mirrors else "")
         )
         said.append(f"{asked.training.epochs} epochs, {kept}")
+        if params.class_weights:
+            said.append(f"rare classes count more (1 / share to the power of {params.class_weights:g})")
     if both_ways:
         said.append("answers are means of both ways")
     return "; ".join(said)

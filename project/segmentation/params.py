@@ -36,6 +36,8 @@ class DecodersParams(Section):
         window_px: sides of random windows to learn from, multiples of the coarsest stride; None for whole pictures.
         learn_from: parts; with `val` among them nothing is chosen on it, and the last weights are kept.
         loss: `cross_entropy`, or `boundary` (more weight near the borders of classes).
+        class_weights: power of 1 / share of the pixels by which a class counts in the loss: 0 for alike, 1 for each class
+            as much as any other. What is rare is then found more often, and seen where it is not.
         judged: parts that are answered when all is learned; the others have no figures.
         both_ways: answer by the mean of the picture and the mirrored one, where that is stored.
         training: how long, how fast, with what optimizer.
@@ -48,6 +50,7 @@ class DecodersParams(Section):
     window_px: tuple[int, int] | None = None
     learn_from: tuple[Literal["train", "val"], ...] = Field(default=("train",), min_length=1)
     loss: Literal["cross_entropy", "boundary"] = "cross_entropy"
+    class_weights: float = Field(default=0.0, ge=0, le=1)
     judged: tuple[Literal["train", "val", "test"], ...] = Field(default=PARTS, min_length=1)
     both_ways: bool = False
     training: TrainingParams = TrainingParams(epochs=20, batch_size=4, lr=2e-3, weight_decay=1e-4)

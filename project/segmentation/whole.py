@@ -4,6 +4,7 @@ An encoder that does not learn, before a decoder that does, is the protocol in w
 stored maps' protocol cuts them out of maps of whole pictures.
 """
 
+import shutil
 import time
 from dataclasses import dataclass
 from math import log2
@@ -138,9 +139,10 @@ def learn_whole(
         seed=asked.training.seed,
         seconds=time.perf_counter() - start,
     )
-    return result_of(
-        named, model, source, judge(model, source, both_ways=params.both_ways, parts=params.judged)
-    )
+    counter = judge(model, source, both_ways=params.both_ways, parts=params.judged)
+    if running.unfinished is not None:
+        shutil.rmtree(running.unfinished, ignore_errors=True)
+    return result_of(named, model, source, counter)
 
 
 def _protocol(asked: Asked, params: DecodersParams, encoder: Encoder) -> str:

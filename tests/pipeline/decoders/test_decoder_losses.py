@@ -10,6 +10,7 @@ from deponij.pipeline.decoders.losses import (
     VOID,
     boundary_aware,
     boundary_weights,
+    class_weights,
     cross_entropy,
     distances_to_others,
 )
@@ -111,3 +112,12 @@ def test_the_factor_of_what_is_unsure_has_no_gradient() -> None:
     factor = math.exp(0.5 * 0.2)
     assert logits.grad is not None
     assert logits.grad.flatten().tolist() == pytest.approx([-0.2 * factor, 0.2 * factor], rel=1e-5)
+
+
+def test_class_weights() -> None:
+    """By hand: shares .8 and .2 to the power -.5 are 1.118 and 2.236, their mean over the pixels 1.342."""
+    assert class_weights(np.array([8, 2]), 0.5) == pytest.approx(
+        [1.118034 / 1.341641, 2.236068 / 1.341641], rel=1e-5
+    )
+    assert class_weights(np.array([8, 2]), 1.0) == pytest.approx([0.625, 2.5])
+    assert class_weights(np.array([8, 2, 0]), 1.0)[2] == pytest.approx(2.5), "as the rarest that is there"

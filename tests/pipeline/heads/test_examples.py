@@ -72,3 +72,29 @@ def test_gaps_are_told() -> None:
     many = {f"{i:02d}": f"class {i:02d}" for i in range(12)}
     told = join_examples(many, dict.fromkeys(many, "train"), alone(many), list(many)).gaps()
     assert len(told) == 1 and told[0].endswith("class 09 and 2 more classes.")
+
+
+def test_a_backbone_is_not_tested_by_what_it_has_learned_from() -> None:
+    """Of its own training items those of the part `test` go; those that others learn from stay."""
+    labels = dict.fromkeys("abcdef", "can")
+    parts: dict[str, str | None] = dict(
+        zip("abcdef", ["train", "train", "val", "test", "test", "test"], strict=True)
+    )
+    found = join_examples(labels, parts, alone(labels), list(labels), tuned_on=["a", "d", "e"])
+    assert found.ids.tolist() == ["a", "b", "c", "f"]
+    assert (found.n_tuned_on, found.n_without_features) == (2, 0)
+    assert join_examples(labels, parts, alone(labels), list(labels), tuned_on=["a", "b"]).n_tuned_on == 0
+
+
+def test_folds_test_every_item_so_that_none_may_have_been_learned_from() -> None:
+    labels = dict.fromkeys("abcd", "can")
+    parts: dict[str, str | None] = dict.fromkeys("abcd", "test")
+    folds = {name: number for number, name in enumerate("abcd")}
+    found = join_examples(labels, parts, alone(labels), list(labels), folds=folds, tuned_on=["b"])
+    assert (found.ids.tolist(), found.n_tuned_on) == (["a", "c", "d"], 1)
+
+
+def test_a_split_that_tests_nothing_else_is_refused() -> None:
+    parts: dict[str, str | None] = {"a": "train", "b": "test", "c": "test"}
+    with pytest.raises(DataError, match="tuned on all 2 items that this split would test it by"):
+        join_examples(dict.fromkeys("abc", "can"), parts, alone("abc"), "abc", tuned_on="abc")

@@ -1,0 +1,73 @@
+"""How a backbone is tuned: the entries of the section `finetune`, and what `deponij tune` takes as flags."""
+
+from typing import Literal, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from deponij.pipeline.pictures import Route
+from deponij.pipeline.training.params import TrainingParams
+from deponij.pipeline.tuning.augmenting import AugmentParams, Preset
+from deponij.pipeline.tuning.learning import Way
+from deponij.pipeline.tuning.lora import LoraParams
+from deponij.project.frame.settings import Section, Slug, check
+
+# Of a few thousand pictures on one machine; a profile says what it wants otherwise.
+USUAL: dict[str, JsonValue] = {
+    "epochs": 10,
+    "batch_size": 32,
+    "lr": 1e-3,
+    "weight_decay": 0.05,
+    "warmup_epochs": 0.5,
+    "clip_norm": 1.0,
+}
+
+
+class Recipe(Section):
+    """One tuned backbone; its key in `finetune` is its name.
+
+    Attributes:
+        backbone: that is tuned, a key of `backbones`.
+        recipe: what of it learns.
+        labels, split: what it learns; by default the profile's first. The part `val` chooses the epoch.
+        start: of the classifier on top: `probe`, the logistic regression on the frozen features, or `zero`.
+        lora: of adapters. n_blocks: of `last-blocks`. layer_decay: factor of the learning rate a layer further down.
+        head_lr: factor of the learning rate of the classifier.
+        augment: what is drawn of each picture: a preset, or its settings.
+        mixup, cutmix: alpha of their Beta distribution; 0 for none. label_smoothing: of the targets.
+        class_weights, balance: power of 1/frequency in the loss, or in how often a picture is drawn; 0 for none.
+        checkpointing: less memory for more time. decode: as in `extract`. input_px: other than the backbone's own.
+        training: where it shall not be as usual, see `TrainingParams`.
+    """
+
+    backbone: Slug
+    recipe: Way = "lora"
+    labels: str | None = None
+    split: Slug | None = None
+    start: Literal["probe", "zero"] = "probe"
+    lora: LoraParams = LoraParams()
+    n_blocks: int = Field(default=1, ge=1)
+    layer_decay: float | None = Field(default=None, gt=0, le=1)
+    head_lr: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    augment: Preset | AugmentParams = "flips"
+    mixup: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    cutmix: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    class_weights: float = Field(default=0.0, ge=0, le=1)
+    balance: float = Field(default=0.0, ge=0, le=1)
+    checkpointing: bool = False
+    decode: Route = Route.DRAFT
+    input_px: tuple[int, int] | None = None
+    training: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _trains(self) -> Self:
+        self.trained_by("training")
+        return self
+
+    def trained_by(self, where: str) -> TrainingParams:
+        """The training's settings, those that were not named being as usual.
+
+        Raises:
+            UsageError: one of them is wrong.
+        """
+        return check(TrainingParams, USUAL | self.training, where)

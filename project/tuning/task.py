@@ -1,0 +1,100 @@
+"""Learning to name pictures, as `pipeline.training` wants it: batches, loss, validation.
+
+Shape letters: n pictures, C classes, h and w sides of the input.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deponij.pipeline.training.task import ParameterGroup
+from deponij.project.tuning.pictures import Pictures
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Rows = NDArray[np.int64]
+_ASKED = 64  # pictures a forward pass of validation
+
+
+@dataclass
+class NamingTask:
+    """A backbone with a classifier on top that learns classes of pictures.
+
+    Attributes:
+        model: forward(pixels float32 [n, 3, h, w]) -> logits [n, C].
+        pictures: holds those of `rows` and `val_rows`, rows of the items.
+        targets, val_targets: numbers of their classes.
+        order_of: an epoch -> int64, places in `rows` in the order in which they are met, n_drawn of them.
+        prepared: pixels uint8 [n, 3, h, w], targets int64 [n], epoch, their places in `rows`, number of the batch ->
+            pixels as the model sees them, targets [n, C].
+        seen: pixels uint8 [n, 3, h, w] as the model sees them where nothing is drawn.
+        loss_of: logits [n, C], targets [n, C] -> a number.
+        identity: stands for all that shapes the training.
+        parts: what learns, and how fast.
+    """
+
+    model: "nn.Module"
+    pictures: Pictures
+    rows: Rows
+    targets: Rows
+    val_rows: Rows
+    val_targets: Rows
+    batch_size: int
+    n_drawn: int
+    order_of: Callable[[int], Rows]
+    prepared: "Callable[[Tensor, Tensor, int, Rows, int], tuple[Tensor, Tensor]]"
+    seen: "Callable[[Tensor], Tensor]"
+    loss_of: "Callable[[Tensor, Tensor], Tensor]"
+    identity: str
+    parts: Sequence[ParameterGroup]
+
+    def groups(self) -> Sequence[ParameterGroup]:
+        """What learns."""
+        return self.parts
+
+    def n_batches(self) -> int:
+        """Of an epoch."""
+        return -(-self.n_drawn // self.batch_size)
+
+    def batches(self, epoch: int, first: int = 0) -> "Iterator[tuple[Tensor, Tensor]]":
+        """Pixels and targets of one epoch from this batch on; the same for the same epoch."""
+        import torch
+
+        order = self.order_of(epoch)
+        for number in range(first, self.n_batches()):
+            places = order[number * self.batch_size : (number + 1) * self.batch_size]
+            pixels = torch.from_numpy(self.pictures.read(self.rows[places].tolist())).permute(0, 3, 1, 2)
+            yield self.prepared(pixels, torch.from_numpy(self.targets[places]), epoch, places, number)
+
+    def loss(self, batch: "tuple[Tensor, Tensor]") -> "Tensor":
+        """Of one batch."""
+        pixels, targets = batch
+        return self.loss_of(self.model(pixels), targets)
+
+    def validate(self) -> dict[str, float]:
+        """Top-1 and loss of the pictures to choose on, which are seen as they are."""
+        if not len(self.val_rows):
+            return {}
+        logits = self.logits(self.val_rows)
+        right = (logits.argmax(1) == self.val_targets).mean()
+        top = logits.max(1, keepdims=True)
+        log_sum = top[:, 0] + np.log(np.exp(logits - top).sum(1))
+        surprise = float((log_sum - logits[np.arange(len(logits)), self.val_targets]).mean())
+        return {"top1": float(right), "loss": surprise}
+
+    def logits(self, rows: Rows) -> NDArray[np.float32]:
+        """float32 [n, C] of pictures as they are, the model being in evaluation mode."""
+        import torch
+
+        device = next(self.model.parameters()).device
+        found = []
+        with torch.inference_mode():
+            for start in range(0, len(rows), _ASKED):
+                pixels = torch.from_numpy(self.pictures.read(rows[start : start + _ASKED].tolist()))
+                seen = self.seen(pixels.permute(0, 3, 1, 2)).to(device)
+                found.append(self.model(seen).float().cpu().numpy())
+        return np.concatenate(found)

@@ -1,0 +1,42 @@
+"""Stage `extract_tuned`: items in, depot rows and a view out, by a backbone that the stage `finetune` made.
+
+    python -m deponij.stages.extract_tuned NAME     (a key of `finetune` in params.yaml)
+
+Everything after it meets the tuned backbone as one more of the profile's.
+"""
+
+from typing import Any
+
+from pydantic import Field
+
+from deponij.project.extraction.extracting import FeatureParams, extract_items, found_backbone, summary
+from deponij.project.extraction.feature_maker import FeatureMaker
+from deponij.project.frame.console import say, warn
+from deponij.project.frame.harness import run_stage
+from deponij.project.frame.layout import Layout
+from deponij.project.frame.settings import RunOptions, Section, Slug
+from deponij.store.errors import UsageError
+
+
+class Params(Section):
+    """The sections of params.yaml that this stage reads; of recipes only their names."""
+
+    finetune: dict[Slug, Any] = Field(default_factory=dict)
+    extract: FeatureParams = FeatureParams()
+
+
+def main(params: Params, at: Layout, options: RunOptions, key: str) -> None:
+    """One tuned backbone of the profile."""
+    if key not in params.finetune:
+        raise UsageError(f"the profile has no recipe {key!r}; it has {', '.join(params.finetune) or 'none'}")
+    found = found_backbone(params.extract, str(at.tuned(key)), key)
+    result = extract_items(FeatureMaker(found, options), at.items, at.view(key))
+    say(summary(result))
+    if result.n_failed:
+        warn(
+            f"{result.n_failed} items failed; the view's failure table names them (`deponij view info {result.view}`)"
+        )
+
+
+if __name__ == "__main__":
+    run_stage("extract_tuned", Params, main)
