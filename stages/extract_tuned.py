@@ -11,10 +11,12 @@ from pydantic import Field
 
 from deponij.project.extraction.extracting import FeatureParams, extract_items, found_backbone, summary
 from deponij.project.extraction.feature_maker import FeatureMaker
+from deponij.project.extraction.tuned_on import RECORD
 from deponij.project.frame.console import say, warn
 from deponij.project.frame.harness import run_stage
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
+from deponij.store.atomic import write_bytes
 from deponij.store.errors import UsageError
 
 
@@ -31,6 +33,7 @@ def main(params: Params, at: Layout, options: RunOptions, key: str) -> None:
         raise UsageError(f"the profile has no recipe {key!r}; it has {', '.join(params.finetune) or 'none'}")
     found = found_backbone(params.extract, str(at.tuned(key)), key)
     result = extract_items(FeatureMaker(found, options), at.items, at.view(key))
+    write_bytes(at.tuned_record(key), (at.tuned(key) / RECORD).read_bytes())
     say(summary(result))
     if result.n_failed:
         warn(

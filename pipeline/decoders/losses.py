@@ -68,7 +68,8 @@ def class_weights(counts: IntegerMaps, power: float) -> list[float]:
     """
     shares = counts / counts.sum()
     raw = np.maximum(shares, shares[shares > 0].min()) ** -power
-    return (raw / (raw * shares).sum()).tolist()
+    scaled: list[float] = (raw / (raw * shares).sum()).tolist()
+    return scaled
 
 
 def boundary_weights(targets: IntegerMaps) -> NDArray[np.float32]:

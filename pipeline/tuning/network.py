@@ -5,6 +5,8 @@ Shape letters: n pictures, d width of the embedding, C classes, h and w sides of
 
 from torch import Tensor, nn
 
+from deponij.pipeline.tuning.tower import Tower
+
 
 class Network(nn.Module):
     """forward(normalised pixels [n, 3, h, w]) -> logits [n, C]: embed, standardise by fixed moments, classify linearly.
@@ -20,9 +22,9 @@ class Network(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, tower: nn.Module, mean: Tensor, scale: Tensor, weight: Tensor, bias: Tensor) -> None:
+    def __init__(self, tower: Tower, mean: Tensor, scale: Tensor, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
-        self.tower = tower
+        self.tower: Tower = tower
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
         self.head = nn.Linear(weight.shape[1], weight.shape[0])

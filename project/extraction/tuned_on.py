@@ -1,10 +1,9 @@
 """What a tuned backbone has learned from, as a table in its own folder says. This is no stage.
 
-Views of its features carry it along (`deponij.store.view.TUNED_ON`), so that no split tests a backbone by what it was taught.
+Views of its features carry it along (`deponij.store.view.TUNED_ON`), so that nothing tests a backbone by what it was taught.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from deponij.pipeline.backbones.catalog import parse_spec
 from deponij.store.atomic import read_table, table_bytes

@@ -1,41 +1,198 @@
 """One backbone tuned on items and judged: what the stage `finetune` does for a recipe, and `deponij tune`.
 
 What learns, and how it is written, is the business of `deponij.pipeline.tuning`; what a training is, of
-`deponij.pipeline.training`. What a tuned backbone has learned from lies in its folder (`deponij.project.extraction.tuned_on`).
+`deponij.pipeline.training`. What a tuned backbone has learned from lies in its folder
+(`deponij.project.extraction.tuned_on`).
 
-Shape letters: n pictures, d width of the embedding, C classes, h and w sides of the input.
+Shape letters: n pictures, d width of the embedding, C classes.
 """
 
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from deponij.pipeline.backbones import load
-from deponij.pipeline.heads.examples import Examples
-from deponij.pipeline.heads.logistic import Logistic
-from deponij.pipeline.metrics.evaluation import Evaluation
 from deponij.pipeline.training.loop import Training, train
 from deponij.pipeline.training.params import TrainingParams
-from deponij.pipeline.tuning.learning import groups, set_learning
 from deponij.pipeline.tuning.network import Network
-from deponij.pipeline.tuning.saved import tuned_files
-from deponij.pipeline.tuning.tower import Tower
-from deponij.project.extraction.tuned_on import learned_from_table
-from deponij.project.frame.console import note, say
-from deponij.project.learning.results import judge, read_examples, write_results
+from deponij.pipeline.tuning.saved import base_folder, write_tuned
+from deponij.project.extraction.extracting import FeatureParams, found_backbone
+from deponij.project.extraction.feature_maker import FoundBackbone
+from deponij.project.extraction.tuned_on import LEARNED_FROM, RECORD, learned_from_table
+from deponij.project.frame.console import note
+from deponij.project.frame.device import pick_device
+from deponij.project.frame.settings import RunOptions
+from deponij.project.learning.results import judge, write_results
 from deponij.project.training_bar import training_bar
+from deponij.project.tuning.card import CARD, card
+from deponij.project.tuning.data import TuningData, read_data
 from deponij.project.tuning.params import Recipe
-from deponij.project.tuning.pictures import Pictures, decoded
-from deponij.project.tuning.task import NamingTask
-from deponij.store.errors import DataError
-from deponij.store.items import Items
-from deponij.store.sealed import sha256_of
-from deponij.store.view import View
+from deponij.project.tuning.pictures import decoded
+from deponij.project.tuning.record import METHOD, TunedRecord
+from deponij.project.tuning.task import NamingTask, naming_task
+from deponij.store.sealed import sealed, sha256_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from peft.tuners.lora import LoraModel
+
+    from deponij.pipeline.backbones.contract import Backbone
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """How it is carried out, which changes no result beyond rounding.
+
+    Attributes:
+        unfinished: folder of checkpoints; an interrupted training goes on from there.
+        keeps_time: whether the record says how long it took; not under DVC, whose outputs hold nothing of a machine.
+    """
+
+    options: RunOptions
+    unfinished: Path
+    keeps_time: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What learns.
+
+    Attributes:
+        adapters: of `lora`. n_weights: of the tower, adapters not counted.
+    """
+
+    backbone: "Backbone"
+    network: Network
+    adapters: "LoraModel | None"
+    n_weights: int
+
+    @property
+    def n_learned(self) -> int:
+        """Weights of the tower that learn."""
+        return sum(one.numel() for one in self.network.tower.parameters() if one.requires_grad)
+
+
+def tune(
+    name: str,
+    recipe: Recipe,
+    *,
+    spec: str,
+    items: Path,
+    split: Path,
+    labels: str,
+    out: Path,
+    results: Path | None,
+    running: Running,
+    toy: bool = False,
+    licence: str | None = None,
+) -> TunedRecord:
+    """Tune a backbone on `train`, choose the epoch on `val`, judge every part by the network's own classifier.
+
+    Args:
+        name: of the tuned backbone. spec: of the one that it is tuned from.
+        out: folder of the tuned backbone, which `deponij extract` and everything else takes as one.
+        results: folder of the answers; None writes none.
+
+    Raises:
+        DeponijError: what cannot be used or learned from; the message says why. An interrupted training leaves a
+            checkpoint, and the same call goes on from there.
+    """
+    begin = time.perf_counter()
+    training = recipe.trained_by(f"the training of {name!r}")
+    # What cannot be written afterwards is said before anything is computed.
+    base = base_folder(spec, recipe.input_px)
+    found = found_backbone(FeatureParams(decode=recipe.decode, input_px=recipe.input_px), spec)
+    data = read_data(found, items, split, labels, running.options)
+    with decoded(
+        data.items,
+        data.rows.tolist(),
+        found.description.transform,
+        route=recipe.decode,
+        n_threads=running.options.n_workers,
+        folder=running.unfinished.parent,
+    ) as pictures:
+        made = _made(recipe, found, data)
+        task = naming_task(recipe, training, made.network, found, data, pictures)
+        trained = _trained(name, task, training, running)
+        logits = task.logits(data.rows)
+    judged = judge(
+        logits,
+        data.classes.tolist(),
+        data.examples,
+        method=METHOD,
+        title="the tuned network's own classifier",
+        protocol=_protocol(recipe, training, trained),
+        backbone=name,
+        fingerprint=found.identity.fingerprint,
+        labels=labels,
+        split=split.stem,
+    )
+    seen = learned_from_table(data.learned_from())
+    record = TunedRecord(
+        name=name,
+        base=spec,
+        base_name=recipe.backbone,
+        base_weights=found.description.weights_sha256,
+        licence=licence,
+        recipe=recipe.model_dump(mode="json"),
+        said=recipe.said,
+        labels=labels,
+        split=split.stem,
+        classes=tuple(data.classes.tolist()),
+        n_train=len(data.of("train")),
+        n_val=len(data.of("val")),
+        n_weights=made.n_weights,
+        n_learned=made.n_learned,
+        history=tuple({"loss": one.loss, "lr": one.lr, **one.figures} for one in trained.history),
+        kept=trained.kept,
+        top1={part: scores.top1 for part, scores in judged.evaluation.parts.items()},
+        size_bytes=4 * made.n_weights,
+        toy=toy,
+        learned_from_sha256=sha256_of(seen),
+        seconds=time.perf_counter() - begin if running.keeps_time else None,
+    )
+    files = {RECORD: sealed(record.model_dump(mode="json")), LEARNED_FROM: seen, CARD: card(record).encode()}
+    write_tuned(out, made.backbone, base, files, base_spec=spec, adapters=made.adapters)
+    if results is not None:
+        write_results(results, judged.evaluation, judged.predictions, judged.logits)
+    shutil.rmtree(running.unfinished, ignore_errors=True)
+    return record
+
+
+def _made(recipe: Recipe, found: FoundBackbone, data: TuningData) -> Made:
+    """The network as it begins; its draws disturb no generator of the caller's."""
+    import torch
+
+    from deponij.pipeline.backbones import load
+    from deponij.pipeline.tuning.learning import set_learning
+    from deponij.pipeline.tuning.tower import Tower
+
+    backbone = load(found.spec, input_px=found.input_px)
+    tower = Tower(backbone, checkpointing=recipe.checkpointing)
+    n_weights = sum(one.numel() for one in tower.parameters())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.trained_by("training").seed)
+        adapters = set_learning(tower, recipe.recipe, n_blocks=recipe.n_blocks, lora=recipe.lora)
+        begun = data.probe() if recipe.start == "probe" else data.nothing()
+        network = Network(tower, *(torch.from_numpy(one) for one in begun))
+    return Made(backbone, network, adapters, n_weights)
+
+
+def _trained(name: str, task: NamingTask, training: TrainingParams, running: Running) -> Training:
+    with training_bar(name) as on_step:
+        return train(
+            task,
+            training,
+            device=pick_device(running.options.device),
+            n_threads=running.options.n_threads,
+            checkpoint=running.unfinished,
+            on_step=on_step,
+            on_note=note,
+        )
+
+
+def _protocol(recipe: Recipe, training: TrainingParams, trained: Training) -> str:
+    """In words: what learned from what, and what was chosen on what."""
+    kept = f"the best of {len(trained.history)} on val kept" if training.keep == "best" else "the last kept"
+    begun = "started from the probe of the frozen features" if recipe.start == "probe" else "started at zero"
+    return f"{recipe.said} and a linear classifier, {begun}, learn on train; {training.epochs} epochs, {kept}"

@@ -6,7 +6,6 @@ from pydantic import Field, JsonValue, model_validator
 
 from deponij.pipeline.pictures import Route
 from deponij.pipeline.training.params import TrainingParams
-from deponij.pipeline.tuning.augmenting import AugmentParams, Preset
 from deponij.pipeline.tuning.learning import Way
 from deponij.pipeline.tuning.lora import LoraParams
 from deponij.project.frame.settings import Section, Slug, check
@@ -48,7 +47,7 @@ class Recipe(Section):
     n_blocks: int = Field(default=1, ge=1)
     layer_decay: float | None = Field(default=None, gt=0, le=1)
     head_lr: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    augment: Preset | AugmentParams = "flips"
+    augment: Literal["none", "flips", "light"] = "light"
     mixup: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     cutmix: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
@@ -58,6 +57,19 @@ class Recipe(Section):
     decode: Route = Route.DRAFT
     input_px: tuple[int, int] | None = None
     training: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @property
+    def said(self) -> str:
+        """In a few words."""
+        match self.recipe:
+            case "lora":
+                return f"LoRA, {self.lora.said}"
+            case "last-blocks":
+                return f"the last {self.n_blocks} block{'s' if self.n_blocks > 1 else ''}"
+            case "full":
+                return "the whole tower"
+            case other:
+                return f"{other} alone"
 
     @model_validator(mode="after")
     def _trains(self) -> Self:

@@ -3,6 +3,7 @@
 Shape letters: n pictures, C classes, h and w sides of the input.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,11 +11,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from deponij.pipeline.training.params import TrainingParams
 from deponij.pipeline.training.task import ParameterGroup
+from deponij.project.extraction.feature_maker import FoundBackbone
+from deponij.project.tuning.data import TuningData
+from deponij.project.tuning.drawing import Drawn
+from deponij.project.tuning.params import Recipe
 from deponij.project.tuning.pictures import Pictures
+from deponij.store.errors import DataError
+from deponij.store.sealed import sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from deponij.pipeline.tuning.network import Network
 
 Rows = NDArray[np.int64]
 _ASKED = 64  # pictures a forward pass of validation
@@ -98,3 +108,45 @@ class NamingTask:
                 seen = self.seen(pixels.permute(0, 3, 1, 2)).to(device)
                 found.append(self.model(seen).float().cpu().numpy())
         return np.concatenate(found)
+
+
+def naming_task(
+    recipe: Recipe,
+    training: TrainingParams,
+    network: "Network",
+    found: FoundBackbone,
+    data: TuningData,
+    pictures: Pictures,
+) -> NamingTask:
+    """What a recipe trains.
+
+    Raises:
+        DataError: nothing is left to learn from.
+    """
+    from deponij.pipeline.tuning.learning import groups
+
+    train, val = (
+        np.array([one for one in data.of(part).tolist() if int(data.rows[one]) in pictures], np.int64)
+        for part in ("train", "val")
+    )
+    if not len(train):
+        raise DataError("no picture of the train part can be read")
+    shaping = [found.identity.fingerprint, recipe.model_dump(mode="json"), data.classes.tolist()]
+    shaping += [[str(data.items.keys[data.rows[one]]), int(data.targets[one])] for one in (*train, *val)]
+    drawn = Drawn(recipe, training.seed, found.description.transform, data.targets[train], len(data.classes))
+    return NamingTask(
+        model=network,
+        pictures=pictures,
+        rows=data.rows[train],
+        targets=data.targets[train],
+        val_rows=data.rows[val],
+        val_targets=data.targets[val],
+        batch_size=training.batch_size,
+        n_drawn=len(train),
+        order_of=drawn.order,
+        prepared=drawn.prepared,
+        seen=drawn.seen,
+        loss_of=drawn.loss,
+        identity=sha256_of(json.dumps(shaping, sort_keys=True).encode()),
+        parts=groups(network.tower, network.head, layer_decay=recipe.layer_decay, head_lr=recipe.head_lr),
+    )

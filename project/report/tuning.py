@@ -1,0 +1,92 @@
+"""What the page tells of tuned backbones: what each bought over the frozen features of its base. This is no stage."""
+
+from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
+
+from deponij.pipeline.reports.tuning import Gain, Ledger, LedgerRow
+from deponij.project.learning import compare
+from deponij.project.report.runs import Told
+from deponij.project.tuning.record import METHOD, TunedRecord, read_record
+from deponij.store.errors import DataError, UsageError
+
+# The classifier that frozen and tuned features are compared by.
+PROBE = "logistic"
+
+
+def ledger(
+    records: Sequence[Path], results: Sequence[Path], timings: Mapping[str, float], toys: Set[str], told: Told
+) -> Ledger | None:
+    """Of all tuned backbones; None where there is none.
+
+    Args:
+        records: what the stages say of them. results: folders of classifiers, RESULTS/STAGE/METHOD/BACKBONE/QUESTION.
+        timings: seconds of each stage.
+
+    Raises:
+        StoreError: a record or a folder is damaged.
+    """
+    found = [read_record(path) for path in records]
+    places = {(one.parts[-3], one.parts[-2], one.parts[-1]): one for one in results if len(one.parts) > 3}
+    rows = [row for one in found if (row := _row(one, places, timings, toys)) is not None]
+    if not rows:
+        return None
+    lacking = sorted({one.name for one in found} - {row.name for row in rows})
+    notes = [
+        "Items that a backbone was tuned on never test it; intervals are paired, by drawing groups anew."
+    ]
+    if lacking:
+        notes.append(f"Without a {PROBE} probe of the frozen features to compare with: {', '.join(lacking)}.")
+    if any(len(row.network.interval or ()) == 0 for row in rows if row.network is not None):
+        notes.append("Too few groups for an interval.")
+    return Ledger(rows, notes, told.source("finetune"))
+
+
+def _row(
+    one: TunedRecord,
+    places: Mapping[tuple[str, str, str], Path],
+    timings: Mapping[str, float],
+    toys: Set[str],
+) -> LedgerRow | None:
+    question = f"{one.split}-{one.labels}"
+    frozen = places.get((PROBE, one.base_name, question))
+    if frozen is None:
+        return None
+    pairs = {
+        "probe": places.get((PROBE, one.name, question)),
+        "network": places.get((METHOD, one.name, question)),
+    }
+    compared = {name: _compared(path, frozen) for name, path in pairs.items() if path is not None}
+    said = next((each for each in compared.values() if each is not None), None)
+    if said is None:
+        return None
+    return LedgerRow(
+        name=one.name,
+        base=one.base_name,
+        recipe=one.said,
+        question=f"{one.labels}, split {one.split}",
+        part=said.part,
+        n=said.n,
+        n_learned=one.n_learned,
+        n_weights=one.n_weights,
+        frozen_top1=said.b.top1,
+        probe=_gain(compared.get("probe")),
+        network=_gain(compared.get("network")),
+        seconds=timings.get(f"finetune@{one.name}"),
+        size_bytes=one.size_bytes,
+        is_toy=one.name in toys,
+    )
+
+
+def _compared(tuned: Path, frozen: Path) -> compare.Comparison | None:
+    """On the test part; None where there is none, or the two answered different items."""
+    try:
+        return compare.run(tuned, frozen)
+    except (UsageError, DataError):
+        return None
+
+
+def _gain(found: compare.Comparison | None) -> Gain | None:
+    if found is None:
+        return None
+    its = found.difference
+    return Gain(found.a.top1, its.value, its.interval, its.p, found.is_more_than_chance)

@@ -1,0 +1,43 @@
+"""The model card of a tuned backbone: Markdown that the hub reads too."""
+
+from deponij.project.tuning.record import TunedRecord
+from deponij.store.texts import in_percent
+
+CARD = "README.md"
+
+
+def card(record: TunedRecord) -> str:
+    """What it is, what it learned from, what it reached, and whose weights it began with."""
+    licence = record.licence or "unknown"
+    figures = [f"| {part} | {in_percent(top1)} |" for part, top1 in record.top1.items()]
+    recipe = [
+        f"- {name}: {value}" for name, value in record.recipe.items() if value not in (None, {}, [], 0, 0.0)
+    ]
+    lines = [
+        "---",
+        f"license: {licence.lower()}",
+        f"base_model: {record.base}",
+        "library_name: deponij",
+        "---",
+        "",
+        f"# {record.name}",
+        "",
+        f"`{record.base}` tuned by Deponij: {record.said}. Learned to tell {len(record.classes)} classes of "
+        f"`{record.labels}` apart: {', '.join(record.classes)}.",
+        "",
+        f"- Learned from {record.n_train:,} pictures, chosen on {record.n_val:,} (split `{record.split}`); their keys are "
+        "in `learned_from.parquet`, and no figure may be tested on them.",
+        f"- {record.n_learned:,} of {record.n_weights:,} weights learned; the epoch that was kept is "
+        f"{record.kept + 1} of {len(record.history)}.",
+        f"- Weights of the base: `{record.base_weights}`, licence: {licence}.",
+        "- No classifier lies here: the features go through a probe like any other's.",
+        "",
+        "| part | top-1 of its own classifier |",
+        "|-|-:|",
+        *figures,
+        "",
+        "## Recipe",
+        "",
+        *recipe,
+    ]
+    return "\n".join(lines) + "\n"

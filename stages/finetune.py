@@ -1,0 +1,74 @@
+"""Stage `finetune`: items, a split and a backbone in, a tuned backbone out, and the answers of its own classifier.
+
+    python -m deponij.stages.finetune NAME     (a key of `finetune` in params.yaml)
+
+Its features come into the depot by the stage `extract_tuned`, as those of any other backbone. An interrupted training
+goes on from its checkpoint, which lies beside the run and is no output.
+"""
+
+from typing import Any
+
+from pydantic import Field
+
+from deponij.project.frame.console import say
+from deponij.project.frame.harness import run_stage
+from deponij.project.frame.lacking import NeededLabels
+from deponij.project.frame.layout import Layout
+from deponij.project.frame.settings import RunOptions, Section, Slug
+from deponij.project.in_force import weights_record
+from deponij.project.tuning.learn import Running, tune
+from deponij.project.tuning.params import Recipe
+from deponij.project.tuning.record import METHOD, TunedRecord
+from deponij.store.errors import UsageError
+from deponij.store.texts import in_percent
+
+
+class Params(Section):
+    """The sections of params.yaml that this stage reads; of splits only their names."""
+
+    finetune: dict[Slug, Recipe] = Field(default_factory=dict)
+    splits: dict[Slug, Any] = Field(default_factory=dict)
+    labels: NeededLabels
+
+
+def main(params: Params, at: Layout, options: RunOptions, key: str) -> None:
+    """One recipe of the profile."""
+    if key not in params.finetune:
+        raise UsageError(f"the profile has no recipe {key!r}; it has {', '.join(params.finetune) or 'none'}")
+    recipe = params.finetune[key]
+    labels, split = recipe.labels or params.labels[0], recipe.split or next(iter(params.splits))
+    for what, asked, known in (("labels", labels, params.labels), ("split", split, params.splits)):
+        if asked not in known:
+            raise UsageError(
+                f"finetune.{key}: {what}: {asked!r} is not the profile's; it has {', '.join(known)}"
+            )
+    base = weights_record(at, recipe.backbone)
+    if base is None:
+        raise UsageError(f"finetune.{key}: the profile has no backbone {recipe.backbone!r} to tune")
+    record = tune(
+        key,
+        recipe,
+        spec=str(base["spec"]),
+        items=at.items,
+        split=at.split(split),
+        labels=labels,
+        out=at.tuned(key),
+        results=at.result(METHOD, key, "finetune") / f"{split}-{labels}",
+        running=Running(options, at.unfinished / f"finetune-{key}", keeps_time=False),
+        toy=bool(base["toy"]),
+        licence=base.get("licence"),
+    )
+    say(told(record))
+
+
+def told(record: TunedRecord) -> str:
+    """One line."""
+    part = max(record.top1, key=("train", "val", "test").index)
+    return (
+        f"{record.name}: {record.base_name} by {record.said}, {record.n_learned:,} of {record.n_weights:,} weights; "
+        f"{part} top-1 {in_percent(record.top1[part])} by its own classifier"
+    )
+
+
+if __name__ == "__main__":
+    run_stage("finetune", Params, main)
