@@ -1,4 +1,6 @@
-"""The families' training objectives, each as its paper and reference code state it; contrasts of pairs are in `pipeline.tuning`.
+"""The families' training objectives, each as its paper and reference code state it.
+
+Contrasts of pairs, which tuning needs too, are in `deponij.pipeline.tuning.losses`.
 
 Letters: n pictures in the batch, d dimensions, k prototypes, t patches. All take and give float32 tensors.
 """
