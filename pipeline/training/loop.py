@@ -3,7 +3,8 @@
 Mechanics are Accelerate's (`mechanics`). What draws (dropout) is seeded anew for each batch, so that no state of a
 generator has to be kept and a training that was interrupted comes to the same bytes (on a CPU, with the same threads).
 
-A tracker (TensorBoard, DVCLive) is a function that is told each step, `on_step`, or each epoch, `on_epoch`.
+Whoever shows a training is told each step, `on_step`, and each epoch, `on_epoch`; trackers (TensorBoard, DVCLive) are
+told by themselves (`trackers`).
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from deponij.pipeline.training.checkpoint import EpochRecord, State, read_checkp
 from deponij.pipeline.training.mechanics import Interrupts, Mechanics, mechanics
 from deponij.pipeline.training.params import TrainingParams
 from deponij.pipeline.training.task import Task
+from deponij.pipeline.training.trackers import Tracking, tracked
 from deponij.pipeline.training.weights import Average, optimizer_of, restore, state_of
 from deponij.store.errors import DataError, StoreError, UsageError
 
@@ -91,6 +93,7 @@ def train(
     on_step: Callable[[Step], None] = lambda step: None,
     on_epoch: Callable[[int, EpochRecord], None] = lambda epoch, record: None,
     on_note: Callable[[str], None] = lambda note: None,
+    tracking: Tracking | None = None,
 ) -> Training:
     """Train a task's model in place; it is in evaluation mode afterwards.
 
@@ -103,23 +106,35 @@ def train(
         checkpoint_s: seconds between checkpoints; there is one after each epoch too, where that does not cost much.
         on_epoch: told each epoch, from 0, and what it brought.
         on_note: told what is out of the ordinary, as a checkpoint of something else that is not gone on with.
+        tracking: trackers that are told `train/loss` and `train/lr` of each batch, and `epoch/loss` and the figures of
+            validation as `epoch/NAME` of each epoch, at the number of batches done.
 
     Raises:
         DataError: the loss is not finite, or batches are missing.
-        UsageError: out of memory on a GPU, or nothing learns, or from nothing.
+        UsageError: out of memory on a GPU, or nothing learns, or from nothing; a tracker is not installed; or
+            `deterministic`, and an operation cannot be.
+        StoreError: trackers cannot write.
     """
     import torch
 
+    if tracking is not None:
+        tracking.check()
     told = _Told(on_step, on_epoch, on_note)
-    with mechanics(device, params.precision, n_threads) as made, Interrupts() as interrupts:
+    own = mechanics(device, params.precision, n_threads, deterministic=params.deterministic)
+    with own as made, Interrupts() as interrupts:
         try:
-            return _Run(task, params, made, interrupts, checkpoint, checkpoint_s, told).run()
+            return _Run(task, params, made, interrupts, checkpoint, checkpoint_s, told).run(tracking)
         except torch.OutOfMemoryError as error:
             narrower = ", or precision: bf16" if params.precision == "fp32" else ""
             raise UsageError(
                 f"the training needs more memory than {device} has; lower batch_size ({params.batch_size}) and raise "
                 f"accumulate ({params.accumulate}) to match, or take smaller windows{narrower}"
             ) from error
+        except RuntimeError as error:
+            # Torch has no error of its own for this (`alertNotDeterministic`).
+            if not (params.deterministic and "deterministic" in str(error)):
+                raise
+            raise UsageError(f"deterministic: true cannot be kept: {str(error).splitlines()[0]}") from error
 
 
 class _Run:
@@ -151,20 +166,23 @@ class _Run:
         self.shown_loss = math.nan
         self.waited_s = self.computed_s = self.saving_s = 0.0
         self.was_told_of_disk = False
+        self.kept_at: tuple[int, int] | None = None  # epoch and batch to be done next, of the checkpoint
 
     @property
     def done(self) -> int:
         """Batches, of the whole training."""
         return self.state.epoch * self.n_batches + self.state.batch
 
-    def run(self) -> Training:
+    def run(self, tracking: Tracking | None) -> Training:
         self.began = time.perf_counter()
         self._resume()
         self.resumed_at = self.done
         self.saved_at = time.monotonic()
+        settings = self.params.model_dump(mode="json")
         try:
-            while not self._is_done():
-                self._epoch()
+            with tracked(tracking, settings, self.done) as self.log:
+                while not self._is_done():
+                    self._epoch()
         except KeyboardInterrupt:
             self._interrupted()
             raise
@@ -220,6 +238,9 @@ class _Run:
         long_enough_s = min(self.checkpoint_s, self.saving_s / _CHECKPOINTS_SHARE)
         if self._is_done() or time.monotonic() - self.saved_at >= long_enough_s:
             self._save()
+        self.log(
+            {f"epoch/{name}": value for name, value in {"loss": record.loss, **figures}.items()}, self.done
+        )
         self.told.on_epoch(state.epoch - 1, record)
 
     def _batch(self, batch: Any, number: int) -> None:
@@ -236,7 +257,7 @@ class _Run:
             narrow = "compute in bf16 or fp32, " if params.precision == "fp16" else ""
             raise DataError(
                 f"the loss is {value} in epoch {state.epoch + 1}, batch {number + 1}, at a learning rate of {rate:.3g}: "
-                f"{narrow}lower lr, clip the gradient (clip_norm), or look at the data"
+                f"{narrow}lower lr, clip the gradient (clip_norm), or look at the data{self._last_good()}"
             )
         state.loss_sum += value
         newest = 1.0 if math.isnan(self.shown_loss) else 1 - _SMOOTH
@@ -248,7 +269,18 @@ class _Run:
             if self.average is not None:
                 self.average.update()
         state.batch = number + 1
+        self.log({"train/loss": value, "train/lr": rate}, self.done)
         self.told.on_step(self._step(rate))
+
+    def _last_good(self) -> str:
+        """Of the weights before the loss was no number: where they are kept, if they are."""
+        if self.kept_at is None:
+            return ""
+        epoch, batch = self.kept_at
+        place = (
+            f"epoch {epoch + 1}, batch {batch} of {self.n_batches}" if batch else f"the end of epoch {epoch}"
+        )
+        return f". The last good checkpoint is that of {place}, in {self.folder}"
 
     def _rate(self, number: int) -> float:
         """Learning rate of a batch of this epoch."""
@@ -288,7 +320,8 @@ class _Run:
             )
 
     def _save(self) -> None:
-        if self.folder is None:
+        # Of weights that are no numbers the next loss tells; the checkpoint before them stays.
+        if self.folder is None or not all(bool(one.isfinite().all()) for one in self.model.parameters()):
             return
         tensors = {f"model.{name}": one for name, one in self.model.state_dict().items()}
         tensors |= {f"best.{name}": one for name, one in self.best_weights.items()}
@@ -299,6 +332,7 @@ class _Run:
         begin = time.monotonic()
         try:
             write_checkpoint(self.folder, self.state, tensors)
+            self.kept_at = self.state.epoch, self.state.batch
         except StoreError as error:
             if not self.was_told_of_disk:
                 self.told.on_note(f"the training goes on, but its progress is not kept: {error}")
@@ -330,6 +364,7 @@ class _Run:
             self.average.load(_of(tensors, "average."))
         self.mechanics.set_scale(state.scale)
         self.state = state
+        self.kept_at = state.epoch, state.batch
 
 
 def identity_of(task: Task, params: TrainingParams) -> str:

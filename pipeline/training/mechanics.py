@@ -4,6 +4,7 @@ Accumulation is a division of the loss by the number of batches that make one st
 and smaller group of an epoch by the full number.
 """
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -14,13 +15,19 @@ if TYPE_CHECKING:
     import torch
 
 
+_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+
+
 @contextmanager
-def mechanics(device: str, precision: str, n_threads: int | None) -> "Iterator[Mechanics]":
-    """Of one training. Threads, generators, the current GPU and what Accelerate keeps are as before afterwards."""
+def mechanics(
+    device: str, precision: str, n_threads: int | None, *, deterministic: bool = False
+) -> "Iterator[Mechanics]":
+    """Of one training. Threads, generators, the current GPU, whether torch is deterministic, and what Accelerate keeps
+    are as before afterwards."""
     import torch
 
     before = torch.get_num_threads()
-    with _own_state_of_accelerate():
+    with _own_state_of_accelerate(), _deterministic() if deterministic else nullcontext():
         torch.set_num_threads(n_threads or before)
         try:
             made = Mechanics(device, precision)
@@ -144,6 +151,26 @@ class Interrupts:
         if not self.held or self._came:
             raise KeyboardInterrupt
         self._came = True
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Torch's deterministic operations; cuBLAS has some only in a workspace of a fixed size (CUDA's documentation)."""
+    import torch
+
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    workspace = os.environ.get(_WORKSPACE)
+    os.environ.setdefault(_WORKSPACE, ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        if workspace is None:
+            del os.environ[_WORKSPACE]
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """How long, how fast and with what optimizer is trained."""
 
 import math
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class TrainingParams(BaseModel):
@@ -13,6 +13,7 @@ class TrainingParams(BaseModel):
         epochs, batch_size: the batch is the task's own to make.
         lr, min_lr: at the begin, and at the end of `cosine` and `poly`. schedule: how it falls, step by step: `cosine`,
             `poly` (to the power of 0.9), or `constant`.
+        cycles: how often `cosine` falls, in equal times: with more than 1 it restarts from lr.
         warmup_epochs: in which it rises from nothing.
         optimizer: `adam` (weight decay is part of the gradient), `adamw` (it is not), `sgd` (momentum `betas[0]`).
         precision: of computing on a GPU: `fp32`, `bf16`, `fp16`.
@@ -21,6 +22,8 @@ class TrainingParams(BaseModel):
             which it ends early, or None.
         average: decay of the moving average of the weights, as 0.999, which is then what is validated and kept; or None.
         seed: of dropout and whatever else draws.
+        deterministic: only operations of torch's that give the same bits each time, on a GPU too, where they may be
+            slower; one that cannot ends the training.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,6 +33,7 @@ class TrainingParams(BaseModel):
     lr: float = Field(default=1e-3, gt=0, le=100, allow_inf_nan=False)
     min_lr: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     schedule: Literal["cosine", "poly", "constant"] = "cosine"
+    cycles: int = Field(default=1, ge=1)
     warmup_epochs: float = Field(default=0.0, ge=0)
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)
@@ -41,15 +45,24 @@ class TrainingParams(BaseModel):
     patience: int | None = Field(default=None, ge=1)
     average: float | None = Field(default=None, gt=0, lt=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
+    deterministic: bool = False
+
+    @model_validator(mode="after")
+    def _only_cosine_restarts(self) -> Self:
+        if self.cycles > 1 and self.schedule != "cosine":
+            raise ValueError(f"cycles: {self.cycles} is for schedule: cosine, not {self.schedule}")
+        return self
 
     def lr_at(self, step: int, n_steps: int) -> float:
         """Learning rate of a step of the optimizer, 0 ≤ step < n_steps.
 
-        Cosine as torch's `CosineAnnealingLR` over n_steps, stepped once a step; warm-up multiplies it.
+        Cosine as torch's `CosineAnnealingLR` over n_steps, stepped once a step, or, with cycles, as its
+        `CosineAnnealingWarmRestarts` with T_0 = n_steps / cycles; warm-up multiplies it.
         """
         done = step / n_steps
         match self.schedule:
             case "cosine":
+                done = step * self.cycles % n_steps / n_steps
                 rate = self.min_lr + (self.lr - self.min_lr) * (1 + math.cos(math.pi * done)) / 2
             case "poly":
                 rate = self.min_lr + (self.lr - self.min_lr) * (1 - done) ** 0.9

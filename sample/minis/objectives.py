@@ -1,23 +1,13 @@
 """The families' training objectives, each as its paper and reference code state it.
 
+Contrasts of pairs, which tuning needs too, are in `deponij.pipeline.tuning.losses`.
+
 Letters: n pictures in the batch, d dimensions, k prototypes, t patches. All take and give float32 tensors.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-
-def clip_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-    """Softmax contrast over the batch, both ways (Radford et al. 2021, figure 3; open_clip's `ClipLoss`).
-
-    Args:
-        image, text: [n, d], L2-normalised; row i of one belongs to row i of the other.
-        scale: the inverse temperature (not its logarithm).
-    """
-    logits = scale * image @ text.T  # [n, n]
-    target = torch.arange(len(image), device=image.device)
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
 def region_loss(regions: Tensor, texts: Tensor, alike: Tensor, scale: Tensor) -> Tensor:
@@ -59,18 +49,6 @@ def pooled(maps: Tensor, shares: Tensor) -> Tensor:
         [n, d], L2-normalised.
     """
     return F.normalize(torch.einsum("ndhw,nhw->nd", F.normalize(maps, dim=1), shares), dim=1)
-
-
-def siglip_loss(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """Sigmoid loss over all pairs (Zhai et al. 2023, algorithm 1; open_clip's `SigLipLoss`).
-
-    Args:
-        image, text: [n, d], L2-normalised; row i of one belongs to row i of the other.
-        scale, bias: of the logits; the paper starts at 10 and -10.
-    """
-    logits = scale * image @ text.T + bias  # [n, n]
-    sign = 2 * torch.eye(len(image), device=image.device) - 1
-    return -F.logsigmoid(sign * logits).sum() / len(image)
 
 
 @torch.no_grad()

@@ -19,15 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deponij.pipeline.tuning.losses import clip_loss, siglip_loss
 from deponij.sample.minis import export, models
 from deponij.sample.minis.crops import Crops, Views, normalise, training_crops
 from deponij.sample.minis.objectives import (
-    clip_loss,
     dino_loss,
     ibot_loss,
     koleo_loss,
     moco_loss,
-    siglip_loss,
     sinkhorn,
 )
 from deponij.sample.minis.scenes import Seen, training_scenes

@@ -20,9 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deponij.pipeline.tuning.losses import clip_loss
 from deponij.sample.minis import models
 from deponij.sample.minis.crops import Views, normalise
-from deponij.sample.minis.objectives import cell_loss, clip_loss, pooled, region_loss
+from deponij.sample.minis.objectives import cell_loss, pooled, region_loss
 from deponij.sample.minis.scenes import GROUND, Seen, Windows, ground_words
 from deponij.sample.minis.steps import Optimiser, Recipe, Run, batches, tell
 

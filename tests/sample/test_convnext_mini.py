@@ -12,8 +12,9 @@ from PIL import Image
 from deponij.pipeline.backbones import load
 from deponij.pipeline.backbones.catalog import entries
 from deponij.pipeline.backbones.kinds import Kind
+from deponij.pipeline.tuning.losses import clip_loss
 from deponij.sample.minis import models, train
-from deponij.sample.minis.objectives import cell_loss, clip_loss, pooled, region_loss
+from deponij.sample.minis.objectives import cell_loss, pooled, region_loss
 from deponij.sample.minis.scenes import SCENE_PX, Seen, Windows, ground_words, training_scenes
 from deponij.sample.minis.steps import Run
 from deponij.sample.painter import CATEGORIES, render
