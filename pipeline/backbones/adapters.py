@@ -13,13 +13,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deponij.pipeline.backbones import weights
 from deponij.pipeline.backbones.remember import sha256_of_file, sha256_of_value
-from deponij.store.errors import BackboneError
+from deponij.store.errors import BackboneError, StoreError, explained
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -219,6 +220,37 @@ def tensors_of(model: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
+def record_of(peft_model: Any, base: str) -> AdapterRecord:
+    """The record of a wrapped model."""
+    config = peft_model.peft_config[_NAME]
+    low_rank = LowRank(config.r, config.lora_alpha, config.use_rslora, config.use_dora, config.lora_dropout)
+    return AdapterRecord(low_rank, config.target_modules, base, None)
+
+
+def write(folder: Path, peft_model: Any, base: str, revision: str | None, base_sha256: str) -> None:
+    """Write a wrapped model's adapter into an empty folder, in peft's own format.
+
+    Args:
+        base, revision: see `AdapterRecord`. base_sha256: of the weights it was learned on.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    config = copy(peft_model.peft_config[_NAME])
+    config.base_model_name_or_path, config.revision, config.inference_mode = base, revision, True
+    model = peft_model.get_base_model()
+    tensors = {name: one.detach().cpu().contiguous() for name, one in tensors_of(model).items()}
+    with explained(f"cannot write {folder}"):
+        config.save_pretrained(folder)
+        try:
+            save_file(tensors, folder / WEIGHTS, metadata={"format": "pt", BASE_SHA256: base_sha256})
+        except SafetensorError as error:
+            raise StoreError(f"cannot write {folder / WEIGHTS}: {error}") from error
+
+
 def merge(backbone: Backbone, folder: Path, base_sha256: str) -> None:
     """Merge the adapter of a folder into a backbone in float32 that was just opened, in place.
 
@@ -258,7 +290,7 @@ def merge_tensors(
         for name, one in tensors.items()
         if not name.removeprefix(_PREFIX).startswith(_CLASSIFIERS) or ".lora_" in name
     }
-    names = {_module(name) for name in given if ".lora_" in name}
+    names = {module_of(name) for name in given if ".lora_" in name}
     own = _own_names(model, names)
     unknown = sorted(name for name in names if name not in own)
     if not names or unknown:
@@ -275,7 +307,7 @@ def merge_tensors(
     peft_model = wrap(model, wanted | {own[name] for name in names}, record.low_rank)
     parameters = {name.removeprefix(_PREFIX): one for name, one in tensors_of(model).items()}
     renamed = {
-        (own[_module(name)] + name.removeprefix(_module(name)) if ".lora_" in name else name): one
+        (own[module_of(name)] + name.removeprefix(module_of(name)) if ".lora_" in name else name): one
         for name, one in given.items()
     }
     weights.refuse_unless_exact(
@@ -297,9 +329,9 @@ def merge_tensors(
     model.eval().requires_grad_(False)
 
 
-def _module(name: str) -> str:
-    """The wrapped module of a weight's name."""
-    return name.partition(".lora_")[0].removesuffix(".base_layer.out_proj")
+def module_of(name: str) -> str:
+    """The wrapped module of an adapter's weight, by its name in the file or in the model."""
+    return name.removeprefix(_PREFIX).partition(".lora_")[0].removesuffix(".base_layer.out_proj")
 
 
 def _own_names(model: nn.Module, names: Collection[str]) -> dict[str, str]:

@@ -140,25 +140,31 @@ def parse_spec(spec: str) -> Entry:
 def _folder(folder: Path) -> Entry:
     if not adapters.claims(folder):
         return Entry(name=folder.name, folder=folder)
-    base = _base(adapters.read_record(folder), folder)
-    if base.base is not None or base.folder == folder:
-        raise BackboneError(f"{folder}: its base is an adapter too; merge that one first, and name the merged folder")
+    base = _base(folder)
     costs = ("licence", "toy", "n_params", "gflops", "activations_mb")
     return Entry(name=folder.name, folder=folder, base=base, **{name: getattr(base, name) for name in costs})
 
 
-def _base(record: adapters.AdapterRecord, folder: Path) -> Entry:
-    """What an adapter was learned on: a name of the catalog, a folder (seen from the adapter's, or as written), a repository."""
+def _base(folder: Path) -> Entry:
+    """What the adapter of a folder was learned on: a name of the catalog, a folder (as seen from the adapter's, or from
+    here), or a hub repository, which is the catalog's entry where that has it.
+    """
+    record = adapters.read_record(folder)
+    if record.base in entries():
+        return entries()[record.base]
     for place in (folder / record.base, Path(record.base).expanduser()):
-        if record.base not in entries() and place.is_dir():
-            return parse_spec(str(place.resolve()) if place.resolve() != folder else str(place)) if True else None
-    published = {(one.repo, record.revision or one.revision): one for one in entries().values() if one.repo}
-    for (repo, revision), one in published.items():
-        if repo == record.base and revision == one.revision:
-            return one
-    if record.base.count("/") == 1 and not record.base.startswith((".", "/", "~")):
-        return parse_spec(f"hf:{record.base}" + (f"@{record.revision}" if record.revision else ""))
-    return parse_spec(record.base)
+        if place.is_dir():
+            if adapters.claims(place):
+                raise BackboneError(
+                    f"{folder}: its base {place} is an adapter too; merge that one with peft and name the merged folder"
+                )
+            return parse_spec(str(place.resolve()))
+    for one in entries().values():
+        if one.repo == record.base and (record.revision is None or one.revision in (None, record.revision)):
+            return one.model_copy(update={"revision": record.revision or one.revision})
+    if ":" in record.base or record.base.count("/") != 1 or record.base.startswith((".", "~", "/")):
+        return parse_spec(record.base)
+    return _hub(record.base, record.base + (f"@{record.revision}" if record.revision else ""))
 
 
 def _open_clip(spec: str, rest: str) -> Entry:

@@ -1,6 +1,6 @@
 """Low-rank adapters on a tower: which modules a role names in each family, and their wrapping."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
@@ -70,19 +70,19 @@ def roles_of(tower: Tower) -> dict[Role, tuple[str, ...]]:
     return {role: tuple(names) for role, names in found.items() if names}
 
 
-def add_lora(tower: Tower, params: LoraParams, seed: int = 0) -> Any:
+def add_lora(tower: Tower, params: LoraParams, seed: int = 0) -> int:
     """Wrap what the role names, in place; adapters learn from now on and nothing else. The embeddings are as before.
 
     Args:
         seed: of what A begins with; B begins with zeros.
 
     Returns:
-        peft's `PeftModel` around the backbone's model.
+        How many modules are wrapped.
 
     Raises:
         UsageError: the role names nothing in this family, or what it names cannot be learned so.
     """
-    if any(".lora_" in name for name, _ in tower.vision.named_parameters()):
+    if tower.peft is not None:
         raise UsageError(f"{tower.backbone.description.name} has adapters already; load it again")
     roles, known = roles_of(tower), tower.backbone.description
     if params.targets not in roles:
@@ -102,7 +102,7 @@ def add_lora(tower: Tower, params: LoraParams, seed: int = 0) -> Any:
     model: nn.Module = tower.backbone.model
     (prefix,) = (name for name, one in model.named_modules() if one is tower.vision)
     names = [f"{prefix}.{name}" if prefix else name for name in chosen]
-    wrapped = adapters.wrap(model, names, params.low_rank, seed)
+    tower.adapted(adapters.wrap(model, names, params.low_rank, seed))
     learning = list(adapters.tensors_of(model).values())
     tower.learn(learning, [one for one in tower.vision.modules() if hasattr(one, "lora_dropout")])
-    return wrapped
+    return len(names)

@@ -29,6 +29,9 @@ class Tower(nn.Module):
         checkpointing: blocks are computed again on the way back in place of being kept, by the model library's own
             switch: about a third more time for far less memory. Batch norms that learn then see each batch twice.
 
+    Attributes:
+        vision: the module that looks at pictures.
+
     Raises:
         BackboneError: it is not in float32, or checkpointing is asked for and its library has none for it.
     """
@@ -43,6 +46,7 @@ class Tower(nn.Module):
         self._backbone = [backbone]  # in a list, for a backbone is no module and must not become one
         self._modules_that_learn: list[nn.Module] = []
         self._checkpointed = _checkpointed(self.vision, backbone.description) if checkpointing else []
+        self._peft: list[Any] = []  # in a list too: it holds the backbone's whole model
         self._part = self._having_a_part()
         self.eval()
 
@@ -50,6 +54,15 @@ class Tower(nn.Module):
     def backbone(self) -> Backbone:
         """What it was made of; it computes with the very same weights."""
         return self._backbone[0]
+
+    @property
+    def peft(self) -> Any | None:
+        """peft's `PeftModel` of its adapters; None without."""
+        return self._peft[0] if self._peft else None
+
+    def adapted(self, peft_model: Any) -> None:
+        """Say that modules of it have been wrapped."""
+        self._peft = [peft_model]
 
     def parts(self) -> dict[str, nn.Parameter]:
         """Weights by their names in `vision` that have a part in the embedding; of adapters, all."""
