@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deponij.pipeline.backbones import weights
+from deponij.pipeline.backbones import limits, weights
 from deponij.pipeline.backbones.remember import sha256_of_file, sha256_of_value
 from deponij.store.errors import BackboneError, StoreError, explained
 
@@ -117,6 +117,7 @@ def read_record(folder: Path) -> AdapterRecord:
     """
     path = folder / CONFIG
     record = weights.read_json(path)
+    limits.check_record(record, str(path))
     if record.get("peft_type") != "LORA":
         raise BackboneError(
             f"{path}: peft_type is {record.get('peft_type')!r:.40}; only LORA can be merged into a backbone"
@@ -298,6 +299,7 @@ def merge_tensors(
         raise BackboneError(
             f"{files[0]}: the adapter does not fit its base {backbone.description.name}: {told}"
         )
+    _check_rank(given, record.low_rank.rank, files[0])
     foreign = {mine: theirs for theirs, mine in own.items()}
     wanted = {
         name
@@ -327,6 +329,16 @@ def merge_tensors(
             one.copy_(renamed[name])
     peft_model.merge_and_unload(safe_merge=True)
     model.eval().requires_grad_(False)
+
+
+def _check_rank(tensors: Mapping[str, Tensor], rank: int, file: Path) -> None:
+    """Before memory is taken for what a record asks for."""
+    for name, one in tensors.items():
+        axis = 0 if ".lora_A." in name else 1
+        if (".lora_A." in name or ".lora_B." in name) and (one.ndim < 2 or one.shape[axis] != rank):
+            raise BackboneError(
+                f"{file}: {name} is {tuple(one.shape)}, which is not of the rank that its record says, {rank}"
+            )
 
 
 def module_of(name: str) -> str:
