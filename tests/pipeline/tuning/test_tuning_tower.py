@@ -7,7 +7,7 @@ from torch import nn
 from tuning_world import OTHER_PX, by_lora, learning, pixels_for, step, tower_of
 
 from deponij.pipeline.backbones import load
-from deponij.pipeline.tuning.learning import LearningParams
+from deponij.pipeline.tuning.learning import LearningParams, let_learn
 from deponij.pipeline.tuning.tower import Tower
 from deponij.store.errors import BackboneError
 
@@ -24,20 +24,20 @@ def test_its_embeddings_are_those_of_the_frozen_backbone(
     torch.testing.assert_close(rows.detach(), tower.backbone.embed_images(pixels), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(set(tiny_models.MAKERS)))
+@pytest.mark.parametrize("name", tiny_models.MAKERS)
 def test_checkpointing_changes_no_gradient(
     shelf: tiny_models.Shelf, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
     real = torch.utils.checkpoint.checkpoint
-    for module in ("torch.utils.checkpoint", "open_clip.transformer", "timm.models._manipulate"):
+    places = ("torch.utils.checkpoint", "transformers.modeling_utils", "open_clip.transformer")
+    for module in (*places, "timm.models._manipulate"):
         monkeypatch.setattr(f"{module}.checkpoint", lambda *a, **k: calls.append(1) or real(*a, **k))
     gradients = []
     for checkpointing in (False, True):
         tower = Tower(load(str(shelf[name])), checkpointing=checkpointing)
-        tower.learn(
-            [one for one in tower.parts().values() if one.ndim > 1]
-        )  # no norm, so that none is in training mode
+        # no norm learns, so that none is in training mode and sees a batch twice
+        tower.learn([one for one in tower.parts().values() if one.ndim > 1])
         pixels = pixels_for(tower.backbone)
         tower.train()(pixels).square().mean().backward()
         gradients.append([one.grad for one in learning(tower)])
@@ -48,8 +48,6 @@ def test_checkpointing_changes_no_gradient(
 
 @pytest.mark.parametrize("name", ["open_clip_vit", "dinov2"])
 def test_adapters_learn_the_same_with_checkpointing(shelf: tiny_models.Shelf, name: str) -> None:
-    from deponij.pipeline.tuning.learning import let_learn
-
     found = []
     for checkpointing in (False, True):
         tower = Tower(load(str(shelf[name])), checkpointing=checkpointing)
