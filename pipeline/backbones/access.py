@@ -4,10 +4,11 @@
 `load` is heavy. Only `deponij.pipeline.backbones.fetch` uses a network.
 """
 
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
-from deponij.pipeline.backbones import packaged, sources
+from deponij.pipeline.backbones import adapters, packaged, sources
 from deponij.pipeline.backbones.catalog import Entry, entries, parse_spec
 from deponij.pipeline.backbones.contract import PRECISIONS, Backbone, Description, Location
 from deponij.pipeline.backbones.presets import preset_of
@@ -73,20 +74,34 @@ def load(
     if precision not in PRECISIONS:
         raise UsageError(f"precision {precision!r}; allowed: {', '.join(PRECISIONS)}")
     entry = resolved(parse_spec(spec))
-    if allow_download and entry.repo and not sources.is_present(entry):
+    origin = entry.base or entry
+    if allow_download and origin.repo and not sources.is_present(origin):
         from deponij.pipeline.backbones.fetch import fetch_entry
 
-        fetch_entry(entry)
+        fetch_entry(origin)
     location = sources.locate(entry)
     family = sources.family_of(entry, location.folder)
     description = _described(family, location, input_px)
     try:
         backbone = family.open(location, description)
+        if location.adapter is not None:
+            of_base = family.weights_sha256(replace(location, adapter=None))
+            adapters.merge(backbone, location.adapter, of_base)
     except _UNFIT as error:
         raise BackboneError(
             f"{location.name}: its files cannot be opened as {family.family}: {_told(error)}"
         ) from error
     return backbone.to(device, precision)
+
+
+def locate(spec: str) -> Location:
+    """Where the files of a backbone lie on this machine.
+
+    Raises:
+        UsageError: unknown name.
+        BackboneError: files are missing.
+    """
+    return sources.locate(resolved(parse_spec(spec)))
 
 
 def list_backbones() -> list[dict[str, Any]]:
@@ -160,6 +175,8 @@ def _told(error: Exception) -> str:
 
 def resolved(entry: Entry) -> Entry:
     """An entry whose published weights are named by an open_clip tag, as one that names their repository."""
+    if entry.base is not None:
+        return entry.model_copy(update={"base": resolved(entry.base)})
     if entry.tag is None:
         return entry
     from deponij.pipeline.backbones.families.open_clip import resolve_tag

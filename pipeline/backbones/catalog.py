@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from deponij.pipeline.backbones import adapters
 from deponij.pipeline.registry import unknown
 from deponij.store.errors import BackboneError, UsageError
 
@@ -49,6 +50,7 @@ class Entry(BaseModel):
         package_folder: folder inside the package `deponij.sample` (the minis).
         packaged: a package of the index (`packaged` makes a folder of it).
         folder: a folder of the user's.
+        base: what the adapter in `folder` was learned on; None where the folder holds a model.
         weights_file: a file of the user's, with `architecture`.
         architecture, tag: open_clip's names of a model configuration and of published weights.
         dim, input_px, has_text: published facts, for listing without the files.
@@ -68,6 +70,7 @@ class Entry(BaseModel):
     package_folder: str | None = None
     packaged: Packaged | None = None
     folder: Path | None = None
+    base: "Entry | None" = None
     weights_file: Path | None = None
     architecture: str | None = None
     tag: str | None = None
@@ -126,12 +129,42 @@ def parse_spec(spec: str) -> Entry:
         return entries()[spec]
     folder = Path(spec).expanduser()
     if folder.is_dir():
-        return Entry(name=folder.resolve().name, folder=folder.resolve())
+        return _folder(folder.resolve())
     if folder.is_file():
         raise UsageError(f"backbone {spec!r} is a file; for open_clip weights write open_clip:ARCH/{spec}")
     if len(folder.parts) > 1:
         raise BackboneError(f"backbone folder {spec!r} does not exist; allowed: {FORMS}")
     raise unknown("backbone", spec, entries())
+
+
+def _folder(folder: Path) -> Entry:
+    if not adapters.claims(folder):
+        return Entry(name=folder.name, folder=folder)
+    base = _base(folder)
+    costs = ("licence", "toy", "n_params", "gflops", "activations_mb")
+    return Entry(name=folder.name, folder=folder, base=base, **{name: getattr(base, name) for name in costs})
+
+
+def _base(folder: Path) -> Entry:
+    """What the adapter of a folder was learned on: a name of the catalog, a folder (as seen from the adapter's, or from
+    here), or a hub repository, which is the catalog's entry where that has it.
+    """
+    record = adapters.read_record(folder)
+    if record.base in entries():
+        return entries()[record.base]
+    for place in (folder / record.base, Path(record.base).expanduser()):
+        if place.is_dir():
+            if adapters.claims(place):
+                raise BackboneError(
+                    f"{folder}: its base {place} is an adapter too; merge that one with peft and name the merged folder"
+                )
+            return parse_spec(str(place.resolve()))
+    for one in entries().values():
+        if one.repo == record.base and (record.revision is None or one.revision in (None, record.revision)):
+            return one.model_copy(update={"revision": record.revision or one.revision})
+    if ":" in record.base or record.base.count("/") != 1 or record.base.startswith((".", "~", "/")):
+        return parse_spec(record.base)
+    return _hub(record.base, record.base + (f"@{record.revision}" if record.revision else ""))
 
 
 def _open_clip(spec: str, rest: str) -> Entry:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import TypeAdapter
 
-from deponij.pipeline.backbones import limits, weights
+from deponij.pipeline.backbones import adapters, limits, weights
 from deponij.pipeline.backbones.memory_format import is_convolutional
 from deponij.pipeline.backbones.remember import sha256_of_value
 from deponij.pipeline.backbones.transform import Transform
@@ -127,6 +127,7 @@ class Location:
         weights_file: weights without a folder of their own.
         architecture: configuration of the model library, where the files hold none.
         source, revision: see `contract.Description`.
+        adapter: folder of a low-rank adapter that belongs to these weights; None without.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Location:
     architecture: str | None
     source: str
     revision: str | None
+    adapter: Path | None = None
 
     def folder_of(self, family: str, record: str = "config.json") -> Path:
         """The folder.
@@ -150,7 +152,8 @@ class Location:
     def files(self) -> list[Path]:
         """Everything that the description may depend on."""
         inside = sorted(path for path in self.folder.iterdir() if path.is_file()) if self.folder else []
-        return inside + ([self.weights_file] if self.weights_file else [])
+        of_adapter = [*adapters.files_of(self.adapter)] if self.adapter else []
+        return inside + ([self.weights_file] if self.weights_file else []) + of_adapter
 
 
 class Backbone(ABC):
@@ -226,6 +229,16 @@ class Backbone(ABC):
         return weights.find(location.folder_of(cls.family), cls.weights_names)
 
     @classmethod
+    def weights_sha256(cls, location: Location) -> str:
+        """Of the weights that are computed with, an adapter's included.
+
+        Raises:
+            BackboneError: none is there, or the adapter cannot be read.
+        """
+        of_base = weights.sha256_of(cls.weights_files(location))
+        return of_base if location.adapter is None else adapters.sha256_of(of_base, location.adapter)
+
+    @classmethod
     def _description(
         cls,
         location: Location,
@@ -264,7 +277,7 @@ class Backbone(ABC):
             token_dim=facts.token_dim,
             has_class_token=facts.has_class_token,
             transform=transform,
-            weights_sha256=weights.sha256_of(cls.weights_files(location)),
+            weights_sha256=cls.weights_sha256(location),
             tokenizer_sha256=tokenizer_sha256,
             source=location.source,
             revision=location.revision,

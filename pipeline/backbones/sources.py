@@ -8,6 +8,7 @@ first fetch; where there is none either, what the Hugging Face cache calls `main
 """
 
 import os
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -72,7 +73,9 @@ def commit_of(repo: str, revision: str | None) -> str | None:
 
 
 def family_of(entry: Entry, folder: Path | None) -> type[Backbone]:
-    """The family of an entry: the one it names, else the one that claims its folder."""
+    """The family of an entry: the one it names, else the one that claims its folder; of an adapter, its base's."""
+    if entry.base is not None:
+        return family_of(entry.base, folder)
     if entry.family is not None:
         return registry.family(entry.family)
     if folder is None:
@@ -86,6 +89,11 @@ def locate(entry: Entry) -> Location:
     Raises:
         BackboneError: files are missing; the message says which, and where to put them.
     """
+    if entry.base is not None and entry.folder is not None:
+        source = f"folder:{entry.folder.name}"
+        return replace(
+            locate(entry.base), name=entry.name, source=source, revision=None, adapter=entry.folder
+        )
     if entry.weights_file is not None:
         if not entry.weights_file.is_file():
             raise BackboneError(f"{entry.name}: the weights file {entry.weights_file} does not exist")

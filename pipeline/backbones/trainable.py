@@ -53,7 +53,7 @@ class TrainablePyramid(nn.Module):
         self.vision.requires_grad_(False)
         for parameter in learning:
             parameter.requires_grad_(True)
-        self._learning = list(_whole_modules(self.vision, {id(one) for one in learning}))
+        self._learning = list(whole_modules(self.vision, {id(one) for one in learning}))
         if learns == "all":
             self._learning = [self.vision]
 
@@ -99,13 +99,13 @@ class TrainablePyramid(nn.Module):
         pixels = torch.zeros(1, 3, *self._backbone[0].description.input_px, device=own.device)
         with torch.enable_grad():
             maps = self._maps(pixels, max(self._levels, 2) if learns == "last" else self._levels)
-        reached = _reached(maps)
+        reached = reached(maps)
         if learns == "last":
-            reached -= _reached(maps[:-1])
+            reached -= reached(maps[:-1])
         return [one for one in self.vision.parameters() if id(one) in reached]
 
 
-def _reached(maps: list[Tensor]) -> set[int]:
+def reached(maps: list[Tensor]) -> set[int]:
     """Ids of the parameters in the graph of these maps."""
     seen: set[Any] = set()
     waiting: list[Any] = [one.grad_fn for one in maps]
@@ -117,11 +117,11 @@ def _reached(maps: list[Tensor]) -> set[int]:
     return {id(one.variable) for one in seen if hasattr(one, "variable")}
 
 
-def _whole_modules(module: nn.Module, learning: set[int]) -> Iterator[nn.Module]:
+def whole_modules(module: nn.Module, learning: set[int]) -> Iterator[nn.Module]:
     """The largest modules all of whose parameters learn."""
     parameters = list(module.parameters())
     if parameters and all(id(one) in learning for one in parameters):
         yield module
     elif parameters:
         for child in module.children():
-            yield from _whole_modules(child, learning)
+            yield from whole_modules(child, learning)

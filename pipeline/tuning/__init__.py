@@ -1,1 +1,4 @@
-"""Fine-tuning and distillation, as far as they know arrays and modules: no paths of a project, no items."""
+"""Backbones that learn: which of their weights, from pictures drawn how, by which losses, and what was learned as a folder.
+
+It knows backbones and the training loop, and no paths of a project.
+"""

@@ -73,7 +73,7 @@ class OpenClip(Backbone):
 
     @classmethod
     def describe(cls, location: Location, input_px: tuple[int, int] | None = None) -> Description:
-        config, preprocess = _records(location)
+        config, preprocess = records_of(location)
         vision = config["vision_cfg"]
         dim = int(config["embed_dim"])
         if location.folder is not None:  # else the configuration is the library's own
@@ -94,7 +94,7 @@ class OpenClip(Backbone):
         with without_compiler():
             import open_clip
 
-        config, _ = _records(location)
+        config, _ = records_of(location)
         vision = config["vision_cfg"]
         resized = description.input_px != _pair(vision.get("image_size", 224))
         files = cls.weights_files(location)
@@ -250,7 +250,7 @@ def _resampled(tensors: dict[str, Tensor], model: Any) -> None:
     resize_pos_embed(tensors, model=model)
 
 
-def _records(location: Location) -> tuple[dict[str, Any], dict[str, Any]]:
+def records_of(location: Location) -> tuple[dict[str, Any], dict[str, Any]]:
     """Model configuration and preprocessing record of a location."""
     if location.folder is None:
         return _built_in(str(location.architecture)), {}
