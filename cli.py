@@ -30,6 +30,7 @@ from deponij.commands import (
     segmentation_table,
     segmenting,
     serving,
+    tuning,
     whole,
 )
 from deponij.commands.answers import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, say
@@ -46,7 +47,7 @@ _PANELS: dict[str, tuple[tuple[typer.Typer, ...], dict[str, typer.Typer]]] = {
     "Items": ((data.app, scenes.app), {"data": data.data_app}),
     "Features": ((features.app,), {"depot": depots.depot_app, "view": depots.view_app}),
     "Learning and comparing": (
-        (learning.app, comparing.app, decoding.app, segmentation_table.app),
+        (learning.app, comparing.app, decoding.app, segmentation_table.app, tuning.app),
         {},
     ),
     "Searching": ((), {"index": retrieval.index_app, "query": retrieval.query_app}),
@@ -80,7 +81,7 @@ _FLAGS = {
         "embeddings",
         "ids",
     ),
-    "Model": ("preset", "backbone", "precision", "classes"),
+    "Model": ("preset", "backbone", "tune", "precision", "classes"),
     "Labels and split": (
         "labels",
         "label_columns",

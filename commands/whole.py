@@ -38,6 +38,7 @@ from deponij.commands.options import (
     run_options,
     treatments,
 )
+from deponij.commands.tuning import RECIPES
 
 app = typer.Typer()
 
@@ -76,6 +77,13 @@ def run(
     backbone: Annotated[
         list[str] | None,
         typer.Option(help="Name (see `deponij backbones`), folder or family:… form; repeatable."),
+    ] = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(RECIPES),
+            help="Tune the first backbone on these pictures too, and compare: what it bought, and at what cost.",
+        ),
     ] = None,
     labels: Annotated[list[str] | None, typer.Option(help="Label column; repeatable.")] = None,
     split: Annotated[
@@ -155,6 +163,7 @@ def run(
         offered=default_backbones.OFFERED if not (backbone or preset or embeddings) else None,
         embeddings=tuple(embeddings or ()),
         ids=ids,
+        tune=tune,
         classes=tuple(name.strip() for name in classes.split(",")) if classes is not None else (),
         corrections=tuple(corrections or ()),
         keep=keep,

@@ -141,7 +141,8 @@ def weights_record(run: Layout, backbone: str) -> dict[str, Any] | None:
     """
     tuned = run.tuned_record(backbone)
     if tuned.is_file():
-        return read_sealed(tuned, "tune it again") | {"spec": str(run.tuned(backbone))}
+        body: dict[str, Any] = read_sealed(tuned, "tune it again")["tuned"]
+        return body | {"spec": str(run.tuned(backbone))}
     record = run.weights / f"{backbone}.json"
     if not record.is_file():
         return None

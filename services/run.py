@@ -12,6 +12,7 @@ from typing import Any
 from deponij.pipeline.backbones import Description, describe, list_backbones
 from deponij.pipeline.backbones.presets import preset
 from deponij.pipeline.data.adapters.registry import open_source
+from deponij.pipeline.data.splitting.strategies import SplitParams
 from deponij.pipeline.given.files import ENDINGS
 from deponij.project.data_sets import SourceChoice
 from deponij.project.extraction.default_backbones import is_drawn
@@ -50,6 +51,7 @@ class Plan:
     """What to do with the pictures.
 
     Attributes:
+        tune: a recipe by which the first backbone is tuned on these pictures, to be compared with it frozen.
         offered: a preset; what it would take is said beside what the backbones take.
     """
 
@@ -63,6 +65,7 @@ class Plan:
     seed: int = 0
     precision: str = "fp32"
     offered: str | None = None
+    tune: str | None = None
     classes: tuple[str, ...] = ()
     embeddings: tuple[Path, ...] = ()
     ids: str | None = None
@@ -136,6 +139,7 @@ def run(
         _tell_lack(found)
         wish = SplitWish(plan.strategy, plan.group_by, plan.fractions, plan.n_folds, plan.seed)
         splits = [wish.params(table, column) for column in (*labels, *found.sets)[:1]]
+        sections |= {"finetune": _recipes(plan, names, labels, splits)}
         sections |= {"labels": list(labels), "splits": {one.strategy: one.model_dump() for one in splits}}
         sections |= {"label_sets": list(found.sets)}
         if "folds" in sections["splits"]:
@@ -172,6 +176,29 @@ def relearn(at: Layout, options: RunOptions) -> bool:
         _run_stage(stage.name, sections, at, options)
     remember(at, record.made_by, by=_BY, depot=record.depot)
     return True
+
+
+def _recipes(
+    plan: Plan, names: Mapping[str, str], labels: Sequence[str], splits: Sequence[SplitParams]
+) -> dict[str, Any]:
+    """The section `finetune` of a run.
+
+    Raises:
+        UsageError: there is nothing to learn from, or every item is tested.
+    """
+    if plan.tune is None:
+        return {}
+    if not plan.backbones or not labels:
+        raise UsageError(
+            "--tune needs a backbone, and pictures with one label each: name their column with --labels COLUMN"
+        )
+    if any(one.strategy == "folds" for one in splits):
+        raise UsageError(
+            "--tune needs a part to learn from and one to test, and these pictures are cross-validated; add --split group "
+            "(whole photographs) or --split random"
+        )
+    base = names[plan.backbones[0]]
+    return {f"{base}-{plan.tune}": {"backbone": base, "recipe": plan.tune}}
 
 
 def _work_ahead(plan: Plan, names: Mapping[str, str], at: Layout, options: RunOptions) -> WorkAhead:

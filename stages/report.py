@@ -27,7 +27,7 @@ from deponij.pipeline.reports.retrieval_tables import RetrievalTable, fewer, gro
 from deponij.pipeline.reports.samples import data_uri
 from deponij.pipeline.reports.sheets import samples_sheet, sprite
 from deponij.project.frame.console import say
-from deponij.project.frame.harness import run_stage
+from deponij.project.frame.harness import read_times, run_stage
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import OfBackbones, RunOptions, Section, Slug, load
 from deponij.project.frame.toys import toys_of
@@ -61,6 +61,7 @@ from deponij.project.report.summary import (
     SHEET_NAME,
     results_table,
 )
+from deponij.project.report.tuning import ledger
 from deponij.project.report.unlabelled import (
     LACKING,
     colours_of,
@@ -145,7 +146,9 @@ def run(
     multilabel: Sequence[Path] = (),
     segmentation: Sequence[Path] = (),
     scenes: Path | None = None,
+    tuned: Sequence[Path] = (),
     timings: Mapping[str, float] | None = None,
+    tuning_s: Mapping[str, float] | None = None,
     toys: Set[str] = frozenset(),
     remake: Remake = lambda stage: "",
     profile: str,
@@ -164,7 +167,9 @@ def run(
         advice: what to do next; None leaves it out.
         multilabel: results folders of classifiers with several labels an item.
         segmentation: results folders of segmentation. scenes: that they are of; None: no pictures of them.
+        tuned: records of tuned backbones.
         timings: seconds of each stage; they differ between runs, so leave them out for equal bytes.
+        tuning_s: of these, those that tuning took; they differ between runs, too.
         toys: backbones that know drawn pictures only, where these are others (`project.frame.toys`): they are
             marked, and never named best where there is anything else.
         remake: the command that makes a figure again, from the name of its stage.
@@ -225,6 +230,7 @@ def run(
         segmentation=segmentation_facts(segmentation, scenes, toys, told, params.n_scenes, params.scene_px),
         advice=told_next,
         attention=attention_facts(found, table, told),
+        tuning=ledger(tuned, results, tuning_s or {}, toys, told),
     )
     if runs:
         write_bytes(out / SHEET_NAME, _sheet(table, runs))
@@ -371,6 +377,11 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
         multilabel=at.multilabel_results(names) if params.label_sets else [],
         segmentation=_segmentations(at, options),
         scenes=at.scenes if at.segmentations() else None,
+        tuned=[at.tuned_record(name) for name in params.finetune if at.tuned_record(name).is_file()],
+        # DVC's outputs hold nothing of a machine.
+        tuning_s={}
+        if options.under_dvc
+        else read_times(at.timings, lambda label: label.startswith("finetune@")),
         toys=toys,
         remake=(lambda stage: f"dvc repro {stage}") if options.under_dvc else (lambda stage: ""),
         profile=params.profile,

@@ -42,6 +42,7 @@ from deponij.pipeline.reports.segmentation.published import PUBLISHED_PROTOCOL
 from deponij.pipeline.reports.segmentation.table import tables_markdown
 from deponij.pipeline.reports.sheets import Sprite
 from deponij.pipeline.reports.table import ResultGroup, ResultRow
+from deponij.pipeline.reports.tuning import Ledger, ledger_markdown
 
 _SHOWN_FAILURES = 20
 _MORE = "Over seeds, prompts and joined answers"
@@ -257,6 +258,7 @@ class Page:
         lacking: where there are no groups, what is so and what labels would add.
         advice: what to do next; its pictures are among `pictures`.
         attention: where heads look that attend to parts of pictures.
+        tuning: what tuned backbones bought over their frozen ones.
     """
 
     title: str
@@ -283,6 +285,7 @@ class Page:
     multilabel: Sequence[MultilabelFacts] = ()
     segmentation: Sequence[SegmentationFacts] = ()
     attention: Sequence[AttentionFacts] = ()
+    tuning: Ledger | None = None
 
     @property
     def more_cells(self) -> list[Cell]:
@@ -334,6 +337,7 @@ class Page:
             ("best", "The answer", bool(self.groups)),
             ("multilabel", "Several labels an item", bool(self.multilabel)),
             ("next", "What to do next", bool(self.advice and self.advice.findings)),
+            ("tuning", "Tuning", self.tuning is not None),
             ("segmentation", "Segmentation", bool(self.segmentation)),
             ("words", "Answers by words", bool(self.by_words)),
             ("answers", "Right and wrong", bool(self.runs)),
@@ -370,7 +374,8 @@ def render_markdown(page: Page) -> str:
     tables = _demoted(cells_markdown(page.more_cells, _MORE, page.toys)) if page.more_cells else ""
     template = environment_of_templates(autoescape=False).get_template("page.md.j2")
     segmented = [(one, tables_markdown(one.table)) for one in page.segmentation]
-    text: str = template.render(page=page, tables=tables, segmented=segmented)
+    tuned = ledger_markdown(page.tuning) if page.tuning is not None else ""
+    text: str = template.render(page=page, tables=tables, segmented=segmented, tuned=tuned)
     return re.sub(r"\n{3,}", "\n\n", text)
 
 

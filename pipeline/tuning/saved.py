@@ -31,7 +31,13 @@ _WHAT = "a tuned backbone"
 _REMEDY = "tune it again"
 
 
-def save_tuned(folder: Path, tower: Tower, spec: str, record: Mapping[str, JsonValue]) -> Description:
+def save_tuned(
+    folder: Path,
+    tower: Tower,
+    spec: str,
+    record: Mapping[str, JsonValue],
+    files: Mapping[str, bytes] | None = None,
+) -> Description:
     """Write what a tower learned; the description of the folder as a backbone.
 
     Adapters are merged into weights that are read anew, so that nothing of the training but the adapters is in them.
@@ -40,6 +46,7 @@ def save_tuned(folder: Path, tower: Tower, spec: str, record: Mapping[str, JsonV
         folder: a new or empty one, or one of an earlier writing, which is replaced.
         spec: that the tower's backbone was loaded by.
         record: what is to be known of the training, as JSON values.
+        files: further ones that belong to it, by name.
 
     Raises:
         UsageError: the family has no format here.
@@ -63,12 +70,14 @@ def save_tuned(folder: Path, tower: Tower, spec: str, record: Mapping[str, JsonV
         if is_adapted and base.adapter is None:
             _write_adapter(part / ADAPTER, tower, spec, base)
         described = _checked(Location(folder.name, part, None, None, f"folder:{folder.name}", None), made)
-        files = sorted(path for path in part.rglob("*") if path.is_file())
+        for name, content in (files or {}).items():
+            (part / name).write_bytes(content)
+        written = sorted(path for path in part.rglob("*") if path.is_file())
         listed: dict[str, Any] = {
             str(path.relative_to(part)): {"size_bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
-            for path in files
+            for path in written
         }
-        for path in files:
+        for path in written:
             flush(path)
         of_base_record = {
             "spec": spec,

@@ -36,8 +36,10 @@ def learned_from(spec: str) -> dict[str, str]:
     folder = parse_spec(spec).folder
     if folder is None or not (folder / RECORD).is_file():
         return {}
-    record, path = read_sealed(folder / RECORD, _REMEDY), folder / LEARNED_FROM
+    files, path = read_sealed(folder / RECORD, _REMEDY).get("files") or {}, folder / LEARNED_FROM
+    if LEARNED_FROM not in files:
+        return {}
     table = read_table(path, ["key", "part"])
-    if sha256_of(path.read_bytes()) != record.get("learned_from_sha256"):
+    if sha256_of(path.read_bytes()) != files[LEARNED_FROM].get("sha256"):
         raise StoreError(f"{path} is not what {folder / RECORD} was written with; {_REMEDY}")
     return dict(zip(table["key"].to_pylist(), table["part"].to_pylist(), strict=True))

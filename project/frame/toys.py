@@ -27,7 +27,8 @@ def toys_of(weights: Path) -> frozenset[str]:
 
 def _is_toy(record: Path) -> bool:
     remedy = "`dvc repro weights` or `deponij run` writes it"
-    found = read_sealed(record, remedy).get(KEY)
+    body = read_sealed(record, remedy)
+    found = body.get("tuned", body).get(KEY)
     if not isinstance(found, bool):
         raise StoreError(f"{record} is of another version: {KEY!r} is {found!r}; {remedy}")
     return found

@@ -11,15 +11,17 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from deponij.pipeline.backbones import load
 from deponij.pipeline.training.loop import Training, train
 from deponij.pipeline.training.params import TrainingParams
+from deponij.pipeline.tuning.learning import let_learn
 from deponij.pipeline.tuning.network import Network
-from deponij.pipeline.tuning.saved import base_folder, write_tuned
+from deponij.pipeline.tuning.saved import save_tuned
+from deponij.pipeline.tuning.tower import Tower
 from deponij.project.extraction.extracting import FeatureParams, found_backbone
 from deponij.project.extraction.feature_maker import FoundBackbone
-from deponij.project.extraction.tuned_on import LEARNED_FROM, RECORD, learned_from_table
+from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from_table
 from deponij.project.frame.console import note
 from deponij.project.frame.device import pick_device
 from deponij.project.frame.settings import RunOptions
@@ -31,12 +33,6 @@ from deponij.project.tuning.params import Recipe
 from deponij.project.tuning.pictures import decoded
 from deponij.project.tuning.record import METHOD, TunedRecord
 from deponij.project.tuning.task import NamingTask, naming_task
-from deponij.store.sealed import sealed, sha256_of
-
-if TYPE_CHECKING:
-    from peft.tuners.lora import LoraModel
-
-    from deponij.pipeline.backbones.contract import Backbone
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +47,6 @@ class Running:
     options: RunOptions
     unfinished: Path
     keeps_time: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """What learns.
-
-    Attributes:
-        adapters: of `lora`. n_weights: of the tower, adapters not counted.
-    """
-
-    backbone: "Backbone"
-    network: Network
-    adapters: "LoraModel | None"
-    n_weights: int
-
-    @property
-    def n_learned(self) -> int:
-        """Weights of the tower that learn."""
-        return sum(one.numel() for one in self.network.tower.parameters() if one.requires_grad)
 
 
 def tune(
@@ -99,8 +76,6 @@ def tune(
     """
     begin = time.perf_counter()
     training = recipe.trained_by(f"the training of {name!r}")
-    # What cannot be written afterwards is said before anything is computed.
-    base = base_folder(spec, recipe.input_px)
     found = found_backbone(FeatureParams(decode=recipe.decode, input_px=recipe.input_px), spec)
     data = read_data(found, items, split, labels, running.options)
     with decoded(
@@ -111,8 +86,8 @@ def tune(
         n_threads=running.options.n_workers,
         folder=running.unfinished.parent,
     ) as pictures:
-        made = _made(recipe, found, data)
-        task = naming_task(recipe, training, made.network, found, data, pictures)
+        network, n_weights, n_learned = _network(recipe, found, data, training.seed)
+        task = naming_task(recipe, training, network, found, data, pictures)
         trained = _trained(name, task, training, running)
         logits = task.logits(data.rows)
     judged = judge(
@@ -127,7 +102,6 @@ def tune(
         labels=labels,
         split=split.stem,
     )
-    seen = learned_from_table(data.learned_from())
     record = TunedRecord(
         name=name,
         base=spec,
@@ -141,41 +115,33 @@ def tune(
         classes=tuple(data.classes.tolist()),
         n_train=len(data.of("train")),
         n_val=len(data.of("val")),
-        n_weights=made.n_weights,
-        n_learned=made.n_learned,
+        n_weights=n_weights,
+        n_learned=n_learned,
         history=tuple({"loss": one.loss, "lr": one.lr, **one.figures} for one in trained.history),
         kept=trained.kept,
         top1={part: scores.top1 for part, scores in judged.evaluation.parts.items()},
-        size_bytes=4 * made.n_weights,
+        size_bytes=4 * n_weights,
         toy=toy,
-        learned_from_sha256=sha256_of(seen),
         seconds=time.perf_counter() - begin if running.keeps_time else None,
     )
-    files = {RECORD: sealed(record.model_dump(mode="json")), LEARNED_FROM: seen, CARD: card(record).encode()}
-    write_tuned(out, made.backbone, base, files, base_spec=spec, adapters=made.adapters)
+    files = {LEARNED_FROM: learned_from_table(data.learned_from()), CARD: card(record).encode()}
+    network.tower.cpu()
+    save_tuned(out, network.tower, spec, record.model_dump(mode="json"), files)
     if results is not None:
         write_results(results, judged.evaluation, judged.predictions, judged.logits)
     shutil.rmtree(running.unfinished, ignore_errors=True)
     return record
 
 
-def _made(recipe: Recipe, found: FoundBackbone, data: TuningData) -> Made:
-    """The network as it begins; its draws disturb no generator of the caller's."""
+def _network(recipe: Recipe, found: FoundBackbone, data: TuningData, seed: int) -> tuple[Network, int, int]:
+    """The network as it begins; the weights of its tower, adapters not counted, and how many numbers of it learn."""
     import torch
 
-    from deponij.pipeline.backbones import load
-    from deponij.pipeline.tuning.learning import set_learning
-    from deponij.pipeline.tuning.tower import Tower
-
-    backbone = load(found.spec, input_px=found.input_px)
-    tower = Tower(backbone, checkpointing=recipe.checkpointing)
+    tower = Tower(load(found.spec, input_px=found.input_px), checkpointing=recipe.checkpointing)
     n_weights = sum(one.numel() for one in tower.parameters())
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.trained_by("training").seed)
-        adapters = set_learning(tower, recipe.recipe, n_blocks=recipe.n_blocks, lora=recipe.lora)
-        begun = data.probe() if recipe.start == "probe" else data.nothing()
-        network = Network(tower, *(torch.from_numpy(one) for one in begun))
-    return Made(backbone, network, adapters, n_weights)
+    n_learned = let_learn(tower, recipe.learning, seed)
+    begun = data.probe() if recipe.start == "probe" else data.nothing()
+    return Network(tower, *(torch.from_numpy(one) for one in begun)), n_weights, n_learned
 
 
 def _trained(name: str, task: NamingTask, training: TrainingParams, running: Running) -> Training:

@@ -26,7 +26,6 @@ class TunedRecord(Section):
         history: of each epoch its loss, learning rate and the figures of validation. kept: whose weights were kept.
         top1: of each part that was judged, by the network's own classifier.
         size_bytes: of the weights. toy: whether it knows drawn pictures only, where these are others.
-        learned_from_sha256: of the table beside it.
         seconds, peak_bytes: that tuning took, and memory of a GPU; None where the record holds nothing of a machine.
     """
 
@@ -49,7 +48,6 @@ class TunedRecord(Section):
     top1: dict[str, float]
     size_bytes: int
     toy: bool = False
-    learned_from_sha256: str
     seconds: float | None = None
     peak_bytes: int | None = None
 
@@ -61,6 +59,6 @@ def read_record(path: Path) -> TunedRecord:
         StoreError: there is none, or it is damaged or of another version.
     """
     try:
-        return check(TunedRecord, read_sealed(path, _REMEDY), str(path))
+        return check(TunedRecord, read_sealed(path, _REMEDY).get("tuned") or {}, str(path))
     except UsageError as error:
         raise StoreError(f"{path} is of another version; {_REMEDY}: {error}") from error

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from deponij.pipeline.training.params import TrainingParams
 from deponij.pipeline.training.task import ParameterGroup
+from deponij.pipeline.tuning.augmenting import Augmenter
+from deponij.pipeline.tuning.mixing import Mixer
+from deponij.pipeline.tuning.sampling import class_weights, epoch_indices
 from deponij.project.extraction.feature_maker import FoundBackbone
 from deponij.project.tuning.data import TuningData
-from deponij.project.tuning.drawing import Drawn
 from deponij.project.tuning.params import Recipe
-from deponij.project.tuning.pictures import Pictures
-from deponij.store.errors import DataError
+from deponij.project.tuning.pictures import Pictures, Pixels
+from deponij.store.errors import DataError, UsageError
 from deponij.store.sealed import sha256_of
 
 if TYPE_CHECKING:
@@ -39,9 +41,9 @@ class NamingTask:
         pictures: holds those of `rows` and `val_rows`, rows of the items.
         targets, val_targets: numbers of their classes.
         order_of: an epoch -> int64, places in `rows` in the order in which they are met, n_drawn of them.
-        prepared: pixels uint8 [n, 3, h, w], targets int64 [n], epoch, their places in `rows`, number of the batch ->
-            pixels as the model sees them, targets [n, C].
-        seen: pixels uint8 [n, 3, h, w] as the model sees them where nothing is drawn.
+        prepared: pictures uint8 [h, w, 3], targets int64 [n], epoch, their places in `rows`, number of the batch ->
+            pixels float32 [n, 3, h, w] as the model sees them, targets [n, C].
+        seen: pictures as the model sees them where nothing is drawn.
         loss_of: logits [n, C], targets [n, C] -> a number.
         identity: stands for all that shapes the training.
         parts: what learns, and how fast.
@@ -56,8 +58,8 @@ class NamingTask:
     batch_size: int
     n_drawn: int
     order_of: Callable[[int], Rows]
-    prepared: "Callable[[Tensor, Tensor, int, Rows, int], tuple[Tensor, Tensor]]"
-    seen: "Callable[[Tensor], Tensor]"
+    prepared: "Callable[[Sequence[Pixels], Tensor, int, Rows, int], tuple[Tensor, Tensor]]"
+    seen: "Callable[[Sequence[Pixels]], Tensor]"
     loss_of: "Callable[[Tensor, Tensor], Tensor]"
     identity: str
     parts: Sequence[ParameterGroup]
@@ -77,7 +79,7 @@ class NamingTask:
         order = self.order_of(epoch)
         for number in range(first, self.n_batches()):
             places = order[number * self.batch_size : (number + 1) * self.batch_size]
-            pixels = torch.from_numpy(self.pictures.read(self.rows[places].tolist())).permute(0, 3, 1, 2)
+            pixels = list(self.pictures.read(self.rows[places].tolist()))
             yield self.prepared(pixels, torch.from_numpy(self.targets[places]), epoch, places, number)
 
     def loss(self, batch: "tuple[Tensor, Tensor]") -> "Tensor":
@@ -104,9 +106,8 @@ class NamingTask:
         found = []
         with torch.inference_mode():
             for start in range(0, len(rows), _ASKED):
-                pixels = torch.from_numpy(self.pictures.read(rows[start : start + _ASKED].tolist()))
-                seen = self.seen(pixels.permute(0, 3, 1, 2)).to(device)
-                found.append(self.model(seen).float().cpu().numpy())
+                pixels = self.seen(list(self.pictures.read(rows[start : start + _ASKED].tolist())))
+                found.append(self.model(pixels.to(device)).float().cpu().numpy())
         return np.concatenate(found)
 
 
@@ -121,9 +122,12 @@ def naming_task(
     """What a recipe trains.
 
     Raises:
-        DataError: nothing is left to learn from.
+        DataError: nothing is left to learn from. UsageError: the backbone's pictures are not square.
     """
+    import torch
+
     from deponij.pipeline.tuning.learning import groups
+    from deponij.pipeline.tuning.losses import soft_cross_entropy
 
     train, val = (
         np.array([one for one in data.of(part).tolist() if int(data.rows[one]) in pictures], np.int64)
@@ -131,22 +135,45 @@ def naming_task(
     )
     if not len(train):
         raise DataError("no picture of the train part can be read")
+    transform, targets, seed = found.description.transform, data.targets[train], training.seed
+    height, width = transform.input_px
+    if height != width:
+        raise UsageError(f"{found.name}: pictures of {height}x{width} px; what is tuned sees square ones")
+    augmenter = Augmenter(recipe.augmented, height, mean=transform.mean, std=transform.std, seed=seed)
+    mixer = Mixer(recipe.mix, len(data.classes), seed=seed)
+    weights = None
+    if recipe.class_weights:
+        weights = torch.from_numpy(class_weights(targets, len(data.classes), power=recipe.class_weights))
+
+    def seen(pixels: Sequence[Pixels]) -> "Tensor":
+        return torch.from_numpy(np.stack([transform.normalise(one) for one in pixels]))
+
+    def prepared(
+        pixels: Sequence[Pixels], numbers: "Tensor", epoch: int, places: Rows, number: int
+    ) -> "tuple[Tensor, Tensor]":
+        drawn = augmenter.batch(pixels, epoch, places.tolist()) if recipe.augmented.draws else seen(pixels)
+        return mixer(drawn, numbers, epoch, number)
+
+    def loss(logits: "Tensor", wanted: "Tensor") -> "Tensor":
+        return soft_cross_entropy(
+            logits.float(), wanted, None if weights is None else weights.to(logits.device)
+        )
+
     shaping = [found.identity.fingerprint, recipe.model_dump(mode="json"), data.classes.tolist()]
     shaping += [[str(data.items.keys[data.rows[one]]), int(data.targets[one])] for one in (*train, *val)]
-    drawn = Drawn(recipe, training.seed, found.description.transform, data.targets[train], len(data.classes))
     return NamingTask(
         model=network,
         pictures=pictures,
         rows=data.rows[train],
-        targets=data.targets[train],
+        targets=targets,
         val_rows=data.rows[val],
         val_targets=data.targets[val],
         batch_size=training.batch_size,
         n_drawn=len(train),
-        order_of=drawn.order,
-        prepared=drawn.prepared,
-        seen=drawn.seen,
-        loss_of=drawn.loss,
+        order_of=lambda epoch: epoch_indices(targets, seed=seed, epoch=epoch, power=recipe.balance),
+        prepared=prepared,
+        seen=seen,
+        loss_of=loss,
         identity=sha256_of(json.dumps(shaping, sort_keys=True).encode()),
-        parts=groups(network.tower, network.head, layer_decay=recipe.layer_decay, head_lr=recipe.head_lr),
+        parts=groups(network.tower, network.head, lr_decay=recipe.layer_decay, head_lr_factor=recipe.head_lr),
     )

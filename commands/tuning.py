@@ -1,0 +1,94 @@
+"""Tuning a backbone on labelled items."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deponij.commands.answers import print_json, say
+from deponij.commands.options import (
+    BatchSize,
+    Depot,
+    Device,
+    ItemsArg,
+    Json,
+    LabelsArg,
+    SplitArg,
+    Threads,
+    Workers,
+    run_options,
+)
+
+app = typer.Typer()
+# As `deponij.project.tuning.params.Recipe` knows them, which takes seconds to import.
+RECIPES = ("lora", "full", "last-blocks", "norms", "biases")
+
+
+@app.command()
+def tune(
+    items: ItemsArg,
+    split: SplitArg,
+    labels: LabelsArg,
+    backbone: Annotated[str, typer.Option(help="Name (see `deponij backbones`), folder or family:… form.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the tuned backbone, which every command takes as one.")
+    ],
+    recipe: Annotated[
+        str, typer.Option(help=f"What of it learns: {', '.join(RECIPES)}.", metavar="|".join(RECIPES))
+    ] = "lora",
+    argument: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="NAME=VALUE of the recipe, as augment=deit, lora.rank=16 or training.epochs=20; repeatable. `--set help` "
+            "lists them.",
+        ),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="How often each picture is seen.")] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate at the begin; it falls by a cosine.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 0,
+    results: Annotated[
+        Path | None, typer.Option(help="Folder for the answers of the network's own classifier.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch", min=1, help="Pictures a step of learning.")
+    ] = None,
+    depot: Depot = "depot",
+    device: Device = "auto",
+    forward_batch: BatchSize = "auto",
+    workers: Workers = 0,
+    threads: Threads = 0,
+    as_json: Json = False,
+) -> None:
+    """Tune a backbone on items: it learns on the part train, and the best epoch on val is kept."""
+    from deponij.services import tune as service
+    from deponij.services.tune import Wanted
+
+    if argument == ["help"]:
+        say(service.listed_arguments())
+        raise typer.Exit
+    wanted = Wanted(
+        backbone=backbone,
+        recipe=recipe,
+        arguments=tuple(argument or ()),
+        training={
+            name: value
+            for name, value in (("epochs", epochs), ("lr", lr), ("seed", seed), ("batch_size", batch_size))
+            if value is not None
+        },
+    )
+    record = service.run(
+        wanted,
+        items=items,
+        split=split,
+        labels=labels,
+        out=out,
+        results=results,
+        options=run_options(depot, device, forward_batch, workers, threads),
+    )
+    if as_json:
+        print_json(record)
+    else:
+        say(service.told(record, out))

@@ -1,0 +1,126 @@
+"""Tuning a backbone that a person names; what the stage `finetune` does for a recipe of a profile."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, JsonValue
+
+from deponij.pipeline.backbones import describe, parse_spec
+from deponij.project.frame.settings import RunOptions, check
+from deponij.project.learning.arguments import parse_arguments
+from deponij.project.tuning.learn import Running, tune
+from deponij.project.tuning.params import Recipe
+from deponij.project.tuning.record import TunedRecord
+from deponij.store.errors import UsageError
+from deponij.store.texts import duration, in_percent
+
+_PLAIN = re.compile(r"[^A-Za-z0-9._~-]+")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for.
+
+    Attributes:
+        arguments: NAME=VALUE of the recipe; a dot leads into a part of it, as `lora.rank=16`.
+        training: settings that have flags of their own.
+    """
+
+    backbone: str
+    recipe: str = "lora"
+    arguments: tuple[str, ...] = ()
+    training: Mapping[str, JsonValue] = field(default_factory=dict)
+
+    def parsed(self) -> Recipe:
+        """The recipe.
+
+        Raises:
+            UsageError: a name or a value is wrong; all problems are told together.
+        """
+        values: dict[str, Any] = {"backbone": slug(self.backbone), "recipe": self.recipe}
+        for name, value in parse_arguments(self.arguments).items():
+            place = values
+            *path, last = name.split(".")
+            for part in path:
+                place = place.setdefault(part, {})
+                if not isinstance(place, dict):
+                    raise UsageError(f"--set {name}: {part} is no part of the recipe")
+            place[last] = value
+        values["training"] = {**self.training, **values.get("training", {})}
+        return check(Recipe, values, "this recipe")
+
+
+def run(
+    wanted: Wanted,
+    *,
+    items: Path,
+    split: Path,
+    labels: str,
+    out: Path,
+    results: Path | None,
+    options: RunOptions,
+) -> TunedRecord:
+    """Tune, and write the folder.
+
+    Raises:
+        DeponijError: what cannot be used; the message says what to do.
+    """
+    recipe = wanted.parsed()
+    entry = parse_spec(wanted.backbone)
+    describe(wanted.backbone)  # absent weights are said before anything is read
+    return tune(
+        out.name,
+        recipe,
+        spec=wanted.backbone,
+        items=items,
+        split=split,
+        labels=labels,
+        out=out,
+        results=results,
+        running=Running(options, out.with_name(f"{out.name}.unfinished")),
+        licence=entry.licence,
+    )
+
+
+def slug(backbone: str) -> str:
+    """A name for parameters of what may be a folder or a `family:…` form."""
+    return _PLAIN.sub("-", Path(backbone).name).lstrip("._-~") or "backbone"
+
+
+def told(record: TunedRecord, out: Path) -> str:
+    """Lines for a person."""
+    figures = ", ".join(f"{part} {in_percent(top1)}" for part, top1 in record.top1.items())
+    took = "" if record.seconds is None else f" in {duration(record.seconds)}"
+    return (
+        f"{record.base} tuned ({record.said}){took}: {record.n_learned:,} of {record.n_weights:,} weights learned from "
+        f"{record.n_train:,} pictures, epoch {record.kept + 1} of {len(record.history)} kept\n"
+        f"top-1 of its own classifier: {figures}\n"
+        f"-> {out}, a backbone like any other: deponij extract --items ITEMS --backbone {out}"
+    )
+
+
+def listed_arguments() -> str:
+    """What `--set` takes, a line each with its default."""
+    return "\n".join(_lines(Recipe, ""))
+
+
+def _lines(model: type[BaseModel], prefix: str) -> list[str]:
+    from deponij.pipeline.training.params import TrainingParams
+    from deponij.project.tuning.params import USUAL
+
+    lines = []
+    for name, one in model.model_fields.items():
+        default = one.default
+        if prefix == "" and name in ("backbone", "recipe", "labels", "split"):
+            continue
+        if name == "training":
+            usual = TrainingParams.model_validate(USUAL)
+            lines += [f"training.{key}={getattr(usual, key)}" for key in TrainingParams.model_fields]
+        elif isinstance(default, BaseModel):
+            lines += _lines(type(default), f"{prefix}{name}.")
+        else:
+            lines.append(f"{prefix}{name}={default}")
+    return lines
