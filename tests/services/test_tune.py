@@ -1,0 +1,245 @@
+"""`deponij tune` and `run --tune`: a backbone learns from items, and nothing tests it by what it has learned from."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cli_world
+import numpy as np
+import pytest
+import tiny_models
+
+from deponij.pipeline.backbones import load
+from deponij.pipeline.training.loop import Step
+from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from, learned_from_table
+from deponij.project.tuning import learn as tuning
+from deponij.store.atomic import read_table
+from deponij.store.items import Items
+from deponij.store.view import TUNED_ON, View
+
+SHORT = ["--epochs", "2", "--batch", "8", "--lr", "0.01"]
+
+
+@dataclass(frozen=True)
+class World:
+    """Pictures of three colours as items, a split, and a tiny DINOv2."""
+
+    root: Path
+
+    def __getattr__(self, name: str) -> Path:
+        return self.root / {"split": "split.parquet", "other": "other.parquet"}.get(name, name)
+
+    def asked(self, out: str, *more: object) -> list[object]:
+        where = ["--items", self.items, "--split", self.split, "--labels", "label", "--depot", self.depot]
+        return ["tune", *where, "--backbone", self.base, "--out", self.root / out, *SHORT, *more]
+
+    def view_of(self, backbone: str) -> View:
+        path = self.root / f"{backbone}.h5"
+        where = ["--items", self.items, "--depot", self.depot, "--out", path]
+        cli_world.done("extract", *where, "--backbone", self.root / backbone, status=3)
+        return View(path)
+
+    def fit(self, backbone: str, split: str) -> Any:
+        where = ["--items", self.items, "--features", self.root / f"{backbone}.h5", "--labels", "label"]
+        return cli_world.call(
+            "fit", "--head", "centroid", *where, "--split", self.root / f"{split}.parquet", "--json"
+        )
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = World(tmp_path_factory.mktemp("tune"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEPONIJ_CACHE", str(made.cache))
+        patch.setenv("DEPONIJ_THREADS", "1")
+        patch.setenv("DEPONIJ_DEVICE", "cpu")
+        patch.delenv("DEPONIJ_DEPOT", raising=False)
+        tiny_models.dinov2(made.base)
+        cli_world.class_folders(made.pictures)
+        cli_world.done("items", "--folder", made.pictures, "--out", made.items, status=3)
+        by = ["--items", made.items, "--strategy", "random"]
+        cli_world.done("split", *by, "--out", made.split)
+        cli_world.done("split", *by, "--seed", "5", "--out", made.other)
+        folds = ["--strategy", "folds", "--labels", "label", "--out", made.root / "folds.parquet"]
+        cli_world.done("split", "--items", made.items, *folds)
+        cli_world.done(*made.asked("tuned", "--results", made.root / "answers"))
+        yield made
+
+
+def keys_of(world: World, *parts: str) -> set[str]:
+    table = read_table(world.split)
+    items = Items(world.items)
+    key = dict(zip(items.ids, items.keys, strict=True))
+    rows = zip(table["item_id"].to_pylist(), table["part"].to_pylist(), strict=True)
+    return {str(key[item_id]) for item_id, part in rows if part in parts and key[item_id] is not None}
+
+
+def test_what_was_tuned_is_a_backbone_with_its_record_and_card(world: World) -> None:
+    found = load(str(world.tuned))
+    base = load(str(world.base))
+    assert found.description.dim == base.description.dim
+    assert found.description.weights_sha256 != base.description.weights_sha256
+    record = json.loads((world.tuned / "tuned.json").read_text())["tuned"]
+    assert (record["labels"], record["split"], record["classes"]) == ("label", "split", ["can", "cup", "lid"])
+    assert 0 < record["n_learned"] < record["n_weights"]
+    assert len(record["history"]) == 2
+    card = (world.tuned / "README.md").read_text()
+    assert "LoRA, rank 8, on attention" in card
+    assert "no figure may be tested on them" in card
+    assert json.loads((world.answers / "result.json").read_text())["method"] == "network"
+
+
+def test_it_names_each_picture_that_it_has_learned_from(world: World) -> None:
+    found = learned_from(str(world.tuned))
+    assert set(found) == keys_of(world, "train", "val")
+    assert {key for key, part in found.items() if part == "train"} >= keys_of(world, "train") - keys_of(
+        world, "val"
+    )
+    view = world.view_of("tuned")
+    seen = dict(zip(view.keys.tolist(), view.columns[TUNED_ON].tolist(), strict=True))
+    assert {key for key, part in seen.items() if part} == set(found)
+
+
+def test_nothing_tests_it_by_what_it_has_learned_from(world: World) -> None:
+    view = world.view_of("tuned")
+    own = world.fit("tuned", "split")
+    assert own.status == 0
+    assert not any("tuned on" in note for note in own.json["notes"])
+    other = world.fit("tuned", "other")
+    table = read_table(world.other)
+    rows = zip(table["item_id"].to_pylist(), table["part"].to_pylist(), strict=True)
+    tested = {item for item, part in rows if part == "test"}
+    marks = dict(zip(view.ids.tolist(), view.columns[TUNED_ON].tolist(), strict=True))
+    n_seen = sum(bool(marks.get(item)) for item in tested)
+    n_fair = sum(marks.get(item) == "" for item in tested)
+    assert n_seen and n_fair, "the world shows something"
+    assert other.json["parts"]["test"]["n"] == n_fair
+    assert (
+        f"Left out: {n_seen} items that would test a backbone which was tuned on them." in other.json["notes"]
+    )
+    folds = world.fit("tuned", "folds")
+    assert folds.json["parts"]["test"]["n"] == sum(mark == "" for mark in marks.values())
+
+
+def test_a_damaged_table_of_what_it_learned_from_is_refused(world: World, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(world.tuned, copy)
+    other = learned_from(str(world.tuned))
+    (copy / LEARNED_FROM).write_bytes(learned_from_table(dict(list(other.items())[:3])))
+    answer = cli_world.call(
+        "extract",
+        "--items",
+        world.items,
+        "--depot",
+        world.depot,
+        "--backbone",
+        copy,
+        "--out",
+        tmp_path / "view.h5",
+    )
+    assert answer.status == 1
+    assert "is not what" in answer.err
+    assert "tune it again" in answer.err
+
+
+class _Stop(Exception):
+    """In the place of a kill."""
+
+
+def test_an_interrupted_tuning_goes_on_to_the_same_bytes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli_world.done(*world.asked("whole"))
+
+    @contextmanager
+    def stopping(label: str) -> Iterator[Any]:
+        def stepped(step: Step) -> None:
+            if step.done == 4:
+                raise _Stop
+
+        yield stepped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "training_bar", stopping)
+        with pytest.raises(_Stop):
+            cli_world.call(*world.asked("resumed"))
+    assert (world.root / "resumed.unfinished" / "training.json").is_file()
+    cli_world.done(*world.asked("resumed"))
+    for name in ("model.safetensors", "adapter/adapter_model.safetensors", LEARNED_FROM):
+        assert (world.root / "resumed" / name).read_bytes() == (world.root / "whole" / name).read_bytes()
+    assert not (world.root / "resumed.unfinished").exists()
+
+
+@pytest.mark.parametrize("recipe", ["full", "last-blocks", "norms", "biases"])
+def test_every_recipe_changes_the_features(world: World, recipe: str) -> None:
+    cli_world.done(*world.asked(recipe, "--recipe", recipe))
+    base, view = world.view_of("base"), world.view_of(recipe)
+    assert TUNED_ON not in base.columns
+    assert not np.allclose(base.embedding, view.embedding)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--set", "lora.rank=0"], "lora.rank: Input should be greater than or equal to 1"),
+        (["--set", "lora.targets=everything"], "lora.targets"),
+        (["--set", "lora.targets=pointwise"], "pointwise"),
+        (["--recipe", "prefix"], "recipe"),
+        (["--set", "augment=wild"], "wild"),
+        (["--set", "training.epocks=3"], "epocks"),
+        (["--set", "layer_decay=2"], "layer_decay"),
+    ],
+)
+def test_what_is_wrong_with_a_recipe_is_told_before_anything_is_read(
+    world: World, more: list[str], told: str
+) -> None:
+    answer = cli_world.call(*world.asked("wrong", *more))
+    assert answer.status == 2
+    assert told in answer.err
+    assert not (world.root / "wrong").exists()
+
+
+def test_folds_and_single_classes_are_refused(world: World, tmp_path: Path) -> None:
+    asked = [str(one) for one in world.asked("wrong")]
+    asked[asked.index(str(world.split))] = str(world.root / "folds.parquet")
+    answer = cli_world.call(*asked)
+    assert answer.status == 2
+    assert "--strategy group" in answer.err
+
+
+def test_set_help_lists_the_settings() -> None:
+    flags = ("--items", "--split", "--labels", "--backbone", "--out")
+    told = cli_world.done("tune", *(one for flag in flags for one in (flag, "x")), "--set", "help").out
+    assert "lora.rank=8" in told
+    assert "training.epochs=10" in told
+    assert "mix.cutmix=None" in told
+
+
+def test_run_tune_compares_the_tuned_backbone_with_the_frozen_one(world: World, tmp_path: Path) -> None:
+    where = [
+        "--folder",
+        world.pictures,
+        "--backbone",
+        world.base,
+        "--depot",
+        world.depot,
+        "--out",
+        tmp_path / "run",
+    ]
+    refused = cli_world.call("run", *where, "--tune", "lora")
+    assert refused.status == 2
+    assert "--split group" in refused.err
+    answer = cli_world.done("run", *where, "--tune", "norms", "--split", "random", "--json", status=3)
+    rows = [row for row in answer.json["results"] if not row["is_baseline"]]
+    names = {(row["method"], row["backbone"]) for row in rows}
+    assert ("network", "base-norms") in names
+    assert ("logistic", "base-norms") in names
+    page = Path(answer.json["page"]).read_text()
+    assert '<section id="tuning">' in page
+    assert "norms alone" in page
+    markdown = (Path(answer.json["page"]).parent / "results.md").read_text()
+    assert "## Tuning" in markdown
