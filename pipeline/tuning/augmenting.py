@@ -6,12 +6,13 @@ bytes, and so does one with other workers.
 Shape letters: n pictures, h and w their sides in px, s the side of the network's input in px; channels are R, G, B.
 """
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from deponij.pipeline.backbones.lean_imports import without_compiler
 from deponij.pipeline.registry import unknown
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
 
 # RandAugment's strengths lie between 0 and 10, as timm counts them; torchvision takes the number of a step.
 _STEPS_A_UNIT = 100
+
+
+def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < bounds[0] <= bounds[1] < math.inf:
+        raise ValueError(f"{list(bounds)} must be two positive numbers, the smaller one first")
+    return bounds
+
+
+Bounds = Annotated[tuple[float, float], AfterValidator(_rising)]
 
 
 class AugmentParams(BaseModel):
@@ -45,8 +55,8 @@ class AugmentParams(BaseModel):
 
     crop: Literal["none", "resized", "padded"] = "none"
     crop_share: float = Field(default=1.0, gt=0, le=1)
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    scale: Bounds = (0.08, 1.0)
+    ratio: Bounds = (3 / 4, 4 / 3)
     padding_px: int = Field(default=4, ge=0)
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     horizontal_flip: float = Field(default=0.0, ge=0, le=1)
@@ -57,6 +67,11 @@ class AugmentParams(BaseModel):
     jitter: float = Field(default=0.0, ge=0, le=1)
     hue: float = Field(default=0.0, ge=0, le=0.5)
     erasing: float = Field(default=0.0, ge=0, le=1)
+
+    @property
+    def for_evaluation(self) -> "AugmentParams":
+        """How pictures are brought to size where nothing is drawn."""
+        return AugmentParams(crop_share=self.crop_share, interpolation=self.interpolation)
 
     @property
     def draws(self) -> bool:
@@ -75,6 +90,7 @@ class AugmentParams(BaseModel):
 
 _DEIT = AugmentParams(
     crop="resized",
+    crop_share=0.875,  # in evaluation: 224 px of 256
     horizontal_flip=0.5,
     rand_augment=2,
     magnitude=9.0,

@@ -91,8 +91,8 @@ def soft_distillation(
     Args:
         student, teacher: logits [n, C]. divided_by: see `DistillParams`.
     """
-    logs = (F.log_softmax(one / temperature, dim=1) for one in (student, teacher))
-    total = F.kl_div(*logs, reduction="sum", log_target=True) * temperature**2
+    log_q, log_p = (F.log_softmax(one / temperature, dim=1) for one in (student, teacher))
+    total = F.kl_div(log_q, log_p, reduction="sum", log_target=True) * temperature**2
     return total / (len(student) if divided_by == "pictures" else student.numel())
 
 

@@ -6,13 +6,13 @@ Backbones of the catalog that get a classifier are not made here; they come from
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from deponij.pipeline.backbones.lean_imports import without_compiler
 from deponij.pipeline.registry import unknown
 from deponij.pipeline.tuning.atresnet import AtResNet18
+from deponij.pipeline.tuning.drawing import drawing
 from deponij.store.errors import UsageError
 
 # What people call networks of timm's.
@@ -56,8 +56,7 @@ def build_network(
     Raises:
         UsageError: there is no such network, a setting is not for it, or the weights are not its own.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with drawing(seed, "network"):
         if params.stem != "imagenet" and params.name != _RESNET:
             raise UsageError(f"stem: {params.stem} is for {_RESNET}, not for {params.name}")
         if params.name in (_RESNET, _ATRESNET):
@@ -96,7 +95,7 @@ def _of_timm(params: NetworkParams, n_classes: int) -> nn.Module:
     if not timm.is_model(name):
         raise unknown("network", params.name, [_RESNET, _ATRESNET, *ALIASES, *timm.list_models()])
     asked = {"img_size": params.size_px, "drop_path_rate": params.drop_path}
-    settings = {key: value for key, value in asked.items() if value is not None}
+    settings: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
     try:
         network: nn.Module = timm.create_model(name, pretrained=False, num_classes=n_classes, **settings)
     except TypeError as error:

@@ -56,7 +56,7 @@ def class_weights(labels: Integers, n_classes: int, *, power: float = 1.0) -> ND
     counts = np.bincount(labels, minlength=n_classes)
     weights = np.zeros(n_classes)
     weights[counts > 0] = _falling(counts[counts > 0], power)
-    return (weights / weights[counts > 0].mean()).astype(np.float32)
+    return np.asarray(weights / weights[counts > 0].mean(), np.float32)
 
 
 def _falling(counts: Integers, power: float) -> NDArray[np.float64]:

@@ -30,8 +30,8 @@ class Teacher:
 
     def logits(self, pixels: Tensor) -> Tensor:
         """[n, C] of pictures as they are here, float32, on their device."""
-        # A user of the network may have set it to training in the meantime.
-        self._network.eval()
+        # Somebody may have set the network to training in the meantime, and the student decides where it is.
+        self._network.eval().to(pixels.device)
         with torch.no_grad():
             found: Tensor = self._network(pixels)
         return found.float()
@@ -40,7 +40,7 @@ class Teacher:
         """Look at all pictures once.
 
         Args:
-            batches: pixels, in the order of the pictures' numbers from 0, unaugmented and on the network's device.
+            batches: pixels, in the order of the pictures' numbers from 0, unaugmented.
         """
         self._known = torch.cat([self.logits(pixels).cpu() for pixels in batches])
 
@@ -65,6 +65,9 @@ class Renormalised(nn.Module):
         size_px: the teacher's side, to which pixels are resized (bilinear, smoothed); as they come by default.
     """
 
+    factor: Tensor
+    shift: Tensor
+
     def __init__(
         self,
         network: nn.Module,
@@ -83,8 +86,8 @@ class Renormalised(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """See the class."""
         pixels = pixels * self.factor + self.shift
-        size = (self.size_px, self.size_px)
-        if self.size_px is not None and pixels.shape[2:] != size:
+        if self.size_px is not None and pixels.shape[2:] != (self.size_px, self.size_px):
+            size = [self.size_px, self.size_px]
             pixels = nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True)
         logits: Tensor = self.network(pixels)
         return logits

@@ -163,6 +163,8 @@ def test_presets_are_those_of_the_protocols() -> None:
     assert [name for name, one in PRESETS.items() if not one.draws] == ["none"]
     with pytest.raises(UsageError, match="deit"):
         preset("diet")
+    # evaluation: resized to 256, of which 224 px are cropped
+    assert not deit.for_evaluation.draws and int(224 / deit.for_evaluation.crop_share) == 256
 
 
 def test_what_is_no_picture() -> None:
@@ -179,6 +181,9 @@ def test_what_is_no_picture() -> None:
         AugmentParams.model_validate({"horizontal_flip": 1.5})
     with pytest.raises(ValidationError):
         AugmentParams.model_validate({"flip": 0.5})
+    for bounds in ((1.0, 0.5), (0.0, 1.0), (0.5, float("inf"))):
+        with pytest.raises(ValidationError, match="smaller one first"):
+            AugmentParams(scale=bounds)
 
 
 def test_seeds_are_of_their_words() -> None:
