@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -185,7 +186,8 @@ def wrap(model: nn.Module, names: Collection[str], low_rank: LowRank, seed: int 
         use_dora=low_rank.dora,
         target_modules=expression(names, [name for name, _ in model.named_modules()]),
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft's use of what transformers has renamed
         torch.manual_seed(seed)
         found = get_peft_model(model, config, adapter_name=_NAME)
     wrapped = {name for name, one in model.named_modules() if isinstance(one, LoraLayer)}
