@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -185,7 +186,8 @@ def wrap(model: nn.Module, names: Collection[str], low_rank: LowRank, seed: int 
         use_dora=low_rank.dora,
         target_modules=expression(names, [name for name, _ in model.named_modules()]),
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft's use of what transformers has renamed
         torch.manual_seed(seed)
         found = get_peft_model(model, config, adapter_name=_NAME)
     wrapped = {name for name, one in model.named_modules() if isinstance(one, LoraLayer)}
@@ -264,15 +266,15 @@ def merge(backbone: Backbone, folder: Path, base_sha256: str) -> None:
     from safetensors import safe_open
 
     _, path = files_of(folder)
-    tensors = weights.read_tensors([path])
+    record, tensors = read_record(folder), weights.read_tensors([path])
     with safe_open(path, framework="pt") as file:
         learned_on = (file.metadata() or {}).get(BASE_SHA256)
     if learned_on not in (None, base_sha256):
         raise BackboneError(
-            f"{path}: it was learned on other weights than its base {backbone.description.name} has now "
+            f"{path}: it was learned on other weights than its base {record.base} has now "
             f"(SHA-256 {learned_on[:16]}…, here {base_sha256[:16]}…); bring the same base"
         )
-    merge_tensors(backbone, tensors, read_record(folder), [path])
+    merge_tensors(backbone, tensors, record, [path])
 
 
 def merge_tensors(
@@ -296,9 +298,7 @@ def merge_tensors(
     unknown = sorted(name for name in names if name not in own)
     if not names or unknown:
         told = f"its {unknown[0]} is no module of it" if unknown else "it holds no low-rank weights"
-        raise BackboneError(
-            f"{files[0]}: the adapter does not fit its base {backbone.description.name}: {told}"
-        )
+        raise BackboneError(f"{files[0]}: the adapter does not fit its base {record.base}: {told}")
     _check_rank(given, record.low_rank.rank, files[0])
     foreign = {mine: theirs for theirs, mine in own.items()}
     wanted = {

@@ -99,14 +99,14 @@ class TrainablePyramid(nn.Module):
         pixels = torch.zeros(1, 3, *self._backbone[0].description.input_px, device=own.device)
         with torch.enable_grad():
             maps = self._maps(pixels, max(self._levels, 2) if learns == "last" else self._levels)
-        reached = reached(maps)
+        found = reached(maps)
         if learns == "last":
-            reached -= reached(maps[:-1])
-        return [one for one in self.vision.parameters() if id(one) in reached]
+            found -= reached(maps[:-1])
+        return [one for one in self.vision.parameters() if id(one) in found]
 
 
 def reached(maps: list[Tensor]) -> set[int]:
-    """Ids of the parameters in the graph of these maps."""
+    """Ids of the parameters in the graph of these tensors."""
     seen: set[Any] = set()
     waiting: list[Any] = [one.grad_fn for one in maps]
     while waiting:

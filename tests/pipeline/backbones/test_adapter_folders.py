@@ -141,10 +141,11 @@ def test_an_adapter_of_a_classifier_and_of_transformers_4(
     def older(tensors: Tensors) -> Tensors:
         former = (("q_proj", "attention.query"), ("v_proj", "attention.value"))
         found = {}
-        for name, one in tensors.items():
-            for new, old in former:
+        for own, one in tensors.items():
+            name = own
+            for new, old in (*former, ("base_model.model.", "base_model.model.dinov2.")):
                 name = name.replace(new, old)
-            found[name.replace("base_model.model.", "base_model.model.dinov2.")] = one
+            found[name] = one
         return found | {"base_model.model.classifier.weight": torch.zeros(3, 64)}
 
     retensor(folder, older)
@@ -176,7 +177,7 @@ def renamed(tensors: Tensors) -> Tensors:
     [
         (one_less, "1 missing"),
         (a_block_less, "4 missing"),
-        (renamed, "does not fit its base dinov2: its encoder.layer.7"),
+        (renamed, "does not fit its base .*/dinov2: its encoder.layer.7"),
         (lambda tensors: tensors | {"base_model.model.extra": torch.zeros(2)}, "1 unexpected: extra"),
         (lambda tensors: tensors | {"base_model.model.layernorm.weight": torch.zeros(32)}, "1 unexpected"),
         (lambda tensors: {name: one.T for name, one in tensors.items()}, "not of the rank"),
@@ -223,7 +224,7 @@ def test_records_that_ask_for_more_are_refused(folder: Path, fields: dict[str, A
 
 def test_another_base_is_no_base_of_it(shelf: tiny_models.Shelf, made: Path, folder: Path) -> None:
     edit(folder, base_model_name_or_path=str(shelf["timm_vit"]))
-    with pytest.raises(BackboneError, match="does not fit its base timm_vit"):
+    with pytest.raises(BackboneError, match="does not fit its base .*/timm_vit"):
         load(str(folder))
     path = folder / adapters.WEIGHTS
     base = describe(str(shelf["dinov2"])).weights_sha256
@@ -231,7 +232,7 @@ def test_another_base_is_no_base_of_it(shelf: tiny_models.Shelf, made: Path, fol
     edit(folder, base_model_name_or_path=str(shelf["dinov2"]))
     check_rows(str(folder), made)
     edit(folder, base_model_name_or_path=str(tiny_models.dinov2(folder.parent / "other", seed=5)))
-    with pytest.raises(BackboneError, match="learned on other weights than its base other has now"):
+    with pytest.raises(BackboneError, match="learned on other weights than its base .*/other has now"):
         load(str(folder))
 
 

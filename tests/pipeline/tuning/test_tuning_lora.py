@@ -2,7 +2,9 @@
 
 import copy
 import hashlib
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import tiny_models
@@ -46,6 +48,16 @@ def test_what_the_roles_wrap(shelf: tiny_models.Shelf, name: str) -> None:
     roles = roles_of(tower_of(shelf, name))
     assert {role: len(names) for role, names in roles.items()} == WRAPPED[name]
     assert not any("head" in one or "text" in one for one in roles["all"])
+
+
+def test_a_siglip_without_words_has_the_same(shelf: tiny_models.Shelf, tmp_path: Path) -> None:
+    from transformers import SiglipVisionModel
+
+    SiglipVisionModel.from_pretrained(shelf["siglip"]).save_pretrained(tmp_path)
+    shutil.copy(shelf["siglip"] / "preprocessor_config.json", tmp_path)
+    tower = Tower(load(str(tmp_path)))
+    assert {role: len(names) for role, names in roles_of(tower).items()} == WRAPPED["siglip"]
+    assert add_lora(tower, by_lora("qv").lora) == 4
 
 
 @pytest.mark.parametrize(("name", "role"), CASES)

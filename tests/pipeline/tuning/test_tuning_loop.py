@@ -1,0 +1,93 @@
+"""Towers in the training loop: they learn, go on where they were, and frozen weights stay as they are."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tiny_models
+import torch
+from torch import Tensor, nn
+from tuning_world import by_lora, tower_of
+
+from deponij.pipeline.training.loop import Training, train
+from deponij.pipeline.training.params import TrainingParams
+from deponij.pipeline.training.task import ParameterGroup
+from deponij.pipeline.tuning.learning import LearningParams, groups
+from deponij.pipeline.tuning.tower import Tower
+
+PARAMS = TrainingParams(epochs=4, lr=0.02, keep="best", optimizer="adamw", weight_decay=0.01)
+
+
+class Darkness:
+    """Whether a picture's upper or lower half is the brighter one, from a tower's embedding."""
+
+    identity = "darkness"
+
+    def __init__(self, tower: Tower, fail_at: int | None = None) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.head = nn.Linear(tower.backbone.description.dim, 2)
+        self.tower, self.fail_at = tower, fail_at
+        self.model: nn.Module = nn.Sequential(
+            tower, nn.LayerNorm(self.head.in_features, elementwise_affine=False), self.head
+        )
+
+    def groups(self) -> list[ParameterGroup]:
+        return groups(self.tower, self.head, lr_decay=0.8)
+
+    def n_batches(self) -> int:
+        return 4
+
+    def batches(self, epoch: int, first: int = 0) -> Iterator[list[Tensor]]:
+        for number in range(first, 4):
+            if self.fail_at == epoch:
+                raise RuntimeError("pulled the plug")
+            yield self._batch(number)
+
+    def _batch(self, seed: int) -> list[Tensor]:
+        made = torch.Generator().manual_seed(seed)
+        height, width = self.tower.backbone.description.input_px
+        labels = torch.randint(0, 2, (8,), generator=made)
+        pictures = torch.randn(8, 3, height, width, generator=made)
+        upper = (labels * 2 - 1)[:, None, None, None] * 0.5
+        pictures[:, :, : height // 2] += upper
+        pictures[:, :, height // 2 :] -= upper
+        return [pictures, labels]
+
+    def loss(self, batch: list[Tensor]) -> Tensor:
+        return nn.functional.cross_entropy(self.model(batch[0]), batch[1])
+
+    def validate(self) -> dict[str, float]:
+        with torch.inference_mode():
+            return {"minus loss": -float(self.loss(self._batch(99)))}
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("open_clip_vit", by_lora("all")),
+        ("dinov2", by_lora("qv", dora=True)),
+        ("timm_resnet", LearningParams(way="last-blocks", n_blocks=2)),
+    ],
+)
+def test_a_tower_learns_and_goes_on_where_it_was(
+    shelf: tiny_models.Shelf, tmp_path: Path, name: str, params: LearningParams
+) -> None:
+    def task(fail_at: int | None = None) -> Darkness:
+        return Darkness(tower_of(shelf, name, params), fail_at)
+
+    def run(of: Darkness, folder: Path) -> Training:
+        return train(of, PARAMS, checkpoint=folder, checkpoint_s=0.0)
+
+    whole, before = task(), task()
+    told = run(whole, tmp_path / "whole")
+    assert told.history[-1].loss < told.history[0].loss
+    frozen = {key: one for key, one in before.tower.named_parameters() if not one.requires_grad}
+    after = dict(whole.tower.named_parameters())
+    assert frozen and all(torch.equal(one, after[key]) for key, one in frozen.items())
+    with pytest.raises(RuntimeError, match="pulled the plug"):
+        run(task(fail_at=2), tmp_path / "killed")
+    again = task()
+    assert run(again, tmp_path / "killed").resumed_at == 8
+    found = again.model.state_dict()
+    assert all(torch.equal(one, found[key]) for key, one in whole.model.state_dict().items())
