@@ -22,10 +22,10 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from deponij.pipeline.backbones import describe, load
 from deponij.pipeline.backbones.catalog import entries
+from deponij.pipeline.costs import gflops_of
 
 
 @dataclass(frozen=True)
@@ -133,13 +133,11 @@ def cost_of(name: str) -> Cost:
     height, width = entries()[name].input_px or describe(name).input_px
     pictures = torch.empty(n_pictures, 3, height, width, device="meta")
     with torch.inference_mode():
-        with FlopCounterMode(display=False) as counter:
-            architecture.embed(pictures)
         with _Living() as living:
             architecture.embed(pictures)
     return Cost(
         n_params=sum(numbers.numel() for numbers in architecture.model.parameters()),
-        gflops=counter.get_total_flops() / n_pictures / 1e9,
+        gflops=gflops_of(architecture.embed, pictures),
         activations_mb=living.most_bytes / n_pictures / 1e6,
     )
 
