@@ -1,4 +1,4 @@
-"""What computing takes: operations of a forward pass, and the memory at its peak. What a training takes: `training.estimate`.
+"""What computing takes: operations of a forward pass, and memory at its peak. Of a training: `training.estimate`.
 
 Memory of a GPU is what torch's allocator counts. A CPU's is this process's resident memory, looked at each millisecond: so
 it is only worth something in a process that does nothing else, and a peak of less than that may be missed.

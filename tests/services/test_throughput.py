@@ -13,7 +13,6 @@ from rich.console import Console
 from deponij.commands.show import tables
 from deponij.commands.show.throughput import print_throughput
 from deponij.pipeline.backbones import load
-from deponij.pipeline.backbones.catalog import Entry
 from deponij.project.frame.settings import RunOptions
 from deponij.services import throughput
 from deponij.services.throughput import Measured, OfBatch, Throughput, measure, measure_backbones
@@ -34,7 +33,7 @@ def test_what_is_measured_of_a_model(tiny: Path, monkeypatch: pytest.MonkeyPatch
     width, tokens = 64, 17
     block = 12 * width**2 + 13 * width
     assert found.n_params == 3 * 8 * 8 * width + width + tokens * width + 4 * width + 2 * block + width * 24
-    assert found.weights_bytes == os.path.getsize(tiny / "open_clip_model.safetensors")
+    assert found.weights_bytes == (tiny / "open_clip_model.safetensors").stat().st_size
     products = 16 * 3 * 64 * width + 2 * (tokens * 12 * width**2 + 2 * tokens**2 * width) + width * 24
     assert found.gflops == pytest.approx(2 * products / 1e9, rel=1e-3)
     assert (found.input_px, found.problem) == ((32, 32), None)
