@@ -15,6 +15,7 @@ import typer
 
 from deponij.commands import (
     advising,
+    benching,
     comparing,
     data,
     decoding,
@@ -43,7 +44,10 @@ app = typer.Typer(
 # What a person wants to do: commands, and groups of commands by name.
 _PANELS: dict[str, tuple[tuple[typer.Typer, ...], dict[str, typer.Typer]]] = {
     "The whole way": ((whole.app, predicting.app, segmenting.app, serving.app), {}),
-    "Choosing a backbone": ((machine.backbones_app,), {"weights": machine.weights_app}),
+    "Choosing a backbone": (
+        (machine.backbones_app,),
+        {"weights": machine.weights_app, "bench": benching.bench_app},
+    ),
     "Items": ((data.app, scenes.app), {"data": data.data_app}),
     "Features": ((features.app,), {"depot": depots.depot_app, "view": depots.view_app}),
     "Learning and comparing": (

@@ -14,18 +14,16 @@ pass that `embed_images` runs is followed there:
 """
 
 import sys
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from deponij.pipeline.backbones import describe, load
 from deponij.pipeline.backbones.catalog import entries
+from deponij.pipeline.costs import gflops_of
+from deponij.pipeline.living import Living
 
 
 @dataclass(frozen=True)
@@ -132,47 +130,13 @@ def cost_of(name: str) -> Cost:
     architecture, n_pictures = built(name), 4
     height, width = entries()[name].input_px or describe(name).input_px
     pictures = torch.empty(n_pictures, 3, height, width, device="meta")
-    with torch.inference_mode():
-        with FlopCounterMode(display=False) as counter:
-            architecture.embed(pictures)
-        with _Living() as living:
-            architecture.embed(pictures)
+    with torch.inference_mode(), Living() as living:
+        architecture.embed(pictures)
     return Cost(
         n_params=sum(numbers.numel() for numbers in architecture.model.parameters()),
-        gflops=counter.get_total_flops() / n_pictures / 1e9,
+        gflops=gflops_of(architecture.embed, pictures),
         activations_mb=living.most_bytes / n_pictures / 1e6,
     )
-
-
-class _Living(TorchDispatchMode):
-    """How many bytes of results live at once while it is entered."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.n_bytes = self.most_bytes = 0
-        self._seen: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        given = {
-            id(one.untyped_storage()) for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)
-        }
-        for one in tree_leaves(result):
-            if isinstance(one, torch.Tensor):
-                self._count(one.untyped_storage(), given)
-        return result
-
-    def _count(self, storage: Any, given: set[int]) -> None:
-        if id(storage) in self._seen or id(storage) in given:
-            return
-        self._seen.add(id(storage))
-        self.n_bytes += storage.nbytes()
-        self.most_bytes = max(self.most_bytes, self.n_bytes)
-        weakref.finalize(storage, self._gone, id(storage), storage.nbytes())
-
-    def _gone(self, which: int, n_bytes: int) -> None:
-        self._seen.discard(which)
-        self.n_bytes -= n_bytes
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,19 +38,19 @@ VIT = {
 NORM = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]}
 
 
-def make_vit(folder: Path) -> Path:
-    """An open_clip folder of ViT-B/16's size with random weights."""
+def make_clip(folder: Path, config: dict[str, Any]) -> Path:
+    """An open_clip folder of this model configuration with random weights."""
     import open_clip
     import torch
     from safetensors.torch import save_file
 
     torch.manual_seed(0)
     folder.mkdir(parents=True)
-    model = open_clip.CLIP(**VIT)
+    model = open_clip.CLIP(**config)
     save_file(
         {k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors"
     )
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": VIT, "preprocess_cfg": NORM}))
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": NORM}))
     return folder
 
 
@@ -144,7 +145,7 @@ def all_models(args: argparse.Namespace) -> Iterator[Line]:
         for name in args.models.split(","):
             is_vit = name == "vit-b-16"
             n = args.pictures if is_vit else 10 * args.pictures
-            spec = str(make_vit(scratch / "vit")) if is_vit else name
+            spec = str(make_clip(scratch / "vit", VIT)) if is_vit else name
             items = make_items(scratch / f"items-{name}", n, (640, 480) if is_vit else (256, 256))
             yield from measured(name, spec, items, args, scratch)
 

@@ -3,6 +3,8 @@
 import os
 from typing import TYPE_CHECKING
 
+from deponij.pipeline.costs import give_back
+
 if TYPE_CHECKING:
     from deponij.pipeline.backbones.contract import Backbone
 
@@ -28,9 +30,12 @@ def free_memory_bytes(device: str) -> int | None:
     if device == "cpu":
         import psutil
 
+        give_back()
         return int(psutil.virtual_memory().available)
     if device.startswith("cuda"):
         import torch
 
-        return int(torch.cuda.mem_get_info(device)[0])
+        # What torch keeps for later arrays is free, too.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     return None

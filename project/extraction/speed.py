@@ -41,14 +41,18 @@ def gflops_per_s(device: str, precision: str, n_threads: int) -> float:
 
     # A multiply-add is two: projections and MLP are 12 matrices of width^2, attention two products of all with all.
     n_operations = 2 * n * _TOKENS * (12 * _WIDTH**2 + 2 * _TOKENS * _WIDTH)
-    return n_operations / _usual_s(once) / 1e9
+    return n_operations / usual_s(once) / 1e9
 
 
-def _usual_s(once: Callable[[], None]) -> float:
-    """The median time of a call, the first one left aside: it makes kernels and takes memory."""
+def usual_s(once: Callable[[], None], least: int = 1) -> float:
+    """The median time of a call, the first one left aside: it makes kernels and takes memory.
+
+    Args:
+        least: number of calls that are measured; further ones up to a second.
+    """
     once()
     times: list[float] = []
-    while sum(times) < _PATIENCE_S and len(times) < _MOST_TIMES:
+    while len(times) < least or (sum(times) < _PATIENCE_S and len(times) < _MOST_TIMES):
         begin = time.perf_counter()
         once()
         times.append(time.perf_counter() - begin)

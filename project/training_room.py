@@ -1,0 +1,55 @@
+"""What a training will take of this machine, told before it begins. The trial is `pipeline.training.estimate`'s."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from deponij.pipeline.training.estimate import Tried, fitting, needed_bytes
+from deponij.project.extraction.weight_sizes import size
+from deponij.store.texts import duration
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRoom:
+    """A batch that fits, and what it takes.
+
+    Attributes:
+        asked: batch size that was asked for; needed_bytes: of it, beside the model's weights.
+        batch_size, accumulate: that fit; their product is what was asked for.
+        free_bytes: of the device; None where it does not tell, and all fits.
+        epoch_s: seconds of an epoch's steps.
+    """
+
+    asked: int
+    needed_bytes: int
+    batch_size: int
+    accumulate: int
+    free_bytes: int | None
+    epoch_s: float
+
+    def __str__(self) -> str:
+        free = "" if self.free_bytes is None else f" of the {size(self.free_bytes)} that are free"
+        time = f"about {duration(self.epoch_s)} an epoch"
+        if self.accumulate == 1:
+            return f"batch {self.asked} needs about {size(self.needed_bytes)}{free}; {time}"
+        return (
+            f"batch {self.asked} would need about {size(self.needed_bytes)}{free}: {self.accumulate} batches of "
+            f"{self.batch_size} are accumulated; {time}"
+        )
+
+
+def training_room(
+    tried: Sequence[Tried], batch_size: int, n_pictures: int, free_bytes: int | None
+) -> TrainingRoom:
+    """What fits, by a trial.
+
+    Args:
+        tried: by `trial`, at least one. n_pictures: of an epoch. free_bytes: as `free_memory_bytes` says it.
+
+    Raises:
+        UsageError: a single picture does not fit.
+    """
+    needed = partial(needed_bytes, tried)
+    most = needed(batch_size)
+    fits, accumulate = fitting(batch_size, needed, most if free_bytes is None else free_bytes)
+    return TrainingRoom(batch_size, most, fits, accumulate, free_bytes, n_pictures * tried[-1].picture_s)
