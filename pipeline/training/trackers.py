@@ -71,6 +71,8 @@ def tracked(tracking: Tracking | None, settings: Mapping[str, Any], n_done: int)
             "dir": str(tracking.log_dir / tracking.name),
             "resume": n_done > 0,
             "save_dvc_exp": False,
+            # Else it writes its plots into the dvc.yaml at the top of the repository.
+            "dvcyaml": None,
         },
         "wandb": {"dir": folder},
         "mlflow": {"logging_dir": folder},
