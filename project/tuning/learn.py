@@ -13,20 +13,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deponij.pipeline.backbones import load
+from deponij.pipeline.training.estimate import trial
 from deponij.pipeline.training.loop import Training, train
 from deponij.pipeline.training.params import TrainingParams
 from deponij.pipeline.tuning.learning import let_learn
 from deponij.pipeline.tuning.network import Network
 from deponij.pipeline.tuning.saved import save_tuned
 from deponij.pipeline.tuning.tower import Tower
+from deponij.project.extraction.devices import free_memory_bytes
 from deponij.project.extraction.extracting import FeatureParams, found_backbone
 from deponij.project.extraction.feature_maker import FoundBackbone
 from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from_table
-from deponij.project.frame.console import note
+from deponij.project.frame.console import note, say
 from deponij.project.frame.device import pick_device
 from deponij.project.frame.settings import RunOptions
 from deponij.project.learning.results import judge, write_results
 from deponij.project.training_bar import training_bar
+from deponij.project.training_room import training_room
 from deponij.project.tuning.card import CARD, card
 from deponij.project.tuning.data import TuningData, read_data
 from deponij.project.tuning.params import Recipe
@@ -87,7 +90,10 @@ def tune(
         folder=running.unfinished.parent,
     ) as pictures:
         network, n_weights, n_learned = _network(recipe, found, data, training.seed)
-        task = naming_task(recipe, training, network, found, data, pictures)
+        device = pick_device(running.options.device)
+        workers = running.options.n_workers if device.startswith("cuda") else 0
+        task = naming_task(recipe, training, network, found, data, pictures, workers)
+        training = _fitted(task, training, device, running)
         trained = _trained(name, task, training, running)
         logits = task.logits(data.rows)
     judged = judge(
@@ -142,6 +148,19 @@ def _network(recipe: Recipe, found: FoundBackbone, data: TuningData, seed: int) 
     n_learned = let_learn(tower, recipe.learning, seed)
     begun = data.probe() if recipe.start == "probe" else data.nothing()
     return Network(tower, *(torch.from_numpy(one) for one in begun)), n_weights, n_learned
+
+
+def _fitted(task: NamingTask, training: TrainingParams, device: str, running: Running) -> TrainingParams:
+    """What it takes is tried and said; a batch that does not fit is halved, and as many of them accumulated."""
+    size = training.batch_size
+    sizes = sorted({max(1, size // 8), max(1, size // 4)})
+    tried = trial(task, task.stand_in, sizes, training, device=device, n_threads=running.options.n_threads)
+    room = training_room(tried, size, len(task.rows), free_memory_bytes(device))
+    say(str(room))
+    task.batch_size = room.batch_size
+    return training.model_copy(
+        update={"batch_size": room.batch_size, "accumulate": training.accumulate * room.accumulate}
+    )
 
 
 def _trained(name: str, task: NamingTask, training: TrainingParams, running: Running) -> Training:

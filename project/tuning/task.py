@@ -4,16 +4,19 @@ Shape letters: n pictures, C classes, h and w sides of the input.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deponij.pipeline.backbones.transform import Transform
 from deponij.pipeline.training.params import TrainingParams
 from deponij.pipeline.training.task import ParameterGroup
 from deponij.pipeline.tuning.augmenting import Augmenter
+from deponij.pipeline.tuning.loading import augmented_batches
 from deponij.pipeline.tuning.mixing import Mixer
 from deponij.pipeline.tuning.sampling import class_weights, epoch_indices
 from deponij.project.extraction.feature_maker import FoundBackbone
@@ -40,13 +43,12 @@ class NamingTask:
         model: forward(pixels float32 [n, 3, h, w]) -> logits [n, C].
         pictures: holds those of `rows` and `val_rows`, rows of the items.
         targets, val_targets: numbers of their classes.
-        order_of: an epoch -> int64, places in `rows` in the order in which they are met, n_drawn of them.
-        prepared: pictures uint8 [h, w, 3], targets int64 [n], epoch, their places in `rows`, number of the batch ->
-            pixels float32 [n, 3, h, w] as the model sees them, targets [n, C].
-        seen: pictures as the model sees them where nothing is drawn.
+        transform: makes pictures ready where nothing is drawn. augmenter: does where something is; None for nothing.
+        mixer: pixels, targets int64 [n], epoch, number of the batch -> pixels, targets [n, C].
+        balance: power of 1/frequency by which pictures are drawn; 0: each comes once.
         loss_of: logits [n, C], targets [n, C] -> a number.
-        identity: stands for all that shapes the training.
-        parts: what learns, and how fast.
+        identity: stands for all that shapes the training. parts: what learns, and how fast.
+        workers: processes that augment; with 0 the training does it itself. They change nothing of what comes out.
     """
 
     model: "nn.Module"
@@ -56,13 +58,15 @@ class NamingTask:
     val_rows: Rows
     val_targets: Rows
     batch_size: int
-    n_drawn: int
-    order_of: Callable[[int], Rows]
-    prepared: "Callable[[Sequence[Pixels], Tensor, int, Rows, int], tuple[Tensor, Tensor]]"
-    seen: "Callable[[Sequence[Pixels]], Tensor]"
+    transform: Transform
+    augmenter: Augmenter | None
+    mixer: Mixer
+    seed: int
+    balance: float
     loss_of: "Callable[[Tensor, Tensor], Tensor]"
     identity: str
     parts: Sequence[ParameterGroup]
+    workers: int = 0
 
     def groups(self) -> Sequence[ParameterGroup]:
         """What learns."""
@@ -70,22 +74,51 @@ class NamingTask:
 
     def n_batches(self) -> int:
         """Of an epoch."""
-        return -(-self.n_drawn // self.batch_size)
+        return -(-len(self.rows) // self.batch_size)
 
     def batches(self, epoch: int, first: int = 0) -> "Iterator[tuple[Tensor, Tensor]]":
-        """Pixels and targets of one epoch from this batch on; the same for the same epoch."""
+        """Pixels float32 [n, 3, h, w] and targets [n, C] of one epoch from this batch on; the same for the same epoch."""
         import torch
 
-        order = self.order_of(epoch)
-        for number in range(first, self.n_batches()):
-            places = order[number * self.batch_size : (number + 1) * self.batch_size]
-            pixels = list(self.pictures.read(self.rows[places].tolist()))
-            yield self.prepared(pixels, torch.from_numpy(self.targets[places]), epoch, places, number)
+        order = epoch_indices(self.targets, seed=self.seed, epoch=epoch, power=self.balance)
+        starts = range(0, len(order), self.batch_size)
+        plan = [order[start : start + self.batch_size].tolist() for start in starts][first:]
+        with closing(self._looked_at(plan, epoch)) as seen:
+            for number, (places, pixels) in enumerate(zip(plan, seen, strict=True), first):
+                yield self.mixer(pixels, torch.from_numpy(self.targets[places]), epoch, number)
+
+    def _looked_at(self, plan: Sequence[list[int]], epoch: int) -> "Generator[Tensor, None, None]":
+        if self.augmenter is None:
+            for places in plan:
+                yield self.seen(self.pictures.read(self.rows[places].tolist()))
+            return
+
+        def decode(place: int) -> Pixels:
+            (pixels,) = self.pictures.read([int(self.rows[place])])
+            return pixels
+
+        drawn = augmented_batches(decode, self.augmenter, plan, epoch, workers=self.workers)
+        with closing(drawn):
+            for _, pixels in drawn:
+                yield pixels
+
+    def seen(self, pixels: Pixels) -> "Tensor":
+        """uint8 [n, h, w, 3] as the backbone sees them, float32 [n, 3, h, w]."""
+        import torch
+
+        return torch.from_numpy(np.stack([self.transform.normalise(one) for one in pixels]))
 
     def loss(self, batch: "tuple[Tensor, Tensor]") -> "Tensor":
         """Of one batch."""
         pixels, targets = batch
         return self.loss_of(self.model(pixels), targets)
+
+    def stand_in(self, n: int) -> "tuple[Tensor, Tensor]":
+        """A batch of n pictures that nobody took, to try what a step costs."""
+        import torch
+
+        pixels = torch.zeros(n, 3, *self.transform.input_px)
+        return pixels, torch.full((n, self.mixer.n_classes), 1 / self.mixer.n_classes)
 
     def validate(self) -> dict[str, float]:
         """Top-1 and loss of the pictures to choose on, which are seen as they are."""
@@ -106,7 +139,7 @@ class NamingTask:
         found = []
         with torch.inference_mode():
             for start in range(0, len(rows), _ASKED):
-                pixels = self.seen(list(self.pictures.read(rows[start : start + _ASKED].tolist())))
+                pixels = self.seen(self.pictures.read(rows[start : start + _ASKED].tolist()))
                 found.append(self.model(pixels.to(device)).float().cpu().numpy())
         return np.concatenate(found)
 
@@ -118,8 +151,12 @@ def naming_task(
     found: FoundBackbone,
     data: TuningData,
     pictures: Pictures,
+    workers: int = 0,
 ) -> NamingTask:
     """What a recipe trains.
+
+    Args:
+        workers: processes that augment.
 
     Raises:
         DataError: nothing is left to learn from. UsageError: the backbone's pictures are not square.
@@ -139,20 +176,10 @@ def naming_task(
     height, width = transform.input_px
     if height != width:
         raise UsageError(f"{found.name}: pictures of {height}x{width} px; what is tuned sees square ones")
-    augmenter = Augmenter(recipe.augmented, height, mean=transform.mean, std=transform.std, seed=seed)
-    mixer = Mixer(recipe.mix, len(data.classes), seed=seed)
+    augmented = recipe.augmented
     weights = None
     if recipe.class_weights:
         weights = torch.from_numpy(class_weights(targets, len(data.classes), power=recipe.class_weights))
-
-    def seen(pixels: Sequence[Pixels]) -> "Tensor":
-        return torch.from_numpy(np.stack([transform.normalise(one) for one in pixels]))
-
-    def prepared(
-        pixels: Sequence[Pixels], numbers: "Tensor", epoch: int, places: Rows, number: int
-    ) -> "tuple[Tensor, Tensor]":
-        drawn = augmenter.batch(pixels, epoch, places.tolist()) if recipe.augmented.draws else seen(pixels)
-        return mixer(drawn, numbers, epoch, number)
 
     def loss(logits: "Tensor", wanted: "Tensor") -> "Tensor":
         return soft_cross_entropy(
@@ -169,11 +196,15 @@ def naming_task(
         val_rows=data.rows[val],
         val_targets=data.targets[val],
         batch_size=training.batch_size,
-        n_drawn=len(train),
-        order_of=lambda epoch: epoch_indices(targets, seed=seed, epoch=epoch, power=recipe.balance),
-        prepared=prepared,
-        seen=seen,
+        transform=transform,
+        augmenter=Augmenter(augmented, height, mean=transform.mean, std=transform.std, seed=seed)
+        if augmented.draws
+        else None,
+        mixer=Mixer(recipe.mix, len(data.classes), seed=seed),
+        seed=seed,
+        balance=recipe.balance,
         loss_of=loss,
         identity=sha256_of(json.dumps(shaping, sort_keys=True).encode()),
         parts=groups(network.tower, network.head, lr_decay=recipe.layer_decay, head_lr_factor=recipe.head_lr),
+        workers=workers,
     )
