@@ -8,7 +8,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
-from deponij.pipeline.backbones import adapters, packaged, sources
+from deponij.pipeline.backbones import low_rank, packaged, sources
 from deponij.pipeline.backbones.catalog import Entry, entries, parse_spec
 from deponij.pipeline.backbones.contract import PRECISIONS, Backbone, Description, Location
 from deponij.pipeline.backbones.presets import preset_of
@@ -86,7 +86,7 @@ def load(
         backbone = family.open(location, description)
         if location.adapter is not None:
             of_base = family.weights_sha256(replace(location, adapter=None))
-            adapters.merge(backbone, location.adapter, of_base)
+            low_rank.merge(backbone, location.adapter, of_base)
     except _UNFIT as error:
         raise BackboneError(
             f"{location.name}: its files cannot be opened as {family.family}: {_told(error)}"

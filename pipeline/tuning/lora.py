@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from deponij.pipeline.backbones import adapters
+from deponij.pipeline.backbones import adapters, low_rank
 from deponij.pipeline.tuning.depths import inside_block
 from deponij.pipeline.tuning.tower import Tower
 from deponij.store.errors import UsageError
@@ -102,7 +102,7 @@ def add_lora(tower: Tower, params: LoraParams, seed: int = 0) -> int:
     model: nn.Module = tower.backbone.model
     (prefix,) = (name for name, one in model.named_modules() if one is tower.vision)
     names = [f"{prefix}.{name}" if prefix else name for name in chosen]
-    tower.adapted(adapters.wrap(model, names, params.low_rank, seed))
-    learning = list(adapters.tensors_of(model).values())
+    tower.adapted(low_rank.wrap(model, names, params.low_rank, seed))
+    learning = list(low_rank.tensors_of(model).values())
     tower.learn(learning, [one for one in tower.vision.modules() if hasattr(one, "lora_dropout")])
     return len(names)

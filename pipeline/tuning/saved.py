@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from deponij.pipeline.backbones import adapters, describe, load
+from deponij.pipeline.backbones import describe, load, low_rank
 from deponij.pipeline.backbones.access import locate, resolved
 from deponij.pipeline.backbones.catalog import parse_spec
 from deponij.pipeline.backbones.contract import Backbone, Description, Location
@@ -121,8 +121,8 @@ def _merged(tower: Tower, spec: str) -> Backbone:
     known = tower.backbone.description
     is_published = describe(spec).transform == known.transform
     fresh = load(spec, input_px=None if is_published else known.input_px)
-    tensors = {name: one.detach().cpu() for name, one in adapters.tensors_of(tower.backbone.model).items()}
-    adapters.merge_tensors(fresh, tensors, adapters.record_of(tower.peft, spec), [Path(RECORD)])
+    tensors = {name: one.detach().cpu() for name, one in low_rank.tensors_of(tower.backbone.model).items()}
+    low_rank.merge_tensors(fresh, tensors, low_rank.record_of(tower.peft, spec), [Path(RECORD)])
     return fresh
 
 
@@ -131,7 +131,7 @@ def _write_adapter(folder: Path, tower: Tower, spec: str, base: Location) -> Non
     entry = resolved(parse_spec(spec))
     name = entry.repo or (str(entry.folder) if entry.folder else spec)
     folder.mkdir()
-    adapters.write(folder, tower.peft, name, base.revision, tower.backbone.description.weights_sha256)
+    low_rank.write(folder, tower.peft, name, base.revision, tower.backbone.description.weights_sha256)
     flush(folder)
 
 

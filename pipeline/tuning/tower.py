@@ -52,7 +52,9 @@ class Tower(nn.Module):
 
     @property
     def backbone(self) -> Backbone:
-        """What it was made of; it computes with the very same weights."""
+        """What it was made of; it computes with the very same weights. Where the tower was moved to another device, its
+        own `embed_images` needs `backbone.to(DEVICE)` first.
+        """
         return self._backbone[0]
 
     @property

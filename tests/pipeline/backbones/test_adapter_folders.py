@@ -10,7 +10,7 @@ import tiny_models
 import torch
 from safetensors.torch import load_file, save_file
 
-from deponij.pipeline.backbones import adapters, describe, load, sources
+from deponij.pipeline.backbones import adapters, describe, load, low_rank, sources
 from deponij.pipeline.backbones.access import locate, resolved
 from deponij.pipeline.backbones.catalog import entries, parse_spec
 from deponij.pipeline.backbones.remember import sha256_of_value
@@ -153,6 +153,30 @@ def test_an_adapter_of_a_classifier_and_of_transformers_4(
     check_rows(str(folder), made)
 
 
+def test_a_head_that_is_the_bases_own_is_not_left_out(
+    shelf: tiny_models.Shelf, made: Path, folder: Path
+) -> None:
+    from transformers import SiglipVisionModel
+
+    base = folder.parent / "base"
+    SiglipVisionModel.from_pretrained(shelf["siglip"]).save_pretrained(base)
+    shutil.copy(shelf["siglip"] / "preprocessor_config.json", base)
+    shapes = {"lora_A": (4, 32), "lora_B": (32, 4)}
+    own = [name for name, _ in load(str(base)).model.named_modules() if name.endswith(("q_proj", "v_proj"))]
+    tensors = {
+        f"base_model.model.{name}.{kind}.weight": torch.ones(shape)
+        for name in own
+        for kind, shape in shapes.items()
+    }
+    edit(folder, base_model_name_or_path=str(base))
+    retensor(folder, lambda _: tensors)
+    load(str(folder))
+    probe = next(name for name, _ in load(str(base)).model.named_parameters() if name.endswith("head.probe"))
+    retensor(folder, lambda _: tensors | {f"base_model.model.{probe}": torch.zeros(1, 1, 32)})
+    with pytest.raises(BackboneError, match=f"1 unexpected: {probe}"):
+        load(str(folder))
+
+
 def test_half_precision_and_other_sizes(made: Path, folder: Path) -> None:
     retensor(folder, lambda tensors: {name: one.half() for name, one in tensors.items()})
     found = load(str(folder), input_px=(42, 56))
@@ -228,7 +252,7 @@ def test_another_base_is_no_base_of_it(shelf: tiny_models.Shelf, made: Path, fol
         load(str(folder))
     path = folder / adapters.WEIGHTS
     base = describe(str(shelf["dinov2"])).weights_sha256
-    save_file(load_file(path), path, metadata={adapters.BASE_SHA256: base})
+    save_file(load_file(path), path, metadata={low_rank.BASE_SHA256: base})
     edit(folder, base_model_name_or_path=str(shelf["dinov2"]))
     check_rows(str(folder), made)
     edit(folder, base_model_name_or_path=str(tiny_models.dinov2(folder.parent / "other", seed=5)))

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from torch import nn
 from tuning_world import by_lora, learning, pixels_for, step, tower_of
 
-from deponij.pipeline.backbones import adapters, load
+from deponij.pipeline.backbones import adapters, load, low_rank
 from deponij.pipeline.backbones.contract import Backbone
 from deponij.pipeline.tuning.lora import LoraParams, Role, add_lora, roles_of
 from deponij.pipeline.tuning.tower import Tower
@@ -75,7 +75,7 @@ def test_adapters_begin_as_the_base_and_all_of_them_learn(
         step(tower.train(), optimizer, pixels)
     assert all(one.grad is not None and bool(one.grad.any()) for one in learning(tower))
     assert not any(torch.equal(one, former) for one, former in zip(learning(tower), before, strict=True))
-    assert len(learning(tower)) == len(adapters.tensors_of(tower.backbone.model))
+    assert len(learning(tower)) == len(low_rank.tensors_of(tower.backbone.model))
     # bit for bit, also where peft puts its update into the weights for each forward pass
     assert hash_of(tower.backbone.model) == wanted
 
@@ -146,8 +146,8 @@ def test_the_same_seed_begins_alike_and_leaves_others_alone(shelf: tiny_models.S
 def test_the_update_is_scale_times_b_a(shelf: tiny_models.Shelf, rslora: bool, scale: float) -> None:
     model = nn.Sequential(nn.Linear(6, 5))
     weight, bias = model[0].weight.detach().clone(), model[0].bias.detach().clone()
-    adapters.wrap(model, ["0"], adapters.LowRank(4, 8, rslora))
-    a, b = adapters.tensors_of(model).values()
+    low_rank.wrap(model, ["0"], adapters.LowRank(4, 8, rslora))
+    a, b = low_rank.tensors_of(model).values()
     made = torch.Generator().manual_seed(0)
     with torch.no_grad():
         b.copy_(torch.randn(5, 4, generator=made))
@@ -161,8 +161,8 @@ def test_what_peft_does_to_attention_in_one_piece() -> None:
     """
     model = nn.ModuleDict({"attn": nn.MultiheadAttention(8, 2, batch_first=True)}).requires_grad_(False)
     plain = copy.deepcopy(model)
-    adapters.wrap(model, ["attn"], adapters.LowRank(2, 2))
-    found = adapters.tensors_of(model)
+    low_rank.wrap(model, ["attn"], adapters.LowRank(2, 2))
+    found = low_rank.tensors_of(model)
     made = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for one in found.values():
@@ -177,9 +177,9 @@ def test_what_peft_does_to_attention_in_one_piece() -> None:
 
 def test_expressions_fit_their_names_alone() -> None:
     others = ["a.0.q", "a.1.q", "a.0.k", "b.0.q", "xa.0.q"]
-    assert adapters.expression(["a.0.q", "a.1.q"], others) == r"a\.\d+\.q"
-    assert adapters.expression(["a.0.q"], others) == r"a\.0\.q"
-    assert adapters.expression(["layer2.0.c", "layer3.0.c"], ["layer2.0.c", "layer3.0.c"]) == (
+    assert low_rank.expression(["a.0.q", "a.1.q"], others) == r"a\.\d+\.q"
+    assert low_rank.expression(["a.0.q"], others) == r"a\.0\.q"
+    assert low_rank.expression(["layer2.0.c", "layer3.0.c"], ["layer2.0.c", "layer3.0.c"]) == (
         r"layer2\.\d+\.c|layer3\.\d+\.c"
     )
 
