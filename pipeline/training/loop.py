@@ -113,7 +113,7 @@ def train(
         DataError: the loss is not finite, or batches are missing.
         UsageError: out of memory on a GPU, or nothing learns, or from nothing; a tracker is not installed; or
             `deterministic`, and an operation cannot be.
-        StoreError: trackers cannot write.
+        StoreError: a tracker cannot begin.
     """
     import torch
 
@@ -180,7 +180,7 @@ class _Run:
         self.saved_at = time.monotonic()
         settings = self.params.model_dump(mode="json")
         try:
-            with tracked(tracking, settings, self.done) as self.log:
+            with tracked(tracking, settings, self.done, self.told.on_note) as self.log:
                 while not self._is_done():
                     self._epoch()
         except KeyboardInterrupt:

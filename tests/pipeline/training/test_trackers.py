@@ -2,11 +2,14 @@
 
 import importlib.util
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from training_toy import PARAMS, Toy, same, weights
 
 from deponij.pipeline.training.loop import train
@@ -76,8 +79,45 @@ def test_a_package_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytes
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot write to"):
+    with pytest.raises(StoreError, match="the tracker tensorboard cannot write"):
         train(Toy(), PARAMS, tracking=Tracking(["tensorboard"], tmp_path / "file"))
+
+
+def test_a_server_that_is_gone_is_said_and_the_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow's package, played: it begins, and after three batches its server does not answer."""
+    raised = type("MlflowException", (Exception,), {})
+    answers: list[str] = []
+
+    class Server:
+        def __init__(self, name: str, logging_dir: str) -> None:
+            answers.append(f"{name} {logging_dir}")
+
+        def start(self) -> None:
+            answers.append("start")
+
+        def store_init_configuration(self, values: dict[str, Any]) -> None:
+            assert values["lr"] == PARAMS.lr and values["betas"] == "[0.9, 0.999]"
+
+        def log(self, values: dict[str, float], step: int) -> None:
+            if step > 3:
+                raise raised("no answer\nfrom the server")
+            answers.append(str(step))
+
+    monkeypatch.setattr("deponij.pipeline.training.trackers.find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "mlflow.exceptions", SimpleNamespace(MlflowException=raised))
+    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "mlflow", Server)
+    tracked, plain, notes = Toy(), Toy(), list[str]()
+    train(tracked, PARAMS, tracking=Tracking(["mlflow"], tmp_path, "toy"), on_note=notes.append)
+    train(plain, PARAMS)
+    assert answers == [f"toy {tmp_path}", "start", "1", "2", "3"] and same(weights(tracked), weights(plain))
+    assert notes == [
+        "the tracker mlflow cannot write: no answer; it is told no more, and the training goes on"
+    ]
+    monkeypatch.setattr(Server, "start", lambda self: self.log({}, 4))
+    with pytest.raises(StoreError, match="mlflow cannot write: no answer"):
+        train(Toy(), PARAMS, tracking=Tracking(["mlflow"], tmp_path, "toy"))
 
 
 def test_errors_of_the_data_are_not_the_trackers(tmp_path: Path) -> None:

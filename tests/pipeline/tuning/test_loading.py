@@ -1,5 +1,9 @@
 """Batches of workers are those of none."""
 
+import multiprocessing
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -47,5 +51,18 @@ def test_it_can_be_left_and_begun_in_the_middle(augmenter: Augmenter) -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_picture_that_is_gone_is_the_same_error(augmenter: Augmenter, workers: int) -> None:
-    with pytest.raises(DataError, match="picture 6 is gone"):
-        list(augmented_batches(decode, augmenter, [[6]], 0, workers=workers))
+    batches = augmented_batches(decode, augmenter, [[1], [6]], 0, workers=workers)
+    assert next(batches)[0].tolist() == [1]
+    with pytest.raises(DataError) as raised:
+        next(batches)
+    assert str(raised.value) == "picture 6 is gone"  # and no traceback of a worker
+
+
+def test_workers_outlive_an_interrupt(augmenter: Augmenter) -> None:
+    """Ctrl-C of a terminal goes to all processes; here to the workers alone."""
+    batches = augmented_batches(decode, augmenter, PLAN * 5, 7, workers=1)
+    first = next(batches)
+    for one in multiprocessing.active_children():
+        assert one.pid is not None
+        os.kill(one.pid, signal.SIGINT)
+    assert len([first, *batches]) == 15

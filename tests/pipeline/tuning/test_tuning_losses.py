@@ -37,6 +37,14 @@ def test_soft_cross_entropy_by_hand() -> None:
     assert weighted.item() == pytest.approx((1.5 * first + 3 * second) / 4.5)
 
 
+def test_soft_cross_entropy_is_timms() -> None:
+    from timm.loss import SoftTargetCrossEntropy
+
+    made = torch.Generator().manual_seed(2)
+    logits, targets = torch.randn(7, 5, generator=made), torch.rand(7, 5, generator=made).softmax(1)
+    torch.testing.assert_close(soft_cross_entropy(logits, targets), SoftTargetCrossEntropy()(logits, targets))
+
+
 @pytest.mark.parametrize("weights", [None, torch.tensor([0.2, 1.0, 3.0, 0.7])])
 def test_of_whole_classes_it_is_torchs(weights: Tensor | None) -> None:
     made = torch.Generator().manual_seed(0)
