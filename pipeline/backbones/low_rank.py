@@ -114,7 +114,8 @@ def write(folder: Path, peft_model: Any, base: str, revision: str | None, base_s
     with explained(f"cannot write {folder}"):
         config.save_pretrained(folder)
         try:
-            save_file(tensors, folder / WEIGHTS, metadata={"format": "pt", BASE_SHA256: base_sha256})
+            # One entry alone: of several the library writes the order anew in each process.
+            save_file(tensors, folder / WEIGHTS, metadata={BASE_SHA256: base_sha256})
         except SafetensorError as error:
             raise StoreError(f"cannot write {folder / WEIGHTS}: {error}") from error
 

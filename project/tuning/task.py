@@ -94,7 +94,7 @@ class NamingTask:
             return
 
         def decode(place: int) -> Pixels:
-            (pixels,) = self.pictures.read([int(self.rows[place])])
+            pixels: Pixels = self.pictures.read([int(self.rows[place])])[0]
             return pixels
 
         drawn = augmented_batches(decode, self.augmenter, plan, epoch, workers=self.workers)

@@ -62,7 +62,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         cli_world.class_folders(made.pictures)
         cli_world.done("items", "--folder", made.pictures, "--out", made.items, status=3)
         by = ["--items", made.items, "--strategy", "random"]
-        cli_world.done("split", *by, "--out", made.split)
+        cli_world.done("split", *by, "--fractions", "0.4", "0.2", "0.4", "--out", made.split)
         cli_world.done("split", *by, "--seed", "5", "--fractions", "0.3", "0.2", "0.5", "--out", made.other)
         folds = ["--strategy", "folds", "--labels", "label", "--out", made.root / "folds.parquet"]
         cli_world.done("split", "--items", made.items, *folds)
@@ -158,7 +158,7 @@ def test_an_interrupted_tuning_goes_on_to_the_same_bytes(
     @contextmanager
     def stopping(label: str) -> Iterator[Any]:
         def stepped(step: Step) -> None:
-            if step.done == 6:
+            if step.done == 3:
                 raise _Stop
 
         yield stepped
@@ -237,7 +237,7 @@ def test_run_tune_compares_the_tuned_backbone_with_the_frozen_one(world: World, 
     rows = [row for row in answer.json["results"] if not row["is_baseline"]]
     names = {(row["method"], row["backbone"]) for row in rows}
     assert ("the tuned network's own classifier", "base-norms") in names
-    assert ("logistic probe", "base-norms") in names
+    assert ("linear probe (logistic regression)", "base-norms") in names
     page = Path(answer.json["page"]).read_text()
     assert '<section id="tuning">' in page
     assert "norms alone" in page
