@@ -110,6 +110,7 @@ assert not any(name.split(".")[0] == "deponij" for name in sys.modules)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dinov2", "siglip"])
 def test_a_plain_script_opens_the_adapter(shelf: tiny_models.Shelf, tmp_path: Path, name: str) -> None:
     tower = written(shelf, name, tmp_path / "tuned", by_lora())
