@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class Living(TorchDispatchMode):
+class Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the results of operations while it is entered; what was there before does not count.
 
     What an operation takes inside itself is not seen, nor what the allocator loses between arrays. On the device `meta`
@@ -19,7 +19,7 @@ class Living(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.n_bytes = self.most_bytes = 0
         self._seen: set[int] = set()
 

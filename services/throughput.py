@@ -7,6 +7,7 @@ Pictures are random numbers on the device, so that the model alone is measured; 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
@@ -143,7 +144,7 @@ def measure(spec: str, sizes: Sequence[int], device: str, precision: str, n_thre
         try:
             with PeakMemory(device) as peak:
                 batch = pictures(size)
-                seconds = usual_s(lambda batch=batch: _once(backbone.embed_images, batch), _LEAST_BATCHES)
+                seconds = usual_s(partial(_once, backbone.embed_images, batch), _LEAST_BATCHES)
             batches.append(OfBatch(size=size, pictures_per_s=size / seconds, peak_bytes=peak.n_bytes))
         except torch.OutOfMemoryError:
             batches.append(OfBatch(size=size, pictures_per_s=None, peak_bytes=None))
