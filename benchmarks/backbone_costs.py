@@ -23,7 +23,7 @@ import torch
 from deponij.pipeline.backbones import describe, load
 from deponij.pipeline.backbones.catalog import entries
 from deponij.pipeline.costs import gflops_of
-from deponij.pipeline.living import Living
+from deponij.pipeline.training.living import Living
 
 
 @dataclass(frozen=True)

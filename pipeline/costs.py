@@ -4,13 +4,12 @@ Memory of a GPU is what torch's allocator counts. A CPU's is this process's resi
 it is only worth something in a process that does nothing else, and a peak of less than that may be missed.
 """
 
-import ctypes
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from threading import Event, Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+
+from deponij.pipeline.backbones.freed_memory import give_back
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,10 +89,3 @@ class PeakMemory:
             self._most = max(self._most, int(self._process.memory_info().rss))
             if self._is_over.wait(_EVERY_S):
                 break
-
-
-def give_back() -> None:
-    """Dead arrays' memory back to the system, where glibc keeps it: what is then resident is in use."""
-    with suppress(AttributeError, ValueError, OSError):  # no glibc
-        if os.confstr("CS_GNU_LIBC_VERSION"):
-            ctypes.CDLL(None).malloc_trim(0)

@@ -245,8 +245,15 @@ def _of_profile(params: Params, at: Layout, split: str, labels: str) -> dict[str
     Raises:
         DataError: there are none; the message lists the methods that there are.
     """
-    found = [folder for folder in at.results(params.backbones) if folder.name == f"{split}-{labels}"]
-    methods = {folder: read_result(folder)[0].method for folder in found}
+    made_by = (at.results_of("heads"), at.results_of("tables"))
+    records = {
+        folder: read_result(folder)[0]
+        for folder in at.results(params.backbones)
+        if folder.name == f"{split}-{labels}" and folder.parents[2] in made_by
+    }
+    # Members answer the same items, and a backbone is not asked about those that it was tuned on.
+    found = [folder for folder, record in records.items() if not record.n_tuned_on]
+    methods = {folder: records[folder].method for folder in found}
     chosen = [
         folder
         for folder in found

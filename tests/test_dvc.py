@@ -14,6 +14,7 @@ from typing import Any
 import fake_backbone
 import imports
 import pytest
+import tiny_models
 import yaml
 from pydantic import BaseModel
 
@@ -32,7 +33,9 @@ PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
 # Facts about the machine, which stages write and DVC does not keep.
 MACHINE = ("runs/tiny/timings", "runs/tiny/run.json")
 # What these bring out costs hours; the frame that every stage stands on cannot change a feature.
-COSTLY = dict.fromkeys(("extract", "extract_dense", "decoders"), ("project/frame/",))
+COSTLY = dict.fromkeys(
+    ("extract", "extract_dense", "decoders", "finetune", "extract_tuned"), ("project/frame/",)
+)
 TINY = """
 profile: tiny
 prepare:
@@ -64,6 +67,7 @@ tables: {seeds: 2, candidates: [0.01], epochs: 2}
 retrieval: {n_examples: 1}
 report: {n_samples: 2}
 scenes: {root: data/tiny}
+finetune: {}
 """
 # Whole photographs of the same, with their outlines as label maps.
 SCENES = """
@@ -78,6 +82,12 @@ dense:
   words: {spec: models/words, kind: dense@1, flip: true}
 decoders:
   methods: {linear: {training: {epochs: 1}}, lseg: {training: {epochs: 1}}}
+"""
+# A model of a real family, for the made-up one has no format to be written in.
+REAL = "  real: {spec: models/real}\n"
+TUNED = """
+finetune:
+  real-norms: {backbone: real, recipe: norms, training: {epochs: 1}}
 """
 
 
@@ -209,6 +219,8 @@ class Checkout:
         self.made: dict[str, set[str]] = {}
         for model in ("words", "mute"):
             fake_backbone.make(root / "models" / model, has_text=model == "words")
+        if "models/real" in params:
+            tiny_models.timm_resnet(root / "models" / "real")
         (root / "params.yaml").write_text(params)
         (root / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
         repo = Repo.init(str(root), no_scm=True)
@@ -258,7 +270,11 @@ def _sorted(index: Any) -> Iterator[Any]:
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """Every stage run in order, each in a folder that holds its dependencies alone; what it made is kept."""
     params = TINY.replace("classes: []", "classes: [Can, Bottle]")
-    yield from every_stage(tmp_path_factory, params.replace("scenes: {root: data/tiny}\n", SCENES.lstrip()))
+    params = params.replace("scenes: {root: data/tiny}\n", SCENES.lstrip())
+    params = params.replace("finetune: {}\n", TUNED.lstrip()).replace(
+        "text_backbones", f"{REAL}text_backbones"
+    )
+    yield from every_stage(tmp_path_factory, params)
 
 
 @pytest.fixture(scope="module")
@@ -302,11 +318,15 @@ def copy(source: Path, target: Path) -> None:
 
 
 def test_stages_with_nothing_but_their_deps_make_their_outs_and_nothing_else(checkout: Checkout) -> None:
-    assert set(checkout.made) == expected_names({"prepare": ["sample"], "backbones": ["words", "mute"]})
+    assert set(checkout.made) == expected_names(
+        {"prepare": ["sample"], "backbones": ["words", "mute", "real"], "finetune": ["real-norms"]}
+    )
     for name, made in checkout.made.items():
         outs = [*checkout.outs(name), *MACHINE]
         for out in [*checkout.outs(name), *MACHINE[:1]] if not checkout.is_idle(name) else ():
-            if out == "runs/tiny/views/patch_tokens/mute":  # of which none are asked for
+            if out.startswith("runs/tiny/views/patch_tokens/") and not out.endswith(
+                "/words"
+            ):  # none are asked for
                 continue
             assert any(Path(file).is_relative_to(out) for file in made), f"{name} lacks {out}"
         past = {file for file in made if not any(Path(file).is_relative_to(out) for out in outs)}

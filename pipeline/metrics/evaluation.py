@@ -92,6 +92,7 @@ class Evaluation(BaseModel):
         n_outside_pool: of these, rows that have no part.
         n_without_label: rows that have a part but no label.
         n_without_features: rows that have both but no features (failures).
+        n_tuned_on: rows that would test a backbone which was tuned on them, and were left out.
         unseen_classes: classes of the pool that the classifier cannot answer.
         notes: sentences that a reader of the figures must know.
     """
@@ -116,6 +117,7 @@ class Evaluation(BaseModel):
     n_outside_pool: int
     n_without_label: int
     n_without_features: int
+    n_tuned_on: int = 0
     unseen_classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
 

@@ -179,7 +179,7 @@ class _Steps:
         return Tried(size, (self._now() - begin) / size, kept, gradients, kept + max(lives, gradients))
 
     def _on_cpu(self, batch: Any) -> int:
-        from deponij.pipeline.living import Living
+        from deponij.pipeline.training.living import Living
 
         with Living() as living:
             self.once(batch)

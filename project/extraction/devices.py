@@ -3,7 +3,7 @@
 import os
 from typing import TYPE_CHECKING
 
-from deponij.pipeline.costs import give_back
+from deponij.pipeline.backbones.freed_memory import give_back
 
 if TYPE_CHECKING:
     from deponij.pipeline.backbones.contract import Backbone

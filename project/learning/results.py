@@ -107,6 +107,12 @@ def _check_folds(examples: Examples) -> None:
         )
 
 
+def n_tested_unfairly(view: View, split: Path) -> int:
+    """How many items would test a backbone that has learned from them, by this split."""
+    parts, folds = read_parts(split), read_folds(split)
+    return sum(folds is not None or parts.get(one) == "test" for one in tuned_on([view]) if parts.get(one))
+
+
 def read_labelled(view: View, items: Items, labels: str) -> tuple[Names, Names, Vectors]:
     """Ids, labels and features [n, d] of all items that have both, whatever their part, in item order.
 
@@ -268,6 +274,7 @@ def judge(
         n_outside_pool=examples.n_outside_pool,
         n_without_label=examples.n_without_label,
         n_without_features=examples.n_without_features,
+        n_tuned_on=examples.n_tuned_on,
         unseen_classes=unseen,
         notes=_notes(examples, labels, unseen, shown_part(parts)),
     )
@@ -355,6 +362,7 @@ def examples_of(result: Evaluation, found: Predictions) -> Examples:
         n_outside_pool=result.n_outside_pool,
         n_without_label=result.n_without_label,
         n_without_features=result.n_without_features,
+        n_tuned_on=result.n_tuned_on,
         folds=found.folds,
     )
 

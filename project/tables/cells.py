@@ -44,7 +44,7 @@ _PROMPT_NAMES = {"{}": "name", "a photo of a {}": "photo"}
 _OF_MEANS = "mean of the logits of the members' heads of equal seeds, learned apart"
 _ORDER = ("baseline", "single", "concat", "logits")
 Vectors = NDArray[np.floating]
-_Vectors = dict[tuple[str, ...], list[NDArray[np.floating]]]
+_Vectors = dict[tuple[tuple[str, ...], tuple[str, ...]], list[NDArray[np.floating]]]
 # By features, labels and kind; of folds one for each, else one alone.
 _Learned = dict[tuple[str, str, str], list["Seeded"]]
 
@@ -109,14 +109,19 @@ def compute(plan: Plan) -> list[Cell]:
     inputs = plan.inputs
     known: _Vectors = {}
     # What is wrong with the last split is said before the first one is learned.
-    tasks = [[_task(plan, split, labels, known) for labels in inputs.labels] for split in inputs.splits]
-    return [cell for of_split in tasks for cell in _one_split(plan, of_split)]
+    plans = [plan.fair(split) for split in inputs.splits]
+    tasks = [
+        [_task(one, split, labels, known) for labels in inputs.labels]
+        for one, split in zip(plans, inputs.splits, strict=True)
+    ]
+    return [cell for one, of_split in zip(plans, tasks, strict=True) for cell in _one_split(one, of_split)]
 
 
 def _task(plan: Plan, split: Path, labels: str, known: _Vectors) -> _Task:
     """Read one; features of items that an earlier one had are kept once."""
     examples, vectors = read_shared_examples(plan.views, plan.items, split, labels)
-    vectors = known.setdefault(tuple(examples.ids.tolist()), vectors)
+    seen = tuple(view.backbone for view in plan.views)
+    vectors = known.setdefault((seen, tuple(examples.ids.tolist())), vectors)
     rotations = examples.rotations()
     empty = [part for part in PARTS if not any(len(one.rows(part)) for one in rotations)]
     if empty:

@@ -4,16 +4,18 @@ Nothing is learned here; that is done by `table_cells`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
 from deponij.pipeline.heads.gradient.recipe import Balance
+from deponij.project.frame.console import note
 from deponij.project.frame.settings import Section, Slug, n_cores
 from deponij.project.learning.class_texts import model_differences, open_texts
-from deponij.store.errors import IdentityError, UsageError
+from deponij.project.learning.results import n_tested_unfairly
+from deponij.store.errors import DataError, IdentityError, UsageError
 from deponij.store.items import Items
 from deponij.store.view import View
 
@@ -131,6 +133,36 @@ class Plan:
     ensembles: tuple[FeatureSet, ...]
     threads: int
     results: Path | None
+
+    def fair(self, split: Path) -> "Plan":
+        """Without the backbones that this split would test by what they were tuned on: tables compare on the same items.
+
+        Raises:
+            DataError: none is left.
+        """
+        rows = [row for row, view in enumerate(self.views) if not n_tested_unfairly(view, split)]
+        if len(rows) == len(self.views):
+            return self
+        gone = ", ".join(view.backbone for row, view in enumerate(self.views) if row not in rows)
+        why = f"split {split.stem} would test {gone} by what it was tuned on"
+        if not rows:
+            raise DataError(f"{why}, and there is no other backbone")
+        note(f"tables: {why}, so that it is left out there")
+        place = {row: number for number, row in enumerate(rows)}
+
+        def kept(sets: Sequence[FeatureSet]) -> tuple[FeatureSet, ...]:
+            return tuple(
+                FeatureSet(tuple(place[row] for row in one.rows), one.members)
+                for one in sets
+                if place.keys() >= set(one.rows)
+            )
+
+        return replace(
+            self,
+            views=tuple(self.views[row] for row in rows),
+            singles=kept(self.singles),
+            ensembles=kept(self.ensembles),
+        )
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -29,12 +29,12 @@ from deponij.project.frame.device import pick_device
 from deponij.project.frame.settings import RunOptions
 from deponij.project.learning.results import judge, write_results
 from deponij.project.training_bar import training_bar
-from deponij.project.training_room import training_room
 from deponij.project.tuning.card import CARD, card
 from deponij.project.tuning.data import TuningData, read_data
 from deponij.project.tuning.params import Recipe
 from deponij.project.tuning.pictures import decoded
 from deponij.project.tuning.record import METHOD, TunedRecord
+from deponij.project.tuning.room import training_room
 from deponij.project.tuning.task import NamingTask, naming_task
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from deponij.pipeline.training.estimate import Tried
-from deponij.project.training_room import training_room
+from deponij.project.tuning.room import training_room
 from deponij.store.errors import UsageError
 
 GB = 10**9

@@ -13,9 +13,9 @@ from torch import nn
 from training_takes import PARAMS, Classify
 from training_toy import Toy
 
-from deponij.pipeline.living import Living
 from deponij.pipeline.training import estimate
 from deponij.pipeline.training.estimate import Tried, fitting, needed_bytes, trial
+from deponij.pipeline.training.living import Living
 from deponij.pipeline.training.params import TrainingParams
 from deponij.store.errors import UsageError
 
