@@ -9,7 +9,7 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from deponij.pipeline.backbones.freed_memory import give_back
+from deponij.pipeline.training.freed_memory import give_back
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from deponij.pipeline.training.freed_memory import give_back
 from deponij.pipeline.training.mechanics import Mechanics, mechanics
 from deponij.pipeline.training.params import TrainingParams
 from deponij.pipeline.training.task import Task
@@ -74,7 +75,7 @@ def trial(
 ) -> list[Tried]:
     """Two steps of each batch size, smallest first, up to one that does not fit into a GPU's memory.
 
-    The task's model is on the device afterwards, and otherwise as it was; so are torch's generators.
+    The task's model is on the device afterwards, and otherwise as it was; so are torch's generators, and what is free.
 
     Args:
         batch_of: from a number of pictures to a batch as `task.loss` takes it; random numbers will do. Networks with batch
@@ -114,6 +115,7 @@ def trial(
             steps.optimizer.zero_grad()
             model.load_state_dict(before)
             model.train(was_training)
+            give_back()
     return found
 
 

@@ -3,8 +3,6 @@
 import os
 from typing import TYPE_CHECKING
 
-from deponij.pipeline.backbones.freed_memory import give_back
-
 if TYPE_CHECKING:
     from deponij.pipeline.backbones.contract import Backbone
 
@@ -30,7 +28,6 @@ def free_memory_bytes(device: str) -> int | None:
     if device == "cpu":
         import psutil
 
-        give_back()
         return int(psutil.virtual_memory().available)
     if device.startswith("cuda"):
         import torch
