@@ -76,25 +76,19 @@ class OfBackbones(Section):
     """Base of the `Params` of stages that look at every backbone of a profile.
 
     Attributes:
-        backbones: of the profile, and after them those that `finetune` makes. Of both only the names count here.
+        backbones: of the profile, and after them those that `finetune` makes (DVC sees to it that no name is in both). Of
+            both only the names count here.
     """
 
     backbones: dict[Slug, Any]
     finetune: dict[Slug, Any] = Field(default_factory=dict)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _tuned_ones_too(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        own, tuned = values.get("backbones") or {}, values.get("finetune") or {}
-        if not isinstance(own, dict) or not isinstance(tuned, dict):
-            return values
-        if twice := own.keys() & tuned.keys():
-            raise ValueError(
-                f"{', '.join(sorted(twice))}: a backbone of the profile already; a tuned one needs a name of its own"
-            )
-        return values | {"backbones": own | tuned}
+    @model_validator(mode="after")
+    def _tuned_ones_too(self) -> Self:
+        self.__dict__["backbones"] = self.backbones | {
+            name: None for name in self.finetune if name not in self.backbones
+        }
+        return self
 
 
 Model = TypeVar("Model", bound=BaseModel)
