@@ -90,6 +90,7 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
         raise StoreError(f"there are no results in {at.all_results}; `dvc repro` makes them")
     names = list(params.backbones)
     acting = Acting(
+        finetune=params.finetune,
         root=at.root,
         data=params.data,
         backbones=params.backbones,

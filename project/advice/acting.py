@@ -39,7 +39,7 @@ class Acting:
 
     Attributes:
         root: the run's folder.
-        data, backbones, splits, labels, extract, label_sets, classes: sections of params.yaml.
+        data, backbones, splits, labels, extract, label_sets, classes, finetune: sections of params.yaml.
         under_dvc: it is made by `dvc repro`; its data are watched below `data.root`.
     """
 
@@ -52,6 +52,7 @@ class Acting:
     extract: Mapping[str, Any] = field(default_factory=dict)
     label_sets: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    finetune: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def file(self) -> Path:
@@ -137,12 +138,16 @@ class Acting:
         words = []
         ids: list[str] = []
         for name, params in self.backbones.items():
+            if name in self.finetune:
+                continue
             if given := (params or {}).get("given"):
                 words += ["--embeddings", str(given)]
                 ids = ["--ids", str(params["ids"])] if params.get("ids") else ids
             else:
                 words += ["--backbone", str((params or {}).get("spec") or name)]
         words += ids
+        for recipe in self.finetune.values():
+            words += ["--tune", str(recipe.get("recipe", "lora"))]
         columns = (*self.labels, *self.label_sets)
         # A column of this name is the first that is looked for.
         for name in columns if columns != ("label",) else ():

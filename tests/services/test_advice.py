@@ -294,6 +294,13 @@ def test_commands_name_what_the_run_was_made_from() -> None:
         "--seed 5 --out runs/x-4 --corrections old.csv --corrections corrections.csv",
         "deponij compare runs/x-3 runs/x-4",
     )
+    tuned = replace(
+        acting,
+        backbones={"m": {"spec": "timm:m"}, "m-norms": None},
+        finetune={"m-norms": {"backbone": "m", "recipe": "norms"}},
+    )
+    assert "--backbone timm:m --tune norms --labels kind" in tuned.again[0]
+    assert "m-norms" not in tuned.again[0]
     more = Acting(
         Path("r"),
         {},
