@@ -5,32 +5,27 @@
 Everything after it meets the tuned backbone as one more of the profile's.
 """
 
-from typing import Any
-
-from pydantic import Field
-
 from deponij.project.extraction.extracting import FeatureParams, extract_items, found_backbone, summary
 from deponij.project.extraction.feature_maker import FeatureMaker
 from deponij.project.extraction.tuned_on import RECORD
 from deponij.project.frame.console import say, warn
 from deponij.project.frame.harness import run_stage
 from deponij.project.frame.layout import Layout
-from deponij.project.frame.settings import RunOptions, Section, Slug
+from deponij.project.frame.settings import RunOptions, Section
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import UsageError
 
 
 class Params(Section):
-    """The sections of params.yaml that this stage reads; of recipes only their names."""
+    """The sections of params.yaml that this stage reads."""
 
-    finetune: dict[Slug, Any] = Field(default_factory=dict)
     extract: FeatureParams = FeatureParams()
 
 
 def main(params: Params, at: Layout, options: RunOptions, key: str) -> None:
     """One tuned backbone of the profile."""
-    if key not in params.finetune:
-        raise UsageError(f"the profile has no recipe {key!r}; it has {', '.join(params.finetune) or 'none'}")
+    if not at.tuned(key).is_dir():
+        raise UsageError(f"there is no tuned backbone {at.tuned(key)}; the stage `finetune` makes it")
     found = found_backbone(params.extract, str(at.tuned(key)), key)
     result = extract_items(FeatureMaker(found, options), at.items, at.view(key))
     write_bytes(at.tuned_record(key), (at.tuned(key) / RECORD).read_bytes())

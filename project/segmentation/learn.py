@@ -26,6 +26,7 @@ from deponij.pipeline.training.loop import Training, train
 from deponij.pipeline.training.params import TrainingParams
 from deponij.project.frame.console import note
 from deponij.project.frame.settings import check
+from deponij.project.frame.training_bar import training_bar
 from deponij.project.segmentation.drawing import Drawn
 from deponij.project.segmentation.judging import Named, judge, result_of
 from deponij.project.segmentation.params import DecodersParams, Method
@@ -33,7 +34,6 @@ from deponij.project.segmentation.result_files import write_segmentation
 from deponij.project.segmentation.sources import SceneSource, StoredScenes
 from deponij.project.segmentation.task import Loss, SegmentationTask
 from deponij.project.segmentation.words import LEARNED, class_vectors
-from deponij.project.training_bar import training_bar
 from deponij.store.errors import UsageError
 from deponij.store.label_maps import pixel_counts
 from deponij.store.scenes import Scenes

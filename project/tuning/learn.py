@@ -27,8 +27,8 @@ from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from_table
 from deponij.project.frame.console import note, say
 from deponij.project.frame.device import pick_device
 from deponij.project.frame.settings import RunOptions
+from deponij.project.frame.training_bar import training_bar
 from deponij.project.learning.results import judge, write_results
-from deponij.project.training_bar import training_bar
 from deponij.project.tuning.card import CARD, card
 from deponij.project.tuning.data import TuningData, read_data
 from deponij.project.tuning.params import Recipe
