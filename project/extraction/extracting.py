@@ -172,7 +172,7 @@ def _write_view(
     keys = [key for _, key in present]
     # Dense maps stay in the depot; their checksums tie the view to them.
     names = ["checksums", str(found.kind.name)] if found.kind.in_view else ["checksums"]
-    seen = learned_from(found.spec)
+    seen = learned_from(found.spec, found.description.weights_sha256)
     arrays = store.read(keys, found.identity, names) if keys else {"checksums": np.empty(0, np.uint32)}
     write_view(
         out,

@@ -27,16 +27,22 @@ def learned_from_table(parts: Mapping[str, str]) -> bytes:
     return table_bytes(pa.table({"key": [key for key, _ in rows], "part": [part for _, part in rows]}))
 
 
-def learned_from(spec: str) -> dict[str, str]:
+def learned_from(spec: str, weights_sha256: str | None = None) -> dict[str, str]:
     """Key -> part of the pictures that a backbone was tuned on; none of any other backbone.
 
+    Args:
+        weights_sha256: of the weights that the folder has, to be held against its record.
+
     Raises:
-        StoreError: the table is not there, or is not the one that the folder's record names.
+        StoreError: the table is not there, or it or the weights are not those that the folder's record names.
     """
     folder = parse_spec(spec).folder
     if folder is None or not (folder / RECORD).is_file():
         return {}
-    files, path = read_sealed(folder / RECORD, _REMEDY).get("files") or {}, folder / LEARNED_FROM
+    body, path = read_sealed(folder / RECORD, _REMEDY), folder / LEARNED_FROM
+    if weights_sha256 not in (None, body.get("weights_sha256")):
+        raise StoreError(f"the weights in {folder} are not those that were tuned; {_REMEDY}")
+    files = body.get("files") or {}
     if LEARNED_FROM not in files:
         return {}
     table = read_table(path, ["key", "part"])

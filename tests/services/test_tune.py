@@ -129,6 +129,15 @@ def test_a_damaged_table_of_what_it_learned_from_is_refused(world: World, tmp_pa
     copy = tmp_path / "copy"
     shutil.copytree(world.tuned, copy)
     other = learned_from(str(world.tuned))
+    weights = copy / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    where = ["--items", world.items, "--depot", world.depot, "--out", tmp_path / "view.h5"]
+    answer = cli_world.call("extract", *where, "--backbone", copy)
+    assert answer.status == 1
+    assert "are not those that were tuned; tune it again" in answer.err
+    shutil.copyfile(world.tuned / "model.safetensors", weights)
     (copy / LEARNED_FROM).write_bytes(learned_from_table(dict(list(other.items())[:3])))
     answer = cli_world.call(
         "extract",
