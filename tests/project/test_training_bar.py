@@ -9,7 +9,7 @@ import pytest
 from training_toy import PARAMS, Toy
 
 from deponij.pipeline.training.loop import train
-from deponij.project import training_bar
+from deponij.project.frame import training_bar
 
 
 def test_a_bar_counts_to_the_end_and_says_how_it_goes(
