@@ -31,7 +31,8 @@ def check(folder: Path, theirs: torch.Tensor, pictures: Sequence[Image.Image]) -
     ours = backbone.embed_images(as_batch([backbone.description.transform.apply(one) for one in pictures]))
     assert ours.shape == theirs.shape
     assert float(ours.std(dim=0).max()) > 1e-3, "the weights are such that pictures differ"
-    assert float((ours - theirs).abs().max()) <= TOLERANCE
+    # Of values above one relative: which kernels sum them, in which order, is the processor's business.
+    assert float((ours - theirs).abs().max()) <= TOLERANCE * max(1.0, float(theirs.abs().max()))
 
 
 # ------------------------------------------------------------------ timm
