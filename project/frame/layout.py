@@ -35,7 +35,7 @@ class _Named:
 # Folders and files of a run with what is computed from items and features, and can be made again in minutes.
 COMPUTED = (
     *("results", "tables", "retrieval", "curves", "maps", "mistakes", "likeness", "answers", "advice"),
-    *("report", "plots", "segmentation", "top1_percent.json"),
+    *("report", "plots", "segmentation", "tuned", "top1_percent.json"),
 )
 
 
