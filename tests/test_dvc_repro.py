@@ -61,6 +61,7 @@ PROFILE = {
     "scenes": {"root": DATA},
     "dense": {},
     "decoders": {},
+    "finetune": {},
     "index": {},
     "retrieval": {"n_hits": 4},
     "report": {"n_samples": 2},
