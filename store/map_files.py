@@ -12,14 +12,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
-from zlib import crc32
 
 import h5py
 import numpy as np
+from isal.isal_zlib import crc32
+from numpy.lib.stride_tricks import as_strided
 
 from deponij.store import hdf5, shard
 from deponij.store.errors import StoreError, explained
@@ -50,34 +51,82 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tile:
-    """A tile [C, h', w'] of a map: its top left cell, and where its bytes and their checksum lie in the file."""
+class _Band:
+    """Tiles [C, h, w] of a map that follow each other in a row of tiles and, at equal steps, in the file.
+
+    Attributes:
+        name: of the map.
+        top, left: first cell of the first tile.
+        shape: (C, h, w) of a tile; of the last in a line or column some cells may lie outside of the map.
+        offset: of the first tile's bytes in the file; HDF5's Fletcher-32 checksum ends them.
+        n_bytes: of a tile, its checksum included.
+        step: bytes from one tile's begin to the next one's.
+        n: tiles.
+    """
 
     name: str
     top: int
     left: int
     shape: tuple[int, int, int]
     offset: int
-    end: int
+    n_bytes: int
+    step: int
+    n: int
 
-    def touches(self, part: Part) -> bool:
-        """Whether it holds some of the part's cells."""
-        _, height, width = self.shape
-        return (
-            self.top < part.bottom
-            and part.top < self.top + height
-            and self.left < part.right
-            and part.left < self.left + width
+    @property
+    def end(self) -> int:
+        """Where the last tile's bytes end."""
+        return self.offset + (self.n - 1) * self.step + self.n_bytes
+
+    def followed_by(self, tile: "_Band") -> "_Band | None":
+        """Both as one band, if the tile goes on where this one ends."""
+        step = tile.offset - self.offset if self.n == 1 else self.step
+        is_next = (
+            (tile.name, tile.top) == (self.name, self.top)
+            and tile.left == self.left + self.n * self.shape[2]
+            and tile.offset == self.offset + self.n * step
         )
+        return replace(self, step=step, n=self.n + 1) if is_next else None
 
-    def place(self, values: Array, into: Array, part: Part) -> None:
-        """Copy those of its values that are the part's into the part's array [C, h, w]."""
+    def touched_by(self, part: Part) -> "_Band | None":
+        """Those of its tiles that hold some of the part's cells."""
         _, height, width = self.shape
+        first = max(0, (part.left - self.left) // width)
+        last = min(self.n, -(-(part.right - self.left) // width))
+        if first >= last or self.top >= part.bottom or part.top >= self.top + height:
+            return None
+        left, offset = self.left + first * width, self.offset + first * self.step
+        return replace(self, left=left, offset=offset, n=last - first)
+
+    def place(self, content: memoryview, into: Array, part: Part) -> None:
+        """Copy those of its values that are the part's into the part's array [C, h, w].
+
+        Args:
+            content: of the file, from the first tile's begin to the last one's end.
+        """
+        _, height, width = self.shape
+        of_tile = (height * width * into.itemsize, width * into.itemsize, into.itemsize)
+        tiles: Array = np.ndarray((self.n, *self.shape), into.dtype, content, strides=(self.step, *of_tile))
         top, bottom = max(self.top, part.top), min(self.top + height, part.bottom)
-        left, right = max(self.left, part.left), min(self.left + width, part.right)
-        into[:, top - part.top : bottom - part.top, left - part.left : right - part.left] = values[
-            :, top - self.top : bottom - self.top, left - self.left : right - self.left
-        ]
+        tiles = tiles[:, :, top - self.top : bottom - self.top]
+        lines = into[:, top - part.top : bottom - part.top]
+        # Those that the part has whole go in one copy, line by line of the map: what is written lies side by side.
+        whole = range(
+            max(0, -(-(part.left - self.left) // width)), min(self.n, (part.right - self.left) // width)
+        )
+        if whole:
+            begin = self.left + whole.start * width - part.left
+            columns = lines[:, :, begin : begin + len(whole) * width]
+            shape, strides = (*columns.shape[:2], len(whole), width), columns.strides
+            as_tiles = as_strided(columns, shape, (*strides[:2], width * strides[2], strides[2]))
+            as_tiles[...] = tiles[whole.start : whole.stop].transpose(1, 2, 0, 3)
+        for number in range(self.n):
+            if number not in whole:
+                at = self.left + number * width
+                left, right = max(at, part.left), min(at + width, part.right)
+                lines[:, :, left - part.left : right - part.left] = tiles[
+                    number, :, :, left - at : right - at
+                ]
 
 
 class MapFile:
@@ -103,9 +152,9 @@ class MapFile:
             self._maps: dict[str, h5py.Dataset] = {name: file["arrays"][name] for name in sidecar.arrays}
             is_direct = isinstance(self._source, Path) and hasattr(os, "preadv")
             is_direct = is_direct and all(map(_is_in_tiles, self._maps.values()))
-            self._tiles = _tiles(self._maps, len(self.checksums)) if is_direct else None
+            self._bands = _bands(self._maps, len(self.checksums)) if is_direct else None
         self._descriptor = -1
-        if self._tiles is not None and isinstance(self._source, Path):
+        if self._bands is not None and isinstance(self._source, Path):
             self._descriptor = os.open(self._source, os.O_RDONLY)
             weakref.finalize(self, os.close, self._descriptor)
 
@@ -118,8 +167,8 @@ class MapFile:
         Raises:
             StoreError: bytes are damaged.
         """
-        if self._tiles is not None:
-            self._read_tiles(self._tiles[row], into, parts)
+        if self._bands is not None:
+            self._read_bands(self._bands[row], into, parts)
             if parts is None:
                 self._check_row(row, into)
             return
@@ -129,20 +178,25 @@ class MapFile:
                 rows, columns = slice(part.top, part.bottom), slice(part.left, part.right)
                 target[...] = self._maps[name][row, :, rows, columns]
 
-    def _read_tiles(
-        self, tiles: Sequence[_Tile], into: Mapping[str, Array], parts: Mapping[str, Part] | None
+    def _read_bands(
+        self, bands: Sequence[_Band], into: Mapping[str, Array], parts: Mapping[str, Part] | None
     ) -> None:
-        """Those that are touched, checked one by one where not all of a row is read."""
-        touched = [tile for tile in tiles if tile.touches(_part_of(tile.name, into, parts))]
+        """Those tiles that are touched, checked one by one where not all of a row is read."""
+        wanted = {name: _part_of(name, into, parts) for name in into}
+        touched = [one for band in bands if (one := band.touched_by(wanted[band.name]))]
         for stretch in _stretches(touched):
             begin = stretch[0].offset
             content = self._bytes(begin, stretch[-1].end - begin)
-            for tile in stretch:
-                own = content[tile.offset - begin : tile.end - begin]
-                if parts is not None and not hdf5.is_whole_chunk(own):
-                    self._tell_damage(f"a tile of {tile.name} does not fit its checksum")
-                values = np.frombuffer(own, into[tile.name].dtype, count=int(np.prod(tile.shape)))
-                tile.place(values.reshape(tile.shape), into[tile.name], _part_of(tile.name, into, parts))
+            for band in stretch:
+                own = content[band.offset - begin : band.end - begin]
+                if parts is not None:
+                    self._check_tiles(band, own)
+                band.place(own, into[band.name], wanted[band.name])
+
+    def _check_tiles(self, band: _Band, content: memoryview) -> None:
+        for begin in range(0, band.n * band.step, band.step):
+            if not hdf5.is_whole_chunk(content[begin : begin + band.n_bytes]):
+                self._tell_damage(f"a tile of {band.name} does not fit its checksum")
 
     def _check_row(self, row: int, maps: Mapping[str, Array]) -> None:
         checksum = 0
@@ -217,26 +271,35 @@ def _is_in_tiles(maps: h5py.Dataset) -> bool:
     return bool(chunks and chunks[0] == 1 and chunks[1] == maps.shape[1] and is_plain and maps.dtype.isnative)
 
 
-def _tiles(maps: Mapping[str, h5py.Dataset], n_rows: int) -> list[list[_Tile]]:
+def _bands(maps: Mapping[str, h5py.Dataset], n_rows: int) -> list[list[_Band]]:
     """Of each row, in the order of the file."""
-    found: list[list[_Tile]] = [[] for _ in range(n_rows)]
+    tiles: list[list[_Band]] = [[] for _ in range(n_rows)]
 
     def add(name: str, shape: tuple[int, int, int], chunk: Any) -> None:  # Any: h5py's StoreInfo has no types
         row, _, top, left = chunk.chunk_offset
-        end = chunk.byte_offset + chunk.size
-        found[row].append(_Tile(name, top, left, shape, chunk.byte_offset, end))
+        tiles[row].append(_Band(name, top, left, shape, chunk.byte_offset, chunk.size, chunk.size, 1))
 
     for name, dataset in maps.items():
         dataset.id.chunk_iter(partial(add, name, dataset.chunks[1:]))
-    return [sorted(tiles, key=lambda tile: tile.offset) for tiles in found]
+    return [_joined(sorted(one, key=lambda tile: tile.offset)) for one in tiles]
 
 
-def _stretches(tiles: Sequence[_Tile]) -> list[list[_Tile]]:
-    """Tiles that lie side by side."""
-    stretches: list[list[_Tile]] = []
+def _joined(tiles: Sequence[_Band]) -> list[_Band]:
+    bands: list[_Band] = []
     for tile in tiles:
-        if stretches and tile.offset - stretches[-1][-1].end <= _GAP_BYTES:
-            stretches[-1].append(tile)
+        if bands and (both := bands[-1].followed_by(tile)):
+            bands[-1] = both
         else:
-            stretches.append([tile])
+            bands.append(tile)
+    return bands
+
+
+def _stretches(bands: Sequence[_Band]) -> list[list[_Band]]:
+    """Bands that lie side by side."""
+    stretches: list[list[_Band]] = []
+    for band in bands:
+        if stretches and band.offset - stretches[-1][-1].end <= _GAP_BYTES:
+            stretches[-1].append(band)
+        else:
+            stretches.append([band])
     return stretches

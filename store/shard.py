@@ -9,7 +9,6 @@ not exist for any reader. Taking away goes the other way round: the sidecar firs
 
 import hashlib
 import json
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import IO, Any, Self
 import h5py
 import numpy as np
 import numpy.typing as npt
+from isal.isal_zlib import crc32
 
 from deponij.store import hdf5
 from deponij.store.errors import StoreError
@@ -194,7 +194,7 @@ def row_checksums(arrays: Mapping[str, Array], n_rows: int) -> npt.NDArray[np.ui
         flat = np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data
         step = len(flat) // max(1, n_rows)
         for row in range(n_rows):
-            checksums[row] = zlib.crc32(flat[row * step : (row + 1) * step], int(checksums[row]))
+            checksums[row] = crc32(flat[row * step : (row + 1) * step], int(checksums[row]))
     return checksums
 
 
