@@ -36,6 +36,13 @@ def tune(
     recipe: Annotated[
         str, typer.Option(help=f"What of it learns: {', '.join(RECIPES)}.", metavar="|".join(RECIPES))
     ] = "lora",
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="Distil: a backbone that it learns from beside the labels, by the probe of its features. `--set "
+            "teacher.kind=soft`, `teacher.share`, `teacher.temperature`."
+        ),
+    ] = None,
     argument: Annotated[
         list[str] | None,
         typer.Option(
@@ -72,6 +79,7 @@ def tune(
     wanted = Wanted(
         backbone=backbone,
         recipe=recipe,
+        teacher=teacher,
         arguments=tuple(argument or ()),
         training={
             name: value

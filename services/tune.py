@@ -25,12 +25,14 @@ class Wanted:
     """What is asked for.
 
     Attributes:
+        teacher: whom it learns from beside the labels; named as a backbone is.
         arguments: NAME=VALUE of the recipe; a dot leads into a part of it, as `lora.rank=16`.
         training: settings that have flags of their own.
     """
 
     backbone: str
     recipe: str = "lora"
+    teacher: str | None = None
     arguments: tuple[str, ...] = ()
     training: Mapping[str, JsonValue] = field(default_factory=dict)
 
@@ -49,6 +51,8 @@ class Wanted:
                 if not isinstance(place, dict):
                     raise UsageError(f"--set {name}: {part} is no part of the recipe")
             place[last] = value
+        if self.teacher is not None:
+            values.setdefault("teacher", {})["backbone"] = self.teacher
         values["training"] = {**self.training, **values.get("training", {})}
         return check(Recipe, values, "this recipe")
 
@@ -70,6 +74,8 @@ def run(
     """
     recipe = wanted.parsed()
     entry = parse_spec(wanted.backbone)
+    if recipe.teacher is not None:
+        describe(recipe.teacher.backbone)
     describe(wanted.backbone)  # absent weights are said before anything is read
     return tune(
         out.name,
@@ -109,16 +115,18 @@ def listed_arguments() -> str:
 
 def _lines(model: type[BaseModel], prefix: str) -> list[str]:
     from deponij.pipeline.training.params import TrainingParams
-    from deponij.project.tuning.params import USUAL
+    from deponij.project.tuning.params import USUAL, TeacherParams
 
     lines = []
     for name, one in model.model_fields.items():
         default = one.default
-        if prefix == "" and name in ("backbone", "recipe", "labels", "split"):
+        if name == "backbone" or (prefix == "" and name in ("recipe", "labels", "split")):
             continue
         if name == "training":
             usual = TrainingParams.model_validate(USUAL)
             lines += [f"training.{key}={getattr(usual, key)}" for key in TrainingParams.model_fields]
+        elif name == "teacher":
+            lines += _lines(TeacherParams, f"{prefix}{name}.")
         elif isinstance(default, BaseModel):
             lines += _lines(type(default), f"{prefix}{name}.")
         else:

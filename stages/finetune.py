@@ -45,6 +45,9 @@ def main(params: Params, at: Layout, options: RunOptions, key: str) -> None:
     base = weights_record(at, recipe.backbone)
     if base is None:
         raise UsageError(f"finetune.{key}: the profile has no backbone {recipe.backbone!r} to tune")
+    teacher = None if recipe.teacher is None else weights_record(at, recipe.teacher.backbone)
+    if recipe.teacher is not None and teacher is None:
+        raise UsageError(f"finetune.{key}: the profile has no backbone {recipe.teacher.backbone!r} to teach")
     record = tune(
         key,
         recipe,
@@ -55,6 +58,7 @@ def main(params: Params, at: Layout, options: RunOptions, key: str) -> None:
         out=at.tuned(key),
         results=at.result(METHOD, key, "finetune") / f"{split}-{labels}",
         running=Running(options, at.unfinished / f"finetune-{key}", keeps_time=False),
+        teacher=None if teacher is None else str(teacher["spec"]),
         toy=bool(base["toy"]),
         licence=base.get("licence"),
     )

@@ -134,7 +134,7 @@ def join_examples(
             f"{len(labelled)} have a label, and of these none has features"
         )
     n_featured = len(chosen)
-    chosen = _fair(chosen, parts, set(tuned_on), of_folds=folds is not None)
+    chosen = _fair(chosen, parts, set(tuned_on))
     found = None if folds is None else np.array([folds[item_id] for item_id, _ in chosen], dtype=np.int64)
     return Examples(
         folds=found,
@@ -153,10 +153,10 @@ def join_examples(
 
 
 def _fair(
-    chosen: list[tuple[str, str]], parts: Mapping[str, str | None], tuned_on: set[str], *, of_folds: bool
+    chosen: list[tuple[str, str]], parts: Mapping[str, str | None], tuned_on: set[str]
 ) -> list[tuple[str, str]]:
     """Without items that would test a backbone which has learned from them."""
-    to_test = [item_id for item_id, _ in chosen if of_folds or parts[item_id] == "test"]
+    to_test = [item_id for item_id, _ in chosen if parts[item_id] == "test"]
     unfair = tuned_on.intersection(to_test)
     if unfair and len(unfair) == len(to_test):
         raise DataError(

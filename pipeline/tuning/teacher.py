@@ -1,9 +1,9 @@
-"""What a teacher says of pictures: once for all where they always look the same, or of each batch as it is mixed.
+"""What a teacher says of pictures: known beforehand where they always look the same, or of each batch as it is mixed.
 
-Shape letters: n pictures, C classes.
+Shape letters: n pictures, C classes, m pictures that are known.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,45 +16,31 @@ class Teacher:
 
     Args:
         network: pixels [n, 3, h, w] to logits [n, C]; it is frozen from now on. See `Renormalised` for one whose pixels are
-            prepared otherwise than the student's.
+            prepared otherwise than the student's. None where what it says is known.
+        known: logits float32 [m, C] of all pictures, in the order of their numbers. Where augmentation or mixing draws,
+            there must be a network instead.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        self._network = network.requires_grad_(False).eval()
-        self._known: Tensor | None = None
+    def __init__(self, network: nn.Module | None, known: Tensor | None = None) -> None:
+        if (network is None) is (known is None):
+            raise ValueError("a teacher is a network, or what it says is known")
+        self._network = None if network is None else network.requires_grad_(False).eval()
+        self._known = known
 
-    @property
-    def knows_all(self) -> bool:
-        """Whether `remember` was called."""
-        return self._known is not None
+    def says(self, pixels: Tensor, numbers: Tensor) -> Tensor:
+        """Logits float32 [n, C] of a batch, on its device.
 
-    def logits(self, pixels: Tensor) -> Tensor:
-        """[n, C] of pictures as they are here, float32, on their device."""
+        Args:
+            pixels: as they are here. numbers: of the pictures, int64 [n], which count only where what it says is known.
+        """
+        if self._known is not None:
+            return self._known[numbers.cpu()].to(pixels.device)
+        assert self._network is not None
         # Somebody may have set the network to training in the meantime, and the student decides where it is.
         self._network.eval().to(pixels.device)
         with torch.no_grad():
             found: Tensor = self._network(pixels)
         return found.float()
-
-    def remember(self, batches: Iterable[Tensor]) -> None:
-        """Look at all pictures once.
-
-        Args:
-            batches: pixels, in the order of the pictures' numbers from 0, unaugmented.
-        """
-        self._known = torch.cat([self.logits(pixels).cpu() for pixels in batches])
-
-    def says(self, pixels: Tensor, numbers: Sequence[int] | Tensor) -> Tensor:
-        """Logits [n, C] of a batch, on its device: what is remembered, or of the pixels as they are.
-
-        Args:
-            numbers: of the pictures, which count only where the teacher remembers; where augmentation or mixing draws, it
-                must not.
-        """
-        if self._known is None:
-            return self.logits(pixels)
-        places = torch.as_tensor(numbers, dtype=torch.long, device="cpu")
-        return self._known[places].to(pixels.device)
 
 
 class Renormalised(nn.Module):
@@ -62,7 +48,7 @@ class Renormalised(nn.Module):
 
     Args:
         network: the teacher's. own, theirs: (mean, std) of each channel of the student and of the teacher.
-        size_px: the teacher's side, to which pixels are resized (bilinear, smoothed); as they come by default.
+        size_px: (height, width) of the teacher, to which pixels are resized (bilinear, smoothed); as they come by default.
     """
 
     factor: Tensor
@@ -73,7 +59,7 @@ class Renormalised(nn.Module):
         network: nn.Module,
         own: tuple[Sequence[float], Sequence[float]],
         theirs: tuple[Sequence[float], Sequence[float]],
-        size_px: int | None = None,
+        size_px: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         self.network, self.size_px = network, size_px
@@ -86,8 +72,7 @@ class Renormalised(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """See the class."""
         pixels = pixels * self.factor + self.shift
-        if self.size_px is not None and pixels.shape[2:] != (self.size_px, self.size_px):
-            size = [self.size_px, self.size_px]
-            pixels = nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True)
+        if self.size_px not in (None, tuple(pixels.shape[2:])):
+            pixels = nn.functional.interpolate(pixels, self.size_px, mode="bilinear", antialias=True)
         logits: Tensor = self.network(pixels)
         return logits

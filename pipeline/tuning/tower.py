@@ -88,6 +88,16 @@ class Tower(nn.Module):
             )
         return self.backbone._embed_images(pixels)
 
+    @property
+    def has_distillation_token(self) -> bool:
+        """Whether its embedding is the mean of a class token and a distillation token (timm's distilled DeiT)."""
+        return hasattr(self.vision, "set_distilled_training")
+
+    def both_tokens(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Class token and distillation token [n, d] of what has both; their mean is the embedding."""
+        tokens: Tensor = self.vision.forward_features(pixels)  # type: ignore[operator]
+        return tokens[:, 0], tokens[:, 1]
+
     def learn(self, parameters: Iterable[nn.Parameter], also: Iterable[nn.Module] = ()) -> None:
         """Let these weights learn and no others.
 

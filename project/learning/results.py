@@ -109,8 +109,8 @@ def _check_folds(examples: Examples) -> None:
 
 def n_tested_unfairly(view: View, split: Path) -> int:
     """How many items would test a backbone that has learned from them, by this split."""
-    parts, folds = read_parts(split), read_folds(split)
-    return sum(folds is not None or parts.get(one) == "test" for one in tuned_on([view]) if parts.get(one))
+    parts = read_parts(split)
+    return sum(parts.get(one) == "test" for one in tuned_on([view]))
 
 
 def read_labelled(view: View, items: Items, labels: str) -> tuple[Names, Names, Vectors]:

@@ -4,6 +4,7 @@ Shape letters: n items, d width of the embedding, C classes.
 """
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from deponij.pipeline.heads.logistic import LogisticProbe
 from deponij.project.extraction.extracting import extract_items
 from deponij.project.extraction.feature_maker import FeatureMaker, FoundBackbone
 from deponij.project.frame.settings import RunOptions
-from deponij.project.learning.results import Vectors, read_examples
+from deponij.project.learning.results import Vectors, read_shared_examples
 from deponij.store.errors import DataError, UsageError
 from deponij.store.items import Items
 from deponij.store.view import View
@@ -31,6 +32,7 @@ class TuningData:
 
     Attributes:
         examples: n of them. rows: int64 [n], of the items. features: [n, d], of the frozen backbone.
+        of_teacher: [n, d'], features of the teacher; None without.
         classes: [C], of the training items, sorted. targets: int64 [n], numbers of their classes, -1 for none of these.
     """
 
@@ -40,6 +42,7 @@ class TuningData:
     rows: Numbers
     classes: NDArray[np.str_]
     targets: Numbers
+    of_teacher: Vectors | None = None
 
     def of(self, part: str) -> Numbers:
         """Places of a part's items that can be learned from or chosen on."""
@@ -54,10 +57,10 @@ class TuningData:
             for place in self.of(part)
         }
 
-    def probe(self) -> Begun:
-        """The logistic probe of the frozen features, as `deponij fit` learns it."""
+    def probe(self, features: Vectors) -> Begun:
+        """The logistic probe of features [n, d], as `deponij fit` learns it."""
         train, val = self.of("train"), self.examples.rows("val")
-        labels, features = self.examples.labels, self.features
+        labels = self.examples.labels
         pair = (features[val], labels[val]) if len(val) else (None, None)
         head = LogisticProbe().fit(features[train], labels[train], *pair)
         return head.mean_, head.scale_, head.coef_, head.intercept_
@@ -76,8 +79,13 @@ class TuningData:
         )
 
 
-def read_data(found: FoundBackbone, items: Path, split: Path, labels: str, options: RunOptions) -> TuningData:
+def read_data(
+    found: Sequence[FoundBackbone], items: Path, split: Path, labels: str, options: RunOptions
+) -> TuningData:
     """Read it; features that the depot lacks are computed and kept there.
+
+    Args:
+        found: the backbone and, where there is one, its teacher. What one of them was tuned on tests nothing.
 
     Raises:
         UsageError: the split has folds. DataError: fewer than two classes to learn.
@@ -85,9 +93,12 @@ def read_data(found: FoundBackbone, items: Path, split: Path, labels: str, optio
     """
     table = Items(items)
     with tempfile.TemporaryDirectory(prefix="deponij-tune-") as aside:
-        path = Path(aside) / "frozen.h5"
-        extract_items(FeatureMaker(found, options), items, path)
-        examples, features = read_examples(View(path), table, split, labels)
+        views = []
+        for number, one in enumerate(found):
+            path = Path(aside) / f"{number}.h5"
+            extract_items(FeatureMaker(one, options), items, path)
+            views.append(View(path))
+        examples, (features, *others) = read_shared_examples(views, table, split, labels)
     if examples.folds is not None:
         raise UsageError(
             f"{split} has folds, in which every item is tested; to be tuned, a backbone needs a split with a train part "
@@ -107,4 +118,5 @@ def read_data(found: FoundBackbone, items: Path, split: Path, labels: str, optio
         rows=np.array([places[item_id] for item_id in examples.ids.tolist()], np.int64),
         classes=classes,
         targets=np.array([numbers.get(label, -1) for label in examples.labels.tolist()], np.int64),
+        of_teacher=others[0] if others else None,
     )

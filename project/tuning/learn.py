@@ -23,7 +23,7 @@ from deponij.pipeline.tuning.tower import Tower
 from deponij.project.extraction.devices import free_memory_bytes
 from deponij.project.extraction.extracting import FeatureParams, found_backbone
 from deponij.project.extraction.feature_maker import FoundBackbone
-from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from_table
+from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from, learned_from_table
 from deponij.project.frame.console import note, say
 from deponij.project.frame.device import pick_device
 from deponij.project.frame.settings import RunOptions
@@ -36,6 +36,7 @@ from deponij.project.tuning.pictures import decoded
 from deponij.project.tuning.record import METHOD, TunedRecord
 from deponij.project.tuning.room import training_room
 from deponij.project.tuning.task import NamingTask, naming_task
+from deponij.project.tuning.teaching import Teaching
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ def tune(
     out: Path,
     results: Path | None,
     running: Running,
+    teacher: str | None = None,
     toy: bool = False,
     licence: str | None = None,
 ) -> TunedRecord:
@@ -72,6 +74,7 @@ def tune(
         name: of the tuned backbone. spec: of the one that it is tuned from.
         out: folder of the tuned backbone, which `deponij extract` and everything else takes as one.
         results: folder of the answers; None writes none.
+        teacher: what the recipe's teacher is loaded by.
 
     Raises:
         DeponijError: what cannot be used or learned from; the message says why. An interrupted training leaves a
@@ -80,7 +83,9 @@ def tune(
     begin = time.perf_counter()
     training = recipe.trained_by(f"the training of {name!r}")
     found = found_backbone(FeatureParams(decode=recipe.decode, input_px=recipe.input_px), spec)
-    data = read_data(found, items, split, labels, running.options)
+    teaching = _teaching(recipe, teacher)
+    everyone = [found] if teaching is None else [found, teaching.found]
+    data = read_data(everyone, items, split, labels, running.options)
     with decoded(
         data.items,
         data.rows.tolist(),
@@ -92,7 +97,7 @@ def tune(
         network, n_weights, n_learned = _network(recipe, found, data, training.seed)
         device = pick_device(running.options.device)
         workers = running.options.n_workers if device.startswith("cuda") else 0
-        task = naming_task(recipe, training, network, found, data, pictures, workers)
+        task = naming_task(recipe, training, network, found, data, pictures, teaching, workers)
         training = _fitted(task, training, device, running)
         trained = _trained(name, task, training, running)
         logits = task.logits(data.rows)
@@ -102,7 +107,7 @@ def tune(
         data.examples,
         method=METHOD,
         title="the tuned network's own classifier",
-        protocol=_protocol(recipe, training, trained),
+        protocol=_protocol(recipe, training, trained, on_both_tokens=len(network.heads) == 2),
         backbone=name,
         fingerprint=found.identity.fingerprint,
         labels=labels,
@@ -113,6 +118,7 @@ def tune(
         base=spec,
         base_name=recipe.backbone,
         base_weights=found.description.weights_sha256,
+        teacher_weights=None if teaching is None else teaching.found.description.weights_sha256,
         licence=licence,
         recipe=recipe.model_dump(mode="json"),
         said=recipe.said,
@@ -130,7 +136,10 @@ def tune(
         toy=toy,
         seconds=time.perf_counter() - begin if running.keeps_time else None,
     )
-    files = {LEARNED_FROM: learned_from_table(data.learned_from()), CARD: card(record).encode()}
+    # What it was tuned from, or was taught by, may itself have learned from pictures.
+    seen = [learned_from(one.spec, one.description.weights_sha256) for one in everyone]
+    parts = {key: part for one in (*seen, data.learned_from()) for key, part in one.items()}
+    files = {LEARNED_FROM: learned_from_table(parts), CARD: card(record).encode()}
     network.tower.cpu()
     save_tuned(out, network.tower, spec, record.model_dump(mode="json"), files)
     if results is not None:
@@ -146,8 +155,16 @@ def _network(recipe: Recipe, found: FoundBackbone, data: TuningData, seed: int) 
     tower = Tower(load(found.spec, input_px=found.input_px), checkpointing=recipe.checkpointing)
     n_weights = sum(one.numel() for one in tower.parameters())
     n_learned = let_learn(tower, recipe.learning, seed)
-    begun = data.probe() if recipe.start == "probe" else data.nothing()
-    return Network(tower, *(torch.from_numpy(one) for one in begun)), n_weights, n_learned
+    begun = data.probe(data.features) if recipe.start == "probe" else data.nothing()
+    is_distilled = recipe.teacher is not None and tower.has_distillation_token
+    network = Network(tower, *(torch.from_numpy(one) for one in begun), on_both_tokens=is_distilled)
+    return network, n_weights, n_learned
+
+
+def _teaching(recipe: Recipe, spec: str | None) -> Teaching | None:
+    if recipe.teacher is None:
+        return None
+    return Teaching(found_backbone(FeatureParams(decode=recipe.decode), spec or recipe.teacher.backbone))
 
 
 def _fitted(task: NamingTask, training: TrainingParams, device: str, running: Running) -> TrainingParams:
@@ -176,8 +193,13 @@ def _trained(name: str, task: NamingTask, training: TrainingParams, running: Run
         )
 
 
-def _protocol(recipe: Recipe, training: TrainingParams, trained: Training) -> str:
+def _protocol(recipe: Recipe, training: TrainingParams, trained: Training, *, on_both_tokens: bool) -> str:
     """In words: what learned from what, and what was chosen on what."""
     kept = f"the best of {len(trained.history)} on val kept" if training.keep == "best" else "the last kept"
     begun = "started from the probe of the frozen features" if recipe.start == "probe" else "started at zero"
-    return f"{recipe.said} and a linear classifier, {begun}, learn on train; {training.epochs} epochs, {kept}"
+    learning = (
+        "a linear classifier on each of both tokens, whose mean answers"
+        if on_both_tokens
+        else "a linear classifier"
+    )
+    return f"{recipe.said} and {learning}, {begun}, learn on train; {training.epochs} epochs, {kept}"

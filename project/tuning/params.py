@@ -9,6 +9,7 @@ from deponij.pipeline.training.params import TrainingParams
 from deponij.pipeline.tuning.augmenting import AugmentParams, preset
 from deponij.pipeline.tuning.learning import LearningParams
 from deponij.pipeline.tuning.lora import LoraParams
+from deponij.pipeline.tuning.losses import DistillParams
 from deponij.pipeline.tuning.mixing import MixParams
 from deponij.project.frame.settings import Section, Slug, check
 from deponij.store.errors import UsageError
@@ -24,6 +25,19 @@ USUAL: dict[str, JsonValue] = {
 }
 
 
+class TeacherParams(DistillParams):
+    """Whom a backbone learns from beside the labels: another one, with the logistic probe of its features on top.
+
+    Where pictures always look the same, what it says comes from its stored features; where augmentation or mixing draws,
+    it looks at each batch as the student does.
+
+    Attributes:
+        backbone: a key of `backbones`.
+    """
+
+    backbone: str
+
+
 class Recipe(Section):
     """One tuned backbone; its key in `finetune` is its name.
 
@@ -36,6 +50,7 @@ class Recipe(Section):
         head_lr: factor of the learning rate of the classifier.
         augment: what is drawn of each picture: a preset (`none`, `flips`, `light`, `deit`, `thesis`), or its settings.
         mix: mixup, cutmix, and smoothing of the targets.
+        teacher: whom it learns from beside the labels, or nobody.
         class_weights, balance: power of 1/frequency in the loss, or in how often a picture is drawn; 0 for none.
         checkpointing: less memory for more time. decode: as in `extract`. input_px: other than the backbone's own.
         training: where it shall not be as usual, see `TrainingParams`.
@@ -52,6 +67,7 @@ class Recipe(Section):
     head_lr: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     augment: str | AugmentParams = "light"
     mix: MixParams = MixParams()
+    teacher: TeacherParams | None = None
     class_weights: float = Field(default=0.0, ge=0, le=1)
     balance: float = Field(default=0.0, ge=0, le=1)
     checkpointing: bool = False
@@ -74,17 +90,23 @@ class Recipe(Section):
         return preset(self.augment) if isinstance(self.augment, str) else self.augment
 
     @property
+    def draws(self) -> bool:
+        """Whether a picture may look different from one epoch to the next."""
+        return self.augmented.draws or self.mix.draws
+
+    @property
     def said(self) -> str:
         """In a few words."""
         match self.recipe:
             case "lora":
-                return f"LoRA, {_of_adapters(self.lora)}"
+                told = f"LoRA, {_of_adapters(self.lora)}"
             case "last-blocks":
-                return f"the last {self.n_blocks} block{'s' if self.n_blocks > 1 else ''}"
+                told = f"the last {self.n_blocks} block{'s' if self.n_blocks > 1 else ''}"
             case "full":
-                return "the whole tower"
+                told = "the whole tower"
             case other:
-                return f"{other} alone"
+                told = f"{other} alone"
+        return told if self.teacher is None else f"{told}, taught by {self.teacher.backbone}"
 
     @model_validator(mode="after")
     def _trains(self) -> Self:

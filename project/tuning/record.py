@@ -18,7 +18,7 @@ class TunedRecord(Section):
 
     Attributes:
         name: of the tuned backbone. base, base_name: what it was tuned from, as it is loaded and as the run calls it.
-        base_weights: hash of the base's weights. licence: of the base, where it is known.
+        base_weights, teacher_weights: hashes of their weights. licence: of the base's, where it is known.
         recipe: as it was given. said: in a few words, as `lora, rank 8, attention`.
         labels, split, classes: what it learned.
         n_train, n_val: pictures that it learned from, and was chosen on.
@@ -33,6 +33,7 @@ class TunedRecord(Section):
     base: str
     base_name: str
     base_weights: str
+    teacher_weights: str | None = None
     licence: str | None = None
     recipe: dict[str, JsonValue]
     said: str

@@ -23,15 +23,18 @@ from deponij.project.extraction.feature_maker import FoundBackbone
 from deponij.project.tuning.data import TuningData
 from deponij.project.tuning.params import Recipe
 from deponij.project.tuning.pictures import Pictures, Pixels
+from deponij.project.tuning.teaching import Teaching
 from deponij.store.errors import DataError, UsageError
 from deponij.store.sealed import sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from deponij.pipeline.tuning.network import Network
+    from deponij.pipeline.tuning.network import Logits, Network
+    from deponij.pipeline.tuning.teacher import Teacher
 
 Rows = NDArray[np.int64]
+Batch = tuple["Tensor", "Tensor", "Tensor"]
 _ASKED = 64  # pictures a forward pass of validation
 
 
@@ -46,7 +49,8 @@ class NamingTask:
         transform: makes pictures ready where nothing is drawn. augmenter: does where something is; None for nothing.
         mixer: pixels, targets int64 [n], epoch, number of the batch -> pixels, targets [n, C].
         balance: power of 1/frequency by which pictures are drawn; 0: each comes once.
-        loss_of: logits [n, C], targets [n, C] -> a number.
+        loss_of: logits [n, C], or those of both classifiers, targets [n, C], what the teacher says [n, C] -> a number.
+        teacher: whom it learns from beside the labels, by a picture's place in `rows`; or None.
         identity: stands for all that shapes the training. parts: what learns, and how fast.
         workers: processes that augment; with 0 the training does it itself. They change nothing of what comes out.
     """
@@ -63,7 +67,8 @@ class NamingTask:
     mixer: Mixer
     seed: int
     balance: float
-    loss_of: "Callable[[Tensor, Tensor], Tensor]"
+    loss_of: "Callable[[Logits, Tensor, Tensor | None], Tensor]"
+    teacher: "Teacher | None"
     identity: str
     parts: Sequence[ParameterGroup]
     workers: int = 0
@@ -76,8 +81,9 @@ class NamingTask:
         """Of an epoch."""
         return -(-len(self.rows) // self.batch_size)
 
-    def batches(self, epoch: int, first: int = 0) -> "Iterator[tuple[Tensor, Tensor]]":
-        """Pixels float32 [n, 3, h, w] and targets [n, C] of one epoch from this batch on; the same for the same epoch."""
+    def batches(self, epoch: int, first: int = 0) -> "Iterator[Batch]":
+        """Pixels float32 [n, 3, h, w], targets [n, C] and places in `rows` int64 [n] of one epoch from this batch on; the
+        same for the same epoch."""
         import torch
 
         order = epoch_indices(self.targets, seed=self.seed, epoch=epoch, power=self.balance)
@@ -85,7 +91,8 @@ class NamingTask:
         plan = [order[start : start + self.batch_size].tolist() for start in starts][first:]
         with closing(self._looked_at(plan, epoch)) as seen:
             for number, (places, pixels) in enumerate(zip(plan, seen, strict=True), first):
-                yield self.mixer(pixels, torch.from_numpy(self.targets[places]), epoch, number)
+                mixed = self.mixer(pixels, torch.from_numpy(self.targets[places]), epoch, number)
+                yield (*mixed, torch.tensor(places))
 
     def _looked_at(self, plan: Sequence[list[int]], epoch: int) -> "Generator[Tensor, None, None]":
         if self.augmenter is None:
@@ -108,17 +115,19 @@ class NamingTask:
 
         return torch.from_numpy(np.stack([self.transform.normalise(one) for one in pixels]))
 
-    def loss(self, batch: "tuple[Tensor, Tensor]") -> "Tensor":
+    def loss(self, batch: "Batch") -> "Tensor":
         """Of one batch."""
-        pixels, targets = batch
-        return self.loss_of(self.model(pixels), targets)
+        pixels, targets, places = batch
+        said = None if self.teacher is None else self.teacher.says(pixels, places)
+        return self.loss_of(self.model(pixels), targets, said)
 
-    def stand_in(self, n: int) -> "tuple[Tensor, Tensor]":
+    def stand_in(self, n: int) -> "Batch":
         """A batch of n pictures that nobody took, to try what a step costs."""
         import torch
 
         pixels = torch.zeros(n, 3, *self.transform.input_px)
-        return pixels, torch.full((n, self.mixer.n_classes), 1 / self.mixer.n_classes)
+        targets = torch.full((n, self.mixer.n_classes), 1 / self.mixer.n_classes)
+        return pixels, targets, torch.zeros(n, dtype=torch.int64)
 
     def validate(self) -> dict[str, float]:
         """Top-1 and loss of the pictures to choose on, which are seen as they are."""
@@ -151,11 +160,13 @@ def naming_task(
     found: FoundBackbone,
     data: TuningData,
     pictures: Pictures,
+    teaching: Teaching | None = None,
     workers: int = 0,
 ) -> NamingTask:
     """What a recipe trains.
 
     Args:
+        teaching: of the recipe's teacher.
         workers: processes that augment.
 
     Raises:
@@ -164,7 +175,7 @@ def naming_task(
     import torch
 
     from deponij.pipeline.tuning.learning import groups
-    from deponij.pipeline.tuning.losses import soft_cross_entropy
+    from deponij.pipeline.tuning.losses import distillation_loss, soft_cross_entropy
 
     train, val = (
         np.array([one for one in data.of(part).tolist() if int(data.rows[one]) in pictures], np.int64)
@@ -181,12 +192,16 @@ def naming_task(
     if recipe.class_weights:
         weights = torch.from_numpy(class_weights(targets, len(data.classes), power=recipe.class_weights))
 
-    def loss(logits: "Tensor", wanted: "Tensor") -> "Tensor":
-        return soft_cross_entropy(
-            logits.float(), wanted, None if weights is None else weights.to(logits.device)
-        )
+    def loss(logits: "Logits", wanted: "Tensor", said: "Tensor | None") -> "Tensor":
+        of_classes = None if weights is None else weights.to(wanted.device)
+        if said is None or recipe.teacher is None:
+            assert not isinstance(logits, tuple), "two classifiers learn from a teacher"
+            return soft_cross_entropy(logits.float(), wanted, of_classes)
+        own = (logits[0].float(), logits[1].float()) if isinstance(logits, tuple) else logits.float()
+        return distillation_loss(own, wanted, said, recipe.teacher, of_classes)
 
     shaping = [found.identity.fingerprint, recipe.model_dump(mode="json"), data.classes.tolist()]
+    shaping.append(None if teaching is None else teaching.found.identity.fingerprint)
     shaping += [[str(data.items.keys[data.rows[one]]), int(data.targets[one])] for one in (*train, *val)]
     return NamingTask(
         model=network,
@@ -204,7 +219,10 @@ def naming_task(
         seed=seed,
         balance=recipe.balance,
         loss_of=loss,
+        teacher=None if teaching is None else teaching.teacher(data, train, found, recipe),
         identity=sha256_of(json.dumps(shaping, sort_keys=True).encode()),
-        parts=groups(network.tower, network.head, lr_decay=recipe.layer_decay, head_lr_factor=recipe.head_lr),
+        parts=groups(
+            network.tower, network.heads, lr_decay=recipe.layer_decay, head_lr_factor=recipe.head_lr
+        ),
         workers=workers,
     )

@@ -105,6 +105,12 @@ def timm_resnet(folder: Path, seed: int = 0) -> Path:
     return _timm(folder, "test_resnet", seed)
 
 
+def timm_distilled(folder: Path, seed: int = 0) -> Path:
+    """A folder in timm's hub format: a small distilled DeiT (class token and distillation token), 32 px."""
+    size = {"img_size": 32, "patch_size": 16, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    return _timm(folder, "deit_tiny_distilled_patch16_224", seed, **size)
+
+
 MAKERS: dict[str, Callable[..., Path]] = {
     "open_clip_vit": open_clip_vit,
     "open_clip_convnext": open_clip_convnext,
@@ -209,19 +215,22 @@ def _dinov2(folder: Path, model_class: Any, config: Any, seed: int) -> Path:
     return folder
 
 
-def _timm(folder: Path, architecture: str, seed: int) -> Path:
+def _timm(folder: Path, architecture: str, seed: int, **arguments: int) -> Path:
     import timm
 
     folder.mkdir(parents=True, exist_ok=True)
-    model = timm.create_model(architecture, pretrained=False, num_classes=5)
+    model = timm.create_model(architecture, pretrained=False, num_classes=5, **arguments)
     _stir(model, seed)
     published = {name: model.pretrained_cfg.get(name) for name in _TIMM_RECORD}
     record = {
         "architecture": architecture,
         "num_classes": 5,
         "num_features": model.num_features,
+        "model_args": arguments,
         "pretrained_cfg": published | {"num_classes": 5},
     }
+    if "img_size" in arguments:
+        record["pretrained_cfg"] |= {"input_size": (3, arguments["img_size"], arguments["img_size"])}
     (folder / "config.json").write_text(json.dumps(record))
     save_file(model.state_dict(), folder / "model.safetensors")
     return folder

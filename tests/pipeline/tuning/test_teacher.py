@@ -33,23 +33,19 @@ def test_a_student_learns_and_its_teacher_stays() -> None:
     for kind in ("hard", "soft"):
         own.train()  # somebody else's doing
         params = DistillParams.model_validate({"kind": kind})
-        distillation_loss(student(PIXELS), targets, teacher.says(PIXELS, range(5)), params).backward()
+        distillation_loss(student(PIXELS), targets, teacher.says(PIXELS, torch.arange(5)), params).backward()
         optimizer.step()
     assert digest(own) == before and digest(student) != of_student
     assert not own.training and all(one.grad is None and not one.requires_grad for one in own.parameters())
 
 
 def test_what_is_remembered_is_given_by_number() -> None:
-    teacher = Teacher(network())
     wanted = network().eval()(PIXELS).detach()
-    assert not teacher.knows_all
-    torch.testing.assert_close(teacher.says(PIXELS, [4, 4, 4, 4, 4]), wanted)  # of the pixels
-    teacher.remember(PIXELS.split(2))
-    assert teacher.knows_all
-    elsewhere = torch.zeros(3, 3, 8, 8)  # which it does not look at any more
-    for numbers in ([3, 0, 3], torch.tensor([3, 0, 3])):
-        torch.testing.assert_close(teacher.says(elsewhere, numbers), wanted[[3, 0, 3]])
-    torch.testing.assert_close(teacher.logits(PIXELS), wanted)
+    looks = Teacher(network())
+    torch.testing.assert_close(looks.says(PIXELS, torch.tensor([4, 4, 4, 4, 4])), wanted)  # of the pixels
+    knows = Teacher(None, wanted)
+    elsewhere = torch.zeros(3, 3, 8, 8)  # which it does not look at
+    torch.testing.assert_close(knows.says(elsewhere, torch.tensor([3, 0, 3])), wanted[[3, 0, 3]])
 
 
 def test_a_teacher_with_another_mean_sees_its_own() -> None:
@@ -63,14 +59,18 @@ def test_a_teacher_with_another_mean_sees_its_own() -> None:
 
     seen = Renormalised(nn.Identity(), own, theirs)(prepared(own))
     torch.testing.assert_close(seen, prepared(theirs), rtol=1e-4, atol=1e-5)
-    larger = Renormalised(nn.Identity(), own, theirs, size_px=16)(prepared(own))
+    larger = Renormalised(nn.Identity(), own, theirs, size_px=(16, 16))(prepared(own))
     wanted = nn.functional.interpolate(prepared(theirs), (16, 16), mode="bilinear", antialias=True)
     torch.testing.assert_close(larger, wanted, rtol=1e-4, atol=1e-4)
     assert Renormalised(nn.Identity(), own, theirs).state_dict() == {}
 
 
 def test_pictures_that_it_does_not_know_are_an_error() -> None:
-    teacher = Teacher(network())
-    teacher.remember(PIXELS.split(2))
     with pytest.raises(IndexError):
-        teacher.says(PIXELS, [5])
+        Teacher(None, torch.zeros(5, 3)).says(PIXELS, torch.tensor([5]))
+
+
+@pytest.mark.parametrize("asked", [(None, None), (nn.Identity(), torch.zeros(1, 2))])
+def test_a_teacher_looks_or_knows(asked: tuple[nn.Module | None, torch.Tensor | None]) -> None:
+    with pytest.raises(ValueError, match="a network, or"):
+        Teacher(*asked)
