@@ -85,7 +85,7 @@ _FLAGS = {
         "embeddings",
         "ids",
     ),
-    "Model": ("preset", "backbone", "tune", "precision", "classes"),
+    "Model": ("preset", "backbone", "input_px", "tune", "tune_set", "precision", "classes"),
     "Labels and split": (
         "labels",
         "label_columns",

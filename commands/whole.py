@@ -78,12 +78,20 @@ def run(
         list[str] | None,
         typer.Option(help="Name (see `deponij backbones`), folder or family:… form; repeatable."),
     ] = None,
+    input_px: Annotated[
+        tuple[int, int] | None,
+        typer.Option(help="Height and width of what backbones see, other than their own."),
+    ] = None,
     tune: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="|".join(RECIPES),
-            help="Tune the first backbone on these pictures too, and compare: what it bought, and at what cost.",
+            help="Tune the first backbone on these pictures too, and compare: what it bought, and at what cost. Repeatable.",
         ),
+    ] = None,
+    tune_set: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Of these recipes, as `deponij tune --set`; repeatable."),
     ] = None,
     labels: Annotated[list[str] | None, typer.Option(help="Label column; repeatable.")] = None,
     split: Annotated[
@@ -163,7 +171,9 @@ def run(
         offered=default_backbones.OFFERED if not (backbone or preset or embeddings) else None,
         embeddings=tuple(embeddings or ()),
         ids=ids,
-        tune=tune,
+        input_px=input_px,
+        tune=tuple(dict.fromkeys(tune or ())),
+        tune_arguments=tuple(tune_set or ()),
         classes=tuple(name.strip() for name in classes.split(",")) if classes is not None else (),
         corrections=tuple(corrections or ()),
         keep=keep,

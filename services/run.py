@@ -30,6 +30,7 @@ from deponij.project.learning.label_columns import LabelColumns, label_columns
 from deponij.project.learning.zero_shot_answers import check_classes
 from deponij.project.meant import is_meant, run_meant
 from deponij.project.report.summary import Record, collect
+from deponij.project.tuning.asked import asked_recipe
 from deponij.stages.extract import ExtractParams
 from deponij.stages.registry import STAGES, Stage, is_current
 from deponij.store.atomic import PART, make_folder
@@ -51,7 +52,9 @@ class Plan:
     """What to do with the pictures.
 
     Attributes:
-        tune: a recipe by which the first backbone is tuned on these pictures, to be compared with it frozen.
+        input_px: height and width of what backbones see, other than their own.
+        tune: recipes by which the first backbone is tuned on these pictures, to be compared with it frozen.
+        tune_arguments: NAME=VALUE of all of them, see `deponij.project.tuning.asked`.
         offered: a preset; what it would take is said beside what the backbones take.
     """
 
@@ -65,7 +68,9 @@ class Plan:
     seed: int = 0
     precision: str = "fp32"
     offered: str | None = None
-    tune: str | None = None
+    input_px: tuple[int, int] | None = None
+    tune: tuple[str, ...] = ()
+    tune_arguments: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     embeddings: tuple[Path, ...] = ()
     ids: str | None = None
@@ -119,7 +124,7 @@ def run(
         "backbones": {names[one]: {"spec": one} for one in plan.backbones}
         | {name: {"given": path, "ids": plan.ids} for name, path in given.items()},
         "text_backbones": [names[one] for one, found in descriptions.items() if found.has_text],
-        "extract": {"precision": plan.precision},
+        "extract": {"precision": plan.precision, "input_px": plan.input_px},
         "texts": {"precision": plan.precision},
         "classes": list(plan.classes),
     }
@@ -186,7 +191,7 @@ def _recipes(
     Raises:
         UsageError: there is nothing to learn from, or every item is tested.
     """
-    if plan.tune is None:
+    if not plan.tune:
         return {}
     if not plan.backbones or not labels:
         raise UsageError(
@@ -198,11 +203,13 @@ def _recipes(
             "(whole photographs) or --split random"
         )
     base = names[plan.backbones[0]]
-    return {f"{base}-{plan.tune}": {"backbone": base, "recipe": plan.tune}}
+    values = {"backbone": base, "input_px": plan.input_px}
+    recipes = {one: asked_recipe(values | {"recipe": one}, plan.tune_arguments) for one in plan.tune}
+    return {f"{base}-{name}": one.model_dump(exclude_unset=True) for name, one in recipes.items()}
 
 
 def _work_ahead(plan: Plan, names: Mapping[str, str], at: Layout, options: RunOptions) -> WorkAhead:
-    params = ExtractParams(precision=plan.precision)
+    params = ExtractParams(precision=plan.precision, input_px=plan.input_px)
     found = [found_backbone(params, backbone, names[backbone]) for backbone in plan.backbones]
     told = forecasts(found, at.items, options)
     offered = None

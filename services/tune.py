@@ -9,12 +9,11 @@ from typing import Any
 from pydantic import BaseModel, JsonValue
 
 from deponij.pipeline.backbones import describe, parse_spec
-from deponij.project.frame.settings import RunOptions, check
-from deponij.project.learning.arguments import parse_arguments
+from deponij.project.frame.settings import RunOptions
+from deponij.project.tuning.asked import asked_recipe
 from deponij.project.tuning.learn import Running, tune
 from deponij.project.tuning.params import Recipe
 from deponij.project.tuning.record import TunedRecord
-from deponij.store.errors import UsageError
 from deponij.store.texts import duration, in_percent
 
 _PLAIN = re.compile(r"[^A-Za-z0-9._~-]+")
@@ -43,18 +42,9 @@ class Wanted:
             UsageError: a name or a value is wrong; all problems are told together.
         """
         values: dict[str, Any] = {"backbone": slug(self.backbone), "recipe": self.recipe}
-        for name, value in parse_arguments(self.arguments).items():
-            place = values
-            *path, last = name.split(".")
-            for part in path:
-                place = place.setdefault(part, {})
-                if not isinstance(place, dict):
-                    raise UsageError(f"--set {name}: {part} is no part of the recipe")
-            place[last] = value
         if self.teacher is not None:
-            values.setdefault("teacher", {})["backbone"] = self.teacher
-        values["training"] = {**self.training, **values.get("training", {})}
-        return check(Recipe, values, "this recipe")
+            values["teacher"] = {"backbone": self.teacher}
+        return asked_recipe(values, self.arguments, self.training)
 
 
 def run(

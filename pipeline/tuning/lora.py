@@ -11,6 +11,8 @@ from deponij.pipeline.tuning.tower import Tower
 from deponij.store.errors import UsageError
 
 Role = Literal["attention", "qv", "mlp", "all", "pointwise"]
+# In this order; a tower has one of them.
+_USUAL: tuple[Role, ...] = ("attention", "pointwise", "mlp")
 _ATTENTION = {"attention", "attn", "self_attn"}
 _QUERY_AND_VALUE = {"q_proj", "v_proj", "query", "value"}
 
@@ -22,7 +24,8 @@ class LoraParams(BaseModel):
         rank: rows of A and columns of B.
         alpha: the scale is alpha / rank, and alpha / sqrt(rank) with `rslora`.
         dropout: of what goes into A. dora: learns the lengths of W's rows apart from their directions.
-        targets: what is wrapped, by its role in the tower's blocks. `attention`: all its projections; `qv`: queries and
+        targets: what is wrapped, by its role in the tower's blocks. `usual`: attention where there is some, else
+            1x1 convolutions. `attention`: all its projections; `qv`: queries and
             values, where they are layers of their own; `mlp`: its linear layers; `pointwise`: 1x1 convolutions that are
             not grouped, with ConvNeXt's, which are written as linear layers; `all` of these.
     """
@@ -34,7 +37,7 @@ class LoraParams(BaseModel):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     rslora: bool = False
     dora: bool = False
-    targets: Role = "attention"
+    targets: Role | Literal["usual"] = "usual"
 
     @property
     def low_rank(self) -> adapters.LowRank:
@@ -85,19 +88,21 @@ def add_lora(tower: Tower, params: LoraParams, seed: int = 0) -> int:
     if tower.peft is not None:
         raise UsageError(f"{tower.backbone.description.name} has adapters already; load it again")
     roles, known = roles_of(tower), tower.backbone.description
-    if params.targets not in roles:
+    asked = _USUAL if params.targets == "usual" else (params.targets,)
+    role = next((one for one in asked if one in roles), None)
+    if role is None:
         raise UsageError(
             f"{known.name} (family {known.family}) has no modules of the role {params.targets!r}; "
             f"roles that it has: {', '.join(sorted(roles)) or 'none'}"
         )
     modules = dict(tower.vision.named_modules())
-    chosen = roles[params.targets]
+    chosen = roles[role]
     if any(isinstance(modules[name], nn.MultiheadAttention) for name in chosen):
-        asked = "dora" if params.dora else "dropout" if params.dropout else None
-        if asked is not None:
+        unable = "dora" if params.dora else "dropout" if params.dropout else None
+        if unable is not None:
             raise UsageError(
-                f"{known.name} (family {known.family}) has its attention in one piece, around which {asked} is not "
-                f"possible; leave {asked} away, or take targets: mlp"
+                f"{known.name} (family {known.family}) has its attention in one piece, around which {unable} is not "
+                f"possible; leave {unable} away, or take targets: mlp"
             )
     model: nn.Module = tower.backbone.model
     (prefix,) = (name for name, one in model.named_modules() if one is tower.vision)

@@ -18,11 +18,13 @@ from deponij.store.errors import UsageError
 USUAL: dict[str, JsonValue] = {
     "epochs": 10,
     "batch_size": 32,
-    "lr": 1e-3,
+    "lr": 1e-3,  # of what learns little; see `_WHOLE_LR`
     "weight_decay": 0.05,
     "warmup_epochs": 0.5,
     "clip_norm": 1.0,
 }
+# Of weights that know something and all learn.
+_WHOLE_LR = 3e-4
 
 
 class TeacherParams(DistillParams):
@@ -123,9 +125,11 @@ class Recipe(Section):
         Raises:
             UsageError: one of them is wrong.
         """
-        return check(TrainingParams, USUAL | self.training, where)
+        usual = USUAL | ({"lr": _WHOLE_LR} if self.recipe in ("full", "last-blocks") else {})
+        return check(TrainingParams, usual | self.training, where)
 
 
 def _of_adapters(lora: LoraParams) -> str:
     more = [name for name, is_on in (("rsLoRA", lora.rslora), ("DoRA", lora.dora)) if is_on]
-    return ", ".join([f"rank {lora.rank}", f"on {lora.targets}", *more])
+    where = [] if lora.targets == "usual" else [f"on {lora.targets}"]
+    return ", ".join([f"rank {lora.rank}", *where, *more])

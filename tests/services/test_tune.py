@@ -88,7 +88,7 @@ def test_what_was_tuned_is_a_backbone_with_its_record_and_card(world: World) -> 
     assert 0 < record["n_learned"] < record["n_weights"]
     assert len(record["history"]) == 2
     card = (world.tuned / "README.md").read_text()
-    assert "LoRA, rank 8, on attention" in card
+    assert "LoRA, rank 8" in card
     assert "no figure may be tested on them" in card
     assert json.loads((world.answers / "result.json").read_text())["method"] == "network"
 
@@ -242,11 +242,19 @@ def test_run_tune_compares_the_tuned_backbone_with_the_frozen_one(world: World, 
     refused = cli_world.call("run", *where, "--tune", "lora")
     assert refused.status == 2
     assert "--split group" in refused.err
-    answer = cli_world.done("run", *where, "--tune", "norms", "--split", "random", "--json", status=3)
+    wrong = cli_world.call("run", *where, "--tune", "lora", "--split", "random", "--tune-set", "augment=wild")
+    assert wrong.status == 2 and "wild" in wrong.err
+    recipes = ["--tune", "norms", "--tune", "lora", "--tune-set", "training.epochs=2"]
+    more = ["--input-px", "28", "28", "--split", "random", "--json"]
+    answer = cli_world.done("run", *where, *recipes, *more, status=3)
     rows = [row for row in answer.json["results"] if not row["is_baseline"]]
     names = {(row["method"], row["backbone"]) for row in rows}
     assert ("the tuned network's own classifier", "base-norms") in names
     assert ("linear probe (logistic regression)", "base-norms") in names
+    assert ("the tuned network's own classifier", "base-lora") in names
+    record = json.loads((tmp_path / "run" / "tuned" / "base-norms" / "tuned.json").read_text())["tuned"]
+    assert len(record["history"]) == 2 and record["recipe"]["input_px"] == [28, 28]
+    assert load(str(tmp_path / "run" / "tuned" / "base-norms")).description.input_px == (28, 28)
     page = Path(answer.json["page"]).read_text()
     assert '<section id="tuning">' in page
     assert "norms alone" in page

@@ -50,6 +50,13 @@ def test_what_the_roles_wrap(shelf: tiny_models.Shelf, name: str) -> None:
     assert not any("head" in one or "text" in one for one in roles["all"])
 
 
+@pytest.mark.parametrize("name", WRAPPED)
+def test_usual_is_attention_else_convolutions(shelf: tiny_models.Shelf, name: str) -> None:
+    roles = WRAPPED[name]
+    n_wrapped = add_lora(tower_of(shelf, name), LoraParams())
+    assert n_wrapped == roles.get("attention", roles.get("pointwise"))
+
+
 def test_a_siglip_without_words_has_the_same(shelf: tiny_models.Shelf, tmp_path: Path) -> None:
     from transformers import SiglipVisionModel
 
