@@ -40,31 +40,11 @@ def main() -> None:
     parts = [one for part in ("train", "val", "test") for one in ("--treat", f"{part}={part}")]
     size = [str(given.px)] * 2
     begin = time.perf_counter()
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "deponij.cli",
-            "run",
-            "--folder",
-            pictures,
-            *parts,
-            "--backbone",
-            given.shared / "data" / "efficientnet_lite0",
-            "--input-px",
-            *size,
-            *recipes,
-            "--tune-set",
-            f"training.epochs={given.epochs}",
-            "--tune-set",
-            "augment=light",
-            "--out",
-            given.out / "run",
-            "--depot",
-            given.out / "depot",
-        ],
-        check=True,
-    )
+    asked = ["--backbone", given.shared / "data" / "efficientnet_lite0", "--input-px", *size, *recipes]
+    asked += ["--tune-set", f"training.epochs={given.epochs}", "--tune-set", "augment=light"]
+    places = ["--out", given.out / "run", "--depot", given.out / "depot"]
+    run = [sys.executable, "-m", "deponij.cli", "run", "--folder", pictures, *parts]
+    subprocess.run([*run, *asked, *places], check=True)
     print(f"{time.perf_counter() - begin:.0f} s")
     told = next((given.out / "run").rglob("results.md")).read_text()
     print(told[told.index("## Tuning") :].split("\n## ", 2)[0])

@@ -24,6 +24,8 @@ class LearningParams(BaseModel):
             `norms`: scales and shifts of its norms; `biases`: every bias (BitFit, Ben Zaken et al. 2022); `lora`:
             adapters around frozen weights; `none`: nothing, so that a head alone learns.
         n_blocks: of `last-blocks`. lora: of `lora`.
+        moments: of batch norms that learn: `keep` those of the base, or `learn` them from batches, for which there must be
+            many of some size.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +33,7 @@ class LearningParams(BaseModel):
     way: Way = "lora"
     n_blocks: int = Field(default=1, ge=1)
     lora: LoraParams = LoraParams()
+    moments: Literal["keep", "learn"] = "keep"
 
 
 def let_learn(tower: Tower, params: LearningParams, seed: int = 0) -> int:
@@ -51,7 +54,7 @@ def let_learn(tower: Tower, params: LearningParams, seed: int = 0) -> int:
             raise UsageError(
                 f"{known.name} (family {known.family}) has no {params.way} that have a part in its embedding"
             )
-        tower.learn(chosen)
+        tower.learn(chosen, keeps_moments=params.moments == "keep")
     return sum(one.numel() for one in tower.parameters() if one.requires_grad)
 
 

@@ -45,6 +45,7 @@ class Tower(nn.Module):
         self.vision: nn.Module = backbone.vision
         self._backbone = [backbone]  # in a list, for a backbone is no module and must not become one
         self._modules_that_learn: list[nn.Module] = []
+        self._keeps_moments = False
         self._checkpointed = _checkpointed(self.vision, backbone.description) if checkpointing else []
         self._peft: list[Any] = []  # in a list too: it holds the backbone's whole model
         self._part = self._having_a_part()
@@ -98,11 +99,18 @@ class Tower(nn.Module):
         tokens: Tensor = self.vision.forward_features(pixels)  # type: ignore[operator]
         return tokens[:, 0], tokens[:, 1]
 
-    def learn(self, parameters: Iterable[nn.Parameter], also: Iterable[nn.Module] = ()) -> None:
+    def learn(
+        self,
+        parameters: Iterable[nn.Parameter],
+        also: Iterable[nn.Module] = (),
+        *,
+        keeps_moments: bool = False,
+    ) -> None:
         """Let these weights learn and no others.
 
         Args:
             also: modules that are in training mode with what learns though weights in them do not (dropout of adapters).
+            keeps_moments: batch norms go on with the means and variances that they have, and do not follow batches.
         """
         learning = {id(one): one for one in parameters}
         self.vision.requires_grad_(False)
@@ -111,6 +119,7 @@ class Tower(nn.Module):
         everything = {id(one) for one in self.parts().values()} <= set(learning)
         whole = [self.vision] if everything else list(whole_modules(self.vision, set(learning)))
         self._modules_that_learn = [*whole, *also]
+        self._keeps_moments = keeps_moments
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "Tower":
@@ -119,6 +128,10 @@ class Tower(nn.Module):
         self.training = mode
         for one in self._modules_that_learn:
             one.train(mode)
+        if self._keeps_moments:
+            for one in self.vision.modules():
+                if isinstance(one, nn.modules.batchnorm._BatchNorm):
+                    one.train(False)
         for one in self._checkpointed:  # transformers heeds its switch in training mode alone
             one.training = mode
         return self

@@ -48,7 +48,8 @@ class Recipe(Section):
         recipe: what of it learns.
         labels, split: what it learns; by default the profile's first. The part `val` chooses the epoch.
         start: of the classifier on top: `probe`, the logistic regression on the frozen features, or `zero`.
-        lora: of adapters. n_blocks: of `last-blocks`. layer_decay: factor of the learning rate a block further down.
+        lora: of adapters. n_blocks: of `last-blocks`. moments: of batch norms that learn: those of the base, or of batches.
+        layer_decay: factor of the learning rate a block further down.
         head_lr: factor of the learning rate of the classifier.
         augment: what is drawn of each picture: a preset (`none`, `flips`, `light`, `deit`, `thesis`), or its settings.
         mix: mixup, cutmix, and smoothing of the targets.
@@ -65,6 +66,7 @@ class Recipe(Section):
     start: Literal["probe", "zero"] = "probe"
     lora: LoraParams = LoraParams()
     n_blocks: int = Field(default=1, ge=1)
+    moments: Literal["keep", "learn"] = "keep"
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     head_lr: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     augment: str | AugmentParams = "light"
@@ -80,7 +82,7 @@ class Recipe(Section):
     @property
     def learning(self) -> LearningParams:
         """What of the backbone learns."""
-        return LearningParams(way=self.recipe, n_blocks=self.n_blocks, lora=self.lora)
+        return LearningParams(way=self.recipe, n_blocks=self.n_blocks, lora=self.lora, moments=self.moments)
 
     @property
     def augmented(self) -> AugmentParams:

@@ -1,5 +1,7 @@
 """Towers against the frozen backbone's own embeddings, and what is in training mode."""
 
+from typing import Literal
+
 import pytest
 import tiny_models
 import torch
@@ -90,12 +92,28 @@ def test_the_text_tower_is_no_part_of_it(shelf: tiny_models.Shelf, name: str) ->
 
 
 def test_only_what_learns_is_in_training_mode(shelf: tiny_models.Shelf) -> None:
-    tower = tower_of(shelf, "timm_resnet", LearningParams(way="last-blocks", n_blocks=1)).train()
+    params = LearningParams(way="last-blocks", n_blocks=1, moments="learn")
+    tower = tower_of(shelf, "timm_resnet", params).train()
     norms = {name: one for name, one in tower.named_modules() if isinstance(one, nn.BatchNorm2d)}
     # from timm's names: the last of its blocks is layer4.0
     last = {name for name in norms if name.startswith("vision.layer4.0.")}
     assert last and {name for name, one in norms.items() if one.training} == last
     assert not any(one.training for one in tower.eval().modules())
+
+
+@pytest.mark.parametrize("moments", ["keep", "learn"])
+def test_moments_of_batch_norms_follow_batches_where_they_are_asked_to(
+    shelf: tiny_models.Shelf, moments: Literal["keep", "learn"]
+) -> None:
+    tower = tower_of(shelf, "timm_resnet", LearningParams(way="full", moments=moments))
+    before = {name: one.clone() for name, one in tower.named_buffers() if name.endswith("running_mean")}
+    pixels = pixels_for(tower.backbone)
+    same = tower.eval()(pixels).detach()
+    seen = tower.train()(pixels).detach()
+    assert torch.equal(seen, same) is (moments == "keep")
+    after = dict(tower.named_buffers())
+    assert all(torch.equal(after[name], one) for name, one in before.items()) is (moments == "keep")
+    assert all(one.requires_grad for one in tower.parameters())
 
 
 def test_dropout_of_adapters_is_in_training_mode_and_no_other(shelf: tiny_models.Shelf) -> None:
