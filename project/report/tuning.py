@@ -27,7 +27,12 @@ def ledger(
     """
     found = [read_record(path) for path in records]
     places = {(one.parts[-3], one.parts[-2], one.parts[-1]): one for one in results if len(one.parts) > 3}
-    rows = [row for one in found if (row := _row(one, places, timings, toys)) is not None]
+    rows = [
+        row
+        for one in found
+        for question in _questions(one, places)
+        if (row := _row(one, question, places, timings, toys)) is not None
+    ]
     if not rows:
         return None
     lacking = sorted({one.name for one in found} - {row.name for row in rows})
@@ -41,13 +46,21 @@ def ledger(
     return Ledger(rows, notes, told.source("finetune"))
 
 
+def _questions(one: TunedRecord, places: Mapping[tuple[str, str, str], Path]) -> list[str]:
+    """What it is asked: the labels that it learned; where it learned captions, all labels of its split."""
+    if one.learns == "classes":
+        return [f"{one.split}-{one.labels}"]
+    asked = sorted(question for method, name, question in places if (method, name) == (PROBE, one.base_name))
+    return [one_ for one_ in asked if read_result(places[PROBE, one.base_name, one_])[0].split == one.split]
+
+
 def _row(
     one: TunedRecord,
+    question: str,
     places: Mapping[tuple[str, str, str], Path],
     timings: Mapping[str, float],
     toys: Set[str],
 ) -> LedgerRow | None:
-    question = f"{one.split}-{one.labels}"
     frozen = places.get((PROBE, one.base_name, question))
     if frozen is None:
         return None

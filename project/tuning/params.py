@@ -22,6 +22,7 @@ USUAL: dict[str, JsonValue] = {
     "warmup_epochs": 0.5,
     "clip_norm": 1.0,
 }
+_OF_CLASSES = ("start", "mix", "class_weights", "balance")
 
 
 class Recipe(Section):
@@ -30,10 +31,16 @@ class Recipe(Section):
     Attributes:
         backbone: that is tuned, a key of `backbones`.
         recipe: what of it learns.
-        labels, split: what it learns; by default the profile's first. The part `val` chooses the epoch.
+        learns: what it learns: `classes`, by a classifier on top, or `captions`, by the contrast of a two-tower model
+            between the pictures and the texts of a batch. What belongs to classes alone (`start`, `mix`, `class_weights`,
+            `balance`) is refused with captions.
+        text: whether the text tower is `frozen` (the mirror image of the locked-image tuning of Zhai et al. 2022) or
+            `learns`, whole, for which `recipe` is full.
+        labels, split: the column of the items that it learns, and by which parts; by default the profile's first, of
+            captions none. The part `val` chooses the epoch.
         start: of the classifier on top: `probe`, the logistic regression on the frozen features, or `zero`.
         lora: of adapters. n_blocks: of `last-blocks`. layer_decay: factor of the learning rate a block further down.
-        head_lr: factor of the learning rate of the classifier.
+        head_lr: factor of the learning rate of the classifier; with captions, of temperature, bias and text tower.
         augment: what is drawn of each picture: a preset (`none`, `flips`, `light`, `deit`, `thesis`), or its settings.
         mix: mixup, cutmix, and smoothing of the targets.
         class_weights, balance: power of 1/frequency in the loss, or in how often a picture is drawn; 0 for none.
@@ -43,6 +50,8 @@ class Recipe(Section):
 
     backbone: Slug
     recipe: Literal["full", "last-blocks", "norms", "biases", "lora"] = "lora"
+    learns: Literal["classes", "captions"] = "classes"
+    text: Literal["frozen", "learns"] = "frozen"
     labels: str | None = None
     split: Slug | None = None
     start: Literal["probe", "zero"] = "probe"
@@ -78,13 +87,14 @@ class Recipe(Section):
         """In a few words."""
         match self.recipe:
             case "lora":
-                return f"LoRA, {_of_adapters(self.lora)}"
+                what = f"LoRA, {_of_adapters(self.lora)}"
             case "last-blocks":
-                return f"the last {self.n_blocks} block{'s' if self.n_blocks > 1 else ''}"
+                what = f"the last {self.n_blocks} block{'s' if self.n_blocks > 1 else ''}"
             case "full":
-                return "the whole tower"
+                what = "the whole tower" if self.text == "frozen" else "both towers"
             case other:
-                return f"{other} alone"
+                what = f"{other} alone"
+        return what if self.learns == "classes" else f"{what}, by captions"
 
     @model_validator(mode="after")
     def _trains(self) -> Self:
@@ -93,6 +103,28 @@ class Recipe(Section):
             _ = self.augmented
         except UsageError as error:
             raise ValueError(str(error)) from error
+        return self
+
+    @model_validator(mode="after")
+    def _is_of_what_it_learns(self) -> Self:
+        if self.learns == "classes":
+            if self.text == "learns":
+                raise ValueError(
+                    "text: learns is for learns: captions; classes leave the text tower as it is"
+                )
+            return self
+        usual = type(self).model_fields
+        of_classes = [name for name in _OF_CLASSES if getattr(self, name) != usual[name].default]
+        if of_classes:
+            raise ValueError(
+                f"{', '.join(of_classes)}: for learns: classes alone; leave it away with captions"
+            )
+        if self.text == "learns" and self.recipe != "full":
+            raise ValueError(f"text: learns trains both towers whole: recipe: full, not {self.recipe}")
+        if self.trained_by("training").batch_size < 2:
+            raise ValueError(
+                "training.batch_size: 1; captions are told apart within a batch, which takes 2 or more"
+            )
         return self
 
     def trained_by(self, where: str) -> TrainingParams:
