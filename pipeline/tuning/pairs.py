@@ -23,8 +23,8 @@ class Pairs(nn.Module):
     """forward(normalised pixels float32 [n, 3, h, w]) -> embeddings of pictures [n, d] of length 1.
 
     Of the vision tower learns what `learning.let_learn` said. The temperature learns and, where the model has one, the
-    bias of its logits; both begin as the backbone has them. The temperature is held at 100 at most, as CLIP's, or at the
-    backbone's own where that is higher (published SigLIPs begin at 117).
+    bias of its logits; both begin as the backbone has them. The scale is held between 1 and 100, as CLIP's, or at the
+    backbone's own where that lies beyond (published SigLIPs begin at 117).
 
     Args:
         tower: of a backbone with a text tower.
@@ -42,7 +42,8 @@ class Pairs(nn.Module):
         self._scale: nn.Parameter = self.model.get_parameter("logit_scale")
         bias = getattr(self.model, "logit_bias", None)
         self._bias: nn.Parameter | None = bias
-        self._highest = max(math.log(_HIGHEST_SCALE), float(self._scale.detach().max()))
+        own = float(self._scale.detach())
+        self._bounds = min(0.0, own), max(math.log(_HIGHEST_SCALE), own)
         text = self._of_text() if text_learns else []
         self.learning_beside = (*text, self._scale, *([] if bias is None else [bias]))
         """What learns beside the vision tower."""
@@ -90,7 +91,7 @@ class Pairs(nn.Module):
     def hold_scale(self) -> None:
         """Bring the temperature back to its bounds, which a step may have left. Its gradient does not end there."""
         with torch.no_grad():
-            self._scale.clamp_(0.0, self._highest)
+            self._scale.clamp_(*self._bounds)
 
     def train(self, mode: bool = True) -> "Pairs":
         """Training mode for modules of which all weights learn; the others stay in evaluation mode."""

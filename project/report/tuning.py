@@ -47,11 +47,10 @@ def ledger(
 
 
 def _questions(one: TunedRecord, places: Mapping[tuple[str, str, str], Path]) -> list[str]:
-    """What it is asked: the labels that it learned; where it learned captions, all labels of its split."""
+    """Where it is compared: on the labels that it learned; what learned captions on all that its base was probed by."""
     if one.learns == "classes":
         return [f"{one.split}-{one.labels}"]
-    asked = sorted(question for method, name, question in places if (method, name) == (PROBE, one.base_name))
-    return [one_ for one_ in asked if read_result(places[PROBE, one.base_name, one_])[0].split == one.split]
+    return sorted(question for method, name, question in places if (method, name) == (PROBE, one.base_name))
 
 
 def _row(
@@ -70,13 +69,13 @@ def _row(
     }
     compared = {name: _compared(path, frozen) for name, path in pairs.items() if path is not None}
     said = next((each for each in compared.values() if each is not None), None)
-    if said is None:
+    if said is None or said.split != one.split:
         return None
     return LedgerRow(
         name=one.name,
         base=one.base_name,
         recipe=one.said,
-        question=f"{one.labels}, split {one.split}",
+        question=f"{said.labels}, split {said.split}",
         part=said.part,
         n=said.n,
         n_learned=one.n_learned,

@@ -135,8 +135,8 @@ def _fitted(task: PictureTask, training: TrainingParams, device: str, running: R
     if room.accumulate > 1 and not task.accumulates:
         raise UsageError(
             f"{room.needs}. Captions are told apart within a batch, so that smaller ones, accumulated, would learn "
-            f"something else: ask for --batch {room.batch_size} (training.batch_size), or save memory by checkpointing: true, "
-            "or precision: bf16 on a GPU"
+            f"something else: ask for --batch {room.batch_size} (training.batch_size), or save memory by "
+            "checkpointing: true, or precision: bf16 on a GPU"
         )
     say(str(room))
     task.batch_size = room.batch_size
