@@ -39,13 +39,10 @@ class Pairs(nn.Module):
         require_text(tower.backbone.description)
         self.model: nn.Module = tower.backbone.model
         self._tower = [tower]  # in a list, for its vision is a part of the model already
-        self._scale: nn.Parameter = self.model.get_parameter("logit_scale")
-        bias = getattr(self.model, "logit_bias", None)
-        self._bias: nn.Parameter | None = bias
         own = float(self._scale.detach())
         self._bounds = min(0.0, own), max(math.log(_HIGHEST_SCALE), own)
         text = self._of_text() if text_learns else []
-        self.learning_beside = (*text, self._scale, *([] if bias is None else [bias]))
+        self.learning_beside = (*text, self._scale, *([] if self._bias is None else [self._bias]))
         """What learns beside the vision tower."""
         for one in self.learning_beside:
             one.requires_grad_(True)
@@ -102,6 +99,16 @@ class Pairs(nn.Module):
             one.train(mode)
         return self
 
+    @property
+    def _scale(self) -> nn.Parameter:
+        """The logarithm of what cosines are multiplied by."""
+        return self.model.get_parameter("logit_scale")
+
+    @property
+    def _bias(self) -> nn.Parameter | None:
+        bias: nn.Parameter | None = getattr(self.model, "logit_bias", None)
+        return bias
+
     def _of_text(self) -> list[nn.Parameter]:
         """Weights that the text embedding is made with: asked of autograd, whatever the family."""
         own = {id(one) for one in self.tower.vision.parameters()}
@@ -121,11 +128,9 @@ def require_text(known: Description) -> None:
     Raises:
         UsageError: it has none; the families that can have one are named.
     """
-    if not known.has_text:
-        able = sorted(
-            name for name, one in families().items() if one._embed_token_ids is not Backbone._embed_token_ids
-        )
+    able = [name for name, one in families().items() if one._embed_token_ids is not Backbone._embed_token_ids]
+    if not known.has_text or known.family not in able:
         raise UsageError(
-            f"{known.name} (family {known.family}) has no text tower, so that it cannot learn from captions; families that "
-            f"have one: {', '.join(able)}"
+            f"{known.name} (family {known.family}) has no text tower that captions could be learned with; families that "
+            f"have one: {', '.join(sorted(able))}"
         )

@@ -153,7 +153,11 @@ def read_captions(items: Path, split: Path, column: str) -> ToldItems:
 def _texts(table: Items, column: str) -> list[str | None]:
     import pyarrow as pa
 
-    texts = [one.name for one in table.metadata_schema if pa.types.is_string(one.type)]
+    texts = [
+        one.name
+        for one in table.metadata_schema
+        if pa.types.is_string(one.type) or pa.types.is_large_string(one.type)
+    ]
     if column not in texts:
         raise UsageError(
             f"the items have no column {column!r} of texts to learn captions from; they have: {', '.join(texts) or 'none'}"

@@ -44,7 +44,8 @@ class Recipe(Section):
         augment: what is drawn of each picture: a preset (`none`, `flips`, `light`, `deit`, `thesis`), or its settings.
         mix: mixup, cutmix, and smoothing of the targets.
         class_weights, balance: power of 1/frequency in the loss, or in how often a picture is drawn; 0 for none.
-        checkpointing: less memory for more time. decode: as in `extract`. input_px: other than the backbone's own.
+        checkpointing: of the vision tower, less memory for more time. decode: as in `extract`. input_px: other than the
+            backbone's own.
         training: where it shall not be as usual, see `TrainingParams`.
     """
 

@@ -51,7 +51,8 @@ class TunedRecord(Section):
             captions. n_captions: different ones that it learned from; none of classes.
         n_without: items of the split's parts that have no label, or a blank caption.
         n_train, n_val: pictures that it learned from, and was chosen on.
-        n_weights, n_learned: of the tower, and of these those that learned; the classifier's are in neither.
+        n_weights, n_learned: of the tower, with the text tower where it learned, and of these those that learned; the
+            classifier's, and temperature and bias, are in neither.
         history: of each epoch its loss, learning rate and the figures of validation. kept: whose weights were kept.
         top1: of each part that was judged, by the network's own classifier; none of captions.
         recalls: of captions, part -> way (`image-to-text`, `text-to-image`) -> `recall@k` -> figures.

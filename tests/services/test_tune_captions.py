@@ -18,6 +18,7 @@ from PIL import Image
 from told_pictures import BLANK, MISSING, PARTS, THINGS
 
 from deponij.pipeline.backbones import load
+from deponij.pipeline.backbones.families.siglip import Siglip
 from deponij.pipeline.training.loop import Step
 from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from
 from deponij.project.tuning import learn
@@ -36,8 +37,11 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[told_pictures.Tol
         patch.setenv("DEPONIJ_DEVICE", "cpu")
         patch.delenv("DEPONIJ_DEPOT", raising=False)
         made = told_pictures.make(root)
-        for base in BASES:
-            cli_world.done(*made.asked(base, base, "--lr", "0.01", "--results", root / f"{base}-answers"))
+        for base, more in zip(BASES, ((), ("--json",)), strict=True):
+            where = ["--lr", "0.01", "--results", root / f"{base}-answers"]
+            answer = cli_world.done(*made.asked(base, base, *where, *more))
+            (root / f"{base}.out").write_text(answer.out)
+            (root / f"{base}.err").write_text(answer.err)
         yield made
 
 
@@ -66,6 +70,19 @@ def test_recall_rises_and_the_texts_are_as_they_were(told: told_pictures.Told, b
     }
     assert changed == {"logit_scale", *(["logit_bias"] if base == "mini-siglip" else [])}
     assert torch.equal(before.embed_texts(THINGS), after.embed_texts(THINGS))
+
+
+def test_what_it_tells_a_person_and_a_program(told: told_pictures.Told) -> None:
+    said = (told.root / "mini-openclip.out").read_text()
+    assert "mini-openclip tuned (LoRA, rank 8, on attention, by captions)" in said
+    figures = record_of(told.root / "mini-openclip")["recalls"]["test"]["text-to-image"]["recall@1"]
+    wanted = f"text to image {100 * figures['before']:.1f} % -> {100 * figures['after']:.1f} % ("
+    assert wanted in next(line for line in said.splitlines() if line.startswith("test recall@1 "))
+    assert (
+        "Left out: 2 items of the split without 'caption'." in (told.root / "mini-openclip.err").read_text()
+    )
+    found = json.loads((told.root / "mini-siglip.out").read_text())
+    assert found["recalls"] == record_of(told.root / "mini-siglip")["recalls"]
 
 
 def test_the_folder_finds_what_the_record_says(told: told_pictures.Told) -> None:
@@ -121,6 +138,19 @@ def test_nothing_tests_it_by_what_it_has_learned_from(told: told_pictures.Told) 
     # Of the 20 even ones: 4 of the old test, and the blank one.
     assert answer.json["parts"]["test"]["n"] == 5
     assert "Left out: 15 items that would test a backbone which was tuned on them." in answer.json["notes"]
+
+
+def test_frozen_texts_are_computed_once(told: told_pictures.Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[int] = []
+    embed = Siglip._embed_token_ids
+
+    def counted(self: Siglip, token_ids: torch.Tensor) -> torch.Tensor:
+        called.append(len(token_ids))
+        return embed(self, token_ids)
+
+    monkeypatch.setattr(Siglip, "_embed_token_ids", counted)
+    cli_world.done(*told.asked("mini-siglip", "counted"))
+    assert called == [16], "the different captions of all parts"
 
 
 class _Stop(Exception):
