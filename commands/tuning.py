@@ -1,4 +1,4 @@
-"""Tuning a backbone on labelled items."""
+"""Tuning a backbone on items with labels or captions."""
 
 from pathlib import Path
 from typing import Annotated
@@ -47,8 +47,8 @@ def tune(
         list[str] | None,
         typer.Option(
             "--set",
-            help="NAME=VALUE of the recipe, as augment=deit, lora.rank=16 or training.epochs=20; repeatable. `--set help` "
-            "lists them.",
+            help="NAME=VALUE of the recipe, as augment=deit, lora.rank=16 or training.epochs=20; learns=captions where "
+            "--labels names a column of texts and the backbone knows words; repeatable. `--set help` lists them.",
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="How often each picture is seen.")] = None,
@@ -57,7 +57,10 @@ def tune(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 0,
     results: Annotated[
-        Path | None, typer.Option(help="Folder for the answers of the network's own classifier.")
+        Path | None,
+        typer.Option(
+            help="Folder for the answers of the network's own classifier, or the recall of captions."
+        ),
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option("--batch", min=1, help="Pictures a step of learning.")
@@ -69,7 +72,7 @@ def tune(
     threads: Threads = 0,
     as_json: Json = False,
 ) -> None:
-    """Tune a backbone on items: it learns on the part train, and the best epoch on val is kept."""
+    """Tune a backbone on items: it learns labels or captions on the part train, and the best epoch on val is kept."""
     from deponij.services import tune as service
     from deponij.services.tune import Wanted
 

@@ -88,12 +88,16 @@ def slug(backbone: str) -> str:
 
 def told(record: TunedRecord, out: Path) -> str:
     """Lines for a person."""
-    figures = ", ".join(f"{part} {in_percent(top1)}" for part, top1 in record.top1.items())
+    if record.learns == "classes":
+        shares = ", ".join(f"{part} {in_percent(top1)}" for part, top1 in record.top1.items())
+        figures = f"top-1 of its own classifier: {shares}"
+    else:
+        figures = "\n".join(record.reached(part) for part in record.judged)
     took = "" if record.seconds is None else f" in {duration(record.seconds)}"
     return (
         f"{record.base} tuned ({record.said}){took}: {record.n_learned:,} of {record.n_weights:,} weights learned from "
         f"{record.n_train:,} pictures, epoch {record.kept + 1} of {len(record.history)} kept\n"
-        f"top-1 of its own classifier: {figures}\n"
+        f"{figures}\n"
         f"-> {out}, a backbone like any other: deponij extract --items ITEMS --backbone {out}"
     )
 

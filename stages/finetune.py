@@ -1,4 +1,5 @@
-"""Stage `finetune`: items, a split and a backbone in, a tuned backbone out, and the answers of its own classifier.
+"""Stage `finetune`: items, a split and a backbone in, a tuned backbone out, and the answers of its own classifier, or what
+pictures and captions find of each other.
 
     python -m deponij.stages.finetune NAME     (a key of `finetune` in params.yaml)
 
@@ -6,13 +7,13 @@ Its features come into the depot by the stage `extract_tuned`, as those of any o
 goes on from its checkpoint, which lies beside the run and is no output.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from deponij.project.frame.console import say
 from deponij.project.frame.harness import run_stage
-from deponij.project.frame.lacking import NeededLabels
+from deponij.project.frame.lacking import Needed
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.in_force import weights_record
@@ -20,7 +21,6 @@ from deponij.project.tuning.learn import Running, tune
 from deponij.project.tuning.params import Recipe
 from deponij.project.tuning.record import METHOD, TunedRecord
 from deponij.store.errors import UsageError
-from deponij.store.texts import in_percent
 
 
 class Params(Section):
@@ -28,7 +28,7 @@ class Params(Section):
 
     finetune: dict[Slug, Recipe] = Field(default_factory=dict)
     splits: dict[Slug, Any] = Field(default_factory=dict)
-    labels: NeededLabels
+    labels: Annotated[list[str], Needed("no column of labels is named (`labels: []`)", instead="finetune")]
 
 
 def main(params: Params, at: Layout, options: RunOptions, key: str) -> None:
@@ -36,8 +36,10 @@ def main(params: Params, at: Layout, options: RunOptions, key: str) -> None:
     if key not in params.finetune:
         raise UsageError(f"the profile has no recipe {key!r}; it has {', '.join(params.finetune) or 'none'}")
     recipe = params.finetune[key]
-    labels, split = recipe.labels or params.labels[0], recipe.split or next(iter(params.splits))
-    for what, asked, known in (("labels", labels, params.labels), ("split", split, params.splits)):
+    labels, split = _labels(key, recipe, params), recipe.split or next(iter(params.splits))
+    # Captions stand in any column of texts.
+    known_labels = params.labels if recipe.learns == "classes" else [labels]
+    for what, asked, known in (("labels", labels, known_labels), ("split", split, params.splits)):
         if asked not in known:
             raise UsageError(
                 f"finetune.{key}: {what}: {asked!r} is not the profile's; it has {', '.join(known)}"
@@ -67,11 +69,21 @@ def main(params: Params, at: Layout, options: RunOptions, key: str) -> None:
 
 def told(record: TunedRecord) -> str:
     """One line."""
-    part = max(record.top1, key=("train", "val", "test").index)
     return (
         f"{record.name}: {record.base_name} by {record.said}, {record.n_learned:,} of {record.n_weights:,} weights; "
-        f"{part} top-1 {in_percent(record.top1[part])} by its own classifier"
+        f"{record.reached(record.judged[-1])}"
     )
+
+
+def _labels(key: str, recipe: Recipe, params: Params) -> str:
+    """The column that is learned."""
+    if recipe.labels is not None:
+        return recipe.labels
+    if recipe.learns == "captions":
+        raise UsageError(f"finetune.{key}: name the column of the captions, as labels: caption")
+    if not params.labels:
+        raise UsageError(f"finetune.{key}: the profile names no labels to learn; learns: captions needs none")
+    return params.labels[0]
 
 
 if __name__ == "__main__":

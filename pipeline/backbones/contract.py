@@ -294,8 +294,16 @@ class Backbone(ABC):
     @abstractmethod
     def _dense(self, batch: Tensor, blocks: int | None) -> list[FeatureMap]: ...
 
-    def _embed_texts(self, texts: list[str]) -> Tensor:
+    def _token_ids(self, texts: list[str]) -> Tensor:
+        """Integers [m, tokens], on the CPU: what `_embed_token_ids` takes."""
         raise self._no("text tower", "embed_texts")
+
+    def _embed_token_ids(self, token_ids: Tensor) -> Tensor:
+        """Embeddings [m, d] of token ids on the model's device."""
+        raise self._no("text tower", "embed_texts")
+
+    def _embed_texts(self, texts: list[str]) -> Tensor:
+        return self._embed_token_ids(self._token_ids(texts).to(self.device))
 
     def _head(self) -> Callable[[Tensor], Tensor] | None:
         """What takes a dense map [n, c, h', w'] into the embedding space; None where no head is one of positions."""

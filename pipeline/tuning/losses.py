@@ -96,25 +96,40 @@ def soft_distillation(
     return total / (len(student) if divided_by == "pictures" else student.numel())
 
 
-def clip_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+def clip_loss(image: Tensor, text: Tensor, scale: Tensor, captions: Tensor | None = None) -> Tensor:
     """Softmax contrast over the batch, both ways (Radford et al. 2021, figure 3; open_clip's `ClipLoss`).
+
+    Where k rows have one caption, each of them has 1/k of the target of each: they are no negatives of each other.
 
     Args:
         image, text: [n, d], L2-normalised; row i of one belongs to row i of the other.
         scale: the inverse temperature (not its logarithm).
+        captions: int64 [n], equal where captions are; None where all differ.
     """
     logits = scale * image @ text.T  # [n, n]
-    target = torch.arange(len(image), device=image.device)
+    same = _same(image, captions)
+    target = same / same.sum(dim=1, keepdim=True)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def siglip_loss(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+def siglip_loss(
+    image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, captions: Tensor | None = None
+) -> Tensor:
     """Sigmoid loss over all pairs (Zhai et al. 2023, algorithm 1; open_clip's `SigLipLoss`).
+
+    Rows of one caption are positive pairs of each other.
 
     Args:
         image, text: [n, d], L2-normalised; row i of one belongs to row i of the other.
         scale, bias: of the logits; the paper starts at 10 and -10.
+        captions: int64 [n], equal where captions are; None where all differ.
     """
     logits = scale * image @ text.T + bias  # [n, n]
-    sign = 2 * torch.eye(len(image), device=image.device) - 1
-    return -F.logsigmoid(sign * logits).sum() / len(image)
+    return -F.logsigmoid((2 * _same(image, captions) - 1) * logits).sum() / len(image)
+
+
+def _same(image: Tensor, captions: Tensor | None) -> Tensor:
+    """[n, n]: 1 where a picture and a text belong together."""
+    if captions is None:
+        return torch.eye(len(image), device=image.device)
+    return (captions[:, None] == captions).float()

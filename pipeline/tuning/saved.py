@@ -40,7 +40,9 @@ def save_tuned(
 ) -> Description:
     """Write what a tower learned; the description of the folder as a backbone.
 
-    Adapters are merged into weights that are read anew, so that nothing of the training but the adapters is in them.
+    Adapters are merged into weights that are read anew, so that nothing of the training is in them but the adapters and
+    what else of the model learned (temperature and bias of a contrast). Without adapters the model is written as it is, its
+    text tower included.
 
     Args:
         folder: a new or empty one, or one of an earlier writing, which is replaced.
@@ -117,12 +119,15 @@ def read_tuned(folder: Path) -> dict[str, Any]:
 
 
 def _merged(tower: Tower, spec: str) -> Backbone:
-    """The base, read anew, with the tower's adapters in it."""
+    """The base, read anew, with the tower's adapters in it, and what learned beside them."""
     known = tower.backbone.description
     is_published = describe(spec).transform == known.transform
     fresh = load(spec, input_px=None if is_published else known.input_px)
     tensors = {name: one.detach().cpu() for name, one in low_rank.tensors_of(tower.backbone.model).items()}
     low_rank.merge_tensors(fresh, tensors, low_rank.record_of(tower.peft, spec), [Path(RECORD)])
+    for name, one in tower.backbone.model.named_parameters():
+        if one.requires_grad and ".lora_" not in name:
+            fresh.model.get_parameter(name).data.copy_(one.detach())
     return fresh
 
 

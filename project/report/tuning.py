@@ -27,7 +27,12 @@ def ledger(
     """
     found = [read_record(path) for path in records]
     places = {(one.parts[-3], one.parts[-2], one.parts[-1]): one for one in results if len(one.parts) > 3}
-    rows = [row for one in found if (row := _row(one, places, timings, toys)) is not None]
+    rows = [
+        row
+        for one in found
+        for question in _questions(one, places)
+        if (row := _row(one, question, places, timings, toys)) is not None
+    ]
     if not rows:
         return None
     lacking = sorted({one.name for one in found} - {row.name for row in rows})
@@ -41,13 +46,20 @@ def ledger(
     return Ledger(rows, notes, told.source("finetune"))
 
 
+def _questions(one: TunedRecord, places: Mapping[tuple[str, str, str], Path]) -> list[str]:
+    """Where it is compared: on the labels that it learned; what learned captions on all that its base was probed by."""
+    if one.learns == "classes":
+        return [f"{one.split}-{one.labels}"]
+    return sorted(question for method, name, question in places if (method, name) == (PROBE, one.base_name))
+
+
 def _row(
     one: TunedRecord,
+    question: str,
     places: Mapping[tuple[str, str, str], Path],
     timings: Mapping[str, float],
     toys: Set[str],
 ) -> LedgerRow | None:
-    question = f"{one.split}-{one.labels}"
     frozen = places.get((PROBE, one.base_name, question))
     if frozen is None:
         return None
@@ -57,13 +69,13 @@ def _row(
     }
     compared = {name: _compared(path, frozen) for name, path in pairs.items() if path is not None}
     said = next((each for each in compared.values() if each is not None), None)
-    if said is None:
+    if said is None or said.split != one.split:
         return None
     return LedgerRow(
         name=one.name,
         base=one.base_name,
         recipe=one.said,
-        question=f"{one.labels}, split {one.split}",
+        question=f"{said.labels}, split {said.split}",
         part=said.part,
         n=said.n,
         n_learned=one.n_learned,

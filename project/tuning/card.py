@@ -9,7 +9,7 @@ CARD = "README.md"
 def card(record: TunedRecord) -> str:
     """What it is, what it learned from, what it reached, and whose weights it began with."""
     licence = record.licence or "unknown"
-    figures = [f"| {part} | {in_percent(top1)} |" for part, top1 in record.top1.items()]
+    learned, figures = _learned(record)
     recipe = [
         f"- {name}: {value}" for name, value in record.recipe.items() if value not in (None, {}, [], 0, 0.0)
     ]
@@ -22,8 +22,7 @@ def card(record: TunedRecord) -> str:
         "",
         f"# {record.name}",
         "",
-        f"`{record.base}` tuned by Deponij: {record.said}. Learned to tell {len(record.classes)} classes of "
-        f"`{record.labels}` apart: {', '.join(record.classes)}.",
+        f"`{record.base}` tuned by Deponij: {record.said}. {learned}",
         "",
         f"- Learned from {record.n_train:,} pictures, chosen on {record.n_val:,} (split `{record.split}`); their keys are "
         "in `learned_from.parquet`, and no figure may be tested on them.",
@@ -32,8 +31,6 @@ def card(record: TunedRecord) -> str:
         f"- Weights of the base: `{record.base_weights}`, licence: {licence}.",
         "- No classifier lies here: the features go through a probe like any other's.",
         "",
-        "| part | top-1 of its own classifier |",
-        "|-|-:|",
         *figures,
         "",
         "## Recipe",
@@ -41,3 +38,22 @@ def card(record: TunedRecord) -> str:
         *recipe,
     ]
     return "\n".join(lines) + "\n"
+
+
+def _learned(record: TunedRecord) -> tuple[str, list[str]]:
+    """What it learned, in a sentence, and a table of what it reached."""
+    if record.learns == "classes":
+        said = f"Learned to tell {len(record.classes)} classes of `{record.labels}` apart: {', '.join(record.classes)}."
+        rows = [f"| {part} | {in_percent(top1)} |" for part, top1 in record.top1.items()]
+        return said, ["| part | top-1 of its own classifier |", "|-|-:|", *rows]
+    said = (
+        f"Learned which of {record.n_captions:,} texts of `{record.labels}` a picture has; {record.n_without:,} items "
+        "without one were left out."
+    )
+    rows = [
+        f"| {part} | {way.replace('-', ' ')} | {name} | {one} |"
+        for part, ways in record.recalls.items()
+        for way, figures in ways.items()
+        for name, one in figures.items()
+    ]
+    return said, ["| part | way | measure | frozen -> tuned |", "|-|-|-|-|", *rows]

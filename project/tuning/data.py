@@ -1,6 +1,6 @@
-"""What a backbone is tuned on: labelled items of a split, and what it made of them when it was frozen.
+"""What a backbone is tuned on: items of a split with labels, and what it made of them when it was frozen, or with captions.
 
-Shape letters: n items, d width of the embedding, C classes.
+Shape letters: n items, d width of the embedding, C classes, m captions.
 """
 
 import tempfile
@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deponij.pipeline.heads.examples import Examples
+from deponij.pipeline.heads.examples import Examples, join_examples
 from deponij.pipeline.heads.logistic import LogisticProbe
 from deponij.project.extraction.extracting import extract_items
 from deponij.project.extraction.feature_maker import FeatureMaker, FoundBackbone
 from deponij.project.frame.settings import RunOptions
+from deponij.project.learning.item_columns import read_folds, read_groups, read_parts
 from deponij.project.learning.results import Vectors, read_shared_examples
 from deponij.store.errors import DataError, UsageError
 from deponij.store.items import Items
@@ -26,23 +27,21 @@ Numbers = NDArray[np.int64]
 Begun = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
 
-@dataclass(frozen=True)
-class TuningData:
-    """Items with a part, a label and features.
+@dataclass(frozen=True, kw_only=True)
+class ToldItems:
+    """Items with a part and a label or a caption.
 
     Attributes:
-        examples: n of them. rows: int64 [n], of the items. features: [n, d], of the frozen backbone.
-        of_teacher: [n, d'], features of the teacher; None without.
-        classes: [C], of the training items, sorted. targets: int64 [n], numbers of their classes, -1 for none of these.
+        examples: n of them. rows: int64 [n], of the items.
+        names: [C] classes of the training items or [m] captions of all, different and sorted.
+        targets: int64 [n], numbers of their names, -1 for none of these.
     """
 
     items: Items
     examples: Examples
-    features: Vectors
     rows: Numbers
-    classes: NDArray[np.str_]
+    names: NDArray[np.str_]
     targets: Numbers
-    of_teacher: Vectors | None = None
 
     def of(self, part: str) -> Numbers:
         """Places of a part's items that can be learned from or chosen on."""
@@ -57,6 +56,18 @@ class TuningData:
             for place in self.of(part)
         }
 
+
+@dataclass(frozen=True, kw_only=True)
+class TuningData(ToldItems):
+    """Items with a part, a label and features.
+
+    Attributes:
+        features: [n, d], of the frozen backbone. of_teacher: [n, d'], of its teacher; None without.
+    """
+
+    features: Vectors
+    of_teacher: Vectors | None = None
+
     def probe(self, features: Vectors) -> Begun:
         """The logistic probe of features [n, d], as `deponij fit` learns it."""
         train, val = self.of("train"), self.examples.rows("val")
@@ -70,7 +81,7 @@ class TuningData:
         features = self.features[self.of("train")].astype(np.float64)
         scale = features.std(axis=0)
         wide = np.where(scale > 0, scale, 1.0)
-        n_classes, d = len(self.classes), features.shape[1]
+        n_classes, d = len(self.names), features.shape[1]
         return (
             features.mean(axis=0).astype(np.float32),
             wide.astype(np.float32),
@@ -99,12 +110,7 @@ def read_data(
             extract_items(FeatureMaker(one, options), items, path)
             views.append(View(path))
         examples, (features, *others) = read_shared_examples(views, table, split, labels)
-    if examples.folds is not None:
-        raise UsageError(
-            f"{split} has folds, in which every item is tested; to be tuned, a backbone needs a split with a train part "
-            "(--strategy group, or random)"
-        )
-    places = {item_id: row for row, item_id in enumerate(table.ids)}
+    _require_parts(examples, split)
     classes = np.unique(examples.labels[examples.rows("train")])
     if len(classes) < 2:
         raise DataError(
@@ -115,8 +121,68 @@ def read_data(
         items=table,
         examples=examples,
         features=features,
-        rows=np.array([places[item_id] for item_id in examples.ids.tolist()], np.int64),
-        classes=classes,
-        targets=np.array([numbers.get(label, -1) for label in examples.labels.tolist()], np.int64),
         of_teacher=others[0] if others else None,
+        rows=_rows(table, examples),
+        names=classes,
+        targets=np.array([numbers.get(label, -1) for label in examples.labels.tolist()], np.int64),
     )
+
+
+def read_captions(items: Path, split: Path, column: str) -> ToldItems:
+    """Items with captions; blank ones are left out and counted (`examples.n_without_label`).
+
+    Raises:
+        UsageError: the items have no such column, it holds no texts, or the split has folds.
+        DataError: fewer than two different captions to learn.
+        DeponijError: as `deponij.project.learning.results.read_examples`.
+    """
+    table = Items(items)
+    table.require_current()
+    told = {
+        item_id: caption if caption and caption.strip() else None
+        for item_id, caption in zip(table.ids, _texts(table, column), strict=True)
+    }
+    there = {item_id for item_id, key in zip(table.ids, table.keys, strict=True) if key is not None}
+    groups, unit = read_groups(split, table)
+    examples = join_examples(told, read_parts(split), groups, there, unit, read_folds(split))
+    _require_parts(examples, split)
+    n_learned = len(np.unique(examples.labels[examples.rows("train")]))
+    if n_learned < 2:
+        raise DataError(
+            f"{split}: its train part has {n_learned} different caption(s) in {column!r}; two are needed to tell them apart"
+        )
+    captions, targets = np.unique(examples.labels, return_inverse=True)
+    return ToldItems(
+        items=table,
+        examples=examples,
+        rows=_rows(table, examples),
+        targets=targets.astype(np.int64),
+        names=captions,
+    )
+
+
+def _texts(table: Items, column: str) -> list[str | None]:
+    import pyarrow as pa
+
+    texts = [
+        one.name
+        for one in table.metadata_schema
+        if pa.types.is_string(one.type) or pa.types.is_large_string(one.type)
+    ]
+    if column not in texts:
+        raise UsageError(
+            f"the items have no column {column!r} of texts to learn captions from; they have: {', '.join(texts) or 'none'}"
+        )
+    return table.column(column)
+
+
+def _require_parts(examples: Examples, split: Path) -> None:
+    if examples.folds is not None:
+        raise UsageError(
+            f"{split} has folds, in which every item is tested; to be tuned, a backbone needs a split with a train part "
+            "(--strategy group, or random)"
+        )
+
+
+def _rows(table: Items, examples: Examples) -> Numbers:
+    return np.array([table.places[item_id] for item_id in examples.ids.tolist()], np.int64)

@@ -3,8 +3,6 @@
 What learns, and how it is written, is the business of `deponij.pipeline.tuning`; what a training is, of
 `deponij.pipeline.training`. What a tuned backbone has learned from lies in its folder
 (`deponij.project.extraction.tuned_on`).
-
-Shape letters: n pictures, d width of the embedding, C classes.
 """
 
 import shutil
@@ -12,31 +10,26 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from deponij.pipeline.backbones import load
 from deponij.pipeline.training.estimate import trial
 from deponij.pipeline.training.loop import Training, train
 from deponij.pipeline.training.params import TrainingParams
-from deponij.pipeline.tuning.learning import let_learn
-from deponij.pipeline.tuning.network import Network
 from deponij.pipeline.tuning.saved import save_tuned
-from deponij.pipeline.tuning.tower import Tower
 from deponij.project.extraction.devices import free_memory_bytes
 from deponij.project.extraction.extracting import FeatureParams, found_backbone
-from deponij.project.extraction.feature_maker import FoundBackbone
 from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from, learned_from_table
 from deponij.project.frame.console import note, say
 from deponij.project.frame.device import pick_device
 from deponij.project.frame.settings import RunOptions
 from deponij.project.frame.training_bar import training_bar
-from deponij.project.learning.results import judge, write_results
 from deponij.project.tuning.card import CARD, card
-from deponij.project.tuning.data import TuningData, read_data
+from deponij.project.tuning.lessons import LESSONS, Asked
 from deponij.project.tuning.params import Recipe
 from deponij.project.tuning.pictures import decoded
-from deponij.project.tuning.record import METHOD, TunedRecord
+from deponij.project.tuning.record import TunedRecord
 from deponij.project.tuning.room import training_room
-from deponij.project.tuning.task import NamingTask, naming_task
+from deponij.project.tuning.task import PictureTask
 from deponij.project.tuning.teaching import Teaching
+from deponij.store.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +61,13 @@ def tune(
     toy: bool = False,
     licence: str | None = None,
 ) -> TunedRecord:
-    """Tune a backbone on `train`, choose the epoch on `val`, judge every part by the network's own classifier.
+    """Tune a backbone on `train`, choose the epoch on `val`, judge every part: classes by the network's own classifier,
+    captions by what pictures and texts find of each other.
 
     Args:
         name: of the tuned backbone. spec: of the one that it is tuned from.
         out: folder of the tuned backbone, which `deponij extract` and everything else takes as one.
-        results: folder of the answers; None writes none.
+        labels: column of the items that holds what is learned. results: folder of the answers; None writes none.
         teacher: what the recipe's teacher is loaded by.
 
     Raises:
@@ -83,36 +77,24 @@ def tune(
     begin = time.perf_counter()
     training = recipe.trained_by(f"the training of {name!r}")
     found = found_backbone(FeatureParams(decode=recipe.decode, input_px=recipe.input_px), spec)
+    options = running.options
     teaching = _teaching(recipe, teacher)
-    everyone = [found] if teaching is None else [found, teaching.found]
-    data = read_data(everyone, items, split, labels, running.options)
+    asked = Asked(name, recipe, training, found, teaching, items, split, labels, options)
+    lesson = LESSONS[recipe.learns](asked)
+    data = lesson.data
     with decoded(
         data.items,
         data.rows.tolist(),
         found.description.transform,
         route=recipe.decode,
-        n_threads=running.options.n_workers,
+        n_threads=options.n_workers,
         folder=running.unfinished.parent,
     ) as pictures:
-        network, n_weights, n_learned = _network(recipe, found, data, training.seed)
-        device = pick_device(running.options.device)
-        workers = running.options.n_workers if device.startswith("cuda") else 0
-        task = naming_task(recipe, training, network, found, data, pictures, teaching, workers)
-        training = _fitted(task, training, device, running)
-        trained = _trained(name, task, training, running)
-        logits = task.logits(data.rows)
-    judged = judge(
-        logits,
-        data.classes.tolist(),
-        data.examples,
-        method=METHOD,
-        title="the tuned network's own classifier",
-        protocol=_protocol(recipe, training, trained, on_both_tokens=len(network.heads) == 2),
-        backbone=name,
-        fingerprint=found.identity.fingerprint,
-        labels=labels,
-        split=split.stem,
-    )
+        device = pick_device(options.device)
+        made = lesson.prepare(pictures, device, options.n_workers if device.startswith("cuda") else 0)
+        training = _fitted(made.task, training, device, running)
+        trained = _trained(name, made.task, training, running)
+        outcome = lesson.judge(trained)
     record = TunedRecord(
         name=name,
         base=spec,
@@ -122,43 +104,32 @@ def tune(
         licence=licence,
         recipe=recipe.model_dump(mode="json"),
         said=recipe.said,
+        learns=recipe.learns,
         labels=labels,
         split=split.stem,
-        classes=tuple(data.classes.tolist()),
+        n_without=data.examples.n_without_label,
         n_train=len(data.of("train")),
         n_val=len(data.of("val")),
-        n_weights=n_weights,
-        n_learned=n_learned,
+        n_weights=made.n_weights,
+        n_learned=made.n_learned,
         history=tuple({"loss": one.loss, "lr": one.lr, **one.figures} for one in trained.history),
         kept=trained.kept,
-        top1={part: scores.top1 for part, scores in judged.evaluation.parts.items()},
-        size_bytes=4 * n_weights,
+        size_bytes=4 * made.n_weights,
         toy=toy,
         seconds=time.perf_counter() - begin if running.keeps_time else None,
+        **outcome.facts,
     )
     # What it was tuned from, or was taught by, may itself have learned from pictures.
-    seen = [learned_from(one.spec, one.description.weights_sha256) for one in everyone]
+    before = [found] if teaching is None else [found, teaching.found]
+    seen = [learned_from(one.spec, one.description.weights_sha256) for one in before]
     parts = {key: part for one in (*seen, data.learned_from()) for key, part in one.items()}
     files = {LEARNED_FROM: learned_from_table(parts), CARD: card(record).encode()}
-    network.tower.cpu()
-    save_tuned(out, network.tower, spec, record.model_dump(mode="json"), files)
+    made.task.model.cpu()
+    save_tuned(out, made.tower, spec, record.model_dump(mode="json"), files)
     if results is not None:
-        write_results(results, judged.evaluation, judged.predictions, judged.logits)
+        outcome.write(results)
     shutil.rmtree(running.unfinished, ignore_errors=True)
     return record
-
-
-def _network(recipe: Recipe, found: FoundBackbone, data: TuningData, seed: int) -> tuple[Network, int, int]:
-    """The network as it begins; the weights of its tower, adapters not counted, and how many numbers of it learn."""
-    import torch
-
-    tower = Tower(load(found.spec, input_px=found.input_px), checkpointing=recipe.checkpointing)
-    n_weights = sum(one.numel() for one in tower.parameters())
-    n_learned = let_learn(tower, recipe.learning, seed)
-    begun = data.probe(data.features) if recipe.start == "probe" else data.nothing()
-    is_distilled = recipe.teacher is not None and tower.has_distillation_token
-    network = Network(tower, *(torch.from_numpy(one) for one in begun), on_both_tokens=is_distilled)
-    return network, n_weights, n_learned
 
 
 def _teaching(recipe: Recipe, spec: str | None) -> Teaching | None:
@@ -167,12 +138,22 @@ def _teaching(recipe: Recipe, spec: str | None) -> Teaching | None:
     return Teaching(found_backbone(FeatureParams(decode=recipe.decode), spec or recipe.teacher.backbone))
 
 
-def _fitted(task: NamingTask, training: TrainingParams, device: str, running: Running) -> TrainingParams:
-    """What it takes is tried and said; a batch that does not fit is halved, and as many of them accumulated."""
+def _fitted(task: PictureTask, training: TrainingParams, device: str, running: Running) -> TrainingParams:
+    """What it takes is tried and said; a batch that does not fit is halved, and as many of them accumulated.
+
+    Raises:
+        UsageError: it does not fit, and the task would learn something else from smaller ones.
+    """
     size = training.batch_size
     sizes = sorted({max(1, size // 8), max(1, size // 4)})
     tried = trial(task, task.stand_in, sizes, training, device=device, n_threads=running.options.n_threads)
     room = training_room(tried, size, len(task.rows), free_memory_bytes(device))
+    if room.accumulate > 1 and not task.accumulates:
+        raise UsageError(
+            f"{room.needs}. Captions are told apart within a batch, so that smaller ones, accumulated, would learn "
+            f"something else: ask for --batch {room.batch_size} (training.batch_size), or save memory by "
+            "checkpointing: true, or precision: bf16 on a GPU"
+        )
     say(str(room))
     task.batch_size = room.batch_size
     return training.model_copy(
@@ -180,7 +161,7 @@ def _fitted(task: NamingTask, training: TrainingParams, device: str, running: Ru
     )
 
 
-def _trained(name: str, task: NamingTask, training: TrainingParams, running: Running) -> Training:
+def _trained(name: str, task: PictureTask, training: TrainingParams, running: Running) -> Training:
     with training_bar(name) as on_step:
         return train(
             task,
@@ -191,15 +172,3 @@ def _trained(name: str, task: NamingTask, training: TrainingParams, running: Run
             on_step=on_step,
             on_note=note,
         )
-
-
-def _protocol(recipe: Recipe, training: TrainingParams, trained: Training, *, on_both_tokens: bool) -> str:
-    """In words: what learned from what, and what was chosen on what."""
-    kept = f"the best of {len(trained.history)} on val kept" if training.keep == "best" else "the last kept"
-    begun = "started from the probe of the frozen features" if recipe.start == "probe" else "started at zero"
-    learning = (
-        "a linear classifier on each of both tokens, whose mean answers"
-        if on_both_tokens
-        else "a linear classifier"
-    )
-    return f"{recipe.said} and {learning}, {begun}, learn on train; {training.epochs} epochs, {kept}"

@@ -25,6 +25,7 @@ USUAL: dict[str, JsonValue] = {
 }
 # Of weights that know something and all learn.
 _WHOLE_LR = 3e-4
+_OF_CLASSES = ("start", "mix", "teacher", "class_weights", "balance")
 
 
 class TeacherParams(DistillParams):
@@ -46,21 +47,30 @@ class Recipe(Section):
     Attributes:
         backbone: that is tuned, a key of `backbones`.
         recipe: what of it learns.
-        labels, split: what it learns; by default the profile's first. The part `val` chooses the epoch.
+        learns: what it learns: `classes`, by a classifier on top, or `captions`, by the contrast of a two-tower model
+            between the pictures and the texts of a batch. What belongs to classes alone (`start`, `mix`, `teacher`,
+            `class_weights`, `balance`) is refused with captions.
+        text: whether the text tower is `frozen` (the mirror image of the locked-image tuning of Zhai et al. 2022) or
+            `learns`, whole, for which `recipe` is full.
+        labels, split: the column of the items that it learns, and by which parts; by default the profile's first, of
+            captions none. The part `val` chooses the epoch.
         start: of the classifier on top: `probe`, the logistic regression on the frozen features, or `zero`.
         lora: of adapters. n_blocks: of `last-blocks`. moments: of batch norms that learn: those of the base, or of batches.
         layer_decay: factor of the learning rate a block further down.
-        head_lr: factor of the learning rate of the classifier.
+        head_lr: factor of the learning rate of the classifier; with captions, of temperature, bias and text tower.
         augment: what is drawn of each picture: a preset (`none`, `flips`, `light`, `deit`, `thesis`), or its settings.
         mix: mixup, cutmix, and smoothing of the targets.
         teacher: whom it learns from beside the labels, or nobody.
         class_weights, balance: power of 1/frequency in the loss, or in how often a picture is drawn; 0 for none.
-        checkpointing: less memory for more time. decode: as in `extract`. input_px: other than the backbone's own.
+        checkpointing: of the vision tower, less memory for more time. decode: as in `extract`. input_px: other than the
+            backbone's own.
         training: where it shall not be as usual, see `TrainingParams`.
     """
 
     backbone: Slug
     recipe: Literal["full", "last-blocks", "norms", "biases", "lora"] = "lora"
+    learns: Literal["classes", "captions"] = "classes"
+    text: Literal["frozen", "learns"] = "frozen"
     labels: str | None = None
     split: Slug | None = None
     start: Literal["probe", "zero"] = "probe"
@@ -103,14 +113,16 @@ class Recipe(Section):
         """In a few words."""
         match self.recipe:
             case "lora":
-                told = f"LoRA, {_of_adapters(self.lora)}"
+                what = f"LoRA, {_of_adapters(self.lora)}"
             case "last-blocks":
-                told = f"the last {self.n_blocks} block{'s' if self.n_blocks > 1 else ''}"
+                what = f"the last {self.n_blocks} block{'s' if self.n_blocks > 1 else ''}"
             case "full":
-                told = "the whole tower"
+                what = "the whole tower" if self.text == "frozen" else "both towers"
             case other:
-                told = f"{other} alone"
-        return told if self.teacher is None else f"{told}, taught by {self.teacher.backbone}"
+                what = f"{other} alone"
+        if self.teacher is not None:
+            what += f", taught by {self.teacher.backbone}"
+        return what if self.learns == "classes" else f"{what}, by captions"
 
     @model_validator(mode="after")
     def _trains(self) -> Self:
@@ -119,6 +131,28 @@ class Recipe(Section):
             _ = self.augmented
         except UsageError as error:
             raise ValueError(str(error)) from error
+        return self
+
+    @model_validator(mode="after")
+    def _is_of_what_it_learns(self) -> Self:
+        if self.learns == "classes":
+            if self.text == "learns":
+                raise ValueError(
+                    "text: learns is for learns: captions; classes leave the text tower as it is"
+                )
+            return self
+        usual = type(self).model_fields
+        of_classes = [name for name in _OF_CLASSES if getattr(self, name) != usual[name].default]
+        if of_classes:
+            raise ValueError(
+                f"{', '.join(of_classes)}: for learns: classes alone; leave it away with captions"
+            )
+        if self.text == "learns" and self.recipe != "full":
+            raise ValueError(f"text: learns trains both towers whole: recipe: full, not {self.recipe}")
+        if self.trained_by("training").batch_size < 2:
+            raise ValueError(
+                "training.batch_size: 1; captions are told apart within a batch, which takes 2 or more"
+            )
         return self
 
     def trained_by(self, where: str) -> TrainingParams:

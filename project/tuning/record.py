@@ -1,16 +1,43 @@
 """What is known of a tuned backbone: a sealed JSON document in its folder, and a copy beside its features."""
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
+from deponij.pipeline.metrics.evaluation import PARTS
+from deponij.pipeline.metrics.intervals import Interval
+from deponij.pipeline.metrics.retrieval import Task
 from deponij.project.frame.settings import Section, check
 from deponij.store.errors import StoreError, UsageError
 from deponij.store.sealed import read_sealed
+from deponij.store.texts import in_percent
 
 # How its own classifier stands among the methods of a run.
 METHOD = "network"
 _REMEDY = "tune it again"
+
+
+class Recall(Section):
+    """How often what belongs together is among the first k, before and after tuning, with intervals at 95 %.
+
+    Attributes:
+        gain_interval: of after minus before, paired. Intervals are None for fewer than ten groups of pictures.
+        chance: what a random order reaches on average.
+    """
+
+    before: float
+    after: float
+    before_interval: Interval | None
+    after_interval: Interval | None
+    gain_interval: Interval | None
+    chance: float
+
+    def __str__(self) -> str:
+        low_high = self.gain_interval
+        bounds = "" if low_high is None else f" [{100 * low_high[0]:+.1f}, {100 * low_high[1]:+.1f}]"
+        gain = f"{100 * (self.after - self.before):+.1f}{bounds}"
+        return f"{in_percent(self.before)} -> {in_percent(self.after)} ({gain}; chance {in_percent(self.chance)})"
 
 
 class TunedRecord(Section):
@@ -20,11 +47,15 @@ class TunedRecord(Section):
         name: of the tuned backbone. base, base_name: what it was tuned from, as it is loaded and as the run calls it.
         base_weights, teacher_weights: hashes of their weights. licence: of the base's, where it is known.
         recipe: as it was given. said: in a few words, as `lora, rank 8, attention`.
-        labels, split, classes: what it learned.
+        learns: whether classes or captions. labels, split: the column, and by which parts. classes: of the column; none of
+            captions. n_captions: different ones that it learned from; none of classes.
+        n_without: items of the split's parts that have no label, or a blank caption.
         n_train, n_val: pictures that it learned from, and was chosen on.
-        n_weights, n_learned: of the tower, and of these those that learned; the classifier's are in neither.
+        n_weights, n_learned: of the tower, with the text tower where it learned, and of these those that learned; the
+            classifier's, and temperature and bias, are in neither.
         history: of each epoch its loss, learning rate and the figures of validation. kept: whose weights were kept.
-        top1: of each part that was judged, by the network's own classifier.
+        top1: of each part that was judged, by the network's own classifier; none of captions.
+        recalls: of captions, part -> way (`image-to-text`, `text-to-image`) -> `recall@k` -> figures.
         size_bytes: of the weights. toy: whether it knows drawn pictures only, where these are others.
         seconds, peak_bytes: that tuning took, and memory of a GPU; None where the record holds nothing of a machine.
     """
@@ -37,20 +68,38 @@ class TunedRecord(Section):
     licence: str | None = None
     recipe: dict[str, JsonValue]
     said: str
+    learns: Literal["classes", "captions"] = "classes"
     labels: str
     split: str
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    n_captions: int = 0
+    n_without: int = 0
     n_train: int
     n_val: int
     n_weights: int
     n_learned: int
     history: tuple[dict[str, float], ...]
     kept: int
-    top1: dict[str, float]
+    top1: dict[str, float] = Field(default_factory=dict)
+    recalls: dict[str, dict[Task, dict[str, Recall]]] = Field(default_factory=dict)
     size_bytes: int
     toy: bool = False
     seconds: float | None = None
     peak_bytes: int | None = None
+
+    def reached(self, part: str) -> str:
+        """Figures of a part that was judged, in words."""
+        if self.learns == "classes":
+            return f"{part} top-1 {in_percent(self.top1[part])} by its own classifier"
+        both = ", ".join(
+            f"{way.replace('-', ' ')} {found['recall@1']}" for way, found in self.recalls[part].items()
+        )
+        return f"{part} recall@1 {both}"
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """Parts that were judged, the fairest last."""
+        return tuple(part for part in PARTS if part in self.top1 or part in self.recalls)
 
 
 def read_record(path: Path) -> TunedRecord:

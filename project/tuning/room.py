@@ -27,15 +27,18 @@ class TrainingRoom:
     free_bytes: int | None
     epoch_s: float
 
-    def __str__(self) -> str:
+    @property
+    def needs(self) -> str:
+        """What the batch that was asked for takes."""
         free = "" if self.free_bytes is None else f" of the {size(self.free_bytes)} that are free"
+        verb = "needs" if self.accumulate == 1 else "would need"
+        return f"batch {self.asked} {verb} about {size(self.needed_bytes)}{free}"
+
+    def __str__(self) -> str:
         time = f"about {duration(self.epoch_s)} an epoch"
         if self.accumulate == 1:
-            return f"batch {self.asked} needs about {size(self.needed_bytes)}{free}; {time}"
-        return (
-            f"batch {self.asked} would need about {size(self.needed_bytes)}{free}: {self.accumulate} batches of "
-            f"{self.batch_size} are accumulated; {time}"
-        )
+            return f"{self.needs}; {time}"
+        return f"{self.needs}: {self.accumulate} batches of {self.batch_size} are accumulated; {time}"
 
 
 def training_room(

@@ -4,10 +4,11 @@ Shape letters: n pictures, C classes, h and w sides of the input.
 """
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from deponij.pipeline.tuning.loading import augmented_batches
 from deponij.pipeline.tuning.mixing import Mixer
 from deponij.pipeline.tuning.sampling import class_weights, epoch_indices
 from deponij.project.extraction.feature_maker import FoundBackbone
-from deponij.project.tuning.data import TuningData
+from deponij.project.tuning.data import ToldItems, TuningData
 from deponij.project.tuning.params import Recipe
 from deponij.project.tuning.pictures import Pictures, Pixels
 from deponij.project.tuning.teaching import Teaching
@@ -34,26 +35,25 @@ if TYPE_CHECKING:
     from deponij.pipeline.tuning.teacher import Teacher
 
 Rows = NDArray[np.int64]
-Batch = tuple["Tensor", "Tensor", "Tensor"]
 _ASKED = 64  # pictures a forward pass of validation
 
 
-@dataclass
-class NamingTask:
-    """A backbone with a classifier on top that learns classes of pictures.
+@dataclass(kw_only=True)
+class PictureTask(ABC):
+    """A model that learns from pictures; what it learns is its subclasses' own.
 
     Attributes:
-        model: forward(pixels float32 [n, 3, h, w]) -> logits [n, C].
+        model: forward(pixels float32 [n, 3, h, w]) -> outputs [n, …].
         pictures: holds those of `rows` and `val_rows`, rows of the items.
-        targets, val_targets: numbers of their classes.
+        targets, val_targets: int64, numbers of what they show.
         transform: makes pictures ready where nothing is drawn. augmenter: does where something is; None for nothing.
-        mixer: pixels, targets int64 [n], epoch, number of the batch -> pixels, targets [n, C].
-        balance: power of 1/frequency by which pictures are drawn; 0: each comes once.
-        loss_of: logits [n, C], or those of both classifiers, targets [n, C], what the teacher says [n, C] -> a number.
-        teacher: whom it learns from beside the labels, by a picture's place in `rows`; or None.
+        seed: of all draws.
         identity: stands for all that shapes the training. parts: what learns, and how fast.
         workers: processes that augment; with 0 the training does it itself. They change nothing of what comes out.
     """
+
+    # Whether smaller batches, accumulated, come to the same as a large one.
+    accumulates: ClassVar[bool] = True
 
     model: "nn.Module"
     pictures: Pictures
@@ -64,11 +64,7 @@ class NamingTask:
     batch_size: int
     transform: Transform
     augmenter: Augmenter | None
-    mixer: Mixer
     seed: int
-    balance: float
-    loss_of: "Callable[[Logits, Tensor, Tensor | None], Tensor]"
-    teacher: "Teacher | None"
     identity: str
     parts: Sequence[ParameterGroup]
     workers: int = 0
@@ -81,18 +77,20 @@ class NamingTask:
         """Of an epoch."""
         return -(-len(self.rows) // self.batch_size)
 
-    def batches(self, epoch: int, first: int = 0) -> "Iterator[Batch]":
-        """Pixels float32 [n, 3, h, w], targets [n, C] and places in `rows` int64 [n] of one epoch from this batch on; the
-        same for the same epoch."""
-        import torch
-
-        order = epoch_indices(self.targets, seed=self.seed, epoch=epoch, power=self.balance)
-        starts = range(0, len(order), self.batch_size)
-        plan = [order[start : start + self.batch_size].tolist() for start in starts][first:]
+    def batches(self, epoch: int, first: int = 0) -> "Iterator[tuple[Tensor, ...]]":
+        """Those of one epoch from this one on, as `loss` takes them; the same for the same epoch."""
+        plan = self._plan(epoch)[first:]
         with closing(self._looked_at(plan, epoch)) as seen:
             for number, (places, pixels) in enumerate(zip(plan, seen, strict=True), first):
-                mixed = self.mixer(pixels, torch.from_numpy(self.targets[places]), epoch, number)
-                yield (*mixed, torch.tensor(places))
+                yield self._batch(pixels, places, epoch, number)
+
+    @abstractmethod
+    def _plan(self, epoch: int) -> list[list[int]]:
+        """Places of each batch's pictures."""
+
+    @abstractmethod
+    def _batch(self, pixels: "Tensor", places: list[int], epoch: int, number: int) -> "tuple[Tensor, ...]":
+        """Of pictures of these places, as they are seen."""
 
     def _looked_at(self, plan: Sequence[list[int]], epoch: int) -> "Generator[Tensor, None, None]":
         if self.augmenter is None:
@@ -115,14 +113,67 @@ class NamingTask:
 
         return torch.from_numpy(np.stack([self.transform.normalise(one) for one in pixels]))
 
-    def loss(self, batch: "Batch") -> "Tensor":
+    @abstractmethod
+    def loss(self, batch: "tuple[Tensor, ...]") -> "Tensor":
+        """Of one batch."""
+
+    @abstractmethod
+    def stand_in(self, n: int) -> "tuple[Tensor, ...]":
+        """A batch of n pictures that nobody took, to try what a step costs."""
+
+    @abstractmethod
+    def validate(self) -> dict[str, float]:
+        """Figures of the pictures to choose on, which are seen as they are."""
+
+    def outputs(self, rows: Rows) -> NDArray[np.float32]:
+        """float32 [n, …] of pictures as they are, the model being in evaluation mode."""
+        import torch
+
+        device = next(self.model.parameters()).device
+        found = []
+        with torch.inference_mode():
+            for start in range(0, len(rows), _ASKED):
+                pixels = self.seen(self.pictures.read(rows[start : start + _ASKED].tolist()))
+                found.append(self.model(pixels.to(device)).float().cpu().numpy())
+        return np.concatenate(found)
+
+
+@dataclass(kw_only=True)
+class NamingTask(PictureTask):
+    """A backbone with a classifier on top that learns classes of pictures; `outputs` are logits [n, C].
+
+    Attributes:
+        mixer: pixels, targets int64 [n], epoch, number of the batch -> pixels, targets [n, C].
+        balance: power of 1/frequency by which pictures are drawn; 0: each comes once.
+        loss_of: logits [n, C], or those of both classifiers, targets [n, C], what the teacher says [n, C] -> a number.
+        teacher: whom it learns from beside the labels, by a picture's place in `rows`; or None.
+    """
+
+    mixer: Mixer
+    balance: float
+    loss_of: "Callable[[Logits, Tensor, Tensor | None], Tensor]"
+    teacher: "Teacher | None"
+
+    def _plan(self, epoch: int) -> list[list[int]]:
+        order = epoch_indices(self.targets, seed=self.seed, epoch=epoch, power=self.balance)
+        starts = range(0, len(order), self.batch_size)
+        return [order[start : start + self.batch_size].tolist() for start in starts]
+
+    def _batch(self, pixels: "Tensor", places: list[int], epoch: int, number: int) -> "tuple[Tensor, ...]":
+        """Pixels float32 [n, 3, h, w], targets [n, C] and places in `rows` int64 [n]."""
+        import torch
+
+        mixed = self.mixer(pixels, torch.from_numpy(self.targets[places]), epoch, number)
+        return *mixed, torch.tensor(places)
+
+    def loss(self, batch: "tuple[Tensor, ...]") -> "Tensor":
         """Of one batch."""
         pixels, targets, places = batch
         said = None if self.teacher is None else self.teacher.says(pixels, places)
         return self.loss_of(self.model(pixels), targets, said)
 
-    def stand_in(self, n: int) -> "Batch":
-        """A batch of n pictures that nobody took, to try what a step costs."""
+    def stand_in(self, n: int) -> "tuple[Tensor, ...]":
+        """As in `PictureTask`."""
         import torch
 
         pixels = torch.zeros(n, 3, *self.transform.input_px)
@@ -133,24 +184,12 @@ class NamingTask:
         """Top-1 and loss of the pictures to choose on, which are seen as they are."""
         if not len(self.val_rows):
             return {}
-        logits = self.logits(self.val_rows)
+        logits = self.outputs(self.val_rows)
         right = (logits.argmax(1) == self.val_targets).mean()
         top = logits.max(1, keepdims=True)
         log_sum = top[:, 0] + np.log(np.exp(logits - top).sum(1))
         surprise = float((log_sum - logits[np.arange(len(logits)), self.val_targets]).mean())
         return {"top1": float(right), "loss": surprise}
-
-    def logits(self, rows: Rows) -> NDArray[np.float32]:
-        """float32 [n, C] of pictures as they are, the model being in evaluation mode."""
-        import torch
-
-        device = next(self.model.parameters()).device
-        found = []
-        with torch.inference_mode():
-            for start in range(0, len(rows), _ASKED):
-                pixels = self.seen(self.pictures.read(rows[start : start + _ASKED].tolist()))
-                found.append(self.model(pixels.to(device)).float().cpu().numpy())
-        return np.concatenate(found)
 
 
 def naming_task(
@@ -177,20 +216,12 @@ def naming_task(
     from deponij.pipeline.tuning.learning import groups
     from deponij.pipeline.tuning.losses import distillation_loss, soft_cross_entropy
 
-    train, val = (
-        np.array([one for one in data.of(part).tolist() if int(data.rows[one]) in pictures], np.int64)
-        for part in ("train", "val")
-    )
-    if not len(train):
-        raise DataError("no picture of the train part can be read")
-    transform, targets, seed = found.description.transform, data.targets[train], training.seed
-    height, width = transform.input_px
-    if height != width:
-        raise UsageError(f"{found.name}: pictures of {height}x{width} px; what is tuned sees square ones")
-    augmented = recipe.augmented
+    taught_by = None if teaching is None else teaching.found.identity.fingerprint
+    shared = shared_parts(recipe, training, found, data, pictures, taught_by)
+    targets = shared["targets"]
     weights = None
     if recipe.class_weights:
-        weights = torch.from_numpy(class_weights(targets, len(data.classes), power=recipe.class_weights))
+        weights = torch.from_numpy(class_weights(targets, len(data.names), power=recipe.class_weights))
 
     def loss(logits: "Logits", wanted: "Tensor", said: "Tensor | None") -> "Tensor":
         of_classes = None if weights is None else weights.to(wanted.device)
@@ -200,29 +231,59 @@ def naming_task(
         own = (logits[0].float(), logits[1].float()) if isinstance(logits, tuple) else logits.float()
         return distillation_loss(own, wanted, said, recipe.teacher, of_classes)
 
-    shaping = [found.identity.fingerprint, recipe.model_dump(mode="json"), data.classes.tolist()]
-    shaping.append(None if teaching is None else teaching.found.identity.fingerprint)
-    shaping += [[str(data.items.keys[data.rows[one]]), int(data.targets[one])] for one in (*train, *val)]
     return NamingTask(
+        **shared,
         model=network,
-        pictures=pictures,
-        rows=data.rows[train],
-        targets=targets,
-        val_rows=data.rows[val],
-        val_targets=data.targets[val],
-        batch_size=training.batch_size,
-        transform=transform,
-        augmenter=Augmenter(augmented, height, mean=transform.mean, std=transform.std, seed=seed)
-        if augmented.draws
-        else None,
-        mixer=Mixer(recipe.mix, len(data.classes), seed=seed),
-        seed=seed,
+        mixer=Mixer(recipe.mix, len(data.names), seed=training.seed),
         balance=recipe.balance,
         loss_of=loss,
-        teacher=None if teaching is None else teaching.teacher(data, train, found, recipe),
-        identity=sha256_of(json.dumps(shaping, sort_keys=True).encode()),
+        teacher=None if teaching is None else teaching.teacher(data, shared["rows"], found, recipe),
         parts=groups(
             network.tower, network.heads, lr_decay=recipe.layer_decay, head_lr_factor=recipe.head_lr
         ),
         workers=workers,
     )
+
+
+def shared_parts(
+    recipe: Recipe,
+    training: TrainingParams,
+    found: FoundBackbone,
+    data: ToldItems,
+    pictures: Pictures,
+    taught_by: str | None = None,
+) -> dict[str, Any]:
+    """Fields of a `PictureTask` that do not depend on what is learned: those of its pictures.
+
+    Args:
+        taught_by: identity of the teacher's features.
+
+    Raises:
+        DataError: nothing is left to learn from. UsageError: the backbone's pictures are not square.
+    """
+    train, val = (
+        np.array([one for one in data.of(part).tolist() if int(data.rows[one]) in pictures], np.int64)
+        for part in ("train", "val")
+    )
+    if not len(train):
+        raise DataError("no picture of the train part can be read")
+    transform, augmented = found.description.transform, recipe.augmented
+    height, width = transform.input_px
+    if height != width:
+        raise UsageError(f"{found.name}: pictures of {height}x{width} px; what is tuned sees square ones")
+    shaping = [found.identity.fingerprint, recipe.model_dump(mode="json"), data.names.tolist(), taught_by]
+    shaping += [[str(data.items.keys[data.rows[one]]), int(data.targets[one])] for one in (*train, *val)]
+    return {
+        "pictures": pictures,
+        "rows": data.rows[train],
+        "targets": data.targets[train],
+        "val_rows": data.rows[val],
+        "val_targets": data.targets[val],
+        "batch_size": training.batch_size,
+        "transform": transform,
+        "augmenter": Augmenter(augmented, height, mean=transform.mean, std=transform.std, seed=training.seed)
+        if augmented.draws
+        else None,
+        "seed": training.seed,
+        "identity": sha256_of(json.dumps(shaping, sort_keys=True).encode()),
+    }

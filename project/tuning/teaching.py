@@ -20,12 +20,12 @@ class Teaching:
 
     found: FoundBackbone
 
-    def teacher(self, data: TuningData, places: Numbers, student: FoundBackbone, recipe: Recipe) -> "Teacher":
+    def teacher(self, data: TuningData, rows: Numbers, student: FoundBackbone, recipe: Recipe) -> "Teacher":
         """What it says of pictures: of its stored features where nothing draws, else of each batch.
 
         Args:
-            data: with the teacher's features. places: int64 [m], of the pictures to be learned from, whose numbers are those
-                of this list.
+            data: with the teacher's features. rows: int64 [m], of the items to be learned from, whose numbers are those of
+                this list.
         """
         import torch
 
@@ -37,6 +37,8 @@ class Teaching:
         assert features is not None, "read with its features"
         mean, scale, weight, bias = data.probe(features)
         if not recipe.draws:
+            place_of = {row: place for place, row in enumerate(data.rows.tolist())}
+            places = [place_of[row] for row in rows.tolist()]
             known = (features[places].astype(np.float32) - mean) / scale @ weight.T + bias
             return Teacher(None, torch.from_numpy(known.astype(np.float32)))
         begun = (torch.from_numpy(one) for one in (mean, scale, weight, bias))

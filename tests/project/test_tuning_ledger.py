@@ -1,9 +1,17 @@
 """What tuning bought, in sentences and tables."""
 
+from pathlib import Path
+
 import pytest
+from learning_world import learned, make_world
 
 from deponij.pipeline.reports.provenance import Provenance
 from deponij.pipeline.reports.tuning import Gain, Ledger, LedgerRow, ledger_markdown
+from deponij.project.frame.layout import Layout
+from deponij.project.report.runs import Told
+from deponij.project.report.tuning import ledger
+from deponij.store.atomic import write_bytes
+from deponij.store.sealed import sealed
 
 
 def row(probe: Gain | None, network: Gain | None = None, seconds: float | None = None) -> LedgerRow:
@@ -57,3 +65,30 @@ def test_the_table_has_differences_in_points_with_intervals() -> None:
     told = ledger_markdown(Ledger([row(gain(0.04))], [], Provenance("p", 10)))
     assert "| 50.0 % | 54.0 % (+4.0 [+3.0, +5.0]) | – |" in told
     assert "1,000 of 50,000" in told
+
+
+def test_what_learned_captions_is_compared_by_the_probes_of_labels(tmp_path: Path) -> None:
+    world, at = make_world(tmp_path), Layout(tmp_path)
+    for backbone, arguments in (("base", {}), ("tuned", {"cs": [1e-9]})):
+        learned(world, "logistic", at.result("logistic", backbone) / "split-label", arguments)
+    record = {
+        "name": "tuned", "base": "m", "base_name": "base", "base_weights": "0" * 64, "recipe": {},
+        "said": "LoRA, rank 8, by captions", "learns": "captions", "labels": "caption", "split": "split",
+        "n_captions": 5, "n_train": 9, "n_val": 3, "n_weights": 9, "n_learned": 2, "history": [], "kept": 0,
+        "size_bytes": 36,
+    }  # fmt: skip
+    other = record | {"name": "elsewhere", "split": "other"}
+    for one in (record, other):
+        write_bytes(at.tuned_record(str(one["name"])), sealed({"format": 1, "tuned": one}))
+    records = [at.tuned_record(name) for name in ("tuned", "elsewhere")]
+    found = ledger(records, at.results(), {}, set(), Told("p", 10, lambda stage: stage))
+    assert found is not None
+    (row,) = found.rows
+    assert (row.name, row.recipe, row.question) == (
+        "tuned", "LoRA, rank 8, by captions", "label, split split",
+    )  # fmt: skip
+    assert row.network is None
+    assert row.probe is not None
+    # Regularised to nothing, the one probe says the most frequent class and the other has learned.
+    assert row.probe.difference == pytest.approx(row.probe.top1 - row.frozen_top1) != 0
+    assert any("compare with: elsewhere" in note for note in found.notes)

@@ -21,11 +21,11 @@ from deponij.project.extraction.extracting import FeatureParams, found_backbone
 from deponij.project.extraction.feature_maker import FoundBackbone
 from deponij.project.extraction.tuned_on import learned_from
 from deponij.project.frame.settings import RunOptions
-from deponij.project.tuning import learn as tuning
-from deponij.project.tuning.data import TuningData, read_data
+from deponij.project.tuning.data import TuningData
+from deponij.project.tuning.lessons import Asked, Naming
 from deponij.project.tuning.params import Recipe
 from deponij.project.tuning.pictures import decoded
-from deponij.project.tuning.task import NamingTask, naming_task
+from deponij.project.tuning.task import NamingTask
 from deponij.project.tuning.teaching import Teaching
 
 SHORT = ["--recipe", "full", "--epochs", "1", "--batch", "8", "--lr", "0.01"]
@@ -57,7 +57,7 @@ class World:
         ]
         return ["tune", *where, "--depot", self.root / "depot", *names, *SHORT, *more]
 
-    def asked_of(self, **recipe: Any) -> "Asked":
+    def asked_of(self, **recipe: Any) -> "Made":
         """A task with a teacher; its pictures are there as long as the world is."""
         asked = Recipe(backbone="student", recipe="full", teacher={"backbone": "teacher"}, **recipe)
         options = RunOptions(depot=str(self.root / "depot"), device="cpu", threads=1)
@@ -65,21 +65,19 @@ class World:
             found_backbone(FeatureParams(), str(self.root / one)) for one in ("student", "teacher")
         )
         where = self.root / "items", self.root / "split.parquet", "label"
-        data = read_data([student, teacher], *where, options)
         training = asked.trained_by("here").model_copy(update={"batch_size": 4})
-        network, _, _ = tuning._network(asked, student, data, 0)
+        lesson = Naming(Asked("student", asked, training, student, Teaching(teacher), *where, options))
+        rows, transform = lesson.data.rows.tolist(), student.description.transform
         pictures = self.pictures.enter_context(
-            decoded(
-                data.items, data.rows.tolist(), student.description.transform, route=Route.DRAFT, n_threads=1
-            )
+            decoded(lesson.data.items, rows, transform, route=Route.DRAFT, n_threads=1)
         )
-        return Asked(
-            naming_task(asked, training, network, student, data, pictures, Teaching(teacher)), data, teacher
-        )
+        task = lesson.prepare(pictures, "cpu", 0).task
+        assert isinstance(task, NamingTask)
+        return Made(task, lesson.data, teacher)
 
 
 @dataclass(frozen=True)
-class Asked:
+class Made:
     task: NamingTask
     data: TuningData
     teacher: FoundBackbone

@@ -226,6 +226,8 @@ def test_set_help_lists_the_settings() -> None:
     assert "lora.rank=8" in told
     assert "training.epochs=10" in told
     assert "mix.cutmix=None" in told
+    assert "learns=classes" in told
+    assert "text=frozen" in told
 
 
 def test_run_tune_compares_the_tuned_backbone_with_the_frozen_one(world: World, tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """The stages `finetune` and `extract_tuned`: what they ask of a profile. That they make their outs: tests/test_dvc.py."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import told_pictures
 
+from deponij.project.frame.lacking import lack_of
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import OfBackbones, RunOptions
 from deponij.project.frame.toys import toys_of
@@ -29,11 +32,50 @@ def params(**recipe: Any) -> finetune.Params:
         ({"labels": "colour"}, "labels: 'colour' is not the profile's; it has kind"),
         ({"split": "folds"}, "split: 'folds' is not the profile's; it has group"),
         ({}, "the profile has no backbone 'base' to tune"),
+        ({"learns": "captions"}, "name the column of the captions, as labels: caption"),
+        # Any column may hold captions; which ones there are is known when the items are read.
+        ({"learns": "captions", "labels": "caption"}, "the profile has no backbone 'base' to tune"),
+        (
+            {"learns": "captions", "labels": "caption", "split": "folds"},
+            "split: 'folds' is not the profile's",
+        ),
     ],
 )
 def test_what_the_profile_has_not_is_told(tmp_path: Path, recipe: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match=told):
         finetune.main(params(**recipe), Layout(tmp_path), RunOptions(), "tuned")
+
+
+def test_captions_need_no_labels_and_classes_do(tmp_path: Path) -> None:
+    unlabelled = params().model_copy(update={"labels": []})
+    assert lack_of(unlabelled) == ""
+    assert "no column of labels" in lack_of(unlabelled.model_copy(update={"finetune": {}}))
+    with pytest.raises(UsageError, match="the profile names no labels to learn"):
+        finetune.main(unlabelled, Layout(tmp_path), RunOptions(), "tuned")
+
+
+def test_a_recipe_of_captions_leaves_a_backbone_and_its_recall(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DEPONIJ_CACHE", str(tmp_path / "cache"))
+    made, at = told_pictures.make(tmp_path), Layout(tmp_path)
+    at.split("group").parent.mkdir()
+    made.split.rename(at.split("group"))
+    write_bytes(at.weights / "base.json", sealed({"spec": "mini-siglip", "toy": True, "licence": "MIT"}))
+    training = {"epochs": 1, "batch_size": 8}
+    recipe = params(learns="captions", labels="caption", training=training)
+    options = RunOptions(depot=str(tmp_path / "depot"), device="cpu", threads=1)
+    finetune.main(recipe, at, options, "tuned")
+    assert [path.name for path in at.result("network", "tuned", "finetune").iterdir()] == ["group-caption"]
+    written = at.result("network", "tuned", "finetune") / "group-caption" / "metrics.json"
+    record = json.loads((at.tuned("tuned") / "tuned.json").read_text())["tuned"]
+    assert json.loads(written.read_text()) == record["recalls"]
+    assert record["seconds"] is None and record["toy"] and record["top1"] == {}
+    # No classifier's results lie there, for whoever looks for them.
+    assert at.results() == []
+    told = capsys.readouterr().err
+    assert "tuned: base by LoRA, rank 8, by captions, " in told
+    assert "test recall@1 image to text " in told
 
 
 def test_a_name_that_is_no_recipe(tmp_path: Path) -> None:

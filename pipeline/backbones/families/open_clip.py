@@ -114,8 +114,12 @@ class OpenClip(Backbone):
         result: Tensor = self.model.encode_image(batch, normalize=False)
         return result
 
-    def _embed_texts(self, texts: list[str]) -> Tensor:
-        result: Tensor = self.model.encode_text(self.tokenizer(texts).to(self.device), normalize=False)
+    def _token_ids(self, texts: list[str]) -> Tensor:
+        token_ids: Tensor = self.tokenizer(texts)
+        return token_ids
+
+    def _embed_token_ids(self, token_ids: Tensor) -> Tensor:
+        result: Tensor = self.model.encode_text(token_ids, normalize=False)
         return result
 
     def _tokens(self, batch: Tensor, blocks: int) -> list[tuple[Tensor, Tensor]]:

@@ -116,14 +116,16 @@ class Siglip(Backbone):
         result: Tensor = self.vision(pixel_values=batch, interpolate_pos_encoding=resized).pooler_output
         return result
 
-    def _embed_texts(self, texts: list[str]) -> Tensor:
+    def _token_ids(self, texts: list[str]) -> Tensor:
         length = self.model.config.text_config.max_position_embeddings
         coded = self.tokenizer(
             texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
         )
-        result: Tensor = self.model.get_text_features(
-            input_ids=coded["input_ids"].to(self.device)
-        ).pooler_output
+        token_ids: Tensor = coded["input_ids"]
+        return token_ids
+
+    def _embed_token_ids(self, token_ids: Tensor) -> Tensor:
+        result: Tensor = self.model.get_text_features(input_ids=token_ids).pooler_output
         return result
 
     def _tokens(self, batch: Tensor, blocks: int) -> list[tuple[Tensor, Tensor]]:

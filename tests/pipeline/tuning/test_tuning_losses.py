@@ -127,3 +127,32 @@ def test_contrast_of_matching_pairs_is_lower(pair: tuple[torch.Tensor, torch.Ten
     scale, bias = torch.tensor(10.0), torch.tensor(-5.0)
     assert clip_loss(image, image, scale) < clip_loss(image, text, scale)
     assert siglip_loss(image, image, scale, bias) < siglip_loss(image, text, scale, bias)
+
+
+def test_captions_that_all_differ_change_nothing(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+    from open_clip.loss import ClipLoss, SigLipLoss
+
+    scale, bias, captions = torch.tensor(7.0), torch.tensor(-3.0), torch.tensor([8, 1, 0, 5, 2, 7, 3, 4, 6])
+    assert clip_loss(*pair, scale, captions).item() == pytest.approx(
+        ClipLoss()(*pair, scale).item(), abs=1e-6
+    )
+    expected = SigLipLoss()(*pair, scale, bias).item()
+    assert siglip_loss(*pair, scale, bias, captions).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_rows_of_one_caption_are_no_negatives_of_each_other() -> None:
+    """Pictures e1, e2, e3 with texts e1, e1, e3, of which the first two are one caption.
+
+    CLIP with scale ln 2, whose exponents are 2 where cosines are 1, else 1. By rows: (2, 2, 1)/5 and (1, 1, 1)/3 with the
+    target (1/2, 1/2, 0), (1, 1, 2)/4 with (0, 0, 1). By columns: (2, 1, 1)/4 twice and (1, 1, 2)/4.
+    SigLIP with scale 1 and bias 0: three pairs of cosine 1, all positive, six of cosine 0, positive or not.
+    """
+    image, captions = torch.eye(3), torch.tensor([4, 4, 1])
+    text = image[[0, 0, 2]]
+    by_row = (math.log(5 / 2) + math.log(3) + math.log(2)) / 3
+    by_column = (2 * (math.log(2) + math.log(4)) / 2 + math.log(2)) / 3
+    found = clip_loss(image, text, torch.tensor(math.log(2)), captions).item()
+    assert found == pytest.approx((by_row + by_column) / 2, rel=1e-6)
+    wanted = (3 * math.log(1 + math.exp(-1)) + 6 * math.log(2)) / 3
+    found = siglip_loss(image, text, torch.tensor(1.0), torch.tensor(0.0), captions).item()
+    assert found == pytest.approx(wanted, rel=1e-6)
