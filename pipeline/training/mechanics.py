@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from deponij.store.errors import UsageError
+
 if TYPE_CHECKING:
     import torch
 
@@ -38,6 +40,23 @@ def mechanics(
                 yield made
         finally:
             torch.set_num_threads(before)
+
+
+def require_compiler(device: "torch.device") -> None:
+    """See that torch's compiler works here; the first time that takes some seconds.
+
+    Raises:
+        UsageError: it does not.
+    """
+    import torch
+
+    try:
+        torch.compile(torch.nn.ReLU())(torch.zeros(2, device=device))
+    except RuntimeError as error:
+        raise UsageError(
+            f"compile: true needs what torch compiles with on a {device.type} (a C++ compiler as g++, for a GPU Triton "
+            f"too): {str(error).splitlines()[0]}; install it, or leave compile off"
+        ) from error
 
 
 class Mechanics:

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from deponij.pipeline.backbones import load
+from deponij.pipeline.backbones import load, parse_spec
 from deponij.pipeline.training.estimate import trial
 from deponij.pipeline.training.loop import Training, train
 from deponij.pipeline.training.params import TrainingParams
@@ -36,6 +36,12 @@ from deponij.project.tuning.pictures import decoded
 from deponij.project.tuning.record import METHOD, TunedRecord
 from deponij.project.tuning.room import training_room
 from deponij.project.tuning.task import NamingTask, naming_task
+
+_BEGUN = {
+    "probe": "started from the probe of the frozen features",
+    "zero": "started at zero",
+    "plain": "started from random weights",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +85,14 @@ def tune(
     """
     begin = time.perf_counter()
     training = recipe.trained_by(f"the training of {name!r}")
+    is_new = parse_spec(spec).network is not None
+    recipe = recipe.begun_on(is_new=is_new)
+    if is_new and recipe.recipe != "full":
+        note(
+            f"{spec} has learned nothing: with recipe {recipe.recipe} most of it stays random; recipe: full learns all"
+        )
     found = found_backbone(FeatureParams(decode=recipe.decode, input_px=recipe.input_px), spec)
-    data = read_data(found, items, split, labels, running.options)
+    data = read_data(found, items, split, labels, running.options, has_features=recipe.start != "plain")
     with decoded(
         data.items,
         data.rows.tolist(),
@@ -89,6 +101,7 @@ def tune(
         n_threads=running.options.n_workers,
         folder=running.unfinished.parent,
     ) as pictures:
+        data = data.readable(pictures.failures)
         network, n_weights, n_learned = _network(recipe, found, data, training.seed)
         device = pick_device(running.options.device)
         workers = running.options.n_workers if device.startswith("cuda") else 0
@@ -146,14 +159,21 @@ def _network(recipe: Recipe, found: FoundBackbone, data: TuningData, seed: int) 
     tower = Tower(load(found.spec, input_px=found.input_px), checkpointing=recipe.checkpointing)
     n_weights = sum(one.numel() for one in tower.parameters())
     n_learned = let_learn(tower, recipe.learning, seed)
-    begun = data.probe() if recipe.start == "probe" else data.nothing()
+    match recipe.start:
+        case "plain":
+            begun = data.plain(found.description.dim, seed)
+        case "zero":
+            begun = data.nothing()
+        case _:
+            begun = data.probe()
     return Network(tower, *(torch.from_numpy(one) for one in begun)), n_weights, n_learned
 
 
 def _fitted(task: NamingTask, training: TrainingParams, device: str, running: Running) -> TrainingParams:
     """What it takes is tried and said; a batch that does not fit is halved, and as many of them accumulated."""
     size = training.batch_size
-    sizes = sorted({max(1, size // 8), max(1, size // 4)})
+    # Two at least, for batch norms of maps that are a single position.
+    sizes = sorted({min(size, max(2, size // 8)), min(size, max(2, size // 4))})
     tried = trial(task, task.stand_in, sizes, training, device=device, n_threads=running.options.n_threads)
     room = training_room(tried, size, len(task.rows), free_memory_bytes(device))
     say(str(room))
@@ -179,5 +199,5 @@ def _trained(name: str, task: NamingTask, training: TrainingParams, running: Run
 def _protocol(recipe: Recipe, training: TrainingParams, trained: Training) -> str:
     """In words: what learned from what, and what was chosen on what."""
     kept = f"the best of {len(trained.history)} on val kept" if training.keep == "best" else "the last kept"
-    begun = "started from the probe of the frozen features" if recipe.start == "probe" else "started at zero"
+    begun = _BEGUN[recipe.start or "probe"]
     return f"{recipe.said} and a linear classifier, {begun}, learn on train; {training.epochs} epochs, {kept}"

@@ -13,6 +13,7 @@ from deponij.pipeline.tuning.mixing import MixParams
 from deponij.project.frame.settings import Section, Slug, check
 from deponij.store.errors import UsageError
 
+Start = Literal["probe", "zero", "plain"]
 # Of a few thousand pictures on one machine; a profile says what it wants otherwise.
 USUAL: dict[str, JsonValue] = {
     "epochs": 10,
@@ -31,7 +32,9 @@ class Recipe(Section):
         backbone: that is tuned, a key of `backbones`.
         recipe: what of it learns.
         labels, split: what it learns; by default the profile's first. The part `val` chooses the epoch.
-        start: of the classifier on top: `probe`, the logistic regression on the frozen features, or `zero`.
+        start: of the classifier on top: `probe`, the logistic regression on the frozen features; `zero`, nothing known of
+            these, standardised; `plain`, torch's usual weights on the embedding as it is, without frozen features. By
+            default `probe`, and `plain` where the backbone is a new network.
         lora: of adapters. n_blocks: of `last-blocks`. layer_decay: factor of the learning rate a block further down.
         head_lr: factor of the learning rate of the classifier.
         augment: what is drawn of each picture: a preset (`none`, `flips`, `light`, `deit`, `thesis`), or its settings.
@@ -45,7 +48,7 @@ class Recipe(Section):
     recipe: Literal["full", "last-blocks", "norms", "biases", "lora"] = "lora"
     labels: str | None = None
     split: Slug | None = None
-    start: Literal["probe", "zero"] = "probe"
+    start: Start | None = None
     lora: LoraParams = LoraParams()
     n_blocks: int = Field(default=1, ge=1)
     layer_decay: float = Field(default=1.0, gt=0, le=1)
@@ -72,6 +75,14 @@ class Recipe(Section):
             UsageError: there is no preset of this name.
         """
         return preset(self.augment) if isinstance(self.augment, str) else self.augment
+
+    def begun_on(self, *, is_new: bool) -> "Recipe":
+        """The same, which says how its classifier starts.
+
+        Args:
+            is_new: the backbone is a network that has learned nothing.
+        """
+        return self.model_copy(update={"start": self.start or ("plain" if is_new else "probe")})
 
     @property
     def said(self) -> str:

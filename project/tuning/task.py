@@ -186,7 +186,9 @@ def naming_task(
             logits.float(), wanted, None if weights is None else weights.to(logits.device)
         )
 
-    shaping = [found.identity.fingerprint, recipe.model_dump(mode="json"), data.classes.tolist()]
+    # Whether it is compiled shapes nothing: see `TrainingParams.shaping`.
+    told = recipe.model_dump(mode="json", exclude={"training": {"compile"}})
+    shaping = [found.identity.fingerprint, told, data.classes.tolist()]
     shaping += [[str(data.items.keys[data.rows[one]]), int(data.targets[one])] for one in (*train, *val)]
     return NamingTask(
         model=network,
