@@ -229,7 +229,7 @@ def _new(spec: str, rest: str) -> Entry:
         raise UsageError(
             f"backbone {spec!r}: new needs NETWORK, optionally with @SIZE in px and #SEED, as in new:resnet-18-small@32"
         )
-    network = NewNetwork(name=found[1], size_px=found[2], seed=found[3] or 0)
+    network = NewNetwork(name=found[1], size_px=int(found[2]) if found[2] else None, seed=int(found[3] or 0))
     return Entry(name=re.sub(r"[:@#]", "-", network.spec), family="timm", network=network)
 
 

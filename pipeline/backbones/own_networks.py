@@ -7,14 +7,13 @@ width).
 from typing import Any
 
 import torch
-from timm.layers import to_2tuple
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
 from deponij.store.errors import UsageError
 
-_RESNET_18 = {"block": BasicBlock, "layers": (2, 2, 2, 2)}
+_RESNET_18: dict[str, Any] = {"block": BasicBlock, "layers": (2, 2, 2, 2)}
 # Of ResNet-18's conv2_x to conv5_x: input pixels a position.
 _STRIDES = (4, 8, 16, 32)
 _WIDTH, _HEADS, _MLP_RATIO = 256, 8, 4
@@ -33,25 +32,26 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-class SmallResNet18(ResNet):  # type: ignore[misc]
+class SmallResNet18(ResNet):
     """forward(normalised pixels [n, 3, s, s]) -> logits [n, C]: a ResNet-18 for pictures of some 32 px.
 
     Its stem is a 3x3 convolution of every pixel, and nothing is pooled before the stages (He et al. 2016, section 4.2).
 
     Args:
-        kwargs: of timm's ResNet.
+        in_chans: of the pictures. kwargs: of timm's ResNet.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**_RESNET_18, **kwargs)
-        self.conv1 = nn.Conv2d(self.conv1.in_channels, 64, 3, padding=1, bias=False)
-        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
-        self.maxpool = nn.Identity()
+    def __init__(self, in_chans: int = 3, **kwargs: Any) -> None:
+        super().__init__(**_RESNET_18, in_chans=in_chans, **kwargs)
+        conv1 = nn.Conv2d(in_chans, 64, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(conv1.weight, mode="fan_out", nonlinearity="relu")
+        self.add_module("conv1", conv1)
+        self.add_module("maxpool", nn.Identity())
         for info, stride in zip(self.feature_info, (1, 1, 2, 4, 8), strict=True):
             info["reduction"] = stride
 
 
-class AtResNet18(ResNet):  # type: ignore[misc]
+class AtResNet18(ResNet):
     """forward(normalised pixels [n, 3, s, s]) -> logits [n, C]: a ResNet-18 asked by a class token, not pooled.
 
     After each of the four stages an encoder lets one class token of 256 numbers ask the stage's map: its query is the
@@ -79,7 +79,7 @@ class AtResNet18(ResNet):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         super().__init__(**_RESNET_18, num_classes=num_classes, **kwargs)
-        self.img_size: tuple[int, int] = to_2tuple(img_size)
+        self.img_size = (img_size, img_size) if isinstance(img_size, int) else img_size
         height, width = self.img_size
         if min(self.img_size) < 32 or height % 32 or width % 32:
             raise UsageError(
@@ -115,7 +115,7 @@ class AtResNet18(ResNet):  # type: ignore[misc]
             UsageError: the pictures have another size.
         """
         self.set_input_size((x.shape[2], x.shape[3]))
-        maps = self.forward_intermediates(x, indices=len(_STRIDES), intermediates_only=True)
+        maps: Any = self.forward_intermediates(x, indices=len(_STRIDES), intermediates_only=True)
         token = self.class_token.expand(len(x), -1, -1)
         for encoder, values in zip(self.encoders, maps, strict=True):
             token = encoder(token, values.flatten(2))
