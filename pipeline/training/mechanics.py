@@ -25,7 +25,11 @@ def mechanics(
     device: str, precision: str, n_threads: int | None, *, deterministic: bool = False
 ) -> "Iterator[Mechanics]":
     """Of one training. Threads, generators, the current GPU, whether torch is deterministic, and what Accelerate keeps
-    are as before afterwards."""
+    are as before afterwards.
+
+    Raises:
+        UsageError: a batch of one picture has no statistics.
+    """
     import torch
 
     before = torch.get_num_threads()
@@ -38,6 +42,14 @@ def mechanics(
             )
             with current, torch.random.fork_rng(devices=[] if made.gpu is None else [made.gpu]):
                 yield made
+        except ValueError as error:
+            # Torch has no error of its own for this.
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UsageError(
+                "a batch of one picture, of which a batch norm sees a single position, cannot be learned from: take larger "
+                "pictures, or a batch_size that leaves no rest of one"
+            ) from error
         finally:
             torch.set_num_threads(before)
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from deponij.pipeline.backbones import describe, load
+from deponij.pipeline.training import loop
 from deponij.pipeline.training.loop import Step
 from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from
 from deponij.project.tuning import learn as tuning
@@ -28,8 +29,15 @@ class World:
 
     root: Path
 
-    def tune(self, out: str, *more: object, backbone: str = NEW) -> cli_world.Answer:
-        where = ["--items", self.root / "items", "--split", self.root / "split.parquet", "--labels", "label"]
+    def tune(self, out: str, *more: object, backbone: object = NEW, split: str = "split") -> cli_world.Answer:
+        where = [
+            "--items",
+            self.root / "items",
+            "--split",
+            self.root / f"{split}.parquet",
+            "--labels",
+            "label",
+        ]
         told = ["--backbone", backbone, "--out", self.root / out, "--depot", self.root / "depot"]
         return cli_world.call("tune", *where, *told, *SHORT, *more)
 
@@ -61,6 +69,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             made.root / "split.parquet",
         ]
         cli_world.done("split", "--items", items, *cut)
+        other = ["--strategy", "random", "--seed", "5", "--fractions", "0.3", "0.2", "0.5"]
+        cli_world.done("split", "--items", items, *other, "--out", made.root / "other.parquet")
         answer = made.tune("tuned", "--recipe", "full", "--results", made.root / "answers")
         assert answer.status == 0, answer
         yield made
@@ -115,6 +125,8 @@ class _Stop(Exception):
 def test_an_interrupted_training_comes_to_the_same_bytes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also where it is compiled from then on, by a compiler that changes nothing."""
+
     @contextmanager
     def stopping(label: str) -> Iterator[Any]:
         def stepped(step: Step) -> None:
@@ -128,18 +140,48 @@ def test_an_interrupted_training_comes_to_the_same_bytes(
         with pytest.raises(_Stop):
             world.tune("resumed", "--recipe", "full")
     assert (world.root / "resumed.unfinished" / "training.json").is_file()
-    assert world.tune("resumed", "--recipe", "full").status == 0
+    monkeypatch.setattr(loop, "require_compiler", lambda device: None)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: None)
+    answer = world.tune("resumed", "--recipe", "full", "--set", "training.compile=true")
+    assert answer.status == 0 and "begins anew" not in answer.err
     for name in ("model.safetensors", LEARNED_FROM):
         assert (world.root / "resumed" / name).read_bytes() == (world.root / "tuned" / name).read_bytes()
 
 
-@pytest.mark.parametrize("name", ["resnet-18-small", "atresnet-18", "deit-ti"])
+@pytest.mark.parametrize("name", ["resnet-18", "resnet-18-small", "atresnet-18", "deit-ti"])
 def test_networks_that_have_a_name_are_trained_and_opened_again(world: World, name: str) -> None:
     answer = world.tune(name, "--recipe", "full", "--epochs", "1", backbone=f"new:{name}@32")
     assert answer.status == 0, answer.err
     found = load(str(world.root / name))
     assert found.description.architecture == describe(f"new:{name}@32").architecture
     assert bool(found.embed_images(torch.zeros(1, 3, 32, 32)).isfinite().all())
+
+
+def test_what_the_base_has_learned_from_does_not_test_it(world: World) -> None:
+    """It has learned from `train` and `val` of its own split; `plain` begins without a view that says so."""
+    answer = world.tune(
+        "again",
+        *("--epochs", "1", "--recipe", "norms", "--set", "start=plain", "--results", world.root / "other"),
+        backbone=world.root / "tuned",
+        split="other",
+    )
+    assert answer.status == 0, answer.err
+    items, table = Items(world.root / "items"), read_table(world.root / "other.parquet")
+    key_of, seen = (
+        dict(zip(items.ids, items.keys, strict=True)),
+        set(learned_from(str(world.root / "tuned"))),
+    )
+    rows = zip(table["item_id"].to_pylist(), table["part"].to_pylist(), strict=True)
+    n_seen = sum(key_of[one] in seen for one, part in rows if part == "test")
+    assert n_seen
+    assert json.loads((world.root / "other" / "result.json").read_text())["n_tuned_on"] == n_seen
+
+
+def test_a_batch_of_one_picture_is_refused_where_it_has_no_statistics(world: World) -> None:
+    """A ResNet-18 has a single position of 32 px at its end."""
+    answer = world.tune("single", "--recipe", "full", "--batch", "1", backbone="new:resnet-18@32")
+    assert answer.status == 2
+    assert "a batch of one picture" in answer.err
 
 
 def test_a_start_that_was_asked_for_holds(world: World) -> None:

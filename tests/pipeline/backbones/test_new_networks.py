@@ -13,7 +13,9 @@ from deponij.pipeline.backbones import describe, load
 from deponij.pipeline.backbones.access import locate
 from deponij.pipeline.backbones.new import ALIASES
 from deponij.pipeline.backbones.own_networks import AtResNet18, _Asking
+from deponij.stages import weights
 from deponij.store.errors import BackboneError, UsageError
+from deponij.store.sealed import read_sealed
 
 # Of timm's: made in no time, for its weights are few.
 TINY = "new:test_vit@32"
@@ -183,6 +185,12 @@ def test_it_is_drawn_as_its_library_draws_it() -> None:
     found = load(TINY).model.state_dict()
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[name], one) for name, one in wanted.items())
+
+
+def test_a_profile_names_it_like_any_other(tmp_path: Path) -> None:
+    found = weights.run({"vit": TINY}, tmp_path)["vit"]
+    assert (found.source, found.revision, found.family) == (TINY, None, "timm")
+    assert read_sealed(tmp_path / "vit.json", "")["spec"] == TINY
 
 
 @pytest.mark.parametrize(
