@@ -29,7 +29,12 @@ def tune(
     items: ItemsArg,
     split: SplitArg,
     labels: LabelsArg,
-    backbone: Annotated[str, typer.Option(help="Name (see `deponij backbones`), folder or family:… form.")],
+    backbone: Annotated[
+        str,
+        typer.Option(
+            help="Name (see `deponij backbones`), folder or family:… form; new:NETWORK@SIZE is trained from nothing."
+        ),
+    ],
     out: Annotated[
         Path, typer.Option(help="Folder of the tuned backbone, which every command takes as one.")
     ],

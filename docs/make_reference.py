@@ -27,9 +27,9 @@ makes the shell complete commands and flags.
 130: interrupted. Under DVC recorded failures are a warning, with status 0.
 
 **A backbone** is a name of `deponij backbones`, a folder with a model in open_clip's, transformers' (SigLIP, DINOv2) or
-timm's format, `open_clip:ARCH/TAG`, `open_clip:ARCH//path/to/weights`, `timm:NAME`, or `hf:ORG/REPO@COMMIT`. Weights are
-safetensors, or loaded with `weights_only`; no code from them is run, and weights that do not fill the model exactly are
-refused.
+timm's format, `open_clip:ARCH/TAG`, `open_clip:ARCH//path/to/weights`, `timm:NAME`, `hf:ORG/REPO@COMMIT`, or
+`new:NETWORK@SIZE`, a network that has [learned nothing yet](tuning.md). Weights are safetensors, or loaded with
+`weights_only`; no code from them is run, and weights that do not fill the model exactly are refused.
 
 **A template** is a text with `{}`, a file of them, or a set: `name`, `photo`, `simple`, `imagenet`. **A label map** is a
 CSV file of rows `category,label`; it makes a column named after the file.

@@ -22,6 +22,7 @@ def print_backbones(rows: Sequence[Row], n_pictures: int | None) -> None:
     notes = [
         f"toys, which learnt from drawn litter only: {toys}",
         "size: of the download, about; GFLOPs: 10^9 operations a picture; words: knows texts, too",
+        "new:NETWORK@SIZE, as new:resnet-18@224, is a network to train from nothing (docs/tuning.md)",
         "`deponij weights fetch NAME`, or `--preset NAME`, brings weights; --json tells all the rest",
     ]
     if n_pictures is None:

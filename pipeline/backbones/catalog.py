@@ -17,7 +17,10 @@ from deponij.pipeline.backbones import adapters
 from deponij.pipeline.registry import unknown
 from deponij.store.errors import BackboneError, UsageError
 
-FORMS = "a name of the catalog, a folder, open_clip:ARCH/TAG or ARCH/FILE, timm:NAME, hf:ORG/REPO[@COMMIT]"
+FORMS = (
+    "a name of the catalog, a folder, open_clip:ARCH/TAG or ARCH/FILE, timm:NAME, hf:ORG/REPO[@COMMIT], "
+    "new:NETWORK[@SIZE][#SEED]"
+)
 
 
 class Packaged(BaseModel):
@@ -40,8 +43,33 @@ class Packaged(BaseModel):
     records: dict[str, dict[str, Any]]
 
 
+class NewNetwork(BaseModel):
+    """A network whose weights are drawn, and have learned nothing.
+
+    Attributes:
+        name: of the architecture: one of `new.ALIASES`, or timm's.
+        size_px: side of its pictures; None: as published.
+        seed: of the draw.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    size_px: int | None = None
+    seed: int = 0
+
+    @property
+    def spec(self) -> str:
+        """As it is asked for."""
+        return (
+            f"new:{self.name}"
+            + (f"@{self.size_px}" if self.size_px else "")
+            + (f"#{self.seed}" if self.seed else "")
+        )
+
+
 class Entry(BaseModel):
-    """One backbone that can be asked for. Exactly one of the five places says where its weights come from.
+    """One backbone that can be asked for. Exactly one of the six places says where its weights come from.
 
     Attributes:
         name: what the user calls it.
@@ -49,6 +77,7 @@ class Entry(BaseModel):
         repo, revision: hub repository and commit (None: pinned by the first fetch).
         package_folder: folder inside the package `deponij.sample` (the minis).
         packaged: a package of the index (`packaged` makes a folder of it).
+        network: whose weights are drawn (`new` makes a folder of it).
         folder: a folder of the user's.
         base: what the adapter in `folder` was learned on; None where the folder holds a model.
         weights_file: a file of the user's, with `architecture`.
@@ -69,6 +98,7 @@ class Entry(BaseModel):
     revision: str | None = None
     package_folder: str | None = None
     packaged: Packaged | None = None
+    network: NewNetwork | None = None
     folder: Path | None = None
     base: "Entry | None" = None
     weights_file: Path | None = None
@@ -111,7 +141,8 @@ def parse_spec(spec: str) -> Entry:
     """What the user wrote for a backbone, as an `Entry`; nothing is looked up on disk or in a network.
 
     Forms, in the order tried: `SCHEME:REST` (`open_clip:ARCH/TAG`, `open_clip:ARCH//path/to/file`,
-    `timm:NAME`, `hf:ORG/REPO` with an optional `@COMMIT`); a name of the catalog; a folder.
+    `timm:NAME`, `hf:ORG/REPO` with an optional `@COMMIT`, `new:NETWORK` with an optional `@SIZE` in px and
+    `#SEED`); a name of the catalog; a folder.
 
     Raises:
         UsageError: none of these; the message lists the names and the nearest.
@@ -192,4 +223,19 @@ def _hub(spec: str, rest: str) -> Entry:
     return Entry(name=repo.rpartition("/")[2], repo=repo, revision=revision or None)
 
 
-_SCHEMES: dict[str, Callable[[str, str], Entry]] = {"open_clip": _open_clip, "timm": _timm, "hf": _hub}
+def _new(spec: str, rest: str) -> Entry:
+    found = re.fullmatch(r"([\w.-]+)(?:@([1-9]\d{0,8}))?(?:#(\d{1,9}))?", rest, re.ASCII)
+    if found is None:
+        raise UsageError(
+            f"backbone {spec!r}: new needs NETWORK, optionally with @SIZE in px and #SEED, as in new:resnet-18-small@32"
+        )
+    network = NewNetwork(name=found[1], size_px=int(found[2]) if found[2] else None, seed=int(found[3] or 0))
+    return Entry(name=re.sub(r"[:@#]", "-", network.spec), family="timm", network=network)
+
+
+_SCHEMES: dict[str, Callable[[str, str], Entry]] = {
+    "open_clip": _open_clip,
+    "timm": _timm,
+    "hf": _hub,
+    "new": _new,
+}

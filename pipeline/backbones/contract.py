@@ -55,7 +55,7 @@ class Description:
         weights_sha256: of the weights file, or of the list of its parts' hashes.
         tokenizer_sha256: of what turns text into token ids, or None without a text tower.
         source: where the weights come from: `hf:ORG/REPO`, `package:FOLDER`, `distribution:NAME==VERSION`,
-            `folder:NAME` or `file:NAME`.
+            `new:NETWORK`, `folder:NAME` or `file:NAME`.
         revision: commit of the hub repository, or None for local files.
         library: distribution that runs the model.
     """

@@ -1,4 +1,4 @@
-"""Importing open_clip and timm without torch's compiler, which nothing here uses: a third of their import time.
+"""Importing open_clip and timm without torch's compiler, which few use: a third of their import time.
 
 torchvision asks the compiler's package for one function, and timm marks methods with `torch.compiler.disable`;
 each imports all of torch._dynamo with torch._inductor and sympy (4 of 11.5 s of processor time). transformers

@@ -1,25 +1,20 @@
 """Weights that a package of the index carries: found, checked, and put once into their family's own format.
 
 The package's file is held against the checksum in the catalog each time. What is made of it lies in
-`<cache>/packaged/NAME-KEY`: the weights as safetensors, the catalog's records beside them, and a seal with
-the checksum of each. It is made aside, opened once, which fills the model exactly, and renamed; a folder
-that its seal does not fit is made anew. KEY stands for all that the result depends on. Nothing here uses
-a network or knows a model.
+`<cache>/packaged/NAME-KEY`: the weights as safetensors, and the catalog's records beside them (`made_folder`).
+KEY stands for all that the result depends on. Nothing here uses a network or knows a model.
 """
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
 from deponij.pipeline.backbones import registry, weights
 from deponij.pipeline.backbones.catalog import Entry, Packaged
-from deponij.pipeline.backbones.contract import Location
+from deponij.pipeline.backbones.contract import Backbone, Location
+from deponij.pipeline.backbones.made_folder import require_made
 from deponij.pipeline.backbones.remember import cache_folder, sha256_of_file, sha256_of_value
 from deponij.store.errors import BackboneError
 
@@ -28,9 +23,6 @@ if TYPE_CHECKING:
 
 # Raise it when the same package is turned into other files.
 _FORMAT = 1
-_SEAL = "made.json"
-# Making one takes seconds; who waits longer waits for a process that hangs.
-_PATIENCE_S = 300
 
 
 def source_of(packaged: Packaged) -> str:
@@ -87,21 +79,9 @@ def locate(entry: Entry, packaged: Packaged) -> Location:
     key = sha256_of_value([_FORMAT, entry.family, packaged.model_dump(mode="json")])
     folder = cache_folder() / "packaged" / f"{entry.name}-{key[:12]}"
     location = Location(entry.name, folder, None, None, source_of(packaged), None)
-    if _is_sound(folder):
-        return location
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f"{folder.name}.lock"), timeout=_PATIENCE_S):
-            # Another process may have made it while this one waited.
-            if not _is_sound(folder):
-                _make(entry, packaged, file, folder)
-    except Timeout as error:
-        raise BackboneError(f"{entry.name}: another process has been making {folder} for too long") from error
-    except OSError as error:
-        raise BackboneError(
-            f"{entry.name}: {folder} cannot be written ({error.strerror or error}); "
-            "name a folder for caches with DEPONIJ_CACHE"
-        ) from error
+    family = registry.family(entry.family or "")
+    said = {"source": source_of(packaged), "sha256": packaged.sha256, "licence": entry.licence}
+    require_made(location, family, lambda made: _make(family, packaged, file, made), said)
     return location
 
 
@@ -122,45 +102,10 @@ def renamed(tensors: Mapping[str, "Tensor"], packaged: Packaged, file: Path) -> 
     return found
 
 
-def _is_sound(folder: Path) -> bool:
-    """Whether everything is there as it was made."""
-    try:
-        files = json.loads((folder / _SEAL).read_text(encoding="utf-8"))["files"]
-        return bool(files) and all(sha256_of_file(folder / name) == found for name, found in files.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-
-
-def _make(entry: Entry, packaged: Packaged, file: Path, folder: Path) -> None:
-    """Make the folder aside, open the model once, and put the folder in its place."""
+def _make(family: type[Backbone], packaged: Packaged, file: Path, made: Path) -> None:
     from safetensors.torch import save_file
 
-    family = registry.family(entry.family or "")
-    for stale in folder.parent.glob(f".{folder.name}.*"):
-        # Of a process that was killed: whoever makes one holds the lock.
-        shutil.rmtree(stale, ignore_errors=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        made = aside / "made"
-        made.mkdir()
-        tensors = renamed(weights.read_tensors([file]), packaged, file)
-        save_file(
-            {name: tensor.contiguous() for name, tensor in tensors.items()}, made / family.weights_names[0]
-        )
-        for name, record in packaged.records.items():
-            (made / name).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        location = Location(entry.name, made, None, None, source_of(packaged), None)
-        family.open(location, family.describe(location))
-        files = {path.name: sha256_of_file(path) for path in sorted(made.iterdir())}
-        seal = {
-            "source": source_of(packaged),
-            "sha256": packaged.sha256,
-            "licence": entry.licence,
-            "files": files,
-        }
-        (made / _SEAL).write_text(json.dumps(seal, indent=1) + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.rename(aside / "damaged")
-        made.rename(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    tensors = renamed(weights.read_tensors([file]), packaged, file)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, made / family.weights_names[0])
+    for name, record in packaged.records.items():
+        (made / name).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

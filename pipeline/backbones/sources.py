@@ -1,8 +1,8 @@
 """Where a backbone's files lie on this machine: package folders, the user's folders, hub caches, pins.
 
-Nothing here uses a network (`fetch` does) or reads a model; what a package of the index carries is put
-into its family's format the first time it is asked for (`packaged`). Files of a hub repository are looked for in
-this order: `<cache>/weights/NAME` (put there by hand), then the snapshot of the wanted commit in the
+Nothing here uses a network (`fetch` does) or reads a model; what a package of the index carries, and what is
+drawn, is put into its family's format the first time it is asked for (`packaged`, `new`). Files of a hub repository
+are looked for in this order: `<cache>/weights/NAME` (put there by hand), then the snapshot of the wanted commit in the
 Hugging Face cache. The commit is the catalog's; where it has none, this machine's pin, written by the
 first fetch; where there is none either, what the Hugging Face cache calls `main`.
 """
@@ -12,7 +12,7 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
-from deponij.pipeline.backbones import packaged, registry
+from deponij.pipeline.backbones import new, packaged, registry
 from deponij.pipeline.backbones.catalog import Entry, entries
 from deponij.pipeline.backbones.contract import Backbone, Location
 from deponij.pipeline.backbones.remember import cache_folder, canonical
@@ -103,6 +103,8 @@ def locate(entry: Entry) -> Location:
         return _locate_repo(entry, entry.repo)
     if entry.packaged is not None:
         return packaged.locate(entry, entry.packaged)
+    if entry.network is not None:
+        return new.locate(entry, entry.network)
     folder = Path(str(files(_PACKAGE))) / entry.package_folder if entry.package_folder else entry.folder
     if folder is None or not folder.is_dir():
         raise BackboneError(f"{entry.name}: the folder {folder} does not exist")
@@ -117,7 +119,7 @@ def is_present(entry: Entry) -> bool:
     try:
         if entry.packaged is not None:
             packaged.weights_file(entry, entry.packaged)
-        else:
+        elif entry.network is None:
             locate(entry)
     except BackboneError:
         return False

@@ -67,6 +67,11 @@ class Examples:
         """Rows of one part."""
         return np.flatnonzero(self.parts == part)
 
+    def only(self, kept: NDArray[np.bool_]) -> "Examples":
+        """Those that are kept [n]; the others count as without features. Not for folds."""
+        arrays = {name: getattr(self, name)[kept] for name in ("ids", "labels", "parts", "groups")}
+        return replace(self, **arrays, n_without_features=self.n_without_features + int((~kept).sum()))
+
     def gaps(self) -> tuple[str, ...]:
         """Sentences on classes that a part has none of, or training one item alone; none where all is well."""
         parts = {part: self.labels[self.rows(part)] for part in ("train", "val", "test")}

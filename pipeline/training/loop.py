@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deponij.pipeline.training.checkpoint import EpochRecord, State, read_checkpoint, write_checkpoint
-from deponij.pipeline.training.mechanics import Interrupts, Mechanics, mechanics
+from deponij.pipeline.training.mechanics import Interrupts, Mechanics, mechanics, require_compiler
 from deponij.pipeline.training.params import TrainingParams
 from deponij.pipeline.training.task import Task
 from deponij.pipeline.training.trackers import Tracking, tracked
@@ -111,8 +111,8 @@ def train(
 
     Raises:
         DataError: the loss is not finite, or batches are missing.
-        UsageError: out of memory on a GPU, or nothing learns, or from nothing; a tracker is not installed; or
-            `deterministic`, and an operation cannot be.
+        UsageError: out of memory on a GPU, or nothing learns, or from nothing; a tracker is not installed;
+            `deterministic`, and an operation cannot be; or `compile`, and the machine or the model cannot.
         StoreError: a tracker cannot begin.
     """
     import torch
@@ -131,6 +131,10 @@ def train(
                 f"accumulate ({params.accumulate}) to match, or take smaller windows{narrower}"
             ) from error
         except RuntimeError as error:
+            if params.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise UsageError(
+                    f"compile: true is not possible with this model: {str(error).splitlines()[0]}; leave it off"
+                ) from error
             # Torch has no error of its own for this (`alertNotDeterministic`).
             if not (params.deterministic and "deterministic" in str(error)):
                 raise
@@ -153,6 +157,10 @@ class _Run:
         self.task, self.params, self.mechanics, self.interrupts = task, params, made, interrupts
         self.folder, self.checkpoint_s, self.told = folder, checkpoint_s, told
         self.model = task.model.to(made.device)
+        if params.compile:
+            require_compiler(made.device)
+            # In place, so that names of weights stay as they are.
+            self.model.compile()
         self.groups = [one for one in task.groups() if one.parameters]
         self.n_batches = task.n_batches()
         if not self.groups or not self.n_batches:
@@ -369,7 +377,7 @@ class _Run:
 
 def identity_of(task: Task, params: TrainingParams) -> str:
     """What stands for a training: a checkpoint of another one is not gone on with."""
-    told = json.dumps([task.identity, params.model_dump(mode="json")], sort_keys=True)
+    told = json.dumps([task.identity, params.shaping], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from deponij.store.errors import UsageError
+
 if TYPE_CHECKING:
     import torch
 
@@ -23,7 +25,11 @@ def mechanics(
     device: str, precision: str, n_threads: int | None, *, deterministic: bool = False
 ) -> "Iterator[Mechanics]":
     """Of one training. Threads, generators, the current GPU, whether torch is deterministic, and what Accelerate keeps
-    are as before afterwards."""
+    are as before afterwards.
+
+    Raises:
+        UsageError: a batch of one picture has no statistics.
+    """
     import torch
 
     before = torch.get_num_threads()
@@ -36,8 +42,35 @@ def mechanics(
             )
             with current, torch.random.fork_rng(devices=[] if made.gpu is None else [made.gpu]):
                 yield made
+        except ValueError as error:
+            # Torch has no error of its own for this.
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UsageError(
+                "a batch of one picture, of which a batch norm sees a single position, cannot be learned from: take larger "
+                "pictures, or a batch_size that leaves no rest of one"
+            ) from error
         finally:
             torch.set_num_threads(before)
+
+
+def require_compiler(device: "torch.device") -> None:
+    """See that torch's compiler works here; the first time that takes some seconds.
+
+    Raises:
+        UsageError: it does not.
+    """
+    import torch
+
+    # What earlier trainings had compiled counts towards the most that torch compiles of one function.
+    torch.compiler.reset()
+    try:
+        torch.compile(torch.nn.ReLU())(torch.zeros(2, device=device))
+    except RuntimeError as error:
+        raise UsageError(
+            f"compile: true needs what torch compiles with on a {device.type} (a C++ compiler as g++, for a GPU Triton "
+            f"too): {str(error).splitlines()[0]}; install it, or leave compile off"
+        ) from error
 
 
 class Mechanics:

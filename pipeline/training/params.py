@@ -1,13 +1,13 @@
 """How long, how fast and with what optimizer is trained."""
 
 import math
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class TrainingParams(BaseModel):
-    """Settings of a training; all of them shape what comes out.
+    """Settings of a training; all of them but `compile` shape what comes out.
 
     Attributes:
         epochs, batch_size: the batch is the task's own to make.
@@ -24,6 +24,7 @@ class TrainingParams(BaseModel):
         seed: of dropout and whatever else draws.
         deterministic: only operations of torch's that give the same bits each time, on a GPU too, where they may be
             slower; one that cannot ends the training.
+        compile: torch.compile makes the model's steps faster after a while of compiling, and differs by rounding.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +47,12 @@ class TrainingParams(BaseModel):
     average: float | None = Field(default=None, gt=0, lt=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
     deterministic: bool = False
+    compile: bool = False
+
+    @property
+    def shaping(self) -> dict[str, Any]:
+        """JSON values of what shapes the weights that come out."""
+        return self.model_dump(mode="json", exclude={"compile"})
 
     @model_validator(mode="after")
     def _only_cosine_restarts(self) -> Self:

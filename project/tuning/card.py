@@ -1,5 +1,6 @@
 """The model card of a tuned backbone: Markdown that the hub reads too."""
 
+from deponij.pipeline.backbones import parse_spec
 from deponij.project.tuning.record import TunedRecord
 from deponij.store.texts import in_percent
 
@@ -9,26 +10,28 @@ CARD = "README.md"
 def card(record: TunedRecord) -> str:
     """What it is, what it learned from, what it reached, and whose weights it began with."""
     licence = record.licence or "unknown"
+    is_new = parse_spec(record.base).network is not None
+    how = "trained from random weights" if is_new else "tuned"
     learned, figures = _learned(record)
     recipe = [
         f"- {name}: {value}" for name, value in record.recipe.items() if value not in (None, {}, [], 0, 0.0)
     ]
     lines = [
         "---",
-        f"license: {licence.lower()}",
-        f"base_model: {record.base}",
+        *([] if is_new else [f"license: {licence.lower()}", f"base_model: {record.base}"]),
         "library_name: deponij",
         "---",
         "",
         f"# {record.name}",
         "",
-        f"`{record.base}` tuned by Deponij: {record.said}. {learned}",
+        f"`{record.base}` {how} by Deponij: {record.said}. {learned}",
         "",
         f"- Learned from {record.n_train:,} pictures, chosen on {record.n_val:,} (split `{record.split}`); their keys are "
         "in `learned_from.parquet`, and no figure may be tested on them.",
         f"- {record.n_learned:,} of {record.n_weights:,} weights learned; the epoch that was kept is "
         f"{record.kept + 1} of {len(record.history)}.",
-        f"- Weights of the base: `{record.base_weights}`, licence: {licence}.",
+        f"- Weights of the base: `{record.base_weights}`, "
+        + ("drawn here, of no licence." if is_new else f"licence: {licence}."),
         "- No classifier lies here: the features go through a probe like any other's.",
         "",
         *figures,

@@ -4,19 +4,22 @@ Shape letters: n items, d width of the embedding, C classes, m captions.
 """
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deponij.pipeline.heads.examples import Examples, join_examples
 from deponij.pipeline.heads.logistic import LogisticProbe
+from deponij.pipeline.tuning.drawing import drawing
 from deponij.project.extraction.extracting import extract_items
 from deponij.project.extraction.feature_maker import FeatureMaker, FoundBackbone
+from deponij.project.extraction.tuned_on import learned_from
 from deponij.project.frame.settings import RunOptions
-from deponij.project.learning.item_columns import read_folds, read_groups, read_parts
+from deponij.project.learning.item_columns import read_folds, read_groups, read_labels, read_parts
 from deponij.project.learning.results import Vectors, read_shared_examples
 from deponij.store.errors import DataError, UsageError
 from deponij.store.items import Items
@@ -29,7 +32,7 @@ Begun = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDA
 
 @dataclass(frozen=True, kw_only=True)
 class ToldItems:
-    """Items with a part and a label or a caption.
+    """Items with a picture, a part and a label or a caption.
 
     Attributes:
         examples: n of them. rows: int64 [n], of the items.
@@ -56,17 +59,34 @@ class ToldItems:
             for place in self.of(part)
         }
 
+    def readable(self, failures: Collection[int]) -> Self:
+        """Without rows of the items whose pictures cannot be read."""
+        kept = ~np.isin(self.rows, list(failures))
+        return replace(self, **self._only(kept))
+
+    def _only(self, kept: NDArray[np.bool_]) -> dict[str, Any]:
+        return {
+            "examples": self.examples.only(kept),
+            "rows": self.rows[kept],
+            "targets": self.targets[kept],
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class TuningData(ToldItems):
     """Items with a part, a label and features.
 
     Attributes:
-        features: [n, d], of the frozen backbone. of_teacher: [n, d'], of its teacher; None without.
+        features: [n, d], of the frozen backbone; [n, 0] where they were not asked for.
+        of_teacher: [n, d'], of its teacher; None without.
     """
 
     features: Vectors
     of_teacher: Vectors | None = None
+
+    def _only(self, kept: NDArray[np.bool_]) -> dict[str, Any]:
+        told = None if self.of_teacher is None else self.of_teacher[kept]
+        return super()._only(kept) | {"features": self.features[kept], "of_teacher": told}
 
     def probe(self, features: Vectors) -> Begun:
         """The logistic probe of features [n, d], as `deponij fit` learns it."""
@@ -89,27 +109,48 @@ class TuningData(ToldItems):
             np.zeros(n_classes, np.float32),
         )
 
+    def plain(self, d: int, seed: int) -> Begun:
+        """A classifier of features [n, d] as they are, which begins as torch's linear layers do."""
+        from torch import nn
+
+        with drawing(seed, "classifier"):
+            head = nn.Linear(d, len(self.names))
+        mean, scale = np.zeros(d, np.float32), np.ones(d, np.float32)
+        return mean, scale, head.weight.detach().numpy(), head.bias.detach().numpy()
+
 
 def read_data(
-    found: Sequence[FoundBackbone], items: Path, split: Path, labels: str, options: RunOptions
+    found: Sequence[FoundBackbone],
+    items: Path,
+    split: Path,
+    labels: str,
+    options: RunOptions,
+    *,
+    has_features: bool = True,
 ) -> TuningData:
     """Read it; features that the depot lacks are computed and kept there.
 
     Args:
         found: the backbone and, where there is one, its teacher. What one of them was tuned on tests nothing.
+        has_features: without them no picture has been looked at: see `ToldItems.readable`.
 
     Raises:
         UsageError: the split has folds. DataError: fewer than two classes to learn.
         DeponijError: as `deponij.project.learning.results.read_examples`.
     """
     table = Items(items)
-    with tempfile.TemporaryDirectory(prefix="deponij-tune-") as aside:
-        views = []
-        for number, one in enumerate(found):
-            path = Path(aside) / f"{number}.h5"
-            extract_items(FeatureMaker(one, options), items, path)
-            views.append(View(path))
-        examples, (features, *others) = read_shared_examples(views, table, split, labels)
+    others: list[Vectors] = []
+    if has_features:
+        with tempfile.TemporaryDirectory(prefix="deponij-tune-") as aside:
+            views = []
+            for number, one in enumerate(found):
+                path = Path(aside) / f"{number}.h5"
+                extract_items(FeatureMaker(one, options), items, path)
+                views.append(View(path))
+            examples, (features, *others) = read_shared_examples(views, table, split, labels)
+    else:
+        examples = _examples(found, table, read_labels(table, labels), split)
+        features = np.empty((len(examples.ids), 0), np.float32)
     _require_parts(examples, split)
     classes = np.unique(examples.labels[examples.rows("train")])
     if len(classes) < 2:
@@ -128,8 +169,11 @@ def read_data(
     )
 
 
-def read_captions(items: Path, split: Path, column: str) -> ToldItems:
+def read_captions(found: FoundBackbone, items: Path, split: Path, column: str) -> ToldItems:
     """Items with captions; blank ones are left out and counted (`examples.n_without_label`).
+
+    Args:
+        found: the backbone. What it was tuned on tests nothing.
 
     Raises:
         UsageError: the items have no such column, it holds no texts, or the split has folds.
@@ -137,14 +181,11 @@ def read_captions(items: Path, split: Path, column: str) -> ToldItems:
         DeponijError: as `deponij.project.learning.results.read_examples`.
     """
     table = Items(items)
-    table.require_current()
     told = {
         item_id: caption if caption and caption.strip() else None
         for item_id, caption in zip(table.ids, _texts(table, column), strict=True)
     }
-    there = {item_id for item_id, key in zip(table.ids, table.keys, strict=True) if key is not None}
-    groups, unit = read_groups(split, table)
-    examples = join_examples(told, read_parts(split), groups, there, unit, read_folds(split))
+    examples = _examples([found], table, told, split)
     _require_parts(examples, split)
     n_learned = len(np.unique(examples.labels[examples.rows("train")]))
     if n_learned < 2:
@@ -159,6 +200,18 @@ def read_captions(items: Path, split: Path, column: str) -> ToldItems:
         targets=targets.astype(np.int64),
         names=captions,
     )
+
+
+def _examples(
+    found: Sequence[FoundBackbone], table: Items, told: Mapping[str, str | None], split: Path
+) -> Examples:
+    """Of all items that have a picture, but for those that would test a backbone which has learned from them."""
+    table.require_current()
+    seen = {key for one in found for key in learned_from(one.spec, one.description.weights_sha256)}
+    key_of = {item_id: key for item_id, key in zip(table.ids, table.keys, strict=True) if key is not None}
+    groups, unit = read_groups(split, table)
+    tuned_on = {item_id for item_id, key in key_of.items() if key in seen}
+    return join_examples(told, read_parts(split), groups, key_of, unit, read_folds(split), tuned_on)
 
 
 def _texts(table: Items, column: str) -> list[str | None]:

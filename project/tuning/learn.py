@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from deponij.pipeline.backbones import parse_spec
 from deponij.pipeline.training.estimate import trial
 from deponij.pipeline.training.loop import Training, train
 from deponij.pipeline.training.params import TrainingParams
@@ -75,26 +76,33 @@ def tune(
             checkpoint, and the same call goes on from there.
     """
     begin = time.perf_counter()
+    is_new = parse_spec(spec).network is not None
+    recipe = recipe.begun_on(is_new=is_new)
+    if is_new and recipe.recipe != "full":
+        note(
+            f"{spec} has learned nothing: with recipe {recipe.recipe} most of it stays random; recipe: full learns all"
+        )
     training = recipe.trained_by(f"the training of {name!r}")
     found = found_backbone(FeatureParams(decode=recipe.decode, input_px=recipe.input_px), spec)
     options = running.options
     teaching = _teaching(recipe, teacher)
     asked = Asked(name, recipe, training, found, teaching, items, split, labels, options)
     lesson = LESSONS[recipe.learns](asked)
-    data = lesson.data
     with decoded(
-        data.items,
-        data.rows.tolist(),
+        lesson.data.items,
+        lesson.data.rows.tolist(),
         found.description.transform,
         route=recipe.decode,
         n_threads=options.n_workers,
         folder=running.unfinished.parent,
     ) as pictures:
         device = pick_device(options.device)
+        lesson.data = lesson.data.readable(pictures.failures)
         made = lesson.prepare(pictures, device, options.n_workers if device.startswith("cuda") else 0)
         training = _fitted(made.task, training, device, running)
         trained = _trained(name, made.task, training, running)
         outcome = lesson.judge(trained)
+    data = lesson.data
     record = TunedRecord(
         name=name,
         base=spec,
@@ -145,7 +153,8 @@ def _fitted(task: PictureTask, training: TrainingParams, device: str, running: R
         UsageError: it does not fit, and the task would learn something else from smaller ones.
     """
     size = training.batch_size
-    sizes = sorted({max(1, size // 8), max(1, size // 4)})
+    # Two at least, for batch norms of maps that are a single position.
+    sizes = sorted({min(size, max(2, size // 8)), min(size, max(2, size // 4))})
     tried = trial(task, task.stand_in, sizes, training, device=device, n_threads=running.options.n_threads)
     room = training_room(tried, size, len(task.rows), free_memory_bytes(device))
     if room.accumulate > 1 and not task.accumulates:

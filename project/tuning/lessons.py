@@ -24,7 +24,7 @@ from deponij.project.frame.settings import RunOptions
 from deponij.project.learning.result_files import METRICS_NAME
 from deponij.project.learning.results import judge, left_out, write_results
 from deponij.project.tuning.caption_task import caption_task
-from deponij.project.tuning.data import Numbers, ToldItems, TuningData, read_captions, read_data
+from deponij.project.tuning.data import ToldItems, TuningData, read_captions, read_data
 from deponij.project.tuning.params import Recipe
 from deponij.project.tuning.pictures import Pictures
 from deponij.project.tuning.recalls import Hits, brought, hits
@@ -36,6 +36,13 @@ from deponij.store.bundle import write_bundle
 if TYPE_CHECKING:
     from deponij.pipeline.tuning.tower import Tower
     from deponij.project.tuning.caption_task import CaptionTask
+
+
+_BEGUN = {
+    "probe": "started from the probe of the frozen features",
+    "zero": "started at zero",
+    "plain": "started from random weights",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +131,9 @@ class Naming(Lesson):
     def __init__(self, asked: Asked) -> None:
         super().__init__(asked)
         everyone = [asked.found] if asked.teaching is None else [asked.found, asked.teaching.found]
-        self.data = read_data(everyone, asked.items, asked.split, asked.labels, asked.options)
+        has_features = asked.recipe.start != "plain" or asked.teaching is not None
+        where = asked.items, asked.split, asked.labels, asked.options
+        self.data = read_data(everyone, *where, has_features=has_features)
 
     def prepare(self, pictures: Pictures, device: str, workers: int) -> Prepared:
         """See `Lesson`."""
@@ -134,7 +143,13 @@ class Naming(Lesson):
 
         asked, data = self.asked, self.data
         tower, n_weights, n_learned = self._tower()
-        begun = data.probe(data.features) if asked.recipe.start == "probe" else data.nothing()
+        match asked.recipe.start:
+            case "plain":
+                begun = data.plain(asked.found.description.dim, asked.training.seed)
+            case "zero":
+                begun = data.nothing()
+            case _:
+                begun = data.probe(data.features)
         is_distilled = asked.teaching is not None and tower.has_distillation_token
         network = Network(tower, *(torch.from_numpy(one) for one in begun), on_both_tokens=is_distilled)
         self.task = naming_task(
@@ -146,11 +161,7 @@ class Naming(Lesson):
     def judge(self, trained: Training) -> Outcome:
         """Every part by the network's own classifier."""
         asked, data = self.asked, self.data
-        begun = (
-            "started from the probe of the frozen features"
-            if asked.recipe.start == "probe"
-            else "started at zero"
-        )
+        begun = _BEGUN[asked.recipe.start or "probe"]
         what = "a linear classifier"
         if self._on_both_tokens:
             what += " on each of both tokens, whose mean answers"
@@ -181,7 +192,7 @@ class Captioning(Lesson):
 
         super().__init__(asked)
         require_text(asked.found.description)
-        self.data = read_captions(asked.items, asked.split, asked.labels)
+        self.data = read_captions(asked.found, asked.items, asked.split, asked.labels)
         for said in left_out(self.data.examples, asked.labels):
             note(said)
 
@@ -205,7 +216,7 @@ class Captioning(Lesson):
         data, after = self.data, self._hits(self.task)
         self.task.model.hold_scale()
         recalls = {
-            part: brought(self._before[part], one, data.examples.groups[self._places(part)])
+            part: brought(self._before[part], one, data.examples.groups[self.data.of(part)])
             for part, one in after.items()
         }
         told = {
@@ -223,17 +234,12 @@ class Captioning(Lesson):
 
     def _hits(self, task: "CaptionTask") -> dict[str, Hits]:
         words = task.words()
-        places = {part: self._places(part) for part in PARTS}
+        places = {part: self.data.of(part) for part in PARTS}
         return {
             part: hits(task.outputs(self.data.rows[one]), words, self.data.targets[one])
             for part, one in places.items()
             if len(one)
         }
-
-    def _places(self, part: str) -> Numbers:
-        """Of a part's pictures that can be read."""
-        places, pictures = self.data.of(part), self.task.pictures
-        return np.array([one for one in places.tolist() if int(self.data.rows[one]) in pictures], np.int64)
 
 
 LESSONS: Mapping[str, Callable[[Asked], Lesson]] = {"classes": Naming, "captions": Captioning}

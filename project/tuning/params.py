@@ -28,6 +28,9 @@ _WHOLE_LR = 3e-4
 _OF_CLASSES = ("start", "mix", "teacher", "class_weights", "balance")
 
 
+Start = Literal["probe", "zero", "plain"]
+
+
 class TeacherParams(DistillParams):
     """Whom a backbone learns from beside the labels: another one, with the logistic probe of its features on top.
 
@@ -54,8 +57,11 @@ class Recipe(Section):
             `learns`, whole, for which `recipe` is full.
         labels, split: the column of the items that it learns, and by which parts; by default the profile's first, of
             captions none. The part `val` chooses the epoch.
-        start: of the classifier on top: `probe`, the logistic regression on the frozen features, or `zero`.
-        lora: of adapters. n_blocks: of `last-blocks`. moments: of batch norms that learn: those of the base, or of batches.
+        start: of the classifier on top: `probe`, the logistic regression on the frozen features; `zero`, nothing known of
+            these, standardised; `plain`, torch's usual weights on the embedding as it is, without frozen features. By
+            default `probe`, and `plain` where the backbone is a new network.
+        lora: of adapters. n_blocks: of `last-blocks`. moments: of batch norms that learn: those of the base
+            (`keep`), or of batches (`learn`), by default for a new network alone.
         layer_decay: factor of the learning rate a block further down.
         head_lr: factor of the learning rate of the classifier; with captions, of temperature, bias and text tower.
         augment: what is drawn of each picture: a preset (`none`, `flips`, `light`, `deit`, `thesis`), or its settings.
@@ -73,10 +79,10 @@ class Recipe(Section):
     text: Literal["frozen", "learns"] = "frozen"
     labels: str | None = None
     split: Slug | None = None
-    start: Literal["probe", "zero"] = "probe"
+    start: Start | None = None
     lora: LoraParams = LoraParams()
     n_blocks: int = Field(default=1, ge=1)
-    moments: Literal["keep", "learn"] = "keep"
+    moments: Literal["keep", "learn"] | None = None
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     head_lr: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     augment: str | AugmentParams = "light"
@@ -92,7 +98,9 @@ class Recipe(Section):
     @property
     def learning(self) -> LearningParams:
         """What of the backbone learns."""
-        return LearningParams(way=self.recipe, n_blocks=self.n_blocks, lora=self.lora, moments=self.moments)
+        return LearningParams(
+            way=self.recipe, n_blocks=self.n_blocks, lora=self.lora, moments=self.moments or "keep"
+        )
 
     @property
     def augmented(self) -> AugmentParams:
@@ -102,6 +110,18 @@ class Recipe(Section):
             UsageError: there is no preset of this name.
         """
         return preset(self.augment) if isinstance(self.augment, str) else self.augment
+
+    def begun_on(self, *, is_new: bool) -> "Recipe":
+        """The same, which says how its classifier and its batch norms start.
+
+        Args:
+            is_new: the backbone is a network that has learned nothing.
+        """
+        start, moments = ("plain", "learn") if is_new else ("probe", "keep")
+        told = {"moments": self.moments or moments}
+        if self.learns == "classes":
+            told["start"] = self.start or start
+        return self.model_copy(update=told)
 
     @property
     def draws(self) -> bool:
@@ -161,7 +181,8 @@ class Recipe(Section):
         Raises:
             UsageError: one of them is wrong.
         """
-        usual = USUAL | ({"lr": _WHOLE_LR} if self.recipe in ("full", "last-blocks") else {})
+        knows = self.recipe in ("full", "last-blocks") and self.start != "plain"
+        usual = USUAL | ({"lr": _WHOLE_LR} if knows else {})
         return check(TrainingParams, usual | self.training, where)
 
 

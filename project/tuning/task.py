@@ -261,17 +261,16 @@ def shared_parts(
     Raises:
         DataError: nothing is left to learn from. UsageError: the backbone's pictures are not square.
     """
-    train, val = (
-        np.array([one for one in data.of(part).tolist() if int(data.rows[one]) in pictures], np.int64)
-        for part in ("train", "val")
-    )
+    train, val = data.of("train"), data.of("val")
     if not len(train):
         raise DataError("no picture of the train part can be read")
     transform, augmented = found.description.transform, recipe.augmented
     height, width = transform.input_px
     if height != width:
         raise UsageError(f"{found.name}: pictures of {height}x{width} px; what is tuned sees square ones")
-    shaping = [found.identity.fingerprint, recipe.model_dump(mode="json"), data.names.tolist(), taught_by]
+    # Whether it is compiled shapes nothing: see `TrainingParams.shaping`.
+    told = recipe.model_dump(mode="json", exclude={"training": {"compile"}})
+    shaping = [found.identity.fingerprint, told, data.names.tolist(), taught_by]
     shaping += [[str(data.items.keys[data.rows[one]]), int(data.targets[one])] for one in (*train, *val)]
     return {
         "pictures": pictures,

@@ -68,7 +68,7 @@ class Timm(Backbone):
     @classmethod
     def open(cls, location: Location, description: Description) -> Timm:
         config, files = _record(location), cls.weights_files(location)
-        model = _create(location.name, config)
+        model = create(location.name, config)
         weights.fill(model, _renamed(model, config["architecture"], weights.read_tensors(files)), files)
         model.reset_classifier(0)
         published = tuple((config.get("pretrained_cfg") or {}).get("input_size") or (3, 224, 224))[1:]
@@ -106,14 +106,22 @@ def _blank(name: str, config: dict[str, Any]) -> Any:
     import torch
 
     with torch.device("meta"):
-        return _create(name, config)
+        return create(name, config)
 
 
-def _create(name: str, config: dict[str, Any]) -> Any:
-    """The model that the record describes, with its classifier and random weights."""
+def create(name: str, config: dict[str, Any]) -> Any:
+    """The model that a record of timm's describes, with its classifier and random weights.
+
+    Args:
+        name: of the backbone, for messages.
+
+    Raises:
+        UsageError: there is no such architecture.
+    """
     with without_compiler():
         import timm
 
+        from deponij.pipeline.backbones import own_networks  # noqa: F401  # enters them into timm's registry
     architecture = str(config.get("architecture"))
     if not timm.is_model(architecture):
         raise unknown(f"timm architecture of {name}", architecture, timm.list_models(architecture[:4] + "*"))
