@@ -188,7 +188,7 @@ def _token(variable: str | None) -> str:
             f"the variable {variable} is not set; --token-from names one that holds a token of the hub"
         )
     raise UsageError(
-        "there is no token for the hub: `hf auth login` keeps one, HF_TOKEN holds one, or --token-from names another variable"
+        "there is no token of the hub: `hf auth login` keeps one, HF_TOKEN holds one, or --token-from names a variable"
     )
 
 

@@ -16,6 +16,7 @@ from deponij.pipeline.backbones import load
 from deponij.pipeline.training.estimate import trial
 from deponij.pipeline.training.loop import Training, train
 from deponij.pipeline.training.params import TrainingParams
+from deponij.pipeline.training.trackers import Tracking
 from deponij.pipeline.tuning.learning import let_learn
 from deponij.pipeline.tuning.network import Network
 from deponij.pipeline.tuning.saved import save_tuned
@@ -45,11 +46,13 @@ class Running:
     Attributes:
         unfinished: folder of checkpoints; an interrupted training goes on from there.
         keeps_time: whether the record says how long it took; not under DVC, whose outputs hold nothing of a machine.
+        tracking: who is told how it goes.
     """
 
     options: RunOptions
     unfinished: Path
     keeps_time: bool = True
+    tracking: Tracking | None = None
 
 
 def tune(
@@ -78,6 +81,8 @@ def tune(
             checkpoint, and the same call goes on from there.
     """
     begin = time.perf_counter()
+    if running.tracking is not None:
+        running.tracking.check()
     training = recipe.trained_by(f"the training of {name!r}")
     found = found_backbone(FeatureParams(decode=recipe.decode, input_px=recipe.input_px), spec)
     data = read_data(found, items, split, labels, running.options)
@@ -173,6 +178,7 @@ def _trained(name: str, task: NamingTask, training: TrainingParams, running: Run
             checkpoint=running.unfinished,
             on_step=on_step,
             on_note=note,
+            tracking=running.tracking,
         )
 
 

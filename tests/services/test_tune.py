@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import cli_world
 import numpy as np
 import pytest
 import tiny_models
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from deponij.pipeline.backbones import load
+from deponij.pipeline.training import trackers
 from deponij.pipeline.training.loop import Step
 from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from, learned_from_table
 from deponij.project.tuning import learn as tuning
@@ -209,6 +212,43 @@ def test_what_is_wrong_with_a_recipe_is_told_before_anything_is_read(
     answer = cli_world.call(*world.asked("wrong", *more))
     assert answer.status == 2
     assert told in answer.err
+    assert not (world.root / "wrong").exists()
+
+
+def test_trackers_are_told_and_change_nothing(world: World, tmp_path: Path) -> None:
+    cli_world.done(*world.asked("tracked", "--track", "tensorboard", "--log-dir", tmp_path))
+    events = EventAccumulator(str(tmp_path / "tracked"))
+    events.Reload()
+    told = {name: [one.value for one in events.Scalars(name)] for name in events.Tags()["scalars"]}
+    history = json.loads((world.root / "tracked" / "tuned.json").read_text())["tuned"]["history"]
+    # event files hold float32
+    # `loss` of the history is the one of validation where there is one, as `epoch/loss` is.
+    for name in ("loss", "top1"):
+        assert told[f"epoch/{name}"] == pytest.approx([one[name] for one in history])
+    n_train = len(keys_of(world, "train"))
+    assert len(told["train/loss"]) == 2 * -(-n_train // 8)
+    for name in ("model.safetensors", LEARNED_FROM):
+        assert (world.root / "tracked" / name).read_bytes() == (world.tuned / name).read_bytes()
+
+
+@pytest.mark.skipif(find_spec("dvclive") is None, reason="needs dvclive")
+def test_dvclive_is_told(world: World, tmp_path: Path) -> None:
+    cli_world.done(*world.asked("live", "--track", "dvclive", "--log-dir", tmp_path))
+    history = json.loads((world.root / "live" / "tuned.json").read_text())["tuned"]["history"]
+    table = (tmp_path / "live" / "plots" / "metrics" / "epoch" / "top1.tsv").read_text().splitlines()[1:]
+    assert [float(line.split("\t")[1]) for line in table] == pytest.approx([one["top1"] for one in history])
+
+
+def test_a_tracker_that_is_not_here_is_said_before_anything_is_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
+    answer = cli_world.call(*world.asked("wrong", "--items", world.root / "absent", "--track", "wandb"))
+    assert answer.status == 2
+    assert "the tracker wandb needs the package wandb, which is not installed" in answer.err
+    answer = cli_world.call(*world.asked("wrong", "--track", "guestbook"))
+    assert answer.status == 2
+    assert "guestbook" in answer.err
     assert not (world.root / "wrong").exists()
 
 
