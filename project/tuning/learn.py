@@ -9,6 +9,8 @@ Shape letters: n pictures, d width of the embedding, C classes.
 
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +39,9 @@ from deponij.project.tuning.pictures import decoded
 from deponij.project.tuning.record import METHOD, TunedRecord
 from deponij.project.tuning.room import training_room
 from deponij.project.tuning.task import NamingTask, naming_task
+from deponij.store.atomic import make_folder
+from deponij.store.errors import StoreError, explained
+from deponij.store.locks import hold, release
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class Running:
     """How it is carried out, which changes no result beyond rounding.
 
     Attributes:
-        unfinished: folder of checkpoints; an interrupted training goes on from there.
+        unfinished: folder of checkpoints and decoded pictures; an interrupted training goes on from there.
         keeps_time: whether the record says how long it took; not under DVC, whose outputs hold nothing of a machine.
         tracking: who is told how it goes.
     """
@@ -84,16 +89,17 @@ def tune(
     if running.tracking is not None:
         running.tracking.check()
     training = recipe.trained_by(f"the training of {name!r}")
-    found = found_backbone(FeatureParams(decode=recipe.decode, input_px=recipe.input_px), spec)
-    data = read_data(found, items, split, labels, running.options)
-    with decoded(
-        data.items,
-        data.rows.tolist(),
-        found.description.transform,
-        route=recipe.decode,
-        n_threads=running.options.n_workers,
-        folder=running.unfinished.parent,
-    ) as pictures:
+    with _alone(running.unfinished):
+        found = found_backbone(FeatureParams(decode=recipe.decode, input_px=recipe.input_px), spec)
+        data = read_data(found, items, split, labels, running.options)
+        pictures = decoded(
+            data.items,
+            data.rows.tolist(),
+            found,
+            route=recipe.decode,
+            n_threads=running.options.n_workers,
+            folder=running.unfinished / "pictures",
+        )
         network, n_weights, n_learned = _network(recipe, found, data, training.seed)
         device = pick_device(running.options.device)
         workers = running.options.n_workers if device.startswith("cuda") else 0
@@ -101,47 +107,69 @@ def tune(
         training = _fitted(task, training, device, running)
         trained = _trained(name, task, training, running)
         logits = task.logits(data.rows)
-    judged = judge(
-        logits,
-        data.classes.tolist(),
-        data.examples,
-        method=METHOD,
-        title="the tuned network's own classifier",
-        protocol=_protocol(recipe, training, trained),
-        backbone=name,
-        fingerprint=found.identity.fingerprint,
-        labels=labels,
-        split=split.stem,
-    )
-    record = TunedRecord(
-        name=name,
-        base=spec,
-        base_name=recipe.backbone,
-        base_weights=found.description.weights_sha256,
-        licence=licence,
-        recipe=recipe.model_dump(mode="json"),
-        said=recipe.said,
-        labels=labels,
-        split=split.stem,
-        classes=tuple(data.classes.tolist()),
-        n_train=len(data.of("train")),
-        n_val=len(data.of("val")),
-        n_weights=n_weights,
-        n_learned=n_learned,
-        history=tuple({"loss": one.loss, "lr": one.lr, **one.figures} for one in trained.history),
-        kept=trained.kept,
-        top1={part: scores.top1 for part, scores in judged.evaluation.parts.items()},
-        size_bytes=4 * n_weights,
-        toy=toy,
-        seconds=time.perf_counter() - begin if running.keeps_time else None,
-    )
-    files = {LEARNED_FROM: learned_from_table(data.learned_from()), CARD: card(record).encode()}
-    network.tower.cpu()
-    save_tuned(out, network.tower, spec, record.model_dump(mode="json"), files)
-    if results is not None:
-        write_results(results, judged.evaluation, judged.predictions, judged.logits)
-    shutil.rmtree(running.unfinished, ignore_errors=True)
+        judged = judge(
+            logits,
+            data.classes.tolist(),
+            data.examples,
+            method=METHOD,
+            title="the tuned network's own classifier",
+            protocol=_protocol(recipe, training, trained),
+            backbone=name,
+            fingerprint=found.identity.fingerprint,
+            labels=labels,
+            split=split.stem,
+        )
+        record = TunedRecord(
+            name=name,
+            base=spec,
+            base_name=recipe.backbone,
+            base_weights=found.description.weights_sha256,
+            licence=licence,
+            recipe=recipe.model_dump(mode="json"),
+            said=recipe.said,
+            labels=labels,
+            split=split.stem,
+            classes=tuple(data.classes.tolist()),
+            n_train=len(data.of("train")),
+            n_val=len(data.of("val")),
+            n_weights=n_weights,
+            n_learned=n_learned,
+            history=tuple({"loss": one.loss, "lr": one.lr, **one.figures} for one in trained.history),
+            kept=trained.kept,
+            top1={part: scores.top1 for part, scores in judged.evaluation.parts.items()},
+            size_bytes=4 * n_weights,
+            toy=toy,
+            seconds=time.perf_counter() - begin if running.keeps_time else None,
+        )
+        files = {LEARNED_FROM: learned_from_table(data.learned_from()), CARD: card(record).encode()}
+        network.tower.cpu()
+        save_tuned(out, network.tower, spec, record.model_dump(mode="json"), files)
+        if results is not None:
+            write_results(results, judged.evaluation, judged.predictions, judged.logits)
+        shutil.rmtree(running.unfinished, ignore_errors=True)
     return record
+
+
+@contextmanager
+def _alone(unfinished: Path) -> Iterator[None]:
+    """The folder of what is not finished, for this process; of nothing that would be gone on with nothing is left.
+
+    Raises:
+        StoreError: another process has it.
+    """
+    with explained(f"cannot write {unfinished}"):
+        make_folder(unfinished)
+        held = hold(unfinished)
+    if held is None:
+        raise StoreError(
+            f"another process is tuning this, in {unfinished}; wait for it to end, or tune under another name"
+        )
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            unfinished.rmdir()
+        release(held)
 
 
 def _network(recipe: Recipe, found: FoundBackbone, data: TuningData, seed: int) -> tuple[Network, int, int]:
@@ -175,7 +203,7 @@ def _trained(name: str, task: NamingTask, training: TrainingParams, running: Run
             training,
             device=pick_device(running.options.device),
             n_threads=running.options.n_threads,
-            checkpoint=running.unfinished,
+            checkpoint=running.unfinished / "checkpoint",
             on_step=on_step,
             on_note=note,
             tracking=running.tracking,

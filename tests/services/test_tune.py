@@ -20,6 +20,7 @@ from deponij.pipeline.training import trackers
 from deponij.pipeline.training.loop import Step
 from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from, learned_from_table
 from deponij.project.tuning import learn as tuning
+from deponij.project.tuning import pictures
 from deponij.store.atomic import read_table
 from deponij.store.items import Items
 from deponij.store.view import TUNED_ON, View
@@ -179,8 +180,14 @@ def test_an_interrupted_tuning_goes_on_to_the_same_bytes(
         patch.setattr(tuning, "training_bar", stopping)
         with pytest.raises(_Stop):
             cli_world.call(*world.asked("resumed"))
-    assert (world.root / "resumed.unfinished" / "training.json").is_file()
-    cli_world.done(*world.asked("resumed"))
+    assert (world.root / "resumed.unfinished" / "checkpoint" / "training.json").is_file()
+
+    def again(*_: object) -> Any:
+        raise AssertionError("pictures are decoded once")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pictures, "_decode", again)
+        cli_world.done(*world.asked("resumed"))
     for name in ("model.safetensors", "adapter/adapter_model.safetensors", LEARNED_FROM):
         assert (world.root / "resumed" / name).read_bytes() == (world.root / "whole" / name).read_bytes()
     assert not (world.root / "resumed.unfinished").exists()
