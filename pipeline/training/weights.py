@@ -26,7 +26,7 @@ def frozen_sha256(model: "nn.Module") -> str:
     digest, frozen = hashlib.sha256(), _frozen(model)
     for name, one in frozen.items():
         digest.update(f"{name} {one.dtype} {list(one.shape)}\n".encode())
-        digest.update(memoryview(one.detach().cpu().reshape(-1).view(torch.uint8).numpy()))
+        digest.update(one.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest() if frozen else ""
 
 

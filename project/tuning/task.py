@@ -23,7 +23,7 @@ from deponij.project.extraction.feature_maker import FoundBackbone
 from deponij.project.tuning.data import TuningData
 from deponij.project.tuning.params import Recipe
 from deponij.project.tuning.pictures import Pictures, Pixels
-from deponij.store.errors import DataError, UsageError
+from deponij.store.errors import DataError
 from deponij.store.sealed import sha256_of
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def naming_task(
         workers: processes that augment.
 
     Raises:
-        DataError: nothing is left to learn from. UsageError: the backbone's pictures are not square.
+        DataError: nothing is left to learn from.
     """
     import torch
 
@@ -173,9 +173,6 @@ def naming_task(
     if not len(train):
         raise DataError("no picture of the train part can be read")
     transform, targets, seed = found.description.transform, data.targets[train], training.seed
-    height, width = transform.input_px
-    if height != width:
-        raise UsageError(f"{found.name}: pictures of {height}x{width} px; what is tuned sees square ones")
     augmented = recipe.augmented
     weights = None
     if recipe.class_weights:
@@ -197,7 +194,7 @@ def naming_task(
         val_targets=data.targets[val],
         batch_size=training.batch_size,
         transform=transform,
-        augmenter=Augmenter(augmented, height, mean=transform.mean, std=transform.std, seed=seed)
+        augmenter=Augmenter(augmented, transform.input_px, mean=transform.mean, std=transform.std, seed=seed)
         if augmented.draws
         else None,
         mixer=Mixer(recipe.mix, len(data.classes), seed=seed),

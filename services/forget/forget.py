@@ -169,10 +169,10 @@ def _from_depot(location: str, targets: Targets, dry_run: bool) -> tuple[list[Re
 
 def _from_run(at: Layout, targets: Targets, dry_run: bool) -> list[Removed]:
     """Views first and items last, so that a kill leaves names that the items still know."""
-    removed, ids, of_tuned = [], set(targets.items), _of_tuned(at)
+    removed, ids = [], set(targets.items)
     places = ("views/*.h5", "views/texts/*.h5", "views/patch_tokens/*/*.h5")
     views = [path for place in places for path in sorted(at.root.glob(place))]
-    for path in sorted({*views} - {*of_tuned}):
+    for path in sorted({*views} - {*_of_tuned(at)}):
         view = View(path)
         gone = (ids | targets.captions) & {*view.ids.tolist(), *(one for one, _ in view.failures)}
         if gone:
@@ -188,18 +188,7 @@ def _from_run(at: Layout, targets: Targets, dry_run: bool) -> list[Removed]:
             _report_anew(at, path.stem, ids)
     there = ids & set(Items(at.items).ids)
     if there or removed:
-        # Before the folders of these backbones, by which a call that goes on knows them.
-        gone = [path for path in of_tuned if path.is_file()]
-        if gone:
-            names = ", ".join(str(path.relative_to(at.root)) for path in gone)
-            removed.append(
-                Removed(
-                    what="files of features by a tuned backbone", n=len(gone), where=f"{at.root}: {names}"
-                )
-            )
-        if not dry_run:
-            for path in gone:
-                path.unlink()
+        removed += _features_of_tuned(at, dry_run)
         removed += _computed(at, dry_run)
     if there:
         removed.append(Removed(what="items", n=len(there), where=str(at.items)))
@@ -216,6 +205,17 @@ def _of_tuned(at: Layout) -> list[Path]:
         | {path.stem for path in records.glob("*.json")}
     )
     return [path for name in names for path in (at.view(name), at.tuned_record(name))]
+
+
+def _features_of_tuned(at: Layout, dry_run: bool) -> list[Removed]:
+    """Before the folders of these backbones, by which a call that goes on knows them."""
+    gone = [path for path in _of_tuned(at) if path.is_file()]
+    if not dry_run:
+        for path in gone:
+            path.unlink()
+    names = ", ".join(str(path.relative_to(at.root)) for path in gone)
+    what = "files of features by a tuned backbone"
+    return [Removed(what=what, n=len(gone), where=f"{at.root}: {names}")] if gone else []
 
 
 def _computed(at: Layout, dry_run: bool) -> list[Removed]:

@@ -13,6 +13,7 @@ import cli_world
 import numpy as np
 import pytest
 import tiny_models
+import tuning_world
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from deponij.pipeline.backbones import load
@@ -220,6 +221,24 @@ def test_what_is_wrong_with_a_recipe_is_told_before_anything_is_read(
     assert answer.status == 2
     assert told in answer.err
     assert not (world.root / "wrong").exists()
+
+
+@pytest.mark.parametrize("augment", ["light", "flips", "deit"])
+def test_pictures_that_are_not_square(
+    world: World, tmp_path_factory: pytest.TempPathFactory, augment: str
+) -> None:
+    base = tmp_path_factory.mktemp("siglip") / "base"
+    tiny_models.siglip(base)
+    asked = [str(one) for one in world.asked(f"wide-{augment}", "--set", f"augment={augment}")]
+    asked[asked.index(str(world.base))] = str(base)
+    cli_world.done(*asked, "--set", "input_px=[48,64]", "--set", "mix.cutmix=1")
+    found = load(str(world.root / f"wide-{augment}"))
+    assert found.description.input_px == (48, 64)
+    frozen = load(str(base), input_px=(48, 64))
+    pixels = tuning_world.pixels_for(found)
+    assert not np.allclose(found.embed_images(pixels), frozen.embed_images(pixels))
+    history = json.loads((world.root / f"wide-{augment}" / "tuned.json").read_text())["tuned"]["history"]
+    assert all(np.isfinite(one["loss"]) for one in history)
 
 
 def test_trackers_are_told_and_change_nothing(world: World, tmp_path: Path) -> None:
