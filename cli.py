@@ -26,6 +26,7 @@ from deponij.commands import (
     learning,
     machine,
     predicting,
+    pushing,
     retrieval,
     scenes,
     segmentation_table,
@@ -51,7 +52,7 @@ _PANELS: dict[str, tuple[tuple[typer.Typer, ...], dict[str, typer.Typer]]] = {
     "Items": ((data.app, scenes.app), {"data": data.data_app}),
     "Features": ((features.app,), {"depot": depots.depot_app, "view": depots.view_app}),
     "Learning and comparing": (
-        (learning.app, comparing.app, decoding.app, segmentation_table.app, tuning.app),
+        (learning.app, comparing.app, decoding.app, segmentation_table.app, tuning.app, pushing.app),
         {},
     ),
     "Searching": ((), {"index": retrieval.index_app, "query": retrieval.query_app}),

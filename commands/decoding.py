@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from deponij.commands.answers import print_json
-from deponij.commands.options import Depot, Device, Json, OutArg, Threads
+from deponij.commands.options import Depot, Device, Json, LogDir, OutArg, Threads, Track, tracking_of
 from deponij.pipeline.registry import names_in
 
 app = typer.Typer()
@@ -46,6 +46,8 @@ def fit_decoder(
         bool, typer.Option(help="Answer by the mean of picture and mirrored picture.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and windows.")] = 0,
+    track: Track = None,
+    log_dir: LogDir = Path("logs"),
     depot: Depot = "depot",
     device: Device = "auto",
     threads: Threads = 0,
@@ -81,11 +83,15 @@ def fit_decoder(
             "--words"
         )
     (asked,) = every
+    if track and not asked.decoder.learns:
+        raise UsageError(f"the decoder {decoder!r} learns nothing, so no tracker can be told; leave --track")
+    tracking = tracking_of(track, log_dir, asked.name if out is None else out.name)
     source = StoredScenes.open(scenes, maps, flipped, depot)
     running = Running(
         pick_device(device),
         threads or n_cores(),
         None if out is None else out.with_name(f"{out.name}.unfinished"),
+        tracking=tracking,
     )
     result = learn_decoder(asked, params, source, words=words, running=running, out=out)
     if as_json:

@@ -4,13 +4,15 @@ import json
 import re
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, cast
 
 import typer
 
 from deponij.pipeline.registry import names_in
+from deponij.pipeline.training.trackers import TRACKERS
 
 if TYPE_CHECKING:
+    from deponij.pipeline.training.trackers import TrackerName, Tracking
     from deponij.project.frame.settings import RunOptions
 
     Blend: TypeAlias = str
@@ -147,6 +149,15 @@ KeepOpt = Annotated[
     typer.Option(help="List of the only items to take, as `deponij duplicates --keep` writes it."),
 ]
 SheetOpt = Annotated[Path | None, typer.Option("--sheet", help="Page of pictures to write (.png).")]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        metavar="|".join(TRACKERS),
+        help="Tell losses and figures of validation to this tracker too; repeatable.",
+    ),
+]
+LogDir = Annotated[Path, typer.Option(help="Where trackers write, in a folder of the training's name.")]
 ParquetOpt = Annotated[Path | None, typer.Option("--parquet", help="Table to write, of all (.parquet).")]
 
 
@@ -161,6 +172,17 @@ def run_options(depot: str, device: str, batch_size: str, workers: int, threads:
     size = 0 if batch_size == "auto" else int(batch_size)
     values = {"depot": depot, "device": device, "batch_size": size, "workers": workers, "threads": threads}
     return check(RunOptions, values, "the command line")
+
+
+def tracking_of(track: list[str] | None, log_dir: Path, name: str) -> "Tracking | None":
+    """Who is told of a training; a tracker that is not installed is said at once."""
+    from deponij.pipeline.training.trackers import Tracking
+
+    if not track:
+        return None
+    tracking = Tracking(cast("list[TrackerName]", track), log_dir, name)
+    tracking.check()
+    return tracking
 
 
 def treatments(treat: list[str] | None) -> dict[str, str]:

@@ -13,10 +13,13 @@ from deponij.commands.options import (
     ItemsArg,
     Json,
     LabelsArg,
+    LogDir,
     SplitArg,
     Threads,
+    Track,
     Workers,
     run_options,
+    tracking_of,
 )
 
 app = typer.Typer()
@@ -70,6 +73,8 @@ def tune(
     batch_size: Annotated[
         int | None, typer.Option("--batch", min=1, help="Pictures a step of learning.")
     ] = None,
+    track: Track = None,
+    log_dir: LogDir = Path("logs"),
     depot: Depot = "depot",
     device: Device = "auto",
     forward_batch: BatchSize = "auto",
@@ -103,6 +108,7 @@ def tune(
         out=out,
         results=results,
         options=run_options(depot, device, forward_batch, workers, threads),
+        tracking=tracking_of(track, log_dir, out.name),
     )
     if as_json:
         print_json(record)

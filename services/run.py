@@ -168,7 +168,8 @@ def run(
 
 
 def relearn(at: Layout, options: RunOptions) -> bool:
-    """Every stage behind extraction, of the items and features that a run of this command has now.
+    """Every stage behind extraction, of the items and features that a run of this command has now; what it tuned is tuned
+    again.
 
     Returns:
         Whether it was done: not for a run that DVC made, or an earlier version, or that has not finished.
@@ -177,7 +178,8 @@ def relearn(at: Layout, options: RunOptions) -> bool:
     if record is None or record.by != _BY:
         return False
     sections = record.made_by.model_dump()
-    for stage in STAGES[STAGES.index(_stage(_FIRST_RESULTS)) :]:
+    behind = STAGES[STAGES.index(_stage(_FIRST_RESULTS)) :]
+    for stage in (_stage("finetune"), _stage("extract_tuned"), *behind):
         _run_stage(stage.name, sections, at, options)
     remember(at, record.made_by, by=_BY, depot=record.depot)
     return True

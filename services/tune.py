@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, JsonValue
 
 from deponij.pipeline.backbones import describe, parse_spec
+from deponij.pipeline.training.trackers import Tracking
 from deponij.project.frame.settings import RunOptions
 from deponij.project.tuning.asked import asked_recipe
 from deponij.project.tuning.learn import Running, tune
@@ -56,6 +57,7 @@ def run(
     out: Path,
     results: Path | None,
     options: RunOptions,
+    tracking: Tracking | None = None,
 ) -> TunedRecord:
     """Tune, and write the folder.
 
@@ -76,7 +78,7 @@ def run(
         labels=labels,
         out=out,
         results=results,
-        running=Running(options, out.with_name(f"{out.name}.unfinished")),
+        running=Running(options, out.with_name(f"{out.name}.unfinished"), tracking=tracking),
         licence=entry.licence,
     )
 

@@ -19,8 +19,8 @@ from deponij.pipeline.backbones.catalog import Entry, parse_spec
 from deponij.pipeline.backbones.contract import Backbone
 from deponij.store.errors import BackboneError
 
-# Top-level records and vocabularies; weights are chosen by the family's own order.
-_RECORDS = ("*.json", "*.model", "merges.txt", "vocab.txt", "LICENSE*")
+# Top-level records and vocabularies, and what a tuned one learned from; weights are chosen by the family's own order.
+_RECORDS = ("*.json", "*.model", "merges.txt", "vocab.txt", "LICENSE*", "learned_from.parquet")
 # Errors of writing files; all other ones of the system's, here, are of the network.
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EIO)
 

@@ -13,7 +13,7 @@ from deponij.pipeline.training.freed_memory import give_back
 from deponij.pipeline.training.mechanics import Mechanics, mechanics
 from deponij.pipeline.training.params import TrainingParams
 from deponij.pipeline.training.task import Task
-from deponij.pipeline.training.weights import optimizer_of, state_of
+from deponij.pipeline.training.weights import changing, optimizer_of, state_of
 from deponij.store.errors import UsageError
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class _Steps:
     def _beside_bytes(self) -> int:
         """The average of the weights, and those of the best epoch."""
         averaged = n_bytes_of(self._learning()) if self.params.average is not None else 0
-        best = n_bytes_of(self.task.model.state_dict().values()) if self.params.keep == "best" else 0
+        best = n_bytes_of(changing(self.task.model).values()) if self.params.keep == "best" else 0
         return averaged + best
 
     def _learning(self) -> "list[Tensor]":

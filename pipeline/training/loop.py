@@ -22,7 +22,14 @@ from deponij.pipeline.training.mechanics import Interrupts, Mechanics, mechanics
 from deponij.pipeline.training.params import TrainingParams
 from deponij.pipeline.training.task import Task
 from deponij.pipeline.training.trackers import Tracking, tracked
-from deponij.pipeline.training.weights import Average, optimizer_of, restore, state_of
+from deponij.pipeline.training.weights import (
+    Average,
+    changing,
+    frozen_sha256,
+    optimizer_of,
+    restore,
+    state_of,
+)
 from deponij.store.errors import DataError, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -102,7 +109,8 @@ def train(
 
     Args:
         n_threads: of torch on the CPU; as they are by default.
-        checkpoint: a folder; it stays when the training is done, and the same call then only loads its weights.
+        checkpoint: a folder, for all but frozen weights; it stays when the training is done, and the same call then only
+            loads its weights.
         checkpoint_s: seconds between checkpoints; there is one after each epoch too, where that does not cost much.
         on_epoch: told each epoch, from 0, and what it brought.
         on_note: told what is out of the ordinary, as a checkpoint of something else that is not gone on with.
@@ -237,7 +245,7 @@ class _Run:
             if math.isfinite(figure) and (state.best is None or figure > state.best[0]):
                 state.best = (figure, state.epoch)
                 if self.params.keep == "best":
-                    self.best_weights = {name: one.clone() for name, one in self.model.state_dict().items()}
+                    self.best_weights = {name: one.clone() for name, one in changing(self.model).items()}
         rate = self._rate(self.n_batches - 1)
         record = EpochRecord(state.loss_sum / self.n_batches, rate, figures)
         state.history.append(record)
@@ -312,7 +320,7 @@ class _Run:
 
     def _keep(self) -> int:
         if self.params.keep == "best" and self.state.best is not None:
-            self.model.load_state_dict(self.best_weights)
+            self.model.load_state_dict(self.best_weights, strict=False)
             return self.state.best[1]
         if self.average is not None:
             self.average.put()
@@ -329,9 +337,10 @@ class _Run:
 
     def _save(self) -> None:
         # Of weights that are no numbers the next loss tells; the checkpoint before them stays.
-        if self.folder is None or not all(bool(one.isfinite().all()) for one in self.model.parameters()):
+        learning = [one for one in self.model.parameters() if one.requires_grad]
+        if self.folder is None or not all(bool(one.isfinite().all()) for one in learning):
             return
-        tensors = {f"model.{name}": one for name, one in self.model.state_dict().items()}
+        tensors = {f"model.{name}": one for name, one in changing(self.model).items()}
         tensors |= {f"best.{name}": one for name, one in self.best_weights.items()}
         tensors |= {f"optimizer.{name}": one for name, one in state_of(self.optimizer).items()}
         if self.average is not None:
@@ -357,14 +366,15 @@ class _Run:
             self.told.on_note(f"the training begins anew, for its checkpoint cannot be gone on with: {error}")
             return
         kept = _of(tensors, "model.")
-        own = {name: one.shape for name, one in self.model.state_dict().items()}
+        own = {name: one.shape for name, one in changing(self.model).items()}
         if state.identity != self.state.identity or {name: one.shape for name, one in kept.items()} != own:
             self.told.on_note(
-                f"the training begins anew: the checkpoint in {self.folder} is of other data, another model or other "
-                "settings"
+                f"the training begins anew: the checkpoint in {self.folder} is of other data, another model, other "
+                "settings or another version"
             )
             return
-        self.model.load_state_dict(kept)
+        # What is frozen is the model's own, for which its identity stands.
+        self.model.load_state_dict(kept, strict=False)
         best = _of(tensors, "best.")
         self.best_weights = {name: one.to(self.mechanics.device) for name, one in best.items()}
         restore(self.optimizer, _of(tensors, "optimizer."))
@@ -377,7 +387,8 @@ class _Run:
 
 def identity_of(task: Task, params: TrainingParams) -> str:
     """What stands for a training: a checkpoint of another one is not gone on with."""
-    told = json.dumps([task.identity, params.shaping], sort_keys=True)
+    frozen = frozen_sha256(task.model)
+    told = json.dumps([task.identity, params.shaping, *([frozen] if frozen else [])], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()
 
 

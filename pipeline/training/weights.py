@@ -1,5 +1,6 @@
-"""Optimizers by name, and weights averaged over steps."""
+"""Which of a model's tensors a training changes, optimizers by name, and weights averaged over steps."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,28 @@ from deponij.pipeline.training.task import ParameterGroup
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+
+def changing(model: "nn.Module") -> "dict[str, Tensor]":
+    """Of the model's state what a training may change: weights that learn, and all buffers (moments of batch norms)."""
+    frozen = _frozen(model)
+    return {name: one for name, one in model.state_dict().items() if name not in frozen}
+
+
+def frozen_sha256(model: "nn.Module") -> str:
+    """What stands for the weights that do not learn; empty where all do."""
+    import torch
+
+    digest, frozen = hashlib.sha256(), _frozen(model)
+    for name, one in frozen.items():
+        digest.update(f"{name} {one.dtype} {list(one.shape)}\n".encode())
+        digest.update(one.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest() if frozen else ""
+
+
+def _frozen(model: "nn.Module") -> "dict[str, nn.Parameter]":
+    named = model.named_parameters(remove_duplicate=False)
+    return {name: one for name, one in named if not one.requires_grad}
 
 
 def optimizer_of(groups: Sequence[ParameterGroup], params: TrainingParams) -> "torch.optim.Optimizer":

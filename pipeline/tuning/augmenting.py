@@ -3,7 +3,7 @@
 What a picture becomes depends on the seed, the epoch and its number alone: a training that was interrupted sees the same
 bytes, and so does one with other workers.
 
-Shape letters: n pictures, h and w their sides in px, s the side of the network's input in px; channels are R, G, B.
+Shape letters: n pictures, h and w their sides in px, H and W those of the network's input; channels are R, G, B.
 """
 
 import math
@@ -39,9 +39,9 @@ class AugmentParams(BaseModel):
     """How pictures are changed; by default not at all beyond what brings them to size.
 
     Attributes:
-        crop: `none` (short side to s / `crop_share`, and its centre), `resized` (a part of the picture, its share of the
-            area within `scale`, its width by its height within `ratio`, stretched to s x s), or `padded` (as `none`,
-            then moved by up to `padding_px` over black).
+        crop: `none` (scaled until it just covers H / `crop_share` by W / `crop_share`, and its centre), `resized` (a part of
+            the picture, its share of the area within `scale`, its width by its height within `ratio` of W / H, stretched to
+            H x W), or `padded` (as `none`, then moved by up to `padding_px` over black).
         interpolation: of resizing.
         horizontal_flip, vertical_flip: probabilities.
         rand_augment: operations of RandAugment a picture. magnitude: their strength, 0 to 10, as timm counts it
@@ -121,17 +121,17 @@ def preset(name: str) -> AugmentParams:
 
 
 class Augmenter:
-    """Decoded pictures to a network's input: float32 [3, s, s], normalised.
+    """Decoded pictures to a network's input: float32 [3, H, W], normalised.
 
     Args:
-        size_px: s. mean, std: of each channel, in units of 0..1, as the backbone's record says.
+        size_px: (H, W), or one number for both. mean, std: of each channel, in units of 0..1, as the backbone's record says.
         seed: of all draws.
     """
 
     def __init__(
         self,
         params: AugmentParams,
-        size_px: int,
+        size_px: int | tuple[int, int],
         *,
         mean: Sequence[float],
         std: Sequence[float],
@@ -141,7 +141,8 @@ class Augmenter:
 
         with without_compiler():
             from torchvision.transforms import v2
-        self.params, self.size_px, self.seed = params, size_px, seed
+        self.size_px = (size_px, size_px) if isinstance(size_px, int) else size_px
+        self.params, self.seed = params, seed
         self._v2, self._fill = v2, [round(255 * one) for one in mean]
         self._interpolation = v2.InterpolationMode(params.interpolation)
         flips = [v2.RandomHorizontalFlip(params.horizontal_flip), v2.RandomVerticalFlip(params.vertical_flip)]
@@ -157,7 +158,7 @@ class Augmenter:
         )
 
     def one(self, picture: "NDArray[np.uint8] | Tensor", epoch: int, number: int) -> "Tensor":
-        """One picture as it looks in an epoch, float32 [3, s, s].
+        """One picture as it looks in an epoch, float32 [3, H, W].
 
         Args:
             picture: uint8 [h, w, 3] of NumPy, or [3, h, w] of torch. number: its place in the data set.
@@ -176,7 +177,7 @@ class Augmenter:
     def batch(
         self, pictures: "Sequence[NDArray[np.uint8]] | Tensor", epoch: int, numbers: Sequence[int]
     ) -> "Tensor":
-        """Pictures as they look in an epoch, float32 [n, 3, s, s]; each as `one` gives it.
+        """Pictures as they look in an epoch, float32 [n, 3, H, W]; each as `one` gives it.
 
         Args:
             pictures: as in `one`, or uint8 [n, 3, h, w]. numbers: their places in the data set.
@@ -189,14 +190,26 @@ class Augmenter:
     def _geometry(self) -> list[Any]:
         params, v2, size_px = self.params, self._v2, self.size_px
         if params.crop == "resized":
+            low, high = (one * (size_px[1] / size_px[0]) for one in params.ratio)
             return [
-                v2.RandomResizedCrop(size_px, params.scale, params.ratio, self._interpolation, antialias=True)
+                v2.RandomResizedCrop(size_px, params.scale, (low, high), self._interpolation, antialias=True)
             ]
-        # Rounded down, as timm and DeiT do: 224 px at a share of 0.875 are the centre of 256.
-        resized_px = int(size_px / params.crop_share)
-        centre = [v2.Resize(resized_px, self._interpolation, antialias=True), v2.CenterCrop(size_px)]
+        centre = [self._covering, v2.CenterCrop(size_px)]
         moved = [v2.RandomCrop(size_px, padding=params.padding_px)] if params.crop == "padded" else []
         return centre + moved
+
+    def _covering(self, pixels: "Tensor") -> "Tensor":
+        """Scaled until it just covers the input, or what it is the middle of."""
+        # Rounded down, as timm and DeiT do: 224 px at a share of 0.875 are the centre of 256.
+        wanted_h, wanted_w = (int(one / self.params.crop_share) for one in self.size_px)
+        height, width = pixels.shape[-2:]
+        size = (
+            [wanted_h, wanted_h * width // height]
+            if wanted_h * width >= wanted_w * height
+            else [wanted_w * height // width, wanted_w]
+        )
+        made: Tensor = self._v2.functional.resize(pixels, size, self._interpolation, antialias=True)
+        return made
 
     def _rand_augment(self) -> Any:
         """torchvision's own, whose steps are fine enough for a strength that is drawn."""

@@ -22,7 +22,7 @@ _Item = tuple[int, Tensor] | DeponijError
 def augmented_batches(
     decode: Decode, augmenter: Augmenter, plan: Sequence[Sequence[int]], epoch: int, *, workers: int = 0
 ) -> Generator[tuple[Tensor, Tensor], None, None]:
-    """The batches of an epoch in their order: numbers int64 [n] and pixels float32 [n, 3, s, s].
+    """The batches of an epoch in their order: numbers int64 [n] and pixels float32 [n, 3, h, w].
 
     They are the same with any number of workers, and no generator is disturbed. Torch's `DataLoader` does the work.
 

@@ -6,6 +6,7 @@ Views of its features carry it along (`deponij.store.view.TUNED_ON`), so that no
 from collections.abc import Mapping
 
 from deponij.pipeline.backbones.catalog import parse_spec
+from deponij.pipeline.backbones.sources import locate
 from deponij.store.atomic import read_table, table_bytes
 from deponij.store.errors import StoreError
 from deponij.store.sealed import read_sealed, sha256_of
@@ -36,7 +37,8 @@ def learned_from(spec: str, weights_sha256: str | None = None) -> dict[str, str]
     Raises:
         StoreError: the table is not there, or it or the weights are not those that the folder's record names.
     """
-    folder = parse_spec(spec).folder
+    entry = parse_spec(spec)
+    folder = locate(entry).folder if entry.repo is not None else entry.folder
     if folder is None or not (folder / RECORD).is_file():
         return {}
     body, path = read_sealed(folder / RECORD, _REMEDY), folder / LEARNED_FROM

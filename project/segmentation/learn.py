@@ -24,6 +24,7 @@ from deponij.pipeline.decoders.saved import Applied, decoder_files
 from deponij.pipeline.metrics.segmentation_result import SegmentationResult
 from deponij.pipeline.training.loop import Training, train
 from deponij.pipeline.training.params import TrainingParams
+from deponij.pipeline.training.trackers import Tracking
 from deponij.project.frame.console import note
 from deponij.project.frame.settings import check
 from deponij.project.frame.training_bar import training_bar
@@ -71,12 +72,14 @@ class Running:
     Attributes:
         unfinished: folder of checkpoints; an interrupted training goes on from there.
         keeps_time: whether the record says how long it took; not under DVC, whose outputs hold nothing of a machine.
+        tracking: who is told how it goes.
     """
 
     device: str = "cpu"
     n_threads: int = 1
     unfinished: Path | None = None
     keeps_time: bool = True
+    tracking: Tracking | None = None
 
 
 def asked_of(params: DecodersParams, *, with_words: bool) -> list[Asked]:
@@ -246,6 +249,7 @@ def learned(task: SegmentationTask, asked: Asked, running: Running) -> Training:
             checkpoint=running.unfinished,
             on_step=on_step,
             on_note=note,
+            tracking=running.tracking,
         )
 
 

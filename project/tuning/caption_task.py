@@ -103,7 +103,7 @@ def caption_task(
         network: on the device that it learns on. workers: processes that augment.
 
     Raises:
-        DataError: nothing is left to learn from. UsageError: the backbone's pictures are not square.
+        DataError: nothing is left to learn from.
     """
     from torch import nn
 

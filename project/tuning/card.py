@@ -1,10 +1,64 @@
 """The model card of a tuned backbone: Markdown that the hub reads too."""
 
-from deponij.pipeline.backbones import parse_spec
+from deponij.pipeline.backbones.access import resolved
+from deponij.pipeline.backbones.catalog import parse_spec
 from deponij.project.tuning.record import TunedRecord
+from deponij.store.errors import DeponijError
 from deponij.store.texts import in_percent
 
 CARD = "README.md"
+
+
+_OF_THE_HUB = {
+    *(
+        "apache-2.0",
+        "mit",
+        "openrail",
+        "unlicense",
+        "wtfpl",
+        "zlib",
+        "isc",
+        "bsl-1.0",
+        "ecl-2.0",
+        "ms-pl",
+        "0bsd",
+    ),
+    *(
+        "bsd",
+        "bsd-2-clause",
+        "bsd-3-clause",
+        "bsd-3-clause-clear",
+        "mpl-2.0",
+        "artistic-2.0",
+        "afl-3.0",
+        "osl-3.0",
+    ),
+    *(
+        "gpl",
+        "gpl-2.0",
+        "gpl-3.0",
+        "lgpl",
+        "lgpl-2.1",
+        "lgpl-3.0",
+        "agpl-3.0",
+        "epl-1.0",
+        "epl-2.0",
+        "eupl-1.1",
+    ),
+    *(
+        "eupl-1.2",
+        "cc",
+        "cc0-1.0",
+        "cc-by-2.0",
+        "cc-by-2.5",
+        "cc-by-3.0",
+        "cc-by-4.0",
+        "cc-by-sa-3.0",
+        "cc-by-sa-4.0",
+    ),
+    *("cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0"),
+    *("cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "unknown", "other"),
+}
 
 
 def card(record: TunedRecord) -> str:
@@ -18,7 +72,8 @@ def card(record: TunedRecord) -> str:
     ]
     lines = [
         "---",
-        *([] if is_new else [f"license: {licence.lower()}", f"base_model: {record.base}"]),
+        *([] if is_new else _licensed(licence)),
+        *([f"base_model: {repo}"] if (repo := _repo(record.base)) else []),
         "library_name: deponij",
         "---",
         "",
@@ -60,3 +115,21 @@ def _learned(record: TunedRecord) -> tuple[str, list[str]]:
         for name, one in figures.items()
     ]
     return said, ["| part | way | measure | frozen -> tuned |", "|-|-|-|-|", *rows]
+
+
+def _licensed(licence: str) -> list[str]:
+    """Fields of the head, as the hub takes them."""
+    name = licence.lower()
+    return (
+        [f"license: {name}"]
+        if name in _OF_THE_HUB
+        else ["license: other", f"license_name: {name.replace(' ', '-')}"]
+    )
+
+
+def _repo(base: str) -> str | None:
+    """The hub's repository of a base; of a folder, or one that is gone, None, for the hub takes no other names."""
+    try:
+        return resolved(parse_spec(base)).repo
+    except DeponijError:
+        return None

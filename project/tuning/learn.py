@@ -7,6 +7,8 @@ What learns, and how it is written, is the business of `deponij.pipeline.tuning`
 
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from deponij.pipeline.backbones import parse_spec
 from deponij.pipeline.training.estimate import trial
 from deponij.pipeline.training.loop import Training, train
 from deponij.pipeline.training.params import TrainingParams
+from deponij.pipeline.training.trackers import Tracking
 from deponij.pipeline.tuning.saved import save_tuned
 from deponij.project.extraction.devices import free_memory_bytes
 from deponij.project.extraction.extracting import FeatureParams, found_backbone
@@ -30,7 +33,9 @@ from deponij.project.tuning.record import TunedRecord
 from deponij.project.tuning.room import training_room
 from deponij.project.tuning.task import PictureTask
 from deponij.project.tuning.teaching import Teaching
-from deponij.store.errors import UsageError
+from deponij.store.atomic import make_folder
+from deponij.store.errors import StoreError, UsageError, explained
+from deponij.store.locks import hold, release
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +43,15 @@ class Running:
     """How it is carried out, which changes no result beyond rounding.
 
     Attributes:
-        unfinished: folder of checkpoints; an interrupted training goes on from there.
+        unfinished: folder of checkpoints and decoded pictures; an interrupted training goes on from there.
         keeps_time: whether the record says how long it took; not under DVC, whose outputs hold nothing of a machine.
+        tracking: who is told how it goes.
     """
 
     options: RunOptions
     unfinished: Path
     keeps_time: bool = True
+    tracking: Tracking | None = None
 
 
 def tune(
@@ -76,6 +83,8 @@ def tune(
             checkpoint, and the same call goes on from there.
     """
     begin = time.perf_counter()
+    if running.tracking is not None:
+        running.tracking.check()
     is_new = parse_spec(spec).network is not None
     recipe = recipe.begun_on(is_new=is_new)
     if is_new and recipe.recipe != "full":
@@ -83,61 +92,84 @@ def tune(
             f"{spec} has learned nothing: with recipe {recipe.recipe} most of it stays random; recipe: full learns all"
         )
     training = recipe.trained_by(f"the training of {name!r}")
-    found = found_backbone(FeatureParams(decode=recipe.decode, input_px=recipe.input_px), spec)
-    options = running.options
-    teaching = _teaching(recipe, teacher)
-    asked = Asked(name, recipe, training, found, teaching, items, split, labels, options)
-    lesson = LESSONS[recipe.learns](asked)
-    with decoded(
-        lesson.data.items,
-        lesson.data.rows.tolist(),
-        found.description.transform,
-        route=recipe.decode,
-        n_threads=options.n_workers,
-        folder=running.unfinished.parent,
-    ) as pictures:
+    with _alone(running.unfinished):
+        found = found_backbone(FeatureParams(decode=recipe.decode, input_px=recipe.input_px), spec)
+        options = running.options
+        teaching = _teaching(recipe, teacher)
+        asked = Asked(name, recipe, training, found, teaching, items, split, labels, options)
+        lesson = LESSONS[recipe.learns](asked)
+        pictures = decoded(
+            lesson.data.items,
+            lesson.data.rows.tolist(),
+            found,
+            route=recipe.decode,
+            n_threads=options.n_workers,
+            folder=running.unfinished / "pictures",
+        )
         device = pick_device(options.device)
         lesson.data = lesson.data.readable(pictures.failures)
         made = lesson.prepare(pictures, device, options.n_workers if device.startswith("cuda") else 0)
         training = _fitted(made.task, training, device, running)
         trained = _trained(name, made.task, training, running)
         outcome = lesson.judge(trained)
-    data = lesson.data
-    record = TunedRecord(
-        name=name,
-        base=spec,
-        base_name=recipe.backbone,
-        base_weights=found.description.weights_sha256,
-        teacher_weights=None if teaching is None else teaching.found.description.weights_sha256,
-        licence=licence,
-        recipe=recipe.model_dump(mode="json"),
-        said=recipe.said,
-        learns=recipe.learns,
-        labels=labels,
-        split=split.stem,
-        n_without=data.examples.n_without_label,
-        n_train=len(data.of("train")),
-        n_val=len(data.of("val")),
-        n_weights=made.n_weights,
-        n_learned=made.n_learned,
-        history=tuple({"loss": one.loss, "lr": one.lr, **one.figures} for one in trained.history),
-        kept=trained.kept,
-        size_bytes=4 * made.n_weights,
-        toy=toy,
-        seconds=time.perf_counter() - begin if running.keeps_time else None,
-        **outcome.facts,
-    )
-    # What it was tuned from, or was taught by, may itself have learned from pictures.
-    before = [found] if teaching is None else [found, teaching.found]
-    seen = [learned_from(one.spec, one.description.weights_sha256) for one in before]
-    parts = {key: part for one in (*seen, data.learned_from()) for key, part in one.items()}
-    files = {LEARNED_FROM: learned_from_table(parts), CARD: card(record).encode()}
-    made.task.model.cpu()
-    save_tuned(out, made.tower, spec, record.model_dump(mode="json"), files)
-    if results is not None:
-        outcome.write(results)
-    shutil.rmtree(running.unfinished, ignore_errors=True)
+        data = lesson.data
+        record = TunedRecord(
+            name=name,
+            base=spec,
+            base_name=recipe.backbone,
+            base_weights=found.description.weights_sha256,
+            teacher_weights=None if teaching is None else teaching.found.description.weights_sha256,
+            licence=licence,
+            recipe=recipe.model_dump(mode="json"),
+            said=recipe.said,
+            learns=recipe.learns,
+            labels=labels,
+            split=split.stem,
+            n_without=data.examples.n_without_label,
+            n_train=len(data.of("train")),
+            n_val=len(data.of("val")),
+            n_weights=made.n_weights,
+            n_learned=made.n_learned,
+            history=tuple({"loss": one.loss, "lr": one.lr, **one.figures} for one in trained.history),
+            kept=trained.kept,
+            size_bytes=4 * made.n_weights,
+            toy=toy,
+            seconds=time.perf_counter() - begin if running.keeps_time else None,
+            **outcome.facts,
+        )
+        # What it was tuned from, or was taught by, may itself have learned from pictures.
+        before = [found] if teaching is None else [found, teaching.found]
+        seen = [learned_from(one.spec, one.description.weights_sha256) for one in before]
+        parts = {key: part for one in (*seen, data.learned_from()) for key, part in one.items()}
+        files = {LEARNED_FROM: learned_from_table(parts), CARD: card(record).encode()}
+        made.task.model.cpu()
+        save_tuned(out, made.tower, spec, record.model_dump(mode="json"), files)
+        if results is not None:
+            outcome.write(results)
+        shutil.rmtree(running.unfinished, ignore_errors=True)
     return record
+
+
+@contextmanager
+def _alone(unfinished: Path) -> Iterator[None]:
+    """The folder of what is not finished, for this process; of nothing that would be gone on with nothing is left.
+
+    Raises:
+        StoreError: another process has it.
+    """
+    with explained(f"cannot write {unfinished}"):
+        make_folder(unfinished)
+        held = hold(unfinished)
+    if held is None:
+        raise StoreError(
+            f"another process is tuning this, in {unfinished}; wait for it to end, or tune under another name"
+        )
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            unfinished.rmdir()
+        release(held)
 
 
 def _teaching(recipe: Recipe, spec: str | None) -> Teaching | None:
@@ -177,7 +209,8 @@ def _trained(name: str, task: PictureTask, training: TrainingParams, running: Ru
             training,
             device=pick_device(running.options.device),
             n_threads=running.options.n_threads,
-            checkpoint=running.unfinished,
+            checkpoint=running.unfinished / "checkpoint",
+            tracking=running.tracking,
             on_step=on_step,
             on_note=note,
         )

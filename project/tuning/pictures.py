@@ -1,15 +1,19 @@
 """Pictures of items as a backbone sees them, decoded once: what a training reads again and again.
 
-They lie in a file beside the checkpoints that is gone with the training, so that memory holds of it what fits.
+They lie in a folder beside the checkpoints that goes when the training is done, so that memory holds of them what fits. A
+training that was interrupted finds them there.
+
+    FOLDER/pixels       uint8 [n, h, w, 3]
+    FOLDER/made.json    whose they are, with the checksum of `pixels`
 
 Shape letters: n pictures, h and w sides of the backbone's input.
 """
 
-import tempfile
+import hashlib
+import json
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +21,31 @@ from numpy.typing import NDArray
 
 from deponij.pipeline.backbones.transform import Transform
 from deponij.pipeline.pictures import Route, decode
-from deponij.project.frame.console import bar
-from deponij.store.errors import PictureError, explained
+from deponij.project.extraction.feature_maker import FoundBackbone
+from deponij.project.frame.console import bar, note
+from deponij.project.frame.settings import Section, check
+from deponij.store.atomic import replacing_folder
+from deponij.store.errors import PictureError, StoreError, UsageError
 from deponij.store.items import Items
+from deponij.store.sealed import read_sealed, sealed, sha256_of
 
 Pixels = NDArray[np.uint8]
 _AHEAD = 4  # pictures a thread
+_PIXELS, _RECORD = "pixels", "made.json"
+_REMEDY = "it is made again"
+
+
+class _Made(Section):
+    """Of pictures on the disk.
+
+    Attributes:
+        of: stands for what was decoded, and how. rows: of the items, in order. failures: row -> reason.
+    """
+
+    of: str
+    rows: list[int]
+    failures: dict[int, str]
+    sha256: str
 
 
 class Pictures:
@@ -43,43 +66,61 @@ class Pictures:
         return self._pixels[[self._places[row] for row in rows]]
 
 
-@contextmanager
 def decoded(
-    items: Items,
-    rows: Sequence[int],
-    transform: Transform,
-    *,
-    route: Route,
-    n_threads: int,
-    folder: Path | None = None,
-) -> Iterator[Pictures]:
+    items: Items, rows: Sequence[int], found: FoundBackbone, *, route: Route, n_threads: int, folder: Path
+) -> Pictures:
     """Pictures of these rows, after the geometry of a backbone's transform and before its normalisation.
 
     Args:
         route: how they are decoded. n_threads: that do it.
-        folder: where the file lies; among the system's temporary files by default.
+        folder: where they lie; it is replaced as a whole. What an earlier call left there is taken where it is of the same
+            pictures for the same input, and whole.
 
     Raises:
-        StoreError: the items are damaged, or the disk is full. Pictures that cannot be read are recorded instead.
+        StoreError: items are damaged, or the disk is full. Pictures that cannot be read are recorded instead.
     """
-    height, width = transform.input_px
     wanted = sorted(set(rows))
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="pictures-", dir=folder) as aside:
-        path = Path(aside) / "pixels"
-        places: dict[int, int] = {}
-        failures: dict[int, str] = {}
-        with explained(f"cannot keep decoded pictures in {aside}"), path.open("wb") as file:
-            for row, pixels in _decode(items, wanted, transform, route, n_threads):
+    keys = [[row, items.keys[row]] for row in wanted]
+    of = sha256_of(json.dumps([found.identity.transform, route, keys]).encode())
+    made = _earlier(folder, of)
+    if made is not None:
+        note(f"{len(wanted):,} pictures are decoded already, in {folder}")
+    else:
+        made = _written(folder, of, _decode(items, wanted, found.description.transform, route, n_threads))
+    shape = (len(made.rows), *found.description.transform.input_px, 3)
+    path = folder / _PIXELS
+    kept: Pixels = np.memmap(path, np.uint8, "r", shape=shape) if made.rows else np.empty(shape, np.uint8)
+    return Pictures(kept, {row: place for place, row in enumerate(made.rows)}, made.failures)
+
+
+def _earlier(folder: Path, of: str) -> _Made | None:
+    """What lies there, if it is that and whole."""
+    try:
+        made = check(_Made, read_sealed(folder / _RECORD, _REMEDY), str(folder))
+        with (folder / _PIXELS).open("rb") as file:
+            is_whole = made.of == of and hashlib.file_digest(file, "sha256").hexdigest() == made.sha256
+    except (StoreError, UsageError, OSError):
+        return None
+    return made if is_whole else None
+
+
+def _written(folder: Path, of: str, pictures: Iterable[tuple[int, Pixels | str]]) -> _Made:
+    rows: list[int] = []
+    failures: dict[int, str] = {}
+    digest = hashlib.sha256()
+    with replacing_folder(folder) as part:
+        with (part / _PIXELS).open("wb") as file:
+            for row, pixels in pictures:
                 if isinstance(pixels, str):
                     failures[row] = pixels
                     continue
-                places[row] = len(places)
-                file.write(pixels.tobytes())
-        shape = (len(places), height, width, 3)
-        kept: Pixels = np.memmap(path, np.uint8, "r", shape=shape) if places else np.empty(shape, np.uint8)
-        yield Pictures(kept, places, failures)
+                rows.append(row)
+                content = pixels.tobytes()
+                file.write(content)
+                digest.update(content)
+        made = _Made(of=of, rows=rows, failures=failures, sha256=digest.hexdigest())
+        (part / _RECORD).write_bytes(sealed(made.model_dump(mode="json")))
+    return made
 
 
 def _decode(

@@ -25,7 +25,7 @@ from deponij.project.tuning.data import ToldItems, TuningData
 from deponij.project.tuning.params import Recipe
 from deponij.project.tuning.pictures import Pictures, Pixels
 from deponij.project.tuning.teaching import Teaching
-from deponij.store.errors import DataError, UsageError
+from deponij.store.errors import DataError
 from deponij.store.sealed import sha256_of
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def naming_task(
         workers: processes that augment.
 
     Raises:
-        DataError: nothing is left to learn from. UsageError: the backbone's pictures are not square.
+        DataError: nothing is left to learn from.
     """
     import torch
 
@@ -259,15 +259,12 @@ def shared_parts(
         taught_by: identity of the teacher's features.
 
     Raises:
-        DataError: nothing is left to learn from. UsageError: the backbone's pictures are not square.
+        DataError: nothing is left to learn from.
     """
     train, val = data.of("train"), data.of("val")
     if not len(train):
         raise DataError("no picture of the train part can be read")
     transform, augmented = found.description.transform, recipe.augmented
-    height, width = transform.input_px
-    if height != width:
-        raise UsageError(f"{found.name}: pictures of {height}x{width} px; what is tuned sees square ones")
     # Whether it is compiled shapes nothing: see `TrainingParams.shaping`.
     told = recipe.model_dump(mode="json", exclude={"training": {"compile"}})
     shaping = [found.identity.fingerprint, told, data.names.tolist(), taught_by]
@@ -280,7 +277,9 @@ def shared_parts(
         "val_targets": data.targets[val],
         "batch_size": training.batch_size,
         "transform": transform,
-        "augmenter": Augmenter(augmented, height, mean=transform.mean, std=transform.std, seed=training.seed)
+        "augmenter": Augmenter(
+            augmented, transform.input_px, mean=transform.mean, std=transform.std, seed=training.seed
+        )
         if augmented.draws
         else None,
         "seed": training.seed,

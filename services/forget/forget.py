@@ -103,6 +103,11 @@ def run(meant: Meant, targets: Targets, depot: str | None, *, dry_run: bool, wit
         if not dry_run:
             begin(at, targets)
         removed, left = _from_depot(location, targets, dry_run)
+        if any(path.is_file() for path in _of_tuned(at)):
+            left.append(
+                f"{location} keeps rows of other pictures by tuned backbones, which have learned from what they were shown; "
+                f"`deponij depot gc {location} --keep-view VIEW … --delete`, naming the views that are left, drops them"
+            )
         removed += _from_run(at, targets, dry_run)
         files, kept = _from_files(originals, there, targets, with_file, dry_run)
     has_changed = any(one.where.startswith(str(at.root)) for one in removed)
@@ -167,7 +172,7 @@ def _from_run(at: Layout, targets: Targets, dry_run: bool) -> list[Removed]:
     removed, ids = [], set(targets.items)
     places = ("views/*.h5", "views/texts/*.h5", "views/patch_tokens/*/*.h5")
     views = [path for place in places for path in sorted(at.root.glob(place))]
-    for path in views:
+    for path in sorted({*views} - {*_of_tuned(at)}):
         view = View(path)
         gone = (ids | targets.captions) & {*view.ids.tolist(), *(one for one, _ in view.failures)}
         if gone:
@@ -183,12 +188,34 @@ def _from_run(at: Layout, targets: Targets, dry_run: bool) -> list[Removed]:
             _report_anew(at, path.stem, ids)
     there = ids & set(Items(at.items).ids)
     if there or removed:
+        removed += _features_of_tuned(at, dry_run)
         removed += _computed(at, dry_run)
     if there:
         removed.append(Removed(what="items", n=len(there), where=str(at.items)))
         if not dry_run:
             forgetting.drop_items(at.items, there)
     return removed
+
+
+def _of_tuned(at: Layout) -> list[Path]:
+    """Views of tuned backbones with the records beside them: what computed them goes, and with it what it has learned."""
+    tuned, records = at.tuned("any").parent, at.tuned_record("any").parent
+    names = sorted(
+        {path.name for path in tuned.glob("*") if path.is_dir()}
+        | {path.stem for path in records.glob("*.json")}
+    )
+    return [path for name in names for path in (at.view(name), at.tuned_record(name))]
+
+
+def _features_of_tuned(at: Layout, dry_run: bool) -> list[Removed]:
+    """Before the folders of these backbones, by which a call that goes on knows them."""
+    gone = [path for path in _of_tuned(at) if path.is_file()]
+    if not dry_run:
+        for path in gone:
+            path.unlink()
+    names = ", ".join(str(path.relative_to(at.root)) for path in gone)
+    what = "files of features by a tuned backbone"
+    return [Removed(what=what, n=len(gone), where=f"{at.root}: {names}")] if gone else []
 
 
 def _computed(at: Layout, dry_run: bool) -> list[Removed]:

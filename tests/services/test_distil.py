@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from deponij.project.tuning.params import Recipe
 from deponij.project.tuning.pictures import decoded
 from deponij.project.tuning.task import NamingTask
 from deponij.project.tuning.teaching import Teaching
+from deponij.store.sealed import sha256_of
 
 SHORT = ["--recipe", "full", "--epochs", "1", "--batch", "8", "--lr", "0.01"]
 
@@ -36,7 +36,6 @@ class World:
     """Pictures of three colours as items, two splits, a student and a teacher of another family and size."""
 
     root: Path
-    pictures: ExitStack
 
     def asked(self, out: str, *more: object, teacher: str = "teacher", split: str = "split") -> list[object]:
         where = [
@@ -58,7 +57,7 @@ class World:
         return ["tune", *where, "--depot", self.root / "depot", *names, *SHORT, *more]
 
     def asked_of(self, **recipe: Any) -> "Made":
-        """A task with a teacher; its pictures are there as long as the world is."""
+        """A task with a teacher."""
         asked = Recipe(backbone="student", recipe="full", teacher={"backbone": "teacher"}, **recipe)
         options = RunOptions(depot=str(self.root / "depot"), device="cpu", threads=1)
         student, teacher = (
@@ -67,9 +66,9 @@ class World:
         where = self.root / "items", self.root / "split.parquet", "label"
         training = asked.trained_by("here").model_copy(update={"batch_size": 4})
         lesson = Naming(Asked("student", asked, training, student, Teaching(teacher), *where, options))
-        rows, transform = lesson.data.rows.tolist(), student.description.transform
-        pictures = self.pictures.enter_context(
-            decoded(lesson.data.items, rows, transform, route=Route.DRAFT, n_threads=1)
+        data, folder = lesson.data, self.root / f"pictures-{sha256_of(asked.model_dump_json().encode())[:8]}"
+        pictures = decoded(
+            data.items, data.rows.tolist(), student, route=Route.DRAFT, n_threads=1, folder=folder
         )
         task = lesson.prepare(pictures, "cpu", 0).task
         assert isinstance(task, NamingTask)
@@ -85,8 +84,8 @@ class Made:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with pytest.MonkeyPatch.context() as patch, ExitStack() as pictures:
-        made = World(tmp_path_factory.mktemp("distil"), pictures)
+    made = World(tmp_path_factory.mktemp("distil"))
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DEPONIJ_CACHE", str(made.root / "cache"))
         patch.setenv("DEPONIJ_THREADS", "1")
         patch.setenv("DEPONIJ_DEVICE", "cpu")
@@ -127,11 +126,10 @@ def test_what_is_stored_is_what_the_teacher_says_of_its_own_pixels(world: World)
     live = world.asked_of(augment="flips").task.teacher
     assert live is not None
     network: Any = live._network
-    transform = asked.teacher.description.transform
-    with decoded(
-        asked.data.items, asked.task.rows.tolist(), transform, route=Route.DRAFT, n_threads=1
-    ) as own:
-        seen = own.read(asked.task.rows[places].tolist())
+    transform, rows = asked.teacher.description.transform, asked.task.rows[places].tolist()
+    folder = world.root / "own-pictures"
+    own = decoded(asked.data.items, rows, asked.teacher, route=Route.DRAFT, n_threads=1, folder=folder)
+    seen = own.read(rows)
     pixels = torch.from_numpy(np.stack([transform.normalise(one) for one in seen]))
     with torch.no_grad():
         torch.testing.assert_close(network.network(pixels), stored, rtol=1e-3, atol=1e-3)

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,15 @@ import cli_world
 import numpy as np
 import pytest
 import tiny_models
+import tuning_world
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from deponij.pipeline.backbones import load
+from deponij.pipeline.training import trackers
 from deponij.pipeline.training.loop import Step
 from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from, learned_from_table
 from deponij.project.tuning import learn as tuning
+from deponij.project.tuning import pictures
 from deponij.store.atomic import read_table
 from deponij.store.items import Items
 from deponij.store.view import TUNED_ON, View
@@ -176,8 +181,14 @@ def test_an_interrupted_tuning_goes_on_to_the_same_bytes(
         patch.setattr(tuning, "training_bar", stopping)
         with pytest.raises(_Stop):
             cli_world.call(*world.asked("resumed"))
-    assert (world.root / "resumed.unfinished" / "training.json").is_file()
-    cli_world.done(*world.asked("resumed"))
+    assert (world.root / "resumed.unfinished" / "checkpoint" / "training.json").is_file()
+
+    def again(*_: object) -> Any:
+        raise AssertionError("pictures are decoded once")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pictures, "_decode", again)
+        cli_world.done(*world.asked("resumed"))
     for name in ("model.safetensors", "adapter/adapter_model.safetensors", LEARNED_FROM):
         assert (world.root / "resumed" / name).read_bytes() == (world.root / "whole" / name).read_bytes()
     assert not (world.root / "resumed.unfinished").exists()
@@ -209,6 +220,61 @@ def test_what_is_wrong_with_a_recipe_is_told_before_anything_is_read(
     answer = cli_world.call(*world.asked("wrong", *more))
     assert answer.status == 2
     assert told in answer.err
+    assert not (world.root / "wrong").exists()
+
+
+@pytest.mark.parametrize("augment", ["light", "flips", "deit"])
+def test_pictures_that_are_not_square(
+    world: World, tmp_path_factory: pytest.TempPathFactory, augment: str
+) -> None:
+    base = tmp_path_factory.mktemp("siglip") / "base"
+    tiny_models.siglip(base)
+    asked = [str(one) for one in world.asked(f"wide-{augment}", "--set", f"augment={augment}")]
+    asked[asked.index(str(world.base))] = str(base)
+    cli_world.done(*asked, "--set", "input_px=[48,64]", "--set", "mix.cutmix=1")
+    found = load(str(world.root / f"wide-{augment}"))
+    assert found.description.input_px == (48, 64)
+    frozen = load(str(base), input_px=(48, 64))
+    pixels = tuning_world.pixels_for(found)
+    assert not np.allclose(found.embed_images(pixels), frozen.embed_images(pixels))
+    history = json.loads((world.root / f"wide-{augment}" / "tuned.json").read_text())["tuned"]["history"]
+    assert all(np.isfinite(one["loss"]) for one in history)
+
+
+def test_trackers_are_told_and_change_nothing(world: World, tmp_path: Path) -> None:
+    cli_world.done(*world.asked("tracked", "--track", "tensorboard", "--log-dir", tmp_path))
+    events = EventAccumulator(str(tmp_path / "tracked"))
+    events.Reload()
+    told = {name: [one.value for one in events.Scalars(name)] for name in events.Tags()["scalars"]}
+    history = json.loads((world.root / "tracked" / "tuned.json").read_text())["tuned"]["history"]
+    # event files hold float32
+    # `loss` of the history is the one of validation where there is one, as `epoch/loss` is.
+    for name in ("loss", "top1"):
+        assert told[f"epoch/{name}"] == pytest.approx([one[name] for one in history])
+    n_train = len(keys_of(world, "train"))
+    assert len(told["train/loss"]) == 2 * -(-n_train // 8)
+    for name in ("model.safetensors", LEARNED_FROM):
+        assert (world.root / "tracked" / name).read_bytes() == (world.tuned / name).read_bytes()
+
+
+@pytest.mark.skipif(find_spec("dvclive") is None, reason="needs dvclive")
+def test_dvclive_is_told(world: World, tmp_path: Path) -> None:
+    cli_world.done(*world.asked("live", "--track", "dvclive", "--log-dir", tmp_path))
+    history = json.loads((world.root / "live" / "tuned.json").read_text())["tuned"]["history"]
+    table = (tmp_path / "live" / "plots" / "metrics" / "epoch" / "top1.tsv").read_text().splitlines()[1:]
+    assert [float(line.split("\t")[1]) for line in table] == pytest.approx([one["top1"] for one in history])
+
+
+def test_a_tracker_that_is_not_here_is_said_before_anything_is_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
+    answer = cli_world.call(*world.asked("wrong", "--items", world.root / "absent", "--track", "wandb"))
+    assert answer.status == 2
+    assert "the tracker wandb needs the package wandb, which is not installed" in answer.err
+    answer = cli_world.call(*world.asked("wrong", "--track", "guestbook"))
+    assert answer.status == 2
+    assert "guestbook" in answer.err
     assert not (world.root / "wrong").exists()
 
 

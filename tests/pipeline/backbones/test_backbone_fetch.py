@@ -1,18 +1,14 @@
 """Fetching from a hub on the loopback interface, in a process of its own: the client reads settings once."""
 
-import hashlib
-import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote
 
 import pytest
 import tiny_models
+from loopback_hub import Hub, serving
 
 from deponij.pipeline.backbones import describe, sources
 from deponij.pipeline.backbones.fetch import fetch, wanted
@@ -25,59 +21,6 @@ NAME = "convnext-base-w-320"  # the catalog has no commit for it
 REPO = "laion/CLIP-convnext_base_w_320-laion_aesthetic-s13B-b82K-augreg"
 
 
-class Hub(ThreadingHTTPServer):
-    """The few routes of the hub that a download of one repository needs."""
-
-    def __init__(self, folder: Path, repo: str, commit: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Routes)
-        self.folder, self.repo, self.commit = folder, repo, commit
-        self.asked: list[str] = []
-        self.size: int | None = None
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _Routes(BaseHTTPRequestHandler):
-    server: Hub
-    protocol_version = "HTTP/1.1"
-
-    def do_HEAD(self) -> None:
-        self._answer(body=False)
-
-    def do_GET(self) -> None:
-        self._answer(body=True)
-
-    def _answer(self, body: bool) -> None:
-        hub, path = self.server, unquote(self.path.partition("?")[0])
-        hub.asked.append(path)
-        api = f"/api/models/{hub.repo}/revision/"
-        files = f"/{hub.repo}/resolve/{hub.commit}/"
-        if path in (f"{api}main", f"{api}{hub.commit}"):
-            names = sorted(one.name for one in hub.folder.iterdir())
-            files_told = [{"rfilename": name, "size": hub.size} for name in names]
-            told = {"id": hub.repo, "sha": hub.commit, "siblings": files_told}
-            self._send(200, json.dumps(told).encode(), body, {"Content-Type": "application/json"})
-        elif path.startswith(files) and (hub.folder / path.removeprefix(files)).is_file():
-            data = (hub.folder / path.removeprefix(files)).read_bytes()
-            etag = f'"{hashlib.sha256(data).hexdigest()}"'
-            self._send(200, data, body, {"ETag": etag, "X-Repo-Commit": hub.commit})
-        else:
-            self._send(404, b"{}", body, {"X-Error-Code": "RepoNotFound"})
-
-    def _send(self, status: int, data: bytes, body: bool, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in (headers | {"Content-Length": str(len(data))}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        if body:
-            self.wfile.write(data)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
-
-
 @pytest.fixture
 def hub(shelf: tiny_models.Shelf, tmp_path: Path) -> Iterator[Hub]:
     folder = tmp_path / "repository"
@@ -86,13 +29,8 @@ def hub(shelf: tiny_models.Shelf, tmp_path: Path) -> Iterator[Hub]:
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "open_clip_pytorch_model.bin").write_bytes(b"not wanted: safetensors are there")
     (folder / "README.md").write_text("not wanted")
-    server = Hub(folder, REPO, COMMIT)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Hub(folder, REPO, COMMIT)) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

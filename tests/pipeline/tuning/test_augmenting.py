@@ -79,6 +79,66 @@ def test_without_draws_it_is_resizing_cropping_and_normalising() -> None:
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(40, 52), (52, 40), (40, 40), (36, 36), (17, 90)])
+@pytest.mark.parametrize("share", [1.0, 0.875])
+def test_of_a_square_input_covering_is_resizing_the_short_side(shape: tuple[int, int], share: float) -> None:
+    """torchvision's `Resize` of one number, bit for bit."""
+    picture = np.random.default_rng(7).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    augmenter = Augmenter(AugmentParams(crop_share=share), 36, mean=(0, 0, 0), std=(1, 1, 1))
+    resize = v2.Resize(int(36 / share), v2.InterpolationMode.BICUBIC, antialias=True)
+    wanted = v2.CenterCrop(36)(resize(torch.from_numpy(picture).permute(2, 0, 1)))
+    assert torch.equal(
+        augmenter.one(picture, 0, 0), v2.functional.to_dtype(wanted, torch.float32, scale=True)
+    )
+
+
+@pytest.mark.parametrize("shape", [(48, 64), (64, 48), (50, 50), (30, 200), (200, 30)])
+def test_of_another_input_a_picture_is_covered_and_its_middle_taken(shape: tuple[int, int]) -> None:
+    """A ramp along the side that is cut keeps its middle, along the other its ends (bilinear, of pixels' centres)."""
+    size_px = (48, 64)
+    augmenter = Augmenter(AugmentParams(interpolation="bilinear"), size_px, mean=(0, 0, 0), std=(1, 1, 1))
+    is_wide = shape[1] / shape[0] >= 64 / 48
+    scale = 48 / shape[0] if is_wide else 64 / shape[1]
+    for axis in (0, 1):
+        ramp = np.linspace(0, 255, shape[axis]).round().astype(np.uint8)
+        picture = np.broadcast_to(ramp[:, None, None] if axis == 0 else ramp[None, :, None], (*shape, 3))
+        found = augmenter.one(picture, 0, 0)
+        assert found.shape == (3, *size_px)
+        line = 255 * found[0].mean(1 - axis)
+        whole = shape[axis] * scale
+        centres = (np.arange(size_px[axis]) + 0.5 + (whole - size_px[axis]) / 2) / scale - 0.5
+        wanted = np.clip(centres, 0, shape[axis] - 1) * 255 / (shape[axis] - 1)
+        # Values are whole numbers, a side of the scaled picture too, and its cut may be half a pixel off.
+        step = 255 / (shape[axis] - 1) / scale
+        assert np.abs(line.numpy() - wanted)[2:-2].max() <= step + 1.5
+
+
+def test_crops_of_another_input_keep_its_proportions_on_average() -> None:
+    """Parts are as wide by as high as the input, times what `ratio` allows; so the scales of both axes differ by that."""
+    params = AugmentParams(crop="resized", scale=(0.2, 0.4), ratio=(0.8, 1.25), interpolation="bilinear")
+    augmenter = Augmenter(params, (40, 80), mean=(0, 0, 0), std=(1, 1, 1))
+    side = 256
+    rows = np.broadcast_to(np.arange(side, dtype=np.uint8)[:, None, None], (side, 2 * side, 3))
+    columns = np.broadcast_to((np.arange(2 * side) // 2).astype(np.uint8)[None, :, None], (side, 2 * side, 3))
+    for epoch in range(30):
+        down = 255 * augmenter.one(rows, epoch, 0)[0].mean(1)
+        along = 255 * 2 * augmenter.one(columns, epoch, 0)[0].mean(0)
+        # Source pixels a pixel of the input, of both axes.
+        high, wide = float(down[-5] - down[4]) / 31, float(along[-5] - along[4]) / 71
+        assert 0.75 <= wide / high <= 1.33
+
+
+def test_padded_crops_of_another_input() -> None:
+    white = np.full((48, 64, 3), 255, np.uint8)
+    augmenter = Augmenter(AugmentParams(crop="padded", padding_px=3), (48, 64), mean=(0, 0, 0), std=(1, 1, 1))
+    moved = set()
+    for epoch in range(60):
+        picture = augmenter.one(white, epoch, 0)[0]
+        assert picture.shape == (48, 64)
+        moved |= {int((picture.max(1).values == 0).sum()), int((picture.max(0).values == 0).sum())}
+    assert moved == {0, 1, 2, 3}
+
+
 def test_flips_are_of_the_asked_axes() -> None:
     square = PICTURES[0][:, :40]
     pixels = plain().one(square, 0, 0)

@@ -1,5 +1,7 @@
 """Towers in the training loop: they learn, go on where they were, and frozen weights stay as they are."""
 
+import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from tuning_world import by_lora, tower_of
 
+from deponij.pipeline.training.checkpoint import read_checkpoint, write_checkpoint
 from deponij.pipeline.training.loop import Training, train
 from deponij.pipeline.training.params import TrainingParams
 from deponij.pipeline.training.task import ParameterGroup
@@ -91,3 +94,80 @@ def test_a_tower_learns_and_goes_on_where_it_was(
     assert run(again, tmp_path / "killed").resumed_at == 8
     found = again.model.state_dict()
     assert all(torch.equal(one, found[key]) for key, one in whole.model.state_dict().items())
+
+
+@pytest.mark.parametrize("average", [None, 0.9])
+def test_a_checkpoint_of_adapters_holds_nothing_that_is_frozen(
+    shelf: tiny_models.Shelf, tmp_path: Path, average: float | None
+) -> None:
+    task = Darkness(tower_of(shelf, "dinov2", by_lora("qv")))
+    train(task, PARAMS.model_copy(update={"average": average}), checkpoint=tmp_path / "c")
+    n_learning = sum(one.numel() for one in task.model.parameters() if one.requires_grad)
+    n_frozen = sum(one.numel() for one in task.model.parameters() if not one.requires_grad)
+    n_buffers = sum(
+        one.numel()
+        for name, one in task.model.state_dict().items()
+        if name not in {name for name, _ in task.model.named_parameters(remove_duplicate=False)}
+    )
+    _, tensors = read_checkpoint(tmp_path / "c")
+    # The weights now, those of the best epoch, Adam's two moments, and the average.
+    times = 4 if average is None else 5
+    n_steps = len([one for one in task.model.parameters() if one.requires_grad])
+    wanted = times * n_learning + 2 * n_buffers + n_steps
+    assert sum(one.numel() for one in tensors.values()) == wanted < n_frozen
+    frozen = {name for name, one in task.model.named_parameters() if not one.requires_grad}
+    assert not frozen & {name.partition(".")[2] for name in tensors}
+
+
+def test_the_best_epoch_comes_back_and_frozen_weights_are_never_touched(
+    shelf: tiny_models.Shelf,
+) -> None:
+    class Judged(Darkness):
+        def validate(self) -> dict[str, float]:
+            self.seen = [
+                *getattr(self, "seen", []),
+                {k: v.clone() for k, v in self.model.state_dict().items()},
+            ]
+            return {"figure": [0.1, 0.9, 0.2, 0.3][len(self.seen) - 1]}
+
+    task = Judged(tower_of(shelf, "dinov2", by_lora("qv")))
+    versions = {name: one._version for name, one in task.model.named_parameters() if not one.requires_grad}
+    assert train(task, PARAMS).kept == 1
+    best, last = task.seen[1], task.seen[3]
+    found = task.model.state_dict()
+    assert all(torch.equal(one, best[name]) for name, one in found.items())
+    assert not all(torch.equal(one, last[name]) for name, one in found.items())
+    # Torch counts each writing into a tensor: there was none.
+    own = dict(task.model.named_parameters())
+    assert versions and {name: own[name]._version for name in versions} == versions
+
+
+def test_another_base_or_an_old_checkpoint_begins_anew_and_says_so(
+    shelf: tiny_models.Shelf, tmp_path: Path
+) -> None:
+    def task() -> Darkness:
+        return Darkness(tower_of(shelf, "dinov2", by_lora("qv")))
+
+    def resumed(of: Darkness) -> tuple[int, list[str]]:
+        notes: list[str] = []
+        return train(of, PARAMS, checkpoint=tmp_path / "c", on_note=notes.append).resumed_at, notes
+
+    train(task(), PARAMS, checkpoint=tmp_path / "c")
+    assert resumed(task()) == (16, [])
+    other = task()
+    frozen = next(one for one in other.model.parameters() if not one.requires_grad)
+    frozen.data.view(-1)[0] += 1e-3
+    n_done, (note,) = resumed(other)
+    assert n_done == 0 and "begins anew" in note and "another model" in note
+
+    # As it was once written: with each weight of the model, under an identity that knew of none.
+    ours = task()
+    state, tensors = read_checkpoint(tmp_path / "c")
+    told = json.dumps([ours.identity, PARAMS.model_dump(mode="json")], sort_keys=True)
+    state.identity = hashlib.sha256(told.encode()).hexdigest()
+    whole = {
+        f"{part}.{name}": one for part in ("model", "best") for name, one in ours.model.state_dict().items()
+    }
+    write_checkpoint(tmp_path / "c", state, tensors | whole)
+    n_done, (note,) = resumed(ours)
+    assert n_done == 0 and "begins anew" in note and "another version" in note

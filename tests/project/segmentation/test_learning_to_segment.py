@@ -11,6 +11,7 @@ import street_world
 import torch
 from depot_world import CLIP, keys_of
 from street_world import CLASSES, HEIGHT_PX, WIDTH_PX, Street, label_map_of, maps_of
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from deponij.pipeline.decoders.saved import load_decoder
 from deponij.pipeline.metrics.segmentation_result import SegmentationResult
@@ -277,6 +278,18 @@ def test_the_command_says_that_words_are_needed(street: Street) -> None:
         "bilinear",
     )
     assert told.status == 2 and "--words" in told.err and "Traceback" not in told.err
+
+
+def test_the_command_tells_trackers(street: Street, tmp_path: Path) -> None:
+    where = ["--scenes", street.scenes, "--maps", street.maps, "--depot", street.depot, "--decoder", "linear"]
+    logs = ["--track", "tensorboard", "--log-dir", tmp_path]
+    cli_world.done("fit-decoder", *where, "--epochs", 1, *logs)
+    (told,) = tmp_path.iterdir()
+    events = EventAccumulator(str(told))
+    events.Reload()
+    assert {"train/loss", "epoch/loss"} <= set(events.Tags()["scalars"])
+    refused = cli_world.call("fit-decoder", *where[:-1], "bilinear", "--words", tmp_path, *logs)
+    assert refused.status == 2 and "'bilinear' learns nothing, so no tracker can be told" in refused.err
 
 
 def test_nothing_to_judge_is_told(street: Street, tmp_path: Path) -> None:
