@@ -194,7 +194,7 @@ def test_repositories_and_branches_are_made_only_where_that_is_asked(
 @pytest.mark.parametrize(
     ("token_from", "held", "status", "told"),
     [
-        (None, None, 2, "there is no token for the hub"),
+        (None, None, 2, "there is no token of the hub"),
         ("NOT_SET", None, 2, "the variable NOT_SET is not set"),
         ("LOOPBACK_TOKEN", "hf_wrong", 1, "(401)"),
     ],
