@@ -75,6 +75,10 @@ def tune(
     ] = None,
     track: Track = None,
     log_dir: LogDir = Path("logs"),
+    processes: Annotated[
+        int,
+        typer.Option(envvar="DEPONIJ_PROCESSES", min=1, help="That train together, one a GPU (torchrun)."),
+    ] = 1,
     depot: Depot = "depot",
     device: Device = "auto",
     forward_batch: BatchSize = "auto",
@@ -107,7 +111,9 @@ def tune(
         labels=labels,
         out=out,
         results=results,
-        options=run_options(depot, device, forward_batch, workers, threads),
+        options=run_options(depot, device, forward_batch, workers, threads).model_copy(
+            update={"processes": processes}
+        ),
         tracking=tracking_of(track, log_dir, out.name),
     )
     if as_json:

@@ -43,6 +43,7 @@ CSV file of rows `category,label`; it makes a column named after the file.
 | `--device` | `DEPONIJ_DEVICE` | `auto` (default), `cpu`, `cuda`, `cuda:1`, `mps` |
 | `--batch-size` | `DEPONIJ_BATCH_SIZE` | pictures a pass; `auto`: 32 on a CPU, 256 on CUDA; halved when memory runs out |
 | `--workers` | `DEPONIJ_WORKERS` | threads that decode ahead of the model; 0 is one per core |
+| `--processes` | `DEPONIJ_PROCESSES` | processes that train a backbone together, one a GPU (`tune`, the stage `finetune`) |
 | `--threads` | `DEPONIJ_THREADS` | the model's threads on a CPU; 0: one per core, on a busy machine fewer can be faster |
 | | `DEPONIJ_CACHE` | what is remembered and weights put by hand; default `~/.cache/deponij` |
 | | `DEPONIJ_KEEP_PAGES` | 0 or no: give the memory of large arrays back, where glibc else keeps it (which is faster) |

@@ -12,7 +12,8 @@ from deponij.pipeline.backbones import describe, parse_spec
 from deponij.pipeline.training.trackers import Tracking
 from deponij.project.frame.settings import RunOptions
 from deponij.project.tuning.asked import asked_recipe
-from deponij.project.tuning.learn import Running, tune
+from deponij.project.tuning.begun import Running
+from deponij.project.tuning.learn import tune
 from deponij.project.tuning.params import Recipe
 from deponij.project.tuning.record import TunedRecord
 from deponij.store.texts import duration, in_percent

@@ -17,7 +17,8 @@ from deponij.project.frame.lacking import Needed
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, Slug
 from deponij.project.in_force import weights_record
-from deponij.project.tuning.learn import Running, tune
+from deponij.project.tuning.begun import Running
+from deponij.project.tuning.learn import tune
 from deponij.project.tuning.params import Recipe
 from deponij.project.tuning.record import METHOD, TunedRecord
 from deponij.store.errors import UsageError

@@ -165,6 +165,7 @@ class _Run:
         self.task, self.params, self.mechanics, self.interrupts = task, params, made, interrupts
         self.folder, self.checkpoint_s, self.told = folder, checkpoint_s, told
         self.model = task.model.to(made.device)
+        self.loss_of = made.loss_of(task)
         if params.compile:
             require_compiler(made.device)
             # In place, so that names of weights stay as they are.
@@ -239,7 +240,7 @@ class _Run:
         if self.average is not None:
             self.interrupts.hold()
         with self.average.in_place() if self.average is not None else nullcontext():
-            figures = self.task.validate()
+            figures = self.mechanics.of_first(self.task.validate)
             self.interrupts.hold()
             figure = next(iter(figures.values()), math.nan)
             if math.isfinite(figure) and (state.best is None or figure > state.best[0]):
@@ -265,10 +266,11 @@ class _Run:
         first = number // params.accumulate * params.accumulate
         n_together = min(params.accumulate, self.n_batches - first)
         self.mechanics.seed(_seed(params.seed, f"batch {self.done}"))
+        own, weight = self.mechanics.share(batch)
         with self.mechanics.autocast():
-            loss = self.task.loss(self.mechanics.moved(batch))
+            loss = self.loss_of(self.mechanics.moved(own)) * weight
         self.mechanics.backward(loss / n_together)
-        value = float(loss.detach())
+        value = self.mechanics.mean(loss.detach())
         if not math.isfinite(value):
             narrow = "compute in bf16 or fp32, " if params.precision == "fp16" else ""
             raise DataError(
@@ -338,7 +340,8 @@ class _Run:
     def _save(self) -> None:
         # Of weights that are no numbers the next loss tells; the checkpoint before them stays.
         learning = [one for one in self.model.parameters() if one.requires_grad]
-        if self.folder is None or not all(bool(one.isfinite().all()) for one in learning):
+        is_good = all(bool(one.isfinite().all()) for one in learning)
+        if self.folder is None or not is_good or self.mechanics.rank:
             return
         tensors = {f"model.{name}": one for name, one in changing(self.model).items()}
         tensors |= {f"best.{name}": one for name, one in self.best_weights.items()}

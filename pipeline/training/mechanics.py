@@ -7,7 +7,7 @@ and smaller group of an epoch by the full number.
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from deponij.store.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
+
+    from deponij.pipeline.training.task import Task
 
 
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
@@ -78,6 +80,7 @@ class Mechanics:
 
     Attributes:
         gpu: its number, or None.
+        rank, n_ranks: of this process among those that train together, as torchrun has started them; 0 of 1 otherwise.
     """
 
     def __init__(self, device: str, precision: str) -> None:
@@ -94,6 +97,37 @@ class Mechanics:
             # Given in this way no variable of the environment changes it.
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         )
+        self.rank, self.n_ranks = self._accelerator.process_index, self._accelerator.num_processes
+
+    def loss_of(self, task: "Task") -> "Callable[[Any], torch.Tensor]":
+        """The task's loss, by whose backward pass gradients become the mean over processes (`DistributedDataParallel`)."""
+        if self.n_ranks == 1:
+            return task.loss
+        made: Callable[[Any], torch.Tensor] = self._accelerator.prepare_model(_loss_module(task))
+        return made
+
+    def share(self, batch: Any) -> tuple[Any, float]:
+        """This process's part of a batch, and the factor of its loss by which the mean over processes is the batch's."""
+        if self.n_ranks == 1:
+            return batch, 1.0
+        n = len(batch if not isinstance(batch, list | tuple) else batch[0])
+        mine = list(range(self.rank, n, self.n_ranks))
+        # One that gets nothing computes with what counts nothing: the others wait for its gradients.
+        return _rows(batch, mine or [0]), len(mine) * self.n_ranks / n
+
+    def mean(self, value: "torch.Tensor") -> float:
+        """Of a number of each process."""
+        return float(self._accelerator.reduce(value, "mean") if self.n_ranks > 1 else value)
+
+    def of_first(self, ask: "Callable[[], dict[str, float]]") -> dict[str, float]:
+        """What the first process answers, in all of them."""
+        if self.n_ranks == 1:
+            return ask()
+        from accelerate.utils import broadcast_object_list
+
+        told = broadcast_object_list([ask() if self.rank == 0 else None])
+        found: dict[str, float] = told[0]
+        return found
 
     def seed(self, seed: int) -> None:
         """Of torch's generators of this training's devices alone."""
@@ -141,6 +175,28 @@ class Mechanics:
         """As it was in the checkpoint."""
         if scale is not None and self._accelerator.scaler is not None:
             self._accelerator.scaler.load_state_dict(scale)
+
+
+def _loss_module(task: "Task") -> "torch.nn.Module":
+    from torch import nn
+
+    class Loss(nn.Module):
+        """forward(batch) -> the task's loss: what is wrapped must be a module whose forward pass that is."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = task.model
+
+        def forward(self, batch: Any) -> "torch.Tensor":
+            return task.loss(batch)
+
+    return Loss()
+
+
+def _rows(batch: Any, rows: list[int]) -> Any:
+    if isinstance(batch, list | tuple):
+        return type(batch)(_rows(one, rows) for one in batch)
+    return batch[rows]
 
 
 class Interrupts:

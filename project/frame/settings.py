@@ -180,6 +180,7 @@ class RunOptions(Section):
         batch_size: pictures per forward pass; 0 chooses by device (`DEPONIJ_BATCH_SIZE`).
         workers: decoding threads; 0 is one per core (`DEPONIJ_WORKERS`).
         threads: the model's threads on the CPU; 0 is one per core (`DEPONIJ_THREADS`).
+        processes: that train a backbone together, one a GPU (`DEPONIJ_PROCESSES`).
         under_dvc: DVC runs the stage, so that all that it depends on has been made.
     """
 
@@ -188,6 +189,7 @@ class RunOptions(Section):
     batch_size: int = Field(default=0, ge=0, le=65536)
     workers: int = Field(default=0, ge=0, le=1024)
     threads: int = Field(default=0, ge=0, le=1024)
+    processes: int = Field(default=1, ge=1, le=1024)
     under_dvc: bool = False
 
     @classmethod

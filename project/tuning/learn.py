@@ -9,49 +9,25 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
-from deponij.pipeline.backbones import parse_spec
 from deponij.pipeline.training.estimate import trial
-from deponij.pipeline.training.loop import Training, train
 from deponij.pipeline.training.params import TrainingParams
-from deponij.pipeline.training.trackers import Tracking
 from deponij.pipeline.tuning.saved import save_tuned
 from deponij.project.extraction.devices import free_memory_bytes
-from deponij.project.extraction.extracting import FeatureParams, found_backbone
 from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from, learned_from_table
-from deponij.project.frame.console import note, say
-from deponij.project.frame.device import pick_device
-from deponij.project.frame.settings import RunOptions
-from deponij.project.frame.training_bar import training_bar
+from deponij.project.frame.console import say
+from deponij.project.tuning.begun import Job, Running, begin, trained
 from deponij.project.tuning.card import CARD, card
-from deponij.project.tuning.lessons import LESSONS, Asked
 from deponij.project.tuning.params import Recipe
-from deponij.project.tuning.pictures import decoded
 from deponij.project.tuning.record import TunedRecord
 from deponij.project.tuning.room import training_room
 from deponij.project.tuning.task import PictureTask
-from deponij.project.tuning.teaching import Teaching
+from deponij.project.tuning.together import train_together
 from deponij.store.atomic import make_folder
 from deponij.store.errors import StoreError, UsageError, explained
 from deponij.store.locks import hold, release
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """How it is carried out, which changes no result beyond rounding.
-
-    Attributes:
-        unfinished: folder of checkpoints and decoded pictures; an interrupted training goes on from there.
-        keeps_time: whether the record says how long it took; not under DVC, whose outputs hold nothing of a machine.
-        tracking: who is told how it goes.
-    """
-
-    options: RunOptions
-    unfinished: Path
-    keeps_time: bool = True
-    tracking: Tracking | None = None
 
 
 def tune(
@@ -82,36 +58,25 @@ def tune(
         DeponijError: what cannot be used or learned from; the message says why. An interrupted training leaves a
             checkpoint, and the same call goes on from there.
     """
-    begin = time.perf_counter()
+    started = time.perf_counter()
     if running.tracking is not None:
         running.tracking.check()
-    is_new = parse_spec(spec).network is not None
-    recipe = recipe.begun_on(is_new=is_new)
-    if is_new and recipe.recipe != "full":
-        note(
-            f"{spec} has learned nothing: with recipe {recipe.recipe} most of it stays random; recipe: full learns all"
-        )
-    training = recipe.trained_by(f"the training of {name!r}")
+    job = Job(name=name, recipe=recipe, spec=spec, items=items, split=split, labels=labels, teacher=teacher)
     with _alone(running.unfinished):
-        found = found_backbone(FeatureParams(decode=recipe.decode, input_px=recipe.input_px), spec)
-        options = running.options
-        teaching = _teaching(recipe, teacher)
-        asked = Asked(name, recipe, training, found, teaching, items, split, labels, options)
-        lesson = LESSONS[recipe.learns](asked)
-        pictures = decoded(
-            lesson.data.items,
-            lesson.data.rows.tolist(),
-            found,
-            route=recipe.decode,
-            n_threads=options.n_workers,
-            folder=running.unfinished / "pictures",
+        begun = begin(job, running)
+        recipe, found, teaching, lesson, made = (
+            begun.recipe,
+            begun.found,
+            begun.teaching,
+            begun.lesson,
+            begun.made,
         )
-        device = pick_device(options.device)
-        lesson.data = lesson.data.readable(pictures.failures)
-        made = lesson.prepare(pictures, device, options.n_workers if device.startswith("cuda") else 0)
-        training = _fitted(made.task, training, device, running)
-        trained = _trained(name, made.task, training, running)
-        outcome = lesson.judge(trained)
+        training = _fitted(made.task, begun.training, begun.device, running)
+        if running.options.processes > 1:
+            train_together(job, begun, training, running)
+            running = replace(running, tracking=None)  # the processes have told it
+        finished = trained(name, made.task, training, running, begun.device)
+        outcome = lesson.judge(finished)
         data = lesson.data
         record = TunedRecord(
             name=name,
@@ -130,11 +95,11 @@ def tune(
             n_val=len(data.of("val")),
             n_weights=made.n_weights,
             n_learned=made.n_learned,
-            history=tuple({"loss": one.loss, "lr": one.lr, **one.figures} for one in trained.history),
-            kept=trained.kept,
+            history=tuple({"loss": one.loss, "lr": one.lr, **one.figures} for one in finished.history),
+            kept=finished.kept,
             size_bytes=4 * made.n_weights,
             toy=toy,
-            seconds=time.perf_counter() - begin if running.keeps_time else None,
+            seconds=time.perf_counter() - started if running.keeps_time else None,
             **outcome.facts,
         )
         # What it was tuned from, or was taught by, may itself have learned from pictures.
@@ -172,12 +137,6 @@ def _alone(unfinished: Path) -> Iterator[None]:
         release(held)
 
 
-def _teaching(recipe: Recipe, spec: str | None) -> Teaching | None:
-    if recipe.teacher is None:
-        return None
-    return Teaching(found_backbone(FeatureParams(decode=recipe.decode), spec or recipe.teacher.backbone))
-
-
 def _fitted(task: PictureTask, training: TrainingParams, device: str, running: Running) -> TrainingParams:
     """What it takes is tried and said; a batch that does not fit is halved, and as many of them accumulated.
 
@@ -200,17 +159,3 @@ def _fitted(task: PictureTask, training: TrainingParams, device: str, running: R
     return training.model_copy(
         update={"batch_size": room.batch_size, "accumulate": training.accumulate * room.accumulate}
     )
-
-
-def _trained(name: str, task: PictureTask, training: TrainingParams, running: Running) -> Training:
-    with training_bar(name) as on_step:
-        return train(
-            task,
-            training,
-            device=pick_device(running.options.device),
-            n_threads=running.options.n_threads,
-            checkpoint=running.unfinished / "checkpoint",
-            tracking=running.tracking,
-            on_step=on_step,
-            on_note=note,
-        )

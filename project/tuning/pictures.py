@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from deponij.pipeline.backbones.transform import Transform
 from deponij.pipeline.pictures import Route, decode
 from deponij.project.extraction.feature_maker import FoundBackbone
-from deponij.project.frame.console import bar, note
+from deponij.project.frame.console import bar
 from deponij.project.frame.settings import Section, check
 from deponij.store.atomic import replacing_folder
 from deponij.store.errors import PictureError, StoreError, UsageError
@@ -53,10 +53,14 @@ class Pictures:
 
     Attributes:
         failures: row -> reason of those that cannot be read; they are not among the others.
+        were_there: whether an earlier call had decoded them.
     """
 
-    def __init__(self, pixels: Pixels, places: dict[int, int], failures: dict[int, str]) -> None:
+    def __init__(
+        self, pixels: Pixels, places: dict[int, int], failures: dict[int, str], *, were_there: bool = False
+    ) -> None:
         self._pixels, self._places, self.failures = pixels, places, failures
+        self.were_there = were_there
 
     def __contains__(self, row: int) -> bool:
         return row in self._places
@@ -82,15 +86,15 @@ def decoded(
     wanted = sorted(set(rows))
     keys = [[row, items.keys[row]] for row in wanted]
     of = sha256_of(json.dumps([found.identity.transform, route, keys]).encode())
-    made = _earlier(folder, of)
-    if made is not None:
-        note(f"{len(wanted):,} pictures are decoded already, in {folder}")
-    else:
+    earlier = _earlier(folder, of)
+    made = earlier
+    if made is None:
         made = _written(folder, of, _decode(items, wanted, found.description.transform, route, n_threads))
     shape = (len(made.rows), *found.description.transform.input_px, 3)
     path = folder / _PIXELS
     kept: Pixels = np.memmap(path, np.uint8, "r", shape=shape) if made.rows else np.empty(shape, np.uint8)
-    return Pictures(kept, {row: place for place, row in enumerate(made.rows)}, made.failures)
+    places = {row: place for place, row in enumerate(made.rows)}
+    return Pictures(kept, places, made.failures, were_there=earlier is not None)
 
 
 def _earlier(folder: Path, of: str) -> _Made | None:

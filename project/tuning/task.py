@@ -189,7 +189,7 @@ class NamingTask(PictureTask):
         top = logits.max(1, keepdims=True)
         log_sum = top[:, 0] + np.log(np.exp(logits - top).sum(1))
         surprise = float((log_sum - logits[np.arange(len(logits)), self.val_targets]).mean())
-        return {"top1": float(right), "loss": surprise}
+        return {"top1": float(right), "val_loss": surprise}
 
 
 def naming_task(

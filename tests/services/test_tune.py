@@ -20,7 +20,7 @@ from deponij.pipeline.backbones import load
 from deponij.pipeline.training import trackers
 from deponij.pipeline.training.loop import Step
 from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from, learned_from_table
-from deponij.project.tuning import learn as tuning
+from deponij.project.tuning import begun as tuning
 from deponij.project.tuning import pictures
 from deponij.store.atomic import read_table
 from deponij.store.items import Items

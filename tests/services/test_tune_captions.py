@@ -21,7 +21,7 @@ from deponij.pipeline.backbones import load
 from deponij.pipeline.backbones.families.siglip import Siglip
 from deponij.pipeline.training.loop import Step
 from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from
-from deponij.project.tuning import learn
+from deponij.project.tuning import begun, learn
 from deponij.store.items import Items
 from deponij.store.view import TUNED_ON, View
 
@@ -179,10 +179,10 @@ def test_an_interrupted_tuning_goes_on_to_the_same_bytes(
         yield stepped
 
     with monkeypatch.context() as patch:
-        patch.setattr(learn, "training_bar", stopping)
+        patch.setattr(begun, "training_bar", stopping)
         with pytest.raises(_Stop):
             cli_world.call(*told.asked(base, resumed, *more))
-    assert (told.root / f"{resumed}.unfinished" / "training.json").is_file()
+    assert (told.root / f"{resumed}.unfinished" / "checkpoint" / "training.json").is_file()
     cli_world.done(*told.asked(base, resumed, *more))
     names = [path.name for path in (told.root / whole).glob("*.safetensors")]
     assert names

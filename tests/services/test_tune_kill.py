@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DRIVER = """
 import sys, time
 from deponij import cli
-from deponij.project.tuning import learn, pictures
+from deponij.project.tuning import begun, pictures
 where, at = sys.argv[1], int(sys.argv[2])
 del sys.argv[1:3]
 
@@ -40,7 +40,7 @@ decode = pictures._decode
 if where == "decode":
     pictures._decode = decoding
 else:
-    learn.training_bar = Steps
+    begun.training_bar = Steps
 cli.main()
 """
 

@@ -15,7 +15,7 @@ from deponij.pipeline.backbones import describe, load
 from deponij.pipeline.training import loop
 from deponij.pipeline.training.loop import Step
 from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from
-from deponij.project.tuning import learn as tuning
+from deponij.project.tuning import begun as tuning
 from deponij.store.atomic import read_table
 from deponij.store.items import Items
 
@@ -139,7 +139,7 @@ def test_an_interrupted_training_comes_to_the_same_bytes(
         patch.setattr(tuning, "training_bar", stopping)
         with pytest.raises(_Stop):
             world.tune("resumed", "--recipe", "full")
-    assert (world.root / "resumed.unfinished" / "training.json").is_file()
+    assert (world.root / "resumed.unfinished" / "checkpoint" / "training.json").is_file()
     monkeypatch.setattr(loop, "require_compiler", lambda device: None)
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: None)
     answer = world.tune("resumed", "--recipe", "full", "--set", "training.compile=true")
