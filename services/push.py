@@ -5,6 +5,7 @@ files travel first and are not sent again, so that an upload that broke off goes
 """
 
 import hashlib
+import json
 import os
 import re
 import warnings
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from deponij.pipeline.backbones.sources import is_offline
 from deponij.pipeline.tuning.saved import RECORD, read_tuned
 from deponij.project.extraction.weight_sizes import size
+from deponij.project.frame.settings import check
 from deponij.project.tuning.card import CARD, card
-from deponij.project.tuning.record import read_record
+from deponij.project.tuning.record import TunedRecord, read_record
 from deponij.store.errors import BackboneError, UsageError, explained
 from deponij.store.sealed import sealed, sha256_of
 from deponij.store.what_is import instead
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 Content = bytes | Path
 _LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .+_-]*")
+_ADAPTER = "adapter/adapter_config.json"
 # The hub puts it into each new repository.
 _THE_HUBS_OWN = ".gitattributes"
 
@@ -155,11 +158,39 @@ def _contents(folder: Path, licence: str | None) -> tuple[Mapping[str, Content],
         )
     if not _LICENCE.fullmatch(licence):
         raise UsageError(f"--licence {licence!r} is no name of a licence, as apache-2.0 or cc-by-nc-4.0")
-    record = record.model_copy(update={"licence": licence})
-    page = card(record).encode()
-    files = body["files"] | {CARD: {"size_bytes": len(page), "sha256": sha256_of(page)}}
-    again = body | {"tuned": record.model_dump(mode="json"), "files": files}
-    return {**{name: folder / name for name in files}, CARD: page, RECORD: sealed(again)}, licence
+    told = body | {"tuned": record.model_copy(update={"licence": licence}).model_dump(mode="json")}
+    names = _names_of_folders(record)
+    told = _named(told, names)
+    changed = {CARD: card(check(TunedRecord, told["tuned"], CARD)).encode()}
+    if _ADAPTER in told["files"]:
+        config = json.loads((folder / _ADAPTER).read_text())
+        changed[_ADAPTER] = json.dumps(_named(config, names), indent=2).encode()
+    sums = {name: {"size_bytes": len(one), "sha256": sha256_of(one)} for name, one in changed.items()}
+    told = told | {"files": told["files"] | sums}
+    return {**{name: folder / name for name in told["files"]}, **changed, RECORD: sealed(told)}, licence
+
+
+def _names_of_folders(record: TunedRecord) -> dict[str, str]:
+    """Of base and teacher, where they are folders of this machine: their names, for where they lie is nobody's business."""
+    teacher = record.recipe.get("teacher")
+    places = [record.base, teacher["backbone"] if isinstance(teacher, dict) else None]
+    return {
+        one: Path(one).name
+        for one in places
+        if isinstance(one, str) and os.sep in one and (Path(one).is_absolute() or Path(one).is_dir())
+    }
+
+
+def _named(value: Any, names: Mapping[str, str]) -> Any:
+    """JSON in which these texts are others, wherever they stand."""
+    if isinstance(value, dict):
+        return {key: _named(one, names) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_named(one, names) for one in value]
+    if isinstance(value, str):
+        for place, name in names.items():
+            value = value.replace(place, name)
+    return value
 
 
 def _told(where: str, sizes: Mapping[str, int], folder: Path) -> Iterator[str]:

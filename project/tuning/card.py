@@ -64,7 +64,7 @@ _OF_THE_HUB = {
 def card(record: TunedRecord) -> str:
     """What it is, what it learned from, what it reached, and whose weights it began with."""
     licence = record.licence or "unknown"
-    is_new = parse_spec(record.base).network is not None
+    is_new = record.base.startswith("new:")
     how = "trained from random weights" if is_new else "tuned"
     learned, figures = _learned(record)
     recipe = [
