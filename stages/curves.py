@@ -16,7 +16,7 @@ from deponij.project.frame.harness import for_each, run_stage
 from deponij.project.frame.lacking import NeededLabels
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import OfBackbones, RunOptions, Section, Slug
-from deponij.project.learning.results import read_examples
+from deponij.project.learning.results import read_examples, tuned_on
 from deponij.store.atomic import write_bytes
 from deponij.store.items import Items
 from deponij.store.texts import in_percent
@@ -104,6 +104,12 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
 
     def draw(backbone: str) -> None:
         rows: list[CurveRow] = []
+        if tuned_on([View(at.view(backbone))]):
+            say(
+                f"curves {backbone}: its features have learned from every training item, so that they show no fewer"
+            )
+            write_bytes(at.curves(backbone), CURVES.dump(rows))
+            return
         for split in params.splits:
             for labels in params.labels:
                 points = run(

@@ -23,7 +23,7 @@ from deponij.project.frame.lacking import NeededLabels
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import OfBackbones, RunOptions, Section
 from deponij.project.learning.item_columns import photographs
-from deponij.project.learning.results import read_labelled
+from deponij.project.learning.results import read_labelled, tuned_on
 from deponij.project.thumbnails import images_of
 from deponij.store.atomic import write_bytes
 from deponij.store.items import Items
@@ -124,7 +124,7 @@ def audit(params: MistakesParams, view: View, table: Items, labels: str) -> Mist
             f"out-of-fold logistic regression, {found.n_folds} folds of whole photographs, all parts of the data; "
             "suspects by confident learning"
         ),
-        notes=_notes(names, found, accuracy),
+        notes=(*_taught(view), *_notes(names, found, accuracy)),
     )
 
 
@@ -133,6 +133,12 @@ def _columns(table: Items, ids: np.ndarray) -> tuple[list[str], list[str | None]
     order = [table.places[item_id] for item_id in ids.tolist()]
     keys, phashes = table.keys, table.column("phash")
     return [str(keys[row]) for row in order], [phashes[row] for row in order], photographs(table, ids)
+
+
+def _taught(view: View) -> list[str]:
+    seen = tuned_on([view])
+    told = f"{len(seen):,} of these items taught {view.backbone} their labels, which look right to it: ask its base instead."
+    return [told] if seen else []
 
 
 def _notes(names: np.ndarray, found: OutOfFold, accuracy: float) -> tuple[str, ...]:
@@ -188,7 +194,11 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
         view, sheets = View(at.view(backbone)), at.mistake_sheets(backbone)
         shutil.rmtree(sheets, ignore_errors=True)
         reports = []
-        for labels in params.labels:
+        if tuned_on([view]):
+            say(
+                f"mistakes {backbone}: it has learned these labels, which look right to it; its base looks instead"
+            )
+        for labels in params.labels if not tuned_on([view]) else ():
             report = audit(params.mistakes, view, table, labels)
             draw_sheets(report, table, sheets, params.mistakes.n_shown)
             say(

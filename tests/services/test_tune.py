@@ -17,9 +17,12 @@ import tuning_world
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from deponij.pipeline.backbones import load
+from deponij.pipeline.curves import CURVES
+from deponij.pipeline.mistakes.records import MISTAKES
 from deponij.pipeline.training import trackers
 from deponij.pipeline.training.loop import Step
 from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from, learned_from_table
+from deponij.project.frame.layout import Layout
 from deponij.project.tuning import begun as tuning
 from deponij.project.tuning import pictures
 from deponij.store.atomic import read_table
@@ -326,5 +329,14 @@ def test_run_tune_compares_the_tuned_backbone_with_the_frozen_one(world: World, 
     page = Path(answer.json["page"]).read_text()
     assert '<section id="tuning">' in page
     assert "norms alone" in page
+    # Labels that it has learned look right to it, and its features have seen every training item.
+    at = Layout(tmp_path / "run")
+    for records, place in ((MISTAKES, at.mistakes), (CURVES, at.curves)):
+        found = {name: records.load(place(name).read_bytes(), name) for name in ("base", "base-lora")}
+        assert found["base"] and not found["base-lora"]
+    told = cli_world.done(
+        "mistakes", "--features", at.view("base-norms"), "--items", at.items, "--labels", "label"
+    )
+    assert "taught base-norms their labels" in told.out + told.err
     markdown = (Path(answer.json["page"]).parent / "results.md").read_text()
     assert "## Tuning" in markdown
