@@ -145,7 +145,8 @@ def _fitted(task: PictureTask, training: TrainingParams, device: str, running: R
     """
     size = training.batch_size
     # Two at least, for batch norms of maps that are a single position.
-    sizes = sorted({min(size, max(2, size // 8)), min(size, max(2, size // 4))})
+    small = max(2, size // 8)
+    sizes = sorted({min(size, small), min(size, max(small + 1, size // 4))})
     tried = trial(task, task.stand_in, sizes, training, device=device, n_threads=running.options.n_threads)
     room = training_room(tried, size, len(task.rows), free_memory_bytes(device))
     if room.accumulate > 1 and not task.accumulates:

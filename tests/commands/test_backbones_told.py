@@ -179,7 +179,7 @@ def test_help_is_grouped() -> None:
     app: Any = get_command(cli.app)
     of_run = panels(app.commands["run"])
     assert {"folder", "table", "coco", "parquet"} <= of_run["Data"]
-    assert of_run["Model"] == {"preset", "backbone", "tune", "precision", "classes"}
+    assert of_run["Model"] == {"preset", "backbone", "input_px", "tune", "tune_set", "precision", "classes"}
     assert {"labels", "split", "seed"} <= of_run["Labels and split"]
     assert of_run["Machine"] == {"depot", "device", "batch_size", "workers", "threads"}
     placed = {name: command.rich_help_panel for name, command in app.commands.items()}

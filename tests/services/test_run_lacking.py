@@ -22,7 +22,7 @@ from deponij.stages.registry import STAGES
 from deponij.store.errors import DeponijError, IdentityError, UsageError
 from deponij.store.view import View
 
-LEARNING = {"finetune", "heads", "retrieval", "curves", "mistakes", "tables", "ensembles"}
+LEARNING = {"heads", "retrieval", "curves", "mistakes", "tables", "ensembles"}
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -200,7 +200,7 @@ def test_an_interrupted_tuning_goes_on_to_the_same_bytes(
 def test_a_batch_that_does_not_fit_is_not_halved(
     told: told_pictures.Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(learn, "free_memory_bytes", lambda device: 25_000_000)
+    monkeypatch.setattr(learn, "free_memory_bytes", lambda device: 18_000_000)
     answer = cli_world.call(*told.asked("mini-siglip", "large"))
     assert answer.status == 2
     assert "batch 8 would need about" in answer.err
