@@ -121,7 +121,10 @@ def _lines(model: type[BaseModel], prefix: str) -> list[str]:
             continue
         if name == "training":
             usual = TrainingParams.model_validate(USUAL)
-            lines += [f"training.{key}={getattr(usual, key)}" for key in TrainingParams.model_fields]
+            whole = Recipe(backbone="any", recipe="full").trained_by("usual")
+            for key in TrainingParams.model_fields:
+                one, other = getattr(usual, key), getattr(whole, key)
+                lines.append(f"training.{key}={one}" + (f" (full, last-blocks: {other})" if other != one else ""))
         elif name == "teacher":
             lines += _lines(TeacherParams, f"{prefix}{name}.")
         elif isinstance(default, BaseModel):
