@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PROFILE ?=
+JOBS ?= 2
 
 .PHONY: setup run test test-all test-gpu lint types imports check lock bench clean help
 
@@ -26,8 +27,8 @@ run: $(READY)  ## run the profile in force (PROFILE=taco for the real job) and s
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 	@$(BIN)/deponij results --run "runs/$$(sed -n 's/^profile: *//p' params.yaml)"
 
-test: $(READY)  ## the tests that need neither network nor GPU
-	$(BIN)/python -m pytest -q -m "not slow and not gpu"
+test: $(READY)  ## the tests that need neither network nor GPU (JOBS=1: one after the other)
+	$(BIN)/python -m pytest -q -m "not slow and not gpu" -n $(JOBS) --dist loadfile
 
 test-all: $(READY)  ## with the slow ones
 	$(BIN)/python -m pytest -q -m "not gpu"

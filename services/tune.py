@@ -123,8 +123,11 @@ def _lines(model: type[BaseModel], prefix: str) -> list[str]:
             usual = TrainingParams.model_validate(USUAL)
             whole = Recipe(backbone="any", recipe="full").trained_by("usual")
             for key in TrainingParams.model_fields:
-                one, other = getattr(usual, key), getattr(whole, key)
-                lines.append(f"training.{key}={one}" + (f" (full, last-blocks: {other})" if other != one else ""))
+                default, other = getattr(usual, key), getattr(whole, key)
+                lines.append(
+                    f"training.{key}={default}"
+                    + (f" (full, last-blocks: {other})" if other != default else "")
+                )
         elif name == "teacher":
             lines += _lines(TeacherParams, f"{prefix}{name}.")
         elif isinstance(default, BaseModel):
