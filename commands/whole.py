@@ -10,6 +10,7 @@ from deponij.commands.options import (
     BatchSize,
     BoxesOpt,
     ClassFolderOpt,
+    Cluster,
     CocosOpt,
     CorrectionsOpt,
     Depot,
@@ -122,6 +123,7 @@ def run(
     batch_size: BatchSize = "auto",
     workers: Workers = 0,
     threads: Threads = 0,
+    cluster: Cluster = "",
     as_json: Json = False,
 ) -> None:
     """Your own pictures through all stages: features, heads, retrieval, an index, curves, mistakes, tables, a page."""
@@ -181,7 +183,7 @@ def run(
     from deponij.commands.show.forecast import print_work_ahead
     from deponij.commands.show.results import print_first_results, print_results
 
-    options = run_options(depot, device, batch_size, workers, threads)
+    options = run_options(depot, device, batch_size, workers, threads, cluster)
     on_first = (lambda table: None) if as_json else print_first_results
     result = whole_way.run(
         plan, out=out, options=options, on_work_ahead=print_work_ahead, on_first_table=on_first

@@ -36,6 +36,10 @@ class BackboneError(DeponijError):
     """Weights are absent, do not fill the model, or the model cannot do what was asked."""
 
 
+class ClusterError(DeponijError):
+    """The cluster that was named cannot be reached, or its workers cannot do what was asked."""
+
+
 @contextmanager
 def explained(
     what: str, kind: type[DeponijError] = StoreError, *, passing: tuple[type[OSError], ...] = ()

@@ -181,6 +181,7 @@ class RunOptions(Section):
         workers: decoding threads; 0 is one per core (`DEPONIJ_WORKERS`).
         threads: the model's threads on the CPU; 0 is one per core (`DEPONIJ_THREADS`).
         processes: that train a backbone together, one a GPU (`DEPONIJ_PROCESSES`).
+        cluster: a Dask scheduler's address, or `local`, that items and features are made on (`DEPONIJ_CLUSTER`).
         under_dvc: DVC runs the stage, so that all that it depends on has been made.
     """
 
@@ -190,6 +191,7 @@ class RunOptions(Section):
     workers: int = Field(default=0, ge=0, le=1024)
     threads: int = Field(default=0, ge=0, le=1024)
     processes: int = Field(default=1, ge=1, le=1024)
+    cluster: str = ""
     under_dvc: bool = False
 
     @classmethod
