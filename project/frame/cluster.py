@@ -288,7 +288,9 @@ def _of_this_machine(n_workers: int, options: RunOptions) -> Iterator[str]:
     from distributed import Scheduler, SpecCluster
 
     specs = worker_specs(visible_gpus(options.device), n_workers, options)
-    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}}
+    # Nobody else may reach it, its page neither.
+    at_home = {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
+    scheduler = {"cls": Scheduler, "options": at_home}
     with SpecCluster(workers=specs, scheduler=scheduler, silence_logs=logging.CRITICAL) as made:
         yield str(made.scheduler_address)
 
@@ -307,7 +309,7 @@ def worker_specs(gpus: Sequence[str], n_workers: int, options: RunOptions) -> di
         "nthreads": 1,
         "host": "127.0.0.1",
         "memory_limit": 0,
-        "dashboard_address": None,
+        "dashboard_address": "127.0.0.1:0",
         "silence_logs": logging.CRITICAL,
     }
     specs = {}

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,9 @@ class Processes:
     scheduler: "subprocess.Popen[bytes]"
     workers: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
-    def add_worker(self, *, nanny: bool = True, **told: Any) -> "subprocess.Popen[bytes]":
+    def add_worker(
+        self, *, nanny: bool = True, flags: Sequence[str] = (), **told: Any
+    ) -> "subprocess.Popen[bytes]":
         """One more worker; it need not have joined yet.
 
         Args:
@@ -90,19 +92,26 @@ class Processes:
         log = (self.folder / f"worker{len(self.workers)}.log").open("wb")
         command = [sys.executable, "-m", "distributed.cli.dask_worker", self.address, "--nthreads", "1"]
         command += ["--host", "127.0.0.1", "--no-dashboard", "--memory-limit", "0", "--preload", __file__]
-        command += ["--local-directory", str(self.folder / "scratch"), *([] if nanny else ["--no-nanny"])]
+        command += [
+            "--local-directory",
+            str(self.folder / "scratch"),
+            *([] if nanny else ["--no-nanny"]),
+            *flags,
+        ]
         process = _start(command, log, {"CLUSTER_WORLD": json.dumps(told)})
         self.workers.append(process)
         return process
 
 
 @contextlib.contextmanager
-def processes(folder: Path, n_workers: int = 0, **told: Any) -> Iterator[Processes]:
+def processes(
+    folder: Path, n_workers: int = 0, flags: Sequence[str] = (), **told: Any
+) -> Iterator[Processes]:
     """A scheduler, and workers that are all told the same."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "scheduler.json"
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
-    command += ["--no-dashboard", "--scheduler-file", str(file)]
+    command += ["--no-dashboard", "--scheduler-file", str(file), *flags]
     scheduler = _start(command, (folder / "scheduler.log").open("wb"), {})
     address = ""
     try:
@@ -136,6 +145,22 @@ def _start(command: list[str], log: Any, more: dict[str, str]) -> "subprocess.Po
         return subprocess.Popen(
             command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env, start_new_session=True
         )
+
+
+def square(task: int) -> int:
+    """A task."""
+    return task * task
+
+
+def first_is_slow(task: int) -> int:
+    """A task; that of 0 takes two seconds."""
+    time.sleep(0.0 if task else 2.0)
+    return task
+
+
+def inverse(task: int) -> float:
+    """A task; that of 0 fails in a way that no user is told of."""
+    return 1 / task
 
 
 def dask_setup(worker: Any) -> None:
