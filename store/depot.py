@@ -2,7 +2,7 @@
 
     format.json                     what this folder is, and its format's version
     <fingerprint>/<shard>.h5|json   rows and their commit (`deponij.store.shard`); <shard>-<k> stand in for it
-    writers/<token>.lock            held by each living writer; empty
+    writers/<token>.lock            held by each living writer; empty (or .lease: `deponij.store.presence`)
     damaged/…                       what `verify` set aside
 
 `FeatureStore` finds, reads and adds rows. Checking, moving and tidying live in `deponij.store.upkeep.inspection`.
@@ -22,7 +22,7 @@ from deponij.store.errors import StoreError
 from deponij.store.folders import Folder, LocalFolder, open_folder
 from deponij.store.hdf5 import Array
 from deponij.store.identity import FINGERPRINT_CHARS, Identity
-from deponij.store.locks import LOCKS, ORPHAN_AGE_S, WriterLock, burying
+from deponij.store.presence import LOCKS, WriterLock, burying
 from deponij.store.shard import Index, Provenance, Rows, Sidecar
 from deponij.store.writer import SHARD_ROWS, UNSAVED_S, Writer
 
@@ -37,7 +37,8 @@ _OWNED = re.compile(
     rf"[0-9a-f]{{{FINGERPRINT_CHARS}}}/{_TOKEN}-\d{{6}}(-\d+)?\.(h5|json)(\.\d+)?({re.escape(PART)})?$"
 )
 _STAND_IN = re.compile(rf"(?P<shard>.+/{_TOKEN}-\d{{6}})-\d+$")
-_MARKER_PART = re.compile(rf"{LOCKS}/{_TOKEN}{re.escape(PART)}$")
+# A depot's marker in the making, or a lease in a local folder.
+_MARKER_PART = re.compile(rf"{LOCKS}/{_TOKEN}(\.lease\.\d+)?{re.escape(PART)}$")
 
 
 class FeatureStore:
@@ -231,9 +232,7 @@ class FeatureStore:
 
     def orphans(self) -> list[str]:
         """Files that no sidecar commits: what living writers are at work on, and what dead ones left."""
-        names = self.folder.names()
-        present = set(names)
-        return [name for name in names if _is_uncommitted(name, present)]
+        return _orphans(self.folder.names())
 
     def sweep(self) -> list[str]:
         """Remove what dead writers left uncommitted; returns the names removed.
@@ -242,11 +241,16 @@ class FeatureStore:
         """
         self._settle()
         # The order matters: a writer that begins after the listing has nothing in it.
-        orphans = self.orphans()
-        if self.local_path is None:
-            return [n for n in orphans if self.folder.age_s(n) > ORPHAN_AGE_S and self._remove_orphan(n)]
-        with burying(self.local_path) as living:
-            return [n for n in orphans if _token(n) not in living and self._remove_orphan(n)]
+        names = self.folder.names()
+        orphans = _orphans(names)
+        if not orphans and not self.folder.is_local and not any(n.startswith(f"{LOCKS}/") for n in names):
+            return []
+        with burying(self.folder, names) as presence:
+            return [
+                name
+                for name in orphans
+                if presence.is_dead(_token(name), self.folder.age_s(name)) and self._remove_orphan(name)
+            ]
 
     def _settle(self) -> None:
         """Take away stand-ins that a kill has left beside the shard that holds their rows too."""
@@ -321,7 +325,7 @@ def write_format(folder: Folder, version: int) -> None:
         folder.write(FORMAT_FILE, data)
         return
     # The part carries a token, so that a kill in the middle leaves nothing that could not be swept.
-    with WriterLock(folder.path) as lock:
+    with WriterLock(folder) as lock:
         part = folder.path / LOCKS / f"{lock.token}{PART}"
         part.write_bytes(data)
         folder.publish(part, FORMAT_FILE)
@@ -377,6 +381,11 @@ def is_foreign(name: str) -> bool:
     if name == FORMAT_FILE or name.startswith((LOCKS + "/", DAMAGED + "/")):
         return False
     return not is_sidecar(name) and _token(name) is None
+
+
+def _orphans(names: Sequence[str]) -> list[str]:
+    present = set(names)
+    return [name for name in names if _is_uncommitted(name, present)]
 
 
 def _is_uncommitted(name: str, names: set[str]) -> bool:

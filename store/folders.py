@@ -10,8 +10,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -45,6 +45,9 @@ class Folder(Protocol):
     def write(self, name: str, data: bytes) -> None:
         """Publish a small file whole."""
 
+    def create(self, name: str, data: bytes) -> bool:
+        """Publish a small file whole where there is none of that name; False where there is one."""
+
     def staging(self, name: str) -> Path:
         """A local path at which to build the file that `publish` will give that name."""
 
@@ -63,8 +66,11 @@ class Folder(Protocol):
     def size_bytes(self, name: str) -> int:
         """Raises FileNotFoundError."""
 
+    def modified_s(self, name: str) -> float:
+        """When the file was last written, by the medium's clock, in seconds since 1970. Raises FileNotFoundError."""
+
     def age_s(self, name: str) -> float:
-        """Seconds since the file was last written; 0 where the backend does not tell."""
+        """Seconds since the file was last written, by this machine's clock; 0 where the backend does not tell."""
 
     def delete(self, name: str) -> None:
         """Remove a file; absent is fine."""
@@ -136,6 +142,19 @@ class LocalFolder:
                 part.unlink(missing_ok=True)
                 raise
 
+    def create(self, name: str, data: bytes) -> bool:
+        part = self.staging(name)
+        with _explained(f"cannot write {self.path / name}", also_absent=True):
+            try:
+                part.write_bytes(data)
+                # A second name is given to a file or not at all, on network file systems too.
+                (self.path / name).hardlink_to(part)
+            except FileExistsError:
+                return False
+            finally:
+                part.unlink(missing_ok=True)
+        return True
+
     def staging(self, name: str) -> Path:
         # Several processes may publish one name at once (a marker, say): each builds its own.
         path = self.path / f"{name}.{os.getpid()}{PART}"
@@ -172,6 +191,10 @@ class LocalFolder:
         with _explained(f"cannot read {self.path / name}"):
             return (self.path / name).stat().st_size
 
+    def modified_s(self, name: str) -> float:
+        with _explained(f"cannot read {self.path / name}"):
+            return (self.path / name).stat().st_mtime
+
     def age_s(self, name: str) -> float:
         try:
             return max(0.0, time.time() - (self.path / name).stat().st_mtime)
@@ -204,7 +227,7 @@ class RemoteFolder:
         return f"{self._root.rstrip('/')}/{name}"
 
     def names(self) -> list[str]:
-        with _explained(f"cannot list {self.location}"):
+        with _explained_remote(f"cannot list {self.location}"):
             self._fs.invalidate_cache()
             start = len(self._root.rstrip("/")) + 1
             try:
@@ -213,14 +236,15 @@ class RemoteFolder:
                 return []
 
     def read(self, name: str) -> bytes:
-        with _explained(f"cannot read {self.location}/{name}"):
+        with _explained_remote(f"cannot read {self.location}/{name}"):
             return bytes(self._fs.cat_file(self._at(name)))
 
     def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
         paths = {self._at(name): name for name in names}
         if not paths:
             return {}
-        answers: dict[str, Any] = self._fs.cat(list(paths), on_error="return")
+        with _explained_remote(f"cannot read {self.location}"):
+            answers: dict[str, Any] = self._fs.cat(list(paths), on_error="return")
         found = {}
         for path, data in answers.items():
             if isinstance(data, FileNotFoundError):
@@ -232,8 +256,17 @@ class RemoteFolder:
         return found
 
     def write(self, name: str, data: bytes) -> None:
-        with _explained(f"cannot write {self.location}/{name}", also_absent=True):
+        with _explained_remote(f"cannot write {self.location}/{name}", also_absent=True):
             self._fs.pipe_file(self._at(name), data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        with _explained_remote(f"cannot write {self.location}/{name}", also_absent=True):
+            try:
+                # S3 and its kin decide: `If-None-Match: *`.
+                self._fs.pipe_file(self._at(name), data, mode="create")
+            except FileExistsError:
+                return False
+        return True
 
     def staging(self, name: str) -> Path:
         path = self._local / (name + PART)
@@ -241,7 +274,7 @@ class RemoteFolder:
         return path
 
     def publish(self, part: Path, name: str) -> None:
-        with _explained(f"cannot write {self.location}/{name}", also_absent=True):
+        with _explained_remote(f"cannot write {self.location}/{name}", also_absent=True):
             self._fs.put_file(str(part), self._at(name))
         part.unlink()
 
@@ -252,32 +285,47 @@ class RemoteFolder:
         # HDF5 makes many small reads; a block cache turns them into a few large ones.
         if self.size_bytes(name) <= _IN_MEMORY_BYTES:
             return io.BytesIO(self.read(name))
-        with _explained(f"cannot read {self.location}/{name}"):
+        with _explained_remote(f"cannot read {self.location}/{name}"):
             file: IO[bytes] = self._fs.open(self._at(name), "rb")
             return file
 
     def copy(self, name: str, to: str) -> None:
-        with _explained(f"cannot write {self.location}/{to}"):
+        with _explained_remote(f"cannot write {self.location}/{to}"):
             self._fs.cp_file(self._at(name), self._at(to))
 
     def size_bytes(self, name: str) -> int:
-        with _explained(f"cannot read {self.location}/{name}"):
+        with _explained_remote(f"cannot read {self.location}/{name}"):
             return int(self._fs.size(self._at(name)))
+
+    def modified_s(self, name: str) -> float:
+        with _explained_remote(f"cannot read {self.location}/{name}"):
+            # What a listing said some time ago is no answer.
+            self._fs.invalidate_cache()
+            modified: datetime.datetime = self._fs.modified(self._at(name))
+        return (modified if modified.tzinfo else modified.replace(tzinfo=datetime.UTC)).timestamp()
 
     def age_s(self, name: str) -> float:
         try:
-            modified = self._fs.modified(self._at(name))
+            return max(0.0, time.time() - self.modified_s(name))
         except (NotImplementedError, FileNotFoundError):
             return 0.0
-        if modified.tzinfo is None:
-            modified = modified.replace(tzinfo=datetime.UTC)
-        age: datetime.timedelta = datetime.datetime.now(datetime.UTC) - modified
-        return max(0.0, age.total_seconds())
 
     def delete(self, name: str) -> None:
-        with _explained(f"cannot delete {self.location}/{name}"), suppress(FileNotFoundError):
+        with _explained_remote(f"cannot delete {self.location}/{name}"), suppress(FileNotFoundError):
             self._fs.rm_file(self._at(name))
 
 
 def _explained(what: str, *, also_absent: bool = False) -> AbstractContextManager[None]:
     return explained(what, passing=() if also_absent else (FileNotFoundError,))
+
+
+@contextmanager
+def _explained_remote(what: str, *, also_absent: bool = False) -> Iterator[None]:
+    """As `_explained`, of what the libraries behind fsspec raise, each by its own hierarchy."""
+    try:
+        with _explained(what, also_absent=also_absent):
+            yield
+    except (StoreError, FileNotFoundError, FileExistsError, NotImplementedError):
+        raise
+    except Exception as error:  # botocore's, google's, aiohttp's: nothing but Exception is common to them
+        raise StoreError(f"{what}: {' '.join(str(error).split()) or type(error).__name__}") from error

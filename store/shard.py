@@ -9,7 +9,7 @@ not exist for any reader. Taking away goes the other way round: the sidecar firs
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,10 +125,12 @@ def commit(
     arrays: Mapping[str, Array],
     *,
     provenance: Provenance,
+    check: Callable[[], None] = lambda: None,
 ) -> Sidecar:
     """Write a shard and its sidecar; only when this returns do the rows exist.
 
     Args:
+        check: called right before the sidecar; raises where this process may no longer commit.
         name: `<fingerprint>/<shard>`.
         keys: n distinct keys.
         arrays: name -> [n, …].
@@ -146,6 +148,7 @@ def commit(
             provenance=dict(provenance),
         )
         folder.publish(part, f"{name}.h5")
+        check()
         folder.write(f"{name}.json", sidecar.to_bytes())
     except BaseException:
         part.unlink(missing_ok=True)

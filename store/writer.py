@@ -17,7 +17,7 @@ from deponij.store.errors import StoreError
 from deponij.store.hdf5 import Array
 from deponij.store.identity import Identity
 from deponij.store.keys import KEY_CHARS, not_keys
-from deponij.store.locks import WriterLock
+from deponij.store.presence import WriterLock
 from deponij.store.shard import Provenance
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Writer:
 
     def __enter__(self) -> Self:
         self.store.sweep()
-        self._lock = WriterLock(self.store.local_path).__enter__()
+        self._lock = WriterLock(self.store.folder).__enter__()
         self._base = f"{self.identity.fingerprint}/{self._lock.token}"
         self._saved_at = self._added_at = monotonic()
         return self
@@ -169,8 +169,15 @@ class Writer:
     def _commit(self, name: str, first_key: int, first_batch: int) -> None:
         keys, batches = self._keys[first_key:], self._batches[first_batch:]
         arrays = {one: np.concatenate([batch[one] for batch in batches]) for one in batches[0]}
+        assert self._lock is not None
         sidecar = shard.commit(
-            self.store.folder, name, self.identity, keys, arrays, provenance=self.provenance
+            self.store.folder,
+            name,
+            self.identity,
+            keys,
+            arrays,
+            provenance=self.provenance,
+            check=self._lock.check,
         )
         self.store.add_sidecar(sidecar)
         self.n_rows += len(self._keys) - self._n_saved

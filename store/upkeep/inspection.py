@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from deponij.store import shard
 from deponij.store.depot import DAMAGED, FeatureStore, is_foreign
 from deponij.store.identity import Identity
-from deponij.store.locks import tidying
+from deponij.store.presence import tidying
 from deponij.store.shard import Provenance, Sidecar
 from deponij.store.upkeep.migration import MIGRATIONS, migrate
 from deponij.store.upkeep.progress import Progress, told
@@ -170,7 +170,7 @@ def verify(store: FeatureStore, *, repair: bool = False, progress: Progress | No
         StoreError: another process is tidying the depot, or it cannot be written (`repair` only).
     """
     if repair:
-        with tidying(store.local_path):
+        with tidying(store.folder):
             store.sweep()
             return _verify(store, True, progress)
     return _verify(store, False, progress)

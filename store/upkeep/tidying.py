@@ -3,7 +3,7 @@
 One rule keeps all of it safe at every step: what replaces a shard is committed before the shard is
 taken away, and one process at a time takes shards away. Readers that held the old shard look it up
 anew; a kill in between leaves rows that are there twice, which the next `compact` settles.
-In an object store there are no locks: run one of these at a time there.
+How that is seen to, also in an object store, is told in `deponij.store.presence`.
 """
 
 from collections.abc import Collection, Mapping
@@ -16,7 +16,7 @@ from deponij.store.depot import FeatureStore, stands_in_for
 from deponij.store.errors import StoreError
 from deponij.store.hdf5 import Array
 from deponij.store.identity import Identity
-from deponij.store.locks import WriterLock, burying, tidying
+from deponij.store.presence import WriterLock, burying, tidying
 from deponij.store.shard import Index, Sidecar
 from deponij.store.upkeep.progress import Progress, told
 from deponij.store.upkeep.rewriting import Commits, Part, read_part
@@ -90,11 +90,11 @@ def compact(
     Raises:
         StoreError: another process is tidying the depot, or it cannot be written.
     """
-    with tidying(store.local_path), WriterLock(store.local_path) as lock:
+    with tidying(store.folder), WriterLock(store.folder) as lock:
         store.sweep()
         store.refresh()
         report = TidyReport(n_shards_before=len(store.sidecars))
-        commits = Commits(store, lock.token)
+        commits = Commits(store, lock)
         groups = [g for f in sorted(store.identities()) for g in _groups(store, f, target_bytes, report)]
         for group in told(groups, progress, len):
             _replace(commits, group, report)
@@ -172,7 +172,7 @@ def _replace(commits: "Commits", group: list[Part], report: TidyReport) -> None:
         return
     commits.add(readable)
     for part, _ in readable:
-        shard.retire(commits.store.folder, part.sidecar.name)
+        commits.retire(part.sidecar.name)
 
 
 def merge(store: FeatureStore, other: FeatureStore, *, progress: Progress | None = None) -> MergeReport:
@@ -191,8 +191,8 @@ def merge(store: FeatureStore, other: FeatureStore, *, progress: Progress | None
     report = MergeReport()
     store.sweep()
     known = {fingerprint: set(store.keys(i)) for fingerprint, i in store.identities().items()}
-    with WriterLock(store.local_path) as lock:
-        commits = Commits(store, lock.token)
+    with WriterLock(store.folder) as lock:
+        commits = Commits(store, lock)
         has_changed = True
         while has_changed:
             other.refresh()
@@ -252,8 +252,8 @@ def gc(
     """
     if dry_run:
         return _collect(store, keep, keep_identities, None, progress)
-    with tidying(store.local_path), WriterLock(store.local_path) as lock:
-        return _collect(store, keep, keep_identities, Commits(store, lock.token), progress)
+    with tidying(store.folder), WriterLock(store.folder) as lock:
+        return _collect(store, keep, keep_identities, Commits(store, lock), progress)
 
 
 def _collect(
@@ -298,10 +298,8 @@ def _wanted(
 
 
 def _living(store: FeatureStore) -> set[str]:
-    if store.local_path is None:
-        return set()
-    with burying(store.local_path) as living:
-        return set(living)
+    with burying(store.folder) as presence:
+        return set(presence.living)
 
 
 def _is_of(sidecar: Sidecar, tokens: Collection[str]) -> bool:
@@ -317,7 +315,7 @@ def _shrink(commits: Commits, part: Part, report: GcReport) -> bool:
             report.damaged[part.sidecar.name] = str(error)
             return False
         commits.add([(part, arrays)])
-    shard.retire(commits.store.folder, part.sidecar.name)
+    commits.retire(part.sidecar.name)
     return True
 
 

@@ -15,8 +15,8 @@ from depot_world import CLIP, OTHER, die_at_step, dump, fill, keys_of, loose_fil
 from deponij.store import hdf5, shard
 from deponij.store.depot import FORMAT_FILE, FeatureStore
 from deponij.store.errors import StoreError
-from deponij.store.folders import Folder
-from deponij.store.locks import WriterLock, tidying
+from deponij.store.folders import Folder, open_folder
+from deponij.store.presence import WriterLock, tidying
 from deponij.store.reading import MapReader
 from deponij.store.sealed import sealed, unsealed
 from deponij.store.upkeep import inspection as upkeep
@@ -48,6 +48,11 @@ def _double(store: FeatureStore, numbers: range, provenance: dict[str, Any]) -> 
     keys = keys_of(numbers)
     with store.writer(CLIP, provenance) as writer:
         writer.add(keys, {"embedding": vectors(keys, "fp32")})
+
+
+def of_rows(store: FeatureStore) -> list[str]:
+    """Files, but who was at work."""
+    return [name for name in store.folder.names() if not name.startswith("writers/")]
 
 
 def test_compacting_keeps_every_row_and_its_provenance(location: str) -> None:
@@ -188,7 +193,7 @@ def test_collecting_leaves_living_writers_their_rows(tmp_path: Path) -> None:
 
 def test_one_process_tidies_at_a_time(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path / "depot", create=True)
-    with tidying(tmp_path / "depot"):
+    with tidying(open_folder(tmp_path / "depot")):
         for work in (
             lambda: upkeep.compact(store),
             lambda: upkeep.gc(store, set(), dry_run=False),
@@ -301,7 +306,7 @@ def test_an_older_depot_is_refused_until_it_is_migrated(
     with pytest.raises(StoreError, match="no way from format 0"):
         upkeep.migrate(path)
     monkeypatch.setitem(upkeep.MIGRATIONS, 0, _from_0_to_1)
-    with WriterLock(path), pytest.raises(StoreError, match="somebody is writing"):
+    with WriterLock(open_folder(path)), pytest.raises(StoreError, match="somebody is writing"):
         upkeep.migrate(path)
     steps: list[tuple[int, int]] = []
     assert upkeep.migrate(path, progress=lambda *at: steps.append(at)) == list(range(shard.FORMAT))
