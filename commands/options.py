@@ -113,6 +113,18 @@ TableOpt = Annotated[
 ParquetsOpt = Annotated[
     list[Path] | None, typer.Option("--parquet", help="Hugging Face parquet file; repeatable.")
 ]
+ShardsOpt = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--shards",
+        metavar="FILES",
+        help="Tar shards of webdataset: a file, folder, or pattern as 'data-{000..123}.tar'; repeatable.",
+    ),
+]
+VideoOpt = Annotated[
+    Path | None, typer.Option("--video", help="Folder of videos, or one; frames become pictures.")
+]
+FpsOpt = Annotated[float | None, typer.Option("--fps", help="Frames a second of videos; by default 1.")]
 ClassFolderOpt = Annotated[Path | None, typer.Option("--folder", help="Folder of class folders.")]
 PathColumnOpt = Annotated[
     str | None,

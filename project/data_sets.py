@@ -16,6 +16,8 @@ _DATA_SETS = {
     "--yolo": "--yolo FILE",
     "--voc": "--voc DIR",
     "--parquet": "--parquet FILE",
+    "--shards": "--shards FILES",
+    "--video": "--video DIR",
 }
 
 
@@ -36,6 +38,9 @@ def source_of(
     yolo: Path | None = None,
     voc: Path | None = None,
     parquet: Sequence[Path] | None = None,
+    shards: Sequence[Path] | None = None,
+    video: Path | None = None,
+    fps: float | None = None,
     path_column: str | None = None,
     label_separator: str | None = None,
     label_columns: Sequence[str] = (),
@@ -64,6 +69,8 @@ def source_of(
         "--yolo": ("yolo", {"data": yolo}),
         "--voc": ("voc", {"folder": voc}),
         "--parquet": ("parquet", {"files": tuple(parquet or ())}),
+        "--shards": ("webdataset", {"shards": tuple(shards or ())}),
+        "--video": ("video", {"folder": video}),
     }
     if embeddings and not any(all(where.values()) for _, where in named.values()):
         beside = {"ids": ids} if ids else {}
@@ -83,7 +90,7 @@ def source_of(
         raise UsageError(
             f"--images is for a COCO file or a table; {given[0]} says by itself where pictures are"
         )
-    if adapter in ("folder", "listed", "parquet", "unpictured") and (boxes or keep_crowds):
+    if adapter not in ("coco", "yolo", "voc") and (boxes or keep_crowds):
         flag = "--boxes" if boxes else "--keep-crowds"
         raise UsageError(f"{flag} is for annotated instances; {given[0]} names whole pictures")
     if adapter != "coco" and boxes:
@@ -97,10 +104,13 @@ def source_of(
         )
     if adapter not in ("coco", "yolo", "voc") and whole:
         raise UsageError(f"--whole is for annotated instances; {given[0]} names whole pictures already")
-    if adapter in ("parquet", "unpictured") and links_into:
+    if adapter != "video" and fps:
+        raise UsageError(f"--fps is for videos (--video); {given[0]} names pictures")
+    if adapter in ("parquet", "unpictured", "webdataset", "video") and links_into:
         raise UsageError(f"--links-into is for pictures in folders, and {given[0]} names none")
     more: dict[str, Any] = {
         "path_column": path_column,
+        "fps": fps,
         "label_separator": label_separator,
         "label_columns": tuple(label_columns),
         "whole": whole,

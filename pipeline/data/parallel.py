@@ -21,7 +21,7 @@ Out = TypeVar("Out")
 class Mapper(Protocol):
     """A bounded map in the order of the inputs, on other processes: functions and inputs are pickled."""
 
-    def __call__(self, function: Callable[[In], Out], inputs: Iterable[In]) -> Iterator[Out]:
+    def __call__(self, function: Callable[[In], Out], inputs: Iterable[In], /) -> Iterator[Out]:
         """As `map`."""
         ...
 

@@ -23,6 +23,8 @@ _FLAGS: Mapping[str, Mapping[str, str]] = {
     "yolo": {"data": "--yolo"},
     "voc": {"folder": "--voc"},
     "parquet": {"files": "--parquet"},
+    "webdataset": {"shards": "--shards"},
+    "video": {"folder": "--video", "fps": "--fps"},
     "unpictured": {"table": "--table"},
 }
 # Of a split, and the strategies that heed them.

@@ -17,15 +17,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from deponij.pipeline.data.parallel import Workers
 from deponij.project.frame.console import say, warn
 from deponij.project.frame.settings import RunOptions, n_cores
 from deponij.store.errors import ClusterError, DeponijError, UsageError
-
-if TYPE_CHECKING:
-    from distributed import Client, Future
 
 # One that is worked on and one that waits, so that no worker is idle between two.
 PER_WORKER = 2
@@ -38,6 +35,9 @@ _JOIN_S = 600
 _LOCAL = re.compile(r"local(?::(?P<n>[1-9]\d{0,3}))?$")
 _SCHEDULER = re.compile(r"(tcp|tls|ws|wss|ucx|inproc)://.+")
 
+# Dask's classes are not typed.
+Client: TypeAlias = Any
+Future: TypeAlias = Any
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -74,7 +74,7 @@ class Cluster:
         excluded: workers that could not do what was asked, and why; they are asked no more.
     """
 
-    client: "Client"
+    client: Client
     address: str
     excluded: dict[str, str] = field(default_factory=dict)
 
@@ -105,8 +105,9 @@ class Cluster:
         self, function: Callable[[Task], Result], tasks: Iterable[Task], n_held: Callable[[], int]
     ) -> Iterator[Outcome[Task, Result]]:
         """See `as_completed`; `n_held` results wait at the caller for that of an earlier task."""
-        from distributed import as_completed
+        import distributed
 
+        as_completed: Any = distributed.as_completed
         waiting: deque[tuple[Task, tuple[str, ...]]] = deque()
         source, sent = iter(tasks), dict[Any, tuple[Task, tuple[str, ...]]]()
         ended = as_completed(loop=self.client.loop)
@@ -154,9 +155,7 @@ class Cluster:
     def _window(self) -> int:
         return PER_WORKER * max(1, len(self.workers()))
 
-    def _submit(
-        self, function: Callable[[Task], Result], task: Task, refused_by: tuple[str, ...]
-    ) -> "Future":
+    def _submit(self, function: Callable[[Task], Result], task: Task, refused_by: tuple[str, ...]) -> Future:
         only: dict[str, Any] = {}
         if self.excluded:
             others = [one for one in self.workers() if one not in refused_by]
@@ -167,7 +166,7 @@ class Cluster:
         except (OSError, RuntimeError, ValueError) as error:
             raise self._gone(error) from error
 
-    def _outcome(self, future: "Future", task: Task) -> "Outcome[Task, Any] | _Answer":
+    def _outcome(self, future: Future, task: Task) -> "Outcome[Task, Any] | _Answer":
         from distributed import KilledWorker
 
         if future.status == "cancelled" or self.client.status != "running":
@@ -192,7 +191,7 @@ class Cluster:
             warn(f"worker {answer.worker} is asked no more: {reason}")
         return refused_by
 
-    def _forget(self, futures: Iterable["Future"]) -> None:
+    def _forget(self, futures: Iterable[Future]) -> None:
         if futures and self.client.status == "running":
             self.client.cancel(list(futures))
 
@@ -264,10 +263,11 @@ def workers_of(options: RunOptions) -> Iterator[Workers]:
 
 @contextmanager
 def _connected(address: str) -> Iterator[Cluster]:
-    from distributed import Client
+    import distributed
 
+    connect: Any = distributed.Client
     try:
-        client = Client(address, timeout=_CONNECT_S, set_as_default=False)
+        client = connect(address, timeout=_CONNECT_S, set_as_default=False)
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise ClusterError(
             f"no Dask scheduler answers at {address} ({error}); `dask scheduler` starts one"
@@ -285,13 +285,14 @@ def _connected(address: str) -> Iterator[Cluster]:
 @contextmanager
 def _of_this_machine(n_workers: int, options: RunOptions) -> Iterator[str]:
     """A scheduler and its workers: one a GPU; without any, one for each `threads` cores."""
-    from distributed import Scheduler, SpecCluster
+    import distributed
 
+    cluster_of: Any = distributed.SpecCluster
     specs = worker_specs(visible_gpus(options.device), n_workers, options)
     # Nobody else may reach it, its page neither.
     at_home = {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
-    scheduler = {"cls": Scheduler, "options": at_home}
-    with SpecCluster(workers=specs, scheduler=scheduler, silence_logs=logging.CRITICAL) as made:
+    scheduler = {"cls": distributed.Scheduler, "options": at_home}
+    with cluster_of(workers=specs, scheduler=scheduler, silence_logs=logging.CRITICAL) as made:
         yield str(made.scheduler_address)
 
 

@@ -72,9 +72,9 @@ def test_compacting_keeps_every_row_and_its_provenance(location: str) -> None:
     assert sum(one.provenance["device"].values()) == one.n_rows == 50
     assert set(one.provenance["device"]) == {"cpu", "cuda"}
     assert upkeep.verify(store).n_rows == 56
-    names = store.folder.names()
+    names = of_rows(store)
     assert upkeep.compact(store).n_shards_after == 2
-    assert store.folder.names() == names, "nothing was left to do"
+    assert of_rows(store) == names, "nothing was left to do"
 
 
 def test_compacting_makes_shards_of_the_size_asked_for(location: str) -> None:

@@ -28,6 +28,7 @@ from deponij.pipeline.data.adapters.table_columns import (
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
 from deponij.pipeline.data.inside import Links, existing_folder, read_inside
 from deponij.pipeline.data.item import Item, MetadataValue
+from deponij.pipeline.data.parallel import Workers
 from deponij.pipeline.data.parts import Place, Treatment, places_of_values, refuse_unknown
 from deponij.pipeline.listings import read_listing
 from deponij.pipeline.record_lists import Record
@@ -126,7 +127,7 @@ class ListedSource:
             return notes
         return (*notes, f"pictures in no part of the given split: {outside:,}")
 
-    def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
+    def items(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Item]:
         """One item per row, in order; what cannot be read carries its failure."""
         return each_picture(partial(_item, root=self.root, links=self.links), self._rows(), workers, progress)
 
