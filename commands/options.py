@@ -125,6 +125,9 @@ VideoOpt = Annotated[
     Path | None, typer.Option("--video", help="Folder of videos, or one; frames become pictures.")
 ]
 FpsOpt = Annotated[float | None, typer.Option("--fps", help="Frames a second of videos; by default 1.")]
+FetchOpt = Annotated[
+    bool, typer.Option("--fetch", help="Fetch pictures that a table names by http(s) addresses.")
+]
 ClassFolderOpt = Annotated[Path | None, typer.Option("--folder", help="Folder of class folders.")]
 PathColumnOpt = Annotated[
     str | None,

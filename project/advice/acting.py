@@ -18,6 +18,7 @@ _FLAGS: Mapping[str, Mapping[str, str]] = {
         "images": "--images",
         "path_column": "--path-column",
         "label_separator": "--label-separator",
+        "fetch": "--fetch",
     },
     "coco": {"annotations": "--coco", "images": "--images", "boxes": "--boxes"},
     "yolo": {"data": "--yolo"},
