@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deponij.store import shard
-from deponij.store.depot import is_sidecar, read_format, write_format
+from deponij.store.depot import FeatureStore, is_sidecar, read_format, write_format
 from deponij.store.errors import StoreError
 from deponij.store.folders import Folder, LocalFolder, open_folder
 from deponij.store.locks import burying, tidying
@@ -58,14 +58,15 @@ def migrate(location: str | Path, *, progress: Progress | None = None) -> list[i
         raise StoreError(
             f"there is no way from format {without[0]} to {without[0] + 1}; known: {sorted(MIGRATIONS)}"
         )
-    if not steps:
-        return []
     local = folder.path if isinstance(folder, LocalFolder) else None
-    with tidying(local):
-        _refuse_writers(local)
-        for step in steps:
-            MIGRATIONS[step](folder, progress)
-            write_format(folder, step + 1)
+    if steps:
+        with tidying(local):
+            _refuse_writers(local)
+            for step in steps:
+                MIGRATIONS[step](folder, progress)
+                write_format(folder, step + 1)
+    # What a migration that was killed has left half written.
+    FeatureStore(location).sweep()
     return steps
 
 

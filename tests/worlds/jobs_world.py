@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cli_world
 import street_world
@@ -19,8 +20,9 @@ import tiny_models
 from fork_server import Outcome, Server
 from PIL import Image
 
+from deponij.store.bundle import MANIFEST
 from deponij.store.depot import FORMAT_FILE, FeatureStore
-from deponij.store.sealed import sealed, unsealed
+from deponij.store.sealed import CHECKSUM, sealed, unsealed
 
 N_PER_CLASS = 30
 LEARN = ("--features", "view.h5", "--items", "items", "--split", "split.parquet", "--labels", "label")
@@ -105,7 +107,7 @@ JOBS = (
         ("fit", "--head", "mlp", *LEARN, "--set", "epochs=10", "--out", "results"),
         ("view.h5", "items", "split.parquet"),
     ),
-    Job("tuning", ("tune", *LEARN[2:], *_TUNE), ("items", "split.parquet", "base")),
+    Job("tuning", ("tune", *LEARN[2:], *_TUNE), ("items", "split.parquet", "base"), depot="depot"),
     Job("decoders", ("fit-decoder", *_DECODE, "--epochs", "3", "--out", "decoder"), ("street",)),
     Job("compact", ("depot", "compact", "small"), ("small",), depot="small"),
     Job("merge", ("depot", "merge", "other", "small"), ("small", "other"), depot="small"),
@@ -119,6 +121,8 @@ JOBS = (
     Job("migrate", ("depot", "migrate", "older"), ("older",), depot="older"),
 )
 BY_NAME: Mapping[str, Job] = {job.name: job for job in JOBS}
+# Records that say how long something took, which is never twice the same.
+TIMED = {"segmentation_result.json", "tuned.json"}
 Dump = dict[str, dict[str, bytes]]
 
 
@@ -234,8 +238,25 @@ def files_of(job: Job, place: Path) -> dict[str, bytes]:
     for path in sorted(place.rglob("*")):
         name = path.relative_to(place).as_posix()
         if path.is_file() and not name.startswith(("cache/", f"{job.depot}/")):
-            found[name] = path.read_bytes()
+            found[name] = _without_times(path.name, path.read_bytes())
     return found
+
+
+def _without_times(name: str, data: bytes) -> bytes:
+    """A record's content but for how long something took, and a manifest's but for such records."""
+    if name not in {*TIMED, MANIFEST}:
+        return data
+    body = json.loads(data)
+    body.pop(CHECKSUM, None)
+    if name == MANIFEST:
+        body["files"] = {one: entry for one, entry in body["files"].items() if one not in TIMED}
+    return json.dumps(_timeless(body)).encode()
+
+
+def _timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _timeless(one) for name, one in value.items() if not name.endswith(("_s", "seconds"))}
+    return [_timeless(one) for one in value] if isinstance(value, list) else value
 
 
 def rows_of(job: Job, place: Path) -> Dump:
