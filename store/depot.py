@@ -310,7 +310,7 @@ def read_format(folder: Folder) -> int | None:
         return int(marker["version"])
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(f"{folder.location}/{FORMAT_FILE} is damaged or no depot's: {error!r}") from error
 
 

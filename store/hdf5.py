@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from deponij.store.errors import StoreError, explained
+from deponij.store.errors import MachineError, StoreError, explained, is_exhaustion
 from deponij.store.texts import is_storable
 
 CHUNK_BYTES = 1 << 20
@@ -75,6 +75,9 @@ def told_as_damage(source: Path | IO[bytes], name: str) -> Iterator[None]:
         if isinstance(source, Path) and not source.exists():
             # Tidied away while HDF5 was opening it, which then fails in its own words.
             raise FileNotFoundError(name) from error
+        if is_exhaustion(error):
+            # To call the file damaged would set it aside.
+            raise MachineError(f"cannot read {name}: {error}") from error
         raise StoreError(f"{name} is damaged (run `deponij depot verify` on a depot): {error}") from error
 
 
@@ -188,7 +191,20 @@ def decoded(raw: npt.NDArray[np.bytes_]) -> npt.NDArray[np.str_]:
 
 def read_strings(group: h5py.Group, name: str) -> npt.NDArray[np.str_]:
     """What `write_strings` wrote, as a NumPy array of str [n]."""
-    return decoded(group[name][:])
+    return decoded(whole(group[name]))
+
+
+def whole(dataset: h5py.Dataset) -> Array:
+    """All of a dataset that lies in its own file.
+
+    Raises:
+        ValueError: it claims more than the file holds, which would be filled up in memory: made up, or kept elsewhere.
+    """
+    n_held = dataset.id.get_storage_size()
+    if n_held < dataset.nbytes:
+        raise ValueError(f"its {dataset.name} claims {dataset.nbytes:,} bytes and holds {n_held:,}")
+    values: Array = dataset[:]
+    return values
 
 
 def write_text(owner: h5py.HLObject, name: str, text: str) -> None:
@@ -214,12 +230,10 @@ def read_rows(dataset: h5py.Dataset, rows: npt.NDArray[np.int64]) -> Array:
     if len(rows) == 0:
         return np.empty((0, *dataset.shape[1:]), dataset.dtype)
     if len(rows) == len(dataset) and np.array_equal(rows, np.arange(len(rows))):
-        whole: Array = dataset[:]
-        return whole
+        return whole(dataset)
     wanted, inverse = np.unique(rows, return_inverse=True)
     if len(wanted) * 4 >= len(dataset):
-        every: Array = dataset[:][rows]
-        return every
+        return whole(dataset)[rows]
     found = np.empty((len(wanted), *dataset.shape[1:]), dataset.dtype)
     breaks = np.flatnonzero(np.diff(wanted) != 1) + 1
     for start, stop in zip([0, *breaks], [*breaks, len(wanted)], strict=True):
