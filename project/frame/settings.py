@@ -169,6 +169,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{path} must hold sections, got {type(values).__name__}")
+    if strangers := [name for name in values if not isinstance(name, str)]:
+        raise UsageError(f"{path} must hold sections with names, got {strangers[0]!r} as one")
     return values
 
 

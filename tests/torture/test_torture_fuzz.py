@@ -153,7 +153,7 @@ def sidecars(n: int, folder: Path, row: Row) -> None:
     right = depot_world.vectors(keys, "fp32")
 
     def read() -> None:
-        found = FeatureStore(folder / "depot").read(keys, depot_world.CLIP)["embedding"]
+        found = FeatureStore(folder / "depot").read(keys, depot_world.CLIP, ["embedding"])["embedding"]
         np.testing.assert_array_equal(found, right)
 
     @examples(n)

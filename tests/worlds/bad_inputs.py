@@ -445,8 +445,10 @@ def _view(change: Callable[[h5py.File], Any] | bytes) -> Callable[[Path], None]:
         if isinstance(change, bytes):
             (root / "view.h5").write_bytes(change)
             return
+        # What lies elsewhere would fit: not its content is wrong, but where it is.
         with h5py.File(root / "other.h5", "w") as other:
-            other["secret"] = np.ones((3, 3), np.float32)
+            other["secret"] = np.ones((3, 2), np.float32)
+        (root / "other.raw").write_bytes(np.ones((3, 2), np.float32).tobytes())
         rows = np.ones((3, 2), np.float32)
         write_view(
             root / "view.h5",
@@ -469,13 +471,13 @@ def _outside(file: h5py.File) -> None:
 
 
 def _raw_outside(file: h5py.File) -> None:
-    del file["ids"]
-    file.create_dataset("ids", (9,), "S1", external=[("/etc/passwd", 0, 9)])
+    del file["arrays/embedding"]
+    file.create_dataset("arrays/embedding", (3, 2), np.float32, external=[("other.raw", 0, 24)])
 
 
 def _virtual(file: h5py.File) -> None:
-    layout = h5py.VirtualLayout((3, 3), np.float32)
-    layout[:] = h5py.VirtualSource("other.h5", "secret", (3, 3))
+    layout = h5py.VirtualLayout((3, 2), np.float32)
+    layout[:] = h5py.VirtualSource("other.h5", "secret", (3, 2))
     del file["arrays/embedding"]
     file.create_virtual_dataset("arrays/embedding", layout)
 
@@ -517,8 +519,15 @@ VIEWS: Mapping[str, Callable[[h5py.File], Any] | bytes] = {
     "another digest": lambda file: file.attrs.__setitem__("digest", "0" * 32),
     "a row that was changed": lambda file: file["arrays/embedding"].__setitem__(0, 7.0),
 }
+VIEW_WORDS = {
+    "a link into another file": "is a link, which is never followed",
+    "links in a circle": "is a link, which is never followed",
+    "bytes of another file": "lies in another file, which is never read",
+    "a virtual array": "lies in another file, which is never read",
+    "an array of 70 TB": "claims 70,368,744,177,664 bytes and holds 0",
+}
 for _name, _change in VIEWS.items():
-    _add(f"view {_name}", Case(_view(_change), ("view", "export", "view.h5", "v.npz"), REFUSED, "view"))
+    _add(f"view {_name}", Case(_view(_change), ("view", "export", "view.h5", "v.npz"), REFUSED, VIEW_WORDS.get(_name, "view")))
 
 
 def _items(manifest: bytes | None) -> Callable[[Path], None]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from deponij.store.depot import FeatureStore
 
 # These hold how long something took, or where it lies.
-_OF_THE_MACHINE = ("timings/", "latency", "last-run")
+_OF_THE_MACHINE = ("timings/", "latency", "run.json")
 
 
 @dataclass
