@@ -18,7 +18,7 @@ import numpy as np
 
 from deponij.store import shard
 from deponij.store.atomic import PART
-from deponij.store.errors import StoreError
+from deponij.store.errors import StoreError, explained
 from deponij.store.folders import Folder, LocalFolder, open_folder
 from deponij.store.hdf5 import Array
 from deponij.store.identity import FINGERPRINT_CHARS, Identity
@@ -314,7 +314,7 @@ def read_format(folder: Folder) -> int | None:
         return int(marker["version"])
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(f"{folder.location}/{FORMAT_FILE} is damaged or no depot's: {error!r}") from error
 
 
@@ -325,10 +325,14 @@ def write_format(folder: Folder, version: int) -> None:
         folder.write(FORMAT_FILE, data)
         return
     # The part carries a token, so that a kill in the middle leaves nothing that could not be swept.
-    with WriterLock(folder) as lock:
+    with WriterLock(folder) as lock, explained(f"cannot write {folder.path / FORMAT_FILE}"):
         part = folder.path / LOCKS / f"{lock.token}{PART}"
-        part.write_bytes(data)
-        folder.publish(part, FORMAT_FILE)
+        try:
+            part.write_bytes(data)
+            folder.publish(part, FORMAT_FILE)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def check_format(folder: Folder, *, create: bool) -> None:

@@ -99,6 +99,8 @@ class Sidecar:
                 raise StoreError(f"sidecar {name}.json belongs to shard {body['shard']}; it was renamed")
             joined = body["keys"]
             keys = tuple(joined[i : i + KEY_CHARS] for i in range(0, len(joined), KEY_CHARS))
+            if not body["arrays"]:
+                raise StoreError(f"sidecar {name}.json names no arrays")
             if len(keys) != body["n_rows"]:
                 raise StoreError(f"sidecar {name}.json names {len(keys)} keys for {body['n_rows']} rows")
             identity = Identity.from_dict(body["identity"])

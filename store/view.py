@@ -149,7 +149,7 @@ class View:
         known = {name: text for name, text in texts.items() if text is not None}
         names = ["ids", "keys", "checksums", "failures/ids", "failures/reasons"]
         names += [f"columns/{name}" for name in file.get("columns", {})]
-        parts = {name: file[name][:] for name in names}
+        parts = {name: hdf5.whole(file[name]) for name in names}
         if hdf5.read_text(file, "digest") != _digest(known, parts):
             raise StoreError(
                 f"{self.path} is damaged: its digest does not fit; extract again or restore the file"

@@ -164,10 +164,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise UsageError(f"there is no {path} here; {how_a_profile_is_had()}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    # Dates that there are none of are a ValueError, keys that are lists a TypeError.
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise UsageError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{path} must hold sections, got {type(values).__name__}")
+    if strangers := [name for name in values if not isinstance(name, str)]:
+        raise UsageError(f"{path} must hold sections with names, got {strangers[0]!r} as one")
     return values
 
 

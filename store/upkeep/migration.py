@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deponij.store import shard
-from deponij.store.depot import is_sidecar, read_format, write_format
+from deponij.store.depot import FeatureStore, is_sidecar, read_format, write_format
 from deponij.store.errors import StoreError
 from deponij.store.folders import Folder, open_folder
 from deponij.store.presence import burying, tidying
@@ -58,13 +58,14 @@ def migrate(location: str | Path, *, progress: Progress | None = None) -> list[i
         raise StoreError(
             f"there is no way from format {without[0]} to {without[0] + 1}; known: {sorted(MIGRATIONS)}"
         )
-    if not steps:
-        return []
-    with tidying(folder):
-        _refuse_writers(folder)
-        for step in steps:
-            MIGRATIONS[step](folder, progress)
-            write_format(folder, step + 1)
+    if steps:
+        with tidying(folder):
+            _refuse_writers(folder)
+            for step in steps:
+                MIGRATIONS[step](folder, progress)
+                write_format(folder, step + 1)
+    # What a migration that was killed has left half written.
+    FeatureStore(location).sweep()
     return steps
 
 

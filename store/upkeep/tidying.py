@@ -253,6 +253,7 @@ def gc(
     if dry_run:
         return _collect(store, keep, keep_identities, None, progress)
     with tidying(store.folder), WriterLock(store.folder) as lock:
+        store.sweep()
         return _collect(store, keep, keep_identities, Commits(store, lock), progress)
 
 
@@ -308,7 +309,7 @@ def _is_of(sidecar: Sidecar, tokens: Collection[str]) -> bool:
 
 def _shrink(commits: Commits, part: Part, report: GcReport) -> bool:
     """Commit the rows that stay, then take the shard away; False where it had to be left alone."""
-    if len(part.rows):
+    if len(part.rows) and not _is_rewritten(commits.store, part):
         try:
             arrays = read_part(commits.store, part)
         except StoreError as error:
@@ -317,6 +318,13 @@ def _shrink(commits: Commits, part: Part, report: GcReport) -> bool:
         commits.add([(part, arrays)])
     commits.retire(part.sidecar.name)
     return True
+
+
+def _is_rewritten(store: FeatureStore, part: Part) -> bool:
+    """Whether a run that was killed has committed these rows as a shard of their own already, and that is sound."""
+    keys = tuple(part.sidecar.keys[row] for row in part.rows)
+    alike = [s for s in store.sidecars if (s.fingerprint, s.keys) == (part.sidecar.fingerprint, keys)]
+    return any(s.layout == part.sidecar.layout and shard.verify(store.folder, s) is None for s in alike)
 
 
 def _count(report: GcReport, part: Part) -> None:
