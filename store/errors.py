@@ -47,7 +47,12 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 _NO_MEANS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 # Of libraries that have no exception of their own for it: threads, torch, HDF5, the dynamic loader.
 _SIGNS = (
-    *("can't start new thread", "can't allocate memory", "Cannot allocate memory", "memory allocation failed"),
+    *(
+        "can't start new thread",
+        "can't allocate memory",
+        "Cannot allocate memory",
+        "memory allocation failed",
+    ),
     *("failed to map segment", "std::bad_alloc", "not enough memory"),
 )
 _GO_ON = "what was committed is kept, run the same command to go on"
@@ -81,7 +86,9 @@ def is_exhaustion(error: BaseException) -> bool:
 def _told(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return f"no file descriptors are left ({error.strerror or error}); allow more with `ulimit -n`"
-    return f"there is not enough memory ({error or type(error).__name__}); a smaller --batch-size may need less"
+    return (
+        f"there is not enough memory ({error or type(error).__name__}); a smaller --batch-size may need less"
+    )
 
 
 @contextmanager
