@@ -83,6 +83,16 @@ def is_exhaustion(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in _SIGNS)
 
 
+def blame_nothing(error: BaseException, what: str) -> None:
+    """Where a decoder stumbled because descriptors are used up: say so, since what it was to decode may be sound.
+
+    Raises:
+        MachineError: the system's error says so. Of any other nothing is raised.
+    """
+    if isinstance(error, OSError) and error.errno in _NO_MEANS:
+        raise MachineError(f"{what}: {_told(error)}") from error
+
+
 def _told(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return f"no file descriptors are left ({error.strerror or error}); allow more with `ulimit -n`"
