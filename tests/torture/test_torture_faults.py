@@ -27,7 +27,7 @@ REASONS = {
 # Of sites that do the same to files of the same kind.
 PER_SITE = 2
 # Of one kind of work and one fault.
-PER_JOB = 60
+PER_JOB = 20
 FEW = 3
 # How many may be open, and how many bytes may be mapped beyond what is when it begins.
 DESCRIPTORS = [*range(3, 11), 12, 16, 24]
