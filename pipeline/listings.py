@@ -60,7 +60,9 @@ def _check_quotes(text: str, path: Path) -> None:
         for _ in rows:
             begin = rows.line_num + 1
     except csv.Error as error:
-        if not any(sign in str(error) for sign in ("unexpected end of data", "field larger than field limit")):
+        if not any(
+            sign in str(error) for sign in ("unexpected end of data", "field larger than field limit")
+        ):
             return
         raise DataError(
             f"table {path}: in the row that begins in line {begin} a quotation mark is never closed; double it "

@@ -51,7 +51,12 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 _NO_MEANS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 # Of libraries that have no exception of their own for it: threads, torch, HDF5, the dynamic loader.
 _SIGNS = (
-    *("can't start new thread", "can't allocate memory", "Cannot allocate memory", "memory allocation failed"),
+    *(
+        "can't start new thread",
+        "can't allocate memory",
+        "Cannot allocate memory",
+        "memory allocation failed",
+    ),
     *("failed to map segment", "std::bad_alloc", "not enough memory"),
 )
 _GO_ON = "what was committed is kept, run the same command to go on"
@@ -82,10 +87,22 @@ def is_exhaustion(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in _SIGNS)
 
 
+def blame_nothing(error: BaseException, what: str) -> None:
+    """Where a decoder stumbled because descriptors are used up: say so, since what it was to decode may be sound.
+
+    Raises:
+        MachineError: the system's error says so. Of any other nothing is raised.
+    """
+    if isinstance(error, OSError) and error.errno in _NO_MEANS:
+        raise MachineError(f"{what}: {_told(error)}") from error
+
+
 def _told(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return f"no file descriptors are left ({error.strerror or error}); allow more with `ulimit -n`"
-    return f"there is not enough memory ({error or type(error).__name__}); a smaller --batch-size may need less"
+    return (
+        f"there is not enough memory ({error or type(error).__name__}); a smaller --batch-size may need less"
+    )
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from deponij.project.frame.lacking import lack_of, leave_empty
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, load
 from deponij.store.atomic import write_bytes
-from deponij.store.errors import DataError, DeponijError, StoreError, exhaustion_told
+from deponij.store.errors import DataError, DeponijError, MachineError, StoreError, exhaustion_told
 from deponij.store.sealed import read_sealed, sealed
 
 # A stage's body: its parameters, where the run's files lie, how to run; the key where it runs for each of something.
@@ -63,6 +63,10 @@ def run_stage(
                 say(f"{label}: nothing to do, since {lack}")
             else:
                 main(values, at, options, *keys)
+    except MachineError as error:
+        # Nothing may have to be imported or laid out for this one.
+        sys.stderr.write(f"error in stage {label}: {error}\n")
+        raise SystemExit(1) from error
     except DeponijError as error:
         complain(f"error in stage {label}: {error}")
         raise SystemExit(1) from error

@@ -20,12 +20,14 @@ SECTION = "Bad inputs"
 @pytest.fixture(scope="module")
 def rows(ledger: Ledger) -> Iterator[dict[str, Row]]:
     """A row of the ledger for each kind of input."""
-    kinds = dict.fromkeys(name.split()[0] for name in [*CASES, "params"])
+    kinds = dict.fromkeys(name.partition(" ")[0] for name in [*CASES, "params"])
     yield {kind: ledger.row(SECTION, kind) for kind in kinds}
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_bad_input(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: dict[str, Row]) -> None:
+def test_a_bad_input(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: dict[str, Row]
+) -> None:
     case = CASES[name]
     case.make(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -33,9 +35,15 @@ def test_a_bad_input(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     answer = call(*case.argv)
     said = answer.err + answer.out
     if answer.status == SOME_FAILED:
-        said += " ".join(f"{one}" for one in Items(tmp_path / "items").table(["failure"])["failure"].to_pylist() if one)
-    is_right = answer.status == case.status and re.search(case.words, said) is not None and "Traceback" not in said
-    rows[name.split()[0]].add("wrong" if not is_right else "detected" if answer.status else "harmless")
+        said += " ".join(
+            f"{one}" for one in Items(tmp_path / "items").table(["failure"])["failure"].to_pylist() if one
+        )
+    is_right = (
+        answer.status == case.status and re.search(case.words, said) is not None and "Traceback" not in said
+    )
+    rows[name.split(maxsplit=1)[0]].add(
+        "wrong" if not is_right else "detected" if answer.status else "harmless"
+    )
     assert answer.status == case.status, said
     assert re.search(case.words, said), said
     assert "Traceback" not in said and "\x1b[31m" not in said

@@ -1,4 +1,4 @@
-"""Nothing that is loaded can run code: checkpoints, model folders, cards, views and tables that try to are refused or harmless.
+"""Nothing that is loaded can run code: checkpoints, model folders, cards, params and arrays that try to are refused.
 
 What Python is asked to do while one is read is watched (audit events), and each would leave a file if it were run.
 """
@@ -71,7 +71,10 @@ def remote_code(root: Path, sign: Path) -> object:
     """As the hub's models bring their own classes with `trust_remote_code`."""
     folder = tiny_models.dinov2(root / "dino")
     config = json.loads((folder / "config.json").read_text())
-    config |= {"auto_map": {"AutoModel": "evil.Evil", "AutoConfig": "evil.EvilConfig"}, "trust_remote_code": True}
+    config |= {
+        "auto_map": {"AutoModel": "evil.Evil", "AutoConfig": "evil.EvilConfig"},
+        "trust_remote_code": True,
+    }
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "evil.py").write_text(f"open({str(sign)!r}, 'w')\n")
     return load(str(folder)).description

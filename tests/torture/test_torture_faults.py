@@ -4,16 +4,16 @@ message, a store that is intact, and a second run that comes to the same as an u
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 import fault_shim
 import jobs_world
 import pytest
-from fork_server import Outcome, Server, serving
-from jobs_world import BY_NAME, JOBS, Job, Truth
-from ledger import Ledger, Row, seed
+from fork_server import Outcome, Server
+from jobs_world import BY_NAME, JOBS, Bench, Job, Truth
+from ledger import Clock, Ledger, Row, attempts, seed
 
+from deponij.store.atomic import PART
 from deponij.store.depot import FORMAT_FILE, FeatureStore
 from deponij.store.upkeep import inspection as upkeep
 
@@ -26,21 +26,14 @@ REASONS = {
 }
 # Of sites that do the same to files of the same kind.
 PER_SITE = 2
-FEW = 4
-MIB = 1 << 20
+# Of one kind of work and one fault.
+PER_JOB = 20
+FEW = 3
+# How many may be open, and how many bytes may be mapped beyond what is when it begins.
+DESCRIPTORS = [*range(3, 11), 12, 16, 24]
+MEMORY = [one << 20 for one in (0, 1, 4, 16, 48, 128)]
 
 pytestmark = pytest.mark.skipif(fault_shim.compiler() is None, reason="there is no C compiler")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(fault_shim.build(tmp_path_factory.mktemp("shim"))) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def world(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return jobs_world.make(tmp_path_factory.mktemp("jobs") / "world", server)
 
 
 def sites_of(truth: Truth, fault: str, world: Path, folder: Path, server: Server) -> tuple[str, ...]:
@@ -68,7 +61,11 @@ def judged(
     midway = jobs_world.faults_midway(truth, place)
     if outcome.status == job.status:
         # It was borne: nothing that counts was hit, or it was written another way.
-        return "harmless", midway + jobs_world.faults_at_end(truth, outcome, place)
+        found = jobs_world.faults_at_end(truth, outcome, place)
+        if found and all(PART in one and one.endswith("is there") for one in found):
+            # What it had no means to clear away, the next run does.
+            found = jobs_world.faults_at_end(truth, server.run(job.argv, place), place)
+        return "harmless", midway + found
     if outcome.status < 0:
         midway.append(f"it was ended by signal {-outcome.status}")
     errors = [line for line in outcome.said.splitlines() if line.startswith("error:")]
@@ -91,12 +88,18 @@ def broken(job: Job, place: Path) -> list[str]:
 
 
 def failing(
-    job: Job, fault: str, world: Path, folder: Path, server: Server, row: Row, n: int | None = None
+    job: Job,
+    fault: str,
+    bench: Bench,
+    folder: Path,
+    row: Row,
+    clock: Clock | None = None,
+    n: int | None = None,
 ) -> None:
-    """Let chosen writes fail, one a run (`n`: so many of them)."""
-    truth = jobs_world.undisturbed(job, world, folder, server, times=1)
+    """Let chosen writes fail, one a run (`n`: so many of them), or until the time is up."""
+    truth = jobs_world.undisturbed(job, bench.world, folder, bench.server, times=1)
     rng = random.Random(f"{seed()} {job.name} {fault}")
-    sites = sites_of(truth, fault, world, folder, server)
+    sites = sites_of(truth, fault, bench.world, folder, bench.server)
     numbers = chosen(sites, rng)
     assert numbers, "the shim saw no write"
     numbers = numbers if n is None else sorted(rng.sample(numbers, min(n, len(numbers))))
@@ -104,12 +107,14 @@ def failing(
     row.note = f"{len(sites)} writes in {len({site.split()[0] for site in sites})} ways"
     wrong = []
     for number in numbers:
-        with jobs_world.place_of(job, world, folder) as place:
-            outcome = server.run(job.argv, place, arm=(fault, number))
-            site = sites[number - 1]
-            kind, found = judged(truth, outcome, REASONS.get(fault), place, server)
+        if clock is not None and clock.is_up:
+            row.note += "; the time was up"
+            break
+        with jobs_world.place_of(job, bench.world, folder) as place:
+            outcome = bench.server.run(job.argv, place, arm=(fault, number))
+            kind, found = judged(truth, outcome, REASONS.get(fault), place, bench.server)
         row.add("wrong" if found else kind)
-        wrong += [f"write {number} ({site}): {one}" for one in found[:4]]
+        wrong += [f"write {number} ({sites[number - 1]}): {one}" for one in found[:4]]
     if wrong:
         pytest.fail("\n".join(wrong))
 
@@ -118,22 +123,24 @@ def failing(
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("fault", fault_shim.FAULTS)
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
-def test_every_site(
-    job: Job, fault: str, world: Path, tmp_path: Path, server: Server, ledger: Ledger
-) -> None:
-    failing(job, fault, world, tmp_path, server, ledger.row(SECTION, f"{job.name}, {fault}"))
+def test_every_site(job: Job, fault: str, bench: Bench, tmp_path: Path, ledger: Ledger) -> None:
+    row = ledger.row(SECTION, f"{job.name}, {fault}")
+    failing(job, fault, bench, tmp_path, row, ledger.clock, attempts(PER_JOB))
 
 
 def limited(
-    job: Job, name: str, values: list[int], world: Path, folder: Path, server: Server, row: Row
+    job: Job, name: str, values: list[int], bench: Bench, folder: Path, row: Row, clock: Clock | None = None
 ) -> None:
     """Run a job under one limit after another, and then without."""
-    truth = jobs_world.undisturbed(job, world, folder, server, times=1)
+    truth = jobs_world.undisturbed(job, bench.world, folder, bench.server, times=1)
     wrong = []
     for value in values:
-        with jobs_world.place_of(job, world, folder) as place:
-            outcome = server.run(job.argv, place, limits={name: value})
-            kind, found = judged(truth, outcome, None, place, server)
+        if clock is not None and clock.is_up:
+            row.note += "; the time was up"
+            break
+        with jobs_world.place_of(job, bench.world, folder) as place:
+            outcome = bench.server.run(job.argv, place, limits={name: value})
+            kind, found = judged(truth, outcome, None, place, bench.server)
         row.add("wrong" if found else kind)
         wrong += [f"{name} {value}: {one}" for one in found[:4]]
     if wrong:
@@ -143,23 +150,25 @@ def limited(
 @pytest.mark.torture
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
-def test_without_descriptors(job: Job, world: Path, tmp_path: Path, server: Server, ledger: Ledger) -> None:
-    values = [*range(3, 11), 12, 16, 24]
-    limited(
-        job, "RLIMIT_NOFILE", values, world, tmp_path, server, ledger.row(LIMITS, f"{job.name}, descriptors")
-    )
+def test_without_descriptors(job: Job, bench: Bench, tmp_path: Path, ledger: Ledger) -> None:
+    row = ledger.row(LIMITS, f"{job.name}, descriptors")
+    limited(job, "RLIMIT_NOFILE", DESCRIPTORS, bench, tmp_path, row, ledger.clock)
 
 
 @pytest.mark.torture
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
-def test_without_memory(job: Job, world: Path, tmp_path: Path, server: Server, ledger: Ledger) -> None:
-    """The limit is on top of what the process has mapped when it begins."""
-    values = [one * MIB for one in (0, 1, 4, 16, 48, 128)]
-    limited(job, "RLIMIT_AS", values, world, tmp_path, server, ledger.row(LIMITS, f"{job.name}, memory"))
+def test_without_memory(job: Job, bench: Bench, tmp_path: Path, ledger: Ledger) -> None:
+    row = ledger.row(LIMITS, f"{job.name}, memory")
+    limited(job, "RLIMIT_AS", MEMORY, bench, tmp_path, row, ledger.clock)
 
 
-@pytest.mark.parametrize("name", ["extract", "index"])
-def test_a_few_sites(name: str, world: Path, tmp_path: Path, server: Server) -> None:
-    for fault in ("enospc", "eio"):
-        failing(BY_NAME[name], fault, world, tmp_path, server, Row(SECTION, name), FEW)
+@pytest.mark.parametrize("fault", ["enospc", "eio"])
+def test_a_few_sites(fault: str, light_bench: Bench, tmp_path: Path) -> None:
+    failing(BY_NAME["extract"], fault, light_bench, tmp_path, Row(SECTION, fault), n=FEW)
+
+
+def test_without_the_least(light_bench: Bench, tmp_path: Path) -> None:
+    limited(
+        BY_NAME["compact"], "RLIMIT_NOFILE", DESCRIPTORS[2:5], light_bench, tmp_path, Row(LIMITS, "compact")
+    )

@@ -1,4 +1,4 @@
-"""Whatever stands in a COCO file, in params, a view, a sidecar or a card: an answer or an error that is ours, never another."""
+"""Whatever stands in a COCO file, params, a view, a sidecar or a card: an answer or an error of ours, never another."""
 
 import copy
 import json
@@ -35,7 +35,9 @@ SCALARS = st.one_of(
     st.integers(-(2**70), 2**70),
     st.floats(),
     st.text(max_size=12),
-    st.sampled_from(["../x", "/etc/passwd", "a\0b", "\ud800", "NaN", "1e999", "!!python/name:os.system", "", " "]),
+    st.sampled_from(
+        ["../x", "/etc/passwd", "a\0b", "\ud800", "NaN", "1e999", "!!python/name:os.system", "", " "]
+    ),
 )
 VALUES = st.recursive(
     SCALARS,
@@ -88,7 +90,11 @@ def tried(row: Row, work: Any) -> None:
 def examples(n: int) -> Any:
     """So many, the same each time."""
     return settings(
-        max_examples=n, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+        max_examples=n,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
     )
 
 
@@ -193,7 +199,9 @@ def views(n: int, folder: Path, row: Row) -> None:
 
     arrays = st.one_of(
         st.lists(st.integers(-5, 5), max_size=4).map(lambda one: np.array(one, np.int64)),
-        st.lists(st.binary(max_size=5), min_size=1, max_size=4).map(lambda one: np.array([x or b"a" for x in one], "S5")),
+        st.lists(st.binary(max_size=5), min_size=1, max_size=4).map(
+            lambda one: np.array([x or b"a" for x in one], "S5")
+        ),
         st.floats(width=32).map(np.float32),
     )
 

@@ -1,31 +1,19 @@
-"""`kill -9` at random moments of every kind of work: nothing lost, no key twice, results equal, nothing left lying around."""
+"""`kill -9` at random moments of every kind of work: nothing lost, no key twice, results equal, nothing left over."""
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import jobs_world
 import pytest
-from fork_server import Server, serving
-from jobs_world import JOBS, Job, Truth
-from ledger import Ledger, Row, seed
+from fork_server import Server
+from jobs_world import BY_NAME, JOBS, Bench, Job, Truth
+from ledger import Clock, Ledger, Row, attempts, seed
 
 SECTION = "Kills (`kill -9` of the whole process group at a random moment, then run again)"
 # Of every kind of work; with those on `dvc repro` about two hundred.
 KILLS = 16
 # A kill that comes when the work is done already is none; so many draws in a row mean that something else is wrong.
 DRAWS = 12
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving() as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def world(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return jobs_world.make(tmp_path_factory.mktemp("jobs") / "world", server)
 
 
 def one_kill(truth: Truth, world: Path, folder: Path, server: Server, rng: random.Random) -> list[str]:
@@ -40,14 +28,19 @@ def one_kill(truth: Truth, world: Path, folder: Path, server: Server, rng: rando
     raise AssertionError(f"{job.name} was always done before its {DRAWS} kills")
 
 
-def kills(job: Job, n: int, world: Path, folder: Path, server: Server, row: Row) -> None:
-    truth = jobs_world.undisturbed(job, world, folder, server)
+def kills(job: Job, n: int, bench: Bench, folder: Path, row: Row, clock: Clock | None = None) -> None:
+    """Kill it so often, or until the time is up."""
+    truth = jobs_world.undisturbed(job, bench.world, folder, bench.server)
     rng = random.Random(f"{seed()} {job.name}")
-    print(f"{job.name}: seed {seed()}, {truth.wall_s:.2f} s undisturbed; varying: {sorted(truth.varying)}")
+    print(f"{job.name}: seed {seed()}, {truth.wall_s:.2f} s undisturbed")
+    assert truth.varying == set(), "two undisturbed runs differ"
     row.note = f"{truth.wall_s:.1f} s undisturbed"
     wrong = []
     for number in range(n):
-        found = one_kill(truth, world, folder, server, rng)
+        if clock is not None and clock.is_up:
+            row.note += "; the time was up"
+            break
+        found = one_kill(truth, bench.world, folder, bench.server, rng)
         row.add("wrong" if found else "harmless")
         wrong += [f"kill {number}: {one}" for one in found[:5]]
     if wrong:
@@ -57,5 +50,10 @@ def kills(job: Job, n: int, world: Path, folder: Path, server: Server, row: Row)
 @pytest.mark.torture
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
-def test_many_kills(job: Job, world: Path, tmp_path: Path, server: Server, ledger: Ledger) -> None:
-    kills(job, KILLS, world, tmp_path, server, ledger.row(SECTION, job.name))
+def test_many_kills(job: Job, bench: Bench, tmp_path: Path, ledger: Ledger) -> None:
+    kills(job, attempts(KILLS), bench, tmp_path, ledger.row(SECTION, job.name), ledger.clock)
+
+
+@pytest.mark.parametrize("name", ["extract", "gc"])
+def test_a_few_kills(name: str, light_bench: Bench, tmp_path: Path) -> None:
+    kills(BY_NAME[name], 2, light_bench, tmp_path, Row(SECTION, name))

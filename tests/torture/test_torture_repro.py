@@ -1,4 +1,4 @@
-"""`dvc repro` from nothing, twice: the same bytes; and killed (-9) at random moments, then run to its end: the same again."""
+"""`dvc repro` from nothing, twice: the same bytes; killed (-9) at random moments and run to its end: the same again."""
 
 import random
 import subprocess

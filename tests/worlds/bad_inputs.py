@@ -1,8 +1,8 @@
 """A corpus of inputs that are wrong, odd or hostile, each with the command that meets it and what has to come of it.
 
-`CASES` names them all. Pictures, COCO files, Parquet files and tables, params, stores and flags; what tools export wrongly is
-in `tests/contracts/test_source_bad_cases.py`. A case is refused (status 1 or 2), or done with failures recorded (3) or
-without (0), always with words that say what was wrong; never a traceback.
+`CASES` and `PARAMS` name them all: pictures, COCO files, Parquet files, tables, depots, views, items, params. What tools
+export wrongly is in `tests/contracts/test_source_bad_cases.py`. A case is refused (status 1 or 2), or done with failures
+recorded (3) or without (0), always with words that say what was wrong; never a traceback.
 """
 
 import gzip
@@ -110,7 +110,9 @@ PICTURES: Mapping[str, tuple[bytes, str]] = {
     "none.ico": (b"\0\0\1\0\0\0", "."),
     "huge.ppm": (b"P6\n99999999 99999999\n255\n" + bytes(40), "."),
     "huge.bmp": (
-        b"BM" + struct.pack("<IHHI", 60, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, 2**30, 2**30, 1, 24, *[0] * 6),
+        b"BM"
+        + struct.pack("<IHHI", 60, 0, 0, 54)
+        + struct.pack("<IiiHHIIiiII", 40, 2**30, 2**30, 1, 24, *[0] * 6),
         ".",
     ),
     "loop.tif": (b"II*\0\x08\0\0\0" + struct.pack("<H", 0) + struct.pack("<I", 8), "."),
@@ -165,7 +167,7 @@ NAMES = {
     "dash": "--out.png",
     "quotes": "a\"'`b.png",
     "shell": "$(touch gone);x.png",
-    "right to left": "a‮gnp.exe.png",
+    "right to left": "a\u202egnp.exe.png",
     "decomposed": "Käfer.png",
     "long": "x" * 251 + ".png",
     "backslash": "a\\..\\b.png",
@@ -281,7 +283,11 @@ COCO: Mapping[str, tuple[Callable[[dict[str, Any]], Any] | bytes, int, str]] = {
         ".",
     ),
     "two annotations of one id": (_set("annotations", 1, "id", value=1), DONE, ""),
-    "two categories of one id": (lambda made: made["categories"].append({"id": 1, "name": "cup"}), REFUSED, "."),
+    "two categories of one id": (
+        lambda made: made["categories"].append({"id": 1, "name": "cup"}),
+        REFUSED,
+        ".",
+    ),
     "of an unknown photograph": (_set("annotations", 0, "image_id", value=9), SOME_FAILED, "."),
     "of an unknown category": (_set("annotations", 0, "category_id", value=9), SOME_FAILED, "."),
     "a category without a name": (_without("categories", 0, "name"), REFUSED, "."),
@@ -394,7 +400,10 @@ def _table(content: bytes) -> Callable[[Path], None]:
 
 
 for _name, (_content, _status, _words) in TABLES.items():
-    _add(f"table {_name}", Case(_table(_content), ("items", "--table", "t.csv", "--out", "items"), _status, _words))
+    _add(
+        f"table {_name}",
+        Case(_table(_content), ("items", "--table", "t.csv", "--out", "items"), _status, _words),
+    )
 
 # --- depots, views, items ----------------------------------------------------------------------
 
@@ -432,7 +441,11 @@ DEPOTS: Mapping[str, tuple[Callable[[Path], Any], int, str]] = {
     "that is a loop": (lambda root: (root / "depot").symlink_to(root / "depot"), REFUSED, "."),
     "with an empty sidecar": (_depot(_marker(2), **{f"{_FOLDER}__a.json": b""}), REFUSED, "."),
     "with a deep sidecar": (_depot(_marker(2), **{f"{_FOLDER}__a.json": b"[" * 100_000}), REFUSED, "."),
-    "with a sidecar of another form": (_depot(_marker(2), **{f"{_FOLDER}__a.json": sealed({"format": 2})}), REFUSED, "."),
+    "with a sidecar of another form": (
+        _depot(_marker(2), **{f"{_FOLDER}__a.json": sealed({"format": 2})}),
+        REFUSED,
+        ".",
+    ),
     "with files of others": (_depot(_marker(2), **{"notes.txt": b"mine"}), DONE, "notes.txt"),
     "whose marker is a folder": (lambda root: (root / "depot/format.json").mkdir(parents=True), REFUSED, "."),
 }
@@ -527,7 +540,10 @@ VIEW_WORDS = {
     "an array of 70 TB": "claims 70,368,744,177,664 bytes and holds 0",
 }
 for _name, _change in VIEWS.items():
-    _add(f"view {_name}", Case(_view(_change), ("view", "export", "view.h5", "v.npz"), REFUSED, VIEW_WORDS.get(_name, "view")))
+    _add(
+        f"view {_name}",
+        Case(_view(_change), ("view", "export", "view.h5", "v.npz"), REFUSED, VIEW_WORDS.get(_name, "view")),
+    )
 
 
 def _items(manifest: bytes | None) -> Callable[[Path], None]:
@@ -546,13 +562,20 @@ ITEMS: Mapping[str, bytes | None] = {
     "with a deep manifest": b"[" * 100_000,
     "of an older layout": sealed({"format": 0, "files": {}}),
     "of a newer layout": sealed({"format": 99, "files": {}}),
-    "with a file above": sealed({"format": 1, "decoders": {}, "files": {"../../etc/passwd": {"size_bytes": 1}}}),
+    "with a file above": sealed(
+        {"format": 1, "decoders": {}, "files": {"../../etc/passwd": {"size_bytes": 1}}}
+    ),
     "with files as a list": sealed({"format": 1, "decoders": {}, "files": [1]}),
 }
 for _name, _manifest in ITEMS.items():
     _add(
         f"items {_name}",
-        Case(_items(_manifest), ("split", "--items", "items", "--out", "s.parquet", "--strategy", "random"), REFUSED, "."),
+        Case(
+            _items(_manifest),
+            ("split", "--items", "items", "--out", "s.parquet", "--strategy", "random"),
+            REFUSED,
+            ".",
+        ),
     )
 
 # --- params -----------------------------------------------------------------------------------
@@ -570,7 +593,8 @@ PARAMS: Mapping[str, bytes] = {
     "itself": b"splits: &a {x: *a}\n",
     "a hundred million laughs": b"a: &a [x, x, x, x, x, x, x, x, x, x]\n"
     + b"".join(
-        b"%c: &%c [%s]\n" % (one + 1, one + 1, b", ".join([b"*%c" % one] * 10)) for one in range(ord("a"), ord("h"))
+        b"%c: &%c [%s]\n" % (one + 1, one + 1, b", ".join([b"*%c" % one] * 10))
+        for one in range(ord("a"), ord("h"))
     ),
     "a day that is none": b"profile: 2024-99-99\n",
     "a key that is a list": b"? [a, b]\n: 1\n",

@@ -1,9 +1,10 @@
-"""A shared object, built of the C below, that makes the n-th write below a folder fail: `LD_PRELOAD` brings it into a process.
+"""A shared object, built of the C below, that makes the n-th write below a folder fail: `LD_PRELOAD` brings it in.
 
-Writes are: opening with O_CREAT or O_TRUNC, write, pwrite, writev and their kin, fwrite, fsync, ftruncate, fallocate, rename,
-link, making a folder, sendfile, copy_file_range. `fault_arm(prefix, fault, n, log)` begins the counting; faults are `enospc` and
-`eio` (one call fails), `full` (this one and all that follow fail with ENOSPC, as a full disk does) and `short` (one call
-writes half of what it was given). The log has a line a counted call: `!` where it was made to fail, what was called, on what.
+Writes are: opening with O_CREAT or O_TRUNC, write, pwrite, writev and their kin, fwrite, fsync, ftruncate, fallocate,
+rename, link, making a folder, sendfile, copy_file_range. `fault_arm(prefix, fault, n, log)` begins the counting; faults
+are `enospc` and `eio` (one call fails), `full` (this one and all that follow fail with ENOSPC, as a full disk does) and
+`short` (one call writes half of what it was given). The log has a line a counted call: `!` where it was made to fail,
+what was called, on what.
 """
 
 import ctypes

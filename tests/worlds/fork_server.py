@@ -27,6 +27,8 @@ from typing import Any
 
 import fault_shim
 
+from deponij.stages.registry import STAGES
+
 ROOT = Path(__file__).resolve().parents[2]
 # Enough for the slowest job on a busy machine; past it something hangs.
 PATIENCE_S = 240.0
@@ -39,9 +41,11 @@ WARM = (
     "sklearn.linear_model",
     "peft",
     "transformers.models.dinov2",
+    *(f"deponij.stages.{stage.name}" for stage in STAGES),
     "deponij.services.run",
     "deponij.services.tune",
 )
+LIGHT = ("deponij.cli", "deponij.services.depots", "deponij.stages.items", "deponij.stages.extract")
 
 
 @dataclass(frozen=True)
@@ -103,8 +107,13 @@ class Server:
 
 
 @contextmanager
-def serving(shim: Path | None = None) -> Iterator[Server]:
-    """A fork server; with `shim`, a shared object (see `fault_shim`) is loaded before everything else."""
+def serving(shim: Path | None = None, *, is_light: bool = False) -> Iterator[Server]:
+    """A fork server.
+
+    Args:
+        shim: a shared object (see `fault_shim`) that is loaded before everything else.
+        is_light: it imports what reading, extracting and tidying take, and nothing else beforehand.
+    """
     environment = os.environ | {
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/worlds'}",
         "HF_HUB_OFFLINE": "1",
@@ -117,7 +126,7 @@ def serving(shim: Path | None = None) -> Iterator[Server]:
     if shim is not None:
         environment["LD_PRELOAD"] = str(shim)
     process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).resolve())],
+        [sys.executable, str(Path(__file__).resolve()), *(["light"] if is_light else [])],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,
@@ -138,10 +147,9 @@ def _run(job: dict[str, Any]) -> int:
     os.environ["DEPONIJ_CACHE"] = str(Path(job["cwd"]) / "cache")
     for name, value in (job["limits"] or {}).items():
         which = getattr(resource, name)
-        if which == resource.RLIMIT_AS:
-            # What it has mapped already is not counted.
-            value += int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(which, (value, resource.getrlimit(which)[1]))
+        # What it has mapped already is not counted.
+        n_pages = int(Path("/proc/self/statm").read_text().split()[0]) if which == resource.RLIMIT_AS else 0
+        resource.setrlimit(which, (value + n_pages * resource.getpagesize(), resource.getrlimit(which)[1]))
     if job["arm"]:
         fault, n = job["arm"]
         fault_shim.arm(Path(job["cwd"]), fault, n, Path(f"{job['output']}.sites"))
@@ -200,12 +208,8 @@ def main() -> None:
 
     torch.set_num_threads(1)
     kill_driver.small_shards()
-    for name in WARM:
+    for name in LIGHT if "light" in sys.argv[1:] else (*LIGHT, *WARM):
         importlib.import_module(name)
-    from deponij.stages.registry import STAGES
-
-    for stage in STAGES:
-        importlib.import_module(f"deponij.stages.{stage.name}")
     gc.freeze()
     with fake_backbone.registered():
         for line in sys.stdin:

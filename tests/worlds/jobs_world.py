@@ -24,7 +24,7 @@ from deponij.store.bundle import MANIFEST
 from deponij.store.depot import FORMAT_FILE, FeatureStore
 from deponij.store.sealed import CHECKSUM, sealed, unsealed
 
-N_PER_CLASS = 30
+N_PER_CLASS, N_OF_LIGHT = 30, 8
 LEARN = ("--features", "view.h5", "--items", "items", "--split", "split.parquet", "--labels", "label")
 
 
@@ -126,8 +126,8 @@ TIMED = {"segmentation_result.json", "tuned.json"}
 Dump = dict[str, dict[str, bytes]]
 
 
-def make(root: Path, server: Server) -> Path:
-    """All that jobs need, in one folder.
+def make(root: Path, server: Server, *, is_light: bool = False) -> Path:
+    """All that jobs need, in one folder; a light one is without what tuning and decoders take.
 
     pictures/ items/ split.parquet   three classes; one picture is cut off in the middle
     words/ base/                     the made-up family, and a tiny DINOv2 for tuning
@@ -139,14 +139,15 @@ def make(root: Path, server: Server) -> Path:
     (root / "cache").mkdir()
     for number, (name, colour) in enumerate(cli_world.COLOURS.items()):
         (root / "pictures" / name).mkdir(parents=True)
-        for one in range(N_PER_CLASS):
+        for one in range(N_OF_LIGHT if is_light else N_PER_CLASS):
             cli_world.picture(colour, 100 * number + one).save(root / "pictures" / name / f"{one:02}.png")
     content = (root / "pictures/cup/00.png").read_bytes()
     (root / "pictures" / cli_world.TRUNCATED).write_bytes(content[: len(content) // 2])
     cli_world.fake_backbone.make(root / "words", seed=1)
-    tiny_models.dinov2(root / "base")
+    if not is_light:
+        tiny_models.dinov2(root / "base")
+        street_world.make(root / "street")
     (root / "texts.txt").write_text("".join(f"a picture of thing {one}\n" for one in range(40)))
-    street_world.make(root / "street")
     split = ("split", "--items", "items", "--out", "split.parquet", "--strategy", "random")
     _done(server, root, BY_NAME["items"].argv, 3)
     _done(server, root, split, 0)
@@ -187,6 +188,14 @@ def make_older(depot: Path) -> None:
     for sidecar in depot.glob("*/*.json"):
         sidecar.write_bytes(sealed({**unsealed(sidecar.read_bytes()), "format": 1}))
     (depot / FORMAT_FILE).write_text(json.dumps({"format": "deponij-depot", "version": 1}))
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where jobs run: a server that forks, and the world of which each job takes copies."""
+
+    server: Server
+    world: Path
 
 
 @dataclass

@@ -8,6 +8,7 @@ A row counts attempts by outcome: `detected` (refused or reported in one clear m
 import datetime
 import os
 import platform
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,11 @@ def minutes() -> float:
     return float(os.environ.get(MINUTES, "60"))
 
 
+def attempts(n: int) -> int:
+    """Of n attempts that an hour has room for, those that the time does."""
+    return max(4, round(n * minutes() / 60))
+
+
 @dataclass
 class Row:
     """One line: attempts of one kind on one thing."""
@@ -42,11 +48,23 @@ class Row:
         self.counts[outcome] += n
 
 
+class Clock:
+    """How long attempts may go on: `TORTURE_MINUTES` from now."""
+
+    def __init__(self) -> None:
+        self._end = time.monotonic() + 60 * minutes()
+
+    @property
+    def is_up(self) -> bool:
+        return time.monotonic() > self._end
+
+
 class Ledger:
     """Rows in the order in which they were begun."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
+        self.clock = Clock()
 
     def row(self, section: str, what: str, note: str = "") -> Row:
         """A new line."""

@@ -27,8 +27,16 @@ class Repro:
     depot: Path
 
     def environment(self) -> dict[str, str]:
-        found = dict(os.environ) | {"DEPONIJ_DEPOT": str(self.depot), "DEPONIJ_CACHE": f"{self.depot.parent / 'cache'}"}
-        found |= {"DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1", "DEPONIJ_THREADS": "1", "DEPONIJ_DEVICE": "cpu"}
+        found = dict(os.environ) | {
+            "DEPONIJ_DEPOT": str(self.depot),
+            "DEPONIJ_CACHE": f"{self.depot.parent / 'cache'}",
+        }
+        found |= {
+            "DVC_NO_ANALYTICS": "1",
+            "OMP_NUM_THREADS": "1",
+            "DEPONIJ_THREADS": "1",
+            "DEPONIJ_DEVICE": "cpu",
+        }
         found.pop("PYTHONPATH", None)
         found["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{found['PATH']}"
         return found
@@ -71,7 +79,9 @@ class Repro:
             keys = store.keys(identity)
             arrays = sorted(store.read(keys, identity).items())
             rows = zip(*(values for _, values in arrays), strict=True)
-            found[fingerprint] = dict(zip(keys, (b"".join(one.tobytes() for one in row) for row in rows), strict=True))
+            found[fingerprint] = dict(
+                zip(keys, (b"".join(one.tobytes() for one in row) for row in rows), strict=True)
+            )
         return found
 
     def doubles(self) -> int:
