@@ -23,7 +23,7 @@ from typing import Literal, Self
 
 from deponij.store.errors import StoreError, UsageError, explained
 from deponij.store.folders import Folder, LocalFolder
-from deponij.store.leases import Lease, TidyingLease, folder_now_s, read_holder
+from deponij.store.leases import MARKS_STAY_S, Lease, TidyingLease, folder_now_s, mark_of, read_holder
 from deponij.store.locks import hold, release
 
 LOCKS = "writers"
@@ -109,10 +109,25 @@ class WriterLock:
         if self._lease is not None:
             self._lease.check()
 
+    def confirm(self, *, lately: bool = False) -> None:
+        """See in the depot that nobody has taken this process for dead; after a commit, and before shards go.
+
+        Args:
+            lately: an answer of the last two seconds does.
+
+        Raises:
+            LeaseLostError: somebody has, or may have.
+        """
+        if self._lease is not None:
+            self._lease.confirm(lately=lately)
+
 
 @contextmanager
-def tidying(folder: Folder) -> Iterator[None]:
+def tidying(folder: Folder, token: str = "") -> Iterator[None]:
     """Be the only process that takes shards away; writers and readers go on.
+
+    Args:
+        token: what the shards carry that are put in the place of others.
 
     Raises:
         StoreError: another process is tidying this depot.
@@ -124,7 +139,7 @@ def tidying(folder: Folder) -> Iterator[None]:
                     f"{folder.path / LOCKS / _TIDYING}.lock says that a process on a machine with locks is tidying this "
                     "depot; wait for it to end, or delete that file if there is none"
                 )
-            stack.enter_context(TidyingLease(folder, LOCKS, _new_token()))
+            stack.enter_context(TidyingLease(folder, LOCKS, token or _new_token()))
         else:
             assert isinstance(folder, LocalFolder)
             path = folder.path / LOCKS / f"{_TIDYING}.lock"
@@ -184,11 +199,7 @@ def burying(folder: Folder, names: Sequence[str] | None = None) -> Iterator[Pres
     try:
         if isinstance(folder, LocalFolder):
             _test_locks(folder, found, locks)
-        if leases:
-            now_s = folder_now_s(folder, LOCKS, _new_token())
-            for name, token in leases.items():
-                holder = read_holder(folder, name, now_s)
-                (found.living if holder is not None and holder.is_alive else found.dead).add(token)
+        _judge_leases(folder, leases, found)
         yield found
     finally:
         for path, held in locks.items():
@@ -198,6 +209,43 @@ def burying(folder: Folder, names: Sequence[str] | None = None) -> Iterator[Pres
             if token in found.dead:
                 with suppress(StoreError):
                     folder.delete(name)
+
+
+def _judge_leases(folder: Folder, leases: dict[str, str], found: Presence) -> None:
+    if not leases:
+        return
+    try:
+        now_s = folder_now_s(folder, LOCKS, _new_token())
+    except StoreError:
+        # Who may only read here has nothing to bury.
+        found.living |= set(leases.values())
+        return
+    for name, token in leases.items():
+        holder = read_holder(folder, name, now_s)
+        if holder is not None and holder.is_alive:
+            found.living.add(token)
+            continue
+        if holder is not None and not holder.released:
+            # From here on it finds out, should it come back.
+            folder.write(mark_of(name, token), b"{}")
+        found.dead.add(token)
+
+
+def tidiers_taken_over(folder: Folder) -> set[str]:
+    """Tokens of those whose lease was over while they took shards away; marks of a week ago go.
+
+    They may come back, and then remove what they had put other shards in the place of.
+    """
+    start, end = f"{LOCKS}/tidying-", ".dead"
+    names = folder.names(LOCKS)
+    marks = [name for name in names if name.startswith(f"{LOCKS}/") and name.endswith(end)]
+    if marks:
+        now_s = folder_now_s(folder, LOCKS, _new_token())
+        for name in marks:
+            with suppress(FileNotFoundError):
+                if now_s - folder.modified_s(name) > MARKS_STAY_S:
+                    folder.delete(name)
+    return {name[len(start) : -len(end)] for name in marks if name.startswith(start)}
 
 
 def _test_locks(folder: LocalFolder, found: Presence, locks: dict[Path, int]) -> None:

@@ -197,24 +197,39 @@ for turn in range(4):
         assert end <= start, "two were at it at once"
 
 
-def test_a_writer_that_was_taken_for_dead_commits_nothing(server: Server) -> None:
+def test_a_writer_that_could_not_renew_goes_on_as_somebody_else(server: Server) -> None:
     """Stopped for longer than its lease, as a laptop that was shut."""
     store = FeatureStore(server.depot, create=True)
     now = [1000.0]
     with store.writer(CLIP, {}, shard_rows=100) as writer:
         assert writer._lock is not None
         assert writer._lock._lease is not None
-        lease = writer._lock._lease
+        token, lease = writer._lock.token, writer._lock._lease
         lease._clock = lambda: now[0]
         lease._renewed_at = now[0]
         writer.add(keys_of(range(5)), {"embedding": vectors(keys_of(range(5)))})
         now[0] += leases.LEASE_S
         lease.renew()  # its thread wakes first: too late
         with pytest.raises(StoreError, match="taken it for dead"):
-            writer.flush()
-        writer._keys, writer._batches = [], []
-    assert FeatureStore(server.depot).sidecars == []
+            lease.check()
+        writer.flush()
+        assert writer._lock.token != token
+    assert [s.name for s in FeatureStore(server.depot).sidecars if token in s.name] == []
+    read_back(server.depot, range(5))
     assert FeatureStore(server.depot).orphans() == []
+
+
+def test_a_writer_that_is_taken_for_dead_time_and_again_stops(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FeatureStore(server.depot, create=True)
+    with store.writer(CLIP, {}, shard_rows=100) as writer:
+        writer.add(keys_of(range(5)), {"embedding": vectors(keys_of(range(5)))})
+        with monkeypatch.context() as patch:
+            patch.setattr(Lease, "_is_late", lambda _: True)
+            with pytest.raises(StoreError, match="taken it for dead.*3 times in a row"):
+                writer.flush()
+    read_back(server.depot, range(5))
 
 
 def test_a_lease_is_renewed(server: Server) -> None:
