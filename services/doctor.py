@@ -18,8 +18,8 @@ from deponij.pipeline.backbones.remember import cache_folder
 from deponij.project.frame.settings import Section, n_cores
 from deponij.store.depot import FORMAT_FILE
 from deponij.store.errors import DeponijError
-from deponij.store.folders import open_folder
-from deponij.store.presence import way_of
+from deponij.store.folders import LocalFolder, open_folder
+from deponij.store.presence import way_of, why_leases
 
 REQUIRED = (
     "distributed",
@@ -90,7 +90,7 @@ class Folder(Section):
     """A place that will be written to, and the free space of its disk.
 
     Attributes:
-        at_work: of a depot, by what its processes know of each other: `locks` of the kernel, or `leases`.
+        at_work: of a depot, by what its processes know of each other: `locks` of the kernel, or `leases`, and why.
     """
 
     name: str
@@ -209,7 +209,9 @@ def _told_at_work(path: Path) -> str | None:
     if not (path / FORMAT_FILE).is_file():
         return None
     try:
-        return way_of(open_folder(path))
+        folder = open_folder(path)
+        way, why = way_of(folder), why_leases(folder) if isinstance(folder, LocalFolder) else None
+        return f"{way} ({why or 'its file system has no locks'})" if way == "leases" else way
     except DeponijError:
         return None
 

@@ -47,6 +47,7 @@ LEASE_S = 120.0
 MARKS_STAY_S = 7 * 24 * 3600.0
 # An answer of the store counts so long, where many shards are taken away one after another.
 _CONFIRMED_S = 2.0
+_TOKEN = r"[A-Za-z0-9.-]{1,100}"
 _RENEWALS = 4
 # A holder that could not renew for this share of its lease takes it for lost: well before others do.
 _LOST_AT = 0.75
@@ -93,7 +94,9 @@ def read_holder(folder: "Folder", name: str, now_s: float) -> Holder | None:
         return None
     try:
         body = json.loads(data)
-        return Holder(str(body["holder"]), age_s, float(body["lease_s"]), bool(body["released"]))
+        if not re.fullmatch(_TOKEN, body["holder"]):
+            raise ValueError(f"no token: {body['holder']!r}")
+        return Holder(body["holder"], age_s, float(body["lease_s"]), bool(body["released"]))
     except (ValueError, KeyError, TypeError):
         return Holder("somebody", age_s, LEASE_S, released=False)
 

@@ -6,11 +6,10 @@ be told from what a living one is about to commit. Where the kernel's locks work
 locks, leases do (`deponij.store.leases`). Each respects what the other has left: a lock that cannot be tested counts as
 held.
 
-A network file system whose locks work on each machine by itself (NFS mounted with `nolock` or `local_lock`) cannot be
-told from one whose locks hold between machines: DEPONIJ_LOCKS=leases says it.
+On a network file system locks may work on each machine by itself. Where the mount's options tell (`deponij.store.mounts`:
+NFS with `nolock` or `local_lock`, say) leases are taken; where nothing tells, DEPONIJ_LOCKS=leases says it.
 """
 
-import errno
 import os
 import secrets
 import socket
@@ -24,17 +23,14 @@ from typing import Literal, Self
 from deponij.store.errors import StoreError, UsageError, explained
 from deponij.store.folders import Folder, LocalFolder
 from deponij.store.leases import MARKS_STAY_S, Lease, TidyingLease, folder_now_s, mark_of, read_holder
-from deponij.store.locks import hold, release
+from deponij.store.locks import NO_LOCKS, hold, release
+from deponij.store.mounts import why_locks_are_unseen
 
 LOCKS = "writers"
 # Of files of writers that have left neither lock nor lease, in an object store: those of older versions have none.
 ORPHAN_AGE_S = 24 * 3600.0
 _TIDYING = "tidying"
 _VARIABLE = "DEPONIJ_LOCKS"
-# What a file system says that has no locks: of NFS without a lock daemon, of FUSE and others.
-_NO_LOCKS = frozenset(
-    getattr(errno, name) for name in ("ENOLCK", "EOPNOTSUPP", "ENOTSUP", "ENOSYS") if hasattr(errno, name)
-)
 
 Way = Literal["locks", "leases"]
 
@@ -49,12 +45,10 @@ def way_of(folder: Folder) -> Way:
     Raises:
         UsageError: DEPONIJ_LOCKS is neither `locks` nor `leases`. StoreError: nothing can be written there.
     """
-    if not isinstance(folder, LocalFolder):
+    if not isinstance(folder, LocalFolder) or why_leases(folder):
         return "leases"
-    if (asked := os.environ.get(_VARIABLE, "")) in ("locks", "leases"):
-        return asked  # type: ignore[return-value]
-    if asked:
-        raise UsageError(f"{_VARIABLE} is locks or leases, got {asked!r}")
+    if os.environ.get(_VARIABLE):
+        return "locks"
     probe = folder.path / LOCKS / f"{_new_token()}.lock"
     try:
         held = _hold_in_depot(probe)
@@ -65,6 +59,22 @@ def way_of(folder: Folder) -> Way:
     if held is not None:
         release(held)
     return "locks"
+
+
+def why_leases(folder: LocalFolder) -> str | None:
+    """Why leases are taken in a local folder without trying its locks; None where they are tried.
+
+    Raises:
+        UsageError: DEPONIJ_LOCKS is neither `locks` nor `leases`.
+    """
+    asked = os.environ.get(_VARIABLE, "")
+    if asked == "leases":
+        return f"{_VARIABLE}={asked}"
+    if asked == "locks":
+        return None
+    if asked:
+        raise UsageError(f"{_VARIABLE} is locks or leases, got {asked!r}")
+    return why_locks_are_unseen(folder.path)
 
 
 class WriterLock:
@@ -78,7 +88,7 @@ class WriterLock:
         self._lease: Lease | None = None
 
     def __enter__(self) -> Self:
-        if self._path is not None and os.environ.get(_VARIABLE) != "leases":
+        if self._path is not None and isinstance(self._folder, LocalFolder) and not why_leases(self._folder):
             try:
                 self._held = _hold_in_depot(self._path)
                 return self
@@ -277,7 +287,7 @@ def _hold_in_depot(path: Path) -> int | None:
         try:
             return hold(path)
         except OSError as error:
-            if error.errno in _NO_LOCKS:
+            if error.errno in NO_LOCKS:
                 raise _NoLocksError from error
             raise
 

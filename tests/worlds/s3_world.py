@@ -156,6 +156,14 @@ def after(deed: Callable[[], object]) -> Act:
     return act
 
 
+def unconditional(
+    environ: WSGIEnvironment, start_response: StartResponse, app: Callable[..., Iterable[bytes]]
+) -> Iterable[bytes]:
+    """As a server that does not know `If-None-Match`, and writes."""
+    environ.pop("HTTP_IF_NONE_MATCH", None)
+    return app(environ, start_response)
+
+
 def once(asked: Callable[[str, str], bool], act: Act) -> Fault:
     """The first request of a kind, and no other."""
     came: list[str] = []
