@@ -18,8 +18,8 @@ from deponij.pipeline.backbones.remember import cache_folder
 from deponij.project.frame.settings import Section, n_cores
 from deponij.store.depot import FORMAT_FILE
 from deponij.store.errors import DeponijError
-from deponij.store.folders import LocalFolder, open_folder
-from deponij.store.presence import way_of, why_leases
+from deponij.store.folders import open_folder
+from deponij.store.presence import why_no_locks
 
 REQUIRED = (
     "distributed",
@@ -209,9 +209,8 @@ def _told_at_work(path: Path) -> str | None:
     if not (path / FORMAT_FILE).is_file():
         return None
     try:
-        folder = open_folder(path)
-        way, why = way_of(folder), why_leases(folder) if isinstance(folder, LocalFolder) else None
-        return f"{way} ({why or 'its file system has no locks'})" if way == "leases" else way
+        why = why_no_locks(open_folder(path))
+        return f"leases ({why})" if why else "locks"
     except DeponijError:
         return None
 

@@ -77,6 +77,19 @@ def why_leases(folder: LocalFolder) -> str | None:
     return why_locks_are_unseen(folder.path)
 
 
+def why_no_locks(folder: Folder) -> str | None:
+    """Why leases stand for locks in a local folder; None where locks hold, and of object stores.
+
+    Raises:
+        UsageError, StoreError: as `way_of`.
+    """
+    if not isinstance(folder, LocalFolder):
+        return None
+    if why := why_leases(folder):
+        return why
+    return None if way_of(folder) == "locks" else "its file system has no locks"
+
+
 class WriterLock:
     """A writer's presence in a depot, and the token that its files carry."""
 
