@@ -19,7 +19,7 @@ from deponij.project.frame.settings import Section, n_cores
 from deponij.store.depot import FORMAT_FILE
 from deponij.store.errors import DeponijError
 from deponij.store.folders import open_folder
-from deponij.store.presence import way_of
+from deponij.store.presence import why_no_locks
 
 REQUIRED = (
     "distributed",
@@ -90,7 +90,7 @@ class Folder(Section):
     """A place that will be written to, and the free space of its disk.
 
     Attributes:
-        at_work: of a depot, by what its processes know of each other: `locks` of the kernel, or `leases`.
+        at_work: of a depot, by what its processes know of each other: `locks` of the kernel, or `leases`, and why.
     """
 
     name: str
@@ -209,7 +209,8 @@ def _told_at_work(path: Path) -> str | None:
     if not (path / FORMAT_FILE).is_file():
         return None
     try:
-        return way_of(open_folder(path))
+        why = why_no_locks(open_folder(path))
+        return f"leases ({why})" if why else "locks"
     except DeponijError:
         return None
 

@@ -230,9 +230,13 @@ class FeatureStore:
         """A context in which rows are added; see `Writer`."""
         return Writer(self, identity, provenance, shard_rows, unsaved_s, on_event)
 
-    def orphans(self) -> list[str]:
-        """Files that no sidecar commits: what living writers are at work on, and what dead ones left."""
-        return _orphans(self.folder.names())
+    def orphans(self, names: Sequence[str] | None = None) -> list[str]:
+        """Files that no sidecar commits: what living writers are at work on, and what dead ones left.
+
+        Args:
+            names: of the depot's files, where they are known.
+        """
+        return _orphans(self.folder.names() if names is None else names)
 
     def sweep(self) -> list[str]:
         """Remove what dead writers left uncommitted; returns the names removed.

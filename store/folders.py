@@ -5,9 +5,11 @@ object store has none, so a file is uploaded in one piece and whatever commits i
 """
 
 import datetime
+import errno
 import io
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -15,10 +17,23 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from deponij.store import agreeing
 from deponij.store.atomic import PART, make_folder, publish
 from deponij.store.errors import StoreError, explained
 
 _IN_MEMORY_BYTES = 64 << 20
+_FIRST = {"start": 0, "end": _IN_MEMORY_BYTES}
+# Where a name can be given to one of several who want it (S3: `If-None-Match: *`; GCS: generation 0); other packages of
+# fsspec's look first and write then.
+_CREATING = {"s3", "s3a", "gs", "gcs", "memory"}
+# What clients raise that is no OSError; only a module that was imported can have raised anything.
+_CLIENTS = {
+    "botocore.exceptions": ("BotoCoreError", "ClientError"),
+    "aiohttp": ("ClientError",),
+    "gcsfs.retry": ("HttpError",),
+    "google.auth.exceptions": ("GoogleAuthError",),
+    "azure.core.exceptions": ("AzureError",),
+}
 # damaged/<fingerprint>/<shard>.h5; deeper lies nothing of a depot.
 _DEPTH = 3
 
@@ -33,8 +48,12 @@ class Folder(Protocol):
     location: str
     is_local: bool
 
-    def names(self) -> list[str]:
-        """All files' names, sorted, unfinished ones (`*.part`) included."""
+    def names(self, below: str = "") -> list[str]:
+        """All files' names, sorted, unfinished ones (`*.part`) included.
+
+        Args:
+            below: list this folder alone.
+        """
 
     def read(self, name: str) -> bytes:
         """A file's bytes. Raises FileNotFoundError."""
@@ -46,7 +65,11 @@ class Folder(Protocol):
         """Publish a small file whole."""
 
     def create(self, name: str, data: bytes) -> bool:
-        """Publish a small file whole where there is none of that name; False where there is one."""
+        """Publish a small file whole where there is none of that name; False where there is one.
+
+        Args:
+            data: nobody else's, so that one can tell who was first.
+        """
 
     def staging(self, name: str) -> Path:
         """A local path at which to build the file that `publish` will give that name."""
@@ -104,10 +127,13 @@ class LocalFolder:
         self.path = path.expanduser().absolute()
         self.location = str(self.path)
 
-    def names(self) -> list[str]:
+    def names(self, below: str = "") -> list[str]:
         found: list[str] = []
-        with _explained(f"cannot read {self.path}"):
-            self._list(self.path, "", found, _DEPTH)
+        with _explained(f"cannot read {self.path / below}"):
+            if below:
+                self._list(self.path / below, f"{below}/", found, 1)
+            else:
+                self._list(self.path, "", found, _DEPTH)
         return sorted(found)
 
     def _list(self, folder: Path, prefix: str, found: list[str], depth: int) -> None:
@@ -147,8 +173,7 @@ class LocalFolder:
         with _explained(f"cannot write {self.path / name}", also_absent=True):
             try:
                 part.write_bytes(data)
-                # A second name is given to a file or not at all, on network file systems too.
-                (self.path / name).hardlink_to(part)
+                _give_name(part, self.path / name, data)
             except FileExistsError:
                 return False
             finally:
@@ -216,7 +241,10 @@ class RemoteFolder:
         import fsspec
 
         self.location = url.rstrip("/")
-        self._fs, self._root = fsspec.core.url_to_fs(self.location)
+        # From a listing that the client keeps would be missing what others have written since.
+        self._fs, self._root = fsspec.core.url_to_fs(self.location, use_listings_cache=False)
+        # Whether the server knows the condition is asked when it is needed.
+        self._can_create: bool | None = None if _CREATING & set(_protocols(self._fs)) else False
         self._local = Path(tempfile.mkdtemp(prefix="deponij-"))
 
     def __del__(self) -> None:
@@ -226,33 +254,45 @@ class RemoteFolder:
     def _at(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
 
-    def names(self) -> list[str]:
+    def names(self, below: str = "") -> list[str]:
         with _explained_remote(f"cannot list {self.location}"):
-            self._fs.invalidate_cache()
             start = len(self._root.rstrip("/")) + 1
             try:
-                return sorted(path[start:] for path in self._fs.find(self._root))
+                return sorted(path[start:] for path in self._fs.find(self._at(below).rstrip("/")))
             except FileNotFoundError:
                 return []
 
     def read(self, name: str) -> bytes:
         with _explained_remote(f"cannot read {self.location}/{name}"):
-            return bytes(self._fs.cat_file(self._at(name)))
+            data = self._first(name)
+            return data if len(data) < _IN_MEMORY_BYTES else bytes(self._fs.cat_file(self._at(name)))
+
+    def _first(self, name: str) -> bytes:
+        """As many bytes as are kept in memory: all of most files, in one request; s3fs alone asks for the size before."""
+        try:
+            return bytes(self._fs.cat_file(self._at(name), **_FIRST))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            # S3 knows no ranges of an empty file.
+            if error.errno == errno.EINVAL and self._fs.size(self._at(name)) == 0:
+                return b""
+            raise
 
     def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
         paths = {self._at(name): name for name in names}
         if not paths:
             return {}
         with _explained_remote(f"cannot read {self.location}"):
-            answers: dict[str, Any] = self._fs.cat(list(paths), on_error="return")
+            answers: dict[str, Any] = self._fs.cat(list(paths), on_error="return", **_FIRST)
         found = {}
         for path, data in answers.items():
-            if isinstance(data, FileNotFoundError):
-                continue
-            if isinstance(data, Exception):
-                # Taking what cannot be read for absent would compute it all again.
-                raise StoreError(f"cannot read {self.location}/{paths[path]}: {data}") from data
-            found[paths[path]] = bytes(data)
+            if isinstance(data, bytes) and len(data) < _IN_MEMORY_BYTES:
+                found[paths[path]] = data
+            elif not isinstance(data, FileNotFoundError):
+                # Empty, large, or not to be had: taking that for absent would compute it all again.
+                with suppress(FileNotFoundError):
+                    found[paths[path]] = self.read(paths[path])
         return found
 
     def write(self, name: str, data: bytes) -> None:
@@ -261,12 +301,22 @@ class RemoteFolder:
 
     def create(self, name: str, data: bytes) -> bool:
         with _explained_remote(f"cannot write {self.location}/{name}", also_absent=True):
-            try:
-                # S3 and its kin decide: `If-None-Match: *`.
-                self._fs.pipe_file(self._at(name), data, mode="create")
-            except FileExistsError:
-                return False
-        return True
+            if self._can_create is None:
+                probe = agreeing.probe_name()
+                self._can_create = self._take(probe, b"first") and not self._take(probe, b"second")
+                self.delete(probe)
+            return self._take(name, data) if self._can_create else agreeing.settle(self, name, data)
+
+    def _take(self, name: str, data: bytes) -> bool:
+        """Upload under the condition that there is nothing of that name."""
+        try:
+            self._fs.pipe_file(self._at(name), data, mode="create")
+            return True
+        except OSError:
+            # Refused; or done, its answer lost, and then refused when the client asked again. What is there tells.
+            with suppress(FileNotFoundError):
+                return self._first(name) == data
+            raise
 
     def staging(self, name: str) -> Path:
         path = self._local / (name + PART)
@@ -282,10 +332,11 @@ class RemoteFolder:
         return self.open(name)
 
     def open(self, name: str) -> IO[bytes]:
-        # HDF5 makes many small reads; a block cache turns them into a few large ones.
-        if self.size_bytes(name) <= _IN_MEMORY_BYTES:
-            return io.BytesIO(self.read(name))
         with _explained_remote(f"cannot read {self.location}/{name}"):
+            data = self._first(name)
+            if len(data) < _IN_MEMORY_BYTES:
+                return io.BytesIO(data)
+            # HDF5 makes many small reads; a block cache turns them into a few large ones.
             file: IO[bytes] = self._fs.open(self._at(name), "rb")
             return file
 
@@ -299,8 +350,6 @@ class RemoteFolder:
 
     def modified_s(self, name: str) -> float:
         with _explained_remote(f"cannot read {self.location}/{name}"):
-            # What a listing said some time ago is no answer.
-            self._fs.invalidate_cache()
             modified: datetime.datetime = self._fs.modified(self._at(name))
         return (modified if modified.tzinfo else modified.replace(tzinfo=datetime.UTC)).timestamp()
 
@@ -321,11 +370,35 @@ def _explained(what: str, *, also_absent: bool = False) -> AbstractContextManage
 
 @contextmanager
 def _explained_remote(what: str, *, also_absent: bool = False) -> Iterator[None]:
-    """As `_explained`, of what the libraries behind fsspec raise, each by its own hierarchy."""
-    try:
-        with _explained(what, also_absent=also_absent):
+    """As `_explained`, of what the libraries behind fsspec raise too, each by its own hierarchy."""
+    with _explained(what, also_absent=also_absent):
+        try:
             yield
-    except (StoreError, FileNotFoundError, FileExistsError, NotImplementedError):
+        except _client_errors() as error:
+            raise StoreError(f"{what}: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def _client_errors() -> tuple[type[Exception], ...]:
+    return tuple(
+        getattr(sys.modules[module], name)
+        for module, names in _CLIENTS.items()
+        if module in sys.modules
+        for name in names
+    )
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+def _give_name(part: Path, path: Path, data: bytes) -> None:
+    """Give a file its name where there is none of that name; raises FileExistsError."""
+    try:
+        # A second name is given to a file or not at all, on network file systems too.
+        path.hardlink_to(part)
+    except FileExistsError:
         raise
-    except Exception as error:  # botocore's, google's, aiohttp's: nothing but Exception is common to them
-        raise StoreError(f"{what}: {' '.join(str(error).split()) or type(error).__name__}") from error
+    except OSError:
+        # No hard links on this file system. For a moment others may find the file empty.
+        with path.open("xb") as file:
+            file.write(data)

@@ -2,6 +2,8 @@
 
     writers/<token>.lease           of a writer; nobody else writes that name
     writers/tidying.<n>.lease       of who takes shards away: the highest n counts
+    writers/<token>.dead            this writer's lease was over, and a sweep took it for dead
+    writers/tidying-<token>.dead    this one's lease was over while it took shards away, and another took over
 
 A lease is renewed by a thread of its holder; one that was not renewed for as long as it says is over. Ages are told by
 the clock of the medium alone: a file written now against one written then. To take a lease over is to *create* the next
@@ -9,9 +11,20 @@ number, which of several processes one only can do (S3: `If-None-Match: *`; a lo
 held up between looking and creating finds a higher number afterwards, and stands back; so the last number stays as a
 file, marked as given back.
 
-What is left open: a holder checks its lease before it commits or takes away. A process that is stopped between that
-check and the deed, for longer than a lease lasts, does it late. No row comes out wrong from that: rows are committed
-whole, and the same key twice is settled by the next `compact`.
+A holder that stands still for longer than its lease (a machine that was frozen, a request that was long on its way) is
+taken for dead, and comes back in the middle of what it did. No lease prevents that; what makes it harmless:
+
+- A death is marked, in a file of its own that no late renewal can undo, *before* anything is done about it. So a writer
+  that finds no mark of its own *after* it has written a sidecar is safe: whoever takes it for dead later finds the sidecar,
+  and leaves the shard alone. One that finds a mark takes its sidecar back, since its file may be gone, and commits
+  the rows again under another name (`confirm`; `deponij.store.writer`).
+- Who could not renew in time is dead to itself (`check`), by its own clock, sooner than it is for others.
+- Who takes shards away confirms right before each; what is left is a removal that was sent and arrives late. It removes
+  what its sender has replaced. So what a tidier that was taken over has put in the place of others stays, and counts
+  for nothing in the next `compact`, until its mark goes (`deponij.store.upkeep.tidying`).
+
+Marks go after a week, when no request can still be on its way. All this asks of the store that what was written is
+listed and read by everybody at once, as S3, GCS and Azure promise.
 """
 
 import json
@@ -31,6 +44,10 @@ if TYPE_CHECKING:
     from deponij.store.folders import Folder
 
 LEASE_S = 120.0
+MARKS_STAY_S = 7 * 24 * 3600.0
+# An answer of the store counts so long, where many shards are taken away one after another.
+_CONFIRMED_S = 2.0
+_TOKEN = r"[A-Za-z0-9.-]{1,100}"
 _RENEWALS = 4
 # A holder that could not renew for this share of its lease takes it for lost: well before others do.
 _LOST_AT = 0.75
@@ -77,9 +94,17 @@ def read_holder(folder: "Folder", name: str, now_s: float) -> Holder | None:
         return None
     try:
         body = json.loads(data)
-        return Holder(str(body["holder"]), age_s, float(body["lease_s"]), bool(body["released"]))
+        if not re.fullmatch(_TOKEN, body["holder"]):
+            raise ValueError(f"no token: {body['holder']!r}")
+        return Holder(body["holder"], age_s, float(body["lease_s"]), bool(body["released"]))
     except (ValueError, KeyError, TypeError):
         return Holder("somebody", age_s, LEASE_S, released=False)
+
+
+def mark_of(lease: str, token: str) -> str:
+    """The file that says that the holder of a lease was taken for dead."""
+    below, _, name = lease.rpartition("/")
+    return f"{below}/tidying-{token}.dead" if name.startswith("tidying.") else f"{below}/{token}.dead"
 
 
 def folder_now_s(folder: "Folder", below: str, token: str) -> float:
@@ -126,6 +151,7 @@ class Lease:
         self._exclusively, self._lease_s, self._clock = exclusively, lease_s, clock
         self._renewed_at = 0.0
         self._is_lost = False
+        self._confirmed_at = 0.0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -160,17 +186,37 @@ class Lease:
         """See that the lease is still held, before something is committed or taken away.
 
         Raises:
-            StoreError: this process was stopped, or could not reach the depot, for so long that others may have
+            LeaseLostError: this process was stopped, or could not reach the depot, for so long that others may have
                 taken it for dead.
         """
         if self._is_late():
             self._is_lost = True
         if self._is_lost:
-            raise StoreError(
+            raise LeaseLostError(
                 f"this process could not say for {_LOST_AT * self._lease_s:.0f} seconds that it is at work in "
                 f"{self.folder.location} (it was stopped, or the connection was lost), so that others may have taken it for "
                 "dead; run the same command again: what is committed is kept"
             )
+
+    def confirm(self, *, lately: bool = False) -> None:
+        """See in the depot that nobody has taken this process for dead.
+
+        Args:
+            lately: an answer of the last two seconds does.
+
+        Raises:
+            LeaseLostError: somebody has, or may have.
+        """
+        self.check()
+        began = self._clock()
+        if lately and began - self._confirmed_at < _CONFIRMED_S:
+            return
+        below = self.name.rpartition("/")[0]
+        marks = {f"{below}/{self.token}.dead", f"{below}/tidying-{self.token}.dead"}
+        if marks & set(self.folder.names(below)):
+            self._is_lost = True
+            self.check()
+        self._confirmed_at = began
 
     def renew(self) -> None:
         """Say that this process is at work; called by its thread."""
@@ -191,6 +237,10 @@ class Lease:
                 self.renew()
             except StoreError:
                 continue  # tried again in a while; `check` knows for how long it could not be said
+
+
+class LeaseLostError(StoreError):
+    """Others may have taken this process for dead."""
 
 
 class LeaseTakenError(StoreError):
@@ -217,6 +267,9 @@ class TidyingLease(Lease):
             )
             if holder is not None and holder.is_alive:
                 raise self._refusal(holder)
+            if holder is not None and not holder.released:
+                # From here on it finds out, should it come back.
+                self.folder.write(mark_of(numbers[last], holder.token), b"{}")
         self.name = f"{self._below}/tidying.{last + 1:06d}.lease"
         try:
             super().__enter__()

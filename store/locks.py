@@ -4,6 +4,7 @@ They are those of the file system, not process ids, so that they hold across con
 by `deponij.store.presence`, also where there are none.
 """
 
+import errno
 import fcntl
 import os
 import time
@@ -15,6 +16,8 @@ from deponij.store.errors import StoreError
 
 WAIT_S = 30.0
 _POLL_S = 0.02
+# What a file system says that has no locks: of NFS without a lock daemon, of FUSE and others.
+NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
 
 # A forked child would keep its parent's locks alive after the parent was killed.
 _HELD: set[int] = set()
@@ -58,8 +61,11 @@ def hold(path: Path, *, create: bool = True, wait_s: float = 0.0) -> int | None:
             if time.monotonic() >= deadline:
                 return None
             time.sleep(_POLL_S)
-        except OSError:
+        except OSError as error:
             os.close(descriptor)
+            if error.errno in NO_LOCKS:
+                told = f"{error.strerror}: this file system has no locks; a depot can lie on it, a run needs another disk"
+                raise OSError(error.errno, told) from error
             raise
 
 

@@ -6,11 +6,10 @@ be told from what a living one is about to commit. Where the kernel's locks work
 locks, leases do (`deponij.store.leases`). Each respects what the other has left: a lock that cannot be tested counts as
 held.
 
-A network file system whose locks work on each machine by itself (NFS mounted with `nolock` or `local_lock`) cannot be
-told from one whose locks hold between machines: DEPONIJ_LOCKS=leases says it.
+On a network file system locks may work on each machine by itself. Where the mount's options tell (`deponij.store.mounts`:
+NFS with `nolock` or `local_lock`, say) leases are taken; where nothing tells, DEPONIJ_LOCKS=leases says it.
 """
 
-import errno
 import os
 import secrets
 import socket
@@ -23,18 +22,15 @@ from typing import Literal, Self
 
 from deponij.store.errors import StoreError, UsageError, explained
 from deponij.store.folders import Folder, LocalFolder
-from deponij.store.leases import Lease, TidyingLease, folder_now_s, read_holder
-from deponij.store.locks import hold, release
+from deponij.store.leases import MARKS_STAY_S, Lease, TidyingLease, folder_now_s, mark_of, read_holder
+from deponij.store.locks import NO_LOCKS, hold, release
+from deponij.store.mounts import why_locks_are_unseen
 
 LOCKS = "writers"
 # Of files of writers that have left neither lock nor lease, in an object store: those of older versions have none.
 ORPHAN_AGE_S = 24 * 3600.0
 _TIDYING = "tidying"
 _VARIABLE = "DEPONIJ_LOCKS"
-# What a file system says that has no locks: of NFS without a lock daemon, of FUSE and others.
-_NO_LOCKS = frozenset(
-    getattr(errno, name) for name in ("ENOLCK", "EOPNOTSUPP", "ENOTSUP", "ENOSYS") if hasattr(errno, name)
-)
 
 Way = Literal["locks", "leases"]
 
@@ -49,12 +45,10 @@ def way_of(folder: Folder) -> Way:
     Raises:
         UsageError: DEPONIJ_LOCKS is neither `locks` nor `leases`. StoreError: nothing can be written there.
     """
-    if not isinstance(folder, LocalFolder):
+    if not isinstance(folder, LocalFolder) or why_leases(folder):
         return "leases"
-    if (asked := os.environ.get(_VARIABLE, "")) in ("locks", "leases"):
-        return asked  # type: ignore[return-value]
-    if asked:
-        raise UsageError(f"{_VARIABLE} is locks or leases, got {asked!r}")
+    if os.environ.get(_VARIABLE):
+        return "locks"
     probe = folder.path / LOCKS / f"{_new_token()}.lock"
     try:
         held = _hold_in_depot(probe)
@@ -65,6 +59,35 @@ def way_of(folder: Folder) -> Way:
     if held is not None:
         release(held)
     return "locks"
+
+
+def why_leases(folder: LocalFolder) -> str | None:
+    """Why leases are taken in a local folder without trying its locks; None where they are tried.
+
+    Raises:
+        UsageError: DEPONIJ_LOCKS is neither `locks` nor `leases`.
+    """
+    asked = os.environ.get(_VARIABLE, "")
+    if asked == "leases":
+        return f"{_VARIABLE}={asked}"
+    if asked == "locks":
+        return None
+    if asked:
+        raise UsageError(f"{_VARIABLE} is locks or leases, got {asked!r}")
+    return why_locks_are_unseen(folder.path)
+
+
+def why_no_locks(folder: Folder) -> str | None:
+    """Why leases stand for locks in a local folder; None where locks hold, and of object stores.
+
+    Raises:
+        UsageError, StoreError: as `way_of`.
+    """
+    if not isinstance(folder, LocalFolder):
+        return None
+    if why := why_leases(folder):
+        return why
+    return None if way_of(folder) == "locks" else "its file system has no locks"
 
 
 class WriterLock:
@@ -78,7 +101,7 @@ class WriterLock:
         self._lease: Lease | None = None
 
     def __enter__(self) -> Self:
-        if self._path is not None and os.environ.get(_VARIABLE) != "leases":
+        if self._path is not None and isinstance(self._folder, LocalFolder) and not why_leases(self._folder):
             try:
                 self._held = _hold_in_depot(self._path)
                 return self
@@ -109,10 +132,25 @@ class WriterLock:
         if self._lease is not None:
             self._lease.check()
 
+    def confirm(self, *, lately: bool = False) -> None:
+        """See in the depot that nobody has taken this process for dead; after a commit, and before shards go.
+
+        Args:
+            lately: an answer of the last two seconds does.
+
+        Raises:
+            LeaseLostError: somebody has, or may have.
+        """
+        if self._lease is not None:
+            self._lease.confirm(lately=lately)
+
 
 @contextmanager
-def tidying(folder: Folder) -> Iterator[None]:
+def tidying(folder: Folder, token: str = "") -> Iterator[None]:
     """Be the only process that takes shards away; writers and readers go on.
+
+    Args:
+        token: what the shards carry that are put in the place of others.
 
     Raises:
         StoreError: another process is tidying this depot.
@@ -124,7 +162,7 @@ def tidying(folder: Folder) -> Iterator[None]:
                     f"{folder.path / LOCKS / _TIDYING}.lock says that a process on a machine with locks is tidying this "
                     "depot; wait for it to end, or delete that file if there is none"
                 )
-            stack.enter_context(TidyingLease(folder, LOCKS, _new_token()))
+            stack.enter_context(TidyingLease(folder, LOCKS, token or _new_token()))
         else:
             assert isinstance(folder, LocalFolder)
             path = folder.path / LOCKS / f"{_TIDYING}.lock"
@@ -184,11 +222,7 @@ def burying(folder: Folder, names: Sequence[str] | None = None) -> Iterator[Pres
     try:
         if isinstance(folder, LocalFolder):
             _test_locks(folder, found, locks)
-        if leases:
-            now_s = folder_now_s(folder, LOCKS, _new_token())
-            for name, token in leases.items():
-                holder = read_holder(folder, name, now_s)
-                (found.living if holder is not None and holder.is_alive else found.dead).add(token)
+        _judge_leases(folder, leases, found)
         yield found
     finally:
         for path, held in locks.items():
@@ -198,6 +232,43 @@ def burying(folder: Folder, names: Sequence[str] | None = None) -> Iterator[Pres
             if token in found.dead:
                 with suppress(StoreError):
                     folder.delete(name)
+
+
+def _judge_leases(folder: Folder, leases: dict[str, str], found: Presence) -> None:
+    if not leases:
+        return
+    try:
+        now_s = folder_now_s(folder, LOCKS, _new_token())
+    except StoreError:
+        # Who may only read here has nothing to bury.
+        found.living |= set(leases.values())
+        return
+    for name, token in leases.items():
+        holder = read_holder(folder, name, now_s)
+        if holder is not None and holder.is_alive:
+            found.living.add(token)
+            continue
+        if holder is not None and not holder.released:
+            # From here on it finds out, should it come back.
+            folder.write(mark_of(name, token), b"{}")
+        found.dead.add(token)
+
+
+def tidiers_taken_over(folder: Folder) -> set[str]:
+    """Tokens of those whose lease was over while they took shards away; marks of a week ago go.
+
+    They may come back, and then remove what they had put other shards in the place of.
+    """
+    start, end = f"{LOCKS}/tidying-", ".dead"
+    names = folder.names(LOCKS)
+    marks = [name for name in names if name.startswith(f"{LOCKS}/") and name.endswith(end)]
+    if marks:
+        now_s = folder_now_s(folder, LOCKS, _new_token())
+        for name in marks:
+            with suppress(FileNotFoundError):
+                if now_s - folder.modified_s(name) > MARKS_STAY_S:
+                    folder.delete(name)
+    return {name[len(start) : -len(end)] for name in marks if name.startswith(start)}
 
 
 def _test_locks(folder: LocalFolder, found: Presence, locks: dict[Path, int]) -> None:
@@ -229,7 +300,7 @@ def _hold_in_depot(path: Path) -> int | None:
         try:
             return hold(path)
         except OSError as error:
-            if error.errno in _NO_LOCKS:
+            if error.errno in NO_LOCKS:
                 raise _NoLocksError from error
             raise
 

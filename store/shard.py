@@ -9,6 +9,7 @@ not exist for any reader. Taking away goes the other way round: the sidecar firs
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from deponij.store.folders import Folder
 from deponij.store.hdf5 import Array
 from deponij.store.identity import Identity
 from deponij.store.keys import KEY_CHARS, not_keys
+from deponij.store.leases import LeaseLostError
 from deponij.store.sealed import sealed, unsealed
 
 # 2: maps lie in tiles, picture by picture; before that as rows of other arrays do.
@@ -128,11 +130,14 @@ def commit(
     *,
     provenance: Provenance,
     check: Callable[[], None] = lambda: None,
+    confirm: Callable[[], None] = lambda: None,
 ) -> Sidecar:
     """Write a shard and its sidecar; only when this returns do the rows exist.
 
     Args:
         check: called right before the sidecar; raises where this process may no longer commit.
+        confirm: called right after it; raises LeaseLostError where others may have taken the file for abandoned. Then
+            nothing is left of the shard.
         name: `<fingerprint>/<shard>`.
         keys: n distinct keys.
         arrays: name -> [n, …].
@@ -152,6 +157,12 @@ def commit(
         folder.publish(part, f"{name}.h5")
         check()
         folder.write(f"{name}.json", sidecar.to_bytes())
+        # Only now: who takes this writer for dead from here on finds the sidecar, and leaves the file alone.
+        confirm()
+    except LeaseLostError:
+        part.unlink(missing_ok=True)
+        retire(folder, name)
+        raise
     except BaseException:
         part.unlink(missing_ok=True)
         _drop_uncommitted(folder, name)
@@ -224,8 +235,11 @@ def read(
 
 
 @contextmanager
-def opened(folder: Folder, sidecar: Sidecar) -> Iterator[h5py.File]:
+def opened(folder: Folder, sidecar: Sidecar, source: Path | IO[bytes] | None = None) -> Iterator[h5py.File]:
     """A shard's file, seen to be the one that the sidecar describes.
+
+    Args:
+        source: the file, where it is open already.
 
     Raises:
         FileNotFoundError: it is not there (any more).
@@ -233,13 +247,13 @@ def opened(folder: Folder, sidecar: Sidecar) -> Iterator[h5py.File]:
     """
     file_name = f"{sidecar.name}.h5"
     where = f"{folder.location}/{file_name}"
-    size_bytes = folder.size_bytes(file_name)
+    source = folder.source(file_name) if source is None else source
+    size_bytes = folder.size_bytes(file_name) if isinstance(source, Path) else source.seek(0, os.SEEK_END)
     if size_bytes != sidecar.size_bytes:
         raise StoreError(
             f"{where} has {size_bytes} bytes, its sidecar says {sidecar.size_bytes}: damaged; "
             "run `deponij depot verify --repair` to set it aside"
         )
-    source = folder.source(file_name)
     with hdf5.reading(source, where) as file:
         if hdf5.read_text(file, "fingerprint") != sidecar.fingerprint:
             raise StoreError(f"{where} holds another identity than its sidecar says")
@@ -260,13 +274,17 @@ def verify(folder: Folder, sidecar: Sidecar) -> str | None:
 
 
 def _verify(folder: Folder, sidecar: Sidecar) -> None:
-    with folder.open(f"{sidecar.name}.h5") as stream:
-        digest, size_bytes = _digest_stream(stream)
+    source = folder.source(f"{sidecar.name}.h5")
+    if isinstance(source, Path):
+        with folder.open(f"{sidecar.name}.h5") as stream:
+            digest, size_bytes = _digest_stream(stream)
+    else:
+        digest, size_bytes = _digest_stream(source)
     if size_bytes != sidecar.size_bytes:
         raise StoreError(f"{size_bytes} bytes instead of {sidecar.size_bytes}")
     if digest != sidecar.sha256:
         raise StoreError("SHA-256 does not fit: bytes have changed")
-    with opened(folder, sidecar) as file:
+    with opened(folder, sidecar, source) as file:
         if tuple(hdf5.read_strings(file, "keys").tolist()) != sidecar.keys:
             raise StoreError("its keys are not those of the sidecar")
         if {name: item.shape[1:] for name, item in file["arrays"].items()} != sidecar.arrays:

@@ -19,10 +19,11 @@ from deponij.project.extraction.dense_room import require_room, room_for
 from deponij.project.extraction.feature_maker import FeatureMaker, FoundBackbone, pictures_of
 from deponij.project.extraction.filling import fill
 from deponij.project.extraction.tuned_on import learned_from
-from deponij.project.frame.console import bar, say, warn
+from deponij.project.frame.console import bar, note, say, warn
 from deponij.project.frame.settings import Section
 from deponij.store.depot import FeatureStore
 from deponij.store.items import Items
+from deponij.store.presence import why_no_locks
 from deponij.store.view import TUNED_ON, write_view
 
 
@@ -114,6 +115,8 @@ def extract_items(
     store.sweep()
     progress = Progress(options.n_workers, options.batch_size)
     if missing:
+        if why := why_no_locks(store.folder):
+            note(f"{store.location}: leases tell who is at work there, since locks do not ({why})")
         if not found.kind.in_view and not room_is_told:
             require_room(room_for([maker], table, store), say)
         progress = _compute(store, table, missing, maker)

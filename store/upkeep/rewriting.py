@@ -72,7 +72,14 @@ class Commits:
         provenance = _joined([part for part, _ in filled])
         self.store.add_sidecar(
             shard.commit(
-                self.store.folder, name, identity, keys, arrays, provenance=provenance, check=self._lock.check
+                self.store.folder,
+                name,
+                identity,
+                keys,
+                arrays,
+                provenance=provenance,
+                check=self._lock.check,
+                confirm=self._lock.confirm,
             )
         )
         self._number += 1
@@ -83,7 +90,7 @@ class Commits:
         Raises:
             StoreError: this process may have been taken for dead, or the depot cannot be written.
         """
-        self._lock.check()
+        self._lock.confirm(lately=True)
         shard.retire(self.store.folder, name)
 
 

@@ -130,7 +130,8 @@ def test_a_writer_killed_before_its_sidecar_leaves_nothing_that_counts(
     monkeypatch.setattr(leases, "folder_now_s", _later)
     monkeypatch.setattr("deponij.store.presence.folder_now_s", _later)
     assert len(other.sweep()) == 1
-    assert [name for name in s3_world.names() if name.startswith("writers/")] == []
+    token = left[0].removeprefix("writers/").removesuffix(".lease")
+    assert [name for name in s3_world.names() if name.startswith("writers/")] == [f"writers/{token}.dead"]
     fill(other, range(10, 20))
     read_back(server.depot, range(20))
 
@@ -197,24 +198,39 @@ for turn in range(4):
         assert end <= start, "two were at it at once"
 
 
-def test_a_writer_that_was_taken_for_dead_commits_nothing(server: Server) -> None:
+def test_a_writer_that_could_not_renew_goes_on_as_somebody_else(server: Server) -> None:
     """Stopped for longer than its lease, as a laptop that was shut."""
     store = FeatureStore(server.depot, create=True)
     now = [1000.0]
     with store.writer(CLIP, {}, shard_rows=100) as writer:
         assert writer._lock is not None
         assert writer._lock._lease is not None
-        lease = writer._lock._lease
+        token, lease = writer._lock.token, writer._lock._lease
         lease._clock = lambda: now[0]
         lease._renewed_at = now[0]
         writer.add(keys_of(range(5)), {"embedding": vectors(keys_of(range(5)))})
         now[0] += leases.LEASE_S
         lease.renew()  # its thread wakes first: too late
         with pytest.raises(StoreError, match="taken it for dead"):
-            writer.flush()
-        writer._keys, writer._batches = [], []
-    assert FeatureStore(server.depot).sidecars == []
+            lease.check()
+        writer.flush()
+        assert writer._lock.token != token
+    assert [s.name for s in FeatureStore(server.depot).sidecars if token in s.name] == []
+    read_back(server.depot, range(5))
     assert FeatureStore(server.depot).orphans() == []
+
+
+def test_a_writer_that_is_taken_for_dead_time_and_again_stops(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FeatureStore(server.depot, create=True)
+    with store.writer(CLIP, {}, shard_rows=100) as writer:
+        writer.add(keys_of(range(5)), {"embedding": vectors(keys_of(range(5)))})
+        with monkeypatch.context() as patch:
+            patch.setattr(Lease, "_is_late", lambda _: True)
+            with pytest.raises(StoreError, match="taken it for dead.*3 times in a row"):
+                writer.flush()
+    read_back(server.depot, range(5))
 
 
 def test_a_lease_is_renewed(server: Server) -> None:
@@ -288,7 +304,7 @@ def test_no_bucket(server: Server) -> None:
 
 
 def test_what_an_extraction_asks_of_the_server(server: Server) -> None:
-    """Requests that grow with rows would be slow and dear: a shard is two, and a writer a few."""
+    """Requests that grow with rows would be slow and dear: a shard is three, and a writer a few."""
     FeatureStore(server.depot, create=True)
     n_before = len(server.seen)
     store = FeatureStore(server.depot)
@@ -297,7 +313,7 @@ def test_what_an_extraction_asks_of_the_server(server: Server) -> None:
             keys = keys_of(range(start, start + 100))
             writer.add(keys, {"embedding": vectors(keys)})
     n_asked = len(server.seen) - n_before
-    assert n_asked <= 2 * 10 + 14
+    assert n_asked <= 3 * 10 + 10
     n_before = len(server.seen)
     FeatureStore(server.depot)
     assert len(server.seen) - n_before <= 10 + 6  # a sidecar each, and the listing

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from depot_world import CLIP, die_at_step, dump, fill, keys_of
 
-from deponij.store import leases
+from deponij.store import leases, mounts
+from deponij.store.atomic import write_bytes
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError, UsageError
-from deponij.store.folders import open_folder
+from deponij.store.folders import LocalFolder, open_folder
 from deponij.store.leases import LEASE_S
-from deponij.store.presence import WriterLock, tidying, way_of
+from deponij.store.presence import WriterLock, tidying, way_of, why_leases
 from deponij.store.upkeep import inspection as upkeep
 
 CODES = ("ENOLCK", "EOPNOTSUPP", "ENOSYS")
@@ -86,7 +87,7 @@ def test_what_a_kill_leaves_is_buried_when_its_lease_is_over(
         store.sweep()
         store.sweep()
         assert store.orphans() == []
-        assert [name for name in present(depot) if not name.endswith(".part")] == []
+        assert [name for name in present(depot) if not name.endswith((".part", ".dead"))] == []
         step += 1
     assert step > 5
     assert [name for name in present(depot) if name.endswith(".part")] == []
@@ -102,10 +103,10 @@ def test_a_lease_that_is_over_is_taken_over(tmp_path: Path, monkeypatch: pytest.
         upkeep.compact(store)
     an_hour_ago(left)
     with tidying(store.folder):
-        assert present(tmp_path / "depot") == ["tidying.000008.lease"]
+        assert present(tmp_path / "depot") == ["tidying-dead.1.00000000.dead", "tidying.000008.lease"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"holder": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"holder": 1}', '{"holder": "../../x"}'])
 def test_a_lease_that_cannot_be_understood_counts_from_its_age(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
@@ -176,6 +177,72 @@ def test_a_way_that_there_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("DEPONIJ_LOCKS", "files")
     with pytest.raises(UsageError, match="DEPONIJ_LOCKS is locks or leases"):
         upkeep.compact(FeatureStore(tmp_path / "depot", create=True))
+
+
+MOUNTED = {
+    "1 0 8:1 / / rw,relatime - ext4 /dev/sda1 rw": None,
+    "2 1 0:50 / {there} rw - nfs4 server:/x rw,vers=4.2,local_lock=none": None,
+    "3 1 0:51 / {there} rw shared:7 - nfs server:/x rw,vers=3,nolock,addr=10.0.0.1": "as nfs with nolock",
+    "4 1 0:52 / {there} rw - nfs server:/x rw,vers=3,local_lock=all": "as nfs with local_lock=all",
+    "5 1 0:53 / {there} rw - lustre server:/x rw,flock": None,
+    "6 1 0:54 / {there} rw - lustre server:/x rw,localflock": "as lustre with localflock",
+    "7 1 0:55 / {there} rw - fuse.sshfs user@server:/x rw,user_id=0": "as fuse.sshfs:",
+    "8 1 0:56 / {there} rw - fuse.glusterfs server:/x rw,user_id=0": None,
+    "9 1 0:57 / /elsewhere rw - nfs server:/x rw,nolock": None,
+}
+
+
+@pytest.mark.parametrize("line", MOUNTED)
+def test_mounts_whose_locks_other_machines_do_not_see(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    there = tmp_path / "with a blank"
+    told = tmp_path / "mountinfo"
+    point = str(there).replace(" ", "\\040")
+    told.write_text("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n" + line.format(there=point) + "\n")
+    monkeypatch.setattr("deponij.store.presence.why_locks_are_unseen", lambda path: _told(path, told))
+    store = FeatureStore(there / "depot", create=True)
+    assert isinstance(store.folder, LocalFolder)
+    expected, found = MOUNTED[line], why_leases(store.folder)
+    assert (found is None) == (expected is None)
+    assert expected is None or (expected in (found or "") and str(there) in (found or ""))
+    assert way_of(store.folder) == ("locks" if expected is None else "leases")
+    with store.writer(CLIP, {}):
+        (held,) = present(there / "depot")
+        assert held.endswith(".lock" if expected is None else ".lease")
+    monkeypatch.setenv("DEPONIJ_LOCKS", "locks")
+    assert way_of(store.folder) == "locks"
+
+
+def _told(path: Path, mounts_file: Path) -> str | None:
+    return mounts.why_locks_are_unseen(path, mounts_file)
+
+
+def test_links_and_locks_are_lacking_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many file systems that have no locks have no hard links either."""
+    monkeypatch.setenv("DEPONIJ_LOCKS", "leases")
+
+    def refuse(path: Path, target: Path) -> None:
+        raise OSError(errno.EOPNOTSUPP, "no links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    store = FeatureStore(tmp_path / "depot", create=True)
+    fill(store, range(10))
+    with tidying(store.folder), pytest.raises(StoreError, match="another process is compacting"):
+        upkeep.compact(store)
+    assert upkeep.compact(store).n_shards_after == 1
+    assert len(dump(store)[CLIP.fingerprint]) == 10
+
+
+def test_a_run_on_a_disk_without_locks_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("deponij.store.locks.fcntl.flock", refuse)
+    with pytest.raises(
+        StoreError, match=r"cannot write .*a\.json.*a depot can lie on it, a run needs another disk"
+    ):
+        write_bytes(tmp_path / "a.json", b"{}")
 
 
 @pytest.fixture(autouse=True)
