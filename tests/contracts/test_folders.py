@@ -8,7 +8,8 @@ import pytest
 import s3_world
 
 from deponij.store.errors import StoreError
-from deponij.store.folders import Folder, LocalFolder, RemoteFolder, open_folder
+from deponij.store.folders import Folder, LocalFolder, open_folder
+from deponij.store.remote_folder import RemoteFolder
 
 
 @pytest.fixture(params=["local", "memory", "s3", "s3 without conditions"])

@@ -94,15 +94,15 @@ WRITER = """
 import os, sys
 sys.path.insert(0, "tests/worlds")
 from depot_world import fill
-from deponij.store import folders
+from deponij.store import remote_folder
 from deponij.store.depot import FeatureStore
 store = FeatureStore(sys.argv[1])
-real = folders.RemoteFolder.write
+real = remote_folder.RemoteFolder.write
 def write(self, name, data):
     if name.endswith(".json"):
         os.kill(os.getpid(), 9)
     real(self, name, data)
-folders.RemoteFolder.write = write
+remote_folder.RemoteFolder.write = write
 fill(store, range(10, 20))
 """
 
