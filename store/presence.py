@@ -163,6 +163,7 @@ def tidying(folder: Folder, token: str = "") -> Iterator[None]:
                     "depot; wait for it to end, or delete that file if there is none"
                 )
             stack.enter_context(TidyingLease(folder, LOCKS, token or _new_token()))
+            _forget_marks(folder)
         else:
             assert isinstance(folder, LocalFolder)
             path = folder.path / LOCKS / f"{_TIDYING}.lock"
@@ -255,20 +256,26 @@ def _judge_leases(folder: Folder, leases: dict[str, str], found: Presence) -> No
 
 
 def tidiers_taken_over(folder: Folder) -> set[str]:
-    """Tokens of those whose lease was over while they took shards away; marks of a week ago go.
+    """Tokens of those whose lease was over while they took shards away.
 
     They may come back, and then remove what they had put other shards in the place of.
     """
     start, end = f"{LOCKS}/tidying-", ".dead"
-    names = folder.names(LOCKS)
-    marks = [name for name in names if name.startswith(f"{LOCKS}/") and name.endswith(end)]
-    if marks:
-        now_s = folder_now_s(folder, LOCKS, _new_token())
-        for name in marks:
-            with suppress(FileNotFoundError):
-                if now_s - folder.modified_s(name) > MARKS_STAY_S:
-                    folder.delete(name)
-    return {name[len(start) : -len(end)] for name in marks if name.startswith(start)}
+    return {name[len(start) : -len(end)] for name in _marks(folder) if name.startswith(start)}
+
+
+def _forget_marks(folder: Folder) -> None:
+    """Marks of the dead that nobody can be held up by any more."""
+    marks = _marks(folder)
+    now_s = folder_now_s(folder, LOCKS, _new_token()) if marks else 0.0
+    for name in marks:
+        with suppress(FileNotFoundError):
+            if now_s - folder.modified_s(name) > MARKS_STAY_S:
+                folder.delete(name)
+
+
+def _marks(folder: Folder) -> list[str]:
+    return [name for name in folder.names(LOCKS) if name.endswith(".dead")]
 
 
 def _test_locks(folder: LocalFolder, found: Presence, locks: dict[Path, int]) -> None:
