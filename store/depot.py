@@ -156,13 +156,17 @@ class FeatureStore:
         identity = self.resolve(keys) if identity is None else identity
         failure = ""
         for _ in range(_READ_ATTEMPTS):
-            if self.missing(identity, keys):
+            index = self.index(identity.fingerprint)
+            places = index.find(keys)
+            if (places < 0).any():
                 # Others may have committed them since, or tidied at the moment of the look-up.
                 self.refresh()
                 if absent := self.missing(identity, keys):
                     raise StoreError(self._explain_absence(absent, len(keys), identity))
+                index = self.index(identity.fingerprint)
+                places = index.find(keys)
             try:
-                return self._read(list(keys), identity, names)
+                return self._read(index, places, names)
             except FileNotFoundError as error:
                 # A shard was compacted away between the look-up and the reading.
                 failure = str(error)
@@ -172,26 +176,27 @@ class FeatureStore:
             "then `deponij extract` to compute its rows again"
         )
 
-    def _read(self, keys: list[str], identity: Identity, names: Sequence[str] | None) -> dict[str, Array]:
-        index = self.index(identity.fingerprint)
-        places = index.find(keys)
+    def _read(self, index: Index, places: Rows, names: Sequence[str] | None) -> dict[str, Array]:
         shards, rows = index.shards[places], index.rows[places]
-        # Without keys the first shard still tells the arrays' names and shapes.
-        numbers = np.unique(shards).tolist() or list(range(min(1, len(index.sidecars))))
+        order = np.argsort(shards, kind="stable")
+        numbers, begins = np.unique(shards[order], return_index=True)
+        if not len(numbers) and index.sidecars:
+            # Without keys the first shard still tells the arrays' names and shapes.
+            numbers, begins = np.zeros(1, np.int64), np.zeros(1, np.int64)
         arrays: dict[str, Array] = {}
-        for number in numbers:
-            where = np.flatnonzero(shards == number)
+        for number, where in zip(numbers.tolist(), np.split(order, begins[1:]), strict=True):
             found = self._read_shard(index.sidecars[number], rows[where], names)
             if len(numbers) == 1:
                 return found
+            is_run = where[-1] - where[0] == len(where) - 1
             for name, values in found.items():
-                whole = arrays.setdefault(name, np.empty((len(keys), *values.shape[1:]), values.dtype))
+                whole = arrays.setdefault(name, np.empty((len(places), *values.shape[1:]), values.dtype))
                 if whole.shape[1:] != values.shape[1:]:
                     raise StoreError(
                         f"rows of {name} differ in shape ({whole.shape[1:]} and {values.shape[1:]}): "
                         "read pictures of one size at a time"
                     )
-                whole[where] = values
+                whole[slice(where[0], where[-1] + 1) if is_run else where] = values
         return arrays
 
     def _read_shard(self, sidecar: Sidecar, rows: Rows, names: Sequence[str] | None) -> dict[str, Array]:
