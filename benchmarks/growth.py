@@ -19,6 +19,7 @@ straight line through the two.
 """
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -152,10 +153,8 @@ def measure(part: str, n: int, budget_s: float) -> Spent:
     """In this process."""
     work, is_triangle = PARTS[part]
     progress = Progress(n // 10 if part == "knn" else n, budget_s)
-    try:
+    with contextlib.suppress(EnoughError):
         work(n, progress)
-    except EnoughError:
-        pass
     done = progress.n_done / progress.n
     share = 1 - (1 - done) ** 2 if is_triangle else done
     return Spent((time.perf_counter() - progress.begun) / share, share, peak_bytes())
