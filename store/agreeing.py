@@ -2,8 +2,8 @@
 
 Each says that it wants the name, and waits for the others' wishes; of those that were there in time the smallest writes,
 and looks after another pause whether its own writing stayed. Two can both come away with the name if a request of one
-takes longer than the pause, and nothing finds that out afterwards. Where the store itself can decide, as S3 and GCS can, none
-of this is used.
+takes longer than the pause, and nothing finds that out afterwards. Where the store itself can decide, as S3 and GCS can,
+none of this is used.
 """
 
 import secrets
