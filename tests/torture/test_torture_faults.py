@@ -108,7 +108,7 @@ def failing(
     wrong = []
     for number in numbers:
         if clock is not None and clock.is_up:
-            row.note += "; the time was up"
+            row.note = f"{row.note}; the time was up".lstrip("; ")
             break
         with jobs_world.place_of(job, bench.world, folder) as place:
             outcome = bench.server.run(job.argv, place, arm=(fault, number))
@@ -136,7 +136,7 @@ def limited(
     wrong = []
     for value in values:
         if clock is not None and clock.is_up:
-            row.note += "; the time was up"
+            row.note = f"{row.note}; the time was up".lstrip("; ")
             break
         with jobs_world.place_of(job, bench.world, folder) as place:
             outcome = bench.server.run(job.argv, place, limits={name: value})

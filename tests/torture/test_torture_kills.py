@@ -38,7 +38,7 @@ def kills(job: Job, n: int, bench: Bench, folder: Path, row: Row, clock: Clock |
     wrong = []
     for number in range(n):
         if clock is not None and clock.is_up:
-            row.note += "; the time was up"
+            row.note = f"{row.note}; the time was up".lstrip("; ")
             break
         found = one_kill(truth, bench.world, folder, bench.server, rng)
         row.add("wrong" if found else "harmless")
