@@ -27,7 +27,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -154,11 +153,7 @@ def measure(part: str, n: int, budget_s: float) -> Spent:
     """In this process."""
     work, is_triangle = PARTS[part]
     progress = Progress(n // 10 if part == "knn" else n, budget_s)
-<<<<<<< HEAD
     with contextlib.suppress(EnoughError):
-=======
-    with suppress(EnoughError):
->>>>>>> 350183b (make bench runs all benchmarks and draws docs/benchmarks.md; engines of the forward pass)
         work(n, progress)
     done = progress.n_done / progress.n
     share = 1 - (1 - done) ** 2 if is_triangle else done
