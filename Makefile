@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PROFILE ?=
 JOBS ?= 2
+FORM ?=
 
 .PHONY: setup run test test-all test-gpu lint types imports check lock bench clean help
 
@@ -51,8 +52,9 @@ check: lint types imports  ## all that needs no running
 lock: pyproject.toml  ## compile requirements.lock anew, for all supported Pythons, without index addresses
 	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements.lock
 
-bench: $(READY)  ## extraction against the model's bare forward rate
-	$(BIN)/python benchmarks/extract.py
+bench: $(READY)  ## the ratios of docs/benchmarks.md, measured anew (FORM=--whole: at full size, hours)
+	$(BIN)/python benchmarks/all.py $(FORM)
+	$(BIN)/python benchmarks/redraw.py
 
 clean:  ## remove the environment; data, depot and runs stay
 	rm -rf $(VENV)

@@ -26,6 +26,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -152,10 +153,8 @@ def measure(part: str, n: int, budget_s: float) -> Spent:
     """In this process."""
     work, is_triangle = PARTS[part]
     progress = Progress(n // 10 if part == "knn" else n, budget_s)
-    try:
+    with suppress(EnoughError):
         work(n, progress)
-    except EnoughError:
-        pass
     done = progress.n_done / progress.n
     share = 1 - (1 - done) ** 2 if is_triangle else done
     return Spent((time.perf_counter() - progress.begun) / share, share, peak_bytes())

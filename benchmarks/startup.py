@@ -26,9 +26,7 @@ HELP_S, REPRO_S, TEXT_S = 0.4, 3.0, 15.0
 PARTS = ("help", "import", "query", "extract", "repro")
 # What `dvc repro` looks at beside the files that git knows.
 _OF_A_RUN = ("runs", "data", ".dvc/cache")
-_LEAN = (
-    "from deponij.pipeline.backbones.lean_imports import without_compiler\nwith without_compiler(): import open_clip"
-)
+_LEAN = "from deponij.pipeline.backbones.lean_imports import without_compiler\nwith without_compiler(): import open_clip"
 
 
 def several(name: str, once: Callable[[], float], times: int, limit_s: float | None = None) -> Iterator[Line]:
@@ -144,7 +142,9 @@ def main() -> int:
     flags = parser(__doc__)
     flags.add_argument("--times", type=int, default=5)
     flags.add_argument("--only", default=",".join(PARTS))
-    flags.add_argument("--checkout", type=Path, default=ROOT, help="one whose sample has been run, for `repro`")
+    flags.add_argument(
+        "--checkout", type=Path, default=ROOT, help="one whose sample has been run, for `repro`"
+    )
     args = flags.parse_args()
     return report(measured(args), args.json, times=args.times)
 

@@ -416,7 +416,9 @@ def main() -> int:
     flags.add_argument("--only", default="append,scan,gather,open")
     flags.add_argument("--folder", type=Path, help="on which disk; by default the system's for such")
     args = flags.parse_args()
-    return report(all_sizes(args), args.json, rows=args.rows, rounds=args.rounds, python=sys.version.split()[0])
+    return report(
+        all_sizes(args), args.json, rows=args.rows, rounds=args.rounds, python=sys.version.split()[0]
+    )
 
 
 if __name__ == "__main__":
