@@ -64,8 +64,9 @@ def report(lines: Iterable[Line], path: Path | None, **facts: object) -> int:
         verdict = {None: "", True: "holds", False: "MISSED"}[line.holds]
         value = f"{'-':>11}" if line.value is None else f"{line.value:11.3f}"
         print(f"  {line.name:62} {value} {line.unit:8} {line.limit:10} {verdict}", flush=True)
-    if path is not None:
-        path.write_text(json.dumps({**facts, "lines": [asdict(line) for line in shown]}, indent=1))
+        # At once, so that one that is stopped leaves what it had.
+        if path is not None:
+            path.write_text(json.dumps({**facts, "lines": [asdict(line) for line in shown]}, indent=1))
     return int(any(line.holds is False for line in shown))
 
 

@@ -19,7 +19,6 @@ straight line through the two.
 """
 
 import argparse
-import contextlib
 import json
 import math
 import os
@@ -27,6 +26,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -153,7 +153,7 @@ def measure(part: str, n: int, budget_s: float) -> Spent:
     """In this process."""
     work, is_triangle = PARTS[part]
     progress = Progress(n // 10 if part == "knn" else n, budget_s)
-    with contextlib.suppress(EnoughError):
+    with suppress(EnoughError):
         work(n, progress)
     done = progress.n_done / progress.n
     share = 1 - (1 - done) ** 2 if is_triangle else done

@@ -395,8 +395,8 @@ def of_one(name: str, figures: dict[str, float], unit: str) -> Iterator[Line]:
         yield Line(f"{name}: {side}", figure, unit)
     for ours in (kind.name for kind in OURS):
         for peer in (kind.name for kind in PEERS if kind.name in figures):
-            # Opening plain files is nothing but listing them.
-            if ", open" not in name:
+            # Opening plain files is nothing but listing them, and on the disk all of these are as large.
+            if ", open" not in name and (unit == "s" or peer == Raw.name):
                 yield Line(f"{name}: {ours} over {peer}", figures[ours] / figures[peer], "x")
 
 

@@ -284,7 +284,7 @@ def read_bare_rows(path: Path, dataset: h5py.Dataset, rows: npt.NDArray[np.int64
         StoreError: the file ends before a row does.
     """
     found: Array = np.empty((len(rows), *dataset.shape[1:]), dataset.dtype)
-    content = memoryview(found.reshape(-1).view(np.uint8)) if found.size else memoryview(b"")
+    content = found.reshape(-1).view(np.uint8).data
     n_bytes = len(content) // max(1, len(rows))
     chunk_rows, rest = dataset.chunks[0], (0,) * (dataset.ndim - 1)
     offsets: dict[int, int] = {}
