@@ -203,7 +203,7 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
             draw_sheets(report, table, sheets, params.mistakes.n_shown)
             say(
                 f"mistakes {backbone} {labels}: {report.n_suspects} suspects among {report.n_judged} labels, "
-                f"{report.n_twins} pairs that look alike -> {sheets}"
+                f"twins with another label: {report.n_twins} -> {sheets}"
             )
             reports.append(report)
         write_bytes(at.mistakes(backbone), MISTAKES.dump(reports))

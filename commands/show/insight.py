@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from deponij.commands.show.tables import (
     Columns,
     bounded,
+    counted,
     percent,
     show_lines,
     show_notes,
@@ -58,8 +59,8 @@ def _top1(row: CurveRow) -> str:
 def print_mistakes(report: MistakesReport, n_rows: int = 15) -> None:
     """How many of each kind, and the first of them."""
     show_lines(
-        f"{report.labels} by {report.backbone} ({report.fingerprint}): {report.n_suspects} of {report.n_judged:,} "
-        f"labels look wrong, {report.n_twins} pairs look alike but are labelled differently."
+        f"{report.labels} by {report.backbone}: {report.n_suspects} of {report.n_judged:,} labels look wrong; "
+        f"{counted(report.n_twins, 'pair')} of items that look alike but are labelled differently."
     )
     if report.suspects:
         show_table(

@@ -59,9 +59,9 @@ class AtResNet18(ResNet):
     map's positions. So the network is tied to one size of pictures. The last class token goes through the only linear
     classifier; ResNet's pooling and its own classifier are not there.
 
-    Unstated in the thesis, and chosen here: the norm comes before attention and before the MLP (and once at the end), as
-    in ViT; the MLP is 4 times as wide, with GELU; channels have no encoding of their place, for which the weights that the
-    thesis states leave no room. At 224 px the encoders, the token and the last norm have 4,768,000 weights.
+    Unstated in Ćorić (2021), and chosen here: the norm comes before attention and before the MLP (and once at the end), as
+    in ViT; the MLP is 4 times as wide, with GELU; channels have no encoding of their place, for which the weights stated
+    there leave no room. At 224 px the encoders, the token and the last norm have 4,768,000 weights.
 
     Args:
         num_classes: C; 0 for the last class token, [n, 256]. img_size: s, a multiple of 32.

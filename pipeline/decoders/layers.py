@@ -114,7 +114,7 @@ class ClassCosine(nn.Module):
 
     Args:
         vectors: float32 [C, d]. learned: whether they learn too; those of words stay as they are.
-        before: upsample the features, then normalise them (the thesis); else normalise, and upsample logits (LSeg).
+        before: upsample the features, then normalise them (Kombol 2023); else normalise, and upsample logits (LSeg).
     """
 
     def __init__(self, vectors: Tensor, temperature: float, *, before: bool, learned: bool = False) -> None:

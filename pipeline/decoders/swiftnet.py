@@ -1,4 +1,4 @@
-"""The thesis's decoder: SwiftNet's single-scale one, whose answer is compared with words."""
+"""Kombol's decoder (2023): SwiftNet's single-scale one, whose answer is compared with words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -104,8 +104,8 @@ PRESETS: dict[str, AugmentParams] = {
     # `rand-m9-mstd0.5-inc1`, erase 0.25. DeiT's colour jitter of 0.3 has no effect there: timm leaves it out where
     # there is RandAugment.
     "deit": _DEIT,
-    # The thesis names the parts and not their values: those of DeiT, whose code it builds on, and its flips both ways.
-    "thesis": _DEIT.model_copy(update={"vertical_flip": 0.5, "jitter": 0.3}),
+    # Ćorić (2021) names the parts and not their values: those of DeiT, whose code it builds on, and its flips both ways.
+    "heavy": _DEIT.model_copy(update={"vertical_flip": 0.5, "jitter": 0.3}),
 }
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _SIZE = tuple[int, int]
 # Of ImageNet, as torchvision's models take them.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# The encoder learns at a quarter of the decoder's rate and decay (the thesis).
+# The encoder learns at a quarter of the decoder's rate and decay (Kombol 2023).
 _SLOWER = 0.25
 _SAID: dict[str, str] = {
     "all": "the whole network learns",

@@ -64,7 +64,7 @@ class Recipe(Section):
             (`keep`), or of batches (`learn`), by default for a new network alone.
         layer_decay: factor of the learning rate a block further down.
         head_lr: factor of the learning rate of the classifier; with captions, of temperature, bias and text tower.
-        augment: what is drawn of each picture: a preset (`none`, `flips`, `light`, `deit`, `thesis`), or its settings.
+        augment: what is drawn of each picture: a preset (`none`, `flips`, `light`, `deit`, `heavy`), or its settings.
         mix: mixup, cutmix, and smoothing of the targets.
         teacher: whom it learns from beside the labels, or nobody.
         class_weights, balance: power of 1/frequency in the loss, or in how often a picture is drawn; 0 for none.

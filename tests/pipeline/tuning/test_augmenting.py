@@ -60,7 +60,7 @@ def test_generators_are_left_alone() -> None:
     np.random.seed(5)
     random.seed(5)
     before = [one.copy() for one in PICTURES]
-    made(preset("thesis")).batch(PICTURES, 0, range(4))
+    made(preset("heavy")).batch(PICTURES, 0, range(4))
     assert (
         torch.equal(torch.rand(2), wanted[0])
         and np.random.rand() == wanted[1]
@@ -211,10 +211,10 @@ def test_jitter_stays_within_its_bounds() -> None:
 
 
 def test_presets_are_those_of_the_protocols() -> None:
-    """DeiT: rand-m9-mstd0.5-inc1 (two operations), erase 0.25; the thesis adds jitter (DeiT's 0.3) and vertical flips."""
-    deit, thesis = preset("deit"), preset("thesis")
+    """DeiT: rand-m9-mstd0.5-inc1 (two operations), erase 0.25; Ćorić (2021) adds jitter (DeiT's 0.3) and vertical flips."""
+    deit, heavy = preset("deit"), preset("heavy")
     assert (deit.rand_augment, deit.magnitude, deit.magnitude_std, deit.erasing) == (2, 9, 0.5, 0.25)
-    assert (thesis.jitter, thesis.horizontal_flip, thesis.vertical_flip, thesis.crop) == (
+    assert (heavy.jitter, heavy.horizontal_flip, heavy.vertical_flip, heavy.crop) == (
         0.3,
         0.5,
         0.5,

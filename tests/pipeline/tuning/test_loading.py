@@ -24,7 +24,7 @@ def decode(number: int) -> NDArray[np.uint8]:
 
 @pytest.fixture
 def augmenter() -> Augmenter:
-    return Augmenter(preset("thesis"), 16, mean=(0.5,) * 3, std=(0.5,) * 3, seed=2)
+    return Augmenter(preset("heavy"), 16, mean=(0.5,) * 3, std=(0.5,) * 3, seed=2)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

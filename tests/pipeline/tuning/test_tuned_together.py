@@ -38,7 +38,7 @@ class Student:
         torch.manual_seed(1)
         self.teacher_network = nn.Sequential(nn.Conv2d(3, 2, SIZE_PX), nn.Flatten())
         self.teacher = Teacher(self.teacher_network)
-        self.augmenter = Augmenter(preset("thesis"), SIZE_PX, mean=(0.5,) * 3, std=(0.5,) * 3, seed=3)
+        self.augmenter = Augmenter(preset("heavy"), SIZE_PX, mean=(0.5,) * 3, std=(0.5,) * 3, seed=3)
         self.mixer = Mixer(MixParams(mixup=0.8, cutmix=1.0, smoothing=0.1), 2, seed=3)
         self.fail_at = fail_at
 
