@@ -9,8 +9,7 @@
 """
 
 import json
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,25 +18,20 @@ import numpy as np
 from deponij.store import shard
 from deponij.store.atomic import PART
 from deponij.store.errors import StoreError
+from deponij.store.file_names import FORMAT_FILE, is_uncommitted, stands_in_for, writer_of
 from deponij.store.folders import Folder, LocalFolder, open_folder
 from deponij.store.hdf5 import Array
-from deponij.store.identity import FINGERPRINT_CHARS, Identity
+from deponij.store.identity import Identity
 from deponij.store.locks import LOCKS, ORPHAN_AGE_S, WriterLock, burying
-from deponij.store.shard import Index, Provenance, Rows, Sidecar
+from deponij.store.places.catalog import Catalog
+from deponij.store.places.finding import Places
+from deponij.store.shard import KEY_DTYPE, Misplaced, Provenance, Rows, Shard, Sidecar
 from deponij.store.writer import SHARD_ROWS, UNSAVED_S, Writer
 
-FORMAT_FILE = "format.json"
 FORMAT_NAME = "deponij-depot"
-DAMAGED = "damaged"
 # Each time shards may have been tidied away between look-up and reading; more often is no accident.
 _READ_ATTEMPTS = 5
-_LISTINGS = 5
-_TOKEN = r"(?P<token>[A-Za-z0-9-]+\.\d+\.[0-9a-f]{8})"
-_OWNED = re.compile(
-    rf"[0-9a-f]{{{FINGERPRINT_CHARS}}}/{_TOKEN}-\d{{6}}(-\d+)?\.(h5|json)(\.\d+)?({re.escape(PART)})?$"
-)
-_STAND_IN = re.compile(rf"(?P<shard>.+/{_TOKEN}-\d{{6}})-\d+$")
-_MARKER_PART = re.compile(rf"{LOCKS}/{_TOKEN}{re.escape(PART)}$")
+_SIDECARS_AT_ONCE = 256
 
 
 class FeatureStore:
@@ -47,9 +41,6 @@ class FeatureStore:
         location: a folder, or any fsspec URL.
         create: make the depot where there is none.
 
-    Attributes:
-        damaged: shard name -> what is wrong with its sidecar; such rows count as unknown.
-
     Raises:
         StoreError: there is no depot, the folder holds something else, or its format is another one.
     """
@@ -58,61 +49,96 @@ class FeatureStore:
         self.folder: Folder = open_folder(location)
         self.location = self.folder.location
         check_format(self.folder, create=create)
-        self._sidecars: dict[str, Sidecar] = {}
-        self._indexes: dict[str, Index] = {}
-        self.damaged: dict[str, str] = {}
-        self.refresh()
+        self._catalog = Catalog(self.folder)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return FeatureStore, (self.location,)
 
     @property
     def local_path(self) -> Path | None:
         """The folder on this machine; None for an object store."""
         return self.folder.path if isinstance(self.folder, LocalFolder) else None
 
+    @property
+    def damaged(self) -> dict[str, str]:
+        """Shard name -> what is wrong with its sidecar; such rows count as unknown."""
+        return self._catalog.damaged
+
     def refresh(self) -> None:
         """See what other writers have committed or tidied away since. Reads new sidecars only."""
-        names = self._committed()
-        fresh = sorted(names - set(self._sidecars))
-        self.damaged = {}
-        for file_name, data in self.folder.read_many(f"{name}.json" for name in fresh).items():
-            name = file_name.removesuffix(".json")
-            try:
-                self._sidecars[name] = Sidecar.from_bytes(name, data)
-            except StoreError as error:
-                self.damaged[name] = str(error)
-        gone = set(self._sidecars) - names
-        for name in gone:
-            del self._sidecars[name]
-        if fresh or gone:
-            self._indexes.clear()
+        self._catalog.refresh()
 
-    def _committed(self) -> set[str]:
-        # A listing is no snapshot: while shards are compacted it may miss both the old and the new
-        # one. Two equal listings miss nothing.
-        names = {n.removesuffix(".json") for n in self.folder.names() if is_sidecar(n)}
-        for _ in range(_LISTINGS if self.folder.is_local else 0):
-            before, names = names, {n.removesuffix(".json") for n in self.folder.names() if is_sidecar(n)}
-            if before == names:
-                break
-        return names
+    @property
+    def n_shards(self) -> int:
+        """How many shards are committed."""
+        return self._catalog.n_shards()
+
+    @property
+    def shards(self) -> list[Shard]:
+        """All committed shards, by name."""
+        return self._catalog.shards()
+
+    def shard_names(self, identity: Identity | None = None) -> list[str]:
+        """Names of all committed shards, or of those of one identity, sorted."""
+        within = "" if identity is None else f"{identity.fingerprint}/"
+        return [name for name in self._catalog.names() if name.startswith(within)]
+
+    def first_shard(self, identity: Identity) -> Shard | None:
+        """The first shard of an identity by name; None where there is none."""
+        return self._catalog.first_shard(identity.fingerprint)
 
     @property
     def sidecars(self) -> list[Sidecar]:
-        """All committed shards, by name."""
-        return [self._sidecars[name] for name in sorted(self._sidecars)]
+        """All committed shards, by name, with all that their sidecars say; they are read for it.
+
+        Those that have been tidied away since the last `refresh` are left out, and so are damaged ones.
+        """
+        return list(self.read_sidecars(self.shard_names()))
+
+    def read_sidecars(self, names: Sequence[str]) -> Iterator[Sidecar]:
+        """The sidecars of some shards, in this order, without those that are gone or damaged (`damaged` has them then)."""
+        for start in range(0, len(names), _SIDECARS_AT_ONCE):
+            some = names[start : start + _SIDECARS_AT_ONCE]
+            found = self.folder.read_many(f"{name}.json" for name in some)
+            for name in some:
+                data = found.pop(f"{name}.json", None)
+                if data is None:
+                    continue
+                try:
+                    sidecar = Sidecar.from_bytes(name, data)
+                except StoreError as error:
+                    self._catalog.set_aside(name, str(error))
+                    continue
+                yield sidecar
 
     def identities(self) -> dict[str, Identity]:
         """Fingerprint -> identity, of everything that has rows here."""
-        return {sidecar.fingerprint: sidecar.identity for sidecar in self.sidecars}
+        return self._catalog.identities()
 
     def keys(self, identity: Identity) -> list[str]:
         """The keys known under an identity, sorted, each once."""
-        return [key.decode() for key in self.index(identity.fingerprint).keys]
+        return self._catalog.keys(identity.fingerprint)
+
+    def n_keys(self, identity: Identity) -> int:
+        """How many keys are known under an identity."""
+        return self._catalog.n_keys(identity.fingerprint)
 
     def missing(self, identity: Identity, keys: Iterable[str]) -> list[str]:
         """Those of `keys` that have no row, in order, each once."""
         unique = list(dict.fromkeys(keys))
-        found = self.index(identity.fingerprint).find(unique)
-        return [key for key, place in zip(unique, found, strict=True) if place < 0]
+        return [unique[position] for position in self._catalog.missing(identity.fingerprint, unique)]
+
+    def places(self, identity: Identity, keys: Sequence[str]) -> Places:
+        """Where the rows of keys lie; of several copies the one in the first shard by name.
+
+        Raises:
+            StoreError: something is no key at all.
+        """
+        return self._catalog.places(identity.fingerprint, keys)
+
+    def distrust(self) -> None:
+        """Believe nothing that this machine has kept about the depot: read all sidecars anew."""
+        self._catalog.distrust()
 
     def resolve(self, keys: Sequence[str]) -> Identity:
         """The one identity under which rows for all `keys` are known.
@@ -153,7 +179,7 @@ class FeatureStore:
                 differ in shape, or a file is damaged.
         """
         identity = self.resolve(keys) if identity is None else identity
-        failure = ""
+        failure, is_certain = "", False
         for _ in range(_READ_ATTEMPTS):
             if self.missing(identity, keys):
                 # Others may have committed them since, or tidied at the moment of the look-up.
@@ -166,22 +192,30 @@ class FeatureStore:
                 # A shard was compacted away between the look-up and the reading.
                 failure = str(error)
                 self.refresh()
+            except Misplaced:
+                # Only sidecars can tell damage from something that was kept here and holds no more.
+                if is_certain:
+                    raise
+                is_certain = True
+                self.distrust()
         raise StoreError(
             f"a shard of {self.location} has lost its file ({failure}); run `deponij depot verify --repair`, "
             "then `deponij extract` to compute its rows again"
         )
 
     def _read(self, keys: list[str], identity: Identity, names: Sequence[str] | None) -> dict[str, Array]:
-        index = self.index(identity.fingerprint)
-        places = index.find(keys)
-        shards, rows = index.shards[places], index.rows[places]
-        # Without keys the first shard still tells the arrays' names and shapes.
-        numbers = np.unique(shards).tolist() or list(range(min(1, len(index.sidecars))))
+        places = self.places(identity, keys)
+        if (places.numbers < 0).any():
+            raise FileNotFoundError("rows that were there are gone")
+        if not keys:
+            # The first shard still tells the arrays' names and shapes.
+            first = self.first_shard(identity)
+            return {} if first is None else self._read_shard(first, places.rows, names, [])
         arrays: dict[str, Array] = {}
-        for number in numbers:
-            where = np.flatnonzero(shards == number)
-            found = self._read_shard(index.sidecars[number], rows[where], names)
-            if len(numbers) == 1:
+        for number, one in enumerate(places.shards):
+            where = np.flatnonzero(places.numbers == number)
+            found = self._read_shard(one, places.rows[where], names, [keys[place] for place in where])
+            if len(places.shards) == 1:
                 return found
             for name, values in found.items():
                 whole = arrays.setdefault(name, np.empty((len(keys), *values.shape[1:]), values.dtype))
@@ -193,15 +227,17 @@ class FeatureStore:
                 whole[where] = values
         return arrays
 
-    def _read_shard(self, sidecar: Sidecar, rows: Rows, names: Sequence[str] | None) -> dict[str, Array]:
-        chosen = list(sidecar.arrays if names is None else names)
-        unknown = sorted(set(chosen) - set(sidecar.arrays) - {"checksums"})
+    def _read_shard(
+        self, one: Shard, rows: Rows, names: Sequence[str] | None, keys: list[str]
+    ) -> dict[str, Array]:
+        chosen = list(one.arrays if names is None else names)
+        unknown = sorted(set(chosen) - set(one.arrays) - {"checksums"})
         if unknown:
             raise StoreError(
-                f"rows of {sidecar.identity.kind} in {self.location} have no array {unknown}; "
-                f"they have {[*sidecar.arrays, 'checksums']}"
+                f"rows of {one.identity.kind} in {self.location} have no array {unknown}; "
+                f"they have {[*one.arrays, 'checksums']}"
             )
-        return shard.read(self.folder, sidecar, rows, chosen)
+        return shard.read(self.folder, one, rows, chosen, keys=np.array(keys, KEY_DTYPE))
 
     def _explain_absence(self, absent: list[str], n_asked: int, identity: Identity) -> str:
         text = (
@@ -233,7 +269,7 @@ class FeatureStore:
         """Files that no sidecar commits: what living writers are at work on, and what dead ones left."""
         names = self.folder.names()
         present = set(names)
-        return [name for name in names if _is_uncommitted(name, present)]
+        return [name for name in names if is_uncommitted(name, present)]
 
     def sweep(self) -> list[str]:
         """Remove what dead writers left uncommitted; returns the names removed.
@@ -246,19 +282,23 @@ class FeatureStore:
         if self.local_path is None:
             return [n for n in orphans if self.folder.age_s(n) > ORPHAN_AGE_S and self._remove_orphan(n)]
         with burying(self.local_path) as living:
-            return [n for n in orphans if _token(n) not in living and self._remove_orphan(n)]
+            return [n for n in orphans if writer_of(n) not in living and self._remove_orphan(n)]
 
     def _settle(self) -> None:
         """Take away stand-ins that a kill has left beside the shard that holds their rows too."""
-        for name in list(self._sidecars):
-            full = self._sidecars.get(stands_in_for(name) or "")
-            if full is not None and shard.verify(self.folder, full) is None:
-                self.retire(name)
+        names = self._catalog.names()
+        present = set(names)
+        for name in names:
+            full = stands_in_for(name)
+            if full is None or full not in present:
+                continue
+            for sidecar in self.read_sidecars([full]):
+                if shard.verify(self.folder, sidecar) is None:
+                    self.retire(name)
 
     def retire(self, name: str) -> None:
         """Take away a shard whose rows another one holds; where that cannot be done, a later sweep does it."""
-        self._sidecars.pop(name, None)
-        self._indexes.clear()
+        self._catalog.discard(name)
         with suppress(StoreError):
             shard.retire(self.folder, name)
 
@@ -279,22 +319,13 @@ class FeatureStore:
             return False
         return True
 
-    def index(self, fingerprint: str) -> Index:
-        """Where the rows of one identity lie."""
-        if fingerprint not in self._indexes:
-            self._indexes[fingerprint] = Index.build(
-                [s for s in self.sidecars if s.fingerprint == fingerprint]
-            )
-        return self._indexes[fingerprint]
-
     def _known_as(self) -> str:
         known = [f"{i.backbone} {i.kind} ({f})" for f, i in self.identities().items()]
         return "it knows " + ", ".join(known) if known else "it is empty"
 
     def add_sidecar(self, sidecar: Sidecar) -> None:
         """Take a shard that this process has just committed into the index."""
-        self._sidecars[sidecar.name] = sidecar
-        self._indexes.pop(sidecar.fingerprint, None)
+        self._catalog.add(sidecar)
 
 
 def read_format(folder: Folder) -> int | None:
@@ -359,35 +390,3 @@ def _begin(folder: Folder, *, create: bool) -> None:
             f"{folder.location} is not empty and no depot (it holds {others[0]}); name another folder"
         )
     write_format(folder, shard.FORMAT)
-
-
-def is_sidecar(name: str) -> bool:
-    """Whether a file's name is that of a commit."""
-    return name.endswith(".json") and "/" in name and not name.startswith((LOCKS + "/", DAMAGED + "/"))
-
-
-def stands_in_for(name: str) -> str | None:
-    """The full shard whose place a stand-in (see `deponij.store.writer`) keeps; None for other shards."""
-    match = _STAND_IN.match(name)
-    return match["shard"] if match else None
-
-
-def is_foreign(name: str) -> bool:
-    """Whether a file is none that a depot has; such files are reported and never touched."""
-    if name == FORMAT_FILE or name.startswith((LOCKS + "/", DAMAGED + "/")):
-        return False
-    return not is_sidecar(name) and _token(name) is None
-
-
-def _is_uncommitted(name: str, names: set[str]) -> bool:
-    if name.startswith(DAMAGED + "/") or _token(name) is None:
-        return False
-    if name.endswith(PART):
-        return True
-    return name.endswith(".h5") and f"{name.removesuffix('.h5')}.json" not in names
-
-
-def _token(name: str) -> str | None:
-    """The writer's token in `<fingerprint>/<token>-<number>.…` or `writers/<token>.part`; None elsewhere."""
-    match = _OWNED.match(name) or _MARKER_PART.match(name)
-    return match["token"] if match else None

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -19,6 +19,8 @@ from deponij.store.atomic import PART, make_folder, publish
 from deponij.store.errors import StoreError, explained
 
 _IN_MEMORY_BYTES = 64 << 20
+# A folder's path below the root -> its inode, mtime and ctime in ns.
+Stamps = dict[str, list[int]]
 # damaged/<fingerprint>/<shard>.h5; deeper lies nothing of a depot.
 _DEPTH = 3
 
@@ -35,6 +37,19 @@ class Folder(Protocol):
 
     def names(self) -> list[str]:
         """All files' names, sorted, unfinished ones (`*.part`) included."""
+
+    def stamps(self, but: Collection[str]) -> Stamps | None:
+        """What changes when a file comes into the folder or one of its folders, or goes; None where nothing tells.
+
+        Args:
+            but: folders that do not count.
+        """
+
+    def made(self, name: str) -> str:
+        """What stands for a file as it was written last: another text once it is written anew.
+
+        Raises FileNotFoundError.
+        """
 
     def read(self, name: str) -> bytes:
         """A file's bytes. Raises FileNotFoundError."""
@@ -114,6 +129,25 @@ class LocalFolder:
                         found.append(prefix + entry.name)
         except FileNotFoundError:
             return
+
+    def stamps(self, but: Collection[str]) -> Stamps | None:
+        found: Stamps = {}
+        with _explained(f"cannot read {self.path}"):
+            try:
+                found["."] = _stamp(self.path)
+                with os.scandir(self.path) as entries:
+                    inner = sorted(entry.name for entry in entries if entry.is_dir())
+                for name in inner:
+                    if name not in but:
+                        found[name] = _stamp(self.path / name)
+            except FileNotFoundError:
+                return None
+        return found
+
+    def made(self, name: str) -> str:
+        with _explained(f"cannot read {self.path / name}"):
+            status = (self.path / name).stat()
+        return f"{status.st_ino}-{status.st_mtime_ns}-{status.st_ctime_ns}"
 
     def read(self, name: str) -> bytes:
         with _explained(f"cannot read {self.path / name}"):
@@ -212,6 +246,13 @@ class RemoteFolder:
             except FileNotFoundError:
                 return []
 
+    def stamps(self, but: Collection[str]) -> Stamps | None:
+        return None
+
+    def made(self, name: str) -> str:
+        with _explained(f"cannot read {self.location}/{name}"):
+            return str(self._fs.ukey(self._at(name)))
+
     def read(self, name: str) -> bytes:
         with _explained(f"cannot read {self.location}/{name}"):
             return bytes(self._fs.cat_file(self._at(name)))
@@ -277,6 +318,16 @@ class RemoteFolder:
     def delete(self, name: str) -> None:
         with _explained(f"cannot delete {self.location}/{name}"), suppress(FileNotFoundError):
             self._fs.rm_file(self._at(name))
+
+
+def _stamp(folder: Path) -> list[int]:
+    # Opened first: of network file systems only opening asks the server, and not what is remembered of it.
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    return [status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def _explained(what: str, *, also_absent: bool = False) -> AbstractContextManager[None]:

@@ -34,27 +34,25 @@ VERIFY_BYTES = 32 << 20
 Provenance = Mapping[str, Any]
 Rows = npt.NDArray[np.int64]
 _MAP_AXES = 4  # [n, C, h, w]
-_KEY_DTYPE = f"S{KEY_CHARS}"
+KEY_DTYPE = f"S{KEY_CHARS}"
 
 
 @dataclass(frozen=True)
-class Sidecar:
-    """The commit of a shard.
+class Shard:
+    """What has to be known of a shard to read its rows.
 
     Attributes:
         name: `<fingerprint>/<shard>`, without ending.
-        keys: one per row, in row order.
         arrays: name -> shape of a row.
         size_bytes, sha256: of the HDF5 file.
     """
 
     name: str
     identity: Identity
-    keys: tuple[str, ...]
     arrays: dict[str, tuple[int, ...]]
     size_bytes: int
     sha256: str
-    provenance: dict[str, Any]
+    n_rows: int
 
     @property
     def fingerprint(self) -> str:
@@ -66,13 +64,35 @@ class Sidecar:
         """Array names and row shapes; only rows of one layout fit into one shard."""
         return tuple(sorted(self.arrays.items()))
 
+
+@dataclass(frozen=True)
+class Sidecar(Shard):
+    """The commit of a shard: all that is known of it.
+
+    Attributes:
+        keys: one per row, in row order.
+    """
+
+    keys: tuple[str, ...]
+    provenance: dict[str, Any]
+
+    @property
+    def shard(self) -> Shard:
+        """What has to be known to read its rows, without what takes room."""
+        return Shard(self.name, self.identity, self.arrays, self.size_bytes, self.sha256, self.n_rows)
+
+    @property
+    def key_bytes(self) -> bytes:
+        """The keys side by side, 20 bytes each."""
+        return bytes.fromhex("".join(self.keys))
+
     def to_bytes(self) -> bytes:
         """JSON with a checksum of itself."""
         body = {
             "format": FORMAT,
             "shard": self.name,
             "identity": json.loads(self.identity.to_json()),
-            "n_rows": len(self.keys),
+            "n_rows": self.n_rows,
             "keys": "".join(self.keys),
             "arrays": {name: list(shape) for name, shape in self.arrays.items()},
             "size_bytes": self.size_bytes,
@@ -88,33 +108,55 @@ class Sidecar:
         Raises:
             StoreError: it is damaged, of a newer format, or belongs to another shard.
         """
-        try:
-            body = unsealed(data)
-            if body["format"] != FORMAT:
-                raise StoreError(
-                    f"sidecar {name}.json has format {body['format']}, this Deponij reads {FORMAT}; "
-                    "run `deponij depot migrate` or a newer Deponij"
-                )
-            if body["shard"] != name:
-                raise StoreError(f"sidecar {name}.json belongs to shard {body['shard']}; it was renamed")
-            joined = body["keys"]
-            keys = tuple(joined[i : i + KEY_CHARS] for i in range(0, len(joined), KEY_CHARS))
-            if len(keys) != body["n_rows"]:
-                raise StoreError(f"sidecar {name}.json names {len(keys)} keys for {body['n_rows']} rows")
-            identity = Identity.from_dict(body["identity"])
-            if name.split("/", maxsplit=1)[0] != identity.fingerprint:
-                raise StoreError(f"sidecar {name}.json lies in the folder of another identity")
-            return cls(
-                name=name,
-                identity=identity,
-                keys=keys,
-                arrays={key: tuple(shape) for key, shape in body["arrays"].items()},
-                size_bytes=body["size_bytes"],
-                sha256=body["sha256"],
-                provenance=body["provenance"],
+        shard, joined, provenance = _parsed(name, data)
+        keys = tuple(joined[i : i + KEY_CHARS] for i in range(0, len(joined), KEY_CHARS))
+        return cls(**vars(shard), keys=keys, provenance=provenance)
+
+
+def shard_and_keys(name: str, data: bytes) -> tuple[Shard, bytes]:
+    """What opening a depot takes from a sidecar: the shard and its keys side by side, 20 bytes each.
+
+    Raises:
+        StoreError: as `Sidecar.from_bytes`.
+    """
+    shard, joined, _ = _parsed(name, data)
+    return shard, bytes.fromhex(joined)
+
+
+def _parsed(name: str, data: bytes) -> tuple[Shard, str, dict[str, Any]]:
+    """A sidecar's shard, its joined keys and its provenance."""
+    try:
+        body = unsealed(data)
+        if body["format"] != FORMAT:
+            raise StoreError(
+                f"sidecar {name}.json has format {body['format']}, this Deponij reads {FORMAT}; "
+                "run `deponij depot migrate` or a newer Deponij"
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(f"sidecar {name}.json is damaged: {error!r}") from error
+        if body["shard"] != name:
+            raise StoreError(f"sidecar {name}.json belongs to shard {body['shard']}; it was renamed")
+        joined = body["keys"]
+        if len(joined) != body["n_rows"] * KEY_CHARS:
+            raise StoreError(
+                f"sidecar {name}.json names {len(joined) // KEY_CHARS} keys for {body['n_rows']} rows"
+            )
+        if bytes.fromhex(joined).hex() != joined:
+            raise StoreError(f"sidecar {name}.json has keys that are none")
+        identity = Identity.from_dict(body["identity"])
+        if name.split("/", maxsplit=1)[0] != identity.fingerprint:
+            raise StoreError(f"sidecar {name}.json lies in the folder of another identity")
+        if len(bytes.fromhex(body["sha256"])) != hashlib.sha256().digest_size:
+            raise StoreError(f"sidecar {name}.json has a SHA-256 that is none")
+        shard = Shard(
+            name=name,
+            identity=identity,
+            arrays={key: tuple(shape) for key, shape in body["arrays"].items()},
+            size_bytes=int(body["size_bytes"]),
+            sha256=body["sha256"],
+            n_rows=int(body["n_rows"]),
+        )
+        return shard, joined, body["provenance"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"sidecar {name}.json is damaged: {error!r}") from error
 
 
 def commit(
@@ -143,6 +185,7 @@ def commit(
             arrays={key: values.shape[1:] for key, values in arrays.items()},
             size_bytes=part.stat().st_size,
             sha256=_sha256(part),
+            n_rows=len(keys),
             provenance=dict(provenance),
         )
         folder.publish(part, f"{name}.h5")
@@ -198,48 +241,79 @@ def row_checksums(arrays: Mapping[str, Array], n_rows: int) -> npt.NDArray[np.ui
     return checksums
 
 
+class Misplaced(StoreError):
+    """A shard's file does not hold the rows that its place was known for."""
+
+
 def read(
-    folder: Folder, sidecar: Sidecar, rows: npt.NDArray[np.int64], names: Sequence[str]
+    folder: Folder,
+    shard: Shard,
+    rows: npt.NDArray[np.int64],
+    names: Sequence[str],
+    *,
+    keys: npt.NDArray[np.bytes_] | None = None,
 ) -> dict[str, Array]:
     """Rows of some of a shard's datasets, chunk checksums checked.
 
     Args:
         rows: [m] row numbers, any order.
         names: array names, or `checksums`.
+        keys: which key each row must have, S40 [m]; not looked at where not given.
 
     Raises:
         FileNotFoundError: the shard has been compacted or collected meanwhile; look it up anew.
-        StoreError: the file is damaged, or not the one the sidecar describes.
+        Misplaced: the file is not the one that was described, or a row has another key.
+        StoreError: the file is damaged.
     """
-    with opened(folder, sidecar) as file:
+    with opened(folder, shard) as file:
+        if keys is not None:
+            check_keys(hdf5.read_rows(file["keys"], rows), keys, f"{folder.location}/{shard.name}.h5")
         return {
             name: hdf5.read_rows(file[name] if name == "checksums" else file["arrays"][name], rows)
             for name in names
         }
 
 
+def check_keys(found: Array, wanted: npt.NDArray[np.bytes_], where: str) -> None:
+    """See that rows of a shard's file are those that were wanted.
+
+    Args:
+        found, wanted: keys S40 [m].
+
+    Raises:
+        Misplaced: some are not.
+    """
+    others = np.flatnonzero(found != wanted)
+    if len(others):
+        raise Misplaced(
+            f"{where} holds {len(others)} rows of other keys than were expected there, the first: "
+            f"{wanted[others[0]].decode()}; run `deponij depot verify`"
+        )
+
+
 @contextmanager
-def opened(folder: Folder, sidecar: Sidecar) -> Iterator[h5py.File]:
+def opened(folder: Folder, shard: Shard) -> Iterator[h5py.File]:
     """A shard's file, seen to be the one that the sidecar describes.
 
     Raises:
         FileNotFoundError: it is not there (any more).
-        StoreError: it is damaged or another file.
+        Misplaced: it is another file, or cut off.
+        StoreError: it is damaged.
     """
-    file_name = f"{sidecar.name}.h5"
+    file_name = f"{shard.name}.h5"
     where = f"{folder.location}/{file_name}"
     size_bytes = folder.size_bytes(file_name)
-    if size_bytes != sidecar.size_bytes:
-        raise StoreError(
-            f"{where} has {size_bytes} bytes, its sidecar says {sidecar.size_bytes}: damaged; "
+    if size_bytes != shard.size_bytes:
+        raise Misplaced(
+            f"{where} has {size_bytes} bytes, its sidecar says {shard.size_bytes}: damaged; "
             "run `deponij depot verify --repair` to set it aside"
         )
     source = folder.source(file_name)
     with hdf5.reading(source, where) as file:
-        if hdf5.read_text(file, "fingerprint") != sidecar.fingerprint:
-            raise StoreError(f"{where} holds another identity than its sidecar says")
-        if hdf5.read_text(file, "shard") != sidecar.name or len(file["keys"]) != len(sidecar.keys):
-            raise StoreError(f"{where} is not the shard that its sidecar describes")
+        if hdf5.read_text(file, "fingerprint") != shard.fingerprint:
+            raise Misplaced(f"{where} holds another identity than its sidecar says")
+        if hdf5.read_text(file, "shard") != shard.name or len(file["keys"]) != shard.n_rows:
+            raise Misplaced(f"{where} is not the shard that its sidecar describes")
         yield file
 
 
@@ -272,7 +346,7 @@ def _verify(folder: Folder, sidecar: Sidecar) -> None:
 
 
 def _checksums_of(file: h5py.File, sidecar: Sidecar) -> npt.NDArray[np.uint32]:
-    n_rows = len(sidecar.keys)
+    n_rows = sidecar.n_rows
     row_bytes = sum(int(item.nbytes) for item in file["arrays"].values()) // max(1, n_rows)
     step = max(1, VERIFY_BYTES // max(1, row_bytes))
     found = np.zeros(n_rows, np.uint32)
@@ -315,7 +389,7 @@ class Index:
     def build(cls, sidecars: Sequence[Sidecar]) -> Self:
         """Index shards of one identity."""
         ordered = sorted(sidecars, key=lambda sidecar: sidecar.name)
-        everything = np.array([key for sidecar in ordered for key in sidecar.keys], dtype=_KEY_DTYPE)
+        everything = np.array([key for sidecar in ordered for key in sidecar.keys], dtype=KEY_DTYPE)
         keys, first = np.unique(everything, return_index=True)
         shards = np.repeat(np.arange(len(ordered)), [len(sidecar.keys) for sidecar in ordered])
         rows = np.concatenate(
@@ -332,7 +406,7 @@ class Index:
         strangers = not_keys(keys)
         if strangers:
             raise StoreError(f"a key has {KEY_CHARS} hexadecimal characters, got {strangers[0]!r}")
-        wanted = np.array(list(keys), dtype=_KEY_DTYPE)
+        wanted = np.array(list(keys), dtype=KEY_DTYPE)
         if len(self.keys) == 0 or len(wanted) == 0:
             return np.full(len(wanted), -1, np.int64)
         places = np.searchsorted(self.keys, wanted).clip(max=len(self.keys) - 1)

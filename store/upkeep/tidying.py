@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from deponij.store import shard
-from deponij.store.depot import FeatureStore, stands_in_for
+from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError
+from deponij.store.file_names import stands_in_for
 from deponij.store.hdf5 import Array
 from deponij.store.identity import Identity
 from deponij.store.locks import WriterLock, burying, tidying
@@ -93,19 +94,21 @@ def compact(
     with tidying(store.local_path), WriterLock(store.local_path) as lock:
         store.sweep()
         store.refresh()
-        report = TidyReport(n_shards_before=len(store.sidecars))
+        report = TidyReport(n_shards_before=store.n_shards)
         commits = Commits(store, lock.token)
-        groups = [g for f in sorted(store.identities()) for g in _groups(store, f, target_bytes, report)]
+        groups = [g for i in store.identities().values() for g in _groups(store, i, target_bytes, report)]
         for group in told(groups, progress, len):
             _replace(commits, group, report)
         store.refresh()
-        report.n_shards_after = len(store.sidecars)
+        report.n_shards_after = store.n_shards
     return report
 
 
-def _groups(store: FeatureStore, fingerprint: str, target_bytes: int, report: TidyReport) -> list[list[Part]]:
+def _groups(
+    store: FeatureStore, identity: Identity, target_bytes: int, report: TidyReport
+) -> list[list[Part]]:
     """Groups of shards of which each becomes one shard (or none, where all its rows are doubles)."""
-    index = _sound_index(store, fingerprint, report)
+    index = _sound_index(store, identity, report)
     by_layout: dict[object, list[Part]] = {}
     doubles: list[Part] = []
     for number, sidecar in enumerate(index.sidecars):
@@ -134,7 +137,7 @@ def _packed(parts: list[Part], target_bytes: int) -> list[list[Part]]:
     return [group for group in groups if group]
 
 
-def _sound_index(store: FeatureStore, fingerprint: str, report: TidyReport) -> Index:
+def _sound_index(store: FeatureStore, identity: Identity, report: TidyReport) -> Index:
     """An index without damaged shards, so that no double is dropped in favour of one that cannot be read.
 
     Nor with stand-ins of living writers, which are about to put a full shard in their place.
@@ -142,7 +145,7 @@ def _sound_index(store: FeatureStore, fingerprint: str, report: TidyReport) -> I
     living = _living(store)
     sidecars = [
         sidecar
-        for sidecar in store.index(fingerprint).sidecars
+        for sidecar in store.read_sidecars(store.shard_names(identity))
         if stands_in_for(sidecar.name) is None or not _is_of(sidecar, living)
     ]
     while True:
@@ -208,8 +211,11 @@ def _take_over(
     progress: Progress | None,
 ) -> bool:
     """Commit what the other depot's shards have beyond `known`; whether one was tidied away meanwhile."""
-    has_changed = False
-    for sidecar in told(other.sidecars, progress):
+    names = other.shard_names()
+    sidecars = list(other.read_sidecars(names))
+    read = {sidecar.name for sidecar in sidecars}
+    has_changed = not all(other.is_committed(name) for name in names if name not in read)
+    for sidecar in told(sidecars, progress):
         mine = known.setdefault(sidecar.fingerprint, set())
         part = Part.of(sidecar, mine, known=False)
         if len(part.rows) == 0 or sidecar.name in report.damaged:

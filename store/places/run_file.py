@@ -1,0 +1,228 @@
+"""A run in a file of the cache: places, the first heads of their pages level by level, and the shards, in pages.
+
+    places | heads of their first | heads of those' first | … one page | shards
+
+So a key is found by one page of each level (of which the upper ones are few and stay in memory), whatever its number
+of rows; the file's geometry follows from three numbers that the cache's manifest keeps.
+"""
+
+import json
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deponij.store.hdf5 import Array
+from deponij.store.identity import Identity
+from deponij.store.places.pages import CacheDamaged, Pages, PageWriter, n_pages, per_page
+from deponij.store.places.records import PLACE, Numbers, matches
+from deponij.store.places.runs import PIECE_ROWS, Names
+from deponij.store.shard import Shard
+
+_HEAD = np.dtype("<u8")
+# Levels of so few pages are kept once they are read.
+_KEPT_PAGES = 64
+# How many keys are looked for at a time: each may need a page of its own.
+_WANTED = 1 << 13
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What has to be known of a run's file to read it.
+
+    Attributes:
+        file: its name.
+        salt: of its pages' checksums.
+        name_bytes, layout_bytes: of the longest name and the longest description of arrays.
+    """
+
+    file: str
+    fingerprint: str
+    salt: int
+    n_rows: int
+    n_shards: int
+    name_bytes: int
+    layout_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields."""
+        return asdict(self)
+
+    @property
+    def shard_kind(self) -> np.dtype:
+        """A shard's record."""
+        return np.dtype(
+            [
+                ("name", f"S{self.name_bytes}"),
+                ("layout", f"S{self.layout_bytes}"),
+                ("sha256", "V32"),
+                ("size_bytes", "<u8"),
+                ("n_rows", "<u8"),
+            ]
+        )
+
+
+class TooWide(Exception):
+    """A shard's name or layout has no room in a page; such a run cannot be kept in the cache."""
+
+
+def write_run(
+    folder: Path, fingerprint: str, shards: Sequence[Shard], n_rows: int, pieces: Iterator[Array]
+) -> RunFacts:
+    """Write a run's file, which nobody reads until a manifest names it.
+
+    Args:
+        shards: by number. pieces: PLACE [any] in order, n_rows of them.
+
+    Raises:
+        OSError: it cannot be written. TooWide: it cannot be kept in pages.
+    """
+    names = [shard.name.encode("utf-8", "surrogatepass") for shard in shards]
+    layouts = [json.dumps(shard.arrays).encode() for shard in shards]
+    facts = RunFacts(
+        file=f"{secrets.token_hex(8)}.run",
+        fingerprint=fingerprint,
+        salt=secrets.randbits(32),
+        n_rows=n_rows,
+        n_shards=len(shards),
+        name_bytes=max(map(len, names)),
+        layout_bytes=max(map(len, layouts)),
+    )
+    if not per_page(facts.shard_kind):
+        raise TooWide
+    records = np.zeros(len(shards), facts.shard_kind)
+    records["name"], records["layout"] = names, layouts
+    digests = b"".join(bytes.fromhex(shard.sha256) for shard in shards)
+    records["sha256"] = np.frombuffer(digests, "V32")
+    records["size_bytes"] = [shard.size_bytes for shard in shards]
+    records["n_rows"] = [shard.n_rows for shard in shards]
+    with (folder / facts.file).open("wb", buffering=1 << 20) as file:
+        writer = PageWriter(file, facts.salt)
+        heads = [first["head"].copy() for first in writer.table(PLACE, pieces)]
+        while sum(map(len, heads)) > 1:
+            heads = list(writer.table(_HEAD, iter(heads)))
+        for _ in writer.table(facts.shard_kind, iter([records])):
+            pass
+    return facts
+
+
+class FileRun:
+    """A run in a file; see `deponij.store.places.runs.Run`.
+
+    Raises:
+        CacheDamaged: it is not the file that was written. FileNotFoundError: a later manifest has replaced it.
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, folder: Path, facts: RunFacts, identity: Identity) -> None:
+        self.facts = facts
+        self.n_rows, self.n_shards = facts.n_rows, facts.n_shards
+        self._identity = identity
+        # Levels from the places up; each but the first has a record for each page of the one below.
+        sizes = [facts.n_rows]
+        kinds = [PLACE]
+        while n_pages(kinds[-1], sizes[-1]) > 1:
+            sizes.append(n_pages(kinds[-1], sizes[-1]))
+            kinds.append(_HEAD)
+        lengths = [n_pages(kind, size) for kind, size in zip(kinds, sizes, strict=True)]
+        self._starts = [0, *np.cumsum(lengths).tolist()]
+        self._lengths = lengths
+        shard_pages = n_pages(facts.shard_kind, facts.n_shards)
+        self._pages = Pages(folder / facts.file, facts.salt, self._starts[-1] + shard_pages)
+        self._kept: dict[int, Array] = {}
+
+    @cached_property
+    def names(self) -> Names:
+        """See `Run`."""
+        return np.char.decode(self._shard_records()["name"], "utf-8", "surrogatepass")
+
+    @cached_property
+    def shard_rows(self) -> Numbers:
+        """See `Run`."""
+        return self._shard_records()["n_rows"].astype(np.int64)
+
+    def shards(self, numbers: Sequence[int]) -> list[Shard]:
+        """See `Run`."""
+        kind = self.facts.shard_kind
+        held = per_page(kind)
+        wanted = np.asarray(numbers, np.int64)
+        pages, of = np.unique(wanted // held, return_inverse=True)
+        records = self._pages.read(kind, self._starts[-1] + pages)[of * held + wanted % held]
+        arrays = {text: _arrays(text) for text in set(records["layout"].tolist())}
+        return [
+            Shard(
+                name=record["name"].decode("utf-8", "surrogatepass"),
+                identity=self._identity,
+                arrays=arrays[record["layout"]],
+                size_bytes=int(record["size_bytes"]),
+                sha256=record["sha256"].tobytes().hex(),
+                n_rows=int(record["n_rows"]),
+            )
+            for record in records
+        ]
+
+    def find(self, wanted: Array) -> tuple[Numbers, Array]:
+        """See `Run`."""
+        which, places = [np.empty(0, np.int64)], [np.empty(0, PLACE)]
+        for start in range(0, len(wanted) if self.n_rows else 0, _WANTED):
+            part = wanted[start : start + _WANTED]
+            candidates = self._candidates(np.ascontiguousarray(part["head"]))
+            found, at = matches(candidates, part)
+            which.append(found + start)
+            places.append(candidates[at])
+        return np.concatenate(which), np.concatenate(places)
+
+    def pieces(self) -> Iterator[Array]:
+        """See `Run`."""
+        held = per_page(PLACE)
+        step = max(1, PIECE_ROWS // held)
+        for start in range(0, self._lengths[0], step):
+            stop = min(self._lengths[0], start + step)
+            found = self._pages.read(PLACE, np.arange(start, stop))
+            yield found[: self.n_rows - start * held]
+
+    def _candidates(self, heads: Array) -> Array:
+        """The pages of places that may hold keys of these heads (ascending), as one sorted table."""
+        pages = np.zeros(1, np.int64)
+        for level in range(len(self._lengths) - 1, 0, -1):
+            firsts = self._level(level, pages)
+            held = per_page(_HEAD)
+            # A head may lie in the page before the first that begins with it, and in all that do.
+            first = np.searchsorted(firsts, heads, "left") - 1
+            last = np.searchsorted(firsts, heads, "right") - 1
+            positions = _spans(first.clip(min=0), last.clip(min=0))
+            pages = pages[positions // held] * held + positions % held
+            pages = pages[pages < self._lengths[level - 1]]
+        return self._level(0, pages)
+
+    def _level(self, level: int, pages: Numbers) -> Array:
+        kind = _HEAD if level else PLACE
+        if self._lengths[level] > _KEPT_PAGES or not level:
+            return self._pages.read(kind, self._starts[level] + pages)
+        if level not in self._kept:
+            every = np.arange(self._lengths[level])
+            self._kept[level] = self._pages.read(kind, self._starts[level] + every).reshape(len(every), -1)
+        return self._kept[level][pages].reshape(-1)
+
+    def _shard_records(self) -> Array:
+        kind = self.facts.shard_kind
+        pages = np.arange(n_pages(kind, self.n_shards))
+        return self._pages.read(kind, self._starts[-1] + pages)[: self.n_shards]
+
+
+def _arrays(text: bytes) -> dict[str, tuple[int, ...]]:
+    try:
+        return {name: tuple(shape) for name, shape in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CacheDamaged(f"a layout in the cache cannot be read: {error!r}") from error
+
+
+def _spans(first: Numbers, last: Numbers) -> Numbers:
+    """All numbers that lie in some span first … last, ascending, each once."""
+    counts = last - first + 1
+    numbers = np.arange(int(counts.sum())) + np.repeat(first - (np.cumsum(counts) - counts), counts)
+    return np.unique(numbers)
