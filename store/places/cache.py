@@ -71,11 +71,16 @@ class Cache:
     """
 
     def __init__(self, location: str, marker: str) -> None:
-        self.path = cache_folder() / "depots" / hashlib.sha256(location.encode()).hexdigest()[:32]
+        self.is_on = True
+        try:
+            folder = cache_folder()
+        except RuntimeError:
+            # A user without a home.
+            self.is_on, folder = False, Path(os.devnull)
+        self.path = folder / "depots" / hashlib.sha256(location.encode("utf-8", "replace")).hexdigest()[:32]
         self._location = location
         self._marker = marker
         self._seen: _Stat | None = None
-        self.is_on = True
 
     def is_as_seen(self) -> bool:
         """Whether the manifest is the one that was last loaded or published here."""

@@ -46,7 +46,7 @@ class Catalog:
     def __init__(self, folder: Folder) -> None:
         self.damaged: dict[str, str] = {}
         self._folder = folder
-        self._cache = Cache(_place(folder), folder.made(FORMAT_FILE))
+        self._cache = Cache(_place(folder), _marker(folder))
         self._identities: dict[str, Identity] = {}
         self._levels: dict[str, list[Level]] = {}
         # Of the last listing, where they can be relied on.
@@ -284,3 +284,10 @@ class Catalog:
 def _place(folder: Folder) -> str:
     """A depot's location, the same for all ways that lead to it."""
     return str(folder.path.resolve()) if isinstance(folder, LocalFolder) else folder.location
+
+
+def _marker(folder: Folder) -> str:
+    try:
+        return folder.made(FORMAT_FILE)
+    except FileNotFoundError:
+        return ""
