@@ -46,7 +46,7 @@ class Catalog:
     def __init__(self, folder: Folder) -> None:
         self.damaged: dict[str, str] = {}
         self._folder = folder
-        self._cache = Cache(_place(folder), _marker(folder))
+        self._cache = Cache(place_of(folder), marker_of(folder))
         self._identities: dict[str, Identity] = {}
         self._levels: dict[str, list[Level]] = {}
         # Of the last listing, where they can be relied on.
@@ -281,12 +281,13 @@ class Catalog:
             self._take(kept)
 
 
-def _place(folder: Folder) -> str:
+def place_of(folder: Folder) -> str:
     """A depot's location, the same for all ways that lead to it."""
     return str(folder.path.resolve()) if isinstance(folder, LocalFolder) else folder.location
 
 
-def _marker(folder: Folder) -> str:
+def marker_of(folder: Folder) -> str:
+    """What stands for a depot's making (see `Cache`)."""
     try:
         return folder.made(FORMAT_FILE)
     except FileNotFoundError:

@@ -81,7 +81,7 @@ class PageWriter:
     def _write(self, kind: np.dtype, records: Array) -> None:
         pages = np.zeros(len(records) // per_page(kind), _layout(kind))
         pages["records"] = records.reshape(len(pages), -1)
-        content = memoryview(pages.view(np.uint8).reshape(-1))
+        content = pages.view(np.uint8).reshape(-1).data
         pages["checksum"] = _checksums(content, range(self.n_pages, self.n_pages + len(pages)), self._salt)
         self._file.write(content)
         self.n_pages += len(pages)
@@ -109,23 +109,25 @@ class Pages:
             numbers: pages, ascending int64 [p].
 
         Returns:
-            [p * records a page] of `kind`.
+            [p, records a page] of `kind`.
 
         Raises:
             CacheDamaged: a page's checksum does not fit, or it cannot be read.
         """
-        content = bytearray(len(numbers) * PAGE_BYTES)
-        view = memoryview(content)
+        content = np.empty(len(numbers) * PAGE_BYTES, np.uint8)
+        view = content.data
         breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
         bounds = [0, *breaks.tolist(), len(numbers)] if len(numbers) else [0]
-        for begin, end in pairwise(bounds):
+        firsts = numbers[bounds[:-1]].tolist()
+        for first, (begin, end) in zip(firsts, pairwise(bounds), strict=True):
             for start in range(begin, end, _STRETCH):
                 stop = min(end, start + _STRETCH)
-                self._fill(view[start * PAGE_BYTES : stop * PAGE_BYTES], int(numbers[start]))
-        pages = np.frombuffer(content, _layout(kind))
+                self._fill(view[start * PAGE_BYTES : stop * PAGE_BYTES], first + start - begin)
+        pages = content.view(_layout(kind))
         if not np.array_equal(pages["checksum"], _checksums(view, numbers.tolist(), self._salt)):
             raise CacheDamaged(f"{self._path} has changed since it was written")
-        return pages["records"].reshape(-1)
+        found: Array = pages["records"]
+        return found
 
     def _fill(self, into: memoryview, page: int) -> None:
         try:

@@ -80,30 +80,31 @@ def in_order(places: Array) -> Array:
     return found
 
 
-def matches(places: Array, wanted: Array) -> tuple[Numbers, Numbers]:
+def matches(heads: Array, places: Array, wanted: Array) -> tuple[Numbers, Array]:
     """All pairs of a wanted key and a place of it.
 
     Args:
-        places: sorted PLACE [n]. wanted: KEY [m].
+        heads: of `places`, uint64 [n], ascending. places: PLACE [p, q] with n = p q, sorted row by row.
+        wanted: KEY [m].
 
     Returns:
-        Positions in `wanted` and in `places`, int64 [pairs] each.
+        Positions in `wanted`, int64 [pairs], and PLACE [pairs].
     """
-    heads = np.ascontiguousarray(places["head"])
     first = np.searchsorted(heads, wanted["head"], "left")
     beyond = np.searchsorted(heads, wanted["head"], "right")
     many = np.flatnonzero(beyond - first > _FEW)
     if len(many):
         begin, end = int(first[many].min()), int(beyond[many].max())
-        among, whole = _whole(places[begin:end]), _whole(wanted[many])
+        among, whole = _whole(places.reshape(-1)[begin:end]), _whole(wanted[many])
         first[many] = begin + np.searchsorted(among, whole, "left")
         beyond[many] = begin + np.searchsorted(among, whole, "right")
     counts = beyond - first
     which = np.repeat(np.arange(len(wanted)), counts)
     at = np.arange(len(which)) + np.repeat(first - (np.cumsum(counts) - counts), counts)
-    same = places["middle"][at] == wanted["middle"][which]
-    same &= places["last"][at] == wanted["last"][which]
-    return which[same], at[same]
+    found = places[at // places.shape[1], at % places.shape[1]]
+    same = found["middle"] == wanted["middle"][which]
+    same &= found["last"] == wanted["last"][which]
+    return which[same], found[same]
 
 
 def _whole(keys: Array) -> Array:

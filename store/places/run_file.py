@@ -2,8 +2,8 @@
 
     places | heads of their first | heads of those' first | … one page | shards
 
-So a key is found by one page of each level (of which the upper ones are few and stay in memory), whatever its number
-of rows; the file's geometry follows from three numbers that the cache's manifest keeps.
+So a key is found by one page of each level (the upper ones are few, and stay in memory once they are read), whatever
+the number of rows; the file's geometry follows from three numbers that the cache's manifest keeps.
 """
 
 import json
@@ -24,10 +24,8 @@ from deponij.store.places.runs import PIECE_ROWS, Names
 from deponij.store.shard import Shard
 
 _HEAD = np.dtype("<u8")
-# Levels of so few pages are kept once they are read.
-_KEPT_PAGES = 64
-# How many keys are looked for at a time: each may need a page of its own.
-_WANTED = 1 << 13
+# How many keys are looked for at a time: each may need a page of its own, and what is small is in the processor's cache.
+_WANTED = 512
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,9 @@ class FileRun:
         self._lengths = lengths
         shard_pages = n_pages(facts.shard_kind, facts.n_shards)
         self._pages = Pages(folder / facts.file, facts.salt, self._starts[-1] + shard_pages)
-        self._kept: dict[int, Array] = {}
+        # Of each level above the places the pages that were read, and which these are.
+        self._kept = [np.empty((length, per_page(_HEAD)), _HEAD) for length in lengths[1:]]
+        self._is_kept = [np.zeros(length, bool) for length in lengths[1:]]
 
     @cached_property
     def names(self) -> Names:
@@ -151,18 +151,23 @@ class FileRun:
         held = per_page(kind)
         wanted = np.asarray(numbers, np.int64)
         pages, of = np.unique(wanted // held, return_inverse=True)
-        records = self._pages.read(kind, self._starts[-1] + pages)[of * held + wanted % held]
-        arrays = {text: _arrays(text) for text in set(records["layout"].tolist())}
+        records = self._pages.read(kind, self._starts[-1] + pages)[of, wanted % held]
+        layouts, names = records["layout"].tolist(), records["name"].tolist()
+        arrays = {text: _arrays(text) for text in set(layouts)}
+        digests = records["sha256"].tobytes().hex()
+        digest_chars = len(digests) // max(1, len(records))
         return [
             Shard(
-                name=record["name"].decode("utf-8", "surrogatepass"),
+                name=name.decode("utf-8", "surrogatepass"),
                 identity=self._identity,
-                arrays=arrays[record["layout"]],
-                size_bytes=int(record["size_bytes"]),
-                sha256=record["sha256"].tobytes().hex(),
-                n_rows=int(record["n_rows"]),
+                arrays=arrays[layout],
+                size_bytes=size_bytes,
+                sha256=digests[number * digest_chars : (number + 1) * digest_chars],
+                n_rows=n_rows,
             )
-            for record in records
+            for number, (name, layout, size_bytes, n_rows) in enumerate(
+                zip(names, layouts, records["size_bytes"].tolist(), records["n_rows"].tolist(), strict=True)
+            )
         ]
 
     def find(self, wanted: Array) -> tuple[Numbers, Array]:
@@ -171,9 +176,9 @@ class FileRun:
         for start in range(0, len(wanted) if self.n_rows else 0, _WANTED):
             part = wanted[start : start + _WANTED]
             candidates = self._candidates(np.ascontiguousarray(part["head"]))
-            found, at = matches(candidates, part)
+            found, at = matches(np.ascontiguousarray(candidates["head"]).reshape(-1), candidates, part)
             which.append(found + start)
-            places.append(candidates[at])
+            places.append(at)
         return np.concatenate(which), np.concatenate(places)
 
     def pieces(self) -> Iterator[Array]:
@@ -182,14 +187,14 @@ class FileRun:
         step = max(1, PIECE_ROWS // held)
         for start in range(0, self._lengths[0], step):
             stop = min(self._lengths[0], start + step)
-            found = self._pages.read(PLACE, np.arange(start, stop))
+            found = self._pages.read(PLACE, np.arange(start, stop)).reshape(-1)
             yield found[: self.n_rows - start * held]
 
     def _candidates(self, heads: Array) -> Array:
-        """The pages of places that may hold keys of these heads (ascending), as one sorted table."""
+        """The pages of places that may hold keys of these heads (ascending), PLACE [p, records a page]."""
         pages = np.zeros(1, np.int64)
         for level in range(len(self._lengths) - 1, 0, -1):
-            firsts = self._level(level, pages)
+            firsts = self._firsts(level, pages)
             held = per_page(_HEAD)
             # A head may lie in the page before the first that begins with it, and in all that do.
             first = np.searchsorted(firsts, heads, "left") - 1
@@ -197,21 +202,21 @@ class FileRun:
             positions = _spans(first.clip(min=0), last.clip(min=0))
             pages = pages[positions // held] * held + positions % held
             pages = pages[pages < self._lengths[level - 1]]
-        return self._level(0, pages)
+        return self._pages.read(PLACE, pages)
 
-    def _level(self, level: int, pages: Numbers) -> Array:
-        kind = _HEAD if level else PLACE
-        if self._lengths[level] > _KEPT_PAGES or not level:
-            return self._pages.read(kind, self._starts[level] + pages)
-        if level not in self._kept:
-            every = np.arange(self._lengths[level])
-            self._kept[level] = self._pages.read(kind, self._starts[level] + every).reshape(len(every), -1)
-        return self._kept[level][pages].reshape(-1)
+    def _firsts(self, level: int, pages: Numbers) -> Array:
+        """The heads in some pages of a level, side by side."""
+        kept, is_kept = self._kept[level - 1], self._is_kept[level - 1]
+        new = pages[~is_kept[pages]]
+        if len(new):
+            kept[new] = self._pages.read(_HEAD, self._starts[level] + new)
+            is_kept[new] = True
+        return kept[pages].reshape(-1)
 
     def _shard_records(self) -> Array:
         kind = self.facts.shard_kind
         pages = np.arange(n_pages(kind, self.n_shards))
-        return self._pages.read(kind, self._starts[-1] + pages)[: self.n_shards]
+        return self._pages.read(kind, self._starts[-1] + pages).reshape(-1)[: self.n_shards]
 
 
 def _arrays(text: bytes) -> dict[str, tuple[int, ...]]:

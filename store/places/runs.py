@@ -69,6 +69,7 @@ class MemoryRun:
     def __init__(self, shards: Sequence[Shard], places: Array) -> None:
         self._shards = tuple(shards)
         self._places = places
+        self._heads = np.ascontiguousarray(places["head"])
         self.n_rows = len(places)
         self.n_shards = len(shards)
 
@@ -93,8 +94,7 @@ class MemoryRun:
 
     def find(self, wanted: Array) -> tuple[Numbers, Array]:
         """See `Run`."""
-        which, at = matches(self._places, wanted)
-        return which, self._places[at]
+        return matches(self._heads, self._places.reshape(1, -1), wanted)
 
     def pieces(self) -> Iterator[Array]:
         """See `Run`."""
