@@ -136,10 +136,10 @@ def least(act: Callable[[int], object], n_rounds: int = N_ROUNDS) -> float:
 
 def measure_open(depot: Path, n_shards: int) -> dict[str, float]:
     """Opening, and the first look-up, of a process that knows nothing yet."""
+    known = keys_of(n_shards // 3)[:1]
     start = time.perf_counter()
     store = FeatureStore(depot)
     opened = time.perf_counter()
-    known = keys_of(n_shards // 3)[:1]
     if store.missing(IDENTITY, known):
         raise SystemExit(f"{depot} lacks a row")
     looked_up = time.perf_counter()

@@ -129,9 +129,11 @@ class Cache:
             release(held)
 
     def forget(self) -> None:
-        """Let nobody use what is kept; run files go with the next one that is written."""
+        """Delete what is kept; whoever has it open goes on with it."""
         with suppress(OSError):
             (self.path / _MANIFEST).unlink()
+        with suppress(OSError):
+            self._clear({_LOCK})
         self._seen = self._stat()
 
     def _stat(self) -> _Stat | None:

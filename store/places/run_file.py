@@ -120,9 +120,10 @@ class FileRun:
         self.facts = facts
         self.n_rows, self.n_shards = facts.n_rows, facts.n_shards
         self._identity = identity
+        if not per_page(facts.shard_kind):
+            raise CacheDamaged(f"shards of {facts.file} have no room in a page")
         # Levels from the places up; each but the first has a record for each page of the one below.
-        sizes = [facts.n_rows]
-        kinds = [PLACE]
+        sizes, kinds = [facts.n_rows], [PLACE]
         while n_pages(kinds[-1], sizes[-1]) > 1:
             sizes.append(n_pages(kinds[-1], sizes[-1]))
             kinds.append(_HEAD)
