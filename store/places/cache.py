@@ -13,6 +13,8 @@ import hashlib
 import logging
 import os
 import secrets
+import shutil
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -37,6 +39,8 @@ logger = logging.getLogger(__name__)
 VERSION = 1
 _MANIFEST = "manifest.json"
 _LOCK = "lock"
+# Of a depot that has been gone for so long nothing is kept: a disk that is away may come back.
+_GONE_S = 30 * 24 * 3600.0
 # Each time a newer manifest may have replaced the run files that an older one names.
 _ATTEMPTS = 5
 _Stat = tuple[int, int, int]
@@ -113,7 +117,9 @@ class Cache:
         if not self.is_on:
             return None
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            if not self.path.is_dir():
+                self.path.mkdir(parents=True, exist_ok=True)
+                clear_gone(self.path.parent)
             held = hold(self.path / _LOCK)
         except OSError as error:
             logger.debug("not kept: %s", error)
@@ -165,8 +171,8 @@ class Cache:
             for fingerprint, every in known.levels.items()
             if (kept := self._written(fingerprint, known.identities[fingerprint], every))
         }
-        runs = [
-            {"run": level.run.facts.to_json(), "alive": _packed(level)}
+        in_files = [
+            (level.run.facts, _packed(level))
             for every in levels.values()
             for level in every
             if isinstance(level.run, FileRun)
@@ -179,7 +185,7 @@ class Cache:
             "stamps": known.stamps,
             "damaged": list(known.damaged),
             "identities": {name: asdict(known.identities[name]) for name in levels},
-            "runs": runs,
+            "runs": [{"run": facts.to_json(), "alive": alive} for facts, alive in in_files],
         }
         part = self.path / f"{_MANIFEST}.{secrets.token_hex(4)}{PART}"
         try:
@@ -188,7 +194,7 @@ class Cache:
         finally:
             part.unlink(missing_ok=True)
         self._seen = self._stat()
-        self._clear({run["run"]["file"] for run in runs} | {_MANIFEST, _LOCK})
+        self._clear({facts.file for facts, _ in in_files} | {_MANIFEST, _LOCK})
         identities = {name: known.identities[name] for name in levels}
         return Known(identities, levels, known.damaged, known.stamps)
 
@@ -215,6 +221,16 @@ class Cache:
                     Path(entry.path).unlink()
 
 
+def clear_gone(folder: Path) -> None:
+    """Delete what is kept of depots that have long been gone from this machine."""
+    for manifest in folder.glob(f"*/{_MANIFEST}"):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            location = unsealed(manifest.read_bytes())["location"]
+            is_old = time.time() - manifest.stat().st_mtime > _GONE_S
+            if is_old and "://" not in location and not Path(location).exists():
+                shutil.rmtree(manifest.parent)
+
+
 def _packed(level: Level) -> str:
     """Which shards count, as text; empty where all do."""
     if level.alive is None or level.alive.all():
@@ -226,4 +242,6 @@ def _unpacked(text: str, n: int) -> "np.typing.NDArray[np.bool_] | None":
     if not text:
         return None
     bits = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
+    if len(bits) != -(-n // 8):
+        raise ValueError(f"it tells of {8 * len(bits)} shards, not of {n}")
     return np.unpackbits(bits, count=n).astype(bool)

@@ -45,17 +45,18 @@ def find(levels: Sequence[Level], wanted: Array) -> Found:
     ordered = wanted[order]
     which, numbers, places = [], [], []
     for number, level in enumerate(levels):
-        of, found = level.counting(*level.run.find(ordered))
-        which.append(order[of])
-        numbers.append(np.full(len(of), number))
+        ordered_at, found = level.counting(*level.run.find(ordered))
+        which.append(order[ordered_at])
+        numbers.append(np.full(len(found), number))
         places.append(found)
     nowhere = np.full(len(wanted), -1, np.int64)
     result = Found(nowhere, nowhere.copy(), nowhere.copy())
     if places:
-        of, number, place = np.concatenate(which), np.concatenate(numbers), np.concatenate(places)
-        chosen = _first_by_name(levels, of, number, place, len(wanted))
-        of, number, place = of[chosen], number[chosen], place[chosen]
-        result.levels[of], result.shards[of], result.rows[of] = number, place["shard"], place["row"]
+        of, in_levels, in_runs = np.concatenate(which), np.concatenate(numbers), np.concatenate(places)
+        chosen = _first_by_name(levels, of, in_levels, in_runs, len(wanted))
+        of = of[chosen]
+        result.levels[of] = in_levels[chosen]
+        result.shards[of], result.rows[of] = in_runs["shard"][chosen], in_runs["row"][chosen]
     return result
 
 

@@ -123,7 +123,8 @@ class FileRun:
         if not per_page(facts.shard_kind):
             raise CacheDamaged(f"shards of {facts.file} have no room in a page")
         # Levels from the places up; each but the first has a record for each page of the one below.
-        sizes, kinds = [facts.n_rows], [PLACE]
+        sizes: list[int] = [facts.n_rows]
+        kinds: list[np.dtype[Any]] = [PLACE]
         while n_pages(kinds[-1], sizes[-1]) > 1:
             sizes.append(n_pages(kinds[-1], sizes[-1]))
             kinds.append(_HEAD)

@@ -1,5 +1,6 @@
 """Where rows lie, through the cache and without it: always what the sidecars say, whatever happens to the cache."""
 
+import os
 import shutil
 import tempfile
 import time
@@ -15,6 +16,7 @@ from depot_world import CLIP, OTHER, dump, fill, finish, in_child, keys_of, vect
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from resealing import reseal
 
 from deponij.store import shard
 from deponij.store.depot import FeatureStore
@@ -27,6 +29,7 @@ from deponij.store.places.run_file import FileRun, write_run
 from deponij.store.places.runs import Level, MemoryRun, Run
 from deponij.store.shard import Index, Shard, Sidecar
 from deponij.store.upkeep import inspection as upkeep
+from deponij.store.upkeep.forgetting import drop_from_depot
 
 LATER_NS = int(1e9 * 1000)
 
@@ -527,6 +530,79 @@ def test_another_version_of_the_cache_is_made_anew(
     monkeypatch.setattr("deponij.store.places.cache.VERSION", 99)
     check(FeatureStore(tmp_path / "depot"), keys_of(range(13)))
     assert manifest.read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("runs", 3),
+        ("runs", [{"run": {}, "alive": ""}]),
+        ("identities", {"x": {}}),
+        ("identities", {}),
+        ("stamps", 3),
+        ("damaged", 3),
+        ("n_rows", 10**18),
+        ("n_rows", "many"),
+        ("n_shards", 10**15),
+        ("name_bytes", 10**6),
+        ("name_bytes", -1),
+        ("layout_bytes", 1),
+        ("salt", -1),
+        ("alive", "AAAA"),
+        ("alive", "?"),
+        ("file", "../none"),
+    ],
+)
+def test_a_manifest_with_other_fields_is_no_trouble(
+    tmp_path: Path, every_depot: Path, later: None, field: str, value: object
+) -> None:
+    fill(FeatureStore(tmp_path / "depot", create=True), range(20))
+    FeatureStore(tmp_path / "depot")
+    (manifest,) = every_depot.glob("*/manifest.json")
+
+    def change(body):  # type: ignore[no-untyped-def]
+        where = body
+        if field not in body:
+            where = body["runs"][0] if field == "alive" else body["runs"][0]["run"]
+        where[field] = value
+        return body
+
+    reseal(manifest, change)
+    check(FeatureStore(tmp_path / "depot"), keys_of(range(21)))
+
+
+def test_forgetting_leaves_no_key(tmp_path: Path, every_depot: Path) -> None:
+    store = FeatureStore(tmp_path / "depot", create=True)
+    fill(store, range(20))
+    FeatureStore(tmp_path / "depot")
+    key = keys_of([7])[0]
+    head = bytes.fromhex(key)[7::-1]
+
+    def holders() -> list[Path]:
+        return [path for path in every_depot.rglob("*") if path.is_file() and head in path.read_bytes()]
+
+    assert holders()
+    drop_from_depot(store, [key])
+    assert not holders()
+    check(store, keys_of(range(21)))
+    assert store.missing(CLIP, [key]) == [key]
+
+
+def test_what_is_kept_of_depots_that_are_gone_goes_in_the_end(tmp_path: Path, every_depot: Path) -> None:
+    def make(name: str) -> Path:
+        before = set(every_depot.glob("*"))
+        fill(FeatureStore(tmp_path / name, create=True), range(8))
+        FeatureStore(tmp_path / name)
+        (new,) = set(every_depot.glob("*")) - before
+        return new
+
+    gone, lately, there = make("gone"), make("lately"), make("there")
+    for name in ("gone", "lately"):
+        shutil.rmtree(tmp_path / name)
+    for folder in (gone, there):
+        os.utime(folder / "manifest.json", (0, 0))
+    made = make("new")
+    assert set(every_depot.glob("*")) == {lately, there, made}
 
 
 def test_an_object_store_is_listed_and_its_sidecars_are_read_once(
