@@ -99,6 +99,7 @@ class Pages:
         self._salt = salt
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         weakref.finalize(self, os.close, self._descriptor)
+        _advise(self._descriptor, "RANDOM")
         if os.fstat(self._descriptor).st_size != n_expected * PAGE_BYTES:
             raise CacheDamaged(f"{path} is not of the length that it was written with")
 
@@ -119,6 +120,10 @@ class Pages:
         breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
         bounds = [0, *breaks.tolist(), len(numbers)] if len(numbers) else [0]
         firsts = numbers[bounds[:-1]].tolist()
+        if len(firsts) > 1:
+            # All at once, so that a disk that has not read them yet need not be waited for page by page.
+            for first, (begin, end) in zip(firsts, pairwise(bounds), strict=True):
+                _advise(self._descriptor, "WILLNEED", first, end - begin)
         for first, (begin, end) in zip(firsts, pairwise(bounds), strict=True):
             for start in range(begin, end, _STRETCH):
                 stop = min(end, start + _STRETCH)
@@ -136,6 +141,12 @@ class Pages:
             raise CacheDamaged(f"cannot read {self._path}: {error.strerror or error}") from error
         if n_read != len(into):
             raise CacheDamaged(f"{self._path} ends early")
+
+
+def _advise(descriptor: int, what: str, first: int = 0, n: int = 0) -> None:
+    """Tell the system how pages (all of them, by default) are going to be read, where it can be told."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, first * PAGE_BYTES, n * PAGE_BYTES, getattr(os, f"POSIX_FADV_{what}"))
 
 
 def _checksums(content: memoryview, numbers: Iterable[int], salt: int) -> Array:
