@@ -1,4 +1,4 @@
-"""A shard: one immutable HDF5 file of feature rows, committed by a small JSON sidecar; and where a key lies in many.
+"""A shard: one immutable HDF5 file of feature rows, committed by a small JSON sidecar.
 
     <fingerprint>/<shard>.h5     keys S40 [n], checksums uint32 [n], arrays/<name> [n, …]
     <fingerprint>/<shard>.json   what is in it, its size and SHA-256, and where it came from
@@ -25,7 +25,7 @@ from deponij.store.errors import StoreError
 from deponij.store.folders import Folder
 from deponij.store.hdf5 import Array
 from deponij.store.identity import Identity
-from deponij.store.keys import KEY_CHARS, not_keys
+from deponij.store.keys import KEY_CHARS
 from deponij.store.sealed import sealed, unsealed
 
 # 2: maps lie in tiles, picture by picture; before that as rows of other arrays do.
@@ -267,7 +267,8 @@ def read(
     """
     with opened(folder, shard) as file:
         if keys is not None:
-            check_keys(hdf5.read_rows(file["keys"], rows), keys, f"{folder.location}/{shard.name}.h5")
+            # All keys of a shard are one read of a few kilobytes, which scattered rows are not.
+            check_keys(file["keys"][:][rows], keys, f"{folder.location}/{shard.name}.h5")
         return {
             name: hdf5.read_rows(file[name] if name == "checksums" else file["arrays"][name], rows)
             for name in names
@@ -367,51 +368,3 @@ def _digest_stream(file: IO[bytes]) -> tuple[str, int]:
         digest.update(block)
         size += len(block)
     return digest.hexdigest(), size
-
-
-@dataclass(frozen=True)
-class Index:
-    """Where each key of one identity lies; of several copies the first shard by name counts.
-
-    Attributes:
-        sidecars: the shards, by name.
-        keys: the known keys, sorted, each once [n].
-        shards: number of the shard in which each key lies [n].
-        rows: its row there [n].
-    """
-
-    sidecars: list[Sidecar]
-    keys: npt.NDArray[np.bytes_]
-    shards: Rows
-    rows: Rows
-
-    @classmethod
-    def build(cls, sidecars: Sequence[Sidecar]) -> Self:
-        """Index shards of one identity."""
-        ordered = sorted(sidecars, key=lambda sidecar: sidecar.name)
-        everything = np.array([key for sidecar in ordered for key in sidecar.keys], dtype=KEY_DTYPE)
-        keys, first = np.unique(everything, return_index=True)
-        shards = np.repeat(np.arange(len(ordered)), [len(sidecar.keys) for sidecar in ordered])
-        rows = np.concatenate(
-            [np.arange(len(sidecar.keys)) for sidecar in ordered] or [np.empty(0, np.int64)]
-        )
-        return cls(ordered, keys, shards[first].astype(np.int64), rows[first].astype(np.int64))
-
-    def find(self, keys: Sequence[str]) -> Rows:
-        """Position of each key in this index, -1 where it is unknown, int64 [m].
-
-        Raises:
-            StoreError: something is no key at all.
-        """
-        strangers = not_keys(keys)
-        if strangers:
-            raise StoreError(f"a key has {KEY_CHARS} hexadecimal characters, got {strangers[0]!r}")
-        wanted = np.array(list(keys), dtype=KEY_DTYPE)
-        if len(self.keys) == 0 or len(wanted) == 0:
-            return np.full(len(wanted), -1, np.int64)
-        places = np.searchsorted(self.keys, wanted).clip(max=len(self.keys) - 1)
-        return np.where(self.keys[places] == wanted, places, -1).astype(np.int64)
-
-    def owned(self, shard: int) -> Rows:
-        """Rows of a shard that count, ascending [m]; the others are doubles."""
-        return np.sort(self.rows[self.shards == shard])

@@ -18,9 +18,10 @@ from deponij.store.file_names import stands_in_for
 from deponij.store.hdf5 import Array
 from deponij.store.identity import Identity
 from deponij.store.locks import WriterLock, burying, tidying
-from deponij.store.shard import Index, Sidecar
+from deponij.store.shard import Sidecar
 from deponij.store.upkeep.progress import Progress, told
 from deponij.store.upkeep.rewriting import Commits, Part, read_part
+from deponij.store.upkeep.whole_index import Index
 from deponij.store.writer import SHARD_BYTES
 
 

@@ -27,9 +27,10 @@ from deponij.store.places.finding import find, placed
 from deponij.store.places.pages import CacheDamaged
 from deponij.store.places.run_file import FileRun, write_run
 from deponij.store.places.runs import Level, MemoryRun, Run
-from deponij.store.shard import Index, Shard, Sidecar
+from deponij.store.shard import Shard, Sidecar
 from deponij.store.upkeep import inspection as upkeep
 from deponij.store.upkeep.forgetting import drop_from_depot
+from deponij.store.upkeep.whole_index import Index
 
 LATER_NS = int(1e9 * 1000)
 
