@@ -247,8 +247,11 @@ def of_size(folder: Path, n_rows: int) -> Iterator[tuple[str, float, str]]:
     time.sleep(catalog.TRUSTED_AGE_S + 1)
     listed = elsewhere(folder, "open", n_shards)
     yield "opened with a listing", 1e3 * listed["open"], "ms"
-    evict(folder / "cache")
-    cold = elsewhere(folder, "open", n_shards)
+    colds = []
+    for _ in range(N_ROUNDS):
+        evict(folder / "cache")
+        colds.append(elsewhere(folder, "open", n_shards))
+    cold = {name: min(one[name] for one in colds) for name in colds[0]}
     yield "opened, cold", 1e3 * cold["open"], "ms"
     yield "first look-up after that", 1e3 * cold["first"], "ms"
     yield "opened, warm", 1e3 * cold["again"], "ms"

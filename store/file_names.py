@@ -42,11 +42,10 @@ def is_foreign(name: str) -> bool:
 
 def is_uncommitted(name: str, names: set[str]) -> bool:
     """Whether a file of these is one that no sidecar commits."""
-    if name.startswith(DAMAGED + "/") or writer_of(name) is None:
+    is_shard = name.endswith(".h5") and f"{name.removesuffix('.h5')}.json" not in names
+    if not is_shard and not name.endswith(PART):
         return False
-    if name.endswith(PART):
-        return True
-    return name.endswith(".h5") and f"{name.removesuffix('.h5')}.json" not in names
+    return not name.startswith(DAMAGED + "/") and writer_of(name) is not None
 
 
 def writer_of(name: str) -> str | None:

@@ -26,6 +26,9 @@ from deponij.store.shard import Shard
 _HEAD = np.dtype("<u8")
 # How many keys are looked for at a time: each may need a page of its own, and what is small is in the processor's cache.
 _WANTED = 512
+# For so many keys at once a level of so many pages (16 MiB, enough for 300 million rows) is read whole.
+_MANY = 64
+_WHOLE_PAGES = 4096
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,8 @@ class FileRun:
         # Of each level above the places the pages that were read, and which these are.
         self._kept = [np.empty((length, per_page(_HEAD)), _HEAD) for length in lengths[1:]]
         self._is_kept = [np.zeros(length, bool) for length in lengths[1:]]
+        # The lowest level that is known to be kept whole; the number of levels where none is.
+        self._whole = len(lengths)
 
     @cached_property
     def names(self) -> Names:
@@ -194,17 +199,30 @@ class FileRun:
 
     def _candidates(self, heads: Array) -> Array:
         """The pages of places that may hold keys of these heads (ascending), PLACE [p, records a page]."""
+        if len(heads) >= _MANY:
+            self._read_whole()
+        held = per_page(_HEAD)
         pages = np.zeros(1, np.int64)
-        for level in range(len(self._lengths) - 1, 0, -1):
-            firsts = self._firsts(level, pages)
-            held = per_page(_HEAD)
+        for level in range(min(self._whole, len(self._lengths) - 1), 0, -1):
+            is_whole = level == self._whole
+            firsts = self._kept[level - 1].reshape(-1) if is_whole else self._firsts(level, pages)
             # A head may lie in the page before the first that begins with it, and in all that do.
             first = np.searchsorted(firsts, heads, "left") - 1
             last = np.searchsorted(firsts, heads, "right") - 1
             positions = _spans(first.clip(min=0), last.clip(min=0))
-            pages = pages[positions // held] * held + positions % held
+            pages = positions if is_whole else pages[positions // held] * held + positions % held
             pages = pages[pages < self._lengths[level - 1]]
         return self._pages.read(PLACE, pages)
+
+    def _read_whole(self) -> None:
+        """Have the lowest level that is small enough in memory, so that no look-up comes through those above."""
+        for level in range(1, len(self._lengths)):
+            if level == self._whole:
+                return
+            if self._lengths[level] <= _WHOLE_PAGES:
+                self._firsts(level, np.arange(self._lengths[level]))
+                self._whole = level
+                return
 
     def _firsts(self, level: int, pages: Numbers) -> Array:
         """The heads in some pages of a level, side by side."""

@@ -137,6 +137,7 @@ def test_runs_of_any_kind_answer_as_the_plain_index(
         patch.setattr(runs, "PIECE_ROWS", piece_rows)
         patch.setattr(run_file, "PIECE_ROWS", piece_rows)
         patch.setattr(run_file, "_WANTED", 7)
+        patch.setattr(run_file, "_MANY", 4)
         made = [made_shard(number, len(keys)) for number, keys in enumerate(shards)]
         bounds = [0, *sorted(cut for cut in cuts if 0 < cut < len(made)), len(made)]
         levels = []
@@ -165,9 +166,13 @@ def test_runs_of_any_kind_answer_as_the_plain_index(
             ]
 
 
+@pytest.mark.parametrize("whole_pages", [0, 1, 4096])
 @pytest.mark.parametrize("kind", ["digests", "counted"])
-def test_a_run_of_several_levels(tmp_path: Path, kind: str) -> None:
+def test_a_run_of_several_levels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, whole_pages: int
+) -> None:
     """Hundred thousand keys have three levels of pages; keys that are no digests share all their heads."""
+    monkeypatch.setattr(run_file, "_WHOLE_PAGES", whole_pages)
     n_shards, n_rows = 100, 1024
     rng = np.random.default_rng(5)
     raw = rng.bytes(20 * n_shards * n_rows)
