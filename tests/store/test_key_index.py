@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from depot_world import CLIP, OTHER, dump, fill, finish, in_child, keys_of, vectors
+from depot_world import CLIP, OTHER, die_at_step, dump, fill, finish, in_child, keys_of, vectors
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -630,6 +630,21 @@ def test_an_object_store_is_listed_and_its_sidecars_are_read_once(
     store = FeatureStore(location)
     assert store.missing(CLIP, keys_of(range(41))) == keys_of([40])
     assert read == []
+
+
+def test_a_kill_at_every_step_of_writing_the_cache(tmp_path: Path, every_depot: Path, later: None) -> None:
+    path = tmp_path / "depot"
+    fill(FeatureStore(path, create=True), range(12))
+    step = 1
+    while die_at_step(lambda: FeatureStore(path), step):
+        check(FeatureStore(path), keys_of(range(13)))
+        # Something new for the next one to keep.
+        fill(FeatureStore(path), range(12 * step, 12 * step + 2), shard_rows=1)
+        step += 1
+    assert step > 4
+    check(FeatureStore(path), keys_of(range(12 * step)))
+    (kept,) = every_depot.iterdir()
+    assert [file.name for file in kept.iterdir() if file.suffix == ".part"] == []
 
 
 def test_several_processes_use_one_cache(
