@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +11,10 @@ from deponij.commands.options import (
     Background,
     BoxesOpt,
     ClassFolderOpt,
+    Cluster,
     CocosOpt,
+    FetchOpt,
+    FpsOpt,
     ImagesOpt,
     ItemsArg,
     Json,
@@ -21,15 +24,20 @@ from deponij.commands.options import (
     LinksOpt,
     ParquetsOpt,
     PathColumnOpt,
+    ShardsOpt,
     Strategy,
     TableOpt,
     TreatOpt,
+    VideoOpt,
     VocOpt,
     Workers,
     YoloOpt,
     listed_names,
     treatments,
 )
+
+if TYPE_CHECKING:
+    from deponij.project.frame.settings import RunOptions
 
 app = typer.Typer()
 data_app = typer.Typer(help="Get a data set: fetch TACO, or draw the sample.", no_args_is_help=True)
@@ -96,10 +104,12 @@ def crop(
     treat: TreatOpt = None,
     links_into: LinksOpt = None,
     workers: Workers = 0,
+    cluster: Cluster = "",
     as_json: Json = False,
 ) -> None:
     """Cut every annotated instance out of its photograph."""
     from deponij.project.data_sets import source_of
+    from deponij.project.frame.settings import RunOptions
 
     source = source_of(
         coco=coco,
@@ -121,7 +131,7 @@ def crop(
     options: dict[str, Any] = {**source.options, "crop": cut}
     if label_map:
         options["label_maps"] = tuple(label_map)
-    _items(source.adapter, options, out, workers, as_json)
+    _items(source.adapter, options, out, RunOptions(workers=workers, cluster=cluster), as_json)
 
 
 @app.command("items")
@@ -131,30 +141,40 @@ def items_command(
     table: TableOpt = None,
     images: ImagesOpt = None,
     parquet: ParquetsOpt = None,
+    shards: ShardsOpt = None,
+    video: VideoOpt = None,
+    fps: FpsOpt = None,
+    fetch: FetchOpt = False,
     path_column: PathColumnOpt = None,
     label_separator: LabelSeparatorOpt = None,
     label_columns: LabelColumnsOpt = None,
     treat: TreatOpt = None,
     links_into: LinksOpt = None,
     workers: Workers = 0,
+    cluster: Cluster = "",
     as_json: Json = False,
 ) -> None:
-    """Take whole pictures as items: from class folders, a table of paths, or Hugging Face parquet files."""
+    """Take whole pictures as items: from class folders, a table, Hugging Face parquet files, tar shards, or videos."""
     from deponij.project.data_sets import source_of
+    from deponij.project.frame.settings import RunOptions
 
     source = source_of(
         folder=folder,
         table=table,
         images=images,
         parquet=parquet,
+        shards=shards,
+        video=video,
+        fps=fps,
+        fetch=fetch,
         path_column=path_column,
         label_separator=label_separator,
         label_columns=listed_names(label_columns),
         treat=treatments(treat),
         links_into=links_into or (),
-        offered=("--folder", "--table", "--parquet"),
+        offered=("--folder", "--table", "--parquet", "--shards", "--video"),
     )
-    _items(source.adapter, source.options, out, workers, as_json)
+    _items(source.adapter, source.options, out, RunOptions(workers=workers, cluster=cluster), as_json)
 
 
 @app.command("split")
@@ -194,11 +214,12 @@ def split_command(
     )
 
 
-def _items(adapter: str, options: Mapping[str, Any], out: Path, workers: int, as_json: bool) -> None:
-    from deponij.project.frame.settings import RunOptions
+def _items(
+    adapter: str, options: Mapping[str, Any], out: Path, run_options: "RunOptions", as_json: bool
+) -> None:
     from deponij.stages import items as stage
 
-    result = stage.run(adapter, options, out=out, run_options=RunOptions(workers=workers))
+    result = stage.run(adapter, options, out=out, run_options=run_options)
     answer(
         {"items": str(out), **result.model_dump(mode="json")}, f"{stage.summary(result)} -> {out}", as_json
     )

@@ -59,6 +59,15 @@ Workers = Annotated[int, typer.Option(envvar="DEPONIJ_WORKERS", help="Decoding t
 Threads = Annotated[
     int, typer.Option(envvar="DEPONIJ_THREADS", help="Model threads on the CPU; 0: one per core.")
 ]
+Cluster = Annotated[
+    str,
+    typer.Option(
+        "--cluster",
+        envvar="DEPONIJ_CLUSTER",
+        metavar="ADDRESS",
+        help="Work on a Dask cluster: tcp://HOST:PORT of its scheduler, or local[:N], processes of this machine.",
+    ),
+]
 RunOpt = Annotated[
     Path | None,
     typer.Option(
@@ -103,6 +112,21 @@ TableOpt = Annotated[
 ]
 ParquetsOpt = Annotated[
     list[Path] | None, typer.Option("--parquet", help="Hugging Face parquet file; repeatable.")
+]
+ShardsOpt = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--shards",
+        metavar="FILES",
+        help="Tar shards of webdataset: a file, folder, or pattern as 'data-{000..123}.tar'; repeatable.",
+    ),
+]
+VideoOpt = Annotated[
+    Path | None, typer.Option("--video", help="Folder of videos, or one; frames become pictures.")
+]
+FpsOpt = Annotated[float | None, typer.Option("--fps", help="Frames a second of videos; by default 1.")]
+FetchOpt = Annotated[
+    bool, typer.Option("--fetch", help="Fetch pictures that a table names by http(s) addresses.")
 ]
 ClassFolderOpt = Annotated[Path | None, typer.Option("--folder", help="Folder of class folders.")]
 PathColumnOpt = Annotated[
@@ -161,7 +185,9 @@ LogDir = Annotated[Path, typer.Option(help="Where trackers write, in a folder of
 ParquetOpt = Annotated[Path | None, typer.Option("--parquet", help="Table to write, of all (.parquet).")]
 
 
-def run_options(depot: str, device: str, batch_size: str, workers: int, threads: int) -> "RunOptions":
+def run_options(
+    depot: str, device: str, batch_size: str, workers: int, threads: int, cluster: str = ""
+) -> "RunOptions":
     from deponij.project.frame.settings import RunOptions, check
     from deponij.store.errors import UsageError
 
@@ -170,7 +196,14 @@ def run_options(depot: str, device: str, batch_size: str, workers: int, threads:
     if batch_size != "auto" and not batch_size.isdigit():
         raise UsageError(f"--batch-size is a number or auto, got {batch_size!r}")
     size = 0 if batch_size == "auto" else int(batch_size)
-    values = {"depot": depot, "device": device, "batch_size": size, "workers": workers, "threads": threads}
+    values = {
+        "depot": depot,
+        "device": device,
+        "batch_size": size,
+        "workers": workers,
+        "threads": threads,
+        "cluster": cluster,
+    }
     return check(RunOptions, values, "the command line")
 
 

@@ -8,6 +8,7 @@ import typer
 
 from deponij.commands.answers import exit_partly, print_json
 from deponij.commands.options import (
+    Cluster,
     CocosOpt,
     ImagesOpt,
     Json,
@@ -84,6 +85,7 @@ def scenes_command(
     treat: TreatOpt = None,
     links_into: LinksOpt = None,
     workers: Workers = 0,
+    cluster: Cluster = "",
     as_json: Json = False,
 ) -> None:
     """Take pictures with label maps, for segmentation: any folder of both, or the outlines of a COCO file."""
@@ -115,7 +117,7 @@ def scenes_command(
         adapter,
         options,
         out=out,
-        run_options=RunOptions(workers=workers),
+        run_options=RunOptions(workers=workers, cluster=cluster),
         split=_split(split, fractions, seed),
     )
     if as_json:

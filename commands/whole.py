@@ -10,10 +10,13 @@ from deponij.commands.options import (
     BatchSize,
     BoxesOpt,
     ClassFolderOpt,
+    Cluster,
     CocosOpt,
     CorrectionsOpt,
     Depot,
     Device,
+    FetchOpt,
+    FpsOpt,
     ImagesOpt,
     Json,
     KeepCrowdsOpt,
@@ -26,10 +29,12 @@ from deponij.commands.options import (
     Precision,
     PresetOpt,
     RunOpt,
+    ShardsOpt,
     Strategy,
     TableOpt,
     Threads,
     TreatOpt,
+    VideoOpt,
     VocOpt,
     WholeOpt,
     Workers,
@@ -52,6 +57,10 @@ def run(
     yolo: YoloOpt = None,
     voc: VocOpt = None,
     parquet: ParquetsOpt = None,
+    shards: ShardsOpt = None,
+    video: VideoOpt = None,
+    fps: FpsOpt = None,
+    fetch: FetchOpt = False,
     path_column: PathColumnOpt = None,
     label_separator: LabelSeparatorOpt = None,
     label_columns: LabelColumnsOpt = None,
@@ -122,6 +131,7 @@ def run(
     batch_size: BatchSize = "auto",
     workers: Workers = 0,
     threads: Threads = 0,
+    cluster: Cluster = "",
     as_json: Json = False,
 ) -> None:
     """Your own pictures through all stages: features, heads, retrieval, an index, curves, mistakes, tables, a page."""
@@ -139,6 +149,10 @@ def run(
         yolo=yolo,
         voc=voc,
         parquet=parquet,
+        shards=shards,
+        video=video,
+        fps=fps,
+        fetch=fetch,
         path_column=path_column,
         label_separator=label_separator,
         label_columns=listed_names(label_columns),
@@ -181,7 +195,7 @@ def run(
     from deponij.commands.show.forecast import print_work_ahead
     from deponij.commands.show.results import print_first_results, print_results
 
-    options = run_options(depot, device, batch_size, workers, threads)
+    options = run_options(depot, device, batch_size, workers, threads, cluster)
     on_first = (lambda table: None) if as_json else print_first_results
     result = whole_way.run(
         plan, out=out, options=options, on_work_ahead=print_work_ahead, on_first_table=on_first

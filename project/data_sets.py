@@ -16,6 +16,22 @@ _DATA_SETS = {
     "--yolo": "--yolo FILE",
     "--voc": "--voc DIR",
     "--parquet": "--parquet FILE",
+    "--shards": "--shards FILES",
+    "--video": "--video DIR",
+}
+_ANNOTATED = ("coco", "yolo", "voc")
+# Flags that say more of a data set: of which adapters they are, and why not of the one that is named.
+_ONLY_FOR: Mapping[str, tuple[Collection[str], str]] = {
+    "--images": (("coco", "listed"), "a COCO file or a table; {} says by itself where pictures are"),
+    "--boxes": (("coco",), "a COCO file (--coco); {} names whole pictures, or knows the form of its own"),
+    "--keep-crowds": (_ANNOTATED, "annotated instances; {} names whole pictures"),
+    "--label-separator": (("listed",), "a table (--table); {} knows by itself what a label is"),
+    "--label-columns": (("listed",), "a table (--table); {} knows by itself what a label is"),
+    "--path-column": (("listed",), "a table of paths (--table); {} names its pictures by itself"),
+    "--fetch": (("listed",), "addresses in a table (--table); {} has its pictures by itself"),
+    "--fps": (("video",), "videos (--video); {} names pictures"),
+    "--whole": (_ANNOTATED, "annotated instances; {} names whole pictures already"),
+    "--links-into": ((*_ANNOTATED, "folder", "listed"), "pictures in folders, and {} names none"),
 }
 
 
@@ -36,6 +52,10 @@ def source_of(
     yolo: Path | None = None,
     voc: Path | None = None,
     parquet: Sequence[Path] | None = None,
+    shards: Sequence[Path] | None = None,
+    video: Path | None = None,
+    fps: float | None = None,
+    fetch: bool = False,
     path_column: str | None = None,
     label_separator: str | None = None,
     label_columns: Sequence[str] = (),
@@ -64,6 +84,8 @@ def source_of(
         "--yolo": ("yolo", {"data": yolo}),
         "--voc": ("voc", {"folder": voc}),
         "--parquet": ("parquet", {"files": tuple(parquet or ())}),
+        "--shards": ("webdataset", {"shards": tuple(shards or ())}),
+        "--video": ("video", {"folder": video}),
     }
     if embeddings and not any(all(where.values()) for _, where in named.values()):
         beside = {"ids": ids} if ids else {}
@@ -79,28 +101,25 @@ def source_of(
     adapter, where = named[given[0]]
     if adapter == "coco" and images is None:
         raise UsageError("--coco FILE and --images DIR go together")
-    if adapter not in ("coco", "listed") and images is not None:
-        raise UsageError(
-            f"--images is for a COCO file or a table; {given[0]} says by itself where pictures are"
-        )
-    if adapter in ("folder", "listed", "parquet", "unpictured") and (boxes or keep_crowds):
-        flag = "--boxes" if boxes else "--keep-crowds"
-        raise UsageError(f"{flag} is for annotated instances; {given[0]} names whole pictures")
-    if adapter != "coco" and boxes:
-        raise UsageError(f"--boxes is for a COCO file (--coco); {given[0]} knows the form of its own")
-    if adapter != "listed" and (label_separator or label_columns):
-        flag = "--label-separator" if label_separator else "--label-columns"
-        raise UsageError(f"{flag} is for a table (--table); {given[0]} knows by itself what a label is")
-    if adapter != "listed" and path_column:
-        raise UsageError(
-            f"--path-column is for a table of paths (--table); {given[0]} names its pictures by itself"
-        )
-    if adapter not in ("coco", "yolo", "voc") and whole:
-        raise UsageError(f"--whole is for annotated instances; {given[0]} names whole pictures already")
-    if adapter in ("parquet", "unpictured") and links_into:
-        raise UsageError(f"--links-into is for pictures in folders, and {given[0]} names none")
+    asked = {
+        "--images": images is not None,
+        "--boxes": boxes,
+        "--keep-crowds": keep_crowds,
+        "--label-separator": label_separator,
+        "--label-columns": label_columns,
+        "--path-column": path_column,
+        "--fetch": fetch,
+        "--fps": fps,
+        "--whole": whole,
+        "--links-into": links_into,
+    }
+    for flag, (adapters, why) in _ONLY_FOR.items():
+        if asked[flag] and adapter not in adapters:
+            raise UsageError(f"{flag} is for {why.format(given[0])}")
     more: dict[str, Any] = {
         "path_column": path_column,
+        "fps": fps,
+        "fetch": fetch,
         "label_separator": label_separator,
         "label_columns": tuple(label_columns),
         "whole": whole,

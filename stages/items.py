@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from deponij.pipeline.data.adapters.registry import open_source
 from deponij.pipeline.data.corrections import Corrections
 from deponij.pipeline.data.item import ToAct
+from deponij.project.frame.cluster import workers_of
 from deponij.project.frame.console import bar, note, say, warn
 from deponij.project.frame.harness import run_stage
 from deponij.project.frame.layout import Layout
@@ -83,10 +84,11 @@ def run(
         (warn if isinstance(told, ToAct) else note)(told)
     keys, photographs, first_failure = set(), set(), None
     with (
+        workers_of(run_options) as workers,
         bar("items", source.n_items, "items") as advance,
         ItemWriter(out, source.metadata_schema) as writer,
     ):
-        found = source.items(workers=run_options.n_workers, progress=advance)
+        found = source.items(workers=workers, progress=advance)
         for item in decided.applied(found, source.metadata_schema):
             writer.add(
                 item_id=item.item_id,

@@ -2,7 +2,7 @@
 
     format.json                     what this folder is, and its format's version
     <fingerprint>/<shard>.h5|json   rows and their commit (`deponij.store.shard`); <shard>-<k> stand in for it
-    writers/<token>.lock            held by each living writer; empty
+    writers/<token>.lock            held by each living writer; empty (or .lease: `deponij.store.presence`)
     damaged/…                       what `verify` set aside
 
 `FeatureStore` finds, reads and adds rows. Checking, moving and tidying live in `deponij.store.upkeep.inspection`.
@@ -14,17 +14,18 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from deponij.store import shard
 from deponij.store.atomic import PART
-from deponij.store.errors import StoreError
+from deponij.store.errors import StoreError, explained
 from deponij.store.file_names import FORMAT_FILE, is_uncommitted, stands_in_for, writer_of
 from deponij.store.folders import Folder, LocalFolder, open_folder
 from deponij.store.hdf5 import Array
 from deponij.store.identity import Identity
-from deponij.store.locks import LOCKS, ORPHAN_AGE_S, WriterLock, burying
 from deponij.store.places.catalog import Catalog
 from deponij.store.places.finding import Places
+from deponij.store.presence import LOCKS, WriterLock, burying
 from deponij.store.shard import KEY_DTYPE, Misplaced, Provenance, Rows, Shard, Sidecar
 from deponij.store.writer import SHARD_ROWS, UNSAVED_S, Writer
 
@@ -181,13 +182,16 @@ class FeatureStore:
         identity = self.resolve(keys) if identity is None else identity
         failure, is_certain = "", False
         for _ in range(_READ_ATTEMPTS):
-            if self.missing(identity, keys):
+            places = self.places(identity, keys)
+            if (places.numbers < 0).any():
                 # Others may have committed them since, or tidied at the moment of the look-up.
                 self.refresh()
-                if absent := self.missing(identity, keys):
-                    raise StoreError(self._explain_absence(absent, len(keys), identity))
+                places = self.places(identity, keys)
+                if absent := [keys[position] for position in np.flatnonzero(places.numbers < 0).tolist()]:
+                    told = list(dict.fromkeys(absent))
+                    raise StoreError(self._explain_absence(told, len(keys), identity))
             try:
-                return self._read(list(keys), identity, names)
+                return self._read(list(keys), places, identity, names)
             except FileNotFoundError as error:
                 # A shard was compacted away between the look-up and the reading.
                 failure = str(error)
@@ -203,20 +207,22 @@ class FeatureStore:
             "then `deponij extract` to compute its rows again"
         )
 
-    def _read(self, keys: list[str], identity: Identity, names: Sequence[str] | None) -> dict[str, Array]:
-        places = self.places(identity, keys)
-        if (places.numbers < 0).any():
-            raise FileNotFoundError("rows that were there are gone")
-        if not keys:
-            # The first shard still tells the arrays' names and shapes.
+    def _read(
+        self, keys: list[str], places: Places, identity: Identity, names: Sequence[str] | None
+    ) -> dict[str, Array]:
+        wanted = np.array(keys, KEY_DTYPE)
+        order = np.argsort(places.numbers, kind="stable")
+        numbers, begins = np.unique(places.numbers[order], return_index=True)
+        if not len(numbers):
+            # Without keys the first shard still tells the arrays' names and shapes.
             first = self.first_shard(identity)
-            return {} if first is None else self._read_shard(first, places.rows, names, [])
+            return {} if first is None else self._read_shard(first, places.rows, names, wanted)
         arrays: dict[str, Array] = {}
-        for number, one in enumerate(places.shards):
-            where = np.flatnonzero(places.numbers == number)
-            found = self._read_shard(one, places.rows[where], names, [keys[place] for place in where])
-            if len(places.shards) == 1:
+        for number, where in zip(numbers.tolist(), np.split(order, begins[1:]), strict=True):
+            found = self._read_shard(places.shards[number], places.rows[where], names, wanted[where])
+            if len(numbers) == 1:
                 return found
+            is_run = where[-1] - where[0] == len(where) - 1
             for name, values in found.items():
                 whole = arrays.setdefault(name, np.empty((len(keys), *values.shape[1:]), values.dtype))
                 if whole.shape[1:] != values.shape[1:]:
@@ -224,11 +230,11 @@ class FeatureStore:
                         f"rows of {name} differ in shape ({whole.shape[1:]} and {values.shape[1:]}): "
                         "read pictures of one size at a time"
                     )
-                whole[where] = values
+                whole[slice(where[0], where[-1] + 1) if is_run else where] = values
         return arrays
 
     def _read_shard(
-        self, one: Shard, rows: Rows, names: Sequence[str] | None, keys: list[str]
+        self, one: Shard, rows: Rows, names: Sequence[str] | None, keys: npt.NDArray[np.bytes_]
     ) -> dict[str, Array]:
         chosen = list(one.arrays if names is None else names)
         unknown = sorted(set(chosen) - set(one.arrays) - {"checksums"})
@@ -237,7 +243,7 @@ class FeatureStore:
                 f"rows of {one.identity.kind} in {self.location} have no array {unknown}; "
                 f"they have {[*one.arrays, 'checksums']}"
             )
-        return shard.read(self.folder, one, rows, chosen, keys=np.array(keys, KEY_DTYPE))
+        return shard.read(self.folder, one, rows, chosen, keys=keys)
 
     def _explain_absence(self, absent: list[str], n_asked: int, identity: Identity) -> str:
         text = (
@@ -265,9 +271,13 @@ class FeatureStore:
         """A context in which rows are added; see `Writer`."""
         return Writer(self, identity, provenance, shard_rows, unsaved_s, on_event)
 
-    def orphans(self) -> list[str]:
-        """Files that no sidecar commits: what living writers are at work on, and what dead ones left."""
-        names = self.folder.names()
+    def orphans(self, names: Sequence[str] | None = None) -> list[str]:
+        """Files that no sidecar commits: what living writers are at work on, and what dead ones left.
+
+        Args:
+            names: of the depot's files, where they are known.
+        """
+        names = self.folder.names() if names is None else names
         present = set(names)
         return [name for name in names if is_uncommitted(name, present)]
 
@@ -278,11 +288,16 @@ class FeatureStore:
         """
         self._settle()
         # The order matters: a writer that begins after the listing has nothing in it.
-        orphans = self.orphans()
-        if self.local_path is None:
-            return [n for n in orphans if self.folder.age_s(n) > ORPHAN_AGE_S and self._remove_orphan(n)]
-        with burying(self.local_path) as living:
-            return [n for n in orphans if writer_of(n) not in living and self._remove_orphan(n)]
+        names = self.folder.names()
+        orphans = self.orphans(names)
+        if not orphans and not self.folder.is_local and not any(n.startswith(f"{LOCKS}/") for n in names):
+            return []
+        with burying(self.folder, names) as presence:
+            return [
+                name
+                for name in orphans
+                if presence.is_dead(writer_of(name), self.folder.age_s(name)) and self._remove_orphan(name)
+            ]
 
     def _settle(self) -> None:
         """Take away stand-ins that a kill has left beside the shard that holds their rows too."""
@@ -341,7 +356,7 @@ def read_format(folder: Folder) -> int | None:
         return int(marker["version"])
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(f"{folder.location}/{FORMAT_FILE} is damaged or no depot's: {error!r}") from error
 
 
@@ -352,10 +367,14 @@ def write_format(folder: Folder, version: int) -> None:
         folder.write(FORMAT_FILE, data)
         return
     # The part carries a token, so that a kill in the middle leaves nothing that could not be swept.
-    with WriterLock(folder.path) as lock:
+    with WriterLock(folder) as lock, explained(f"cannot write {folder.path / FORMAT_FILE}"):
         part = folder.path / LOCKS / f"{lock.token}{PART}"
-        part.write_bytes(data)
-        folder.publish(part, FORMAT_FILE)
+        try:
+            part.write_bytes(data)
+            folder.publish(part, FORMAT_FILE)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def check_format(folder: Folder, *, create: bool) -> None:

@@ -2,7 +2,7 @@
 
 format.json                     what this folder is, and its format's version
 <fingerprint>/<shard>.h5|json   rows and their commit; <shard>-<k> stand in for a shard
-writers/<token>.lock            held by each living writer; empty
+writers/<token>.lock            held by each living writer; empty (or .lease: `deponij.store.presence`)
 damaged/…                       what `verify` set aside
 """
 
@@ -10,7 +10,7 @@ import re
 
 from deponij.store.atomic import PART
 from deponij.store.identity import FINGERPRINT_CHARS
-from deponij.store.locks import LOCKS
+from deponij.store.presence import LOCKS
 
 FORMAT_FILE = "format.json"
 DAMAGED = "damaged"
@@ -19,7 +19,8 @@ _OWNED = re.compile(
     rf"[0-9a-f]{{{FINGERPRINT_CHARS}}}/{_TOKEN}-\d{{6}}(-\d+)?\.(h5|json)(\.\d+)?({re.escape(PART)})?$"
 )
 _STAND_IN = re.compile(rf"(?P<shard>.+/{_TOKEN}-\d{{6}})-\d+$")
-_MARKER_PART = re.compile(rf"{LOCKS}/{_TOKEN}{re.escape(PART)}$")
+# A depot's marker in the making, or a lease in a local folder.
+_MARKER_PART = re.compile(rf"{LOCKS}/{_TOKEN}(\.lease\.\d+)?{re.escape(PART)}$")
 
 
 def is_sidecar(name: str) -> bool:

@@ -9,7 +9,8 @@ not exist for any reader. Taking away goes the other way round: the sidecar firs
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +27,14 @@ from deponij.store.folders import Folder
 from deponij.store.hdf5 import Array
 from deponij.store.identity import Identity
 from deponij.store.keys import KEY_CHARS
+from deponij.store.leases import LeaseLostError
 from deponij.store.sealed import sealed, unsealed
 
 # 2: maps lie in tiles, picture by picture; before that as rows of other arrays do.
 FORMAT = 2
 VERIFY_BYTES = 32 << 20
+# Of one in so many rows each is read by itself and held against its own checksum; of more, whole chunks are.
+FEW = 8
 Provenance = Mapping[str, Any]
 Rows = npt.NDArray[np.int64]
 _MAP_AXES = 4  # [n, C, h, w]
@@ -134,6 +138,8 @@ def _parsed(name: str, data: bytes) -> tuple[Shard, str, dict[str, Any]]:
             )
         if body["shard"] != name:
             raise StoreError(f"sidecar {name}.json belongs to shard {body['shard']}; it was renamed")
+        if not body["arrays"]:
+            raise StoreError(f"sidecar {name}.json names no arrays")
         joined = body["keys"]
         if len(joined) != body["n_rows"] * KEY_CHARS:
             raise StoreError(
@@ -167,10 +173,15 @@ def commit(
     arrays: Mapping[str, Array],
     *,
     provenance: Provenance,
+    check: Callable[[], None] = lambda: None,
+    confirm: Callable[[], None] = lambda: None,
 ) -> Sidecar:
     """Write a shard and its sidecar; only when this returns do the rows exist.
 
     Args:
+        check: called right before the sidecar; raises where this process may no longer commit.
+        confirm: called right after it; raises LeaseLostError where others may have taken the file for abandoned. Then
+            nothing is left of the shard.
         name: `<fingerprint>/<shard>`.
         keys: n distinct keys.
         arrays: name -> [n, …].
@@ -189,7 +200,14 @@ def commit(
             provenance=dict(provenance),
         )
         folder.publish(part, f"{name}.h5")
+        check()
         folder.write(f"{name}.json", sidecar.to_bytes())
+        # Only now: who takes this writer for dead from here on finds the sidecar, and leaves the file alone.
+        confirm()
+    except LeaseLostError:
+        part.unlink(missing_ok=True)
+        retire(folder, name)
+        raise
     except BaseException:
         part.unlink(missing_ok=True)
         _drop_uncommitted(folder, name)
@@ -268,7 +286,11 @@ def read(
     with opened(folder, shard) as file:
         if keys is not None:
             # All keys of a shard are one read of a few kilobytes, which scattered rows are not.
-            check_keys(file["keys"][:][rows], keys, f"{folder.location}/{shard.name}.h5")
+            check_keys(hdf5.whole(file["keys"])[rows], keys, f"{folder.location}/{shard.name}.h5")
+        if len(rows) * FEW <= shard.n_rows and set(names) >= set(shard.arrays):
+            found = _few(folder, shard, file, rows)
+            if found is not None:
+                return {name: found[name] for name in names}
         return {
             name: hdf5.read_rows(file[name] if name == "checksums" else file["arrays"][name], rows)
             for name in names
@@ -292,9 +314,28 @@ def check_keys(found: Array, wanted: npt.NDArray[np.bytes_], where: str) -> None
         )
 
 
+def _few(folder: Folder, shard: Shard, file: h5py.File, rows: Rows) -> dict[str, Array] | None:
+    """All arrays of some rows, and `checksums`, which they fit; None where rows cannot be read by themselves."""
+    source = folder.source(f"{shard.name}.h5")
+    datasets = {name: file["arrays"][name] for name in shard.arrays}
+    if not isinstance(source, Path) or not all(map(hdf5.lies_row_by_row, datasets.values())):
+        return None
+    arrays = {name: hdf5.read_bare_rows(source, one, rows) for name, one in datasets.items()}
+    checksums = hdf5.read_rows(file["checksums"], rows)
+    wrong = np.flatnonzero(row_checksums(arrays, len(rows)) != checksums)
+    if len(wrong):
+        raise StoreError(
+            f"{source} is damaged (run `deponij depot verify` on a depot): row {rows[wrong[0]]} does not fit its checksum"
+        )
+    return arrays | {"checksums": checksums}
+
+
 @contextmanager
-def opened(folder: Folder, shard: Shard) -> Iterator[h5py.File]:
+def opened(folder: Folder, shard: Shard, source: Path | IO[bytes] | None = None) -> Iterator[h5py.File]:
     """A shard's file, seen to be the one that the sidecar describes.
+
+    Args:
+        source: the file, where it is open already.
 
     Raises:
         FileNotFoundError: it is not there (any more).
@@ -303,13 +344,13 @@ def opened(folder: Folder, shard: Shard) -> Iterator[h5py.File]:
     """
     file_name = f"{shard.name}.h5"
     where = f"{folder.location}/{file_name}"
-    size_bytes = folder.size_bytes(file_name)
+    source = folder.source(file_name) if source is None else source
+    size_bytes = folder.size_bytes(file_name) if isinstance(source, Path) else source.seek(0, os.SEEK_END)
     if size_bytes != shard.size_bytes:
         raise Misplaced(
             f"{where} has {size_bytes} bytes, its sidecar says {shard.size_bytes}: damaged; "
             "run `deponij depot verify --repair` to set it aside"
         )
-    source = folder.source(file_name)
     with hdf5.reading(source, where) as file:
         if hdf5.read_text(file, "fingerprint") != shard.fingerprint:
             raise Misplaced(f"{where} holds another identity than its sidecar says")
@@ -330,13 +371,17 @@ def verify(folder: Folder, sidecar: Sidecar) -> str | None:
 
 
 def _verify(folder: Folder, sidecar: Sidecar) -> None:
-    with folder.open(f"{sidecar.name}.h5") as stream:
-        digest, size_bytes = _digest_stream(stream)
+    source = folder.source(f"{sidecar.name}.h5")
+    if isinstance(source, Path):
+        with folder.open(f"{sidecar.name}.h5") as stream:
+            digest, size_bytes = _digest_stream(stream)
+    else:
+        digest, size_bytes = _digest_stream(source)
     if size_bytes != sidecar.size_bytes:
         raise StoreError(f"{size_bytes} bytes instead of {sidecar.size_bytes}")
     if digest != sidecar.sha256:
         raise StoreError("SHA-256 does not fit: bytes have changed")
-    with opened(folder, sidecar) as file:
+    with opened(folder, sidecar, source) as file:
         if tuple(hdf5.read_strings(file, "keys").tolist()) != sidecar.keys:
             raise StoreError("its keys are not those of the sidecar")
         if {name: item.shape[1:] for name, item in file["arrays"].items()} != sidecar.arrays:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Self
 
-from deponij.store.errors import DataError
+from deponij.store.errors import DataError, explained
 
 # A file in DVC's cache, of its versions 1 and 2 or since 3, is named by the hash of its content.
 _OBJECT = re.compile(r"(files/md5/)?[0-9a-f]{2}/[0-9a-f]{30}")
@@ -58,14 +58,12 @@ def read_inside(root: Path, file_name: str, links: Links = _NO_LINKS) -> bytes:
             names no readable regular file.
     """
     path = path_inside(root, file_name, links)
-    try:
+    with explained(f"picture {file_name!r} cannot be read", DataError):
         if not path.is_file():
             kind = "is not a regular file" if path.exists() else "is missing"
             hint = "; its name holds backslashes, forward slashes are expected" if "\\" in file_name else ""
             raise DataError(f"picture {file_name!r} {kind}{hint}")
         return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"picture {file_name!r} cannot be read: {error.strerror or error}") from error
 
 
 def path_inside(root: Path, file_name: str, links: Links = _NO_LINKS) -> Path:
@@ -81,10 +79,8 @@ def path_inside(root: Path, file_name: str, links: Links = _NO_LINKS) -> Path:
         raise DataError(
             f"refused: {file_name!r} points outside the data set's folder; only paths below it are read"
         )
-    try:
+    with explained(f"picture {file_name!r} cannot be read", DataError):
         resolved = Path(os.path.realpath(root / pure))
-    except OSError as error:
-        raise DataError(f"picture {file_name!r} cannot be read: {error.strerror or error}") from error
     if not resolved.is_relative_to(root) and not links.allow(resolved):
         raise DataError(
             f"refused: {file_name!r} is a symbolic link that leaves the data set's folder; copy the file, or name the "

@@ -18,11 +18,14 @@ _FLAGS: Mapping[str, Mapping[str, str]] = {
         "images": "--images",
         "path_column": "--path-column",
         "label_separator": "--label-separator",
+        "fetch": "--fetch",
     },
     "coco": {"annotations": "--coco", "images": "--images", "boxes": "--boxes"},
     "yolo": {"data": "--yolo"},
     "voc": {"folder": "--voc"},
     "parquet": {"files": "--parquet"},
+    "webdataset": {"shards": "--shards"},
+    "video": {"folder": "--video", "fps": "--fps"},
     "unpictured": {"table": "--table"},
 }
 # Of a split, and the strategies that heed them.

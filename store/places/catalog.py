@@ -16,12 +16,12 @@ from deponij.store.errors import StoreError
 from deponij.store.file_names import DAMAGED, FORMAT_FILE, is_sidecar
 from deponij.store.folders import Folder, LocalFolder, Stamps
 from deponij.store.identity import Identity
-from deponij.store.locks import LOCKS
 from deponij.store.places.cache import Cache, Known
 from deponij.store.places.finding import Found, Places, distinct_keys, find, placed
 from deponij.store.places.pages import CacheDamaged
 from deponij.store.places.records import asked, texts_of
 from deponij.store.places.runs import Level, MemoryRun, in_memory
+from deponij.store.presence import LOCKS
 from deponij.store.shard import Shard, Sidecar, shard_and_keys
 
 T = TypeVar("T")

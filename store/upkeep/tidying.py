@@ -3,7 +3,7 @@
 One rule keeps all of it safe at every step: what replaces a shard is committed before the shard is
 taken away, and one process at a time takes shards away. Readers that held the old shard look it up
 anew; a kill in between leaves rows that are there twice, which the next `compact` settles.
-In an object store there are no locks: run one of these at a time there.
+How that is seen to, also in an object store, is told in `deponij.store.presence`.
 """
 
 from collections.abc import Collection, Mapping
@@ -17,7 +17,7 @@ from deponij.store.errors import StoreError
 from deponij.store.file_names import stands_in_for
 from deponij.store.hdf5 import Array
 from deponij.store.identity import Identity
-from deponij.store.locks import WriterLock, burying, tidying
+from deponij.store.presence import WriterLock, burying, tidiers_taken_over, tidying
 from deponij.store.shard import Sidecar
 from deponij.store.upkeep.progress import Progress, told
 from deponij.store.upkeep.rewriting import Commits, Part, read_part
@@ -92,12 +92,17 @@ def compact(
     Raises:
         StoreError: another process is tidying the depot, or it cannot be written.
     """
-    with tidying(store.local_path), WriterLock(store.local_path) as lock:
+    with WriterLock(store.folder) as lock, tidying(store.folder, lock.token):
         store.sweep()
         store.refresh()
         report = TidyReport(n_shards_before=store.n_shards)
-        commits = Commits(store, lock.token)
-        groups = [g for i in store.identities().values() for g in _groups(store, i, target_bytes, report)]
+        commits = Commits(store, lock)
+        others = _of_others(store)
+        groups = [
+            group
+            for identity in store.identities().values()
+            for group in _groups(store, identity, target_bytes, others, report)
+        ]
         for group in told(groups, progress, len):
             _replace(commits, group, report)
         store.refresh()
@@ -105,11 +110,25 @@ def compact(
     return report
 
 
+def _of_others(store: FeatureStore) -> set[str]:
+    """Shards that are left alone, as if they were not there.
+
+    Stand-ins of living writers, which are about to put a full shard in their place; and what a tidier that was taken
+    over has put in the place of others, which it may still be about to take away.
+    """
+    living, taken_over = _living(store), tidiers_taken_over(store.folder)
+    return {
+        name
+        for name in store.shard_names()
+        if _is_of(name, taken_over) or (stands_in_for(name) is not None and _is_of(name, living))
+    }
+
+
 def _groups(
-    store: FeatureStore, identity: Identity, target_bytes: int, report: TidyReport
+    store: FeatureStore, identity: Identity, target_bytes: int, others: Collection[str], report: TidyReport
 ) -> list[list[Part]]:
     """Groups of shards of which each becomes one shard (or none, where all its rows are doubles)."""
-    index = _sound_index(store, identity, report)
+    index = _sound_index(store, identity, others, report)
     by_layout: dict[object, list[Part]] = {}
     doubles: list[Part] = []
     for number, sidecar in enumerate(index.sidecars):
@@ -138,17 +157,15 @@ def _packed(parts: list[Part], target_bytes: int) -> list[list[Part]]:
     return [group for group in groups if group]
 
 
-def _sound_index(store: FeatureStore, identity: Identity, report: TidyReport) -> Index:
+def _sound_index(
+    store: FeatureStore, identity: Identity, others: Collection[str], report: TidyReport
+) -> Index:
     """An index without damaged shards, so that no double is dropped in favour of one that cannot be read.
 
-    Nor with stand-ins of living writers, which are about to put a full shard in their place.
+    Nor with those of `others`.
     """
-    living = _living(store)
-    sidecars = [
-        sidecar
-        for sidecar in store.read_sidecars(store.shard_names(identity))
-        if stands_in_for(sidecar.name) is None or not _is_of(sidecar, living)
-    ]
+    names = [name for name in store.shard_names(identity) if name not in others]
+    sidecars = list(store.read_sidecars(names))
     while True:
         chosen = [s for s in sidecars if s.name not in report.damaged]
         index = Index.build(chosen)
@@ -176,7 +193,7 @@ def _replace(commits: "Commits", group: list[Part], report: TidyReport) -> None:
         return
     commits.add(readable)
     for part, _ in readable:
-        shard.retire(commits.store.folder, part.sidecar.name)
+        commits.retire(part.sidecar.name)
 
 
 def merge(store: FeatureStore, other: FeatureStore, *, progress: Progress | None = None) -> MergeReport:
@@ -195,8 +212,8 @@ def merge(store: FeatureStore, other: FeatureStore, *, progress: Progress | None
     report = MergeReport()
     store.sweep()
     known = {fingerprint: set(store.keys(i)) for fingerprint, i in store.identities().items()}
-    with WriterLock(store.local_path) as lock:
-        commits = Commits(store, lock.token)
+    with WriterLock(store.folder) as lock:
+        commits = Commits(store, lock)
         has_changed = True
         while has_changed:
             other.refresh()
@@ -259,8 +276,9 @@ def gc(
     """
     if dry_run:
         return _collect(store, keep, keep_identities, None, progress)
-    with tidying(store.local_path), WriterLock(store.local_path) as lock:
-        return _collect(store, keep, keep_identities, Commits(store, lock.token), progress)
+    with WriterLock(store.folder) as lock, tidying(store.folder, lock.token):
+        store.sweep()
+        return _collect(store, keep, keep_identities, Commits(store, lock), progress)
 
 
 def _collect(
@@ -277,12 +295,14 @@ def _collect(
     wanted = _wanted(store, keep, keep_identities)
     living = _living(store)
     report = GcReport(dry_run=commits is None)
-    for sidecar in told(store.sidecars, progress):
+    sidecars = store.sidecars
+    by_keys = {(sidecar.fingerprint, sidecar.keys): sidecar for sidecar in sidecars}
+    for sidecar in told(sidecars, progress):
         part = Part.of(sidecar, wanted[sidecar.fingerprint])
-        if not part.is_whole and _is_of(sidecar, living):
+        if not part.is_whole and _is_of(sidecar.name, living):
             report.in_use.append(sidecar.name)
             part = Part(sidecar, np.arange(len(sidecar.keys)))
-        if commits is not None and not part.is_whole and not _shrink(commits, part, report):
+        if commits is not None and not part.is_whole and not _shrink(commits, part, by_keys, report):
             part = Part(sidecar, np.arange(len(sidecar.keys)))
         _count(report, part)
     if commits is not None:
@@ -305,26 +325,35 @@ def _wanted(
 
 
 def _living(store: FeatureStore) -> set[str]:
-    if store.local_path is None:
-        return set()
-    with burying(store.local_path) as living:
-        return set(living)
+    with burying(store.folder) as presence:
+        return set(presence.living)
 
 
-def _is_of(sidecar: Sidecar, tokens: Collection[str]) -> bool:
-    return any(sidecar.name.split("/")[1].startswith(token + "-") for token in tokens)
+def _is_of(name: str, tokens: Collection[str]) -> bool:
+    return any(name.split("/")[1].startswith(token + "-") for token in tokens)
 
 
-def _shrink(commits: Commits, part: Part, report: GcReport) -> bool:
-    """Commit the rows that stay, then take the shard away; False where it had to be left alone."""
+def _shrink(
+    commits: Commits, part: Part, by_keys: dict[tuple[str, tuple[str, ...]], Sidecar], report: GcReport
+) -> bool:
+    """Commit the rows that stay, then take the shard away; False where it had to be left alone.
+
+    Args:
+        by_keys: all shards by fingerprint and keys. Where a run that was killed has committed just these rows as a shard
+            of their own, and that is sound, they need not be committed again.
+    """
     if len(part.rows):
-        try:
-            arrays = read_part(commits.store, part)
-        except StoreError as error:
-            report.damaged[part.sidecar.name] = str(error)
-            return False
-        commits.add([(part, arrays)])
-    shard.retire(commits.store.folder, part.sidecar.name)
+        keys = tuple(part.sidecar.keys[row] for row in part.rows)
+        alike = by_keys.get((part.sidecar.fingerprint, keys))
+        is_rewritten = alike is not None and alike.layout == part.sidecar.layout
+        if alike is None or not is_rewritten or shard.verify(commits.store.folder, alike) is not None:
+            try:
+                arrays = read_part(commits.store, part)
+            except StoreError as error:
+                report.damaged[part.sidecar.name] = str(error)
+                return False
+            commits.add([(part, arrays)])
+    commits.retire(part.sidecar.name)
     return True
 
 

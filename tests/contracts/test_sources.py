@@ -2,6 +2,7 @@
 
 import io
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import video_world
 from PIL import Image
 
 from deponij.pipeline.data.adapters.registry import (
@@ -116,6 +118,23 @@ def unpictured(root: Path) -> dict[str, object]:
     return {"table": root / "table.csv"}
 
 
+def webdataset(root: Path) -> dict[str, object]:
+    with tarfile.open(root / "shard-0.tar", "w") as tar:
+        for k in range(N_PICTURES):
+            for ending, data in (("png", picture(k) if k else b"damaged"), ("cls", str(k % 2).encode())):
+                member = tarfile.TarInfo(f"{k:04d}.{ending}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    return {"shards": [root / "shard-0.tar"]}
+
+
+def video(root: Path) -> dict[str, object]:
+    (root / "cat").mkdir()
+    video_world.write(root / "cat" / "a.mp4", n_frames=5, fps=1)
+    (root / "cat" / "b.mp4").write_bytes(b"damaged")
+    return {"folder": root}
+
+
 # One small data set a kind, each with at least one damaged picture, or a row without an id.
 MADE: dict[str, Callable[[Path], dict[str, object]]] = {
     "coco": coco,
@@ -126,6 +145,8 @@ MADE: dict[str, Callable[[Path], dict[str, object]]] = {
     "folder": folder,
     "parquet": parquet,
     "unpictured": unpictured,
+    "webdataset": webdataset,
+    "video": video,
 }
 
 
@@ -236,7 +257,7 @@ def test_links_lead_where_the_user_says_and_nowhere_else(name: str, tmp_path: Pa
 def test_unknown_names_list_the_known_and_the_nearest() -> None:
     with pytest.raises(
         UsageError,
-        match=r"Did you mean 'folder'\? Known: coco, folder, listed, parquet, taco, unpictured, voc, yolo",
+        match=r"Did you mean 'folder'\? Known: coco, folder, listed, .*, unpictured, video, voc, webdataset, yolo",
     ):
         open_source("foldr", {})
 

@@ -24,7 +24,7 @@ from deponij.pipeline.data.boxes import Boxes
 from deponij.pipeline.data.crops import Background, CropParams, crop_window, cut, window_mask, with_background
 from deponij.pipeline.data.inside import Links, existing_folder, read_inside
 from deponij.pipeline.data.item import Item, MetadataValue, ToAct
-from deponij.pipeline.data.parallel import ordered_map
+from deponij.pipeline.data.parallel import Workers, ordered_map
 from deponij.pipeline.data.parts import Treatment
 from deponij.pipeline.likeness.phash import phash
 from deponij.pipeline.pictures import decode
@@ -156,7 +156,7 @@ class InstanceSource:
                 notes.append(ToAct(missed))
         return tuple(notes)
 
-    def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
+    def items(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Item]:
         """See `crop_items` and `whole_photographs`."""
         if self.whole:
             return whole_photographs(self.dataset, self.root, self.links, workers=workers, progress=progress)
@@ -202,7 +202,7 @@ class CocoSource(InstanceSource):
             return super().notes
         return (f"nothing is annotated, so whole pictures are taken, without labels: {self.n_items:,}",)
 
-    def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
+    def items(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Item]:
         """Crops of instances; where nothing is annotated, the photographs as they are."""
         if not self.is_whole:
             return super().items(workers=workers, progress=progress)
@@ -245,7 +245,7 @@ def crop_items(
     root: Path,
     params: CropParams,
     *,
-    workers: int = 1,
+    workers: Workers = 1,
     label_maps: Sequence[LabelMap] = (),
     links: Links | None = None,
     progress: Progress | None = None,

@@ -30,6 +30,7 @@ from deponij.pipeline.data.endings import (
 )
 from deponij.pipeline.data.inside import Links, existing_folder, read_inside
 from deponij.pipeline.data.item import Item, ToAct
+from deponij.pipeline.data.parallel import Workers
 from deponij.pipeline.data.parts import Folders, Place, Treatment, is_left_out, places, refuse_unknown
 from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError
@@ -138,7 +139,7 @@ class FolderSource:
             notes.append(f"pictures in folders that are left out as asked: {self._n_skipped:,}")
         return tuple(notes)
 
-    def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
+    def items(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Item]:
         """One item per picture, sorted by path; what cannot be read carries its failure. Folders without any follow."""
         entries = [*self._entries, *self._empty]
         return each_picture(partial(_item, root=self.root, links=self.links), entries, workers, progress)

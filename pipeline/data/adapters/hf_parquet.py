@@ -3,9 +3,8 @@
 Files are streamed. What their columns mean is found in `parquet_columns`.
 """
 
-import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from deponij.pipeline.data.adapters.file_names import distinct_names
 from deponij.pipeline.data.adapters.parquet_columns import Column, columns_of
 from deponij.pipeline.data.adapters.registry import Progress, check_columns, register_source
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
 from deponij.pipeline.data.item import Item, MetadataValue
+from deponij.pipeline.data.parallel import Workers
 from deponij.pipeline.data.parts import Place, Treatment, parts_of_files, places_of_values, refuse_unknown
 from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError, UsageError
@@ -86,7 +87,7 @@ class ParquetSource:
         )
         self.files = [
             _File(path, name, parts[path], columns)
-            for path, name, columns in zip(kept, _names(kept), self._columns.of_file, strict=True)
+            for path, name, columns in zip(kept, distinct_names(kept), self._columns.of_file, strict=True)
         ]
         self.metadata_schema = check_columns(
             pa.schema([(column.name, column.type) for column in self.files[0].columns])
@@ -119,7 +120,7 @@ class ParquetSource:
         """Whether there are labels; columns that are called otherwise here, or left out."""
         return self._columns.notes
 
-    def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
+    def items(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Item]:
         """One item per row, file by file; what does not decode carries its failure.
 
         Raises:
@@ -186,14 +187,3 @@ def _footer(path: Path) -> tuple[pa.Schema, int]:
             return file.schema_arrow, file.metadata.num_rows
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} is not a readable parquet file: {error}") from error
-
-
-def _names(files: Sequence[Path]) -> list[str]:
-    """What the item ids begin with: the file's name, or where names repeat its path below the common one."""
-    names = [path.name for path in files]
-    if len(set(names)) == len(names):
-        return names
-    # Links stay as they are named: in the hub's cache they lead to files that are named by a hash.
-    absolute = [Path(os.path.abspath(path)) for path in files]  # noqa: PTH100
-    common = os.path.commonpath([path.parent for path in absolute])
-    return [path.relative_to(common).as_posix() for path in absolute]

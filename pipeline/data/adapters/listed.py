@@ -8,6 +8,7 @@ column of lists, in texts with a separator that is asked for, or in a column of 
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field
 
+from deponij.pipeline.data.adapters.addresses import AT_ONCE, Addresses, addresses
 from deponij.pipeline.data.adapters.file_names import Finder, is_address
 from deponij.pipeline.data.adapters.parquet_columns import columns_of_table
 from deponij.pipeline.data.adapters.registry import Progress, check_columns, register_source
@@ -28,10 +30,14 @@ from deponij.pipeline.data.adapters.table_columns import (
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
 from deponij.pipeline.data.inside import Links, existing_folder, read_inside
 from deponij.pipeline.data.item import Item, MetadataValue
+from deponij.pipeline.data.parallel import Workers, ordered_map
 from deponij.pipeline.data.parts import Place, Treatment, places_of_values, refuse_unknown
 from deponij.pipeline.listings import read_listing
 from deponij.pipeline.record_lists import Record
-from deponij.store.errors import DataError, UsageError
+from deponij.store.errors import DataError, UsageError, explained
+
+# Beside the table, for pictures that it names by address.
+FETCHED = "fetched"
 
 
 class ListedParams(Record):
@@ -47,6 +53,7 @@ class ListedParams(Record):
         treat: what values of the part column are whose names leave it open: `train`, `val`, `test`, `class` (no part)
             or `skip` to leave their rows out.
         links_into: folders that symbolic links may lead into; DVC's cache is one by itself.
+        fetch: fetch pictures that are named by http(s) addresses, and are not here, into `fetched` beside the table.
     """
 
     table: Path
@@ -59,6 +66,19 @@ class ListedParams(Record):
     encoding: str = Field(default="utf-8", min_length=1)
     treat: dict[str, Treatment] = Field(default_factory=dict)
     links_into: tuple[Path, ...] = ()
+    fetch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row before its picture is read: from a path below the data set's folder, or a file that was fetched."""
+
+    item_id: str
+    failure: str | None
+    given: str | None
+    metadata: dict[str, MetadataValue]
+    address: str | None = None
+    file: Path | None = None
 
 
 @register_source("listed")
@@ -107,6 +127,7 @@ class ListedSource:
         self.metadata_schema = check_columns(pa.schema([(one.name, one.type) for one in self.columns]))
         folder = params.images or params.table.parent
         self.root = existing_folder(folder, "folder of the pictures")
+        self._fetched_into = params.table.parent / FETCHED if params.fetch else None
         self.links = Links.of(folder, params.links_into)
         self._finder = Finder(self.root)
         raw_paths = self._table[self.path_column].to_pylist()
@@ -126,25 +147,36 @@ class ListedSource:
             return notes
         return (*notes, f"pictures in no part of the given split: {outside:,}")
 
-    def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
+    def items(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Item]:
         """One item per row, in order; what cannot be read carries its failure."""
-        return each_picture(partial(_item, root=self.root, links=self.links), self._rows(), workers, progress)
+        one = partial(_item, root=self.root, links=self.links)
+        return each_picture(one, self._fetching(), workers, progress)
 
-    def _rows(self) -> Iterator[tuple[str, str | None, str | None, dict[str, MetadataValue]]]:
-        """Item id, failure, part and metadata of each row."""
+    def _fetching(self) -> Iterator[_Row]:
+        """The rows, of which those with an address wait for their file; many are fetched at once, in order."""
+        if self._fetched_into is None:
+            yield from self._rows()
+            return
+        with addresses(self._fetched_into) as there:
+            yield from ordered_map(partial(_fetched, addresses=there), self._rows(), AT_ONCE)
+
+    def _rows(self) -> Iterator[_Row]:
         seen: dict[str, int] = {}
         values = [(one, self._table[one.source].to_pylist()) for one in self.columns]
         for row, named in enumerate(self._paths):
-            path, failure = named or f"row {row + 1}", None
+            path, failure, address = named or f"row {row + 1}", None, None
             if not named:
                 failure = f"row {row + 1} names no picture"
-            elif is_address(named):
+            elif is_address(named) and self._fetched_into is None:
                 failure = (
-                    f"row {row + 1} names an address; fetch the picture into the folder, under its own name"
+                    f"row {row + 1} names an address; --fetch (`fetch: true` in a profile) fetches it, or put the "
+                    "picture into the folder, under its own name"
                 )
             elif named in seen:
                 failure = f"row {row + 1} names the same picture as row {seen[named] + 1}; one row a picture is expected"
                 path = f"{named}#{row + 1}"
+            elif is_address(named):
+                address = named
             seen.setdefault(path, row)
             metadata: dict[str, MetadataValue] = {}
             for column, of_rows in values:
@@ -152,7 +184,7 @@ class ListedSource:
                     metadata[column.name] = column.value(of_rows[row])
                 except DataError as error:
                     metadata[column.name], failure = None, str(error)
-            yield path, failure, self._places[row].given, metadata
+            yield _Row(path, failure, self._places[row].given, metadata, address)
 
 
 def names_pictures(path: Path, encoding: str = "utf-8") -> bool:
@@ -175,14 +207,25 @@ def _tidied(raw: Any, root: Path) -> str:
     return str(pure.relative_to(root) if pure.is_relative_to(root) else pure)
 
 
-def _item(
-    row: tuple[str, str | None, str | None, dict[str, MetadataValue]], *, root: Path, links: Links
-) -> Item:
-    item_id, failure, given, metadata = row
-    content = None
+def _fetched(row: _Row, *, addresses: Addresses) -> _Row:
+    if row.address is None or row.failure is not None:
+        return row
+    try:
+        return replace(row, file=addresses.fetched(row.address))
+    except DataError as error:
+        return replace(row, failure=str(error))
+
+
+def _item(row: _Row, *, root: Path, links: Links) -> Item:
+    content, failure = None, row.failure
     if failure is None:
         try:
-            content = read_inside(root, item_id, links)
+            content = read_inside(root, row.item_id, links) if row.file is None else _read(row.file)
         except DataError as error:
             failure = str(error)
-    return whole_picture(item_id, content, failure, given, metadata)
+    return whole_picture(row.item_id, content, failure, row.given, row.metadata)
+
+
+def _read(path: Path) -> bytes:
+    with explained(f"cannot read {path}", DataError):
+        return path.read_bytes()

@@ -15,13 +15,14 @@ from deponij.pipeline.data.adapters.registry import Progress
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
 from deponij.pipeline.data.inside import Links, read_inside
 from deponij.pipeline.data.item import Item, MetadataValue
+from deponij.pipeline.data.parallel import Workers
 from deponij.store.errors import DataError
 
 WHOLE_COLUMNS = pa.schema([("label", LABEL_SET), ("n_annotations", pa.int64())])
 
 
 def whole_photographs(
-    dataset: CocoDataset, root: Path, links: Links, *, workers: int = 1, progress: Progress | None = None
+    dataset: CocoDataset, root: Path, links: Links, *, workers: Workers = 1, progress: Progress | None = None
 ) -> Iterator[Item]:
     """One item per photograph, in file order. One without an annotation shows none of the classes: an empty set.
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ValidationError
 
 from deponij.pipeline.data.item import Item
+from deponij.pipeline.data.parallel import Workers
 from deponij.pipeline.registry import Registry
 from deponij.store.errors import UsageError
 
@@ -48,7 +49,7 @@ class Source(Protocol):
         """
         ...
 
-    def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
+    def items(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Item]:
         """Every item once, in an order that depends on the data set alone.
 
         Each has the columns of `metadata_schema`, and no others, in its `metadata`.

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from deponij.pipeline.data.adapters.registry import Progress
 from deponij.pipeline.data.item import Item, MetadataValue
-from deponij.pipeline.data.parallel import ordered_map
+from deponij.pipeline.data.parallel import Workers, ordered_map
 from deponij.pipeline.likeness.phash import GRID_PX, phash
 from deponij.pipeline.pictures import Route, decode, key_of_picture, upright_size_px
 from deponij.store.errors import DataError
@@ -16,7 +16,7 @@ CHUNK = 8
 
 
 def each_picture(
-    item_of: Callable[[T], Item], entries: Iterable[T], workers: int, progress: Progress | None
+    item_of: Callable[[T], Item], entries: Iterable[T], workers: Workers, progress: Progress | None
 ) -> Iterator[Item]:
     """Items of entries, in order; `progress` is called with 1 as each is handed out."""
     for item in ordered_map(item_of, entries, workers, chunk=CHUNK):
