@@ -66,7 +66,7 @@ class FeatureStore:
         return self._catalog.damaged
 
     def refresh(self) -> None:
-        """See what other writers have committed or tidied away since. Reads new sidecars only."""
+        """See what other writers have committed or tidied away since: lists the depot, reads new sidecars only."""
         self._catalog.refresh()
 
     @property
@@ -137,8 +137,14 @@ class FeatureStore:
         """
         return self._catalog.places(identity.fingerprint, keys)
 
-    def distrust(self) -> None:
-        """Believe nothing that this machine has kept about the depot: read all sidecars anew."""
+    def distrust(self, misplaced: Misplaced | None = None) -> None:
+        """Believe nothing that this machine has kept about the depot: read all sidecars anew.
+
+        Args:
+            misplaced: why. Raised where all that is known is what the sidecars say: then a shard is damaged.
+        """
+        if misplaced is not None and self._catalog.is_certain:
+            raise misplaced
         self._catalog.distrust()
 
     def resolve(self, keys: Sequence[str]) -> Identity:
@@ -180,7 +186,7 @@ class FeatureStore:
                 differ in shape, or a file is damaged.
         """
         identity = self.resolve(keys) if identity is None else identity
-        failure, is_certain = "", False
+        failure = ""
         for _ in range(_READ_ATTEMPTS):
             places = self.places(identity, keys)
             if (places.numbers < 0).any():
@@ -196,12 +202,9 @@ class FeatureStore:
                 # A shard was compacted away between the look-up and the reading.
                 failure = str(error)
                 self.refresh()
-            except Misplaced:
-                # Only sidecars can tell damage from something that was kept here and holds no more.
-                if is_certain:
-                    raise
-                is_certain = True
-                self.distrust()
+            except Misplaced as error:
+                failure = str(error)
+                self.distrust(error)
         raise StoreError(
             f"a shard of {self.location} has lost its file ({failure}); run `deponij depot verify --repair`, "
             "then `deponij extract` to compute its rows again"

@@ -13,6 +13,7 @@ from typing import IO, Protocol
 
 from deponij.store.atomic import PART, make_folder, publish
 from deponij.store.errors import StoreError, explained
+from deponij.store.mounts import why_locks_are_unseen
 
 # A folder's path below the root -> its inode, mtime and ctime in ns.
 Stamps = dict[str, list[int]]
@@ -145,6 +146,9 @@ class LocalFolder:
             return
 
     def stamps(self, but: Collection[str]) -> Stamps | None:
+        if why_locks_are_unseen(self.path):
+            # Mounts that show no locks of other machines may not show in a folder's times what those do, either.
+            return None
         found: Stamps = {}
         with _explained(f"cannot read {self.path}"):
             try:

@@ -130,7 +130,7 @@ class MapReader:
         parts = None
         if windows is not None:
             parts = {level.name: self._parts(level, windows) for level in self.levels}
-        failure, is_certain = "", False
+        failure = ""
         for _ in range(_READ_ATTEMPTS):
             try:
                 return self._read(rows, parts)
@@ -139,12 +139,9 @@ class MapReader:
                 failure = str(error)
                 self._depot.refresh()
                 self._require_rows()
-            except Misplaced:
-                # Only sidecars can tell damage from something that was kept here and holds no more.
-                if is_certain:
-                    raise
-                is_certain = True
-                self._depot.distrust()
+            except Misplaced as error:
+                failure = str(error)
+                self._depot.distrust(error)
                 self._require_rows()
         raise StoreError(
             f"a shard of {self._depot.location} has lost its file ({failure}); run `deponij depot verify --repair`, "

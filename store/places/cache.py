@@ -28,7 +28,7 @@ from deponij.store.caches import cache_folder
 from deponij.store.errors import StoreError
 from deponij.store.folders import Stamps
 from deponij.store.identity import Identity
-from deponij.store.locks import hold, release
+from deponij.store.locks import WAIT_S, hold, release
 from deponij.store.places.run_file import FileRun, RunFacts, TooWide, write_run
 from deponij.store.places.runs import Level, joined, to_merge
 from deponij.store.sealed import sealed, unsealed
@@ -136,10 +136,16 @@ class Cache:
 
     def forget(self) -> None:
         """Delete what is kept; whoever has it open goes on with it."""
+        held = None
+        with suppress(OSError):
+            # Whoever is writing would put some of it back.
+            held = hold(self.path / _LOCK, wait_s=WAIT_S)
         with suppress(OSError):
             (self.path / _MANIFEST).unlink()
         with suppress(OSError):
             self._clear({_LOCK})
+        if held is not None:
+            release(held)
         self._seen = self._stat()
 
     def _stat(self) -> _Stat | None:

@@ -2,7 +2,7 @@
 
 At first what the cache on this machine has kept (for depots of many shards), then what a listing of the depot shows
 beside it: only sidecars that nobody here has read before are read. Where the stamps of the depot's folders say that
-nothing has come or gone since the last listing, none is made.
+nothing has come or gone since the last listing, opening makes none; `refresh` always does.
 """
 
 import time
@@ -41,10 +41,12 @@ class Catalog:
 
     Attributes:
         damaged: shard name -> what is wrong with its sidecar, as of the last `refresh`.
+        is_certain: whether all that is known was read from the sidecars by this process.
     """
 
     def __init__(self, folder: Folder) -> None:
         self.damaged: dict[str, str] = {}
+        self.is_certain = True
         self._folder = folder
         self._cache = Cache(place_of(folder), marker_of(folder))
         self._identities: dict[str, Identity] = {}
@@ -83,6 +85,7 @@ class Catalog:
         with self._lock:
             self._cache.forget()
             self._identities, self._levels, self._stamps = {}, {}, None
+            self.is_certain = True
             self._refresh()
 
     def names(self) -> list[str]:
@@ -144,11 +147,18 @@ class Catalog:
         return self._mended(lambda: sum(map(len, distinct_keys(self._levels.get(fingerprint, ())))))
 
     def _begin(self) -> None:
-        known = self._cache.load()
-        if known is not None:
+        if (known := self._cache.load()) is not None:
+            self.is_certain = False
             self._take(known)
             self.damaged = dict.fromkeys(known.damaged, "")
-        self.refresh()
+        self._mended(self._catch_up)
+
+    def _catch_up(self) -> None:
+        if self._stamps is None or self._stamps != self._folder.stamps((LOCKS, DAMAGED)):
+            self._refresh()
+        else:
+            # A sidecar that was damaged may have been mended where it lies, which no stamp tells.
+            self._read(list(self.damaged))
 
     def _take(self, known: Known) -> None:
         self._identities = dict(known.identities)
@@ -169,11 +179,8 @@ class Catalog:
 
     def _refresh(self) -> None:
         before, begun_ns = self._folder.stamps((LOCKS, DAMAGED)), time.time_ns()
-        if self._stamps is not None and before == self._stamps:
-            # A sidecar that was damaged may have been mended where it lies, which no stamp tells.
-            self._read(list(self.damaged))
-            return
         if not self._cache.is_as_seen() and (known := self._cache.load()) is not None:
+            self.is_certain = False
             self._take(known)
         names, is_settled = self._listed(before, begun_ns)
         known_names = self._names()
