@@ -26,7 +26,8 @@ from deponij.store.shard import Shard
 _HEAD = np.dtype("<u8")
 # How many keys are looked for at a time: each may need a page of its own, and what is small is in the processor's cache.
 _WANTED = 512
-# For so many keys at once a level of so many pages (16 MiB, enough for 300 million rows) is read whole.
+# For so many keys at once a level of so many pages (16 MiB, enough for 300 million rows) is read whole; for so many shards
+# the records of all.
 _MANY = 64
 _WHOLE_PAGES = 4096
 
@@ -145,20 +146,23 @@ class FileRun:
     @cached_property
     def names(self) -> Names:
         """See `Run`."""
-        return np.char.decode(self._shard_records()["name"], "utf-8", "surrogatepass")
+        return np.char.decode(self._shard_records["name"], "utf-8", "surrogatepass")
 
     @cached_property
     def shard_rows(self) -> Numbers:
         """See `Run`."""
-        return self._shard_records()["n_rows"].astype(np.int64)
+        return self._shard_records["n_rows"].astype(np.int64)
 
     def shards(self, numbers: Sequence[int]) -> list[Shard]:
         """See `Run`."""
         kind = self.facts.shard_kind
         held = per_page(kind)
         wanted = np.asarray(numbers, np.int64)
-        pages, of = np.unique(wanted // held, return_inverse=True)
-        records = self._pages.read(kind, self._starts[-1] + pages)[of, wanted % held]
+        if len(wanted) >= _MANY:
+            records = self._shard_records[wanted]
+        else:
+            pages, of = np.unique(wanted // held, return_inverse=True)
+            records = self._pages.read(kind, self._starts[-1] + pages)[of, wanted % held]
         layouts, names = records["layout"].tolist(), records["name"].tolist()
         arrays = {text: _arrays(text) for text in set(layouts)}
         digests = records["sha256"].tobytes().hex()
@@ -233,7 +237,9 @@ class FileRun:
             is_kept[new] = True
         return kept[pages].reshape(-1)
 
+    @cached_property
     def _shard_records(self) -> Array:
+        # Some 130 bytes a shard.
         kind = self.facts.shard_kind
         pages = np.arange(n_pages(kind, self.n_shards))
         return self._pages.read(kind, self._starts[-1] + pages).reshape(-1)[: self.n_shards]
