@@ -74,11 +74,6 @@ class FeatureStore:
         """How many shards are committed."""
         return self._catalog.n_shards()
 
-    @property
-    def shards(self) -> list[Shard]:
-        """All committed shards, by name."""
-        return self._catalog.shards()
-
     def shard_names(self, identity: Identity | None = None) -> list[str]:
         """Names of all committed shards, or of those of one identity, sorted."""
         within = "" if identity is None else f"{identity.fingerprint}/"

@@ -191,7 +191,7 @@ class Cache:
             "stamps": known.stamps,
             "damaged": list(known.damaged),
             "identities": {name: asdict(known.identities[name]) for name in levels},
-            "runs": [{"run": facts.to_json(), "alive": alive} for facts, alive in in_files],
+            "runs": [{"run": asdict(facts), "alive": alive} for facts, alive in in_files],
         }
         part = self.path / f"{_MANIFEST}.{secrets.token_hex(4)}{PART}"
         try:

@@ -92,18 +92,6 @@ class Catalog:
         """Of all shards, sorted."""
         return self._mended(lambda: sorted(self._names()))
 
-    def shards(self) -> list[Shard]:
-        """All shards, by name."""
-        found = self._mended(
-            lambda: [
-                shard
-                for levels in self._levels.values()
-                for level in levels
-                for shard in level.run.shards(level.numbers.tolist())
-            ]
-        )
-        return sorted(found, key=lambda shard: shard.name)
-
     def first_shard(self, fingerprint: str) -> Shard | None:
         """The first shard of an identity by name; None where there is none."""
         return self._mended(lambda: self._first_shard(fingerprint))

@@ -9,7 +9,7 @@ the number of rows; the file's geometry follows from three numbers that the cach
 import json
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,10 +49,6 @@ class RunFacts:
     n_shards: int
     name_bytes: int
     layout_bytes: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Its fields."""
-        return asdict(self)
 
     @property
     def shard_kind(self) -> np.dtype:
