@@ -117,7 +117,7 @@ class Depot(Side):
 
     def open(self) -> FeatureStore:
         store = FeatureStore(self.folder)
-        store.index(IDENTITY.fingerprint)
+        store.missing(IDENTITY, self.data.keys[:1])
         return store
 
     def scan(self, opened: FeatureStore) -> Iterator[Rows]:

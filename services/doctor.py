@@ -14,10 +14,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from deponij.pipeline.backbones.remember import cache_folder
 from deponij.project.frame.settings import Section, n_cores
-from deponij.store.depot import FORMAT_FILE
+from deponij.store.caches import cache_folder
 from deponij.store.errors import DeponijError
+from deponij.store.file_names import FORMAT_FILE
 from deponij.store.folders import open_folder
 from deponij.store.presence import why_no_locks
 

@@ -9,36 +9,30 @@
 """
 
 import json
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from deponij.store import shard
 from deponij.store.atomic import PART
 from deponij.store.errors import StoreError, explained
+from deponij.store.file_names import FORMAT_FILE, is_uncommitted, stands_in_for, writer_of
 from deponij.store.folders import Folder, LocalFolder, open_folder
 from deponij.store.hdf5 import Array
-from deponij.store.identity import FINGERPRINT_CHARS, Identity
+from deponij.store.identity import Identity
+from deponij.store.places.catalog import Catalog
+from deponij.store.places.finding import Places
 from deponij.store.presence import LOCKS, WriterLock, burying
-from deponij.store.shard import Index, Provenance, Rows, Sidecar
+from deponij.store.shard import KEY_DTYPE, Misplaced, Provenance, Rows, Shard, Sidecar
 from deponij.store.writer import SHARD_ROWS, UNSAVED_S, Writer
 
-FORMAT_FILE = "format.json"
 FORMAT_NAME = "deponij-depot"
-DAMAGED = "damaged"
 # Each time shards may have been tidied away between look-up and reading; more often is no accident.
 _READ_ATTEMPTS = 5
-_LISTINGS = 5
-_TOKEN = r"(?P<token>[A-Za-z0-9-]+\.\d+\.[0-9a-f]{8})"
-_OWNED = re.compile(
-    rf"[0-9a-f]{{{FINGERPRINT_CHARS}}}/{_TOKEN}-\d{{6}}(-\d+)?\.(h5|json)(\.\d+)?({re.escape(PART)})?$"
-)
-_STAND_IN = re.compile(rf"(?P<shard>.+/{_TOKEN}-\d{{6}})-\d+$")
-# A depot's marker in the making, or a lease in a local folder.
-_MARKER_PART = re.compile(rf"{LOCKS}/{_TOKEN}(\.lease\.\d+)?{re.escape(PART)}$")
+_SIDECARS_AT_ONCE = 256
 
 
 class FeatureStore:
@@ -48,9 +42,6 @@ class FeatureStore:
         location: a folder, or any fsspec URL.
         create: make the depot where there is none.
 
-    Attributes:
-        damaged: shard name -> what is wrong with its sidecar; such rows count as unknown.
-
     Raises:
         StoreError: there is no depot, the folder holds something else, or its format is another one.
     """
@@ -59,61 +50,97 @@ class FeatureStore:
         self.folder: Folder = open_folder(location)
         self.location = self.folder.location
         check_format(self.folder, create=create)
-        self._sidecars: dict[str, Sidecar] = {}
-        self._indexes: dict[str, Index] = {}
-        self.damaged: dict[str, str] = {}
-        self.refresh()
+        self._catalog = Catalog(self.folder)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return FeatureStore, (self.location,)
 
     @property
     def local_path(self) -> Path | None:
         """The folder on this machine; None for an object store."""
         return self.folder.path if isinstance(self.folder, LocalFolder) else None
 
-    def refresh(self) -> None:
-        """See what other writers have committed or tidied away since. Reads new sidecars only."""
-        names = self._committed()
-        fresh = sorted(names - set(self._sidecars))
-        self.damaged = {}
-        for file_name, data in self.folder.read_many(f"{name}.json" for name in fresh).items():
-            name = file_name.removesuffix(".json")
-            try:
-                self._sidecars[name] = Sidecar.from_bytes(name, data)
-            except StoreError as error:
-                self.damaged[name] = str(error)
-        gone = set(self._sidecars) - names
-        for name in gone:
-            del self._sidecars[name]
-        if fresh or gone:
-            self._indexes.clear()
+    @property
+    def damaged(self) -> dict[str, str]:
+        """Shard name -> what is wrong with its sidecar; such rows count as unknown."""
+        return self._catalog.damaged
 
-    def _committed(self) -> set[str]:
-        # A listing is no snapshot: while shards are compacted it may miss both the old and the new
-        # one. Two equal listings miss nothing.
-        names = {n.removesuffix(".json") for n in self.folder.names() if is_sidecar(n)}
-        for _ in range(_LISTINGS if self.folder.is_local else 0):
-            before, names = names, {n.removesuffix(".json") for n in self.folder.names() if is_sidecar(n)}
-            if before == names:
-                break
-        return names
+    def refresh(self) -> None:
+        """See what other writers have committed or tidied away since: lists the depot, reads new sidecars only."""
+        self._catalog.refresh()
+
+    @property
+    def n_shards(self) -> int:
+        """How many shards are committed."""
+        return self._catalog.n_shards()
+
+    def shard_names(self, identity: Identity | None = None) -> list[str]:
+        """Names of all committed shards, or of those of one identity, sorted."""
+        within = "" if identity is None else f"{identity.fingerprint}/"
+        return [name for name in self._catalog.names() if name.startswith(within)]
+
+    def first_shard(self, identity: Identity) -> Shard | None:
+        """The first shard of an identity by name; None where there is none."""
+        return self._catalog.first_shard(identity.fingerprint)
 
     @property
     def sidecars(self) -> list[Sidecar]:
-        """All committed shards, by name."""
-        return [self._sidecars[name] for name in sorted(self._sidecars)]
+        """All committed shards, by name, with all that their sidecars say; they are read for it.
+
+        Those that have been tidied away since the last `refresh` are left out, and so are damaged ones.
+        """
+        return list(self.read_sidecars(self.shard_names()))
+
+    def read_sidecars(self, names: Sequence[str]) -> Iterator[Sidecar]:
+        """The sidecars of some shards, in this order, without those that are gone or damaged (`damaged` has them then)."""
+        for start in range(0, len(names), _SIDECARS_AT_ONCE):
+            some = names[start : start + _SIDECARS_AT_ONCE]
+            found = self.folder.read_many(f"{name}.json" for name in some)
+            for name in some:
+                data = found.pop(f"{name}.json", None)
+                if data is None:
+                    continue
+                try:
+                    sidecar = Sidecar.from_bytes(name, data)
+                except StoreError as error:
+                    self._catalog.set_aside(name, str(error))
+                    continue
+                yield sidecar
 
     def identities(self) -> dict[str, Identity]:
         """Fingerprint -> identity, of everything that has rows here."""
-        return {sidecar.fingerprint: sidecar.identity for sidecar in self.sidecars}
+        return self._catalog.identities()
 
     def keys(self, identity: Identity) -> list[str]:
         """The keys known under an identity, sorted, each once."""
-        return [key.decode() for key in self.index(identity.fingerprint).keys]
+        return self._catalog.keys(identity.fingerprint)
+
+    def n_keys(self, identity: Identity) -> int:
+        """How many keys are known under an identity."""
+        return self._catalog.n_keys(identity.fingerprint)
 
     def missing(self, identity: Identity, keys: Iterable[str]) -> list[str]:
         """Those of `keys` that have no row, in order, each once."""
         unique = list(dict.fromkeys(keys))
-        found = self.index(identity.fingerprint).find(unique)
-        return [key for key, place in zip(unique, found, strict=True) if place < 0]
+        return [unique[position] for position in self._catalog.missing(identity.fingerprint, unique)]
+
+    def places(self, identity: Identity, keys: Sequence[str]) -> Places:
+        """Where the rows of keys lie; of several copies the one in the first shard by name.
+
+        Raises:
+            StoreError: something is no key at all.
+        """
+        return self._catalog.places(identity.fingerprint, keys)
+
+    def distrust(self, misplaced: Misplaced | None = None) -> None:
+        """Believe nothing that this machine has kept about the depot: read all sidecars anew.
+
+        Args:
+            misplaced: why. Raised where all that is known is what the sidecars say: then a shard is damaged.
+        """
+        if misplaced is not None and self._catalog.is_certain:
+            raise misplaced
+        self._catalog.distrust()
 
     def resolve(self, keys: Sequence[str]) -> Identity:
         """The one identity under which rows for all `keys` are known.
@@ -156,41 +183,46 @@ class FeatureStore:
         identity = self.resolve(keys) if identity is None else identity
         failure = ""
         for _ in range(_READ_ATTEMPTS):
-            index = self.index(identity.fingerprint)
-            places = index.find(keys)
-            if (places < 0).any():
+            places = self.places(identity, keys)
+            if (places.numbers < 0).any():
                 # Others may have committed them since, or tidied at the moment of the look-up.
                 self.refresh()
-                if absent := self.missing(identity, keys):
-                    raise StoreError(self._explain_absence(absent, len(keys), identity))
-                index = self.index(identity.fingerprint)
-                places = index.find(keys)
+                places = self.places(identity, keys)
+                if absent := [keys[position] for position in np.flatnonzero(places.numbers < 0).tolist()]:
+                    told = list(dict.fromkeys(absent))
+                    raise StoreError(self._explain_absence(told, len(keys), identity))
             try:
-                return self._read(index, places, names)
+                return self._read(list(keys), places, identity, names)
             except FileNotFoundError as error:
                 # A shard was compacted away between the look-up and the reading.
                 failure = str(error)
                 self.refresh()
+            except Misplaced as error:
+                failure = str(error)
+                self.distrust(error)
         raise StoreError(
             f"a shard of {self.location} has lost its file ({failure}); run `deponij depot verify --repair`, "
             "then `deponij extract` to compute its rows again"
         )
 
-    def _read(self, index: Index, places: Rows, names: Sequence[str] | None) -> dict[str, Array]:
-        shards, rows = index.shards[places], index.rows[places]
-        order = np.argsort(shards, kind="stable")
-        numbers, begins = np.unique(shards[order], return_index=True)
-        if not len(numbers) and index.sidecars:
+    def _read(
+        self, keys: list[str], places: Places, identity: Identity, names: Sequence[str] | None
+    ) -> dict[str, Array]:
+        wanted = np.array(keys, KEY_DTYPE)
+        order = np.argsort(places.numbers, kind="stable")
+        numbers, begins = np.unique(places.numbers[order], return_index=True)
+        if not len(numbers):
             # Without keys the first shard still tells the arrays' names and shapes.
-            numbers, begins = np.zeros(1, np.int64), np.zeros(1, np.int64)
+            first = self.first_shard(identity)
+            return {} if first is None else self._read_shard(first, places.rows, names, wanted)
         arrays: dict[str, Array] = {}
         for number, where in zip(numbers.tolist(), np.split(order, begins[1:]), strict=True):
-            found = self._read_shard(index.sidecars[number], rows[where], names)
+            found = self._read_shard(places.shards[number], places.rows[where], names, wanted[where])
             if len(numbers) == 1:
                 return found
             is_run = where[-1] - where[0] == len(where) - 1
             for name, values in found.items():
-                whole = arrays.setdefault(name, np.empty((len(places), *values.shape[1:]), values.dtype))
+                whole = arrays.setdefault(name, np.empty((len(keys), *values.shape[1:]), values.dtype))
                 if whole.shape[1:] != values.shape[1:]:
                     raise StoreError(
                         f"rows of {name} differ in shape ({whole.shape[1:]} and {values.shape[1:]}): "
@@ -199,15 +231,17 @@ class FeatureStore:
                 whole[slice(where[0], where[-1] + 1) if is_run else where] = values
         return arrays
 
-    def _read_shard(self, sidecar: Sidecar, rows: Rows, names: Sequence[str] | None) -> dict[str, Array]:
-        chosen = list(sidecar.arrays if names is None else names)
-        unknown = sorted(set(chosen) - set(sidecar.arrays) - {"checksums"})
+    def _read_shard(
+        self, one: Shard, rows: Rows, names: Sequence[str] | None, keys: npt.NDArray[np.bytes_]
+    ) -> dict[str, Array]:
+        chosen = list(one.arrays if names is None else names)
+        unknown = sorted(set(chosen) - set(one.arrays) - {"checksums"})
         if unknown:
             raise StoreError(
-                f"rows of {sidecar.identity.kind} in {self.location} have no array {unknown}; "
-                f"they have {[*sidecar.arrays, 'checksums']}"
+                f"rows of {one.identity.kind} in {self.location} have no array {unknown}; "
+                f"they have {[*one.arrays, 'checksums']}"
             )
-        return shard.read(self.folder, sidecar, rows, chosen)
+        return shard.read(self.folder, one, rows, chosen, keys=keys)
 
     def _explain_absence(self, absent: list[str], n_asked: int, identity: Identity) -> str:
         text = (
@@ -241,7 +275,9 @@ class FeatureStore:
         Args:
             names: of the depot's files, where they are known.
         """
-        return _orphans(self.folder.names() if names is None else names)
+        names = self.folder.names() if names is None else names
+        present = set(names)
+        return [name for name in names if is_uncommitted(name, present)]
 
     def sweep(self) -> list[str]:
         """Remove what dead writers left uncommitted; returns the names removed.
@@ -251,27 +287,31 @@ class FeatureStore:
         self._settle()
         # The order matters: a writer that begins after the listing has nothing in it.
         names = self.folder.names()
-        orphans = _orphans(names)
+        orphans = self.orphans(names)
         if not orphans and not self.folder.is_local and not any(n.startswith(f"{LOCKS}/") for n in names):
             return []
         with burying(self.folder, names) as presence:
             return [
                 name
                 for name in orphans
-                if presence.is_dead(_token(name), self.folder.age_s(name)) and self._remove_orphan(name)
+                if presence.is_dead(writer_of(name), self.folder.age_s(name)) and self._remove_orphan(name)
             ]
 
     def _settle(self) -> None:
         """Take away stand-ins that a kill has left beside the shard that holds their rows too."""
-        for name in list(self._sidecars):
-            full = self._sidecars.get(stands_in_for(name) or "")
-            if full is not None and shard.verify(self.folder, full) is None:
-                self.retire(name)
+        names = self._catalog.names()
+        present = set(names)
+        for name in names:
+            full = stands_in_for(name)
+            if full is None or full not in present:
+                continue
+            for sidecar in self.read_sidecars([full]):
+                if shard.verify(self.folder, sidecar) is None:
+                    self.retire(name)
 
     def retire(self, name: str) -> None:
         """Take away a shard whose rows another one holds; where that cannot be done, a later sweep does it."""
-        self._sidecars.pop(name, None)
-        self._indexes.clear()
+        self._catalog.discard(name)
         with suppress(StoreError):
             shard.retire(self.folder, name)
 
@@ -292,22 +332,13 @@ class FeatureStore:
             return False
         return True
 
-    def index(self, fingerprint: str) -> Index:
-        """Where the rows of one identity lie."""
-        if fingerprint not in self._indexes:
-            self._indexes[fingerprint] = Index.build(
-                [s for s in self.sidecars if s.fingerprint == fingerprint]
-            )
-        return self._indexes[fingerprint]
-
     def _known_as(self) -> str:
         known = [f"{i.backbone} {i.kind} ({f})" for f, i in self.identities().items()]
         return "it knows " + ", ".join(known) if known else "it is empty"
 
     def add_sidecar(self, sidecar: Sidecar) -> None:
         """Take a shard that this process has just committed into the index."""
-        self._sidecars[sidecar.name] = sidecar
-        self._indexes.pop(sidecar.fingerprint, None)
+        self._catalog.add(sidecar)
 
 
 def read_format(folder: Folder) -> int | None:
@@ -376,40 +407,3 @@ def _begin(folder: Folder, *, create: bool) -> None:
             f"{folder.location} is not empty and no depot (it holds {others[0]}); name another folder"
         )
     write_format(folder, shard.FORMAT)
-
-
-def is_sidecar(name: str) -> bool:
-    """Whether a file's name is that of a commit."""
-    return name.endswith(".json") and "/" in name and not name.startswith((LOCKS + "/", DAMAGED + "/"))
-
-
-def stands_in_for(name: str) -> str | None:
-    """The full shard whose place a stand-in (see `deponij.store.writer`) keeps; None for other shards."""
-    match = _STAND_IN.match(name)
-    return match["shard"] if match else None
-
-
-def is_foreign(name: str) -> bool:
-    """Whether a file is none that a depot has; such files are reported and never touched."""
-    if name == FORMAT_FILE or name.startswith((LOCKS + "/", DAMAGED + "/")):
-        return False
-    return not is_sidecar(name) and _token(name) is None
-
-
-def _orphans(names: Sequence[str]) -> list[str]:
-    present = set(names)
-    return [name for name in names if _is_uncommitted(name, present)]
-
-
-def _is_uncommitted(name: str, names: set[str]) -> bool:
-    if name.startswith(DAMAGED + "/") or _token(name) is None:
-        return False
-    if name.endswith(PART):
-        return True
-    return name.endswith(".h5") and f"{name.removesuffix('.h5')}.json" not in names
-
-
-def _token(name: str) -> str | None:
-    """The writer's token in `<fingerprint>/<token>-<number>.…` or `writers/<token>.part`; None elsewhere."""
-    match = _OWNED.match(name) or _MARKER_PART.match(name)
-    return match["token"] if match else None

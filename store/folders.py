@@ -6,14 +6,17 @@ Both give the same promise: a name is either absent or whole. An object store is
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import IO, Protocol
 
 from deponij.store.atomic import PART, make_folder, publish
 from deponij.store.errors import StoreError, explained
+from deponij.store.mounts import why_locks_are_unseen
 
+# A folder's path below the root -> its inode, mtime and ctime in ns.
+Stamps = dict[str, list[int]]
 # damaged/<fingerprint>/<shard>.h5; deeper lies nothing of a depot.
 _DEPTH = 3
 
@@ -33,6 +36,19 @@ class Folder(Protocol):
 
         Args:
             below: list this folder alone.
+        """
+
+    def stamps(self, but: Collection[str]) -> Stamps | None:
+        """What changes when a file comes into the folder or one of its folders, or goes; None where nothing tells.
+
+        Args:
+            but: folders that do not count.
+        """
+
+    def made(self, name: str) -> str:
+        """What stands for a file as it was written last: another text once it is written anew.
+
+        Raises FileNotFoundError.
         """
 
     def read(self, name: str) -> bytes:
@@ -129,6 +145,28 @@ class LocalFolder:
         except FileNotFoundError:
             return
 
+    def stamps(self, but: Collection[str]) -> Stamps | None:
+        if why_locks_are_unseen(self.path):
+            # Mounts that show no locks of other machines may not show in a folder's times what those do, either.
+            return None
+        found: Stamps = {}
+        with _explained(f"cannot read {self.path}"):
+            try:
+                found["."] = _stamp(self.path)
+                with os.scandir(self.path) as entries:
+                    inner = sorted(entry.name for entry in entries if entry.is_dir())
+                for name in inner:
+                    if name not in but:
+                        found[name] = _stamp(self.path / name)
+            except FileNotFoundError:
+                return None
+        return found
+
+    def made(self, name: str) -> str:
+        with _explained(f"cannot read {self.path / name}"):
+            status = (self.path / name).stat()
+        return f"{status.st_ino}-{status.st_mtime_ns}-{status.st_ctime_ns}"
+
     def read(self, name: str) -> bytes:
         with _explained(f"cannot read {self.path / name}"):
             return (self.path / name).read_bytes()
@@ -212,6 +250,16 @@ class LocalFolder:
         # The folder stays even when it is empty: a writer may be about to build a file in it.
         with _explained(f"cannot delete {self.path / name}"):
             (self.path / name).unlink(missing_ok=True)
+
+
+def _stamp(folder: Path) -> list[int]:
+    # Opened first: of network file systems only opening asks the server, and not what is remembered of it.
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    return [status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def _explained(what: str, *, also_absent: bool = False) -> AbstractContextManager[None]:

@@ -26,7 +26,7 @@ from deponij.store import hdf5, shard
 from deponij.store.errors import StoreError, explained
 from deponij.store.folders import Folder
 from deponij.store.hdf5 import Array
-from deponij.store.shard import Sidecar
+from deponij.store.shard import Rows, Shard
 
 # Files that are kept open: more than a batch touches, far fewer than a process may have.
 _N_OPEN = 64
@@ -140,16 +140,17 @@ class MapFile:
         StoreError: it is damaged or another file than the sidecar says.
     """
 
-    def __init__(self, folder: Folder, sidecar: Sidecar) -> None:
-        self._name = f"{folder.location}/{sidecar.name}.h5"
-        self._source = folder.source(f"{sidecar.name}.h5")
+    def __init__(self, folder: Folder, one: Shard) -> None:
+        self._name = f"{folder.location}/{one.name}.h5"
+        self._source = folder.source(f"{one.name}.h5")
         self._open = ExitStack()
         # At the end of the process too, while all that closing needs is still there.
         weakref.finalize(self, self._open.close)
-        file = self._open.enter_context(shard.opened(folder, sidecar))
+        file = self._open.enter_context(shard.opened(folder, one))
         with hdf5.told_as_damage(self._source, self._name):
+            self._keys = hdf5.whole(file["keys"])
             self.checksums = hdf5.whole(file["checksums"])
-            self._maps: dict[str, h5py.Dataset] = {name: file["arrays"][name] for name in sidecar.arrays}
+            self._maps: dict[str, h5py.Dataset] = {name: file["arrays"][name] for name in one.arrays}
             is_direct = isinstance(self._source, Path) and hasattr(os, "preadv")
             is_direct = is_direct and all(map(_is_in_tiles, self._maps.values()))
             self._bands = _bands(self._maps, len(self.checksums)) if is_direct else None
@@ -157,6 +158,14 @@ class MapFile:
         if self._bands is not None and isinstance(self._source, Path):
             self._descriptor = os.open(self._source, os.O_RDONLY)
             weakref.finalize(self, os.close, self._descriptor)
+
+    def check_keys(self, rows: Rows, keys: Array) -> None:
+        """See that rows have these keys, str [m].
+
+        Raises:
+            Misplaced: some have others.
+        """
+        shard.check_keys(self._keys[rows], keys.astype(shard.KEY_DTYPE), self._name)
 
     def read(self, row: int, into: Mapping[str, Array], parts: Mapping[str, Part] | None) -> None:
         """Read one row's maps, or parts of them.
@@ -236,13 +245,13 @@ class MapFiles:
         self._files: OrderedDict[str, MapFile] = OrderedDict()
         self._threads: ThreadPoolExecutor | None = None
 
-    def open(self, folder: Folder, sidecar: Sidecar) -> MapFile:
+    def open(self, folder: Folder, one: Shard) -> MapFile:
         """A shard's file; see `MapFile`."""
         if self._process != os.getpid():
             self._begin()
         with self._lock:
-            file = self._files.pop(sidecar.name, None) or MapFile(folder, sidecar)
-            self._files[sidecar.name] = file
+            file = self._files.pop(one.name, None) or MapFile(folder, one)
+            self._files[one.name] = file
             # A file goes when the last one who reads it lets it go.
             while len(self._files) > _N_OPEN:
                 self._files.popitem(last=False)

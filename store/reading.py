@@ -22,7 +22,7 @@ from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError, UsageError
 from deponij.store.hdf5 import Array
 from deponij.store.map_files import MapFiles, Part
-from deponij.store.shard import Rows, Sidecar
+from deponij.store.shard import Misplaced, Rows, Shard
 from deponij.store.view import View
 
 _STRIDE = re.compile(r"stride(\d+)(?:_|$)")
@@ -92,7 +92,7 @@ class MapReader:
         self._files = MapFiles()
         self._require_rows()
         self.input_px = _input_px(view)
-        self.levels = _levels(self._shards(), self.input_px)
+        self.levels = _levels(self._depot.first_shard(view.identity), self.input_px)
 
     def __reduce__(self) -> tuple[object, ...]:
         return _reopened, (str(self.view.path), self._depot.location)
@@ -139,6 +139,10 @@ class MapReader:
                 failure = str(error)
                 self._depot.refresh()
                 self._require_rows()
+            except Misplaced as error:
+                failure = str(error)
+                self._depot.distrust(error)
+                self._require_rows()
         raise StoreError(
             f"a shard of {self._depot.location} has lost its file ({failure}); run `deponij depot verify --repair`, "
             "then `deponij extract` to compute its rows again"
@@ -171,16 +175,17 @@ class MapReader:
                     future.cancel()
 
     def _read(self, rows: Rows, parts: Mapping[str, Sequence[Part]] | None) -> dict[str, Array]:
-        index = self._depot.index(self.view.fingerprint)
-        places = index.find(self.view.keys[rows].tolist())
-        if (places < 0).any():
+        keys = self.view.keys[rows]
+        places = self._depot.places(self.view.identity, keys.tolist())
+        if (places.numbers < 0).any():
             raise FileNotFoundError("rows that were there are gone")
         found = self._room(len(rows), parts)
         tasks = []
-        for number in np.unique(index.shards[places]).tolist():
-            where = np.flatnonzero(index.shards[places] == number)
-            file = self._files.open(self._depot.folder, index.sidecars[number])
-            in_file = index.rows[places[where]]
+        for number, one in enumerate(places.shards):
+            where = np.flatnonzero(places.numbers == number)
+            file = self._files.open(self._depot.folder, one)
+            in_file = places.rows[where]
+            file.check_keys(in_file, keys[where])
             others = where[file.checksums[in_file] != self.view.checksums[rows[where]]]
             if len(others):
                 self._tell_other_rows(rows[others])
@@ -214,9 +219,6 @@ class MapReader:
 
     def _factor(self, level: MapLevel) -> int:
         return self.levels[-1].stride_px // level.stride_px
-
-    def _shards(self) -> list[Sidecar]:
-        return self._depot.index(self.view.fingerprint).sidecars
 
     def _require_rows(self) -> None:
         view = self.view
@@ -283,11 +285,11 @@ def _input_px(view: View) -> tuple[int, int]:
         raise StoreError(f"{view.path} does not say the size of its pictures: {error!r}") from error
 
 
-def _levels(shards: Sequence[Sidecar], input_px: tuple[int, int]) -> tuple[MapLevel, ...]:
-    if not shards:
+def _levels(shard: Shard | None, input_px: tuple[int, int]) -> tuple[MapLevel, ...]:
+    if shard is None:
         return ()
     levels = []
-    for name, shape in shards[0].arrays.items():
+    for name, shape in shard.arrays.items():
         channels, height, width = shape
         named = _STRIDE.match(name)
         stride_px = int(named[1]) if named else round(input_px[0] / height)

@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +19,7 @@ from typing import IO, Any
 from deponij.store import agreeing
 from deponij.store.atomic import PART
 from deponij.store.errors import StoreError, explained
+from deponij.store.folders import Stamps
 
 _IN_MEMORY_BYTES = 64 << 20
 _FIRST = {"start": 0, "end": _IN_MEMORY_BYTES}
@@ -64,6 +65,13 @@ class RemoteFolder:
                 return sorted(path[start:] for path in self._fs.find(self._at(below).rstrip("/")))
             except FileNotFoundError:
                 return []
+
+    def stamps(self, but: Collection[str]) -> Stamps | None:
+        return None
+
+    def made(self, name: str) -> str:
+        with _explained(f"cannot read {self.location}/{name}"):
+            return str(self._fs.ukey(self._at(name)))
 
     def read(self, name: str) -> bytes:
         with _explained(f"cannot read {self.location}/{name}"):

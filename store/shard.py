@@ -1,4 +1,4 @@
-"""A shard: one immutable HDF5 file of feature rows, committed by a small JSON sidecar; and where a key lies in many.
+"""A shard: one immutable HDF5 file of feature rows, committed by a small JSON sidecar.
 
     <fingerprint>/<shard>.h5     keys S40 [n], checksums uint32 [n], arrays/<name> [n, …]
     <fingerprint>/<shard>.json   what is in it, its size and SHA-256, and where it came from
@@ -26,7 +26,7 @@ from deponij.store.errors import StoreError
 from deponij.store.folders import Folder
 from deponij.store.hdf5 import Array
 from deponij.store.identity import Identity
-from deponij.store.keys import KEY_CHARS, not_keys
+from deponij.store.keys import KEY_CHARS
 from deponij.store.leases import LeaseLostError
 from deponij.store.sealed import sealed, unsealed
 
@@ -38,27 +38,25 @@ FEW = 8
 Provenance = Mapping[str, Any]
 Rows = npt.NDArray[np.int64]
 _MAP_AXES = 4  # [n, C, h, w]
-_KEY_DTYPE = f"S{KEY_CHARS}"
+KEY_DTYPE = f"S{KEY_CHARS}"
 
 
 @dataclass(frozen=True)
-class Sidecar:
-    """The commit of a shard.
+class Shard:
+    """What has to be known of a shard to read its rows.
 
     Attributes:
         name: `<fingerprint>/<shard>`, without ending.
-        keys: one per row, in row order.
         arrays: name -> shape of a row.
         size_bytes, sha256: of the HDF5 file.
     """
 
     name: str
     identity: Identity
-    keys: tuple[str, ...]
     arrays: dict[str, tuple[int, ...]]
     size_bytes: int
     sha256: str
-    provenance: dict[str, Any]
+    n_rows: int
 
     @property
     def fingerprint(self) -> str:
@@ -70,13 +68,35 @@ class Sidecar:
         """Array names and row shapes; only rows of one layout fit into one shard."""
         return tuple(sorted(self.arrays.items()))
 
+
+@dataclass(frozen=True)
+class Sidecar(Shard):
+    """The commit of a shard: all that is known of it.
+
+    Attributes:
+        keys: one per row, in row order.
+    """
+
+    keys: tuple[str, ...]
+    provenance: dict[str, Any]
+
+    @property
+    def shard(self) -> Shard:
+        """What has to be known to read its rows, without what takes room."""
+        return Shard(self.name, self.identity, self.arrays, self.size_bytes, self.sha256, self.n_rows)
+
+    @property
+    def key_bytes(self) -> bytes:
+        """The keys side by side, 20 bytes each."""
+        return bytes.fromhex("".join(self.keys))
+
     def to_bytes(self) -> bytes:
         """JSON with a checksum of itself."""
         body = {
             "format": FORMAT,
             "shard": self.name,
             "identity": json.loads(self.identity.to_json()),
-            "n_rows": len(self.keys),
+            "n_rows": self.n_rows,
             "keys": "".join(self.keys),
             "arrays": {name: list(shape) for name, shape in self.arrays.items()},
             "size_bytes": self.size_bytes,
@@ -92,35 +112,57 @@ class Sidecar:
         Raises:
             StoreError: it is damaged, of a newer format, or belongs to another shard.
         """
-        try:
-            body = unsealed(data)
-            if body["format"] != FORMAT:
-                raise StoreError(
-                    f"sidecar {name}.json has format {body['format']}, this Deponij reads {FORMAT}; "
-                    "run `deponij depot migrate` or a newer Deponij"
-                )
-            if body["shard"] != name:
-                raise StoreError(f"sidecar {name}.json belongs to shard {body['shard']}; it was renamed")
-            joined = body["keys"]
-            keys = tuple(joined[i : i + KEY_CHARS] for i in range(0, len(joined), KEY_CHARS))
-            if not body["arrays"]:
-                raise StoreError(f"sidecar {name}.json names no arrays")
-            if len(keys) != body["n_rows"]:
-                raise StoreError(f"sidecar {name}.json names {len(keys)} keys for {body['n_rows']} rows")
-            identity = Identity.from_dict(body["identity"])
-            if name.split("/", maxsplit=1)[0] != identity.fingerprint:
-                raise StoreError(f"sidecar {name}.json lies in the folder of another identity")
-            return cls(
-                name=name,
-                identity=identity,
-                keys=keys,
-                arrays={key: tuple(shape) for key, shape in body["arrays"].items()},
-                size_bytes=body["size_bytes"],
-                sha256=body["sha256"],
-                provenance=body["provenance"],
+        shard, joined, provenance = _parsed(name, data)
+        keys = tuple(joined[i : i + KEY_CHARS] for i in range(0, len(joined), KEY_CHARS))
+        return cls(**vars(shard), keys=keys, provenance=provenance)
+
+
+def shard_and_keys(name: str, data: bytes) -> tuple[Shard, bytes]:
+    """What opening a depot takes from a sidecar: the shard and its keys side by side, 20 bytes each.
+
+    Raises:
+        StoreError: as `Sidecar.from_bytes`.
+    """
+    shard, joined, _ = _parsed(name, data)
+    return shard, bytes.fromhex(joined)
+
+
+def _parsed(name: str, data: bytes) -> tuple[Shard, str, dict[str, Any]]:
+    """A sidecar's shard, its joined keys and its provenance."""
+    try:
+        body = unsealed(data)
+        if body["format"] != FORMAT:
+            raise StoreError(
+                f"sidecar {name}.json has format {body['format']}, this Deponij reads {FORMAT}; "
+                "run `deponij depot migrate` or a newer Deponij"
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(f"sidecar {name}.json is damaged: {error!r}") from error
+        if body["shard"] != name:
+            raise StoreError(f"sidecar {name}.json belongs to shard {body['shard']}; it was renamed")
+        if not body["arrays"]:
+            raise StoreError(f"sidecar {name}.json names no arrays")
+        joined = body["keys"]
+        if len(joined) != body["n_rows"] * KEY_CHARS:
+            raise StoreError(
+                f"sidecar {name}.json names {len(joined) // KEY_CHARS} keys for {body['n_rows']} rows"
+            )
+        if bytes.fromhex(joined).hex() != joined:
+            raise StoreError(f"sidecar {name}.json has keys that are none")
+        identity = Identity.from_dict(body["identity"])
+        if name.split("/", maxsplit=1)[0] != identity.fingerprint:
+            raise StoreError(f"sidecar {name}.json lies in the folder of another identity")
+        if len(bytes.fromhex(body["sha256"])) != hashlib.sha256().digest_size:
+            raise StoreError(f"sidecar {name}.json has a SHA-256 that is none")
+        shard = Shard(
+            name=name,
+            identity=identity,
+            arrays={key: tuple(shape) for key, shape in body["arrays"].items()},
+            size_bytes=int(body["size_bytes"]),
+            sha256=body["sha256"],
+            n_rows=int(body["n_rows"]),
+        )
+        return shard, joined, body["provenance"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"sidecar {name}.json is damaged: {error!r}") from error
 
 
 def commit(
@@ -154,6 +196,7 @@ def commit(
             arrays={key: values.shape[1:] for key, values in arrays.items()},
             size_bytes=part.stat().st_size,
             sha256=_sha256(part),
+            n_rows=len(keys),
             provenance=dict(provenance),
         )
         folder.publish(part, f"{name}.h5")
@@ -216,22 +259,36 @@ def row_checksums(arrays: Mapping[str, Array], n_rows: int) -> npt.NDArray[np.ui
     return checksums
 
 
+class Misplaced(StoreError):
+    """A shard's file does not hold the rows that its place was known for."""
+
+
 def read(
-    folder: Folder, sidecar: Sidecar, rows: npt.NDArray[np.int64], names: Sequence[str]
+    folder: Folder,
+    shard: Shard,
+    rows: npt.NDArray[np.int64],
+    names: Sequence[str],
+    *,
+    keys: npt.NDArray[np.bytes_] | None = None,
 ) -> dict[str, Array]:
     """Rows of some of a shard's datasets, chunk checksums checked.
 
     Args:
         rows: [m] row numbers, any order.
         names: array names, or `checksums`.
+        keys: which key each row must have, S40 [m]; not looked at where not given.
 
     Raises:
         FileNotFoundError: the shard has been compacted or collected meanwhile; look it up anew.
-        StoreError: the file is damaged, or not the one the sidecar describes.
+        Misplaced: the file is not the one that was described, or a row has another key.
+        StoreError: the file is damaged.
     """
-    with opened(folder, sidecar) as file:
-        if len(rows) * FEW <= len(sidecar.keys) and set(names) >= set(sidecar.arrays):
-            found = _few(folder, sidecar, file, rows)
+    with opened(folder, shard) as file:
+        if keys is not None:
+            # All keys of a shard are one read of a few kilobytes, which scattered rows are not.
+            check_keys(hdf5.whole(file["keys"])[rows], keys, f"{folder.location}/{shard.name}.h5")
+        if len(rows) * FEW <= shard.n_rows and set(names) >= set(shard.arrays):
+            found = _few(folder, shard, file, rows)
             if found is not None:
                 return {name: found[name] for name in names}
         return {
@@ -240,10 +297,27 @@ def read(
         }
 
 
-def _few(folder: Folder, sidecar: Sidecar, file: h5py.File, rows: Rows) -> dict[str, Array] | None:
+def check_keys(found: Array, wanted: npt.NDArray[np.bytes_], where: str) -> None:
+    """See that rows of a shard's file are those that were wanted.
+
+    Args:
+        found, wanted: keys S40 [m].
+
+    Raises:
+        Misplaced: some are not.
+    """
+    others = np.flatnonzero(found != wanted)
+    if len(others):
+        raise Misplaced(
+            f"{where} holds {len(others)} rows of other keys than were expected there, the first: "
+            f"{wanted[others[0]].decode()}; run `deponij depot verify`"
+        )
+
+
+def _few(folder: Folder, shard: Shard, file: h5py.File, rows: Rows) -> dict[str, Array] | None:
     """All arrays of some rows, and `checksums`, which they fit; None where rows cannot be read by themselves."""
-    source = folder.source(f"{sidecar.name}.h5")
-    datasets = {name: file["arrays"][name] for name in sidecar.arrays}
+    source = folder.source(f"{shard.name}.h5")
+    datasets = {name: file["arrays"][name] for name in shard.arrays}
     if not isinstance(source, Path) or not all(map(hdf5.lies_row_by_row, datasets.values())):
         return None
     arrays = {name: hdf5.read_bare_rows(source, one, rows) for name, one in datasets.items()}
@@ -257,7 +331,7 @@ def _few(folder: Folder, sidecar: Sidecar, file: h5py.File, rows: Rows) -> dict[
 
 
 @contextmanager
-def opened(folder: Folder, sidecar: Sidecar, source: Path | IO[bytes] | None = None) -> Iterator[h5py.File]:
+def opened(folder: Folder, shard: Shard, source: Path | IO[bytes] | None = None) -> Iterator[h5py.File]:
     """A shard's file, seen to be the one that the sidecar describes.
 
     Args:
@@ -265,22 +339,23 @@ def opened(folder: Folder, sidecar: Sidecar, source: Path | IO[bytes] | None = N
 
     Raises:
         FileNotFoundError: it is not there (any more).
-        StoreError: it is damaged or another file.
+        Misplaced: it is another file, or cut off.
+        StoreError: it is damaged.
     """
-    file_name = f"{sidecar.name}.h5"
+    file_name = f"{shard.name}.h5"
     where = f"{folder.location}/{file_name}"
     source = folder.source(file_name) if source is None else source
     size_bytes = folder.size_bytes(file_name) if isinstance(source, Path) else source.seek(0, os.SEEK_END)
-    if size_bytes != sidecar.size_bytes:
-        raise StoreError(
-            f"{where} has {size_bytes} bytes, its sidecar says {sidecar.size_bytes}: damaged; "
+    if size_bytes != shard.size_bytes:
+        raise Misplaced(
+            f"{where} has {size_bytes} bytes, its sidecar says {shard.size_bytes}: damaged; "
             "run `deponij depot verify --repair` to set it aside"
         )
     with hdf5.reading(source, where) as file:
-        if hdf5.read_text(file, "fingerprint") != sidecar.fingerprint:
-            raise StoreError(f"{where} holds another identity than its sidecar says")
-        if hdf5.read_text(file, "shard") != sidecar.name or len(file["keys"]) != len(sidecar.keys):
-            raise StoreError(f"{where} is not the shard that its sidecar describes")
+        if hdf5.read_text(file, "fingerprint") != shard.fingerprint:
+            raise Misplaced(f"{where} holds another identity than its sidecar says")
+        if hdf5.read_text(file, "shard") != shard.name or len(file["keys"]) != shard.n_rows:
+            raise Misplaced(f"{where} is not the shard that its sidecar describes")
         yield file
 
 
@@ -317,7 +392,7 @@ def _verify(folder: Folder, sidecar: Sidecar) -> None:
 
 
 def _checksums_of(file: h5py.File, sidecar: Sidecar) -> npt.NDArray[np.uint32]:
-    n_rows = len(sidecar.keys)
+    n_rows = sidecar.n_rows
     row_bytes = sum(int(item.nbytes) for item in file["arrays"].values()) // max(1, n_rows)
     step = max(1, VERIFY_BYTES // max(1, row_bytes))
     found = np.zeros(n_rows, np.uint32)
@@ -338,51 +413,3 @@ def _digest_stream(file: IO[bytes]) -> tuple[str, int]:
         digest.update(block)
         size += len(block)
     return digest.hexdigest(), size
-
-
-@dataclass(frozen=True)
-class Index:
-    """Where each key of one identity lies; of several copies the first shard by name counts.
-
-    Attributes:
-        sidecars: the shards, by name.
-        keys: the known keys, sorted, each once [n].
-        shards: number of the shard in which each key lies [n].
-        rows: its row there [n].
-    """
-
-    sidecars: list[Sidecar]
-    keys: npt.NDArray[np.bytes_]
-    shards: Rows
-    rows: Rows
-
-    @classmethod
-    def build(cls, sidecars: Sequence[Sidecar]) -> Self:
-        """Index shards of one identity."""
-        ordered = sorted(sidecars, key=lambda sidecar: sidecar.name)
-        everything = np.array([key for sidecar in ordered for key in sidecar.keys], dtype=_KEY_DTYPE)
-        keys, first = np.unique(everything, return_index=True)
-        shards = np.repeat(np.arange(len(ordered)), [len(sidecar.keys) for sidecar in ordered])
-        rows = np.concatenate(
-            [np.arange(len(sidecar.keys)) for sidecar in ordered] or [np.empty(0, np.int64)]
-        )
-        return cls(ordered, keys, shards[first].astype(np.int64), rows[first].astype(np.int64))
-
-    def find(self, keys: Sequence[str]) -> Rows:
-        """Position of each key in this index, -1 where it is unknown, int64 [m].
-
-        Raises:
-            StoreError: something is no key at all.
-        """
-        strangers = not_keys(keys)
-        if strangers:
-            raise StoreError(f"a key has {KEY_CHARS} hexadecimal characters, got {strangers[0]!r}")
-        wanted = np.array(list(keys), dtype=_KEY_DTYPE)
-        if len(self.keys) == 0 or len(wanted) == 0:
-            return np.full(len(wanted), -1, np.int64)
-        places = np.searchsorted(self.keys, wanted).clip(max=len(self.keys) - 1)
-        return np.where(self.keys[places] == wanted, places, -1).astype(np.int64)
-
-    def owned(self, shard: int) -> Rows:
-        """Rows of a shard that count, ascending [m]; the others are doubles."""
-        return np.sort(self.rows[self.shards == shard])

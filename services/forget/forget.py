@@ -25,8 +25,9 @@ from deponij.project.report.summary import PAGE_NAME
 from deponij.services.forget.originals import Originals
 from deponij.services.forget.targets import Item, Targets, begin, items_of
 from deponij.store.atomic import PART, make_folder, read_table, write_bytes
-from deponij.store.depot import DAMAGED, FeatureStore
+from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError, explained
+from deponij.store.file_names import DAMAGED
 from deponij.store.items import Items
 from deponij.store.keys import KEY_CHARS
 from deponij.store.locks import hold, release

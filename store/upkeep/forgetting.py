@@ -109,4 +109,8 @@ def drop_from_depot(store: FeatureStore, keys: Collection[str], *, dry_run: bool
         fingerprint: set(store.keys(identity)) - set(keys)
         for fingerprint, identity in store.identities().items()
     }
-    return gc(store, kept, dry_run=dry_run)
+    report = gc(store, kept, dry_run=dry_run)
+    if not dry_run:
+        # The cache of where rows lie names keys of rows that are gone.
+        store.distrust()
+    return report

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deponij.store import shard
-from deponij.store.depot import DAMAGED, FeatureStore, is_foreign
+from deponij.store.depot import FeatureStore
+from deponij.store.file_names import DAMAGED, is_foreign
 from deponij.store.identity import Identity
 from deponij.store.presence import tidying
 from deponij.store.shard import Provenance, Sidecar
@@ -125,23 +126,24 @@ def info(store: FeatureStore) -> DepotInfo:
 
 
 def _describe(store: FeatureStore, fingerprint: str, identity: Identity) -> IdentityInfo:
-    index = store.index(fingerprint)
+    sidecars = list(store.read_sidecars(store.shard_names(identity)))
+    n_rows = store.n_keys(identity)
     arrays: dict[str, set[tuple[int, ...]]] = {}
     provenance: dict[str, Counter[str]] = {}
-    for sidecar in index.sidecars:
+    for sidecar in sidecars:
         for name, shape in sidecar.arrays.items():
             arrays.setdefault(name, set()).add(shape)
         for source in sources(sidecar):
             for fact, value in _flat(source["provenance"]).items():
                 provenance.setdefault(fact, Counter())[value] += source["n_rows"]
-    n_all = sum(len(sidecar.keys) for sidecar in index.sidecars)
+    n_all = sum(sidecar.n_rows for sidecar in sidecars)
     return IdentityInfo(
         identity=identity,
         fingerprint=fingerprint,
-        n_rows=len(index.keys),
-        n_double=n_all - len(index.keys),
-        n_shards=len(index.sidecars),
-        n_bytes=sum(sidecar.size_bytes for sidecar in index.sidecars),
+        n_rows=n_rows,
+        n_double=n_all - n_rows,
+        n_shards=len(sidecars),
+        n_bytes=sum(sidecar.size_bytes for sidecar in sidecars),
         arrays={name: sorted(shapes) for name, shapes in sorted(arrays.items())},
         provenance={fact: dict(counts.most_common()) for fact, counts in sorted(provenance.items())},
     )

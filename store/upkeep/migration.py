@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from deponij.store import shard
-from deponij.store.depot import FeatureStore, is_sidecar, read_format, write_format
+from deponij.store.depot import FeatureStore, read_format, write_format
 from deponij.store.errors import StoreError
+from deponij.store.file_names import is_sidecar
 from deponij.store.folders import Folder, open_folder
 from deponij.store.presence import burying, tidying
 from deponij.store.sealed import sealed, unsealed

@@ -12,14 +12,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from deponij.store import shard
-from deponij.store.depot import FeatureStore, stands_in_for
+from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError
+from deponij.store.file_names import stands_in_for
 from deponij.store.hdf5 import Array
 from deponij.store.identity import Identity
 from deponij.store.presence import WriterLock, burying, tidiers_taken_over, tidying
-from deponij.store.shard import Index, Sidecar
+from deponij.store.shard import Sidecar
 from deponij.store.upkeep.progress import Progress, told
 from deponij.store.upkeep.rewriting import Commits, Part, read_part
+from deponij.store.upkeep.whole_index import Index
 from deponij.store.writer import SHARD_BYTES
 
 
@@ -93,18 +95,18 @@ def compact(
     with WriterLock(store.folder) as lock, tidying(store.folder, lock.token):
         store.sweep()
         store.refresh()
-        report = TidyReport(n_shards_before=len(store.sidecars))
+        report = TidyReport(n_shards_before=store.n_shards)
         commits = Commits(store, lock)
         others = _of_others(store)
         groups = [
             group
-            for fingerprint in sorted(store.identities())
-            for group in _groups(store, fingerprint, target_bytes, others, report)
+            for identity in store.identities().values()
+            for group in _groups(store, identity, target_bytes, others, report)
         ]
         for group in told(groups, progress, len):
             _replace(commits, group, report)
         store.refresh()
-        report.n_shards_after = len(store.sidecars)
+        report.n_shards_after = store.n_shards
     return report
 
 
@@ -116,18 +118,17 @@ def _of_others(store: FeatureStore) -> set[str]:
     """
     living, taken_over = _living(store), tidiers_taken_over(store.folder)
     return {
-        sidecar.name
-        for sidecar in store.sidecars
-        if _is_of(sidecar, taken_over)
-        or (stands_in_for(sidecar.name) is not None and _is_of(sidecar, living))
+        name
+        for name in store.shard_names()
+        if _is_of(name, taken_over) or (stands_in_for(name) is not None and _is_of(name, living))
     }
 
 
 def _groups(
-    store: FeatureStore, fingerprint: str, target_bytes: int, others: Collection[str], report: TidyReport
+    store: FeatureStore, identity: Identity, target_bytes: int, others: Collection[str], report: TidyReport
 ) -> list[list[Part]]:
     """Groups of shards of which each becomes one shard (or none, where all its rows are doubles)."""
-    index = _sound_index(store, fingerprint, others, report)
+    index = _sound_index(store, identity, others, report)
     by_layout: dict[object, list[Part]] = {}
     doubles: list[Part] = []
     for number, sidecar in enumerate(index.sidecars):
@@ -156,12 +157,15 @@ def _packed(parts: list[Part], target_bytes: int) -> list[list[Part]]:
     return [group for group in groups if group]
 
 
-def _sound_index(store: FeatureStore, fingerprint: str, others: Collection[str], report: TidyReport) -> Index:
+def _sound_index(
+    store: FeatureStore, identity: Identity, others: Collection[str], report: TidyReport
+) -> Index:
     """An index without damaged shards, so that no double is dropped in favour of one that cannot be read.
 
     Nor with those of `others`.
     """
-    sidecars = [sidecar for sidecar in store.index(fingerprint).sidecars if sidecar.name not in others]
+    names = [name for name in store.shard_names(identity) if name not in others]
+    sidecars = list(store.read_sidecars(names))
     while True:
         chosen = [s for s in sidecars if s.name not in report.damaged]
         index = Index.build(chosen)
@@ -225,8 +229,11 @@ def _take_over(
     progress: Progress | None,
 ) -> bool:
     """Commit what the other depot's shards have beyond `known`; whether one was tidied away meanwhile."""
-    has_changed = False
-    for sidecar in told(other.sidecars, progress):
+    names = other.shard_names()
+    sidecars = list(other.read_sidecars(names))
+    read = {sidecar.name for sidecar in sidecars}
+    has_changed = not all(other.is_committed(name) for name in names if name not in read)
+    for sidecar in told(sidecars, progress):
         mine = known.setdefault(sidecar.fingerprint, set())
         part = Part.of(sidecar, mine, known=False)
         if len(part.rows) == 0 or sidecar.name in report.damaged:
@@ -288,12 +295,14 @@ def _collect(
     wanted = _wanted(store, keep, keep_identities)
     living = _living(store)
     report = GcReport(dry_run=commits is None)
-    for sidecar in told(store.sidecars, progress):
+    sidecars = store.sidecars
+    by_keys = {(sidecar.fingerprint, sidecar.keys): sidecar for sidecar in sidecars}
+    for sidecar in told(sidecars, progress):
         part = Part.of(sidecar, wanted[sidecar.fingerprint])
-        if not part.is_whole and _is_of(sidecar, living):
+        if not part.is_whole and _is_of(sidecar.name, living):
             report.in_use.append(sidecar.name)
             part = Part(sidecar, np.arange(len(sidecar.keys)))
-        if commits is not None and not part.is_whole and not _shrink(commits, part, report):
+        if commits is not None and not part.is_whole and not _shrink(commits, part, by_keys, report):
             part = Part(sidecar, np.arange(len(sidecar.keys)))
         _count(report, part)
     if commits is not None:
@@ -320,28 +329,32 @@ def _living(store: FeatureStore) -> set[str]:
         return set(presence.living)
 
 
-def _is_of(sidecar: Sidecar, tokens: Collection[str]) -> bool:
-    return any(sidecar.name.split("/")[1].startswith(token + "-") for token in tokens)
+def _is_of(name: str, tokens: Collection[str]) -> bool:
+    return any(name.split("/")[1].startswith(token + "-") for token in tokens)
 
 
-def _shrink(commits: Commits, part: Part, report: GcReport) -> bool:
-    """Commit the rows that stay, then take the shard away; False where it had to be left alone."""
-    if len(part.rows) and not _is_rewritten(commits.store, part):
-        try:
-            arrays = read_part(commits.store, part)
-        except StoreError as error:
-            report.damaged[part.sidecar.name] = str(error)
-            return False
-        commits.add([(part, arrays)])
+def _shrink(
+    commits: Commits, part: Part, by_keys: dict[tuple[str, tuple[str, ...]], Sidecar], report: GcReport
+) -> bool:
+    """Commit the rows that stay, then take the shard away; False where it had to be left alone.
+
+    Args:
+        by_keys: all shards by fingerprint and keys. Where a run that was killed has committed just these rows as a shard
+            of their own, and that is sound, they need not be committed again.
+    """
+    if len(part.rows):
+        keys = tuple(part.sidecar.keys[row] for row in part.rows)
+        alike = by_keys.get((part.sidecar.fingerprint, keys))
+        is_rewritten = alike is not None and alike.layout == part.sidecar.layout
+        if alike is None or not is_rewritten or shard.verify(commits.store.folder, alike) is not None:
+            try:
+                arrays = read_part(commits.store, part)
+            except StoreError as error:
+                report.damaged[part.sidecar.name] = str(error)
+                return False
+            commits.add([(part, arrays)])
     commits.retire(part.sidecar.name)
     return True
-
-
-def _is_rewritten(store: FeatureStore, part: Part) -> bool:
-    """Whether a run that was killed has committed these rows as a shard of their own already, and that is sound."""
-    keys = tuple(part.sidecar.keys[row] for row in part.rows)
-    alike = [s for s in store.sidecars if (s.fingerprint, s.keys) == (part.sidecar.fingerprint, keys)]
-    return any(s.layout == part.sidecar.layout and shard.verify(store.folder, s) is None for s in alike)
 
 
 def _count(report: GcReport, part: Part) -> None:
