@@ -16,6 +16,7 @@ from deponij.pipeline.pictures import Route
 from deponij.project.extraction.devices import load_backbone
 from deponij.project.frame.device import pick_device
 from deponij.project.frame.settings import RunOptions
+from deponij.store.errors import StoreError
 from deponij.store.identity import Identity
 from deponij.store.items import Items
 
@@ -45,11 +46,17 @@ class FoundBackbone:
 
 
 def pictures_of(items: Items, keys: Iterable[str]) -> Iterator[Picture]:
-    """One picture for each key, in item order."""
-    first = {key: row for row, key in reversed(list(enumerate(items.keys)))}
-    key_of = {first[key]: key for key in keys}
-    for row, content in items.contents(list(key_of)):
-        yield Picture(key_of[row], content)
+    """One picture for each key, in item order; one whose file is gone or has changed carries that as its failure."""
+    wanted, key_of = set(keys), dict[int, str]()
+    for row, key in enumerate(items.keys):
+        if key in wanted:
+            key_of[row] = key
+            wanted.discard(key)
+    for row, found in items.found(list(key_of)):
+        if isinstance(found, StoreError):
+            yield Picture(key_of[row], b"", str(found))
+        else:
+            yield Picture(key_of[row], found)
 
 
 @dataclass(frozen=True)
