@@ -14,8 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from deponij.pipeline.backbones.remember import cache_folder
 from deponij.project.frame.settings import Section, n_cores
+from deponij.store.caches import cache_folder
 
 REQUIRED = (
     "dvc",

@@ -118,7 +118,9 @@ class ItemWriter:
         if not self._ids.add(item_id):
             raise StoreError(f"item id {item_id!r} occurs twice; ids must be unique within a data set")
         if reference is not None and COLUMN not in self._schema.names:
-            raise StoreError(f"item {item_id!r} only names its picture; open the writer with by_reference=True")
+            raise StoreError(
+                f"item {item_id!r} only names its picture; open the writer with by_reference=True"
+            )
         unknown = sorted(set(metadata) - set(self._schema.names))
         if unknown:
             raise StoreError(f"item {item_id!r} brings columns that were not declared: {unknown}")

@@ -15,8 +15,9 @@ from deponij.pipeline.backbones.contract import Location
 from deponij.pipeline.backbones.lean_imports import without_compiler
 from deponij.pipeline.backbones.made_folder import require_made
 from deponij.pipeline.backbones.records import IMAGENET_MEAN, IMAGENET_STD
-from deponij.pipeline.backbones.remember import cache_folder, sha256_of_value
+from deponij.pipeline.backbones.remember import sha256_of_value
 from deponij.pipeline.registry import unknown
+from deponij.store.caches import cache_folder
 from deponij.store.errors import UsageError
 
 # Raise it when the same network is drawn or written otherwise.

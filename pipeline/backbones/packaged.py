@@ -15,7 +15,8 @@ from deponij.pipeline.backbones import registry, weights
 from deponij.pipeline.backbones.catalog import Entry, Packaged
 from deponij.pipeline.backbones.contract import Backbone, Location
 from deponij.pipeline.backbones.made_folder import require_made
-from deponij.pipeline.backbones.remember import cache_folder, sha256_of_file, sha256_of_value
+from deponij.pipeline.backbones.remember import sha256_of_file, sha256_of_value
+from deponij.store.caches import cache_folder
 from deponij.store.errors import BackboneError
 
 if TYPE_CHECKING:

@@ -8,25 +8,16 @@ known. Nothing here is a source of truth, and nothing here knows what the answer
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from deponij.store.atomic import write_bytes
+from deponij.store.caches import cache_folder
 from deponij.store.errors import StoreError
 from deponij.store.sealed import sealed, unsealed
 
 logger = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path:
-    """Folder of this user's caches: `DEPONIJ_CACHE`, else `~/.cache/deponij` (XDG_CACHE_HOME honoured)."""
-    given = os.environ.get("DEPONIJ_CACHE")
-    if given:
-        return Path(given).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "deponij"
 
 
 def canonical(value: Any) -> str:

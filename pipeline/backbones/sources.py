@@ -15,9 +15,10 @@ from pathlib import Path
 from deponij.pipeline.backbones import new, packaged, registry
 from deponij.pipeline.backbones.catalog import Entry, entries
 from deponij.pipeline.backbones.contract import Backbone, Location
-from deponij.pipeline.backbones.remember import cache_folder, canonical
+from deponij.pipeline.backbones.remember import canonical
 from deponij.pipeline.backbones.weights import read_json
 from deponij.store.atomic import write_bytes
+from deponij.store.caches import cache_folder
 from deponij.store.errors import BackboneError
 
 # By name, for the library knows nothing of the sample: the minis are files like any other.

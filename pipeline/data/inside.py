@@ -57,15 +57,33 @@ def read_inside(root: Path, file_name: str, links: Links = _NO_LINKS) -> bytes:
         DataError: the name is empty, absolute, has `..`, leads elsewhere through a symbolic link, or
             names no readable regular file.
     """
+    path = file_inside(root, file_name, links)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise unreadable(file_name, error) from error
+
+
+def file_inside(root: Path, file_name: str, links: Links = _NO_LINKS) -> Path:
+    """The resolved path of a regular file that a data set names; see `read_inside`.
+
+    Raises:
+        DataError: as `read_inside`, but that it can be read is not known.
+    """
     path = path_inside(root, file_name, links)
     try:
         if not path.is_file():
             kind = "is not a regular file" if path.exists() else "is missing"
             hint = "; its name holds backslashes, forward slashes are expected" if "\\" in file_name else ""
             raise DataError(f"picture {file_name!r} {kind}{hint}")
-        return path.read_bytes()
     except OSError as error:
-        raise DataError(f"picture {file_name!r} cannot be read: {error.strerror or error}") from error
+        raise unreadable(file_name, error) from error
+    return path
+
+
+def unreadable(file_name: str, error: OSError) -> DataError:
+    """What to say of a picture that the system does not give."""
+    return DataError(f"picture {file_name!r} cannot be read: {error.strerror or error}")
 
 
 def path_inside(root: Path, file_name: str, links: Links = _NO_LINKS) -> Path:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from deponij.store.references import FileReference
+
 
 class ToAct(str):
     """A note of a data set that somebody should act on; all others are worth knowing only."""
@@ -21,6 +23,7 @@ class Item:
         image_id: the photograph it came from, a POSIX path relative to the data set.
         content: encoded bytes (crops: PNG; whole pictures: the original file); None after a failure, and where there
             are no pictures.
+        reference: the file that the picture lies in, in the place of its content.
         key: content key from `deponij.store.keys`, 40 hexadecimal characters; None after a failure.
         width_px, height_px: of the item, upright; None after a failure.
         phash: 64-bit perceptual hash, 16 hexadecimal characters; None after a failure.
@@ -32,6 +35,7 @@ class Item:
     item_id: str
     image_id: str
     content: bytes | None = None
+    reference: FileReference | None = None
     key: str | None = None
     width_px: int | None = None
     height_px: int | None = None

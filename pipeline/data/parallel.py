@@ -17,7 +17,12 @@ Out = TypeVar("Out")
 
 
 def ordered_map(
-    function: Callable[[In], Out], inputs: Iterable[In], workers: int, *, chunk: int = 1
+    function: Callable[[In], Out],
+    inputs: Iterable[In],
+    workers: int,
+    *,
+    chunk: int = 1,
+    abandon: Callable[[], None] | None = None,
 ) -> Iterator[Out]:
     """`map` in the order of the inputs, with `workers` threads that run a bounded way ahead.
 
@@ -27,6 +32,7 @@ def ordered_map(
     Args:
         chunk: inputs that a thread takes at once; more than 1 pays off where one takes well under a
             millisecond. At most `AHEAD_PER_WORKER * workers * chunk` results are held.
+        abandon: called when no more results are wanted, before running calls are waited for.
     """
     if workers <= 0:
         yield from map(function, inputs)
@@ -43,6 +49,8 @@ def ordered_map(
                     pending.append(pool.submit(_each, function, values))
                 yield from results
         finally:
+            if abandon is not None:
+                abandon()
             for future in pending:
                 future.cancel()
 

@@ -2,7 +2,9 @@
 
 import io
 import json
+import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from videos_made import video
 
 from deponij.pipeline.data.adapters.registry import (
     ITEM_COLUMNS,
+    FileSource,
     Source,
     open_source,
     register_source,
     source_class,
     source_names,
 )
+from deponij.pipeline.data.adapters.whole import Reading
+from deponij.pipeline.data.known_files import KnownFiles
 from deponij.pipeline.pictures import decode
 from deponij.store.errors import DataError, UsageError
 
@@ -110,6 +116,29 @@ def listed(root: Path) -> dict[str, object]:
     return {"table": root / "table.csv"}
 
 
+def webdataset(root: Path) -> dict[str, object]:
+    for shard in range(2):
+        with tarfile.open(root / f"part-{shard}.tar", "w") as tar:
+            for k in range(shard, N_PICTURES, 2):
+                members = {
+                    "png": picture(k) if k else b"damaged",
+                    "cls": f"class{k % 2}".encode(),
+                    "txt": b"seen",
+                }
+                for ending, content in members.items():
+                    info = tarfile.TarInfo(f"{k:04}.{ending}")
+                    info.size = len(content)
+                    tar.addfile(info, io.BytesIO(content))
+    return {"shards": [str(root / "part-{0..1}.tar")]}
+
+
+def videos(root: Path) -> dict[str, object]:
+    for k in range(2):
+        video(root / f"class{k}" / f"{k}.mp4", 25)
+    (root / "class0" / "broken.mp4").write_bytes(b"no video")
+    return {"videos": root}
+
+
 def unpictured(root: Path) -> dict[str, object]:
     rows = [f"{'' if k == 0 else f'thing-{k}'},class{k % 2},{k}" for k in range(N_PICTURES)]
     (root / "table.csv").write_text("\n".join(["id,label,camera", *rows]) + "\n")
@@ -125,6 +154,8 @@ MADE: dict[str, Callable[[Path], dict[str, object]]] = {
     "taco": taco,
     "folder": folder,
     "parquet": parquet,
+    "webdataset": webdataset,
+    "video": videos,
     "unpictured": unpictured,
 }
 
@@ -135,7 +166,18 @@ def test_every_adapter_is_under_contract() -> None:
 
 @pytest.fixture(params=sorted(MADE))
 def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
-    return open_source(request.param, MADE[request.param](tmp_path))
+    params = MADE[request.param](tmp_path)
+    opened = open_source(request.param, params)
+    _PARAMS[id(opened)] = params
+    return opened
+
+
+_PARAMS: dict[int, dict[str, object]] = {}
+
+
+def source_params(source: Source) -> dict[str, object]:
+    """What a source of the fixture was opened with."""
+    return _PARAMS[id(source)]
 
 
 def test_items_are_as_many_as_promised_with_unique_ids(source: Source) -> None:
@@ -183,6 +225,40 @@ def test_an_item_is_whole_or_a_failure(source: Source) -> None:
     assert 0 < failed < source.n_items
 
 
+def test_a_part_is_what_the_whole_begins_with(source: Source, request: pytest.FixtureRequest) -> None:
+    name, params = request.node.callspec.params["source"], source_params(source)
+    part = open_source(name, {**params, "limit": 3})
+    whole = [item.item_id for item in source.items()]
+    taken = [item.item_id for item in part.items(workers=2)]
+    assert len(taken) == part.n_items == 3 < len(whole)
+    assert taken == [one for one in whole if one in set(taken)]
+    assert any("only a part, as asked" in note for note in part.notes)
+    assert not any("only a part" in note for note in open_source(name, {**params, "limit": 1000}).notes)
+    with pytest.raises(UsageError, match="limit"):
+        open_source(name, {**params, "limit": 0})
+
+
+@pytest.mark.parametrize("name", sorted(set(MADE) - {"webdataset", "video"}))
+def test_a_part_has_every_class(name: str, tmp_path: Path) -> None:
+    items = list(open_source(name, {**MADE[name](tmp_path), "limit": 2}).items())
+    labels = {item.metadata.get("label", item.metadata.get("category")) for item in items}
+    assert len(labels) == 2
+
+
+def test_files_that_are_named_are_those_that_would_be_copied(source: Source, tmp_path: Path) -> None:
+    if not isinstance(source, FileSource) or not list(source.picture_files()):
+        assert not isinstance(source, source_class("folder") | source_class("listed"))
+        return
+    with KnownFiles(tmp_path / "known") as known:
+        for reading in (Reading(True), Reading(True, known), Reading(True, known)):
+            for copied, found in zip(source.items(), source.items(reading=reading), strict=True):
+                if copied.content is not None:
+                    assert found.content is None
+                    assert found.reference is not None
+                    assert found.reference.read(tmp_path) == copied.content
+                assert replace(found, content=copied.content, reference=None) == copied
+
+
 def test_a_consumer_may_stop_early(source: Source) -> None:
     stream = source.items(workers=2)
     first = next(stream)
@@ -201,7 +277,7 @@ def test_what_is_not_there_is_a_data_error(name: str, tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
     params = MADE[name](tmp_path / "made")
     gone = {
-        key: [tmp_path / "none"] if isinstance(value, list) else tmp_path / "none"
+        key: [str(tmp_path / "none")] if isinstance(value, list) else tmp_path / "none"
         for key, value in params.items()
     }
     with pytest.raises(DataError, match=r"does not exist|is not at"):
@@ -226,7 +302,8 @@ def test_links_lead_where_the_user_says_and_nowhere_else(name: str, tmp_path: Pa
     (tmp_path / "elsewhere").mkdir()
     params = MADE[name](tmp_path / "made")
     expected = [item.key for item in open_source(name, params).items()]
-    for path in (tmp_path / "made").rglob("*.png"):
+    pictures = [one for one in (tmp_path / "made").rglob("*") if one.suffix in (".png", ".mp4")]
+    for path in pictures:
         path.symlink_to(path.rename(tmp_path / "elsewhere" / path.name))
     assert {item.key for item in open_source(name, params).items()} == {None}
     allowed = open_source(name, {**params, "links_into": [tmp_path / "elsewhere"]})
@@ -236,7 +313,7 @@ def test_links_lead_where_the_user_says_and_nowhere_else(name: str, tmp_path: Pa
 def test_unknown_names_list_the_known_and_the_nearest() -> None:
     with pytest.raises(
         UsageError,
-        match=r"Did you mean 'folder'\? Known: coco, folder, listed, parquet, taco, unpictured, voc, yolo",
+        match=r"Did you mean 'folder'\? Known: coco, folder, listed, parquet, taco, .*video, voc, webdataset, yolo",
     ):
         open_source("foldr", {})
 

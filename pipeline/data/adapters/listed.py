@@ -3,11 +3,13 @@
     path,label,split,camera
     pictures/1.jpg,cat,train,A
 
+Paths may be addresses (http, https), whose pictures are fetched into a folder that is named for it (`downloads`).
 Every further column of plain values becomes a column of the items. Pictures may have several labels each: in a Parquet
 column of lists, in texts with a separator that is asked for, or in a column of 0 and 1 for each class (`label_sets`).
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,7 +19,7 @@ from pydantic import Field
 
 from deponij.pipeline.data.adapters.file_names import Finder, is_address
 from deponij.pipeline.data.adapters.parquet_columns import columns_of_table
-from deponij.pipeline.data.adapters.registry import Progress, check_columns, register_source
+from deponij.pipeline.data.adapters.registry import Progress, SourceParams, check_columns, register_source
 from deponij.pipeline.data.adapters.table_columns import (
     PARTS,
     PATHS,
@@ -25,16 +27,18 @@ from deponij.pipeline.data.adapters.table_columns import (
     refuse_twins,
     with_labels,
 )
-from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
-from deponij.pipeline.data.inside import Links, existing_folder, read_inside
-from deponij.pipeline.data.item import Item, MetadataValue
+from deponij.pipeline.data.adapters.whole import COPIED, Reading, each_picture, picture_in_file
+from deponij.pipeline.data.fetching.http import GaveUpError
+from deponij.pipeline.data.fetching.pictures import AT_ONCE, PictureFetcher, file_of
+from deponij.pipeline.data.inside import Links, existing_folder
+from deponij.pipeline.data.item import Item, MetadataValue, ToAct
 from deponij.pipeline.data.parts import Place, Treatment, places_of_values, refuse_unknown
+from deponij.pipeline.data.try_out import first_in_turn, told_part
 from deponij.pipeline.listings import read_listing
-from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError, UsageError
 
 
-class ListedParams(Record):
+class ListedParams(SourceParams):
     """Which table, and what its columns mean.
 
     Attributes:
@@ -47,6 +51,9 @@ class ListedParams(Record):
         treat: what values of the part column are whose names leave it open: `train`, `val`, `test`, `class` (no part)
             or `skip` to leave their rows out.
         links_into: folders that symbolic links may lead into; DVC's cache is one by itself.
+        downloads: the folder for pictures that rows name by address; none: nothing is fetched, and such rows fail.
+        timeout_s, retries, max_bytes: of fetching: longest wait for an answer or the next bytes, attempts after the first,
+            the largest file that is taken.
     """
 
     table: Path
@@ -59,6 +66,21 @@ class ListedParams(Record):
     encoding: str = Field(default="utf-8", min_length=1)
     treat: dict[str, Treatment] = Field(default_factory=dict)
     links_into: tuple[Path, ...] = ()
+    downloads: Path | None = None
+    timeout_s: float = Field(default=30.0, gt=0)
+    retries: int = Field(default=5, ge=0)
+    max_bytes: int = Field(default=200_000_000, ge=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row: the item's id, the path or address that it names, why it fails, its part and metadata."""
+
+    item_id: str
+    named: str
+    failure: str | None
+    given: str | None
+    metadata: dict[str, MetadataValue]
 
 
 @register_source("listed")
@@ -97,6 +119,9 @@ class ListedSource:
         of_rows = [found.get(value, Place()) for value in values]
         self._places = [place for place in of_rows if not place.is_skipped]
         self._table = table.filter(pa.array([not place.is_skipped for place in of_rows]))
+        self._part: tuple[ToAct, ...] = ()
+        if params.limit is not None:
+            self._take(params.limit, label)
         if not self.n_items:
             raise UsageError(
                 f"all rows of {params.table} are to be left out (treat: skip); leave one to read"
@@ -110,7 +135,11 @@ class ListedSource:
         self.links = Links.of(folder, params.links_into)
         self._finder = Finder(self.root)
         raw_paths = self._table[self.path_column].to_pylist()
-        self._paths = [self._finder.find(_tidied(raw, self.root)) for raw in raw_paths]
+        self._downloads = params.downloads
+        if params.downloads is not None and params.downloads.is_file():
+            raise DataError(f"folder for downloads: {params.downloads} is a file")
+        self._params = params
+        self._paths = [self._found(_tidied(raw, self.root)) for raw in raw_paths]
 
     @property
     def n_items(self) -> int:
@@ -120,31 +149,78 @@ class ListedSource:
     @property
     def notes(self) -> tuple[str, ...]:
         """Which labels are read how; columns that are called otherwise here, or left out; rows in no part."""
-        notes = (*self._label_notes, *self._columns.notes, *self._finder.notes)
+        notes: tuple[str, ...] = (*self._part, *self._label_notes, *self._columns.notes, *self._finder.notes)
         outside = sum(place.given is None for place in self._places)
         if not 0 < outside < self.n_items:
             return notes
         return (*notes, f"pictures in no part of the given split: {outside:,}")
 
-    def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
-        """One item per row, in order; what cannot be read carries its failure."""
-        return each_picture(partial(_item, root=self.root, links=self.links), self._rows(), workers, progress)
+    def picture_files(self) -> Iterator[Path]:
+        """Every picture that is named; those of addresses where they are kept."""
+        for named in filter(None, self._paths):
+            if not is_address(named):
+                yield self.root / named
+            elif self._downloads is not None:
+                yield self._downloads / file_of(named)
 
-    def _rows(self) -> Iterator[tuple[str, str | None, str | None, dict[str, MetadataValue]]]:
-        """Item id, failure, part and metadata of each row."""
+    def items(
+        self, *, workers: int = 1, progress: Progress | None = None, reading: Reading = COPIED
+    ) -> Iterator[Item]:
+        """One item per row, in order; what cannot be read or fetched carries its failure."""
+        in_folder = partial(_item, root=self.root, links=self.links, reading=reading)
+        if self._downloads is None or not any(map(is_address, self._paths)):
+            yield from each_picture(in_folder, self._rows(), workers, progress)
+            return
+        params = self._params
+        with PictureFetcher(self._downloads, params.timeout_s, params.retries, params.max_bytes) as fetcher:
+
+            def item_of(row: _Row) -> Item:
+                if row.failure is not None or not is_address(row.named):
+                    return in_folder(row)
+                try:
+                    fetcher.fetch(row.named)
+                except GaveUpError as error:
+                    reason = f"{error.reason} (attempts: {error.n_attempts})"
+                    return in_folder(replace(row, failure=reason))
+                kept, root = replace(row, named=file_of(row.named)), fetcher.folder.resolve()
+                return _item(kept, root=root, links=Links(), reading=reading)
+
+            # Waiting for hosts is no work for a core.
+            n_threads = max(workers, AT_ONCE)
+            yield from each_picture(item_of, self._rows(), n_threads, progress, chunk=1, abandon=fetcher.stop)
+
+    def _take(self, limit: int, label: str | None) -> None:
+        """Keep so many rows, one of each label (and part) in turn."""
+        n_all = self.n_items
+        labels = [None] * n_all if label is None else self._table[label].to_pylist()
+        groups = [(place.given, str(one)) for place, one in zip(self._places, labels, strict=True)]
+        taken = first_in_turn(groups, limit)
+        self._table = self._table.take(pa.array(taken, pa.int64()))
+        self._places = [self._places[row] for row in taken]
+        self._part = told_part(len(taken), n_all, "one of each label in turn, by row")
+
+    def _found(self, named: str) -> str:
+        """A path as the folder has it; an address whose picture is to be fetched stays one."""
+        return named if self._downloads is not None and is_address(named) else self._finder.find(named)
+
+    def _rows(self) -> Iterator[_Row]:
+        """What each row says."""
         seen: dict[str, int] = {}
         values = [(one, self._table[one.source].to_pylist()) for one in self.columns]
         for row, named in enumerate(self._paths):
             path, failure = named or f"row {row + 1}", None
             if not named:
                 failure = f"row {row + 1} names no picture"
-            elif is_address(named):
-                failure = (
-                    f"row {row + 1} names an address; fetch the picture into the folder, under its own name"
-                )
             elif named in seen:
                 failure = f"row {row + 1} names the same picture as row {seen[named] + 1}; one row a picture is expected"
                 path = f"{named}#{row + 1}"
+            elif is_address(named) and self._downloads is None:
+                failure = (
+                    f"row {row + 1} names an address; fetch the picture into the folder, under its own name, or name a "
+                    "folder to have it fetched into (--downloads DIR, `downloads` in a profile)"
+                )
+            elif is_address(named) and not named.lower().startswith(("http://", "https://")):
+                failure = f"row {row + 1} names an address that is neither http nor https"
             seen.setdefault(path, row)
             metadata: dict[str, MetadataValue] = {}
             for column, of_rows in values:
@@ -152,7 +228,7 @@ class ListedSource:
                     metadata[column.name] = column.value(of_rows[row])
                 except DataError as error:
                     metadata[column.name], failure = None, str(error)
-            yield path, failure, self._places[row].given, metadata
+            yield _Row(path, named, failure, self._places[row].given, metadata)
 
 
 def names_pictures(path: Path, encoding: str = "utf-8") -> bool:
@@ -175,14 +251,14 @@ def _tidied(raw: Any, root: Path) -> str:
     return str(pure.relative_to(root) if pure.is_relative_to(root) else pure)
 
 
-def _item(
-    row: tuple[str, str | None, str | None, dict[str, MetadataValue]], *, root: Path, links: Links
-) -> Item:
-    item_id, failure, given, metadata = row
-    content = None
-    if failure is None:
-        try:
-            content = read_inside(root, item_id, links)
-        except DataError as error:
-            failure = str(error)
-    return whole_picture(item_id, content, failure, given, metadata)
+def _item(row: _Row, *, root: Path, links: Links, reading: Reading) -> Item:
+    return picture_in_file(
+        row.item_id,
+        root,
+        row.named,
+        links,
+        reading,
+        failure=row.failure,
+        given=row.given,
+        metadata=row.metadata,
+    )
