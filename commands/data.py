@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -12,18 +12,26 @@ from deponij.commands.options import (
     BoxesOpt,
     ClassFolderOpt,
     CocosOpt,
+    CopyOpt,
+    DownloadsOpt,
+    EveryOpt,
+    FpsOpt,
     ImagesOpt,
     ItemsArg,
     Json,
     KeepCrowdsOpt,
     LabelColumnsOpt,
+    LabelFieldOpt,
     LabelSeparatorOpt,
+    LimitOpt,
     LinksOpt,
     ParquetsOpt,
     PathColumnOpt,
+    ShardsOpt,
     Strategy,
     TableOpt,
     TreatOpt,
+    VideoOpt,
     VocOpt,
     Workers,
     YoloOpt,
@@ -95,6 +103,7 @@ def crop(
     ] = None,
     treat: TreatOpt = None,
     links_into: LinksOpt = None,
+    limit: LimitOpt = None,
     workers: Workers = 0,
     as_json: Json = False,
 ) -> None:
@@ -121,7 +130,7 @@ def crop(
     options: dict[str, Any] = {**source.options, "crop": cut}
     if label_map:
         options["label_maps"] = tuple(label_map)
-    _items(source.adapter, options, out, workers, as_json)
+    _items(source.adapter, options, out, workers, as_json, limit)
 
 
 @app.command("items")
@@ -131,15 +140,23 @@ def items_command(
     table: TableOpt = None,
     images: ImagesOpt = None,
     parquet: ParquetsOpt = None,
+    webdataset: ShardsOpt = None,
+    video: VideoOpt = None,
     path_column: PathColumnOpt = None,
     label_separator: LabelSeparatorOpt = None,
     label_columns: LabelColumnsOpt = None,
+    label_field: LabelFieldOpt = None,
+    downloads: DownloadsOpt = None,
+    fps: FpsOpt = None,
+    every: EveryOpt = None,
     treat: TreatOpt = None,
     links_into: LinksOpt = None,
+    limit: LimitOpt = None,
+    copy_pictures: CopyOpt = "auto",
     workers: Workers = 0,
     as_json: Json = False,
 ) -> None:
-    """Take whole pictures as items: from class folders, a table of paths, or Hugging Face parquet files."""
+    """Take whole pictures as items: from class folders, a table of paths or addresses, parquet files, tar shards, videos."""
     from deponij.project.data_sets import source_of
 
     source = source_of(
@@ -147,14 +164,20 @@ def items_command(
         table=table,
         images=images,
         parquet=parquet,
+        webdataset=webdataset,
+        video=video,
+        fps=fps,
+        every=every,
+        label_field=label_field,
+        downloads=downloads,
         path_column=path_column,
         label_separator=label_separator,
         label_columns=listed_names(label_columns),
         treat=treatments(treat),
         links_into=links_into or (),
-        offered=("--folder", "--table", "--parquet"),
+        offered=("--folder", "--table", "--parquet", "--webdataset", "--video"),
     )
-    _items(source.adapter, source.options, out, workers, as_json)
+    _items(source.adapter, source.options, out, workers, as_json, limit, copy_pictures)
 
 
 @app.command("split")
@@ -194,11 +217,26 @@ def split_command(
     )
 
 
-def _items(adapter: str, options: Mapping[str, Any], out: Path, workers: int, as_json: bool) -> None:
+def _items(
+    adapter: str,
+    options: Mapping[str, Any],
+    out: Path,
+    workers: int,
+    as_json: bool,
+    limit: int | None,
+    copy_pictures: Literal["auto", "always", "never"] = "auto",
+) -> None:
     from deponij.project.frame.settings import RunOptions
     from deponij.stages import items as stage
 
-    result = stage.run(adapter, options, out=out, run_options=RunOptions(workers=workers))
+    result = stage.run(
+        adapter,
+        options,
+        out=out,
+        run_options=RunOptions(workers=workers),
+        limit=limit,
+        copy_pictures=copy_pictures,
+    )
     answer(
         {"items": str(out), **result.model_dump(mode="json")}, f"{stage.summary(result)} -> {out}", as_json
     )

@@ -104,6 +104,45 @@ TableOpt = Annotated[
 ParquetsOpt = Annotated[
     list[Path] | None, typer.Option("--parquet", help="Hugging Face parquet file; repeatable.")
 ]
+ShardsOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--webdataset",
+        metavar="SHARDS",
+        help="Tar shards: a file, a folder of them or 'train-{000..099}.tar'; repeatable.",
+    ),
+]
+LabelFieldOpt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Field of the .json in tar shards that is the label, such as meta.class."
+    ),
+]
+VideoOpt = Annotated[
+    Path | None, typer.Option("--video", help="Video file, or folder of them; an item is a frame.")
+]
+FpsOpt = Annotated[
+    float | None, typer.Option("--fps", min=0.0, help="Frames taken of a second of video; by default 1.")
+]
+EveryOpt = Annotated[
+    int | None, typer.Option("--every", min=1, help="Take each n-th frame of a video instead.")
+]
+DownloadsOpt = Annotated[
+    Path | None,
+    typer.Option(
+        "--downloads", metavar="DIR", help="Fetch pictures that a table names by address into this folder."
+    ),
+]
+LimitOpt = Annotated[
+    int | None,
+    typer.Option("--limit", min=1, help="For a try-out: so many items, of each class in turn."),
+]
+CopyOpt = Annotated[
+    Literal["auto", "always", "never"],
+    typer.Option(
+        "--copy", help="Copy pictures into the items, or name their files; auto: copy up to 1 GB of them."
+    ),
+]
 ClassFolderOpt = Annotated[Path | None, typer.Option("--folder", help="Folder of class folders.")]
 PathColumnOpt = Annotated[
     str | None,

@@ -11,6 +11,7 @@ from deponij.commands.options import (
     CocosOpt,
     ImagesOpt,
     Json,
+    LimitOpt,
     LinksOpt,
     Strategy,
     TreatOpt,
@@ -83,6 +84,7 @@ def scenes_command(
     seed: Annotated[int, typer.Option(help="Any whole number.")] = 0,
     treat: TreatOpt = None,
     links_into: LinksOpt = None,
+    limit: LimitOpt = None,
     workers: Workers = 0,
     as_json: Json = False,
 ) -> None:
@@ -96,6 +98,7 @@ def scenes_command(
         "links_into": tuple(links_into or ()),
         "descriptions": descriptions,
         "group": group,
+        "limit": limit,
     }
     if adapter == "label-maps":
         _refuse(

@@ -16,6 +16,8 @@ _DATA_SETS = {
     "--yolo": "--yolo FILE",
     "--voc": "--voc DIR",
     "--parquet": "--parquet FILE",
+    "--webdataset": "--webdataset SHARDS",
+    "--video": "--video PATH",
 }
 
 
@@ -36,6 +38,12 @@ def source_of(
     yolo: Path | None = None,
     voc: Path | None = None,
     parquet: Sequence[Path] | None = None,
+    webdataset: Sequence[str] | None = None,
+    video: Path | None = None,
+    fps: float | None = None,
+    every: int | None = None,
+    label_field: str | None = None,
+    downloads: Path | None = None,
     path_column: str | None = None,
     label_separator: str | None = None,
     label_columns: Sequence[str] = (),
@@ -64,6 +72,8 @@ def source_of(
         "--yolo": ("yolo", {"data": yolo}),
         "--voc": ("voc", {"folder": voc}),
         "--parquet": ("parquet", {"files": tuple(parquet or ())}),
+        "--webdataset": ("webdataset", {"shards": tuple(webdataset or ())}),
+        "--video": ("video", {"videos": video}),
     }
     if embeddings and not any(all(where.values()) for _, where in named.values()):
         beside = {"ids": ids} if ids else {}
@@ -83,7 +93,7 @@ def source_of(
         raise UsageError(
             f"--images is for a COCO file or a table; {given[0]} says by itself where pictures are"
         )
-    if adapter in ("folder", "listed", "parquet", "unpictured") and (boxes or keep_crowds):
+    if adapter not in ("coco", "yolo", "voc") and (boxes or keep_crowds):
         flag = "--boxes" if boxes else "--keep-crowds"
         raise UsageError(f"{flag} is for annotated instances; {given[0]} names whole pictures")
     if adapter != "coco" and boxes:
@@ -97,7 +107,16 @@ def source_of(
         )
     if adapter not in ("coco", "yolo", "voc") and whole:
         raise UsageError(f"--whole is for annotated instances; {given[0]} names whole pictures already")
-    if adapter in ("parquet", "unpictured") and links_into:
+    _refuse_others(
+        given[0],
+        {
+            "--fps": ("video", fps),
+            "--every": ("video", every),
+            "--label-field": ("webdataset", label_field),
+            "--downloads": ("table", downloads),
+        },
+    )
+    if adapter in ("parquet", "unpictured", "webdataset") and links_into:
         raise UsageError(f"--links-into is for pictures in folders, and {given[0]} names none")
     more: dict[str, Any] = {
         "path_column": path_column,
@@ -108,9 +127,20 @@ def source_of(
         "treat": dict(treat or {}),
         "links_into": tuple(links_into),
         "boxes": boxes,
+        "fps": fps,
+        "every": every,
+        "label_field": label_field,
+        "downloads": downloads,
         "crop": {"keep_crowds": True} if keep_crowds else None,
     }
     return SourceChoice(adapter, where | {name: value for name, value in more.items() if value})
+
+
+def _refuse_others(given: str, flags: Mapping[str, tuple[str, object]]) -> None:
+    """Refuse flags of another kind of data set than the one that is given."""
+    for flag, (of, value) in flags.items():
+        if value is not None and given != f"--{of}":
+            raise UsageError(f"{flag} goes with --{of}; got {given}")
 
 
 def _one_or_several(paths: Path | Sequence[Path] | None) -> Path | tuple[Path, ...] | None:

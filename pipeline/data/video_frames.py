@@ -15,6 +15,8 @@ from PIL import Image
 
 from deponij.store.errors import DataError, UsageError
 
+# By which the length that a file states may be off.
+_SLACK_S = 0.5
 _INSTALL = "pip install 'deponij[video]'"
 
 
@@ -57,12 +59,21 @@ def clip_of(path: Path) -> Clip:
             if stream is None:
                 return Clip((), "there is no video in the file")
             base = stream.time_base or base
-            for packet in container.demux(stream):
+            end_s = 0.0
+            for packet in container.demux():
                 stamp = packet.pts if packet.pts is not None else packet.dts
-                if packet.size and stamp is not None and not packet.is_discard:
+                if not packet.size or stamp is None:
+                    continue
+                end_s = max(end_s, float((stamp + (packet.duration or 0)) * (packet.time_base or 0)))
+                if packet.stream_index == stream.index and not packet.is_discard:
                     stamps.append(stamp)
-                if packet.is_corrupt:
-                    problem = "a packet of it is damaged"
+                    if packet.is_corrupt:
+                        problem = "a packet of it is damaged"
+            stated_s = ((container.start_time or 0) + (container.duration or 0)) / av.time_base
+            if problem is None and stated_s > end_s + _SLACK_S:
+                problem = (
+                    f"it is cut off: it says that it ends after {stated_s:.1f} s, and {end_s:.1f} s are there"
+                )
     except (av.FFmpegError, OSError, ValueError) as error:
         problem = _told(error)
     stamps.sort()

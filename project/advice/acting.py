@@ -23,6 +23,8 @@ _FLAGS: Mapping[str, Mapping[str, str]] = {
     "yolo": {"data": "--yolo"},
     "voc": {"folder": "--voc"},
     "parquet": {"files": "--parquet"},
+    "webdataset": {"shards": "--webdataset", "label_field": "--label-field"},
+    "video": {"videos": "--video", "fps": "--fps", "every": "--every"},
     "unpictured": {"table": "--table"},
 }
 # Of a split, and the strategies that heed them.
@@ -130,8 +132,13 @@ class Acting:
             words += ["--links-into", str(one)]
         if (options.get("crop") or {}).get("keep_crowds"):
             words.append("--keep-crowds")
-        if self.data.get("keep"):
-            words += ["--keep", str(self.data["keep"])]
+        if options.get("downloads"):
+            words += ["--downloads", str(options["downloads"])]
+        for name, flag in (("keep", "--keep"), ("limit", "--limit")):
+            if self.data.get(name):
+                words += [flag, str(self.data[name])]
+        if self.data.get("copy_pictures", "auto") != "auto":
+            words += ["--copy", str(self.data["copy_pictures"])]
         return words
 
     def _settings(self) -> list[str]:
