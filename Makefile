@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PROFILE ?=
 JOBS ?= 2
+FORM ?=
 
-.PHONY: setup run test test-all test-gpu lint types imports check lock bench clean help
+.PHONY: setup run test test-all test-gpu torture lint types imports check lock bench clean help
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -28,13 +29,17 @@ run: $(READY)  ## run the profile in force (PROFILE=taco for the real job) and s
 	@$(BIN)/deponij results --run "runs/$$(sed -n 's/^profile: *//p' params.yaml)"
 
 test: $(READY)  ## the tests that need neither network nor GPU (JOBS=1: one after the other)
-	$(BIN)/python -m pytest -q -m "not slow and not gpu" -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -q -m "not slow and not gpu and not torture" -n $(JOBS) --dist loadfile
 
 test-all: $(READY)  ## with the slow ones
-	$(BIN)/python -m pytest -q -m "not gpu"
+	$(BIN)/python -m pytest -q -m "not gpu and not torture"
 
 test-gpu: $(READY)  ## those that need a CUDA device
 	$(BIN)/python -m pytest -q -m gpu
+
+# TORTURE_MINUTES bounds it, TORTURE_SEED repeats it, TORTURE_REPORT=FILE keeps the table (docs/torture.md).
+torture: $(READY)  ## kills, failing writes, flipped bits, crowds, bad inputs: up to an hour
+	$(BIN)/python -m pytest -q -s tests/torture tests/test_flips.py -m "not slow"
 
 lint: $(READY)  ## style
 	$(BIN)/ruff check .
@@ -51,8 +56,9 @@ check: lint types imports  ## all that needs no running
 lock: pyproject.toml  ## compile requirements.lock anew, for all supported Pythons, without index addresses
 	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements.lock
 
-bench: $(READY)  ## extraction against the model's bare forward rate
-	$(BIN)/python benchmarks/extract.py
+bench: $(READY)  ## the ratios of docs/benchmarks.md, measured anew (FORM=--whole: at full size, hours)
+	$(BIN)/python benchmarks/all.py $(FORM)
+	$(BIN)/python benchmarks/redraw.py
 
 clean:  ## remove the environment; data, depot and runs stay
 	rm -rf $(VENV)

@@ -132,12 +132,17 @@ def everywhere(
 def main() -> None:
     """Entry point: one message instead of a traceback for everything a user can cause."""
     from deponij.project.frame.allocator import keep_pages
-    from deponij.store.errors import DeponijError, UsageError
+    from deponij.store.errors import DeponijError, MachineError, UsageError, exhaustion_told
 
     try:
         keep_pages()
         # By any way of calling it (`python -m` too) it is one command, which shells complete by its name.
-        app(prog_name="deponij")
+        with exhaustion_told():
+            app(prog_name="deponij")
+    except MachineError as error:
+        # Nothing may have to be imported or laid out for this one.
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(EXIT_FAILED) from None
     except DeponijError as error:
         from deponij.project.frame.console import complain
 

@@ -23,10 +23,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Line:
-    """One figure; where it has a limit, whether that holds."""
+    """One figure, None where it could not be had; where it has a limit, whether that holds."""
 
     name: str
-    value: float
+    value: float | None
     unit: str = ""
     limit: str = ""
     holds: bool | None = None
@@ -40,6 +40,11 @@ def below(name: str, value: float, unit: str, limit: float) -> Line:
 def reaching(name: str, value: float, unit: str, limit: float | None) -> Line:
     """A figure that must reach its limit, if it has one."""
     return Line(name, value, unit, *(() if limit is None else (f">= {limit:g}", bool(value >= limit))))
+
+
+def left_out(name: str, why: str) -> Line:
+    """A figure that could not be had here, and why."""
+    return Line(f"{name}: left out, {why}", None)
 
 
 def parser(text: str) -> argparse.ArgumentParser:
@@ -57,9 +62,11 @@ def report(lines: Iterable[Line], path: Path | None, **facts: object) -> int:
     for line in lines:
         shown.append(line)
         verdict = {None: "", True: "holds", False: "MISSED"}[line.holds]
-        print(f"  {line.name:62} {line.value:11.3f} {line.unit:8} {line.limit:10} {verdict}", flush=True)
-    if path is not None:
-        path.write_text(json.dumps({**facts, "lines": [asdict(line) for line in shown]}, indent=1))
+        value = f"{'-':>11}" if line.value is None else f"{line.value:11.3f}"
+        print(f"  {line.name:62} {value} {line.unit:8} {line.limit:10} {verdict}", flush=True)
+        # At once, so that one that is stopped leaves what it had.
+        if path is not None:
+            path.write_text(json.dumps({**facts, "lines": [asdict(line) for line in shown]}, indent=1))
     return int(any(line.holds is False for line in shown))
 
 

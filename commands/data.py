@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -11,10 +11,11 @@ from deponij.commands.options import (
     Background,
     BoxesOpt,
     ClassFolderOpt,
+    Cluster,
     CocosOpt,
     CopyOpt,
-    DownloadsOpt,
     EveryOpt,
+    FetchOpt,
     FpsOpt,
     ImagesOpt,
     ItemsArg,
@@ -38,6 +39,9 @@ from deponij.commands.options import (
     listed_names,
     treatments,
 )
+
+if TYPE_CHECKING:
+    from deponij.project.frame.settings import RunOptions
 
 app = typer.Typer()
 data_app = typer.Typer(help="Get a data set: fetch TACO, or draw the sample.", no_args_is_help=True)
@@ -105,10 +109,12 @@ def crop(
     links_into: LinksOpt = None,
     limit: LimitOpt = None,
     workers: Workers = 0,
+    cluster: Cluster = "",
     as_json: Json = False,
 ) -> None:
     """Cut every annotated instance out of its photograph."""
     from deponij.project.data_sets import source_of
+    from deponij.project.frame.settings import RunOptions
 
     source = source_of(
         coco=coco,
@@ -130,7 +136,7 @@ def crop(
     options: dict[str, Any] = {**source.options, "crop": cut}
     if label_map:
         options["label_maps"] = tuple(label_map)
-    _items(source.adapter, options, out, workers, as_json, limit)
+    _items(source.adapter, options, out, RunOptions(workers=workers, cluster=cluster), as_json, limit)
 
 
 @app.command("items")
@@ -140,44 +146,47 @@ def items_command(
     table: TableOpt = None,
     images: ImagesOpt = None,
     parquet: ParquetsOpt = None,
-    webdataset: ShardsOpt = None,
+    shards: ShardsOpt = None,
     video: VideoOpt = None,
+    fps: FpsOpt = None,
+    every: EveryOpt = None,
+    label_field: LabelFieldOpt = None,
+    fetch: FetchOpt = False,
     path_column: PathColumnOpt = None,
     label_separator: LabelSeparatorOpt = None,
     label_columns: LabelColumnsOpt = None,
-    label_field: LabelFieldOpt = None,
-    downloads: DownloadsOpt = None,
-    fps: FpsOpt = None,
-    every: EveryOpt = None,
     treat: TreatOpt = None,
     links_into: LinksOpt = None,
     limit: LimitOpt = None,
     copy_pictures: CopyOpt = "auto",
     workers: Workers = 0,
+    cluster: Cluster = "",
     as_json: Json = False,
 ) -> None:
-    """Take whole pictures as items: from class folders, a table of paths or addresses, parquet files, tar shards, videos."""
+    """Take whole pictures as items: from class folders, a table, Hugging Face parquet files, tar shards, or videos."""
     from deponij.project.data_sets import source_of
+    from deponij.project.frame.settings import RunOptions
 
     source = source_of(
         folder=folder,
         table=table,
         images=images,
         parquet=parquet,
-        webdataset=webdataset,
+        shards=shards,
         video=video,
         fps=fps,
         every=every,
         label_field=label_field,
-        downloads=downloads,
+        fetch=fetch,
         path_column=path_column,
         label_separator=label_separator,
         label_columns=listed_names(label_columns),
         treat=treatments(treat),
         links_into=links_into or (),
-        offered=("--folder", "--table", "--parquet", "--webdataset", "--video"),
+        offered=("--folder", "--table", "--parquet", "--shards", "--video"),
     )
-    _items(source.adapter, source.options, out, workers, as_json, limit, copy_pictures)
+    run_options = RunOptions(workers=workers, cluster=cluster)
+    _items(source.adapter, source.options, out, run_options, as_json, limit, copy_pictures)
 
 
 @app.command("split")
@@ -221,21 +230,15 @@ def _items(
     adapter: str,
     options: Mapping[str, Any],
     out: Path,
-    workers: int,
+    run_options: "RunOptions",
     as_json: bool,
     limit: int | None,
     copy_pictures: Literal["auto", "always", "never"] = "auto",
 ) -> None:
-    from deponij.project.frame.settings import RunOptions
     from deponij.stages import items as stage
 
     result = stage.run(
-        adapter,
-        options,
-        out=out,
-        run_options=RunOptions(workers=workers),
-        limit=limit,
-        copy_pictures=copy_pictures,
+        adapter, options, out=out, run_options=run_options, limit=limit, copy_pictures=copy_pictures
     )
     answer(
         {"items": str(out), **result.model_dump(mode="json")}, f"{stage.summary(result)} -> {out}", as_json

@@ -9,6 +9,7 @@ from deponij.commands.answers import answer, exit_partly
 from deponij.commands.options import (
     BackboneArg,
     BatchSize,
+    Cluster,
     DecodeRoute,
     Depot,
     Device,
@@ -45,6 +46,7 @@ def extract(
     batch_size: BatchSize = "auto",
     workers: Workers = 0,
     threads: Threads = 0,
+    cluster: Cluster = "",
     as_json: Json = False,
 ) -> None:
     """Compute what the depot does not have yet, and write a view of the items' features."""
@@ -59,7 +61,7 @@ def extract(
         decode=Route(decode),
         input_px=input_px,
     )
-    options = run_options(depot, device, batch_size, workers, threads)
+    options = run_options(depot, device, batch_size, workers, threads, cluster)
     result = stage.run(params, items=items, backbone=backbone, out=out, options=options)
     answer(result, summary(result), as_json)
     exit_partly(result.n_failed, f"the view (`deponij view info {out}`)")

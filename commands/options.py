@@ -59,6 +59,15 @@ Workers = Annotated[int, typer.Option(envvar="DEPONIJ_WORKERS", help="Decoding t
 Threads = Annotated[
     int, typer.Option(envvar="DEPONIJ_THREADS", help="Model threads on the CPU; 0: one per core.")
 ]
+Cluster = Annotated[
+    str,
+    typer.Option(
+        "--cluster",
+        envvar="DEPONIJ_CLUSTER",
+        metavar="ADDRESS",
+        help="Work on a Dask cluster: tcp://HOST:PORT of its scheduler, or local[:N], processes of this machine.",
+    ),
+]
 RunOpt = Annotated[
     Path | None,
     typer.Option(
@@ -105,33 +114,23 @@ ParquetsOpt = Annotated[
     list[Path] | None, typer.Option("--parquet", help="Hugging Face parquet file; repeatable.")
 ]
 ShardsOpt = Annotated[
-    list[str] | None,
+    list[Path] | None,
     typer.Option(
-        "--webdataset",
-        metavar="SHARDS",
-        help="Tar shards: a file, a folder of them or 'train-{000..099}.tar'; repeatable.",
-    ),
-]
-LabelFieldOpt = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME", help="Field of the .json in tar shards that is the label, such as meta.class."
+        "--shards",
+        metavar="FILES",
+        help="Tar shards of webdataset: a file, folder, or pattern as 'data-{000..123}.tar'; repeatable.",
     ),
 ]
 VideoOpt = Annotated[
-    Path | None, typer.Option("--video", help="Video file, or folder of them; an item is a frame.")
+    Path | None, typer.Option("--video", help="Folder of videos, or one; frames become pictures.")
 ]
-FpsOpt = Annotated[
-    float | None, typer.Option("--fps", min=0.0, help="Frames taken of a second of video; by default 1.")
-]
+FpsOpt = Annotated[float | None, typer.Option("--fps", help="Frames a second of videos; by default 1.")]
 EveryOpt = Annotated[
-    int | None, typer.Option("--every", min=1, help="Take each n-th frame of a video instead.")
+    int | None, typer.Option("--every", min=1, help="Take each n-th frame of videos instead.")
 ]
-DownloadsOpt = Annotated[
-    Path | None,
-    typer.Option(
-        "--downloads", metavar="DIR", help="Fetch pictures that a table names by address into this folder."
-    ),
+LabelFieldOpt = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Field of the JSON in tar shards that is the label."),
 ]
 LimitOpt = Annotated[
     int | None,
@@ -142,6 +141,9 @@ CopyOpt = Annotated[
     typer.Option(
         "--copy", help="Copy pictures into the items, or name their files; auto: copy up to 1 GB of them."
     ),
+]
+FetchOpt = Annotated[
+    bool, typer.Option("--fetch", help="Fetch pictures that a table names by http(s) addresses.")
 ]
 ClassFolderOpt = Annotated[Path | None, typer.Option("--folder", help="Folder of class folders.")]
 PathColumnOpt = Annotated[
@@ -200,7 +202,9 @@ LogDir = Annotated[Path, typer.Option(help="Where trackers write, in a folder of
 ParquetOpt = Annotated[Path | None, typer.Option("--parquet", help="Table to write, of all (.parquet).")]
 
 
-def run_options(depot: str, device: str, batch_size: str, workers: int, threads: int) -> "RunOptions":
+def run_options(
+    depot: str, device: str, batch_size: str, workers: int, threads: int, cluster: str = ""
+) -> "RunOptions":
     from deponij.project.frame.settings import RunOptions, check
     from deponij.store.errors import UsageError
 
@@ -209,7 +213,14 @@ def run_options(depot: str, device: str, batch_size: str, workers: int, threads:
     if batch_size != "auto" and not batch_size.isdigit():
         raise UsageError(f"--batch-size is a number or auto, got {batch_size!r}")
     size = 0 if batch_size == "auto" else int(batch_size)
-    values = {"depot": depot, "device": device, "batch_size": size, "workers": workers, "threads": threads}
+    values = {
+        "depot": depot,
+        "device": device,
+        "batch_size": size,
+        "workers": workers,
+        "threads": threads,
+        "cluster": cluster,
+    }
     return check(RunOptions, values, "the command line")
 
 

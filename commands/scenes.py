@@ -8,6 +8,7 @@ import typer
 
 from deponij.commands.answers import exit_partly, print_json
 from deponij.commands.options import (
+    Cluster,
     CocosOpt,
     ImagesOpt,
     Json,
@@ -86,6 +87,7 @@ def scenes_command(
     links_into: LinksOpt = None,
     limit: LimitOpt = None,
     workers: Workers = 0,
+    cluster: Cluster = "",
     as_json: Json = False,
 ) -> None:
     """Take pictures with label maps, for segmentation: any folder of both, or the outlines of a COCO file."""
@@ -118,7 +120,7 @@ def scenes_command(
         adapter,
         options,
         out=out,
-        run_options=RunOptions(workers=workers),
+        run_options=RunOptions(workers=workers, cluster=cluster),
         split=_split(split, fractions, seed),
     )
     if as_json:

@@ -10,13 +10,14 @@ from deponij.commands.options import (
     BatchSize,
     BoxesOpt,
     ClassFolderOpt,
+    Cluster,
     CocosOpt,
     CopyOpt,
     CorrectionsOpt,
     Depot,
     Device,
-    DownloadsOpt,
     EveryOpt,
+    FetchOpt,
     FpsOpt,
     ImagesOpt,
     Json,
@@ -60,8 +61,12 @@ def run(
     yolo: YoloOpt = None,
     voc: VocOpt = None,
     parquet: ParquetsOpt = None,
-    webdataset: ShardsOpt = None,
+    shards: ShardsOpt = None,
     video: VideoOpt = None,
+    fps: FpsOpt = None,
+    every: EveryOpt = None,
+    label_field: LabelFieldOpt = None,
+    fetch: FetchOpt = False,
     path_column: PathColumnOpt = None,
     label_separator: LabelSeparatorOpt = None,
     label_columns: LabelColumnsOpt = None,
@@ -77,10 +82,6 @@ def run(
         str | None,
         typer.Option(metavar="FILE|COLUMN", help="Of the embeddings: a file, one a line; or their column."),
     ] = None,
-    label_field: LabelFieldOpt = None,
-    downloads: DownloadsOpt = None,
-    fps: FpsOpt = None,
-    every: EveryOpt = None,
     treat: TreatOpt = None,
     boxes: BoxesOpt = None,
     keep_crowds: KeepCrowdsOpt = False,
@@ -138,6 +139,7 @@ def run(
     batch_size: BatchSize = "auto",
     workers: Workers = 0,
     threads: Threads = 0,
+    cluster: Cluster = "",
     as_json: Json = False,
 ) -> None:
     """Your own pictures through all stages: features, heads, retrieval, an index, curves, mistakes, tables, a page."""
@@ -155,12 +157,12 @@ def run(
         yolo=yolo,
         voc=voc,
         parquet=parquet,
-        webdataset=webdataset,
+        shards=shards,
         video=video,
         fps=fps,
         every=every,
         label_field=label_field,
-        downloads=downloads,
+        fetch=fetch,
         path_column=path_column,
         label_separator=label_separator,
         label_columns=listed_names(label_columns),
@@ -205,7 +207,7 @@ def run(
     from deponij.commands.show.forecast import print_work_ahead
     from deponij.commands.show.results import print_first_results, print_results
 
-    options = run_options(depot, device, batch_size, workers, threads)
+    options = run_options(depot, device, batch_size, workers, threads, cluster)
     on_first = (lambda table: None) if as_json else print_first_results
     result = whole_way.run(
         plan, out=out, options=options, on_work_ahead=print_work_ahead, on_first_table=on_first

@@ -45,7 +45,9 @@ CSV file of rows `category,label`; it makes a column named after the file.
 | `--workers` | `DEPONIJ_WORKERS` | threads that decode ahead of the model; 0 is one per core |
 | `--processes` | `DEPONIJ_PROCESSES` | processes that train a backbone together, one a GPU (`tune`, the stage `finetune`) |
 | `--threads` | `DEPONIJ_THREADS` | the model's threads on a CPU; 0: one per core, on a busy machine fewer can be faster |
+| `--cluster` | `DEPONIJ_CLUSTER` | a Dask scheduler's address or `local[:N]`, for items and features ([more](clusters.md)) |
 | | `DEPONIJ_CACHE` | what is remembered and weights put by hand; default `~/.cache/deponij` |
+| | `DEPONIJ_LOCKS` | `leases`: processes know of each other by leases, not by locks ([when](depot.md#who-is-at-work)) |
 | | `DEPONIJ_KEEP_PAGES` | 0 or no: give the memory of large arrays back, where glibc else keeps it (which is faster) |
 | | `DEPONIJ_LIMIT_…` | how much a stranger's weights may ask for, by the limit's name; see [adding a backbone](adding.md) |
 | | `HF_HOME`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE` | as for every Hugging Face library |

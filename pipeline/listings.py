@@ -1,5 +1,6 @@
 """Tables that people write: CSV, TSV and Parquet, texts as texts. What their columns mean, who reads them knows."""
 
+import csv
 import io
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def read_listing(path: Path, encoding: str = "utf-8") -> pa.Table:
         raise DataError(
             f"table {path} is not in {encoding}: {error}; name its encoding, such as `cp1252` or `shift_jis`"
         ) from error
+    _check_quotes(text, path)
     header = text.split("\n", 1)[0]
     delimiter = max(_DELIMITERS, key=header.count)
     try:
@@ -45,3 +47,24 @@ def read_listing(path: Path, encoding: str = "utf-8") -> pa.Table:
         )
     except pa.ArrowException as error:
         raise DataError(f"table {path} cannot be read as CSV: {error}") from error
+
+
+def _check_quotes(text: str, path: Path) -> None:
+    """Refuse a table in which a quotation mark is never closed: all rows behind it would be one label."""
+    if text.count('"') % 2 == 0:
+        return
+    header = text.split("\n", 1)[0]
+    delimiter = max(_DELIMITERS, key=header.count)
+    begin, rows = 1, csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+    try:
+        for _ in rows:
+            begin = rows.line_num + 1
+    except csv.Error as error:
+        if not any(
+            sign in str(error) for sign in ("unexpected end of data", "field larger than field limit")
+        ):
+            return
+        raise DataError(
+            f"table {path}: in the row that begins in line {begin} a quotation mark is never closed; double it "
+            "where it belongs to a text"
+        ) from error

@@ -23,7 +23,7 @@ from enum import StrEnum
 import numpy as np
 from PIL import ExifTags, IcoImagePlugin, Image, UnidentifiedImageError
 
-from deponij.store.errors import PictureError
+from deponij.store.errors import PictureError, blame_nothing
 from deponij.store.keys import key_of_bytes
 
 DRAFT_FACTOR = 2
@@ -360,6 +360,7 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
             f"picture has more than {MAX_PIXELS:,} pixels; it may be a decompression bomb"
         ) from error
     except _DAMAGED as error:
+        blame_nothing(error, "a picture cannot be decoded")
         raise PictureError(f"picture cannot be decoded: {error}") from error
 
 

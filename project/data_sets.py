@@ -16,8 +16,24 @@ _DATA_SETS = {
     "--yolo": "--yolo FILE",
     "--voc": "--voc DIR",
     "--parquet": "--parquet FILE",
-    "--webdataset": "--webdataset SHARDS",
-    "--video": "--video PATH",
+    "--shards": "--shards FILES",
+    "--video": "--video DIR",
+}
+_ANNOTATED = ("coco", "yolo", "voc")
+# Flags that say more of a data set: of which adapters they are, and why not of the one that is named.
+_ONLY_FOR: Mapping[str, tuple[Collection[str], str]] = {
+    "--images": (("coco", "listed"), "a COCO file or a table; {} says by itself where pictures are"),
+    "--boxes": (("coco",), "a COCO file (--coco); {} names whole pictures, or knows the form of its own"),
+    "--keep-crowds": (_ANNOTATED, "annotated instances; {} names whole pictures"),
+    "--label-separator": (("listed",), "a table (--table); {} knows by itself what a label is"),
+    "--label-columns": (("listed",), "a table (--table); {} knows by itself what a label is"),
+    "--path-column": (("listed",), "a table of paths (--table); {} names its pictures by itself"),
+    "--fetch": (("listed",), "addresses in a table (--table); {} has its pictures by itself"),
+    "--fps": (("video",), "videos (--video); {} names pictures"),
+    "--every": (("video",), "videos (--video); {} names pictures"),
+    "--label-field": (("webdataset",), "tar shards (--shards); {} has no JSON of samples"),
+    "--whole": (_ANNOTATED, "annotated instances; {} names whole pictures already"),
+    "--links-into": ((*_ANNOTATED, "folder", "listed"), "pictures in folders, and {} names none"),
 }
 
 
@@ -38,12 +54,12 @@ def source_of(
     yolo: Path | None = None,
     voc: Path | None = None,
     parquet: Sequence[Path] | None = None,
-    webdataset: Sequence[str] | None = None,
+    shards: Sequence[Path] | None = None,
     video: Path | None = None,
     fps: float | None = None,
     every: int | None = None,
     label_field: str | None = None,
-    downloads: Path | None = None,
+    fetch: bool = False,
     path_column: str | None = None,
     label_separator: str | None = None,
     label_columns: Sequence[str] = (),
@@ -72,8 +88,8 @@ def source_of(
         "--yolo": ("yolo", {"data": yolo}),
         "--voc": ("voc", {"folder": voc}),
         "--parquet": ("parquet", {"files": tuple(parquet or ())}),
-        "--webdataset": ("webdataset", {"shards": tuple(webdataset or ())}),
-        "--video": ("video", {"videos": video}),
+        "--shards": ("webdataset", {"shards": tuple(shards or ())}),
+        "--video": ("video", {"folder": video}),
     }
     if embeddings and not any(all(where.values()) for _, where in named.values()):
         beside = {"ids": ids} if ids else {}
@@ -89,37 +105,29 @@ def source_of(
     adapter, where = named[given[0]]
     if adapter == "coco" and images is None:
         raise UsageError("--coco FILE and --images DIR go together")
-    if adapter not in ("coco", "listed") and images is not None:
-        raise UsageError(
-            f"--images is for a COCO file or a table; {given[0]} says by itself where pictures are"
-        )
-    if adapter not in ("coco", "yolo", "voc") and (boxes or keep_crowds):
-        flag = "--boxes" if boxes else "--keep-crowds"
-        raise UsageError(f"{flag} is for annotated instances; {given[0]} names whole pictures")
-    if adapter != "coco" and boxes:
-        raise UsageError(f"--boxes is for a COCO file (--coco); {given[0]} knows the form of its own")
-    if adapter != "listed" and (label_separator or label_columns):
-        flag = "--label-separator" if label_separator else "--label-columns"
-        raise UsageError(f"{flag} is for a table (--table); {given[0]} knows by itself what a label is")
-    if adapter != "listed" and path_column:
-        raise UsageError(
-            f"--path-column is for a table of paths (--table); {given[0]} names its pictures by itself"
-        )
-    if adapter not in ("coco", "yolo", "voc") and whole:
-        raise UsageError(f"--whole is for annotated instances; {given[0]} names whole pictures already")
-    _refuse_others(
-        given[0],
-        {
-            "--fps": ("video", fps),
-            "--every": ("video", every),
-            "--label-field": ("webdataset", label_field),
-            "--downloads": ("table", downloads),
-        },
-    )
-    if adapter in ("parquet", "unpictured", "webdataset") and links_into:
-        raise UsageError(f"--links-into is for pictures in folders, and {given[0]} names none")
+    asked = {
+        "--images": images is not None,
+        "--boxes": boxes,
+        "--keep-crowds": keep_crowds,
+        "--label-separator": label_separator,
+        "--label-columns": label_columns,
+        "--path-column": path_column,
+        "--fetch": fetch,
+        "--fps": fps,
+        "--every": every,
+        "--label-field": label_field,
+        "--whole": whole,
+        "--links-into": links_into,
+    }
+    for flag, (adapters, why) in _ONLY_FOR.items():
+        if asked[flag] and adapter not in adapters:
+            raise UsageError(f"{flag} is for {why.format(given[0])}")
     more: dict[str, Any] = {
         "path_column": path_column,
+        "fps": fps,
+        "every": every,
+        "label_field": label_field,
+        "fetch": fetch,
         "label_separator": label_separator,
         "label_columns": tuple(label_columns),
         "whole": whole,
@@ -127,20 +135,9 @@ def source_of(
         "treat": dict(treat or {}),
         "links_into": tuple(links_into),
         "boxes": boxes,
-        "fps": fps,
-        "every": every,
-        "label_field": label_field,
-        "downloads": downloads,
         "crop": {"keep_crowds": True} if keep_crowds else None,
     }
     return SourceChoice(adapter, where | {name: value for name, value in more.items() if value})
-
-
-def _refuse_others(given: str, flags: Mapping[str, tuple[str, object]]) -> None:
-    """Refuse flags of another kind of data set than the one that is given."""
-    for flag, (of, value) in flags.items():
-        if value is not None and given != f"--{of}":
-            raise UsageError(f"{flag} goes with --{of}; got {given}")
 
 
 def _one_or_several(paths: Path | Sequence[Path] | None) -> Path | tuple[Path, ...] | None:

@@ -16,8 +16,13 @@ from typing import Any
 
 from deponij.project.frame.settings import Section, n_cores
 from deponij.store.caches import cache_folder
+from deponij.store.depot import FORMAT_FILE
+from deponij.store.errors import DeponijError
+from deponij.store.folders import open_folder
+from deponij.store.presence import why_no_locks
 
 REQUIRED = (
+    "distributed",
     "dvc",
     "h5py",
     "httpx",
@@ -34,12 +39,14 @@ REQUIRED = (
     "torchvision",
     "transformers",
 )
-OPTIONAL = ("dask", "datasets", "distributed", "duckdb", "peft", "torchmetrics")
+OPTIONAL = ("av", "datasets", "duckdb", "peft", "s3fs", "torchmetrics")
 # All of these bring the module `faiss`, and overwrite each other's files.
 FAISS_WHEELS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-gpu-cuvs")
 VARIABLES = (
     "DEPONIJ_CACHE",
+    "DEPONIJ_CLUSTER",
     "DEPONIJ_KEEP_PAGES",
+    "DEPONIJ_LOCKS",
     "HF_HOME",
     "HF_HUB_CACHE",
     "HF_HUB_OFFLINE",
@@ -80,12 +87,17 @@ class Faiss(Section):
 
 
 class Folder(Section):
-    """A place that will be written to, and the free space of its disk."""
+    """A place that will be written to, and the free space of its disk.
+
+    Attributes:
+        at_work: of a depot, by what its processes know of each other: `locks` of the kernel, or `leases`, and why.
+    """
 
     name: str
     path: Path
     exists: bool
     free_bytes: int
+    at_work: str | None = None
 
 
 class DataSet(Section):
@@ -183,7 +195,24 @@ def look_at_folder(name: str, path: Path) -> Folder:
     """A folder, and the free space of the disk that it lies or would lie on."""
     path = path.expanduser().absolute()
     there = next(folder for folder in (path, *path.parents) if folder.exists())
-    return Folder(name=name, path=path, exists=path.exists(), free_bytes=shutil.disk_usage(there).free)
+    return Folder(
+        name=name,
+        path=path,
+        exists=path.exists(),
+        free_bytes=shutil.disk_usage(there).free,
+        at_work=_told_at_work(path),
+    )
+
+
+def _told_at_work(path: Path) -> str | None:
+    """By what a depot's processes know of each other; None where there is no depot, or nothing can be written."""
+    if not (path / FORMAT_FILE).is_file():
+        return None
+    try:
+        why = why_no_locks(open_folder(path))
+        return f"leases ({why})" if why else "locks"
+    except DeponijError:
+        return None
 
 
 def look_at_data(name: str, path: Path) -> DataSet:

@@ -16,6 +16,7 @@ from deponij.pipeline.data.adapters.whole import Reading
 from deponij.pipeline.data.corrections import Corrections
 from deponij.pipeline.data.item import ToAct
 from deponij.pipeline.data.known_files import NAME, KnownFiles
+from deponij.project.frame.cluster import workers_of
 from deponij.project.frame.console import bar, note, say, warn
 from deponij.project.frame.harness import run_stage
 from deponij.project.frame.layout import Layout
@@ -102,15 +103,17 @@ def run(
         (warn if isinstance(told, ToAct) else note)(told)
     keys, photographs, first_failure = Distinct(), Distinct(), None
     with (
+        workers_of(run_options) as workers,
         bar("items", source.n_items, "items") as advance,
         KnownFiles(cache_folder() / NAME) as known,
         ItemWriter(out, source.metadata_schema, by_reference=by_reference) as writer,
     ):
         if isinstance(source, FileSource):
-            reading = Reading(by_reference, known)
-            found = source.items(workers=run_options.n_workers, progress=advance, reading=reading)
+            # Other processes do not know this one's files.
+            reading = Reading(by_reference, known if isinstance(workers, int) else None)
+            found = source.items(workers=workers, progress=advance, reading=reading)
         else:
-            found = source.items(workers=run_options.n_workers, progress=advance)
+            found = source.items(workers=workers, progress=advance)
         for item in decided.applied(found, source.metadata_schema):
             writer.add(
                 item_id=item.item_id,

@@ -13,9 +13,11 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from deponij.pipeline.data.adapters.registry import Progress
 from deponij.pipeline.data.item import Item, ToAct
+from deponij.pipeline.data.parallel import Workers
 from deponij.pipeline.data.scenes.registry import SCENE_COLUMNS, SceneSource, open_scenes
 from deponij.pipeline.data.splitting.strategies import SplitParams, make_split
 from deponij.pipeline.metrics.evaluation import PARTS
+from deponij.project.frame.cluster import workers_of
 from deponij.project.frame.console import bar, note, say, warn
 from deponij.project.frame.harness import run_stage, write_metrics
 from deponij.project.frame.lacking import Needed
@@ -104,7 +106,7 @@ class _Passing:
         self.parts: dict[str, str | None] = {}
         self.notes: list[str] = []
 
-    def rows(self, workers: int, progress: Progress) -> Iterator[SceneRow]:
+    def rows(self, workers: Workers, progress: Progress) -> Iterator[SceneRow]:
         """Scenes as they are written."""
         n_classes = len(self.source.classes)
         for scene in self.source.scenes(workers=workers, progress=progress):
@@ -170,11 +172,11 @@ def run(
     for told in source.notes:
         (warn if isinstance(told, ToAct) else note)(told)
     passing = _Passing(source)
-    with bar("scenes", source.n_scenes, "pictures") as advance:
+    with workers_of(run_options) as workers, bar("scenes", source.n_scenes, "pictures") as advance:
         write_scenes(
             out,
             source.classes,
-            passing.rows(run_options.n_workers, advance),
+            passing.rows(workers, advance),
             metadata_schema=SCENE_COLUMNS,
             parts=lambda: passing.divide(split),
         )

@@ -145,6 +145,12 @@ def publish_folder(part: Path, path: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def discard_folder(path: Path) -> None:
+    """Take away a folder that nobody needs any more, and what a killed `replacing_folder` of it has left beside it."""
+    for one in (path, path.with_name(path.name + PART), _old(path)):
+        shutil.rmtree(one, ignore_errors=True)
+
+
 def _old(path: Path) -> Path:
     return path.with_name(f"{path.name}.old{PART}")
 

@@ -2,7 +2,7 @@
 
     format.json                     what this folder is, and its format's version
     <fingerprint>/<shard>.h5|json   rows and their commit (`deponij.store.shard`); <shard>-<k> stand in for it
-    writers/<token>.lock            held by each living writer; empty
+    writers/<token>.lock            held by each living writer; empty (or .lease: `deponij.store.presence`)
     damaged/…                       what `verify` set aside
 
 `FeatureStore` finds, reads and adds rows. Checking, moving and tidying live in `deponij.store.upkeep.inspection`.
@@ -18,11 +18,11 @@ import numpy as np
 
 from deponij.store import shard
 from deponij.store.atomic import PART
-from deponij.store.errors import StoreError
+from deponij.store.errors import StoreError, explained
 from deponij.store.folders import Folder, LocalFolder, open_folder
 from deponij.store.hdf5 import Array
 from deponij.store.identity import FINGERPRINT_CHARS, Identity
-from deponij.store.locks import LOCKS, ORPHAN_AGE_S, WriterLock, burying
+from deponij.store.presence import LOCKS, WriterLock, burying
 from deponij.store.shard import Index, Provenance, Rows, Sidecar
 from deponij.store.writer import SHARD_ROWS, UNSAVED_S, Writer
 
@@ -37,7 +37,8 @@ _OWNED = re.compile(
     rf"[0-9a-f]{{{FINGERPRINT_CHARS}}}/{_TOKEN}-\d{{6}}(-\d+)?\.(h5|json)(\.\d+)?({re.escape(PART)})?$"
 )
 _STAND_IN = re.compile(rf"(?P<shard>.+/{_TOKEN}-\d{{6}})-\d+$")
-_MARKER_PART = re.compile(rf"{LOCKS}/{_TOKEN}{re.escape(PART)}$")
+# A depot's marker in the making, or a lease in a local folder.
+_MARKER_PART = re.compile(rf"{LOCKS}/{_TOKEN}(\.lease\.\d+)?{re.escape(PART)}$")
 
 
 class FeatureStore:
@@ -155,13 +156,17 @@ class FeatureStore:
         identity = self.resolve(keys) if identity is None else identity
         failure = ""
         for _ in range(_READ_ATTEMPTS):
-            if self.missing(identity, keys):
+            index = self.index(identity.fingerprint)
+            places = index.find(keys)
+            if (places < 0).any():
                 # Others may have committed them since, or tidied at the moment of the look-up.
                 self.refresh()
                 if absent := self.missing(identity, keys):
                     raise StoreError(self._explain_absence(absent, len(keys), identity))
+                index = self.index(identity.fingerprint)
+                places = index.find(keys)
             try:
-                return self._read(list(keys), identity, names)
+                return self._read(index, places, names)
             except FileNotFoundError as error:
                 # A shard was compacted away between the look-up and the reading.
                 failure = str(error)
@@ -171,26 +176,27 @@ class FeatureStore:
             "then `deponij extract` to compute its rows again"
         )
 
-    def _read(self, keys: list[str], identity: Identity, names: Sequence[str] | None) -> dict[str, Array]:
-        index = self.index(identity.fingerprint)
-        places = index.find(keys)
+    def _read(self, index: Index, places: Rows, names: Sequence[str] | None) -> dict[str, Array]:
         shards, rows = index.shards[places], index.rows[places]
-        # Without keys the first shard still tells the arrays' names and shapes.
-        numbers = np.unique(shards).tolist() or list(range(min(1, len(index.sidecars))))
+        order = np.argsort(shards, kind="stable")
+        numbers, begins = np.unique(shards[order], return_index=True)
+        if not len(numbers) and index.sidecars:
+            # Without keys the first shard still tells the arrays' names and shapes.
+            numbers, begins = np.zeros(1, np.int64), np.zeros(1, np.int64)
         arrays: dict[str, Array] = {}
-        for number in numbers:
-            where = np.flatnonzero(shards == number)
+        for number, where in zip(numbers.tolist(), np.split(order, begins[1:]), strict=True):
             found = self._read_shard(index.sidecars[number], rows[where], names)
             if len(numbers) == 1:
                 return found
+            is_run = where[-1] - where[0] == len(where) - 1
             for name, values in found.items():
-                whole = arrays.setdefault(name, np.empty((len(keys), *values.shape[1:]), values.dtype))
+                whole = arrays.setdefault(name, np.empty((len(places), *values.shape[1:]), values.dtype))
                 if whole.shape[1:] != values.shape[1:]:
                     raise StoreError(
                         f"rows of {name} differ in shape ({whole.shape[1:]} and {values.shape[1:]}): "
                         "read pictures of one size at a time"
                     )
-                whole[where] = values
+                whole[slice(where[0], where[-1] + 1) if is_run else where] = values
         return arrays
 
     def _read_shard(self, sidecar: Sidecar, rows: Rows, names: Sequence[str] | None) -> dict[str, Array]:
@@ -229,11 +235,13 @@ class FeatureStore:
         """A context in which rows are added; see `Writer`."""
         return Writer(self, identity, provenance, shard_rows, unsaved_s, on_event)
 
-    def orphans(self) -> list[str]:
-        """Files that no sidecar commits: what living writers are at work on, and what dead ones left."""
-        names = self.folder.names()
-        present = set(names)
-        return [name for name in names if _is_uncommitted(name, present)]
+    def orphans(self, names: Sequence[str] | None = None) -> list[str]:
+        """Files that no sidecar commits: what living writers are at work on, and what dead ones left.
+
+        Args:
+            names: of the depot's files, where they are known.
+        """
+        return _orphans(self.folder.names() if names is None else names)
 
     def sweep(self) -> list[str]:
         """Remove what dead writers left uncommitted; returns the names removed.
@@ -242,11 +250,16 @@ class FeatureStore:
         """
         self._settle()
         # The order matters: a writer that begins after the listing has nothing in it.
-        orphans = self.orphans()
-        if self.local_path is None:
-            return [n for n in orphans if self.folder.age_s(n) > ORPHAN_AGE_S and self._remove_orphan(n)]
-        with burying(self.local_path) as living:
-            return [n for n in orphans if _token(n) not in living and self._remove_orphan(n)]
+        names = self.folder.names()
+        orphans = _orphans(names)
+        if not orphans and not self.folder.is_local and not any(n.startswith(f"{LOCKS}/") for n in names):
+            return []
+        with burying(self.folder, names) as presence:
+            return [
+                name
+                for name in orphans
+                if presence.is_dead(_token(name), self.folder.age_s(name)) and self._remove_orphan(name)
+            ]
 
     def _settle(self) -> None:
         """Take away stand-ins that a kill has left beside the shard that holds their rows too."""
@@ -310,7 +323,7 @@ def read_format(folder: Folder) -> int | None:
         return int(marker["version"])
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(f"{folder.location}/{FORMAT_FILE} is damaged or no depot's: {error!r}") from error
 
 
@@ -321,10 +334,14 @@ def write_format(folder: Folder, version: int) -> None:
         folder.write(FORMAT_FILE, data)
         return
     # The part carries a token, so that a kill in the middle leaves nothing that could not be swept.
-    with WriterLock(folder.path) as lock:
+    with WriterLock(folder) as lock, explained(f"cannot write {folder.path / FORMAT_FILE}"):
         part = folder.path / LOCKS / f"{lock.token}{PART}"
-        part.write_bytes(data)
-        folder.publish(part, FORMAT_FILE)
+        try:
+            part.write_bytes(data)
+            folder.publish(part, FORMAT_FILE)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def check_format(folder: Folder, *, create: bool) -> None:
@@ -377,6 +394,11 @@ def is_foreign(name: str) -> bool:
     if name == FORMAT_FILE or name.startswith((LOCKS + "/", DAMAGED + "/")):
         return False
     return not is_sidecar(name) and _token(name) is None
+
+
+def _orphans(names: Sequence[str]) -> list[str]:
+    present = set(names)
+    return [name for name in names if _is_uncommitted(name, present)]
 
 
 def _is_uncommitted(name: str, names: set[str]) -> bool:

@@ -1,24 +1,19 @@
 """Where a depot's files lie: a local folder, or any fsspec path (s3://, gs://, memory://, …).
 
-Both backends give the same promise: a name is either absent or whole. Locally that is rename; an
-object store has none, so a file is uploaded in one piece and whatever commits it is uploaded last.
+Both give the same promise: a name is either absent or whole. An object store is in `deponij.store.remote_folder`.
 """
 
-import datetime
-import io
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
 from deponij.store.atomic import PART, make_folder, publish
 from deponij.store.errors import StoreError, explained
 
-_IN_MEMORY_BYTES = 64 << 20
 # damaged/<fingerprint>/<shard>.h5; deeper lies nothing of a depot.
 _DEPTH = 3
 
@@ -33,8 +28,12 @@ class Folder(Protocol):
     location: str
     is_local: bool
 
-    def names(self) -> list[str]:
-        """All files' names, sorted, unfinished ones (`*.part`) included."""
+    def names(self, below: str = "") -> list[str]:
+        """All files' names, sorted, unfinished ones (`*.part`) included.
+
+        Args:
+            below: list this folder alone.
+        """
 
     def read(self, name: str) -> bytes:
         """A file's bytes. Raises FileNotFoundError."""
@@ -44,6 +43,13 @@ class Folder(Protocol):
 
     def write(self, name: str, data: bytes) -> None:
         """Publish a small file whole."""
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Publish a small file whole where there is none of that name; False where there is one.
+
+        Args:
+            data: nobody else's, so that one can tell who was first.
+        """
 
     def staging(self, name: str) -> Path:
         """A local path at which to build the file that `publish` will give that name."""
@@ -63,8 +69,11 @@ class Folder(Protocol):
     def size_bytes(self, name: str) -> int:
         """Raises FileNotFoundError."""
 
+    def modified_s(self, name: str) -> float:
+        """When the file was last written, by the medium's clock, in seconds since 1970. Raises FileNotFoundError."""
+
     def age_s(self, name: str) -> float:
-        """Seconds since the file was last written; 0 where the backend does not tell."""
+        """Seconds since the file was last written, by this machine's clock; 0 where the backend does not tell."""
 
     def delete(self, name: str) -> None:
         """Remove a file; absent is fine."""
@@ -82,6 +91,8 @@ def open_folder(location: str | Path) -> Folder:
     protocol, path = text.split("://", 1)
     if protocol in ("file", "local"):
         return LocalFolder(Path(path))
+    from deponij.store.remote_folder import RemoteFolder
+
     try:
         return RemoteFolder(text)
     except (ValueError, ImportError) as error:
@@ -98,10 +109,13 @@ class LocalFolder:
         self.path = path.expanduser().absolute()
         self.location = str(self.path)
 
-    def names(self) -> list[str]:
+    def names(self, below: str = "") -> list[str]:
         found: list[str] = []
-        with _explained(f"cannot read {self.path}"):
-            self._list(self.path, "", found, _DEPTH)
+        with _explained(f"cannot read {self.path / below}"):
+            if below:
+                self._list(self.path / below, f"{below}/", found, 1)
+            else:
+                self._list(self.path, "", found, _DEPTH)
         return sorted(found)
 
     def _list(self, folder: Path, prefix: str, found: list[str], depth: int) -> None:
@@ -135,6 +149,18 @@ class LocalFolder:
             except BaseException:
                 part.unlink(missing_ok=True)
                 raise
+
+    def create(self, name: str, data: bytes) -> bool:
+        part = self.staging(name)
+        with _explained(f"cannot write {self.path / name}", also_absent=True):
+            try:
+                part.write_bytes(data)
+                _give_name(part, self.path / name, data)
+            except FileExistsError:
+                return False
+            finally:
+                part.unlink(missing_ok=True)
+        return True
 
     def staging(self, name: str) -> Path:
         # Several processes may publish one name at once (a marker, say): each builds its own.
@@ -172,6 +198,10 @@ class LocalFolder:
         with _explained(f"cannot read {self.path / name}"):
             return (self.path / name).stat().st_size
 
+    def modified_s(self, name: str) -> float:
+        with _explained(f"cannot read {self.path / name}"):
+            return (self.path / name).stat().st_mtime
+
     def age_s(self, name: str) -> float:
         try:
             return max(0.0, time.time() - (self.path / name).stat().st_mtime)
@@ -184,100 +214,18 @@ class LocalFolder:
             (self.path / name).unlink(missing_ok=True)
 
 
-class RemoteFolder:
-    """A prefix of an object store, through fsspec."""
-
-    is_local = False
-
-    def __init__(self, url: str) -> None:
-        import fsspec
-
-        self.location = url.rstrip("/")
-        self._fs, self._root = fsspec.core.url_to_fs(self.location)
-        self._local = Path(tempfile.mkdtemp(prefix="deponij-"))
-
-    def __del__(self) -> None:
-        if hasattr(self, "_local"):
-            shutil.rmtree(self._local, ignore_errors=True)
-
-    def _at(self, name: str) -> str:
-        return f"{self._root.rstrip('/')}/{name}"
-
-    def names(self) -> list[str]:
-        with _explained(f"cannot list {self.location}"):
-            self._fs.invalidate_cache()
-            start = len(self._root.rstrip("/")) + 1
-            try:
-                return sorted(path[start:] for path in self._fs.find(self._root))
-            except FileNotFoundError:
-                return []
-
-    def read(self, name: str) -> bytes:
-        with _explained(f"cannot read {self.location}/{name}"):
-            return bytes(self._fs.cat_file(self._at(name)))
-
-    def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
-        paths = {self._at(name): name for name in names}
-        if not paths:
-            return {}
-        answers: dict[str, Any] = self._fs.cat(list(paths), on_error="return")
-        found = {}
-        for path, data in answers.items():
-            if isinstance(data, FileNotFoundError):
-                continue
-            if isinstance(data, Exception):
-                # Taking what cannot be read for absent would compute it all again.
-                raise StoreError(f"cannot read {self.location}/{paths[path]}: {data}") from data
-            found[paths[path]] = bytes(data)
-        return found
-
-    def write(self, name: str, data: bytes) -> None:
-        with _explained(f"cannot write {self.location}/{name}", also_absent=True):
-            self._fs.pipe_file(self._at(name), data)
-
-    def staging(self, name: str) -> Path:
-        path = self._local / (name + PART)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
-    def publish(self, part: Path, name: str) -> None:
-        with _explained(f"cannot write {self.location}/{name}", also_absent=True):
-            self._fs.put_file(str(part), self._at(name))
-        part.unlink()
-
-    def source(self, name: str) -> Path | IO[bytes]:
-        return self.open(name)
-
-    def open(self, name: str) -> IO[bytes]:
-        # HDF5 makes many small reads; a block cache turns them into a few large ones.
-        if self.size_bytes(name) <= _IN_MEMORY_BYTES:
-            return io.BytesIO(self.read(name))
-        with _explained(f"cannot read {self.location}/{name}"):
-            file: IO[bytes] = self._fs.open(self._at(name), "rb")
-            return file
-
-    def copy(self, name: str, to: str) -> None:
-        with _explained(f"cannot write {self.location}/{to}"):
-            self._fs.cp_file(self._at(name), self._at(to))
-
-    def size_bytes(self, name: str) -> int:
-        with _explained(f"cannot read {self.location}/{name}"):
-            return int(self._fs.size(self._at(name)))
-
-    def age_s(self, name: str) -> float:
-        try:
-            modified = self._fs.modified(self._at(name))
-        except (NotImplementedError, FileNotFoundError):
-            return 0.0
-        if modified.tzinfo is None:
-            modified = modified.replace(tzinfo=datetime.UTC)
-        age: datetime.timedelta = datetime.datetime.now(datetime.UTC) - modified
-        return max(0.0, age.total_seconds())
-
-    def delete(self, name: str) -> None:
-        with _explained(f"cannot delete {self.location}/{name}"), suppress(FileNotFoundError):
-            self._fs.rm_file(self._at(name))
-
-
 def _explained(what: str, *, also_absent: bool = False) -> AbstractContextManager[None]:
     return explained(what, passing=() if also_absent else (FileNotFoundError,))
+
+
+def _give_name(part: Path, path: Path, data: bytes) -> None:
+    """Give a file its name where there is none of that name; raises FileExistsError."""
+    try:
+        # A second name is given to a file or not at all, on network file systems too.
+        path.hardlink_to(part)
+    except FileExistsError:
+        raise
+    except OSError:
+        # No hard links on this file system. For a moment others may find the file empty.
+        with path.open("xb") as file:
+            file.write(data)

@@ -6,6 +6,7 @@ fixed length, because HDF5 keeps those of variable length where no checksum cove
 """
 
 import io
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from deponij.store.errors import StoreError, explained
+from deponij.store.errors import MachineError, StoreError, explained, is_exhaustion
 from deponij.store.texts import is_storable
 
 CHUNK_BYTES = 1 << 20
@@ -57,7 +58,17 @@ def reading(source: Path | IO[bytes], name: str) -> Iterator[h5py.File]:
     # Files are immutable: no locks, which some network file systems do not have.
     options = {"locking": False} if isinstance(source, Path) else {}
     with told_as_damage(source, name), h5py.File(source, "r", **options) as file:
+        _refuse_links(file)
         yield file
+
+
+def _refuse_links(file: h5py.File) -> None:
+    """A file of ours holds all of itself; a link would have whoever opens it read what its maker chose, anywhere."""
+    names: list[bytes] = []
+    file.id.links.visit(names.append)
+    for name in names:
+        if file.id.links.get_info(name).type != h5py.h5l.TYPE_HARD:
+            raise ValueError(f"{name.decode(errors='replace')} is a link, which is never followed")
 
 
 @contextmanager
@@ -70,11 +81,14 @@ def told_as_damage(source: Path | IO[bytes], name: str) -> Iterator[None]:
     except PermissionError as error:
         raise StoreError(f"cannot read {name}: permission denied") from error
     # h5py raises RuntimeError, KeyError, TypeError or ValueError for broken headers and links
-    # (AttributeError for a group in place of a dataset), OSError for the rest.
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+    # (AttributeError for a group in place of a dataset, IndexError for one that is too short), OSError for the rest.
+    except (OSError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         if isinstance(source, Path) and not source.exists():
             # Tidied away while HDF5 was opening it, which then fails in its own words.
             raise FileNotFoundError(name) from error
+        if is_exhaustion(error):
+            # To call the file damaged would set it aside.
+            raise MachineError(f"cannot read {name}: {error}") from error
         raise StoreError(f"{name} is damaged (run `deponij depot verify` on a depot): {error}") from error
 
 
@@ -188,7 +202,26 @@ def decoded(raw: npt.NDArray[np.bytes_]) -> npt.NDArray[np.str_]:
 
 def read_strings(group: h5py.Group, name: str) -> npt.NDArray[np.str_]:
     """What `write_strings` wrote, as a NumPy array of str [n]."""
-    return decoded(group[name][:])
+    return decoded(whole(group[name]))
+
+
+def whole(dataset: h5py.Dataset) -> Array:
+    """All of a dataset that lies in its own file.
+
+    Raises:
+        ValueError: it claims more than the file holds, which would be filled up in memory: made up, or kept elsewhere.
+    """
+    _refuse_elsewhere(dataset)
+    n_held = dataset.id.get_storage_size()
+    if n_held < dataset.nbytes:
+        raise ValueError(f"its {dataset.name} claims {dataset.nbytes:,} bytes and holds {n_held:,}")
+    values: Array = dataset[:]
+    return values
+
+
+def _refuse_elsewhere(dataset: h5py.Dataset) -> None:
+    if dataset.is_virtual or dataset.external:
+        raise ValueError(f"its {dataset.name} lies in another file, which is never read")
 
 
 def write_text(owner: h5py.HLObject, name: str, text: str) -> None:
@@ -214,15 +247,56 @@ def read_rows(dataset: h5py.Dataset, rows: npt.NDArray[np.int64]) -> Array:
     if len(rows) == 0:
         return np.empty((0, *dataset.shape[1:]), dataset.dtype)
     if len(rows) == len(dataset) and np.array_equal(rows, np.arange(len(rows))):
-        whole: Array = dataset[:]
-        return whole
+        return whole(dataset)
     wanted, inverse = np.unique(rows, return_inverse=True)
     if len(wanted) * 4 >= len(dataset):
-        every: Array = dataset[:][rows]
-        return every
+        return whole(dataset)[rows]
+    _refuse_elsewhere(dataset)
     found = np.empty((len(wanted), *dataset.shape[1:]), dataset.dtype)
     breaks = np.flatnonzero(np.diff(wanted) != 1) + 1
     for start, stop in zip([0, *breaks], [*breaks, len(wanted)], strict=True):
         found[start:stop] = dataset[wanted[start] : wanted[stop - 1] + 1]
     in_order = np.array_equal(inverse, np.arange(len(wanted)))
     return found if in_order else found[inverse]
+
+
+def lies_row_by_row(dataset: h5py.Dataset) -> bool:
+    """Whether each row's bytes lie in the file side by side, as they are."""
+    is_plain = dataset.compression is None and not dataset.shuffle and dataset.scaleoffset is None
+    rows_only = bool(dataset.chunks) and dataset.chunks[1:] == dataset.shape[1:]
+    return bool(rows_only and is_plain and dataset.dtype.isnative and hasattr(os, "preadv"))
+
+
+def read_bare_rows(path: Path, dataset: h5py.Dataset, rows: npt.NDArray[np.int64]) -> Array:
+    """Rows in any order, with repeats, read from where they lie in the file; nothing is checked: the caller must.
+
+    For a few rows of many: HDF5 reads and checks the whole chunk of each.
+
+    Args:
+        path: of the dataset's file.
+        dataset: one that `lies_row_by_row`.
+        rows: [m] row numbers.
+
+    Returns:
+        [m, …] of the dataset's dtype.
+
+    Raises:
+        StoreError: the file ends before a row does.
+    """
+    found: Array = np.empty((len(rows), *dataset.shape[1:]), dataset.dtype)
+    content = found.reshape(-1).view(np.uint8).data
+    n_bytes = len(content) // max(1, len(rows))
+    chunk_rows, rest = dataset.chunks[0], (0,) * (dataset.ndim - 1)
+    offsets: dict[int, int] = {}
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        for place, row in enumerate(rows.tolist()):
+            chunk, within = divmod(row, chunk_rows)
+            if chunk not in offsets:
+                offsets[chunk] = dataset.id.get_chunk_info_by_coord((chunk * chunk_rows, *rest)).byte_offset
+            own = content[place * n_bytes : (place + 1) * n_bytes]
+            if os.preadv(descriptor, [own], offsets[chunk] + within * n_bytes) != n_bytes:
+                raise StoreError(f"{path} is damaged: it ends in the middle of a row")
+    finally:
+        os.close(descriptor)
+    return found

@@ -16,6 +16,7 @@ KEY_CHARS = 2 * KEY_BYTES
 # today; of all others it is 1. Items that were made under other versions have keys, or crops, of other pixels.
 DECODERS = {"GIF": 2, "PNG": 2, "TIFF": 2}
 _KEY = re.compile(f"[0-9a-f]{{{KEY_CHARS}}}")
+_HEXADECIMAL = re.compile("[0-9a-f]*")
 
 
 def key_of_pixels(mode: str, size_px: tuple[int, int], raw: bytes) -> str:
@@ -42,7 +43,11 @@ def key_of_name(name: str) -> str:
 
 def not_keys(texts: Iterable[str]) -> list[str]:
     """Those that are no keys: other than 40 lower-case hexadecimal characters."""
-    return [text for text in texts if _KEY.fullmatch(text) is None]
+    listed = list(texts)
+    # Of hundreds of thousands one look at all of them takes a tenth of the time.
+    if all(len(text) == KEY_CHARS for text in listed) and _HEXADECIMAL.fullmatch("".join(listed)):
+        return []
+    return [text for text in listed if _KEY.fullmatch(text) is None]
 
 
 def _digest(tag: bytes, content: bytes) -> str:

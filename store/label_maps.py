@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from deponij.store.errors import DataError, StoreError
+from deponij.store.errors import DataError, StoreError, blame_nothing
 from deponij.store.texts import is_storable, one_line
 
 VOID = 255
@@ -110,6 +110,7 @@ def decode_labels(data: bytes, n_classes: int, where: str) -> Labels:
             labels = np.array(image, dtype=np.uint8)
         _check_numbers(labels, n_classes)
     except (*_DAMAGED, DataError) as error:
+        blame_nothing(error, f"{where} cannot be decoded")
         raise StoreError(f"{where} is damaged: {error}; make the scenes again") from error
     return labels
 

@@ -148,7 +148,7 @@ class MapFile:
         weakref.finalize(self, self._open.close)
         file = self._open.enter_context(shard.opened(folder, sidecar))
         with hdf5.told_as_damage(self._source, self._name):
-            self.checksums = file["checksums"][:]
+            self.checksums = hdf5.whole(file["checksums"])
             self._maps: dict[str, h5py.Dataset] = {name: file["arrays"][name] for name in sidecar.arrays}
             is_direct = isinstance(self._source, Path) and hasattr(os, "preadv")
             is_direct = is_direct and all(map(_is_in_tiles, self._maps.values()))

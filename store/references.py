@@ -40,7 +40,7 @@ class FileReference:
     @classmethod
     def of(cls, path: Path, content: bytes) -> "FileReference":
         """Of a file that holds these bytes; relative to the current folder where it lies below it."""
-        return cls(named(path), len(content), digest_of(content))
+        return cls(named(path, Path.cwd()), len(content), digest_of(content))
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> "FileReference | None":
@@ -78,10 +78,10 @@ class FileReference:
         return content
 
 
-def named(path: Path) -> str:
-    """A path as references have it: below the current folder relative to it, so that a project can be moved as a whole."""
-    absolute, here = path.absolute(), Path.cwd()
-    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
+def named(path: Path, home: Path) -> str:
+    """A path as references have it: relative to the folder that all is made in, so that a project can be moved whole."""
+    absolute = path.absolute()
+    return str(absolute.relative_to(home) if absolute.is_relative_to(home) else absolute)
 
 
 def _places(path: str, items: Path) -> list[Path]:

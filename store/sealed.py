@@ -35,7 +35,10 @@ def unsealed(data: bytes) -> dict[str, Any]:
         ValueError: the checksum does not fit, or it is no JSON.
         KeyError, TypeError, AttributeError: it is no sealed JSON object.
     """
-    body: dict[str, Any] = json.loads(data)
+    try:
+        body: dict[str, Any] = json.loads(data)
+    except RecursionError as error:
+        raise ValueError(f"it is nested too deeply: {error}") from error
     given = body.pop(CHECKSUM)
     if given != _checksum(body):
         raise ValueError("its checksum does not fit")

@@ -9,7 +9,8 @@ not exist for any reader. Taking away goes the other way round: the sidecar firs
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +27,14 @@ from deponij.store.folders import Folder
 from deponij.store.hdf5 import Array
 from deponij.store.identity import Identity
 from deponij.store.keys import KEY_CHARS, not_keys
+from deponij.store.leases import LeaseLostError
 from deponij.store.sealed import sealed, unsealed
 
 # 2: maps lie in tiles, picture by picture; before that as rows of other arrays do.
 FORMAT = 2
 VERIFY_BYTES = 32 << 20
+# Of one in so many rows each is read by itself and held against its own checksum; of more, whole chunks are.
+FEW = 8
 Provenance = Mapping[str, Any]
 Rows = npt.NDArray[np.int64]
 _MAP_AXES = 4  # [n, C, h, w]
@@ -99,6 +103,8 @@ class Sidecar:
                 raise StoreError(f"sidecar {name}.json belongs to shard {body['shard']}; it was renamed")
             joined = body["keys"]
             keys = tuple(joined[i : i + KEY_CHARS] for i in range(0, len(joined), KEY_CHARS))
+            if not body["arrays"]:
+                raise StoreError(f"sidecar {name}.json names no arrays")
             if len(keys) != body["n_rows"]:
                 raise StoreError(f"sidecar {name}.json names {len(keys)} keys for {body['n_rows']} rows")
             identity = Identity.from_dict(body["identity"])
@@ -125,10 +131,15 @@ def commit(
     arrays: Mapping[str, Array],
     *,
     provenance: Provenance,
+    check: Callable[[], None] = lambda: None,
+    confirm: Callable[[], None] = lambda: None,
 ) -> Sidecar:
     """Write a shard and its sidecar; only when this returns do the rows exist.
 
     Args:
+        check: called right before the sidecar; raises where this process may no longer commit.
+        confirm: called right after it; raises LeaseLostError where others may have taken the file for abandoned. Then
+            nothing is left of the shard.
         name: `<fingerprint>/<shard>`.
         keys: n distinct keys.
         arrays: name -> [n, …].
@@ -146,7 +157,14 @@ def commit(
             provenance=dict(provenance),
         )
         folder.publish(part, f"{name}.h5")
+        check()
         folder.write(f"{name}.json", sidecar.to_bytes())
+        # Only now: who takes this writer for dead from here on finds the sidecar, and leaves the file alone.
+        confirm()
+    except LeaseLostError:
+        part.unlink(missing_ok=True)
+        retire(folder, name)
+        raise
     except BaseException:
         part.unlink(missing_ok=True)
         _drop_uncommitted(folder, name)
@@ -212,15 +230,38 @@ def read(
         StoreError: the file is damaged, or not the one the sidecar describes.
     """
     with opened(folder, sidecar) as file:
+        if len(rows) * FEW <= len(sidecar.keys) and set(names) >= set(sidecar.arrays):
+            found = _few(folder, sidecar, file, rows)
+            if found is not None:
+                return {name: found[name] for name in names}
         return {
             name: hdf5.read_rows(file[name] if name == "checksums" else file["arrays"][name], rows)
             for name in names
         }
 
 
+def _few(folder: Folder, sidecar: Sidecar, file: h5py.File, rows: Rows) -> dict[str, Array] | None:
+    """All arrays of some rows, and `checksums`, which they fit; None where rows cannot be read by themselves."""
+    source = folder.source(f"{sidecar.name}.h5")
+    datasets = {name: file["arrays"][name] for name in sidecar.arrays}
+    if not isinstance(source, Path) or not all(map(hdf5.lies_row_by_row, datasets.values())):
+        return None
+    arrays = {name: hdf5.read_bare_rows(source, one, rows) for name, one in datasets.items()}
+    checksums = hdf5.read_rows(file["checksums"], rows)
+    wrong = np.flatnonzero(row_checksums(arrays, len(rows)) != checksums)
+    if len(wrong):
+        raise StoreError(
+            f"{source} is damaged (run `deponij depot verify` on a depot): row {rows[wrong[0]]} does not fit its checksum"
+        )
+    return arrays | {"checksums": checksums}
+
+
 @contextmanager
-def opened(folder: Folder, sidecar: Sidecar) -> Iterator[h5py.File]:
+def opened(folder: Folder, sidecar: Sidecar, source: Path | IO[bytes] | None = None) -> Iterator[h5py.File]:
     """A shard's file, seen to be the one that the sidecar describes.
+
+    Args:
+        source: the file, where it is open already.
 
     Raises:
         FileNotFoundError: it is not there (any more).
@@ -228,13 +269,13 @@ def opened(folder: Folder, sidecar: Sidecar) -> Iterator[h5py.File]:
     """
     file_name = f"{sidecar.name}.h5"
     where = f"{folder.location}/{file_name}"
-    size_bytes = folder.size_bytes(file_name)
+    source = folder.source(file_name) if source is None else source
+    size_bytes = folder.size_bytes(file_name) if isinstance(source, Path) else source.seek(0, os.SEEK_END)
     if size_bytes != sidecar.size_bytes:
         raise StoreError(
             f"{where} has {size_bytes} bytes, its sidecar says {sidecar.size_bytes}: damaged; "
             "run `deponij depot verify --repair` to set it aside"
         )
-    source = folder.source(file_name)
     with hdf5.reading(source, where) as file:
         if hdf5.read_text(file, "fingerprint") != sidecar.fingerprint:
             raise StoreError(f"{where} holds another identity than its sidecar says")
@@ -255,13 +296,17 @@ def verify(folder: Folder, sidecar: Sidecar) -> str | None:
 
 
 def _verify(folder: Folder, sidecar: Sidecar) -> None:
-    with folder.open(f"{sidecar.name}.h5") as stream:
-        digest, size_bytes = _digest_stream(stream)
+    source = folder.source(f"{sidecar.name}.h5")
+    if isinstance(source, Path):
+        with folder.open(f"{sidecar.name}.h5") as stream:
+            digest, size_bytes = _digest_stream(stream)
+    else:
+        digest, size_bytes = _digest_stream(source)
     if size_bytes != sidecar.size_bytes:
         raise StoreError(f"{size_bytes} bytes instead of {sidecar.size_bytes}")
     if digest != sidecar.sha256:
         raise StoreError("SHA-256 does not fit: bytes have changed")
-    with opened(folder, sidecar) as file:
+    with opened(folder, sidecar, source) as file:
         if tuple(hdf5.read_strings(file, "keys").tolist()) != sidecar.keys:
             raise StoreError("its keys are not those of the sidecar")
         if {name: item.shape[1:] for name, item in file["arrays"].items()} != sidecar.arrays:

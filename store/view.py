@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from deponij.store import hdf5
+from deponij.store import hdf5, shard
 from deponij.store.atomic import replacing
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError
@@ -149,7 +149,7 @@ class View:
         known = {name: text for name, text in texts.items() if text is not None}
         names = ["ids", "keys", "checksums", "failures/ids", "failures/reasons"]
         names += [f"columns/{name}" for name in file.get("columns", {})]
-        parts = {name: file[name][:] for name in names}
+        parts = {name: hdf5.whole(file[name]) for name in names}
         if hdf5.read_text(file, "digest") != _digest(known, parts):
             raise StoreError(
                 f"{self.path} is damaged: its digest does not fit; extract again or restore the file"
@@ -254,7 +254,13 @@ class View:
                 f"{self.path} is a view of {self.kind} features, which lie in a depot: use maps(ids)"
             )
         with hdf5.reading(self.path, str(self.path)) as file:
-            arrays = {name: hdf5.read_rows(file["arrays"][name], rows) for name in self.array_names}
+            is_few = len(rows) * shard.FEW <= len(self)
+            arrays = {
+                name: hdf5.read_bare_rows(self.path, one, rows)
+                if is_few and hdf5.lies_row_by_row(one := file["arrays"][name])
+                else hdf5.read_rows(file["arrays"][name], rows)
+                for name in self.array_names
+            }
         self._check(arrays, rows)
         return arrays[self.array_names[0]]
 

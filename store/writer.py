@@ -17,8 +17,9 @@ from deponij.store.errors import StoreError
 from deponij.store.hdf5 import Array
 from deponij.store.identity import Identity
 from deponij.store.keys import KEY_CHARS, not_keys
-from deponij.store.locks import WriterLock
-from deponij.store.shard import Provenance
+from deponij.store.leases import LeaseLostError
+from deponij.store.presence import WriterLock
+from deponij.store.shard import Provenance, Sidecar
 
 if TYPE_CHECKING:
     from deponij.store.depot import FeatureStore
@@ -27,6 +28,8 @@ SHARD_BYTES = 64 << 20
 SHARD_ROWS = 1024
 # How much work may be uncommitted, in seconds of it.
 UNSAVED_S = 15.0
+# How often in a row a writer may be taken for dead.
+_LIVES = 3
 
 
 class Writer:
@@ -70,10 +73,15 @@ class Writer:
 
     def __enter__(self) -> Self:
         self.store.sweep()
-        self._lock = WriterLock(self.store.local_path).__enter__()
-        self._base = f"{self.identity.fingerprint}/{self._lock.token}"
+        self._begin()
         self._saved_at = self._added_at = monotonic()
         return self
+
+    def _begin(self) -> WriterLock:
+        """Be somebody who is at work, from now on."""
+        self._lock = WriterLock(self.store.folder).__enter__()
+        self._base = f"{self.identity.fingerprint}/{self._lock.token}"
+        return self._lock
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -152,7 +160,7 @@ class Writer:
         """
         if not self._keys or self._lock is None:
             return
-        self._commit(f"{self._base}-{self._number:06d}", 0, 0)
+        self._commit(f"-{self._number:06d}", 0, 0)
         for name in self._stand_ins:
             self.store.retire(name)
         self._number += 1
@@ -161,19 +169,40 @@ class Writer:
 
     def _stand_in(self) -> None:
         """Commit the rows that no stand-in holds yet."""
-        name = f"{self._base}-{self._number:06d}-{len(self._stand_ins)}"
-        self._commit(name, self._n_saved, self._n_saved_batches)
-        self._stand_ins.append(name)
+        ending = f"-{self._number:06d}-{len(self._stand_ins)}"
+        self._stand_ins.append(self._commit(ending, self._n_saved, self._n_saved_batches))
         self._n_saved, self._n_saved_batches = len(self._keys), len(self._batches)
 
-    def _commit(self, name: str, first_key: int, first_batch: int) -> None:
+    def _commit(self, ending: str, first_key: int, first_batch: int) -> str:
+        """Commit the rows from these on; the name of their shard, which ends so."""
         keys, batches = self._keys[first_key:], self._batches[first_batch:]
         arrays = {one: np.concatenate([batch[one] for batch in batches]) for one in batches[0]}
-        sidecar = shard.commit(
-            self.store.folder, name, self.identity, keys, arrays, provenance=self.provenance
-        )
+        sidecar = self._committed(ending, keys, arrays)
         self.store.add_sidecar(sidecar)
         self.n_rows += len(self._keys) - self._n_saved
         self._saved_at = self._added_at = monotonic()
         if self.on_event is not None:
-            self.on_event(name)
+            self.on_event(sidecar.name)
+        return sidecar.name
+
+    def _committed(self, ending: str, keys: Sequence[str], arrays: Mapping[str, Array]) -> Sidecar:
+        """Write a shard; as somebody new, where this writer was taken for dead (it was stopped, or not connected)."""
+        told = ""
+        for _ in range(_LIVES):
+            lock = self._lock or self._begin()
+            try:
+                return shard.commit(
+                    self.store.folder,
+                    self._base + ending,
+                    self.identity,
+                    keys,
+                    arrays,
+                    provenance=self.provenance,
+                    check=lock.check,
+                    confirm=lock.confirm,
+                )
+            except LeaseLostError as error:
+                told = str(error)
+                lock.__exit__(None, None, None)
+                self._begin()
+        raise StoreError(f"{told} (this happened {_LIVES} times in a row)")

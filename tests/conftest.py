@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from browser import browser
+from ledger import REPORT, Ledger
 
 __all__ = ["browser"]
 
@@ -45,3 +46,13 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no data sets at {folder}; set DEPONIJ_SHARED to run this test")
     return folder
+
+
+@pytest.fixture(scope="session")
+def ledger() -> Iterator[Ledger]:
+    """What the torture tests tried; written to the file that `TORTURE_REPORT` names."""
+    made = Ledger()
+    yield made
+    if made.rows and os.environ.get(REPORT):
+        made.write(Path(os.environ[REPORT]))
+    print(made.markdown())

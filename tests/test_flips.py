@@ -15,9 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import scenes_made
+import tiny_models
 import torch
 import training_toy
+import tuning_world
 from learning_world import DIM, World, learned, write_features
+from ledger import Ledger, Row, seed
 from pydantic import BaseModel
 from report_world import make_report_world
 from segmentation_world import make_results as make_segmentations
@@ -43,6 +46,7 @@ from deponij.pipeline.reports.cells import CELLS
 from deponij.pipeline.retrieval.vector_index import VectorIndex
 from deponij.pipeline.training.checkpoint import read_checkpoint
 from deponij.pipeline.training.loop import train
+from deponij.pipeline.tuning.saved import read_tuned, save_tuned
 from deponij.project import last_run
 from deponij.project.frame.harness import read_times, timed
 from deponij.project.frame.layout import Layout
@@ -78,6 +82,8 @@ RECORDS: dict[str, Any] = {
     "advice": ADVICE,
 }
 FEW, MANY = 6, 150
+# Of each file, by `make torture`.
+FLIPS = 200
 # Nobody reads these but people and `dvc`.
 FOR_PEOPLE = {"metrics.json", "per_class.csv", "tables.md"}
 
@@ -277,6 +283,15 @@ def of_training(root: Path) -> Iterator[Kind]:
     yield Kind("checkpoint of a training", sorted(folder.iterdir()), read)
 
 
+def of_tuning(root: Path) -> Iterator[Kind]:
+    """A tuned backbone, whose weights, records and adapter its `tuned.json` guards."""
+    shelf, folder = tiny_models.Shelf(root / "shelf"), root / "tuned"
+    tower = tuning_world.learned(tuning_world.tower_of(shelf, "dinov2", tuning_world.by_lora()))
+    save_tuned(folder, tower, str(shelf["dinov2"]), {"epochs": 1})
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    yield Kind("tuned backbone", files, lambda: read_tuned(folder))
+
+
 def of_scenes(root: Path) -> Iterator[Kind]:
     """Pictures with label maps."""
     folder, made = root / "scenes", root / "street"
@@ -363,6 +378,7 @@ def make_kinds(root: Path) -> list[Kind]:
         *of_machine(root),
         *of_scenes(root),
         *of_training(root),
+        *of_tuning(root),
         *of_indexes(root),
     ]
 
@@ -384,9 +400,13 @@ def outcome(kind: Kind, path: Path, raw: bytes, bit: int, right: Any) -> str:
         path.write_bytes(raw)
 
 
-def flipped(kinds: Sequence[Kind], n: int) -> None:
-    """Flip n bits of every file, print what came of it, and allow nothing but errors and the same figures."""
-    rng, silent = np.random.default_rng(2026), []
+def flipped(kinds: Sequence[Kind], n: int, rows: Callable[[str], Row] | None = None) -> None:
+    """Flip n bits of every file, print what came of it, and allow nothing but errors and the same figures.
+
+    Args:
+        rows: of a ledger, by kind.
+    """
+    rng, silent = np.random.default_rng(seed()), []
     print(f"\n{'kind':24} {'files':>5} {'flips':>6} {'detected':>9} {'harmless':>9} {'silent':>7}")
     for kind in kinds:
         right, outcomes = plain(kind.read()), []
@@ -401,6 +421,11 @@ def flipped(kinds: Sequence[Kind], n: int) -> None:
             f"{kind.name:24} {len(kind.files):5} {len(outcomes):6} {counts['detected']:9} {counts['harmless']:9} "
             f"{counts['silent']:7}"
         )
+        if rows is not None:
+            row = rows(f"{kind.name} ({len(kind.files)} files)")
+            for one in ("detected", "harmless"):
+                row.add(one, counts[one])
+            row.add("wrong", counts["silent"])
         assert counts["detected"] > 0
         assert plain(kind.read()) == right
     assert silent == []
@@ -423,3 +448,13 @@ def test_hundreds_of_flips_in_every_kind_of_file(kinds: list[Kind], monkeypatch:
     flipped(kinds, MANY)
     monkeypatch.setattr(index_folder, "EAGER_BYTES", 0)
     flipped([kind for kind in kinds if kind.name.endswith("index")], MANY)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(3600)
+def test_a_great_many_flips(kinds: list[Kind], monkeypatch: pytest.MonkeyPatch, ledger: Ledger) -> None:
+    section = "One flipped bit in every kind of file that is read"
+    flipped(kinds, FLIPS, lambda kind: ledger.row(section, kind))
+    monkeypatch.setattr(index_folder, "EAGER_BYTES", 0)
+    indexes = [kind for kind in kinds if kind.name.endswith("index")]
+    flipped(indexes, FLIPS, lambda kind: ledger.row(section, f"{kind}, checked when it is searched"))

@@ -61,7 +61,7 @@ def _is_sound(folder: Path) -> bool:
     try:
         files = json.loads((folder / _SEAL).read_text(encoding="utf-8"))["files"]
         return bool(files) and all(sha256_of_file(folder / name) == found for name, found in files.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 

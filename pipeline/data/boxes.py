@@ -166,5 +166,7 @@ def _matches(boxes: Floats, form: Boxes, extents: Floats, slack: Floats | float)
 def _has_area(boxes: Floats, form: Boxes, areas: Floats) -> NDArray[np.bool_]:
     """Whether the stated area is width times height, [n]."""
     left, top, right, bottom = _corners(boxes, form).T
-    found: NDArray[np.bool_] = np.isclose((right - left) * (bottom - top), areas, rtol=0.01) & (areas > 0)
+    # Of boxes that somebody made up the area is infinite, which is that of none.
+    with np.errstate(over="ignore", invalid="ignore"):
+        found: NDArray[np.bool_] = np.isclose((right - left) * (bottom - top), areas, rtol=0.01) & (areas > 0)
     return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Self
 
-from deponij.store.errors import DataError
+from deponij.store.errors import DataError, explained
 
 # A file in DVC's cache, of its versions 1 and 2 or since 3, is named by the hash of its content.
 _OBJECT = re.compile(r"(files/md5/)?[0-9a-f]{2}/[0-9a-f]{30}")
@@ -57,33 +57,23 @@ def read_inside(root: Path, file_name: str, links: Links = _NO_LINKS) -> bytes:
         DataError: the name is empty, absolute, has `..`, leads elsewhere through a symbolic link, or
             names no readable regular file.
     """
-    path = file_inside(root, file_name, links)
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise unreadable(file_name, error) from error
+    with explained(f"picture {file_name!r} cannot be read", DataError):
+        return file_inside(root, file_name, links).read_bytes()
 
 
 def file_inside(root: Path, file_name: str, links: Links = _NO_LINKS) -> Path:
     """The resolved path of a regular file that a data set names; see `read_inside`.
 
     Raises:
-        DataError: as `read_inside`, but that it can be read is not known.
+        DataError: as `read_inside`; but whether it can be read is not known.
     """
     path = path_inside(root, file_name, links)
-    try:
+    with explained(f"picture {file_name!r} cannot be read", DataError):
         if not path.is_file():
             kind = "is not a regular file" if path.exists() else "is missing"
             hint = "; its name holds backslashes, forward slashes are expected" if "\\" in file_name else ""
             raise DataError(f"picture {file_name!r} {kind}{hint}")
-    except OSError as error:
-        raise unreadable(file_name, error) from error
     return path
-
-
-def unreadable(file_name: str, error: OSError) -> DataError:
-    """What to say of a picture that the system does not give."""
-    return DataError(f"picture {file_name!r} cannot be read: {error.strerror or error}")
 
 
 def path_inside(root: Path, file_name: str, links: Links = _NO_LINKS) -> Path:
@@ -99,10 +89,8 @@ def path_inside(root: Path, file_name: str, links: Links = _NO_LINKS) -> Path:
         raise DataError(
             f"refused: {file_name!r} points outside the data set's folder; only paths below it are read"
         )
-    try:
+    with explained(f"picture {file_name!r} cannot be read", DataError):
         resolved = Path(os.path.realpath(root / pure))
-    except OSError as error:
-        raise DataError(f"picture {file_name!r} cannot be read: {error.strerror or error}") from error
     if not resolved.is_relative_to(root) and not links.allow(resolved):
         raise DataError(
             f"refused: {file_name!r} is a symbolic link that leaves the data set's folder; copy the file, or name the "

@@ -23,19 +23,18 @@ class Item:
         image_id: the photograph it came from, a POSIX path relative to the data set.
         content: encoded bytes (crops: PNG; whole pictures: the original file); None after a failure, and where there
             are no pictures.
-        reference: the file that the picture lies in, in the place of its content.
         key: content key from `deponij.store.keys`, 40 hexadecimal characters; None after a failure.
         width_px, height_px: of the item, upright; None after a failure.
         phash: 64-bit perceptual hash, 16 hexadecimal characters; None after a failure.
         failure: why there is no content; None when there is.
         given: `train`, `val` or `test` where the data set brings a split.
         metadata: further columns; the same names for every item of a data set.
+        reference: the file that the picture lies in, in the place of its content.
     """
 
     item_id: str
     image_id: str
     content: bytes | None = None
-    reference: FileReference | None = None
     key: str | None = None
     width_px: int | None = None
     height_px: int | None = None
@@ -43,3 +42,4 @@ class Item:
     failure: str | None = None
     given: str | None = None
     metadata: dict[str, MetadataValue] = field(default_factory=dict)
+    reference: FileReference | None = None

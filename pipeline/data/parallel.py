@@ -1,13 +1,15 @@
 """A bounded, ordered map over threads: pictures are decoded ahead of whoever consumes them.
 
-Pillow and hashlib let go of the interpreter lock while they work, so threads are enough.
+Pillow and hashlib let go of the interpreter lock while they work, so threads are enough. Where a machine is not, whoever
+asks for the map hands a `Mapper` down in place of a number of threads.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 # Chunks that are being worked on or wait for the consumer, per worker; more would only cost memory.
 AHEAD_PER_WORKER = 3
@@ -16,10 +18,24 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
+class Mapper(Protocol):
+    """A bounded map in the order of the inputs, on other processes: functions and inputs are pickled."""
+
+    def __call__(self, function: Callable[[In], Out], inputs: Iterable[In], /) -> Iterator[Out]:
+        """As `map`."""
+        ...
+
+
+# Threads that read and decode ahead of the consumer (0 for none), or what does so elsewhere.
+Workers: TypeAlias = int | Mapper
+# Chunks are this much longer elsewhere, where a hand-over costs a millisecond.
+_CHUNKS_ELSEWHERE = 4
+
+
 def ordered_map(
     function: Callable[[In], Out],
     inputs: Iterable[In],
-    workers: int,
+    workers: Workers,
     *,
     chunk: int = 1,
     abandon: Callable[[], None] | None = None,
@@ -32,21 +48,25 @@ def ordered_map(
     Args:
         chunk: inputs that a thread takes at once; more than 1 pays off where one takes well under a
             millisecond. At most `AHEAD_PER_WORKER * workers * chunk` results are held.
-        abandon: called when no more results are wanted, before running calls are waited for.
+        abandon: called when no more results are wanted, before calls that run in threads are waited for.
     """
+    if not isinstance(workers, int):
+        for results in workers(_Each(function), _chunks(inputs, chunk * _CHUNKS_ELSEWHERE)):
+            yield from results
+        return
     if workers <= 0:
         yield from map(function, inputs)
         return
-    chunks = _chunks(inputs, chunk)
+    each, chunks = _Each(function), _chunks(inputs, chunk)
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         pending: deque[Future[list[Out]]] = deque()
         try:
             for values in islice(chunks, AHEAD_PER_WORKER * workers):
-                pending.append(pool.submit(_each, function, values))
+                pending.append(pool.submit(each, values))
             while pending:
                 results = pending.popleft().result()
                 for values in islice(chunks, 1):
-                    pending.append(pool.submit(_each, function, values))
+                    pending.append(pool.submit(each, values))
                 yield from results
         finally:
             if abandon is not None:
@@ -55,8 +75,12 @@ def ordered_map(
                 future.cancel()
 
 
-def _each(function: Callable[[In], Out], values: list[In]) -> list[Out]:
-    return [function(value) for value in values]
+@dataclass(frozen=True)
+class _Each(Generic[In, Out]):
+    function: Callable[[In], Out]
+
+    def __call__(self, values: list[In]) -> list[Out]:
+        return [self.function(value) for value in values]
 
 
 def _chunks(inputs: Iterable[In], size: int) -> Iterator[list[In]]:

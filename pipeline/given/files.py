@@ -140,6 +140,8 @@ def _of_hdf5(path: Path, ids: list[Any] | str | None) -> GivenVectors:
     arrays: dict[str, NDArray[Any]] = {}
 
     def keep(name: str, thing: Any) -> None:
+        if isinstance(thing, h5py.Dataset) and (thing.is_virtual or thing.external):
+            raise DataError(f"{path}: its {name} lies in another file, which is never read; copy it into one")
         if isinstance(thing, h5py.Dataset) and thing.ndim in (1, 2):
             arrays[name] = thing[:]
 

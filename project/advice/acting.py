@@ -18,13 +18,14 @@ _FLAGS: Mapping[str, Mapping[str, str]] = {
         "images": "--images",
         "path_column": "--path-column",
         "label_separator": "--label-separator",
+        "fetch": "--fetch",
     },
     "coco": {"annotations": "--coco", "images": "--images", "boxes": "--boxes"},
     "yolo": {"data": "--yolo"},
     "voc": {"folder": "--voc"},
     "parquet": {"files": "--parquet"},
-    "webdataset": {"shards": "--webdataset", "label_field": "--label-field"},
-    "video": {"videos": "--video", "fps": "--fps", "every": "--every"},
+    "webdataset": {"shards": "--shards", "label_field": "--label-field"},
+    "video": {"folder": "--video", "fps": "--fps", "every": "--every"},
     "unpictured": {"table": "--table"},
 }
 # Of a split, and the strategies that heed them.
@@ -132,8 +133,6 @@ class Acting:
             words += ["--links-into", str(one)]
         if (options.get("crop") or {}).get("keep_crowds"):
             words.append("--keep-crowds")
-        if options.get("downloads"):
-            words += ["--downloads", str(options["downloads"])]
         for name, flag in (("keep", "--keep"), ("limit", "--limit")):
             if self.data.get(name):
                 words += [flag, str(self.data[name])]

@@ -14,14 +14,16 @@ from deponij.pipeline.backbones import describe
 from deponij.pipeline.backbones.extraction import Progress
 from deponij.pipeline.backbones.kinds import Kind
 from deponij.pipeline.pictures import Route
-from deponij.project.extraction import identities
+from deponij.project.extraction import identities, on_cluster
 from deponij.project.extraction.dense_room import require_room, room_for
 from deponij.project.extraction.feature_maker import FeatureMaker, FoundBackbone, pictures_of
+from deponij.project.extraction.filling import fill
 from deponij.project.extraction.tuned_on import learned_from
-from deponij.project.frame.console import bar, say, warn
+from deponij.project.frame.console import bar, note, say, warn
 from deponij.project.frame.settings import Section
 from deponij.store.depot import FeatureStore
 from deponij.store.items import Items
+from deponij.store.presence import why_no_locks
 from deponij.store.view import TUNED_ON, write_view
 
 
@@ -113,6 +115,8 @@ def extract_items(
     store.sweep()
     progress = Progress(options.n_workers, options.batch_size)
     if missing:
+        if why := why_no_locks(store.folder):
+            note(f"{store.location}: leases tell who is at work there, since locks do not ({why})")
         if not found.kind.in_view and not room_is_told:
             require_room(room_for([maker], table, store), say)
         progress = _compute(store, table, missing, maker)
@@ -140,25 +144,16 @@ def extract_items(
 
 
 def _compute(store: FeatureStore, table: Items, missing: list[str], maker: FeatureMaker) -> Progress:
-    found, progress = maker.found, maker.progress()
-    n_threads = maker.options.n_threads
-    facts = identities.provenance(found.spec, maker.device, n_threads, progress.batch_size, str(table.path))
-    rows = maker.rows(pictures_of(table, missing), progress)
-    label = f"extract {found.description.name}"
-    with bar(label, len(missing), "pictures") as advance, store.writer(found.identity, facts) as out:
-        n_seen, begun = 0, time.perf_counter()
-        for batch in rows:
-            begin = time.perf_counter()
-            out.add(batch.keys, batch.arrays)
-            progress.busy_s["write"] += time.perf_counter() - begin
-            n_now = progress.n_rows + len(progress.failures)
-            advance(n_now - n_seen, _parts(progress))
-            n_seen = n_now
-        begin = time.perf_counter()
-        out.flush()
-        progress.busy_s["write"] += time.perf_counter() - begin
-        progress.working_s = time.perf_counter() - begun - progress.load_s
-    return progress
+    if maker.options.cluster:
+        return on_cluster.compute(store, table, missing, maker)
+    with bar(f"extract {maker.found.description.name}", len(missing), "pictures") as advance:
+        return fill(
+            store,
+            maker,
+            pictures_of(table, missing),
+            str(table.path),
+            lambda n, progress: advance(n, _parts(progress)),
+        )
 
 
 def _write_view(

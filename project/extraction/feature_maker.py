@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from deponij.pipeline.backbones.contract import Backbone
 
 # Maps of a batch are in memory several times until they are a shard: 5 MB each of a ConvNeXt-B at 360 x 480 px.
-_MAPS_BATCH = 16
+MAPS_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class FeatureMaker:
         """Of an extraction to come, with the device's batch size where none was asked for."""
         size = AUTO_BATCH[self.device.partition(":")[0]]
         if not self.found.kind.in_view:
-            size = min(size, _MAPS_BATCH)
+            size = min(size, MAPS_BATCH)
         return Progress(self.options.n_workers, self.options.batch_size or size)
 
     def rows(self, pictures: Iterable[Picture], progress: Progress) -> Iterator[Rows]:

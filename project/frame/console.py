@@ -1,6 +1,7 @@
 """What a person sees while a stage works: lines and progress bars on standard error."""
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from textwrap import wrap
@@ -45,7 +46,11 @@ def note(message: str) -> None:
 
 def complain(message: str) -> None:
     """One line that says why it ends here."""
-    _print(message, "red")
+    try:
+        _print(message, "red")
+    except OSError:
+        # No descriptor is left for what has to be imported to lay it out.
+        sys.stderr.write(f"{message}\n")
 
 
 def warn(message: str) -> None:

@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 from deponij.project.frame.allocator import keep_pages
 from deponij.project.frame.console import complain, say
@@ -15,7 +17,7 @@ from deponij.project.frame.lacking import lack_of, leave_empty
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, Section, load
 from deponij.store.atomic import write_bytes
-from deponij.store.errors import DataError, DeponijError, StoreError
+from deponij.store.errors import DataError, DeponijError, MachineError, StoreError, exhaustion_told
 from deponij.store.sealed import read_sealed, sealed
 
 # A stage's body: its parameters, where the run's files lie, how to run; the key where it runs for each of something.
@@ -24,8 +26,15 @@ Main = Callable[..., None]
 Outs = Callable[[Layout], Iterable[Path]]
 
 
+def _is_one_name(profile: str) -> str:
+    """Refuse what would lead out of the folder of runs."""
+    if not profile or profile.startswith(".") or set(profile) & set("/\\\0"):
+        raise ValueError("a profile is named by one name without slashes, as `mine`")
+    return profile
+
+
 class _Profile(Section):
-    profile: str
+    profile: Annotated[str, AfterValidator(_is_one_name)]
 
 
 def run_stage(
@@ -48,12 +57,16 @@ def run_stage(
         keep_pages()
         values, at = load(params), layout()
         options = RunOptions.from_environment().model_copy(update={"under_dvc": True})
-        with timed(at, label):
+        with exhaustion_told(), timed(at, label):
             if lack := lack_of(values):
                 leave_empty(outs(at))
                 say(f"{label}: nothing to do, since {lack}")
             else:
                 main(values, at, options, *keys)
+    except MachineError as error:
+        # Nothing may have to be imported or laid out for this one.
+        sys.stderr.write(f"error in stage {label}: {error}\n")
+        raise SystemExit(1) from error
     except DeponijError as error:
         complain(f"error in stage {label}: {error}")
         raise SystemExit(1) from error

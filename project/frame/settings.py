@@ -164,10 +164,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise UsageError(f"there is no {path} here; {how_a_profile_is_had()}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    # Dates that there are none of are a ValueError, keys that are lists a TypeError.
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise UsageError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{path} must hold sections, got {type(values).__name__}")
+    if strangers := [name for name in values if not isinstance(name, str)]:
+        raise UsageError(f"{path} must hold sections with names, got {strangers[0]!r} as one")
     return values
 
 
@@ -181,6 +184,7 @@ class RunOptions(Section):
         workers: decoding threads; 0 is one per core (`DEPONIJ_WORKERS`).
         threads: the model's threads on the CPU; 0 is one per core (`DEPONIJ_THREADS`).
         processes: that train a backbone together, one a GPU (`DEPONIJ_PROCESSES`).
+        cluster: a Dask scheduler's address, or `local`, that items and features are made on (`DEPONIJ_CLUSTER`).
         under_dvc: DVC runs the stage, so that all that it depends on has been made.
     """
 
@@ -190,6 +194,7 @@ class RunOptions(Section):
     workers: int = Field(default=0, ge=0, le=1024)
     threads: int = Field(default=0, ge=0, le=1024)
     processes: int = Field(default=1, ge=1, le=1024)
+    cluster: str = ""
     under_dvc: bool = False
 
     @classmethod

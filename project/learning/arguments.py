@@ -48,7 +48,7 @@ def parse_arguments(pairs: Sequence[str]) -> dict[str, JsonValue]:
             )
         try:
             arguments[name] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             arguments[name] = value
     return arguments
 

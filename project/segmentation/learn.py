@@ -5,7 +5,6 @@ what lies in a folder of results, `result_files`.
 """
 
 import json
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from deponij.project.segmentation.result_files import write_segmentation
 from deponij.project.segmentation.sources import SceneSource, StoredScenes
 from deponij.project.segmentation.task import Loss, SegmentationTask
 from deponij.project.segmentation.words import LEARNED, class_vectors
+from deponij.store.atomic import discard_folder
 from deponij.store.errors import UsageError
 from deponij.store.label_maps import pixel_counts
 from deponij.store.scenes import Scenes
@@ -168,7 +168,7 @@ def learn_decoder(
         kept = result if running.keeps_time else result.model_copy(update={"seconds": None})
         write_segmentation(out, kept, counter.counts(), counter.answers, files)
     if running.unfinished is not None:
-        shutil.rmtree(running.unfinished, ignore_errors=True)
+        discard_folder(running.unfinished)
     return result
 
 

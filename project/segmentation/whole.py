@@ -4,7 +4,6 @@ An encoder that does not learn, before a decoder that does, is the protocol in w
 stored maps' protocol cuts them out of maps of whole pictures.
 """
 
-import shutil
 import time
 from dataclasses import dataclass
 from math import log2
@@ -23,6 +22,7 @@ from deponij.project.segmentation.learn import Asked, Running, learned, task_of
 from deponij.project.segmentation.params import DecodersParams
 from deponij.project.segmentation.pictures import PictureScenes
 from deponij.project.segmentation.words import LEARNED
+from deponij.store.atomic import discard_folder
 from deponij.store.scenes import Scenes
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def learn_whole(
     )
     counter = judge(model, source, both_ways=params.both_ways, parts=params.judged)
     if running.unfinished is not None:
-        shutil.rmtree(running.unfinished, ignore_errors=True)
+        discard_folder(running.unfinished)
     return result_of(named, model, source, counter)
 
 

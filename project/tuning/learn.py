@@ -5,7 +5,6 @@ What learns, and how it is written, is the business of `deponij.pipeline.tuning`
 (`deponij.project.extraction.tuned_on`).
 """
 
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,7 +24,7 @@ from deponij.project.tuning.record import TunedRecord
 from deponij.project.tuning.room import training_room
 from deponij.project.tuning.task import PictureTask
 from deponij.project.tuning.together import train_together
-from deponij.store.atomic import make_folder
+from deponij.store.atomic import discard_folder, make_folder
 from deponij.store.errors import StoreError, UsageError, explained
 from deponij.store.locks import hold, release
 
@@ -111,7 +110,7 @@ def tune(
         save_tuned(out, made.tower, spec, record.model_dump(mode="json"), files)
         if results is not None:
             outcome.write(results)
-        shutil.rmtree(running.unfinished, ignore_errors=True)
+        discard_folder(running.unfinished)
     return record
 
 

@@ -161,9 +161,10 @@ def _from_depot(location: str, targets: Targets, dry_run: bool) -> tuple[list[Re
         f"then delete {location}/{DAMAGED}"
         for name in {*report.damaged, *store.damaged}
     ]
-    aside = store.local_path is not None and store.local_path / DAMAGED
-    if aside and aside.is_dir() and any(aside.iterdir()):
-        left.append(f"{aside} holds damaged shards that nobody can search; delete the folder")
+    if any(name.startswith(f"{DAMAGED}/") for name in store.folder.names()):
+        left.append(
+            f"{store.location}/{DAMAGED} holds damaged shards that nobody can search; delete the folder"
+        )
     return ([Removed(what="rows of features", n=n, where=location)] if n else []), left
 
 

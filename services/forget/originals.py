@@ -11,7 +11,7 @@ from deponij.project.meant import Meant
 
 # Options of data sets that name a folder of pictures, and files beside which they lie.
 _FOLDERS = ("images", "folder", "root")
-_FILES = ("table", "data", "annotations", "videos")
+_FILES = ("table", "data", "annotations")
 # Options that name files which say what is in which picture, or hold the pictures themselves.
 _NAMING = ("table", "annotations", "files", "shards")
 # Of Pascal VOC.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from deponij.store import shard
 from deponij.store.depot import DAMAGED, FeatureStore, is_foreign
 from deponij.store.identity import Identity
-from deponij.store.locks import tidying
+from deponij.store.presence import tidying
 from deponij.store.shard import Provenance, Sidecar
 from deponij.store.upkeep.migration import MIGRATIONS, migrate
 from deponij.store.upkeep.progress import Progress, told
@@ -119,7 +119,7 @@ def info(store: FeatureStore) -> DepotInfo:
         n_bytes=sum(one.n_bytes for one in found),
         identities=found,
         damaged=dict(store.damaged),
-        orphans=store.orphans(),
+        orphans=store.orphans(names),
         set_aside=[name for name in names if name.startswith(DAMAGED + "/")],
     )
 
@@ -170,7 +170,7 @@ def verify(store: FeatureStore, *, repair: bool = False, progress: Progress | No
         StoreError: another process is tidying the depot, or it cannot be written (`repair` only).
     """
     if repair:
-        with tidying(store.local_path):
+        with tidying(store.folder):
             store.sweep()
             return _verify(store, True, progress)
     return _verify(store, False, progress)
@@ -194,14 +194,15 @@ def _verify(store: FeatureStore, repair: bool, progress: Progress | None) -> Ver
         for name in damaged:
             _set_aside(store, name)
         store.refresh()
+    names = store.folder.names()
     return VerifyReport(
         n_shards=len(whole),
         n_rows=len(known),
         n_bytes=sum(sidecar.size_bytes for sidecar in whole),
         damaged=damaged,
         n_rows_lost=len(lost),
-        orphans=store.orphans(),
-        foreign=[name for name in store.folder.names() if is_foreign(name)],
+        orphans=store.orphans(names),
+        foreign=[name for name in names if is_foreign(name)],
         repaired=sorted(damaged) if repair else [],
     )
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from deponij.store import shard
-from deponij.store.depot import is_sidecar, read_format, write_format
+from deponij.store.depot import FeatureStore, is_sidecar, read_format, write_format
 from deponij.store.errors import StoreError
-from deponij.store.folders import Folder, LocalFolder, open_folder
-from deponij.store.locks import burying, tidying
+from deponij.store.folders import Folder, open_folder
+from deponij.store.presence import burying, tidying
 from deponij.store.sealed import sealed, unsealed
 from deponij.store.upkeep.progress import Progress, told
 
@@ -58,14 +58,14 @@ def migrate(location: str | Path, *, progress: Progress | None = None) -> list[i
         raise StoreError(
             f"there is no way from format {without[0]} to {without[0] + 1}; known: {sorted(MIGRATIONS)}"
         )
-    if not steps:
-        return []
-    local = folder.path if isinstance(folder, LocalFolder) else None
-    with tidying(local):
-        _refuse_writers(local)
-        for step in steps:
-            MIGRATIONS[step](folder, progress)
-            write_format(folder, step + 1)
+    if steps:
+        with tidying(folder):
+            _refuse_writers(folder)
+            for step in steps:
+                MIGRATIONS[step](folder, progress)
+                write_format(folder, step + 1)
+    # What a migration that was killed has left half written.
+    FeatureStore(location).sweep()
     return steps
 
 
@@ -90,10 +90,10 @@ def rewrite_sidecars(
         folder.write(name, sealed({**change(body), "format": version + 1}))
 
 
-def _refuse_writers(local: Path | None) -> None:
-    if local is None:
-        return
-    with burying(local) as living:
-        others = sorted(token for token in living if "." in token)
+def _refuse_writers(folder: Folder) -> None:
+    with burying(folder) as presence:
+        others = sorted(token for token in presence.living if "." in token)
     if others:
-        raise StoreError(f"somebody is writing to {local} ({others[0]}); migrate when that has ended")
+        raise StoreError(
+            f"somebody is writing to {folder.location} ({others[0]}); migrate when that has ended"
+        )

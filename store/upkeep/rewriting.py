@@ -13,6 +13,7 @@ from deponij.store import shard
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError
 from deponij.store.hdf5 import Array
+from deponij.store.presence import WriterLock
 from deponij.store.shard import Provenance, Rows, Sidecar
 
 _SOURCES = "sources"
@@ -49,11 +50,11 @@ def sources(sidecar: Sidecar) -> list[dict[str, Any]]:
 
 
 class Commits:
-    """Numbers and commits the new shards of one run."""
+    """Numbers and commits the new shards of one run, and takes the old ones away."""
 
-    def __init__(self, store: FeatureStore, token: str) -> None:
+    def __init__(self, store: FeatureStore, lock: WriterLock) -> None:
         self.store = store
-        self._token = token
+        self._lock = lock
         self._number = 0
 
     def add(self, parts: list[tuple[Part, dict[str, Array]]]) -> None:
@@ -67,12 +68,30 @@ class Commits:
             name: np.concatenate([values[name] for _, values in filled])
             for name in filled[0][0].sidecar.arrays
         }
-        name = f"{identity.fingerprint}/{self._token}-{self._number:06d}"
+        name = f"{identity.fingerprint}/{self._lock.token}-{self._number:06d}"
         provenance = _joined([part for part, _ in filled])
         self.store.add_sidecar(
-            shard.commit(self.store.folder, name, identity, keys, arrays, provenance=provenance)
+            shard.commit(
+                self.store.folder,
+                name,
+                identity,
+                keys,
+                arrays,
+                provenance=provenance,
+                check=self._lock.check,
+                confirm=self._lock.confirm,
+            )
         )
         self._number += 1
+
+    def retire(self, name: str) -> None:
+        """Take a shard away whose rows nobody needs, or another one has.
+
+        Raises:
+            StoreError: this process may have been taken for dead, or the depot cannot be written.
+        """
+        self._lock.confirm(lately=True)
+        shard.retire(self.store.folder, name)
 
 
 def read_part(store: FeatureStore, part: Part) -> dict[str, Array]:

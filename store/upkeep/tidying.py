@@ -3,7 +3,7 @@
 One rule keeps all of it safe at every step: what replaces a shard is committed before the shard is
 taken away, and one process at a time takes shards away. Readers that held the old shard look it up
 anew; a kill in between leaves rows that are there twice, which the next `compact` settles.
-In an object store there are no locks: run one of these at a time there.
+How that is seen to, also in an object store, is told in `deponij.store.presence`.
 """
 
 from collections.abc import Collection, Mapping
@@ -16,7 +16,7 @@ from deponij.store.depot import FeatureStore, stands_in_for
 from deponij.store.errors import StoreError
 from deponij.store.hdf5 import Array
 from deponij.store.identity import Identity
-from deponij.store.locks import WriterLock, burying, tidying
+from deponij.store.presence import WriterLock, burying, tidiers_taken_over, tidying
 from deponij.store.shard import Index, Sidecar
 from deponij.store.upkeep.progress import Progress, told
 from deponij.store.upkeep.rewriting import Commits, Part, read_part
@@ -90,12 +90,17 @@ def compact(
     Raises:
         StoreError: another process is tidying the depot, or it cannot be written.
     """
-    with tidying(store.local_path), WriterLock(store.local_path) as lock:
+    with WriterLock(store.folder) as lock, tidying(store.folder, lock.token):
         store.sweep()
         store.refresh()
         report = TidyReport(n_shards_before=len(store.sidecars))
-        commits = Commits(store, lock.token)
-        groups = [g for f in sorted(store.identities()) for g in _groups(store, f, target_bytes, report)]
+        commits = Commits(store, lock)
+        others = _of_others(store)
+        groups = [
+            group
+            for fingerprint in sorted(store.identities())
+            for group in _groups(store, fingerprint, target_bytes, others, report)
+        ]
         for group in told(groups, progress, len):
             _replace(commits, group, report)
         store.refresh()
@@ -103,9 +108,26 @@ def compact(
     return report
 
 
-def _groups(store: FeatureStore, fingerprint: str, target_bytes: int, report: TidyReport) -> list[list[Part]]:
+def _of_others(store: FeatureStore) -> set[str]:
+    """Shards that are left alone, as if they were not there.
+
+    Stand-ins of living writers, which are about to put a full shard in their place; and what a tidier that was taken
+    over has put in the place of others, which it may still be about to take away.
+    """
+    living, taken_over = _living(store), tidiers_taken_over(store.folder)
+    return {
+        sidecar.name
+        for sidecar in store.sidecars
+        if _is_of(sidecar, taken_over)
+        or (stands_in_for(sidecar.name) is not None and _is_of(sidecar, living))
+    }
+
+
+def _groups(
+    store: FeatureStore, fingerprint: str, target_bytes: int, others: Collection[str], report: TidyReport
+) -> list[list[Part]]:
     """Groups of shards of which each becomes one shard (or none, where all its rows are doubles)."""
-    index = _sound_index(store, fingerprint, report)
+    index = _sound_index(store, fingerprint, others, report)
     by_layout: dict[object, list[Part]] = {}
     doubles: list[Part] = []
     for number, sidecar in enumerate(index.sidecars):
@@ -134,17 +156,12 @@ def _packed(parts: list[Part], target_bytes: int) -> list[list[Part]]:
     return [group for group in groups if group]
 
 
-def _sound_index(store: FeatureStore, fingerprint: str, report: TidyReport) -> Index:
+def _sound_index(store: FeatureStore, fingerprint: str, others: Collection[str], report: TidyReport) -> Index:
     """An index without damaged shards, so that no double is dropped in favour of one that cannot be read.
 
-    Nor with stand-ins of living writers, which are about to put a full shard in their place.
+    Nor with those of `others`.
     """
-    living = _living(store)
-    sidecars = [
-        sidecar
-        for sidecar in store.index(fingerprint).sidecars
-        if stands_in_for(sidecar.name) is None or not _is_of(sidecar, living)
-    ]
+    sidecars = [sidecar for sidecar in store.index(fingerprint).sidecars if sidecar.name not in others]
     while True:
         chosen = [s for s in sidecars if s.name not in report.damaged]
         index = Index.build(chosen)
@@ -172,7 +189,7 @@ def _replace(commits: "Commits", group: list[Part], report: TidyReport) -> None:
         return
     commits.add(readable)
     for part, _ in readable:
-        shard.retire(commits.store.folder, part.sidecar.name)
+        commits.retire(part.sidecar.name)
 
 
 def merge(store: FeatureStore, other: FeatureStore, *, progress: Progress | None = None) -> MergeReport:
@@ -191,8 +208,8 @@ def merge(store: FeatureStore, other: FeatureStore, *, progress: Progress | None
     report = MergeReport()
     store.sweep()
     known = {fingerprint: set(store.keys(i)) for fingerprint, i in store.identities().items()}
-    with WriterLock(store.local_path) as lock:
-        commits = Commits(store, lock.token)
+    with WriterLock(store.folder) as lock:
+        commits = Commits(store, lock)
         has_changed = True
         while has_changed:
             other.refresh()
@@ -252,8 +269,9 @@ def gc(
     """
     if dry_run:
         return _collect(store, keep, keep_identities, None, progress)
-    with tidying(store.local_path), WriterLock(store.local_path) as lock:
-        return _collect(store, keep, keep_identities, Commits(store, lock.token), progress)
+    with WriterLock(store.folder) as lock, tidying(store.folder, lock.token):
+        store.sweep()
+        return _collect(store, keep, keep_identities, Commits(store, lock), progress)
 
 
 def _collect(
@@ -298,10 +316,8 @@ def _wanted(
 
 
 def _living(store: FeatureStore) -> set[str]:
-    if store.local_path is None:
-        return set()
-    with burying(store.local_path) as living:
-        return set(living)
+    with burying(store.folder) as presence:
+        return set(presence.living)
 
 
 def _is_of(sidecar: Sidecar, tokens: Collection[str]) -> bool:
@@ -310,15 +326,22 @@ def _is_of(sidecar: Sidecar, tokens: Collection[str]) -> bool:
 
 def _shrink(commits: Commits, part: Part, report: GcReport) -> bool:
     """Commit the rows that stay, then take the shard away; False where it had to be left alone."""
-    if len(part.rows):
+    if len(part.rows) and not _is_rewritten(commits.store, part):
         try:
             arrays = read_part(commits.store, part)
         except StoreError as error:
             report.damaged[part.sidecar.name] = str(error)
             return False
         commits.add([(part, arrays)])
-    shard.retire(commits.store.folder, part.sidecar.name)
+    commits.retire(part.sidecar.name)
     return True
+
+
+def _is_rewritten(store: FeatureStore, part: Part) -> bool:
+    """Whether a run that was killed has committed these rows as a shard of their own already, and that is sound."""
+    keys = tuple(part.sidecar.keys[row] for row in part.rows)
+    alike = [s for s in store.sidecars if (s.fingerprint, s.keys) == (part.sidecar.fingerprint, keys)]
+    return any(s.layout == part.sidecar.layout and shard.verify(store.folder, s) is None for s in alike)
 
 
 def _count(report: GcReport, part: Part) -> None:

@@ -1,19 +1,31 @@
 """One contract for every place where a depot can lie."""
 
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import s3_world
 
 from deponij.store.errors import StoreError
-from deponij.store.folders import Folder, LocalFolder, RemoteFolder, open_folder
+from deponij.store.folders import Folder, LocalFolder, open_folder
+from deponij.store.remote_folder import RemoteFolder
 
 
-@pytest.fixture(params=["local", "memory"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
+@pytest.fixture(params=["local", "memory", "s3", "s3 without conditions"])
+def folder(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Folder]:
     if request.param == "local":
-        return LocalFolder(tmp_path / "depot")
-    return RemoteFolder(f"memory://{uuid.uuid4().hex}")
+        yield LocalFolder(tmp_path / "depot")
+    elif request.param == "memory":
+        yield RemoteFolder(f"memory://{uuid.uuid4().hex}")
+    else:
+        with s3_world.serving(monkeypatch) as server:
+            if request.param != "s3":
+                server.fault = lambda method, path: s3_world.unconditional
+                monkeypatch.setattr("deponij.store.agreeing.SETTLE_S", 0.02)
+            yield RemoteFolder(server.depot)
 
 
 def test_nothing_is_there_at_first(folder: Folder) -> None:
@@ -30,10 +42,28 @@ def test_what_is_written_is_read(folder: Folder) -> None:
     folder.write("f/a.json", b"second")
     folder.write("top.json", b"")
     assert folder.names() == ["f/a.json", "top.json"]
+    assert folder.names("f") == ["f/a.json"]
+    assert folder.names("g") == []
     assert folder.read("f/a.json") == b"second"
     assert folder.size_bytes("f/a.json") == 6
     assert folder.read_many(["f/a.json", "gone", "top.json"]) == {"f/a.json": b"second", "top.json": b""}
     assert 0 <= folder.age_s("f/a.json") < 60
+
+
+def test_a_name_is_given_once(folder: Folder) -> None:
+    assert folder.create("f/a.json", b"first")
+    assert not folder.create("f/a.json", b"second")
+    assert folder.read("f/a.json") == b"first"
+    folder.delete("f/a.json")
+    assert folder.create("f/a.json", b"third")
+    assert folder.names() == ["f/a.json"]
+
+
+def test_empty_files_are_read(folder: Folder) -> None:
+    folder.write("a", b"")
+    assert folder.read("a") == b""
+    assert folder.open("a").read() == b""
+    assert folder.read_many(["a"]) == {"a": b""}
 
 
 def test_files_open_with_seek(folder: Folder) -> None:
@@ -91,8 +121,10 @@ def test_a_local_url_and_a_relative_path_are_the_same_place(
 def test_what_cannot_be_reached_is_not_taken_for_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = RemoteFolder(f"memory://{uuid.uuid4().hex}")
     folder.write("a.json", b"x")
-    monkeypatch.setattr(
-        folder._fs, "cat", lambda paths, on_error: {path: TimeoutError("no answer") for path in paths}
-    )
+
+    def silent(path: str, **_: object) -> bytes:
+        raise TimeoutError("no answer")
+
+    monkeypatch.setattr(folder._fs, "cat_file", silent)
     with pytest.raises(StoreError, match="no answer"):
         folder.read_many(["a.json"])

@@ -176,7 +176,7 @@ CASES = {
     "table: addresses": Case(
         "listed",
         table("path,label\nhttps://host/set/a.png,cat\nhttps://host/set/c.png,dog\n"),
-        failures=("row 2 names an address; fetch the picture",),
+        failures=("row 2 names an address; --fetch",),
         note="'https://host/set/a.png' as 'a.png'",
     ),
     "table: names that begin with the folder itself": Case(

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import video_world
 from PIL import Image
-from videos_made import video
 
 from deponij.pipeline.data.adapters.registry import (
     ITEM_COLUMNS,
@@ -117,26 +117,20 @@ def listed(root: Path) -> dict[str, object]:
 
 
 def webdataset(root: Path) -> dict[str, object]:
-    for shard in range(2):
-        with tarfile.open(root / f"part-{shard}.tar", "w") as tar:
-            for k in range(shard, N_PICTURES, 2):
-                members = {
-                    "png": picture(k) if k else b"damaged",
-                    "cls": f"class{k % 2}".encode(),
-                    "txt": b"seen",
-                }
-                for ending, content in members.items():
-                    info = tarfile.TarInfo(f"{k:04}.{ending}")
-                    info.size = len(content)
-                    tar.addfile(info, io.BytesIO(content))
-    return {"shards": [str(root / "part-{0..1}.tar")]}
+    with tarfile.open(root / "shard-0.tar", "w") as tar:
+        for k in range(N_PICTURES):
+            for ending, data in (("png", picture(k) if k else b"damaged"), ("cls", str(k % 2).encode())):
+                member = tarfile.TarInfo(f"{k:04d}.{ending}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    return {"shards": [root / "shard-0.tar"]}
 
 
-def videos(root: Path) -> dict[str, object]:
-    for k in range(2):
-        video(root / f"class{k}" / f"{k}.mp4", 25)
-    (root / "class0" / "broken.mp4").write_bytes(b"no video")
-    return {"videos": root}
+def video(root: Path) -> dict[str, object]:
+    (root / "cat").mkdir()
+    video_world.write(root / "cat" / "a.mp4", n_frames=5, fps=1)
+    (root / "cat" / "b.mp4").write_bytes(b"damaged")
+    return {"folder": root}
 
 
 def unpictured(root: Path) -> dict[str, object]:
@@ -155,7 +149,7 @@ MADE: dict[str, Callable[[Path], dict[str, object]]] = {
     "folder": folder,
     "parquet": parquet,
     "webdataset": webdataset,
-    "video": videos,
+    "video": video,
     "unpictured": unpictured,
 }
 
@@ -277,7 +271,7 @@ def test_what_is_not_there_is_a_data_error(name: str, tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
     params = MADE[name](tmp_path / "made")
     gone = {
-        key: [str(tmp_path / "none")] if isinstance(value, list) else tmp_path / "none"
+        key: [tmp_path / "none"] if isinstance(value, list) else tmp_path / "none"
         for key, value in params.items()
     }
     with pytest.raises(DataError, match=r"does not exist|is not at"):
@@ -302,8 +296,7 @@ def test_links_lead_where_the_user_says_and_nowhere_else(name: str, tmp_path: Pa
     (tmp_path / "elsewhere").mkdir()
     params = MADE[name](tmp_path / "made")
     expected = [item.key for item in open_source(name, params).items()]
-    pictures = [one for one in (tmp_path / "made").rglob("*") if one.suffix in (".png", ".mp4")]
-    for path in pictures:
+    for path in (tmp_path / "made").rglob("*.png"):
         path.symlink_to(path.rename(tmp_path / "elsewhere" / path.name))
     assert {item.key for item in open_source(name, params).items()} == {None}
     allowed = open_source(name, {**params, "links_into": [tmp_path / "elsewhere"]})

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from deponij.store import atomic
+from deponij.store.atomic import discard_folder
 from deponij.store.bundle import MANIFEST, read_bundle, write_bundle
 from deponij.store.errors import StoreError
 
@@ -284,3 +285,12 @@ def test_a_kill_between_the_two_renames_loses_nothing(
         1 / 0  # noqa: B018
     assert read(folder) == OLD
     assert names(tmp_path) == ["a"]
+
+
+def test_a_folder_goes_with_what_was_left_beside_it(tmp_path: Path) -> None:
+    for name in ("a", "a.part", "a.old.part", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(b"x")
+    discard_folder(tmp_path / "a")
+    assert [one.name for one in tmp_path.iterdir()] == ["b"]
+    discard_folder(tmp_path / "a")

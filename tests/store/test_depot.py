@@ -32,7 +32,8 @@ from depot_world import (
 from deponij.store import locks
 from deponij.store.depot import FORMAT_FILE, FeatureStore
 from deponij.store.errors import IdentityError, StoreError
-from deponij.store.locks import WriterLock
+from deponij.store.folders import open_folder
+from deponij.store.presence import WriterLock
 from deponij.store.upkeep import inspection as upkeep
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -391,7 +392,7 @@ def test_a_sweep_tells_the_living_from_the_dead(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path / "depot", create=True)
     fill(store, range(1))
     folder = tmp_path / "depot" / CLIP.fingerprint
-    with WriterLock(tmp_path / "depot") as living:
+    with WriterLock(open_folder(tmp_path / "depot")) as living:
         (folder / f"{living.token}-000000.h5").write_bytes(b"about to be committed")
         (folder / f"{living.token}-000001.h5.1.part").write_bytes(b"in the making")
         (folder / "gone.1.0a1b2c3d-000000.h5").write_bytes(b"")
@@ -412,7 +413,7 @@ def test_a_forked_child_does_not_keep_a_dead_writer_alive(tmp_path: Path) -> Non
     present = tmp_path / "depot" / "writers"
 
     def write_and_die() -> None:
-        with WriterLock(tmp_path / "depot"):
+        with WriterLock(open_folder(tmp_path / "depot")):
             (tmp_path / "child").write_text(str(in_child(lambda: time.sleep(20))))
             os.kill(os.getpid(), signal.SIGKILL)
 

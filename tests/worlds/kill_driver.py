@@ -139,14 +139,19 @@ def run_forked(job: dict[str, Any]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def main() -> None:
-    """Jobs in, statuses out, until standard input ends."""
-    torch.set_num_threads(1)
+def small_shards() -> None:
+    """Every writer of this process makes shards of few rows, and commits each batch at once."""
     keywords = FeatureStore.writer.__kwdefaults__
     assert keywords and {"shard_rows", "unsaved_s"} <= keywords.keys(), (
         "when a shard ends is set elsewhere now"
     )
     keywords |= {"shard_rows": SHARD_ROWS, "unsaved_s": UNSAVED_S}
+
+
+def main() -> None:
+    """Jobs in, statuses out, until standard input ends."""
+    torch.set_num_threads(1)
+    small_shards()
     assert deponij.commands.features.app and deponij.stages.extract.run  # imported once, before all forks
     with fake_backbone.registered():
         for line in sys.stdin:

@@ -26,7 +26,7 @@ from deponij.pipeline.backbones.contract import (
 )
 from deponij.pipeline.backbones.families import huggingface as hf
 from deponij.pipeline.backbones.families import timm_towers
-from deponij.pipeline.backbones.lean_imports import without_compiler
+from deponij.pipeline.backbones.lean_imports import lean_open_clip, without_compiler
 from deponij.pipeline.backbones.records import from_open_clip
 from deponij.pipeline.backbones.registry import register
 from deponij.pipeline.backbones.remember import remembered, sha256_of_value
@@ -91,9 +91,7 @@ class OpenClip(Backbone):
 
     @classmethod
     def open(cls, location: Location, description: Description) -> OpenClip:
-        with without_compiler():
-            import open_clip
-
+        open_clip = lean_open_clip()
         config, _ = records_of(location)
         vision = config["vision_cfg"]
         resized = description.input_px != _pair(vision.get("image_size", 224))
@@ -198,8 +196,8 @@ def resolve_tag(entry: Entry) -> Entry:
 
 def _place_of_tag(architecture: str, tag: str) -> str:
     """`ORG/REPO/` or `ORG/REPO/FILE` of published weights, as open_clip writes it; "" for plain URLs."""
-    with without_compiler():
-        from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+    lean_open_clip()
+    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
     _built_in(architecture)
     known = list_pretrained_tags_by_model(architecture)
@@ -246,8 +244,7 @@ def _converted(model: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _resampled(tensors: dict[str, Tensor], model: Any) -> None:
     """Positions brought to another grid, in float32: CPUs have no bicubic filter of half precision."""
-    with without_compiler():
-        from open_clip.model import resize_pos_embed
+    from open_clip.model import resize_pos_embed
 
     if _POSITIONS in tensors:
         tensors[_POSITIONS] = tensors[_POSITIONS].float()

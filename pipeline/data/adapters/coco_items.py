@@ -24,7 +24,7 @@ from deponij.pipeline.data.boxes import Boxes
 from deponij.pipeline.data.crops import Background, CropParams, crop_window, cut, window_mask, with_background
 from deponij.pipeline.data.inside import Links, existing_folder, read_inside
 from deponij.pipeline.data.item import Item, MetadataValue, ToAct
-from deponij.pipeline.data.parallel import ordered_map
+from deponij.pipeline.data.parallel import Workers, ordered_map
 from deponij.pipeline.data.parts import Treatment
 from deponij.pipeline.data.try_out import first_in_turn, told_part
 from deponij.pipeline.likeness.phash import phash
@@ -165,7 +165,7 @@ class InstanceSource:
             yield from (self.root / one.file_name for one in self.dataset.photographs if not one.problem)
 
     def items(
-        self, *, workers: int = 1, progress: Progress | None = None, reading: Reading = COPIED
+        self, *, workers: Workers = 1, progress: Progress | None = None, reading: Reading = COPIED
     ) -> Iterator[Item]:
         """See `crop_items` and `whole_photographs`."""
         if self.whole:
@@ -238,7 +238,7 @@ class CocoSource(InstanceSource):
         )
 
     def items(
-        self, *, workers: int = 1, progress: Progress | None = None, reading: Reading = COPIED
+        self, *, workers: Workers = 1, progress: Progress | None = None, reading: Reading = COPIED
     ) -> Iterator[Item]:
         """Crops of instances; where nothing is annotated, the photographs as they are."""
         if not self.is_whole:
@@ -288,7 +288,7 @@ def crop_items(
     root: Path,
     params: CropParams,
     *,
-    workers: int = 1,
+    workers: Workers = 1,
     label_maps: Sequence[LabelMap] = (),
     links: Links | None = None,
     progress: Progress | None = None,

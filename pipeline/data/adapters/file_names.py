@@ -7,6 +7,7 @@ Label Studio's exports have had all of the forms with `data`, `media`, `images\\
 Only a file that is there is found, and every name that was read otherwise is counted and told.
 """
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -97,3 +98,14 @@ def _others(name: str, folder: str) -> Iterator[str]:
 def _endings(parts: Sequence[str]) -> Iterator[str]:
     """`a/b/c`, `b/c`, `c`."""
     return ("/".join(parts[start:]) for start in range(len(parts)))
+
+
+def distinct_names(files: Sequence[Path]) -> list[str]:
+    """A name for each file, for ids to begin with: its own, or where names repeat its path below the folder of all."""
+    names = [path.name for path in files]
+    if len(set(names)) == len(names):
+        return names
+    # Links stay as they are named: in the hub's cache they lead to files that are named by a hash.
+    absolute = [Path(os.path.abspath(path)) for path in files]  # noqa: PTH100
+    common = os.path.commonpath([path.parent for path in absolute])
+    return [path.relative_to(common).as_posix() for path in absolute]

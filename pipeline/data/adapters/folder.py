@@ -31,6 +31,7 @@ from deponij.pipeline.data.endings import (
 )
 from deponij.pipeline.data.inside import Links, existing_folder
 from deponij.pipeline.data.item import Item, ToAct
+from deponij.pipeline.data.parallel import Workers
 from deponij.pipeline.data.parts import Folders, Place, Treatment, is_left_out, places, refuse_unknown
 from deponij.pipeline.data.try_out import first_in_turn, told_part
 from deponij.store.errors import DataError
@@ -149,7 +150,7 @@ class FolderSource:
         return (self.root / one.path for one in self._entries if one.problem is None)
 
     def items(
-        self, *, workers: int = 1, progress: Progress | None = None, reading: Reading = COPIED
+        self, *, workers: Workers = 1, progress: Progress | None = None, reading: Reading = COPIED
     ) -> Iterator[Item]:
         """One item per picture, sorted by path; what cannot be read carries its failure. Folders without any follow."""
         one = partial(_item, root=self.root, links=self.links, reading=reading)

@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from deponij.pipeline.data.adapters.file_names import distinct_names
 from deponij.pipeline.data.adapters.parquet_columns import LABEL, Column, columns_of
 from deponij.pipeline.data.adapters.registry import Progress, SourceParams, check_columns, register_source
-from deponij.pipeline.data.adapters.shard_names import shard_names
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
 from deponij.pipeline.data.item import Item, MetadataValue, ToAct
+from deponij.pipeline.data.parallel import Workers
 from deponij.pipeline.data.parts import Place, Treatment, parts_of_files, places_of_values, refuse_unknown
 from deponij.pipeline.data.try_out import first_in_turn, told_part
 from deponij.store.errors import DataError, UsageError
@@ -86,7 +87,7 @@ class ParquetSource:
         )
         self.files = [
             _File(path, name, parts[path], columns)
-            for path, name, columns in zip(kept, shard_names(kept), self._columns.of_file, strict=True)
+            for path, name, columns in zip(kept, distinct_names(kept), self._columns.of_file, strict=True)
         ]
         self.metadata_schema = check_columns(
             pa.schema([(column.name, column.type) for column in self.files[0].columns])
@@ -119,8 +120,8 @@ class ParquetSource:
                     label = str(columns[LABEL][row]) if LABEL in columns else ""
                     groups.append((place.given or file.given, label))
         taken: list[set[int]] = [set() for _ in self.files]
-        for place_of_row in first_in_turn(groups, limit):
-            number, row = rows[place_of_row]
+        for at in first_in_turn(groups, limit):
+            number, row = rows[at]
             taken[number].add(row)
         self._chosen = [frozenset(one) for one in taken]
         self.n_items = sum(map(len, self._chosen))
@@ -145,7 +146,7 @@ class ParquetSource:
         """Whether there are labels; columns that are called otherwise here, or left out."""
         return (*self._part, *self._columns.notes)
 
-    def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
+    def items(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Item]:
         """One item per row, file by file; what does not decode carries its failure.
 
         Raises:

@@ -96,7 +96,7 @@ def of_choices(texts: Sequence[str | None], column: str) -> list[list[str] | Non
         else:
             try:
                 found.append(label_set(json.loads(text)["choices"], None, column))
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise DataError(
                     f"column {column!r} holds {text!r}, which is no list of choices: {error}"
                 ) from error

@@ -3,7 +3,6 @@
     path,label,split,camera
     pictures/1.jpg,cat,train,A
 
-Paths may be addresses (http, https), whose pictures are fetched into a folder that is named for it (`downloads`).
 Every further column of plain values becomes a column of the items. Pictures may have several labels each: in a Parquet
 column of lists, in texts with a separator that is asked for, or in a column of 0 and 1 for each class (`label_sets`).
 """
@@ -17,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field
 
+from deponij.pipeline.data.adapters.addresses import AT_ONCE, Addresses, addresses, file_of
 from deponij.pipeline.data.adapters.file_names import Finder, is_address
 from deponij.pipeline.data.adapters.parquet_columns import columns_of_table
 from deponij.pipeline.data.adapters.registry import Progress, SourceParams, check_columns, register_source
@@ -28,14 +28,16 @@ from deponij.pipeline.data.adapters.table_columns import (
     with_labels,
 )
 from deponij.pipeline.data.adapters.whole import COPIED, Reading, each_picture, picture_in_file
-from deponij.pipeline.data.fetching.http import GaveUpError
-from deponij.pipeline.data.fetching.pictures import AT_ONCE, PictureFetcher, file_of
 from deponij.pipeline.data.inside import Links, existing_folder
 from deponij.pipeline.data.item import Item, MetadataValue, ToAct
+from deponij.pipeline.data.parallel import Workers, ordered_map
 from deponij.pipeline.data.parts import Place, Treatment, places_of_values, refuse_unknown
 from deponij.pipeline.data.try_out import first_in_turn, told_part
 from deponij.pipeline.listings import read_listing
 from deponij.store.errors import DataError, UsageError
+
+# Beside the table, for pictures that it names by address.
+FETCHED = "fetched"
 
 
 class ListedParams(SourceParams):
@@ -51,9 +53,7 @@ class ListedParams(SourceParams):
         treat: what values of the part column are whose names leave it open: `train`, `val`, `test`, `class` (no part)
             or `skip` to leave their rows out.
         links_into: folders that symbolic links may lead into; DVC's cache is one by itself.
-        downloads: the folder for pictures that rows name by address; none: nothing is fetched, and such rows fail.
-        timeout_s, retries, max_bytes: of fetching: longest wait for an answer or the next bytes, attempts after the first,
-            the largest file that is taken.
+        fetch: fetch pictures that are named by http(s) addresses, and are not here, into `fetched` beside the table.
     """
 
     table: Path
@@ -66,21 +66,23 @@ class ListedParams(SourceParams):
     encoding: str = Field(default="utf-8", min_length=1)
     treat: dict[str, Treatment] = Field(default_factory=dict)
     links_into: tuple[Path, ...] = ()
-    downloads: Path | None = None
-    timeout_s: float = Field(default=30.0, gt=0)
-    retries: int = Field(default=5, ge=0)
-    max_bytes: int = Field(default=200_000_000, ge=1)
+    fetch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A row: the item's id, the path or address that it names, why it fails, its part and metadata."""
+    """A row before its picture is read: from a path below the data set's folder, or a file that was fetched.
+
+    Attributes:
+        file: below the folder for what is fetched.
+    """
 
     item_id: str
-    named: str
     failure: str | None
     given: str | None
     metadata: dict[str, MetadataValue]
+    address: str | None = None
+    file: str | None = None
 
 
 @register_source("listed")
@@ -132,14 +134,11 @@ class ListedSource:
         self.metadata_schema = check_columns(pa.schema([(one.name, one.type) for one in self.columns]))
         folder = params.images or params.table.parent
         self.root = existing_folder(folder, "folder of the pictures")
+        self._fetched_into = params.table.parent / FETCHED if params.fetch else None
         self.links = Links.of(folder, params.links_into)
         self._finder = Finder(self.root)
         raw_paths = self._table[self.path_column].to_pylist()
-        self._downloads = params.downloads
-        if params.downloads is not None and params.downloads.is_file():
-            raise DataError(f"folder for downloads: {params.downloads} is a file")
-        self._params = params
-        self._paths = [self._found(_tidied(raw, self.root)) for raw in raw_paths]
+        self._paths = [self._finder.find(_tidied(raw, self.root)) for raw in raw_paths]
 
     @property
     def n_items(self) -> int:
@@ -160,34 +159,25 @@ class ListedSource:
         for named in filter(None, self._paths):
             if not is_address(named):
                 yield self.root / named
-            elif self._downloads is not None:
-                yield self._downloads / file_of(named)
+            elif self._fetched_into is not None:
+                yield self._fetched_into / file_of(named)
 
     def items(
-        self, *, workers: int = 1, progress: Progress | None = None, reading: Reading = COPIED
+        self, *, workers: Workers = 1, progress: Progress | None = None, reading: Reading = COPIED
     ) -> Iterator[Item]:
-        """One item per row, in order; what cannot be read or fetched carries its failure."""
-        in_folder = partial(_item, root=self.root, links=self.links, reading=reading)
-        if self._downloads is None or not any(map(is_address, self._paths)):
-            yield from each_picture(in_folder, self._rows(), workers, progress)
+        """One item per row, in order; what cannot be read carries its failure."""
+        fetched = None if self._fetched_into is None else self._fetched_into.resolve()
+        one = partial(_item, root=self.root, fetched=fetched, links=self.links, reading=reading)
+        return each_picture(one, self._fetching(), workers, progress)
+
+    def _fetching(self) -> Iterator[_Row]:
+        """The rows, of which those with an address wait for their file; many are fetched at once, in order."""
+        if self._fetched_into is None:
+            yield from self._rows()
             return
-        params = self._params
-        with PictureFetcher(self._downloads, params.timeout_s, params.retries, params.max_bytes) as fetcher:
-
-            def item_of(row: _Row) -> Item:
-                if row.failure is not None or not is_address(row.named):
-                    return in_folder(row)
-                try:
-                    fetcher.fetch(row.named)
-                except GaveUpError as error:
-                    reason = f"{error.reason} (attempts: {error.n_attempts})"
-                    return in_folder(replace(row, failure=reason))
-                kept, root = replace(row, named=file_of(row.named)), fetcher.folder.resolve()
-                return _item(kept, root=root, links=Links(), reading=reading)
-
-            # Waiting for hosts is no work for a core.
-            n_threads = max(workers, AT_ONCE)
-            yield from each_picture(item_of, self._rows(), n_threads, progress, chunk=1, abandon=fetcher.stop)
+        with addresses(self._fetched_into) as there:
+            one = partial(_fetched, addresses=there)
+            yield from ordered_map(one, self._rows(), AT_ONCE, abandon=there.stop)
 
     def _take(self, limit: int, label: str | None) -> None:
         """Keep so many rows, one of each label (and part) in turn."""
@@ -199,28 +189,23 @@ class ListedSource:
         self._places = [self._places[row] for row in taken]
         self._part = told_part(len(taken), n_all, "one of each label in turn, by row")
 
-    def _found(self, named: str) -> str:
-        """A path as the folder has it; an address whose picture is to be fetched stays one."""
-        return named if self._downloads is not None and is_address(named) else self._finder.find(named)
-
     def _rows(self) -> Iterator[_Row]:
-        """What each row says."""
         seen: dict[str, int] = {}
         values = [(one, self._table[one.source].to_pylist()) for one in self.columns]
         for row, named in enumerate(self._paths):
-            path, failure = named or f"row {row + 1}", None
+            path, failure, address = named or f"row {row + 1}", None, None
             if not named:
                 failure = f"row {row + 1} names no picture"
             elif named in seen:
                 failure = f"row {row + 1} names the same picture as row {seen[named] + 1}; one row a picture is expected"
                 path = f"{named}#{row + 1}"
-            elif is_address(named) and self._downloads is None:
+            elif is_address(named) and self._fetched_into is None:
                 failure = (
-                    f"row {row + 1} names an address; fetch the picture into the folder, under its own name, or name a "
-                    "folder to have it fetched into (--downloads DIR, `downloads` in a profile)"
+                    f"row {row + 1} names an address; --fetch (`fetch: true` in a profile) fetches it, or put the "
+                    "picture into the folder, under its own name"
                 )
-            elif is_address(named) and not named.lower().startswith(("http://", "https://")):
-                failure = f"row {row + 1} names an address that is neither http nor https"
+            elif is_address(named):
+                address = named
             seen.setdefault(path, row)
             metadata: dict[str, MetadataValue] = {}
             for column, of_rows in values:
@@ -228,7 +213,7 @@ class ListedSource:
                     metadata[column.name] = column.value(of_rows[row])
                 except DataError as error:
                     metadata[column.name], failure = None, str(error)
-            yield _Row(path, named, failure, self._places[row].given, metadata)
+            yield _Row(path, failure, self._places[row].given, metadata, address)
 
 
 def names_pictures(path: Path, encoding: str = "utf-8") -> bool:
@@ -251,11 +236,21 @@ def _tidied(raw: Any, root: Path) -> str:
     return str(pure.relative_to(root) if pure.is_relative_to(root) else pure)
 
 
-def _item(row: _Row, *, root: Path, links: Links, reading: Reading) -> Item:
+def _fetched(row: _Row, *, addresses: Addresses) -> _Row:
+    if row.address is None or row.failure is not None:
+        return row
+    try:
+        return replace(row, file=addresses.fetched(row.address))
+    except DataError as error:
+        return replace(row, failure=str(error))
+
+
+def _item(row: _Row, *, root: Path, fetched: Path | None, links: Links, reading: Reading) -> Item:
+    place, name = (root, row.item_id) if row.file is None or fetched is None else (fetched, row.file)
     return picture_in_file(
         row.item_id,
-        root,
-        row.named,
+        place,
+        name,
         links,
         reading,
         failure=row.failure,

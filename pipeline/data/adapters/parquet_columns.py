@@ -285,7 +285,7 @@ def _class_names(schema: pa.Schema, path: Path) -> Classes:
         features = json.loads(raw)["info"]["features"]
         found = {column: _classes_of(feature) for column, feature in features.items()}
         return {column: names for column, names in found.items() if names and column in schema.names}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"the 'huggingface' entry of the schema of {path} is not what `datasets` writes: {error!r}"
         ) from error

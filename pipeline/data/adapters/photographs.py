@@ -14,6 +14,7 @@ from deponij.pipeline.data.adapters.label_sets import LABEL_SET
 from deponij.pipeline.data.adapters.whole import COPIED, Progress, Reading, each_picture, picture_in_file
 from deponij.pipeline.data.inside import Links
 from deponij.pipeline.data.item import Item, MetadataValue
+from deponij.pipeline.data.parallel import Workers
 
 WHOLE_COLUMNS = pa.schema([("label", LABEL_SET), ("n_annotations", pa.int64())])
 
@@ -23,7 +24,7 @@ def whole_photographs(
     root: Path,
     links: Links,
     *,
-    workers: int = 1,
+    workers: Workers = 1,
     progress: Progress | None = None,
     reading: Reading = COPIED,
 ) -> Iterator[Item]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from deponij.pipeline.data.adapters.whole import COPIED, Progress, Reading
 from deponij.pipeline.data.item import Item
+from deponij.pipeline.data.parallel import Workers
 from deponij.pipeline.record_lists import Record
 from deponij.pipeline.registry import Registry
 from deponij.store.errors import UsageError
@@ -59,7 +60,7 @@ class Source(Protocol):
         """
         ...
 
-    def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
+    def items(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Item]:
         """Every item once, in an order that depends on the data set alone.
 
         Each has the columns of `metadata_schema`, and no others, in its `metadata`.
@@ -80,7 +81,7 @@ class FileSource(Source, Protocol):
         ...
 
     def items(
-        self, *, workers: int = 1, progress: Progress | None = None, reading: Reading = COPIED
+        self, *, workers: Workers = 1, progress: Progress | None = None, reading: Reading = COPIED
     ) -> Iterator[Item]:
         """As of every source.
 

@@ -16,6 +16,7 @@ from deponij.pipeline.data.adapters.parquet_columns import columns_of_table
 from deponij.pipeline.data.adapters.registry import Progress, SourceParams, check_columns, register_source
 from deponij.pipeline.data.adapters.table_columns import LABELS, PARTS, column_called
 from deponij.pipeline.data.item import Item, MetadataValue
+from deponij.pipeline.data.parallel import Workers
 from deponij.pipeline.data.parts import Treatment, places_of_values, refuse_unknown
 from deponij.pipeline.data.try_out import first_in_turn, told_part
 from deponij.pipeline.given.files import read_given
@@ -95,7 +96,7 @@ class UnpicturedSource:
             *self._columns.notes,
         )
 
-    def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
+    def items(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Item]:
         """One item per row, in order; one whose values do not fit its columns carries that as its failure."""
         values = [(one, self._table[one.source].to_pylist()) for one in self.columns]
         seen: dict[str, int] = {}

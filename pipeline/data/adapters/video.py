@@ -1,126 +1,145 @@
-"""Videos, a folder of them or one file: an item is a frame, so many a second.
+"""Video files, of which frames are items: so many a second, or every so manieth.
 
-    root/cat/1.mp4          items `cat/1.mp4/00:00:00.000`, `cat/1.mp4/00:00:01.000`, …, label `cat`
-
-The photograph of an item (`image_id`) is its video, so that splits keep a video together. Decoding lives in
-`deponij.pipeline.data.video_frames`.
+A folder's first folder below the data set (past those that name a part of a split) is the label, as of pictures in class
+folders. All frames of a video share its path as their photograph, so that splits by photograph never divide one. Frames are
+upright, and JPEG or PNG: what is looked at is what is kept. PyAV decodes (`pip install "deponij[video]"`).
 """
 
 import io
+import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from fractions import Fraction
+from itertools import islice
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 from PIL import Image
 from pydantic import Field
 
-from deponij.pipeline.data.adapters.annotated import files_below
 from deponij.pipeline.data.adapters.registry import Progress, SourceParams, register_source
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
-from deponij.pipeline.data.endings import counted, ending_of
-from deponij.pipeline.data.inside import Links, path_inside
+from deponij.pipeline.data.inside import existing_folder
 from deponij.pipeline.data.item import Item, MetadataValue, ToAct
+from deponij.pipeline.data.parallel import Workers
 from deponij.pipeline.data.parts import Place, Treatment, places, refuse_unknown
 from deponij.pipeline.data.try_out import first_in_turn, told_part
-from deponij.pipeline.data.video_frames import Clip, chosen_frames, clip_of, frames, require_av
 from deponij.store.errors import DataError, UsageError
 
-ENDINGS = frozenset(
-    (
-        *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv"),
-        *(".flv", ".3gp", ".ogv"),
-    )
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+ENDINGS = (
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".mkv",
+    ".webm",
+    ".avi",
+    ".mpg",
+    ".mpeg",
+    ".ts",
+    ".mts",
+    ".wmv",
+    ".flv",
+    ".ogv",
+    ".3gp",
 )
-_COLUMNS = pa.schema(
-    [("label", pa.string()), ("video", pa.string()), ("time_s", pa.float64()), ("frame", pa.int64())]
-)
-# Frames are wide and one picture of a video is like the next: fewer are held than of small pictures.
-_CHUNK = 2
+JPEG_QUALITY = 95
+COLUMNS = pa.schema([("label", pa.string()), ("time_s", pa.float64()), ("frame", pa.int64())])
+MAX_FPS = 1000.0
+# Containers count in microseconds, and may be off by so much in what they say of their own length.
+_CONTAINER_TICKS = 1_000_000
+_SLACK_S = 0.5
 
 
 class VideoParams(SourceParams):
-    """Where the videos lie, and which frames are taken.
+    """Which videos, and which of their frames.
 
     Attributes:
-        videos: a file, or a folder whose subfolders are classes or parts as with pictures in folders.
-        fps: frames taken a second, by their times; every: each n-th frame instead.
-        quality: of the JPEG files that frames become (1 to 95); none: PNG, without loss and several times as large.
-        treat, links_into: as of the adapter `folder`.
+        folder: below which they lie; or one video.
+        fps: frames a second: of each span of 1 / fps seconds the first frame. every: each so manieth frame instead.
+        frames: `jpeg` of quality 95 without subsampled colours, or `png`, exactly, some five times as large.
+        treat: what folders are whose names leave it open: `train`, `val`, `test`, `class` (no part), or `skip`.
+        limit: so many frames, one of each video in turn, from their beginnings.
     """
 
-    videos: Path
-    fps: float | None = Field(default=None, gt=0, le=1000)
+    folder: Path
+    fps: float = Field(default=1.0, gt=0.0, le=MAX_FPS, allow_inf_nan=False)
     every: int | None = Field(default=None, ge=1)
-    quality: int | None = Field(default=95, ge=1, le=95)
+    frames: Literal["jpeg", "png"] = "jpeg"
     treat: dict[str, Treatment] = Field(default_factory=dict)
-    links_into: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Video:
-    """A file, and the numbers of the frames that are taken; none where it cannot be read at all."""
+    """A video, and which of its frames are items.
 
+    Attributes:
+        name: path below the data set. times_s: time of each chosen frame by its number in the order of time.
+        failure: why there are none. cut: why there would be more.
+    """
+
+    path: Path
     name: str
-    label: str | None
-    given: str | None
-    clip: Clip
-    taken: tuple[int, ...]
+    place: Place
+    times_s: Mapping[int, float]
+    failure: str | None = None
+    cut: str | None = None
+
+    @property
+    def n_items(self) -> int:
+        """One a frame; one for a video that cannot be read, or breaks off."""
+        return len(self.times_s) + (self.cut is not None) or 1
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """What an item is made of: a picture, or why there is none."""
+    """A frame as it was decoded, RGB [h, w, 3], or why it could not be."""
 
-    item_id: str
-    video: _Video
+    video: str
+    given: str | None
+    label: str | None
     number: int | None
-    picture: Image.Image | None
+    time_s: float | None
+    pixels: "NDArray[np.uint8] | None"
     failure: str | None
+    form: str
 
 
 @register_source("video")
 class VideoSource:
-    """Videos, gone through without decoding."""
+    """Videos, whose frames have been counted."""
 
     Params = VideoParams
-    metadata_schema = _COLUMNS
+    metadata_schema = COLUMNS
 
     def __init__(self, params: VideoParams) -> None:
-        """List the videos and the times of their frames.
+        """Read the times of all frames; none is decoded.
 
         Raises:
-            DataError: there is no such file or folder, or no video in it.
-            UsageError: PyAV is not installed, or `fps` and `every` at once.
+            DataError: no such folder, or no video in it. UsageError: PyAV is not installed, or a treatment of nothing.
         """
-        if not params.videos.exists():
-            raise DataError(f"videos: {params.videos} does not exist")
-        require_av()
-        if params.fps is not None and params.every is not None:
-            raise UsageError("frames are taken by time (fps) or by number (every); name one of both")
-        is_file = params.videos.is_file()
-        folder = params.videos.parent if is_file else params.videos
-        self.root, self.links = folder.resolve(), Links.of(folder, params.links_into)
-        self._quality = params.quality
-        self._others: Counter[str] = Counter()
-        names = [params.videos.name] if is_file else self._listed()
-        if not names:
-            found = f"; it holds {counted(self._others)}" if self._others else ""
-            raise DataError(
-                f"no videos in {params.videos}; expected files that end in {' '.join(sorted(ENDINGS))}{found}"
-            )
-        folders = [() if is_file else PurePosixPath(name).parts[:-1] for name in names]
-        refuse_unknown(params.treat, folders)
-        place_of = places(set(folders), params.treat)
-        self._videos = [
-            self._opened(name, place_of[one], params)
-            for name, one in zip(names, folders, strict=True)
-            if not place_of[one].is_skipped
+        _require_pyav()
+        self.params = params
+        one = params.folder.is_file()
+        root = params.folder.parent if one else existing_folder(params.folder, "folder of the videos")
+        found = [params.folder] if one else sorted(_walked(root))
+        if not found:
+            raise DataError(f"there is no video below {params.folder} ({', '.join(ENDINGS)})")
+        named = {path: path.relative_to(root) for path in found}
+        refuse_unknown(params.treat, (relative.parts[:-1] for relative in named.values()))
+        place_of = places((relative.parts[:-1] for relative in named.values()), params.treat)
+        self.videos = [
+            _looked_at(path, relative.as_posix(), place, params)
+            for path, relative in named.items()
+            if not (place := place_of[relative.parts[:-1]]).is_skipped
         ]
-        if not self._videos:
+        if not self.videos:
             raise UsageError("all videos are to be left out (treat: skip); leave one to read")
         self._part: tuple[ToAct, ...] = ()
         if params.limit is not None:
@@ -128,122 +147,211 @@ class VideoSource:
 
     @property
     def n_items(self) -> int:
-        """One item per frame that is taken, and one per video that cannot be read (to its end)."""
-        return sum(len(one.taken) + (one.clip.problem is not None) for one in self._videos)
+        """One a chosen frame, and one a video that cannot be read."""
+        return sum(video.n_items for video in self.videos)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How frames become pictures; videos that cannot be read; other files."""
-        how = "PNG" if self._quality is None else f"JPEG of quality {self._quality}"
-        notes: list[str] = [*self._part, f"frames of {len(self._videos):,} videos, as {how}"]
-        damaged = [one.name for one in self._videos if one.clip.problem is not None]
-        if damaged:
-            notes.append(
-                ToAct(f"videos that cannot be read to their end: {len(damaged):,}, the first: {damaged[0]!r}")
-            )
-        if self._others:
-            notes.append(f"files that are not videos: {self._others.total():,} ({counted(self._others)})")
-        return tuple(notes)
+        """How many frames were chosen, by what."""
+        how = f"every {self.params.every}th" if self.params.every else f"{self.params.fps:g} a second"
+        n_frames = sum(len(video.times_s) for video in self.videos)
+        notes = (*self._part, f"frames of {len(self.videos):,} videos, {how}: {n_frames:,}")
+        cut = [video.name for video in self.videos if video.cut is not None]
+        if not cut:
+            return notes
+        return (*notes, ToAct(f"videos that break off: {len(cut):,}, the first: {cut[0]!r}"))
 
-    def items(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Item]:
-        """Frames, video by video, in the order in which they are shown; what is not there is a failure."""
-        return each_picture(self._item, self._frames(max(1, workers)), workers, progress, chunk=_CHUNK)
+    def items(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Item]:
+        """Frames in order of time, video by video; what cannot be decoded carries its failure."""
+        return each_picture(_item, self._frames(), workers, progress)
 
-    def _listed(self) -> list[str]:
-        found = []
-        for path in files_below(self.root):
-            if path.suffix.lower() in ENDINGS:
-                found.append(path.relative_to(self.root).as_posix())
-            else:
-                self._others[ending_of(path.name)] += 1
-        return sorted(found, key=lambda name: PurePosixPath(name).parts)
-
-    def _opened(self, name: str, place: Place, params: VideoParams) -> _Video:
-        label = _utf8(place.others[0]) if place.others else None
-        try:
-            clip = clip_of(path_inside(self.root, name, self.links))
-        except DataError as error:
-            clip = Clip((), str(error))
-        taken = tuple(chosen_frames(clip.times_s, params.fps, params.every))
-        return _Video(name, label, place.given, clip, taken)
+    def _frames(self) -> Iterator[_Frame]:
+        for video in self.videos:
+            label = video.place.others[0] if video.place.others else None
+            if video.failure is not None:
+                yield _Frame(video.name, video.place.given, label, None, None, None, video.failure, "")
+                continue
+            for number, pixels, failure in _decoded(video):
+                time_s = video.times_s[number]
+                yield _Frame(
+                    video.name, video.place.given, label, number, time_s, pixels, failure, self.params.frames
+                )
+            if video.cut is not None:
+                yield _Frame(video.name, video.place.given, label, None, None, None, video.cut, "")
 
     def _take(self, limit: int) -> None:
         """Keep so many frames, one of each video in turn."""
-        before = self.n_items
-        groups = [place for place, one in enumerate(self._videos) for _ in range(len(one.taken) or 1)]
-        counts = Counter(groups[at] for at in first_in_turn(groups, limit))
+        n_all = self.n_items
+        of_videos = [place for place, video in enumerate(self.videos) for _ in range(video.n_items)]
+        counts = Counter(of_videos[at] for at in first_in_turn(of_videos, limit))
         kept = []
         for place, n in sorted(counts.items()):
-            one = self._videos[place]
-            is_cut = n < len(one.taken) or sum(counts.values()) + 1 > limit
-            clip = replace(one.clip, problem=None) if one.taken and is_cut else one.clip
-            kept.append(replace(one, clip=clip, taken=one.taken[:n]))
-        self._videos = kept
-        self._part = told_part(self.n_items, before, "one of each video in turn, from its beginning")
-
-    def _frames(self, threads: int) -> Iterator[_Frame]:
-        for video in self._videos:
-            ids = dict(zip(video.taken, _ids(video), strict=True))
-            made, reason = 0, "the video could not be decoded to here"
-            if video.taken:
-                try:
-                    path = path_inside(self.root, video.name, self.links)
-                    for number, picture in frames(path, frozenset(video.taken), threads):
-                        made += 1
-                        yield _Frame(ids[number], video, number, picture, None)
-                except DataError as error:
-                    reason = str(error)
-            for number in video.taken[made:]:
-                yield _Frame(ids[number], video, number, None, reason)
-            if video.clip.problem is not None:
-                said = (
-                    f"after {len(video.clip.times_s):,} frames the video cannot be read: {video.clip.problem}"
-                )
-                yield _Frame(f"{_utf8(video.name)}/(the rest)", video, None, None, said)
-
-    def _item(self, frame: _Frame) -> Item:
-        video, number = frame.video, frame.number
-        name = _utf8(video.name)
-        time_s = None if number is None else round(float(video.clip.times_s[number]), 6)
-        metadata: dict[str, MetadataValue] = {
-            "label": video.label,
-            "video": name,
-            "time_s": time_s,
-            "frame": number,
-        }
-        content = None if frame.picture is None else _encoded(frame.picture, self._quality)
-        failure = None if frame.failure is None else _utf8(frame.failure)
-        made = whole_picture(frame.item_id, content, failure, video.given, metadata)
-        return replace(made, image_id=name)
+            video = self.videos[place]
+            times_s = dict(islice(video.times_s.items(), n))
+            kept.append(replace(video, times_s=times_s, cut=video.cut if n > len(times_s) else None))
+        self.videos = kept
+        self._part = told_part(self.n_items, n_all, "one of each video in turn, from its beginning")
 
 
-def _ids(video: _Video) -> Sequence[str]:
-    """`FILE/00:00:12.000`; where two frames fall into one millisecond, the later one has its number too."""
-    ids: dict[str, None] = {}
-    for number in video.taken:
-        shown = f"{_utf8(video.name)}/{_clock(video.clip.times_s[number])}"
-        ids[f"{shown}~{number}" if shown in ids else shown] = None
-    return list(ids)
+def _item(frame: _Frame) -> Item:
+    metadata: dict[str, MetadataValue] = {"label": frame.label, "time_s": frame.time_s, "frame": frame.number}
+    item_id = frame.video if frame.time_s is None else f"{frame.video}/{_clock(frame.time_s)}"
+    content = None if frame.pixels is None else _encoded(frame.pixels, frame.form)
+    item = whole_picture(item_id, content, frame.failure, frame.given, metadata)
+    return Item(
+        item.item_id,
+        frame.video,
+        item.content,
+        item.key,
+        item.width_px,
+        item.height_px,
+        item.phash,
+        item.failure,
+        item.given,
+        item.metadata,
+    )
 
 
-def _clock(time_s: Fraction) -> str:
-    total_ms = round(time_s * 1000)
-    seconds, ms = divmod(total_ms, 1000)
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:02d}:{minutes:02d}:{seconds:02d}.{ms:03d}"
-
-
-def _encoded(picture: Image.Image, quality: int | None) -> bytes:
-    buffer = io.BytesIO()
-    if quality is None:
-        picture.save(buffer, "PNG", compress_level=1)
+def _encoded(pixels: "NDArray[np.uint8]", form: str) -> bytes:
+    file = io.BytesIO()
+    image = Image.fromarray(pixels)
+    if form == "png":
+        image.save(file, "PNG", compress_level=1)
     else:
-        # Colours at full resolution: chroma of most videos is halved already, and would be once more.
-        picture.save(buffer, "JPEG", quality=quality, subsampling=0)
-    return buffer.getvalue()
+        image.save(file, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return file.getvalue()
 
 
-def _utf8(text: str) -> str:
-    """Names that are not UTF-8 on disk, with their odd bytes spelled out, so that tables can hold them."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
+def _clock(time_s: float) -> str:
+    """`00:01:12.040`, in milliseconds; longer where two frames would be of one name is not needed below 1,000 a second."""
+    ms = round(time_s * 1000)
+    return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}.{ms % 1000:03d}"
+
+
+def _looked_at(path: Path, name: str, place: Place, params: VideoParams) -> _Video:
+    try:
+        times_s, cut = _times_s(path)
+    except DataError as error:
+        return _Video(path, name, place, {}, str(error))
+    if not times_s:
+        return _Video(path, name, place, {}, "the video has no frames")
+    return _Video(path, name, place, _chosen(times_s, params), cut=cut)
+
+
+def _chosen(times_s: Sequence[float], params: VideoParams) -> dict[int, float]:
+    """Number -> time of the frames that become items: of frames of one millisecond the first."""
+    chosen: dict[int, float] = {}
+    seen: set[int] = set()
+    span = -1
+    for number, time_s in enumerate(times_s):
+        if params.every:
+            is_due = number % params.every == 0
+        else:
+            # A frame a thousandth of a span early is that span's.
+            now = math.floor((time_s - times_s[0]) * params.fps + 1e-3)
+            is_due, span = now > span, max(span, now)
+        if is_due and (ms := round(time_s * 1000)) not in seen:
+            seen.add(ms)
+            chosen[number] = time_s
+    return chosen
+
+
+def _times_s(path: Path) -> tuple[list[float], str | None]:
+    """Presentation times of the frames, ascending, from 0 on, without decoding; and why there would be more.
+
+    Raises:
+        DataError: it is no video, or has no picture stream.
+    """
+    times, cut, end_s = [], None, 0.0
+    with _opened(path) as (container, stream):
+        try:
+            for packet in container.demux():
+                if packet.pts is None:
+                    continue
+                end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                if packet.stream_index == stream.index and not packet.is_discard:
+                    times.append(packet.pts)
+        except _errors() as error:
+            if not times:
+                raise DataError(f"the video cannot be read: {error}") from error
+            cut = f"the video cannot be read after {end_s:.1f} s: {error}"
+        stated_s = ((container.start_time or 0) + (container.duration or 0)) / _CONTAINER_TICKS
+        if cut is None and stated_s > end_s + _SLACK_S:
+            cut = f"the video is cut off: it should end after {stated_s:.1f} s, and {end_s:.1f} s are there"
+        base = float(stream.time_base)
+    first = min(times, default=0)
+    return [(one - first) * base for one in sorted(set(times))], cut
+
+
+def _decoded(video: _Video) -> Iterator[tuple[int, "NDArray[np.uint8] | None", str | None]]:
+    """Number, pixels and failure of every chosen frame, in order of time.
+
+    Frames are matched by time: a damaged stretch decodes to fewer frames than it has.
+    """
+    left = {round(time_s * 1e6): number for number, time_s in video.times_s.items()}
+    why = "the frame could not be decoded; the video is damaged there"
+    try:
+        with _opened(video.path) as (container, stream):
+            stream.thread_type = "AUTO"
+            first = None
+            for frame in container.decode(stream):
+                if frame.pts is None:
+                    continue
+                first = frame.pts if first is None else first
+                at = round(float((frame.pts - first) * stream.time_base) * 1e6)
+                if at in left:
+                    while left and next(iter(left)) != at:
+                        yield left.pop(next(iter(left))), None, why
+                    yield left.pop(at), _upright(frame), None
+                if not left:
+                    return
+    except _errors(DataError, MemoryError) as error:
+        why = f"the video cannot be decoded from here on: {error}"
+    for number in left.values():
+        yield number, None, why
+
+
+def _upright(frame: Any) -> "NDArray[np.uint8]":
+    """RGB [h, w, 3], turned as the video's display matrix says (degrees against the clock)."""
+    import numpy as np
+
+    pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    turns = round(getattr(frame, "rotation", 0) / 90) % 4
+    return np.ascontiguousarray(np.rot90(pixels, turns))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    import av
+
+    try:
+        container = av.open(str(path))
+    except _errors() as error:
+        raise DataError(f"the video cannot be read: {error}") from error
+    with container:
+        if not container.streams.video:
+            raise DataError("the file has no picture stream")
+        yield container, container.streams.video[0]
+
+
+def _errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    from av.error import FFmpegError
+
+    return (FFmpegError, OSError, ValueError, EOFError, *more)
+
+
+def _require_pyav() -> None:
+    try:
+        import av  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            'videos are read with PyAV, which is not installed; pip install "deponij[video]"'
+        ) from error
+
+
+def _walked(root: Path) -> Iterator[Path]:
+    for folder, subfolders, files in os.walk(root):
+        subfolders[:] = [name for name in sorted(subfolders) if not name.startswith(".")]
+        for name in files:
+            if PurePosixPath(name).suffix.lower() in ENDINGS and not name.startswith("."):
+                yield Path(folder, name)

@@ -3,17 +3,17 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from deponij.pipeline.data.inside import Links, file_inside, unreadable
+from deponij.pipeline.data.inside import Links, file_inside
 from deponij.pipeline.data.item import Item, MetadataValue
 from deponij.pipeline.data.known_files import Facts, KnownFiles
-from deponij.pipeline.data.parallel import ordered_map
+from deponij.pipeline.data.parallel import Workers, ordered_map
 from deponij.pipeline.likeness.phash import GRID_PX, phash
 from deponij.pipeline.pictures import Route, decode, key_of_picture, upright_size_px
-from deponij.store.errors import DataError
+from deponij.store.errors import DataError, explained
 from deponij.store.references import FileReference, digest_of, named
 from deponij.store.texts import is_storable
 
@@ -30,11 +30,13 @@ class Reading:
 
     Attributes:
         by_reference: named instead of held; a file that is known is then not read at all.
-        known: files that were looked at before, which are not decoded again.
+        known: files that were looked at before, which are not decoded again; it cannot be sent to another process.
+        home: files below it are named relative to it.
     """
 
     by_reference: bool = False
     known: KnownFiles | None = None
+    home: Path = field(default_factory=Path.cwd)
 
 
 COPIED = Reading()
@@ -43,18 +45,11 @@ COPIED = Reading()
 def each_picture(
     item_of: Callable[[T], Item],
     entries: Iterable[T],
-    workers: int,
+    workers: Workers,
     progress: Progress | None,
-    *,
-    chunk: int = CHUNK,
-    abandon: Callable[[], None] | None = None,
 ) -> Iterator[Item]:
-    """Items of entries, in order; `progress` is called with 1 as each is handed out.
-
-    Args:
-        workers, chunk, abandon: as of `ordered_map`.
-    """
-    for item in ordered_map(item_of, entries, workers, chunk=chunk, abandon=abandon):
+    """Items of entries, in order; `progress` is called with 1 as each is handed out."""
+    for item in ordered_map(item_of, entries, workers, chunk=CHUNK):
         if progress is not None:
             progress(1)
         yield item
@@ -82,9 +77,7 @@ def whole_picture(
             width_px, height_px = upright_size_px(content)
             hashed = phash(decode(content, route=Route.DRAFT, input_px=(GRID_PX, GRID_PX)))
             key = key_of_picture(content)
-            return Item(
-                item_id, item_id, content, None, key, width_px, height_px, hashed, None, given, metadata
-            )
+            return Item(item_id, item_id, content, key, width_px, height_px, hashed, None, given, metadata)
         except DataError as error:
             failure = str(error)
     return Item(item_id, item_id, failure=failure, given=given, metadata=metadata)
@@ -110,19 +103,19 @@ def picture_in_file(
     if failure is not None:
         return whole_picture(item_id, None, failure, given, metadata)
     try:
-        path = file_inside(root, file_name, links)
-        seen_ns, status = time.time_ns(), path.stat()
-        # A name that no table can hold cannot be named.
-        by_reference = reading.by_reference and is_storable(str(root / file_name))
-        if by_reference and reading.known is not None:
-            facts = reading.known.by_status(path, status)
-            if facts is not None:
-                return _named(_of_facts(item_id, facts, given, metadata), root / file_name, facts)
-        content = path.read_bytes()
+        with explained(f"picture {file_name!r} cannot be read", DataError):
+            path = file_inside(root, file_name, links)
+            seen_ns, status = time.time_ns(), path.stat()
+            # A name that no table can hold cannot be named.
+            by_reference = reading.by_reference and is_storable(str(root / file_name))
+            if by_reference and reading.known is not None:
+                facts = reading.known.by_status(path, status)
+                if facts is not None:
+                    item = _of_facts(item_id, facts, given, metadata)
+                    return _named(item, named(root / file_name, reading.home), facts)
+            content = path.read_bytes()
     except DataError as error:
         return whole_picture(item_id, None, _spelled(str(error)), given, metadata)
-    except OSError as error:
-        return whole_picture(item_id, None, _spelled(str(unreadable(file_name, error))), given, metadata)
     digest = digest_of(content)
     facts = None if reading.known is None else reading.known.by_digest(path, digest)
     if facts is not None:
@@ -134,7 +127,7 @@ def picture_in_file(
         return item
     if reading.known is not None:
         reading.known.remember(path, status, seen_ns, facts)
-    return _named(item, root / file_name, facts) if by_reference else item
+    return _named(item, named(root / file_name, reading.home), facts) if by_reference else item
 
 
 def _facts_of(item: Item, digest: str) -> Facts | None:
@@ -159,8 +152,8 @@ def _of_facts(item_id: str, facts: Facts, given: str | None, metadata: Mapping[s
     )
 
 
-def _named(item: Item, path: Path, facts: Facts) -> Item:
-    return replace(item, content=None, reference=FileReference(named(path), facts.size_bytes, facts.digest))
+def _named(item: Item, path: str, facts: Facts) -> Item:
+    return replace(item, content=None, reference=FileReference(path, facts.size_bytes, facts.digest))
 
 
 def _spelled(text: str) -> str:

@@ -27,7 +27,7 @@ from deponij.pipeline.data.boxes import Boxes
 from deponij.pipeline.data.crops import Window, outline_mask
 from deponij.pipeline.data.inside import Links, existing_folder, read_inside
 from deponij.pipeline.data.item import MetadataValue, ToAct
-from deponij.pipeline.data.parallel import ordered_map
+from deponij.pipeline.data.parallel import Workers, ordered_map
 from deponij.pipeline.data.parts import Treatment
 from deponij.pipeline.data.scenes.class_tables import colour_of
 from deponij.pipeline.data.scenes.descriptions import described, described_sets
@@ -174,7 +174,7 @@ class CocoMaskSource:
             notes.append(f"classes without a description: {', '.join(self._described.without)}")
         return tuple(notes)
 
-    def scenes(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Scene]:
+    def scenes(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Scene]:
         """In file order; photographs that cannot be read or drawn carry their failure."""
         one = partial(
             _scene,

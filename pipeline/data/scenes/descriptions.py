@@ -88,7 +88,7 @@ def _read(said: str | Path) -> dict[str, Words]:
         raise unknown("descriptions", str(said), [*described_sets(), "a file such as descriptions.json"])
     try:
         return _File.model_validate(json.loads(path.read_bytes())).classes
-    except (OSError, ValueError, ValidationError) as error:
+    except (OSError, ValueError, RecursionError, ValidationError) as error:
         raise DataError(
             f'descriptions {path} cannot be read: {error}; expected {{"classes": {{"NAME": {{"description": "…"}}}}}}'
         ) from error

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from deponij.pipeline.data.scenes.class_tables import MAX_ID, ClassTable
 from deponij.pipeline.pictures import MAX_PIXELS
-from deponij.store.errors import DataError
+from deponij.store.errors import DataError, blame_nothing
 from deponij.store.label_maps import VOID, Colour, Labels
 
 # Lossless, all of them: JPEG would change ids and colours.
@@ -83,6 +83,7 @@ def _opened(data: bytes, where: str) -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         raise DataError(f"label map {where} is too large: {error}") from error
     except _DAMAGED as error:
+        blame_nothing(error, f"label map {where} cannot be read")
         raise DataError(f"label map {where} cannot be read: {error}") from error
 
 

@@ -15,7 +15,7 @@ from deponij.pipeline.data.adapters.registry import Progress
 from deponij.pipeline.data.adapters.whole import whole_picture
 from deponij.pipeline.data.inside import Links, existing_folder, read_inside
 from deponij.pipeline.data.item import Item, MetadataValue, ToAct
-from deponij.pipeline.data.parallel import ordered_map
+from deponij.pipeline.data.parallel import Workers, ordered_map
 from deponij.pipeline.data.scenes.class_tables import BUILT_IN, Byte, ClassEntry, ClassTable, Id, class_table
 from deponij.pipeline.data.scenes.descriptions import described, described_sets
 from deponij.pipeline.data.scenes.label_files import check_kind, read_labels
@@ -119,7 +119,7 @@ class LabelMapSource:
             notes.append(f"classes without a description: {', '.join(self._described.without)}")
         return tuple(notes)
 
-    def scenes(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Scene]:
+    def scenes(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Scene]:
         """Sorted by the pictures' paths; what cannot be used carries its failure."""
         one = partial(_scene, root=self.root, links=self.links, table=self.table, group=self._group)
         for scene in ordered_map(one, self.found.pairs, workers):

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ValidationError
 
 from deponij.pipeline.data.adapters.registry import Progress
 from deponij.pipeline.data.item import Item
+from deponij.pipeline.data.parallel import Workers
 from deponij.pipeline.registry import Registry
 from deponij.store.errors import UsageError
 from deponij.store.label_maps import VOID, Labels, SceneClass, pixel_counts
@@ -79,7 +80,7 @@ class SceneSource(Protocol):
         """What a user should know and no scene says. What somebody should act on is a `ToAct`."""
         ...
 
-    def scenes(self, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Scene]:
+    def scenes(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Scene]:
         """Every scene once, in an order that depends on the data set alone.
 
         Args:

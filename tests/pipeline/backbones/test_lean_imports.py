@@ -1,4 +1,4 @@
-"""A model comes without torch's compiler, computes the same, and the compiler is whole afterwards."""
+"""A model comes without torch's compiler and transformers, computes the same, and both are whole afterwards."""
 
 import subprocess
 import sys
@@ -22,6 +22,35 @@ model = load(sys.argv[1])
 height, width = model.description.input_px
 rows = model.embed_images(torch.linspace(-1, 1, 3 * height * width).view(1, 3, height, width))
 print("torch._dynamo" in sys.modules, torch.compiler.disable is real, hashlib.sha256(rows.numpy()).hexdigest())
+"""
+# A text tower of transformers' own, in open_clip after it was imported without; another thread has it all along.
+OPEN_CLIP = """
+import sys, threading
+from deponij.pipeline.backbones.lean_imports import _Absent, lean_open_clip
+open_clip = lean_open_clip()
+from open_clip.model import HFTextEncoder
+assert "transformers" not in sys.modules and open_clip.hf_model.transformers is None
+assert lean_open_clip() is open_clip
+here = _Absent()
+try:
+    here.find_spec("transformers", None)
+except ModuleNotFoundError:
+    pass
+else:
+    raise SystemExit("it was to be absent")
+found = []
+other = threading.Thread(target=lambda: found.append(here.find_spec("transformers", None)))
+other.start(); other.join()
+assert found == [None]
+import torch, transformers
+small = {"vocab_size": 99, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+config = transformers.RobertaConfig(**small, intermediate_size=16)
+config.save_pretrained(sys.argv[1])
+encoder = HFTextEncoder(sys.argv[1], 8, pooler_type="mean_pooler", proj_type="linear", pretrained=False)
+assert isinstance(encoder, HFTextEncoder) and open_clip.hf_model.transformers is transformers
+assert HFTextEncoder.__init__.__module__ == "open_clip.hf_model"
+assert encoder(torch.tensor([[0, 5, 6, 2]])).shape == (1, 8)
+print("whole")
 """
 AFTERWARDS = """
 import torch
@@ -76,3 +105,8 @@ def test_an_import_that_fails_leaves_torch_as_it_was() -> None:
             raise ImportError
         assert torch.compiler.disable is real
         assert "torch._dynamo.utils" not in sys.modules
+
+
+@pytest.mark.slow
+def test_open_clip_gets_transformers_when_it_is_wanted(tmp_path: Path) -> None:
+    assert said(OPEN_CLIP, tmp_path) == ["whole"]

@@ -1,161 +1,149 @@
-"""A table of addresses, fetched from a real server on loopback that misbehaves."""
+"""Tables that name pictures by address: a real server on loopback that misbehaves as it is told."""
 
 import io
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet as pq
+import loopback
+import numpy as np
 import pytest
-from coco_made import noise
-from loopback import Loopback, disguised_html, dropped, html, redirect, silent, status, truncated, whole
+from loopback import Loopback
+from PIL import Image
 
-from deponij.pipeline.data.adapters.registry import open_source
+from deponij.pipeline.data.adapters import addresses
+from deponij.pipeline.data.adapters.registry import FileSource, open_source
 from deponij.pipeline.data.adapters.whole import Reading
-from deponij.pipeline.data.fetching import pictures as fetching
 from deponij.pipeline.data.fetching.http import Pace
-from deponij.pipeline.data.known_files import KnownFiles
-from deponij.store.errors import DataError
+from deponij.pipeline.data.item import Item
 
 
-def picture(number: int) -> bytes:
-    buffer = io.BytesIO()
-    noise(30, 20, number).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetching, "PACE", Pace(backoff_s=0.01, backoff_cap_s=0.02))
-
-
-def opened(root: Path, urls: list[str], **options: Any) -> Any:
-    lines = [f"{url},{'cat' if number % 2 else 'dog'}" for number, url in enumerate(urls)]
-    (root / "t.csv").write_text("\n".join(["path,label", *lines]) + "\n")
-    values = {"table": root / "t.csv", "downloads": root / "kept", "timeout_s": 2.0, "retries": 2}
-    return open_source("listed", {**values, **options})
-
-
-def test_what_a_server_does_wrong_is_told_per_row(tmp_path: Path) -> None:
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]:
+    monkeypatch.setattr(addresses, "Pace", lambda: Pace(backoff_s=0.01, backoff_cap_s=0.02))
     with Loopback() as server:
-        scripts = {
-            "/fine.png": (whole(),),
-            "/gone.png": (status(404),),
-            "/once.png": (status(500), whole()),
-            "/busy.png": (status(429, Retry_After="0"), whole()),
-            "/always.png": (status(503),),
-            "/page.png": (html(),),
-            "/disguised.png": (disguised_html(),),
-            "/reset.png": (dropped(), whole()),
-            "/cut.png": (truncated(honest=True),),
-            "/slow.png": (silent(5.0),),
-            "/there.png": (redirect("/fine.png"),),
-            "/loop.png": (redirect("/loop.png"),),
-            "/text.png": (whole(),),
-        }
-        bodies = {path: picture(number) for number, path in enumerate(scripts)} | {"/text.png": b"no picture"}
-        urls = [server.serve(path, bodies[path], *script) for path, script in scripts.items()]
-        source = opened(tmp_path, [*urls, urls[0], "ftp://host/a.png"], timeout_s=1.0, retries=1)
-        items = {one.item_id: one for one in source.items(workers=2)}
-        assert len(items) == source.n_items == len(urls) + 2
-        found = {path: items[server.url(path)] for path in scripts}
-    sound = {path for path, one in found.items() if one.failure is None}
-    assert sound == {"/fine.png", "/once.png", "/busy.png", "/reset.png", "/there.png"}
-    for path in sound - {"/there.png"}:
-        assert found[path].content == bodies[path]
-    assert found["/there.png"].content == bodies["/fine.png"]
-    reasons = {
-        "/gone.png": r"status 404 Not Found (attempts: 1)",
-        "/always.png": r"status 503 Service Unavailable (attempts: 2)",
-        "/page.png": "HTML page instead of the file",
-        "/disguised.png": "HTML page instead of the file",
-        "/cut.png": "truncated",
-        "/slow.png": "fell silent",
-        "/loop.png": "redirect",
-        "/text.png": "picture",
-    }
-    for path, reason in reasons.items():
-        assert reason in found[path].failure, (path, found[path].failure)
-    assert "same picture as row 1" in items[f"{urls[0]}#{len(urls) + 1}"].failure
-    assert "neither http nor https" in items["ftp://host/a.png"].failure
-    failures = pq.read_table(tmp_path / "kept" / "failures.parquet").to_pylist()
-    assert {one["url"] for one in failures} == {server.url(path) for path in reasons}
-    assert {one["reason"] for one in failures if one["url"].endswith("gone.png")} == {"status 404 Not Found"}
+        yield server
 
 
-def test_a_second_run_asks_for_what_is_missing_alone(tmp_path: Path) -> None:
-    with Loopback() as server:
-        urls = [server.serve(f"/{k}.png", picture(k)) for k in range(6)]
-        late = server.serve("/late.png", picture(9), status(404), whole())
-        first = list(opened(tmp_path, [*urls, late]).items(workers=2))
-        server.seen.clear()
-        second = list(opened(tmp_path, [*urls, late]).items(workers=2))
-        assert [one.path for one in server.seen] == ["/late.png"]
-    assert first[:6] == second[:6]
-    assert first[6].failure is not None
-    assert second[6].content == picture(9)
+def png(seed: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(
+        file, "PNG"
+    )
+    return file.getvalue()
 
 
-def test_several_at_a_time_and_no_more_than_four_at_a_host(tmp_path: Path) -> None:
-    with Loopback() as server:
-        urls = [server.serve(f"/{k}.png", picture(k), whole(pause_s=0.03)) for k in range(24)]
-        assert all(one.failure is None for one in opened(tmp_path, urls).items(workers=1))
-        assert 1 < max(one.n_under_way for one in server.seen) <= 4
+def items_of(table: Path, rows: list[str], *, fetch: bool = True) -> list[Item]:
+    table.write_text("\n".join(["url,label", *(f"{row},cat" for row in rows)]) + "\n")
+    source = open_source("listed", {"table": table, "path_column": "url", "fetch": fetch})
+    return list(source.items(workers=2))
 
 
-def test_a_consumer_that_goes_away_is_not_waited_for(tmp_path: Path) -> None:
-    with Loopback() as server:
-        urls = [server.serve("/0.png", picture(0))]
-        urls += [server.serve(f"/{k}.png", picture(k), status(503)) for k in range(1, 9)]
-        stream = opened(tmp_path, urls, retries=1000).items(workers=2)
-        assert next(stream).content == picture(0)
-        began = time.monotonic()
-        stream.close()
-        assert time.monotonic() - began < 10
+def test_pictures_come_in_order_and_once(server: Loopback, tmp_path: Path) -> None:
+    urls = [server.serve(f"/{k}.png", png(k)) for k in range(20)]
+    items = items_of(tmp_path / "table.csv", urls)
+    assert [item.item_id for item in items] == urls
+    assert [item.content for item in items] == [png(k) for k in range(20)]
+    assert items_of(tmp_path / "table.csv", urls) == items
+    assert all(len(server.asked(f"/{k}.png")) == 1 for k in range(20))
 
 
-def test_too_large_a_file_is_refused(tmp_path: Path) -> None:
-    with Loopback() as server:
-        stated = server.serve("/a.png", picture(0))
-        unstated = server.serve("/b.png", picture(1), truncated(1.0, honest=True))
-        fine = server.serve("/c.png", picture(2)[:400])
-        items = list(opened(tmp_path, [stated, unstated, fine], max_bytes=1000).items())
-    for one in items[:2]:
-        assert "the file is too large: over 1,000 bytes (attempts: 1)" in one.failure
-    assert "too large" not in items[2].failure
-    assert not list((tmp_path / "kept").rglob("*.part"))
+def test_several_at_a_time_but_not_too_many(server: Loopback, tmp_path: Path) -> None:
+    urls = [server.serve(f"/{k}.png", png(k), loopback.silent(0.1), loopback.whole()) for k in range(12)]
+    items_of(tmp_path / "table.csv", urls)
+    most = max(seen.n_under_way for k in range(12) for seen in server.asked(f"/{k}.png"))
+    assert 1 < most <= Pace().per_host
 
 
-def test_paths_and_addresses_stand_side_by_side(tmp_path: Path) -> None:
-    (tmp_path / "here.png").write_bytes(picture(1))
-    with Loopback() as server:
-        items = list(opened(tmp_path, ["here.png", server.serve("/a.png", picture(2))]).items())
-    assert [one.content for one in items] == [picture(1), picture(2)]
-    assert items[0].item_id == "here.png"
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ((loopback.status(404),), "404"),
+        ((loopback.status(403),), "403"),
+        ((loopback.html(),), ""),
+        ((loopback.disguised_html(),), ""),
+        ((loopback.status(500),), "500"),
+        ((loopback.redirect("/again.png"),), ""),
+    ],
+)
+def test_what_cannot_be_had_is_a_failure_with_its_reason(
+    server: Loopback, tmp_path: Path, script: tuple[loopback.Act, ...], reason: str
+) -> None:
+    server.serve("/again.png", b"", loopback.redirect("/again.png"))
+    bad, good = server.serve("/bad.png", png(1), *script), server.serve("/good.png", png(2))
+    first, second = items_of(tmp_path / "table.csv", [bad, good])
+    assert first.failure is not None
+    assert reason in first.failure
+    assert bad in first.failure
+    assert second.content == png(2)
 
 
-def test_kept_pictures_can_be_named(tmp_path: Path) -> None:
-    with Loopback() as server, KnownFiles(tmp_path / "known") as known:
-        source = opened(tmp_path, [server.serve("/a.png", picture(2))])
-        (one,) = source.items(reading=Reading(True, known))
-        assert one.content is None
-        assert one.reference.read(tmp_path) == picture(2)
-        (again,) = opened(tmp_path, [one.item_id]).items(reading=Reading(True, known))
-        assert again == one
+def test_what_passes_is_asked_again(server: Loopback, tmp_path: Path) -> None:
+    urls = [
+        server.serve("/1.png", png(1), loopback.status(503), loopback.whole()),
+        server.serve("/2.png", png(2), loopback.dropped(), loopback.whole()),
+        server.serve("/3.png", png(3), loopback.truncated(), loopback.whole()),
+    ]
+    assert [item.content for item in items_of(tmp_path / "table.csv", urls)] == [png(1), png(2), png(3)]
 
 
-def test_two_processes_do_not_fetch_into_one_folder(tmp_path: Path) -> None:
-    with (
-        Loopback() as server,
-        fetching.PictureFetcher(tmp_path / "kept", 1.0, 0, 1000),
-        pytest.raises(DataError, match="another process is fetching into"),
-    ):
-        list(opened(tmp_path, [server.serve("/a.png", picture(0))]).items())
+def test_a_failure_is_tried_again_by_the_next_run(server: Loopback, tmp_path: Path) -> None:
+    url = server.serve("/1.png", png(1), loopback.status(404), loopback.whole())
+    assert items_of(tmp_path / "table.csv", [url])[0].failure is not None
+    assert items_of(tmp_path / "table.csv", [url])[0].content == png(1)
 
 
-def test_nothing_is_fetched_unasked(tmp_path: Path) -> None:
-    with Loopback() as server:
-        url = server.serve("/a.png", picture(0))
-        (one,) = opened(tmp_path, [url], downloads=None).items()
-        assert "--downloads DIR" in one.failure
-        assert not server.seen
+@pytest.mark.parametrize("address", ["ftp://host/a.png", "file:///etc/passwd", "s3://bucket/a.png"])
+def test_other_protocols_are_not_fetched(tmp_path: Path, address: str) -> None:
+    (item,) = items_of(tmp_path / "table.csv", [address])
+    assert "http and https are" in str(item.failure) or "points outside" in str(item.failure)
+
+
+def test_nothing_is_fetched_unless_asked(server: Loopback, tmp_path: Path) -> None:
+    url = server.serve("/1.png", png(1))
+    (item,) = items_of(tmp_path / "table.csv", [url], fetch=False)
+    assert "--fetch" in str(item.failure)
+    assert server.asked("/1.png") == []
+
+
+def test_paths_and_addresses_in_one_table(server: Loopback, tmp_path: Path) -> None:
+    (tmp_path / "here.png").write_bytes(png(7))
+    url = server.serve("/1.png", png(1))
+    items = items_of(tmp_path / "table.csv", ["here.png", url, url])
+    assert [item.content for item in items] == [png(7), png(1), None]
+    assert "the same picture as row 2" in str(items[2].failure)
+
+
+def test_a_consumer_that_goes_away_is_not_waited_for(server: Loopback, tmp_path: Path) -> None:
+    urls = [server.serve("/0.png", png(0))]
+    urls += [server.serve(f"/{k}.png", png(k), loopback.status(503, Retry_After="60")) for k in range(1, 9)]
+    (tmp_path / "t.csv").write_text("\n".join(["path", *urls]) + "\n")
+    # Alone, its first row is at hand before the others wait for their host.
+    stream = open_source("listed", {"table": tmp_path / "t.csv", "fetch": True}).items(workers=0)
+    assert next(stream).content == png(0)
+    began = time.monotonic()
+    stream.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - began < 20
+
+
+def test_too_large_a_file_is_refused(
+    server: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(addresses, "MAX_BYTES", 1000)
+    stated = server.serve("/a.png", png(0))
+    unstated = server.serve("/b.png", png(1), loopback.truncated(1.0, honest=True))
+    for item in items_of(tmp_path / "table.csv", [stated, unstated]):
+        assert "the file is too large: over 1,000 bytes (after 1 attempts)" in str(item.failure)
+    assert not list((tmp_path / "fetched").rglob("*.part"))
+
+
+def test_what_was_fetched_can_be_named(server: Loopback, tmp_path: Path) -> None:
+    url = server.serve("/1.png", png(1))
+    (tmp_path / "t.csv").write_text(f"path\n{url}\n")
+    source = open_source("listed", {"table": tmp_path / "t.csv", "fetch": True})
+    assert isinstance(source, FileSource)
+    (item,) = source.items(reading=Reading(by_reference=True))
+    assert item.content is None
+    assert item.reference is not None
+    assert item.reference.read(tmp_path) == png(1)
+    assert [path.read_bytes() for path in source.picture_files()] == [png(1)]

@@ -1,0 +1,238 @@
+"""Extraction on a real Dask cluster of processes on loopback, and what may go wrong with it.
+
+What one process makes of the same items is the measure: keys, and vectors to 1e-5 (the made-up family's rows depend on
+which pictures share a batch, on purpose, by a thousandth; so here they are in the same batches unless told).
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cluster_world
+import fake_backbone
+import numpy as np
+import pytest
+
+from deponij.project.extraction.extracting import ExtractResult, FeatureParams, extract_items, found_backbone
+from deponij.project.extraction.feature_maker import FeatureMaker
+from deponij.project.extraction.on_cluster import task_rows
+from deponij.project.frame.settings import RunOptions
+from deponij.store.depot import FeatureStore
+from deponij.store.errors import ClusterError, UsageError
+from deponij.store.view import View
+
+N_PICTURES, BATCH = 96, 4
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Items, one of which cannot be decoded, a model's folder, and what one process makes of them."""
+    root = tmp_path_factory.mktemp("cluster")
+    fake_backbone.make(root / "model")
+    contents = [cluster_world.picture(number) for number in range(N_PICTURES)]
+    contents[-1] = contents[-1][:60]  # the last one, so that it shifts no batch
+    cluster_world.write_items(root / "items", contents)
+    with fake_backbone.registered():
+        extract(root, "alone")
+        yield root
+
+
+def extract(root: Path, name: str, cluster: str = "", items: str = "items") -> ExtractResult:
+    """Into a depot and view of that name."""
+    options = RunOptions(depot=str(root / name), batch_size=BATCH, threads=1, workers=1, cluster=cluster)
+    maker = FeatureMaker(found_backbone(FeatureParams(), str(root / "model"), "made-up"), options)
+    return extract_items(maker, root / items, root / f"{name}.h5")
+
+
+def is_as_alone(root: Path, name: str, tolerance: float = 1e-5) -> None:
+    alone, there = FeatureStore(root / "alone"), FeatureStore(root / name)
+    identity = next(iter(alone.identities().values()))
+    keys = alone.keys(identity)
+    assert there.keys(identity) == keys
+    every = [key for sidecar in there.sidecars for key in sidecar.keys]
+    assert sorted(every) == keys, "a key lies in two shards"
+    one, other = (store.read(keys, identity)["embedding"] for store in (alone, there))
+    np.testing.assert_allclose(other, one, rtol=0, atol=tolerance)
+    there.sweep()
+    assert there.orphans() == []
+    a, b = View(root / "alone.h5"), View(root / f"{name}.h5")
+    assert list(a.ids) == list(b.ids)
+    assert dict(a.failures) == dict(b.failures)
+    assert list(dict(b.failures)) == ["0095"]
+
+
+def test_two_workers_make_what_one_process_makes(world: Path, tmp_path: Path) -> None:
+    with cluster_world.processes(tmp_path, 2) as there:
+        result = extract(world, "two", there.address)
+        assert (result.n_computed, result.n_failed) == (N_PICTURES - 1, 1)
+        is_as_alone(world, "two")
+        again = extract(world, "two", there.address)
+        # The picture that cannot be read is tried anew, and nothing else.
+        assert (again.n_computed, again.n_known, again.n_failed) == (0, N_PICTURES - 1, 1)
+
+
+def test_a_killed_workers_pictures_are_taken_over(world: Path, tmp_path: Path) -> None:
+    says = tmp_path / "batches.txt"
+    with cluster_world.processes(tmp_path / "dask") as there:
+        for _ in range(2):
+            there.add_worker(says=str(says), sleep_s=0.15, nanny=False)
+        victim = there.workers[0]
+
+        def kill_in_the_middle() -> None:
+            while not says.exists() or says.read_text().count(f"{victim.pid} ") < 3:
+                time.sleep(0.02)
+            cluster_world.end(victim)
+
+        killer = threading.Thread(target=kill_in_the_middle)
+        killer.start()
+        extract(world, "killed", there.address)
+        killer.join()
+        assert victim.poll() is not None
+    is_as_alone(world, "killed", tolerance=0.01)  # stand-ins of the dead shift the batches that follow
+
+
+@pytest.mark.usefixtures("world")
+def test_a_picture_that_kills_its_process_becomes_a_failure(tmp_path: Path) -> None:
+    fake_backbone.make(tmp_path / "model")
+    contents = [cluster_world.picture(number) for number in range(9)]
+    contents[5] = cluster_world.deadly_picture()
+    cluster_world.write_items(tmp_path / "items", contents)
+    with cluster_world.processes(tmp_path / "dask", 2, dies_of_red=True) as there:
+        result = extract(tmp_path, "poisoned", there.address)
+    assert (result.n_computed, result.n_failed) == (8, 1)
+    failures = dict(View(tmp_path / "poisoned.h5").failures)
+    assert list(failures) == ["0005"]
+    assert "died" in failures["0005"]
+
+
+def test_a_worker_with_a_full_disk_is_asked_no_more(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with cluster_world.processes(tmp_path) as there:
+        there.add_worker(full_disk=True)
+        there.add_worker(sleep_s=0.1)
+        wait_for(there.address, 2)
+        extract(world, "full", there.address)
+    is_as_alone(world, "full")
+    assert "No space left on device" in capsys.readouterr().err
+
+
+def test_where_no_worker_can_do_it_the_reason_is_told(world: Path, tmp_path: Path) -> None:
+    with (
+        cluster_world.processes(tmp_path, 2, full_disk=True) as there,
+        pytest.raises(ClusterError, match="No space left on device"),
+    ):
+        extract(world, "all-full", there.address)
+    assert FeatureStore(world / "all-full").sidecars == []
+
+
+def test_a_slow_worker_holds_nobody_up(world: Path, tmp_path: Path) -> None:
+    says = {name: tmp_path / f"{name}.txt" for name in ("slow", "quick")}
+    with cluster_world.processes(tmp_path / "dask") as there:
+        there.add_worker(sleep_s=1.0, says=str(says["slow"]))
+        there.add_worker(says=str(says["quick"]))
+        wait_for(there.address, 2)
+        extract(world, "slow", there.address)
+    n_batches = {name: len(path.read_text().splitlines()) for name, path in says.items()}
+    assert n_batches["slow"] < n_batches["quick"]
+    is_as_alone(world, "slow")
+
+
+def test_the_death_of_the_scheduler_is_told_and_the_same_command_goes_on(world: Path, tmp_path: Path) -> None:
+    says = tmp_path / "batches.txt"
+    with cluster_world.processes(tmp_path / "dask", 1, sleep_s=0.3, says=str(says)) as there:
+
+        def kill_in_the_middle() -> None:
+            while not FeatureStore(world / "headless", create=True).sidecars:
+                time.sleep(0.02)
+            cluster_world.end(there.scheduler)
+
+        killer = threading.Thread(target=kill_in_the_middle)
+        killer.start()
+        with pytest.raises(ClusterError, match="is gone"):
+            extract(world, "headless", there.address)
+        killer.join()
+    n_kept = len(FeatureStore(world / "headless").sidecars[0].keys)
+    with cluster_world.processes(tmp_path / "anew", 2) as there:
+        result = extract(world, "headless", there.address)
+    assert result.n_known >= n_kept
+    is_as_alone(world, "headless", tolerance=0.01)
+
+
+def test_a_client_that_is_gone_leaves_finished_shards(world: Path, tmp_path: Path) -> None:
+    with cluster_world.processes(tmp_path, 2, sleep_s=0.2) as there:
+        client = subprocess.Popen(
+            [sys.executable, "-c", CLIENT, str(world), there.address],
+            cwd=cluster_world.ROOT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        while not FeatureStore(world / "left", create=True).sidecars:
+            assert client.poll() is None
+            time.sleep(0.02)
+        client.send_signal(signal.SIGKILL)
+        client.wait()
+        n_known = extract(world, "left", there.address).n_known
+    assert n_known > 0
+    is_as_alone(world, "left", tolerance=0.01)
+
+
+CLIENT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests/worlds"); sys.path.insert(0, "tests/project/extraction")
+import fake_backbone, test_on_cluster
+with fake_backbone.registered():
+    test_on_cluster.extract(Path(sys.argv[1]), "left", sys.argv[2])
+"""
+
+
+def test_other_items_at_the_workers_are_refused(world: Path, tmp_path: Path) -> None:
+    items = tmp_path / "items"
+    cluster_world.write_items(items, [cluster_world.picture(1)])
+    with cluster_world.processes(tmp_path / "dask", 1) as there:
+        (tmp_path / "model").symlink_to(world / "model")
+        extract(tmp_path, "first", there.address)
+        # The worker's own opened items are of the first folder; the second has the same name.
+        cluster_world.write_items(items, [cluster_world.picture(2), cluster_world.picture(3)])
+        result = extract(tmp_path, "first", there.address)
+    assert (result.n_computed, result.n_failed) == (2, 0)
+
+
+def test_nobody_at_the_address(world: Path) -> None:
+    with pytest.raises(ClusterError, match="no Dask scheduler answers"):
+        extract(world, "nobody", "tcp://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("address", ["somewhere", "local:0", "http://host:8786", "tcp://"])
+def test_what_is_no_cluster(world: Path, address: str) -> None:
+    with pytest.raises(UsageError, match="tcp://HOST:PORT"):
+        extract(world, "none", address)
+
+
+def wait_for(address: str, n_workers: int) -> None:
+    """Until so many have joined."""
+    from distributed import Client
+
+    with Client(address, set_as_default=False) as client:
+        client.wait_for_workers(n_workers, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("n_pictures", "n_workers", "batch", "rows"),
+    [
+        (100, 2, 4, 16),  # 100 / (2 workers x 4 tasks) = 13 pictures, in whole batches of 4
+        (5, 2, 4, 4),  # not less than a batch
+        (10**6, 2, 4, 1024),  # not more than a shard
+        (10**6, 2, 0, 1024),
+        (3000, 4, 0, 192),
+        (10**6, 2, 4096, 4096),  # a batch is whole
+    ],
+)
+def test_tasks_are_whole_batches(n_pictures: int, n_workers: int, batch: int, rows: int) -> None:
+    assert task_rows(n_pictures, n_workers, batch) == rows

@@ -1,0 +1,56 @@
+"""Items and scenes that workers of a Dask cluster read and decode: byte for byte those of one process."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cluster_world
+import pytest
+from coco_made import annotation, document, write
+
+from deponij.project.frame.settings import RunOptions
+from deponij.stages import items
+from deponij.store.items import Items
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of a scheduler with two workers."""
+    with cluster_world.processes(tmp_path_factory.mktemp("dask"), 2) as there:
+        yield there.address
+
+
+def made(root: Path, adapter: str, options: dict[str, Any], cluster: str) -> list[dict[str, Any]]:
+    out = root / ("there" if cluster else "here")
+    items.run(adapter, options, out=out, run_options=RunOptions(workers=1, cluster=cluster))
+    return list(Items(out).rows(64))
+
+
+def test_whole_pictures(tmp_path: Path, address: str) -> None:
+    for number in range(70):
+        path = tmp_path / "pictures" / f"class{number % 3}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = cluster_world.picture(number)
+        path.write_bytes(content[:50] if number == 33 else content)
+    options = {"folder": tmp_path / "pictures"}
+    here = made(tmp_path, "folder", options, "")
+    assert len(here) == 70
+    assert sum(row["failure"] is not None for row in here) == 1
+    assert made(tmp_path, "folder", options, address) == here
+
+
+def test_crops(tmp_path: Path, address: str) -> None:
+    images, annotations = [], []
+    (tmp_path / "images").mkdir()
+    for number in range(12):
+        (tmp_path / "images" / f"{number}.png").write_bytes(cluster_world.picture(number))
+        images.append({"id": number, "file_name": f"{number}.png", "width": 18, "height": 18})
+        annotations += [annotation(number, (k, k, 8, 9), id=3 * number + k + 1) for k in range(3)]
+    file = write(tmp_path, document(annotations, images))
+    options = {"annotations": file, "images": tmp_path / "images"}
+    here = made(tmp_path, "coco", options, "")
+    assert len(here) == 36
+    assert all(row["failure"] is None for row in here)
+    assert made(tmp_path, "coco", options, address) == here
