@@ -20,6 +20,7 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deponij.store.atomic import PART, open_part, publish_folder, refuse_foreign
@@ -304,8 +305,8 @@ class Items:
     def failures(self) -> list[tuple[str, str]]:
         """(item id, reason) of items that could not be made."""
         table = self.table(["item_id", "failure"])
-        pairs = zip(table["item_id"].to_pylist(), table["failure"].to_pylist(), strict=True)
-        return [(item_id, reason) for item_id, reason in pairs if reason is not None]
+        failed = table.filter(pc.is_valid(table["failure"]))
+        return list(zip(failed["item_id"].to_pylist(), failed["failure"].to_pylist(), strict=True))
 
     @cached_property
     def places(self) -> Mapping[str, int]:

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from deponij.pipeline.data.adapters.coco import CocoDataset, Photograph
 from deponij.pipeline.data.adapters.label_sets import LABEL_SET
-from deponij.pipeline.data.adapters.whole import COPIED, Progress, Reading, each_picture, picture_in_file
+from deponij.pipeline.data.adapters.registry import Progress
+from deponij.pipeline.data.adapters.whole import COPIED, Reading, each_picture, picture_in_file
 from deponij.pipeline.data.inside import Links
 from deponij.pipeline.data.item import Item, MetadataValue
 from deponij.pipeline.data.parallel import Workers

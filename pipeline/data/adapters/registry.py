@@ -2,14 +2,14 @@
 entry to all of them: `open_source`. Each adapter's module holds its own parameters and its own class.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 import pyarrow as pa
 from pydantic import BaseModel, Field, ValidationError
 
-from deponij.pipeline.data.adapters.whole import COPIED, Progress, Reading
+from deponij.pipeline.data.adapters.whole import COPIED, Reading
 from deponij.pipeline.data.item import Item
 from deponij.pipeline.data.parallel import Workers
 from deponij.pipeline.record_lists import Record
@@ -24,6 +24,10 @@ ITEM_COLUMNS = frozenset(
 # What is put beside them: by an index (`deponij.project.indexes`), and the parts of each split as `split_NAME`.
 JOINED_COLUMNS = frozenset(("vector_row", "score", "folded"))
 SPLIT_PREFIX = "split_"
+
+
+# Called with the number of items that were just finished.
+Progress = Callable[[int], None]
 
 
 class SourceParams(Record):

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from deponij.pipeline.data.inside import Links, file_inside
 from deponij.pipeline.data.item import Item, MetadataValue
@@ -17,9 +17,10 @@ from deponij.store.errors import DataError, explained
 from deponij.store.references import FileReference, digest_of, named
 from deponij.store.texts import is_storable
 
+if TYPE_CHECKING:
+    from deponij.pipeline.data.adapters.registry import Progress
+
 T = TypeVar("T")
-# Called with the number of items that were just finished.
-Progress = Callable[[int], None]
 # Pictures that a decoding thread takes at once: pictures of a few pixels cost less than a hand-over.
 CHUNK = 8
 
@@ -46,7 +47,7 @@ def each_picture(
     item_of: Callable[[T], Item],
     entries: Iterable[T],
     workers: Workers,
-    progress: Progress | None,
+    progress: "Progress | None",
 ) -> Iterator[Item]:
     """Items of entries, in order; `progress` is called with 1 as each is handed out."""
     for item in ordered_map(item_of, entries, workers, chunk=CHUNK):
