@@ -110,9 +110,9 @@ def of_repro(args: argparse.Namespace, folder: Path) -> Iterator[Line]:
     copy = copied(checkout, folder / "checkout")
     dvc = [sys.executable, "-m", "dvc"]
     # Hashes every file once, as DVC does after a clone; from then on it knows them by size and time.
-    status = subprocess.run([*dvc, "status", "--quiet"], cwd=copy, check=False, capture_output=True)
-    if status.returncode:
-        yield left_out(name, "the checkout's outputs are not those of its dvc.lock (`dvc status` says which)")
+    dry = subprocess.run([*dvc, "repro", "--dry"], cwd=copy, check=False, capture_output=True, text=True)
+    if dry.returncode or "Running stage" in dry.stdout:
+        yield left_out(name, "there is something to do (`dvc status` says what)")
         return
 
     def once() -> float:

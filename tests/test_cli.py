@@ -543,7 +543,7 @@ BAD: dict[str, tuple[Callable[[World, Path], list[object]], int, str]] = {
     "boxes of whole pictures": (
         command("run", "--folder", "@pictures", *_TO, "--boxes", "xyxy"),
         2,
-        "--boxes is for a COCO file (--coco); --folder names whole",
+        "--boxes is for a COCO file .*--folder names whole",
     ),
     "given where nothing is": (
         command("split", "--items", "@items", *_TO, "--strategy", "given"),

@@ -17,12 +17,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
-from deponij.pipeline.data.parallel import Workers
 from deponij.project.frame.console import say, warn
 from deponij.project.frame.settings import RunOptions, n_cores
 from deponij.store.errors import ClusterError, DeponijError, UsageError
+
+if TYPE_CHECKING:
+    from deponij.pipeline.data.parallel import Workers
 
 # One that is worked on and one that waits, so that no worker is idle between two.
 PER_WORKER = 2
@@ -248,7 +250,7 @@ def cluster(options: RunOptions) -> Iterator[Cluster]:
 
 
 @contextmanager
-def workers_of(options: RunOptions) -> Iterator[Workers]:
+def workers_of(options: RunOptions) -> "Iterator[Workers]":
     """Who reads and decodes pictures: threads of this process, or the cluster that `options` name.
 
     Raises:
