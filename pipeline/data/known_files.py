@@ -1,11 +1,12 @@
 """Picture files that were looked at before: what is known of each by path, size, times and inode, without reading it.
 
 A SQLite file of this user's, for any number of processes; it can be deleted at any time, and where it cannot be written
-everything is read again. A file that had changed within two seconds before it was recorded is not known by its times: it
-may change again within the same tick of a file system's clock, as with git's index
-(https://git-scm.com/docs/racy-git).
+everything is read again. Each row carries a checksum, so that damage makes a file unknown and nothing else. A file that
+had changed within two seconds before it was recorded is not known by its times: it may change again within the same tick
+of a file system's clock, as with git's index (https://git-scm.com/docs/racy-git).
 """
 
+import hashlib
 import os
 import sqlite3
 import threading
@@ -13,23 +14,22 @@ from contextlib import closing
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 
 import PIL
 
 from deponij.store.keys import DECODERS
 
-NAME = "known-pictures.sqlite"
+# Another layout of the table gets another name.
+NAME = "known-pictures-1.sqlite"
 # FAT keeps times to two seconds, all others finer.
 RACY_NS = 2_000_000_000
 _AT_ONCE = 500
 _WAIT_S = 10.0
-# Whatever may give a picture another key, size or hash.
-_MADE_BY = f"1 {sorted(DECODERS.items())} Pillow {PIL.__version__}"
 _TABLE = """
 create table if not exists files (
   path text primary key, size_bytes integer, mtime_ns integer, ctime_ns integer, inode text, seen_ns integer,
-  digest text, key text, width_px integer, height_px integer, phash text, made_by text
+  digest text, key text, width_px integer, height_px integer, phash text, made_by text, checksum text
 ) without rowid"""
 
 
@@ -45,6 +45,10 @@ class Facts:
     phash: str
 
 
+# Size, times of last changes, inode, time of recording, digest, key, width, height and perceptual hash.
+_Row: TypeAlias = tuple[int, int, int, str, int, str, str, int, int, str]
+
+
 class KnownFiles:
     """The files that are known, from any thread; close it, or use it as a context manager.
 
@@ -55,6 +59,8 @@ class KnownFiles:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.problem: str | None = None
+        # Whatever may give a picture another key, size or hash.
+        self._made_by = f"1 {sorted(DECODERS.items())} Pillow {PIL.__version__}"
         self._lock = threading.Lock()
         self._new: list[tuple[object, ...]] = []
         self._database: sqlite3.Connection | None = None
@@ -102,27 +108,27 @@ class KnownFiles:
         if size_bytes != facts.size_bytes:
             # Somebody writes it.
             return
-        row = (_name(path), size_bytes, *times, _inode(status), seen_ns, *astuple(facts)[1:], _MADE_BY)
+        row = (_name(path), size_bytes, *times, _inode(status), seen_ns, *astuple(facts)[1:], self._made_by)
+        row = (*row, _checksum(row))
         with self._lock:
             self._new.append(row)
             if len(self._new) >= _AT_ONCE:
                 self._write()
 
-    def _row(self, path: Path) -> tuple[int, int, int, str, int, str, str, int, int, str] | None:
+    def _row(self, path: Path) -> _Row | None:
         with self._lock:
             if self._database is None:
                 return None
             try:
-                found: tuple[int, int, int, str, int, str, str, int, int, str] | None
-                found = self._database.execute(
-                    "select size_bytes, mtime_ns, ctime_ns, inode, seen_ns, digest, key, width_px, height_px, phash "
-                    "from files where path = ? and made_by = ?",
-                    (_name(path), _MADE_BY),
-                ).fetchone()
-                return found
-            except sqlite3.Error as error:
+                query = "select * from files where path = ? and made_by = ?"
+                found = self._database.execute(query, (_name(path), self._made_by)).fetchone()
+            except (sqlite3.Error, UnicodeDecodeError) as error:
                 self._give_up(error)
                 return None
+        if found is None or _checksum(found[:-1]) != found[-1]:
+            return None
+        row: _Row = found[1:-2]
+        return row
 
     def _write(self) -> None:
         rows, self._new = self._new, []
@@ -163,6 +169,10 @@ def _open(path: Path) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _checksum(row: tuple[object, ...]) -> str:
+    return hashlib.blake2b(repr(row).encode(), digest_size=8).hexdigest()
 
 
 def _name(path: Path) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deponij.pipeline.data import known_files
 from deponij.pipeline.data.known_files import RACY_NS, Facts, KnownFiles
+from deponij.store.keys import DECODERS
 
 FACTS = Facts(3, "d" * 40, "k" * 40, 30, 20, "0" * 16)
 
@@ -59,7 +59,7 @@ def test_a_file_that_was_recorded_right_after_a_change_is_read_again(tmp_path: P
 
 def test_other_decoders_forget(tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     remembered(tmp_path / "known", file)
-    monkeypatch.setattr(known_files, "_MADE_BY", "another Pillow")
+    monkeypatch.setitem(DECODERS, "JPEG", 2)
     with KnownFiles(tmp_path / "known") as known:
         assert known.by_digest(file, FACTS.digest) is None
 
@@ -108,3 +108,20 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     remembered(tmp_path / "known", odd)
     with KnownFiles(tmp_path / "known") as known:
         assert known.by_status(odd, odd.stat()) == FACTS
+
+
+def test_no_flipped_bit_makes_another_picture_of_a_file(tmp_path: Path, file: Path) -> None:
+    status = remembered(tmp_path / "known", file)
+    sound = (tmp_path / "known").read_bytes()
+    # All of the row, which SQLite writes at the end of a page, and of the file's head.
+    row = sound.index(b"dddddddd")
+    places = [*range(0, 100), *range(row - 150, min(row + 220, len(sound)))]
+    answers = set()
+    for place in places:
+        data = bytearray(sound)
+        data[place] ^= 1 << place % 8
+        (tmp_path / "flipped").write_bytes(data)
+        with KnownFiles(tmp_path / "flipped") as known:
+            answers.add(known.by_status(file, status))
+            answers.add(known.by_digest(file, FACTS.digest))
+    assert answers == {None, FACTS}
