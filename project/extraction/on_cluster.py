@@ -18,7 +18,7 @@ from deponij.project.extraction.feature_maker import FeatureMaker, FoundBackbone
 from deponij.project.extraction.filling import fill
 from deponij.project.frame.allocator import keep_pages
 from deponij.project.frame.cluster import Cluster, cluster
-from deponij.project.frame.console import bar, say
+from deponij.project.frame.console import bar, say, warn
 from deponij.project.frame.settings import RunOptions
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import ClusterError, IdentityError
@@ -30,6 +30,9 @@ from deponij.store.writer import SHARD_ROWS
 _TASKS_PER_WORKER = 4
 # As a batch of any device fits into a task a whole number of times.
 _BATCHES = max(AUTO_BATCH.values())
+
+# How long a task that another command has left under way is waited for.
+_LEFT_S = 600
 
 Places = list[tuple[int, str]]
 
@@ -106,6 +109,9 @@ def compute(store: FeatureStore, table: Items, missing: Sequence[str], maker: Fe
         job = _job(store, table, maker, there)
         n_workers = len(there.workers())
         say(f"{label}: {len(places):,} pictures, {_counted(n_workers)} of {there.address}")
+        # Else the same pictures would be computed beside a task of a client that is gone, which goes on all the same.
+        if not there.once_each(wait_for_what_is_under_way, _LEFT_S):
+            warn(f"a worker of {there.address} is still at work for another command; going on without it")
         size = task_rows(len(places), n_workers, maker.options.batch_size)
         tasks = (_Task(job, places[at : at + size]) for at in range(0, len(places), size))
         with bar(label, len(places), "pictures") as advance:
@@ -159,6 +165,12 @@ def _taken(there: Cluster, tasks: Iterator[_Task]) -> Iterator[tuple[int, Taken]
 def _halves(task: _Task) -> list[_Task]:
     middle = (len(task.places) + 1) // 2
     return [replace(task, places=part) for part in (task.places[:middle], task.places[middle:]) if part]
+
+
+def wait_for_what_is_under_way() -> None:
+    """On a worker: return when the task that is done here, if any, has ended."""
+    with _HERE.lock:
+        pass
 
 
 def extract_here(task: _Task) -> Taken:

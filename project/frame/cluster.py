@@ -135,6 +135,29 @@ class Cluster:
         finally:
             self._forget(sent)
 
+    def once_each(self, function: Callable[[], None], at_most_s: float) -> bool:
+        """Whether every worker that is there has run `function` within this time; one that dies meanwhile need not.
+
+        Raises:
+            ClusterError: the scheduler is gone.
+        """
+        import distributed
+
+        as_completed: Any = distributed.as_completed
+        sent: list[Future] = []
+        try:
+            for one in self.workers():
+                sent.append(self.client.submit(function, pure=False, workers=[one], allow_other_workers=True))
+            for _ in as_completed(sent, loop=self.client.loop, timeout=at_most_s):
+                pass
+        except TimeoutError:
+            return False
+        except (OSError, RuntimeError, ValueError) as error:
+            raise self._gone(error) from error
+        finally:
+            self._forget(sent)
+        return True
+
     def in_order(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
         """The results in the order of the tasks, a bounded way ahead.
 

@@ -159,9 +159,10 @@ def test_a_process_takes_what_is_said(name: str, n: int, px: int, monkeypatch: p
     assert needed_bytes(few, n) == pytest.approx(exact.peak_bytes, rel=0.1), (
         "two small batches say it as well"
     )
-    # psutil sees the heap's gaps too; each array mapped by itself, there are none.
+    # psutil sees the heap's gaps too, which differ by processor (1.1 to 1.6 times what lives); each array mapped by
+    # itself, there are none.
     with_gaps = exact.kept_bytes + heap * (exact.peak_bytes - exact.kept_bytes)
-    assert with_gaps == pytest.approx(_seen("pages", name, n, px), rel=0.3)
+    assert 0.9 * exact.peak_bytes < _seen("pages", name, n, px) < 1.3 * with_gaps
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
     assert exact.peak_bytes == pytest.approx(_seen("each", name, n, px), rel=0.1)
 
