@@ -165,7 +165,6 @@ def run(
     told = {
         "forecast": [one.to_record() for one in ahead.forecasts],
         "offer": None if ahead.offer is None else ahead.offer.to_record(),
-        "limit": plan.limit,
     }
     made_by = {name: sections[name] for name in InForce.model_fields if name in sections}
     remember(at, InForce.model_validate(made_by), by=_BY, depot=options.depot)
@@ -242,9 +241,7 @@ def results(folder: Path | None = None) -> Record:
     depot = os.environ.get("DEPONIJ_DEPOT", "depot")
     if record is not None:
         depot = record.depot if "://" in record.depot else str(record.path(at, record.depot))
-    data = record.made_by.data if record is not None else profile.data if profile is not None else {}
-    found = collect(at, depot, backbones, is_current=is_current, is_meant=is_meant(at))
-    return found | {"limit": data.get("limit")}
+    return collect(at, depot, backbones, is_current=is_current, is_meant=is_meant(at))
 
 
 def _stage(name: str) -> Stage:

@@ -16,6 +16,7 @@ from deponij.pipeline.data.adapters.whole import Reading
 from deponij.pipeline.data.corrections import Corrections
 from deponij.pipeline.data.item import ToAct
 from deponij.pipeline.data.known_files import NAME, KnownFiles
+from deponij.pipeline.data.try_out import part_told
 from deponij.project.frame.cluster import workers_of
 from deponij.project.frame.console import bar, note, say, warn
 from deponij.project.frame.harness import run_stage
@@ -25,6 +26,7 @@ from deponij.store.caches import cache_folder
 from deponij.store.compact import Distinct
 from deponij.store.errors import DataError, UsageError
 from deponij.store.items import ItemWriter
+from deponij.store.references import home_of
 
 # A copy of more costs disk and minutes; up to here items that hold their pictures are worth it: they can be moved, and
 # are read in one go.
@@ -106,11 +108,13 @@ def run(
         workers_of(run_options) as workers,
         bar("items", source.n_items, "items") as advance,
         KnownFiles(cache_folder() / NAME) as known,
-        ItemWriter(out, source.metadata_schema, by_reference=by_reference) as writer,
+        ItemWriter(
+            out, source.metadata_schema, by_reference=by_reference, part=part_told(source.notes)
+        ) as writer,
     ):
         if isinstance(source, FileSource):
             # Other processes do not know this one's files.
-            reading = Reading(by_reference, known if isinstance(workers, int) else None)
+            reading = Reading(by_reference, known if isinstance(workers, int) else None, home_of(out))
             found = source.items(workers=workers, progress=advance, reading=reading)
         else:
             found = source.items(workers=workers, progress=advance)

@@ -35,6 +35,8 @@ from deponij.store.what_is import instead
 
 SHARD_BYTES = 128 << 20
 GROUP_BYTES = 8 << 20
+# Of the Parquet schema's metadata.
+_ONLY_PART = b"deponij_part"
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 CORE = pa.schema(
     [
@@ -62,12 +64,15 @@ class ItemWriter:
         path: the folder. An earlier items folder there is replaced; anything else is refused.
         metadata_schema: further columns, beside those of `CORE`.
         by_reference: pictures may be named instead of held.
+        part: where these are not all of their data set, a line that says so.
 
     Raises:
         StoreError: `path` holds something else, a column is named twice, or an item id repeats.
     """
 
-    def __init__(self, path: Path, metadata_schema: pa.Schema, *, by_reference: bool = False) -> None:
+    def __init__(
+        self, path: Path, metadata_schema: pa.Schema, *, by_reference: bool = False, part: str | None = None
+    ) -> None:
         twice = {*CORE.names, COLUMN} & set(metadata_schema.names)
         if twice:
             raise StoreError(
@@ -78,7 +83,8 @@ class ItemWriter:
         self.n_items = 0
         self.n_failed = 0
         fields = pa.schema([*CORE, *([FIELD] if by_reference else []), *metadata_schema])
-        self._schema = fields.with_metadata({b"huggingface": json.dumps(_features(fields)).encode()})
+        facts = {b"huggingface": json.dumps(_features(fields)).encode()}
+        self._schema = fields.with_metadata(facts if part is None else {**facts, _ONLY_PART: part.encode()})
         self._part = path.with_name(path.name + PART)
         self._held: int | None = None
         self._ids = Seen()
@@ -242,6 +248,12 @@ class Items:
         """The columns beside those of `CORE`."""
         schema = self._parquets[0].schema_arrow
         return pa.schema([field for field in schema if field.name not in (*CORE.names, COLUMN)])
+
+    @property
+    def part(self) -> str | None:
+        """Where these are not all of their data set, a line that says so."""
+        told = (self._parquets[0].schema_arrow.metadata or {}).get(_ONLY_PART)
+        return None if told is None else told.decode("utf-8", "replace")
 
     @property
     def by_reference(self) -> bool:

@@ -30,17 +30,12 @@ class FileReference:
     """A picture's file.
 
     Attributes:
-        path: absolute, or relative to the folder in which the items were made, one of those that the items lie in.
+        path: absolute, or relative to one of the folders that the items lie in.
     """
 
     path: str
     size_bytes: int
     digest: str
-
-    @classmethod
-    def of(cls, path: Path, content: bytes) -> "FileReference":
-        """Of a file that holds these bytes; relative to the current folder where it lies below it."""
-        return cls(named(path, Path.cwd()), len(content), digest_of(content))
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> "FileReference | None":
@@ -60,28 +55,39 @@ class FileReference:
             StoreError: the file is not there, cannot be read, or holds other bytes.
         """
         tried = _places(self.path, items)
-        path = next((one for one in tried if one.is_file()), None)
-        if path is None:
+        there = [one for one in tried if one.is_file()]
+        if not there:
             raise StoreError(
                 f"picture {self.path!r} is not there (looked at {tried[0]}), and these items only name it: it was moved, or "
                 f"they were made on another machine. Bring it back, or {_REMEDY}"
             )
-        try:
-            # A file that has grown is not read to its end.
-            content = path.read_bytes() if path.stat().st_size == self.size_bytes else b""
-        except OSError as error:
-            raise StoreError(f"picture {path} cannot be read: {error.strerror or error}") from error
-        if len(content) != self.size_bytes or digest_of(content) != self.digest:
-            raise StoreError(
-                f"picture {path} has changed since the items were made, which only name it; restore it, or {_REMEDY}"
-            )
-        return content
+        for path in there:
+            try:
+                # A file that has grown is not read to its end.
+                content = path.read_bytes() if path.stat().st_size == self.size_bytes else b""
+            except OSError as error:
+                raise StoreError(
+                    f"picture {path} cannot be read ({error.strerror or error}), and these items only name it; "
+                    f"make it readable, or {_REMEDY}"
+                ) from error
+            if len(content) == self.size_bytes and digest_of(content) == self.digest:
+                return content
+        raise StoreError(
+            f"picture {there[0]} has changed since the items were made, which only name it; restore it, or {_REMEDY}"
+        )
 
 
-def named(path: Path, home: Path) -> str:
-    """A path as references have it: relative to the folder that all is made in, so that a project can be moved whole."""
+def home_of(items: Path) -> Path | None:
+    """The current folder where items are to lie below it: their pictures there are named relative to it, so that a project
+    can be moved as a whole.
+    """
+    return Path.cwd() if items.absolute().is_relative_to(Path.cwd()) else None
+
+
+def named(path: Path, home: Path | None) -> str:
+    """A path as references have it, of items with this home."""
     absolute = path.absolute()
-    return str(absolute.relative_to(home) if absolute.is_relative_to(home) else absolute)
+    return str(absolute if home is None or not absolute.is_relative_to(home) else absolute.relative_to(home))
 
 
 def _places(path: str, items: Path) -> list[Path]:

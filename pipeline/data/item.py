@@ -11,6 +11,12 @@ class ToAct(str):
     __slots__ = ()
 
 
+class OnlyPart(ToAct):
+    """The note of a data set that is not taken as a whole, as asked."""
+
+    __slots__ = ()
+
+
 MetadataValue = str | int | float | bool | list[float] | list[str] | None
 
 

@@ -10,6 +10,7 @@ import hashlib
 import os
 import sqlite3
 import threading
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Self, TypeAlias
 
 import PIL
 
+from deponij.store.errors import StoreError
 from deponij.store.keys import DECODERS
 
 # Another layout of the table gets another name.
@@ -114,6 +116,29 @@ class KnownFiles:
             self._new.append(row)
             if len(self._new) >= _AT_ONCE:
                 self._write()
+
+    def forget(self, keys: Collection[str], *, dry_run: bool = False) -> int:
+        """Drop what is known of pictures, byte by byte; of how many files it was (or would be).
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        with self._lock:
+            if self._database is None:
+                return 0
+            try:
+                with self._database:
+                    self._database.execute("pragma secure_delete = on")
+                    self._database.execute("create temp table gone (key text primary key)")
+                    self._database.executemany("insert into gone values (?)", [(key,) for key in keys])
+                    query = "from files where key in (select key from gone)"
+                    (n,) = self._database.execute(f"select count(*) {query}").fetchone()
+                    if not dry_run:
+                        self._database.execute(f"delete {query}")
+                    self._database.execute("drop table gone")
+                return int(n)
+            except sqlite3.Error as error:
+                raise StoreError(f"cannot take anything out of {self.path}: {error}; delete it") from error
 
     def _row(self, path: Path) -> _Row | None:
         with self._lock:

@@ -4,7 +4,7 @@ Which backbone it is, is the business of `found_backbones`; where rows are kept,
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -52,6 +52,11 @@ def pictures_of(items: Items, keys: Iterable[str]) -> Iterator[Picture]:
         if key in wanted:
             key_of[row] = key
             wanted.discard(key)
+    yield from pictures_at(items, key_of)
+
+
+def pictures_at(items: Items, key_of: Mapping[int, str]) -> Iterator[Picture]:
+    """The pictures of rows with their keys; as `pictures_of`."""
     for row, found in items.found(list(key_of)):
         if isinstance(found, StoreError):
             yield Picture(key_of[row], b"", str(found))

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from deponij.pipeline.data.known_files import NAME, KnownFiles
 from deponij.pipeline.data.splitting.leakage import leakage_report
 from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.project.frame.layout import COMPUTED, Layout
@@ -25,6 +26,7 @@ from deponij.project.report.summary import PAGE_NAME
 from deponij.services.forget.originals import Originals
 from deponij.services.forget.targets import Item, Targets, begin, items_of
 from deponij.store.atomic import PART, make_folder, read_table, write_bytes
+from deponij.store.caches import cache_folder
 from deponij.store.depot import DAMAGED, FeatureStore
 from deponij.store.errors import StoreError, explained
 from deponij.store.items import Items
@@ -108,7 +110,7 @@ def run(meant: Meant, targets: Targets, depot: str | None, *, dry_run: bool, wit
                 f"{location} keeps rows of other pictures by tuned backbones, which have learned from what they were shown; "
                 f"`deponij depot gc {location} --keep-view VIEW … --delete`, naming the views that are left, drops them"
             )
-        removed += _from_run(at, targets, dry_run)
+        removed += [*_from_run(at, targets, dry_run), *_from_known_files(targets, dry_run)]
         files, kept = _from_files(originals, there, targets, with_file, dry_run)
     has_changed = any(one.where.startswith(str(at.root)) for one in removed)
     return Report(
@@ -196,6 +198,15 @@ def _from_run(at: Layout, targets: Targets, dry_run: bool) -> list[Removed]:
         if not dry_run:
             forgetting.drop_items(at.items, there)
     return removed
+
+
+def _from_known_files(targets: Targets, dry_run: bool) -> list[Removed]:
+    path = cache_folder() / NAME
+    if not path.is_file():
+        return []
+    with KnownFiles(path) as known:
+        n = known.forget(targets.keys, dry_run=dry_run)
+    return [Removed(what="picture files that are known", n=n, where=str(path))] if n else []
 
 
 def _of_tuned(at: Layout) -> list[Path]:

@@ -38,7 +38,8 @@ def drop_items(path: Path, ids: Collection[str]) -> int:
         raise StoreError(f"{path} holds nothing else; delete the run's folder instead")
     items.require_current()
     core = set(CORE.names) - {"image"}
-    with ItemWriter(path, items.metadata_schema, by_reference=items.by_reference) as writer:
+    by_reference, part = items.by_reference, items.part
+    with ItemWriter(path, items.metadata_schema, by_reference=by_reference, part=part) as writer:
         for row in items.rows(_BATCH):
             if row["item_id"] not in gone:
                 reference = FileReference.of_row(row)

@@ -59,8 +59,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def folder(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it to forget in."""
-    for name in ("runs", "depot", "pictures", "words", ".deponij"):
+    for name in ("runs", "depot", "pictures", "words", ".deponij", "cache"):
         shutil.copytree(made / name, tmp_path / name)
+    monkeypatch.setenv("DEPONIJ_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(last_run, "POINTER", Path(".deponij/last-run.json"))
     monkeypatch.delenv("DEPONIJ_DEPOT", raising=False)
@@ -84,9 +85,9 @@ def needles(folder: Path) -> dict[str, bytes]:
 
 
 def found(folder: Path, needle: bytes) -> list[str]:
-    """Files below runs and depot that hold these bytes; of compressed Parquet files what is in them."""
+    """Files below runs, depot and caches that hold these bytes; of compressed Parquet files what is in them."""
     hits = []
-    for path in sorted(path for place in ("runs", "depot") for path in (folder / place).rglob("*")):
+    for path in sorted(path for place in ("runs", "depot", "cache") for path in (folder / place).rglob("*")):
         if path.is_file():
             content = path.read_bytes() + path.name.encode()
             if path.suffix == ".parquet":

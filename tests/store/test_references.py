@@ -10,7 +10,7 @@ from PIL import Image
 
 from deponij.store.errors import StoreError
 from deponij.store.items import Items, ItemWriter
-from deponij.store.references import COLUMN, FileReference
+from deponij.store.references import COLUMN, FileReference, digest_of, home_of, named
 from deponij.store.upkeep.forgetting import drop_items
 
 SCHEMA = pa.schema([("label", pa.string())])
@@ -20,6 +20,10 @@ def picture(number: int) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (4, 3), (number, 0, 0)).save(file, "PNG")
     return file.getvalue()
+
+
+def reference_to(file: Path, content: bytes, items: Path) -> FileReference:
+    return FileReference(named(file, home_of(items)), len(content), digest_of(content))
 
 
 def write(root: Path, n_items: int = 4) -> Path:
@@ -32,7 +36,7 @@ def write(root: Path, n_items: int = 4) -> Path:
             held = number == 1
             writer.add(
                 content=picture(number) if held else None,
-                reference=None if held else FileReference.of(file, picture(number)),
+                reference=None if held else reference_to(file, picture(number), root / "items"),
                 item_id=file.name,
                 key=keys_of([number])[0],
                 image_id=file.name,
@@ -95,6 +99,33 @@ def test_a_project_is_moved_as_a_whole(tmp_path: Path, monkeypatch: pytest.Monke
     assert [content for _, content in items.contents(range(4))] == [picture(number) for number in range(4)]
 
 
+def test_items_elsewhere_name_pictures_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would know what they are relative to."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert named(Path("a.png"), home_of(Path("runs/items"))) == "a.png"
+    assert named(Path("a.png"), home_of(tmp_path / "items")) == str(tmp_path / "here" / "a.png")
+    assert named(tmp_path / "b.png", home_of(Path("runs/items"))) == str(tmp_path / "b.png")
+
+
+def test_another_picture_of_the_same_name_hides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("project", "pictures"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    write(Path("runs"))
+    # Below the folder that one works in now lies something else by that path.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "pictures").mkdir(parents=True)
+    (tmp_path / "runs" / "pictures" / "0.png").write_bytes(picture(9))
+    items = Items("project/runs/items")
+    assert items.content("0.png") == picture(0)
+    (tmp_path / "project" / "runs" / "pictures" / "0.png").unlink()
+    with pytest.raises(StoreError, match="has changed since"):
+        items.content("0.png")
+
+
 def test_forgetting_leaves_references_as_they_are(tmp_path: Path) -> None:
     path = write(tmp_path)
     assert drop_items(path, ["0.png"]) == 1
@@ -102,6 +133,17 @@ def test_forgetting_leaves_references_as_they_are(tmp_path: Path) -> None:
     assert items.by_reference
     assert [content for _, content in items.contents(range(3))] == [picture(number) for number in (1, 2, 3)]
     assert items.failures == [("broken.png", "cut off")]
+
+
+def test_that_they_are_a_part_stays_with_items(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(picture(0))
+    for part in (None, "only two of ten"):
+        with ItemWriter(tmp_path / "items", SCHEMA, part=part) as writer:
+            for name in ("a", "b"):
+                writer.add(content=None, item_id=name, failure="cut off", metadata={})
+        assert Items(tmp_path / "items").part == part
+        drop_items(tmp_path / "items", ["a"])
+        assert Items(tmp_path / "items").part == part
 
 
 def test_datasets_finds_the_files(tmp_path: Path) -> None:
@@ -115,7 +157,7 @@ def test_datasets_finds_the_files(tmp_path: Path) -> None:
 
 def test_a_writer_must_know_that_pictures_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(picture(0))
-    reference = FileReference.of(tmp_path / "a.png", picture(0))
+    reference = reference_to(tmp_path / "a.png", picture(0), tmp_path / "items")
     with (
         pytest.raises(StoreError, match="by_reference=True"),
         ItemWriter(tmp_path / "items", SCHEMA) as writer,

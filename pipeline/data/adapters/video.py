@@ -182,8 +182,8 @@ class VideoSource:
     def _take(self, limit: int) -> None:
         """Keep so many frames, one of each video in turn."""
         n_all = self.n_items
-        of_videos = [place for place, video in enumerate(self.videos) for _ in range(video.n_items)]
-        counts = Counter(of_videos[at] for at in first_in_turn(of_videos, limit))
+        of_videos = [(None, place) for place, video in enumerate(self.videos) for _ in range(video.n_items)]
+        counts = Counter(of_videos[at][1] for at in first_in_turn(of_videos, limit))
         kept = []
         for place, n in sorted(counts.items()):
             video = self.videos[place]

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -32,12 +32,12 @@ class Reading:
     Attributes:
         by_reference: named instead of held; a file that is known is then not read at all.
         known: files that were looked at before, which are not decoded again; it cannot be sent to another process.
-        home: files below it are named relative to it.
+        home: files below it are named relative to it (`deponij.store.references.home_of`).
     """
 
     by_reference: bool = False
     known: KnownFiles | None = None
-    home: Path = field(default_factory=Path.cwd)
+    home: Path | None = None
 
 
 COPIED = Reading()

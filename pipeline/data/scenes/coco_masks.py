@@ -120,7 +120,7 @@ class CocoMaskSource:
         self.links = Links.of(params.images, params.links_into)
         labels = _labels(self.dataset, params.classes)
         photographs = self.dataset.photographs
-        taken = first_in_turn([one.given for one in photographs], params.limit)
+        taken = first_in_turn([(one.given, None) for one in photographs], params.limit)
         self._part = told_part(len(taken), len(photographs), "the first ones, of each given part in turn")
         self.dataset = replace(self.dataset, photographs=tuple(photographs[place] for place in taken))
         names = list(dict.fromkeys(labels.values()))

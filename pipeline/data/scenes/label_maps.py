@@ -83,7 +83,7 @@ class LabelMapSource:
         self.links = Links.of(params.folder, params.links_into)
         self.found = find_pairs(self.root, params.layout, params.images, params.labels)
         pairs = self.found.pairs
-        taken = first_in_turn([one.given for one in pairs], params.limit)
+        taken = first_in_turn([(one.given, None) for one in pairs], params.limit)
         self._part = told_part(len(taken), len(pairs), "the first ones, of each given part in turn")
         self.found = replace(self.found, pairs=tuple(pairs[place] for place in taken))
         self._group = params.group

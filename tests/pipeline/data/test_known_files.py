@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,23 @@ def test_a_cache_that_is_lost_on_the_way_ends_nothing(tmp_path: Path, file: Path
         assert known.by_status(file, file.stat()) is None
         assert "no such table" in str(known.problem)
         assert known.by_status(file, file.stat()) is None
+
+
+def test_what_is_forgotten_leaves_no_byte(tmp_path: Path, file: Path) -> None:
+    other = tmp_path / "b.png"
+    other.write_bytes(b"xyz")
+    with KnownFiles(tmp_path / "known") as known:
+        for one, facts in ((file, FACTS), (other, replace(FACTS, key="e" * 40, digest="f" * 40))):
+            known.remember(one, one.stat(), time.time_ns() + RACY_NS, facts)
+    with KnownFiles(tmp_path / "known") as known:
+        assert known.forget([FACTS.key, "g" * 40], dry_run=True) == 1
+        assert known.by_digest(file, FACTS.digest) == FACTS
+        assert known.forget([FACTS.key, "g" * 40]) == 1
+        assert known.by_digest(file, FACTS.digest) is None
+        assert known.by_digest(other, "f" * 40) is not None
+    content = (tmp_path / "known").read_bytes()
+    assert b"a.png" not in content
+    assert FACTS.key.encode() not in content
 
 
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:
