@@ -142,7 +142,7 @@ class Pictures:
                     self._file(str(facts["image_id"])) if self.are_crops else self._content(row)
                 ),
             )
-        except DataError:
+        except (DataError, NoPhotographError):
             return None
 
     def box(self, item_id: str) -> Box | None:
