@@ -1,6 +1,6 @@
 """Peak memory and time of items against their number: written, opened, looked up, read through.
 
-    python benchmarks/items_growth.py [--sizes 100000,1000000] [--json FILE]
+    python benchmarks/items_growth.py [--sizes 100000,1000000] [--pictures 2000] [--json FILE]
 
 Items have a tiny picture (60 bytes), an id of 30 characters and a label; each step is a process of its own, and its figure
 how far the system's peak (`VmHWM`) rises above what the process had after its imports.
@@ -10,6 +10,9 @@ how far the system's peak (`VmHWM`) rises above what the process had after its i
     columns    ids, keys and failures, gone through once
     places     the row of one item in a hundred, by its id
     contents   every picture, once
+
+Then a folder of so many photographs (640 x 480, JPEG) becomes items, and again in another folder once there are 1 % more of
+them: with copies of the pictures, and with their names alone.
 """
 
 import os
@@ -19,11 +22,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 from figures import ROOT, Line, below, parser, report
+from PIL import Image
 
+from deponij.pipeline.data.known_files import RACY_NS
+from deponij.project.frame.settings import RunOptions
+from deponij.stages import items as stage
 from deponij.store.items import Items, ItemWriter
 from deponij.store.keys import key_of_bytes
 
@@ -126,6 +135,36 @@ def measured(sizes: list[int]) -> Iterator[Line]:
                 yield Line(f"{step}, {n:,}", seconds, "s")
 
 
+def photographs(folder: Path, numbers: range) -> None:
+    """Draw some."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        coarse = np.random.default_rng(number).integers(0, 255, (60, 80, 3), np.uint8)
+        picture = Image.fromarray(coarse).resize((640, 480), Image.Resampling.BICUBIC)
+        picture.save(folder / f"{number:06d}.jpg", "JPEG", quality=92)
+
+
+def more_pictures(n: int) -> Iterator[Line]:
+    """Items of photographs, and of 1 % more of them, each time in a new folder."""
+    n_all = n + max(1, n // 100)
+    copying: tuple[stage.CopyPictures, ...] = ("always", "never")
+    for how in copying:
+        with tempfile.TemporaryDirectory() as name:
+            root = Path(name)
+            os.environ["DEPONIJ_CACHE"] = str(root / "cache")
+            for told, numbers in ((f"{n:,} photographs", range(n)), ("1 % more", range(n, n_all))):
+                photographs(root / "pictures", numbers)
+                # What has just been written would be read again.
+                time.sleep(RACY_NS / 1e9)
+                out, start = root / told, time.perf_counter()
+                source = {"folder": root / "pictures"}
+                stage.run("folder", source, out=out, run_options=RunOptions(), copy_pictures=how)
+                yield Line(f"--copy {how}, {told}", time.perf_counter() - start, "s")
+            for what, folder in (("pictures", root / "pictures"), ("items", out)):
+                megabytes = sum(one.stat().st_size for one in folder.iterdir()) / 1e6
+                yield Line(f"--copy {how}, {what} on disk", megabytes, "MB")
+
+
 def _here() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", str(ROOT))}
 
@@ -134,6 +173,7 @@ def main() -> int:
     """The whole table, or one step of it in this process."""
     flags = parser(__doc__ or "")
     flags.add_argument("--sizes", default="100000,1000000")
+    flags.add_argument("--pictures", type=int, default=2000)
     flags.add_argument("--step", choices=STEPS, help="only this step, here; needs --folder")
     flags.add_argument("--folder", type=Path)
     asked = flags.parse_args()
@@ -141,7 +181,7 @@ def main() -> int:
     if asked.step:
         one_step(asked.step, asked.folder, sizes[0])
         return 0
-    return report(measured(sizes), asked.json)
+    return report(chain(measured(sizes), more_pictures(asked.pictures)), asked.json)
 
 
 if __name__ == "__main__":
