@@ -21,7 +21,7 @@ class Texts(Sequence[Any]):
     """A column of texts, some of which may be None; equal to a list of the same."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
-        self.arrow = column
+        self._column = column
         starts = np.cumsum([0, *(len(chunk) for chunk in column.chunks)])
         self._starts, self._n = starts, int(starts[-1])
 
@@ -39,15 +39,12 @@ class Texts(Sequence[Any]):
         if not 0 <= row < self._n:
             raise IndexError(f"row {place} of {self._n}")
         chunk = int(np.searchsorted(self._starts, row, side="right")) - 1
-        return self.arrow.chunk(chunk)[row - int(self._starts[chunk])].as_py()
+        return self._column.chunk(chunk)[row - int(self._starts[chunk])].as_py()
 
     def __iter__(self) -> Iterator[Any]:
-        for chunk in self.arrow.chunks:
+        for chunk in self._column.chunks:
             for start in range(0, len(chunk), _AT_ONCE):
                 yield from chunk.slice(start, _AT_ONCE).to_pylist()
-
-    def __contains__(self, value: object) -> bool:
-        return any(one == value for one in self)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Texts | list):

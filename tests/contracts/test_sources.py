@@ -159,19 +159,14 @@ def test_every_adapter_is_under_contract() -> None:
 
 
 @pytest.fixture(params=sorted(MADE))
-def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
-    params = MADE[request.param](tmp_path)
-    opened = open_source(request.param, params)
-    _PARAMS[id(opened)] = params
-    return opened
+def named(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, object]]:
+    """An adapter's name, and parameters of it."""
+    return request.param, MADE[request.param](tmp_path)
 
 
-_PARAMS: dict[int, dict[str, object]] = {}
-
-
-def source_params(source: Source) -> dict[str, object]:
-    """What a source of the fixture was opened with."""
-    return _PARAMS[id(source)]
+@pytest.fixture
+def source(named: tuple[str, dict[str, object]]) -> Source:
+    return open_source(*named)
 
 
 def test_items_are_as_many_as_promised_with_unique_ids(source: Source) -> None:
@@ -219,8 +214,8 @@ def test_an_item_is_whole_or_a_failure(source: Source) -> None:
     assert 0 < failed < source.n_items
 
 
-def test_a_part_is_what_the_whole_begins_with(source: Source, request: pytest.FixtureRequest) -> None:
-    name, params = request.node.callspec.params["source"], source_params(source)
+def test_a_part_is_what_the_whole_begins_with(source: Source, named: tuple[str, dict[str, object]]) -> None:
+    name, params = named
     part = open_source(name, {**params, "limit": 3})
     whole = [item.item_id for item in source.items()]
     taken = [item.item_id for item in part.items(workers=2)]
