@@ -19,7 +19,6 @@ from typing import Self, TypeAlias
 
 import PIL
 
-from deponij.store.errors import StoreError
 from deponij.store.keys import DECODERS
 
 # Another layout of the table gets another name.
@@ -118,10 +117,8 @@ class KnownFiles:
                 self._write()
 
     def forget(self, keys: Collection[str], *, dry_run: bool = False) -> int:
-        """Drop what is known of pictures, byte by byte; of how many files it was (or would be).
-
-        Raises:
-            StoreError: it cannot be written.
+        """Drop what is known of pictures, byte by byte; of how many files it was (or would be), none where there is a
+        problem.
         """
         with self._lock:
             if self._database is None:
@@ -138,7 +135,8 @@ class KnownFiles:
                     self._database.execute("drop table gone")
                 return int(n)
             except sqlite3.Error as error:
-                raise StoreError(f"cannot take anything out of {self.path}: {error}; delete it") from error
+                self._give_up(error)
+                return 0
 
     def _row(self, path: Path) -> _Row | None:
         with self._lock:

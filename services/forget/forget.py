@@ -110,7 +110,8 @@ def run(meant: Meant, targets: Targets, depot: str | None, *, dry_run: bool, wit
                 f"{location} keeps rows of other pictures by tuned backbones, which have learned from what they were shown; "
                 f"`deponij depot gc {location} --keep-view VIEW … --delete`, naming the views that are left, drops them"
             )
-        removed += [*_from_run(at, targets, dry_run), *_from_known_files(targets, dry_run)]
+        removed += _from_run(at, targets, dry_run)
+        known, unreached = _from_known_files(targets, dry_run)
         files, kept = _from_files(originals, there, targets, with_file, dry_run)
     has_changed = any(one.where.startswith(str(at.root)) for one in removed)
     return Report(
@@ -118,8 +119,8 @@ def run(meant: Meant, targets: Targets, depot: str | None, *, dry_run: bool, wit
         dry_run=dry_run,
         items=tuple(targets.items),
         keys=tuple(sorted(targets.keys)),
-        removed=(*removed, *files),
-        left=(*left, *kept, *_elsewhere(at, targets)),
+        removed=(*removed, *known, *files),
+        left=(*left, *unreached, *kept, *_elsewhere(at, targets)),
         must_remake=has_changed or not (at.report / PAGE_NAME).is_file(),
     )
 
@@ -200,13 +201,14 @@ def _from_run(at: Layout, targets: Targets, dry_run: bool) -> list[Removed]:
     return removed
 
 
-def _from_known_files(targets: Targets, dry_run: bool) -> list[Removed]:
+def _from_known_files(targets: Targets, dry_run: bool) -> tuple[list[Removed], list[str]]:
     path = cache_folder() / NAME
     if not path.is_file():
-        return []
+        return [], []
     with KnownFiles(path) as known:
         n = known.forget(targets.keys, dry_run=dry_run)
-    return [Removed(what="picture files that are known", n=n, where=str(path))] if n else []
+        left = [] if known.problem is None else [f"{known.problem}: it may still know the picture; delete it"]
+    return ([Removed(what="picture files that are known", n=n, where=str(path))] if n else []), left
 
 
 def _of_tuned(at: Layout) -> list[Path]:
