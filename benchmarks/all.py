@@ -84,6 +84,7 @@ BENCHMARKS = (
     Benchmark(
         "growth", "Memory and time against size", "--sizes 10000,30000,100000 --budget 6", "--budget 3600"
     ),
+    Benchmark("items_growth", "Items in their growth", "--sizes 10000,100000 --pictures 200"),
 )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +13,8 @@ from deponij.commands.options import (
     ClassFolderOpt,
     Cluster,
     CocosOpt,
+    CopyOpt,
+    EveryOpt,
     FetchOpt,
     FpsOpt,
     ImagesOpt,
@@ -20,7 +22,9 @@ from deponij.commands.options import (
     Json,
     KeepCrowdsOpt,
     LabelColumnsOpt,
+    LabelFieldOpt,
     LabelSeparatorOpt,
+    LimitOpt,
     LinksOpt,
     ParquetsOpt,
     PathColumnOpt,
@@ -103,6 +107,7 @@ def crop(
     ] = None,
     treat: TreatOpt = None,
     links_into: LinksOpt = None,
+    limit: LimitOpt = None,
     workers: Workers = 0,
     cluster: Cluster = "",
     as_json: Json = False,
@@ -131,7 +136,7 @@ def crop(
     options: dict[str, Any] = {**source.options, "crop": cut}
     if label_map:
         options["label_maps"] = tuple(label_map)
-    _items(source.adapter, options, out, RunOptions(workers=workers, cluster=cluster), as_json)
+    _items(source.adapter, options, out, RunOptions(workers=workers, cluster=cluster), as_json, limit)
 
 
 @app.command("items")
@@ -144,12 +149,16 @@ def items_command(
     shards: ShardsOpt = None,
     video: VideoOpt = None,
     fps: FpsOpt = None,
+    every: EveryOpt = None,
+    label_field: LabelFieldOpt = None,
     fetch: FetchOpt = False,
     path_column: PathColumnOpt = None,
     label_separator: LabelSeparatorOpt = None,
     label_columns: LabelColumnsOpt = None,
     treat: TreatOpt = None,
     links_into: LinksOpt = None,
+    limit: LimitOpt = None,
+    copy_pictures: CopyOpt = "auto",
     workers: Workers = 0,
     cluster: Cluster = "",
     as_json: Json = False,
@@ -166,6 +175,8 @@ def items_command(
         shards=shards,
         video=video,
         fps=fps,
+        every=every,
+        label_field=label_field,
         fetch=fetch,
         path_column=path_column,
         label_separator=label_separator,
@@ -174,7 +185,8 @@ def items_command(
         links_into=links_into or (),
         offered=("--folder", "--table", "--parquet", "--shards", "--video"),
     )
-    _items(source.adapter, source.options, out, RunOptions(workers=workers, cluster=cluster), as_json)
+    run_options = RunOptions(workers=workers, cluster=cluster)
+    _items(source.adapter, source.options, out, run_options, as_json, limit, copy_pictures)
 
 
 @app.command("split")
@@ -215,11 +227,19 @@ def split_command(
 
 
 def _items(
-    adapter: str, options: Mapping[str, Any], out: Path, run_options: "RunOptions", as_json: bool
+    adapter: str,
+    options: Mapping[str, Any],
+    out: Path,
+    run_options: "RunOptions",
+    as_json: bool,
+    limit: int | None,
+    copy_pictures: Literal["auto", "always", "never"] = "auto",
 ) -> None:
     from deponij.stages import items as stage
 
-    result = stage.run(adapter, options, out=out, run_options=run_options)
+    result = stage.run(
+        adapter, options, out=out, run_options=run_options, limit=limit, copy_pictures=copy_pictures
+    )
     answer(
         {"items": str(out), **result.model_dump(mode="json")}, f"{stage.summary(result)} -> {out}", as_json
     )

@@ -125,6 +125,23 @@ VideoOpt = Annotated[
     Path | None, typer.Option("--video", help="Folder of videos, or one; frames become pictures.")
 ]
 FpsOpt = Annotated[float | None, typer.Option("--fps", help="Frames a second of videos; by default 1.")]
+EveryOpt = Annotated[
+    int | None, typer.Option("--every", min=1, help="Take each n-th frame of videos instead.")
+]
+LabelFieldOpt = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Field of the JSON in tar shards that is the label."),
+]
+LimitOpt = Annotated[
+    int | None,
+    typer.Option("--limit", min=1, help="For a try-out: so many items, of each class in turn."),
+]
+CopyOpt = Annotated[
+    Literal["auto", "always", "never"],
+    typer.Option(
+        "--copy", help="Copy pictures into the items, or name their files; auto: copy up to 1 GB of them."
+    ),
+]
 FetchOpt = Annotated[
     bool, typer.Option("--fetch", help="Fetch pictures that a table names by http(s) addresses.")
 ]

@@ -12,6 +12,7 @@ from deponij.commands.options import (
     CocosOpt,
     ImagesOpt,
     Json,
+    LimitOpt,
     LinksOpt,
     Strategy,
     TreatOpt,
@@ -84,6 +85,7 @@ def scenes_command(
     seed: Annotated[int, typer.Option(help="Any whole number.")] = 0,
     treat: TreatOpt = None,
     links_into: LinksOpt = None,
+    limit: LimitOpt = None,
     workers: Workers = 0,
     cluster: Cluster = "",
     as_json: Json = False,
@@ -98,6 +100,7 @@ def scenes_command(
         "links_into": tuple(links_into or ()),
         "descriptions": descriptions,
         "group": group,
+        "limit": limit,
     }
     if adapter == "label-maps":
         _refuse(

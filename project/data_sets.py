@@ -30,6 +30,8 @@ _ONLY_FOR: Mapping[str, tuple[Collection[str], str]] = {
     "--path-column": (("listed",), "a table of paths (--table); {} names its pictures by itself"),
     "--fetch": (("listed",), "addresses in a table (--table); {} has its pictures by itself"),
     "--fps": (("video",), "videos (--video); {} names pictures"),
+    "--every": (("video",), "videos (--video); {} names pictures"),
+    "--label-field": (("webdataset",), "tar shards (--shards); {} has no JSON of samples"),
     "--whole": (_ANNOTATED, "annotated instances; {} names whole pictures already"),
     "--links-into": ((*_ANNOTATED, "folder", "listed"), "pictures in folders, and {} names none"),
 }
@@ -55,6 +57,8 @@ def source_of(
     shards: Sequence[Path] | None = None,
     video: Path | None = None,
     fps: float | None = None,
+    every: int | None = None,
+    label_field: str | None = None,
     fetch: bool = False,
     path_column: str | None = None,
     label_separator: str | None = None,
@@ -110,6 +114,8 @@ def source_of(
         "--path-column": path_column,
         "--fetch": fetch,
         "--fps": fps,
+        "--every": every,
+        "--label-field": label_field,
         "--whole": whole,
         "--links-into": links_into,
     }
@@ -119,6 +125,8 @@ def source_of(
     more: dict[str, Any] = {
         "path_column": path_column,
         "fps": fps,
+        "every": every,
+        "label_field": label_field,
         "fetch": fetch,
         "label_separator": label_separator,
         "label_columns": tuple(label_columns),

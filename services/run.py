@@ -76,6 +76,8 @@ class Plan:
     ids: str | None = None
     corrections: tuple[Path, ...] = ()
     keep: Path | None = None
+    limit: int | None = None
+    copy_pictures: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ def run(
             "options": plan.source.options,
             "corrections": plan.corrections,
             "keep": plan.keep,
+            "limit": plan.limit,
+            "copy_pictures": plan.copy_pictures,
         },
         # Whose pictures these are decides which backbones are toys.
         "prepare": {"sample": None} if is_drawn(plan.source.options) else {},

@@ -37,6 +37,7 @@ from deponij.project.report.attention import attention_facts
 from deponij.project.report.compared import compared, compared_sets, metrics_bytes, probes_of
 from deponij.project.report.inputs import (
     feature_facts,
+    parts_told,
     read_embedding,
     read_records,
     split_facts,
@@ -225,6 +226,7 @@ def run(
         toys=frozenset(toys),
         likeness=[(one, told.source("likeness", [one], n=one.n)) for one in alike],
         by_words=answered,
+        parts=parts_told(table, scenes),
         lacking="" if found or several else LACKING,
         multilabel=[one.facts(pictures, told.of_sets) for one in several],
         segmentation=segmentation_facts(segmentation, scenes, toys, told, params.n_scenes, params.scene_px),

@@ -16,6 +16,7 @@ from deponij.pipeline.data.item import Item, ToAct
 from deponij.pipeline.data.parallel import Workers
 from deponij.pipeline.data.scenes.registry import SCENE_COLUMNS, SceneSource, open_scenes
 from deponij.pipeline.data.splitting.strategies import SplitParams, make_split
+from deponij.pipeline.data.try_out import part_told
 from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.project.frame.cluster import workers_of
 from deponij.project.frame.console import bar, note, say, warn
@@ -179,6 +180,7 @@ def run(
             passing.rows(workers, advance),
             metadata_schema=SCENE_COLUMNS,
             parts=lambda: passing.divide(split),
+            part=part_told(source.notes),
         )
     return _result(passing, round(time.perf_counter() - start, 3))
 

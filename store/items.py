@@ -4,7 +4,9 @@
     ITEMS/_items.json             names and guards them (`deponij.store.manifest`)
 
 pandas, DuckDB and `datasets` read them. Failed items are rows too, with a reason and neither key nor picture. Items may
-be made without pictures at all, for embeddings that were made elsewhere: then they have a key and no picture.
+be made without pictures at all, for embeddings that were made elsewhere: then they have a key and no picture. Whole
+pictures that lie as files may be named instead of held: then `image.bytes` is null, `image.path` is the file, and a
+further column tells its size and hash (`deponij.store.references`).
 """
 
 import json
@@ -18,18 +20,23 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deponij.store.atomic import PART, open_part, publish_folder, refuse_foreign
+from deponij.store.compact import Places, Seen, Texts
 from deponij.store.errors import StoreError, explained
 from deponij.store.keys import DECODERS
 from deponij.store.locks import release
 from deponij.store.manifest import MANIFEST, check_manifest, decoders_of, write_manifest
+from deponij.store.references import COLUMN, FIELD, FileReference
 from deponij.store.texts import is_storable, plain_reason
 from deponij.store.what_is import instead
 
 SHARD_BYTES = 128 << 20
 GROUP_BYTES = 8 << 20
+# Of the Parquet schema's metadata.
+_ONLY_PART = b"deponij_part"
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 CORE = pa.schema(
     [
@@ -56,13 +63,17 @@ class ItemWriter:
     Args:
         path: the folder. An earlier items folder there is replaced; anything else is refused.
         metadata_schema: further columns, beside those of `CORE`.
+        by_reference: pictures may be named instead of held.
+        part: where these are not all of their data set, a line that says so.
 
     Raises:
         StoreError: `path` holds something else, a column is named twice, or an item id repeats.
     """
 
-    def __init__(self, path: Path, metadata_schema: pa.Schema) -> None:
-        twice = set(CORE.names) & set(metadata_schema.names)
+    def __init__(
+        self, path: Path, metadata_schema: pa.Schema, *, by_reference: bool = False, part: str | None = None
+    ) -> None:
+        twice = {*CORE.names, COLUMN} & set(metadata_schema.names)
         if twice:
             raise StoreError(
                 f"metadata columns may not be named {sorted(twice)}: these are columns of every item"
@@ -71,11 +82,12 @@ class ItemWriter:
         self.path = path
         self.n_items = 0
         self.n_failed = 0
-        fields = pa.schema([*CORE, *metadata_schema])
-        self._schema = fields.with_metadata({b"huggingface": json.dumps(_features(fields)).encode()})
+        fields = pa.schema([*CORE, *([FIELD] if by_reference else []), *metadata_schema])
+        facts = {b"huggingface": json.dumps(_features(fields)).encode()}
+        self._schema = fields.with_metadata(facts if part is None else {**facts, _ONLY_PART: part.encode()})
         self._part = path.with_name(path.name + PART)
         self._held: int | None = None
-        self._ids: set[str] = set()
+        self._ids = Seen()
         self._rows: list[Mapping[str, Any]] = []
         self._pending_bytes = 0
         self._shard_bytes = 0
@@ -87,11 +99,19 @@ class ItemWriter:
             self._part, self._held = open_part(self.path)
         return self
 
-    def add(self, *, content: bytes | None, metadata: Mapping[str, Any], **core: Any) -> None:
+    def add(
+        self,
+        *,
+        content: bytes | None,
+        metadata: Mapping[str, Any],
+        reference: FileReference | None = None,
+        **core: Any,
+    ) -> None:
         """Add one item.
 
         Args:
             content: encoded picture, or None for a failure.
+            reference: the picture's file, in the place of its content.
             metadata: values of the metadata columns; absent ones are null, unknown ones an error.
             core: the other columns of `CORE`, by name.
 
@@ -102,13 +122,19 @@ class ItemWriter:
         item_id = core["item_id"]
         if not is_storable(item_id):
             raise StoreError(f"item ids must be valid Unicode without NUL, got {item_id!r}; rename the file")
-        if item_id in self._ids:
+        if not self._ids.add(item_id):
             raise StoreError(f"item id {item_id!r} occurs twice; ids must be unique within a data set")
+        if reference is not None and COLUMN not in self._schema.names:
+            raise StoreError(
+                f"item {item_id!r} only names its picture; open the writer with by_reference=True"
+            )
         unknown = sorted(set(metadata) - set(self._schema.names))
         if unknown:
             raise StoreError(f"item {item_id!r} brings columns that were not declared: {unknown}")
-        self._ids.add(item_id)
-        image = None if content is None else {"bytes": content, "path": item_id}
+        image: dict[str, Any] | None = None if content is None else {"bytes": content, "path": item_id}
+        if reference is not None:
+            image = {"bytes": None, "path": reference.path}
+            core[COLUMN] = {"size_bytes": reference.size_bytes, "digest": reference.digest}
         reason = core.get("failure")
         core["failure"] = None if reason is None else plain_reason(reason)
         self._rows.append({**core, "image": image, **metadata})
@@ -221,7 +247,18 @@ class Items:
     def metadata_schema(self) -> pa.Schema:
         """The columns beside those of `CORE`."""
         schema = self._parquets[0].schema_arrow
-        return pa.schema([field for field in schema if field.name not in CORE.names])
+        return pa.schema([field for field in schema if field.name not in (*CORE.names, COLUMN)])
+
+    @property
+    def part(self) -> str | None:
+        """Where these are not all of their data set, a line that says so."""
+        told = (self._parquets[0].schema_arrow.metadata or {}).get(_ONLY_PART)
+        return None if told is None else told.decode("utf-8", "replace")
+
+    @property
+    def by_reference(self) -> bool:
+        """Whether pictures may be named instead of held."""
+        return COLUMN in self._parquets[0].schema_arrow.names
 
     def rows(self, n_at_once: int) -> Iterator[dict[str, Any]]:
         """Every row with its picture, in order; streams.
@@ -239,7 +276,7 @@ class Items:
     @property
     def column_names(self) -> list[str]:
         """All columns but the pictures."""
-        return [name for name in self._parquets[0].schema_arrow.names if name != "image"]
+        return [name for name in self._parquets[0].schema_arrow.names if name not in ("image", COLUMN)]
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Metadata in item order; never the pictures.
@@ -267,26 +304,26 @@ class Items:
         return values
 
     @cached_property
-    def ids(self) -> list[str]:
+    def ids(self) -> Sequence[str]:
         """Item ids."""
-        return self.column("item_id")
+        return Texts(self.table(["item_id"]).column(0))
 
     @cached_property
-    def keys(self) -> list[str | None]:
+    def keys(self) -> Sequence[str | None]:
         """Content keys; None for failed items."""
-        return self.column("key")
+        return Texts(self.table(["key"]).column(0))
 
     @property
     def failures(self) -> list[tuple[str, str]]:
         """(item id, reason) of items that could not be made."""
         table = self.table(["item_id", "failure"])
-        pairs = zip(table["item_id"].to_pylist(), table["failure"].to_pylist(), strict=True)
-        return [(item_id, reason) for item_id, reason in pairs if reason is not None]
+        failed = table.filter(pc.is_valid(table["failure"]))
+        return list(zip(failed["item_id"].to_pylist(), failed["failure"].to_pylist(), strict=True))
 
     @cached_property
-    def places(self) -> dict[str, int]:
+    def places(self) -> Mapping[str, int]:
         """Row of each item."""
-        return {item_id: row for row, item_id in enumerate(self.ids)}
+        return Places(Texts(self.table(["item_id"]).column(0)))
 
     def strangers(self, ids: Iterable[str], keys: Iterable[str]) -> list[str]:
         """Those of some items that are not here, or have another picture here."""
@@ -300,6 +337,19 @@ class Items:
             only_there: pass over rows without a picture, as those of items that were made without any.
 
         Raises:
+            StoreError: a row has no picture, its file is gone or has changed, or a page is damaged.
+        """
+        for row, found in self.found(rows, only_there=only_there):
+            if isinstance(found, StoreError):
+                raise found
+            yield row, found
+
+    def found(
+        self, rows: Sequence[int], *, only_there: bool = False
+    ) -> Iterator[tuple[int, bytes | StoreError]]:
+        """As `contents`; of a picture whose file is gone or has changed, the error that says so.
+
+        Raises:
             StoreError: a row has no picture, or a page is damaged.
         """
         wanted = np.unique(np.asarray(rows, np.int64))
@@ -311,9 +361,9 @@ class Items:
                 stop = start + file.metadata.row_group(group).num_rows
                 chosen = wanted[np.searchsorted(wanted, start) : np.searchsorted(wanted, stop)]
                 if len(chosen):
-                    column = self._pictures(file, group)
+                    pictures = self._pictures(file, group)
                     for row in chosen:
-                        content = column[int(row - start)].as_py()
+                        content = self._content(pictures, int(row - start))
                         if content is None and not only_there:
                             why = (
                                 "it failed"
@@ -335,14 +385,34 @@ class Items:
             raise StoreError(f"there is no item {item_id!r} in {self.path}")
         return next(self.contents([self.places[item_id]]))[1]
 
-    def _pictures(self, file: pq.ParquetFile, group: int) -> pa.ChunkedArray:
+    def _content(self, pictures: pa.Table, place: int) -> bytes | StoreError | None:
+        """One picture of a row group."""
+        content: bytes | None = pictures["bytes"][place].as_py()
+        if content is not None or COLUMN not in pictures.column_names:
+            return content
+        row = {COLUMN: pictures[COLUMN][place].as_py(), "image": {"path": pictures["path"][place].as_py()}}
+        reference = FileReference.of_row(row)
+        if reference is None:
+            return None
         try:
-            pictures = file.read_row_group(group, columns=["image.bytes"]).column(0).combine_chunks()
+            return reference.read(self.path)
+        except StoreError as error:
+            return error
+
+    def _pictures(self, file: pq.ParquetFile, group: int) -> pa.Table:
+        """The columns `bytes` and, where pictures may be named, `path` and that of `deponij.store.references`."""
+        wanted = ["image.bytes", *(["image.path", COLUMN] if self.by_reference else [])]
+        try:
+            found = file.read_row_group(group, columns=wanted).combine_chunks()
+            images = found["image"].combine_chunks()
         except _DAMAGE as error:
             raise StoreError(f"items at {self.path} are damaged: {error}") from error
-        if len(pictures) != file.metadata.row_group(group).num_rows:
+        if found.num_rows != file.metadata.row_group(group).num_rows:
             raise StoreError(f"items at {self.path} are damaged: pictures are missing from row group {group}")
-        return pictures.field("bytes")
+        columns = {field.name: images.field(field.name) for field in images.type}
+        if self.by_reference:
+            columns[COLUMN] = found[COLUMN]
+        return pa.table(columns)
 
     def _check_columns(self) -> None:
         """Refuse items of another version: without a column that is needed, or with one of another type."""
@@ -350,7 +420,8 @@ class Items:
         for file in self._parquets:
             schema = file.schema_arrow
             wrong = [name for name in _NEEDED if name not in schema.names]
-            wrong += [one.name for one in CORE if one.name in schema.names and schema.field(one.name) != one]
+            known = [one for one in (*CORE, FIELD) if one.name in schema.names]
+            wrong += [one.name for one in known if schema.field(one.name) != one]
             if wrong or not schema.equals(first):
                 raise StoreError(
                     f"{self.path} holds items of another version: its columns {wrong or schema.names} are missing or of "
@@ -371,6 +442,9 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
     for field in schema:
         if field.type == _IMAGE:
             features[field.name] = {"_type": "Image"}
+        elif pa.types.is_struct(field.type):
+            inside = {one.name: {"dtype": _dtype(one.type), "_type": "Value"} for one in field.type}
+            features[field.name] = inside
         elif pa.types.is_list(field.type):
             inner = {"dtype": _dtype(field.type.value_type), "_type": "Value"}
             features[field.name] = {"feature": inner, "_type": "List"}

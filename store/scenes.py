@@ -86,6 +86,7 @@ def write_scenes(
     *,
     metadata_schema: pa.Schema | None = None,
     parts: Callable[[], Mapping[str, str | None]] | None = None,
+    part: str | None = None,
 ) -> None:
     """Write a folder of scenes from a stream of rows; an earlier one is replaced in one step.
 
@@ -93,6 +94,7 @@ def write_scenes(
         classes: in the order of their numbers.
         metadata_schema: of the items' further columns.
         parts: asked when all rows are through, for the part of each item id; by default the column `given`.
+        part: as of `ItemWriter`.
 
     Raises:
         DataError: the classes or a label map are no such thing, or a label map has another size than its picture.
@@ -102,10 +104,10 @@ def write_scenes(
     known = {_ITEMS, _LABELS, _PARTS, _CLASSES}
     refuse_foreign(folder, lambda path: path.name in known, "scenes")
     placed: dict[str, tuple[str | None, str]] = {}
-    with replacing_folder(folder) as part:
+    with replacing_folder(folder) as new:
         with (
-            ItemWriter(part / _ITEMS, metadata_schema or pa.schema([])) as writer,
-            closing(_LabelWriter(part / _LABELS)) as label_writer,
+            ItemWriter(new / _ITEMS, metadata_schema or pa.schema([]), part=part) as writer,
+            closing(_LabelWriter(new / _LABELS)) as label_writer,
         ):
             for row in rows:
                 item_id = row.core["item_id"]
@@ -114,11 +116,11 @@ def write_scenes(
                 if row.labels is not None:
                     label_writer.add(item_id, encode_labels(row.labels, classes))
                     placed[item_id] = (row.core.get("given"), row.group or item_id)
-        seal_table(part / _LABELS)
+        seal_table(new / _LABELS)
         found = parts() if parts is not None else {item_id: given for item_id, (given, _) in placed.items()}
-        write_table(part / _PARTS, _parts_table(placed, found))
+        write_table(new / _PARTS, _parts_table(placed, found))
         body = {"format": FORMAT, "void": VOID, "classes": [asdict(one) for one in classes]}
-        (part / _CLASSES).write_bytes(sealed(body))
+        (new / _CLASSES).write_bytes(sealed(body))
 
 
 class Scenes:

@@ -53,7 +53,7 @@ def print_results(record: Record, *, whole: bool = True) -> None:
     for one in record["twice"]:
         where = f"{one['labels']}, split {one['split']}: " if of_several else ""
         show_lines(f"{where}{one['head']} on {one['backbone']}: {one['told']}")
-    show_lines(f"{record['n_items']:,} items, {record['n_failed']} failed")
+    show_lines(f"{record['n_items']:,} items, {record['n_failed']} failed", *record["parts"])
     for view in record["views"]:
         show_lines(
             f"features  {view['view']}  {view['n']:,} x {view['kind']}  identity {view['fingerprint']}"

@@ -39,10 +39,11 @@ SWITCH_INTERVAL_S = 0.0005
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One thing to look at: its key and its encoded bytes."""
+    """One thing to look at: its key and its encoded bytes, or why there are none."""
 
     key: str
     content: bytes
+    failure: str | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,8 @@ def _decode_ahead(
     def prepare(picture: Picture) -> tuple[Array, float, float]:
         # Threads share cores with the model: their own processor time is the honest measure.
         start = time.thread_time()
+        if picture.failure is not None:
+            raise PictureError(picture.failure)
         image = decode(
             picture.content, route=route, input_px=transform.input_px, keep_alpha=transform.keeps_alpha
         )

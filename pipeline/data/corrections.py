@@ -236,11 +236,14 @@ class Corrections:
             DataError: not one of the items is there.
         """
         if self.kept is not None and not self._n_kept:
-            raise DataError("no item of the data is in the list to keep; it is of other data")
+            raise DataError(
+                "no item of the data is in the list to keep; it is of other data, or of what a limit leaves out"
+            )
         if self.of_item and not self._seen:
             first = next(iter(self.of_item))
             raise DataError(
-                f"no item of the corrections is in the data, not {first!r} for one; they are of other data"
+                f"no item of the corrections is in the data, not {first!r} for one; they are of other data, or of "
+                "what a limit leaves out"
             )
 
     @property

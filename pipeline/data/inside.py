@@ -57,13 +57,23 @@ def read_inside(root: Path, file_name: str, links: Links = _NO_LINKS) -> bytes:
         DataError: the name is empty, absolute, has `..`, leads elsewhere through a symbolic link, or
             names no readable regular file.
     """
+    with explained(f"picture {file_name!r} cannot be read", DataError):
+        return file_inside(root, file_name, links).read_bytes()
+
+
+def file_inside(root: Path, file_name: str, links: Links = _NO_LINKS) -> Path:
+    """The resolved path of a regular file that a data set names; see `read_inside`.
+
+    Raises:
+        DataError: as `read_inside`; but whether it can be read is not known.
+    """
     path = path_inside(root, file_name, links)
     with explained(f"picture {file_name!r} cannot be read", DataError):
         if not path.is_file():
             kind = "is not a regular file" if path.exists() else "is missing"
             hint = "; its name holds backslashes, forward slashes are expected" if "\\" in file_name else ""
             raise DataError(f"picture {file_name!r} {kind}{hint}")
-        return path.read_bytes()
+    return path
 
 
 def path_inside(root: Path, file_name: str, links: Links = _NO_LINKS) -> Path:

@@ -2,9 +2,17 @@
 
 from dataclasses import dataclass, field
 
+from deponij.store.references import FileReference
+
 
 class ToAct(str):
     """A note of a data set that somebody should act on; all others are worth knowing only."""
+
+    __slots__ = ()
+
+
+class OnlyPart(ToAct):
+    """The note of a data set that is not taken as a whole, as asked."""
 
     __slots__ = ()
 
@@ -27,6 +35,7 @@ class Item:
         failure: why there is no content; None when there is.
         given: `train`, `val` or `test` where the data set brings a split.
         metadata: further columns; the same names for every item of a data set.
+        reference: the file that the picture lies in, in the place of its content.
     """
 
     item_id: str
@@ -39,3 +48,4 @@ class Item:
     failure: str | None = None
     given: str | None = None
     metadata: dict[str, MetadataValue] = field(default_factory=dict)
+    reference: FileReference | None = None

@@ -33,7 +33,12 @@ _CHUNKS_ELSEWHERE = 4
 
 
 def ordered_map(
-    function: Callable[[In], Out], inputs: Iterable[In], workers: Workers, *, chunk: int = 1
+    function: Callable[[In], Out],
+    inputs: Iterable[In],
+    workers: Workers,
+    *,
+    chunk: int = 1,
+    abandon: Callable[[], None] | None = None,
 ) -> Iterator[Out]:
     """`map` in the order of the inputs, with `workers` threads that run a bounded way ahead.
 
@@ -43,6 +48,7 @@ def ordered_map(
     Args:
         chunk: inputs that a thread takes at once; more than 1 pays off where one takes well under a
             millisecond. At most `AHEAD_PER_WORKER * workers * chunk` results are held.
+        abandon: called when no more results are wanted, before calls that run in threads are waited for.
     """
     if not isinstance(workers, int):
         for results in workers(_Each(function), _chunks(inputs, chunk * _CHUNKS_ELSEWHERE)):
@@ -63,6 +69,8 @@ def ordered_map(
                     pending.append(pool.submit(each, values))
                 yield from results
         finally:
+            if abandon is not None:
+                abandon()
             for future in pending:
                 future.cancel()
 

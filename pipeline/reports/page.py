@@ -255,6 +255,7 @@ class Page:
         toys: backbones that know drawn pictures only, where these are others.
         likeness: near-duplicates and what stands apart, with its source. by_words: answers, of classes that were named.
         multilabel: classifiers with several labels an item. segmentation: of scenes.
+        parts: of data that are not taken as a whole, what is said of it.
         lacking: where there are no groups, what is so and what labels would add.
         advice: what to do next; its pictures are among `pictures`.
         attention: where heads look that attend to parts of pictures.
@@ -281,6 +282,7 @@ class Page:
     advice: Advice | None = None
     likeness: Sequence[tuple[LikenessReport, Provenance]] = ()
     by_words: Sequence[AnswerFacts] = ()
+    parts: Sequence[str] = ()
     lacking: str = ""
     multilabel: Sequence[MultilabelFacts] = ()
     segmentation: Sequence[SegmentationFacts] = ()

@@ -24,8 +24,8 @@ _FLAGS: Mapping[str, Mapping[str, str]] = {
     "yolo": {"data": "--yolo"},
     "voc": {"folder": "--voc"},
     "parquet": {"files": "--parquet"},
-    "webdataset": {"shards": "--shards"},
-    "video": {"folder": "--video", "fps": "--fps"},
+    "webdataset": {"shards": "--shards", "label_field": "--label-field"},
+    "video": {"folder": "--video", "fps": "--fps", "every": "--every"},
     "unpictured": {"table": "--table"},
 }
 # Of a split, and the strategies that heed them.
@@ -133,8 +133,11 @@ class Acting:
             words += ["--links-into", str(one)]
         if (options.get("crop") or {}).get("keep_crowds"):
             words.append("--keep-crowds")
-        if self.data.get("keep"):
-            words += ["--keep", str(self.data["keep"])]
+        for name, flag in (("keep", "--keep"), ("limit", "--limit")):
+            if self.data.get(name):
+                words += [flag, str(self.data[name])]
+        if self.data.get("copy_pictures", "auto") != "auto":
+            words += ["--copy", str(self.data["copy_pictures"])]
         return words
 
     def _settings(self) -> list[str]:

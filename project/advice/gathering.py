@@ -28,7 +28,7 @@ from deponij.project.learning.result_files import read_result
 from deponij.project.learning.results import require_finite
 from deponij.project.report.inputs import read_records
 from deponij.store.atomic import read_table
-from deponij.store.errors import PictureError
+from deponij.store.errors import PictureError, StoreError
 from deponij.store.items import Items
 from deponij.store.view import View
 
@@ -214,8 +214,10 @@ def looks_of(items: Items, workers: int) -> tuple[list[str], list[Look]]:
     table = items.table(["width_px", "height_px"])
     sizes = list(zip(table["width_px"].to_pylist(), table["height_px"].to_pylist(), strict=True))
 
-    def measured(pair: tuple[int, bytes]) -> tuple[int, Look | None]:
+    def measured(pair: tuple[int, bytes | StoreError]) -> tuple[int, Look | None]:
         row, content = pair
+        if isinstance(content, StoreError):
+            return row, None
         try:
             image = decode(content, route=Route.DRAFT, input_px=_DECODED_PX)
         except PictureError:
@@ -224,7 +226,7 @@ def looks_of(items: Items, workers: int) -> tuple[list[str], list[Look]]:
         return row, look(image, size)
 
     found: Iterator[tuple[int, Look | None]] = ordered_map(
-        measured, items.contents(rows, only_there=True), workers, chunk=8
+        measured, items.found(rows, only_there=True), workers, chunk=8
     )
     pairs = [(items.ids[row], one) for row, one in found if one is not None]
     return [item_id for item_id, _ in pairs], [one for _, one in pairs]

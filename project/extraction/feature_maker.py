@@ -4,7 +4,7 @@ Which backbone it is, is the business of `found_backbones`; where rows are kept,
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from deponij.pipeline.pictures import Route
 from deponij.project.extraction.devices import load_backbone
 from deponij.project.frame.device import pick_device
 from deponij.project.frame.settings import RunOptions
+from deponij.store.errors import StoreError
 from deponij.store.identity import Identity
 from deponij.store.items import Items
 
@@ -45,11 +46,22 @@ class FoundBackbone:
 
 
 def pictures_of(items: Items, keys: Iterable[str]) -> Iterator[Picture]:
-    """One picture for each key, in item order."""
-    first = {key: row for row, key in reversed(list(enumerate(items.keys)))}
-    key_of = {first[key]: key for key in keys}
-    for row, content in items.contents(list(key_of)):
-        yield Picture(key_of[row], content)
+    """One picture for each key, in item order; one whose file is gone or has changed carries that as its failure."""
+    wanted, key_of = set(keys), dict[int, str]()
+    for row, key in enumerate(items.keys):
+        if key in wanted:
+            key_of[row] = key
+            wanted.discard(key)
+    yield from pictures_at(items, key_of)
+
+
+def pictures_at(items: Items, key_of: Mapping[int, str]) -> Iterator[Picture]:
+    """The pictures of rows with their keys; as `pictures_of`."""
+    for row, found in items.found(list(key_of)):
+        if isinstance(found, StoreError):
+            yield Picture(key_of[row], b"", str(found))
+        else:
+            yield Picture(key_of[row], found)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 
-from deponij.pipeline.backbones.extraction import AUTO_BATCH, Picture, Progress
-from deponij.project.extraction.feature_maker import FeatureMaker, FoundBackbone
+from deponij.pipeline.backbones.extraction import AUTO_BATCH, Progress
+from deponij.project.extraction.feature_maker import FeatureMaker, FoundBackbone, pictures_at
 from deponij.project.extraction.filling import fill
 from deponij.project.frame.allocator import keep_pages
 from deponij.project.frame.cluster import Cluster, cluster
@@ -183,12 +183,11 @@ def extract_here(task: _Task) -> Taken:
     with _HERE.lock:
         items, maker, store = _HERE.open(task.job)
         store.refresh()
-        key_of = dict(task.places)
-        missing = set(store.missing(maker.found.identity, key_of.values()))
-        rows = [row for row, key in task.places if key in missing]
-        if not rows:
+        missing = set(store.missing(maker.found.identity, [key for _, key in task.places]))
+        key_of = {row: key for row, key in task.places if key in missing}
+        if not key_of:
             return Taken(0, [], {}, 0.0)
-        pictures = (Picture(key_of[row], content) for row, content in items.contents(rows))
+        pictures = pictures_at(items, key_of)
         progress = fill(store, maker, pictures, str(items.path), lambda n, so_far: None)
         return Taken(progress.n_rows, progress.failures, progress.busy_s, progress.load_s)
 

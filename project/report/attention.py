@@ -129,7 +129,10 @@ def _looked(
     if seen_of is None:
         return []
     rows, found = {table.places[item_id]: item_id for item_id in known}, {}
-    for row, content in table.contents(list(rows), only_there=True):
+    for row, content in table.found(list(rows), only_there=True):
+        if isinstance(content, StoreError):
+            # Told where its thumbnail would be.
+            continue
         with suppress(PictureError):
             picture = decode(content).convert("RGB")
             box = seen_of(picture.size)

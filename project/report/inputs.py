@@ -19,6 +19,7 @@ from deponij.pipeline.reports.page import FeatureFacts, SplitFacts
 from deponij.store.atomic import read_table
 from deponij.store.errors import StoreError
 from deponij.store.items import Items
+from deponij.store.scenes import Scenes
 from deponij.store.sealed import read_sealed
 from deponij.store.texts import in_percent
 from deponij.store.view import View
@@ -26,6 +27,12 @@ from deponij.store.view import View
 R = TypeVar("R")
 # Names of the layouts, and their columns in a map's table.
 _LAYOUTS = {"PCA": ("pca_x", "pca_y"), "t-SNE": ("tsne_x", "tsne_y")}
+
+
+def parts_told(items: Items, scenes: Path | None) -> list[str]:
+    """Of items and scenes that are not all of their data set, what is said of it."""
+    told = [items.part, None if scenes is None else Scenes(scenes).items.part]
+    return [one for one in told if one is not None]
 
 
 class _SplitReport(BaseModel):

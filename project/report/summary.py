@@ -19,7 +19,7 @@ from deponij.project.frame.layout import Layout
 from deponij.project.frame.toys import toys_of
 from deponij.project.learning.result_files import read_result
 from deponij.project.learning.zero_shot_answers import read_answers
-from deponij.project.report.inputs import read_records
+from deponij.project.report.inputs import parts_told, read_records
 from deponij.project.report.multilabel import read_groups_of_rows
 from deponij.project.report.outlook import twice_as_many
 from deponij.project.segmentation.result_files import read_segmentation
@@ -76,6 +76,7 @@ def collect(
         "depot": depot,
         "n_items": len(items),
         "n_failed": len(failed),
+        "parts": parts_told(items, at.scenes if at.segmentations() else None),
         "results": [row.to_json() for group in groups for row in group.rows],
         "multilabel": [row.to_json() for group in several for row, _ in group],
         "segmentation": [table.model_dump(mode="json") for table in _segmentation(at, toys)],

@@ -9,7 +9,7 @@ from deponij.pipeline.training.params import TrainingParams
 from deponij.pipeline.training.trackers import Tracking
 from deponij.project.extraction.extracting import FeatureParams, found_backbone
 from deponij.project.extraction.feature_maker import FoundBackbone
-from deponij.project.frame.console import note
+from deponij.project.frame.console import note, warn
 from deponij.project.frame.device import pick_device
 from deponij.project.frame.settings import RunOptions, Section
 from deponij.project.frame.training_bar import training_bar
@@ -110,6 +110,11 @@ def begin(job: Job, running: Running, *, is_shown: bool = True) -> Begun:
     )
     if pictures.were_there and is_shown:
         note(f"{len(lesson.data.rows):,} pictures are decoded already, in {running.unfinished}")
+    if pictures.failures and is_shown:
+        first = next(iter(pictures.failures.values()))
+        warn(
+            f"pictures that cannot be read, and are not learned from: {len(pictures.failures):,}; the first: {first}"
+        )
     lesson.data = lesson.data.readable(pictures.failures)
     device = pick_device(options.device)
     made = lesson.prepare(pictures, device, options.n_workers if device.startswith("cuda") else 0)

@@ -132,7 +132,9 @@ def _decode(
 ) -> Iterator[tuple[int, Pixels | str]]:
     """(row, pixels or why not), in order, made ahead by threads."""
 
-    def pixels_of(content: bytes) -> Pixels | str:
+    def pixels_of(content: bytes | StoreError) -> Pixels | str:
+        if isinstance(content, StoreError):
+            return str(content)
         try:
             image = decode(
                 content, route=route, input_px=transform.input_px, keep_alpha=transform.keeps_alpha
@@ -146,7 +148,7 @@ def _decode(
         bar("decode", len(rows), "pictures") as advance,
         ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool,
     ):
-        for row, content in items.contents(rows):
+        for row, content in items.found(rows):
             waiting.append((row, pool.submit(pixels_of, content)))
             if len(waiting) >= _AHEAD * n_threads:
                 first, made = waiting.popleft()

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from deponij.pipeline.data.known_files import NAME, KnownFiles
 from deponij.pipeline.data.splitting.leakage import leakage_report
 from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.project.frame.layout import COMPUTED, Layout
@@ -25,6 +26,7 @@ from deponij.project.report.summary import PAGE_NAME
 from deponij.services.forget.originals import Originals
 from deponij.services.forget.targets import Item, Targets, begin, items_of
 from deponij.store.atomic import PART, make_folder, read_table, write_bytes
+from deponij.store.caches import cache_folder
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError, explained
 from deponij.store.file_names import DAMAGED
@@ -110,6 +112,7 @@ def run(meant: Meant, targets: Targets, depot: str | None, *, dry_run: bool, wit
                 f"`deponij depot gc {location} --keep-view VIEW … --delete`, naming the views that are left, drops them"
             )
         removed += _from_run(at, targets, dry_run)
+        known, unreached = _from_known_files(targets, dry_run)
         files, kept = _from_files(originals, there, targets, with_file, dry_run)
     has_changed = any(one.where.startswith(str(at.root)) for one in removed)
     return Report(
@@ -117,8 +120,8 @@ def run(meant: Meant, targets: Targets, depot: str | None, *, dry_run: bool, wit
         dry_run=dry_run,
         items=tuple(targets.items),
         keys=tuple(sorted(targets.keys)),
-        removed=(*removed, *files),
-        left=(*left, *kept, *_elsewhere(at, targets)),
+        removed=(*removed, *known, *files),
+        left=(*left, *unreached, *kept, *_elsewhere(at, targets)),
         must_remake=has_changed or not (at.report / PAGE_NAME).is_file(),
     )
 
@@ -197,6 +200,16 @@ def _from_run(at: Layout, targets: Targets, dry_run: bool) -> list[Removed]:
         if not dry_run:
             forgetting.drop_items(at.items, there)
     return removed
+
+
+def _from_known_files(targets: Targets, dry_run: bool) -> tuple[list[Removed], list[str]]:
+    path = cache_folder() / NAME
+    if not path.is_file():
+        return [], []
+    with KnownFiles(path) as known:
+        n = known.forget(targets.keys, dry_run=dry_run)
+        left = [] if known.problem is None else [f"{known.problem}: it may still know the picture; delete it"]
+    return ([Removed(what="picture files that are known", n=n, where=str(path))] if n else []), left
 
 
 def _of_tuned(at: Layout) -> list[Path]:

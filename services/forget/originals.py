@@ -13,7 +13,7 @@ from deponij.project.meant import Meant
 _FOLDERS = ("images", "folder", "root")
 _FILES = ("table", "data", "annotations")
 # Options that name files which say what is in which picture, or hold the pictures themselves.
-_NAMING = ("table", "annotations", "files")
+_NAMING = ("table", "annotations", "files", "shards")
 # Of Pascal VOC.
 _BELOW = ("", "JPEGImages")
 

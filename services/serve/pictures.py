@@ -19,7 +19,7 @@ from PIL import Image
 from deponij.pipeline.data.inside import Links, read_inside
 from deponij.pipeline.pictures import Route, decode, upright_size_px
 from deponij.project.bounded import BoundedCache
-from deponij.store.errors import DataError, PictureError, UsageError
+from deponij.store.errors import DataError, PictureError, StoreError, UsageError
 from deponij.store.items import Items
 
 _KEPT_BYTES = 64 << 20
@@ -142,7 +142,7 @@ class Pictures:
                     self._file(str(facts["image_id"])) if self.are_crops else self._content(row)
                 ),
             )
-        except DataError:
+        except (DataError, NoPhotographError):
             return None
 
     def box(self, item_id: str) -> Box | None:
@@ -173,9 +173,11 @@ class Pictures:
 
     def _content(self, row: int) -> bytes:
         with self._lock:
-            found = next(self.items.contents([row], only_there=True), None)
+            found = next(self.items.found([row], only_there=True), None)
         if found is None:
             raise PictureError(f"{self.items.ids[row]!r} has no picture: these items were made without any")
+        if isinstance(found[1], StoreError):
+            raise NoPhotographError(str(found[1]))
         return found[1]
 
     def _file(self, image_id: str) -> bytes:

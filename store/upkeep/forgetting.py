@@ -16,6 +16,7 @@ from deponij.store.atomic import read_table, write_table
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError
 from deponij.store.items import CORE, Items, ItemWriter
+from deponij.store.references import COLUMN, FileReference
 from deponij.store.shard import row_checksums
 from deponij.store.upkeep.tidying import GcReport, gc
 from deponij.store.view import View, write_view
@@ -37,12 +38,16 @@ def drop_items(path: Path, ids: Collection[str]) -> int:
         raise StoreError(f"{path} holds nothing else; delete the run's folder instead")
     items.require_current()
     core = set(CORE.names) - {"image"}
-    with ItemWriter(path, items.metadata_schema) as writer:
+    by_reference, part = items.by_reference, items.part
+    with ItemWriter(path, items.metadata_schema, by_reference=by_reference, part=part) as writer:
         for row in items.rows(_BATCH):
             if row["item_id"] not in gone:
+                reference = FileReference.of_row(row)
                 image = row.pop("image")
+                row.pop(COLUMN, None)
                 writer.add(
                     content=None if image is None else image["bytes"],
+                    reference=reference,
                     metadata={name: value for name, value in row.items() if name not in core},
                     **{name: row[name] for name in core},
                 )

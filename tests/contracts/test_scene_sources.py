@@ -92,6 +92,17 @@ def test_progress_counts_every_scene(source: SceneSource) -> None:
     assert sum(done) == source.n_scenes
 
 
+@pytest.mark.parametrize("name", sorted(MADE))
+def test_a_part_is_what_the_whole_begins_with(name: str, tmp_path: Path) -> None:
+    params = MADE[name](tmp_path)
+    whole = [scene.item.item_id for scene in open_scenes(name, params).scenes()]
+    part = open_scenes(name, {**params, "limit": 2})
+    found = [scene.item.item_id for scene in part.scenes()]
+    assert len(found) == part.n_scenes == 2
+    assert found == [one for one in whole if one in found]
+    assert any("only a part, as asked (limit): 2 of 5 items" in note for note in part.notes)
+
+
 def test_they_are_written_and_read(source: SceneSource, tmp_path: Path) -> None:
     def rows() -> Any:
         for scene in source.scenes():

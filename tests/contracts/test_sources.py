@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,15 @@ from PIL import Image
 
 from deponij.pipeline.data.adapters.registry import (
     ITEM_COLUMNS,
+    FileSource,
     Source,
     open_source,
     register_source,
     source_class,
     source_names,
 )
+from deponij.pipeline.data.adapters.whole import Reading
+from deponij.pipeline.data.known_files import KnownFiles
 from deponij.pipeline.pictures import decode
 from deponij.store.errors import DataError, UsageError
 
@@ -112,12 +116,6 @@ def listed(root: Path) -> dict[str, object]:
     return {"table": root / "table.csv"}
 
 
-def unpictured(root: Path) -> dict[str, object]:
-    rows = [f"{'' if k == 0 else f'thing-{k}'},class{k % 2},{k}" for k in range(N_PICTURES)]
-    (root / "table.csv").write_text("\n".join(["id,label,camera", *rows]) + "\n")
-    return {"table": root / "table.csv"}
-
-
 def webdataset(root: Path) -> dict[str, object]:
     with tarfile.open(root / "shard-0.tar", "w") as tar:
         for k in range(N_PICTURES):
@@ -135,6 +133,12 @@ def video(root: Path) -> dict[str, object]:
     return {"folder": root}
 
 
+def unpictured(root: Path) -> dict[str, object]:
+    rows = [f"{'' if k == 0 else f'thing-{k}'},class{k % 2},{k}" for k in range(N_PICTURES)]
+    (root / "table.csv").write_text("\n".join(["id,label,camera", *rows]) + "\n")
+    return {"table": root / "table.csv"}
+
+
 # One small data set a kind, each with at least one damaged picture, or a row without an id.
 MADE: dict[str, Callable[[Path], dict[str, object]]] = {
     "coco": coco,
@@ -144,9 +148,9 @@ MADE: dict[str, Callable[[Path], dict[str, object]]] = {
     "taco": taco,
     "folder": folder,
     "parquet": parquet,
-    "unpictured": unpictured,
     "webdataset": webdataset,
     "video": video,
+    "unpictured": unpictured,
 }
 
 
@@ -155,8 +159,14 @@ def test_every_adapter_is_under_contract() -> None:
 
 
 @pytest.fixture(params=sorted(MADE))
-def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
-    return open_source(request.param, MADE[request.param](tmp_path))
+def named(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, object]]:
+    """An adapter's name, and parameters of it."""
+    return request.param, MADE[request.param](tmp_path)
+
+
+@pytest.fixture
+def source(named: tuple[str, dict[str, object]]) -> Source:
+    return open_source(*named)
 
 
 def test_items_are_as_many_as_promised_with_unique_ids(source: Source) -> None:
@@ -202,6 +212,41 @@ def test_an_item_is_whole_or_a_failure(source: Source) -> None:
         assert decode(item.content).size == (item.width_px, item.height_px)
         assert (len(item.key), len(item.phash)) == (40, 16)
     assert 0 < failed < source.n_items
+
+
+def test_a_part_is_what_the_whole_begins_with(source: Source, named: tuple[str, dict[str, object]]) -> None:
+    name, params = named
+    part = open_source(name, {**params, "limit": 3})
+    whole = [item.item_id for item in source.items()]
+    taken = [item.item_id for item in part.items(workers=2)]
+    assert len(taken) == part.n_items == 3 < len(whole)
+    assert taken == [one for one in whole if one in set(taken)]
+    assert any("only a part, as asked" in note for note in part.notes)
+    assert not any("only a part" in note for note in open_source(name, {**params, "limit": 1000}).notes)
+    with pytest.raises(UsageError, match="limit"):
+        open_source(name, {**params, "limit": 0})
+
+
+@pytest.mark.parametrize("name", sorted(set(MADE) - {"webdataset", "video"}))
+def test_a_part_has_every_class(name: str, tmp_path: Path) -> None:
+    # Two classes in at most two parts.
+    items = list(open_source(name, {**MADE[name](tmp_path), "limit": 4}).items())
+    labels = {item.metadata.get("label", item.metadata.get("category")) for item in items}
+    assert len(labels) == 2
+
+
+def test_files_that_are_named_are_those_that_would_be_copied(source: Source, tmp_path: Path) -> None:
+    if not isinstance(source, FileSource) or not list(source.picture_files()):
+        assert not isinstance(source, source_class("folder") | source_class("listed"))
+        return
+    with KnownFiles(tmp_path / "known") as known:
+        for reading in (Reading(True), Reading(True, known), Reading(True, known)):
+            for copied, found in zip(source.items(), source.items(reading=reading), strict=True):
+                if copied.content is not None:
+                    assert found.content is None
+                    assert found.reference is not None
+                    assert found.reference.read(tmp_path) == copied.content
+                assert replace(found, content=copied.content, reference=None) == copied
 
 
 def test_a_consumer_may_stop_early(source: Source) -> None:
@@ -257,7 +302,7 @@ def test_links_lead_where_the_user_says_and_nowhere_else(name: str, tmp_path: Pa
 def test_unknown_names_list_the_known_and_the_nearest() -> None:
     with pytest.raises(
         UsageError,
-        match=r"Did you mean 'folder'\? Known: coco, folder, listed, .*, unpictured, video, voc, webdataset, yolo",
+        match=r"Did you mean 'folder'\? Known: coco, folder, listed, parquet, taco, .*video, voc, webdataset, yolo",
     ):
         open_source("foldr", {})
 

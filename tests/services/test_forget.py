@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from cli_world import call, done
 
+from deponij.pipeline.data.known_files import NAME
 from deponij.pipeline.reports.samples import data_uri
 from deponij.pipeline.unit_vectors import unit
 from deponij.project import last_run
@@ -59,8 +61,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def folder(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it to forget in."""
-    for name in ("runs", "depot", "pictures", "words", ".deponij"):
+    for name in ("runs", "depot", "pictures", "words", ".deponij", "cache"):
         shutil.copytree(made / name, tmp_path / name)
+    monkeypatch.setenv("DEPONIJ_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(last_run, "POINTER", Path(".deponij/last-run.json"))
     monkeypatch.delenv("DEPONIJ_DEPOT", raising=False)
@@ -84,9 +87,9 @@ def needles(folder: Path) -> dict[str, bytes]:
 
 
 def found(folder: Path, needle: bytes) -> list[str]:
-    """Files below runs and depot that hold these bytes; of compressed Parquet files what is in them."""
+    """Files below runs, depot and caches that hold these bytes; of compressed Parquet files what is in them."""
     hits = []
-    for path in sorted(path for place in ("runs", "depot") for path in (folder / place).rglob("*")):
+    for path in sorted(path for place in ("runs", "depot", "cache") for path in (folder / place).rglob("*")):
         if path.is_file():
             content = path.read_bytes() + path.name.encode()
             if path.suffix == ".parquet":
@@ -148,6 +151,15 @@ def test_an_interrupted_one_goes_on(folder: Path, stop: str, monkeypatch: pytest
     assert report.must_remake
     assert {name: found(folder, needle) for name, needle in wanted.items()} == {name: [] for name in wanted}
     assert not (folder / "pictures" / GONE).exists() and not (folder / "pictures" / TWIN).exists()
+
+
+def test_a_cache_that_cannot_be_written_is_told(folder: Path) -> None:
+    cache = folder / "cache" / NAME
+    with sqlite3.connect(cache) as database:
+        database.execute("create trigger no before delete on files begin select raise(abort, 'not now'); end")
+    answer = done("forget", f"pictures/{GONE}", "--json").json
+    (told,) = (one for one in answer["left"] if NAME in one)
+    assert "not now: it may still know the picture; delete it" in told
 
 
 def test_a_picture_that_is_not_there_and_what_else_holds_it(folder: Path) -> None:

@@ -354,3 +354,26 @@ def test_maps_need_room_and_say_so(
     maker = FeatureMaker(found, RunOptions(depot=str(tmp_path / "other"), device="cpu"))
     room = dense_room.room_for([maker], table, FeatureStore(tmp_path / "other", create=True))
     assert (room.row_bytes, room.new_bytes, room.seconds) == (2 * 68, 3 * 2 * 68, None)
+
+
+def test_pictures_that_items_only_name_are_read_where_they_lie(tmp_path: Path, model: Path) -> None:
+    """The same features as of copies; one whose file has changed or gone is a failure, and the others are made."""
+    for item_id, content in rows(range(6)):
+        (tmp_path / "pictures" / "x").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pictures" / "x" / item_id).write_bytes(content or b"")
+    source, options = {"folder": tmp_path / "pictures"}, RunOptions(workers=2)
+    for name, how in (("held", "always"), ("named", "never")):
+        items_stage.run("folder", source, out=tmp_path / name, run_options=options, copy_pictures=how)  # type: ignore[arg-type]
+    run(tmp_path, model, tmp_path / "held", out=tmp_path / "held.h5")
+    run(tmp_path, model, tmp_path / "named", out=tmp_path / "named.h5", depot=tmp_path / "other")
+    held, named = View(tmp_path / "held.h5"), View(tmp_path / "named.h5")
+    assert named.keys.tolist() == held.keys.tolist()
+    assert np.array_equal(named.embedding, held.embedding)
+    (tmp_path / "pictures" / "x" / "1.png").write_bytes(noise(77))
+    (tmp_path / "pictures" / "x" / "4.png").unlink()
+    result = run(tmp_path, model, tmp_path / "named", out=tmp_path / "late.h5", depot=tmp_path / "third")
+    late = View(tmp_path / "late.h5")
+    assert (result.n_failed, len(late)) == (2, 4)
+    reasons = dict(late.failures)
+    assert "has changed since the items were made" in reasons["x/1.png"]
+    assert "is not there" in reasons["x/4.png"]

@@ -82,3 +82,97 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="other files"):
         stage.run("folder", {"folder": folder}, out=folder, run_options=OPTIONS)
     assert (folder / "can" / "00.png").is_file()
+
+
+def _as_file(folder: Path) -> dict[str, bytes]:
+    return {one.name: one.read_bytes() for one in folder.iterdir()}
+
+
+def test_a_part_for_a_try_out_has_every_class_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = cli_world.class_folders(tmp_path / "pictures")
+    result = stage.run("folder", {"folder": folder}, out=tmp_path / "part", run_options=OPTIONS, limit=6)
+    items = Items(tmp_path / "part")
+    assert (result.n_items, len(items)) == (6, 6)
+    assert sorted(items.column("label")) == sorted([*cli_world.COLOURS] * 2)
+    assert any("only a part, as asked (limit): 6 of" in note for note in result.notes)
+    assert "only a part" in " ".join(capsys.readouterr().err.split())
+
+
+def test_items_that_name_their_pictures_are_the_same_items(tmp_path: Path) -> None:
+    folder = cli_world.class_folders(tmp_path / "pictures")
+    for name, how in (("held", "always"), ("named", "never"), ("again", "never")):
+        stage.run("folder", {"folder": folder}, out=tmp_path / name, run_options=OPTIONS, copy_pictures=how)  # type: ignore[arg-type]
+    held, named = Items(tmp_path / "held"), Items(tmp_path / "named")
+    assert (held.by_reference, named.by_reference) == (False, True)
+    assert held.table() == named.table()
+    rows = [row for row, key in enumerate(held.keys) if key is not None]
+    assert list(held.contents(rows)) == list(named.contents(rows))
+    assert _as_file(tmp_path / "named") == _as_file(tmp_path / "again")
+
+
+def test_files_that_are_known_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = cli_world.class_folders(tmp_path / "pictures")
+    # As if two seconds had passed.
+    monkeypatch.setattr("deponij.pipeline.data.known_files.RACY_NS", 0)
+
+    def read(out: str) -> list[str]:
+        seen: list[str] = []
+        plain = Path.read_bytes
+
+        def read_bytes(path: Path) -> bytes:
+            if path.suffix == ".png":
+                seen.append(path.relative_to(folder).as_posix())
+            return plain(path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", read_bytes)
+            stage.run(
+                "folder",
+                {"folder": folder},
+                out=tmp_path / out,
+                run_options=OPTIONS,
+                copy_pictures="never",
+            )
+        return seen
+
+    assert len(read("first")) == 3 * cli_world.N_PER_CLASS + 1
+    # What failed is tried anew.
+    assert read("second") == [cli_world.TRUNCATED]
+    twin = (folder / "can" / "01.png").read_bytes()
+    (folder / "can" / "00.png").write_bytes(twin)
+    (folder / "can" / "new.png").write_bytes(twin)
+    assert sorted(read("third")) == sorted(["can/00.png", "can/new.png", cli_world.TRUNCATED])
+    third = Items(tmp_path / "third")
+    assert third.content("can/00.png") == third.content("can/new.png") == twin
+    assert third.keys[third.places["can/00.png"]] == third.keys[third.places["can/01.png"]]
+
+
+def test_pictures_are_named_past_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = cli_world.class_folders(tmp_path / "pictures")
+    total = sum(one.stat().st_size for one in folder.rglob("*.png"))
+    for limit_bytes, is_named in ((total, False), (total - 1, True)):
+        monkeypatch.setattr(stage, "COPIED_BYTES", limit_bytes)
+        stage.run("folder", {"folder": folder}, out=tmp_path / "items", run_options=OPTIONS)
+        assert Items(tmp_path / "items").by_reference == is_named
+
+
+def test_crops_are_never_named(tmp_path: Path) -> None:
+    annotations = cli_world.coco(tmp_path / "coco")
+    options = {"annotations": annotations, "images": annotations.parent / "images"}
+    with pytest.raises(UsageError, match="can only be named instead of copied where whole ones lie as files"):
+        stage.run("coco", options, out=tmp_path / "x", run_options=OPTIONS, copy_pictures="never")
+    whole = {**options, "whole": True}
+    stage.run("coco", whole, out=tmp_path / "whole", run_options=OPTIONS, copy_pictures="never")
+    assert Items(tmp_path / "whole").by_reference
+
+
+def test_a_cache_that_cannot_be_written_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = cli_world.class_folders(tmp_path / "pictures")
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("DEPONIJ_CACHE", str(tmp_path / "cache"))
+    stage.run("folder", {"folder": folder}, out=tmp_path / "items", run_options=OPTIONS)
+    assert "is not remembered, so that they are read again" in " ".join(capsys.readouterr().err.split())

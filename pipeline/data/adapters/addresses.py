@@ -17,6 +17,8 @@ from deponij.store.errors import DataError
 AT_ONCE = 8
 TIMEOUT_S = 30.0
 RETRIES = 4
+# A larger file is none that a table of pictures means.
+MAX_BYTES = 1 << 30
 
 
 class Addresses:
@@ -30,28 +32,34 @@ class Addresses:
     def __init__(self, folder: Path, downloader: Downloader) -> None:
         self._folder, self._downloader = folder, downloader
 
-    def file(self, address: str) -> Path:
-        """Where an address's picture lies, or will."""
-        digest = hashlib.sha256(address.encode()).hexdigest()
-        return self._folder / digest[:2] / digest
+    def stop(self) -> None:
+        """Make all transfers end soon; what has arrived stays for the next run."""
+        self._downloader.stop()
 
-    def fetched(self, address: str) -> Path:
-        """The file of an address, which is fetched where it is not there.
+    def fetched(self, address: str) -> str:
+        """The file of an address below the folder, which is fetched where it is not there.
 
         Raises:
             DataError: it is no address of the web, its host does not give it, or what it gives is no picture; or the
                 disk is full.
         """
-        path = self.file(address)
+        name = file_of(address)
+        path = self._folder / name
         if path.is_file():
-            return path
+            return name
         if urlsplit(address).scheme not in ("http", "https"):
             raise DataError(f"{address} is no address that is fetched: http and https are")
         try:
             self._downloader.fetch(address, path, _check)
         except GaveUpError as error:
             raise DataError(f"{address}: {error.reason} (after {error.n_attempts} attempts)") from error
-        return path
+        return name
+
+
+def file_of(address: str) -> str:
+    """Where an address's picture lies, or will, below the folder."""
+    digest = hashlib.sha256(address.encode()).hexdigest()
+    return f"{digest[:2]}/{digest}"
 
 
 def _check(body: bytes) -> None:
@@ -61,8 +69,10 @@ def _check(body: bytes) -> None:
 @contextmanager
 def addresses(folder: Path, pace: Pace | None = None) -> Iterator[Addresses]:
     """For the time of the block; what is under way when it ends early stays for the next run."""
-    with Downloader(timeout_s=TIMEOUT_S, retries=RETRIES, pace=pace or Pace()) as downloader:
+    pace = pace or Pace()
+    with Downloader(timeout_s=TIMEOUT_S, retries=RETRIES, pace=pace, max_bytes=MAX_BYTES) as downloader:
+        there = Addresses(folder, downloader)
         try:
-            yield Addresses(folder, downloader)
+            yield there
         finally:
-            downloader.stop()
+            there.stop()

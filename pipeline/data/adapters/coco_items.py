@@ -18,17 +18,17 @@ from deponij.pipeline.data.adapters.coco import Annotation, CocoDataset, Photogr
 from deponij.pipeline.data.adapters.coco_several import read_several
 from deponij.pipeline.data.adapters.label_maps import AUTO, LabelMap, label_maps
 from deponij.pipeline.data.adapters.photographs import WHOLE_COLUMNS, whole_photographs
-from deponij.pipeline.data.adapters.registry import Progress, check_columns, register_source
-from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
+from deponij.pipeline.data.adapters.registry import Progress, SourceParams, check_columns, register_source
+from deponij.pipeline.data.adapters.whole import COPIED, Reading, each_picture, picture_in_file
 from deponij.pipeline.data.boxes import Boxes
 from deponij.pipeline.data.crops import Background, CropParams, crop_window, cut, window_mask, with_background
 from deponij.pipeline.data.inside import Links, existing_folder, read_inside
 from deponij.pipeline.data.item import Item, MetadataValue, ToAct
 from deponij.pipeline.data.parallel import Workers, ordered_map
 from deponij.pipeline.data.parts import Treatment
+from deponij.pipeline.data.try_out import first_in_turn, told_part
 from deponij.pipeline.likeness.phash import phash
 from deponij.pipeline.pictures import decode
-from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError
 from deponij.store.keys import key_of_pixels
 
@@ -54,7 +54,7 @@ COCO_COLUMNS = pa.schema(
 )
 
 
-class InstanceParams(Record):
+class InstanceParams(SourceParams):
     """What becomes of annotated photographs, whatever format says so.
 
     Attributes:
@@ -124,6 +124,9 @@ class InstanceSource:
         self.metadata_schema = (
             WHOLE_COLUMNS if self.whole and not self.is_whole else coco_schema(self.label_maps)
         )
+        self._part: tuple[ToAct, ...] = ()
+        if params.limit is not None:
+            self._take(params.limit)
 
     @property
     def n_items(self) -> int:
@@ -148,7 +151,7 @@ class InstanceSource:
             else 0,
             "boxes that reach past the frame, clipped to it": n_past,
         }
-        notes = [*self._name_notes, *(f"{told}: {n:,}" for told, n in counts.items() if n)]
+        notes = [*self._part, *self._name_notes, *(f"{told}: {n:,}" for told, n in counts.items() if n)]
         for label_map in self.label_maps:
             unmatched = label_map.unmatched(self.dataset.category_counts)
             if unmatched:
@@ -156,10 +159,19 @@ class InstanceSource:
                 notes.append(ToAct(missed))
         return tuple(notes)
 
-    def items(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Item]:
+    def picture_files(self) -> Iterator[Path]:
+        """Every photograph, where these are the items."""
+        if self.whole or self.is_whole:
+            yield from (self.root / one.file_name for one in self.dataset.photographs if not one.problem)
+
+    def items(
+        self, *, workers: Workers = 1, progress: Progress | None = None, reading: Reading = COPIED
+    ) -> Iterator[Item]:
         """See `crop_items` and `whole_photographs`."""
         if self.whole:
-            return whole_photographs(self.dataset, self.root, self.links, workers=workers, progress=progress)
+            return whole_photographs(
+                self.dataset, self.root, self.links, workers=workers, progress=progress, reading=reading
+            )
         return crop_items(
             self.dataset,
             self.root,
@@ -169,6 +181,26 @@ class InstanceSource:
             links=self.links,
             progress=progress,
         )
+
+    def _take(self, limit: int) -> None:
+        """Keep so many items: photographs or instances, one of each category (and part) in turn."""
+        photographs, before = self.dataset.photographs, self.n_items
+        if self.whole or self.is_whole:
+            groups = [
+                (one.given, one.annotations[0].category if one.annotations else None) for one in photographs
+            ]
+            kept = tuple(photographs[place] for place in first_in_turn(groups, limit))
+        else:
+            pairs = [(place, one) for place, photo in enumerate(photographs) for one in photo.annotations]
+            groups = [(photographs[place].given, one.category) for place, one in pairs]
+            chosen: dict[int, list[Annotation]] = {}
+            for at in first_in_turn(groups, limit):
+                chosen.setdefault(pairs[at][0], []).append(pairs[at][1])
+            kept = tuple(
+                replace(photographs[place], annotations=tuple(found)) for place, found in chosen.items()
+            )
+        self.dataset = replace(self.dataset, photographs=kept)
+        self._part = told_part(self.n_items, before, "one of each category in turn, in the order of the file")
 
 
 @register_source("coco")
@@ -200,26 +232,37 @@ class CocoSource(InstanceSource):
         """As of all instances; and that nothing is annotated."""
         if not self.is_whole:
             return super().notes
-        return (f"nothing is annotated, so whole pictures are taken, without labels: {self.n_items:,}",)
+        return (
+            *self._part,
+            f"nothing is annotated, so whole pictures are taken, without labels: {self.n_items:,}",
+        )
 
-    def items(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Item]:
+    def items(
+        self, *, workers: Workers = 1, progress: Progress | None = None, reading: Reading = COPIED
+    ) -> Iterator[Item]:
         """Crops of instances; where nothing is annotated, the photographs as they are."""
         if not self.is_whole:
-            return super().items(workers=workers, progress=progress)
-        one = partial(_whole, root=self.root, links=self.links, columns=self.metadata_schema.names)
+            return super().items(workers=workers, progress=progress, reading=reading)
+        columns = self.metadata_schema.names
+        one = partial(_whole, root=self.root, links=self.links, columns=columns, reading=reading)
         return each_picture(one, self.dataset.photographs, workers, progress)
 
 
-def _whole(photograph: Photograph, *, root: Path, links: Links, columns: Sequence[str]) -> Item:
-    content, failure = None, photograph.problem
-    if failure is None:
-        try:
-            content = read_inside(root, photograph.file_name, links)
-        except DataError as error:
-            failure = str(error)
+def _whole(
+    photograph: Photograph, *, root: Path, links: Links, columns: Sequence[str], reading: Reading
+) -> Item:
     metadata: dict[str, MetadataValue] = dict.fromkeys(columns)
     metadata |= {"image_width_px": photograph.width_px, "image_height_px": photograph.height_px}
-    return whole_picture(photograph.image_id, content, failure, photograph.given, metadata)
+    return picture_in_file(
+        photograph.image_id,
+        root,
+        photograph.file_name,
+        links,
+        reading,
+        failure=photograph.problem,
+        given=photograph.given,
+        metadata=metadata,
+    )
 
 
 def _reaches_past(photograph: Photograph, annotation: Annotation) -> bool:

@@ -14,13 +14,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 from pydantic import Field
 
-from deponij.pipeline.data.adapters.registry import Progress, register_source
-from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
+from deponij.pipeline.data.adapters.registry import Progress, SourceParams, register_source
+from deponij.pipeline.data.adapters.whole import COPIED, Reading, each_picture, picture_in_file
 from deponij.pipeline.data.endings import (
     PICTURE_ENDINGS,
     counted,
@@ -28,11 +29,11 @@ from deponij.pipeline.data.endings import (
     has_picture_ending,
     is_picture_file,
 )
-from deponij.pipeline.data.inside import Links, existing_folder, read_inside
+from deponij.pipeline.data.inside import Links, existing_folder
 from deponij.pipeline.data.item import Item, ToAct
 from deponij.pipeline.data.parallel import Workers
 from deponij.pipeline.data.parts import Folders, Place, Treatment, is_left_out, places, refuse_unknown
-from deponij.pipeline.record_lists import Record
+from deponij.pipeline.data.try_out import first_in_turn, told_part
 from deponij.store.errors import DataError
 
 _NOT_DATA = frozenset(("__MACOSX", "Thumbs.db", "desktop.ini"))
@@ -40,7 +41,7 @@ _NOT_DATA = frozenset(("__MACOSX", "Thumbs.db", "desktop.ini"))
 _NAMED_FOLDERS = 5
 
 
-class FolderParams(Record):
+class FolderParams(SourceParams):
     """Where the pictures lie.
 
     Attributes:
@@ -96,6 +97,11 @@ class FolderSource:
                 f"no pictures in {params.folder}; expected files such as CLASS/NAME.jpg with one of the "
                 f"endings {' '.join(sorted(PICTURE_ENDINGS))}{found}"
             )
+        self._part: tuple[ToAct, ...] = ()
+        if params.limit is not None:
+            places = first_in_turn([(one.given, one.label) for one in self._entries], params.limit)
+            self._part = told_part(len(places), len(self._entries), "one of each class in turn, by path")
+            self._entries, self._empty = [self._entries[place] for place in places], []
 
     @property
     def n_items(self) -> int:
@@ -105,7 +111,7 @@ class FolderSource:
     @property
     def notes(self) -> tuple[str, ...]:
         """Folders without pictures, files that are none, pictures by their bytes alone, and those without a label."""
-        notes: list[str] = []
+        notes: list[str] = [*self._part]
         if empty := self._without_pictures():
             named = [f"{_utf8(str(folder))!r} ({counted(found)})" for folder, found in empty.items()]
             more = ["…"] if len(named) > _NAMED_FOLDERS else []
@@ -139,10 +145,16 @@ class FolderSource:
             notes.append(f"pictures in folders that are left out as asked: {self._n_skipped:,}")
         return tuple(notes)
 
-    def items(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Item]:
+    def picture_files(self) -> Iterator[Path]:
+        """Every picture."""
+        return (self.root / one.path for one in self._entries if one.problem is None)
+
+    def items(
+        self, *, workers: Workers = 1, progress: Progress | None = None, reading: Reading = COPIED
+    ) -> Iterator[Item]:
         """One item per picture, sorted by path; what cannot be read carries its failure. Folders without any follow."""
-        entries = [*self._entries, *self._empty]
-        return each_picture(partial(_item, root=self.root, links=self.links), entries, workers, progress)
+        one = partial(_item, root=self.root, links=self.links, reading=reading)
+        return each_picture(one, chain(self._entries, self._empty), workers, progress)
 
     def _listed(self, treat: Mapping[str, Treatment]) -> list[_Entry]:
         found = sorted(self._walk(), key=lambda pair: PurePosixPath(pair[0]).parts)
@@ -246,11 +258,14 @@ def _utf8(text: str) -> str:
     return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
-def _item(entry: _Entry, *, root: Path, links: Links) -> Item:
-    content, failure = None, entry.problem
-    if failure is None:
-        try:
-            content = read_inside(root, entry.path, links)
-        except DataError as error:
-            failure = _utf8(str(error))
-    return whole_picture(entry.item_id, content, failure, entry.given, {"label": entry.label})
+def _item(entry: _Entry, *, root: Path, links: Links, reading: Reading) -> Item:
+    return picture_in_file(
+        entry.item_id,
+        root,
+        entry.path,
+        links,
+        reading,
+        failure=entry.problem,
+        given=entry.given,
+        metadata={"label": entry.label},
+    )

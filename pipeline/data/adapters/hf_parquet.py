@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from deponij.pipeline.data.adapters.file_names import distinct_names
-from deponij.pipeline.data.adapters.parquet_columns import Column, columns_of
-from deponij.pipeline.data.adapters.registry import Progress, check_columns, register_source
+from deponij.pipeline.data.adapters.parquet_columns import LABEL, Column, columns_of
+from deponij.pipeline.data.adapters.registry import Progress, SourceParams, check_columns, register_source
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
-from deponij.pipeline.data.item import Item, MetadataValue
+from deponij.pipeline.data.item import Item, MetadataValue, ToAct
 from deponij.pipeline.data.parallel import Workers
 from deponij.pipeline.data.parts import Place, Treatment, parts_of_files, places_of_values, refuse_unknown
-from deponij.pipeline.record_lists import Record
+from deponij.pipeline.data.try_out import first_in_turn, told_part
 from deponij.store.errors import DataError, UsageError
 
 # Rows held at a time, before decoding; with pictures of 1 MB this is 64 MB.
@@ -30,7 +30,7 @@ READ_BYTES = 1 << 20
 SPLIT = "split"
 
 
-class ParquetParams(Record):
+class ParquetParams(SourceParams):
     """Which files and columns hold the pictures and their labels.
 
     Attributes:
@@ -100,6 +100,32 @@ class ParquetSource:
         self.n_items = sum(footers[path][1] for path in kept) - n_skipped
         if not self.n_items:
             raise DataError(f"no rows in {', '.join(map(str, kept))}")
+        self._chosen: list[frozenset[int]] | None = None
+        self._part: tuple[ToAct, ...] = ()
+        if params.limit is not None:
+            self._take(params.limit)
+
+    def _take(self, limit: int) -> None:
+        """Choose so many rows, one of each label (and part) in turn; of the files only the columns of these are read."""
+        rows: list[tuple[int, int]] = []
+        groups: list[tuple[str | None, str]] = []
+        for number, file in enumerate(self.files):
+            named = {one.name: one.source for one in file.columns if one.name in (LABEL, SPLIT)}
+            columns = {name: _read_column(file.path, source) for name, source in named.items()}
+            for row in range(_footer(file.path)[1]):
+                said = str(columns[SPLIT][row] or "") if self._places else ""
+                place = self._places.get(said, Place())
+                if not place.is_skipped:
+                    rows.append((number, row))
+                    label = str(columns[LABEL][row]) if LABEL in columns else ""
+                    groups.append((place.given or file.given, label))
+        taken: list[set[int]] = [set() for _ in self.files]
+        for at in first_in_turn(groups, limit):
+            number, row = rows[at]
+            taken[number].add(row)
+        self._chosen = [frozenset(one) for one in taken]
+        self.n_items = sum(map(len, self._chosen))
+        self._part = told_part(self.n_items, len(rows), "one of each label in turn, by row")
 
     def _split_of_rows(self, treat: Mapping[str, Treatment]) -> tuple[dict[str, Place], int]:
         """What each value of the column `split` says, nothing where it is no split, and how many rows are left out."""
@@ -118,7 +144,7 @@ class ParquetSource:
     @property
     def notes(self) -> tuple[str, ...]:
         """Whether there are labels; columns that are called otherwise here, or left out."""
-        return self._columns.notes
+        return (*self._part, *self._columns.notes)
 
     def items(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Item]:
         """One item per row, file by file; what does not decode carries its failure.
@@ -129,18 +155,28 @@ class ParquetSource:
         return each_picture(lambda row: whole_picture(*row), self._rows(), workers, progress)
 
     def _rows(self) -> Iterator[_Row]:
-        for one in self.files:
+        for place, one in enumerate(self.files):
+            chosen = None if self._chosen is None else self._chosen[place]
             wanted = [self._columns.image, *(column.source for column in one.columns)]
             number = 0
             try:
                 # Without these a whole file of row groups is read ahead.
                 with pq.ParquetFile(one.path, pre_buffer=False, buffer_size=READ_BYTES) as file:
-                    for batch in file.iter_batches(BATCH_ROWS, columns=wanted, use_threads=False):
-                        for values in batch.to_pylist():
-                            row = self._row(one, number, values)
-                            number += 1
-                            if row is not None:
-                                yield row
+                    for group in range(file.num_row_groups):
+                        n_rows = file.metadata.row_group(group).num_rows
+                        if chosen is not None and chosen.isdisjoint(range(number, number + n_rows)):
+                            number += n_rows
+                            continue
+                        for batch in file.iter_batches(
+                            BATCH_ROWS, row_groups=[group], columns=wanted, use_threads=False
+                        ):
+                            for at in range(batch.num_rows):
+                                if chosen is None or number in chosen:
+                                    (values,) = batch.slice(at, 1).to_pylist()
+                                    row = self._row(one, number, values)
+                                    if row is not None:
+                                        yield row
+                                number += 1
             except (OSError, pa.ArrowException) as error:
                 raise DataError(
                     f"parquet file {one.path} is damaged after {number:,} rows: {error}"

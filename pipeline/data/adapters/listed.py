@@ -16,10 +16,10 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field
 
-from deponij.pipeline.data.adapters.addresses import AT_ONCE, Addresses, addresses
+from deponij.pipeline.data.adapters.addresses import AT_ONCE, Addresses, addresses, file_of
 from deponij.pipeline.data.adapters.file_names import Finder, is_address
 from deponij.pipeline.data.adapters.parquet_columns import columns_of_table
-from deponij.pipeline.data.adapters.registry import Progress, check_columns, register_source
+from deponij.pipeline.data.adapters.registry import Progress, SourceParams, check_columns, register_source
 from deponij.pipeline.data.adapters.table_columns import (
     PARTS,
     PATHS,
@@ -27,20 +27,20 @@ from deponij.pipeline.data.adapters.table_columns import (
     refuse_twins,
     with_labels,
 )
-from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
-from deponij.pipeline.data.inside import Links, existing_folder, read_inside
-from deponij.pipeline.data.item import Item, MetadataValue
+from deponij.pipeline.data.adapters.whole import COPIED, Reading, each_picture, picture_in_file
+from deponij.pipeline.data.inside import Links, existing_folder
+from deponij.pipeline.data.item import Item, MetadataValue, ToAct
 from deponij.pipeline.data.parallel import Workers, ordered_map
 from deponij.pipeline.data.parts import Place, Treatment, places_of_values, refuse_unknown
+from deponij.pipeline.data.try_out import first_in_turn, told_part
 from deponij.pipeline.listings import read_listing
-from deponij.pipeline.record_lists import Record
-from deponij.store.errors import DataError, UsageError, explained
+from deponij.store.errors import DataError, UsageError
 
 # Beside the table, for pictures that it names by address.
 FETCHED = "fetched"
 
 
-class ListedParams(Record):
+class ListedParams(SourceParams):
     """Which table, and what its columns mean.
 
     Attributes:
@@ -71,14 +71,18 @@ class ListedParams(Record):
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A row before its picture is read: from a path below the data set's folder, or a file that was fetched."""
+    """A row before its picture is read: from a path below the data set's folder, or a file that was fetched.
+
+    Attributes:
+        file: below the folder for what is fetched.
+    """
 
     item_id: str
     failure: str | None
     given: str | None
     metadata: dict[str, MetadataValue]
     address: str | None = None
-    file: Path | None = None
+    file: str | None = None
 
 
 @register_source("listed")
@@ -117,6 +121,9 @@ class ListedSource:
         of_rows = [found.get(value, Place()) for value in values]
         self._places = [place for place in of_rows if not place.is_skipped]
         self._table = table.filter(pa.array([not place.is_skipped for place in of_rows]))
+        self._part: tuple[ToAct, ...] = ()
+        if params.limit is not None:
+            self._take(params.limit, label)
         if not self.n_items:
             raise UsageError(
                 f"all rows of {params.table} are to be left out (treat: skip); leave one to read"
@@ -141,15 +148,26 @@ class ListedSource:
     @property
     def notes(self) -> tuple[str, ...]:
         """Which labels are read how; columns that are called otherwise here, or left out; rows in no part."""
-        notes = (*self._label_notes, *self._columns.notes, *self._finder.notes)
+        notes: tuple[str, ...] = (*self._part, *self._label_notes, *self._columns.notes, *self._finder.notes)
         outside = sum(place.given is None for place in self._places)
         if not 0 < outside < self.n_items:
             return notes
         return (*notes, f"pictures in no part of the given split: {outside:,}")
 
-    def items(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Item]:
+    def picture_files(self) -> Iterator[Path]:
+        """Every picture that is named; those of addresses where they are kept."""
+        for named in filter(None, self._paths):
+            if not is_address(named):
+                yield self.root / named
+            elif self._fetched_into is not None:
+                yield self._fetched_into / file_of(named)
+
+    def items(
+        self, *, workers: Workers = 1, progress: Progress | None = None, reading: Reading = COPIED
+    ) -> Iterator[Item]:
         """One item per row, in order; what cannot be read carries its failure."""
-        one = partial(_item, root=self.root, links=self.links)
+        fetched = None if self._fetched_into is None else self._fetched_into.resolve()
+        one = partial(_item, root=self.root, fetched=fetched, links=self.links, reading=reading)
         return each_picture(one, self._fetching(), workers, progress)
 
     def _fetching(self) -> Iterator[_Row]:
@@ -158,7 +176,18 @@ class ListedSource:
             yield from self._rows()
             return
         with addresses(self._fetched_into) as there:
-            yield from ordered_map(partial(_fetched, addresses=there), self._rows(), AT_ONCE)
+            one = partial(_fetched, addresses=there)
+            yield from ordered_map(one, self._rows(), AT_ONCE, abandon=there.stop)
+
+    def _take(self, limit: int, label: str | None) -> None:
+        """Keep so many rows, one of each label (and part) in turn."""
+        n_all = self.n_items
+        labels = [None] * n_all if label is None else self._table[label].to_pylist()
+        groups = [(place.given, str(one)) for place, one in zip(self._places, labels, strict=True)]
+        taken = first_in_turn(groups, limit)
+        self._table = self._table.take(pa.array(taken, pa.int64()))
+        self._places = [self._places[row] for row in taken]
+        self._part = told_part(len(taken), n_all, "one of each label in turn, by row")
 
     def _rows(self) -> Iterator[_Row]:
         seen: dict[str, int] = {}
@@ -167,14 +196,14 @@ class ListedSource:
             path, failure, address = named or f"row {row + 1}", None, None
             if not named:
                 failure = f"row {row + 1} names no picture"
+            elif named in seen:
+                failure = f"row {row + 1} names the same picture as row {seen[named] + 1}; one row a picture is expected"
+                path = f"{named}#{row + 1}"
             elif is_address(named) and self._fetched_into is None:
                 failure = (
                     f"row {row + 1} names an address; --fetch (`fetch: true` in a profile) fetches it, or put the "
                     "picture into the folder, under its own name"
                 )
-            elif named in seen:
-                failure = f"row {row + 1} names the same picture as row {seen[named] + 1}; one row a picture is expected"
-                path = f"{named}#{row + 1}"
             elif is_address(named):
                 address = named
             seen.setdefault(path, row)
@@ -216,16 +245,15 @@ def _fetched(row: _Row, *, addresses: Addresses) -> _Row:
         return replace(row, failure=str(error))
 
 
-def _item(row: _Row, *, root: Path, links: Links) -> Item:
-    content, failure = None, row.failure
-    if failure is None:
-        try:
-            content = read_inside(root, row.item_id, links) if row.file is None else _read(row.file)
-        except DataError as error:
-            failure = str(error)
-    return whole_picture(row.item_id, content, failure, row.given, row.metadata)
-
-
-def _read(path: Path) -> bytes:
-    with explained(f"cannot read {path}", DataError):
-        return path.read_bytes()
+def _item(row: _Row, *, root: Path, fetched: Path | None, links: Links, reading: Reading) -> Item:
+    place, name = (root, row.item_id) if row.file is None or fetched is None else (fetched, row.file)
+    return picture_in_file(
+        row.item_id,
+        place,
+        name,
+        links,
+        reading,
+        failure=row.failure,
+        given=row.given,
+        metadata=row.metadata,
+    )

@@ -12,17 +12,22 @@ import pyarrow as pa
 from deponij.pipeline.data.adapters.coco import CocoDataset, Photograph
 from deponij.pipeline.data.adapters.label_sets import LABEL_SET
 from deponij.pipeline.data.adapters.registry import Progress
-from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
-from deponij.pipeline.data.inside import Links, read_inside
+from deponij.pipeline.data.adapters.whole import COPIED, Reading, each_picture, picture_in_file
+from deponij.pipeline.data.inside import Links
 from deponij.pipeline.data.item import Item, MetadataValue
 from deponij.pipeline.data.parallel import Workers
-from deponij.store.errors import DataError
 
 WHOLE_COLUMNS = pa.schema([("label", LABEL_SET), ("n_annotations", pa.int64())])
 
 
 def whole_photographs(
-    dataset: CocoDataset, root: Path, links: Links, *, workers: Workers = 1, progress: Progress | None = None
+    dataset: CocoDataset,
+    root: Path,
+    links: Links,
+    *,
+    workers: Workers = 1,
+    progress: Progress | None = None,
+    reading: Reading = COPIED,
 ) -> Iterator[Item]:
     """One item per photograph, in file order. One without an annotation shows none of the classes: an empty set.
 
@@ -32,23 +37,30 @@ def whole_photographs(
     Args:
         root: the photographs' folder, resolved. links: where links may lead.
         workers: decoding threads; 0 works in the calling thread.
+        reading: how the files are taken.
     """
-    return each_picture(partial(_item, root=root, links=links), dataset.photographs, workers, progress)
+    return each_picture(
+        partial(_item, root=root, links=links, reading=reading), dataset.photographs, workers, progress
+    )
 
 
-def _item(photograph: Photograph, *, root: Path, links: Links) -> Item:
+def _item(photograph: Photograph, *, root: Path, links: Links, reading: Reading) -> Item:
     without = next((one for one in photograph.annotations if one.category is None), None)
-    failure, content = photograph.problem, None
+    failure = photograph.problem
     if failure is None and without is not None:
         failure = without.problem or f"annotation {without.index} has no category"
-    if failure is None:
-        try:
-            content = read_inside(root, photograph.file_name, links)
-        except DataError as error:
-            failure = str(error)
     names = sorted({one.category.name for one in photograph.annotations if one.category is not None})
     metadata: dict[str, MetadataValue] = {
         "label": names if without is None else None,
         "n_annotations": len(photograph.annotations),
     }
-    return whole_picture(photograph.file_name, content, failure, photograph.given, metadata)
+    return picture_in_file(
+        photograph.file_name,
+        root,
+        photograph.file_name,
+        links,
+        reading,
+        failure=failure,
+        given=photograph.given,
+        metadata=metadata,
+    )

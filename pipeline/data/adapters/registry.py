@@ -3,26 +3,41 @@ entry to all of them: `open_source`. Each adapter's module holds its own paramet
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol, cast
+from pathlib import Path
+from typing import Any, Protocol, cast, runtime_checkable
 
 import pyarrow as pa
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
+from deponij.pipeline.data.adapters.whole import COPIED, Reading
 from deponij.pipeline.data.item import Item
 from deponij.pipeline.data.parallel import Workers
+from deponij.pipeline.record_lists import Record
 from deponij.pipeline.registry import Registry
 from deponij.store.errors import UsageError
+from deponij.store.references import COLUMN
 
 # Columns that every items table has; metadata columns have other names.
 ITEM_COLUMNS = frozenset(
-    ("item_id", "key", "image", "image_id", "width_px", "height_px", "phash", "failure", "given")
+    ("item_id", "key", "image", "image_id", "width_px", "height_px", "phash", "failure", "given", COLUMN)
 )
 # What is put beside them: by an index (`deponij.project.indexes`), and the parts of each split as `split_NAME`.
 JOINED_COLUMNS = frozenset(("vector_row", "score", "folded"))
 SPLIT_PREFIX = "split_"
 
+
 # Called with the number of items that were just finished.
 Progress = Callable[[int], None]
+
+
+class SourceParams(Record):
+    """What the parameters of every adapter begin with.
+
+    Attributes:
+        limit: only so many items, for a try-out: which ones, each adapter says in its notes.
+    """
+
+    limit: int | None = Field(default=None, ge=1)
 
 
 class Source(Protocol):
@@ -61,7 +76,26 @@ class Source(Protocol):
         ...
 
 
-# Classes with an attribute `Params`, a pydantic model, whose only argument is one of these.
+@runtime_checkable
+class FileSource(Source, Protocol):
+    """A data set whose whole pictures lie as files, so that items may name them instead of holding them."""
+
+    def picture_files(self) -> Iterator[Path]:
+        """Where they lie, as far as they are there; none where the items are crops."""
+        ...
+
+    def items(
+        self, *, workers: Workers = 1, progress: Progress | None = None, reading: Reading = COPIED
+    ) -> Iterator[Item]:
+        """As of every source.
+
+        Args:
+            reading: how the files are taken.
+        """
+        ...
+
+
+# Classes with an attribute `Params`, of the model above, whose only argument is one of these.
 _SOURCES: Registry[type[Any]] = Registry("kind of data set", room="deponij.pipeline.data.adapters")
 register_source = _SOURCES.register
 

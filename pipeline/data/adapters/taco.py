@@ -8,9 +8,8 @@ from pathlib import Path
 
 from deponij.pipeline.data.adapters.coco_items import CocoParams, CocoSource
 from deponij.pipeline.data.adapters.label_maps import BUILT_IN
-from deponij.pipeline.data.adapters.registry import register_source
+from deponij.pipeline.data.adapters.registry import SourceParams, register_source
 from deponij.pipeline.data.crops import CropParams
-from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError
 
 ANNOTATION_FILE = "annotations.json"
@@ -22,7 +21,7 @@ N_CATEGORIES = 60
 N_POOL = 4_779
 
 
-class TacoParams(Record):
+class TacoParams(SourceParams):
     """Where TACO lies and how its crops are cut.
 
     Attributes:
@@ -57,6 +56,10 @@ class TacoSource(CocoSource):
             )
         super().__init__(
             CocoParams(
-                annotations=annotations, images=params.root, crop=params.crop, label_maps=params.label_maps
+                annotations=annotations,
+                images=params.root,
+                crop=params.crop,
+                label_maps=params.label_maps,
+                limit=params.limit,
             )
         )

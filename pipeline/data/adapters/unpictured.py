@@ -13,20 +13,20 @@ import pyarrow as pa
 from pydantic import Field
 
 from deponij.pipeline.data.adapters.parquet_columns import columns_of_table
-from deponij.pipeline.data.adapters.registry import Progress, check_columns, register_source
+from deponij.pipeline.data.adapters.registry import Progress, SourceParams, check_columns, register_source
 from deponij.pipeline.data.adapters.table_columns import LABELS, PARTS, column_called
 from deponij.pipeline.data.item import Item, MetadataValue
 from deponij.pipeline.data.parallel import Workers
 from deponij.pipeline.data.parts import Treatment, places_of_values, refuse_unknown
+from deponij.pipeline.data.try_out import first_in_turn, told_part
 from deponij.pipeline.given.files import read_given
 from deponij.pipeline.given.tables import id_column
 from deponij.pipeline.listings import read_listing
-from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError
 from deponij.store.keys import key_of_name
 
 
-class UnpicturedParams(Record):
+class UnpicturedParams(SourceParams):
     """Where the ids are.
 
     Attributes:
@@ -76,6 +76,11 @@ class UnpicturedSource:
         found = [places.get(value) for value in values]
         self._kept = [row for row, place in enumerate(found) if place is None or not place.is_skipped]
         self._given = [None if place is None else place.given for place in found]
+        labels = [None] * len(self._ids) if label is None else table[label].to_pylist()
+        n_all = len(self._kept)
+        groups = [(self._given[row], str(labels[row])) for row in self._kept]
+        self._kept = [self._kept[place] for place in first_in_turn(groups, params.limit)]
+        self._part = told_part(len(self._kept), n_all, "one of each label in turn, by row")
 
     @property
     def n_items(self) -> int:
@@ -85,7 +90,11 @@ class UnpicturedSource:
     @property
     def notes(self) -> tuple[str, ...]:
         """That nothing can be looked at; whether there are labels, and what became of columns."""
-        return (f"items without pictures: {self.n_items:,}; pages show their ids", *self._columns.notes)
+        return (
+            *self._part,
+            f"items without pictures: {self.n_items:,}; pages show their ids",
+            *self._columns.notes,
+        )
 
     def items(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Item]:
         """One item per row, in order; one whose values do not fit its columns carries that as its failure."""

@@ -8,9 +8,11 @@ upright, and JPEG or PNG: what is looked at is what is kept. PyAV decodes (`pip 
 import io
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,13 +20,13 @@ import pyarrow as pa
 from PIL import Image
 from pydantic import Field
 
-from deponij.pipeline.data.adapters.registry import Progress, register_source
+from deponij.pipeline.data.adapters.registry import Progress, SourceParams, register_source
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
 from deponij.pipeline.data.inside import existing_folder
-from deponij.pipeline.data.item import Item, MetadataValue
+from deponij.pipeline.data.item import Item, MetadataValue, ToAct
 from deponij.pipeline.data.parallel import Workers
 from deponij.pipeline.data.parts import Place, Treatment, places, refuse_unknown
-from deponij.pipeline.record_lists import Record
+from deponij.pipeline.data.try_out import first_in_turn, told_part
 from deponij.store.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -50,9 +52,12 @@ ENDINGS = (
 JPEG_QUALITY = 95
 COLUMNS = pa.schema([("label", pa.string()), ("time_s", pa.float64()), ("frame", pa.int64())])
 MAX_FPS = 1000.0
+# Containers count in microseconds, and may be off by so much in what they say of their own length.
+_CONTAINER_TICKS = 1_000_000
+_SLACK_S = 0.5
 
 
-class VideoParams(Record):
+class VideoParams(SourceParams):
     """Which videos, and which of their frames.
 
     Attributes:
@@ -60,6 +65,7 @@ class VideoParams(Record):
         fps: frames a second: of each span of 1 / fps seconds the first frame. every: each so manieth frame instead.
         frames: `jpeg` of quality 95 without subsampled colours, or `png`, exactly, some five times as large.
         treat: what folders are whose names leave it open: `train`, `val`, `test`, `class` (no part), or `skip`.
+        limit: so many frames, one of each video in turn, from their beginnings.
     """
 
     folder: Path
@@ -75,7 +81,7 @@ class _Video:
 
     Attributes:
         name: path below the data set. times_s: time of each chosen frame by its number in the order of time.
-        failure: why there are none.
+        failure: why there are none. cut: why there would be more.
     """
 
     path: Path
@@ -83,11 +89,12 @@ class _Video:
     place: Place
     times_s: Mapping[int, float]
     failure: str | None = None
+    cut: str | None = None
 
     @property
     def n_items(self) -> int:
-        """One a frame; one for a video that cannot be read."""
-        return len(self.times_s) or 1
+        """One a frame; one for a video that cannot be read, or breaks off."""
+        return len(self.times_s) + (self.cut is not None) or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +141,9 @@ class VideoSource:
         ]
         if not self.videos:
             raise UsageError("all videos are to be left out (treat: skip); leave one to read")
+        self._part: tuple[ToAct, ...] = ()
+        if params.limit is not None:
+            self._take(params.limit)
 
     @property
     def n_items(self) -> int:
@@ -145,7 +155,11 @@ class VideoSource:
         """How many frames were chosen, by what."""
         how = f"every {self.params.every}th" if self.params.every else f"{self.params.fps:g} a second"
         n_frames = sum(len(video.times_s) for video in self.videos)
-        return (f"frames of {len(self.videos):,} videos, {how}: {n_frames:,}",)
+        notes = (*self._part, f"frames of {len(self.videos):,} videos, {how}: {n_frames:,}")
+        cut = [video.name for video in self.videos if video.cut is not None]
+        if not cut:
+            return notes
+        return (*notes, ToAct(f"videos that break off: {len(cut):,}, the first: {cut[0]!r}"))
 
     def items(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Item]:
         """Frames in order of time, video by video; what cannot be decoded carries its failure."""
@@ -162,6 +176,21 @@ class VideoSource:
                 yield _Frame(
                     video.name, video.place.given, label, number, time_s, pixels, failure, self.params.frames
                 )
+            if video.cut is not None:
+                yield _Frame(video.name, video.place.given, label, None, None, None, video.cut, "")
+
+    def _take(self, limit: int) -> None:
+        """Keep so many frames, one of each video in turn."""
+        n_all = self.n_items
+        of_videos = [(None, place) for place, video in enumerate(self.videos) for _ in range(video.n_items)]
+        counts = Counter(of_videos[at][1] for at in first_in_turn(of_videos, limit))
+        kept = []
+        for place, n in sorted(counts.items()):
+            video = self.videos[place]
+            times_s = dict(islice(video.times_s.items(), n))
+            kept.append(replace(video, times_s=times_s, cut=video.cut if n > len(times_s) else None))
+        self.videos = kept
+        self._part = told_part(self.n_items, n_all, "one of each video in turn, from its beginning")
 
 
 def _item(frame: _Frame) -> Item:
@@ -201,12 +230,12 @@ def _clock(time_s: float) -> str:
 
 def _looked_at(path: Path, name: str, place: Place, params: VideoParams) -> _Video:
     try:
-        times_s = _times_s(path)
+        times_s, cut = _times_s(path)
     except DataError as error:
         return _Video(path, name, place, {}, str(error))
     if not times_s:
         return _Video(path, name, place, {}, "the video has no frames")
-    return _Video(path, name, place, _chosen(times_s, params))
+    return _Video(path, name, place, _chosen(times_s, params), cut=cut)
 
 
 def _chosen(times_s: Sequence[float], params: VideoParams) -> dict[int, float]:
@@ -227,24 +256,31 @@ def _chosen(times_s: Sequence[float], params: VideoParams) -> dict[int, float]:
     return chosen
 
 
-def _times_s(path: Path) -> list[float]:
-    """Presentation times of the frames, ascending, from 0 on, without decoding.
+def _times_s(path: Path) -> tuple[list[float], str | None]:
+    """Presentation times of the frames, ascending, from 0 on, without decoding; and why there would be more.
 
     Raises:
         DataError: it is no video, or has no picture stream.
     """
-    times = []
+    times, cut, end_s = [], None, 0.0
     with _opened(path) as (container, stream):
         try:
-            for packet in container.demux(stream):
-                if packet.pts is not None and not packet.is_discard:
+            for packet in container.demux():
+                if packet.pts is None:
+                    continue
+                end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                if packet.stream_index == stream.index and not packet.is_discard:
                     times.append(packet.pts)
         except _errors() as error:
             if not times:
                 raise DataError(f"the video cannot be read: {error}") from error
+            cut = f"the video cannot be read after {end_s:.1f} s: {error}"
+        stated_s = ((container.start_time or 0) + (container.duration or 0)) / _CONTAINER_TICKS
+        if cut is None and stated_s > end_s + _SLACK_S:
+            cut = f"the video is cut off: it should end after {stated_s:.1f} s, and {end_s:.1f} s are there"
         base = float(stream.time_base)
     first = min(times, default=0)
-    return [(one - first) * base for one in sorted(set(times))]
+    return [(one - first) * base for one in sorted(set(times))], cut
 
 
 def _decoded(video: _Video) -> Iterator[tuple[int, "NDArray[np.uint8] | None", str | None]]:

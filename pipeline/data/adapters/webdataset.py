@@ -24,12 +24,18 @@ import pyarrow as pa
 from pydantic import Field
 
 from deponij.pipeline.data.adapters.file_names import distinct_names
-from deponij.pipeline.data.adapters.registry import Progress, check_columns, is_taken, register_source
+from deponij.pipeline.data.adapters.registry import (
+    Progress,
+    SourceParams,
+    check_columns,
+    is_taken,
+    register_source,
+)
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
 from deponij.pipeline.data.item import Item, MetadataValue, ToAct
 from deponij.pipeline.data.parallel import Workers
 from deponij.pipeline.data.parts import Treatment, parts_of_files, refuse_unknown
-from deponij.pipeline.record_lists import Record
+from deponij.pipeline.data.try_out import told_part
 from deponij.store.errors import DataError, UsageError
 
 PICTURES = ("jpg", "jpeg", "png", "webp", "avif", "gif", "bmp", "tif", "tiff", "ppm", "pgm")
@@ -44,11 +50,12 @@ _DAMAGE = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError)
 _SKIPPED = re.compile(r"(^|/)(\._|\.DS_Store$|__MACOSX/)")
 
 
-class WebdatasetParams(Record):
+class WebdatasetParams(SourceParams):
     """Which shards, and what their fields mean.
 
     Attributes:
         shards: files, folders of them, patterns with `*`, or with numbers in braces, as `data-{000000..000123}.tar`.
+        limit: the first samples in the order of the shards, whatever their labels: no more is read of them.
         label_field: of the samples' JSON; by default `cls`, else the field of the JSON that is called like a label.
         treat: what shards or their folders are whose names leave it open: `train`, `val`, `test`, `class` (no part),
             or `skip` to leave them out.
@@ -105,7 +112,11 @@ class WebdatasetSource:
             _Shard(path, name, parts[path]) for path, name in zip(kept, distinct_names(kept), strict=True)
         ]
         seen = _Columns(params.label_field)
-        self.n_items = sum(self._scanned(shard, seen) for shard in self.shards)
+        self._limit = params.limit
+        self.n_items = 0
+        for shard in self.shards:
+            if self._left(self.n_items) != 0:
+                self.n_items += self._scanned(shard, seen, self._left(self.n_items))
         self._columns = seen.settled()
         self.metadata_schema = check_columns(self._columns.schema)
         if not self.n_items:
@@ -114,23 +125,34 @@ class WebdatasetSource:
     @property
     def notes(self) -> tuple[str, ...]:
         """Fields that are passed over, samples with several pictures, and where labels come from."""
-        return self._columns.notes
+        if self._limit is None or self.n_items < self._limit:
+            return self._columns.notes
+        told = told_part(self.n_items, None, "the first in the order of the shards, whatever their labels")
+        return (*told, *self._columns.notes)
 
     def items(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Item]:
         """One item per sample, shard by shard; what does not decode, and the rest of a damaged shard, are failures."""
         return each_picture(_item, self._rows(), workers, progress)
 
-    def _scanned(self, shard: _Shard, columns: "_Columns") -> int:
+    def _left(self, n: int) -> int | None:
+        """How many more samples are wanted after so many; None for all."""
+        return None if self._limit is None else max(0, self._limit - n)
+
+    def _scanned(self, shard: _Shard, columns: "_Columns", most: int | None) -> int:
         n_samples = 0
-        for sample in _samples(shard.path, with_pictures=False):
+        for sample in itertools.islice(_samples(shard.path, with_pictures=False), most):
             n_samples += 1
             columns.see(sample)
         return n_samples
 
     def _rows(self) -> Iterator[_Row]:
+        n = 0
         for shard in self.shards:
+            if self._left(n) == 0:
+                return
             seen: Counter[str] = Counter()
-            for sample in _samples(shard.path, with_pictures=True):
+            for sample in itertools.islice(_samples(shard.path, with_pictures=True), self._left(n)):
+                n += 1
                 seen[sample.key] += 1
                 item_id = f"{shard.name}/{sample.key}"
                 metadata, failure = self._columns.values(sample)

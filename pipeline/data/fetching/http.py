@@ -110,10 +110,12 @@ class Downloader:
         timeout_s: longest wait for a connection, or for the next bytes of a body.
         retries: attempts after the first.
         pace: see `Pace`.
+        max_bytes: a larger file is refused, also one whose length the host does not state.
     """
 
-    def __init__(self, *, timeout_s: float, retries: int, pace: Pace) -> None:
+    def __init__(self, *, timeout_s: float, retries: int, pace: Pace, max_bytes: int | None = None) -> None:
         self._retries = retries
+        self._max_bytes = max_bytes
         self._pace = pace
         self._stop = threading.Event()
         self._hosts: dict[str, _Host] = {}
@@ -209,6 +211,7 @@ class Downloader:
         try:
             with self._client.stream("GET", url, headers=headers) as response:
                 start, n_total = self._judge(response, partial, start)
+                self._refuse_large(n_total or 0)
                 partial.begin(url, _validator(response), start)
                 self._receive(response, partial, start, n_total)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
@@ -247,6 +250,10 @@ class Downloader:
         n_total = int(matched[2]) + 1 if matched[3] == "*" else int(matched[3])
         return start, n_total
 
+    def _refuse_large(self, n_bytes: int) -> None:
+        if self._max_bytes is not None and n_bytes > self._max_bytes:
+            raise _RefusedError(f"the file is too large: over {self._max_bytes:,} bytes")
+
     def _receive(self, response: httpx.Response, partial: "Partial", start: int, n_total: int | None) -> None:
         began = time.monotonic()
         n_got = start
@@ -257,6 +264,7 @@ class Downloader:
                     raise _RefusedError("the host sent an HTML page instead of the file")
                 file.write(chunk)
                 n_got += len(chunk)
+                self._refuse_large(n_got)
                 if self._stop.is_set():
                     raise StoppedError
                 elapsed_s = time.monotonic() - began

@@ -7,7 +7,7 @@ Reading the files: `deponij.pipeline.data.adapters.coco`. Outlines to pixels: `d
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -39,6 +39,7 @@ from deponij.pipeline.data.scenes.registry import (
     register_scenes,
     scene_of,
 )
+from deponij.pipeline.data.try_out import first_in_turn, told_part
 from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError, UsageError
 from deponij.store.label_maps import VOID, Labels, SceneClass, check_classes
@@ -63,6 +64,7 @@ class CocoMaskParams(Record):
         descriptions: a name or file (`deponij.pipeline.data.scenes.descriptions`).
         group: a regular expression for what in a photograph's path names its group.
         boxes, treat, links_into: as of the adapter `coco`.
+        limit: only so many photographs, for a try-out: the first ones, of each given part in turn.
     """
 
     annotations: Path | tuple[Path, ...]
@@ -76,6 +78,7 @@ class CocoMaskParams(Record):
     boxes: Boxes | None = None
     treat: dict[str, Treatment] = Field(default_factory=dict)
     links_into: tuple[Path, ...] = ()
+    limit: int | None = Field(default=None, ge=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,10 @@ class CocoMaskSource:
         self.dataset, self._name_notes = with_found_names(dataset, self.root, folders)
         self.links = Links.of(params.images, params.links_into)
         labels = _labels(self.dataset, params.classes)
+        photographs = self.dataset.photographs
+        taken = first_in_turn([(one.given, None) for one in photographs], params.limit)
+        self._part = told_part(len(taken), len(photographs), "the first ones, of each given part in turn")
+        self.dataset = replace(self.dataset, photographs=tuple(photographs[place] for place in taken))
         names = list(dict.fromkeys(labels.values()))
         if params.background is not None:
             names = [params.background, *(name for name in names if name != params.background)]
@@ -150,7 +157,11 @@ class CocoMaskSource:
             f"photographs without an annotation, all {ground}": bare,
             "photographs that are left out as asked": self.dataset.n_skipped,
         }
-        notes: list[str] = [*self._name_notes, *(f"{told}: {n:,}" for told, n in counts.items() if n)]
+        notes: list[str] = [
+            *self._part,
+            *self._name_notes,
+            *(f"{told}: {n:,}" for told, n in counts.items() if n),
+        ]
         outside = [
             name
             for name, n in self.dataset.category_counts.items()

@@ -3,11 +3,13 @@
 import io
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from PIL import Image
+from pydantic import Field
 
 from deponij.pipeline.data.adapters.registry import Progress
 from deponij.pipeline.data.adapters.whole import whole_picture
@@ -26,6 +28,7 @@ from deponij.pipeline.data.scenes.registry import (
     register_scenes,
     scene_of,
 )
+from deponij.pipeline.data.try_out import first_in_turn, told_part
 from deponij.pipeline.record_lists import Record
 from deponij.store.errors import DataError
 from deponij.store.label_maps import Labels
@@ -47,6 +50,7 @@ class LabelMapParams(Record):
         group: a regular expression for what in a picture's path names its group; by default of CamVid and Cityscapes the
             sequence, of others none.
         links_into: folders that symbolic links may lead into; DVC's cache is one by itself.
+        limit: only so many pictures, for a try-out: the first ones, of each given part in turn.
     """
 
     folder: Path
@@ -59,6 +63,7 @@ class LabelMapParams(Record):
     descriptions: str | Path | None = None
     group: GroupPattern | None = None
     links_into: tuple[Path, ...] = ()
+    limit: int | None = Field(default=None, ge=1)
 
 
 @register_scenes("label-maps")
@@ -77,6 +82,10 @@ class LabelMapSource:
         self.root = existing_folder(params.folder, "folder of pictures and label maps")
         self.links = Links.of(params.folder, params.links_into)
         self.found = find_pairs(self.root, params.layout, params.images, params.labels)
+        pairs = self.found.pairs
+        taken = first_in_turn([(one.given, None) for one in pairs], params.limit)
+        self._part = told_part(len(taken), len(pairs), "the first ones, of each given part in turn")
+        self.found = replace(self.found, pairs=tuple(pairs[place] for place in taken))
         self._group = params.group
         said = _table_of(self.found, params)
         self.table = class_table(said, (*params.void, *self.found.void), params.void_colours)
@@ -94,7 +103,7 @@ class LabelMapSource:
     def notes(self) -> tuple[str, ...]:
         """The layout; pictures and label maps that stand alone; pictures in no part; classes without a description."""
         pairs = self.found.pairs
-        notes: list[str] = [f"layout {self.found.layout}"]
+        notes: list[str] = [*self._part, f"layout {self.found.layout}"]
         alone = [pair.picture for pair in pairs if pair.picture and pair.label is None]
         orphans = [pair.label for pair in pairs if pair.label and pair.picture is None]
         for what, names in (

@@ -1,6 +1,7 @@
 """Tables that name pictures by address: a real server on loopback that misbehaves as it is told."""
 
 import io
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from loopback import Loopback
 from PIL import Image
 
 from deponij.pipeline.data.adapters import addresses
-from deponij.pipeline.data.adapters.registry import open_source
+from deponij.pipeline.data.adapters.registry import FileSource, open_source
+from deponij.pipeline.data.adapters.whole import Reading
 from deponij.pipeline.data.fetching.http import Pace
 from deponij.pipeline.data.item import Item
 
@@ -110,3 +112,38 @@ def test_paths_and_addresses_in_one_table(server: Loopback, tmp_path: Path) -> N
     items = items_of(tmp_path / "table.csv", ["here.png", url, url])
     assert [item.content for item in items] == [png(7), png(1), None]
     assert "the same picture as row 2" in str(items[2].failure)
+
+
+def test_a_consumer_that_goes_away_is_not_waited_for(server: Loopback, tmp_path: Path) -> None:
+    urls = [server.serve("/0.png", png(0))]
+    urls += [server.serve(f"/{k}.png", png(k), loopback.status(503, Retry_After="60")) for k in range(1, 9)]
+    (tmp_path / "t.csv").write_text("\n".join(["path", *urls]) + "\n")
+    # Alone, its first row is at hand before the others wait for their host.
+    stream = open_source("listed", {"table": tmp_path / "t.csv", "fetch": True}).items(workers=0)
+    assert next(stream).content == png(0)
+    began = time.monotonic()
+    stream.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - began < 20
+
+
+def test_too_large_a_file_is_refused(
+    server: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(addresses, "MAX_BYTES", 1000)
+    stated = server.serve("/a.png", png(0))
+    unstated = server.serve("/b.png", png(1), loopback.truncated(1.0, honest=True))
+    for item in items_of(tmp_path / "table.csv", [stated, unstated]):
+        assert "the file is too large: over 1,000 bytes (after 1 attempts)" in str(item.failure)
+    assert not list((tmp_path / "fetched").rglob("*.part"))
+
+
+def test_what_was_fetched_can_be_named(server: Loopback, tmp_path: Path) -> None:
+    url = server.serve("/1.png", png(1))
+    (tmp_path / "t.csv").write_text(f"path\n{url}\n")
+    source = open_source("listed", {"table": tmp_path / "t.csv", "fetch": True})
+    assert isinstance(source, FileSource)
+    (item,) = source.items(reading=Reading(by_reference=True))
+    assert item.content is None
+    assert item.reference is not None
+    assert item.reference.read(tmp_path) == png(1)
+    assert [path.read_bytes() for path in source.picture_files()] == [png(1)]

@@ -120,3 +120,40 @@ def test_without_pyav_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(UsageError, match=r'pip install "deponij\[video\]"'):
         items_of(tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4, 0.6])
+def test_a_video_that_is_cut_off_says_so(tmp_path: Path, share: float) -> None:
+    """Where the file itself says that it should go on, the frames until then are followed by a failure."""
+    path = tmp_path / "a.mkv"
+    video_world.write(path, n_frames=60)
+    whole = items_of(tmp_path, every=1)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    source = open_source("video", {"folder": tmp_path, "every": 1})
+    items = list(source.items())
+    assert len(items) == source.n_items
+    sound = [item for item in items if item.failure is None]
+    assert 0 < len(sound) < 60
+    assert [item.key for item in sound] == [item.key for item in whole[: len(sound)]]
+    assert items[-1].item_id == "a.mkv"
+    assert "it should end after 6.0 s" in str(items[-1].failure)
+    assert any("videos that break off: 1, the first: 'a.mkv'" in note for note in source.notes)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "mov", "avi"])
+def test_a_sound_video_is_not_said_to_break_off(tmp_path: Path, ending: str) -> None:
+    video_world.write(tmp_path / f"a.{ending}", n_frames=35)
+    assert [shown(item) for item in items_of(tmp_path)] == [0, 10, 20, 8]
+
+
+def test_a_part_has_frames_of_every_video(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        video_world.write(tmp_path / name, n_frames=20)
+    items = items_of(tmp_path, fps=10, limit=4)
+    assert [(item.image_id, item.metadata["frame"]) for item in items] == [
+        ("a.mp4", 0),
+        ("a.mp4", 1),
+        ("b.mp4", 0),
+        ("c.mp4", 0),
+    ]

@@ -139,7 +139,7 @@ def test_a_damaged_gzip_is_told(tmp_path: Path) -> None:
     assert items[0].failure is None
 
 
-@pytest.mark.parametrize("content", [b"", b"no tar", b"\0" * 100, gzip.compress(b"no tar")])
+@pytest.mark.parametrize("content", [b"", b"no tar", b"\0" * 100, gzip.compress(b"no tar", mtime=0)])
 def test_what_is_no_tar_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.tar").write_bytes(content)
     with pytest.raises(DataError, match="is not a readable tar file|no samples"):
@@ -210,3 +210,11 @@ def test_names_that_are_no_utf8(tmp_path: Path) -> None:
         member.size = len(png(1))
         tar.addfile(member, io.BytesIO(png(1)))
     assert [item.item_id for item in items_of(path)] == ["a.tar/caf\\xe9"]
+
+
+def test_a_limit_reads_no_further_shard(tmp_path: Path) -> None:
+    write(tmp_path / "a.tar", [("1.png", png(1)), ("2.png", png(2)), ("3.png", png(3))])
+    (tmp_path / "b.tar").write_bytes(b"never looked at" * 100)
+    source = open_source("webdataset", {"shards": [tmp_path], "limit": 2})
+    assert [item.item_id for item in source.items()] == ["a.tar/1", "a.tar/2"]
+    assert any("only a part, as asked (limit): 2 items, the first" in one for one in source.notes)

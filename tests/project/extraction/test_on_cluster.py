@@ -5,6 +5,7 @@ which pictures share a batch, on purpose, by a thousandth; so here they are in t
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from deponij.project.extraction.extracting import ExtractResult, FeatureParams, 
 from deponij.project.extraction.feature_maker import FeatureMaker
 from deponij.project.extraction.on_cluster import task_rows
 from deponij.project.frame.settings import RunOptions
+from deponij.stages import items
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import ClusterError, UsageError
 from deponij.store.view import View
@@ -75,6 +77,23 @@ def test_two_workers_make_what_one_process_makes(world: Path, tmp_path: Path) ->
         again = extract(world, "two", there.address)
         # The picture that cannot be read is tried anew, and nothing else.
         assert (again.n_computed, again.n_known, again.n_failed) == (0, N_PICTURES - 1, 1)
+
+
+def test_pictures_that_items_only_name_are_read_by_workers_or_fail(world: Path, tmp_path: Path) -> None:
+    shutil.copytree(world / "model", tmp_path / "model")
+    for number in range(12):
+        (tmp_path / "pictures" / "x").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pictures" / "x" / f"{number:02}.png").write_bytes(cluster_world.picture(number))
+    source, out = {"folder": tmp_path / "pictures"}, tmp_path / "items"
+    items.run("folder", source, out=out, run_options=RunOptions(workers=1), copy_pictures="never")
+    (tmp_path / "pictures" / "x" / "03.png").write_bytes(cluster_world.picture(50))
+    (tmp_path / "pictures" / "x" / "07.png").unlink()
+    with cluster_world.processes(tmp_path / "dask", 2) as there:
+        result = extract(tmp_path, "named", there.address)
+    assert (result.n_computed, result.n_failed) == (10, 2)
+    reasons = dict(View(tmp_path / "named.h5").failures)
+    assert "has changed since the items were made" in reasons["x/03.png"]
+    assert "is not there" in reasons["x/07.png"]
 
 
 def test_a_killed_workers_pictures_are_taken_over(world: Path, tmp_path: Path) -> None:
