@@ -87,7 +87,8 @@ def path_inside(root: Path, file_name: str, links: Links = _NO_LINKS) -> Path:
     pure = PurePosixPath(file_name)
     if pure.is_absolute() or Path(file_name).is_absolute() or ".." in pure.parts:
         raise DataError(
-            f"refused: {file_name!r} points outside the data set's folder; only paths below it are read"
+            f"refused: {file_name!r} points outside the data set's folder; only paths below it are read "
+            "(--images DIR says which folder that is)"
         )
     with explained(f"picture {file_name!r} cannot be read", DataError):
         resolved = Path(os.path.realpath(root / pure))
