@@ -86,7 +86,12 @@ def _notes(
     n_joined: int,
 ) -> list[str]:
     sizes = np.bincount(fold_of)
-    notes = [f"{len(sizes)} folds of {sizes.min():,} to {sizes.max():,} items."]
+    least, most = sizes.min(), sizes.max()
+    notes = [
+        f"{len(sizes)} folds of {most:,} items."
+        if least == most
+        else f"{len(sizes)} folds of {least:,} to {most:,} items."
+    ]
     if n_joined:
         notes.append(f"{n_joined:,} items look much like one of another group and stay in its fold.")
     alone = [
