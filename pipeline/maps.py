@@ -154,8 +154,8 @@ class _Listening(io.StringIO):
         self._advance, self._n_done = advance, 0
 
     def write(self, text: str) -> int:
-        if found := self._ITERATION.search(text):
-            n_done = int(found[1])
+        if match := self._ITERATION.search(text):
+            n_done = int(match[1])
             self._advance(n_done - self._n_done)
             self._n_done = n_done
         return len(text)

@@ -52,8 +52,8 @@ class BoundedCache(Generic[Value]):
 
     def made(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """The value, made where there is none. Two threads may make the same one."""
-        found = self.get(key)
-        if found is None:
-            found = make()
-            self.put(key, found)
-        return found
+        value = self.get(key)
+        if value is None:
+            value = make()
+            self.put(key, value)
+        return value

@@ -146,9 +146,9 @@ def weights_record(run: Layout, backbone: str) -> dict[str, Any] | None:
     record = run.weights / f"{backbone}.json"
     if not record.is_file():
         return None
-    found = read_sealed(record, "`dvc repro weights` or `deponij run` writes it")
-    if not isinstance(found.get("spec"), str):
+    facts = read_sealed(record, "`dvc repro weights` or `deponij run` writes it")
+    if not isinstance(facts.get("spec"), str):
         raise StoreError(
             f"{record} is of another version: it names no backbone; `dvc repro weights` writes it"
         )
-    return found
+    return facts

@@ -131,5 +131,5 @@ def record_of(at: Layout) -> RunRecord | None:
 
 def others(besides: Path | None = None) -> str:
     """The runs that lie below `runs` here, for messages."""
-    found = sorted(path.parent for path in Path("runs").glob("*/items") if path.parent != besides)
-    return f" (there are: {', '.join(map(str, found))})" if found else ""
+    runs = sorted(path.parent for path in Path("runs").glob("*/items") if path.parent != besides)
+    return f" (there are: {', '.join(map(str, runs))})" if runs else ""

@@ -70,7 +70,7 @@ class Meant:
         """The label column that it was made for, the first of several."""
         if self.made_by is not None:
             return next(iter(self.made_by.labels), None)
-        return next((found.labels for _, found in self.ranked), None)
+        return next((result.labels for _, result in self.ranked), None)
 
     @property
     def why_no_labels(self) -> str:

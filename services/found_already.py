@@ -42,8 +42,8 @@ def mistakes_of(
     if features is None and items is None and out is None:
         for backbone in meant.backbones:
             path = meant.at.mistakes(backbone)
-            found = read_records([path], MISTAKES, "mistakes") if path.is_file() else []
-            if report := next((one for one in found if one.labels == column), None):
+            reports = read_records([path], MISTAKES, "mistakes") if path.is_file() else []
+            if report := next((one for one in reports if one.labels == column), None):
                 said = meant.said(f"what it found with {backbone}, labels {column}")
                 return _marked(report, meant.at.view(backbone)), said
     view = features or meant.view()

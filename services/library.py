@@ -175,24 +175,24 @@ class Run:
         split = self._only("splits", self.splits) if split is None else split
         self._require("split", split, self.splits)
         views = [self.view(name) for name in names]
-        found, features = read_shared_examples(
+        examples, features = read_shared_examples(
             views, self.items, self.layout.split(split), labels or self._labels()
         )
         if fold is not None:
-            found = _rotation(found, fold, split)
-        elif found.folds is not None and part not in (None, "test"):
+            examples = _rotation(examples, fold, split)
+        elif examples.folds is not None and part not in (None, "test"):
             raise UsageError(
-                f"the split {split!r} is of {len(found.rotations())} folds; say which one is tested, as in fold=0"
+                f"the split {split!r} is of {len(examples.rotations())} folds; say which one is tested, as in fold=0"
             )
-        rows = np.arange(len(found.ids)) if part is None else found.rows(part)
+        rows = np.arange(len(examples.ids)) if part is None else examples.rows(part)
         if not len(rows):
             raise DataError(f"the split {split!r} has no {part} item with a label and features")
         return Labelled(
             X=np.concatenate([one[rows] for one in features], axis=1),
-            y=found.labels[rows],
-            ids=found.ids[rows],
-            parts=found.parts[rows],
-            classes=found.pool_classes,
+            y=examples.labels[rows],
+            ids=examples.ids[rows],
+            parts=examples.parts[rows],
+            classes=examples.pool_classes,
         )
 
     def frame(self) -> "pd.DataFrame":
@@ -227,9 +227,9 @@ class Run:
             raise unknown(what, name, known)
 
 
-def _rotation(found: Examples, fold: int, split: str) -> Examples:
-    rotations = found.rotations()
-    if found.folds is None:
+def _rotation(examples: Examples, fold: int, split: str) -> Examples:
+    rotations = examples.rotations()
+    if examples.folds is None:
         raise UsageError(f"the split {split!r} has no folds; leave `fold` out")
     if not 0 <= fold < len(rotations):
         raise UsageError(f"the split {split!r} has the folds 0 to {len(rotations) - 1}, got {fold}")

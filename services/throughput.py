@@ -99,10 +99,10 @@ def measure_backbones(
     device = pick_device(options.device)
     specs = list(dict.fromkeys(names))
     here = {spec: sources.is_present(resolved(parse_spec(spec))) for spec in specs}
-    found = []
+    measured = []
     for spec in specs:
         on_next(spec)
-        found.append(
+        measured.append(
             _in_its_own_process(spec, sizes, device, precision, options.n_threads)
             if here[spec]
             else _absent(spec)
@@ -113,7 +113,7 @@ def measure_backbones(
         device_name=_device_name(device),
         threads=options.n_threads,
         precision=precision,
-        backbones=tuple(found),
+        backbones=tuple(measured),
     )
 
 

@@ -245,14 +245,14 @@ def read_texts(path: Path, columns: list[str]) -> list[list[str | None]]:
     import pyarrow as pa
 
     table = read_table(path, columns)
-    found: list[list[str | None]] = []
+    texts: list[list[str | None]] = []
     for name in columns:
         kind = table[name].type
         value = kind.value_type if pa.types.is_dictionary(kind) else kind
         if value not in (pa.string(), pa.large_string(), pa.string_view(), pa.null()):
             raise StoreError(f"{path}: its column {name!r} holds {kind} instead of names (string)")
-        found.append(table[name].to_pylist())
-    return found
+        texts.append(table[name].to_pylist())
+    return texts
 
 
 def refuse_foreign(folder: Path, is_ours: Callable[[Path], bool], what: str) -> None:

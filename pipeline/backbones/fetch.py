@@ -63,7 +63,7 @@ def wanted(family: type[Backbone] | None, listing: Iterable[str]) -> list[str]:
     indexes = {name for name in names if name.endswith(".index.json")}
     records = [name for name in names if any(fnmatch(name, one) for one in _RECORDS) and name not in indexes]
     candidates = [family] if family else list(registry.families().values())
-    chosen = next((found for one in candidates if (found := weights.choose(names, one.weights_names))), [])
+    chosen = next((files for one in candidates if (files := weights.choose(names, one.weights_names))), [])
     return sorted({*records, *chosen})
 
 

@@ -60,7 +60,7 @@ def _is_sound(folder: Path) -> bool:
     """Whether everything is there as it was made."""
     try:
         files = json.loads((folder / _SEAL).read_text(encoding="utf-8"))["files"]
-        return bool(files) and all(sha256_of_file(folder / name) == found for name, found in files.items())
+        return bool(files) and all(sha256_of_file(folder / name) == sha256 for name, sha256 in files.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 

@@ -119,8 +119,8 @@ class AtResNet18(ResNet):
         token = self.class_token.expand(len(x), -1, -1)
         for encoder, values in zip(self.encoders, maps, strict=True):
             token = encoder(token, values.flatten(2))
-        found: Tensor = self.norm(token[:, 0])
-        return found
+        pooled: Tensor = self.norm(token[:, 0])
+        return pooled
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Class tokens [n, 256] to logits."""
@@ -141,8 +141,8 @@ class _Asking(nn.Module):
         )
 
     def forward(self, token: Tensor, channels: Tensor) -> Tensor:
-        found, _ = self.attention(self.norm1(token), channels, channels, need_weights=False)
-        token = token + found
+        answer, _ = self.attention(self.norm1(token), channels, channels, need_weights=False)
+        token = token + answer
         added: Tensor = token + self.mlp(self.norm2(token))
         return added
 

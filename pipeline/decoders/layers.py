@@ -33,10 +33,10 @@ class OnMaps(nn.Module, ABC):
         Raises:
             UsageError: maps of other levels.
         """
-        found = [int(one.shape[1]) for one in maps]
-        if found != self.channels:
+        channels = [int(one.shape[1]) for one in maps]
+        if channels != self.channels:
             raise UsageError(
-                f"the decoder was made for maps of {self.channels} channels, finest first; got {found}"
+                f"the decoder was made for maps of {self.channels} channels, finest first; got {channels}"
             )
         return self.logits(
             [one.to(torch.float32, memory_format=torch.channels_last) for one in maps], size_px

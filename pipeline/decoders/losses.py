@@ -92,11 +92,11 @@ def distances_to_others(label_map: IntegerMaps) -> NDArray[np.float64]:
 
     Class by class, each in the frame that holds it and one pixel around: what lies nearest is never farther out.
     """
-    found = np.full(label_map.shape, np.inf)
+    distances = np.full(label_map.shape, np.inf)
     for one in np.unique(label_map):
         rows, columns = (np.flatnonzero((label_map == one).any(axis=axis)) for axis in (1, 0))
         frame = tuple(slice(max(0, side[0] - 1), side[-1] + 2) for side in (rows, columns))
         its = label_map[frame] == one
         if not its.all():
-            found[frame][its] = distance_transform_edt(its)[its]
-    return found
+            distances[frame][its] = distance_transform_edt(its)[its]
+    return distances

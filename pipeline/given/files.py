@@ -98,12 +98,10 @@ def _load(path: Path) -> Any:
 def _read_ids(path: Path) -> list[Any]:
     """Ids from a file, in its order."""
     if path.suffix.lower() == ".npy":
-        found = np.asarray(_load(path))
-        if found.ndim != 1 or found.dtype.kind not in "USiu":
-            raise DataError(
-                f"{path} holds {found.dtype} {list(found.shape)}; ids are texts or whole numbers [n]"
-            )
-        return [_text(one) for one in found.tolist()]
+        ids = np.asarray(_load(path))
+        if ids.ndim != 1 or ids.dtype.kind not in "USiu":
+            raise DataError(f"{path} holds {ids.dtype} {list(ids.shape)}; ids are texts or whole numbers [n]")
+        return [_text(one) for one in ids.tolist()]
     if path.suffix.lower() in (".parquet", ".pq", ".h5", ".hdf5", ".npz"):
         raise UsageError(f"ids are a text file, one a line, or a .npy; got {path}")
     try:

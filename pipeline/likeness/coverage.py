@@ -74,8 +74,8 @@ def judge_batch(
     scores, gaps = np.empty(m, np.float32), np.empty(m, np.float32)
     nearest, n_inside, covered = np.empty(m, np.int64), np.zeros(m, np.int64), np.zeros(n, bool)
     for rows, cosines in cosine_blocks(new, archive):
-        found, columns = nearest_in(cosines, k)
-        scores[rows], gaps[rows], nearest[rows] = found[:, -1], found[:, 0], columns[:, 0]
+        highest, columns = nearest_in(cosines, k)
+        scores[rows], gaps[rows], nearest[rows] = highest[:, -1], highest[:, 0], columns[:, 0]
         inside = 1 - cosines < radii
         n_inside[rows] = inside.sum(axis=1)
         covered |= inside.any(axis=0)
@@ -121,10 +121,10 @@ def _nearest_hashes(likeness: Likeness) -> tuple[NDArray[np.uint8], Rows]:
             least[some] = np.minimum(least[some], bits.min(axis=1))
             bits[~alike] = UNHASHED
             best = bits.argmin(axis=1)
-            found = bits[np.arange(len(bits)), best]
-            is_less = found < least_alike[some]
+            fewest = bits[np.arange(len(bits)), best]
+            is_less = fewest < least_alike[some]
             rows[some] = np.where(is_less, others.start + best, rows[some])
-            least_alike[some] = np.where(is_less, found, least_alike[some])
+            least_alike[some] = np.where(is_less, fewest, least_alike[some])
     return least, rows
 
 
@@ -167,13 +167,15 @@ def farthest_first(units: Vectors, gaps: NDArray[np.float32], n_wanted: int) -> 
     """
     left = gaps.astype(np.float32).copy()
     rows: list[int] = []
-    found: list[float] = []
+    distances: list[float] = []
     while len(left) and len(rows) < n_wanted:
         row = int(left.argmax())
         if left[row] <= _NOTHING:
             break
         rows.append(row)
-        found.append(float(left[row]))
+        distances.append(float(left[row]))
         left = np.minimum(left, 1 - units @ units[row])
         left[row] = 0
-    return Pick(np.array(rows, np.int64), np.array(found, np.float32), float(max(0.0, left.max(initial=0))))
+    return Pick(
+        np.array(rows, np.int64), np.array(distances, np.float32), float(max(0.0, left.max(initial=0)))
+    )

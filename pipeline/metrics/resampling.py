@@ -89,9 +89,9 @@ def exchanged_p(
         turned = signs @ half
         return np.abs(figure(mean + turned) - figure(mean - turned))
 
-    found = far(np.ones((1, len(a))))[0]
+    observed = far(np.ones((1, len(a))))[0]
     # Another order of summing must not make of a tie a smaller one.
-    least = found - 1e-12
+    least = observed - 1e-12
     n_ways, n_as_far = 0, 0
     for signs in _signs(len(a), n_exchanges, seed):
         n_ways, n_as_far = n_ways + len(signs), n_as_far + int((far(signs) >= least).sum())

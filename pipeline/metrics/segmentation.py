@@ -81,8 +81,8 @@ def _band(labels: Labels, width_px: int) -> NDArray[np.bool_]:
     size = 2 * width_px + 1
     whole = labels.astype(np.int16)
     lowest = minimum_filter(whole, size, mode="constant", cval=-1)
-    found: NDArray[np.bool_] = lowest != maximum_filter(whole, size, mode="constant", cval=-1)
-    return found
+    band: NDArray[np.bool_] = lowest != maximum_filter(whole, size, mode="constant", cval=-1)
+    return band
 
 
 def _counting(truth: Labels, predicted: Labels, n_classes: int) -> NDArray[np.bool_]:
@@ -282,8 +282,8 @@ class Figures:
 
 
 def _ratio(over: Floats, under: Floats, where: NDArray[np.bool_]) -> Floats:
-    found: Floats = np.divide(over, under, out=np.full(under.shape, np.nan), where=where)
-    return found
+    ratios: Floats = np.divide(over, under, out=np.full(under.shape, np.nan), where=where)
+    return ratios
 
 
 def _mean(values: Floats) -> Floats:

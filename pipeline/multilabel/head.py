@@ -189,8 +189,8 @@ def probabilities(log_odds: Floats) -> NDArray[np.float64]:
     """The logistic function, without overflow."""
     from scipy.special import expit
 
-    found: NDArray[np.float64] = expit(log_odds)
-    return found
+    probs: NDArray[np.float64] = expit(log_odds)
+    return probs
 
 
 def check_multilabel(X: ArrayLike, Y: ArrayLike, n_classes: int, what: str) -> tuple[Floats, Bools]:

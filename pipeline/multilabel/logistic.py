@@ -119,14 +119,16 @@ class OneVsRest(MultilabelHead):
     def _try_all(
         self, cs: Sequence[float], standard: Floats, truth: Bools, validation: tuple[Floats, Bools]
     ) -> tuple[Trial, ...]:
-        features, wanted = validation
+        features, val_truth = validation
         rows = standardise(features, self.mean_, self.scale_)
         fits, trials = _Fits(self._model(CHOICE_TOLERANCE), standard, truth), []
         for c in cs:
             weight, bias = fits.at(c)
             log_odds = rows @ weight.T + bias
-            of_classes = [average_precision(wanted[:, k], log_odds[:, k])[0] for k in range(wanted.shape[1])]
-            log_loss = np.logaddexp(0, np.where(wanted, -log_odds, log_odds)).mean()
+            of_classes = [
+                average_precision(val_truth[:, k], log_odds[:, k])[0] for k in range(val_truth.shape[1])
+            ]
+            log_loss = np.logaddexp(0, np.where(val_truth, -log_odds, log_odds)).mean()
             # Six digits, so that no last bit decides what is chosen.
             trials.append(Trial(c, rounded(float(np.nanmean(of_classes))), rounded(float(log_loss))))
         return tuple(trials)

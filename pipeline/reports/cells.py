@@ -241,7 +241,7 @@ def _key(*, how: str, members: Sequence[str], head: str, labels: str, split: str
 @cache
 def _references() -> Mapping[_Key, Reference]:
     """All published figures. A file's percentages stand as printed; its name says where."""
-    found: dict[_Key, Reference] = {}
+    references: dict[_Key, Reference] = {}
     for path in sorted(_REFERENCES.glob("*.csv")):
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
@@ -249,8 +249,8 @@ def _references() -> Mapping[_Key, Reference]:
                 key = _key(**place, members=row["members"].split(MEMBERS_SEPARATOR))
                 # Of 70.50 the fraction is 0.705; division alone would give 0.7050000000000001.
                 tops = {f"top{k}": round(float(row[f"top{k}"]) / 100, 6) for k in (1, 2, 3)}
-                found[key] = Reference(**tops, source=row["source"], note=row["note"])
-    return found
+                references[key] = Reference(**tops, source=row["source"], note=row["note"])
+    return references
 
 
 CELLS = RecordList(Cell)

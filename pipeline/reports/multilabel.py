@@ -70,7 +70,7 @@ def rows_in_order(
         )
 
     ranked = sorted(results, key=lambda pair: order(pair[1]))
-    found = []
+    ordered = []
     for place, (folder, result) in enumerate(ranked):
         scores: MultilabelScores = result.parts[result.shown]
         shared = {
@@ -88,8 +88,8 @@ def rows_in_order(
             is_chosen=place == 0 and result.val_map is not None,
             **{name: getattr(scores, name) for name in shared},
         )
-        found.append((row, result))
-    return found
+        ordered.append((row, result))
+    return ordered
 
 
 def groups_in_order(

@@ -116,10 +116,10 @@ class Pairs(nn.Module):
         for one in others:
             one.requires_grad_(True)
         with torch.enable_grad():
-            found = reached([self.embed_token_ids(self.token_ids(["a"]).to(self._scale.device))])
+            reached_ids = reached([self.embed_token_ids(self.token_ids(["a"]).to(self._scale.device))])
         for one in others:
             one.requires_grad_(False)
-        return [one for one in others if id(one) in found]
+        return [one for one in others if id(one) in reached_ids]
 
 
 def require_text(known: Description) -> None:

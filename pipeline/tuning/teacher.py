@@ -39,8 +39,8 @@ class Teacher:
         # Somebody may have set the network to training in the meantime, and the student decides where it is.
         self._network.eval().to(pixels.device)
         with torch.no_grad():
-            found: Tensor = self._network(pixels)
-        return found.float()
+            answer: Tensor = self._network(pixels)
+        return answer.float()
 
 
 class Renormalised(nn.Module):

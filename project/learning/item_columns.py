@@ -96,10 +96,10 @@ def read_parts(split: Path) -> dict[str, str | None]:
     unknown = sorted({part for part in parts if part is not None} - set(PARTS))
     if unknown:
         raise DataError(f"{split} has the parts {unknown}; allowed are {', '.join(PARTS)} and null")
-    found = {item_id: part for item_id, part in zip(ids, parts, strict=True) if item_id is not None}
-    if len(found) != len(ids):
-        raise DataError(f"{split}: {len(ids) - len(found)} item ids occur more than once, or are missing")
-    return found
+    part_of = {item_id: part for item_id, part in zip(ids, parts, strict=True) if item_id is not None}
+    if len(part_of) != len(ids):
+        raise DataError(f"{split}: {len(ids) - len(part_of)} item ids occur more than once, or are missing")
+    return part_of
 
 
 def read_folds(split: Path) -> dict[str, int] | None:

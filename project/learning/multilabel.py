@@ -112,18 +112,25 @@ def learn_multilabel(
     """
     view = View(features)
     head = make_multilabel_head(kind, arguments)
-    found, vectors = read_set_examples(view, Items(items), split, labels)
-    if not len(found.examples.rows("train")):
+    set_examples, vectors = read_set_examples(view, Items(items), split, labels)
+    if not len(set_examples.examples.rows("train")):
         raise DataError(f"{split}: its train part has no items with {labels!r} and features")
     sources = feature_sources([view], labels)
     return learn_sets(
-        head, found, found.truth, vectors, sources, split=split.stem, arguments=arguments, out=out
+        head,
+        set_examples,
+        set_examples.truth,
+        vectors,
+        sources,
+        split=split.stem,
+        arguments=arguments,
+        out=out,
     )
 
 
 def learn_sets(
     head: MultilabelHead,
-    found: SetExamples,
+    set_examples: SetExamples,
     truth: Bools,
     vectors: Vectors,
     sources: Sequence[FeatureSource],
@@ -141,7 +148,7 @@ def learn_sets(
     Raises:
         DataError: the examples cannot be learned from.
     """
-    examples, classes = found.examples, found.classes.tolist()
+    examples, classes = set_examples.examples, set_examples.classes.tolist()
     train, val = examples.rows("train"), examples.rows("val")
     validation = (vectors[val], truth[val]) if len(val) else (None, None)
     head.fit(vectors[train], truth[train], classes, *validation)

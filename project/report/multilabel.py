@@ -70,10 +70,10 @@ def sampled(groups: Sequence[Group], n_samples: int, seed: int) -> list[Sampled]
     Raises:
         StoreError: its answers are damaged.
     """
-    found = []
+    samples = []
     for group in groups:
         result, answers = read_multilabel_answers(Path(group[0][0].folder))
         shown = answers.of(result.shown)
         pair = choose_set_samples(shown.ids, shown.truth, shown.answers, result.classes, n_samples, seed)
-        found.append(Sampled(group, *pair))
-    return found
+        samples.append(Sampled(group, *pair))
+    return samples

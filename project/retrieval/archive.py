@@ -112,18 +112,18 @@ def judged(
         facts: further fields of the result.
     """
     with bar(f"{task.replace('-', ' ')} {archive.view.backbone}", len(queries.vectors), "queries") as advance:
-        found = judge_rankings(queries, gallery, params.ks, advance)
+        rankings = judge_rankings(queries, gallery, params.ks, advance)
     by_text = task == "text-to-image"
     names = np.asarray(queries.codes)
     clusters = names if by_text else archive.examples.groups[archive.rows]
     figures = figures_of(
-        found.values,
-        found.chance,
-        clusters[found.asked],
-        names[found.asked].tolist() if about == "classes" else None,
+        rankings.values,
+        rankings.chance,
+        clusters[rankings.asked],
+        names[rankings.asked].tolist() if about == "classes" else None,
     )
-    unit = unit_of(archive.examples.unit, figures.n_resampled, len(found.asked))
-    notes = [said] if (said := note(found.n_without)) else []
+    unit = unit_of(archive.examples.unit, figures.n_resampled, len(rankings.asked))
+    notes = [said] if (said := note(rankings.n_without)) else []
     return RetrievalResult(
         task=task,
         about=about,
@@ -132,8 +132,8 @@ def judged(
         fingerprint=archive.view.fingerprint,
         split=archive.split,
         part=archive.part,
-        n_queries=len(found.asked),
-        n_without=found.n_without,
+        n_queries=len(rankings.asked),
+        n_without=rankings.n_without,
         n_gallery=len(gallery.vectors),
         resampled="texts" if by_text else unit,
         figures=figures,

@@ -57,6 +57,6 @@ def class_vectors(path: Path, classes: Sequence[str], words: str, view: View) ->
                 f"{path} has no {words} of the class {name!r}; run the stage `extract_dense` again"
             )
         means.append(vectors[rows].mean(axis=0))
-    found = np.stack(means)
-    unit: Vectors = (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    raw = np.stack(means)
+    unit: Vectors = (raw / np.linalg.norm(raw, axis=1, keepdims=True)).astype(np.float32)
     return unit

@@ -23,13 +23,13 @@ def asked_recipe(
     Raises:
         UsageError: a name or a value is wrong; all problems are told together.
     """
-    found: dict[str, Any] = {**values, "training": dict(training or {})}
+    fields: dict[str, Any] = {**values, "training": dict(training or {})}
     for name, value in parse_arguments(arguments).items():
-        place = found
+        place = fields
         *path, last = name.split(".")
         for part in path:
             place = place.setdefault(part, {})
             if not isinstance(place, dict):
                 raise UsageError(f"--set {name}: {part} is no part of the recipe")
         place[last] = value
-    return check(Recipe, found, "this recipe")
+    return check(Recipe, fields, "this recipe")

@@ -92,7 +92,7 @@ class TunedRecord(Section):
         if self.learns == "classes":
             return f"{part} top-1 {in_percent(self.top1[part])} by its own classifier"
         both = ", ".join(
-            f"{way.replace('-', ' ')} {found['recall@1']}" for way, found in self.recalls[part].items()
+            f"{way.replace('-', ' ')} {figures['recall@1']}" for way, figures in self.recalls[part].items()
         )
         return f"{part} recall@1 {both}"
 

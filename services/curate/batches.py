@@ -216,8 +216,8 @@ def _items(archive: Gathered, new: Gathered, batch: Batch, pick: Pick | None) ->
 
 
 def _novelty(batch: Batch, row: int) -> Novelty:
-    found: Novelty = batch.novelty[row]
-    return found
+    novelty: Novelty = batch.novelty[row]
+    return novelty
 
 
 def _notes(

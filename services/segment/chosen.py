@@ -167,10 +167,10 @@ def by_model(folder: Path, looking: Looking, specs: list[str], options: RunOptio
             "--window goes with words; a trained decoder sees pictures at the size that it learned at"
         )
     card, module = load_decoder(folder)
-    found = find_backbones([Needed(card.source, folder)], specs)[0]
-    maker = FeatureMaker(found, options)
+    backbone = find_backbones([Needed(card.source, folder)], specs)[0]
+    maker = FeatureMaker(backbone, options)
     model: Backbone = maker.model
-    network = Network(model, found.kind, tuple(card.levels), module.to(maker.device))
+    network = Network(model, backbone.kind, tuple(card.levels), module.to(maker.device))
     segmenter = Segmenter(
         network,
         model.description.transform,
@@ -181,16 +181,16 @@ def by_model(folder: Path, looking: Looking, specs: list[str], options: RunOptio
     )
     classes = tuple(SceneClass(*pair) for pair in zip(card.classes, card.colours, strict=True))
     facts = SegmentModel(
-        backbone=found.name,
-        spec=found.spec,
-        toy=_is_toy(found.spec),
+        backbone=backbone.name,
+        spec=backbone.spec,
+        toy=_is_toy(backbone.spec),
         decoder=card.kind,
         folder=str(folder),
         protocol=card.protocol,
         window_px=model.description.input_px,
         chosen="that the decoder learned from",
     )
-    return Chosen(segmenter, classes, facts, found.route, looking.threshold == 0)
+    return Chosen(segmenter, classes, facts, backbone.route, looking.threshold == 0)
 
 
 def _batch_size(options: RunOptions, device: str) -> int:

@@ -118,7 +118,7 @@ def run(
     Raises:
         StoreError: something cannot be written.
     """
-    found: list[Segmented | Heated] = []
+    answers: list[Segmented | Heated] = []
     failures: list[Failed] = []
     maps: dict[str, str] = {}
     if not is_query:
@@ -129,7 +129,7 @@ def run(
                 answered = (
                     _heated(chosen, one, out) if is_query else _segmented(chosen, one, out, threshold, coco)
                 )
-                found.append(answered)
+                answers.append(answered)
                 if isinstance(answered, Segmented):
                     maps[Path(answered.labels).name] = one.path
             except DataError as error:
@@ -148,7 +148,7 @@ def run(
         query=chosen.classes[0].name if is_query else None,
         says_always=chosen.says_always,
         out=str(out.folder),
-        pictures=tuple(found),
+        pictures=tuple(answers),
         failures=tuple(failures),
     )
 

@@ -261,8 +261,8 @@ class _Run:
             index = shape.codes_val[rows].expand(*logits.shape[:2]).unsqueeze(-1)
             losses = torch.logsumexp(logits, -1) - logits.gather(-1, index).squeeze(-1)
             total += losses.double() @ weights[rows]
-        found: list[float] = (total / weights.sum()).tolist()
-        return found
+        of_runs: list[float] = (total / weights.sum()).tolist()
+        return of_runs
 
 
 def _of(tensor: "Tensor", rows: "Tensor") -> "Tensor":
