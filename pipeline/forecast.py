@@ -39,7 +39,9 @@ class PowerLaw:
     """Errors a + b n**-c, of B curves at once.
 
     Attributes:
-        floor: a >= 0 [B]. scale: b >= 0 [B]. exponent: c [B].
+        floor: a >= 0 [B].
+        scale: b >= 0 [B].
+        exponent: c [B].
     """
 
     floor: Floats
@@ -144,8 +146,9 @@ class _Drawn:
     """What other test items and other draws of the training items would have given.
 
     Attributes:
-        errors: [B, K]. here, other: how much better than the curve a single classifier is, the one that there is and
-            the one with twice the items, [B].
+        errors: [B, K].
+        here, other: how much better than the curve a single classifier is, the one that there is and the one
+            with twice the items, [B].
     """
 
     errors: Floats

@@ -30,9 +30,11 @@ class EmbeddingMap:
     """Places of n items.
 
     Attributes:
-        pca: float32 [n, 2]; pca_explained: the two components' shares of the variance.
+        pca: float32 [n, 2].
+        pca_explained: the two components' shares of the variance.
         tsne: float32 [n, 2]; NaN for items that were not laid out.
-        n_tsne: how many were. perplexity: of t-SNE, clamped to them; None without t-SNE.
+        n_tsne: how many were.
+        perplexity: of t-SNE, clamped to them; None without t-SNE.
     """
 
     pca: NDArray[np.float32]

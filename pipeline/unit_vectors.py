@@ -74,7 +74,8 @@ def blend(vectors: NDArray[np.floating], weights: Sequence[float]) -> Vectors:
     """The direction of a weighted sum of unit vectors, [d]; negative weights point away.
 
     Args:
-        vectors: [n, d], of any length but zero. weights: n, not all zero.
+        vectors: [n, d], of any length but zero.
+        weights: n, not all zero.
 
     Raises:
         UsageError: nothing is left of the sum, all weights are zero, or a vector is: no direction to search in.

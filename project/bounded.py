@@ -17,7 +17,8 @@ class BoundedCache(Generic[Value]):
     """Least recently used values leave first; safe among threads.
 
     Attributes:
-        limit: of the sum of sizes. size: of one value; by default each counts 1.
+        limit: of the sum of sizes.
+        size: of one value; by default each counts 1.
         total: sum of sizes.
     """
 

@@ -107,7 +107,8 @@ class Index:
         """An exact index of a view, in memory.
 
         Raises:
-            StoreError: the view was made from other items. UsageError: it holds no vectors, or none at all.
+            StoreError: the view was made from other items.
+            UsageError: it holds no vectors, or none at all.
         """
         check_embedding(view)
         vectors = VectorIndex.build(view.embedding)

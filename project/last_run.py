@@ -31,7 +31,8 @@ class RunRecord(Section):
     """`run.json`.
 
     Attributes:
-        finished: when its last stage ended. by: which command made it.
+        finished: when its last stage ended.
+        by: which command made it.
         depot: folder or URL of its feature rows.
         made_by: the sections of parameters that it was made by.
         run, folder: the run's folder as it was named, and the one in which the command ran. Relative paths in here are

@@ -20,7 +20,8 @@ def fetch_all(
     """Fetch what is not here yet; the folder of each backbone by its name.
 
     Args:
-        names: of the catalog, or forms of `parse_spec` that name a hub repository; preset_name: adds a preset's.
+        names: of the catalog, or forms of `parse_spec` that name a hub repository.
+        preset_name: adds a preset's.
         announce: given lines on what is about to be fetched, before anything is.
 
     Raises:

@@ -40,8 +40,10 @@ class PushRequest:
     """Where to, and how.
 
     Attributes:
-        repo: USER/NAME. revision: a branch.
-        create: make the repository, or the branch, where there is none. private: when it is made.
+        repo: USER/NAME.
+        revision: a branch.
+        create: make the repository, or the branch, where there is none.
+        private: when it is made.
         overwrite: what else lies there goes; its history keeps it.
         licence: in the place of the one that the folder's record has, if any.
         token_from: variable of the environment that holds the token; None for the one of `hf auth login` or `HF_TOKEN`.
@@ -61,7 +63,8 @@ class Pushed:
     """What lies on the hub now.
 
     Attributes:
-        files: sizes in bytes by name. was_there: all of it before; nothing was uploaded.
+        files: sizes in bytes by name.
+        was_there: all of it before; nothing was uploaded.
     """
 
     repo: str
@@ -82,7 +85,8 @@ def push(folder: Path, request: PushRequest, announce: Callable[[str], None] = l
 
     Raises:
         UsageError: it is no tuned backbone, no licence or no token is known, or something else lies in the repository.
-        StoreError: the folder is damaged. BackboneError: the hub refuses it or cannot be reached.
+        StoreError: the folder is damaged.
+        BackboneError: the hub refuses it or cannot be reached.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.constants import ENDPOINT

@@ -65,7 +65,8 @@ class Throughput(Section):
     """All of them, and on what they were measured.
 
     Attributes:
-        device: such as `cpu` or `cuda:0`. device_name: of a GPU.
+        device: such as `cpu` or `cuda:0`.
+        device_name: of a GPU.
         threads: of a CPU.
     """
 
@@ -87,8 +88,10 @@ def measure_backbones(
     """Measure backbones one after the other; one that is not here, or fails, is told and ends nothing.
 
     Args:
-        names: of the catalog, or other forms of `parse_spec`. batch_sizes: pictures at a time, at least 1 each.
-        on_next: told each name before it is measured. on_done: called after each.
+        names: of the catalog, or other forms of `parse_spec`.
+        batch_sizes: pictures at a time, at least 1 each.
+        on_next: told each name before it is measured.
+        on_done: called after each.
 
     Raises:
         UsageError: an unknown name, no size, one below 1, or a device that is not here.

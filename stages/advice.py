@@ -30,7 +30,8 @@ class AdviceParams(Section):
     """How much is listed.
 
     Attributes:
-        n_first: pictures without a label that are named as those to label first. seed: of their choice.
+        n_first: pictures without a label that are named as those to label first.
+        seed: of their choice.
         n_shown: pictures on the sheet of each finding.
     """
 

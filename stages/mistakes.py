@@ -40,7 +40,8 @@ class MistakesParams(Section):
     """What counts as worth a look, and how much of it is listed.
 
     Attributes:
-        folds: of out-of-fold prediction, at most. seed: of their choice.
+        folds: of out-of-fold prediction, at most.
+        seed: of their choice.
         max_bits, min_cosine, confirm_cosine: from when items count as near-duplicates; see
             `deponij.pipeline.likeness.pairs.Thresholds`.
         n_listed: longest list of suspects and of twins; all are counted.

@@ -103,7 +103,8 @@ def open_part(path: Path, wait_s: float = 0.0) -> tuple[Path, int]:
     """An empty folder that may take the place of `path` (`publish_folder`), and the lock on it (for `release`).
 
     Raises:
-        StoreError: another process is writing `path`. OSError: it cannot be made.
+        StoreError: another process is writing `path`.
+        OSError: it cannot be made.
     """
     if path.exists() and path.samefile(Path.cwd()):
         raise StoreError(f"{path} is the current folder, which cannot be replaced; name another one")

@@ -50,7 +50,8 @@ def read_bundle(
     Args:
         needed: names that must be there.
         also: names that are read if the bundle has them.
-        what: lies there, in the plural, for messages. remedy: how it is made again, as `run its stage again`.
+        what: lies there, in the plural, for messages.
+        remedy: how it is made again, as `run its stage again`.
 
     Raises:
         StoreError: a file is missing, damaged, was edited, or belongs to another bundle.

@@ -66,7 +66,9 @@ class Holder:
     """What a lease says.
 
     Attributes:
-        token: of the holder. age_s: since it was renewed. lease_s: for how long it counts.
+        token: of the holder.
+        age_s: since it was renewed.
+        lease_s: for how long it counts.
         released: it was given back.
     """
 

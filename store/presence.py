@@ -43,7 +43,8 @@ def way_of(folder: Folder) -> Way:
     """How presence is told in a depot; tried where it must be.
 
     Raises:
-        UsageError: DEPONIJ_LOCKS is neither `locks` nor `leases`. StoreError: nothing can be written there.
+        UsageError: DEPONIJ_LOCKS is neither `locks` nor `leases`.
+        StoreError: nothing can be written there.
     """
     if not isinstance(folder, LocalFolder) or why_leases(folder):
         return "leases"
@@ -194,7 +195,9 @@ class Presence:
     """Which writers live, and which are dead for sure.
 
     Attributes:
-        living: tokens. dead: of leases that are over. untold: what is known of no other token is its files' age.
+        living: tokens.
+        dead: of leases that are over.
+        untold: what is known of no other token is its files' age.
     """
 
     living: set[str] = field(default_factory=set)

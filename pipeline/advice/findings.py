@@ -146,7 +146,8 @@ def near_duplicates(
     tell.
 
     Args:
-        evidence: of n items. ids, labels, parts: [n]; a part is that of the split, or its fold.
+        evidence: of n items.
+        ids, labels, parts: [n]; a part is that of the split, or its fold.
     """
     subjects: list[Subject] = []
     n_apart = n_differ = 0

@@ -44,7 +44,8 @@ class Look:
     Attributes:
         sharpness: log of the energy of second over that of first differences, in the direction where it is least;
             None where that says nothing.
-        bright: grey, 0 to 255, that 95 % of the pixels do not exceed. contrast: standard deviation of grey.
+        bright: grey, 0 to 255, that 95 % of the pixels do not exceed.
+        contrast: standard deviation of grey.
         width_px, height_px: of the whole picture.
     """
 

@@ -56,7 +56,8 @@ class AdapterRecord:
 
     Attributes:
         targets: a regular expression of whole names, or names that a module's must end with.
-        base: a name of the catalog, a hub repository or a folder. revision: a commit of the repository.
+        base: a name of the catalog, a hub repository or a folder.
+        revision: a commit of the repository.
     """
 
     low_rank: LowRank

@@ -28,7 +28,8 @@ class Packaged(BaseModel):
 
     Attributes:
         distribution, version: the package, and the release that the checksum is of.
-        file: of weights, as the package installs it; sha256: of its bytes.
+        file: of weights, as the package installs it.
+        sha256: of its bytes.
         renames: patterns with what takes their place, each tried on every tensor's name, in this order.
         records: JSON files that stand beside the weights, by name.
     """

@@ -99,7 +99,8 @@ def write(folder: Path, peft_model: Any, base: str, revision: str | None, base_s
     """Write a wrapped model's adapter into an empty folder, in peft's own format.
 
     Args:
-        base, revision: see `AdapterRecord`. base_sha256: of the weights it was learned on.
+        base, revision: see `AdapterRecord`.
+        base_sha256: of the weights it was learned on.
 
     Raises:
         StoreError: it cannot be written.

@@ -30,7 +30,8 @@ def require_made(
 
     Args:
         location: whose folder it is; its name must stand for all that the content depends on.
-        write: puts weights and records into an empty folder. said: goes into the seal.
+        write: puts weights and records into an empty folder.
+        said: goes into the seal.
 
     Raises:
         BackboneError: what was written is no model of the family, another process hangs, or the cache cannot be written.

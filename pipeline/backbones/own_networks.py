@@ -38,7 +38,8 @@ class SmallResNet18(ResNet):
     Its stem is a 3x3 convolution of every pixel, and nothing is pooled before the stages (He et al. 2016, section 4.2).
 
     Args:
-        in_chans: of the pictures. kwargs: of timm's ResNet.
+        in_chans: of the pictures.
+        kwargs: of timm's ResNet.
     """
 
     def __init__(self, in_chans: int = 3, **kwargs: Any) -> None:
@@ -64,8 +65,10 @@ class AtResNet18(ResNet):
     there leave no room. At 224 px the encoders, the token and the last norm have 4,768,000 weights.
 
     Args:
-        num_classes: C; 0 for the last class token, [n, 256]. img_size: s, a multiple of 32.
-        global_pool: is not there, and ignored. kwargs: of timm's ResNet.
+        num_classes: C; 0 for the last class token, [n, 256].
+        img_size: s, a multiple of 32.
+        global_pool: is not there, and ignored.
+        kwargs: of timm's ResNet.
 
     Raises:
         UsageError: the size is no multiple of 32.

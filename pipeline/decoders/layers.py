@@ -71,7 +71,9 @@ class SpatialPyramidPooling(nn.Module):
     Grid g has g rows and max(1, round(g·w/h)) columns.
 
     Args:
-        width: after the first unit. level_width: of each grid. n_out: after the last unit.
+        width: after the first unit.
+        level_width: of each grid.
+        n_out: after the last unit.
     """
 
     def __init__(
@@ -113,7 +115,8 @@ class ClassCosine(nn.Module):
     """Cosine of each pixel's features with class vectors over a temperature.
 
     Args:
-        vectors: float32 [C, d]. learned: whether they learn too; those of words stay as they are.
+        vectors: float32 [C, d].
+        learned: whether they learn too; those of words stay as they are.
         before: upsample the features, then normalise them (Kombol 2023); else normalise, and upsample logits (LSeg).
     """
 

@@ -26,7 +26,8 @@ def cross_entropy(
     """Mean cross-entropy over the pixels that have a class; 0, with a gradient of 0, where none has.
 
     Args:
-        logits: [n, C, h, w]. targets: int64 [n, h, w].
+        logits: [n, C, h, w].
+        targets: int64 [n, h, w].
         weights: of each class [C], as in torch: the mean is weighted too.
         smoothing: share of each target that is spread evenly over all classes.
     """
@@ -47,7 +48,8 @@ def boundary_aware(logits: Tensor, targets: Tensor, weights: Sequence[float] | N
     have a class. (As SwiftNet's pyramid model; p takes no part in the gradient of its factor.)
 
     Args:
-        logits: [n, C, h, w]. targets: int64 [n, h, w].
+        logits: [n, C, h, w].
+        targets: int64 [n, h, w].
         weights: of each class [C], a further factor of its pixels.
     """
     alphas = torch.from_numpy(boundary_weights(targets.cpu().numpy())).to(logits)

@@ -52,7 +52,8 @@ def of_frame(frame: Any, ids: Sequence[Any] | str | None = None, where: str = "t
         ids: of the rows, or the name of their column. None: the column that is called like one, else pandas' index.
 
     Raises:
-        DataError: as `read_given`. UsageError: it is nothing of these.
+        DataError: as `read_given`.
+        UsageError: it is nothing of these.
     """
     if isinstance(frame, np.ndarray):
         if ids is None or isinstance(ids, str):

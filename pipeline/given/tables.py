@@ -25,7 +25,8 @@ def id_column(names: Sequence[str], named: str | None, where: str) -> str:
     """The column that holds the ids.
 
     Raises:
-        UsageError: the named one is not there. DataError: none is called like one.
+        UsageError: the named one is not there.
+        DataError: none is called like one.
     """
     if named is not None:
         if named not in names:
@@ -47,7 +48,8 @@ def of_table(table: pa.Table, where: str, ids: Sequence[Any] | str | None = None
         ids: of the rows, or the name of their column; None: the column that is called like one.
 
     Raises:
-        DataError: no vectors or no ids, or as `given_vectors`. UsageError: a column that is not there.
+        DataError: no vectors or no ids, or as `given_vectors`.
+        UsageError: a column that is not there.
     """
     if twice := sorted({name for name in table.column_names if table.column_names.count(name) > 1}):
         raise DataError(f"{where} has two columns of the name {twice[0]!r}; rename one")

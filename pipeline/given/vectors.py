@@ -73,7 +73,8 @@ def given_vectors(
 
     Args:
         where: the file or frame, for messages.
-        ids: texts or whole numbers. values: an array of numbers [n, d].
+        ids: texts or whole numbers.
+        values: an array of numbers [n, d].
         columns: further columns, n rows.
 
     Raises:

@@ -27,7 +27,8 @@ class Examples:
 
     Attributes:
         ids, labels, parts: [n] strings; parts are `train`, `val` or `test`.
-        groups: [n] strings; items of one group (crops of one photograph) are not independent. unit: what groups are.
+        groups: [n] strings; items of one group (crops of one photograph) are not independent.
+        unit: what groups are.
         pool_classes: classes of the pool's labelled items, with and without features, sorted.
         n_items: rows of the items table.
         n_outside_pool: of these, rows that have no part.

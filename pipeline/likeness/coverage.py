@@ -28,7 +28,8 @@ class Batch:
         novelty: `exact`: the archive has the very picture; `near`: a near-duplicate of it; `familiar`: its k-th
             nearest is within the radius; `novel`: beyond.
         scores: cosine distance to the k-th nearest of the archive, float32 [m].
-        nearest: the row of the archive that it is likest to, int64 [m]; distances: to it, float32 [m].
+        nearest: the row of the archive that it is likest to, int64 [m].
+        distances: to it, float32 [m].
         bits: by which the nearest perceptual hash differs, uint8 [m]; 255 where there is none.
         gaps: distance to the nearest of the archive, float32 [m].
         density, coverage: of Naeem et al. ("Reliable Fidelity and Diversity Metrics for Generative Models", ICML
@@ -61,8 +62,8 @@ def judge_batch(
     Args:
         likeness: of the new items (a) with the archive (b); both with vectors.
         k: neighbours in the archive.
-        radii: [n], distance of each archived item to its own k-th nearest other; radius: one for all, such as their
-            95 % quantile.
+        radii: [n], distance of each archived item to its own k-th nearest other.
+        radius: one for all, such as their 95 % quantile.
 
     Raises:
         UsageError: without vectors, or k is more than the archive holds.
@@ -161,8 +162,8 @@ def farthest_first(units: Vectors, gaps: NDArray[np.float32], n_wanted: int) -> 
     Neural Networks: A Core-Set Approach", ICLR 2018). It looks for extremes, spoilt pictures among them.
 
     Args:
-        units: [m, d], of unit length. gaps: [m], distance to the nearest of the archive; 0 where an item is no
-            candidate.
+        units: [m, d], of unit length.
+        gaps: [m], distance to the nearest of the archive; 0 where an item is no candidate.
         n_wanted: fewer are picked where the rest would add nothing.
     """
     left = gaps.astype(np.float32).copy()

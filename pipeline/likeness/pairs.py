@@ -138,7 +138,8 @@ class Likeness:
     """Which rows of one set are alike with which of another, or of the same.
 
     Args:
-        a, b: what is known of both; only evidence that both have counts. b: None for the same set.
+        a, b: what is known of both; only evidence that both have counts.
+        b: None for the same set.
     """
 
     def __init__(self, a: Evidence, b: Evidence | None = None, how: Thresholds | None = None) -> None:

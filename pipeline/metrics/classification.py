@@ -46,7 +46,8 @@ def widened(
     A class that is new gets the lowest logit of the item: it never is the answer, and does not veto that of others.
 
     Args:
-        classes: of the columns. wider: holds all of them.
+        classes: of the columns.
+        wider: holds all of them.
     """
     column = {name: place for place, name in enumerate(wider)}
     wide = np.repeat(logits.min(axis=1, keepdims=True).astype(np.float64), len(wider), axis=1)

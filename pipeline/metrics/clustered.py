@@ -25,8 +25,10 @@ class Estimate:
 
     Attributes:
         value: the mean.
-        variance: by leaving out each cluster in turn (the jackknife); variance_of_rows: as if each row stood alone.
-        n_clusters: that have a part in it. n_effective: as many clusters of equal size tell as much.
+        variance: by leaving out each cluster in turn (the jackknife).
+        variance_of_rows: as if each row stood alone.
+        n_clusters: that have a part in it.
+        n_effective: as many clusters of equal size tell as much.
         runs: the means of single runs, where `value` is their mean; [S], or empty.
     """
 
@@ -80,7 +82,8 @@ class Means:
     """Estimates over all rows, over the classes' means, and of each class.
 
     Attributes:
-        micro, macro: m each. by_class: C times m.
+        micro, macro: m each.
+        by_class: C times m.
         n_clusters: G.
     """
 

@@ -40,10 +40,14 @@ class ClassFigures(Measured):
     """One class in one part.
 
     Attributes:
-        name: of the class. threshold: the probability from which on it is answered.
-        support: items that have it; n_groups: groups that these are of. predicted, correct: answers, and right ones.
+        name: of the class.
+        threshold: the probability from which on it is answered.
+        support: items that have it.
+        n_groups: groups that these are of.
+        predicted, correct: answers, and right ones.
         ap, ap_interval: average precision; None without support.
-        f1, f1_interval: at the threshold; None without support. f1_half: at a probability of one half.
+        f1, f1_interval: at the threshold; None without support.
+        f1_half: at a probability of one half.
     """
 
     name: str
@@ -73,8 +77,11 @@ class MultilabelScores(Grouped):
     """All classes in one part; intervals at 95 %.
 
     Attributes:
-        n: items. n_classes: classes with a positive item here, whose means macro figures are; absent: the others.
-        labels_per_item: mean number of classes of an item. n_empty: items that have none.
+        n: items.
+        n_classes: classes with a positive item here, whose means macro figures are.
+        absent: the others.
+        labels_per_item: mean number of classes of an item.
+        n_empty: items that have none.
         map_macro, map_micro, f1_macro, f1_micro, jaccard: see the module.
         f1_macro_half, f1_micro_half: at a probability of one half for every class.
         exact: share of items whose answer is their truth, no class more or less.
@@ -117,7 +124,8 @@ def average_precision(truth: Bools, scores: Floats, kept: Bools | None = None) -
     """Average precision of one class over all items, then over each choice of them.
 
     Args:
-        truth: [n]. scores: [n], higher is more likely.
+        truth: [n].
+        scores: [n], higher is more likely.
         kept: [B, n] items of each further choice.
 
     Returns:
@@ -194,7 +202,8 @@ def score_multilabel(
     """Figures of n >= 1 items from truths and probabilities [n, C] and a threshold for each class [C].
 
     Args:
-        groups: [n]; items of one group are not independent. unit: what groups are.
+        groups: [n]; items of one group are not independent.
+        unit: what groups are.
 
     Raises:
         ValueError: no items, no class with a positive item, or shapes that differ.

@@ -21,7 +21,8 @@ class Predictions:
     """Ranked answers to n items.
 
     Attributes:
-        ids, parts, truth: [n]. groups: [n], see `Examples`.
+        ids, parts, truth: [n].
+        groups: [n], see `Examples`.
         top_labels: [n, k] class names, best first, with k = min(KEPT_RANKS, C).
         top_probs: [n, k], float32.
         folds: [n], of cross-validated items, else None.

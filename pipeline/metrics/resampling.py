@@ -29,7 +29,9 @@ class Draws:
     """Sums of counts [m] over all G groups, and over each of B draws of G groups with replacement.
 
     Attributes:
-        whole: [m]. drawn: [B, m], float64 that hold whole numbers. n_groups: G.
+        whole: [m].
+        drawn: [B, m], float64 that hold whole numbers.
+        n_groups: G.
     """
 
     whole: Floats
@@ -81,7 +83,8 @@ def exchanged_p(
     is at least 1 / (1 + n_exchanges) (B. Phipson, G. Smyth, Stat. Appl. Genet. Mol. Biol. 9 (2010) 39).
 
     Args:
-        a, b: [G, m]. figure: of sums [k, m] -> [k].
+        a, b: [G, m].
+        figure: of sums [k, m] -> [k].
     """
     mean, half = (a + b).sum(axis=0) / 2, (a - b) / 2
 

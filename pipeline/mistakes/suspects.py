@@ -32,7 +32,8 @@ class OutOfFold:
         classes: [C], sorted.
         probs: float64 [n, C]; zero for classes that an item's classifier did not know.
         is_judged: [n], whether it knew the item's own class; of the others nothing can be said.
-        c: the penalty. n_folds: how many classifiers.
+        c: the penalty.
+        n_folds: how many classifiers.
     """
 
     classes: Names
@@ -60,7 +61,9 @@ def out_of_fold(
     """Predict each item from those of other photographs; folds are alike in classes.
 
     Args:
-        features: [n, d], finite. names: classes [n]. groups: photographs [n].
+        features: [n, d], finite.
+        names: classes [n].
+        groups: photographs [n].
         folds: at most; with few photographs or few items of every class there are fewer.
         advance: is told of folds that were answered, and of one more when the penalty is chosen.
 

@@ -40,10 +40,14 @@ class MultilabelNeighbours(MultilabelHead):
     next to 10.
 
     Args:
-        ks: numbers of neighbours to choose from; clamped to the number of training examples. temperature: of the weights.
+        ks: numbers of neighbours to choose from; clamped to the number of training examples.
+        temperature: of the weights.
 
     Attributes:
-        vectors_: training features of unit length, float32 [m, d]. truth_: [m, C] 0 or 1. k_: chosen; trials_: tried.
+        vectors_: training features of unit length, float32 [m, d].
+        truth_: [m, C] 0 or 1.
+        k_: chosen.
+        trials_: tried.
     """
 
     title: ClassVar[str] = "k-NN, each class by itself"

@@ -48,12 +48,16 @@ class OneVsRest(MultilabelHead):
     One thread is used, so that the same examples give the same bytes whatever the machine's count.
 
     Args:
-        cs: inverse penalties to choose from, as scikit-learn's C. max_iter: L-BFGS iterations of one fit.
+        cs: inverse penalties to choose from, as scikit-learn's C.
+        max_iter: L-BFGS iterations of one fit.
         tolerance: largest gradient component at which the last fit counts as converged.
 
     Attributes:
-        c_: the chosen one. trials_: what was tried. chosen_on_: `validation` or `nothing`.
-        mean_, scale_: of the standardisation, float32 [d]. coef_, intercept_: float32 [C, d] and [C].
+        c_: the chosen one.
+        trials_: what was tried.
+        chosen_on_: `validation` or `nothing`.
+        mean_, scale_: of the standardisation, float32 [d].
+        coef_, intercept_: float32 [C, d] and [C].
         converged_, n_iter_: of the last fits, all of them, and the most iterations.
     """
 

@@ -58,7 +58,8 @@ class Cell(Grouped):
         labels, split: the label column, and the name of the split.
         how, members: what `model` says, for programs; baselines have no members.
         seeds, seed_values: how many runs there were, and their seeds (none where nothing is random).
-        n: test items; n_classes: classes to choose from.
+        n: test items.
+        n_classes: classes to choose from.
         top1, top2, top3: share of test items whose truth is among the k best answers, mean over runs.
         top1_std, top2_std, top3_std: standard deviation over runs (n - 1); null for a single run.
         top1_interval, top2_interval, top3_interval, balanced_interval: of what the mean would be over other groups
@@ -145,8 +146,10 @@ def measured_cell(
     Args:
         truth: class names [n] of n >= 1 test items.
         runs: S >= 1 arrays of ranked class names [n, >= min(3, C)].
-        groups: [n]; items of one group are not independent. unit: what groups are.
-        val: the same of the validation items, by which one is chosen. n_folds: see `Cell`.
+        groups: [n]; items of one group are not independent.
+        unit: what groups are.
+        val: the same of the validation items, by which one is chosen.
+        n_folds: see `Cell`.
 
     Raises:
         ValueError: no runs, no items, or lengths that differ.
@@ -216,7 +219,8 @@ def majority_cell(
     """What the training part's most frequent classes reach, always answered in that order.
 
     Args:
-        train, truth: class names of the training and of the test part; groups: of the latter.
+        train, truth: class names of the training and of the test part.
+        groups: of the latter.
     """
     names, counts = np.unique(train, return_counts=True)
     order = names[np.argsort(-counts, kind="stable")][:3]

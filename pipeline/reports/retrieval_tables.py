@@ -22,7 +22,8 @@ class Asked:
     """One query that is shown, and what each backbone finds with it.
 
     Attributes:
-        item_id: the query's; empty for a text. label: its class, or the text.
+        item_id: the query's; empty for a text.
+        label: its class, or the text.
         by_backbone: backbone and its first hits.
     """
 

@@ -36,7 +36,9 @@ class Ways:
     """How often a picture is looked at; scores are means of all.
 
     Attributes:
-        scales: see `Frame.seen_px`. flip: mirrored, too. enlarge: whether scales go past the picture's own size.
+        scales: see `Frame.seen_px`.
+        flip: mirrored, too.
+        enlarge: whether scales go past the picture's own size.
     """
 
     scales: tuple[float, ...] = (1.0,)
@@ -49,9 +51,11 @@ class Segmenter:
     """A network that segments pictures of any size.
 
     Attributes:
-        transform: of the backbone. n_classes: of the network's logits.
+        transform: of the backbone.
+        n_classes: of the network's logits.
         scores: `softmax` over classes, or logits as they are.
-        batch_size: windows a step. finest_px: pixels of the seen picture a cell of the grid, at least.
+        batch_size: windows a step.
+        finest_px: pixels of the seen picture a cell of the grid, at least.
     """
 
     network: Segments
@@ -162,7 +166,8 @@ def label_map(
     """The highest class of each pixel, uint8 [h, w]; `VOID` where that is none of the first `n_named`, or too low.
 
     Args:
-        grid: scores [C, h', w']. n_named: classes that count as such; those behind stand for everything else.
+        grid: scores [C, h', w'].
+        n_named: classes that count as such; those behind stand for everything else.
         threshold: least score.
     """
     n_named = len(grid) if n_named is None else n_named

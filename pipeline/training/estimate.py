@@ -126,7 +126,8 @@ def fitting(batch_size: int, needed: Callable[[int], int], available_bytes: int)
     smaller batches alone.
 
     Args:
-        needed: bytes of a batch size. available_bytes: that may be taken.
+        needed: bytes of a batch size.
+        available_bytes: that may be taken.
 
     Raises:
         UsageError: a single picture does not fit.

@@ -24,7 +24,8 @@ class Depths:
     """Of a tower's weights.
 
     Attributes:
-        n_blocks: L. of: depth, 0 to L + 1, by the weight's name.
+        n_blocks: L.
+        of: depth, 0 to L + 1, by the weight's name.
     """
 
     n_blocks: int

@@ -23,7 +23,8 @@ class LearningParams(BaseModel):
         way: `full`: all that has a part in the embedding; `last-blocks`: the last `n_blocks` and what comes after them;
             `norms`: scales and shifts of its norms; `biases`: every bias (BitFit, Ben Zaken et al. 2022); `lora`:
             adapters around frozen weights; `none`: nothing, so that a head alone learns.
-        n_blocks: of `last-blocks`. lora: of `lora`.
+        n_blocks: of `last-blocks`.
+        lora: of `lora`.
         moments: of batch norms that learn: `keep` those of the base, or `learn` them from batches, for which there must be
             many of some size.
     """

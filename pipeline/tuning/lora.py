@@ -23,7 +23,8 @@ class LoraParams(BaseModel):
     Attributes:
         rank: rows of A and columns of B.
         alpha: the scale is alpha / rank, and alpha / sqrt(rank) with `rslora`.
-        dropout: of what goes into A. dora: learns the lengths of W's rows apart from their directions.
+        dropout: of what goes into A.
+        dora: learns the lengths of W's rows apart from their directions.
         targets: what is wrapped, by its role in the tower's blocks. `usual`: attention where there is some, else
             1x1 convolutions. `attention`: all its projections; `qv`: queries and
             values, where they are layers of their own; `mlp`: its linear layers; `pointwise`: 1x1 convolutions that are

@@ -76,7 +76,8 @@ class Pairs(nn.Module):
         """The family's own loss: sigmoid where the model has a bias (SigLIP), softmax where it has none (CLIP).
 
         Args:
-            image, text: [n, d] of length 1. captions: int64 [n], equal where captions are.
+            image, text: [n, d] of length 1.
+            captions: int64 [n], equal where captions are.
         """
         self.hold_scale()
         with torch.autocast(image.device.type, enabled=False):

@@ -31,7 +31,8 @@ class Teacher:
         """Logits float32 [n, C] of a batch, on its device.
 
         Args:
-            pixels: as they are here. numbers: of the pictures, int64 [n], which count only where what it says is known.
+            pixels: as they are here.
+            numbers: of the pictures, int64 [n], which count only where what it says is known.
         """
         if self._known is not None:
             return self._known[numbers.cpu()].to(pixels.device)
@@ -47,7 +48,8 @@ class Renormalised(nn.Module):
     """forward(pixels as a student sees them) -> what a teacher with another mean, deviation and size says.
 
     Args:
-        network: the teacher's. own, theirs: (mean, std) of each channel of the student and of the teacher.
+        network: the teacher's.
+        own, theirs: (mean, std) of each channel of the student and of the teacher.
         size_px: (height, width) of the teacher, to which pixels are resized (bilinear, smoothed); as they come by default.
     """
 

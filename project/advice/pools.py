@@ -31,7 +31,8 @@ class Pool:
     """Some items of a view.
 
     Attributes:
-        ids, keys, phashes: [m]. vectors: [m, d].
+        ids, keys, phashes: [m].
+        vectors: [m, d].
     """
 
     ids: list[str]
@@ -76,7 +77,8 @@ class Suggested:
     """One picture to label.
 
     Attributes:
-        doubt: 0 to 1; None without a classifier. answers: its likeliest classes with their probabilities.
+        doubt: 0 to 1; None without a classifier.
+        answers: its likeliest classes with their probabilities.
     """
 
     item_id: str
@@ -95,7 +97,8 @@ def suggested(
     """Which of a pool to label first.
 
     Args:
-        known: items that have a label. head: learned from features like the pool's; None: coverage alone counts.
+        known: items that have a label.
+        head: learned from features like the pool's; None: coverage alone counts.
         between: two classes that only are of interest.
 
     Raises:

@@ -50,7 +50,8 @@ class ExtractResult(BaseModel):
 
     Attributes:
         n_known: distinct pictures whose rows the depot had.
-        seconds: wall time of everything; load_s: of importing and loading the model.
+        seconds: wall time of everything.
+        load_s: of importing and loading the model.
         pictures_per_s: from encoded pictures to committed rows, the model once loaded.
         rates: pictures per second that each part could do on its own.
     """

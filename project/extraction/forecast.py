@@ -42,10 +42,12 @@ class Forecast:
     Attributes:
         backbone: what the run calls it.
         licence: of its weights; None where nobody wrote it down.
-        is_here: its weights are on this machine. weights_bytes: about their size; None for a folder of the user's.
+        is_here: its weights are on this machine.
+        weights_bytes: about their size; None for a folder of the user's.
         memory_bytes: about what extracting takes on the device; None where the catalog has no figures.
         memory_free_bytes: what the device has left now; None where it does not tell.
-        n_pictures: distinct pictures; n_new: those whose features the depot does not have.
+        n_pictures: distinct pictures.
+        n_new: those whose features the depot does not have.
         seconds: of extracting the new ones; None where nothing is new, or nothing is known of the model.
         basis: `known` (nothing is new), `trial` (of n_tried pictures), `estimate` (operations over the device's rate),
             `few` (no more than a trial would take), `unknown`.

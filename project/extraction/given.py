@@ -29,9 +29,12 @@ class GivenResult(BaseModel):
     """What became of given embeddings.
 
     Attributes:
-        n_items: items of the run. n_given: rows that were given. n_matched: items that have a row.
+        n_items: items of the run.
+        n_given: rows that were given.
+        n_matched: items that have a row.
         n_by_path: of them, by a path that ends like the item's, or like its photograph's.
-        n_extra: rows whose item is not here. n_missing: items for which no row was given.
+        n_extra: rows whose item is not here.
+        n_missing: items for which no row was given.
         n_failed: items without a vector for any reason.
     """
 
@@ -157,7 +160,8 @@ def give(items: Items, given: GivenVectors, *, name: str, out: Path) -> GivenRes
         name: what the features are called.
 
     Raises:
-        DataError: rows that do not fit the items at all. StoreError: the view cannot be written.
+        DataError: rows that do not fit the items at all.
+        StoreError: the view cannot be written.
     """
     matched, faults = match(items, given), given.faults
     failures = list(items.failures)

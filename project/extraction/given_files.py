@@ -13,7 +13,8 @@ def read_of_profile(backbone: BackboneParams) -> GivenVectors:
     """The embeddings of an entry of `backbones:` that names a file.
 
     Raises:
-        UsageError: it names none. DataError: the file cannot be used, or has changed since its hash was written down.
+        UsageError: it names none.
+        DataError: the file cannot be used, or has changed since its hash was written down.
     """
     if backbone.given is None:
         raise UsageError("this backbone names no file of given embeddings (`given: FILE`)")
@@ -30,7 +31,8 @@ def record_of(backbone: BackboneParams, *, under_dvc: bool) -> dict[str, object]
     """What a run writes down of given embeddings, where it writes down of others where their weights lie.
 
     Raises:
-        UsageError: under DVC without a hash, whose change is what DVC can see. DataError: as `read_of_profile`.
+        UsageError: under DVC without a hash, whose change is what DVC can see.
+        DataError: as `read_of_profile`.
     """
     vectors = read_of_profile(backbone)
     if under_dvc and backbone.sha256 is None:

@@ -46,8 +46,10 @@ class Difference(Section):
 
     Attributes:
         value, interval: with 95 %; None for too few groups.
-        only_a, only_b: items that only one of them has right. n_groups_apart: groups where one has more right.
-        p: two-sided and exact. test: its name.
+        only_a, only_b: items that only one of them has right.
+        n_groups_apart: groups where one has more right.
+        p: two-sided and exact.
+        test: its name.
     """
 
     value: float

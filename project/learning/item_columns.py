@@ -90,7 +90,8 @@ def read_parts(split: Path) -> dict[str, str | None]:
     """The part of each item by id; None outside the pool.
 
     Raises:
-        DataError: unknown parts, or an item twice. StoreError: the table cannot be read.
+        DataError: unknown parts, or an item twice.
+        StoreError: the table cannot be read.
     """
     ids, parts = read_texts(split, ["item_id", "part"])
     unknown = sorted({part for part in parts if part is not None} - set(PARTS))
@@ -106,7 +107,8 @@ def read_folds(split: Path) -> dict[str, int] | None:
     """The fold of each item that has a part, by id, from 0; None where the split has none.
 
     Raises:
-        DataError: an item of a part has no fold, or one below 0. StoreError: the table cannot be read.
+        DataError: an item of a part has no fold, or one below 0.
+        StoreError: the table cannot be read.
     """
     table = read_table(split)
     if FOLD not in table.column_names:

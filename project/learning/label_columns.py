@@ -19,8 +19,8 @@ class LabelColumns:
     """What can be learned from.
 
     Attributes:
-        columns: of one label an item, with two classes or more. sets: of several labels an item, with a class or more.
-            Both empty: nothing can be learned.
+        columns: of one label an item, with two classes or more.
+        sets: of several labels an item, with a class or more. Both empty: nothing can be learned.
         notes: what a user should know of the others, and of items without a label.
     """
 

@@ -104,7 +104,9 @@ def learn_multilabel(
     """Learn on `train`, choose penalty and thresholds on `val`, score every part that has items.
 
     Args:
-        kind, arguments: of the head. features: a view of kind `embedding`. labels: a column of lists.
+        kind, arguments: of the head.
+        features: a view of kind `embedding`.
+        labels: a column of lists.
         out: folder for the results and the head; None writes nothing.
 
     Raises:
@@ -142,8 +144,11 @@ def learn_sets(
     """Learn from examples that are read, score every part that has items with labels.
 
     Args:
-        truth: [n, C]. vectors: [n, d], the sources' side by side. split: its name.
-        arguments: of the head, as they were given. out: as `learn_multilabel`.
+        truth: [n, C].
+        vectors: [n, d], the sources' side by side.
+        split: its name.
+        arguments: of the head, as they were given.
+        out: as `learn_multilabel`.
 
     Raises:
         DataError: the examples cannot be learned from.

@@ -51,7 +51,8 @@ class SetPredictions:
     """Answers to n items.
 
     Attributes:
-        ids, parts, groups: [n]. truth, answers: [n, C].
+        ids, parts, groups: [n].
+        truth, answers: [n, C].
         log_odds: float32 [n, C].
     """
 

@@ -74,7 +74,8 @@ def answer(features: Path, texts: Path, items: Path, classes: Sequence[str]) -> 
     """The likeliest two of these classes for every item of a view, by the cosine with their texts.
 
     Args:
-        features: a view of kind `embedding`. texts: a view of text vectors by the same model.
+        features: a view of kind `embedding`.
+        texts: a view of text vectors by the same model.
         items: the folder of items that the view was made from.
 
     Raises:

@@ -48,7 +48,8 @@ class Sampled:
         """For the page.
 
         Args:
-            pictures: data URI by item id. source: the caption of a row's figures.
+            pictures: data URI by item id.
+            source: the caption of a row's figures.
         """
         row, result = self.group[0]
         classes = result.parts[result.shown].by_class

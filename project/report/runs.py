@@ -57,7 +57,8 @@ class Told:
 
         Args:
             stage: that makes the figure again; empty for none.
-            made_from: records that have a backbone and a fingerprint. of: further fields of the caption.
+            made_from: records that have a backbone and a fingerprint.
+            of: further fields of the caption.
         """
         features = named_features([(one.backbone, one.fingerprint) for one in made_from])
         command = self.remake(stage) if stage else ""

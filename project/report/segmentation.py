@@ -43,7 +43,8 @@ def segmentation_facts(
 
     Args:
         scenes: that they are of; None: their pictures are not shown.
-        n_examples: pictures shown of each. side_px: longer side of a picture.
+        n_examples: pictures shown of each.
+        side_px: longer side of a picture.
 
     Raises:
         StoreError: a folder holds no results or damaged ones, or the scenes are damaged.

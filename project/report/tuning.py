@@ -19,7 +19,8 @@ def ledger(
     """Of all tuned backbones; None where there is none.
 
     Args:
-        records: what the stages say of them. results: folders of classifiers, RESULTS/STAGE/METHOD/BACKBONE/QUESTION.
+        records: what the stages say of them.
+        results: folders of classifiers, RESULTS/STAGE/METHOD/BACKBONE/QUESTION.
         timings: seconds of each stage.
 
     Raises:

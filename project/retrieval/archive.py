@@ -45,7 +45,8 @@ class RetrievalParams(Section):
     Attributes:
         ks: of recall@k and precision@k.
         templates: use only texts of these templates; None for all that the view of texts has.
-        n_examples: queries that are kept with what they find; n_hits: of each.
+        n_examples: queries that are kept with what they find.
+        n_hits: of each.
         seed: of the choice of examples.
     """
 
@@ -61,9 +62,13 @@ class Archive:
     """Labelled items of a split with features, in item order.
 
     Attributes:
-        view: their features. column: of the items, that holds labels or captions.
-        examples, vectors: n of them, [n, d]. photos: the photograph that each is of, [n].
-        split: its name. part: the part that is judged; rows: its items.
+        view: their features.
+        column: of the items, that holds labels or captions.
+        examples, vectors: n of them, [n, d].
+        photos: the photograph that each is of, [n].
+        split: its name.
+        part: the part that is judged.
+        rows: its items.
     """
 
     view: View

@@ -45,9 +45,12 @@ class SegmentationComparison(Record):
     """All of it.
 
     Attributes:
-        part, n_pictures: what both answered. n_groups, unit: of the pictures that are not independent, and what these are.
-        miou, accuracy: A minus B, over the whole set. classes: those that occur, A's largest gains first.
-        is_more_than_chance: whether p of mIoU is below 0.05. verdict: the same in a sentence.
+        part, n_pictures: what both answered.
+        n_groups, unit: of the pictures that are not independent, and what these are.
+        miou, accuracy: A minus B, over the whole set.
+        classes: those that occur, A's largest gains first.
+        is_more_than_chance: whether p of mIoU is below 0.05.
+        verdict: the same in a sentence.
         notes: what a reader must know.
     """
 

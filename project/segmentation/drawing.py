@@ -36,7 +36,8 @@ class Frame:
     """The pixels in which a backbone sees pictures, and the cells of its coarsest map.
 
     Attributes:
-        input_px: (height, width). stride_px: of the coarsest level.
+        input_px: (height, width).
+        stride_px: of the coarsest level.
     """
 
     input_px: tuple[int, int]

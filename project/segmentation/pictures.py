@@ -27,7 +27,8 @@ class PictureScenes(SceneSource):
     """Scenes whose pictures a network sees itself, as a backbone's transform makes them ready.
 
     Args:
-        transform: to the input's size; nothing may be cropped. stride_px: of the network's coarsest level.
+        transform: to the input's size; nothing may be cropped.
+        stride_px: of the network's coarsest level.
     """
 
     mirrors = True

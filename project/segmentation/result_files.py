@@ -56,7 +56,9 @@ class PictureCounts:
     """What figures of n pictures are made of.
 
     Attributes:
-        ids, parts, groups: [n]. confusions: [n, C, C]. boundaries: [n, C, 2].
+        ids, parts, groups: [n].
+        confusions: [n, C, C].
+        boundaries: [n, C, 2].
     """
 
     ids: Names
@@ -80,7 +82,8 @@ class PictureCounter:
     """Gathers pictures' counts, and the label maps that are to be kept, one picture at a time.
 
     Args:
-        classes: in the order of their numbers. keep: parts whose label maps are kept.
+        classes: in the order of their numbers.
+        keep: parts whose label maps are kept.
     """
 
     def __init__(self, classes: Sequence[SceneClass], keep: Sequence[str] = ("test",)) -> None:

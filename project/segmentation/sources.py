@@ -28,7 +28,8 @@ class SceneSource(ABC):
     """Scenes, and what a network sees of them.
 
     Attributes:
-        scenes: with their label maps. frame: the pixels in which they are seen.
+        scenes: with their label maps.
+        frame: the pixels in which they are seen.
         mirrors: whether mirrored pictures can be had.
     """
 
@@ -67,7 +68,8 @@ class StoredScenes(SceneSource):
     """Scenes with maps that lie in a depot.
 
     Args:
-        plain: maps of the pictures. mirrored: of the mirrored ones, where they are stored.
+        plain: maps of the pictures.
+        mirrored: of the mirrored ones, where they are stored.
     """
 
     def __init__(self, scenes: Scenes, plain: MapReader, mirrored: MapReader | None) -> None:

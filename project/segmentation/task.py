@@ -29,7 +29,8 @@ class SegmentationTask:
 
     Attributes:
         model: forward(what `source` gives, size_px) -> logits [n, C, h, w].
-        ids: pictures to learn from. val_ids: to choose on; may be none.
+        ids: pictures to learn from.
+        val_ids: to choose on; may be none.
         loss_of: from logits and targets int64 [n, h, w] to a number.
         identity: stands for all that shapes the training, so that no other one's checkpoint is gone on with.
         parts: what learns, and how fast; all that can, alike, by default.

@@ -23,13 +23,15 @@ def class_vectors(path: Path, classes: Sequence[str], words: str, view: View) ->
     As CLIP_benchmark's zero-shot classifier: normalise each text, average, normalise.
 
     Args:
-        path: a view of texts. words: `names`, `descriptions` or a set of templates.
+        path: a view of texts.
+        words: `names`, `descriptions` or a set of templates.
         view: of the maps; its model must be the texts'.
 
     Raises:
         StoreError: there are none, or they are damaged.
         IdentityError: by another model than the maps.
-        UsageError: no such words. DataError: a class has none.
+        UsageError: no such words.
+        DataError: a class has none.
     """
     if not path.is_file():
         raise StoreError(

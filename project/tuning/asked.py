@@ -17,7 +17,8 @@ def asked_recipe(
     """The recipe.
 
     Args:
-        values: that have flags of their own. training: those of its training that do.
+        values: that have flags of their own.
+        training: those of its training that do.
         arguments: NAME=VALUE of the recipe; a dot leads into a part of it, as `lora.rank=16`. They count more.
 
     Raises:

@@ -100,7 +100,8 @@ def caption_task(
     """What a recipe trains on captions.
 
     Args:
-        network: on the device that it learns on. workers: processes that augment.
+        network: on the device that it learns on.
+        workers: processes that augment.
 
     Raises:
         DataError: nothing is left to learn from.

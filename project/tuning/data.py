@@ -35,7 +35,8 @@ class ToldItems:
     """Items with a picture, a part and a label or a caption.
 
     Attributes:
-        examples: n of them. rows: int64 [n], of the items.
+        examples: n of them.
+        rows: int64 [n], of the items.
         names: [C] classes of the training items or [m] captions of all, different and sorted.
         targets: int64 [n], numbers of their names, -1 for none of these.
     """
@@ -135,7 +136,8 @@ def read_data(
         has_features: without them no picture has been looked at: see `ToldItems.readable`.
 
     Raises:
-        UsageError: the split has folds. DataError: fewer than two classes to learn.
+        UsageError: the split has folds.
+        DataError: fewer than two classes to learn.
         DeponijError: as `deponij.project.learning.results.read_examples`.
     """
     table = Items(items)

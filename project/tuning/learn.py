@@ -48,9 +48,11 @@ def tune(
     captions by what pictures and texts find of each other.
 
     Args:
-        name: of the tuned backbone. spec: of the one that it is tuned from.
+        name: of the tuned backbone.
+        spec: of the one that it is tuned from.
         out: folder of the tuned backbone, which `deponij extract` and everything else takes as one.
-        labels: column of the items that holds what is learned. results: folder of the answers; None writes none.
+        labels: column of the items that holds what is learned.
+        results: folder of the answers; None writes none.
         teacher: what the recipe's teacher is loaded by.
 
     Raises:

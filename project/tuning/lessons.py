@@ -65,7 +65,8 @@ class Prepared:
     """A training that can begin.
 
     Attributes:
-        n_weights: of what is tuned, adapters not counted. n_learned: numbers of it that learn.
+        n_weights: of what is tuned, adapters not counted.
+        n_learned: numbers of it that learn.
     """
 
     task: PictureTask
@@ -79,7 +80,8 @@ class Outcome:
     """What came of it.
 
     Attributes:
-        facts: fields of the record. write: writes a results folder.
+        facts: fields of the record.
+        write: writes a results folder.
     """
 
     facts: Mapping[str, Any]

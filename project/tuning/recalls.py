@@ -28,7 +28,8 @@ class Hits:
     """Whether each picture finds its caption, and its caption one of its pictures, among the first k.
 
     Attributes:
-        is_hit: way -> 0 or 1 [n, K]. chance: way -> what a random order reaches on average [K].
+        is_hit: way -> 0 or 1 [n, K].
+        chance: way -> what a random order reaches on average [K].
     """
 
     is_hit: Mapping[Task, Floats]
@@ -44,7 +45,9 @@ def hits(pictures: NDArray[np.float32], words: NDArray[np.float32], captions: ND
     """Of one part.
 
     Args:
-        pictures: [n, d]. words: [m, d], of all captions. captions: [n], which of them each picture has.
+        pictures: [n, d].
+        words: [m, d], of all captions.
+        captions: [n], which of them each picture has.
     """
     told, own = np.unique(captions, return_inverse=True)
     images, texts = Side(pictures, captions), Side(words[told], told)

@@ -46,9 +46,11 @@ class PictureTask(ABC):
         model: forward(pixels float32 [n, 3, h, w]) -> outputs [n, …].
         pictures: holds those of `rows` and `val_rows`, rows of the items.
         targets, val_targets: int64, numbers of what they show.
-        transform: makes pictures ready where nothing is drawn. augmenter: does where something is; None for nothing.
+        transform: makes pictures ready where nothing is drawn.
+        augmenter: does where something is; None for nothing.
         seed: of all draws.
-        identity: stands for all that shapes the training. parts: what learns, and how fast.
+        identity: stands for all that shapes the training.
+        parts: what learns, and how fast.
         workers: processes that augment; with 0 the training does it itself. They change nothing of what comes out.
     """
 

@@ -24,8 +24,8 @@ class Teaching:
         """What it says of pictures: of its stored features where nothing draws, else of each batch.
 
         Args:
-            data: with the teacher's features. rows: int64 [m], of the items to be learned from, whose numbers are those of
-                this list.
+            data: with the teacher's features.
+            rows: int64 [m], of the items to be learned from, whose numbers are those of this list.
         """
         import torch
 

@@ -162,7 +162,8 @@ class Gathered:
         """What is known of the looks.
 
         Raises:
-            StoreError: features that are not finite. DataError: a damaged hash.
+            StoreError: features that are not finite.
+            DataError: a damaged hash.
         """
         vectors = None if self.view is None else self.view.embedding
         if self.view is not None and vectors is not None:
@@ -207,7 +208,8 @@ class Gathered:
         """By split the part of each, [n]; None outside the pool.
 
         Raises:
-            StoreError: a table is damaged. DataError: it is the split of other items, or has unknown parts.
+            StoreError: a table is damaged.
+            DataError: it is the split of other items, or has unknown parts.
         """
         parts = {}
         for name, path in self.where.splits.items():

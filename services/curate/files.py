@@ -45,7 +45,8 @@ def write_kept(path: Path, report: DuplicatesReport, gathered: Gathered) -> int:
     """The list as a text (an id a line) or a Parquet table (`item_id`); gives how many.
 
     Raises:
-        UsageError: another ending. StoreError: it cannot be written.
+        UsageError: another ending.
+        StoreError: it cannot be written.
     """
     check_ending(path, "--keep", ".txt", ".parquet")
     ids = kept_ids(report, gathered)
@@ -60,7 +61,8 @@ def write_groups(path: Path, report: DuplicatesReport) -> None:
     """A row for each member of each group, as a Parquet table.
 
     Raises:
-        UsageError: another ending. StoreError: it cannot be written.
+        UsageError: another ending.
+        StoreError: it cannot be written.
     """
     rows = [
         {
@@ -83,7 +85,8 @@ def draw_groups(path: Path, report: DuplicatesReport, gathered: Gathered, n_grou
     """The first groups as a page of pictures (PNG).
 
     Raises:
-        UsageError: another ending, or no items were named. StoreError: it cannot be written.
+        UsageError: another ending, or no items were named.
+        StoreError: it cannot be written.
     """
     check_ending(path, "--sheet", ".png")
     shown = report.groups[:n_groups]
@@ -144,7 +147,8 @@ def write_items(path: Path, items: Sequence[Section]) -> None:
         items: of one kind, at least one.
 
     Raises:
-        UsageError: another ending. StoreError: it cannot be written.
+        UsageError: another ending.
+        StoreError: it cannot be written.
     """
     kinds = {}
     for name, field in type(items[0]).model_fields.items():
@@ -157,7 +161,8 @@ def draw_outliers(path: Path, report: OutliersReport, gathered: Gathered, n_item
     """The farthest items, each beside the one nearest to it, then those among another class (PNG).
 
     Raises:
-        UsageError: another ending, or no items were named. StoreError: it cannot be written.
+        UsageError: another ending, or no items were named.
+        StoreError: it cannot be written.
     """
     check_ending(path, "--sheet", ".png")
     far, misplaced = report.items[:n_items], report.misplaced[:n_items]
@@ -201,7 +206,8 @@ def draw_batch(path: Path, report: BatchReport, archive: Gathered, new: Gathered
     """The pick, or else the most novel items, each beside what it is likest to in the archive (PNG).
 
     Raises:
-        UsageError: another ending, or no items were named. StoreError: it cannot be written.
+        UsageError: another ending, or no items were named.
+        StoreError: it cannot be written.
     """
     check_ending(path, "--sheet", ".png")
     shown = (report.pick or report.items)[:n_items]

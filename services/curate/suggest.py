@@ -43,7 +43,8 @@ class SuggestRequest:
 
     Attributes:
         run: its folder; None for that of the profile in force.
-        folder: of new pictures; items, features: of new ones that were extracted already.
+        folder: of new pictures.
+        items, features: of new ones that were extracted already.
         done: earlier batches.
         between: two classes that only are of interest.
     """
@@ -65,7 +66,8 @@ class Suggestion(Section):
 
     Attributes:
         path: of its file, where it is of a folder; None for items.
-        doubt: 0 to 1; None without a classifier. answers: its likeliest classes with their probabilities.
+        doubt: 0 to 1; None without a classifier.
+        answers: its likeliest classes with their probabilities.
     """
 
     item_id: str
@@ -99,7 +101,8 @@ def choose_batch(request: SuggestRequest, options: RunOptions, *, sheet: Path | 
 
     Raises:
         UsageError: what was named does not go together, or is not there.
-        DataError: there is nothing to choose from. IdentityError: new features are not like the run's.
+        DataError: there is nothing to choose from.
+        IdentityError: new features are not like the run's.
         StoreError: files that are damaged or do not belong together.
     """
     _check(request)

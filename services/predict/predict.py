@@ -67,7 +67,8 @@ class Prediction(Section):
 
     Attributes:
         item_id: of a crop.
-        label, prob: the most probable class. top: the most probable ones in order.
+        label, prob: the most probable class.
+        top: the most probable ones in order.
         labels: of a classifier with several labels an item: the classes that it answers with yes, the most probable
             first; none may be. None of any other.
     """

@@ -155,7 +155,8 @@ class QueryEncoder:
         """Load the model now, not when it is first needed.
 
         Raises:
-            BackboneError: it is not here. IdentityError: this machine's is not the index's.
+            BackboneError: it is not here.
+            IdentityError: this machine's is not the index's.
         """
         _ = self._model
 
@@ -208,7 +209,8 @@ class QueryEncoder:
         """Whether the backbone can encode words; loads no model.
 
         Raises:
-            BackboneError: the backbone is not here. IdentityError: this machine's is not the index's.
+            BackboneError: the backbone is not here.
+            IdentityError: this machine's is not the index's.
         """
         return self._found.description.has_text
 

@@ -30,8 +30,10 @@ class Words:
     """Classes by words.
 
     Attributes:
-        classes: that are looked for; of a heat map one. background: words for everything else.
-        templates: that words are filled into. is_query: one heat map instead of a label map.
+        classes: that are looked for; of a heat map one.
+        background: words for everything else.
+        templates: that words are filled into.
+        is_query: one heat map instead of a label map.
     """
 
     classes: tuple[SceneClass, ...]
@@ -45,7 +47,8 @@ class Looking:
     """How pictures are looked at; None: as suits what segments.
 
     Attributes:
-        overlap: share of a window's side. window_px: (height, width) of windows; of words alone.
+        overlap: share of a window's side.
+        window_px: (height, width) of windows; of words alone.
         threshold: least probability of an answer; below it a pixel is none of the classes.
     """
 

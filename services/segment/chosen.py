@@ -41,10 +41,14 @@ class SegmentModel(Section):
     """What segments, for people.
 
     Attributes:
-        backbone, spec: its name, and by what it was loaded. toy: it learnt from drawn pictures only.
-        decoder: kind. folder: of a trained decoder; null by words.
-        templates, background: of words. protocol: of a trained decoder, what it learned from.
-        window_px: (height, width). chosen: how the backbone came to be chosen.
+        backbone, spec: its name, and by what it was loaded.
+        toy: it learnt from drawn pictures only.
+        decoder: kind.
+        folder: of a trained decoder; null by words.
+        templates, background: of words.
+        protocol: of a trained decoder, what it learned from.
+        window_px: (height, width).
+        chosen: how the backbone came to be chosen.
     """
 
     backbone: str
@@ -70,7 +74,8 @@ class Chosen:
     """What segments, loaded.
 
     Attributes:
-        classes: of label maps. route: by which pictures are decoded.
+        classes: of label maps.
+        route: by which pictures are decoded.
         says_always: every pixel gets a class, whatever it shows.
     """
 
@@ -87,7 +92,8 @@ def backbone_of_words(named: str | None) -> tuple[str, str, str]:
     The one that was named; else of the run that is meant here the first that knows words; else what is at hand.
 
     Raises:
-        UsageError: no such backbone. BackboneError: its weights are not here.
+        UsageError: no such backbone.
+        BackboneError: its weights are not here.
     """
     if named is not None:
         return named, named, "named with --backbone"

@@ -45,7 +45,8 @@ class Segmented(Section):
     """One picture.
 
     Attributes:
-        shares: of its pixels, by class; those that are nowhere are left out. none: of pixels that are none of them.
+        shares: of its pixels, by class; those that are nowhere are left out.
+        none: of pixels that are none of them.
         overlay, labels: files.
     """
 
@@ -64,7 +65,8 @@ class Heated(Section):
 
     Attributes:
         low, high: least and highest score in the picture: cosines, or probabilities beside a background.
-        highest_at: (x, y) in px. heat: file.
+        highest_at: (x, y) in px.
+        heat: file.
     """
 
     path: str
@@ -171,7 +173,8 @@ class _Answered:
     """A picture and its scores.
 
     Attributes:
-        size_px: (height, width) of the file's picture, upright. shown: the picture as people see it, [h, w, 3].
+        size_px: (height, width) of the file's picture, upright.
+        shown: the picture as people see it, [h, w, 3].
         grid: see `Segmenter.grid`.
     """
 

@@ -116,7 +116,8 @@ class ServedModel:
         """An encoded picture as a vector; it is decoded on a thread of `aside`.
 
         Raises:
-            PictureError: it cannot be read. LoadingError, NoModelError, BusyError: as for words.
+            PictureError: it cannot be read.
+            LoadingError, NoModelError, BusyError: as for words.
         """
         self._require_model()
         pixels = await aside(self._encoder.pixels, content, name)

@@ -40,7 +40,12 @@ class UnknownBackboneError(UsageError):
 
 @dataclass(frozen=True)
 class Served:
-    """One index with all that belongs to it. map_path: of its map, or None. is_toy: its backbone knows drawings alone."""
+    """One index with all that belongs to it.
+
+    Attributes:
+        map_path: of its map, or None.
+        is_toy: its backbone knows drawings alone.
+    """
 
     name: str
     encoder: QueryEncoder
@@ -339,7 +344,8 @@ class Service:
         """Places of an index's items.
 
         Raises:
-            NoMapError: there is no map, or no such layout. UsageError: an unknown backbone or column.
+            NoMapError: there is no map, or no such layout.
+            UsageError: an unknown backbone or column.
         """
         model, column = self.model(backbone), self._label_column(labels)
         served = self._maps[model.name]

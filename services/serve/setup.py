@@ -86,7 +86,8 @@ def meant_indexes(request: ServeRequest) -> tuple[Sequence[Path], InForce | None
     """The folders of the indexes, and the parameters of their run, where they are of one whose parameters are known.
 
     Raises:
-        UsageError: as `meant_run`. StoreError: there is no index.
+        UsageError: as `meant_run`.
+        StoreError: there is no index.
     """
     meant = meant_run(request)
     if meant is not None:

@@ -53,7 +53,8 @@ def with_found_names(
     """The photographs by the names that their files have, and what to say of names that were read otherwise.
 
     Args:
-        root: the photographs' folder, resolved. beside: folders of the annotation files, resolved.
+        root: the photographs' folder, resolved.
+        beside: folders of the annotation files, resolved.
     """
     finder = Finder(root, tuple(beside))
     named = []

@@ -107,7 +107,8 @@ def of_columns(table: pa.Table, columns: Sequence[str], path: Path) -> list[list
     """Columns of 0 and 1 (or true and false, yes and no) as sets of their names; a row with a gap has no labels.
 
     Raises:
-        UsageError: a column that is not there. DataError: a value that is neither.
+        UsageError: a column that is not there.
+        DataError: a value that is neither.
     """
     if unknown := [name for name in columns if name not in table.column_names]:
         raise UsageError(f"{path} has no column {unknown[0]!r}; it has {', '.join(table.column_names)}")

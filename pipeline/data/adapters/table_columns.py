@@ -73,11 +73,13 @@ def with_labels(
     """The table with one column of labels, if any, its name, and how its labels are read.
 
     Args:
-        named: the column that the user names. separator: between the labels of a text; none: a text is one label.
+        named: the column that the user names.
+        separator: between the labels of a text; none: a text is one label.
         columns: of 0 and 1, one a class, that take the place of a label column.
 
     Raises:
-        UsageError: columns that are not there, or several ways at once. DataError: a value that cannot be read so.
+        UsageError: columns that are not there, or several ways at once.
+        DataError: a value that cannot be read so.
     """
     if columns:
         if named or separator:

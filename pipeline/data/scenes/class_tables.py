@@ -41,7 +41,8 @@ class ClassEntry(Record):
 
     Attributes:
         name: of the class.
-        ids: numbers that label maps have for it. colours: colours that they have for it.
+        ids: numbers that label maps have for it.
+        colours: colours that they have for it.
         colour: to show it in; by default the first of `colours`, else one of its number.
     """
 

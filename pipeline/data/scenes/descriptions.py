@@ -55,7 +55,8 @@ def described(classes: Sequence[SceneClass], said: str | Path | None) -> Describ
         said: a name that comes with the project, or a file.
 
     Raises:
-        UsageError: neither. DataError: no such form, or not one of the classes is in it.
+        UsageError: neither.
+        DataError: no such form, or not one of the classes is in it.
     """
     texts = {} if said is None else _read(said)
     plain = {name.casefold(): one for name, one in texts.items()}

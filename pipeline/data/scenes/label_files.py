@@ -33,7 +33,8 @@ def read_labels(data: bytes, table: ClassTable, where: str) -> Labels:
     """Class numbers [h, w] of a file; `VOID` where nothing is said.
 
     Args:
-        data: encoded bytes. where: the file, for messages.
+        data: encoded bytes.
+        where: the file, for messages.
 
     Raises:
         DataError: damaged, of another kind, or with ids or colours that the table does not name.

@@ -76,7 +76,8 @@ class AttentiveProbe(Head):
         lrs: learning rates to choose from.
         weight_decay: of AdamW, on all weights.
         seed: of the first weights, the order of the examples, augmentations and the hold-out.
-        epochs: at most. batch: examples of a step.
+        epochs: at most.
+        batch: examples of a step.
         patience: epochs without a lower validation loss after which a rate stops; None never stops early.
         flip, crop, noise: see `Augmentation`; flips need stored ones.
 

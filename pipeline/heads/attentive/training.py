@@ -42,7 +42,9 @@ class Weights:
     """Of a probe over standardised tokens.
 
     Attributes:
-        queries: [M, d]. value: [v, d], or None. weight, bias: of the classifier, [C, v] and [C].
+        queries: [M, d].
+        value: [v, d], or None.
+        weight, bias: of the classifier, [C, v] and [C].
     """
 
     queries: "Tensor"
@@ -115,7 +117,8 @@ class Tokens:
     """Examples to learn from or to choose by.
 
     Attributes:
-        maps: [n, d, h, w]. codes: class numbers [n], -1 for classes that training lacks.
+        maps: [n, d, h, w].
+        codes: class numbers [n], -1 for classes that training lacks.
         flipped: maps of the mirrored pictures, or None.
     """
 
