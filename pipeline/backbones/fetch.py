@@ -53,7 +53,7 @@ def fetch_entry(entry: Entry) -> Path:
     return _download(entry, entry.repo)
 
 
-def wanted(family: type[Backbone] | None, listing: Iterable[str]) -> list[str]:
+def files_to_fetch(family: type[Backbone] | None, listing: Iterable[str]) -> list[str]:
     """Of a repository's files, those to fetch.
 
     Args:
@@ -87,7 +87,7 @@ def _download(entry: Entry, repo: str) -> Path:
         commit = str(info.sha)
         sizes = {one.rfilename: one.size or 0 for one in info.siblings or []}
         listing = list(sizes)
-        names = wanted(registry.family(entry.family) if entry.family else None, listing)
+        names = files_to_fetch(registry.family(entry.family) if entry.family else None, listing)
         _check(entry, repo, commit, names)
         cache = sources.hub_cache()
         _require_room(entry, sum(sizes[name] for name in names), cache)

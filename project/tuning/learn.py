@@ -84,7 +84,7 @@ def tune(
             base=spec,
             base_name=recipe.backbone,
             base_weights=backbone.description.weights_sha256,
-            teacher_weights=None if teaching is None else teaching.found.description.weights_sha256,
+            teacher_weights=None if teaching is None else teaching.backbone.description.weights_sha256,
             licence=licence,
             recipe=recipe.model_dump(mode="json"),
             said=recipe.said,
@@ -104,7 +104,7 @@ def tune(
             **outcome.facts,
         )
         # What it was tuned from, or was taught by, may itself have learned from pictures.
-        before = [backbone] if teaching is None else [backbone, teaching.found]
+        before = [backbone] if teaching is None else [backbone, teaching.backbone]
         seen = [learned_from(one.spec, one.description.weights_sha256) for one in before]
         parts = {key: part for one in (*seen, data.learned_from()) for key, part in one.items()}
         files = {LEARNED_FROM: learned_from_table(parts), CARD: card(record).encode()}

@@ -218,7 +218,7 @@ def naming_task(
     from deponij.pipeline.tuning.learning import groups
     from deponij.pipeline.tuning.losses import distillation_loss, soft_cross_entropy
 
-    taught_by = None if teaching is None else teaching.found.identity.fingerprint
+    taught_by = None if teaching is None else teaching.backbone.identity.fingerprint
     shared = shared_parts(recipe, training, backbone, data, pictures, taught_by)
     targets = shared["targets"]
     weights = None

@@ -134,7 +134,7 @@ class QueryEncoder:
         """
         from deponij.pipeline.pictures import decode
 
-        backbone = self._found
+        backbone = self._backbone
         transform = backbone.description.transform
         try:
             image = decode(
@@ -149,7 +149,7 @@ class QueryEncoder:
         from deponij.pipeline.backbones import as_batch
 
         rows = self._model.embed_images(as_batch(pixels)).float().cpu().numpy()
-        return rows.astype(self._found.identity.stored)
+        return rows.astype(self._backbone.identity.stored)
 
     def load(self) -> None:
         """Load the model now, not when it is first needed.
@@ -212,7 +212,7 @@ class QueryEncoder:
             BackboneError: the backbone is not here.
             IdentityError: this machine's is not the index's.
         """
-        return self._found.description.has_text
+        return self._backbone.description.has_text
 
     def require_text(self) -> None:
         """Refuse a backbone that cannot encode words.
@@ -220,7 +220,7 @@ class QueryEncoder:
         Raises:
             BackboneError: it has no text tower; the message says which backbones have one.
         """
-        description = self._found.description
+        description = self._backbone.description
         if description.has_text:
             return
         from deponij.pipeline.backbones import list_backbones
@@ -239,7 +239,7 @@ class QueryEncoder:
         )
 
     @cached_property
-    def _found(self) -> "FoundBackbone":
+    def _backbone(self) -> "FoundBackbone":
         from deponij.project.extraction.found_backbones import made_by
 
         record = recorded_backbone(self.index.path) or {}
@@ -258,7 +258,7 @@ class QueryEncoder:
     def _model(self) -> "Backbone":
         from deponij.project.extraction.feature_maker import FeatureMaker
 
-        maker = FeatureMaker(self._found, self.options)
+        maker = FeatureMaker(self._backbone, self.options)
         self.say(f"loading {self.index.backbone} …")
         return maker.model
 
