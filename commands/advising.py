@@ -41,13 +41,13 @@ def advice(
     if bool(take) != (into is not None):
         raise UsageError("--take KIND and --into FILE.csv go together")
     meant = run_meant(folder)
-    found = read_advice(meant.at.root)
+    run_advice = read_advice(meant.at.root)
     lead(meant.said("advice"), as_json)
     if not take or into is None:
-        print_json(found) if as_json else print_advice(found, top)
+        print_json(run_advice) if as_json else print_advice(run_advice, top)
         return
-    taken = taking(found, take, into)
-    print_json(taken) if as_json else print_taken(taken, into, found)
+    taken = taking(run_advice, take, into)
+    print_json(taken) if as_json else print_taken(taken, into, run_advice)
 
 
 @app.command()
@@ -89,7 +89,7 @@ def suggest(
 
     check_ending(csv, "--csv", ".csv")
     check_ending(sheet, "--sheet", ".png")
-    wanted = suggesting.Wanted(
+    request = suggesting.SuggestRequest(
         run=run,
         folder=folder,
         items=items,
@@ -101,11 +101,11 @@ def suggest(
         backbone=backbone,
         seed=seed,
     )
-    found = suggesting.choose_batch(
-        wanted, run_options(depot, device, batch_size, workers, threads), sheet=sheet
+    batch = suggesting.choose_batch(
+        request, run_options(depot, device, batch_size, workers, threads), sheet=sheet
     )
     if csv is not None:
-        suggesting.write_batch(csv, found)
-    print_json(found) if as_json else print_suggestions(found)
+        suggesting.write_batch(csv, batch)
+    print_json(batch) if as_json else print_suggestions(batch)
     if not as_json and csv is not None:
-        say(f"{len(found.pictures)} to label -> {csv}")
+        say(f"{len(batch.pictures)} to label -> {csv}")

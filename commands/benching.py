@@ -37,7 +37,7 @@ def bench_backbones(
         )
     options = run_options("depot", device, "auto", 0, threads)
     with bar("measuring", len(names), "models") as advance:
-        found = measure_backbones(
+        throughput = measure_backbones(
             names,
             [int(one) for one in sizes],
             precision,
@@ -45,4 +45,4 @@ def bench_backbones(
             lambda name: advance(0, name),
             lambda: advance(1),
         )
-    print_json(found) if as_json else print_throughput(found)
+    print_json(throughput) if as_json else print_throughput(throughput)

@@ -20,15 +20,15 @@ def heads(as_json: Json = False) -> None:
     from deponij.pipeline.heads.registry import head_class, kinds
     from deponij.project.learning.arguments import arguments_of
 
-    found = {kind: arguments_of(kind) for kind in kinds()}
+    arguments = {kind: arguments_of(kind) for kind in kinds()}
     if as_json:
         rows = [
             {"head": kind, "title": head_class(kind).title, "arguments": [one._asdict() for one in of_kind]}
-            for kind, of_kind in found.items()
+            for kind, of_kind in arguments.items()
         ]
         print_json(rows)
     else:
-        for kind, of_kind in found.items():
+        for kind, of_kind in arguments.items():
             show_lines(f"{kind}: {head_class(kind).title}", *(f"  {one}" for one in of_kind))
 
 
@@ -37,11 +37,11 @@ def tell_arguments(head: str, as_json: bool) -> None:
     from deponij.commands.show.tables import show_lines
     from deponij.project.learning.arguments import arguments_of
 
-    found = arguments_of(head)
+    arguments = arguments_of(head)
     if as_json:
-        print_json([one._asdict() for one in found])
+        print_json([one._asdict() for one in arguments])
     else:
-        show_lines(f"--set NAME=VALUE of head {head}:", *(f"  {one}" for one in found))
+        show_lines(f"--set NAME=VALUE of head {head}:", *(f"  {one}" for one in arguments))
 
 
 ContestantArg = Annotated[
@@ -91,8 +91,8 @@ def _compare_segmentations(a: Path, b: Path, part: str, as_json: bool) -> None:
     from deponij.project.in_force import toys_beside
     from deponij.project.segmentation.compare import compare_segmentations
 
-    found = compare_segmentations(a, b, part)
-    print_json(found) if as_json else print_segmentation_comparison(found, toys_beside(a, b))
+    comparison = compare_segmentations(a, b, part)
+    print_json(comparison) if as_json else print_segmentation_comparison(comparison, toys_beside(a, b))
 
 
 @app.command()

@@ -40,14 +40,14 @@ def forget(
 
     options = run_options(depot or "depot", "auto", "auto", 0, threads)
     meant = run_meant(of_run)
-    wanted = targets.find(meant, pictures or ())
-    if not wanted.items and not wanted.keys:
+    chosen = targets.find(meant, pictures or ())
+    if not chosen.items and not chosen.keys:
         raise UsageError("name a picture: a file, an item id or a key, as in `deponij forget cat/1.jpg`")
     lead(
-        meant.said(f"{'would forget' if dry_run else 'forget'} {', '.join(wanted.items) or 'a key'}"),
+        meant.said(f"{'would forget' if dry_run else 'forget'} {', '.join(chosen.items) or 'a key'}"),
         as_json,
     )
-    report = forgetting.run(meant, wanted, depot, dry_run=dry_run, with_file=with_file)
+    report = forgetting.run(meant, chosen, depot, dry_run=dry_run, with_file=with_file)
     is_remade = False
     if not dry_run:
         if report.must_remake:

@@ -83,17 +83,17 @@ def duplicates(
     check_ending(sheet, "--sheet", ".png")
     values = {"min_cosine": min_cosine, "max_bits": max_bits, "confirm_cosine": confirm_cosine}
     params = check(looking.DuplicatesParams, values, "the command line")
-    found = Gathered(choose(features, items, split or (), labels, backbone, of_run))
+    gathered = Gathered(choose(features, items, split or (), labels, backbone, of_run))
     if sheet is not None:
-        found.require_items()
-    report = looking.run(params, found, threads=RunOptions(threads=threads).n_threads)
+        gathered.require_items()
+    report = looking.run(params, gathered, threads=RunOptions(threads=threads).n_threads)
     if keep is not None:
-        say(f"{writing.write_kept(keep, report, found):,} of {report.n:,} items are kept -> {keep}")
+        say(f"{writing.write_kept(keep, report, gathered):,} of {report.n:,} items are kept -> {keep}")
     if parquet is not None:
         writing.write_groups(parquet, report)
     if sheet is not None:
-        writing.draw_groups(sheet, report, found, top)
-    lead(found.where.said, as_json)
+        writing.draw_groups(sheet, report, gathered, top)
+    lead(gathered.where.said, as_json)
     if as_json:
         print_json(report)
     else:
@@ -146,31 +146,31 @@ def outliers(
     check_ending(sheet, "--sheet", ".png")
     if new is None and (new_items is not None or pick):
         raise UsageError("--new-items and --pick are about a new batch; name its view with --new VIEW")
-    found = Gathered(choose(features, items, (), labels, backbone, of_run))
+    gathered = Gathered(choose(features, items, (), labels, backbone, of_run))
     batch = None if new is None else Gathered(choose(new, new_items, (), None, None))
     if sheet is not None:
-        (batch or found).require_items()
+        (batch or gathered).require_items()
     values: dict[str, Any] = {"k": k, "own_photo": own_photo}
     n_threads = RunOptions(threads=threads).n_threads
     report: looking.OutliersReport | judging.BatchReport
     if batch is None:
         report = looking.run(
-            check(looking.OutliersParams, values, "the command line"), found, threads=n_threads
+            check(looking.OutliersParams, values, "the command line"), gathered, threads=n_threads
         )
     else:
         values |= {"quantile": quantile, "pick": pick}
         values |= {"min_cosine": min_cosine, "max_bits": max_bits, "confirm_cosine": confirm_cosine}
         report = judging.run(
-            check(judging.BatchParams, values, "the command line"), found, batch, threads=n_threads
+            check(judging.BatchParams, values, "the command line"), gathered, batch, threads=n_threads
         )
     if parquet is not None:
         writing.write_items(parquet, report.items)
     if sheet is not None:
         if isinstance(report, judging.BatchReport):
-            writing.draw_batch(sheet, report, found, batch or found, top)
+            writing.draw_batch(sheet, report, gathered, batch or gathered, top)
         else:
-            writing.draw_outliers(sheet, report, found, top)
-    lead(found.where.said, as_json)
+            writing.draw_outliers(sheet, report, gathered, top)
+    lead(gathered.where.said, as_json)
     if as_json:
         print_json(report.first(top))
     elif isinstance(report, judging.BatchReport):

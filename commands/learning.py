@@ -379,15 +379,15 @@ def _rates(given: Iterable[str]) -> dict[str, float]:
     """`NAME=RATE` to numbers."""
     from deponij.store.errors import UsageError
 
-    found = {}
+    rates = {}
     for one in given:
         name, _, rate = one.rpartition("=")
         try:
-            found[name] = float(rate)
+            rates[name] = float(rate)
         except ValueError:
             name = ""
-        if not name or not 0 < found[name] < math.inf:
+        if not name or not 0 < rates[name] < math.inf:
             raise UsageError(
                 f"--lr is BACKBONE=RATE with a positive rate, such as dinov2-base=1e-4; got {one!r}"
             )
-    return found
+    return rates

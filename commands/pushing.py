@@ -45,6 +45,6 @@ def push(
     from deponij.project.frame.console import say as tell
     from deponij.services import push as service
 
-    wanted = service.Wanted(repo, revision, create, private, overwrite, licence, token_from)
-    pushed = service.push(folder, wanted, tell)
+    request = service.PushRequest(repo, revision, create, private, overwrite, licence, token_from)
+    pushed = service.push(folder, request, tell)
     print_json(pushed) if as_json else say(service.told(pushed))

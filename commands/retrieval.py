@@ -82,10 +82,10 @@ def index_verify(
     """Read an index whole and see that every byte is what was written."""
     from deponij.stages import index as stage
 
-    found = stage.verify(path)
-    text = "\n".join(found.problems) or f"{path}: {found.n} items, {found.size_bytes:,} bytes, sound"
-    answer(found, text, as_json)
-    if found.problems:
+    report = stage.verify(path)
+    text = "\n".join(report.problems) or f"{path}: {report.n} items, {report.size_bytes:,} bytes, sound"
+    answer(report, text, as_json)
+    if report.problems:
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -183,21 +183,21 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
             for_words = any(term.kind == "text" for term in questions[0].terms)
             index = meant.index(backbone, for_words=for_words)
             backbone, said = None, meant.said(f"index of {index.name}")
-        found = Index.open(index)
+        opened = Index.open(index)
         # Beside an index that is named, a backbone can only say what to encode with.
-        encoder = QueryEncoder(found, options, backbone_spec or backbone, texts, tell)
+        encoder = QueryEncoder(opened, options, backbone_spec or backbone, texts, tell)
         # The model is loaded once, by the first question that needs it.
-        answers = [asking.ask(found, question, encoder) for question in questions]
+        answers = [asking.ask(opened, question, encoder) for question in questions]
         if parquet is not None:
             asking.write_hits(parquet, dict(zip(values, answers, strict=True)))
         if sheet is not None:
-            source = f"{found.backbone}, {len(found):,} items" + (f", where {where}" if where else "")
+            source = f"{opened.backbone}, {len(opened):,} items" + (f", where {where}" if where else "")
             title = (
                 f"{kind}: {values[0]}"
                 + "".join(f" + {t}" for t in plus or ())
                 + "".join(f" - {t}" for t in minus or ())
             )
-            asking.write_sheet(sheet, answers[0], items_of(found.path, items), title, source)
+            asking.write_sheet(sheet, answers[0], items_of(opened.path, items), title, source)
         lead(said, as_json)
         if as_json:
             listed = [[hit.to_json(with_folded=unique) for hit in of_one] for of_one in answers]
@@ -207,7 +207,7 @@ def _register(kind: "Kind", metavar: str, about: str) -> None:
             from deponij.commands.show.hits import print_answers
 
             asked = {f"{kind}: {value}": of_one for value, of_one in zip(values, answers, strict=True)}
-            print_answers(asked, found.backbone, toys_beside(found.path), is_filtered=bool(where))
+            print_answers(asked, opened.backbone, toys_beside(opened.path), is_filtered=bool(where))
 
 
 _register("image", "PICTURE…", "Items that look like a picture file.")

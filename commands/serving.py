@@ -63,7 +63,7 @@ def serve(
     if not is_storable(title) or not title.strip():
         raise UsageError("--title must be a text of valid Unicode")
     options = run_options("depot", device, "auto", 0, threads)
-    wanted = ServeRequest(
+    request = ServeRequest(
         indexes=tuple(index or ()),
         backbones=tuple(backbone or ()),
         items=items,
@@ -77,8 +77,8 @@ def serve(
     )
 
     def ready(address: serving.Address) -> None:
-        if (meant := meant_run(wanted)) is not None:
-            names = ", ".join(path.name for path in meant.indexes(wanted.backbones))
+        if (meant := meant_run(request)) is not None:
+            names = ", ".join(path.name for path in meant.indexes(request.backbones))
             lead(meant.said(f"indexes of {names}"), as_json)
         if as_json:
             print_json({"url": address.url, "host": address.host, "port": address.port, "pid": os.getpid()})
@@ -88,7 +88,7 @@ def serve(
         if not is_loopback(host):
             warn(f"everyone who can reach {host} can search and see the pictures; there is no password")
 
-    is_loading = serving.run(wanted, host=host, port=port, allow_hosts=tuple(allow_host or ()), ready=ready)
+    is_loading = serving.run(request, host=host, port=port, allow_hosts=tuple(allow_host or ()), ready=ready)
     if is_loading:
         # The thread is within an import of seconds; waiting for it, or ending Python under it, serves nobody.
         sys.stdout.flush()

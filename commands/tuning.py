@@ -88,12 +88,12 @@ def tune(
 ) -> None:
     """Tune a backbone on items: it learns labels or captions on the part train, and the best epoch on val is kept."""
     from deponij.services import tune as service
-    from deponij.services.tune import Wanted
+    from deponij.services.tune import TuneRequest
 
     if argument == ["help"]:
         say(service.listed_arguments())
         raise typer.Exit
-    wanted = Wanted(
+    request = TuneRequest(
         backbone=backbone,
         recipe=recipe,
         teacher=teacher,
@@ -105,7 +105,7 @@ def tune(
         },
     )
     record = service.run(
-        wanted,
+        request,
         items=items,
         split=split,
         labels=labels,

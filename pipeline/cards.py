@@ -359,13 +359,13 @@ def restored(
     raise StoreError(f"{where} does not fit this version's {made.kind!r}: {reason}; {REMEDY}")
 
 
-def check_names(what: str, found: Mapping[str, Any], wanted: Sequence[str]) -> None:
+def check_names(what: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
     """Refuse names that are unknown or missing.
 
     Raises:
         ValueError: naming them.
     """
-    odd = {"unknown": set(found) - set(wanted), "missing": set(wanted) - set(found)}
+    odd = {"unknown": set(given) - set(known), "missing": set(known) - set(given)}
     said = [f"{how}: {', '.join(sorted(names))}" for how, names in odd.items() if names]
     if said:
         raise ValueError(f"{what}s do not fit ({'; '.join(said)})")
@@ -377,14 +377,12 @@ def _check_tensors(made: type[Learned], tensors: Tensors, sizes: Mapping[str, in
         if tensor.dtype != np.float32 or not np.isfinite(tensor).all():
             raise ValueError(f"tensor {name!r} is {tensor.dtype}, or not finite; tensors are finite float32")
         if (letters := made.shapes.get(name)) is not None:
-            wanted = tuple(
+            shape = tuple(
                 known.setdefault(letter, side)
                 for letter, side in zip(letters.split(), tensor.shape, strict=False)
             )
-            if wanted != tensor.shape or len(letters.split()) != tensor.ndim:
-                raise ValueError(
-                    f"tensor {name!r} has shape {tensor.shape} instead of [{letters}] = {wanted}"
-                )
+            if shape != tensor.shape or len(letters.split()) != tensor.ndim:
+                raise ValueError(f"tensor {name!r} has shape {tensor.shape} instead of [{letters}] = {shape}")
 
 
 def require(what: str, *conditions: Condition) -> None:

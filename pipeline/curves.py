@@ -160,8 +160,8 @@ class _Curve:
             c = None
             answers = []
             for rows in draws:
-                c, found = _answers(head, self.features, examples, rows, c)
-                answers.append(found == examples.labels[test])
+                c, predicted = _answers(head, self.features, examples, rows, c)
+                answers.append(predicted == examples.labels[test])
                 self.n_done += 1
                 self.progress(self.n_done, self.n_total)
             hits.append(np.stack(answers))
@@ -175,20 +175,20 @@ class _Curve:
 
     def of_test(self, name: str) -> Names:
         """The test items' `labels` or `groups` [t], in the order of pooled hits."""
-        found: list[Names] = [getattr(one, name)[one.rows("test")] for one in self.rotations]
-        return np.concatenate(found)
+        of_rotations: list[Names] = [getattr(one, name)[one.rows("test")] for one in self.rotations]
+        return np.concatenate(of_rotations)
 
-    def point(self, head: Head, size: int | None, found: _Pooled, twice: Twice | None = None) -> CurvePoint:
+    def point(self, head: Head, size: int | None, pooled: _Pooled, twice: Twice | None = None) -> CurvePoint:
         """The record of a size."""
-        top1, balanced = mean_of_runs(found.hits, self.of_test("groups"), self.of_test("labels"))
-        n_test = found.hits.shape[1]
+        top1, balanced = mean_of_runs(pooled.hits, self.of_test("groups"), self.of_test("labels"))
+        n_test = pooled.hits.shape[1]
         return CurvePoint(
             head=head,
             per_class=size,
-            n_train=round(found.n_train),
+            n_train=round(pooled.n_train),
             n_classes=self.n_classes,
             n_short_classes=max(int((counts < size).sum()) for counts in self.counts()) if size else 0,
-            tries=len(found.hits),
+            tries=len(pooled.hits),
             n_test=n_test,
             **grouped(top1, n_test, self.rotations[0].unit),
             top1=top1.value,
@@ -196,7 +196,7 @@ class _Curve:
             top1_interval=top1.interval,
             balanced_accuracy=balanced.value,
             balanced_interval=balanced.interval,
-            c=found.c,
+            c=pooled.c,
             twice=twice,
         )
 

@@ -39,7 +39,9 @@ class PowerLaw:
     """Errors a + b n**-c, of B curves at once.
 
     Attributes:
-        floor: a >= 0 [B]. scale: b >= 0 [B]. exponent: c [B].
+        floor: a >= 0 [B].
+        scale: b >= 0 [B].
+        exponent: c [B].
     """
 
     floor: Floats
@@ -57,14 +59,14 @@ def fit(n_train: ArrayLike, errors: ArrayLike) -> PowerLaw:
     For each exponent of a grid floor and scale are a linear problem (variable projection; G. Golub, V. Pereyra, SIAM J.
     Numerical Analysis 10 (1973) 413), so that the best of all is found, whatever the start.
     """
-    ns, found = np.asarray(n_train, np.float64), np.asarray(errors, np.float64)
+    ns, measured = np.asarray(n_train, np.float64), np.asarray(errors, np.float64)
     weights = np.arange(1, len(ns) + 1) / len(ns)
-    best = np.full(len(found), np.inf)
-    floor, scale, exponent = (np.zeros(len(found)) for _ in range(3))
+    best = np.full(len(measured), np.inf)
+    floor, scale, exponent = (np.zeros(len(measured)) for _ in range(3))
     for c in EXPONENTS:
         x = (ns / ns[-1]) ** -c
-        a, b = _line(x, found, weights)
-        loss = ((found - a[:, None] - b[:, None] * x) ** 2) @ weights
+        a, b = _line(x, measured, weights)
+        loss = ((measured - a[:, None] - b[:, None] * x) ** 2) @ weights
         is_better = loss < best
         best = np.where(is_better, loss, best)
         floor, scale = np.where(is_better, a, floor), np.where(is_better, b * ns[-1] ** c, scale)
@@ -144,8 +146,9 @@ class _Drawn:
     """What other test items and other draws of the training items would have given.
 
     Attributes:
-        errors: [B, K]. here, other: how much better than the curve a single classifier is, the one that there is and
-            the one with twice the items, [B].
+        errors: [B, K].
+        here, other: how much better than the curve a single classifier is, the one that there is and the one
+            with twice the items, [B].
     """
 
     errors: Floats
@@ -178,10 +181,10 @@ def _variance_of_tries(hits: NDArray[np.bool_], clusters: NDArray[np.int64]) -> 
     Two-way analysis of variance without replicates (S. Searle et al., Variance Components, 1992), in which what rows
     and columns do not tell is summed over clusters [t] first, since within these it is not independent.
     """
-    found = hits.astype(np.float64)
-    n_tries, n = found.shape
-    of_tries = found.mean(axis=1)
-    rest = found - of_tries[:, None] - found.mean(axis=0) + found.mean()
+    values = hits.astype(np.float64)
+    n_tries, n = values.shape
+    of_tries = values.mean(axis=1)
+    rest = values - of_tries[:, None] - values.mean(axis=0) + values.mean()
     sums = np.stack([np.bincount(clusters, row) for row in rest])  # [S, G]
     n_groups = sums.shape[1]
     by_luck = (sums**2).sum() / (n_tries - 1) / n**2 * n_groups / (n_groups - 1)

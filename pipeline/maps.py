@@ -30,9 +30,11 @@ class EmbeddingMap:
     """Places of n items.
 
     Attributes:
-        pca: float32 [n, 2]; pca_explained: the two components' shares of the variance.
+        pca: float32 [n, 2].
+        pca_explained: the two components' shares of the variance.
         tsne: float32 [n, 2]; NaN for items that were not laid out.
-        n_tsne: how many were. perplexity: of t-SNE, clamped to them; None without t-SNE.
+        n_tsne: how many were.
+        perplexity: of t-SNE, clamped to them; None without t-SNE.
     """
 
     pca: NDArray[np.float32]
@@ -154,8 +156,8 @@ class _Listening(io.StringIO):
         self._advance, self._n_done = advance, 0
 
     def write(self, text: str) -> int:
-        if found := self._ITERATION.search(text):
-            n_done = int(found[1])
+        if match := self._ITERATION.search(text):
+            n_done = int(match[1])
             self._advance(n_done - self._n_done)
             self._n_done = n_done
         return len(text)

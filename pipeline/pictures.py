@@ -274,7 +274,8 @@ def _check_png_rows(data: bytes) -> None:
     """That the pixels' data hold all rows: Pillow leaves those that lack empty, without a word.
 
     Raises:
-        OSError: there are fewer. zlib.error: damaged.
+        OSError: there are fewer.
+        zlib.error: damaged.
     """
     width, height, depth, colour, interlaced = struct.unpack_from(">IIBBxxB", data, len(_PNG_SIGNATURE) + 8)
     n_wanted, bits = 0, depth * _PNG_CHANNELS[colour]
@@ -290,7 +291,8 @@ def _check_tiff(image: Image.Image, data: bytes) -> None:
     """That a TIFF picture's strips or tiles cover it, where Pillow leaves the rest empty, and their checksums agree.
 
     Raises:
-        OSError: they do not cover it, are cut off, or hold far more. zlib.error: one is damaged.
+        OSError: they do not cover it, are cut off, or hold far more.
+        zlib.error: one is damaged.
     """
     n_pixels = sum((x1 - x0) * (y1 - y0) for _, (x0, y0, x1, y1), *_ in getattr(image, "tile", ()))
     if n_pixels < image.width * image.height:
@@ -309,7 +311,8 @@ def _inflated_bytes(packed: bytes, limit: int) -> int:
     """How many bytes were deflated, counted until there are so many; their checksum is tested where it is reached.
 
     Raises:
-        zlib.error: damaged. OSError: cut off before.
+        zlib.error: damaged.
+        OSError: cut off before.
     """
     stream, n_bytes = zlib.decompressobj(), 0
     while not stream.eof and n_bytes < limit:

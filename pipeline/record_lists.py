@@ -72,9 +72,9 @@ class RecordList(Generic[R]):
         """
         body = opened(data, where, REMEDY)
         try:
-            found = self._adapter.validate_json(json.dumps(body.get("records")), strict=True)
-            require_complete(found)
-            return found
+            records = self._adapter.validate_json(json.dumps(body.get("records")), strict=True)
+            require_complete(records)
+            return records
         except ValueError as error:
             raise StoreError(f"{where} is of another version: {told(error)}; {REMEDY}") from error
 
@@ -88,9 +88,9 @@ def parsed(model: type[M], data: bytes | str) -> M:
     Raises:
         ValueError: a field is missing or of another type, as when another version wrote it; for `told`.
     """
-    found = model.model_validate_json(data, strict=True)
-    require_complete(found)
-    return found
+    record = model.model_validate_json(data, strict=True)
+    require_complete(record)
+    return record
 
 
 def require_complete(value: Any, place: str = "") -> None:

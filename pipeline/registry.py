@@ -27,7 +27,8 @@ class Registry(Generic[T]):
     """Classes or functions by name.
 
     Args:
-        what: one entry, in words. attribute: of an entry that is set to its name; empty for none.
+        what: one entry, in words.
+        attribute: of an entry that is set to its name; empty for none.
         room: the package whose modules' decorators must have run before anything is looked up; empty for none.
     """
 

@@ -15,30 +15,30 @@ _OWN_SETS = {"name": ("{}",), "photo": ("a photo of a {}",)}
 TEMPLATE_SETS = (*_OWN_SETS, *_OPEN_CLIP_SETS)
 
 
-def templates(wanted: Sequence[str]) -> list[str]:
+def templates(entries: Sequence[str]) -> list[str]:
     """Set names, files (one template a line) and literal templates to templates, each once, in order.
 
     Raises:
         UsageError: neither a set, a file nor a text with exactly one `{}`.
     """
-    found: list[str] = []
-    for entry in wanted:
+    texts: list[str] = []
+    for entry in entries:
         if entry in _OWN_SETS:
-            found += _OWN_SETS[entry]
+            texts += _OWN_SETS[entry]
         elif entry in _OPEN_CLIP_SETS:
-            found += _from_open_clip(_OPEN_CLIP_SETS[entry])
+            texts += _from_open_clip(_OPEN_CLIP_SETS[entry])
         elif "{}" in entry:
-            found.append(entry)
+            texts.append(entry)
         elif Path(entry).is_file():
-            found += [line for line in Path(entry).read_text().splitlines() if line.strip()]
+            texts += [line for line in Path(entry).read_text().splitlines() if line.strip()]
         else:
             raise UsageError(
                 f"no template {entry!r}: give a text with one {{}}, a file of them, or a set: {', '.join(TEMPLATE_SETS)}"
             )
-    wrong = [template for template in found if template.count("{}") != 1]
+    wrong = [template for template in texts if template.count("{}") != 1]
     if wrong:
         raise UsageError(f"a template has exactly one {{}}, got {wrong[0]!r}")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(texts))
 
 
 def fill(template: str, name: str) -> str:

@@ -32,7 +32,7 @@ def unit(vectors: NDArray[np.floating], what: str = "vectors") -> Vectors:
     given = np.asarray(vectors)
     if given.ndim != 2 or given.shape[1] == 0:
         raise DataError(f"{what} must have the shape [n, d], got {list(given.shape)}")
-    found = np.empty(given.shape, np.float32)
+    units = np.empty(given.shape, np.float32)
     for some in blocks(len(given), 2 * given.shape[1]):
         # In float64, so that neither tiny nor huge values leave the range when they are squared.
         exact = given[some].astype(np.float64)
@@ -42,8 +42,8 @@ def unit(vectors: NDArray[np.floating], what: str = "vectors") -> Vectors:
         lengths = np.linalg.norm(exact, axis=1, keepdims=True)
         # What has length one but for rounding stays as it is: normalising twice changes nothing.
         is_kept = (lengths == 0) | (np.abs(lengths - 1) < _ROUNDING)
-        found[some] = exact / np.where(is_kept, 1.0, lengths)
-    return found
+        units[some] = exact / np.where(is_kept, 1.0, lengths)
+    return units
 
 
 def directions(vectors: NDArray[np.floating], what: str) -> NDArray[np.float64]:
@@ -74,7 +74,8 @@ def blend(vectors: NDArray[np.floating], weights: Sequence[float]) -> Vectors:
     """The direction of a weighted sum of unit vectors, [d]; negative weights point away.
 
     Args:
-        vectors: [n, d], of any length but zero. weights: n, not all zero.
+        vectors: [n, d], of any length but zero.
+        weights: n, not all zero.
 
     Raises:
         UsageError: nothing is left of the sum, all weights are zero, or a vector is: no direction to search in.
@@ -88,8 +89,8 @@ def blend(vectors: NDArray[np.floating], weights: Sequence[float]) -> Vectors:
     total = np.asarray(weights, np.float64) @ units.astype(np.float64)
     if not np.isfinite(total).all() or np.linalg.norm(total) < 1e-6 * np.abs(weights).sum():
         raise UsageError("the parts of the query cancel each other out; change their weights")
-    found: Vectors = unit(total[None])[0]
-    return found
+    blended: Vectors = unit(total[None])[0]
+    return blended
 
 
 def blocks(n_rows: int, n_columns: int, least: int = 1) -> Iterator[slice]:

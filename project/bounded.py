@@ -17,7 +17,8 @@ class BoundedCache(Generic[Value]):
     """Least recently used values leave first; safe among threads.
 
     Attributes:
-        limit: of the sum of sizes. size: of one value; by default each counts 1.
+        limit: of the sum of sizes.
+        size: of one value; by default each counts 1.
         total: sum of sizes.
     """
 
@@ -52,8 +53,8 @@ class BoundedCache(Generic[Value]):
 
     def made(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """The value, made where there is none. Two threads may make the same one."""
-        found = self.get(key)
-        if found is None:
-            found = make()
-            self.put(key, found)
-        return found
+        value = self.get(key)
+        if value is None:
+            value = make()
+            self.put(key, value)
+        return value

@@ -97,7 +97,8 @@ def items_of(path: Path, items: Path | None) -> Items:
     """The items that were named, else those of the run that an index or a view is part of.
 
     Raises:
-        UsageError: none were named, and it is no part of a run. StoreError: they cannot be read.
+        UsageError: none were named, and it is no part of a run.
+        StoreError: they cannot be read.
     """
     run = run_of(path)
     if items is not None:
@@ -111,7 +112,8 @@ def require_items(items: Items, ids: Sequence[str], keys: Sequence[str], what: s
     """Refuse items that are not those that an index was made from.
 
     Args:
-        ids, keys: of some of the index. what: these are, for the message.
+        ids, keys: of some of the index.
+        what: these are, for the message.
 
     Raises:
         UsageError: one of them is not there, or has another picture.
@@ -146,9 +148,9 @@ def weights_record(run: Layout, backbone: str) -> dict[str, Any] | None:
     record = run.weights / f"{backbone}.json"
     if not record.is_file():
         return None
-    found = read_sealed(record, "`dvc repro weights` or `deponij run` writes it")
-    if not isinstance(found.get("spec"), str):
+    facts = read_sealed(record, "`dvc repro weights` or `deponij run` writes it")
+    if not isinstance(facts.get("spec"), str):
         raise StoreError(
             f"{record} is of another version: it names no backbone; `dvc repro weights` writes it"
         )
-    return found
+    return facts

@@ -107,7 +107,8 @@ class Index:
         """An exact index of a view, in memory.
 
         Raises:
-            StoreError: the view was made from other items. UsageError: it holds no vectors, or none at all.
+            StoreError: the view was made from other items.
+            UsageError: it holds no vectors, or none at all.
         """
         check_embedding(view)
         vectors = VectorIndex.build(view.embedding)
@@ -142,10 +143,8 @@ class Index:
     @cached_property
     def _vector_rows(self) -> NDArray[np.int64]:
         column = self.rows[ROW].combine_chunks()
-        found: NDArray[np.int64] = np.frombuffer(
-            column.buffers()[1], np.int64, len(column), 8 * column.offset
-        )
-        return found
+        rows: NDArray[np.int64] = np.frombuffer(column.buffers()[1], np.int64, len(column), 8 * column.offset)
+        return rows
 
     @cached_property
     def _places(self) -> NDArray[np.int64]:
@@ -229,13 +228,13 @@ class Index:
         among = self._among(where, tuple(conditions), leave_out)
         query = np.asarray(vector)[None]
         if unique is None:
-            found = self.vector_index.search(query, top, among=among)
-            return self._joined(found.rows[0], found.scores[0])
+            nearest = self.vector_index.search(query, top, among=among)
+            return self._joined(nearest.rows[0], nearest.scores[0])
         n_asked = 4 * top
         while True:
-            found = self.vector_index.search(query, n_asked, among=among)
-            hits = self._joined(found.rows[0], found.scores[0])
-            groups = self._folded(hits, found.rows[0], unique, top)
+            nearest = self.vector_index.search(query, n_asked, among=among)
+            hits = self._joined(nearest.rows[0], nearest.scores[0])
+            groups = self._folded(hits, nearest.rows[0], unique, top)
             if len(groups) >= top or len(hits) < n_asked:
                 return groups
             n_asked *= 4
@@ -250,11 +249,11 @@ class Index:
             how=how,
             enough=top,
         )
-        found = []
+        folded = []
         for group in groups:
             first, others = hits[group[0]], tuple(hits[i].item_id for i in group[1:])
-            found.append(Hit(first.item_id, first.key, first.score, first.metadata, others))
-        return found
+            folded.append(Hit(first.item_id, first.key, first.score, first.metadata, others))
+        return folded
 
     def _among(
         self, where: str | None, conditions: tuple[Condition, ...], leave_out: Sequence[str]

@@ -31,7 +31,8 @@ class RunRecord(Section):
     """`run.json`.
 
     Attributes:
-        finished: when its last stage ended. by: which command made it.
+        finished: when its last stage ended.
+        by: which command made it.
         depot: folder or URL of its feature rows.
         made_by: the sections of parameters that it was made by.
         run, folder: the run's folder as it was named, and the one in which the command ran. Relative paths in here are
@@ -131,5 +132,5 @@ def record_of(at: Layout) -> RunRecord | None:
 
 def others(besides: Path | None = None) -> str:
     """The runs that lie below `runs` here, for messages."""
-    found = sorted(path.parent for path in Path("runs").glob("*/items") if path.parent != besides)
-    return f" (there are: {', '.join(map(str, found))})" if found else ""
+    runs = sorted(path.parent for path in Path("runs").glob("*/items") if path.parent != besides)
+    return f" (there are: {', '.join(map(str, runs))})" if runs else ""

@@ -70,7 +70,7 @@ class Meant:
         """The label column that it was made for, the first of several."""
         if self.made_by is not None:
             return next(iter(self.made_by.labels), None)
-        return next((found.labels for _, found in self.ranked), None)
+        return next((result.labels for _, result in self.ranked), None)
 
     @property
     def why_no_labels(self) -> str:
@@ -102,7 +102,8 @@ class Meant:
         """The picture features of this backbone, else of the chosen one.
 
         Raises:
-            UsageError: it has no such backbone. StoreError: it has no features.
+            UsageError: it has no such backbone.
+            StoreError: it has no features.
         """
         return self.at.view(self._one(backbone, [n for n in self.backbones if self.at.view(n).is_file()]))
 
@@ -124,7 +125,8 @@ class Meant:
         """The index of this backbone, else of the chosen one; `for_words`: that can be asked with words.
 
         Raises:
-            UsageError: it has no such backbone, or none that knows words. StoreError: it has no index.
+            UsageError: it has no such backbone, or none that knows words.
+            StoreError: it has no index.
         """
         there = [name for name in self.backbones if (self.at.index(name) / CARD).is_file()]
         if backbone is None and for_words and there:
@@ -141,7 +143,8 @@ class Meant:
         """Of these backbones, else all that there are, the chosen one's first.
 
         Raises:
-            UsageError: it has no such backbone. StoreError: it has no index.
+            UsageError: it has no such backbone.
+            StoreError: it has no index.
         """
         if backbones:
             return [self.index(name) for name in backbones]
@@ -236,7 +239,8 @@ class Inputs:
     """What something is learned from or measured on.
 
     Attributes:
-        features: views. texts: the view of text vectors, where the backbone has one.
+        features: views.
+        texts: the view of text vectors, where the backbone has one.
         said: in one line, which run's these are; None where all were named.
     """
 

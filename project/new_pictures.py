@@ -131,10 +131,10 @@ def shown(path: Path) -> str:
 
 def _listed(pictures: Sequence[Path]) -> dict[Path, str | None]:
     """The files, each with what speaks against reading it."""
-    found: dict[Path, str | None] = {}
+    problem_of: dict[Path, str | None] = {}
     for path in pictures:
         if not path.is_dir():
-            found.setdefault(path, None)
+            problem_of.setdefault(path, None)
             continue
         others: Counter[str] = Counter()
         inside = list(_inside(path, others))
@@ -147,8 +147,8 @@ def _listed(pictures: Sequence[Path]) -> dict[Path, str | None]:
         if others:
             warn(f"{path} {holds}")
         for one, problem in inside:
-            found.setdefault(one, problem)
-    return found
+            problem_of.setdefault(one, problem)
+    return problem_of
 
 
 def _inside(root: Path, others: Counter[str]) -> Iterator[tuple[Path, str | None]]:

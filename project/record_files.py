@@ -32,7 +32,8 @@ def write_records(
         flag: that named the file, for messages.
 
     Raises:
-        UsageError: another ending. StoreError: it cannot be written.
+        UsageError: another ending.
+        StoreError: it cannot be written.
     """
     check_ending(path, flag, ".parquet")
     names = dict.fromkeys([*kinds, *(name for record in records for name in record)])

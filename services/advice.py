@@ -30,12 +30,12 @@ def read_advice(folder: str | Path | None = None) -> Advice:
         raise StoreError(f"there is no advice in {at.advice}; `deponij run` or `dvc repro advice` makes it")
     with explained(f"cannot read {at.advice_file}"):
         data = at.advice_file.read_bytes()
-    found = ADVICE.load(data, str(at.advice_file))
-    if len(found) != 1:
+    records = ADVICE.load(data, str(at.advice_file))
+    if len(records) != 1:
         raise StoreError(
-            f"{at.advice_file} is of another version: it holds {len(found)} records; run its stage again"
+            f"{at.advice_file} is of another version: it holds {len(records)} records; run its stage again"
         )
-    return found[0]
+    return records[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,11 +68,11 @@ def run(a: Path, b: Path, part: str = "test") -> AgreementReport:
     for n, path in ((only_a, a), (only_b, b)):
         if n:
             warn(f"{n} {'item is' if n == 1 else 'items are'} only in {path} and left out")
-    found = agreement(
+    agreed = agreement(
         np.array([answers_a[item][0] for item in common], dtype=np.str_),
         *(np.array([rows[item][1] for item in common], dtype=np.str_) for rows in (answers_a, answers_b)),
     )
-    return AgreementReport(**asdict(found), n_only_a=only_a, n_only_b=only_b)
+    return AgreementReport(**asdict(agreed), n_only_a=only_a, n_only_b=only_b)
 
 
 def _silent(read: Sequence[tuple[Answers, bool]]) -> list[Answers]:
@@ -96,8 +96,8 @@ def _read(path: Path, part: str) -> Answers:
 
 
 def _read_results(folder: Path, part: str) -> Answers:
-    result, found = read_result(folder)
-    chosen = found.of(part)
+    result, predictions = read_result(folder)
+    chosen = predictions.of(part)
     if not len(chosen.ids):
         raise UsageError(f"{folder} has no items of the part {part!r}; it has: {', '.join(result.parts)}")
     rows = zip(chosen.truth.tolist(), chosen.top_labels[:, 0].tolist(), strict=True)

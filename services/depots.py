@@ -75,14 +75,14 @@ def _extract_again(store: FeatureStore, items: Items, backbone: str, n_rows: int
         if identity.kind == TEXT or identity.weights != weights or not known:
             continue
         try:
-            found = made_by(backbone, identity, backbone)
-            found.identity.require_equal(identity, "what is made today")
+            made = made_by(backbone, identity, backbone)
+            made.identity.require_equal(identity, "what is made today")
         except IdentityError as error:
             facts = {"fingerprint": identity.fingerprint, "kind": identity.kind, "n_rows": len(known)}
             unchecked.append(facts | {"reason": str(error)})
             continue
         chosen = np.random.default_rng(seed).choice(known, min(n_rows, len(known)), replace=False)
-        drift.append(_drift(store, items, found, chosen.tolist()))
+        drift.append(_drift(store, items, made, chosen.tolist()))
     if not drift and not unchecked:
         raise UsageError(
             f"{store.location} has no rows of {backbone} for these items; run `deponij extract` first"
@@ -90,24 +90,24 @@ def _extract_again(store: FeatureStore, items: Items, backbone: str, n_rows: int
     return {"drift": drift, "unchecked": unchecked}
 
 
-def _drift(store: FeatureStore, items: Items, found: "FoundBackbone", chosen: list[str]) -> Report:
+def _drift(store: FeatureStore, items: Items, made: "FoundBackbone", chosen: list[str]) -> Report:
     """Largest difference between stored and newly computed rows of some keys."""
     from deponij.project.extraction.feature_maker import FeatureMaker, pictures_of
 
-    maker = FeatureMaker(found, RunOptions.from_environment())
+    maker = FeatureMaker(made, RunOptions.from_environment())
     progress = maker.progress()
     differences = [(0.0, 0.0)]
     for batch in maker.rows(pictures_of(items, chosen), progress):
-        stored = store.read(batch.keys, found.identity)
+        stored = store.read(batch.keys, made.identity)
         for name, values in batch.arrays.items():
             old = stored[name].astype(np.float64)
             gap = np.abs(values - old).reshape(len(old), -1).max(1)
             scale = np.abs(old).reshape(len(old), -1).max(1) + 1e-12
             differences += list(zip(gap, gap / scale, strict=True))
     return {
-        "fingerprint": found.identity.fingerprint,
-        "kind": found.identity.kind,
-        "input_px": list(found.description.input_px),
+        "fingerprint": made.identity.fingerprint,
+        "kind": made.identity.kind,
+        "input_px": list(made.description.input_px),
         "n_rows": progress.n_rows,
         "max_absolute": float(max(gap for gap, _ in differences)),
         "max_relative": float(max(relative for _, relative in differences)),
@@ -159,9 +159,9 @@ def migrate(depot: str) -> Report:
 
 def view_info(path: Path) -> Report:
     """What a view holds."""
-    found: Report = asdict(exporting.view_info(path))
-    found["failures"] = [{"item_id": item_id, "reason": reason} for item_id, reason in found["failures"]]
-    return found
+    facts: Report = asdict(exporting.view_info(path))
+    facts["failures"] = [{"item_id": item_id, "reason": reason} for item_id, reason in facts["failures"]]
+    return facts
 
 
 def export(view: Path, out: Path, items: Path | None) -> str:

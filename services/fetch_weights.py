@@ -20,7 +20,8 @@ def fetch_all(
     """Fetch what is not here yet; the folder of each backbone by its name.
 
     Args:
-        names: of the catalog, or forms of `parse_spec` that name a hub repository; preset_name: adds a preset's.
+        names: of the catalog, or forms of `parse_spec` that name a hub repository.
+        preset_name: adds a preset's.
         announce: given lines on what is about to be fetched, before anything is.
 
     Raises:
@@ -32,20 +33,20 @@ def fetch_all(
         raise UsageError(
             "name backbones (`deponij backbones` lists them), or --preset NAME for those that go together"
         )
-    wanted: dict[str, Entry] = {spec: resolved(parse_spec(spec)) for spec in specs}
-    absent = [entry for entry in wanted.values() if entry.repo is not None and not is_present(entry)]
+    entries: dict[str, Entry] = {spec: resolved(parse_spec(spec)) for spec in specs}
+    absent = [entry for entry in entries.values() if entry.repo is not None and not is_present(entry)]
     if absent:
         announce("\n".join(["to be fetched:", *to_fetch(absent)]))
         require_room(absent)
-    found = {}
-    for spec, entry in wanted.items():
+    fetched = {}
+    for spec, entry in entries.items():
         try:
-            found[spec] = fetch_entry(entry)
+            fetched[spec] = fetch_entry(entry)
         except BackboneError as error:
             later = [other.name for other in absent[absent.index(entry) + 1 :]] if entry in absent else []
             more = f"\n  After it there are still to be fetched: {', '.join(later)}." if later else ""
             raise BackboneError(f"{error}{more}") from error
-    return found
+    return fetched
 
 
 def origin(spec: str) -> str:

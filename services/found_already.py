@@ -29,7 +29,8 @@ def mistakes_of(
     """Labels worth a second look, and in one line which run's (None where all files were named).
 
     Raises:
-        UsageError: something is neither named nor known of a run. DeponijError: as `looking.run`.
+        UsageError: something is neither named nor known of a run.
+        DeponijError: as `looking.run`.
     """
     if features is not None and items is not None and labels is not None:
         return _audit(params, features, items, labels, out), None
@@ -42,8 +43,8 @@ def mistakes_of(
     if features is None and items is None and out is None:
         for backbone in meant.backbones:
             path = meant.at.mistakes(backbone)
-            found = read_records([path], MISTAKES, "mistakes") if path.is_file() else []
-            if report := next((one for one in found if one.labels == column), None):
+            reports = read_records([path], MISTAKES, "mistakes") if path.is_file() else []
+            if report := next((one for one in reports if one.labels == column), None):
                 said = meant.said(f"what it found with {backbone}, labels {column}")
                 return _marked(report, meant.at.view(backbone)), said
     view = features or meant.view()
@@ -69,7 +70,8 @@ def map_of(
     """Facts of a map, and in one line which run's (None where the features were named).
 
     Raises:
-        UsageError: nothing says whose. DeponijError: as `laying_out.run`.
+        UsageError: nothing says whose.
+        DeponijError: as `laying_out.run`.
     """
     if features is not None:
         return laying_out.run(params, features=features, out=out), None

@@ -131,7 +131,8 @@ class Run:
         """Picture features of one backbone.
 
         Raises:
-            UsageError: there are none. StoreError: they are damaged.
+            UsageError: there are none.
+            StoreError: they are damaged.
         """
         self._require("backbone with features", backbone, self.backbones)
         return View(self.layout.view(backbone))
@@ -140,7 +141,8 @@ class Run:
         """One backbone's index; where none was made, an exact one in memory.
 
         Raises:
-            UsageError: there are no such features. StoreError: something is damaged.
+            UsageError: there are no such features.
+            StoreError: something is damaged.
         """
         view = self.view(backbone)
         if self.layout.index(backbone).is_dir():
@@ -167,7 +169,8 @@ class Run:
 
         Raises:
             UsageError: a name or the fold is wrong or missing; the message lists those there are.
-            DataError: no item of this part has a label and features. StoreError: something is damaged.
+            DataError: no item of this part has a label and features.
+            StoreError: something is damaged.
         """
         if part is not None:
             self._require("part", part, PARTS)
@@ -175,31 +178,32 @@ class Run:
         split = self._only("splits", self.splits) if split is None else split
         self._require("split", split, self.splits)
         views = [self.view(name) for name in names]
-        found, features = read_shared_examples(
+        examples, features = read_shared_examples(
             views, self.items, self.layout.split(split), labels or self._labels()
         )
         if fold is not None:
-            found = _rotation(found, fold, split)
-        elif found.folds is not None and part not in (None, "test"):
+            examples = _rotation(examples, fold, split)
+        elif examples.folds is not None and part not in (None, "test"):
             raise UsageError(
-                f"the split {split!r} is of {len(found.rotations())} folds; say which one is tested, as in fold=0"
+                f"the split {split!r} is of {len(examples.rotations())} folds; say which one is tested, as in fold=0"
             )
-        rows = np.arange(len(found.ids)) if part is None else found.rows(part)
+        rows = np.arange(len(examples.ids)) if part is None else examples.rows(part)
         if not len(rows):
             raise DataError(f"the split {split!r} has no {part} item with a label and features")
         return Labelled(
             X=np.concatenate([one[rows] for one in features], axis=1),
-            y=found.labels[rows],
-            ids=found.ids[rows],
-            parts=found.parts[rows],
-            classes=found.pool_classes,
+            y=examples.labels[rows],
+            ids=examples.ids[rows],
+            parts=examples.parts[rows],
+            classes=examples.pool_classes,
         )
 
     def frame(self) -> "pd.DataFrame":
         """All items, failed ones too: index `item_id`, the items' columns but the pictures, `split_NAME` of each split.
 
         Raises:
-            UsageError: pandas is not installed. StoreError: something is damaged.
+            UsageError: pandas is not installed.
+            StoreError: something is damaged.
         """
         _pandas()
         frame: pd.DataFrame = self.items.table().to_pandas().set_index("item_id")
@@ -227,9 +231,9 @@ class Run:
             raise unknown(what, name, known)
 
 
-def _rotation(found: Examples, fold: int, split: str) -> Examples:
-    rotations = found.rotations()
-    if found.folds is None:
+def _rotation(examples: Examples, fold: int, split: str) -> Examples:
+    rotations = examples.rotations()
+    if examples.folds is None:
         raise UsageError(f"the split {split!r} has no folds; leave `fold` out")
     if not 0 <= fold < len(rotations):
         raise UsageError(f"the split {split!r} has the folds 0 to {len(rotations) - 1}, got {fold}")
@@ -261,11 +265,13 @@ def load_backbone(
 
     Args:
         name: of `deponij backbones`, a folder, or a `family:…` form.
-        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`. precision: `fp32`, `bf16` or `fp16`.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        precision: `fp32`, `bf16` or `fp16`.
         input_px: (height, width) other than the model's own, for dense features.
 
     Raises:
-        UsageError: an unknown name, device or precision. BackboneError: its weights are not here or do not fit.
+        UsageError: an unknown name, device or precision.
+        BackboneError: its weights are not here or do not fit.
     """
     options = _options(device=device)
     chosen = pick_device(options.device)
@@ -281,8 +287,9 @@ def make_items(out: str | Path, adapter: str, *, workers: int | None = None, **o
         options: the adapter's own, as under `data: options:` of a profile.
 
     Raises:
-        UsageError: an unknown adapter or option. DataError: not one item could be made. Single pictures that
-            cannot be read are rows with a reason (`Items.failures`).
+        UsageError: an unknown adapter or option.
+        DataError: not one item could be made. Single pictures that cannot be read are rows with a reason
+            (`Items.failures`).
     """
     items_stage.run(adapter, options, out=Path(out), run_options=_options(workers=workers))
     return Items(out)
@@ -304,8 +311,10 @@ def extract(
     """Bring the items' features into a depot, computing what it lacks, and write their view to `out`.
 
     Args:
-        items: a folder of items. backbone: as for `load_backbone`.
-        kind: `embedding`, `tokens@K`, `dense@K` or `pyramid@K`. precision: of computing; both are part of the identity.
+        items: a folder of items.
+        backbone: as for `load_backbone`.
+        kind: `embedding`, `tokens@K`, `dense@K` or `pyramid@K`.
+        precision: of computing; both are part of the identity.
         depot, device, batch_size, workers, threads: None: as `DEPONIJ_…` says, else the command's defaults.
 
     Raises:

@@ -36,12 +36,14 @@ _THE_HUBS_OWN = ".gitattributes"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PushRequest:
     """Where to, and how.
 
     Attributes:
-        repo: USER/NAME. revision: a branch.
-        create: make the repository, or the branch, where there is none. private: when it is made.
+        repo: USER/NAME.
+        revision: a branch.
+        create: make the repository, or the branch, where there is none.
+        private: when it is made.
         overwrite: what else lies there goes; its history keeps it.
         licence: in the place of the one that the folder's record has, if any.
         token_from: variable of the environment that holds the token; None for the one of `hf auth login` or `HF_TOKEN`.
@@ -61,7 +63,8 @@ class Pushed:
     """What lies on the hub now.
 
     Attributes:
-        files: sizes in bytes by name. was_there: all of it before; nothing was uploaded.
+        files: sizes in bytes by name.
+        was_there: all of it before; nothing was uploaded.
     """
 
     repo: str
@@ -74,7 +77,7 @@ class Pushed:
     was_there: bool
 
 
-def push(folder: Path, wanted: Wanted, announce: Callable[[str], None] = lambda line: None) -> Pushed:
+def push(folder: Path, request: PushRequest, announce: Callable[[str], None] = lambda line: None) -> Pushed:
     """Upload a tuned backbone's folder. `HF_ENDPOINT` names another hub.
 
     Args:
@@ -82,39 +85,40 @@ def push(folder: Path, wanted: Wanted, announce: Callable[[str], None] = lambda 
 
     Raises:
         UsageError: it is no tuned backbone, no licence or no token is known, or something else lies in the repository.
-        StoreError: the folder is damaged. BackboneError: the hub refuses it or cannot be reached.
+        StoreError: the folder is damaged.
+        BackboneError: the hub refuses it or cannot be reached.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.constants import ENDPOINT
 
-    if wanted.repo.count("/") != 1:
-        raise UsageError(f"--repo {wanted.repo}: it must be USER/NAME")
-    contents, licence = _contents(folder, wanted.licence)
-    if wanted.private and not wanted.create:
+    if request.repo.count("/") != 1:
+        raise UsageError(f"--repo {request.repo}: it must be USER/NAME")
+    contents, licence = _contents(folder, request.licence)
+    if request.private and not request.create:
         raise UsageError("--private is for --create; of a repository that is there the hub's page changes it")
     if is_offline():
         raise BackboneError("HF_HUB_OFFLINE is set, so nothing is uploaded; unset it, or push from elsewhere")
-    token, endpoint = _token(wanted.token_from), (os.environ.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
+    token, endpoint = _token(request.token_from), (os.environ.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
     sizes = {name: _size(one) for name, one in contents.items()}
-    announce("\n".join(_told(f"{endpoint}/{wanted.repo}", sizes, folder)))
+    announce("\n".join(_told(f"{endpoint}/{request.repo}", sizes, folder)))
     api = HfApi(endpoint=endpoint, token=token)
-    with _from_hub(endpoint, wanted):
-        if wanted.create:
-            api.create_repo(wanted.repo, private=wanted.private or None, exist_ok=True)
-            if wanted.revision != "main":
-                api.create_branch(wanted.repo, branch=wanted.revision, exist_ok=True)
-        info = api.model_info(wanted.repo, revision=wanted.revision, files_metadata=True)
+    with _from_hub(endpoint, request):
+        if request.create:
+            api.create_repo(request.repo, private=request.private or None, exist_ok=True)
+            if request.revision != "main":
+                api.create_branch(request.repo, branch=request.revision, exist_ok=True)
+        info = api.model_info(request.repo, revision=request.revision, files_metadata=True)
         there = {one.rfilename: one for one in info.siblings or [] if one.rfilename != _THE_HUBS_OWN}
         was_there = there.keys() == contents.keys() and all(
             _is(one, contents[name]) for name, one in there.items()
         )
-        if wanted.private and not info.private:
+        if request.private and not info.private:
             raise UsageError(
-                f"{wanted.repo} is there already, and public; make it private on its page, or leave --private"
+                f"{request.repo} is there already, and public; make it private on its page, or leave --private"
             )
-        if there and not was_there and not wanted.overwrite:
+        if there and not was_there and not request.overwrite:
             raise UsageError(
-                f"{wanted.repo} ({wanted.revision}) holds {len(there)} other files, as {min(there)}; take another name or "
+                f"{request.repo} ({request.revision}) holds {len(there)} other files, as {min(there)}; take another name or "
                 "--revision, or --overwrite to replace them (its history keeps them)"
             )
         commit = str(info.sha)
@@ -125,16 +129,16 @@ def push(folder: Path, wanted: Wanted, announce: Callable[[str], None] = lambda 
             ]
             message = f"{folder.resolve().name}, tuned by Deponij"
             made = api.create_commit(
-                wanted.repo,
+                request.repo,
                 operations,
                 commit_message=message,
-                revision=wanted.revision,
+                revision=request.revision,
                 parent_commit=info.sha,
             )
             commit = made.oid
-    tail = "" if wanted.revision == "main" else f"/tree/{wanted.revision}"
-    address, spec = f"{endpoint}/{wanted.repo}{tail}", f"hf:{wanted.repo}@{commit}"
-    return Pushed(wanted.repo, wanted.revision, commit, address, spec, licence, sizes, was_there)
+    tail = "" if request.revision == "main" else f"/tree/{request.revision}"
+    address, spec = f"{endpoint}/{request.repo}{tail}", f"hf:{request.repo}@{commit}"
+    return Pushed(request.repo, request.revision, commit, address, spec, licence, sizes, was_there)
 
 
 def told(pushed: Pushed) -> str:
@@ -237,13 +241,13 @@ def _is(there: "RepoSibling", content: Content) -> bool:
 
 
 @contextmanager
-def _from_hub(endpoint: str, wanted: Wanted) -> Iterator[None]:
+def _from_hub(endpoint: str, request: PushRequest) -> Iterator[None]:
     """What the hub refuses, and what breaks off, told in words."""
     from huggingface_hub import errors
 
     # Releases of the client differ in their HTTP library; its errors are what this one derives from.
     broken_off: tuple[type[Exception], ...] = (*errors.HfHubHTTPError.__bases__, OSError)
-    repo = wanted.repo
+    repo = request.repo
     try:
         with warnings.catch_warnings():
             # Pictures' keys are a table, and no data set of their own.
@@ -252,7 +256,7 @@ def _from_hub(endpoint: str, wanted: Wanted) -> Iterator[None]:
     except errors.HFValidationError as error:
         raise UsageError(f"--repo {repo}: {_first(error)}") from error
     except errors.RevisionNotFoundError as error:
-        raise UsageError(f"{repo} has no branch {wanted.revision}; --create makes it") from error
+        raise UsageError(f"{repo} has no branch {request.revision}; --create makes it") from error
     except errors.RepositoryNotFoundError as error:
         raise UsageError(
             f"there is no {repo} at {endpoint}, or this token may not see it; --create makes it"

@@ -65,7 +65,8 @@ class Throughput(Section):
     """All of them, and on what they were measured.
 
     Attributes:
-        device: such as `cpu` or `cuda:0`. device_name: of a GPU.
+        device: such as `cpu` or `cuda:0`.
+        device_name: of a GPU.
         threads: of a CPU.
     """
 
@@ -87,8 +88,10 @@ def measure_backbones(
     """Measure backbones one after the other; one that is not here, or fails, is told and ends nothing.
 
     Args:
-        names: of the catalog, or other forms of `parse_spec`. batch_sizes: pictures at a time, at least 1 each.
-        on_next: told each name before it is measured. on_done: called after each.
+        names: of the catalog, or other forms of `parse_spec`.
+        batch_sizes: pictures at a time, at least 1 each.
+        on_next: told each name before it is measured.
+        on_done: called after each.
 
     Raises:
         UsageError: an unknown name, no size, one below 1, or a device that is not here.
@@ -99,10 +102,10 @@ def measure_backbones(
     device = pick_device(options.device)
     specs = list(dict.fromkeys(names))
     here = {spec: sources.is_present(resolved(parse_spec(spec))) for spec in specs}
-    found = []
+    measured = []
     for spec in specs:
         on_next(spec)
-        found.append(
+        measured.append(
             _in_its_own_process(spec, sizes, device, precision, options.n_threads)
             if here[spec]
             else _absent(spec)
@@ -113,7 +116,7 @@ def measure_backbones(
         device_name=_device_name(device),
         threads=options.n_threads,
         precision=precision,
-        backbones=tuple(found),
+        backbones=tuple(measured),
     )
 
 

@@ -22,7 +22,7 @@ _PLAIN = re.compile(r"[^A-Za-z0-9._~-]+")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TuneRequest:
     """What is asked for.
 
     Attributes:
@@ -50,7 +50,7 @@ class Wanted:
 
 
 def run(
-    wanted: Wanted,
+    request: TuneRequest,
     *,
     items: Path,
     split: Path,
@@ -65,15 +65,15 @@ def run(
     Raises:
         DeponijError: what cannot be used; the message says what to do.
     """
-    recipe = wanted.parsed()
-    entry = parse_spec(wanted.backbone)
+    recipe = request.parsed()
+    entry = parse_spec(request.backbone)
     if recipe.teacher is not None:
         describe(recipe.teacher.backbone)
-    describe(wanted.backbone)  # absent weights are said before anything is read
+    describe(request.backbone)  # absent weights are said before anything is read
     return tune(
         out.name,
         recipe,
-        spec=wanted.backbone,
+        spec=request.backbone,
         items=items,
         split=split,
         labels=labels,

@@ -30,7 +30,8 @@ class AdviceParams(Section):
     """How much is listed.
 
     Attributes:
-        n_first: pictures without a label that are named as those to label first. seed: of their choice.
+        n_first: pictures without a label that are named as those to label first.
+        seed: of their choice.
         n_shown: pictures on the sheet of each finding.
     """
 
@@ -58,18 +59,18 @@ def run(params: AdviceParams, gathering: Gathering) -> Advice:
         StoreError: a file is missing, damaged, or cannot be written.
     """
     at = gathering.at
-    found = advise(gathering)
+    advice = advise(gathering)
     shutil.rmtree(at.advice, ignore_errors=True)
-    drawn = [_with_sheet(one, gathering.items, at, params.n_shown) for one in found.findings]
-    found = found.model_copy(update={"findings": tuple(drawn)})
-    write_bytes(at.advice_file, ADVICE.dump([found]))
-    return found
+    drawn = [_with_sheet(one, gathering.items, at, params.n_shown) for one in advice.findings]
+    advice = advice.model_copy(update={"findings": tuple(drawn)})
+    write_bytes(at.advice_file, ADVICE.dump([advice]))
+    return advice
 
 
 def _with_sheet(finding: Finding, items: Items, at: Layout, n_shown: int) -> Finding:
     shown = finding.subjects[:n_shown]
-    wanted = {name for one in shown for name in (one.item_id, one.beside) if name}
-    images = images_of(items, wanted) if n_shown else {}
+    ids = {name for one in shown for name in (one.item_id, one.beside) if name}
+    images = images_of(items, ids) if n_shown else {}
     if not images:
         return finding
     blocks = []
@@ -111,8 +112,10 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
         seed=params.advice.seed,
         workers=options.n_workers,
     )
-    found = run(params.advice, gathering)
-    say(f"advice: {len(found.findings)} finding{'' if len(found.findings) == 1 else 's'} -> {at.advice_file}")
+    advice = run(params.advice, gathering)
+    say(
+        f"advice: {len(advice.findings)} finding{'' if len(advice.findings) == 1 else 's'} -> {at.advice_file}"
+    )
 
 
 def _there(paths: Iterable[Path], options: RunOptions, labels: list[str]) -> list[Path]:

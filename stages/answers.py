@@ -38,15 +38,15 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
         )
     leave_empty(_outs(at))
     for backbone in params.text_backbones:
-        found = answer(at.view(backbone), at.texts(backbone), at.items, params.classes)
-        write_table(at.answers(backbone), found.to_table())
-        rows = found.table.to_pylist()
+        answers = answer(at.view(backbone), at.texts(backbone), at.items, params.classes)
+        write_table(at.answers(backbone), answers.to_table())
+        rows = answers.table.to_pylist()
         rounded = [
             {name: round(v, 6) if isinstance(v, float) else v for name, v in row.items()} for row in rows
         ]
         write_bytes(at.answers(backbone).with_suffix(".csv"), csv_bytes(rounded, COLUMNS.names))
-        counts = Counter(found.table["answer"].to_pylist())
-        told = ", ".join(f"{name} {counts[name]}" for name in found.classes)
+        counts = Counter(answers.table["answer"].to_pylist())
+        told = ", ".join(f"{name} {counts[name]}" for name in answers.classes)
         say(f"answers {backbone}: {told} -> {at.answers(backbone).with_suffix('.csv')}")
 
 

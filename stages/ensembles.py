@@ -133,8 +133,8 @@ def _check_same_facts(first_folder: Path, first: Judged, folder: Path, one: Judg
     """The same items must have the same classes and parts; `align` has found that they are the same."""
     facts = zip(one.predictions.truth.tolist(), one.predictions.places, strict=True)
     known = dict(zip(one.predictions.ids.tolist(), facts, strict=True))
-    wanted = zip(first.predictions.truth.tolist(), first.predictions.places, strict=True)
-    for item_id, (truth, part) in zip(first.predictions.ids.tolist(), wanted, strict=True):
+    expected = zip(first.predictions.truth.tolist(), first.predictions.places, strict=True)
+    for item_id, (truth, part) in zip(first.predictions.ids.tolist(), expected, strict=True):
         if known[item_id] != (truth, part):
             other_truth, other_part = known[item_id]
             raise DataError(
@@ -252,15 +252,15 @@ def _of_profile(params: Params, at: Layout, split: str, labels: str) -> dict[str
         if folder.name == f"{split}-{labels}" and folder.parents[2] in made_by
     }
     # Members answer the same items, and a backbone is not asked about those that it was tuned on.
-    found = [folder for folder, record in records.items() if not record.n_tuned_on]
-    methods = {folder: records[folder].method for folder in found}
+    untuned = [folder for folder, record in records.items() if not record.n_tuned_on]
+    methods = {folder: records[folder].method for folder in untuned}
     chosen = [
         folder
-        for folder in found
+        for folder in untuned
         if methods[folder] in params.ensembles.methods and "+" not in folder.parent.name
     ]
     members = {
-        how: found if how in params.ensembles.over_everything else chosen for how in params.ensembles.how
+        how: untuned if how in params.ensembles.over_everything else chosen for how in params.ensembles.how
     }
     empty = [how for how, folders in members.items() if not folders]
     if empty:

@@ -70,10 +70,10 @@ def main(params: Params, at: Layout, options: RunOptions, key: str) -> None:
             )
         _give(backbone, key, at)
         return
-    wanted = {at.view(key): params.extract}
+    params_of = {at.view(key): params.extract}
     for flip, kind in (tokens.kinds if tokens is not None else {}).items():
-        wanted[at.maps(key, flip=flip)] = params.extract.model_copy(update={"kind": kind, "stored": None})
-    for out, what in wanted.items():
+        params_of[at.maps(key, flip=flip)] = params.extract.model_copy(update={"kind": kind, "stored": None})
+    for out, what in params_of.items():
         _tell(run(what, items=at.items, backbone=backbone.spec or key, out=out, options=options, name=key))
 
 

@@ -123,21 +123,21 @@ def _check_room(makers: list[FeatureMaker], scenes: Scenes, options: RunOptions)
 def _encode_words(
     params: DenseParams, scenes: Scenes, maker: FeatureMaker, out: Path
 ) -> texts.TextResult | None:
-    found = maker.found
+    backbone = maker.found
     words = (NAMES, DESCRIPTIONS) if params.words is True else params.words or ()
-    if not found.description.has_text:
+    if not backbone.description.has_text:
         if isinstance(params.words, tuple) and params.words:
-            raise UsageError(f"{found.name} knows no words; leave `words` of dense.{found.name} out")
-        identity = identities.of_no_texts(found.description, found.identity.precision)
-        write_empty_view(out, identity=identity, backbone=found.name)
+            raise UsageError(f"{backbone.name} knows no words; leave `words` of dense.{backbone.name} out")
+        identity = identities.of_no_texts(backbone.description, backbone.identity.precision)
+        write_empty_view(out, identity=identity, backbone=backbone.name)
         return None
     return texts.encode(
         prompts_of_classes(scenes.classes, words),
-        backbone=found.spec,
-        precision=found.identity.precision,
+        backbone=backbone.spec,
+        precision=backbone.identity.precision,
         out=out,
         options=maker.options,
-        name=found.name,
+        name=backbone.name,
     )
 
 

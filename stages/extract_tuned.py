@@ -26,8 +26,8 @@ def main(params: Params, at: Layout, options: RunOptions, key: str) -> None:
     """One tuned backbone of the profile."""
     if not at.tuned(key).is_dir():
         raise UsageError(f"there is no tuned backbone {at.tuned(key)}; the stage `finetune` makes it")
-    found = found_backbone(params.extract, str(at.tuned(key)), key)
-    result = extract_items(FeatureMaker(found, options), at.items, at.view(key))
+    backbone = found_backbone(params.extract, str(at.tuned(key)), key)
+    result = extract_items(FeatureMaker(backbone, options), at.items, at.view(key))
     write_bytes(at.tuned_record(key), (at.tuned(key) / RECORD).read_bytes())
     say(summary(result))
     if result.n_failed:

@@ -327,19 +327,19 @@ def _misfits(folder: IndexFolder) -> list[str]:
     card = folder.card
     index = VectorIndex.open(folder.vectors_path, card.kind, card.settings, card.effort)
     rows = folder.rows([ROW, "item_id"])
-    found = []
+    problems = []
     if (index.n_rows, index.dim) != (card.n_rows, card.dim):
-        found.append(
+        problems.append(
             f"{folder.vectors_path} holds {index.n_rows} x {index.dim} vectors, not what its card says"
         )
     numbers = rows[ROW].to_numpy()
     if len(np.unique(numbers)) != len(numbers) or (
         len(numbers) and not 0 <= numbers.min() <= numbers.max() < index.n_rows
     ):
-        found.append(f"{folder.rows_path} has rows that are not in the FAISS file, or twice")
+        problems.append(f"{folder.rows_path} has rows that are not in the FAISS file, or twice")
     if len(set(rows["item_id"].to_pylist())) != rows.num_rows:
-        found.append(f"{folder.rows_path} names items twice")
-    return found
+        problems.append(f"{folder.rows_path} names items twice")
+    return problems
 
 
 def summary(report: IndexReport) -> str:

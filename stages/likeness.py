@@ -35,7 +35,8 @@ class LikenessParams(Section):
     """When two pictures are near-duplicates, and how much is listed.
 
     Attributes:
-        max_bits: of 64 in which perceptual hashes may differ. min_cosine: of the features. None: as `duplicates` has it.
+        max_bits: of 64 in which perceptual hashes may differ; None: as `duplicates` has it.
+        min_cosine: of the features; None: as `duplicates` has it.
         k: the distance to the k-th nearest other tells how far an item is; fewer where there are few items.
         n_groups, n_apart: longest lists; all are counted.
     """
@@ -63,10 +64,12 @@ def run(params: LikenessParams, *, features: Path, items: Path, threads: int = 1
     """Compare all items of a view with all others.
 
     Args:
-        features: a view of kind `embedding`. items: the folder of items it was made from.
+        features: a view of kind `embedding`.
+        items: the folder of items it was made from.
 
     Raises:
-        DataError: the view is empty. UsageError: it holds no vectors.
+        DataError: the view is empty.
+        UsageError: it holds no vectors.
         StoreError: it was made from other items, or has values that are not finite.
     """
     view, table = View(features), Items(items)

@@ -78,24 +78,24 @@ def run(params: MapParams, *, features: Path, out: Path | None = None) -> MapFac
     if view.kind != "embedding":
         raise UsageError(f"{view.path} holds features of kind {view.kind!r}; a map needs `embedding`")
     with bar(f"map {view.backbone}", params.iterations, "iterations") as advance:
-        found = embedding_map(view.embedding, **params.model_dump(), advance=advance)
+        laid_out = embedding_map(view.embedding, **params.model_dump(), advance=advance)
     facts = MapFacts(
         backbone=view.backbone,
         fingerprint=view.fingerprint,
         n=len(view),
-        n_tsne=found.n_tsne,
-        pca_explained=found.pca_explained,
-        perplexity=found.perplexity,
+        n_tsne=laid_out.n_tsne,
+        pca_explained=laid_out.pca_explained,
+        perplexity=laid_out.perplexity,
         params=params,
     )
     if out is not None:
-        write_table(out, _table(view, found, facts))
+        write_table(out, _table(view, laid_out, facts))
     return facts
 
 
-def _table(view: View, found: EmbeddingMap, facts: MapFacts) -> pa.Table:
+def _table(view: View, laid_out: EmbeddingMap, facts: MapFacts) -> pa.Table:
     columns = {"item_id": pa.array(view.ids.tolist(), pa.string())}
-    for name, places in (("pca", found.pca), ("tsne", found.tsne)):
+    for name, places in (("pca", laid_out.pca), ("tsne", laid_out.tsne)):
         for number, axis in enumerate("xy"):
             values = places[:, number]
             columns[f"{name}_{axis}"] = pa.array(values, pa.float32(), mask=np.isnan(values))

@@ -40,7 +40,8 @@ class MistakesParams(Section):
     """What counts as worth a look, and how much of it is listed.
 
     Attributes:
-        folds: of out-of-fold prediction, at most. seed: of their choice.
+        folds: of out-of-fold prediction, at most.
+        seed: of their choice.
         max_bits, min_cosine, confirm_cosine: from when items count as near-duplicates; see
             `deponij.pipeline.likeness.pairs.Thresholds`.
         n_listed: longest list of suspects and of twins; all are counted.
@@ -94,8 +95,8 @@ def audit(params: MistakesParams, view: View, table: Items, labels: str) -> Mist
     # A copy with another label must not teach what judges its twin: both would look wrong, each for the other.
     knots = near_groups(phashes, keys=keys, groups=groups.tolist()).astype(str)
     with bar(f"mistakes {view.backbone} {labels}", params.folds + 1, "folds") as advance:
-        found = out_of_fold(vectors, names, knots, folds=params.folds, seed=params.seed, advance=advance)
-    suspects = find_suspects(ids.tolist(), names, found)
+        held_out = out_of_fold(vectors, names, knots, folds=params.folds, seed=params.seed, advance=advance)
+    suspects = find_suspects(ids.tolist(), names, held_out)
     twins = find_twins(
         vectors,
         ids.tolist(),
@@ -105,9 +106,9 @@ def audit(params: MistakesParams, view: View, table: Items, labels: str) -> Mist
         groups=groups,
         how=Thresholds(params.max_bits, params.min_cosine, params.confirm_cosine),
     )
-    confused = find_confused(ids.tolist(), names, found, n_pairs=params.n_confused, n_items=6)
-    judged = found.is_judged
-    accuracy = float((found.answers == names)[judged].mean()) if judged.any() else 0.0
+    confused = find_confused(ids.tolist(), names, held_out, n_pairs=params.n_confused, n_items=6)
+    judged = held_out.is_judged
+    accuracy = float((held_out.answers == names)[judged].mean()) if judged.any() else 0.0
     return MistakesReport(
         backbone=view.backbone,
         fingerprint=view.fingerprint,
@@ -121,10 +122,10 @@ def audit(params: MistakesParams, view: View, table: Items, labels: str) -> Mist
         twins=tuple(twins[: params.n_listed]),
         confused=tuple(confused),
         protocol=(
-            f"out-of-fold logistic regression, {found.n_folds} folds of whole photographs, all parts of the data; "
+            f"out-of-fold logistic regression, {held_out.n_folds} folds of whole photographs, all parts of the data; "
             "suspects by confident learning"
         ),
-        notes=(*_taught(view), *_notes(names, found, accuracy)),
+        notes=(*_taught(view), *_notes(names, held_out, accuracy)),
     )
 
 
@@ -141,16 +142,16 @@ def _taught(view: View) -> list[str]:
     return [told] if seen else []
 
 
-def _notes(names: np.ndarray, found: OutOfFold, accuracy: float) -> tuple[str, ...]:
+def _notes(names: np.ndarray, held_out: OutOfFold, accuracy: float) -> tuple[str, ...]:
     notes = ["Items of the test part are among these: an audit of labels, not an evaluation."]
     if accuracy < TRUSTED:
         notes.append(
             f"Prediction agrees with {in_percent(accuracy)} of the labels only: many of these suspects are the model's own "
             "mistakes. Look at the first ones, or use a better backbone."
         )
-    left_out = sorted(set(names[~found.is_judged].tolist()))
+    left_out = sorted(set(names[~held_out.is_judged].tolist()))
     if left_out:
-        n = int((~found.is_judged).sum())
+        n = int((~held_out.is_judged).sum())
         shown = ", ".join(left_out[:10]) + (", …" if len(left_out) > 10 else "")
         notes.append(
             f"{n} items could not be judged, for no other photograph that was learned from has their class: {shown}."
@@ -161,9 +162,9 @@ def _notes(names: np.ndarray, found: OutOfFold, accuracy: float) -> tuple[str, .
 def draw_sheets(report: MistakesReport, table: Items, folder: Path, n_shown: int) -> None:
     """Write `LABELS-suspects.png`, `LABELS-twins.png` and `LABELS-confused.png`."""
     suspects, twins = report.suspects[:n_shown], report.twins[: n_shown // 2]
-    wanted = {one.item_id for one in suspects} | {item for twin in twins for item in (twin.a, twin.b)}
-    wanted |= {item_id for pair in report.confused for item_id in pair.item_ids}
-    images = images_of(table, wanted)
+    ids = {one.item_id for one in suspects} | {item for twin in twins for item in (twin.a, twin.b)}
+    ids |= {item_id for pair in report.confused for item_id in pair.item_ids}
+    images = images_of(table, ids)
     source = (
         f"{table.path}, n = {report.n:,}; features: {report.backbone}, {report.fingerprint}\n"
         f"{report.protocol}; it agrees with {in_percent(report.accuracy)} of the labels"

@@ -99,11 +99,11 @@ def is_current(out: Path, params: TablesParams, inputs: Inputs) -> bool:
 def _digest(params: TablesParams, inputs: Inputs) -> str:
     """Of all bytes and parameters; the items stand for themselves by their manifest."""
     # Cells of a version that told less are not current.
-    found = hashlib.sha256(f"{params.model_dump_json()}{inputs.labels}{[*Cell.model_fields]}".encode())
+    digest = hashlib.sha256(f"{params.model_dump_json()}{inputs.labels}{[*Cell.model_fields]}".encode())
     for path in (*inputs.features, *inputs.texts, *inputs.splits, inputs.items / MANIFEST):
         content = path.read_bytes() if path.is_file() else b""
-        found.update(f"{path.name}:{hashlib.sha256(content).hexdigest()}".encode())
-    return found.hexdigest()
+        digest.update(f"{path.name}:{hashlib.sha256(content).hexdigest()}".encode())
+    return digest.hexdigest()
 
 
 def of_profile(*, again: bool = False, threads: int = 0) -> list[Cell]:
@@ -142,11 +142,11 @@ def _make(params: Params, at: Layout, threads: int) -> list[Cell]:
 
 def _metrics(cells: Sequence[Cell]) -> dict[str, dict[str, dict[str, float]]]:
     """Top-1 by split, labels and model; DVC shows each number of this file as a column of its own."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    metrics: dict[str, dict[str, dict[str, float]]] = {}
     for cell in cells:
-        of_labels = found.setdefault(cell.split, {}).setdefault(cell.labels, {})
+        of_labels = metrics.setdefault(cell.split, {}).setdefault(cell.labels, {})
         of_labels[f"{cell.model}, {cell.head}"] = round(cell.top1, 6)
-    return found
+    return metrics
 
 
 def main(params: Params, at: Layout, options: RunOptions) -> None:

@@ -46,20 +46,20 @@ def run(specs: Mapping[str, str], out: Path, *, is_drawn: bool = False) -> dict[
         BackboneError: weights are absent and cannot be had; all of them are named, each with the files
             that are missing and where to put them.
     """
-    found, problems = {}, []
+    descriptions, problems = {}, []
     for name, spec in specs.items():
         try:
-            found[name] = _found(spec)
+            descriptions[name] = _found(spec)
         except BackboneError as error:
             problems.append(str(error))
     if problems:
         raise BackboneError("\n".join(problems))
     shutil.rmtree(out, ignore_errors=True)
-    for name, description in found.items():
+    for name, description in descriptions.items():
         is_toy = bool(parse_spec(specs[name]).toy and not is_drawn)
         record = {"spec": specs[name], TOY: is_toy, **description.to_record()}
         write_bytes(out / f"{name}.json", sealed(dict(sorted(record.items()))))
-    return found
+    return descriptions
 
 
 def _found(spec: str) -> Description:

@@ -103,7 +103,8 @@ def open_part(path: Path, wait_s: float = 0.0) -> tuple[Path, int]:
     """An empty folder that may take the place of `path` (`publish_folder`), and the lock on it (for `release`).
 
     Raises:
-        StoreError: another process is writing `path`. OSError: it cannot be made.
+        StoreError: another process is writing `path`.
+        OSError: it cannot be made.
     """
     if path.exists() and path.samefile(Path.cwd()):
         raise StoreError(f"{path} is the current folder, which cannot be replaced; name another one")
@@ -245,14 +246,14 @@ def read_texts(path: Path, columns: list[str]) -> list[list[str | None]]:
     import pyarrow as pa
 
     table = read_table(path, columns)
-    found: list[list[str | None]] = []
+    texts: list[list[str | None]] = []
     for name in columns:
         kind = table[name].type
         value = kind.value_type if pa.types.is_dictionary(kind) else kind
         if value not in (pa.string(), pa.large_string(), pa.string_view(), pa.null()):
             raise StoreError(f"{path}: its column {name!r} holds {kind} instead of names (string)")
-        found.append(table[name].to_pylist())
-    return found
+        texts.append(table[name].to_pylist())
+    return texts
 
 
 def refuse_foreign(folder: Path, is_ours: Callable[[Path], bool], what: str) -> None:

@@ -50,7 +50,8 @@ def read_bundle(
     Args:
         needed: names that must be there.
         also: names that are read if the bundle has them.
-        what: lies there, in the plural, for messages. remedy: how it is made again, as `run its stage again`.
+        what: lies there, in the plural, for messages.
+        remedy: how it is made again, as `run its stage again`.
 
     Raises:
         StoreError: a file is missing, damaged, was edited, or belongs to another bundle.
@@ -135,15 +136,15 @@ def _read(
     absent = [name for name in needed if name not in listed]
     if absent:
         raise StoreError(f"there are no {what} in {folder.path}: it has no {absent[0]}; {remedy}")
-    found = {}
+    contents = {}
     for name in [*needed, *sorted(name for name in also if name in listed)]:
-        data = found[name] = folder.read(name)
+        data = contents[name] = folder.read(name)
         if {"size_bytes": len(data), "sha256": sha256_of(data)} != listed[name]:
             raise StoreError(
                 f"{folder.path / name} is damaged or was edited: it is not what was written with {MANIFEST} beside it; "
                 f"restore the folder, or {remedy}"
             )
-    return found
+    return contents
 
 
 def _earlier(folder: Path) -> Collection[str]:

@@ -116,7 +116,8 @@ def explained(
         passing: errors that are left as they are.
 
     Raises:
-        MachineError: descriptors or memory are used up, which no file is to be blamed for. kind: everything else.
+        MachineError: descriptors or memory are used up, which no file is to be blamed for.
+        kind: everything else.
     """
     try:
         yield

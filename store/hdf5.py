@@ -248,16 +248,16 @@ def read_rows(dataset: h5py.Dataset, rows: npt.NDArray[np.int64]) -> Array:
         return np.empty((0, *dataset.shape[1:]), dataset.dtype)
     if len(rows) == len(dataset) and np.array_equal(rows, np.arange(len(rows))):
         return whole(dataset)
-    wanted, inverse = np.unique(rows, return_inverse=True)
-    if len(wanted) * 4 >= len(dataset):
+    distinct, inverse = np.unique(rows, return_inverse=True)
+    if len(distinct) * 4 >= len(dataset):
         return whole(dataset)[rows]
     _refuse_elsewhere(dataset)
-    found = np.empty((len(wanted), *dataset.shape[1:]), dataset.dtype)
-    breaks = np.flatnonzero(np.diff(wanted) != 1) + 1
-    for start, stop in zip([0, *breaks], [*breaks, len(wanted)], strict=True):
-        found[start:stop] = dataset[wanted[start] : wanted[stop - 1] + 1]
-    in_order = np.array_equal(inverse, np.arange(len(wanted)))
-    return found if in_order else found[inverse]
+    values = np.empty((len(distinct), *dataset.shape[1:]), dataset.dtype)
+    breaks = np.flatnonzero(np.diff(distinct) != 1) + 1
+    for start, stop in zip([0, *breaks], [*breaks, len(distinct)], strict=True):
+        values[start:stop] = dataset[distinct[start] : distinct[stop - 1] + 1]
+    in_order = np.array_equal(inverse, np.arange(len(distinct)))
+    return values if in_order else values[inverse]
 
 
 def lies_row_by_row(dataset: h5py.Dataset) -> bool:
@@ -283,8 +283,8 @@ def read_bare_rows(path: Path, dataset: h5py.Dataset, rows: npt.NDArray[np.int64
     Raises:
         StoreError: the file ends before a row does.
     """
-    found: Array = np.empty((len(rows), *dataset.shape[1:]), dataset.dtype)
-    content = found.reshape(-1).view(np.uint8).data
+    values: Array = np.empty((len(rows), *dataset.shape[1:]), dataset.dtype)
+    content = values.reshape(-1).view(np.uint8).data
     n_bytes = len(content) // max(1, len(rows))
     chunk_rows, rest = dataset.chunks[0], (0,) * (dataset.ndim - 1)
     offsets: dict[int, int] = {}
@@ -299,4 +299,4 @@ def read_bare_rows(path: Path, dataset: h5py.Dataset, rows: npt.NDArray[np.int64
                 raise StoreError(f"{path} is damaged: it ends in the middle of a row")
     finally:
         os.close(descriptor)
-    return found
+    return values

@@ -214,16 +214,16 @@ class IndexFolder:
 
     def damage(self) -> list[str]:
         """Everything that is wrong with the files, reading them whole; empty where they are sound."""
-        found = []
+        problems = []
         for facts in (self.card.vectors, self.card.rows):
             try:
                 now = FileFacts.of(self.path / facts.name)
             except OSError as error:
-                found.append(f"{self.path / facts.name} cannot be read: {error.strerror or error}")
+                problems.append(f"{self.path / facts.name} cannot be read: {error.strerror or error}")
                 continue
             if now != facts:
-                found.append(f"{self.path / facts.name} is damaged: its content is not what was written")
-        return found
+                problems.append(f"{self.path / facts.name} is damaged: its content is not what was written")
+        return problems
 
     def _at_a_glance(self) -> list[str]:
         for facts in (self.card.vectors, self.card.rows):

@@ -66,7 +66,9 @@ class Holder:
     """What a lease says.
 
     Attributes:
-        token: of the holder. age_s: since it was renewed. lease_s: for how long it counts.
+        token: of the holder.
+        age_s: since it was renewed.
+        lease_s: for how long it counts.
         released: it was given back.
     """
 
@@ -287,8 +289,8 @@ class TidyingLease(Lease):
         return self
 
     def _numbers(self) -> dict[int, str]:
-        found = (_TIDYING.match(name) for name in self.folder.names())
-        return {int(one["number"]): one[0] for one in found if one and one["folder"] == f"{self._below}/"}
+        matches = (_TIDYING.match(name) for name in self.folder.names())
+        return {int(one["number"]): one[0] for one in matches if one and one["folder"] == f"{self._below}/"}
 
     def _refusal(self, holder: Holder) -> StoreError:
         return StoreError(

@@ -81,7 +81,8 @@ def holding(path: Path, written: Path, *, create: bool = True) -> Iterator[None]
     """Lock a file (or an existing folder) while `written` is being written; of two processes the second waits.
 
     Raises:
-        StoreError: another process keeps writing. OSError: as `hold`.
+        StoreError: another process keeps writing.
+        OSError: as `hold`.
     """
     held = hold(path, create=create, wait_s=WAIT_S)
     if held is None:

@@ -34,8 +34,8 @@ def check_manifest(folder: Path) -> list[Path]:
         body = unsealed((folder / MANIFEST).read_bytes())
         if body["format"] != FORMAT:
             raise StoreError(f"{folder} has format {body['format']}, this Deponij reads {FORMAT}")
-        wanted = dict(body["files"])
-        found = {path.name: _facts(path) for path in sorted(folder.glob("*.parquet"))}
+        recorded = dict(body["files"])
+        present = {path.name: _facts(path) for path in sorted(folder.glob("*.parquet"))}
     except FileNotFoundError:
         raise StoreError(
             f"{folder} lacks {MANIFEST}; copy the whole folder, or make the items again"
@@ -44,17 +44,17 @@ def check_manifest(folder: Path) -> list[Path]:
         raise StoreError(
             f"{folder / MANIFEST} or a file beside it is damaged: {error}; make the items again"
         ) from error
-    wrong = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
+    wrong = sorted(name for name in {*recorded, *present} if recorded.get(name) != present.get(name))
     if wrong:
-        what = "missing" if wrong[0] not in found else "damaged or not one of these items"
+        what = "missing" if wrong[0] not in present else "damaged or not one of these items"
         raise StoreError(f"{folder / wrong[0]} is {what}; restore it or make the items again")
-    return [folder / name for name in sorted(wanted)]
+    return [folder / name for name in sorted(recorded)]
 
 
 def decoders_of(folder: Path) -> dict[str, int]:
     """By which versions of the decoders (`deponij.store.keys.DECODERS`) the pictures of a checked folder were made."""
-    found: dict[str, int] = unsealed((folder / MANIFEST).read_bytes()).get("decoders", {})
-    return found
+    decoders: dict[str, int] = unsealed((folder / MANIFEST).read_bytes()).get("decoders", {})
+    return decoders
 
 
 def _facts(path: Path) -> dict[str, int | str]:

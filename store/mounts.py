@@ -32,7 +32,7 @@ def why_locks_are_unseen(folder: Path, mounts: Path = MOUNTS) -> str | None:
     except OSError:
         return None
     where = folder.resolve()
-    longest, found = -1, None
+    longest, reason = -1, None
     for line in lines:
         # ID parent device root POINT OPTIONS tags… - KIND source OPTIONS
         before, _, after = line.partition(" - ")
@@ -41,14 +41,14 @@ def why_locks_are_unseen(folder: Path, mounts: Path = MOUNTS) -> str | None:
         if where.is_relative_to(point) and len(point) >= longest:
             kind, *_, options = after.split()
             longest = len(point)
-            found = _reason(point, kind, f"{before.split()[5]},{options}".split(","))
-    return found
+            reason = _reason(point, kind, f"{before.split()[5]},{options}".split(","))
+    return reason
 
 
 def _reason(point: str, kind: str, options: list[str]) -> str | None:
     for system, option in _OWN_LOCKS:
-        found = [one for one in options if option and re.fullmatch(option, one)]
-        if re.fullmatch(system, kind) and (found or not option):
-            told = f" with {found[0]}" if found else ""
+        matching = [one for one in options if option and re.fullmatch(option, one)]
+        if re.fullmatch(system, kind) and (matching or not option):
+            told = f" with {matching[0]}" if matching else ""
             return f"{point} is mounted as {kind}{told}: other machines do not see its locks"
     return None

@@ -43,7 +43,8 @@ def way_of(folder: Folder) -> Way:
     """How presence is told in a depot; tried where it must be.
 
     Raises:
-        UsageError: DEPONIJ_LOCKS is neither `locks` nor `leases`. StoreError: nothing can be written there.
+        UsageError: DEPONIJ_LOCKS is neither `locks` nor `leases`.
+        StoreError: nothing can be written there.
     """
     if not isinstance(folder, LocalFolder) or why_leases(folder):
         return "leases"
@@ -194,7 +195,9 @@ class Presence:
     """Which writers live, and which are dead for sure.
 
     Attributes:
-        living: tokens. dead: of leases that are over. untold: what is known of no other token is its files' age.
+        living: tokens.
+        dead: of leases that are over.
+        untold: what is known of no other token is its files' age.
     """
 
     living: set[str] = field(default_factory=set)
@@ -218,41 +221,41 @@ def burying(folder: Folder, names: Sequence[str] | None = None) -> Iterator[Pres
     Args:
         names: of the folder's files, where they are known.
     """
-    found, locks = Presence(untold=not isinstance(folder, LocalFolder)), dict[Path, int]()
+    presence, locks = Presence(untold=not isinstance(folder, LocalFolder)), dict[Path, int]()
     leases = _leases_of_writers(folder, names)
     try:
         if isinstance(folder, LocalFolder):
-            _test_locks(folder, found, locks)
-        _judge_leases(folder, leases, found)
-        yield found
+            _test_locks(folder, presence, locks)
+        _judge_leases(folder, leases, presence)
+        yield presence
     finally:
         for path, held in locks.items():
             path.unlink(missing_ok=True)
             release(held)
         for name, token in leases.items():
-            if token in found.dead:
+            if token in presence.dead:
                 with suppress(StoreError):
                     folder.delete(name)
 
 
-def _judge_leases(folder: Folder, leases: dict[str, str], found: Presence) -> None:
+def _judge_leases(folder: Folder, leases: dict[str, str], presence: Presence) -> None:
     if not leases:
         return
     try:
         now_s = folder_now_s(folder, LOCKS, _new_token())
     except StoreError:
         # Who may only read here has nothing to bury.
-        found.living |= set(leases.values())
+        presence.living |= set(leases.values())
         return
     for name, token in leases.items():
         holder = read_holder(folder, name, now_s)
         if holder is not None and holder.is_alive:
-            found.living.add(token)
+            presence.living.add(token)
             continue
         if holder is not None and not holder.released:
             # From here on it finds out, should it come back.
             folder.write(mark_of(name, token), b"{}")
-        found.dead.add(token)
+        presence.dead.add(token)
 
 
 def tidiers_taken_over(folder: Folder) -> set[str]:
@@ -278,7 +281,7 @@ def _marks(folder: Folder) -> list[str]:
     return [name for name in folder.names(LOCKS) if name.endswith(".dead")]
 
 
-def _test_locks(folder: LocalFolder, found: Presence, locks: dict[Path, int]) -> None:
+def _test_locks(folder: LocalFolder, presence: Presence, locks: dict[Path, int]) -> None:
     for path in sorted((folder.path / LOCKS).glob("*.lock")):
         try:
             held = hold(path, create=False)
@@ -288,7 +291,7 @@ def _test_locks(folder: LocalFolder, found: Presence, locks: dict[Path, int]) ->
             # Not ours to judge: a depot of another user, one that is read-only, or without locks here.
             held = None
         if held is None:
-            found.living.add(path.stem)
+            presence.living.add(path.stem)
         else:
             locks[path] = held
 

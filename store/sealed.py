@@ -49,7 +49,8 @@ def opened(data: bytes, where: Path | str, remedy: str) -> dict[str, Any]:
     """What `sealed` made, for those who have only to say how the file is made again.
 
     Args:
-        where: the file, for messages. remedy: what to do, as `run its stage again`.
+        where: the file, for messages.
+        remedy: what to do, as `run its stage again`.
 
     Raises:
         StoreError: it is damaged, was edited, or an older version wrote it.

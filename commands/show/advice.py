@@ -26,18 +26,18 @@ def show_next(titles: Sequence[str], root: str) -> None:
     show_lines(*shown, *([f"    and {more} more"] if more else []))
 
 
-def print_advice(found: Advice, n_named: int) -> None:
+def print_advice(advice: Advice, n_named: int) -> None:
     """Every finding: why it matters, the first of its pictures, and the commands that act on it."""
-    if not found.findings:
-        labels, judged = ("label, ", ", and every class can be judged") if found.labels else ("", "")
-        show_lines(f"{found.root}: nothing to do: no {labels}copy or picture stands out{judged}")
-    for number, one in enumerate(found.findings, 1):
+    if not advice.findings:
+        labels, judged = ("label, ", ", and every class can be judged") if advice.labels else ("", "")
+        show_lines(f"{advice.root}: nothing to do: no {labels}copy or picture stands out{judged}")
+    for number, one in enumerate(advice.findings, 1):
         show_lines(f"{number}. {one_line(one.title)}", style="bold")
-        show_lines(*(f"   {line}" for line in _body(one, found.root, n_named)))
-    if found.again:
+        show_lines(*(f"   {line}" for line in _body(one, advice.root, n_named)))
+    if advice.again:
         show_lines("then", style="bold")
-        show_lines(*(f"   {one}" for one in found.again))
-    show_notes(found.notes)
+        show_lines(*(f"   {one}" for one in advice.again))
+    show_notes(advice.notes)
 
 
 def _body(one: Finding, root: str, n_named: int) -> list[str]:
@@ -56,7 +56,7 @@ def _named(item_id: str, note: str) -> str:
     return f"{item_id}: {note}" if note else item_id
 
 
-def print_taken(taken: Taken, into: Path, found: Advice) -> None:
+def print_taken(taken: Taken, into: Path, advice: Advice) -> None:
     """What went into the file, and what comes next."""
     there = f", {taken.n_there:,} were there already" if taken.n_there else ""
     show_lines(f"{counted(taken.n_new, 'row')} added to {into}{there}; it has {taken.n_rows:,} now")
@@ -67,7 +67,7 @@ def print_taken(taken: Taken, into: Path, found: Advice) -> None:
         show_lines(
             f"{counted(taken.n_undecided, 'row')} to decide: `do` is relabel (with a label), leave-out or right"
         )
-    show_lines("then", *(f"   {one}" for one in found.again))
+    show_lines("then", *(f"   {one}" for one in advice.again))
 
 
 def print_suggestions(batch: Batch) -> None:

@@ -105,5 +105,5 @@ def _fields(table: CellTable, cell: Cell | None, measures: Sequence[str]) -> lis
         first.append(f"\n{published(known.top1)}", "cyan")
         for text, share in zip(others, (known.top2, known.top3), strict=False):
             text.append(f"\n\n{published(share)}", "cyan")
-    found = dict(zip(_MEASURES, [first, *others], strict=True))
-    return [found[name] for name in measures]
+    by_measure = dict(zip(_MEASURES, [first, *others], strict=True))
+    return [by_measure[name] for name in measures]

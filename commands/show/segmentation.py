@@ -114,10 +114,12 @@ def _print_classes(table: SegmentationTable, console: Console) -> None:
     )
 
 
-def print_segmentation_comparison(found: SegmentationComparison, toys: Set[str], n_classes: int = 5) -> None:
+def print_segmentation_comparison(
+    comparison: SegmentationComparison, toys: Set[str], n_classes: int = 5
+) -> None:
     """Two approaches on the same pictures; of the classes those that gain and lose most."""
     show_table(
-        f"{found.part} part, {found.n_pictures:,} pictures, percent",
+        f"{comparison.part} part, {comparison.n_pictures:,} pictures, percent",
         {
             "": lambda row: row[0],
             "approach": lambda row: row[1].method,
@@ -127,17 +129,17 @@ def print_segmentation_comparison(found: SegmentationComparison, toys: Set[str],
             "acc.": lambda row: percent(row[1].accuracy),
             "mIoU [95 %]": lambda row: bounded(row[1].miou, row[1].miou_interval),
         },
-        [("A", found.a), ("B", found.b)],
+        [("A", comparison.a), ("B", comparison.b)],
         spare=("folder", "words"),
     )
     show_lines(
         *(
             f"A − B: {points(one.difference)} points of {name}{between(one.interval)}, {p_value(one.p)}"
-            for name, one in (("mIoU", found.miou), ("accuracy", found.accuracy))
+            for name, one in (("mIoU", comparison.miou), ("accuracy", comparison.accuracy))
         )
     )
-    gains = [one for one in found.classes if one.difference > 0][:n_classes]
-    losses = [one for one in found.classes if one.difference < 0][-n_classes:]
+    gains = [one for one in comparison.classes if one.difference > 0][:n_classes]
+    losses = [one for one in comparison.classes if one.difference < 0][-n_classes:]
     if gains or losses:
         show_table(
             "classes where A gains or loses most, IoU in percent",
@@ -149,14 +151,14 @@ def print_segmentation_comparison(found: SegmentationComparison, toys: Set[str],
             },
             [*gains, *losses],
         )
-    show_lines(found.verdict, style="bold")
+    show_lines(comparison.verdict, style="bold")
     show_notes(
         [
-            f"intervals: {interval_of(found.n_groups, found.unit)}; p: {found.unit} exchanged whole",
-            *found.notes,
+            f"intervals: {interval_of(comparison.n_groups, comparison.unit)}; p: {comparison.unit} exchanged whole",
+            *comparison.notes,
         ]
     )
-    show_toy_note([found.a.backbone, found.b.backbone], toys)
+    show_toy_note([comparison.a.backbone, comparison.b.backbone], toys)
 
 
 def between(bounds: Interval | None) -> str:

@@ -9,11 +9,15 @@ from deponij.services.throughput import Measured, OfBatch, Throughput
 Row = tuple[Measured, OfBatch]
 
 
-def print_throughput(found: Throughput) -> None:
+def print_throughput(throughput: Throughput) -> None:
     """The table, and what is to be done about those that are not in it."""
-    on = "" if found.device_name is None else f" ({found.device_name})"
-    on += f", {found.threads} thread{'' if found.threads == 1 else 's'}" if found.device == "cpu" else ""
-    rows = [(one, batch) for one in found.backbones for batch in one.batches]
+    on = "" if throughput.device_name is None else f" ({throughput.device_name})"
+    on += (
+        f", {throughput.threads} thread{'' if throughput.threads == 1 else 's'}"
+        if throughput.device == "cpu"
+        else ""
+    )
+    rows = [(one, batch) for one in throughput.backbones for batch in one.batches]
     columns: dict[str, Any] = {
         "name": _first(lambda one: one.name),
         "params": _first(lambda one: f"{(one.n_params or 0) / 1e6:,.1f} M"),
@@ -24,16 +28,16 @@ def print_throughput(found: Throughput) -> None:
         "memory": lambda row: "" if row[1].peak_bytes is None else size(row[1].peak_bytes),
     }
     if rows:
-        title = f"backbones on {found.device}{on}, {found.precision}"
+        title = f"backbones on {throughput.device}{on}, {throughput.precision}"
         show_table(title, columns, rows, section=lambda row: row[0].name, spare=("on\ndisk", "GFLOPs"))
         show_notes(
             [
                 "params: of the tower that looks at pictures; GFLOPs: 10^9 operations a picture",
                 "pictures per s: of the model alone, by the median batch, on random numbers",
-                f"memory: at its peak beyond the loaded model, {_how(found.device)}",
+                f"memory: at its peak beyond the loaded model, {_how(throughput.device)}",
             ]
         )
-    for one in found.backbones:
+    for one in throughput.backbones:
         if one.problem is not None:
             show_lines(
                 f"{one.name} is not measured: {one.problem.removeprefix(f'{one.name}: ')}", style="yellow"

@@ -62,7 +62,7 @@ def widths(columns: Sequence[Column], n_chars: int) -> list[int]:
     The widest texts are folded first. Words are broken only where that is not enough, and last those of the first
     column of texts, which names the rows.
     """
-    room, found = _room(columns, n_chars), [column.whole for column in columns]
+    room, chosen = _room(columns, n_chars), [column.whole for column in columns]
     broken = [column.word if column.is_rigid else min(column.word, _LEAST) for column in columns]
     name = next((place for place, column in enumerate(columns) if not column.is_rigid), None)
     named = [column.word if place == name else broken[place] for place, column in enumerate(columns)]
@@ -72,12 +72,12 @@ def widths(columns: Sequence[Column], n_chars: int) -> list[int]:
         named,
         broken,
     ):
-        while sum(found) > room:
-            spare = [place for place, width in enumerate(found) if width > least[place]]
+        while sum(chosen) > room:
+            spare = [place for place, width in enumerate(chosen) if width > least[place]]
             if not spare:
                 break
-            found[max(spare, key=lambda place: found[place])] -= 1
-    return found
+            chosen[max(spare, key=lambda place: chosen[place])] -= 1
+    return chosen
 
 
 def _room(columns: Sequence[Column], n_chars: int) -> int:

@@ -71,13 +71,13 @@ ORDER: tuple[Kind, ...] = (
 )
 
 
-def ordered(found: Sequence[Finding | None]) -> tuple[Finding, ...]:
+def ordered(findings: Sequence[Finding | None]) -> tuple[Finding, ...]:
     """The findings that there are, the most urgent first.
 
     What makes figures wrong comes first (labels, copies, pictures that are missing), then what makes them vague, then
     what spoils single pictures, then where to go on.
     """
-    there = [one for one in found if one is not None]
+    there = [one for one in findings if one is not None]
     return tuple(sorted(there, key=lambda one: ORDER.index(one.kind)))
 
 
@@ -125,11 +125,11 @@ class SureLikeness(Likeness):
 
     def tile(self, rows_a: Rows | slice, rows_b: Rows | slice) -> Alike:
         """Which of these are alike."""
-        found, cosines = super().tile(rows_a, rows_b), self.cosines(rows_a, rows_b)
-        if found.phash is None or cosines is None:
-            return found
-        both = found.phash & (cosines >= _SURE_COSINE)
-        return Alike(found.picture, both, both)
+        alike, cosines = super().tile(rows_a, rows_b), self.cosines(rows_a, rows_b)
+        if alike.phash is None or cosines is None:
+            return alike
+        both = alike.phash & (cosines >= _SURE_COSINE)
+        return Alike(alike.picture, both, both)
 
 
 def near_duplicates(
@@ -146,7 +146,8 @@ def near_duplicates(
     tell.
 
     Args:
-        evidence: of n items. ids, labels, parts: [n]; a part is that of the split, or its fold.
+        evidence: of n items.
+        ids, labels, parts: [n]; a part is that of the split, or its fold.
     """
     subjects: list[Subject] = []
     n_apart = n_differ = 0

@@ -44,7 +44,8 @@ class Look:
     Attributes:
         sharpness: log of the energy of second over that of first differences, in the direction where it is least;
             None where that says nothing.
-        bright: grey, 0 to 255, that 95 % of the pixels do not exceed. contrast: standard deviation of grey.
+        bright: grey, 0 to 255, that 95 % of the pixels do not exceed.
+        contrast: standard deviation of grey.
         width_px, height_px: of the whole picture.
     """
 
@@ -113,13 +114,13 @@ def faults(looks: Sequence[Look]) -> dict[Fault, list[int]]:
         "tiny": (-_deviations(np.log(side), "side"), side < MAX_SIDE_PX),
         "odd-shape": (_deviations(shape, "shape"), shape > np.log(MIN_SHAPE)),
     }
-    found: dict[Fault, list[int]] = {}
+    rows_of: dict[Fault, list[int]] = {}
     for fault, (deviation, is_past) in far.items():
-        found[fault] = _worst((deviation > FAR) & is_past, deviation)  # type: ignore[index]
+        rows_of[fault] = _worst((deviation > FAR) & is_past, deviation)  # type: ignore[index]
     # Black is dark.
-    is_flat[found["dark"]] = False
-    found["flat"] = _worst(is_flat, -contrast)
-    return {fault: found[fault] for fault in FAULTS}
+    is_flat[rows_of["dark"]] = False
+    rows_of["flat"] = _worst(is_flat, -contrast)
+    return {fault: rows_of[fault] for fault in FAULTS}
 
 
 def _deviations(values: NDArray[np.float64], name: str) -> NDArray[np.float64]:
@@ -129,8 +130,8 @@ def _deviations(values: NDArray[np.float64], name: str) -> NDArray[np.float64]:
         return np.full(len(values), np.nan)
     median = np.median(known)
     spread = 1.4826 * np.median(np.abs(known - median))
-    found: NDArray[np.float64] = (values - median) / max(spread, _LEAST[name])
-    return found
+    deviations: NDArray[np.float64] = (values - median) / max(spread, _LEAST[name])
+    return deviations
 
 
 def _worst(is_it: NDArray[np.bool_], by: NDArray[np.float64]) -> list[int]:

@@ -56,7 +56,8 @@ class AdapterRecord:
 
     Attributes:
         targets: a regular expression of whole names, or names that a module's must end with.
-        base: a name of the catalog, a hub repository or a folder. revision: a commit of the repository.
+        base: a name of the catalog, a hub repository or a folder.
+        revision: a commit of the repository.
     """
 
     low_rank: LowRank
@@ -128,8 +129,10 @@ def read_record(folder: Path) -> AdapterRecord:
     base, revision = record.get("base_model_name_or_path"), record.get("revision")
     if not isinstance(base, str) or not base or not isinstance(revision, str | None):
         raise BackboneError(f"{path}: base_model_name_or_path is {base!r:.60}; the base's name is needed")
-    found = LowRank(rank, alpha, record.get("use_rslora") is True, record.get("use_dora") is True)
-    return AdapterRecord(found, targets if isinstance(targets, str) else tuple(targets or ()), base, revision)
+    low_rank = LowRank(rank, alpha, record.get("use_rslora") is True, record.get("use_dora") is True)
+    return AdapterRecord(
+        low_rank, targets if isinstance(targets, str) else tuple(targets or ()), base, revision
+    )
 
 
 def sha256_of(base_sha256: str, folder: Path) -> str:

@@ -28,7 +28,8 @@ class Packaged(BaseModel):
 
     Attributes:
         distribution, version: the package, and the release that the checksum is of.
-        file: of weights, as the package installs it; sha256: of its bytes.
+        file: of weights, as the package installs it.
+        sha256: of its bytes.
         renames: patterns with what takes their place, each tried on every tensor's name, in this order.
         records: JSON files that stand beside the weights, by name.
     """
@@ -224,12 +225,12 @@ def _hub(spec: str, rest: str) -> Entry:
 
 
 def _new(spec: str, rest: str) -> Entry:
-    found = re.fullmatch(r"([\w.-]+)(?:@([1-9]\d{0,8}))?(?:#(\d{1,9}))?", rest, re.ASCII)
-    if found is None:
+    match = re.fullmatch(r"([\w.-]+)(?:@([1-9]\d{0,8}))?(?:#(\d{1,9}))?", rest, re.ASCII)
+    if match is None:
         raise UsageError(
             f"backbone {spec!r}: new needs NETWORK, optionally with @SIZE in px and #SEED, as in new:resnet-18-small@32"
         )
-    network = NewNetwork(name=found[1], size_px=int(found[2]) if found[2] else None, seed=int(found[3] or 0))
+    network = NewNetwork(name=match[1], size_px=int(match[2]) if match[2] else None, seed=int(match[3] or 0))
     return Entry(name=re.sub(r"[:@#]", "-", network.spec), family="timm", network=network)
 
 

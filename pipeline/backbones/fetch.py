@@ -53,7 +53,7 @@ def fetch_entry(entry: Entry) -> Path:
     return _download(entry, entry.repo)
 
 
-def wanted(family: type[Backbone] | None, listing: Iterable[str]) -> list[str]:
+def files_to_fetch(family: type[Backbone] | None, listing: Iterable[str]) -> list[str]:
     """Of a repository's files, those to fetch.
 
     Args:
@@ -63,7 +63,7 @@ def wanted(family: type[Backbone] | None, listing: Iterable[str]) -> list[str]:
     indexes = {name for name in names if name.endswith(".index.json")}
     records = [name for name in names if any(fnmatch(name, one) for one in _RECORDS) and name not in indexes]
     candidates = [family] if family else list(registry.families().values())
-    chosen = next((found for one in candidates if (found := weights.choose(names, one.weights_names))), [])
+    chosen = next((files for one in candidates if (files := weights.choose(names, one.weights_names))), [])
     return sorted({*records, *chosen})
 
 
@@ -87,7 +87,7 @@ def _download(entry: Entry, repo: str) -> Path:
         commit = str(info.sha)
         sizes = {one.rfilename: one.size or 0 for one in info.siblings or []}
         listing = list(sizes)
-        names = wanted(registry.family(entry.family) if entry.family else None, listing)
+        names = files_to_fetch(registry.family(entry.family) if entry.family else None, listing)
         _check(entry, repo, commit, names)
         cache = sources.hub_cache()
         _require_room(entry, sum(sizes[name] for name in names), cache)

@@ -58,12 +58,12 @@ def lean_open_clip() -> Any:
         sys.meta_path.insert(0, absent)
         try:
             with without_compiler():
-                found = importlib.import_module("open_clip")
+                library = importlib.import_module("open_clip")
         finally:
             sys.meta_path.remove(absent)
         for module, name, method in _USERS:
             _mend_when_used(importlib.import_module(f"open_clip.{module}"), name, method)
-        return found
+        return library
 
 
 class _Absent(MetaPathFinder):

@@ -54,7 +54,7 @@ def wrap(model: nn.Module, names: Collection[str], low_rank: LowRank, seed: int 
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft's use of what transformers has renamed
         torch.manual_seed(seed)
-        found = get_peft_model(model, config, adapter_name=_NAME)
+        peft_model = get_peft_model(model, config, adapter_name=_NAME)
     wrapped = {name for name, one in model.named_modules() if isinstance(one, LoraLayer)}
     inner = {name for name in wrapped if name.endswith(".base_layer.out_proj")}
     if wrapped - inner != set(names):
@@ -65,7 +65,7 @@ def wrap(model: nn.Module, names: Collection[str], low_rank: LowRank, seed: int 
     for one in model.modules():
         if isinstance(one, LoraLayer) and isinstance(one.get_base_layer(), torch.nn.MultiheadAttention):
             _keep_exact(one)
-    return found
+    return peft_model
 
 
 def expression(names: Collection[str], among: Collection[str]) -> str:
@@ -99,7 +99,8 @@ def write(folder: Path, peft_model: Any, base: str, revision: str | None, base_s
     """Write a wrapped model's adapter into an empty folder, in peft's own format.
 
     Args:
-        base, revision: see `AdapterRecord`. base_sha256: of the weights it was learned on.
+        base, revision: see `AdapterRecord`.
+        base_sha256: of the weights it was learned on.
 
     Raises:
         StoreError: it cannot be written.
@@ -168,12 +169,12 @@ def merge_tensors(
         raise BackboneError(f"{files[0]}: the adapter does not fit its base {record.base}: {told}")
     _check_rank(given, record.low_rank.rank, files[0])
     foreign = {mine: theirs for theirs, mine in own.items()}
-    wanted = {
+    modules = {
         name
         for name, one in model.named_modules()
         if name in foreign and record.names(foreign[name]) and _can_wrap(one)
     }
-    peft_model = wrap(model, wanted | {own[name] for name in names}, record.low_rank)
+    peft_model = wrap(model, modules | {own[name] for name in names}, record.low_rank)
     parameters = {name.removeprefix(_PREFIX): one for name, one in tensors_of(model).items()}
     renamed = {
         (own[module_of(name)] + name.removeprefix(module_of(name)) if ".lora_" in name else name): one

@@ -30,7 +30,8 @@ def require_made(
 
     Args:
         location: whose folder it is; its name must stand for all that the content depends on.
-        write: puts weights and records into an empty folder. said: goes into the seal.
+        write: puts weights and records into an empty folder.
+        said: goes into the seal.
 
     Raises:
         BackboneError: what was written is no model of the family, another process hangs, or the cache cannot be written.
@@ -60,7 +61,7 @@ def _is_sound(folder: Path) -> bool:
     """Whether everything is there as it was made."""
     try:
         files = json.loads((folder / _SEAL).read_text(encoding="utf-8"))["files"]
-        return bool(files) and all(sha256_of_file(folder / name) == found for name, found in files.items())
+        return bool(files) and all(sha256_of_file(folder / name) == sha256 for name, sha256 in files.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 

@@ -38,7 +38,8 @@ class SmallResNet18(ResNet):
     Its stem is a 3x3 convolution of every pixel, and nothing is pooled before the stages (He et al. 2016, section 4.2).
 
     Args:
-        in_chans: of the pictures. kwargs: of timm's ResNet.
+        in_chans: of the pictures.
+        kwargs: of timm's ResNet.
     """
 
     def __init__(self, in_chans: int = 3, **kwargs: Any) -> None:
@@ -64,8 +65,10 @@ class AtResNet18(ResNet):
     there leave no room. At 224 px the encoders, the token and the last norm have 4,768,000 weights.
 
     Args:
-        num_classes: C; 0 for the last class token, [n, 256]. img_size: s, a multiple of 32.
-        global_pool: is not there, and ignored. kwargs: of timm's ResNet.
+        num_classes: C; 0 for the last class token, [n, 256].
+        img_size: s, a multiple of 32.
+        global_pool: is not there, and ignored.
+        kwargs: of timm's ResNet.
 
     Raises:
         UsageError: the size is no multiple of 32.
@@ -119,8 +122,8 @@ class AtResNet18(ResNet):
         token = self.class_token.expand(len(x), -1, -1)
         for encoder, values in zip(self.encoders, maps, strict=True):
             token = encoder(token, values.flatten(2))
-        found: Tensor = self.norm(token[:, 0])
-        return found
+        pooled: Tensor = self.norm(token[:, 0])
+        return pooled
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Class tokens [n, 256] to logits."""
@@ -141,8 +144,8 @@ class _Asking(nn.Module):
         )
 
     def forward(self, token: Tensor, channels: Tensor) -> Tensor:
-        found, _ = self.attention(self.norm1(token), channels, channels, need_weights=False)
-        token = token + found
+        answer, _ = self.attention(self.norm1(token), channels, channels, need_weights=False)
+        token = token + answer
         added: Tensor = token + self.mlp(self.norm2(token))
         return added
 

@@ -44,9 +44,9 @@ def family_of(folder: Path) -> type[Backbone]:
     if claiming:
         names = ", ".join(cls.family for cls in claiming)
         raise BackboneError(f"{folder}: more than one family claims it: {names}")
-    found = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
+    some = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
     raise BackboneError(
-        f"{folder}: no backbone family knows these files (found: {found}). Known: an open_clip folder "
+        f"{folder}: no backbone family knows these files (found: {some}). Known: an open_clip folder "
         "(open_clip_config.json), a transformers folder (config.json) of model_type siglip, siglip_vision_model, "
         "dinov2 or dinov2_with_registers, a timm folder (config.json with architecture and pretrained_cfg)"
     )

@@ -99,10 +99,10 @@ class TrainablePyramid(nn.Module):
         pixels = torch.zeros(1, 3, *self._backbone[0].description.input_px, device=own.device)
         with torch.enable_grad():
             maps = self._maps(pixels, max(self._levels, 2) if learns == "last" else self._levels)
-        found = reached(maps)
+        reached_ids = reached(maps)
         if learns == "last":
-            found -= reached(maps[:-1])
-        return [one for one in self.vision.parameters() if id(one) in found]
+            reached_ids -= reached(maps[:-1])
+        return [one for one in self.vision.parameters() if id(one) in reached_ids]
 
 
 def reached(maps: list[Tensor]) -> set[int]:

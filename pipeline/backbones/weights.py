@@ -212,8 +212,8 @@ def refuse_unless_exact(
     told: str = "",
 ) -> None:
     """Raise a `BackboneError` that names a few of the differences, if there are any; told: what else to say."""
-    found = (("missing", missing), ("unexpected", left_over), ("wrong shape", shapes))
-    differences = [f"{len(names)} {what}: {_few(names)}" for what, names in found if names]
+    kinds = (("missing", missing), ("unexpected", left_over), ("wrong shape", shapes))
+    differences = [f"{len(names)} {what}: {_few(names)}" for what, names in kinds if names]
     if differences:
         where = ", ".join(str(path) for path in files)
         raise BackboneError(

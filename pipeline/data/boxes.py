@@ -152,15 +152,15 @@ def _fits(boxes: Floats, form: Boxes, sizes: Floats, slack: Floats | float) -> N
     left, top, right, bottom = _corners(boxes, form).T
     width, height = np.where(np.isnan(sizes), np.inf, sizes).T
     inside = (left >= -slack) & (top >= -slack) & (right <= width + slack) & (bottom <= height + slack)
-    found: NDArray[np.bool_] = inside & (right > left) & (bottom > top)
-    return found
+    fits: NDArray[np.bool_] = inside & (right > left) & (bottom > top)
+    return fits
 
 
 def _matches(boxes: Floats, form: Boxes, extents: Floats, slack: Floats | float) -> NDArray[np.bool_]:
     """Whether each box is that of its outline, [n]; true where there is none."""
     apart = np.abs(_corners(boxes, form) - extents).max(axis=1)
-    found: NDArray[np.bool_] = np.isnan(apart) | (apart <= slack)
-    return found
+    matches: NDArray[np.bool_] = np.isnan(apart) | (apart <= slack)
+    return matches
 
 
 def _has_area(boxes: Floats, form: Boxes, areas: Floats) -> NDArray[np.bool_]:
@@ -168,5 +168,7 @@ def _has_area(boxes: Floats, form: Boxes, areas: Floats) -> NDArray[np.bool_]:
     left, top, right, bottom = _corners(boxes, form).T
     # Of boxes that somebody made up the area is infinite, which is that of none.
     with np.errstate(over="ignore", invalid="ignore"):
-        found: NDArray[np.bool_] = np.isclose((right - left) * (bottom - top), areas, rtol=0.01) & (areas > 0)
-    return found
+        has_area: NDArray[np.bool_] = np.isclose((right - left) * (bottom - top), areas, rtol=0.01) & (
+            areas > 0
+        )
+    return has_area

@@ -82,8 +82,8 @@ def places_of_values(values: Iterable[str], treatments: Treatments, column: str)
         DataError: as `places`.
     """
     names = {(value,) for value in values if value}
-    found = {name: place for (name,), place in places(names, treatments, f"values of `{column}`").items()}
-    return found if any(place.given or place.is_skipped for place in found.values()) else {}
+    by_value = {name: place for (name,), place in places(names, treatments, f"values of `{column}`").items()}
+    return by_value if any(place.given or place.is_skipped for place in by_value.values()) else {}
 
 
 def refuse_unknown(treatments: Treatments, names: Iterable[Folders]) -> None:
@@ -123,15 +123,15 @@ def parts_of_files(files: Sequence[Path], treatments: Treatments) -> list[Treatm
     absolute = [Path(os.path.abspath(path)) for path in files]  # noqa: PTH100
     common = Path(os.path.commonpath([path.parent for path in absolute]))
     inside = [path.relative_to(common) for path in absolute]
-    found = [_part_of_file(path, treatments) for path in inside]
-    parts = sorted({part for part in found if part not in (None, "skip")}, key=str)
-    strays = [path for path, part in zip(inside, found, strict=True) if part is None]
+    of_files = [_part_of_file(path, treatments) for path in inside]
+    parts = sorted({part for part in of_files if part not in (None, "skip")}, key=str)
+    strays = [path for path, part in zip(inside, of_files, strict=True) if part is None]
     if parts and strays:
         raise DataError(
             f"some files are named after a part of a split ({', '.join(map(str, parts))}) and others are not: "
             f"{_listed(map(str, strays))}; {_way_out(strays[0].name, _ASIDE)}"
         )
-    return found if len(parts) > 1 else ["skip" if part == "skip" else None for part in found]
+    return of_files if len(parts) > 1 else ["skip" if part == "skip" else None for part in of_files]
 
 
 def _part_of_file(path: Path, treatments: Treatments) -> Treatment | None:

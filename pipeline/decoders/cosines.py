@@ -60,8 +60,8 @@ class _Neighbours(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ctx.save_for_backward(features)
-        found = [_products(one) for one in features]
-        own, beside, below, across = (torch.stack(parts) for parts in zip(*found, strict=True))
+        products = [_products(one) for one in features]
+        own, beside, below, across = (torch.stack(parts) for parts in zip(*products, strict=True))
         return own, beside, below, across
 
     @staticmethod

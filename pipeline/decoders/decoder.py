@@ -38,9 +38,11 @@ class Decoder(Learned, ABC):
     Words' vectors, where the module uses them, are among its buffers; so they are saved with it.
 
     Attributes:
-        kind: its name in the registry. title: its name for people.
+        kind: its name in the registry.
+        title: its name for people.
         learns: whether it has anything to learn.
-        uses_words: whether class vectors of words can take the place of learned ones. needs_words: whether they must.
+        uses_words: whether class vectors of words can take the place of learned ones.
+        needs_words: whether they must.
     """
 
     kind: ClassVar[str]

@@ -18,7 +18,8 @@ class FeaturePyramid(Decoder):
     """Top-down sums of lateral 1x1 layers, each mixed by a 3x3 convolution (Lin et al. 2017), classes on the finest.
 
     Attributes:
-        width: of all of it. dropout: share of channels left out before the classes.
+        width: of all of it.
+        dropout: share of channels left out before the classes.
         temperature: of words, compared as LSeg compares them.
     """
 

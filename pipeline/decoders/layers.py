@@ -33,10 +33,10 @@ class OnMaps(nn.Module, ABC):
         Raises:
             UsageError: maps of other levels.
         """
-        found = [int(one.shape[1]) for one in maps]
-        if found != self.channels:
+        channels = [int(one.shape[1]) for one in maps]
+        if channels != self.channels:
             raise UsageError(
-                f"the decoder was made for maps of {self.channels} channels, finest first; got {found}"
+                f"the decoder was made for maps of {self.channels} channels, finest first; got {channels}"
             )
         return self.logits(
             [one.to(torch.float32, memory_format=torch.channels_last) for one in maps], size_px
@@ -71,7 +71,9 @@ class SpatialPyramidPooling(nn.Module):
     Grid g has g rows and max(1, round(g·w/h)) columns.
 
     Args:
-        width: after the first unit. level_width: of each grid. n_out: after the last unit.
+        width: after the first unit.
+        level_width: of each grid.
+        n_out: after the last unit.
     """
 
     def __init__(
@@ -113,7 +115,8 @@ class ClassCosine(nn.Module):
     """Cosine of each pixel's features with class vectors over a temperature.
 
     Args:
-        vectors: float32 [C, d]. learned: whether they learn too; those of words stay as they are.
+        vectors: float32 [C, d].
+        learned: whether they learn too; those of words stay as they are.
         before: upsample the features, then normalise them (Kombol 2023); else normalise, and upsample logits (LSeg).
     """
 

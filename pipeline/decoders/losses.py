@@ -26,7 +26,8 @@ def cross_entropy(
     """Mean cross-entropy over the pixels that have a class; 0, with a gradient of 0, where none has.
 
     Args:
-        logits: [n, C, h, w]. targets: int64 [n, h, w].
+        logits: [n, C, h, w].
+        targets: int64 [n, h, w].
         weights: of each class [C], as in torch: the mean is weighted too.
         smoothing: share of each target that is spread evenly over all classes.
     """
@@ -47,7 +48,8 @@ def boundary_aware(logits: Tensor, targets: Tensor, weights: Sequence[float] | N
     have a class. (As SwiftNet's pyramid model; p takes no part in the gradient of its factor.)
 
     Args:
-        logits: [n, C, h, w]. targets: int64 [n, h, w].
+        logits: [n, C, h, w].
+        targets: int64 [n, h, w].
         weights: of each class [C], a further factor of its pixels.
     """
     alphas = torch.from_numpy(boundary_weights(targets.cpu().numpy())).to(logits)
@@ -92,11 +94,11 @@ def distances_to_others(label_map: IntegerMaps) -> NDArray[np.float64]:
 
     Class by class, each in the frame that holds it and one pixel around: what lies nearest is never farther out.
     """
-    found = np.full(label_map.shape, np.inf)
+    distances = np.full(label_map.shape, np.inf)
     for one in np.unique(label_map):
         rows, columns = (np.flatnonzero((label_map == one).any(axis=axis)) for axis in (1, 0))
         frame = tuple(slice(max(0, side[0] - 1), side[-1] + 2) for side in (rows, columns))
         its = label_map[frame] == one
         if not its.all():
-            found[frame][its] = distance_transform_edt(its)[its]
-    return found
+            distances[frame][its] = distance_transform_edt(its)[its]
+    return distances

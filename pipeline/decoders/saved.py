@@ -25,11 +25,13 @@ class DecoderCard(Card):
     """`decoder.json`.
 
     Attributes:
-        params: of the decoder. levels: of the maps, finest first.
-        classes: of the logits' channels. colours: of each, R, G, B.
+        params: of the decoder.
+        levels: of the maps, finest first.
+        classes: of the logits' channels.
+        colours: of each, R, G, B.
         words_dim: width of the words' vectors, which are among the tensors; None where class vectors are learned.
-        source: features that it was learned from; it may be applied to no others. input_px: (height, width) in which
-            the backbone saw the pictures.
+        source: features that it was learned from; it may be applied to no others.
+        input_px: (height, width) in which the backbone saw the pictures.
         protocol: what was learned from what, and chosen on what.
     """
 

@@ -20,8 +20,10 @@ class SwiftNet(Decoder):
     On ConvNeXt-B's levels (128, 256, 512, 640 channels) 15.25 million weights; 13.04 with a level width of 160.
 
     Attributes:
-        width: of the blends; None: that of the words (or 128 without). pooled: of the pooled map.
-        level_width: of each grid; None: as `width`. grids: rows of each grid.
+        width: of the blends; None: that of the words (or 128 without).
+        pooled: of the pooled map.
+        level_width: of each grid; None: as `width`.
+        grids: rows of each grid.
         temperature: of the cosine with words.
     """
 

@@ -42,7 +42,8 @@ class WholeNetwork(nn.Module):
     """forward(normalised pixels [n, 3, h, w], size_px) -> logits [n, C, *size_px].
 
     Args:
-        encoder: pixels to maps, finest first. decoder: as `Decoder.build` makes it.
+        encoder: pixels to maps, finest first.
+        decoder: as `Decoder.build` makes it.
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:

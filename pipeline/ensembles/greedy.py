@@ -56,18 +56,18 @@ class GreedySelection(LogPool):
 
     def _weigh(self, log_probs: Wide, codes: Codes) -> Wide:
         taken: list[int] = []
-        found: list[tuple[float, float]] = []
+        steps: list[tuple[float, float]] = []
         total, sharpness = np.zeros(log_probs.shape[1:]), 1.0
         for number in range(1, self.rounds + 1):
             candidates = [_worth((total + member) / number, codes, sharpness) for member in log_probs]
             best = _first_within(_SAME, [loss for loss, _ in candidates])
             sharpness = candidates[best][1]
             taken.append(best)
-            found.append(candidates[best])
+            steps.append(candidates[best])
             total += log_probs[best]
-        n_kept = _first_within(1 / len(codes), [loss for loss, _ in found]) + 1
+        n_kept = _first_within(1 / len(codes), [loss for loss, _ in steps]) + 1
         self.counts_ = np.bincount(taken[:n_kept], minlength=len(log_probs))
-        weights: Wide = found[n_kept - 1][1] * self.counts_ / n_kept
+        weights: Wide = steps[n_kept - 1][1] * self.counts_ / n_kept
         return weights
 
     @property

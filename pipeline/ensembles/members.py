@@ -69,9 +69,9 @@ def align(members: Sequence[Member]) -> Aligned:
 def _rows(member: Member, first: Member) -> list[int]:
     """The member's rows in the order of the first one's items."""
     row = {item_id: place for place, item_id in enumerate(member.ids.tolist())}
-    wanted = first.ids.tolist()
-    missing = [item_id for item_id in wanted if item_id not in row]
-    strangers = sorted(set(row) - set(wanted))
+    ids = first.ids.tolist()
+    missing = [item_id for item_id in ids if item_id not in row]
+    strangers = sorted(set(row) - set(ids))
     if missing or strangers:
         which = missing[0] if missing else strangers[0]
         raise DataError(
@@ -79,4 +79,4 @@ def _rows(member: Member, first: Member) -> list[int]:
             f"{len(strangers)} only in the second, such as {which!r}. Members must be made from the same "
             "items, label column and split"
         )
-    return [row[item_id] for item_id in wanted]
+    return [row[item_id] for item_id in ids]

@@ -92,7 +92,7 @@ def pool_weights(log_probs: Wide, codes: Codes) -> Wide:
     n_members = len(log_probs)
     # One thread, so that the same answers give the same bytes whatever the machine's count.
     with threadpool_limits(limits=1):
-        found = minimize(
+        solved = minimize(
             objective,
             np.full(n_members, 1 / n_members),
             jac=True,
@@ -100,5 +100,5 @@ def pool_weights(log_probs: Wide, codes: Codes) -> Wide:
             bounds=[(0, _MAX_WEIGHT)] * n_members,
             options={"ftol": 1e-12, "gtol": 1e-8, "maxiter": 1000},
         )
-    weights: Wide = found.x
+    weights: Wide = solved.x
     return weights

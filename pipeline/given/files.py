@@ -52,7 +52,8 @@ def of_frame(frame: Any, ids: Sequence[Any] | str | None = None, where: str = "t
         ids: of the rows, or the name of their column. None: the column that is called like one, else pandas' index.
 
     Raises:
-        DataError: as `read_given`. UsageError: it is nothing of these.
+        DataError: as `read_given`.
+        UsageError: it is nothing of these.
     """
     if isinstance(frame, np.ndarray):
         if ids is None or isinstance(ids, str):
@@ -98,12 +99,10 @@ def _load(path: Path) -> Any:
 def _read_ids(path: Path) -> list[Any]:
     """Ids from a file, in its order."""
     if path.suffix.lower() == ".npy":
-        found = np.asarray(_load(path))
-        if found.ndim != 1 or found.dtype.kind not in "USiu":
-            raise DataError(
-                f"{path} holds {found.dtype} {list(found.shape)}; ids are texts or whole numbers [n]"
-            )
-        return [_text(one) for one in found.tolist()]
+        ids = np.asarray(_load(path))
+        if ids.ndim != 1 or ids.dtype.kind not in "USiu":
+            raise DataError(f"{path} holds {ids.dtype} {list(ids.shape)}; ids are texts or whole numbers [n]")
+        return [_text(one) for one in ids.tolist()]
     if path.suffix.lower() in (".parquet", ".pq", ".h5", ".hdf5", ".npz"):
         raise UsageError(f"ids are a text file, one a line, or a .npy; got {path}")
     try:

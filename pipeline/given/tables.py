@@ -21,23 +21,24 @@ ID_COLUMNS = (
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 
 
-def id_column(names: Sequence[str], wanted: str | None, where: str) -> str:
+def id_column(names: Sequence[str], named: str | None, where: str) -> str:
     """The column that holds the ids.
 
     Raises:
-        UsageError: the named one is not there. DataError: none is called like one.
+        UsageError: the named one is not there.
+        DataError: none is called like one.
     """
-    if wanted is not None:
-        if wanted not in names:
-            raise UsageError(f"{where} has no column {wanted!r} of ids; it has {_some(names)}")
-        return wanted
+    if named is not None:
+        if named not in names:
+            raise UsageError(f"{where} has no column {named!r} of ids; it has {_some(names)}")
+        return named
     by_lower = {name.strip().lower(): name for name in reversed(names)}
-    found = next((by_lower[name] for name in ID_COLUMNS if name in by_lower), None)
-    if found is None:
+    column = next((by_lower[name] for name in ID_COLUMNS if name in by_lower), None)
+    if column is None:
         raise DataError(
             f"{where} has no column of ids ({', '.join(ID_COLUMNS[:4])}, …); it has {_some(names)}; name it: --ids COLUMN"
         )
-    return found
+    return column
 
 
 def of_table(table: pa.Table, where: str, ids: Sequence[Any] | str | None = None) -> GivenVectors:
@@ -47,7 +48,8 @@ def of_table(table: pa.Table, where: str, ids: Sequence[Any] | str | None = None
         ids: of the rows, or the name of their column; None: the column that is called like one.
 
     Raises:
-        DataError: no vectors or no ids, or as `given_vectors`. UsageError: a column that is not there.
+        DataError: no vectors or no ids, or as `given_vectors`.
+        UsageError: a column that is not there.
     """
     if twice := sorted({name for name in table.column_names if table.column_names.count(name) > 1}):
         raise DataError(f"{where} has two columns of the name {twice[0]!r}; rename one")
@@ -86,12 +88,12 @@ def _vectors(table: pa.Table, where: str) -> tuple[NDArray[Any], Sequence[str]]:
 
 def _families(table: pa.Table) -> list[list[str]]:
     """Columns of numbers whose names differ in their number alone, in its order; two or more."""
-    found: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    by_stem: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for name in table.column_names:
         match = _NUMBERED.fullmatch(name)
         if match and _is_number(table[name].type):
-            found[match[1]].append((int(match[2]), name))
-    return [[name for _, name in sorted(one)] for one in found.values() if len(one) > 1]
+            by_stem[match[1]].append((int(match[2]), name))
+    return [[name for _, name in sorted(one)] for one in by_stem.values() if len(one) > 1]
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -51,7 +51,7 @@ class GivenVectors:
         """Rows that cannot be used, and why: values that are not finite, or no direction."""
         finite = np.isfinite(self.vectors).all(axis=1)
         empty = ~self.vectors.any(axis=1)
-        found = {
+        not_finite = {
             int(row): f"its vector in {self.where} is not finite (NaN or infinite)"
             for row in np.flatnonzero(~finite)
         }
@@ -59,7 +59,7 @@ class GivenVectors:
             int(row): f"its vector in {self.where} is all zeros, so that it has no direction"
             for row in np.flatnonzero(empty)
         }
-        return found | none
+        return not_finite | none
 
 
 def given_vectors(
@@ -73,7 +73,8 @@ def given_vectors(
 
     Args:
         where: the file or frame, for messages.
-        ids: texts or whole numbers. values: an array of numbers [n, d].
+        ids: texts or whole numbers.
+        values: an array of numbers [n, d].
         columns: further columns, n rows.
 
     Raises:

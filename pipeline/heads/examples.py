@@ -27,7 +27,8 @@ class Examples:
 
     Attributes:
         ids, labels, parts: [n] strings; parts are `train`, `val` or `test`.
-        groups: [n] strings; items of one group (crops of one photograph) are not independent. unit: what groups are.
+        groups: [n] strings; items of one group (crops of one photograph) are not independent.
+        unit: what groups are.
         pool_classes: classes of the pool's labelled items, with and without features, sorted.
         n_items: rows of the items table.
         n_outside_pool: of these, rows that have no part.
@@ -76,13 +77,13 @@ class Examples:
         """Sentences on classes that a part has none of, or training one item alone; none where all is well."""
         parts = {part: self.labels[self.rows(part)] for part in ("train", "val", "test")}
         classes, counts = np.unique(parts["train"], return_counts=True)
-        found = {"There is a single training item of": classes[counts == 1].tolist()}
+        lacking = {"There is a single training item of": classes[counts == 1].tolist()}
         for part in ("val", "test"):
             if len(parts[part]):
-                found[f"There is no {part} item of"] = sorted(
+                lacking[f"There is no {part} item of"] = sorted(
                     set(self.pool_classes) - set(parts[part].tolist())
                 )
-        return tuple(f"{told} {_listed(names)}." for told, names in found.items() if names)
+        return tuple(f"{told} {_listed(names)}." for told, names in lacking.items() if names)
 
     @property
     def majority_class(self) -> str:
@@ -140,9 +141,11 @@ def join_examples(
         )
     n_featured = len(chosen)
     chosen = _fair(chosen, parts, set(tuned_on))
-    found = None if folds is None else np.array([folds[item_id] for item_id, _ in chosen], dtype=np.int64)
+    chosen_folds = (
+        None if folds is None else np.array([folds[item_id] for item_id, _ in chosen], dtype=np.int64)
+    )
     return Examples(
-        folds=found,
+        folds=chosen_folds,
         ids=np.array([item_id for item_id, _ in chosen], dtype=np.str_),
         labels=np.array([label for _, label in chosen], dtype=np.str_),
         parts=np.array([parts[item_id] for item_id, _ in chosen], dtype=np.str_),

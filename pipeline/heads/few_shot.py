@@ -84,7 +84,8 @@ def _shots(
                 right[seed, tested] = answers[len(val) :] == names[tested]
     chosen = min(val_top1, key=lambda k: (-float(np.mean(val_top1[k])), k)) if val_top1 else usual
     means = {
-        k: mean_of_runs([*found[:, test]], examples.groups[test], names[test]) for k, found in hits.items()
+        k: mean_of_runs([*of_tries[:, test]], examples.groups[test], names[test])
+        for k, of_tries in hits.items()
     }
     return [
         {

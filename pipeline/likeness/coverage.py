@@ -28,7 +28,8 @@ class Batch:
         novelty: `exact`: the archive has the very picture; `near`: a near-duplicate of it; `familiar`: its k-th
             nearest is within the radius; `novel`: beyond.
         scores: cosine distance to the k-th nearest of the archive, float32 [m].
-        nearest: the row of the archive that it is likest to, int64 [m]; distances: to it, float32 [m].
+        nearest: the row of the archive that it is likest to, int64 [m].
+        distances: to it, float32 [m].
         bits: by which the nearest perceptual hash differs, uint8 [m]; 255 where there is none.
         gaps: distance to the nearest of the archive, float32 [m].
         density, coverage: of Naeem et al. ("Reliable Fidelity and Diversity Metrics for Generative Models", ICML
@@ -61,8 +62,8 @@ def judge_batch(
     Args:
         likeness: of the new items (a) with the archive (b); both with vectors.
         k: neighbours in the archive.
-        radii: [n], distance of each archived item to its own k-th nearest other; radius: one for all, such as their
-            95 % quantile.
+        radii: [n], distance of each archived item to its own k-th nearest other.
+        radius: one for all, such as their 95 % quantile.
 
     Raises:
         UsageError: without vectors, or k is more than the archive holds.
@@ -74,8 +75,8 @@ def judge_batch(
     scores, gaps = np.empty(m, np.float32), np.empty(m, np.float32)
     nearest, n_inside, covered = np.empty(m, np.int64), np.zeros(m, np.int64), np.zeros(n, bool)
     for rows, cosines in cosine_blocks(new, archive):
-        found, columns = nearest_in(cosines, k)
-        scores[rows], gaps[rows], nearest[rows] = found[:, -1], found[:, 0], columns[:, 0]
+        highest, columns = nearest_in(cosines, k)
+        scores[rows], gaps[rows], nearest[rows] = highest[:, -1], highest[:, 0], columns[:, 0]
         inside = 1 - cosines < radii
         n_inside[rows] = inside.sum(axis=1)
         covered |= inside.any(axis=0)
@@ -121,10 +122,10 @@ def _nearest_hashes(likeness: Likeness) -> tuple[NDArray[np.uint8], Rows]:
             least[some] = np.minimum(least[some], bits.min(axis=1))
             bits[~alike] = UNHASHED
             best = bits.argmin(axis=1)
-            found = bits[np.arange(len(bits)), best]
-            is_less = found < least_alike[some]
+            fewest = bits[np.arange(len(bits)), best]
+            is_less = fewest < least_alike[some]
             rows[some] = np.where(is_less, others.start + best, rows[some])
-            least_alike[some] = np.where(is_less, found, least_alike[some])
+            least_alike[some] = np.where(is_less, fewest, least_alike[some])
     return least, rows
 
 
@@ -161,19 +162,21 @@ def farthest_first(units: Vectors, gaps: NDArray[np.float32], n_wanted: int) -> 
     Neural Networks: A Core-Set Approach", ICLR 2018). It looks for extremes, spoilt pictures among them.
 
     Args:
-        units: [m, d], of unit length. gaps: [m], distance to the nearest of the archive; 0 where an item is no
-            candidate.
+        units: [m, d], of unit length.
+        gaps: [m], distance to the nearest of the archive; 0 where an item is no candidate.
         n_wanted: fewer are picked where the rest would add nothing.
     """
     left = gaps.astype(np.float32).copy()
     rows: list[int] = []
-    found: list[float] = []
+    distances: list[float] = []
     while len(left) and len(rows) < n_wanted:
         row = int(left.argmax())
         if left[row] <= _NOTHING:
             break
         rows.append(row)
-        found.append(float(left[row]))
+        distances.append(float(left[row]))
         left = np.minimum(left, 1 - units @ units[row])
         left[row] = 0
-    return Pick(np.array(rows, np.int64), np.array(found, np.float32), float(max(0.0, left.max(initial=0))))
+    return Pick(
+        np.array(rows, np.int64), np.array(distances, np.float32), float(max(0.0, left.max(initial=0)))
+    )

@@ -28,7 +28,8 @@ class Group:
     """Items that show the same thing.
 
     Attributes:
-        first: the row that all are alike with. rows: all of them, the first one first.
+        first: the row that all are alike with.
+        rows: all of them, the first one first.
     """
 
     first: int

@@ -38,12 +38,14 @@ def near_groups(
 
     Args:
         phashes: [n], 16 hexadecimal characters, or None, which is near nothing.
-        keys: [n], of the pictures' content; groups: [n], photographs or any other column. None is shared with nobody.
+        keys: [n], of the pictures' content.
+        groups: [n], photographs or any other column. None is shared with nobody.
         max_bits: of 64 in which hashes may differ.
         largest_share: of n, that hashes may tie into one group.
 
     Raises:
-        UsageError: the lengths differ. DataError: a hash is something else.
+        UsageError: the lengths differ.
+        DataError: a hash is something else.
     """
     n = len(phashes)
     columns = [list(one) for one in (keys, groups) if one is not None]

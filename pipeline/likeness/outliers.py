@@ -51,10 +51,10 @@ class Surroundings:
             return np.zeros(len(self.scores), bool)
         k = self.others.rows.shape[1]
         # Of a class that nobody else has, no neighbour could be.
-        found: NDArray[np.bool_] = (
+        misplaced: NDArray[np.bool_] = (
             (self.n_labelled == k) & (self.n_same == 0) & np.isfinite(self.nearest_same)
         )
-        return found
+        return misplaced
 
 
 def look_around(
@@ -122,8 +122,8 @@ class _Classes:
 
 
 def _distances(cosines: NDArray[np.float32]) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = np.where(np.isfinite(cosines), np.clip(1 - cosines, 0, 2), np.inf)
-    return found.astype(np.float32)
+    distances: NDArray[np.float32] = np.where(np.isfinite(cosines), np.clip(1 - cosines, 0, 2), np.inf)
+    return distances.astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

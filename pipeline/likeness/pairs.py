@@ -127,18 +127,19 @@ class Alike(NamedTuple):
     @property
     def any(self) -> Mask:
         """Of any kind, [a, b]."""
-        found = self.picture.copy()
+        alike = self.picture.copy()
         for mask in (self.phash, self.embedding):
             if mask is not None:
-                found |= mask
-        return found
+                alike |= mask
+        return alike
 
 
 class Likeness:
     """Which rows of one set are alike with which of another, or of the same.
 
     Args:
-        a, b: what is known of both; only evidence that both have counts. b: None for the same set.
+        a, b: what is known of both; only evidence that both have counts.
+        b: None for the same set.
     """
 
     def __init__(self, a: Evidence, b: Evidence | None = None, how: Thresholds | None = None) -> None:
@@ -171,20 +172,20 @@ class Likeness:
             return None
         words_a, is_known_a = (one[rows_a] for one in self.a.hashes)
         words_b, is_known_b = (one[rows_b] for one in self.b.hashes)
-        found = np.empty((len(words_a), len(words_b)), np.uint8)
+        apart = np.empty((len(words_a), len(words_b)), np.uint8)
         for start in range(0, len(words_a), _HASH_STEP):
             some = slice(start, start + _HASH_STEP)
-            np.bitwise_count(words_a[some, None] ^ words_b, out=found[some])
-        found[~is_known_a] = UNHASHED
-        found[:, ~is_known_b] = UNHASHED
-        return found
+            np.bitwise_count(words_a[some, None] ^ words_b, out=apart[some])
+        apart[~is_known_a] = UNHASHED
+        apart[:, ~is_known_b] = UNHASHED
+        return apart
 
     def cosines(self, rows_a: Rows | slice, rows_b: Rows | slice) -> NDArray[np.float32] | None:
         """Cosines of the features, float32 [a, b]."""
         if self.a.units is None or self.b.units is None:
             return None
-        found: NDArray[np.float32] = self.a.units[rows_a] @ self.b.units[rows_b].T
-        return found
+        cosines: NDArray[np.float32] = self.a.units[rows_a] @ self.b.units[rows_b].T
+        return cosines
 
     def links(self, row: int, rows: Rows) -> list["Link"]:
         """What speaks for one row of a being alike with each of some rows of b."""

@@ -8,7 +8,8 @@ class AlikeGroup(Measured):
     """Items that show nearly the same, each alike with the first one.
 
     Attributes:
-        item_ids: the first ones of them. n: all.
+        item_ids: the first ones of them.
+        n: all.
         how: every kind of evidence that speaks for one of them at least.
         lowest: cosine of the two that are least alike.
         is_exact: all are the same picture.

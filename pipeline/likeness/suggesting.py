@@ -42,8 +42,8 @@ def doubts(probs: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def doubts_between(probs: NDArray[np.floating], a: int, b: int) -> NDArray[np.float64]:
     """How far two classes, by their columns, are both likely: twice the smaller probability of the two, [m] in [0, 1]."""
-    found: NDArray[np.float64] = 2 * probs.astype(np.float64)[:, [a, b]].min(axis=1)
-    return found
+    doubts: NDArray[np.float64] = 2 * probs.astype(np.float64)[:, [a, b]].min(axis=1)
+    return doubts
 
 
 def suggest(
@@ -84,12 +84,12 @@ def suggest(
 
 
 def _is_known(with_known: Likeness | None, m: int) -> NDArray[np.bool_]:
-    found = np.zeros(m, np.bool_)
+    is_known = np.zeros(m, np.bool_)
     if with_known is not None and len(with_known.b):
         for start in range(0, m, 512):
             rows = slice(start, min(m, start + 512))
-            found[rows] = with_known.tile(rows, slice(0, len(with_known.b))).any.any(axis=1)
-    return found
+            is_known[rows] = with_known.tile(rows, slice(0, len(with_known.b))).any.any(axis=1)
+    return is_known
 
 
 def _clusters(units: Vectors, weights: NDArray[np.float64], k: int, seed: int) -> Iterator[Rows]:

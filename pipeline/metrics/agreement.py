@@ -23,7 +23,8 @@ class Agreement:
     """Two observers' answers to the same n items.
 
     Attributes:
-        n: items; n_unanswered_a, n_unanswered_b: those without an answer, which count as wrong.
+        n: items.
+        n_unanswered_a, n_unanswered_b: those without an answer, which count as wrong.
         accuracy_a, accuracy_b: share that is right.
         observed_agreement: share of items that both have right or both have wrong.
         expected_agreement: that share for independent observers of these accuracies.

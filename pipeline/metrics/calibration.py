@@ -42,10 +42,12 @@ class Calibration(Measured):
 
     Attributes:
         part: the part of the split that the figures are of.
-        n: its items; n_known: those of classes that the classifier can answer.
+        n: its items.
+        n_known: those of classes that the classifier can answer.
         temperature: of the least negative log-likelihood on validation, or on all out-of-fold answers; None without.
-        ece, ece_scaled: expected calibration error of all n items. ece_by_chance, ece_by_chance_scaled: what
-            perfect probabilities would have with so few; None in records of older versions.
+        ece, ece_scaled: expected calibration error of all n items.
+        ece_by_chance, ece_by_chance_scaled: what perfect probabilities would have with so few; None in
+            records of older versions.
         nll, nll_scaled: mean negative log-likelihood of the n_known items; None where there are none.
         bins, bins_scaled: reliability, bins of about as many items each in ascending order.
 
@@ -90,7 +92,9 @@ def cross_calibration(
 
     Args:
         logits: [n, C], each row by a head that has not learned from its fold.
-        truth: [n] names. folds: [n], at least two. shown: what the part of all these items is called.
+        truth: [n] names.
+        folds: [n], at least two.
+        shown: what the part of all these items is called.
     """
     codes = class_codes(truth, classes)
     known = codes >= 0
@@ -240,7 +244,8 @@ def fit_temperature(logits: Logits, codes: NDArray[np.integer]) -> float:
     nothing get a very large T, almost the uniform distribution.
 
     Args:
-        logits: [n, C], n >= 1; codes: [n] columns.
+        logits: [n, C], n >= 1.
+        codes: [n] columns.
 
     Raises:
         ValueError: no items, lengths that differ, or codes that are no columns.

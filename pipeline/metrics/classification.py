@@ -46,12 +46,13 @@ def widened(
     A class that is new gets the lowest logit of the item: it never is the answer, and does not veto that of others.
 
     Args:
-        classes: of the columns. wider: holds all of them.
+        classes: of the columns.
+        wider: holds all of them.
     """
     column = {name: place for place, name in enumerate(wider)}
-    found = np.repeat(logits.min(axis=1, keepdims=True).astype(np.float64), len(wider), axis=1)
-    found[:, [column[name] for name in classes]] = logits
-    return found
+    wide = np.repeat(logits.min(axis=1, keepdims=True).astype(np.float64), len(wider), axis=1)
+    wide[:, [column[name] for name in classes]] = logits
+    return wide
 
 
 def hits(truth: Names, ranked: Names) -> NDArray[np.bool_]:
@@ -62,8 +63,8 @@ def hits(truth: Names, ranked: Names) -> NDArray[np.bool_]:
     """
     if len(truth) != len(ranked):
         raise ValueError(f"{len(truth)} truths for {len(ranked)} rows of answers")
-    found: NDArray[np.bool_] = (ranked == truth[:, None]).any(axis=1)
-    return found
+    is_hit: NDArray[np.bool_] = (ranked == truth[:, None]).any(axis=1)
+    return is_hit
 
 
 def balanced_accuracy(truth: Names, predicted: Names) -> float:

@@ -25,8 +25,10 @@ class Estimate:
 
     Attributes:
         value: the mean.
-        variance: by leaving out each cluster in turn (the jackknife); variance_of_rows: as if each row stood alone.
-        n_clusters: that have a part in it. n_effective: as many clusters of equal size tell as much.
+        variance: by leaving out each cluster in turn (the jackknife).
+        variance_of_rows: as if each row stood alone.
+        n_clusters: that have a part in it.
+        n_effective: as many clusters of equal size tell as much.
         runs: the means of single runs, where `value` is their mean; [S], or empty.
     """
 
@@ -80,7 +82,8 @@ class Means:
     """Estimates over all rows, over the classes' means, and of each class.
 
     Attributes:
-        micro, macro: m each. by_class: C times m.
+        micro, macro: m each.
+        by_class: C times m.
         n_clusters: G.
     """
 
@@ -115,21 +118,21 @@ def clustered_means(values: ArrayLike, clusters: ArrayLike, classes: ArrayLike) 
     of_cluster, of_class = _codes(clusters), _codes(classes)
     n, n_in_class = len(rows), np.bincount(of_class)
     n_classes = len(n_in_class)
-    found = _left_out(rows, of_cluster, of_class)
-    deviations = _sums((rows - found.by_class[of_class]) ** 2, of_class, n_classes)
+    jackknife = _left_out(rows, of_cluster, of_class)
+    deviations = _sums((rows - jackknife.by_class[of_class]) ** 2, of_class, n_classes)
     variance_of_row = deviations.sum(axis=0) / max(1, n - n_classes)
-    row_variance = ((rows - found.micro) ** 2).sum(axis=0) / (n * max(1, n - 1))
+    row_variance = ((rows - jackknife.micro) ** 2).sum(axis=0) / (n * max(1, n - 1))
     macro_row_variance = variance_of_row * (1 / n_in_class).sum() / n_classes**2
     class_row_variance = deviations / (n_in_class * np.maximum(1, n_in_class - 1))[:, None]
     sizes = np.bincount(of_cluster)
     of_all = len(sizes), float(n**2 / (sizes**2).sum())
     of_each = (
-        *(found.by_class, found.class_variance, class_row_variance),
-        *(found.class_clusters.tolist(), found.class_effective.tolist()),
+        *(jackknife.by_class, jackknife.class_variance, class_row_variance),
+        *(jackknife.class_clusters.tolist(), jackknife.class_effective.tolist()),
     )
     return Means(
-        micro=_estimates(found.micro, found.micro_variance, row_variance, *of_all),
-        macro=_estimates(found.macro, found.macro_variance, macro_row_variance, *of_all),
+        micro=_estimates(jackknife.micro, jackknife.micro_variance, row_variance, *of_all),
+        macro=_estimates(jackknife.macro, jackknife.macro_variance, macro_row_variance, *of_all),
         by_class=tuple(_estimates(*one) for one in zip(*of_each, strict=True)),
         n_clusters=len(sizes),
     )
@@ -154,9 +157,9 @@ def mean_of_runs(values: ArrayLike, clusters: ArrayLike, classes: ArrayLike) -> 
     runs = np.asarray(values, np.float64)
     if runs.ndim != 2 or not runs.size:
         raise ValueError(f"need values [runs, items] of at least one each, got shape {runs.shape}")
-    found = clustered_means(np.column_stack([runs.mean(axis=0), *runs]), clusters, classes)
+    means = clustered_means(np.column_stack([runs.mean(axis=0), *runs]), clusters, classes)
     micro, macro = (
-        replace(of[0], runs=tuple(one.value for one in of[1:])) for of in (found.micro, found.macro)
+        replace(of[0], runs=tuple(one.value for one in of[1:])) for of in (means.micro, means.macro)
     )
     return micro, macro
 

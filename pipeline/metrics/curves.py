@@ -25,7 +25,8 @@ class Twice(Measured):
     """What twice the pictures would bring, as far as a curve tells; see `deponij.pipeline.forecast`.
 
     Attributes:
-        n_pictures: twice all labelled pictures. n_train: twice those that were learned from.
+        n_pictures: twice all labelled pictures.
+        n_train: twice those that were learned from.
         unknown: why nothing can be told, and all that follows is None; empty where something can.
         top1, band: expected on new pictures, not on these test items; the band is at 80 %.
         gain, gain_band: how much that is above what as many as there are bring.
@@ -63,7 +64,8 @@ class CurvePoint(Grouped):
         n_short_classes: classes that have fewer than `per_class` items and gave all they have.
         tries: how often other items were drawn; 1 where all are taken.
         n_test: items that were answered; of classes that training lacks they count as wrong.
-        top1, balanced_accuracy: means over tries. top1_std: over tries; None for one try.
+        top1, balanced_accuracy: means over tries.
+        top1_std: over tries; None for one try.
         top1_interval, balanced_interval: 95 %, of what the means would be over other groups and, of several tries,
             other draws from the training part; see `deponij.pipeline.metrics.clustered`.
         c: inverse penalty, chosen in the first try as the head chooses it, of several rotations the middle one; None

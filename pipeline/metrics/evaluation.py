@@ -25,7 +25,8 @@ class Grouped(Record):
     """Figures of items that are not all independent; intervals are at 95 %, see `deponij.pipeline.metrics.clustered`.
 
     Attributes:
-        n_groups: groups of items that are not independent, left out in turn. unit: what these are.
+        n_groups: groups of items that are not independent, left out in turn.
+        unit: what these are.
         interval_kind: `clustered`; `too few` groups, and all intervals are None; or `exact`, computed.
         design_effect: how many times larger groups make the variance of top-1; None where it has none.
     """
@@ -146,7 +147,8 @@ def score_part(
     """Scores of n >= 1 items from truths [n] and the k >= min(3, C) best answers [n, k].
 
     Args:
-        groups: [n]; items of one group are not independent. unit: what groups are.
+        groups: [n]; items of one group are not independent.
+        unit: what groups are.
 
     Raises:
         ValueError: there are no items, or the lengths differ.

@@ -40,10 +40,14 @@ class ClassFigures(Measured):
     """One class in one part.
 
     Attributes:
-        name: of the class. threshold: the probability from which on it is answered.
-        support: items that have it; n_groups: groups that these are of. predicted, correct: answers, and right ones.
+        name: of the class.
+        threshold: the probability from which on it is answered.
+        support: items that have it.
+        n_groups: groups that these are of.
+        predicted, correct: answers, and right ones.
         ap, ap_interval: average precision; None without support.
-        f1, f1_interval: at the threshold; None without support. f1_half: at a probability of one half.
+        f1, f1_interval: at the threshold; None without support.
+        f1_half: at a probability of one half.
     """
 
     name: str
@@ -73,8 +77,11 @@ class MultilabelScores(Grouped):
     """All classes in one part; intervals at 95 %.
 
     Attributes:
-        n: items. n_classes: classes with a positive item here, whose means macro figures are; absent: the others.
-        labels_per_item: mean number of classes of an item. n_empty: items that have none.
+        n: items.
+        n_classes: classes with a positive item here, whose means macro figures are.
+        absent: the others.
+        labels_per_item: mean number of classes of an item.
+        n_empty: items that have none.
         map_macro, map_micro, f1_macro, f1_micro, jaccard: see the module.
         f1_macro_half, f1_micro_half: at a probability of one half for every class.
         exact: share of items whose answer is their truth, no class more or less.
@@ -117,7 +124,8 @@ def average_precision(truth: Bools, scores: Floats, kept: Bools | None = None) -
     """Average precision of one class over all items, then over each choice of them.
 
     Args:
-        truth: [n]. scores: [n], higher is more likely.
+        truth: [n].
+        scores: [n], higher is more likely.
         kept: [B, n] items of each further choice.
 
     Returns:
@@ -141,8 +149,8 @@ def _area(positive: Floats, weight: Floats, ends: NDArray[np.intp]) -> float:
 def f1(correct: Floats, predicted: Floats, support: Floats) -> Floats:
     """F1 of counts of any shape; NaN where there is neither an answer nor a positive item."""
     both = np.asarray(predicted + support, np.float64)
-    found: Floats = np.divide(2.0 * correct, both, out=np.full(both.shape, np.nan), where=both > 0)
-    return found
+    scores: Floats = np.divide(2.0 * correct, both, out=np.full(both.shape, np.nan), where=both > 0)
+    return scores
 
 
 def choose_thresholds(truth: Bools, probs: Floats) -> tuple[Threshold, ...]:
@@ -152,19 +160,21 @@ def choose_thresholds(truth: Bools, probs: Floats) -> tuple[Threshold, ...]:
     Args:
         truth, probs: [n, C], of items by which to choose.
     """
-    found = []
+    thresholds = []
     for column in range(truth.shape[1]):
-        wanted = truth[:, column]
-        if not wanted.any():
-            found.append(Threshold(probability=0.5, f1=None))
+        has_class = truth[:, column]
+        if not has_class.any():
+            thresholds.append(Threshold(probability=0.5, f1=None))
             continue
         values = np.unique(probs[:, column])
         middles = np.concatenate([values[:1] / 2, (values[:-1] + values[1:]) / 2, [0.5]])
         answered = probs[:, column] >= middles[:, None]
-        worth = f1((answered & wanted).sum(axis=1), answered.sum(axis=1), np.full(len(middles), wanted.sum()))
+        worth = f1(
+            (answered & has_class).sum(axis=1), answered.sum(axis=1), np.full(len(middles), has_class.sum())
+        )
         best = min(range(len(middles)), key=lambda i: (-round(float(worth[i]), 9), abs(middles[i] - 0.5), i))
-        found.append(Threshold(probability=float(middles[best]), f1=float(worth[best])))
-    return tuple(found)
+        thresholds.append(Threshold(probability=float(middles[best]), f1=float(worth[best])))
+    return tuple(thresholds)
 
 
 def blocks_of(groups: Names, seed: int = 0) -> NDArray[np.intp]:
@@ -192,7 +202,8 @@ def score_multilabel(
     """Figures of n >= 1 items from truths and probabilities [n, C] and a threshold for each class [C].
 
     Args:
-        groups: [n]; items of one group are not independent. unit: what groups are.
+        groups: [n]; items of one group are not independent.
+        unit: what groups are.
 
     Raises:
         ValueError: no items, no class with a positive item, or shapes that differ.
@@ -265,7 +276,7 @@ def _class_figures(
 ) -> ClassFigures:
     """Of truths and answers [n], AP and F1 [1 + B] of all items and without each block."""
     n_groups = len(np.unique(groups[truth]))
-    ap, found = (folded.estimate(one, n_groups) if truth.any() else None for one in figures)
+    ap, f1_score = (folded.estimate(one, n_groups) if truth.any() else None for one in figures)
     return ClassFigures(
         name=name,
         threshold=threshold,
@@ -275,8 +286,8 @@ def _class_figures(
         correct=int((answers & truth).sum()),
         ap=None if ap is None else ap.value,
         ap_interval=None if ap is None else ap.interval,
-        f1=None if found is None else found.value,
-        f1_interval=None if found is None else found.interval,
+        f1=None if f1_score is None else f1_score.value,
+        f1_interval=None if f1_score is None else f1_score.interval,
         f1_half=float(f1_half) if truth.any() else None,
     )
 

@@ -13,10 +13,13 @@ class MultilabelResult(BaseModel):
     """One multi-label classifier's record. Unknown fields are ignored: what a head tells of itself is its own matter.
 
     Attributes:
-        method, title: kind of its head, and its name for people. backbone, fingerprint: whose features.
-        labels, split: column of the items, and name of the split. protocol: what was learned from what.
-        classes: in the order of the columns of log-odds. thresholds: probability from which on each is answered;
-            thresholds_from: `validation`, or `one half`.
+        method, title: kind of its head, and its name for people.
+        backbone, fingerprint: whose features.
+        labels, split: column of the items, and name of the split.
+        protocol: what was learned from what.
+        classes: in the order of the columns of log-odds.
+        thresholds: probability from which on each is answered.
+        thresholds_from: `validation`, or `one half`.
         parts: scores of each part that has items with labels.
         n_items, n_outside_pool, n_without_label, n_without_features: as in `Examples`.
         notes: what a reader must know.
@@ -56,7 +59,9 @@ class LearnedMultilabel(MultilabelResult):
     """The record as it is written, with what the head has learned.
 
     Attributes:
-        dim: feature width. learned: the head's own facts. arguments: of its constructor, as given.
+        dim: feature width.
+        learned: the head's own facts.
+        arguments: of its constructor, as given.
     """
 
     dim: int

@@ -26,7 +26,8 @@ class PairedDifference:
         difference: of the shares.
         interval: at 95 %; None for fewer than ten groups.
         only_a, only_b: items that only one of them has right.
-        n_groups: G. n_groups_apart: groups in which one has more right than the other.
+        n_groups: G.
+        n_groups_apart: groups in which one has more right than the other.
         p: two-sided and exact, by exchanging A and B in whole groups; McNemar's where each item is a group.
     """
 

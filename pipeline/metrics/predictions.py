@@ -21,7 +21,8 @@ class Predictions:
     """Ranked answers to n items.
 
     Attributes:
-        ids, parts, truth: [n]. groups: [n], see `Examples`.
+        ids, parts, truth: [n].
+        groups: [n], see `Examples`.
         top_labels: [n, k] class names, best first, with k = min(KEPT_RANKS, C).
         top_probs: [n, k], float32.
         folds: [n], of cross-validated items, else None.
@@ -99,10 +100,10 @@ def _check_columns(table: pa.Table) -> None:
     for name, kind in {**dict.fromkeys(_TEXTS, pa.string()), **_LISTS}.items():
         if name not in table.column_names:
             raise DataError(f"it has no column {name!r}")
-        column, found = table[name], table[name].type
-        is_list = pa.types.is_list(found)
-        if (found.value_type if is_list else found) != kind or is_list != (name in _LISTS):
-            raise DataError(f"its column {name!r} holds {found}")
+        column, stored = table[name], table[name].type
+        is_list = pa.types.is_list(stored)
+        if (stored.value_type if is_list else stored) != kind or is_list != (name in _LISTS):
+            raise DataError(f"its column {name!r} holds {stored}")
         values = column.combine_chunks().flatten() if is_list else column
         if column.null_count or values.null_count:
             raise DataError(f"its column {name!r} has gaps")
@@ -136,21 +137,21 @@ def predictions(
     return Predictions(ids, parts, truth, groups, classes[ranked], top_probs, folds)
 
 
-def recalls(found: Predictions) -> dict[str, Estimate]:
+def recalls(predictions: Predictions) -> dict[str, Estimate]:
     """The recall of each class that occurs, by its name."""
-    right = found.top_labels[:, :1] == found.truth[:, None]
-    by_class = clustered_means(right, found.groups, found.truth).by_class
-    return {str(name): one for name, (one,) in zip(np.unique(found.truth), by_class, strict=True)}
+    right = predictions.top_labels[:, :1] == predictions.truth[:, None]
+    by_class = clustered_means(right, predictions.groups, predictions.truth).by_class
+    return {str(name): one for name, (one,) in zip(np.unique(predictions.truth), by_class, strict=True)}
 
 
-def per_class_rows(found: Predictions, classes: Sequence[str], part: str) -> list[Row]:
+def per_class_rows(predictions: Predictions, classes: Sequence[str], part: str) -> list[Row]:
     """One row for each class that is known or occurs in a part.
 
     Keys: part, class, support, groups, predicted, correct, precision, recall, and the recall's 95 % interval as
     recall_low and recall_high. What is undefined, or has too few groups, is an empty string, which spreadsheets and
     pandas read as missing.
     """
-    chosen = found.of(part)
+    chosen = predictions.of(part)
     known = recalls(chosen)
     bounds = {name: one.interval for name, one in known.items() if one.interval is not None}
     everything = sorted(set(classes) | set(chosen.truth.tolist()))

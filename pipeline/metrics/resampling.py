@@ -29,7 +29,9 @@ class Draws:
     """Sums of counts [m] over all G groups, and over each of B draws of G groups with replacement.
 
     Attributes:
-        whole: [m]. drawn: [B, m], float64 that hold whole numbers. n_groups: G.
+        whole: [m].
+        drawn: [B, m], float64 that hold whole numbers.
+        n_groups: G.
     """
 
     whole: Floats
@@ -81,7 +83,8 @@ def exchanged_p(
     is at least 1 / (1 + n_exchanges) (B. Phipson, G. Smyth, Stat. Appl. Genet. Mol. Biol. 9 (2010) 39).
 
     Args:
-        a, b: [G, m]. figure: of sums [k, m] -> [k].
+        a, b: [G, m].
+        figure: of sums [k, m] -> [k].
     """
     mean, half = (a + b).sum(axis=0) / 2, (a - b) / 2
 
@@ -89,9 +92,9 @@ def exchanged_p(
         turned = signs @ half
         return np.abs(figure(mean + turned) - figure(mean - turned))
 
-    found = far(np.ones((1, len(a))))[0]
+    observed = far(np.ones((1, len(a))))[0]
     # Another order of summing must not make of a tie a smaller one.
-    least = found - 1e-12
+    least = observed - 1e-12
     n_ways, n_as_far = 0, 0
     for signs in _signs(len(a), n_exchanges, seed):
         n_ways, n_as_far = n_ways + len(signs), n_as_far + int((far(signs) >= least).sum())

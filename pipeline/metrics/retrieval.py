@@ -35,7 +35,8 @@ class ClassFigures(Record):
     """One class's queries.
 
     Attributes:
-        n: queries. figures: by measure.
+        n: queries.
+        figures: by measure.
     """
 
     name: str
@@ -47,8 +48,9 @@ class Figures(Record):
     """One task's figures, by measure: `mAP`, `recall@k`, `precision@k`, `R-precision`.
 
     Attributes:
-        micro: means over queries. macro: over classes' means, empty where each class has one query and that would
-            say the same. classes: each of them; empty where queries have no class.
+        micro: means over queries.
+        macro: over classes' means, empty where each class has one query and that would say the same.
+        classes: each of them; empty where queries have no class.
         n_resampled: photographs, or texts, that were left out in turn for the intervals.
     """
 
@@ -75,7 +77,8 @@ class Example(Record):
     """One query and the first of what it finds.
 
     Attributes:
-        item_id: the query's; empty for a text. label: its class, or the text.
+        item_id: the query's; empty for a text.
+        label: its class, or the text.
     """
 
     item_id: str
@@ -92,10 +95,12 @@ class RetrievalResult(Record):
         column: of the items, which holds class or caption.
         fingerprint, text_fingerprint: of the features, and of the texts where there are any (else empty).
         split, part: whose items ask (or, by text, are asked for).
-        n_queries: that the figures are means over. n_without: that have nothing to find, and are in no figure.
+        n_queries: that the figures are means over.
+        n_without: that have nothing to find, and are in no figure.
         n_gallery: items, classes or captions that are ranked, before a query's own photograph is left out.
         resampled: what was left out in turn for the intervals.
-        protocol: all that in words. notes: what a reader must know besides.
+        protocol: all that in words.
+        notes: what a reader must know besides.
         examples: some queries.
     """
 
@@ -126,7 +131,8 @@ def figures_of(
     """Means with intervals of what each query reached.
 
     Args:
-        values, chance: measure -> [n]. clusters: what each query is left out with, [n].
+        values, chance: measure -> [n].
+        clusters: what each query is left out with, [n].
         classes: name of each query's class; None for none.
     """
     names = list(values)

@@ -81,8 +81,8 @@ def _band(labels: Labels, width_px: int) -> NDArray[np.bool_]:
     size = 2 * width_px + 1
     whole = labels.astype(np.int16)
     lowest = minimum_filter(whole, size, mode="constant", cval=-1)
-    found: NDArray[np.bool_] = lowest != maximum_filter(whole, size, mode="constant", cval=-1)
-    return found
+    band: NDArray[np.bool_] = lowest != maximum_filter(whole, size, mode="constant", cval=-1)
+    return band
 
 
 def _counting(truth: Labels, predicted: Labels, n_classes: int) -> NDArray[np.bool_]:
@@ -102,10 +102,12 @@ class ClassIou(Measured):
     """One class in one part.
 
     Attributes:
-        n_pixels: of the truth; n_predicted: answered, void left out; n_correct: in both.
+        n_pixels: of the truth.
+        n_predicted: answered, void left out.
+        n_correct: in both.
         n_pictures, n_groups: that show it.
-        iou, recall, boundary_iou: None where no truth shows it, or no bands were counted. iou_interval: None for fewer than
-            ten groups that show it too.
+        iou, recall, boundary_iou: None where no truth shows it, or no bands were counted.
+        iou_interval: None for fewer than ten groups that show it too.
     """
 
     name: str
@@ -124,11 +126,15 @@ class SegmentationScores(Measured):
     """All classes in one part; intervals at 95 %, None for fewer than ten groups.
 
     Attributes:
-        n_pictures, n_groups: counted, and groups of them that are not independent; unit: what these are.
-        n_pixels: that count. n_classes: classes that a truth shows, whose means are taken; absent: the others.
+        n_pictures, n_groups: counted, and groups of them that are not independent.
+        unit: what these are.
+        n_pixels: that count.
+        n_classes: classes that a truth shows, whose means are taken.
+        absent: the others.
         interval_kind: groups drawn anew (`bootstrap`), or `too few` of them.
         accuracy, mean_accuracy, miou, boundary_miou: see the module; the last is None where no bands were counted.
-        majority: the most frequent class; majority_accuracy, majority_miou: of answering it everywhere.
+        majority: the most frequent class.
+        majority_accuracy, majority_miou: of answering it everywhere.
         by_class: in the order of the classes.
     """
 
@@ -163,8 +169,8 @@ def scores(
     """Figures of n >= 1 pictures from confusions [n, C, C] and boundary counts [n, C, 2].
 
     Args:
-        groups: [n]; pictures of one group, such as a film's, are not independent. unit: what groups are, where some
-            have several pictures.
+        groups: [n]; pictures of one group, such as a film's, are not independent.
+        unit: what groups are, where some have several pictures.
 
     Raises:
         ValueError: no pixel counts, or shapes differ.
@@ -282,8 +288,8 @@ class Figures:
 
 
 def _ratio(over: Floats, under: Floats, where: NDArray[np.bool_]) -> Floats:
-    found: Floats = np.divide(over, under, out=np.full(under.shape, np.nan), where=where)
-    return found
+    ratios: Floats = np.divide(over, under, out=np.full(under.shape, np.nan), where=where)
+    return ratios
 
 
 def _mean(values: Floats) -> Floats:
@@ -321,7 +327,9 @@ class SegmentationDifference(Record):
     """Two approaches on the same pictures.
 
     Attributes:
-        n_pictures, n_groups: compared. miou, accuracy: of the whole set. classes: those that a truth shows.
+        n_pictures, n_groups: compared.
+        miou, accuracy: of the whole set.
+        classes: those that a truth shows.
     """
 
     n_pictures: int

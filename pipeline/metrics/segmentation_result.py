@@ -22,9 +22,12 @@ class SegmentationResult(Record):
         backbone, fingerprint: whose maps; of a network that learned as a whole what it started from.
         words: what class vectors are made of: `names`, `descriptions`, a template, `learned`, or `none`.
         classes, colours: names, and red, green, blue of each, in the order of their numbers.
-        protocol: what was learned from what, in a sentence. windows: see above.
-        learned_from: parts. seed: of learning; None where nothing is random.
-        n_weights: that were learned. seconds: learning took, on the machine that did it; None where nothing was learned.
+        protocol: what was learned from what, in a sentence.
+        windows: see above.
+        learned_from: parts.
+        seed: of learning; None where nothing is random.
+        n_weights: that were learned.
+        seconds: learning took, on the machine that did it; None where nothing was learned.
         parts: scores of each part that was answered.
         class_cosines: of the class vectors [C, C]; None where there are none.
         notes: what a reader must know.

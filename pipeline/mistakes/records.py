@@ -59,10 +59,12 @@ class MistakesReport(Record):
     """An audit of one label column with one backbone's features. It is no evaluation: test items are in it.
 
     Attributes:
-        n: items with a label and features. n_judged: those of them whose class occurs in other photographs too.
+        n: items with a label and features.
+        n_judged: those of them whose class occurs in other photographs too.
         accuracy: share of the judged that out-of-fold prediction answers as labelled.
         n_suspects, n_twins: found; the lists hold the first of them.
-        protocol: how, in words. notes: what a reader must know.
+        protocol: how, in words.
+        notes: what a reader must know.
     """
 
     backbone: str

@@ -32,7 +32,8 @@ class OutOfFold:
         classes: [C], sorted.
         probs: float64 [n, C]; zero for classes that an item's classifier did not know.
         is_judged: [n], whether it knew the item's own class; of the others nothing can be said.
-        c: the penalty. n_folds: how many classifiers.
+        c: the penalty.
+        n_folds: how many classifiers.
     """
 
     classes: Names
@@ -44,8 +45,8 @@ class OutOfFold:
     @property
     def answers(self) -> Names:
         """The likeliest class of each item."""
-        found: Names = self.classes[self.probs.argmax(axis=1)]
-        return found
+        answers: Names = self.classes[self.probs.argmax(axis=1)]
+        return answers
 
 
 def out_of_fold(
@@ -60,7 +61,9 @@ def out_of_fold(
     """Predict each item from those of other photographs; folds are alike in classes.
 
     Args:
-        features: [n, d], finite. names: classes [n]. groups: photographs [n].
+        features: [n, d], finite.
+        names: classes [n].
+        groups: photographs [n].
         folds: at most; with few photographs or few items of every class there are fewer.
         advance: is told of folds that were answered, and of one more when the penalty is chosen.
 
@@ -123,13 +126,13 @@ def _choose_c(features: NDArray[np.float32], names: Names, train: Rows, test: Ro
     return min((worth(one.logits(features[test]), one.classes, names[test])[1], one.c) for one in path)[1]
 
 
-def find_suspects(ids: Sequence[str], names: Names, found: OutOfFold) -> list[Suspect]:
+def find_suspects(ids: Sequence[str], names: Names, held_out: OutOfFold) -> list[Suspect]:
     """The judged items whose label is probably wrong, worst first; empty where no label is.
 
     Args:
         ids, names: of the n items.
     """
-    rows = np.flatnonzero(found.is_judged)
+    rows = np.flatnonzero(held_out.is_judged)
     classes, codes = np.unique(names[rows], return_inverse=True)
     if len(classes) < 2:
         return []
@@ -138,7 +141,7 @@ def find_suspects(ids: Sequence[str], names: Names, found: OutOfFold) -> list[Su
     from cleanlab.rank import get_label_quality_scores
 
     # Classes that occur in one photograph only can neither be judged nor be suggested.
-    probs = found.probs[np.ix_(rows, np.searchsorted(found.classes, classes))]
+    probs = held_out.probs[np.ix_(rows, np.searchsorted(held_out.classes, classes))]
     probs = np.maximum(probs, 1e-12)
     probs /= probs.sum(axis=1, keepdims=True)
     best = probs.argmax(axis=1)
@@ -166,15 +169,15 @@ def find_suspects(ids: Sequence[str], names: Names, found: OutOfFold) -> list[Su
 
 
 def find_confused(
-    ids: Sequence[str], names: Names, found: OutOfFold, *, n_pairs: int, n_items: int
+    ids: Sequence[str], names: Names, held_out: OutOfFold, *, n_pairs: int, n_items: int
 ) -> list[ConfusedPair]:
     """The most frequent pairs of label and out-of-fold answer among the judged items.
 
     Args:
         n_items: examples of each pair, at most.
     """
-    answers, sureness = found.answers, found.probs.max(axis=1)
-    judged = np.flatnonzero(found.is_judged)
+    answers, sureness = held_out.answers, held_out.probs.max(axis=1)
+    judged = np.flatnonzero(held_out.is_judged)
     pairs = []
     for pair in most_confused(names[judged], answers[judged], n_pairs):
         rows = judged[(names[judged] == pair.truth) & (answers[judged] == pair.answer)]

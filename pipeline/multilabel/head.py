@@ -42,7 +42,9 @@ class MultilabelHead(Learned, ABC):
     """A classifier over feature vectors that answers each class by itself.
 
     Attributes:
-        classes_: names [C]. n_features_in_: d. sources_: what it learned from; set by `load`.
+        classes_: names [C].
+        n_features_in_: d.
+        sources_: what it learned from; set by `load`.
         thresholds_: float64 [C], probabilities from which on a class is answered.
         thresholds_from_: `validation`, or `one half`.
         constant_: classes that no training item has, or all have: their answer is the same for every item.
@@ -189,8 +191,8 @@ def probabilities(log_odds: Floats) -> NDArray[np.float64]:
     """The logistic function, without overflow."""
     from scipy.special import expit
 
-    found: NDArray[np.float64] = expit(log_odds)
-    return found
+    probs: NDArray[np.float64] = expit(log_odds)
+    return probs
 
 
 def check_multilabel(X: ArrayLike, Y: ArrayLike, n_classes: int, what: str) -> tuple[Floats, Bools]:

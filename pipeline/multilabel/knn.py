@@ -40,10 +40,14 @@ class MultilabelNeighbours(MultilabelHead):
     next to 10.
 
     Args:
-        ks: numbers of neighbours to choose from; clamped to the number of training examples. temperature: of the weights.
+        ks: numbers of neighbours to choose from; clamped to the number of training examples.
+        temperature: of the weights.
 
     Attributes:
-        vectors_: training features of unit length, float32 [m, d]. truth_: [m, C] 0 or 1. k_: chosen; trials_: tried.
+        vectors_: training features of unit length, float32 [m, d].
+        truth_: [m, C] 0 or 1.
+        k_: chosen.
+        trials_: tried.
     """
 
     title: ClassVar[str] = "k-NN, each class by itself"
@@ -103,23 +107,25 @@ class MultilabelNeighbours(MultilabelHead):
         self.k_ = min(self.ks_, key=lambda k: (abs(k - USUAL_K), k))
         self.trials_: tuple[Trial, ...] = ()
         if validation is not None and validation[1].any():
-            wanted = validation[1]
+            val_truth = validation[1]
             for k, log_odds in self._votes(validation[0], self.ks_).items():
-                found = [average_precision(wanted[:, c], log_odds[:, c])[0] for c in range(wanted.shape[1])]
-                self.trials_ = (*self.trials_, Trial(k, rounded(float(np.nanmean(found)))))
+                precisions = [
+                    average_precision(val_truth[:, c], log_odds[:, c])[0] for c in range(val_truth.shape[1])
+                ]
+                self.trials_ = (*self.trials_, Trial(k, rounded(float(np.nanmean(precisions)))))
             self.k_ = min(self.trials_, key=lambda one: (-one.map_macro, one.k)).k
 
     def _votes(self, features: Floats, ks: Sequence[int]) -> dict[int, NDArray[np.float64]]:
         cosines, rows = nearest(directions(features, "features"), self.vectors_.astype(np.float64), max(ks))
         weights = np.exp((cosines - cosines[:, :1]) / self.temperature)  # [n, K]
         prior = (self.truth_.sum(axis=0, dtype=np.float64) + 0.5) / (len(self.truth_) + 1)
-        found = {}
+        log_odds = {}
         for k in ks:
             own = weights[:, :k] / weights[:, :k].sum(axis=1, keepdims=True)
             shares = np.einsum("nk,nkc->nc", own, self.truth_[rows[:, :k]].astype(np.float64))
             shares = (k * np.clip(shares, 0, 1) + 0.5 * prior) / (k + 0.5)
-            found[k] = np.log(shares) - np.log1p(-shares)
-        return found
+            log_odds[k] = np.log(shares) - np.log1p(-shares)
+        return log_odds
 
     def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
         super()._restore(tensors, learned)

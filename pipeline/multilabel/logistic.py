@@ -48,12 +48,16 @@ class OneVsRest(MultilabelHead):
     One thread is used, so that the same examples give the same bytes whatever the machine's count.
 
     Args:
-        cs: inverse penalties to choose from, as scikit-learn's C. max_iter: L-BFGS iterations of one fit.
+        cs: inverse penalties to choose from, as scikit-learn's C.
+        max_iter: L-BFGS iterations of one fit.
         tolerance: largest gradient component at which the last fit counts as converged.
 
     Attributes:
-        c_: the chosen one. trials_: what was tried. chosen_on_: `validation` or `nothing`.
-        mean_, scale_: of the standardisation, float32 [d]. coef_, intercept_: float32 [C, d] and [C].
+        c_: the chosen one.
+        trials_: what was tried.
+        chosen_on_: `validation` or `nothing`.
+        mean_, scale_: of the standardisation, float32 [d].
+        coef_, intercept_: float32 [C, d] and [C].
         converged_, n_iter_: of the last fits, all of them, and the most iterations.
     """
 
@@ -119,14 +123,16 @@ class OneVsRest(MultilabelHead):
     def _try_all(
         self, cs: Sequence[float], standard: Floats, truth: Bools, validation: tuple[Floats, Bools]
     ) -> tuple[Trial, ...]:
-        features, wanted = validation
+        features, val_truth = validation
         rows = standardise(features, self.mean_, self.scale_)
         fits, trials = _Fits(self._model(CHOICE_TOLERANCE), standard, truth), []
         for c in cs:
             weight, bias = fits.at(c)
             log_odds = rows @ weight.T + bias
-            of_classes = [average_precision(wanted[:, k], log_odds[:, k])[0] for k in range(wanted.shape[1])]
-            log_loss = np.logaddexp(0, np.where(wanted, -log_odds, log_odds)).mean()
+            of_classes = [
+                average_precision(val_truth[:, k], log_odds[:, k])[0] for k in range(val_truth.shape[1])
+            ]
+            log_loss = np.logaddexp(0, np.where(val_truth, -log_odds, log_odds)).mean()
             # Six digits, so that no last bit decides what is chosen.
             trials.append(Trial(c, rounded(float(np.nanmean(of_classes))), rounded(float(log_loss))))
         return tuple(trials)

@@ -29,6 +29,7 @@ def load_multilabel(folder: Path) -> MultilabelHead:
     """Read a saved multi-label head of whatever kind its card names.
 
     Raises:
-        StoreError: no such head, a damaged one, or of a newer format. UsageError: a kind that this version does not know.
+        StoreError: no such head, a damaged one, or of a newer format.
+        UsageError: a kind that this version does not know.
     """
     return multilabel_class(MULTILABEL_HEADS.read_card(folder).kind).load(folder)

@@ -33,10 +33,13 @@ class AnswerFacts:
     """What one backbone answered.
 
     Attributes:
-        protocol: how, in words. table: where all answers lie, as CSV.
-        n: pictures that were answered. median: of the confidences.
+        protocol: how, in words.
+        table: where all answers lie, as CSV.
+        n: pictures that were answered.
+        median: of the confidences.
         of_items: the answer by item id.
-        classes: by falling number of answers. unsure: the pictures whose answer is the least sure.
+        classes: by falling number of answers.
+        unsure: the pictures whose answer is the least sure.
     """
 
     backbone: str

@@ -24,7 +24,8 @@ class Looked:
 
     Attributes:
         sample: truth and answer.
-        seen: data URI of the picture as the backbone saw it. mean: light where the queries look on average.
+        seen: data URI of the picture as the backbone saw it.
+        mean: light where the queries look on average.
         queries: the same of each query.
     """
 
@@ -39,8 +40,10 @@ class AttentionFacts:
     """One classifier's looks.
 
     Attributes:
-        row: its row of the table. wrong, right: pictures that it answers so.
-        grid: (h, w). n_queries: M.
+        row: its row of the table.
+        wrong, right: pictures that it answers so.
+        grid: (h, w).
+        n_queries: M.
     """
 
     row: ResultRow

@@ -105,8 +105,8 @@ def _table(labels: str, cells: Sequence[Cell], toys: frozenset[str]) -> CellTabl
     )
     rows = []
     for above, (model, head) in zip([("", ""), *names], names, strict=False):
-        found = tuple(by_place.get((model, head, split)) for split in splits)
-        rows.append(TableRow(model, head, above[0] != model, found))
+        in_row = tuple(by_place.get((model, head, split)) for split in splits)
+        rows.append(TableRow(model, head, above[0] != model, in_row))
     counts = tuple((split, max(cell.n for cell in cells if cell.split == split)) for split in splits)
     return CellTable(labels, max(cell.n_classes for cell in cells), counts, tuple(rows), toys)
 
@@ -123,14 +123,14 @@ def mean_and_std(mean: float, std: float | None) -> str:
 
 def remarks(cells: Sequence[Cell]) -> list[str]:
     """What must be known of published figures, each once, with where it holds."""
-    found: dict[str, dict[str, list[str]]] = {}
+    by_note: dict[str, dict[str, list[str]]] = {}
     for cell in cells:
         if cell.reference and cell.reference.note:
-            where = found.setdefault(cell.reference.note, {})
+            where = by_note.setdefault(cell.reference.note, {})
             where.setdefault(f"{cell.model}, {cell.head}", []).append(cell.labels)
     return [
         "; ".join(f"{name} on {' and '.join(labels)}" for name, labels in where.items()) + f": {note}."
-        for note, where in found.items()
+        for note, where in by_note.items()
     ]
 
 
@@ -200,8 +200,8 @@ def _markdown_row(table: CellTable, row: TableRow) -> str:
     fields = [marked(escaped(row.model), table.is_toy(row)), escaped(row.head)]
     for (split, _), cell in zip(table.splits, row.cells, strict=True):
         width = 5 + table.has_references(split)
-        found = [] if cell is None else _markdown_fields(table, cell)
-        fields += [*found, *[""] * (width - len(found))]
+        texts = [] if cell is None else _markdown_fields(table, cell)
+        fields += [*texts, *[""] * (width - len(texts))]
     return "| " + " | ".join(fields) + " |"
 
 
@@ -223,7 +223,7 @@ def _markdown_fields(table: CellTable, cell: Cell) -> list[str]:
 
 def _details(cells: Sequence[Cell]) -> list[tuple[str, str]]:
     """What each model and head was learned from, each protocol once, with where it holds."""
-    found: dict[str, dict[str, None]] = {}
+    by_protocol: dict[str, dict[str, None]] = {}
     for cell in cells:
-        found.setdefault(cell.protocol, {})[f"{cell.model}, {cell.head}"] = None
-    return [("; ".join(names), protocol) for protocol, names in found.items()]
+        by_protocol.setdefault(cell.protocol, {})[f"{cell.model}, {cell.head}"] = None
+    return [("; ".join(names), protocol) for protocol, names in by_protocol.items()]

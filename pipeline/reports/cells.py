@@ -58,7 +58,8 @@ class Cell(Grouped):
         labels, split: the label column, and the name of the split.
         how, members: what `model` says, for programs; baselines have no members.
         seeds, seed_values: how many runs there were, and their seeds (none where nothing is random).
-        n: test items; n_classes: classes to choose from.
+        n: test items.
+        n_classes: classes to choose from.
         top1, top2, top3: share of test items whose truth is among the k best answers, mean over runs.
         top1_std, top2_std, top3_std: standard deviation over runs (n - 1); null for a single run.
         top1_interval, top2_interval, top3_interval, balanced_interval: of what the mean would be over other groups
@@ -145,8 +146,10 @@ def measured_cell(
     Args:
         truth: class names [n] of n >= 1 test items.
         runs: S >= 1 arrays of ranked class names [n, >= min(3, C)].
-        groups: [n]; items of one group are not independent. unit: what groups are.
-        val: the same of the validation items, by which one is chosen. n_folds: see `Cell`.
+        groups: [n]; items of one group are not independent.
+        unit: what groups are.
+        val: the same of the validation items, by which one is chosen.
+        n_folds: see `Cell`.
 
     Raises:
         ValueError: no runs, no items, or lengths that differ.
@@ -216,7 +219,8 @@ def majority_cell(
     """What the training part's most frequent classes reach, always answered in that order.
 
     Args:
-        train, truth: class names of the training and of the test part; groups: of the latter.
+        train, truth: class names of the training and of the test part.
+        groups: of the latter.
     """
     names, counts = np.unique(train, return_counts=True)
     order = names[np.argsort(-counts, kind="stable")][:3]
@@ -241,7 +245,7 @@ def _key(*, how: str, members: Sequence[str], head: str, labels: str, split: str
 @cache
 def _references() -> Mapping[_Key, Reference]:
     """All published figures. A file's percentages stand as printed; its name says where."""
-    found: dict[_Key, Reference] = {}
+    references: dict[_Key, Reference] = {}
     for path in sorted(_REFERENCES.glob("*.csv")):
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
@@ -249,8 +253,8 @@ def _references() -> Mapping[_Key, Reference]:
                 key = _key(**place, members=row["members"].split(MEMBERS_SEPARATOR))
                 # Of 70.50 the fraction is 0.705; division alone would give 0.7050000000000001.
                 tops = {f"top{k}": round(float(row[f"top{k}"]) / 100, 6) for k in (1, 2, 3)}
-                found[key] = Reference(**tops, source=row["source"], note=row["note"])
-    return found
+                references[key] = Reference(**tops, source=row["source"], note=row["note"])
+    return references
 
 
 CELLS = RecordList(Cell)

@@ -86,8 +86,8 @@ def _laid_out(one: Embedding) -> Names:
     there = np.ones(len(one.ids), dtype=np.bool_)
     for places in one.layouts.values():
         there &= np.isfinite(places).all(axis=1)
-    found: Names = one.ids[there]
-    return found
+    ids: Names = one.ids[there]
+    return ids
 
 
 def embedding_map(
@@ -162,24 +162,24 @@ def in_square(places: NDArray[np.floating]) -> NDArray[np.float64]:
     One scale for both axes, for distances are what a map is about; what is shorter in one direction lies in the middle.
     Downwards is growing y, as on screens: the layout's own y grows upwards, as on charts.
     """
-    found = np.asarray(places, np.float64)
-    if not np.isfinite(found).any():
-        return found
-    low, high = np.nanmin(found, axis=0), np.nanmax(found, axis=0)
+    points = np.asarray(places, np.float64)
+    if not np.isfinite(points).any():
+        return points
+    low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
     span = float((high - low).max()) or 1.0
-    square: NDArray[np.float64] = (found - (low + high) / 2) / span * np.array([1.0, -1.0]) + 0.5
+    square: NDArray[np.float64] = (points - (low + high) / 2) / span * np.array([1.0, -1.0]) + 0.5
     return square
 
 
 def _places(own: Names, square: NDArray[np.float64], ids: Sequence[str]) -> NDArray[np.float64]:
     """Places [n, 2] of the wanted items within the drawing; NaN for absent ones."""
     index = {item_id: row for row, item_id in enumerate(own.tolist())}
-    found = np.full((len(ids), 2), np.nan)
+    points = np.full((len(ids), 2), np.nan)
     known = [(i, index[item_id]) for i, item_id in enumerate(ids) if item_id in index]
     if known:
         here, there = np.array(known).T
-        found[here] = square[there]
-    drawn: NDArray[np.float64] = _MARGIN + found * (SIDE - 2 * _MARGIN)
+        points[here] = square[there]
+    drawn: NDArray[np.float64] = _MARGIN + points * (SIDE - 2 * _MARGIN)
     return drawn
 
 

@@ -68,9 +68,9 @@ class Chart:
 
 def charts(points: Sequence[CurveRow]) -> list[Chart]:
     """One chart for each split, label set and head, in the order in which they first occur."""
-    found: list[Chart] = []
+    drawn: list[Chart] = []
     if not points:
-        return found
+        return drawn
     axes = _axes_of(points)
     for labels, split, head in dict.fromkeys((point.labels, point.split, point.head) for point in points):
         members = [p for p in points if (p.labels, p.split, p.head) == (labels, split, head)]
@@ -78,8 +78,8 @@ def charts(points: Sequence[CurveRow]) -> list[Chart]:
             (name, tuple(sorted((p for p in members if p.backbone == name), key=lambda point: point.n_train)))
             for name in dict.fromkeys(point.backbone for point in members)
         ]
-        found.append(Chart(axes, labels, split, head, tuple(lines)))
-    return found
+        drawn.append(Chart(axes, labels, split, head, tuple(lines)))
+    return drawn
 
 
 def chart_svg(chart: Chart, label: str) -> str:

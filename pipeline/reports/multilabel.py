@@ -25,7 +25,8 @@ class MultilabelRow:
     """One classifier on one column and split: figures of the part that is shown, see `MultilabelScores`.
 
     Attributes:
-        folder: its results. is_chosen: by mAP on validation (val_map); a toy beside real ones never is.
+        folder: its results.
+        is_chosen: by mAP on validation (val_map); a toy beside real ones never is.
     """
 
     folder: str
@@ -70,7 +71,7 @@ def rows_in_order(
         )
 
     ranked = sorted(results, key=lambda pair: order(pair[1]))
-    found = []
+    ordered = []
     for place, (folder, result) in enumerate(ranked):
         scores: MultilabelScores = result.parts[result.shown]
         shared = {
@@ -88,8 +89,8 @@ def rows_in_order(
             is_chosen=place == 0 and result.val_map is not None,
             **{name: getattr(scores, name) for name in shared},
         )
-        found.append((row, result))
-    return found
+        ordered.append((row, result))
+    return ordered
 
 
 def groups_in_order(
@@ -129,7 +130,8 @@ def choose_set_samples(
     """At most n exact answers and n others: these from the least alike (by Jaccard) on, equal ones at random.
 
     Args:
-        ids: [n_items]. truth, answers: [n_items, C].
+        ids: [n_items].
+        truth, answers: [n_items, C].
     """
     alike = jaccard(truth, answers)
     order = np.random.default_rng(seed).permutation(len(ids))
@@ -152,7 +154,8 @@ class MultilabelFacts:
     """All classifiers on one column and split, the first of them in detail.
 
     Attributes:
-        rows: in order. classes: the first one's figures, most frequent classes first.
+        rows: in order.
+        classes: the first one's figures, most frequent classes first.
         protocol, notes, thresholds_from: of the first one.
         exact, others: samples of its answers with the data URI of their thumbnail, None where there is none.
         source: of the figures.

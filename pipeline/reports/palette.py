@@ -28,8 +28,8 @@ _FLAGS = {"a": (2, 3, 4)}
 
 @cache
 def _palette() -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = json.loads(PALETTE.read_text(encoding="utf-8"))
-    return found
+    colours: dict[str, list[dict[str, Any]]] = json.loads(PALETTE.read_text(encoding="utf-8"))
+    return colours
 
 
 def _marker(path: str) -> Marker:

@@ -35,23 +35,23 @@ class Provenance:
     @property
     def facts(self) -> list[str]:
         """What it says of the data, in words."""
-        found = [f"profile {self.profile}", f"{self.n_items:,} items"]
+        texts = [f"profile {self.profile}", f"{self.n_items:,} items"]
         if self.labels:
-            found.append(f"labels {self.labels}")
+            texts.append(f"labels {self.labels}")
         if self.split:
-            found.append(f"split {self.split}")
+            texts.append(f"split {self.split}")
         if self.n is not None:
-            found.append(f"{self.part}, n = {self.n:,}" if self.part else f"n = {self.n:,}")
-        return found
+            texts.append(f"{self.part}, n = {self.n:,}" if self.part else f"n = {self.n:,}")
+        return texts
 
     @property
     def markdown(self) -> str:
         """The caption as a line of Markdown."""
-        found = [cell(fact) for fact in self.facts]
-        found += [f"{cell(name)} `{short(fingerprint)}`" for name, fingerprint in self.features]
+        texts = [cell(fact) for fact in self.facts]
+        texts += [f"{cell(name)} `{short(fingerprint)}`" for name, fingerprint in self.features]
         if self.command:
-            found.append(f"`{code(self.command)}`")
-        return " · ".join(found)
+            texts.append(f"`{code(self.command)}`")
+        return " · ".join(texts)
 
 
 def is_toy(backbone: str, toys: Collection[str]) -> bool:
@@ -66,11 +66,11 @@ def marked(name: str, is_toy: bool) -> str:
 
 def named_features(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """Each view once, from names and fingerprints of single or joined ones (`a+b`)."""
-    found: dict[str, str] = {}
+    mark_of: dict[str, str] = {}
     for backbone, fingerprint in pairs:
         marks = fingerprint.split(JOINED)
         names = backbone.split(JOINED)
         if len(names) != len(marks):
             names, marks = [backbone], [fingerprint]
-        found |= {name: mark for name, mark in zip(names, marks, strict=True) if name not in found}
-    return tuple(found.items())
+        mark_of |= {name: mark for name, mark in zip(names, marks, strict=True) if name not in mark_of}
+    return tuple(mark_of.items())

@@ -22,13 +22,14 @@ class Asked:
     """One query that is shown, and what each backbone finds with it.
 
     Attributes:
-        item_id: the query's; empty for a text. label: its class, or the text.
-        found: backbone and its first hits.
+        item_id: the query's; empty for a text.
+        label: its class, or the text.
+        by_backbone: backbone and its first hits.
     """
 
     item_id: str
     label: str
-    found: tuple[tuple[str, tuple[Hit, ...]], ...]
+    by_backbone: tuple[tuple[str, tuple[Hit, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +87,11 @@ class RetrievalTable:
     @property
     def asked(self) -> list[Asked]:
         """Queries that are shown, each with every backbone that was asked it."""
-        found: dict[tuple[str, str], list[tuple[str, tuple[Hit, ...]]]] = {}
+        hits_of: dict[tuple[str, str], list[tuple[str, tuple[Hit, ...]]]] = {}
         for one in self.results:
             for example in one.examples:
-                found.setdefault((example.item_id, example.label), []).append((one.backbone, example.hits))
-        return [Asked(item_id, label, tuple(hits)) for (item_id, label), hits in found.items()]
+                hits_of.setdefault((example.item_id, example.label), []).append((one.backbone, example.hits))
+        return [Asked(item_id, label, tuple(hits)) for (item_id, label), hits in hits_of.items()]
 
 
 def grouped(results: Sequence[RetrievalResult]) -> list[list[RetrievalResult]]:
@@ -113,5 +114,5 @@ def fewer(results: Sequence[RetrievalResult], n_hits: int) -> list[RetrievalResu
 
 def items_of(examples: Sequence[Example]) -> set[str]:
     """Items whose picture is shown."""
-    found = {hit.item_id for example in examples for hit in example.hits}
-    return found | {example.item_id for example in examples if example.item_id}
+    ids = {hit.item_id for example in examples for hit in example.hits}
+    return ids | {example.item_id for example in examples if example.item_id}

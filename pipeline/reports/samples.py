@@ -31,16 +31,21 @@ class Sample:
         return self.truth == self.answer
 
 
-def choose_samples(found: Predictions, n: int, seed: int) -> tuple[list[Sample], list[Sample]]:
+def choose_samples(predictions: Predictions, n: int, seed: int) -> tuple[list[Sample], list[Sample]]:
     """At most n right and n wrong answers, spread over the true classes, the same for the same seed."""
-    answers = found.top_labels[:, 0]
+    answers = predictions.top_labels[:, 0]
     chosen = []
     for correct in (True, False):
-        rows = np.flatnonzero((answers == found.truth) == correct)
-        picked = _spread(rows, found.truth, n, seed)
+        rows = np.flatnonzero((answers == predictions.truth) == correct)
+        picked = _spread(rows, predictions.truth, n, seed)
         chosen.append(
             [
-                Sample(str(found.ids[i]), str(found.truth[i]), str(answers[i]), float(found.top_probs[i, 0]))
+                Sample(
+                    str(predictions.ids[i]),
+                    str(predictions.truth[i]),
+                    str(answers[i]),
+                    float(predictions.top_probs[i, 0]),
+                )
                 for i in picked
             ]
         )

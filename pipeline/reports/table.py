@@ -211,8 +211,8 @@ def _fair(rows: Sequence[ResultRow], answers: Sequence[Predictions]) -> dict[str
         and np.array_equal(one.folds, first.folds)
     ]
     right = np.stack([one.top_labels[:, 0] == one.truth for one in alike])
-    found = cross_fitted(right, first.folds, first.groups, first.truth)
-    return {"n_candidates": len(alike), "fair_top1": found.value, "fair_interval": found.interval}
+    estimate = cross_fitted(right, first.folds, first.groups, first.truth)
+    return {"n_candidates": len(alike), "fair_top1": estimate.value, "fair_interval": estimate.interval}
 
 
 def _baselines(members: Sequence[Evaluation]) -> tuple[ResultRow, ResultRow]:

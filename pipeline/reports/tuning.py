@@ -16,7 +16,8 @@ class Gain:
     """One classifier on the tuned backbone against the probe of the frozen one, on the same items.
 
     Attributes:
-        top1: of the classifier. difference, interval, p: of top-1, tuned minus frozen; paired, by groups.
+        top1: of the classifier.
+        difference, interval, p: of top-1, tuned minus frozen; paired, by groups.
     """
 
     top1: float
@@ -31,11 +32,14 @@ class LedgerRow:
     """One tuned backbone.
 
     Attributes:
-        question: `labels, split`. n: items of the part that both answered.
+        question: `labels, split`.
+        n: items of the part that both answered.
         n_learned, n_weights: weights that learned, of all of the tower.
         frozen_top1: of the probe of frozen features.
-        probe: the same probe of the tuned backbone's features; None where there is none. network: its own classifier.
-        seconds: that tuning took on this machine; None where that is not known. size_bytes: of its files.
+        probe: the same probe of the tuned backbone's features; None where there is none.
+        network: its own classifier.
+        seconds: that tuning took on this machine; None where that is not known.
+        size_bytes: of its files.
     """
 
     name: str

@@ -183,13 +183,13 @@ def sweep(
     efforts = index.kind.efforts(index.settings)
     if not len(queries):
         return ()
-    found: list[Measured] = []
+    measured: list[Measured] = []
     for place, effort in enumerate(efforts):
-        found.append(measure(index, queries, truth, effort, build_s))
-        if found[-1].recall >= target:
+        measured.append(measure(index, queries, truth, effort, build_s))
+        if measured[-1].recall >= target:
             above = [measure(index, queries, truth, e, build_s) for e in efforts[place + 1 : place + 2]]
-            return (*found[-2:-1], replace(found[-1], chosen=True), *above)
-    return tuple(found)
+            return (*measured[-2:-1], replace(measured[-1], chosen=True), *above)
+    return tuple(measured)
 
 
 def measure(

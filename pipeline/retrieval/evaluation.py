@@ -101,7 +101,7 @@ def judge_rankings(
         raise IdentityError(
             f"queries have the width {asked.shape[1]} and the gallery {kept.shape[1]}: they are of different models"
         )
-    codes, wanted = _shared_codes(queries.codes, gallery.codes)
+    codes, gallery_codes = _shared_codes(queries.codes, gallery.codes)
     groups = None
     if queries.groups is not None and gallery.groups is not None:
         groups = _shared_codes(queries.groups, gallery.groups)
@@ -112,7 +112,7 @@ def judge_rankings(
         scores = asked[some] @ kept.T  # [b, g]
         for row, of_query in enumerate(scores, some.start):
             there = None if groups is None else groups[1] != groups[0][row]
-            ranks, n_gallery[row] = _ranks(of_query, wanted == codes[row], there)
+            ranks, n_gallery[row] = _ranks(of_query, gallery_codes == codes[row], there)
             n_relevant[row] = len(ranks)
             if len(ranks):
                 worth[row] = _worth(ranks, int(n_gallery[row]), ks)
@@ -140,8 +140,8 @@ def nearest(
     rows = np.arange(len(scores)) if there is None else np.flatnonzero(there)
     if not len(rows):
         return []
-    found, places = largest(scores[None, rows], min(k, len(rows)))
-    return list(zip(rows[places[0]].tolist(), np.clip(found[0], -1, 1).tolist(), strict=True))
+    best, places = largest(scores[None, rows], min(k, len(rows)))
+    return list(zip(rows[places[0]].tolist(), np.clip(best[0], -1, 1).tolist(), strict=True))
 
 
 def _shared_codes(
@@ -157,16 +157,16 @@ def _ranks(scores: Vectors, is_relevant: Mask, there: Mask | None) -> tuple[Code
     others = ~is_relevant
     if there is not None:
         is_relevant, others = is_relevant & there, others & there
-    wanted, rest = scores[is_relevant], scores[others]
-    n = len(wanted) + len(rest)
-    if not len(wanted):
+    relevant, rest = scores[is_relevant], scores[others]
+    n = len(relevant) + len(rest)
+    if not len(relevant):
         return np.empty(0, np.int64), n
-    wanted = np.sort(wanted)[::-1]
-    level = wanted - _TOLERANCE
+    relevant = np.sort(relevant)[::-1]
+    level = relevant - _TOLERANCE
     # Only those that are ahead of a relevant one matter; sorting the rest would cost most of the time.
     rest = np.sort(rest[rest >= level[-1]])
     n_ahead = len(rest) - np.searchsorted(rest, level, side="left")
-    return n_ahead + np.arange(1, len(wanted) + 1), n
+    return n_ahead + np.arange(1, len(relevant) + 1), n
 
 
 def _worth(ranks: Codes, n: int, ks: Sequence[int]) -> list[float]:
@@ -194,11 +194,11 @@ def expected_by_chance(n_relevant: Codes, n_gallery: Codes, ks: Sequence[int]) -
     most = int(size.max(initial=1))
     harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, most + 1))])[size.astype(np.int64)]
     second = (relevant - 1) / np.maximum(size - 1, 1)
-    found = {MEAN_AVERAGE_PRECISION: (harmonic + second * (size - harmonic)) / size}
+    chances = {MEAN_AVERAGE_PRECISION: (harmonic + second * (size - harmonic)) / size}
     for k in ks:
         missed = np.ones_like(size)
         # Beyond the largest gallery nothing is left to miss.
         for i in range(min(k, most)):
             missed *= np.maximum(size - relevant - i, 0) / np.maximum(size - i, 1)
-        found[recall_at(k)] = 1 - missed
-    return found | dict.fromkeys([*map(precision_at, ks), R_PRECISION], relevant / size)
+        chances[recall_at(k)] = 1 - missed
+    return chances | dict.fromkeys([*map(precision_at, ks), R_PRECISION], relevant / size)

@@ -147,11 +147,11 @@ class RowFilter:
 
         try:
             with self._lock:
-                found = self._connection.execute(query, values).fetchnumpy()[_POSITION]
+                positions = self._connection.execute(query, values).fetchnumpy()[_POSITION]
         except duckdb.Error as error:
             raise UsageError(f"the filter does not work: {_first_line(error)}; {self._offer()}") from None
         mask = np.zeros(self._table.num_rows, bool)
-        mask[np.asarray(found, np.int64)] = True
+        mask[np.asarray(positions, np.int64)] = True
         return mask
 
     def _check(self, condition: str) -> None:

@@ -61,8 +61,8 @@ class Ivf(IndexKind):
         # Where each row lies is not in the file; FAISS works it out once an opened index.
         if index.direct_map.no():
             index.make_direct_map()
-        found: Vectors = index.reconstruct_batch(rows)
-        return found
+        vectors: Vectors = index.reconstruct_batch(rows)
+        return vectors
 
 
 def n_probes(nlist: int) -> list[int]:

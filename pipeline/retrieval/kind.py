@@ -71,24 +71,24 @@ class IndexKind(ABC):
 
         Rows are -1 where fewer than k were met.
         """
-        found: Found = index.search(queries, k, params=self.parameters(index, k, effort, selector))
-        return found
+        nearest: Found = index.search(queries, k, params=self.parameters(index, k, effort, selector))
+        return nearest
 
     def search_exactly(self, index: Any, queries: Vectors, k: int, selector: Any) -> Found:
         """The same, without missing any."""
         import faiss
 
         chosen = None if selector is None else faiss.SearchParameters(sel=selector)
-        found: Found = self.flat(index).search(queries, k, params=chosen)
-        return found
+        nearest: Found = self.flat(index).search(queries, k, params=chosen)
+        return nearest
 
     def vectors(self, index: Any, rows: Rows) -> Vectors:
         """The vectors of some rows, [m, d], as they were added; the others are not touched."""
         import faiss
 
         flat = self.flat(index)
-        found: Vectors = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d).reshape(-1, flat.d)[rows]
-        return found
+        vectors: Vectors = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d).reshape(-1, flat.d)[rows]
+        return vectors
 
     def widened(self, effort: Effort, share: float) -> Effort:
         """The effort that meets about as many rows that count when only this share of all do."""

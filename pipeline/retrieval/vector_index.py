@@ -147,11 +147,11 @@ class VectorIndex:
         Raises:
             UsageError: there is no such row.
         """
-        wanted = np.asarray(rows, np.int64)
-        self._check_rows(wanted)
-        if len(wanted):
+        chosen = np.asarray(rows, np.int64)
+        self._check_rows(chosen)
+        if len(chosen):
             deleted = np.zeros(self.n_rows, bool) if self._deleted is None else self._deleted.copy()
-            deleted[wanted] = True
+            deleted[chosen] = True
             self._deleted = deleted
 
     def search(
@@ -208,10 +208,10 @@ class VectorIndex:
         Raises:
             UsageError: there is no such row.
         """
-        wanted = np.asarray(rows, np.int64)
-        self._check_rows(wanted)
+        chosen = np.asarray(rows, np.int64)
+        self._check_rows(chosen)
         self._require_sound()
-        return self.kind.vectors(self.index, wanted)
+        return self.kind.vectors(self.index, chosen)
 
     def _require_sound(self) -> None:
         if self._check is not None:
@@ -270,9 +270,9 @@ def _selector(mask: Mask) -> Any:
     return faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
 
 
-def _ranked(found: Found) -> Neighbours:
+def _ranked(nearest: Found) -> Neighbours:
     # FAISS leaves equal scores in any order.
-    scores, rows = found
+    scores, rows = nearest
     order = np.lexsort((rows, -scores), axis=1)
     ranked = np.take_along_axis(scores, order, axis=1)
     return Neighbours(np.clip(ranked, -1, 1), np.take_along_axis(rows, order, axis=1))

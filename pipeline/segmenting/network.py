@@ -28,8 +28,10 @@ class Network:
     """From pixels to logits.
 
     Attributes:
-        backbone: its input size is the window's. kind: of its maps.
-        levels: maps that the decoder takes, finest first. decoder: maps [n, c, h', w'] and a size to logits.
+        backbone: its input size is the window's.
+        kind: of its maps.
+        levels: maps that the decoder takes, finest first.
+        decoder: maps [n, c, h', w'] and a size to logits.
     """
 
     backbone: "Backbone"

@@ -42,12 +42,12 @@ class Entry:
 
 def colours_of_words(n: int) -> list[Colour]:
     """Colours that tell classes apart: hues a golden angle from each other, in three degrees of lightness."""
-    found = []
+    colours = []
     for i in range(n):
         saturation, value = ((0.85, 0.95), (0.6, 0.75), (0.95, 0.6))[i % 3]
         red, green, blue = colorsys.hsv_to_rgb((0.02 + i * _GOLDEN) % 1, saturation, value)
-        found.append((round(255 * red), round(255 * green), round(255 * blue)))
-    return found
+        colours.append((round(255 * red), round(255 * green), round(255 * blue)))
+    return colours
 
 
 def heat(
@@ -59,8 +59,8 @@ def heat(
     hot = np.concatenate(
         [255 * np.minimum(1, 2 * level), 255 * np.maximum(0, 2 * level - 1), 40 * (1 - level)], 2
     )
-    found: Pixels = np.rint(grey * (1 - alpha * level) + hot * alpha * level).astype(np.uint8)
-    return found
+    pixels: Pixels = np.rint(grey * (1 - alpha * level) + hot * alpha * level).astype(np.uint8)
+    return pixels
 
 
 def with_legend(picture: Pixels, entries: Sequence[Entry], title: str = "") -> Pixels:
@@ -89,8 +89,8 @@ def with_legend(picture: Pixels, entries: Sequence[Entry], title: str = "") -> P
         y = height + _MARGIN + head + number % n_rows * _LINE
         draw.rectangle((x, y, x + _SWATCH, y + _SWATCH), fill=entry.colour, outline=_FAINT)
         draw.text((x + _SWATCH + 8, y), _cut(text, font, room - _SWATCH - 8), fill=_INK, font=font)
-    found: Pixels = np.asarray(page)
-    return found
+    pixels: Pixels = np.asarray(page)
+    return pixels
 
 
 def _told(entry: Entry) -> str:

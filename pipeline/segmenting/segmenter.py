@@ -36,7 +36,9 @@ class Ways:
     """How often a picture is looked at; scores are means of all.
 
     Attributes:
-        scales: see `Frame.seen_px`. flip: mirrored, too. enlarge: whether scales go past the picture's own size.
+        scales: see `Frame.seen_px`.
+        flip: mirrored, too.
+        enlarge: whether scales go past the picture's own size.
     """
 
     scales: tuple[float, ...] = (1.0,)
@@ -49,9 +51,11 @@ class Segmenter:
     """A network that segments pictures of any size.
 
     Attributes:
-        transform: of the backbone. n_classes: of the network's logits.
+        transform: of the backbone.
+        n_classes: of the network's logits.
         scores: `softmax` over classes, or logits as they are.
-        batch_size: windows a step. finest_px: pixels of the seen picture a cell of the grid, at least.
+        batch_size: windows a step.
+        finest_px: pixels of the seen picture a cell of the grid, at least.
     """
 
     network: Segments
@@ -79,13 +83,13 @@ class Segmenter:
         cell_px = self._cell_px(max(sizes, key=lambda one: one[0] * one[1]))
         total: Tensor | None = None
         for size in sorted(sizes, key=lambda one: -one[0] * one[1]):
-            found = torch.from_numpy(self._blended(image, size, cell_px))
+            scores = torch.from_numpy(self._blended(image, size, cell_px))
             if total is None:
-                total = found
+                total = scores
             else:
-                total += interpolate(found[None], size=total.shape[1:], mode="bilinear", align_corners=False)[
-                    0
-                ]
+                total += interpolate(
+                    scores[None], size=total.shape[1:], mode="bilinear", align_corners=False
+                )[0]
         assert total is not None
         mean: Scores = (total / len(sizes)).numpy()
         return mean
@@ -125,11 +129,11 @@ class Segmenter:
         """Scores of windows, float32 [n, C, *size]."""
         height, width = self.frame.window_px
         cut = np.stack([pixels[top : top + height, left : left + width] for top, left in corners])
-        found = self._activated(self.network.logits(cut, size))
+        scores = self._activated(self.network.logits(cut, size))
         if self.ways.flip:
             mirrored = self.network.logits(np.ascontiguousarray(cut[:, :, ::-1]), size)
-            found = (found + self._activated(mirrored).flip(-1)) / 2
-        values: Scores = found.numpy()
+            scores = (scores + self._activated(mirrored).flip(-1)) / 2
+        values: Scores = scores.numpy()
         return values
 
     def _activated(self, logits: "Tensor") -> "Tensor":
@@ -145,8 +149,8 @@ def bands(grid: Scores, size_px: Size) -> Iterator[tuple[int, Scores]]:
         before, after, share = (one[start : start + n_rows] for one in rows)
         part = grid[:, before] * (1 - share)[:, None] + grid[:, after] * share[:, None]
         before, after, share = columns
-        found: Scores = (part[:, :, before] * (1 - share) + part[:, :, after] * share).astype(np.float32)
-        yield start, found
+        band: Scores = (part[:, :, before] * (1 - share) + part[:, :, after] * share).astype(np.float32)
+        yield start, band
 
 
 def _between(n_cells: int, n_pixels: int) -> tuple[NDArray[np.intp], NDArray[np.intp], Scores]:
@@ -162,23 +166,24 @@ def label_map(
     """The highest class of each pixel, uint8 [h, w]; `VOID` where that is none of the first `n_named`, or too low.
 
     Args:
-        grid: scores [C, h', w']. n_named: classes that count as such; those behind stand for everything else.
+        grid: scores [C, h', w'].
+        n_named: classes that count as such; those behind stand for everything else.
         threshold: least score.
     """
     n_named = len(grid) if n_named is None else n_named
-    found = np.empty(size_px, np.uint8)
+    labels = np.empty(size_px, np.uint8)
     for start, part in bands(grid, size_px):
         best = part.argmax(axis=0)
         is_none = best >= n_named
         if threshold > 0:
             is_none |= part.max(axis=0) < threshold
-        found[start : start + part.shape[1]] = np.where(is_none, VOID, best)
-    return found
+        labels[start : start + part.shape[1]] = np.where(is_none, VOID, best)
+    return labels
 
 
 def score_map(grid: Scores, size_px: Size, row: int = 0) -> Scores:
     """Scores of one class at a picture's size, float32 [h, w]."""
-    found = np.empty(size_px, np.float32)
+    scores = np.empty(size_px, np.float32)
     for start, part in bands(grid[row : row + 1], size_px):
-        found[start : start + part.shape[1]] = part[0]
-    return found
+        scores[start : start + part.shape[1]] = part[0]
+    return scores

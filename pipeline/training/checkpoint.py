@@ -23,7 +23,9 @@ class EpochRecord:
     """What one epoch brought.
 
     Attributes:
-        loss: mean over its batches. lr: at its end. figures: of validation.
+        loss: mean over its batches.
+        lr: at its end.
+        figures: of validation.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _MANNERS
@@ -39,7 +41,8 @@ class State:
 
     Attributes:
         identity: of the training, its parameters included.
-        epoch, batch: next to be done. loss_sum: of the epoch's batches so far.
+        epoch, batch: next to be done.
+        loss_sum: of the epoch's batches so far.
         history: of the epochs that are done.
         best: figure and epoch of the best one so far.
         scale: of the losses in fp16, and steps since it last changed.

@@ -98,15 +98,15 @@ def trial(
         model, was_training = task.model.to(made.device), task.model.training
         before = {name: one.detach().to("cpu", copy=True) for name, one in model.state_dict().items()}
         steps = _Steps(task, made, optimizer_of(groups, params), params)
-        found: list[Tried] = []
+        tried: list[Tried] = []
         model.train()
         try:
             # Kernels, and what the optimizer remembers from now on.
             steps.once(batch_of(sizes[0]))
             for size in sizes:
-                found.append(steps.tried(size, batch_of(size)))
+                tried.append(steps.tried(size, batch_of(size)))
         except torch.OutOfMemoryError as error:
-            if not found:
+            if not tried:
                 raise UsageError(
                     f"not even a batch of {sizes[0]} fits into the memory of {device}: take smaller pictures or windows, a "
                     "smaller model, or learn less of it"
@@ -116,7 +116,7 @@ def trial(
             model.load_state_dict(before)
             model.train(was_training)
             give_back()
-    return found
+    return tried
 
 
 def fitting(batch_size: int, needed: Callable[[int], int], available_bytes: int) -> tuple[int, int]:
@@ -126,7 +126,8 @@ def fitting(batch_size: int, needed: Callable[[int], int], available_bytes: int)
     smaller batches alone.
 
     Args:
-        needed: bytes of a batch size. available_bytes: that may be taken.
+        needed: bytes of a batch size.
+        available_bytes: that may be taken.
 
     Raises:
         UsageError: a single picture does not fit.

@@ -15,7 +15,8 @@ class Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
     nothing is computed, and counted all the same.
 
     Attributes:
-        n_bytes: that live now. most_bytes: that lived at once.
+        n_bytes: that live now.
+        most_bytes: that lived at once.
     """
 
     def __init__(self) -> None:

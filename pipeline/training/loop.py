@@ -47,8 +47,10 @@ class Step:
     """Where a training is, for whoever shows it.
 
     Attributes:
-        done, total: batches of the whole training. epoch: from 0.
-        loss: smoothed. figures: of the last validation.
+        done, total: batches of the whole training.
+        epoch: from 0.
+        loss: smoothed.
+        figures: of the last validation.
         batches_per_s, remaining_s: by what this process did, validation and waiting for data included.
     """
 
@@ -67,8 +69,11 @@ class Training:
     """How a training went.
 
     Attributes:
-        history: of each epoch. kept: the epoch whose weights the model has.
-        seconds: of this process. waited_s: of these, for batches; computed_s: on steps.
+        history: of each epoch.
+        kept: the epoch whose weights the model has.
+        seconds: of this process.
+        waited_s: of these, for batches.
+        computed_s: on steps.
         resumed_at: batches that an earlier process had done.
     """
 

@@ -126,8 +126,8 @@ class Mechanics:
         from accelerate.utils import broadcast_object_list
 
         told = broadcast_object_list([ask() if self.rank == 0 else None])
-        found: dict[str, float] = told[0]
-        return found
+        answer: dict[str, float] = told[0]
+        return answer
 
     def seed(self, seed: int) -> None:
         """Of torch's generators of this training's devices alone."""

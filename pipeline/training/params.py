@@ -11,15 +11,16 @@ class TrainingParams(BaseModel):
 
     Attributes:
         epochs, batch_size: the batch is the task's own to make.
-        lr, min_lr: at the begin, and at the end of `cosine` and `poly`. schedule: how it falls, step by step: `cosine`,
-            `poly` (to the power of 0.9), or `constant`.
+        lr, min_lr: at the begin, and at the end of `cosine` and `poly`.
+        schedule: how it falls, step by step: `cosine`, `poly` (to the power of 0.9), or `constant`.
         cycles: how often `cosine` falls, in equal times: with more than 1 it restarts from lr.
         warmup_epochs: in which it rises from nothing.
         optimizer: `adam` (weight decay is part of the gradient), `adamw` (it is not), `sgd` (momentum `betas[0]`).
         precision: of computing on a GPU: `fp32`, `bf16`, `fp16`.
-        accumulate: batches a step of the optimizer. clip_norm: largest norm of the gradient, or None.
-        keep: weights of the `best` epoch on validation, or the `last`. patience: epochs without a better one after
-            which it ends early, or None.
+        accumulate: batches a step of the optimizer.
+        clip_norm: largest norm of the gradient, or None.
+        keep: weights of the `best` epoch on validation, or the `last`.
+        patience: epochs without a better one after which it ends early, or None.
         average: decay of the moving average of the weights, as 0.999, which is then what is validated and kept; or None.
         seed: of dropout and whatever else draws.
         deterministic: only operations of torch's that give the same bits each time, on a GPU too, where they may be

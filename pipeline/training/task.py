@@ -13,7 +13,8 @@ class ParameterGroup:
     """Weights that learn alike.
 
     Attributes:
-        lr_factor: of the training's learning rate. weight_decay: in the place of the training's own.
+        lr_factor: of the training's learning rate.
+        weight_decay: in the place of the training's own.
     """
 
     parameters: "Sequence[nn.Parameter]"

@@ -61,13 +61,15 @@ def tracked(
     """What tells all trackers figures by name, and the number of batches done; they are closed afterwards.
 
     Args:
-        settings: of the training, which they show. n_done: batches that an earlier process did; TensorBoard and DVCLive
-            replace figures of later ones that it told.
+        settings: of the training, which they show.
+        n_done: batches that an earlier process did; TensorBoard and DVCLive replace figures of later ones
+            that it told.
         on_note: told of a tracker that fails on the way (a full disk, a server that is gone): it is told no more, and the
             training goes on.
 
     Raises:
-        UsageError: see `Tracking.check`. StoreError: a tracker cannot begin.
+        UsageError: see `Tracking.check`.
+        StoreError: a tracker cannot begin.
     """
     if tracking is None or not tracking.trackers:
         yield lambda figures, n_done: None

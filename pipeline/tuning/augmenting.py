@@ -44,10 +44,11 @@ class AugmentParams(BaseModel):
             H x W), or `padded` (as `none`, then moved by up to `padding_px` over black).
         interpolation: of resizing.
         horizontal_flip, vertical_flip: probabilities.
-        rand_augment: operations of RandAugment a picture. magnitude: their strength, 0 to 10, as timm counts it
-            (torchvision's 9 of 31 steps is a 3). magnitude_std: it is drawn anew for each picture with this deviation.
-        jitter: brightness, contrast and saturation are multiplied by 1 - jitter to 1 + jitter. hue: it turns by up to
-            this share of the circle.
+        rand_augment: operations of RandAugment a picture.
+        magnitude: their strength, 0 to 10, as timm counts it (torchvision's 9 of 31 steps is a 3).
+        magnitude_std: it is drawn anew for each picture with this deviation.
+        jitter: brightness, contrast and saturation are multiplied by 1 - jitter to 1 + jitter.
+        hue: it turns by up to this share of the circle.
         erasing: probability that a rectangle of 2 to 33 % of the area becomes noise.
     """
 
@@ -124,7 +125,8 @@ class Augmenter:
     """Decoded pictures to a network's input: float32 [3, H, W], normalised.
 
     Args:
-        size_px: (H, W), or one number for both. mean, std: of each channel, in units of 0..1, as the backbone's record says.
+        size_px: (H, W), or one number for both.
+        mean, std: of each channel, in units of 0..1, as the backbone's record says.
         seed: of all draws.
     """
 
@@ -161,7 +163,8 @@ class Augmenter:
         """One picture as it looks in an epoch, float32 [3, H, W].
 
         Args:
-            picture: uint8 [h, w, 3] of NumPy, or [3, h, w] of torch. number: its place in the data set.
+            picture: uint8 [h, w, 3] of NumPy, or [3, h, w] of torch.
+            number: its place in the data set.
 
         Raises:
             DataError: it is no such array.
@@ -180,7 +183,8 @@ class Augmenter:
         """Pictures as they look in an epoch, float32 [n, 3, H, W]; each as `one` gives it.
 
         Args:
-            pictures: as in `one`, or uint8 [n, 3, h, w]. numbers: their places in the data set.
+            pictures: as in `one`, or uint8 [n, 3, h, w].
+            numbers: their places in the data set.
         """
         import torch
 

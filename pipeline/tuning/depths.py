@@ -24,7 +24,8 @@ class Depths:
     """Of a tower's weights.
 
     Attributes:
-        n_blocks: L. of: depth, 0 to L + 1, by the weight's name.
+        n_blocks: L.
+        of: depth, 0 to L + 1, by the weight's name.
     """
 
     n_blocks: int
@@ -44,14 +45,14 @@ def depths_of(vision: nn.Module) -> Depths:
             f"the blocks of a {type(vision).__name__} are not known, so that neither its last blocks can learn nor its "
             "learning rate fall with depth: let all of it learn, at one rate"
         )
-    last, is_behind, found = len(numbers), False, {}
+    last, is_behind, depth_of = len(numbers), False, {}
     for name, key in keys.items():
         if key is not None:
             is_behind = True
-            found[name] = numbers[key]
+            depth_of[name] = numbers[key]
         else:
-            found[name] = last + 1 if is_behind or name in _USED_LAST else 0
-    return Depths(last, found)
+            depth_of[name] = last + 1 if is_behind or name in _USED_LAST else 0
+    return Depths(last, depth_of)
 
 
 def block_key(name: str) -> tuple[int, int] | None:

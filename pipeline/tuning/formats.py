@@ -81,7 +81,7 @@ def _write_plain(folder: Path, backbone: Backbone) -> None:
 def _of_huggingface(backbone: Backbone, base: Location) -> dict[str, dict[str, Any]]:
     folder = base.folder_of(backbone.description.family)
     config = weights.read_json(folder / hf.CONFIG)
-    found = {hf.CONFIG: config | {"architectures": [type(backbone.model).__name__]}}
+    records = {hf.CONFIG: config | {"architectures": [type(backbone.model).__name__]}}
     if is_resized(backbone, base):
         height, width = backbone.description.input_px
         squashed = hf.processor(folder) | {
@@ -93,8 +93,8 @@ def _of_huggingface(backbone: Backbone, base: Location) -> dict[str, dict[str, A
         alone, whole = hf.PROCESSORS
         record = weights.read_json(folder / whole) if (folder / whole).is_file() else {}
         inside = isinstance(record.get("image_processor"), dict)
-        found |= {whole: record | {"image_processor": squashed}} if inside else {alone: squashed}
-    return found
+        records |= {whole: record | {"image_processor": squashed}} if inside else {alone: squashed}
+    return records
 
 
 def _of_open_clip(backbone: Backbone, base: Location) -> dict[str, dict[str, Any]]:

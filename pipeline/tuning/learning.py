@@ -23,7 +23,8 @@ class LearningParams(BaseModel):
         way: `full`: all that has a part in the embedding; `last-blocks`: the last `n_blocks` and what comes after them;
             `norms`: scales and shifts of its norms; `biases`: every bias (BitFit, Ben Zaken et al. 2022); `lora`:
             adapters around frozen weights; `none`: nothing, so that a head alone learns.
-        n_blocks: of `last-blocks`. lora: of `lora`.
+        n_blocks: of `last-blocks`.
+        lora: of `lora`.
         moments: of batch norms that learn: `keep` those of the base, or `learn` them from batches, for which there must be
             many of some size.
     """
@@ -78,13 +79,13 @@ def groups(
         raise UsageError(f"lr_decay {lr_decay}; allowed: more than 0 and at most 1")
     learning = {name: one for name, one in tower.vision.named_parameters() if one.requires_grad}
     depths = depths_of(tower.vision) if lr_decay < 1 and learning else None
-    found: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    members: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, one in learning.items():
         factor = 1.0 if depths is None else lr_decay ** (depths.n_blocks + 1 - depths.of[name])
-        found.setdefault((factor, one.ndim > 1), []).append(one)
+        members.setdefault((factor, one.ndim > 1), []).append(one)
     made = [
         _group(ones, factor, decays)
-        for (factor, decays), ones in sorted(found.items(), key=lambda one: one[0])
+        for (factor, decays), ones in sorted(members.items(), key=lambda one: one[0])
     ]
     of_head = [one for one in head.parameters() if one.requires_grad] if head is not None else []
     for decays in (False, True):

@@ -28,7 +28,8 @@ def augmented_batches(
 
     Args:
         decode: a picture by its number, as `Augmenter.one` takes it; called in the workers.
-        plan: the pictures' numbers, batch by batch. workers: processes; with 0 it runs in this thread.
+        plan: the pictures' numbers, batch by batch.
+        workers: processes; with 0 it runs in this thread.
 
     Raises:
         DeponijError: what `decode` raises of these, when its batch's turn comes; `DataError` for what is no picture.

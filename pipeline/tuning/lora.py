@@ -23,7 +23,8 @@ class LoraParams(BaseModel):
     Attributes:
         rank: rows of A and columns of B.
         alpha: the scale is alpha / rank, and alpha / sqrt(rank) with `rslora`.
-        dropout: of what goes into A. dora: learns the lengths of W's rows apart from their directions.
+        dropout: of what goes into A.
+        dora: learns the lengths of W's rows apart from their directions.
         targets: what is wrapped, by its role in the tower's blocks. `usual`: attention where there is some, else
             1x1 convolutions. `attention`: all its projections; `qv`: queries and
             values, where they are layers of their own; `mlp`: its linear layers; `pointwise`: 1x1 convolutions that are
@@ -50,7 +51,7 @@ def roles_of(tower: Tower) -> dict[Role, tuple[str, ...]]:
     part = tower.parts()
     is_convolutional = tower.backbone.description.n_blocks is None
     inside: list[str] = []
-    found: dict[Role, list[str]] = {"attention": [], "qv": [], "mlp": [], "pointwise": [], "all": []}
+    names_of: dict[Role, list[str]] = {"attention": [], "qv": [], "mlp": [], "pointwise": [], "all": []}
     for name, module in tower.vision.named_modules():
         if any(name.startswith(f"{one}.") for one in inside):
             continue
@@ -69,8 +70,8 @@ def roles_of(tower: Tower) -> dict[Role, tuple[str, ...]]:
         if is_pointwise or (is_linear and is_convolutional and "mlp" in path[:1]):
             roles.append("pointwise")
         for role in [*roles, *(["all"] if roles else [])]:
-            found[role].append(name)  # type: ignore[index]
-    return {role: tuple(names) for role, names in found.items() if names}
+            names_of[role].append(name)  # type: ignore[index]
+    return {role: tuple(names) for role, names in names_of.items() if names}
 
 
 def add_lora(tower: Tower, params: LoraParams, seed: int = 0) -> int:

@@ -23,7 +23,9 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None =
     classes: torch's own of class numbers where a target is one class, while torch divides by n where they are shares.
 
     Args:
-        logits: [n, C]. targets: [n, C], rows sum to 1. weights: of each class [C].
+        logits: [n, C].
+        targets: [n, C], rows sum to 1.
+        weights: of each class [C].
     """
     if weights is None:
         return F.cross_entropy(logits, targets)
@@ -60,7 +62,8 @@ def distillation_loss(
     Args:
         outputs: logits [n, C], or those of the class head and of the distillation head, as timm's distilled networks give
             them in training mode once `set_distilled_training` was called.
-        targets: [n, C], rows sum to 1. teacher: logits [n, C]; no gradient goes there.
+        targets: [n, C], rows sum to 1.
+        teacher: logits [n, C]; no gradient goes there.
         weights: of each class [C], for the targets alone.
 
     Raises:
@@ -89,7 +92,8 @@ def soft_distillation(
     """τ² KL(softmax(teacher / τ) ‖ softmax(student / τ)), natural logarithm, 0 where both agree.
 
     Args:
-        student, teacher: logits [n, C]. divided_by: see `DistillParams`.
+        student, teacher: logits [n, C].
+        divided_by: see `DistillParams`.
     """
     log_q, log_p = (F.log_softmax(one / temperature, dim=1) for one in (student, teacher))
     total = F.kl_div(log_q, log_p, reduction="sum", log_target=True) * temperature**2

@@ -64,7 +64,9 @@ class Mixer:
         With CutMix a target's share is exactly the share of the pixels that are kept.
 
         Args:
-            pixels: float [n, 3, h, w]. labels: int64 [n]. number: the batch's, in its epoch.
+            pixels: float [n, 3, h, w].
+            labels: int64 [n].
+            number: the batch's, in its epoch.
 
         Raises:
             DataError: a class number is not below C.

@@ -76,7 +76,8 @@ class Pairs(nn.Module):
         """The family's own loss: sigmoid where the model has a bias (SigLIP), softmax where it has none (CLIP).
 
         Args:
-            image, text: [n, d] of length 1. captions: int64 [n], equal where captions are.
+            image, text: [n, d] of length 1.
+            captions: int64 [n], equal where captions are.
         """
         self.hold_scale()
         with torch.autocast(image.device.type, enabled=False):
@@ -116,10 +117,10 @@ class Pairs(nn.Module):
         for one in others:
             one.requires_grad_(True)
         with torch.enable_grad():
-            found = reached([self.embed_token_ids(self.token_ids(["a"]).to(self._scale.device))])
+            reached_ids = reached([self.embed_token_ids(self.token_ids(["a"]).to(self._scale.device))])
         for one in others:
             one.requires_grad_(False)
-        return [one for one in others if id(one) in found]
+        return [one for one in others if id(one) in reached_ids]
 
 
 def require_text(known: Description) -> None:

@@ -21,7 +21,8 @@ def epoch_indices(
     1 / (pictures of its class) ** power: with 1 all classes come equally often, with 0.5 as the roots of their counts.
 
     Args:
-        labels: class numbers [n]. n: m, as many as there are by default.
+        labels: class numbers [n].
+        n: m, as many as there are by default.
 
     Raises:
         UsageError: there are no pictures, more are asked for than come once, or the power is negative.

@@ -109,11 +109,11 @@ def read_tuned(folder: Path) -> dict[str, Any]:
         raise StoreError(
             f"{folder / RECORD} has format {body.get('format')}, this Deponij reads {FORMAT}; {_REMEDY}"
         )
-    for name, wanted in body["files"].items():
+    for name, recorded in body["files"].items():
         path = folder / name
         with explained(f"cannot read {path}"):
-            found = {"size_bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
-        if found != wanted:
+            facts = {"size_bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
+        if facts != recorded:
             raise StoreError(f"{path} is damaged or was edited; restore the folder, or {_REMEDY}")
     return body
 
@@ -143,15 +143,17 @@ def _write_adapter(folder: Path, tower: Tower, spec: str, base: Location) -> Non
 def _checked(location: Location, made: Backbone) -> Description:
     """The description of what was written, which opens and is what it was made of."""
     family = type(made)
-    found = family.describe(location)
-    family.open(location, found)
-    wanted = made.description
-    alike = [(one.input_px, one.dim, one.transform.mean, one.transform.std) for one in (found, wanted)]
+    description = family.describe(location)
+    family.open(location, description)
+    expected = made.description
+    alike = [
+        (one.input_px, one.dim, one.transform.mean, one.transform.std) for one in (description, expected)
+    ]
     if alike[0] != alike[1]:
         raise BackboneError(
             f"{location.name} was not written as it is: {alike[0]} in the place of {alike[1]}"
         )
-    return found
+    return description
 
 
 def _earlier(folder: Path) -> Collection[str]:

@@ -31,7 +31,8 @@ class Teacher:
         """Logits float32 [n, C] of a batch, on its device.
 
         Args:
-            pixels: as they are here. numbers: of the pictures, int64 [n], which count only where what it says is known.
+            pixels: as they are here.
+            numbers: of the pictures, int64 [n], which count only where what it says is known.
         """
         if self._known is not None:
             return self._known[numbers.cpu()].to(pixels.device)
@@ -39,15 +40,16 @@ class Teacher:
         # Somebody may have set the network to training in the meantime, and the student decides where it is.
         self._network.eval().to(pixels.device)
         with torch.no_grad():
-            found: Tensor = self._network(pixels)
-        return found.float()
+            answer: Tensor = self._network(pixels)
+        return answer.float()
 
 
 class Renormalised(nn.Module):
     """forward(pixels as a student sees them) -> what a teacher with another mean, deviation and size says.
 
     Args:
-        network: the teacher's. own, theirs: (mean, std) of each channel of the student and of the teacher.
+        network: the teacher's.
+        own, theirs: (mean, std) of each channel of the student and of the teacher.
         size_px: (height, width) of the teacher, to which pixels are resized (bilinear, smoothed); as they come by default.
     """
 

@@ -142,9 +142,9 @@ class Tower(nn.Module):
         own = next(self.vision.parameters())
         pixels = torch.zeros(1, 3, *self.backbone.description.input_px, device=own.device)
         with torch.enable_grad():
-            found = reached([self(pixels)])
+            reached_ids = reached([self(pixels)])
         self.vision.requires_grad_(False)
-        return found
+        return reached_ids
 
 
 def _checkpointed(vision: Any, known: Description) -> list[nn.Module]:

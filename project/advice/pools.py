@@ -31,7 +31,8 @@ class Pool:
     """Some items of a view.
 
     Attributes:
-        ids, keys, phashes: [m]. vectors: [m, d].
+        ids, keys, phashes: [m].
+        vectors: [m, d].
     """
 
     ids: list[str]
@@ -40,13 +41,13 @@ class Pool:
     vectors: NDArray[np.floating]
 
     @classmethod
-    def of(cls, view: View, items: Items, wanted: Collection[str]) -> "Pool":
+    def of(cls, view: View, items: Items, item_ids: Collection[str]) -> "Pool":
         """Those of the wanted items that have features, in the order of the view.
 
         Raises:
             StoreError: features that are not finite.
         """
-        some = set(wanted)
+        some = set(item_ids)
         ids = [one for one in view.ids.tolist() if one in some and one in items.places]
         vectors = view.read(ids).reshape(len(ids), -1) if ids else np.zeros((0, 1), np.float32)
         require_finite(vectors, ids, f"{view.path}: the features", "extract with precision fp32")
@@ -76,7 +77,8 @@ class Suggested:
     """One picture to label.
 
     Attributes:
-        doubt: 0 to 1; None without a classifier. answers: its likeliest classes with their probabilities.
+        doubt: 0 to 1; None without a classifier.
+        answers: its likeliest classes with their probabilities.
     """
 
     item_id: str
@@ -95,7 +97,8 @@ def suggested(
     """Which of a pool to label first.
 
     Args:
-        known: items that have a label. head: learned from features like the pool's; None: coverage alone counts.
+        known: items that have a label.
+        head: learned from features like the pool's; None: coverage alone counts.
         between: two classes that only are of interest.
 
     Raises:
@@ -141,10 +144,10 @@ def chosen_result(
         split, backbone: names; None for any.
     """
     toys = toys_of(at.weights)
-    found = [(folder, read_result(folder)[0]) for folder in at.results() if (folder / _CARD).is_file()]
+    results = [(folder, read_result(folder)[0]) for folder in at.results() if (folder / _CARD).is_file()]
     fitting = [
         (folder, one)
-        for folder, one in found
+        for folder, one in results
         if one.labels == labels
         and split in (None, one.split)
         and backbone in (None, one.backbone)

@@ -61,16 +61,16 @@ def choose() -> tuple[tuple[str, ...], str]:
 
 
 def _of_preset(name: str) -> tuple[str, ...]:
-    wanted = preset(name)
-    absent = [entry for entry in wanted.entries if not is_present(entry)]
+    chosen = preset(name)
+    absent = [entry for entry in chosen.entries if not is_present(entry)]
     if absent:
         raise BackboneError(
-            f"--preset {name} takes {' + '.join(wanted.backbones)}, and not all weights are on this machine.\n"
+            f"--preset {name} takes {' + '.join(chosen.backbones)}, and not all weights are on this machine.\n"
             + "\n".join(to_fetch(absent))
             + f"\n  `deponij weights fetch --preset {name}` brings them, once; it needs a network, and without one it says "
             "how to bring\n  them from another machine. `deponij backbones` lists what else there is"
         )
-    return wanted.backbones
+    return chosen.backbones
 
 
 def is_drawn(options: Mapping[str, Any]) -> bool:

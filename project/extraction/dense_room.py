@@ -28,14 +28,17 @@ class Room:
     """What one backbone's maps of some pictures will take.
 
     Attributes:
-        backbone: what they are called after. kinds: such as `pyramid@4` and `pyramid@4+flip`.
+        backbone: what they are called after.
+        kinds: such as `pyramid@4` and `pyramid@4+flip`.
         depot: its location.
-        n_pictures: distinct ones; n_new: rows that the depot does not have, of all kinds together.
+        n_pictures: distinct ones.
+        n_new: rows that the depot does not have, of all kinds together.
         maps: name -> (C, h, w) of a row; empty where no picture could be read.
         row_bytes, new_bytes: of a row, and of all new ones, on the disk.
         free_bytes: where the depot lies; None where that is no folder of this machine.
         seconds: of computing the new ones; None where they are few, or no picture could be tried.
-        n_tried: pictures of the trial. device: on which it ran.
+        n_tried: pictures of the trial.
+        device: on which it ran.
     """
 
     backbone: str

@@ -50,7 +50,8 @@ class ExtractResult(BaseModel):
 
     Attributes:
         n_known: distinct pictures whose rows the depot had.
-        seconds: wall time of everything; load_s: of importing and loading the model.
+        seconds: wall time of everything.
+        load_s: of importing and loading the model.
         pictures_per_s: from encoded pictures to committed rows, the model once loaded.
         rates: pictures per second that each part could do on its own.
     """
@@ -103,8 +104,8 @@ def extract_items(
             Single pictures that cannot be read are recorded in the view's failure table instead.
     """
     start = time.perf_counter()
-    found, options = maker.found, maker.options
-    identity = found.identity
+    backbone, options = maker.found, maker.options
+    identity = backbone.identity
     table = Items(items)
     table.require_current()
     store = FeatureStore(options.depot, create=True)
@@ -117,16 +118,16 @@ def extract_items(
     if missing:
         if why := why_no_locks(store.folder):
             note(f"{store.location}: leases tell who is at work there, since locks do not ({why})")
-        if not found.kind.in_view and not room_is_told:
+        if not backbone.kind.in_view and not room_is_told:
             require_room(room_for([maker], table, store), say)
         progress = _compute(store, table, missing, maker)
     failures = dict(progress.failures)
-    _write_view(store, table, failures, found, out)
+    _write_view(store, table, failures, backbone, out)
     seconds = time.perf_counter() - start
     n_failed = len(table.failures) + sum(key in failures for key in table.keys)
     return ExtractResult(
-        backbone=found.name,
-        kind=str(found.kind),
+        backbone=backbone.name,
+        kind=str(backbone.kind),
         fingerprint=identity.fingerprint,
         view=str(out),
         depot=store.location,
@@ -157,7 +158,7 @@ def _compute(store: FeatureStore, table: Items, missing: list[str], maker: Featu
 
 
 def _write_view(
-    store: FeatureStore, table: Items, failed: dict[str, str], found: FoundBackbone, out: Path
+    store: FeatureStore, table: Items, failed: dict[str, str], backbone: FoundBackbone, out: Path
 ) -> None:
     failures = list(table.failures)
     failures += [(i, failed[k]) for i, k in zip(table.ids, table.keys, strict=True) if k in failed]
@@ -166,13 +167,13 @@ def _write_view(
     ]
     keys = [key for _, key in present]
     # Dense maps stay in the depot; their checksums tie the view to them.
-    names = ["checksums", str(found.kind.name)] if found.kind.in_view else ["checksums"]
-    seen = learned_from(found.spec, found.description.weights_sha256)
-    arrays = store.read(keys, found.identity, names) if keys else {"checksums": np.empty(0, np.uint32)}
+    names = ["checksums", str(backbone.kind.name)] if backbone.kind.in_view else ["checksums"]
+    seen = learned_from(backbone.spec, backbone.description.weights_sha256)
+    arrays = store.read(keys, backbone.identity, names) if keys else {"checksums": np.empty(0, np.uint32)}
     write_view(
         out,
-        identity=found.identity,
-        backbone=found.name,
+        identity=backbone.identity,
+        backbone=backbone.name,
         ids=[item_id for item_id, _ in present],
         keys=keys,
         checksums=arrays.pop("checksums"),

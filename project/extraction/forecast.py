@@ -42,10 +42,12 @@ class Forecast:
     Attributes:
         backbone: what the run calls it.
         licence: of its weights; None where nobody wrote it down.
-        is_here: its weights are on this machine. weights_bytes: about their size; None for a folder of the user's.
+        is_here: its weights are on this machine.
+        weights_bytes: about their size; None for a folder of the user's.
         memory_bytes: about what extracting takes on the device; None where the catalog has no figures.
         memory_free_bytes: what the device has left now; None where it does not tell.
-        n_pictures: distinct pictures; n_new: those whose features the depot does not have.
+        n_pictures: distinct pictures.
+        n_new: those whose features the depot does not have.
         seconds: of extracting the new ones; None where nothing is new, or nothing is known of the model.
         basis: `known` (nothing is new), `trial` (of n_tried pictures), `estimate` (operations over the device's rate),
             `few` (no more than a trial would take), `unknown`.
@@ -99,7 +101,7 @@ def forecasts(backbones: Sequence[FoundBackbone], items: Path, options: RunOptio
     table = Items(items)
     keys = list(dict.fromkeys(key for key in table.keys if key is not None))
     store = FeatureStore(options.depot, create=True)
-    return tuple(_forecast(found, table, keys, store, options) for found in backbones)
+    return tuple(_forecast(backbone, table, keys, store, options) for backbone in backbones)
 
 
 def offer(preset: Preset, n_pictures: int, precision: str, options: RunOptions) -> Offer:
@@ -114,9 +116,9 @@ def offer(preset: Preset, n_pictures: int, precision: str, options: RunOptions) 
     )
 
 
-def fetch_bytes(wanted: Sequence[Entry]) -> int:
+def fetch_bytes(entries: Sequence[Entry]) -> int:
     """About how many bytes a download of those that are not here brings."""
-    return sum(entry.weights_bytes or 0 for entry in wanted if not is_present(entry))
+    return sum(entry.weights_bytes or 0 for entry in entries if not is_present(entry))
 
 
 def seconds_by_rate(entry: Entry, n_pictures: int, rate: float) -> float | None:
@@ -152,14 +154,14 @@ def catalog_rows(n_pictures: int | None, precision: str, options: RunOptions) ->
 
 
 def _forecast(
-    found: FoundBackbone, table: Items, keys: Sequence[str], store: FeatureStore, options: RunOptions
+    backbone: FoundBackbone, table: Items, keys: Sequence[str], store: FeatureStore, options: RunOptions
 ) -> Forecast:
-    entry, precision = parse_spec(found.spec), found.identity.precision
-    new = store.missing(found.identity, keys)
+    entry, precision = parse_spec(backbone.spec), backbone.identity.precision
+    new = store.missing(backbone.identity, keys)
     free = free_memory_bytes(pick_device(options.device))
-    seconds, basis, n_tried = _time(found, entry, table, new, options)
+    seconds, basis, n_tried = _time(backbone, entry, table, new, options)
     return Forecast(
-        backbone=found.name,
+        backbone=backbone.name,
         licence=entry.licence,
         is_here=True,
         weights_bytes=entry.weights_bytes,
@@ -174,17 +176,17 @@ def _forecast(
 
 
 def _time(
-    found: FoundBackbone, entry: Entry, table: Items, new: Sequence[str], options: RunOptions
+    backbone: FoundBackbone, entry: Entry, table: Items, new: Sequence[str], options: RunOptions
 ) -> tuple[float | None, Basis, int]:
     if not new:
         return None, "known", 0
     if len(new) <= N_TRIAL:
         return None, "few", 0
     if (entry.weights_bytes or 0) <= _MOST_TRIED_BYTES:
-        n_tried, picture_s = trial(FeatureMaker(found, options), table, new)
+        n_tried, picture_s = trial(FeatureMaker(backbone, options), table, new)
         if n_tried:
             return picture_s * len(new), "trial", n_tried
-    rate = gflops_per_s(options.device, found.identity.precision, options.n_threads)
+    rate = gflops_per_s(options.device, backbone.identity.precision, options.n_threads)
     seconds = seconds_by_rate(entry, len(new), rate)
     return seconds, "unknown" if seconds is None else "estimate", 0
 

@@ -65,20 +65,20 @@ def _recorded(one: Needed) -> FoundBackbone:
     refuse_given(_wanted(one), one.source.backbone)
     spec = _spec(one.folder, one.source.backbone)
     try:
-        found = _made(one, spec)
+        backbone = _made(one, spec)
     except BackboneError as error:
         raise BackboneError(
             f"{error}\n  ({one.folder} was learned from features of {one.source.backbone}; a folder that holds "
             "its weights can be named with --backbone-spec FOLDER)"
         ) from error
-    _require(found, one)
-    return found
+    _require(backbone, one)
+    return backbone
 
 
-def _require(found: FoundBackbone, one: Needed) -> None:
+def _require(backbone: FoundBackbone, one: Needed) -> None:
     """Refuse other features; by `Identity`, which shortens the text of a transform."""
     try:
-        _wanted(one).require_equal(found.identity, f"what {found.spec} makes")
+        _wanted(one).require_equal(backbone.identity, f"what {backbone.spec} makes")
     except IdentityError as error:
         raise IdentityError(
             f"the head in {one.folder} was learned from {one.source.fingerprint} of {one.source.backbone}; "
@@ -125,7 +125,7 @@ def _made(one: Needed, spec: str) -> FoundBackbone:
     return made_by(spec, _wanted(one), one.source.backbone)
 
 
-def made_by(spec: str, wanted: Identity, name: str) -> FoundBackbone:
+def made_by(spec: str, expected: Identity, name: str) -> FoundBackbone:
     """What the backbone `spec` makes by the kind, decoding and precision of an identity.
 
     Whether that is this very identity is for the caller to see. Args: name: of the wanted backbone, for people.
@@ -134,34 +134,37 @@ def made_by(spec: str, wanted: Identity, name: str) -> FoundBackbone:
         BackboneError: the backbone is not known or its weights are not here.
         IdentityError: the features were given, or this version cannot decode pictures in that way.
     """
-    refuse_given(wanted, name)
-    kind, route = Kind.parse(wanted.kind), _route(wanted)
+    refuse_given(expected, name)
+    kind, route = Kind.parse(expected.kind), _route(expected)
     description, input_px = describe(spec), None
-    same_model = (description.architecture, description.weights_sha256) == (wanted.backbone, wanted.weights)
-    size = _squashed_px(wanted)
-    if same_model and size is not None and description.transform.identity != wanted.transform:
+    same_model = (description.architecture, description.weights_sha256) == (
+        expected.backbone,
+        expected.weights,
+    )
+    size = _squashed_px(expected)
+    if same_model and size is not None and description.transform.identity != expected.transform:
         squashed = describe(spec, input_px=size)
-        if squashed.transform.identity == wanted.transform:
+        if squashed.transform.identity == expected.transform:
             description, input_px = squashed, size
-    identity = identities.of_pictures(description, kind, route, wanted.precision, wanted.stored)
+    identity = identities.of_pictures(description, kind, route, expected.precision, expected.stored)
     return FoundBackbone(name, spec, description, identity, kind, route, input_px)
 
 
-def _route(wanted: Identity) -> Route:
+def _route(identity: Identity) -> Route:
     for route in Route:
-        if route.identity == wanted.decode:
+        if route.identity == identity.decode:
             return route
     known = ", ".join(route.identity for route in Route)
     raise IdentityError(
-        f"the head was learned from pictures decoded by {wanted.decode!r}; this version decodes by {known}. "
+        f"the head was learned from pictures decoded by {identity.decode!r}; this version decodes by {known}. "
         "Extract the features and learn it again"
     )
 
 
-def _squashed_px(wanted: Identity) -> tuple[int, int] | None:
+def _squashed_px(identity: Identity) -> tuple[int, int] | None:
     """The input size of features that were made with one of their own (`Transform.for_input`)."""
     try:
-        record = json.loads(wanted.transform)
+        record = json.loads(identity.transform)
         height, width = record["resize_px"]
         return (int(height), int(width)) if record["crop_px"] is None else None
     except (ValueError, KeyError, TypeError):

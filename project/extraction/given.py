@@ -29,9 +29,12 @@ class GivenResult(BaseModel):
     """What became of given embeddings.
 
     Attributes:
-        n_items: items of the run. n_given: rows that were given. n_matched: items that have a row.
+        n_items: items of the run.
+        n_given: rows that were given.
+        n_matched: items that have a row.
         n_by_path: of them, by a path that ends like the item's, or like its photograph's.
-        n_extra: rows whose item is not here. n_missing: items for which no row was given.
+        n_extra: rows whose item is not here.
+        n_missing: items for which no row was given.
         n_failed: items without a vector for any reason.
     """
 
@@ -138,9 +141,9 @@ class _Names:
             return name
         path = str(PurePosixPath(name.replace("\\", "/")))
         for end in (path, *_ends(path)):
-            found = end if end in self._items else self._photos.get(end)
-            if found is not None:
-                return found
+            item_id = end if end in self._items else self._photos.get(end)
+            if item_id is not None:
+                return item_id
         return self._ends.get(path)
 
 
@@ -157,14 +160,15 @@ def give(items: Items, given: GivenVectors, *, name: str, out: Path) -> GivenRes
         name: what the features are called.
 
     Raises:
-        DataError: rows that do not fit the items at all. StoreError: the view cannot be written.
+        DataError: rows that do not fit the items at all.
+        StoreError: the view cannot be written.
     """
-    found, faults = match(items, given), given.faults
+    matched, faults = match(items, given), given.faults
     failures = list(items.failures)
     failed = {item_id for item_id, _ in failures}
     kept: list[tuple[str, str, int]] = []
     for item_id, key in zip(items.ids, items.keys, strict=True):
-        row = found.rows.get(item_id)
+        row = matched.rows.get(item_id)
         if item_id in failed or key is None:
             continue
         if row is None:
@@ -193,21 +197,21 @@ def give(items: Items, given: GivenVectors, *, name: str, out: Path) -> GivenRes
         view=str(out),
         n_items=len(items),
         n_given=len(given),
-        n_matched=len(found.rows),
-        n_by_path=found.n_by_path,
-        n_extra=len(found.extra),
-        n_missing=len(items) - len(found.rows),
+        n_matched=len(matched.rows),
+        n_by_path=matched.n_by_path,
+        n_extra=len(matched.extra),
+        n_missing=len(items) - len(matched.rows),
         n_failed=len(failures),
         dim=given.dim,
-        notes=[*given.notes, *_extra(given, found)],
+        notes=[*given.notes, *_extra(given, matched)],
     )
 
 
-def _extra(given: GivenVectors, found: Matched) -> list[str]:
-    if not found.extra:
+def _extra(given: GivenVectors, matched: Matched) -> list[str]:
+    if not matched.extra:
         return []
     return [
-        f"{len(found.extra):,} of {len(given):,} ids in {given.where} are of no item here, such as {_some(found.extra)}"
+        f"{len(matched.extra):,} of {len(given):,} ids in {given.where} are of no item here, such as {_some(matched.extra)}"
     ]
 
 

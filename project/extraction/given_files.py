@@ -13,38 +13,40 @@ def read_of_profile(backbone: BackboneParams) -> GivenVectors:
     """The embeddings of an entry of `backbones:` that names a file.
 
     Raises:
-        UsageError: it names none. DataError: the file cannot be used, or has changed since its hash was written down.
+        UsageError: it names none.
+        DataError: the file cannot be used, or has changed since its hash was written down.
     """
     if backbone.given is None:
         raise UsageError("this backbone names no file of given embeddings (`given: FILE`)")
-    found = read_given(backbone.given, backbone.ids)
-    if backbone.sha256 not in (None, found.sha256):
+    vectors = read_given(backbone.given, backbone.ids)
+    if backbone.sha256 not in (None, vectors.sha256):
         raise DataError(
-            f"{backbone.given} has changed: its content is {found.sha256}, the profile says {backbone.sha256}; write the "
+            f"{backbone.given} has changed: its content is {vectors.sha256}, the profile says {backbone.sha256}; write the "
             "new one as `sha256` to use it"
         )
-    return found
+    return vectors
 
 
 def record_of(backbone: BackboneParams, *, under_dvc: bool) -> dict[str, object]:
     """What a run writes down of given embeddings, where it writes down of others where their weights lie.
 
     Raises:
-        UsageError: under DVC without a hash, whose change is what DVC can see. DataError: as `read_of_profile`.
+        UsageError: under DVC without a hash, whose change is what DVC can see.
+        DataError: as `read_of_profile`.
     """
-    found = read_of_profile(backbone)
+    vectors = read_of_profile(backbone)
     if under_dvc and backbone.sha256 is None:
         raise UsageError(
             f"DVC does not see whether {backbone.given} has changed; write its content's hash beside it:\n"
-            f"  sha256: {found.sha256}"
+            f"  sha256: {vectors.sha256}"
         )
     path = Path(str(backbone.given))
     return {
         "spec": f"{FAMILY}:{path}",
         "family": FAMILY,
-        "dim": found.dim,
+        "dim": vectors.dim,
         "text_dim": None,
-        "n_rows": len(found),
-        "weights_sha256": found.sha256,
+        "n_rows": len(vectors),
+        "weights_sha256": vectors.sha256,
         "source": f"file:{path.name}",
     }

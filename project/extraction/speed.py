@@ -17,7 +17,8 @@ def gflops_per_s(device: str, precision: str, n_threads: int) -> float:
     """10^9 floating-point operations a second in a transformer's block: matrix products, attention, norms and all.
 
     Args:
-        device: as `pick_device` takes it. precision: fp32, bf16 or fp16.
+        device: as `pick_device` takes it.
+        precision: fp32, bf16 or fp16.
         n_threads: the model's, on a CPU.
     """
     import torch

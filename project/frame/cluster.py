@@ -255,7 +255,8 @@ def cluster(options: RunOptions) -> Iterator[Cluster]:
     """The cluster that `options.cluster` names, for the time of the block.
 
     Raises:
-        UsageError: it names none. ClusterError: nobody answers at the address, or no worker joins.
+        UsageError: it names none.
+        ClusterError: nobody answers at the address, or no worker joins.
     """
     match = _LOCAL.match(options.cluster)
     if match is None and _SCHEDULER.match(options.cluster) is None:

@@ -3,7 +3,7 @@
 from deponij.store.errors import UsageError
 
 
-def pick_device(wanted: str) -> str:
+def pick_device(device: str) -> str:
     """`auto` to the best device there is.
 
     Raises:
@@ -12,10 +12,10 @@ def pick_device(wanted: str) -> str:
     import torch
 
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if wanted == "auto":
+    if device == "auto":
         return "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
-    if not there[wanted.partition(":")[0]]:
+    if not there[device.partition(":")[0]]:
         raise UsageError(
-            f"there is no device {wanted!r} here; there is: {', '.join(d for d, yes in there.items() if yes)}"
+            f"there is no device {device!r} here; there is: {', '.join(d for d, yes in there.items() if yes)}"
         )
-    return wanted
+    return device

@@ -111,15 +111,15 @@ def read_times(folder: Path, is_wanted: Callable[[str], bool] = lambda label: Tr
     Raises:
         StoreError: a record is damaged.
     """
-    found = {}
+    times = {}
     for path in sorted(path for path in folder.glob("*.json") if is_wanted(path.stem)):
         record = read_sealed(path, "delete it")
         match record:
             case {"stage": str(stage), "seconds": float(seconds) | int(seconds)}:
-                found[stage] = float(seconds)
+                times[stage] = float(seconds)
             case _:
                 raise StoreError(f"{path} is of another version; delete it")
-    return found
+    return times
 
 
 def write_metrics(at: Layout, stage: str, numbers: Mapping[str, Any]) -> None:

@@ -21,7 +21,8 @@ class Needed:
     """Marks a section of a profile without entries in which its stage has nothing to do.
 
     Attributes:
-        said: what then is so. instead: another section whose entries do as well.
+        said: what then is so.
+        instead: another section whose entries do as well.
     """
 
     said: str

@@ -130,8 +130,8 @@ class Layout:
 
     def segmentations(self) -> list[Path]:
         """All result folders of decoders that there are, by decoder, backbone and words."""
-        found = [path.parent for path in self.segmentation.glob("*/*/*/segmentation_result.json")]
-        return sorted(folder for folder in found if folder.suffix != PART)
+        folders = [path.parent for path in self.segmentation.glob("*/*/*/segmentation_result.json")]
+        return sorted(folder for folder in folders if folder.suffix != PART)
 
     def results(self, backbones: Collection[str] | None = None) -> list[Path]:
         """All results folders that there are (of these backbones), by question and backbone; no ensembles."""
@@ -143,9 +143,11 @@ class Layout:
 
     def multilabel_results(self, backbones: Collection[str] | None = None) -> list[Path]:
         """Results folders of several labels an item that there are (of these backbones)."""
-        found = [path.parent for path in self.multilabel.glob("*/*/*/multilabel_result.json")]
+        folders = [path.parent for path in self.multilabel.glob("*/*/*/multilabel_result.json")]
         kept = [
-            one for one in found if one.suffix != PART and (backbones is None or one.parent.name in backbones)
+            one
+            for one in folders
+            if one.suffix != PART and (backbones is None or one.parent.name in backbones)
         ]
         return sorted(kept, key=lambda folder: (folder.name, folder.parent.name, folder))
 

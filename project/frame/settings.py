@@ -37,8 +37,8 @@ class BackboneParams(Section):
     Attributes:
         spec: registry name, folder, or `family:…` form; by default the key it stands under.
         given: a file of embeddings that were made elsewhere, in the place of a model.
-        ids: of them: a file, or the name of a column. sha256: their content's, without which DVC would not see that
-            it has changed.
+        ids: of them: a file, or the name of a column.
+        sha256: their content's, without which DVC would not see that it has changed.
     """
 
     spec: str | None = None

@@ -28,7 +28,7 @@ def toys_of(weights: Path) -> frozenset[str]:
 def _is_toy(record: Path) -> bool:
     remedy = "`dvc repro weights` or `deponij run` writes it"
     body = read_sealed(record, remedy)
-    found = body.get("tuned", body).get(KEY)
-    if not isinstance(found, bool):
-        raise StoreError(f"{record} is of another version: {KEY!r} is {found!r}; {remedy}")
-    return found
+    is_toy = body.get("tuned", body).get(KEY)
+    if not isinstance(is_toy, bool):
+        raise StoreError(f"{record} is of another version: {KEY!r} is {is_toy!r}; {remedy}")
+    return is_toy

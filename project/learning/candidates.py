@@ -45,24 +45,24 @@ def candidates(
         for one in at.results(made_by.backbones if made_by else None)
         if (one / heads.HEADS.card_name).is_file()
     ]
-    found = [(folder, read_result(folder)[0]) for folder in folders]
-    if not found:
+    results = [(folder, read_result(folder)[0]) for folder in folders]
+    if not results:
         return []
     first = (made_by.labels, tuple(made_by.splits)) if made_by else ((), ())
-    labels = picked("--labels", labels, first[0], [one.labels for _, one in found], must_say)
-    found = [(folder, one) for folder, one in found if one.labels == labels]
-    split = picked("--split", split, first[1], [one.split for _, one in found], must_say)
-    found = [(folder, one) for folder, one in found if one.split == split]
+    labels = picked("--labels", labels, first[0], [one.labels for _, one in results], must_say)
+    results = [(folder, one) for folder, one in results if one.labels == labels]
+    split = picked("--split", split, first[1], [one.split for _, one in results], must_say)
+    results = [(folder, one) for folder, one in results if one.split == split]
     if backbone is not None:
-        picked("--backbone", backbone, (), [one.backbone for _, one in found])
-        found = [(folder, one) for folder, one in found if one.backbone == backbone]
+        picked("--backbone", backbone, (), [one.backbone for _, one in results])
+        results = [(folder, one) for folder, one in results if one.backbone == backbone]
     toys = toys_of(at.weights)
-    return sorted(found, key=lambda pair: (result_row(pair[1], toys).rank, str(pair[0])))
+    return sorted(results, key=lambda pair: (result_row(pair[1], toys).rank, str(pair[0])))
 
 
-def is_judged(found: Evaluation) -> bool:
+def is_judged(result: Evaluation) -> bool:
     """Whether something says how good it is on items that it did not learn from: validation, or answers out of fold."""
-    return "val" in found.parts or found.n_folds > 0
+    return "val" in result.parts or result.n_folds > 0
 
 
 def picked(

@@ -134,8 +134,8 @@ def caption_vectors(
             f"{len(missing)} captions have no vectors in {text_view.path}, the first: {missing[0]!r}. Make them with\n"
             f"  {command}"
         )
-    found: NDArray[np.floating] = text_view.embedding[[row_of[caption] for caption in captions]]
-    return found
+    vectors: NDArray[np.floating] = text_view.embedding[[row_of[caption] for caption in captions]]
+    return vectors
 
 
 def class_texts(
@@ -173,13 +173,13 @@ def class_texts(
 
 
 def _templates(text_view: View) -> Names:
-    found: Names = text_view.columns.get("template", np.full(len(text_view), ""))
-    return found
+    templates: Names = text_view.columns.get("template", np.full(len(text_view), ""))
+    return templates
 
 
 def _caption_column(text_view: View) -> Names:
-    found: Names = text_view.columns.get(CAPTION_COLUMN, np.full(len(text_view), ""))
-    return found
+    captions: Names = text_view.columns.get(CAPTION_COLUMN, np.full(len(text_view), ""))
+    return captions
 
 
 def _class_rows(text_view: View) -> NDArray[np.int64]:

@@ -46,8 +46,10 @@ class Difference(Section):
 
     Attributes:
         value, interval: with 95 %; None for too few groups.
-        only_a, only_b: items that only one of them has right. n_groups_apart: groups where one has more right.
-        p: two-sided and exact. test: its name.
+        only_a, only_b: items that only one of them has right.
+        n_groups_apart: groups where one has more right.
+        p: two-sided and exact.
+        test: its name.
     """
 
     value: float
@@ -154,32 +156,32 @@ def compared(
     (a, result_a), (b, result_b) = one, other
     truth, answers_a, answers_b = items.truth, items.answers_a, items.answers_b
     right_a, right_b = answers_a == truth, answers_b == truth
-    found = paired_difference(right_a, right_b, items.groups)
-    unit = unit_of(result_b.parts[part].unit, found.n_groups, found.n)
+    paired = paired_difference(right_a, right_b, items.groups)
+    unit = unit_of(result_b.parts[part].unit, paired.n_groups, paired.n)
     consistent = agreement(truth, answers_a, answers_b)
     difference = Difference(
-        value=found.difference,
-        interval=found.interval,
-        only_a=found.only_a,
-        only_b=found.only_b,
-        n_groups_apart=found.n_groups_apart,
-        p=found.p,
+        value=paired.difference,
+        interval=paired.interval,
+        only_a=paired.only_a,
+        only_b=paired.only_b,
+        n_groups_apart=paired.n_groups_apart,
+        p=paired.p,
         test="McNemar" if unit == "items" else f"whole {unit} exchanged",
     )
     return Comparison(
         labels=result_b.labels,
         split=result_b.split,
         part=part,
-        n=found.n,
-        n_groups=found.n_groups,
+        n=paired.n,
+        n_groups=paired.n_groups,
         unit=unit,
         a=_contestant(a, result_a, right_a, items.groups),
         b=_contestant(b, result_b, right_b, items.groups),
         difference=difference,
         consistency=Consistency.model_validate(consistent, from_attributes=True),
         classes=_changes(truth, answers_a, answers_b),
-        is_more_than_chance=found.p < LEVEL,
-        verdict=_verdict(difference, found.n),
+        is_more_than_chance=paired.p < LEVEL,
+        verdict=_verdict(difference, paired.n),
         notes=_notes(part, result_a, result_b),
     )
 
@@ -267,17 +269,17 @@ def _changes(truth: Names, answers_a: Names, answers_b: Names) -> tuple[ClassCha
     return tuple(sorted(changes, key=lambda change: (-change.n_difference, -change.difference, change.name)))
 
 
-def _verdict(found: Difference, n: int) -> str:
-    if found.only_a + found.only_b == 0:
+def _verdict(difference: Difference, n: int) -> str:
+    if difference.only_a + difference.only_b == 0:
         return f"A and B have exactly the same {n} items right and wrong."
-    points = f"{100 * abs(found.value):.1f} percentage points"
-    shown = f"{found.test}, " + ("p < 0.001" if found.p < 0.001 else f"p = {found.p:.3f}")
-    if found.p < LEVEL:
-        better, worse = ("A", "B") if found.value > 0 else ("B", "A")
+    points = f"{100 * abs(difference.value):.1f} percentage points"
+    shown = f"{difference.test}, " + ("p < 0.001" if difference.p < 0.001 else f"p = {difference.p:.3f}")
+    if difference.p < LEVEL:
+        better, worse = ("A", "B") if difference.value > 0 else ("B", "A")
         return f"{better} beats {worse} by {points}, which is more than chance explains ({shown})."
-    if found.value == 0:
+    if difference.value == 0:
         return f"A and B have equally many of {n} items right, though not the same ones."
-    leader = "A" if found.value > 0 else "B"
+    leader = "A" if difference.value > 0 else "B"
     return f"{leader} is ahead by {points}, which may be chance ({shown})."
 
 

@@ -64,7 +64,7 @@ def chosen_two(a: Path | None, b: Path | None, of_run: Path | None) -> Two:
             raise UsageError(
                 f"{meant.at.root} has one classifier only; name two results folders, or two runs"
             )
-        names = " against ".join(f"{found.title} of {found.backbone}" for _, found in (first, second))
+        names = " against ".join(f"{result.title} of {result.backbone}" for _, result in (first, second))
         return Two(first[0], second[0], said=meant.said(f"its two best: {names}"))
     if b is None and not _is_run(a):
         raise UsageError(f"name what {a} is compared with, too: `deponij compare A B`")
@@ -79,8 +79,8 @@ def chosen_two(a: Path | None, b: Path | None, of_run: Path | None) -> Two:
     for name, place in (("A", a), ("B", b)):
         if _is_run(place):
             meant = run_meant(place)
-            folder, found = _ranked(place)[0]
-            lines.append(f"{name} {meant.said(f'{found.title} of {found.backbone}')}")
+            folder, result = _ranked(place)[0]
+            lines.append(f"{name} {meant.said(f'{result.title} of {result.backbone}')}")
             places.append(folder)
         else:
             places.append(place)
@@ -115,7 +115,7 @@ def compare_runs(a: Path, b: Path, part: str = "test") -> RunComparison:
     truth, old_truth = tested_b.truth[rows_b], tested_a.truth[rows_a]
     answers_a = tested_a.top_labels[rows_a, 0]
     items = Answered(truth, answers_a, tested_b.top_labels[rows_b, 0], tested_b.groups[rows_b])
-    found = compared((a, result_a), (b, result_b), items, part)
+    comparison = compared((a, result_a), (b, result_b), items, part)
     only_a, only_b = len(tested_a.ids) - len(pairs), len(tested_b.ids) - len(pairs)
     changed = int((truth != old_truth).sum())
     own = int((answers_a == old_truth).sum())
@@ -128,8 +128,8 @@ def compare_runs(a: Path, b: Path, part: str = "test") -> RunComparison:
             f"B's labels; by its own A has {own:,} right."
         )
     return RunComparison(
-        **found.model_dump(exclude={"notes"}),
-        notes=(*notes, *found.notes),
+        **comparison.model_dump(exclude={"notes"}),
+        notes=(*notes, *comparison.notes),
         n_only_a=only_a,
         n_only_b=only_b,
         n_relabelled=changed,
@@ -154,14 +154,14 @@ def _kind(candidate: Candidate) -> tuple[str, str]:
     return candidate[1].backbone, candidate[1].method
 
 
-def _keys(folder: Path, found: Predictions) -> list[str | None]:
+def _keys(folder: Path, predictions: Predictions) -> list[str | None]:
     """What the items show, [n]; None where the run's items are not there."""
     run = run_of_results(folder)
     if run is None or not run.items.is_dir():
-        return [None] * len(found.ids)
+        return [None] * len(predictions.ids)
     items = Items(run.items)
     keys = items.keys
-    return [keys[items.places[one]] if one in items.places else None for one in found.ids.tolist()]
+    return [keys[items.places[one]] if one in items.places else None for one in predictions.ids.tolist()]
 
 
 def _same_items(

@@ -90,23 +90,25 @@ def read_parts(split: Path) -> dict[str, str | None]:
     """The part of each item by id; None outside the pool.
 
     Raises:
-        DataError: unknown parts, or an item twice. StoreError: the table cannot be read.
+        DataError: unknown parts, or an item twice.
+        StoreError: the table cannot be read.
     """
     ids, parts = read_texts(split, ["item_id", "part"])
     unknown = sorted({part for part in parts if part is not None} - set(PARTS))
     if unknown:
         raise DataError(f"{split} has the parts {unknown}; allowed are {', '.join(PARTS)} and null")
-    found = {item_id: part for item_id, part in zip(ids, parts, strict=True) if item_id is not None}
-    if len(found) != len(ids):
-        raise DataError(f"{split}: {len(ids) - len(found)} item ids occur more than once, or are missing")
-    return found
+    part_of = {item_id: part for item_id, part in zip(ids, parts, strict=True) if item_id is not None}
+    if len(part_of) != len(ids):
+        raise DataError(f"{split}: {len(ids) - len(part_of)} item ids occur more than once, or are missing")
+    return part_of
 
 
 def read_folds(split: Path) -> dict[str, int] | None:
     """The fold of each item that has a part, by id, from 0; None where the split has none.
 
     Raises:
-        DataError: an item of a part has no fold, or one below 0. StoreError: the table cannot be read.
+        DataError: an item of a part has no fold, or one below 0.
+        StoreError: the table cannot be read.
     """
     table = read_table(split)
     if FOLD not in table.column_names:

@@ -19,8 +19,8 @@ class LabelColumns:
     """What can be learned from.
 
     Attributes:
-        columns: of one label an item, with two classes or more. sets: of several labels an item, with a class or more.
-            Both empty: nothing can be learned.
+        columns: of one label an item, with two classes or more.
+        sets: of several labels an item, with a class or more. Both empty: nothing can be learned.
         notes: what a user should know of the others, and of items without a label.
     """
 
@@ -29,7 +29,7 @@ class LabelColumns:
     notes: tuple[str, ...]
 
 
-def label_columns(items: Items, wanted: Sequence[str] = (), folder: Path | None = None) -> LabelColumns:
+def label_columns(items: Items, asked: Sequence[str] = (), folder: Path | None = None) -> LabelColumns:
     """The columns that were named, else the usual one that is there, if they have classes to tell apart.
 
     Args:
@@ -40,11 +40,11 @@ def label_columns(items: Items, wanted: Sequence[str] = (), folder: Path | None 
     """
     columns = items.table()
     filled = [name for name in columns.column_names if columns[name].null_count < columns.num_rows]
-    if unusable := [name for name in wanted if name not in filled]:
+    if unusable := [name for name in asked if name not in filled]:
         raise UsageError(
             f"these items have no values in a column {unusable[0]!r}; --labels can name {', '.join(filled)}"
         )
-    chosen = list(wanted) or [name for name in USUAL if name in filled][:1]
+    chosen = list(asked) or [name for name in USUAL if name in filled][:1]
     if not chosen:
         could = [name for name in filled if name not in CORE.names and _could_be(items.column(name))]
         return LabelColumns((), (), (f"these items have no labels: {_no_labels(could, folder)}",))

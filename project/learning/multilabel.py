@@ -104,7 +104,9 @@ def learn_multilabel(
     """Learn on `train`, choose penalty and thresholds on `val`, score every part that has items.
 
     Args:
-        kind, arguments: of the head. features: a view of kind `embedding`. labels: a column of lists.
+        kind, arguments: of the head.
+        features: a view of kind `embedding`.
+        labels: a column of lists.
         out: folder for the results and the head; None writes nothing.
 
     Raises:
@@ -112,18 +114,25 @@ def learn_multilabel(
     """
     view = View(features)
     head = make_multilabel_head(kind, arguments)
-    found, vectors = read_set_examples(view, Items(items), split, labels)
-    if not len(found.examples.rows("train")):
+    set_examples, vectors = read_set_examples(view, Items(items), split, labels)
+    if not len(set_examples.examples.rows("train")):
         raise DataError(f"{split}: its train part has no items with {labels!r} and features")
     sources = feature_sources([view], labels)
     return learn_sets(
-        head, found, found.truth, vectors, sources, split=split.stem, arguments=arguments, out=out
+        head,
+        set_examples,
+        set_examples.truth,
+        vectors,
+        sources,
+        split=split.stem,
+        arguments=arguments,
+        out=out,
     )
 
 
 def learn_sets(
     head: MultilabelHead,
-    found: SetExamples,
+    set_examples: SetExamples,
     truth: Bools,
     vectors: Vectors,
     sources: Sequence[FeatureSource],
@@ -135,13 +144,16 @@ def learn_sets(
     """Learn from examples that are read, score every part that has items with labels.
 
     Args:
-        truth: [n, C]. vectors: [n, d], the sources' side by side. split: its name.
-        arguments: of the head, as they were given. out: as `learn_multilabel`.
+        truth: [n, C].
+        vectors: [n, d], the sources' side by side.
+        split: its name.
+        arguments: of the head, as they were given.
+        out: as `learn_multilabel`.
 
     Raises:
         DataError: the examples cannot be learned from.
     """
-    examples, classes = found.examples, found.classes.tolist()
+    examples, classes = set_examples.examples, set_examples.classes.tolist()
     train, val = examples.rows("train"), examples.rows("val")
     validation = (vectors[val], truth[val]) if len(val) else (None, None)
     head.fit(vectors[train], truth[train], classes, *validation)

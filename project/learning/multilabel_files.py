@@ -51,7 +51,8 @@ class SetPredictions:
     """Answers to n items.
 
     Attributes:
-        ids, parts, groups: [n]. truth, answers: [n, C].
+        ids, parts, groups: [n].
+        truth, answers: [n, C].
         log_odds: float32 [n, C].
     """
 
@@ -81,7 +82,7 @@ def names_of(flags: Bools, classes: Names) -> list[list[str]]:
 
 
 def write_multilabel(
-    out: Path, result: MultilabelResult, found: SetPredictions, head: Mapping[str, bytes]
+    out: Path, result: MultilabelResult, predictions: SetPredictions, head: Mapping[str, bytes]
 ) -> None:
     """Write a results folder.
 
@@ -89,13 +90,13 @@ def write_multilabel(
         StoreError: the folder holds anything else, or cannot be written.
     """
     classes = np.asarray(result.classes, dtype=np.str_)
-    values = [found.ids.tolist(), found.parts.tolist(), found.groups.tolist()]
-    values += [names_of(found.truth, classes), names_of(found.answers, classes)]
+    values = [predictions.ids.tolist(), predictions.parts.tolist(), predictions.groups.tolist()]
+    values += [names_of(predictions.truth, classes), names_of(predictions.answers, classes)]
     table = pa.table(
         [pa.array(one, field.type) for one, field in zip(values, _COLUMNS, strict=True)], schema=_COLUMNS
     )
     npy = io.BytesIO()
-    np.save(npy, np.ascontiguousarray(found.log_odds, np.float32), allow_pickle=False)
+    np.save(npy, np.ascontiguousarray(predictions.log_odds, np.float32), allow_pickle=False)
     rows = [
         {"part": part, **{name: _cell(value) for name, value in one.model_dump().items()}}
         for part, scores in result.parts.items()
@@ -119,10 +120,10 @@ def _cell(value: object) -> object:
 
 def metrics_of(result: MultilabelResult) -> dict[str, dict[str, float]]:
     """The few numbers that `dvc metrics` and `dvc exp show` compare: what to choose by, and what to report."""
-    wanted = {"val": ("map_macro",), result.shown: _NUMBERS}
+    figures = {"val": ("map_macro",), result.shown: _NUMBERS}
     return {
         part: {name: round(float(getattr(result.parts[part], name)), 6) for name in names}
-        for part, names in wanted.items()
+        for part, names in figures.items()
         if part in result.parts
     }
 

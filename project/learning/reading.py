@@ -117,7 +117,8 @@ class Reading:
         """Of each view vectors [n, d]; for heads that read maps one `StoredMaps`.
 
         Raises:
-            UsageError: more views than one and its flips. StoreError: rows are damaged or missing.
+            UsageError: more views than one and its flips.
+            StoreError: rows are damaged or missing.
         """
         if self.reads == "maps":
             return [_maps_of(views, ids)]

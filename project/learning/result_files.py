@@ -86,11 +86,11 @@ def read_result(folder: Path) -> tuple[Evaluation, Predictions]:
 
 
 def _judged(folder: Path, files: Mapping[str, bytes]) -> tuple[Evaluation, Predictions]:
-    result, found = _result(folder, files), _predictions(folder, files)
-    counts = dict(zip(*np.unique(found.parts, return_counts=True), strict=True))
+    result, predictions = _result(folder, files), _predictions(folder, files)
+    counts = dict(zip(*np.unique(predictions.parts, return_counts=True), strict=True))
     if counts != {part: scores.n for part, scores in result.parts.items()}:
         raise StoreError(f"{folder}: {RESULT_NAME} and {PREDICTIONS_NAME} are of other items; {_REMEDY}")
-    return result, found
+    return result, predictions
 
 
 def _result(folder: Path, files: Mapping[str, bytes]) -> Evaluation:
@@ -137,10 +137,10 @@ def read_judged(folder: Path) -> Judged:
         StoreError: a file is missing or damaged, or they do not belong together.
     """
     files = _files(folder, RESULT_NAME, PREDICTIONS_NAME, LOGITS_NAME)
-    (result, found), logits = _judged(folder, files), _logits(folder, files)
-    if logits.shape != (len(found.ids), len(result.classes)):
+    (result, predictions), logits = _judged(folder, files), _logits(folder, files)
+    if logits.shape != (len(predictions.ids), len(result.classes)):
         raise StoreError(
-            f"{folder / LOGITS_NAME} has shape {logits.shape}, but the folder has {len(found.ids)} predictions "
+            f"{folder / LOGITS_NAME} has shape {logits.shape}, but the folder has {len(predictions.ids)} predictions "
             f"over {len(result.classes)} classes; {_REMEDY}"
         )
-    return Judged(result, found, logits)
+    return Judged(result, predictions, logits)

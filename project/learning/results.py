@@ -237,7 +237,7 @@ def judge(
     Raises:
         DataError: a logit is NaN or infinite.
     """
-    found = predictions(
+    answered = predictions(
         ids=examples.ids,
         parts=examples.parts,
         truth=examples.labels,
@@ -253,7 +253,7 @@ def judge(
             chosen.truth, chosen.top_labels, chosen.groups, classes, examples.majority_class, examples.unit
         )
         for part in PARTS
-        if len((chosen := found.of(part)).ids)
+        if len((chosen := answered.of(part)).ids)
     }
     evaluation = Evaluation(
         method=method,
@@ -278,7 +278,7 @@ def judge(
         unseen_classes=unseen,
         notes=_notes(examples, labels, unseen, shown_part(parts)),
     )
-    return Judged(evaluation, found, logits.astype(np.float32))
+    return Judged(evaluation, answered, logits.astype(np.float32))
 
 
 def _calibration(
@@ -321,7 +321,7 @@ def tuned_on(views: Sequence[View]) -> set[str]:
 def write_results(
     out: Path,
     result: Evaluation,
-    found: Predictions,
+    predictions: Predictions,
     logits: NDArray[np.floating],
     learned: Mapping[str, bytes] | None = None,
 ) -> None:
@@ -337,10 +337,10 @@ def write_results(
     """
     npy = io.BytesIO()
     np.save(npy, np.ascontiguousarray(logits, np.float32), allow_pickle=False)
-    files = {PREDICTIONS_NAME: table_bytes(found.table()), LOGITS_NAME: npy.getvalue()}
-    rows = [row for part in result.parts for row in per_class_rows(found, result.classes, part)]
+    files = {PREDICTIONS_NAME: table_bytes(predictions.table()), LOGITS_NAME: npy.getvalue()}
+    rows = [row for part in result.parts for row in per_class_rows(predictions, result.classes, part)]
     files[PER_CLASS_NAME] = csv_bytes(rows, list(rows[0]))
-    chosen = found.of(shown_part(result.parts))
+    chosen = predictions.of(shown_part(result.parts))
     pairs = zip(chosen.truth.tolist(), chosen.top_labels[:, 0].tolist(), strict=True)
     rows = [{"truth": truth, "prediction": prediction} for truth, prediction in pairs]
     files[CONFUSION_NAME] = csv_bytes(rows, list(rows[0]))
@@ -349,13 +349,13 @@ def write_results(
     write_bundle(out, files | dict(learned or {}), what="results")
 
 
-def examples_of(result: Evaluation, found: Predictions) -> Examples:
+def examples_of(result: Evaluation, predictions: Predictions) -> Examples:
     """The examples that a results folder was made from, for judging an ensemble of stored answers."""
     return Examples(
-        ids=found.ids,
-        labels=found.truth,
-        parts=found.parts,
-        groups=found.groups,
+        ids=predictions.ids,
+        labels=predictions.truth,
+        parts=predictions.parts,
+        groups=predictions.groups,
         unit=_unit_of(result),
         pool_classes=tuple(sorted({*result.classes, *result.unseen_classes})),
         n_items=result.n_items,
@@ -363,7 +363,7 @@ def examples_of(result: Evaluation, found: Predictions) -> Examples:
         n_without_label=result.n_without_label,
         n_without_features=result.n_without_features,
         n_tuned_on=result.n_tuned_on,
-        folds=found.folds,
+        folds=predictions.folds,
     )
 
 

@@ -74,7 +74,8 @@ def answer(features: Path, texts: Path, items: Path, classes: Sequence[str]) -> 
     """The likeliest two of these classes for every item of a view, by the cosine with their texts.
 
     Args:
-        features: a view of kind `embedding`. texts: a view of text vectors by the same model.
+        features: a view of kind `embedding`.
+        texts: a view of text vectors by the same model.
         items: the folder of items that the view was made from.
 
     Raises:
@@ -85,8 +86,8 @@ def answer(features: Path, texts: Path, items: Path, classes: Sequence[str]) -> 
     view, table = View(features), Items(items)
     check_belongs(view, table)
     text_view = open_class_texts(texts, view, items, ())
-    found = class_texts(text_view, classes, backbone=view.backbone, items=items, labels=())
-    head = ZeroShotClassifier().fit(found.vectors, found.classes)
+    of_classes = class_texts(text_view, classes, backbone=view.backbone, items=items, labels=())
+    head = ZeroShotClassifier().fit(of_classes.vectors, of_classes.classes)
     vectors, ids = view.embedding.reshape(len(view), -1), view.ids.tolist()
     require_finite(vectors, ids, f"{view.path}: the features", "extract with precision fp32")
     probs = softmax(head.decision_function(vectors)) if ids else np.empty((0, len(classes)))
@@ -99,7 +100,7 @@ def answer(features: Path, texts: Path, items: Path, classes: Sequence[str]) -> 
         backbone=view.backbone,
         fingerprint=view.fingerprint,
         classes=tuple(head.classes_.tolist()),
-        protocol=f"{head.protocol}; prompts: {', '.join(repr(one) for one in found.templates)}",
+        protocol=f"{head.protocol}; prompts: {', '.join(repr(one) for one in of_classes.templates)}",
         table=pa.table(columns, schema=COLUMNS),
     )
 

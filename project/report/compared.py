@@ -37,8 +37,8 @@ def compared(group: ResultGroup, probes: Sequence[tuple[str, Path]]) -> dict[str
         numbers["val"] = _percent(group.chosen.val_top1)
     of_probes = {name: read_result(folder)[0] for name, folder in probes}
     part = group.rows[0].part
-    found = {name: _percent(one.parts[part].top1) for name, one in of_probes.items() if part in one.parts}
-    return numbers | ({"probe": found} if found else {})
+    probed = {name: _percent(one.parts[part].top1) for name, one in of_probes.items() if part in one.parts}
+    return numbers | ({"probe": probed} if probed else {})
 
 
 def compared_sets(rows: Sequence[MultilabelRow]) -> dict[str, Any]:

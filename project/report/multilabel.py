@@ -48,7 +48,8 @@ class Sampled:
         """For the page.
 
         Args:
-            pictures: data URI by item id. source: the caption of a row's figures.
+            pictures: data URI by item id.
+            source: the caption of a row's figures.
         """
         row, result = self.group[0]
         classes = result.parts[result.shown].by_class
@@ -70,10 +71,10 @@ def sampled(groups: Sequence[Group], n_samples: int, seed: int) -> list[Sampled]
     Raises:
         StoreError: its answers are damaged.
     """
-    found = []
+    samples = []
     for group in groups:
         result, answers = read_multilabel_answers(Path(group[0][0].folder))
         shown = answers.of(result.shown)
         pair = choose_set_samples(shown.ids, shown.truth, shown.answers, result.classes, n_samples, seed)
-        found.append(Sampled(group, *pair))
-    return found
+        samples.append(Sampled(group, *pair))
+    return samples

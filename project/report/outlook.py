@@ -17,7 +17,7 @@ def twice_as_many(at: Layout, groups: Sequence[ResultGroup]) -> list[dict[str, A
     Raises:
         StoreError: a file of curves is damaged.
     """
-    found = []
+    outlooks = []
     for group in groups:
         for row in by_rank(group.rows):
             path = at.curves(row.backbone) if row.backbone else None
@@ -29,6 +29,8 @@ def twice_as_many(at: Layout, groups: Sequence[ResultGroup]) -> list[dict[str, A
             if last:
                 # The logistic regression comes first wherever it was asked for.
                 shown = {"labels", "split", "backbone", "head", "top1", "twice"}
-                found.append(last[0].model_dump(mode="json", include=shown) | {"told": last[0].twice_as_many})
+                outlooks.append(
+                    last[0].model_dump(mode="json", include=shown) | {"told": last[0].twice_as_many}
+                )
                 break
-    return found
+    return outlooks

@@ -57,7 +57,8 @@ class Told:
 
         Args:
             stage: that makes the figure again; empty for none.
-            made_from: records that have a backbone and a fingerprint. of: further fields of the caption.
+            made_from: records that have a backbone and a fingerprint.
+            of: further fields of the caption.
         """
         features = named_features([(one.backbone, one.fingerprint) for one in made_from])
         command = self.remake(stage) if stage else ""
@@ -117,8 +118,8 @@ def standings(results: Sequence[Path], n_detailed: int, toys: Set[str] = frozens
     """
     read = [(folder, *read_result(folder)) for folder in results]
     groups = []
-    found = result_groups([evaluation for _, evaluation, _ in read], toys, [answers for *_, answers in read])
-    for group in found:
+    ranked = result_groups([evaluation for _, evaluation, _ in read], toys, [answers for *_, answers in read])
+    for group in ranked:
         members = [(f, e) for f, e, _ in read if (e.split, e.labels) == (group.split, group.labels)]
         rows = [row for row in group.rows if not row.is_baseline]
         folders, evaluations = zip(*members, strict=True)

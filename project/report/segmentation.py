@@ -43,19 +43,20 @@ def segmentation_facts(
 
     Args:
         scenes: that they are of; None: their pictures are not shown.
-        n_examples: pictures shown of each. side_px: longer side of a picture.
+        n_examples: pictures shown of each.
+        side_px: longer side of a picture.
 
     Raises:
         StoreError: a folder holds no results or damaged ones, or the scenes are damaged.
     """
     results = {str(folder): read_segmentation(folder) for folder in folders}
     known = Scenes(scenes) if scenes is not None and n_examples and folders else None
-    found = []
+    facts = []
     for table in segmentation_tables(list(results.items()), toys):
         of_table = [results[row.folder] for row in table.rows]
         first = of_table[0]
         vectors = next((one for one in of_table if one.class_cosines is not None), None)
-        found.append(
+        facts.append(
             SegmentationFacts(
                 table=table,
                 protocols=[(row.name, row.protocol) for row in table.rows],
@@ -68,7 +69,7 @@ def segmentation_facts(
                 source=_source(told, table, of_table),
             )
         )
-    return found
+    return facts
 
 
 def _source(told: Told, table: SegmentationTable, results: Sequence[SegmentationResult]) -> Provenance:
@@ -87,10 +88,10 @@ def _duel(table: SegmentationTable) -> str:
         return ""
     first, second = table.rows[:2]
     try:
-        found = compare_segmentations(Path(first.folder), Path(second.folder), table.part)
+        comparison = compare_segmentations(Path(first.folder), Path(second.folder), table.part)
     except DataError as error:
         return f"The first two were not compared picture by picture: {error}."
-    return f"A is {first.name}; B is {second.name}. {found.verdict}"
+    return f"A is {first.name}; B is {second.name}. {comparison.verdict}"
 
 
 def _similarity(result: SegmentationResult | None) -> str:
@@ -119,12 +120,12 @@ def _examples(
         (name if methods.count(method) > 1 else method, label_maps) for method, name, label_maps in kept
     ]
     colours = as_array(class_colours(first.colours))
-    found = []
+    examples = []
     for row, what, miou in chosen_pictures(of_part.confusions, n):
         item_id = str(of_part.ids[row])
         if item_id in answers[0][1] and (shown := _pictures(scenes, item_id, answers, colours, side_px)):
-            found.append(Example(item_id, what, miou, shown))
-    return found
+            examples.append(Example(item_id, what, miou, shown))
+    return examples
 
 
 def _pictures(
@@ -135,13 +136,16 @@ def _pictures(
     if photograph is None:
         return []
     truth = scenes.label_map(item_id)
-    found = [Shown("Photograph", data_uri(photograph)), _shown("Truth", overlay(photograph, truth, colours))]
+    pictures = [
+        Shown("Photograph", data_uri(photograph)),
+        _shown("Truth", overlay(photograph, truth, colours)),
+    ]
     for name, label_maps in answers:
         if item_id in label_maps:
             said = label_maps.label_map(item_id)
-            found.append(_shown(name, overlay(photograph, said, colours)))
-            found.append(_shown(f"Errors of {name}", error_map(photograph, truth, said, colours)))
-    return found
+            pictures.append(_shown(name, overlay(photograph, said, colours)))
+            pictures.append(_shown(f"Errors of {name}", error_map(photograph, truth, said, colours)))
+    return pictures
 
 
 def _shown(heading: str, picture: Image.Image) -> Shown:

@@ -19,23 +19,24 @@ def ledger(
     """Of all tuned backbones; None where there is none.
 
     Args:
-        records: what the stages say of them. results: folders of classifiers, RESULTS/STAGE/METHOD/BACKBONE/QUESTION.
+        records: what the stages say of them.
+        results: folders of classifiers, RESULTS/STAGE/METHOD/BACKBONE/QUESTION.
         timings: seconds of each stage.
 
     Raises:
         StoreError: a record or a folder is damaged.
     """
-    found = [read_record(path) for path in records]
+    tuned = [read_record(path) for path in records]
     places = {(one.parts[-3], one.parts[-2], one.parts[-1]): one for one in results if len(one.parts) > 3}
     rows = [
         row
-        for one in found
+        for one in tuned
         for question in _questions(one, places)
         if (row := _row(one, question, places, timings, toys)) is not None
     ]
     if not rows:
         return None
-    lacking = sorted({one.name for one in found} - {row.name for row in rows})
+    lacking = sorted({one.name for one in tuned} - {row.name for row in rows})
     notes = [
         "Items that a backbone was tuned on never test it; intervals are paired, by drawing groups anew."
     ]
@@ -97,8 +98,8 @@ def _compared(tuned: Path, frozen: Path) -> compare.Comparison | None:
         return None
 
 
-def _gain(found: compare.Comparison | None) -> Gain | None:
-    if found is None:
+def _gain(comparison: compare.Comparison | None) -> Gain | None:
+    if comparison is None:
         return None
-    its = found.difference
-    return Gain(found.a.top1, its.value, its.interval, its.p, found.is_more_than_chance)
+    its = comparison.difference
+    return Gain(comparison.a.top1, its.value, its.interval, its.p, comparison.is_more_than_chance)

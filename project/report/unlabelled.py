@@ -27,17 +27,17 @@ def read_likeness(paths: Sequence[Path], n_shown: int, toys: Set[str]) -> list[L
     Raises:
         StoreError: a file is missing or damaged.
     """
-    found = read_records(paths, LIKENESS, "near-duplicates and outliers")
-    n = min(n_shown, _MAX_PICTURES // (5 * len(found))) if found else 0
-    shown = [one.model_copy(update={"groups": one.groups[:n], "apart": one.apart[:n]}) for one in found]
+    reports = read_records(paths, LIKENESS, "near-duplicates and outliers")
+    n = min(n_shown, _MAX_PICTURES // (5 * len(reports))) if reports else 0
+    shown = [one.model_copy(update={"groups": one.groups[:n], "apart": one.apart[:n]}) for one in reports]
     return sorted(shown, key=lambda one: is_toy(one.backbone, toys))
 
 
-def pictured_in(found: Iterable[LikenessReport]) -> set[str]:
+def pictured_in(reports: Iterable[LikenessReport]) -> set[str]:
     """Items whose pictures these show."""
     return {
         item_id
-        for one in found
+        for one in reports
         for item_id in (
             *(item_id for group in one.groups for item_id in group.item_ids[:_MEMBERS]),
             *(far.item_id for far in one.apart),
@@ -46,10 +46,10 @@ def pictured_in(found: Iterable[LikenessReport]) -> set[str]:
 
 
 def colours_of(
-    table: Items, found: Sequence[Standing], answered: Sequence[AnswerFacts]
+    table: Items, standings: Sequence[Standing], answered: Sequence[AnswerFacts]
 ) -> dict[str, Mapping[str, str]]:
     """What maps are coloured by, each item's class by its id: labels that were learned from, else answers, else nothing."""
-    columns = list(dict.fromkeys(standing.group.labels for standing in found))
+    columns = list(dict.fromkeys(standing.group.labels for standing in standings))
     if columns:
         return {column: labels_of(table, column) for column in columns}
     if answered:
@@ -65,18 +65,18 @@ def read_answer_facts(paths: Sequence[Path], toys: Set[str], told: Told) -> list
     """
     facts = []
     for path in paths:
-        found = read_answers(path)
-        rows = [Shown(**row) for row in found.table.to_pylist()]
-        n = max(1, min(_OF_CLASS, _MAX_PICTURES // (len(paths) * (len(found.classes) + 1))))
+        answers = read_answers(path)
+        rows = [Shown(**row) for row in answers.table.to_pylist()]
+        n = max(1, min(_OF_CLASS, _MAX_PICTURES // (len(paths) * (len(answers.classes) + 1))))
         facts.append(
             answer_facts(
                 rows,
-                found.classes,
+                answers.classes,
                 n,
-                backbone=found.backbone,
-                protocol=found.protocol,
+                backbone=answers.backbone,
+                protocol=answers.protocol,
                 table=str(path.with_suffix(".csv")),
-                source=told.source("answers", [found], n=len(rows)),
+                source=told.source("answers", [answers], n=len(rows)),
             )
         )
     return sorted(facts, key=lambda one: is_toy(one.backbone, toys))

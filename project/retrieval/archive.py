@@ -45,7 +45,8 @@ class RetrievalParams(Section):
     Attributes:
         ks: of recall@k and precision@k.
         templates: use only texts of these templates; None for all that the view of texts has.
-        n_examples: queries that are kept with what they find; n_hits: of each.
+        n_examples: queries that are kept with what they find.
+        n_hits: of each.
         seed: of the choice of examples.
     """
 
@@ -61,9 +62,13 @@ class Archive:
     """Labelled items of a split with features, in item order.
 
     Attributes:
-        view: their features. column: of the items, that holds labels or captions.
-        examples, vectors: n of them, [n, d]. photos: the photograph that each is of, [n].
-        split: its name. part: the part that is judged; rows: its items.
+        view: their features.
+        column: of the items, that holds labels or captions.
+        examples, vectors: n of them, [n, d].
+        photos: the photograph that each is of, [n].
+        split: its name.
+        part: the part that is judged.
+        rows: its items.
     """
 
     view: View
@@ -112,18 +117,18 @@ def judged(
         facts: further fields of the result.
     """
     with bar(f"{task.replace('-', ' ')} {archive.view.backbone}", len(queries.vectors), "queries") as advance:
-        found = judge_rankings(queries, gallery, params.ks, advance)
+        rankings = judge_rankings(queries, gallery, params.ks, advance)
     by_text = task == "text-to-image"
     names = np.asarray(queries.codes)
     clusters = names if by_text else archive.examples.groups[archive.rows]
     figures = figures_of(
-        found.values,
-        found.chance,
-        clusters[found.asked],
-        names[found.asked].tolist() if about == "classes" else None,
+        rankings.values,
+        rankings.chance,
+        clusters[rankings.asked],
+        names[rankings.asked].tolist() if about == "classes" else None,
     )
-    unit = unit_of(archive.examples.unit, figures.n_resampled, len(found.asked))
-    notes = [said] if (said := note(found.n_without)) else []
+    unit = unit_of(archive.examples.unit, figures.n_resampled, len(rankings.asked))
+    notes = [said] if (said := note(rankings.n_without)) else []
     return RetrievalResult(
         task=task,
         about=about,
@@ -132,8 +137,8 @@ def judged(
         fingerprint=archive.view.fingerprint,
         split=archive.split,
         part=archive.part,
-        n_queries=len(found.asked),
-        n_without=found.n_without,
+        n_queries=len(rankings.asked),
+        n_without=rankings.n_without,
         n_gallery=len(gallery.vectors),
         resampled="texts" if by_text else unit,
         figures=figures,

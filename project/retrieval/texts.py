@@ -47,7 +47,7 @@ def run(
     view = View(features)
     text_view = open_class_texts(texts, view, items, [labels])
     archive = read_archive(view, items, split, labels)
-    found = class_texts(
+    of_classes = class_texts(
         text_view,
         archive.examples.pool_classes,
         backbone=view.backbone,
@@ -55,9 +55,9 @@ def run(
         labels=[labels],
         templates=params.templates,
     )
-    head = ZeroShotClassifier().fit(found.vectors, found.classes)
+    head = ZeroShotClassifier().fit(of_classes.vectors, of_classes.classes)
     words = Side(head.coef_, head.classes_)
-    return _both_ways(words, "classes", _made(found.classes), archive, text_view, params)
+    return _both_ways(words, "classes", _made(of_classes.classes), archive, text_view, params)
 
 
 def run_captions(

@@ -45,9 +45,12 @@ class SegmentationComparison(Record):
     """All of it.
 
     Attributes:
-        part, n_pictures: what both answered. n_groups, unit: of the pictures that are not independent, and what these are.
-        miou, accuracy: A minus B, over the whole set. classes: those that occur, A's largest gains first.
-        is_more_than_chance: whether p of mIoU is below 0.05. verdict: the same in a sentence.
+        part, n_pictures: what both answered.
+        n_groups, unit: of the pictures that are not independent, and what these are.
+        miou, accuracy: A minus B, over the whole set.
+        classes: those that occur, A's largest gains first.
+        is_more_than_chance: whether p of mIoU is below 0.05.
+        verdict: the same in a sentence.
         notes: what a reader must know.
     """
 
@@ -102,23 +105,23 @@ def compare_segmentations(a: Path, b: Path, part: str = "test") -> SegmentationC
                 f"{folder} has no pictures of the part {part!r}; it has: {', '.join(result.parts)}"
             )
     one, other = _aligned(a, counts_a.of(part), b, counts_b.of(part))
-    found = paired(one.confusions, other.confusions, one.groups)
+    differences = paired(one.confusions, other.confusions, one.groups)
     classes = [
         ClassGain(name=result_a.classes[each.place], **each.model_dump(exclude={"place"}))
-        for each in found.classes
+        for each in differences.classes
     ]
     return SegmentationComparison(
         part=part,
-        n_pictures=found.n_pictures,
-        n_groups=found.n_groups,
+        n_pictures=differences.n_pictures,
+        n_groups=differences.n_groups,
         unit=result_b.parts[part].unit,
         a=_contestant(a, result_a, part),
         b=_contestant(b, result_b, part),
-        miou=found.miou,
-        accuracy=found.accuracy,
+        miou=differences.miou,
+        accuracy=differences.accuracy,
         classes=tuple(sorted(classes, key=lambda gain: (-gain.difference, gain.name))),
-        is_more_than_chance=found.miou.p < LEVEL,
-        verdict=_verdict(found.miou),
+        is_more_than_chance=differences.miou.p < LEVEL,
+        verdict=_verdict(differences.miou),
         notes=tuple(_notes(part, (result_a, result_b))),
     )
 
@@ -159,14 +162,14 @@ def _contestant(folder: Path, result: SegmentationResult, part: str) -> Segmenta
     )
 
 
-def _verdict(found: FigureDifference) -> str:
-    if found.difference == 0:
+def _verdict(miou: FigureDifference) -> str:
+    if miou.difference == 0:
         return "A and B have the same mIoU."
-    points = f"{100 * abs(found.difference):.1f} points of mIoU"
-    leader, other = ("A", "B") if found.difference > 0 else ("B", "A")
-    if found.p < LEVEL:
-        return f"{leader} beats {other} by {points}, which is more than chance explains ({p_value(found.p)})."
-    return f"{leader} is ahead by {points}, which may be chance ({p_value(found.p)})."
+    points = f"{100 * abs(miou.difference):.1f} points of mIoU"
+    leader, other = ("A", "B") if miou.difference > 0 else ("B", "A")
+    if miou.p < LEVEL:
+        return f"{leader} beats {other} by {points}, which is more than chance explains ({p_value(miou.p)})."
+    return f"{leader} is ahead by {points}, which may be chance ({p_value(miou.p)})."
 
 
 def _notes(part: str, results: tuple[SegmentationResult, SegmentationResult]) -> list[str]:

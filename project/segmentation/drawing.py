@@ -18,7 +18,7 @@ LabelMaps = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Cut:
     """What to read of one picture.
 
     Attributes:
@@ -36,7 +36,8 @@ class Frame:
     """The pixels in which a backbone sees pictures, and the cells of its coarsest map.
 
     Attributes:
-        input_px: (height, width). stride_px: of the coarsest level.
+        input_px: (height, width).
+        stride_px: of the coarsest level.
     """
 
     input_px: tuple[int, int]
@@ -56,26 +57,26 @@ class Frame:
             )
         return window_px[0] // self.stride_px, window_px[1] // self.stride_px
 
-    def slices(self, wanted: Wanted) -> tuple[slice, slice]:
-        """Rows and columns of what is wanted in pixels."""
-        if wanted.window is None:
+    def slices(self, cut: Cut) -> tuple[slice, slice]:
+        """Rows and columns of a cut in pixels."""
+        if cut.window is None:
             return slice(None), slice(None)
-        window, stride = wanted.window, self.stride_px
+        window, stride = cut.window, self.stride_px
         top, left = window.top * stride, window.left * stride
         return slice(top, top + window.height * stride), slice(left, left + window.width * stride)
 
-    def target(self, scenes: Scenes, wanted: Wanted) -> LabelMaps:
-        """A label map in these pixels, uint8 [h, w]: mirrored and cut as what is wanted."""
+    def target(self, scenes: Scenes, cut: Cut) -> LabelMaps:
+        """A label map in these pixels, uint8 [h, w]: mirrored and cut as that is."""
         height, width = self.input_px
-        labels = scenes.label_map(wanted.item_id)
+        labels = scenes.label_map(cut.item_id)
         if labels.shape != (height, width):
             resized = Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST)
             labels = np.asarray(resized)
-        return (labels[:, ::-1] if wanted.mirrored else labels)[self.slices(wanted)]
+        return (labels[:, ::-1] if cut.mirrored else labels)[self.slices(cut)]
 
-    def targets(self, scenes: Scenes, wanted: Sequence[Wanted]) -> LabelMaps:
+    def targets(self, scenes: Scenes, cuts: Sequence[Cut]) -> LabelMaps:
         """Of m pictures, [m, h, w]."""
-        return np.stack([self.target(scenes, one) for one in wanted])
+        return np.stack([self.target(scenes, one) for one in cuts])
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class Drawn:
         full, rest = divmod(n_pictures, self.batch_size)
         return max(1, full + (2 * rest > self.batch_size))
 
-    def plan(self, ids: Sequence[str], frame: Frame, epoch: int) -> list[list[Wanted]]:
+    def plan(self, ids: Sequence[str], frame: Frame, epoch: int) -> list[list[Cut]]:
         """The batches of an epoch; the same for the same epoch."""
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(len(ids))
@@ -110,7 +111,7 @@ class Drawn:
             flips = (rng.random(len(rows)) < 0.5).tolist() if self.mirrored else [False] * len(rows)
             plan.append(
                 [
-                    Wanted(ids[row], _window(rng, cells, frame), flip)
+                    Cut(ids[row], _window(rng, cells, frame), flip)
                     for row, flip in zip(rows, flips, strict=True)
                 ]
             )

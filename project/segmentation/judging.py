@@ -59,11 +59,11 @@ def resampled(ids: Sequence[str], scenes: Scenes) -> tuple[dict[str, str], Unit]
         return dict(zip(ids, groups, strict=True)), "groups"
     length = max(1, len(ids) // _STRETCHES)
     seen: Counter[str] = Counter()
-    found = {}
+    stretch_of = {}
     for one, group in zip(ids, groups, strict=True):
-        found[one] = f"{group}/{seen[group] // length}"
+        stretch_of[one] = f"{group}/{seen[group] // length}"
         seen[group] += 1
-    return found, "stretches"
+    return stretch_of, "stretches"
 
 
 def judge(

@@ -49,7 +49,8 @@ class Asked:
     """One method with one sort of words.
 
     Attributes:
-        name: of the method. kind: of the decoder.
+        name: of the method.
+        kind: of the decoder.
         words: where class vectors come from.
     """
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deponij.pipeline.backbones.transform import Transform
 from deponij.pipeline.pictures import Route, decode
-from deponij.project.segmentation.drawing import Frame, Wanted
+from deponij.project.segmentation.drawing import Cut, Frame
 from deponij.project.segmentation.sources import SceneSource
 from deponij.store.scenes import Scenes
 
@@ -27,7 +27,8 @@ class PictureScenes(SceneSource):
     """Scenes whose pictures a network sees itself, as a backbone's transform makes them ready.
 
     Args:
-        transform: to the input's size; nothing may be cropped. stride_px: of the network's coarsest level.
+        transform: to the input's size; nothing may be cropped.
+        stride_px: of the network's coarsest level.
     """
 
     mirrors = True
@@ -45,9 +46,7 @@ class PictureScenes(SceneSource):
     def has(self, item_id: str) -> bool:
         return self.scenes.items.keys[self.scenes.items.places[item_id]] is not None
 
-    def batches(
-        self, plan: Iterable[Sequence[Wanted]]
-    ) -> Generator[tuple[list[Wanted], "Tensor"], None, None]:
+    def batches(self, plan: Iterable[Sequence[Cut]]) -> Generator[tuple[list[Cut], "Tensor"], None, None]:
         """Normalised pixels float32 [m, 3, h, w]."""
         import torch
 
@@ -55,11 +54,9 @@ class PictureScenes(SceneSource):
             rows = np.stack([self.transform.normalise(self._pixels(one)) for one in batch])
             yield list(batch), torch.from_numpy(rows).contiguous(memory_format=torch.channels_last)
 
-    def _pixels(self, wanted: Wanted) -> NDArray[np.uint8]:
-        pixels = self._whole(wanted.item_id)
-        return np.ascontiguousarray(
-            (pixels[:, ::-1] if wanted.mirrored else pixels)[self.frame.slices(wanted)]
-        )
+    def _pixels(self, cut: Cut) -> NDArray[np.uint8]:
+        pixels = self._whole(cut.item_id)
+        return np.ascontiguousarray((pixels[:, ::-1] if cut.mirrored else pixels)[self.frame.slices(cut)])
 
     def _whole(self, item_id: str) -> NDArray[np.uint8]:
         if item_id in self._kept:

@@ -56,7 +56,9 @@ class PictureCounts:
     """What figures of n pictures are made of.
 
     Attributes:
-        ids, parts, groups: [n]. confusions: [n, C, C]. boundaries: [n, C, 2].
+        ids, parts, groups: [n].
+        confusions: [n, C, C].
+        boundaries: [n, C, 2].
     """
 
     ids: Names
@@ -80,7 +82,8 @@ class PictureCounter:
     """Gathers pictures' counts, and the label maps that are to be kept, one picture at a time.
 
     Args:
-        classes: in the order of their numbers. keep: parts whose label maps are kept.
+        classes: in the order of their numbers.
+        keep: parts whose label maps are kept.
     """
 
     def __init__(self, classes: Sequence[SceneClass], keep: Sequence[str] = ("test",)) -> None:
@@ -158,10 +161,10 @@ def _cell(value: object) -> object:
 
 def metrics_of(result: SegmentationResult) -> dict[str, dict[str, float]]:
     """The few numbers that `dvc metrics` and `dvc exp show` compare: what to choose by, and what to report."""
-    wanted = {"val": ("miou",), result.shown: _NUMBERS}
+    figures = {"val": ("miou",), result.shown: _NUMBERS}
     return {
         part: {name: round(float(getattr(result.parts[part], name)), 6) for name in names}
-        for part, names in wanted.items()
+        for part, names in figures.items()
         if part in result.parts
     }
 
@@ -193,8 +196,8 @@ def read_counts(folder: Path) -> tuple[SegmentationResult, PictureCounts]:
     files = _files(folder, SEGMENTATION_NAME, _PICTURES)
     result = _result(folder, files)
     counts = _counts(folder, files, len(result.classes))
-    found = dict(zip(*np.unique(counts.parts, return_counts=True), strict=True))
-    if found != {part: one.n_pictures for part, one in result.parts.items()}:
+    n_of = dict(zip(*np.unique(counts.parts, return_counts=True), strict=True))
+    if n_of != {part: one.n_pictures for part, one in result.parts.items()}:
         raise StoreError(f"{folder}: {SEGMENTATION_NAME} and {_PICTURES} are of other pictures; {_REMEDY}")
     return result, counts
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deponij.project.segmentation.drawing import Frame, Wanted
+from deponij.project.segmentation.drawing import Cut, Frame
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import DataError
 from deponij.store.reading import MapLevel, MapReader
@@ -28,7 +28,8 @@ class SceneSource(ABC):
     """Scenes, and what a network sees of them.
 
     Attributes:
-        scenes: with their label maps. frame: the pixels in which they are seen.
+        scenes: with their label maps.
+        frame: the pixels in which they are seen.
         mirrors: whether mirrored pictures can be had.
     """
 
@@ -41,7 +42,7 @@ class SceneSource(ABC):
         """Whether a picture can be seen."""
 
     @abstractmethod
-    def batches(self, plan: Iterable[Sequence[Wanted]]) -> Generator[tuple[list[Wanted], Any], None, None]:
+    def batches(self, plan: Iterable[Sequence[Cut]]) -> Generator[tuple[list[Cut], Any], None, None]:
         """Batches read ahead: what was wanted in the order in which it comes, and the network's first argument."""
 
     def ids(self, parts: Iterable[str]) -> list[str]:
@@ -51,12 +52,12 @@ class SceneSource(ABC):
             DataError: there are none.
         """
         parts = list(parts)
-        found = [one for part in parts for one in self.scenes.ids(part) if self.has(one)]
-        if not found:
+        ids = [one for part in parts for one in self.scenes.ids(part) if self.has(one)]
+        if not ids:
             raise DataError(
                 f"no picture of the part {' or '.join(parts)} has features and a label map; see how the scenes are split"
             )
-        return found
+        return ids
 
     def left_out(self, parts: Iterable[str]) -> list[str]:
         """Pictures of these parts that cannot be seen, whose reasons are in the view's failure table."""
@@ -67,7 +68,8 @@ class StoredScenes(SceneSource):
     """Scenes with maps that lie in a depot.
 
     Args:
-        plain: maps of the pictures. mirrored: of the mirrored ones, where they are stored.
+        plain: maps of the pictures.
+        mirrored: of the mirrored ones, where they are stored.
     """
 
     def __init__(self, scenes: Scenes, plain: MapReader, mirrored: MapReader | None) -> None:
@@ -114,8 +116,8 @@ class StoredScenes(SceneSource):
         return item_id in self._there
 
     def batches(
-        self, plan: Iterable[Sequence[Wanted]]
-    ) -> Generator[tuple[list[Wanted], "list[Tensor]"], None, None]:
+        self, plan: Iterable[Sequence[Cut]]
+    ) -> Generator[tuple[list[Cut], "list[Tensor]"], None, None]:
         """Maps as float32 tensors [m, C, h, w], finest first; pictures come before mirrored ones."""
         ordered = [sorted(batch, key=lambda one: one.mirrored) for batch in plan]
         readers = [self.plain] if self.mirrored is None else [self.plain, self.mirrored]
@@ -124,12 +126,12 @@ class StoredScenes(SceneSource):
                 stack.enter_context(closing(reader.batches([_asked(batch, bool(way)) for batch in ordered])))
                 for way, reader in enumerate(readers)
             ]
-            for batch, *found in zip(ordered, *parts, strict=True):
-                full = [one for one in found if len(next(iter(one.values())))]
+            for batch, *pieces in zip(ordered, *parts, strict=True):
+                full = [one for one in pieces if len(next(iter(one.values())))]
                 yield batch, [_tensor([one[level.name] for one in full]) for level in self.levels]
 
 
-def _asked(batch: Sequence[Wanted], mirrored: bool) -> tuple[list[str], list[Any] | None]:
+def _asked(batch: Sequence[Cut], mirrored: bool) -> tuple[list[str], list[Any] | None]:
     mine = [one for one in batch if one.mirrored == mirrored]
     windows = [one.window for one in mine if one.window is not None]
     return [one.item_id for one in mine], windows or None

@@ -34,18 +34,21 @@ def tables_meant(folders: Sequence[Path], of_run: Path | None, part: str | None)
             "--run says which run is meant where no folder is named; leave it out beside folders"
         )
     if folders:
-        found = [one for folder in folders for one in Layout(folder).segmentations() or [folder]]
-        toys = frozenset().union(toys_beside(*found), *(toys_of(folder / "weights") for folder in folders))
-        return _of(found, toys, part, None)
+        results = [one for folder in folders for one in Layout(folder).segmentations() or [folder]]
+        toys = frozenset().union(toys_beside(*results), *(toys_of(folder / "weights") for folder in folders))
+        return _of(results, toys, part, None)
     meant = run_meant(of_run)
-    found = meant.at.segmentations()
-    if not found:
+    results = meant.at.segmentations()
+    if not results:
         raise UsageError(
             f"{meant.at.root} has no segmentation: `dvc repro decoders` learns what the profile names under `decoders`, "
             "`deponij fit-decoder --out FOLDER` one by itself"
         )
     return _of(
-        found, toys_of(meant.at.dense_weights), part, meant.said(f"{len(found)} approaches to segmentation")
+        results,
+        toys_of(meant.at.dense_weights),
+        part,
+        meant.said(f"{len(results)} approaches to segmentation"),
     )
 
 

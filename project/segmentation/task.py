@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from deponij.pipeline.metrics.segmentation import Figures, confusion, margins
 from deponij.pipeline.training.task import ParameterGroup
-from deponij.project.segmentation.drawing import Drawn, Wanted
+from deponij.project.segmentation.drawing import Cut, Drawn
 from deponij.project.segmentation.sources import SceneSource
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ class SegmentationTask:
 
     Attributes:
         model: forward(what `source` gives, size_px) -> logits [n, C, h, w].
-        ids: pictures to learn from. val_ids: to choose on; may be none.
+        ids: pictures to learn from.
+        val_ids: to choose on; may be none.
         loss_of: from logits and targets int64 [n, h, w] to a number.
         identity: stands for all that shapes the training, so that no other one's checkpoint is gone on with.
         parts: what learns, and how fast; all that can, alike, by default.
@@ -63,14 +64,14 @@ class SegmentationTask:
 
         frame = self.source.frame
         with closing(self.source.batches(self.drawn.plan(self.ids, frame, epoch)[first:])) as read:
-            for wanted, inputs in read:
-                labels = frame.targets(self.source.scenes, wanted)
+            for cuts, inputs in read:
+                labels = frame.targets(self.source.scenes, cuts)
                 yield inputs, torch.from_numpy(labels.astype(np.int64))
 
     def loss(self, batch: tuple[Any, "Tensor"]) -> "Tensor":
         """Of one batch."""
-        inputs, wanted = batch
-        return self.loss_of(self.model(inputs, tuple(wanted.shape[-2:])), wanted)
+        inputs, truth = batch
+        return self.loss_of(self.model(inputs, tuple(truth.shape[-2:])), truth)
 
     def validate(self) -> dict[str, float]:
         """mIoU on the pictures to choose on, whole and not mirrored."""
@@ -107,13 +108,13 @@ def answers(
         batches = list(_of_one_size(source, ids, batch_size))
         ways = [
             stack.enter_context(
-                closing(source.batches([[Wanted(one, None, flip) for one in batch] for batch in batches]))
+                closing(source.batches([[Cut(one, None, flip) for one in batch] for batch in batches]))
             )
             for flip in ((False, True) if both_ways else (False,))
         ]
-        for batch, *found in zip(batches, *ways, strict=True):
+        for batch, *by_way in zip(batches, *ways, strict=True):
             truths = [source.scenes.label_map(one) for one in batch]
-            logits = [model(_moved(inputs, device), truths[0].shape) for _, inputs in found]
+            logits = [model(_moved(inputs, device), truths[0].shape) for _, inputs in by_way]
             if both_ways:
                 logits = [logits[0].softmax(1) + logits[1].flip(-1).softmax(1)]
             rows = logits[0].argmax(1).to(torch.uint8).cpu().numpy()

@@ -23,13 +23,15 @@ def class_vectors(path: Path, classes: Sequence[str], words: str, view: View) ->
     As CLIP_benchmark's zero-shot classifier: normalise each text, average, normalise.
 
     Args:
-        path: a view of texts. words: `names`, `descriptions` or a set of templates.
+        path: a view of texts.
+        words: `names`, `descriptions` or a set of templates.
         view: of the maps; its model must be the texts'.
 
     Raises:
         StoreError: there are none, or they are damaged.
         IdentityError: by another model than the maps.
-        UsageError: no such words. DataError: a class has none.
+        UsageError: no such words.
+        DataError: a class has none.
     """
     if not path.is_file():
         raise StoreError(
@@ -57,6 +59,6 @@ def class_vectors(path: Path, classes: Sequence[str], words: str, view: View) ->
                 f"{path} has no {words} of the class {name!r}; run the stage `extract_dense` again"
             )
         means.append(vectors[rows].mean(axis=0))
-    found = np.stack(means)
-    unit: Vectors = (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    raw = np.stack(means)
+    unit: Vectors = (raw / np.linalg.norm(raw, axis=1, keepdims=True)).astype(np.float32)
     return unit

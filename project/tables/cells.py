@@ -160,9 +160,9 @@ def _one_split(plan: Plan, tasks: Sequence[_Task]) -> list[Cell]:
             chance_cell(*where, task.groups, n_classes, task.examples.unit),
             majority_cell(*where, train, task.truth, task.groups, n_classes, task.examples.unit),
         ]
-        found = _model_cells(plan, task, learned)
-        say(f"tables {task.split.stem}/{task.labels}: {len(found)} cells of {len(task.test)} test items")
-        cells += found
+        new = _model_cells(plan, task, learned)
+        say(f"tables {task.split.stem}/{task.labels}: {len(new)} cells of {len(task.test)} test items")
+        cells += new
     return cells
 
 

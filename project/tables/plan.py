@@ -215,7 +215,7 @@ def _refuse_twice(what: str, names: Sequence[str]) -> None:
 
 def _match_texts(inputs: Inputs, views: Sequence[View]) -> dict[str, View]:
     """Each text view by the name of the backbone whose model made it."""
-    found: dict[str, View] = {}
+    text_of: dict[str, View] = {}
     for path in inputs.texts:
         text_view = open_texts(path, path.stem, inputs.items, inputs.labels)
         differences = {view.backbone: model_differences(view, text_view) for view in views}
@@ -225,26 +225,26 @@ def _match_texts(inputs: Inputs, views: Sequence[View]) -> dict[str, View]:
             raise IdentityError(
                 f"{path} ({text_view.backbone}) is by the model of none of the features:\n{told}"
             )
-        found[same[0]] = text_view
-    return found
+        text_of[same[0]] = text_view
+    return text_of
 
 
 def _ensembles(
     params: TablesParams, names: Sequence[str], texts: Mapping[str, View]
 ) -> tuple[FeatureSet, ...]:
-    wanted = params.ensembles
-    if wanted is None:
+    chosen = params.ensembles
+    if chosen is None:
         spoken = [name for name in names if name in texts]
         pairs = [(spoken[0], name) for name in names if name not in texts] if spoken else []
         # Of two backbones the pair is all of them, and in another order it is the same ensemble.
         pairs = [pair for pair in pairs if set(pair) != set(names)]
-        wanted = (*pairs, tuple(names)) if len(names) > 1 else ()
-    for members in wanted:
+        chosen = (*pairs, tuple(names)) if len(names) > 1 else ()
+    for members in chosen:
         strangers = sorted(set(members) - set(names))
         if strangers or len(members) < 2 or len(set(members)) < len(members):
             raise UsageError(
                 f"an ensemble joins two or more of the backbones {', '.join(names)}, each once; got {list(members)}"
             )
     return tuple(
-        FeatureSet(tuple(names.index(member) for member in members), tuple(members)) for members in wanted
+        FeatureSet(tuple(names.index(member) for member in members), tuple(members)) for members in chosen
     )

@@ -17,19 +17,20 @@ def asked_recipe(
     """The recipe.
 
     Args:
-        values: that have flags of their own. training: those of its training that do.
+        values: that have flags of their own.
+        training: those of its training that do.
         arguments: NAME=VALUE of the recipe; a dot leads into a part of it, as `lora.rank=16`. They count more.
 
     Raises:
         UsageError: a name or a value is wrong; all problems are told together.
     """
-    found: dict[str, Any] = {**values, "training": dict(training or {})}
+    fields: dict[str, Any] = {**values, "training": dict(training or {})}
     for name, value in parse_arguments(arguments).items():
-        place = found
+        place = fields
         *path, last = name.split(".")
         for part in path:
             place = place.setdefault(part, {})
             if not isinstance(place, dict):
                 raise UsageError(f"--set {name}: {part} is no part of the recipe")
         place[last] = value
-    return check(Recipe, found, "this recipe")
+    return check(Recipe, fields, "this recipe")

@@ -77,9 +77,9 @@ class CaptionTask(PictureTask):
         """
         if len(np.unique(self.val_targets)) < 2:
             return {}
-        found = hits(self.outputs(self.val_rows), self.words(), self.val_targets).recall_at_1
-        return {"recall@1": float(np.mean(list(found.values())))} | {
-            f"{way} recall@1": one for way, one in found.items()
+        recalls = hits(self.outputs(self.val_rows), self.words(), self.val_targets).recall_at_1
+        return {"recall@1": float(np.mean(list(recalls.values())))} | {
+            f"{way} recall@1": one for way, one in recalls.items()
         }
 
     def words(self) -> NDArray[np.float32]:
@@ -92,7 +92,7 @@ def caption_task(
     recipe: Recipe,
     training: TrainingParams,
     network: "Pairs",
-    found: FoundBackbone,
+    backbone: FoundBackbone,
     data: ToldItems,
     pictures: Pictures,
     workers: int = 0,
@@ -100,7 +100,8 @@ def caption_task(
     """What a recipe trains on captions.
 
     Args:
-        network: on the device that it learns on. workers: processes that augment.
+        network: on the device that it learns on.
+        workers: processes that augment.
 
     Raises:
         DataError: nothing is left to learn from.
@@ -111,7 +112,7 @@ def caption_task(
 
     token_ids = network.token_ids(data.names.tolist())
     return CaptionTask(
-        **shared_parts(recipe, training, found, data, pictures),
+        **shared_parts(recipe, training, backbone, data, pictures),
         model=network,
         texts=token_ids if network.text_learns else embedded(network, token_ids),
         parts=groups(

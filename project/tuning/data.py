@@ -35,7 +35,8 @@ class ToldItems:
     """Items with a picture, a part and a label or a caption.
 
     Attributes:
-        examples: n of them. rows: int64 [n], of the items.
+        examples: n of them.
+        rows: int64 [n], of the items.
         names: [C] classes of the training items or [m] captions of all, different and sorted.
         targets: int64 [n], numbers of their names, -1 for none of these.
     """
@@ -120,7 +121,7 @@ class TuningData(ToldItems):
 
 
 def read_data(
-    found: Sequence[FoundBackbone],
+    backbones: Sequence[FoundBackbone],
     items: Path,
     split: Path,
     labels: str,
@@ -131,11 +132,12 @@ def read_data(
     """Read it; features that the depot lacks are computed and kept there.
 
     Args:
-        found: the backbone and, where there is one, its teacher. What one of them was tuned on tests nothing.
+        backbones: the backbone and, where there is one, its teacher. What one of them was tuned on tests nothing.
         has_features: without them no picture has been looked at: see `ToldItems.readable`.
 
     Raises:
-        UsageError: the split has folds. DataError: fewer than two classes to learn.
+        UsageError: the split has folds.
+        DataError: fewer than two classes to learn.
         DeponijError: as `deponij.project.learning.results.read_examples`.
     """
     table = Items(items)
@@ -143,13 +145,13 @@ def read_data(
     if has_features:
         with tempfile.TemporaryDirectory(prefix="deponij-tune-") as aside:
             views = []
-            for number, one in enumerate(found):
+            for number, one in enumerate(backbones):
                 path = Path(aside) / f"{number}.h5"
                 extract_items(FeatureMaker(one, options), items, path)
                 views.append(View(path))
             examples, (features, *others) = read_shared_examples(views, table, split, labels)
     else:
-        examples = _examples(found, table, read_labels(table, labels), split)
+        examples = _examples(backbones, table, read_labels(table, labels), split)
         features = np.empty((len(examples.ids), 0), np.float32)
     _require_parts(examples, split)
     classes = np.unique(examples.labels[examples.rows("train")])
@@ -169,11 +171,11 @@ def read_data(
     )
 
 
-def read_captions(found: FoundBackbone, items: Path, split: Path, column: str) -> ToldItems:
+def read_captions(backbone: FoundBackbone, items: Path, split: Path, column: str) -> ToldItems:
     """Items with captions; blank ones are left out and counted (`examples.n_without_label`).
 
     Args:
-        found: the backbone. What it was tuned on tests nothing.
+        backbone: what it was tuned on tests nothing.
 
     Raises:
         UsageError: the items have no such column, it holds no texts, or the split has folds.
@@ -185,7 +187,7 @@ def read_captions(found: FoundBackbone, items: Path, split: Path, column: str) -
         item_id: caption if caption and caption.strip() else None
         for item_id, caption in zip(table.ids, _texts(table, column), strict=True)
     }
-    examples = _examples([found], table, told, split)
+    examples = _examples([backbone], table, told, split)
     _require_parts(examples, split)
     n_learned = len(np.unique(examples.labels[examples.rows("train")]))
     if n_learned < 2:
@@ -203,11 +205,11 @@ def read_captions(found: FoundBackbone, items: Path, split: Path, column: str) -
 
 
 def _examples(
-    found: Sequence[FoundBackbone], table: Items, told: Mapping[str, str | None], split: Path
+    backbones: Sequence[FoundBackbone], table: Items, told: Mapping[str, str | None], split: Path
 ) -> Examples:
     """Of all items that have a picture, but for those that would test a backbone which has learned from them."""
     table.require_current()
-    seen = {key for one in found for key in learned_from(one.spec, one.description.weights_sha256)}
+    seen = {key for one in backbones for key in learned_from(one.spec, one.description.weights_sha256)}
     key_of = {item_id: key for item_id, key in zip(table.ids, table.keys, strict=True) if key is not None}
     groups, unit = read_groups(split, table)
     tuned_on = {item_id for item_id, key in key_of.items() if key in seen}

@@ -48,9 +48,11 @@ def tune(
     captions by what pictures and texts find of each other.
 
     Args:
-        name: of the tuned backbone. spec: of the one that it is tuned from.
+        name: of the tuned backbone.
+        spec: of the one that it is tuned from.
         out: folder of the tuned backbone, which `deponij extract` and everything else takes as one.
-        labels: column of the items that holds what is learned. results: folder of the answers; None writes none.
+        labels: column of the items that holds what is learned.
+        results: folder of the answers; None writes none.
         teacher: what the recipe's teacher is loaded by.
 
     Raises:
@@ -63,7 +65,7 @@ def tune(
     job = Job(name=name, recipe=recipe, spec=spec, items=items, split=split, labels=labels, teacher=teacher)
     with _alone(running.unfinished):
         begun = begin(job, running)
-        recipe, found, teaching, lesson, made = (
+        recipe, backbone, teaching, lesson, made = (
             begun.recipe,
             begun.found,
             begun.teaching,
@@ -81,8 +83,8 @@ def tune(
             name=name,
             base=spec,
             base_name=recipe.backbone,
-            base_weights=found.description.weights_sha256,
-            teacher_weights=None if teaching is None else teaching.found.description.weights_sha256,
+            base_weights=backbone.description.weights_sha256,
+            teacher_weights=None if teaching is None else teaching.backbone.description.weights_sha256,
             licence=licence,
             recipe=recipe.model_dump(mode="json"),
             said=recipe.said,
@@ -102,7 +104,7 @@ def tune(
             **outcome.facts,
         )
         # What it was tuned from, or was taught by, may itself have learned from pictures.
-        before = [found] if teaching is None else [found, teaching.found]
+        before = [backbone] if teaching is None else [backbone, teaching.backbone]
         seen = [learned_from(one.spec, one.description.weights_sha256) for one in before]
         parts = {key: part for one in (*seen, data.learned_from()) for key, part in one.items()}
         files = {LEARNED_FROM: learned_from_table(parts), CARD: card(record).encode()}

@@ -52,7 +52,7 @@ class Asked:
     name: str
     recipe: Recipe
     training: TrainingParams
-    found: FoundBackbone
+    backbone: FoundBackbone
     teaching: Teaching | None
     items: Path
     split: Path
@@ -65,7 +65,8 @@ class Prepared:
     """A training that can begin.
 
     Attributes:
-        n_weights: of what is tuned, adapters not counted. n_learned: numbers of it that learn.
+        n_weights: of what is tuned, adapters not counted.
+        n_learned: numbers of it that learn.
     """
 
     task: PictureTask
@@ -79,7 +80,8 @@ class Outcome:
     """What came of it.
 
     Attributes:
-        facts: fields of the record. write: writes a results folder.
+        facts: fields of the record.
+        write: writes a results folder.
     """
 
     facts: Mapping[str, Any]
@@ -112,7 +114,7 @@ class Lesson(ABC):
         from deponij.pipeline.tuning.tower import Tower
 
         asked = self.asked
-        backbone = load(asked.found.spec, input_px=asked.found.input_px)
+        backbone = load(asked.backbone.spec, input_px=asked.backbone.input_px)
         tower = Tower(backbone, checkpointing=asked.recipe.checkpointing)
         n_weights = sum(one.numel() for one in tower.parameters())
         return tower, n_weights, let_learn(tower, asked.recipe.learning, asked.training.seed)
@@ -130,7 +132,7 @@ class Naming(Lesson):
 
     def __init__(self, asked: Asked) -> None:
         super().__init__(asked)
-        everyone = [asked.found] if asked.teaching is None else [asked.found, asked.teaching.found]
+        everyone = [asked.backbone] if asked.teaching is None else [asked.backbone, asked.teaching.backbone]
         has_features = asked.recipe.start != "plain" or asked.teaching is not None
         where = asked.items, asked.split, asked.labels, asked.options
         self.data = read_data(everyone, *where, has_features=has_features)
@@ -145,7 +147,7 @@ class Naming(Lesson):
         tower, n_weights, n_learned = self._tower()
         match asked.recipe.start:
             case "plain":
-                begun = data.plain(asked.found.description.dim, asked.training.seed)
+                begun = data.plain(asked.backbone.description.dim, asked.training.seed)
             case "zero":
                 begun = data.nothing()
             case _:
@@ -153,7 +155,7 @@ class Naming(Lesson):
         is_distilled = asked.teaching is not None and tower.has_distillation_token
         network = Network(tower, *(torch.from_numpy(one) for one in begun), on_both_tokens=is_distilled)
         self.task = naming_task(
-            asked.recipe, asked.training, network, asked.found, data, pictures, asked.teaching, workers
+            asked.recipe, asked.training, network, asked.backbone, data, pictures, asked.teaching, workers
         )
         self._on_both_tokens = is_distilled
         return Prepared(self.task, tower, n_weights, n_learned)
@@ -173,7 +175,7 @@ class Naming(Lesson):
             title="the tuned network's own classifier",
             protocol=f"{asked.recipe.said} and {what}, {begun}, learn on train; {self._kept(trained)}",
             backbone=asked.name,
-            fingerprint=asked.found.identity.fingerprint,
+            fingerprint=asked.backbone.identity.fingerprint,
             labels=asked.labels,
             split=asked.split.stem,
         )
@@ -191,8 +193,8 @@ class Captioning(Lesson):
         from deponij.pipeline.tuning.pairs import require_text
 
         super().__init__(asked)
-        require_text(asked.found.description)
-        self.data = read_captions(asked.found, asked.items, asked.split, asked.labels)
+        require_text(asked.backbone.description)
+        self.data = read_captions(asked.backbone, asked.items, asked.split, asked.labels)
         for said in left_out(self.data.examples, asked.labels):
             note(said)
 
@@ -205,7 +207,7 @@ class Captioning(Lesson):
         network = Pairs(tower, text_learns=asked.recipe.text == "learns")
         n_text = network.n_text_weights
         task = caption_task(
-            asked.recipe, asked.training, network.to(device), asked.found, self.data, pictures, workers
+            asked.recipe, asked.training, network.to(device), asked.backbone, self.data, pictures, workers
         )
         self.task = task
         self._before = self._hits(task)

@@ -60,16 +60,19 @@ class Recipe(Section):
         start: of the classifier on top: `probe`, the logistic regression on the frozen features; `zero`, nothing known of
             these, standardised; `plain`, torch's usual weights on the embedding as it is, without frozen features. By
             default `probe`, and `plain` where the backbone is a new network.
-        lora: of adapters. n_blocks: of `last-blocks`. moments: of batch norms that learn: those of the base
-            (`keep`), or of batches (`learn`), by default for a new network alone.
+        lora: of adapters.
+        n_blocks: of `last-blocks`.
+        moments: of batch norms that learn: those of the base (`keep`), or of batches (`learn`), by default
+            for a new network alone.
         layer_decay: factor of the learning rate a block further down.
         head_lr: factor of the learning rate of the classifier; with captions, of temperature, bias and text tower.
         augment: what is drawn of each picture: a preset (`none`, `flips`, `light`, `deit`, `heavy`), or its settings.
         mix: mixup, cutmix, and smoothing of the targets.
         teacher: whom it learns from beside the labels, or nobody.
         class_weights, balance: power of 1/frequency in the loss, or in how often a picture is drawn; 0 for none.
-        checkpointing: of the vision tower, less memory for more time. decode: as in `extract`. input_px: other than the
-            backbone's own.
+        checkpointing: of the vision tower, less memory for more time.
+        decode: as in `extract`.
+        input_px: other than the backbone's own.
         training: where it shall not be as usual, see `TrainingParams`.
     """
 

@@ -28,23 +28,26 @@ class Hits:
     """Whether each picture finds its caption, and its caption one of its pictures, among the first k.
 
     Attributes:
-        found: way -> 0 or 1 [n, K]. chance: way -> what a random order reaches on average [K].
+        is_hit: way -> 0 or 1 [n, K].
+        chance: way -> what a random order reaches on average [K].
     """
 
-    found: Mapping[Task, Floats]
+    is_hit: Mapping[Task, Floats]
     chance: Mapping[Task, Floats]
 
     @property
     def recall_at_1(self) -> dict[Task, float]:
         """Mean over the pictures, by way."""
-        return {way: float(one[:, 0].mean()) for way, one in self.found.items()}
+        return {way: float(one[:, 0].mean()) for way, one in self.is_hit.items()}
 
 
 def hits(pictures: NDArray[np.float32], words: NDArray[np.float32], captions: NDArray[np.int64]) -> Hits:
     """Of one part.
 
     Args:
-        pictures: [n, d]. words: [m, d], of all captions. captions: [n], which of them each picture has.
+        pictures: [n, d].
+        words: [m, d], of all captions.
+        captions: [n], which of them each picture has.
     """
     told, own = np.unique(captions, return_inverse=True)
     images, texts = Side(pictures, captions), Side(words[told], told)
@@ -69,7 +72,7 @@ def brought(before: Hits, after: Hits, groups: NDArray[np.str_]) -> dict[Task, d
 
 def _of_way(before: Hits, after: Hits, way: Task, groups: NDArray[np.str_]) -> dict[str, Recall]:
     n_measures = len(MEASURES)
-    both = np.column_stack([before.found[way], after.found[way], np.ones(len(groups))]).astype(np.int64)
+    both = np.column_stack([before.is_hit[way], after.is_hit[way], np.ones(len(groups))]).astype(np.int64)
     draws = Draws.of(sums_by_group(both, groups))
 
     def shares(sums: Floats) -> Floats:

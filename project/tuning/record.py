@@ -44,19 +44,26 @@ class TunedRecord(Section):
     """What came of tuning a backbone.
 
     Attributes:
-        name: of the tuned backbone. base, base_name: what it was tuned from, as it is loaded and as the run calls it.
-        base_weights, teacher_weights: hashes of their weights. licence: of the base's, where it is known.
-        recipe: as it was given. said: in a few words, as `lora, rank 8, attention`.
-        learns: whether classes or captions. labels, split: the column, and by which parts. classes: of the column; none of
-            captions. n_captions: different ones that it learned from; none of classes.
+        name: of the tuned backbone.
+        base, base_name: what it was tuned from, as it is loaded and as the run calls it.
+        base_weights, teacher_weights: hashes of their weights.
+        licence: of the base's, where it is known.
+        recipe: as it was given.
+        said: in a few words, as `lora, rank 8, attention`.
+        learns: whether classes or captions.
+        labels, split: the column, and by which parts.
+        classes: of the column; none of captions.
+        n_captions: different ones that it learned from; none of classes.
         n_without: items of the split's parts that have no label, or a blank caption.
         n_train, n_val: pictures that it learned from, and was chosen on.
         n_weights, n_learned: of the tower, with the text tower where it learned, and of these those that learned; the
             classifier's, and temperature and bias, are in neither.
-        history: of each epoch its loss, learning rate and the figures of validation. kept: whose weights were kept.
+        history: of each epoch its loss, learning rate and the figures of validation.
+        kept: whose weights were kept.
         top1: of each part that was judged, by the network's own classifier; none of captions.
         recalls: of captions, part -> way (`image-to-text`, `text-to-image`) -> `recall@k` -> figures.
-        size_bytes: of the weights. toy: whether it knows drawn pictures only, where these are others.
+        size_bytes: of the weights.
+        toy: whether it knows drawn pictures only, where these are others.
         seconds, peak_bytes: that tuning took, and memory of a GPU; None where the record holds nothing of a machine.
     """
 
@@ -92,7 +99,7 @@ class TunedRecord(Section):
         if self.learns == "classes":
             return f"{part} top-1 {in_percent(self.top1[part])} by its own classifier"
         both = ", ".join(
-            f"{way.replace('-', ' ')} {found['recall@1']}" for way, found in self.recalls[part].items()
+            f"{way.replace('-', ' ')} {figures['recall@1']}" for way, figures in self.recalls[part].items()
         )
         return f"{part} recall@1 {both}"
 

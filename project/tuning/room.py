@@ -14,7 +14,8 @@ class TrainingRoom:
     """A batch that fits, and what it takes.
 
     Attributes:
-        asked: batch size that was asked for; needed_bytes: of it, beside the model's weights.
+        asked: batch size that was asked for.
+        needed_bytes: of it, beside the model's weights.
         batch_size, accumulate: that fit; their product is what was asked for.
         free_bytes: of the device; None where it does not tell, and all fits.
         epoch_s: seconds of an epoch's steps.
@@ -47,7 +48,9 @@ def training_room(
     """What fits, by a trial.
 
     Args:
-        tried: by `trial`, at least one. n_pictures: of an epoch. free_bytes: as `free_memory_bytes` says it.
+        tried: by `trial`, at least one.
+        n_pictures: of an epoch.
+        free_bytes: as `free_memory_bytes` says it.
 
     Raises:
         UsageError: a single picture does not fit.

@@ -46,9 +46,11 @@ class PictureTask(ABC):
         model: forward(pixels float32 [n, 3, h, w]) -> outputs [n, …].
         pictures: holds those of `rows` and `val_rows`, rows of the items.
         targets, val_targets: int64, numbers of what they show.
-        transform: makes pictures ready where nothing is drawn. augmenter: does where something is; None for nothing.
+        transform: makes pictures ready where nothing is drawn.
+        augmenter: does where something is; None for nothing.
         seed: of all draws.
-        identity: stands for all that shapes the training. parts: what learns, and how fast.
+        identity: stands for all that shapes the training.
+        parts: what learns, and how fast.
         workers: processes that augment; with 0 the training does it itself. They change nothing of what comes out.
     """
 
@@ -130,12 +132,12 @@ class PictureTask(ABC):
         import torch
 
         device = next(self.model.parameters()).device
-        found = []
+        answers = []
         with torch.inference_mode():
             for start in range(0, len(rows), _ASKED):
                 pixels = self.seen(self.pictures.read(rows[start : start + _ASKED].tolist()))
-                found.append(self.model(pixels.to(device)).float().cpu().numpy())
-        return np.concatenate(found)
+                answers.append(self.model(pixels.to(device)).float().cpu().numpy())
+        return np.concatenate(answers)
 
 
 @dataclass(kw_only=True)
@@ -196,7 +198,7 @@ def naming_task(
     recipe: Recipe,
     training: TrainingParams,
     network: "Network",
-    found: FoundBackbone,
+    backbone: FoundBackbone,
     data: TuningData,
     pictures: Pictures,
     teaching: Teaching | None = None,
@@ -216,20 +218,20 @@ def naming_task(
     from deponij.pipeline.tuning.learning import groups
     from deponij.pipeline.tuning.losses import distillation_loss, soft_cross_entropy
 
-    taught_by = None if teaching is None else teaching.found.identity.fingerprint
-    shared = shared_parts(recipe, training, found, data, pictures, taught_by)
+    taught_by = None if teaching is None else teaching.backbone.identity.fingerprint
+    shared = shared_parts(recipe, training, backbone, data, pictures, taught_by)
     targets = shared["targets"]
     weights = None
     if recipe.class_weights:
         weights = torch.from_numpy(class_weights(targets, len(data.names), power=recipe.class_weights))
 
-    def loss(logits: "Logits", wanted: "Tensor", said: "Tensor | None") -> "Tensor":
-        of_classes = None if weights is None else weights.to(wanted.device)
+    def loss(logits: "Logits", truth: "Tensor", said: "Tensor | None") -> "Tensor":
+        of_classes = None if weights is None else weights.to(truth.device)
         if said is None or recipe.teacher is None:
             assert not isinstance(logits, tuple), "two classifiers learn from a teacher"
-            return soft_cross_entropy(logits.float(), wanted, of_classes)
+            return soft_cross_entropy(logits.float(), truth, of_classes)
         own = (logits[0].float(), logits[1].float()) if isinstance(logits, tuple) else logits.float()
-        return distillation_loss(own, wanted, said, recipe.teacher, of_classes)
+        return distillation_loss(own, truth, said, recipe.teacher, of_classes)
 
     return NamingTask(
         **shared,
@@ -237,7 +239,7 @@ def naming_task(
         mixer=Mixer(recipe.mix, len(data.names), seed=training.seed),
         balance=recipe.balance,
         loss_of=loss,
-        teacher=None if teaching is None else teaching.teacher(data, shared["rows"], found, recipe),
+        teacher=None if teaching is None else teaching.teacher(data, shared["rows"], backbone, recipe),
         parts=groups(
             network.tower, network.heads, lr_decay=recipe.layer_decay, head_lr_factor=recipe.head_lr
         ),
@@ -248,7 +250,7 @@ def naming_task(
 def shared_parts(
     recipe: Recipe,
     training: TrainingParams,
-    found: FoundBackbone,
+    backbone: FoundBackbone,
     data: ToldItems,
     pictures: Pictures,
     taught_by: str | None = None,
@@ -264,10 +266,10 @@ def shared_parts(
     train, val = data.of("train"), data.of("val")
     if not len(train):
         raise DataError("no picture of the train part can be read")
-    transform, augmented = found.description.transform, recipe.augmented
+    transform, augmented = backbone.description.transform, recipe.augmented
     # Whether it is compiled shapes nothing: see `TrainingParams.shaping`.
     told = recipe.model_dump(mode="json", exclude={"training": {"compile"}})
-    shaping = [found.identity.fingerprint, told, data.names.tolist(), taught_by]
+    shaping = [backbone.identity.fingerprint, told, data.names.tolist(), taught_by]
     shaping += [[str(data.items.keys[data.rows[one]]), int(data.targets[one])] for one in (*train, *val)]
     return {
         "pictures": pictures,

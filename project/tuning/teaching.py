@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 class Teaching:
     """Who teaches."""
 
-    found: FoundBackbone
+    backbone: FoundBackbone
 
     def teacher(self, data: TuningData, rows: Numbers, student: FoundBackbone, recipe: Recipe) -> "Teacher":
         """What it says of pictures: of its stored features where nothing draws, else of each batch.
 
         Args:
-            data: with the teacher's features. rows: int64 [m], of the items to be learned from, whose numbers are those of
-                this list.
+            data: with the teacher's features.
+            rows: int64 [m], of the items to be learned from, whose numbers are those of this list.
         """
         import torch
 
@@ -42,6 +42,6 @@ class Teaching:
             known = (features[places].astype(np.float32) - mean) / scale @ weight.T + bias
             return Teacher(None, torch.from_numpy(known.astype(np.float32)))
         begun = (torch.from_numpy(one) for one in (mean, scale, weight, bias))
-        network = Network(Tower(load(self.found.spec, input_px=self.found.input_px)), *begun)
-        own, theirs = student.description.transform, self.found.description.transform
+        network = Network(Tower(load(self.backbone.spec, input_px=self.backbone.input_px)), *begun)
+        own, theirs = student.description.transform, self.backbone.description.transform
         return Teacher(Renormalised(network, (own.mean, own.std), (theirs.mean, theirs.std), theirs.input_px))

@@ -28,8 +28,10 @@ def cell_loss(maps: Tensor, shares: Tensor, texts: Tensor, alike: Tensor, scale:
     """What each position says, weighed by how much of it a region takes up; texts that fit as well do not count.
 
     Args:
-        maps: [r, d, h, w], of each region the map that it lies in. shares: [r, h, w], 0 to 1.
-        texts: [r, d], L2-normalised. alike: bool [r, r], whether text j would do for region i.
+        maps: [r, d, h, w], of each region the map that it lies in.
+        shares: [r, h, w], 0 to 1.
+        texts: [r, d], L2-normalised.
+        alike: bool [r, r], whether text j would do for region i.
         scale: the inverse temperature.
     """
     own = torch.eye(len(texts), dtype=torch.bool, device=texts.device)
@@ -43,7 +45,8 @@ def pooled(maps: Tensor, shares: Tensor) -> Tensor:
     """Means of maps over regions, by how much of each cell a region takes up.
 
     Args:
-        maps: [n, d, h, w]. shares: of one region of each map, [n, h, w], 0 to 1.
+        maps: [n, d, h, w].
+        shares: of one region of each map, [n, h, w], 0 to 1.
 
     Returns:
         [n, d], L2-normalised.

@@ -198,9 +198,9 @@ def _dino_step(
         assigned = sinkhorn(teacher.head.compare(target).float(), temperature)
     with run.autocast():
         tokens_seen = student.body(pixel_values=batch, bool_masked_pos=hidden).last_hidden_state
-        found = student.head.project(tokens_seen[:, 0])
-        logits = student.head.compare(found).float()
-    first, second = found.chunk(2)
+        projected = student.head.project(tokens_seen[:, 0])
+        logits = student.head.compare(projected).float()
+    first, second = projected.chunk(2)
     scale = torch.tensor(1 / s.contrast_temperature)
     loss = (moco_loss(first, target.chunk(2)[1], scale) + moco_loss(second, target.chunk(2)[0], scale)) / 2
     loss = loss + s.dino_weight * dino_loss(

@@ -42,7 +42,8 @@ class _Regions:
     Attributes:
         window: int64 [r], the window that it lies in.
         mask: float32 [r, size, size], 1 where it is seen.
-        texts: r captions or words. ground: of each, the kind of ground; "" for objects.
+        texts: r captions or words.
+        ground: of each, the kind of ground; "" for objects.
         anywhere: bool [r], whether the text would do for any ground.
     """
 

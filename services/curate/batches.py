@@ -171,7 +171,8 @@ def require_same(archive: Gathered, new: Gathered) -> None:
     """Refuse to compare what was not encoded alike.
 
     Raises:
-        IdentityError: naming every difference. UsageError: one of them has no features.
+        IdentityError: naming every difference.
+        UsageError: one of them has no features.
     """
     if archive.view is None or new.view is None:
         raise UsageError("a batch is compared by its features; name --features VIEW and --new VIEW")
@@ -216,8 +217,8 @@ def _items(archive: Gathered, new: Gathered, batch: Batch, pick: Pick | None) ->
 
 
 def _novelty(batch: Batch, row: int) -> Novelty:
-    found: Novelty = batch.novelty[row]
-    return found
+    novelty: Novelty = batch.novelty[row]
+    return novelty
 
 
 def _notes(

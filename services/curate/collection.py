@@ -162,7 +162,8 @@ class Gathered:
         """What is known of the looks.
 
         Raises:
-            StoreError: features that are not finite. DataError: a damaged hash.
+            StoreError: features that are not finite.
+            DataError: a damaged hash.
         """
         vectors = None if self.view is None else self.view.embedding
         if self.view is not None and vectors is not None:
@@ -207,15 +208,16 @@ class Gathered:
         """By split the part of each, [n]; None outside the pool.
 
         Raises:
-            StoreError: a table is damaged. DataError: it is the split of other items, or has unknown parts.
+            StoreError: a table is damaged.
+            DataError: it is the split of other items, or has unknown parts.
         """
-        found = {}
+        parts = {}
         for name, path in self.where.splits.items():
             part_of = read_parts(path)
             if not part_of.keys() & set(self.ids):
                 raise DataError(f"{path} divides other items: not one of these {len(self):,} is in it")
-            found[name] = [part_of.get(item_id) for item_id in self.ids]
-        return found
+            parts[name] = [part_of.get(item_id) for item_id in self.ids]
+        return parts
 
     def check_names(self) -> None:
         """See that labels and splits can be had, before the long work begins.
@@ -235,16 +237,16 @@ class Gathered:
             raise UsageError("pictures are with the items; name their folder with --items ITEMS")
         return self.items
 
-    def images(self, wanted: Collection[str]) -> "dict[str, Image.Image]":
+    def images(self, ids: Collection[str]) -> "dict[str, Image.Image]":
         """Thumbnails by item id; of those that cannot be read there is none.
 
         Raises:
             UsageError: no items were named.
         """
-        return images_of(self.require_items(), wanted)
+        return images_of(self.require_items(), ids)
 
     def _column(self, name: str) -> list[Any] | None:
         if self.table is None or name not in self.table.column_names:
             return None
-        found: list[Any] = self.table[name].to_pylist()
-        return found
+        values: list[Any] = self.table[name].to_pylist()
+        return values

@@ -171,7 +171,8 @@ def run(params: DuplicatesParams, gathered: Gathered, *, threads: int = 1) -> Du
     """Compare everything with everything; memory stays at some hundred MB beside the features.
 
     Raises:
-        UsageError: the items have no such label column. DataError: a split is of other items.
+        UsageError: the items have no such label column.
+        DataError: a split is of other items.
     """
     gathered.check_names()
     likeness = Likeness(gathered.evidence, how=params.thresholds)

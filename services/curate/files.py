@@ -35,20 +35,21 @@ _COLUMNS: Mapping[str, Any] = {
 }
 
 
-def kept_ids(report: DuplicatesReport, found: Gathered) -> list[str]:
+def kept_ids(report: DuplicatesReport, gathered: Gathered) -> list[str]:
     """All items but those that a group's first stands for, in the set's order. No two of them are alike."""
     surplus = {one.item_id for group in report.groups for one in group.members[1:]}
-    return [item_id for item_id in found.ids if item_id not in surplus]
+    return [item_id for item_id in gathered.ids if item_id not in surplus]
 
 
-def write_kept(path: Path, report: DuplicatesReport, found: Gathered) -> int:
+def write_kept(path: Path, report: DuplicatesReport, gathered: Gathered) -> int:
     """The list as a text (an id a line) or a Parquet table (`item_id`); gives how many.
 
     Raises:
-        UsageError: another ending. StoreError: it cannot be written.
+        UsageError: another ending.
+        StoreError: it cannot be written.
     """
     check_ending(path, "--keep", ".txt", ".parquet")
-    ids = kept_ids(report, found)
+    ids = kept_ids(report, gathered)
     if path.suffix == ".parquet":
         write_records(path, [{"item_id": one} for one in ids], {"item_id": str})
     else:
@@ -60,7 +61,8 @@ def write_groups(path: Path, report: DuplicatesReport) -> None:
     """A row for each member of each group, as a Parquet table.
 
     Raises:
-        UsageError: another ending. StoreError: it cannot be written.
+        UsageError: another ending.
+        StoreError: it cannot be written.
     """
     rows = [
         {
@@ -79,15 +81,16 @@ def write_groups(path: Path, report: DuplicatesReport) -> None:
     write_records(path, rows, _COLUMNS)
 
 
-def draw_groups(path: Path, report: DuplicatesReport, found: Gathered, n_groups: int) -> None:
+def draw_groups(path: Path, report: DuplicatesReport, gathered: Gathered, n_groups: int) -> None:
     """The first groups as a page of pictures (PNG).
 
     Raises:
-        UsageError: another ending, or no items were named. StoreError: it cannot be written.
+        UsageError: another ending, or no items were named.
+        StoreError: it cannot be written.
     """
     check_ending(path, "--sheet", ".png")
     shown = report.groups[:n_groups]
-    images = found.images([one.item_id for group in shown for one in group.members[:_N_TILES]])
+    images = gathered.images([one.item_id for group in shown for one in group.members[:_N_TILES]])
     blocks = [
         Block(tuple(_tile(one, images, group) for one in group.members[:_N_TILES]), heading_of(group))
         for group in shown
@@ -144,7 +147,8 @@ def write_items(path: Path, items: Sequence[Section]) -> None:
         items: of one kind, at least one.
 
     Raises:
-        UsageError: another ending. StoreError: it cannot be written.
+        UsageError: another ending.
+        StoreError: it cannot be written.
     """
     kinds = {}
     for name, field in type(items[0]).model_fields.items():
@@ -153,15 +157,16 @@ def write_items(path: Path, items: Sequence[Section]) -> None:
     write_records(path, [one.model_dump(mode="json") for one in items], kinds)
 
 
-def draw_outliers(path: Path, report: OutliersReport, found: Gathered, n_items: int) -> None:
+def draw_outliers(path: Path, report: OutliersReport, gathered: Gathered, n_items: int) -> None:
     """The farthest items, each beside the one nearest to it, then those among another class (PNG).
 
     Raises:
-        UsageError: another ending, or no items were named. StoreError: it cannot be written.
+        UsageError: another ending, or no items were named.
+        StoreError: it cannot be written.
     """
     check_ending(path, "--sheet", ".png")
     far, misplaced = report.items[:n_items], report.misplaced[:n_items]
-    images = found.images({name for one in (*far, *misplaced) for name in (one.item_id, one.nearest)})
+    images = gathered.images({name for one in (*far, *misplaced) for name in (one.item_id, one.nearest)})
     k = report.params.k
     blocks = [_beside_nearest(one, k, images, f"distance {one.score:.3f}") for one in far]
     blocks += [_beside_nearest(one, k, images, "among another class", True) for one in misplaced]
@@ -201,7 +206,8 @@ def draw_batch(path: Path, report: BatchReport, archive: Gathered, new: Gathered
     """The pick, or else the most novel items, each beside what it is likest to in the archive (PNG).
 
     Raises:
-        UsageError: another ending, or no items were named. StoreError: it cannot be written.
+        UsageError: another ending, or no items were named.
+        StoreError: it cannot be written.
     """
     check_ending(path, "--sheet", ".png")
     shown = (report.pick or report.items)[:n_items]

@@ -1,7 +1,7 @@
 """`deponij suggest`: which pictures to label first, in batches without repeats. This is no stage.
 
-    from deponij.services.curate.suggest import Wanted, choose_batch
-    batch = choose_batch(Wanted(run=Path("runs/mine"), n=20), RunOptions())
+    from deponij.services.curate.suggest import SuggestRequest, choose_batch
+    batch = choose_batch(SuggestRequest(run=Path("runs/mine"), n=20), RunOptions())
 
 The classifier is the one that validation chooses among the run's heads of one backbone. Candidates are the run's items
 without a label, a folder of new pictures (whose features are computed as the run's were), or items with a view. How they
@@ -38,12 +38,13 @@ _LABEL_COLUMNS = ("label", "category")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class SuggestRequest:
     """What a person asks for; None is what the run has.
 
     Attributes:
         run: its folder; None for that of the profile in force.
-        folder: of new pictures; items, features: of new ones that were extracted already.
+        folder: of new pictures.
+        items, features: of new ones that were extracted already.
         done: earlier batches.
         between: two classes that only are of interest.
     """
@@ -65,7 +66,8 @@ class Suggestion(Section):
 
     Attributes:
         path: of its file, where it is of a folder; None for items.
-        doubt: 0 to 1; None without a classifier. answers: its likeliest classes with their probabilities.
+        doubt: 0 to 1; None without a classifier.
+        answers: its likeliest classes with their probabilities.
     """
 
     item_id: str
@@ -94,26 +96,27 @@ class Batch(Section):
     notes: tuple[str, ...]
 
 
-def choose_batch(wanted: Wanted, options: RunOptions, *, sheet: Path | None = None) -> Batch:
+def choose_batch(request: SuggestRequest, options: RunOptions, *, sheet: Path | None = None) -> Batch:
     """The pictures to label first, and a page of them (PNG) if asked for.
 
     Raises:
         UsageError: what was named does not go together, or is not there.
-        DataError: there is nothing to choose from. IdentityError: new features are not like the run's.
+        DataError: there is nothing to choose from.
+        IdentityError: new features are not like the run's.
         StoreError: files that are damaged or do not belong together.
     """
-    _check(wanted)
-    done = {one.item_id for file in wanted.done for one in read_corrections(file)}
-    at = run_meant(wanted.run).at
+    _check(request)
+    done = {one.item_id for file in request.done for one in read_corrections(file)}
+    at = run_meant(request.run).at
     table = Items(at.items)
-    labels = _labels(wanted, table)
-    head_folder, view = _chosen(at, wanted, labels)
+    labels = _labels(request, table)
+    head_folder, view = _chosen(at, request, labels)
     head = None if head_folder is None else head_of(head_folder)
-    if wanted.between and head is None:
+    if request.between and head is None:
         raise UsageError("--between asks a classifier, and this run has none for these features")
     label_of = read_labels(table, labels) if labels in table.column_names else {}
     known = Pool.of(view, table, [one for one, label in label_of.items() if label is not None])
-    with _candidates(wanted, at, table, view, label_of, options) as (source, new_view, new_items, ids):
+    with _candidates(request, at, table, view, label_of, options) as (source, new_view, new_items, ids):
         pool = Pool.of(new_view, new_items, ids)
         left = pool.without(done)
         if not left.ids:
@@ -121,9 +124,9 @@ def choose_batch(wanted: Wanted, options: RunOptions, *, sheet: Path | None = No
             raise DataError(
                 f"there is no picture without a label to choose from in {source}{gone}; name new ones with --folder"
             )
-        found = suggested(left, known, head, wanted.n, wanted.seed, wanted.between)
+        pictures = suggested(left, known, head, request.n, request.seed, request.between)
         if sheet is not None:
-            _draw(sheet, found, new_items, source)
+            _draw(sheet, pictures, new_items, source)
     return Batch(
         run=str(at.root),
         source=source,
@@ -132,8 +135,8 @@ def choose_batch(wanted: Wanted, options: RunOptions, *, sheet: Path | None = No
         head=None if head_folder is None else str(head_folder),
         n_candidates=len(left.ids),
         n_done=len(pool.ids) - len(left.ids),
-        pictures=tuple(_suggestion(one, wanted.folder) for one in found),
-        notes=tuple(_notes(wanted, found, head, len(left.ids))),
+        pictures=tuple(_suggestion(one, request.folder) for one in pictures),
+        notes=tuple(_notes(request, pictures, head, len(left.ids))),
     )
 
 
@@ -154,41 +157,41 @@ def write_batch(path: Path, batch: Batch) -> None:
     write_corrections(path, rows)
 
 
-def _check(wanted: Wanted) -> None:
-    if (wanted.items is None) != (wanted.features is None):
+def _check(request: SuggestRequest) -> None:
+    if (request.items is None) != (request.features is None):
         raise UsageError("--items ITEMS and --features VIEW go together")
-    if wanted.folder is not None and wanted.items is not None:
+    if request.folder is not None and request.items is not None:
         raise UsageError("name new pictures once: --folder, or --items with --features")
-    if wanted.between and len(set(wanted.between)) != 2:
+    if request.between and len(set(request.between)) != 2:
         raise UsageError(
-            f"--between takes two classes, got {', '.join(map(repr, wanted.between))}; give it twice"
+            f"--between takes two classes, got {', '.join(map(repr, request.between))}; give it twice"
         )
 
 
-def _labels(wanted: Wanted, table: Items) -> str:
-    if wanted.labels is not None:
-        if wanted.labels not in table.column_names:
+def _labels(request: SuggestRequest, table: Items) -> str:
+    if request.labels is not None:
+        if request.labels not in table.column_names:
             raise UsageError(
-                f"the items have no column {wanted.labels!r}; they have {', '.join(table.column_names)}"
+                f"the items have no column {request.labels!r}; they have {', '.join(table.column_names)}"
             )
-        return wanted.labels
+        return request.labels
     return next((name for name in _LABEL_COLUMNS if name in table.column_names), _LABEL_COLUMNS[0])
 
 
-def _chosen(at: Layout, wanted: Wanted, labels: str) -> tuple[Path | None, View]:
+def _chosen(at: Layout, request: SuggestRequest, labels: str) -> tuple[Path | None, View]:
     """The classifier, and the features that it takes; without one, the first features."""
     views = {path.stem: path for path in sorted(at.root.glob("views/*.h5"))}
-    if wanted.backbone is not None and wanted.backbone not in views:
+    if request.backbone is not None and request.backbone not in views:
         raise UsageError(
-            f"{at.root} has no features of {wanted.backbone!r}; it has {', '.join(views) or 'none'}"
+            f"{at.root} has no features of {request.backbone!r}; it has {', '.join(views) or 'none'}"
         )
-    chosen = chosen_result(at, labels, backbone=wanted.backbone) if at.all_results.is_dir() else None
+    chosen = chosen_result(at, labels, backbone=request.backbone) if at.all_results.is_dir() else None
     if chosen is not None and (path := views.get(chosen[1].backbone)) is not None:
         view = View(path)
         if view.fingerprint == chosen[1].fingerprint:
             return chosen[0], view
     toys = toys_of(at.weights)
-    names = [wanted.backbone] if wanted.backbone else sorted(views, key=lambda name: name in toys)
+    names = [request.backbone] if request.backbone else sorted(views, key=lambda name: name in toys)
     if not names:
         raise UsageError(f"{at.root} has no features; `deponij run` or `dvc repro` makes them")
     return None, View(views[names[0]])
@@ -196,20 +199,25 @@ def _chosen(at: Layout, wanted: Wanted, labels: str) -> tuple[Path | None, View]
 
 @contextmanager
 def _candidates(
-    wanted: Wanted, at: Layout, table: Items, view: View, label_of: dict[str, str | None], options: RunOptions
+    request: SuggestRequest,
+    at: Layout,
+    table: Items,
+    view: View,
+    label_of: dict[str, str | None],
+    options: RunOptions,
 ) -> Iterator[tuple[str, View, Items, list[str]]]:
     """Where candidates come from, their features, their items, and their ids."""
-    if wanted.folder is not None:
+    if request.folder is not None:
         # Features of the new pictures stay known in the depot.
         with tempfile.TemporaryDirectory(prefix="deponij-suggest-") as name:
             new = Layout(Path(name))
-            making.run("folder", {"folder": wanted.folder}, out=new.items, run_options=options)
+            making.run("folder", {"folder": request.folder}, out=new.items, run_options=options)
             _extract(at, view, new, options)
             fresh = Items(new.items)
-            yield str(wanted.folder), _same(view, View(new.view("new"))), fresh, list(fresh.ids)
-    elif wanted.items is not None and wanted.features is not None:
-        other = Items(wanted.items)
-        yield str(wanted.items), _same(view, View(wanted.features)), other, list(other.ids)
+            yield str(request.folder), _same(view, View(new.view("new"))), fresh, list(fresh.ids)
+    elif request.items is not None and request.features is not None:
+        other = Items(request.items)
+        yield str(request.items), _same(view, View(request.features)), other, list(other.ids)
     else:
         yield str(at.items), view, table, [one for one in table.ids if label_of.get(one) is None]
 
@@ -251,23 +259,23 @@ def _suggestion(one: Suggested, folder: Path | None) -> Suggestion:
     )
 
 
-def _notes(wanted: Wanted, found: list[Suggested], head: Head | None, n: int) -> Iterator[str]:
+def _notes(request: SuggestRequest, pictures: list[Suggested], head: Head | None, n: int) -> Iterator[str]:
     if head is None:
         yield "the run has no classifier of these features: chosen is what covers the pictures best"
-    if len(found) < min(wanted.n, n):
-        yield f"{len(found):,} of {wanted.n:,}: the others are near-duplicates of these or of pictures with a label"
-    if wanted.folder is not None:
-        yield f"ids are paths below {wanted.folder}: copy the pictures into the run's own folder under them, then run again"
+    if len(pictures) < min(request.n, n):
+        yield f"{len(pictures):,} of {request.n:,}: the others are near-duplicates of these or of pictures with a label"
+    if request.folder is not None:
+        yield f"ids are paths below {request.folder}: copy the pictures into the run's own folder under them, then run again"
 
 
-def _draw(path: Path, found: list[Suggested], items: Items, source: str) -> None:
-    images = images_of(items, {one.item_id for one in found})
+def _draw(path: Path, pictures: list[Suggested], items: Items, source: str) -> None:
+    images = images_of(items, {one.item_id for one in pictures})
     blocks = []
-    for number, one in enumerate(found, 1):
+    for number, one in enumerate(pictures, 1):
         lines = [
             (f"{name} {in_percent(prob)}", INK if place == 0 else FAINT)
             for place, (name, prob) in enumerate(one.answers)
         ]
         blocks.append(Block((Tile(images.get(one.item_id), tuple(lines), one.item_id),), f"{number}."))
-    title = f"To label first: {len(found)} pictures"
+    title = f"To label first: {len(pictures)} pictures"
     write_bytes(path, draw_sheet(blocks, title, f"{source}\nbelow each what the classifier takes it for", ""))

@@ -64,10 +64,10 @@ def find(meant: Meant, names: Sequence[str]) -> Targets:
     """
     at, begun = meant.at, _begun(meant.at)
     there = items_of(at)
-    found, keys, originals = dict(begun.items), set(begun.keys), Originals.of(meant)
+    item_of, keys, originals = dict(begun.items), set(begun.keys), Originals.of(meant)
     for name in names:
         ids, key = _named(name, there, originals)
-        if not ids and key is None and not (name in found or name in keys):
+        if not ids and key is None and not (name in item_of or name in keys):
             near = difflib.get_close_matches(name, there, 1)
             hint = (
                 f"; did you mean {near[0]!r}?"
@@ -77,12 +77,12 @@ def find(meant: Meant, names: Sequence[str]) -> Targets:
             raise UsageError(
                 f"{at.root} has no picture {name!r}: it is no file, item id or key of it (forgotten already?){hint}"
             )
-        found |= {one: there[one] for one in ids}
+        item_of |= {one: there[one] for one in ids}
         keys |= {key} if key else set()
-    keys |= {one.key for one in found.values() if one.key is not None}
-    found |= {item_id: one for item_id, one in there.items() if one.key in keys}
-    captions = _captions_of(at, found)
-    return Targets(found, frozenset(keys | set(captions.values())), frozenset({*begun.captions, *captions}))
+    keys |= {one.key for one in item_of.values() if one.key is not None}
+    item_of |= {item_id: one for item_id, one in there.items() if one.key in keys}
+    captions = _captions_of(at, item_of)
+    return Targets(item_of, frozenset(keys | set(captions.values())), frozenset({*begun.captions, *captions}))
 
 
 def items_of(at: Layout) -> dict[str, Item]:
@@ -118,7 +118,7 @@ def _named(name: str, there: Mapping[str, Item], originals: Originals) -> tuple[
         return ids, key_of_picture(path.read_bytes())
 
 
-def _captions_of(at: Layout, found: Mapping[str, Item]) -> dict[str, str]:
+def _captions_of(at: Layout, going: Mapping[str, Item]) -> dict[str, str]:
     """Of captions that no other item has: their id in views of texts, and their key."""
     items = Items(at.items)
     columns = {
@@ -129,8 +129,8 @@ def _captions_of(at: Layout, found: Mapping[str, Item]) -> dict[str, str]:
     captions: dict[str, str] = {}
     for column in sorted(columns & set(items.column_names)):
         values = list(zip(items.ids, items.column(column), strict=True))
-        others = {text for one, text in values if one not in found}
-        gone = {str(text) for one, text in values if one in found and text is not None and text not in others}
+        others = {text for one, text in values if one not in going}
+        gone = {str(text) for one, text in values if one in going and text is not None and text not in others}
         captions |= {f"{column}={key_of_text(text)}": key_of_text(text) for text in gone}
     return captions
 

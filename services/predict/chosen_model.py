@@ -108,8 +108,8 @@ class ChosenModel:
     @property
     def temperature(self) -> float | None:
         """By which logits are divided, fitted on validation; None without."""
-        found = None if isinstance(self.evaluation, MultilabelResult) else self.evaluation.calibration
-        return None if found is None else found.temperature
+        calibration = None if isinstance(self.evaluation, MultilabelResult) else self.evaluation.calibration
+        return None if calibration is None else calibration.temperature
 
     @property
     def thresholds(self) -> NDArray[np.float64] | None:
@@ -178,11 +178,11 @@ def named_model(folder: Path, specs: Sequence[str]) -> ChosenModel:
         raise StoreError(
             f"{folder}: {RESULT_NAME} and the classifier beside it have other classes; run its stage again"
         )
-    found = find_backbones(classifier.needs, specs)
-    return ChosenModel(folder, evaluation, classifier, found, "named with --model")
+    backbones = find_backbones(classifier.needs, specs)
+    return ChosenModel(folder, evaluation, classifier, backbones, "named with --model")
 
 
-def best_model(at: Layout, wanted: ModelRequest, specs: Sequence[str]) -> ChosenModel:
+def best_model(at: Layout, request: ModelRequest, specs: Sequence[str]) -> ChosenModel:
     """The head with the highest validation (or out-of-fold) top-1 whose backbones are on this machine.
 
     What may be chosen, and in which order: `deponij.project.learning.candidates`.
@@ -192,7 +192,7 @@ def best_model(at: Layout, wanted: ModelRequest, specs: Sequence[str]) -> Chosen
         StoreError: there are no results, or none with a validation part.
         BackboneError: the weights of no candidate are here; the message holds the best one's reason.
     """
-    toys, ranked = toys_of(at.weights), _judged(at, wanted)
+    toys, ranked = toys_of(at.weights), _judged(at, request)
     left_out: dict[str, BackboneError | IdentityError] = {}
     for folder, evaluation in ranked:
         try:
@@ -217,17 +217,19 @@ def best_model(at: Layout, wanted: ModelRequest, specs: Sequence[str]) -> Chosen
     ) from first
 
 
-def _judged(at: Layout, wanted: ModelRequest) -> list[Candidate]:
+def _judged(at: Layout, request: ModelRequest) -> list[Candidate]:
     """What may be chosen, the first to take first."""
-    found = candidates(at, wanted.profile, labels=wanted.labels, split=wanted.split, backbone=wanted.backbone)
-    if not found:
+    results = candidates(
+        at, request.profile, labels=request.labels, split=request.split, backbone=request.backbone
+    )
+    if not results:
         raise StoreError(
             f"there are no classifiers in {at.all_results}; `dvc repro` or `deponij run` makes them where there are labels "
             "to learn from, or name one with --model"
         )
-    judged = [one for one in found if is_judged(one[1])]
+    judged = [one for one in results if is_judged(one[1])]
     if not judged:
-        labels, split = found[0][1].labels, found[0][1].split
+        labels, split = results[0][1].labels, results[0][1].split
         raise StoreError(
             f"no classifier for {labels} on split {split} was scored on a validation part; name one with --model"
         )

@@ -53,24 +53,24 @@ def named_multilabel(folder: Path, specs: Sequence[str], why: str = "named with 
     return ChosenModel(folder, result, classifier, find_backbones(needs, specs), why)
 
 
-def best_multilabel(at: Layout, wanted: ModelRequest, specs: Sequence[str]) -> ChosenModel:
+def best_multilabel(at: Layout, request: ModelRequest, specs: Sequence[str]) -> ChosenModel:
     """The one with the highest validation mAP whose backbone is on this machine, of one column and split.
 
     Raises:
         UsageError: nothing is there by the names that were asked for, or more must be asked.
         BackboneError: the weights of no candidate are here.
     """
-    profile, toys = wanted.profile, toys_of(at.weights)
-    found = [(f, read_multilabel(f)) for f in at.multilabel_results(profile.backbones if profile else None)]
-    labels = picked("--labels", wanted.labels, (), [one.labels for _, one in found])
-    found = [(folder, one) for folder, one in found if one.labels == labels]
+    profile, toys = request.profile, toys_of(at.weights)
+    results = [(f, read_multilabel(f)) for f in at.multilabel_results(profile.backbones if profile else None)]
+    labels = picked("--labels", request.labels, (), [one.labels for _, one in results])
+    results = [(folder, one) for folder, one in results if one.labels == labels]
     splits = tuple(profile.splits) if profile else ()
-    split = picked("--split", wanted.split, splits, [one.split for _, one in found])
-    found = [(folder, one) for folder, one in found if one.split == split]
-    if wanted.backbone is not None:
-        picked("--backbone", wanted.backbone, (), [one.backbone for _, one in found])
-        found = [(folder, one) for folder, one in found if one.backbone == wanted.backbone]
-    rows = rows_in_order([(str(folder), one) for folder, one in found], toys)
+    split = picked("--split", request.split, splits, [one.split for _, one in results])
+    results = [(folder, one) for folder, one in results if one.split == split]
+    if request.backbone is not None:
+        picked("--backbone", request.backbone, (), [one.backbone for _, one in results])
+        results = [(folder, one) for folder, one in results if one.backbone == request.backbone]
+    rows = rows_in_order([(str(folder), one) for folder, one in results], toys)
     first: BackboneError | IdentityError | None = None
     for row, result in rows:
         try:

@@ -67,7 +67,8 @@ class Prediction(Section):
 
     Attributes:
         item_id: of a crop.
-        label, prob: the most probable class. top: the most probable ones in order.
+        label, prob: the most probable class.
+        top: the most probable ones in order.
         labels: of a classifier with several labels an item: the classes that it answers with yes, the most probable
             first; none may be. None of any other.
     """
@@ -172,17 +173,17 @@ def choose(
     return _best(at, ModelRequest(backbone, labels, split, made_by(at)), specs)
 
 
-def _best(at: Layout, wanted: ModelRequest, specs: Sequence[str]) -> ChosenModel:
+def _best(at: Layout, request: ModelRequest, specs: Sequence[str]) -> ChosenModel:
     """Of several labels an item where their column is asked for, or there is nothing else."""
     columns = {read_multilabel(folder).labels for folder in at.multilabel_results()}
-    if wanted.labels in columns or (columns and not at.results()):
-        return best_multilabel(at, wanted, specs)
-    if wanted.profile is not None and not wanted.profile.labels and not at.results():
+    if request.labels in columns or (columns and not at.results()):
+        return best_multilabel(at, request, specs)
+    if request.profile is not None and not request.profile.labels and not at.results():
         raise StoreError(
             f"{at.root} is a run without classifiers: it had no labels to learn from. `deponij results {at.root}` tells "
             "what there is; give labels (class folders, or a column: --labels) and run again to answer new pictures"
         )
-    return best_model(at, wanted, specs)
+    return best_model(at, request, specs)
 
 
 def crop_of(chosen: ChosenModel, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,7 +212,7 @@ def run(
     store = None if depot is None else FeatureStore(depot)
     backbones = {one.identity.fingerprint: one for one in chosen.backbones}
     makers = [FeatureMaker(one, options) for one in backbones.values()]
-    found: list[Prediction] = []
+    predictions: list[Prediction] = []
     failures: list[Failure] = []
     with bar("predict", pictures.n * len(makers), "pictures") as advance:
         n_at_once = _CHUNK_MAPS if any(is_dense(str(one.kind)) for one in chosen.backbones) else None
@@ -223,12 +224,12 @@ def run(
                     failures.append(Failure(path=one.path, item_id=one.item_id, reason=reason))
                     continue
                 best, labels = answers[one.key or ""]
-                found.append(
+                predictions.append(
                     Prediction(
                         path=one.path, item_id=one.item_id, **best[0].model_dump(), top=best, labels=labels
                     )
                 )
-    return PredictResult(model=_facts(chosen), predictions=tuple(found), failures=tuple(failures))
+    return PredictResult(model=_facts(chosen), predictions=tuple(predictions), failures=tuple(failures))
 
 
 def _answered(

@@ -112,7 +112,8 @@ def write_hits(path: Path, answers: Mapping[str, Sequence[Hit]]) -> None:
         answers: by what was asked.
 
     Raises:
-        UsageError: another ending. StoreError: it cannot be written.
+        UsageError: another ending.
+        StoreError: it cannot be written.
     """
     kinds = {"item_id": str, "key": str, "score": float, "folded": pa.list_(pa.string())}
     asked = [({"query": query} if len(answers) > 1 else {}, hits) for query, hits in answers.items()]
@@ -125,7 +126,8 @@ def write_sheet(path: Path, hits: Sequence[Hit], items: Items, title: str, sourc
     """Hits as a page of pictures (PNG), best first.
 
     Raises:
-        UsageError: another ending. StoreError: it cannot be written.
+        UsageError: another ending.
+        StoreError: it cannot be written.
     """
     from deponij.pipeline.reports.sheets import FAINT, INK, Block, Tile, draw_sheet
     from deponij.project.thumbnails import images_of

@@ -86,8 +86,8 @@ class QueryEncoder:
         if term.kind == "text":
             return self.of_text(term.value)
         if term.kind == "item":
-            found: Vector = self.index.vectors([term.value])[0]
-            return found
+            vector: Vector = self.index.vectors([term.value])[0]
+            return vector
         return self._of_file(Path(term.value))
 
     def of_text(self, text: str) -> Vector:
@@ -103,8 +103,8 @@ class QueryEncoder:
 
     def stored_text(self, text: str) -> Vector | None:
         """The vector of words that were encoded before; None where they were not."""
-        found = self.text_of_views(text)
-        return self._in_depot(text) if found is None else found
+        vector = self.text_of_views(text)
+        return self._in_depot(text) if vector is None else vector
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode words together, [m, d].
@@ -113,8 +113,8 @@ class QueryEncoder:
             BackboneError: no text tower, or no weights.
         """
         self.require_text()
-        found: NDArray[np.float32] = self._model.embed_texts(list(texts)).float().cpu().numpy()
-        return found
+        vectors: NDArray[np.float32] = self._model.embed_texts(list(texts)).float().cpu().numpy()
+        return vectors
 
     def of_image(self, content: bytes, name: str) -> Vector:
         """An encoded picture as a vector, decoded and transformed as those of the index were.
@@ -123,8 +123,8 @@ class QueryEncoder:
             PictureError: it cannot be read.
             IdentityError: this machine's backbone is not the index's.
         """
-        found: Vector = self.embed_pixels([self.pixels(content, name)])[0]
-        return found
+        vector: Vector = self.embed_pixels([self.pixels(content, name)])[0]
+        return vector
 
     def pixels(self, content: bytes, name: str) -> NDArray[np.float32]:
         """An encoded picture as the model takes it, [3, h, w]; loads no model, safe among threads.
@@ -134,11 +134,11 @@ class QueryEncoder:
         """
         from deponij.pipeline.pictures import decode
 
-        found = self._found
-        transform = found.description.transform
+        backbone = self._backbone
+        transform = backbone.description.transform
         try:
             image = decode(
-                content, route=found.route, input_px=transform.input_px, keep_alpha=transform.keeps_alpha
+                content, route=backbone.route, input_px=transform.input_px, keep_alpha=transform.keeps_alpha
             )
         except PictureError as error:
             raise PictureError(f"{name}: {error}") from error
@@ -149,13 +149,14 @@ class QueryEncoder:
         from deponij.pipeline.backbones import as_batch
 
         rows = self._model.embed_images(as_batch(pixels)).float().cpu().numpy()
-        return rows.astype(self._found.identity.stored)
+        return rows.astype(self._backbone.identity.stored)
 
     def load(self) -> None:
         """Load the model now, not when it is first needed.
 
         Raises:
-            BackboneError: it is not here. IdentityError: this machine's is not the index's.
+            BackboneError: it is not here.
+            IdentityError: this machine's is not the index's.
         """
         _ = self._model
 
@@ -164,8 +165,8 @@ class QueryEncoder:
         for view in self._text_views:
             rows = np.flatnonzero(view.keys == key_of_text(text))
             if len(rows):
-                found: Vector = view.read([str(view.ids[rows[0]])])[0]
-                return found
+                vector: Vector = view.read([str(view.ids[rows[0]])])[0]
+                return vector
         return None
 
     @cached_property
@@ -195,8 +196,8 @@ class QueryEncoder:
         known = [i for i in known if i.precision == self.index.identity.precision]
         if len(known) != 1:
             return None
-        found: Vector = depot.read([key], known[0], ["embedding"])["embedding"][0]
-        return found
+        vector: Vector = depot.read([key], known[0], ["embedding"])["embedding"][0]
+        return vector
 
     def _speaks(self, identity: Identity) -> bool:
         """Whether text vectors of this identity are of the index's model."""
@@ -208,9 +209,10 @@ class QueryEncoder:
         """Whether the backbone can encode words; loads no model.
 
         Raises:
-            BackboneError: the backbone is not here. IdentityError: this machine's is not the index's.
+            BackboneError: the backbone is not here.
+            IdentityError: this machine's is not the index's.
         """
-        return self._found.description.has_text
+        return self._backbone.description.has_text
 
     def require_text(self) -> None:
         """Refuse a backbone that cannot encode words.
@@ -218,7 +220,7 @@ class QueryEncoder:
         Raises:
             BackboneError: it has no text tower; the message says which backbones have one.
         """
-        description = self._found.description
+        description = self._backbone.description
         if description.has_text:
             return
         from deponij.pipeline.backbones import list_backbones
@@ -237,26 +239,26 @@ class QueryEncoder:
         )
 
     @cached_property
-    def _found(self) -> "FoundBackbone":
+    def _backbone(self) -> "FoundBackbone":
         from deponij.project.extraction.found_backbones import made_by
 
         record = recorded_backbone(self.index.path) or {}
         spec = self.spec or str(record.get("spec", self.index.backbone))
         try:
-            found = made_by(spec, self.index.identity, self.index.backbone)
+            backbone = made_by(spec, self.index.identity, self.index.backbone)
         except (BackboneError, UsageError) as error:
             raise BackboneError(
                 f"{error}\n  (the index {self.index.path} holds vectors of {self.index.backbone}; a folder with its "
                 "weights can be named with --backbone-spec FOLDER)"
             ) from error
-        self.index.accept(found.identity, f"what {spec} makes")
-        return found
+        self.index.accept(backbone.identity, f"what {spec} makes")
+        return backbone
 
     @cached_property
     def _model(self) -> "Backbone":
         from deponij.project.extraction.feature_maker import FeatureMaker
 
-        maker = FeatureMaker(self._found, self.options)
+        maker = FeatureMaker(self._backbone, self.options)
         self.say(f"loading {self.index.backbone} …")
         return maker.model
 

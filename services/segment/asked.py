@@ -30,8 +30,10 @@ class Words:
     """Classes by words.
 
     Attributes:
-        classes: that are looked for; of a heat map one. background: words for everything else.
-        templates: that words are filled into. is_query: one heat map instead of a label map.
+        classes: that are looked for; of a heat map one.
+        background: words for everything else.
+        templates: that words are filled into.
+        is_query: one heat map instead of a label map.
     """
 
     classes: tuple[SceneClass, ...]
@@ -45,7 +47,8 @@ class Looking:
     """How pictures are looked at; None: as suits what segments.
 
     Attributes:
-        overlap: share of a window's side. window_px: (height, width) of windows; of words alone.
+        overlap: share of a window's side.
+        window_px: (height, width) of windows; of words alone.
         threshold: least probability of an answer; below it a pixel is none of the classes.
     """
 
@@ -115,13 +118,13 @@ def make_words(
         UsageError: none, or classes that cannot be told apart.
     """
     others = [one for name in background if (one := _spoken(name))]
-    found = _classes([one for name in names if (one := _spoken(name))], others, flag)
-    if len(found) == 1 and not others and not is_query:
+    classes = _classes([one for name in names if (one := _spoken(name))], others, flag)
+    if len(classes) == 1 and not others and not is_query:
         raise UsageError(
-            f"of one class alone every pixel is {found[0].name!r}; name more, or --background WORDS for everything else, or "
-            f"ask for its heat map: --query {found[0].name!r}"
+            f"of one class alone every pixel is {classes[0].name!r}; name more, or --background WORDS for everything else, "
+            f"or ask for its heat map: --query {classes[0].name!r}"
         )
-    return Words(found, tuple(others), tuple(templates) or ("photo",), is_query)
+    return Words(classes, tuple(others), tuple(templates) or ("photo",), is_query)
 
 
 def scales_of(text: str | None) -> tuple[float, ...] | None:
@@ -133,15 +136,15 @@ def scales_of(text: str | None) -> tuple[float, ...] | None:
     if text is None:
         return None
     try:
-        found = tuple(float(one) for one in text.split(","))
+        scales = tuple(float(one) for one in text.split(","))
     except ValueError:
-        found = ()
-    is_fine = all(math.isfinite(one) and 1 <= one <= MAX_SCALE for one in found)
-    if not 1 <= len(found) <= _MAX_SCALES or not is_fine:
+        scales = ()
+    is_fine = all(math.isfinite(one) and 1 <= one <= MAX_SCALE for one in scales)
+    if not 1 <= len(scales) <= _MAX_SCALES or not is_fine:
         raise UsageError(
             f"--scales are 1 to {_MAX_SCALES} numbers from 1 to {MAX_SCALE:g} with commas between them, got {text!r}"
         )
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(scales))
 
 
 def window_of(text: str | None) -> Size | None:
@@ -182,9 +185,9 @@ def _classes(names: Sequence[str], others: Sequence[str], flag: str) -> tuple[Sc
         raise UsageError(
             f"{flag} names nothing; give words, as in --classes 'road, car, sky' or --query 'bicycle'"
         )
-    found = [SceneClass(*pair) for pair in zip(names, colours_of_words(len(names)), strict=True)]
+    classes = [SceneClass(*pair) for pair in zip(names, colours_of_words(len(names)), strict=True)]
     try:
-        check_classes(found)
+        check_classes(classes)
     except DataError as error:
         raise UsageError(f"{flag}: {error}") from error
     known = {name.casefold() for name in names}
@@ -192,4 +195,4 @@ def _classes(names: Sequence[str], others: Sequence[str], flag: str) -> tuple[Sc
         raise UsageError(
             f"{', '.join(map(repr, twice))} is a class and --background; leave it out of one of them"
         )
-    return tuple(found)
+    return tuple(classes)

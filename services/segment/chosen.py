@@ -41,10 +41,14 @@ class SegmentModel(Section):
     """What segments, for people.
 
     Attributes:
-        backbone, spec: its name, and by what it was loaded. toy: it learnt from drawn pictures only.
-        decoder: kind. folder: of a trained decoder; null by words.
-        templates, background: of words. protocol: of a trained decoder, what it learned from.
-        window_px: (height, width). chosen: how the backbone came to be chosen.
+        backbone, spec: its name, and by what it was loaded.
+        toy: it learnt from drawn pictures only.
+        decoder: kind.
+        folder: of a trained decoder; null by words.
+        templates, background: of words.
+        protocol: of a trained decoder, what it learned from.
+        window_px: (height, width).
+        chosen: how the backbone came to be chosen.
     """
 
     backbone: str
@@ -70,7 +74,8 @@ class Chosen:
     """What segments, loaded.
 
     Attributes:
-        classes: of label maps. route: by which pictures are decoded.
+        classes: of label maps.
+        route: by which pictures are decoded.
         says_always: every pixel gets a class, whatever it shows.
     """
 
@@ -87,7 +92,8 @@ def backbone_of_words(named: str | None) -> tuple[str, str, str]:
     The one that was named; else of the run that is meant here the first that knows words; else what is at hand.
 
     Raises:
-        UsageError: no such backbone. BackboneError: its weights are not here.
+        UsageError: no such backbone.
+        BackboneError: its weights are not here.
     """
     if named is not None:
         return named, named, "named with --backbone"
@@ -167,10 +173,10 @@ def by_model(folder: Path, looking: Looking, specs: list[str], options: RunOptio
             "--window goes with words; a trained decoder sees pictures at the size that it learned at"
         )
     card, module = load_decoder(folder)
-    found = find_backbones([Needed(card.source, folder)], specs)[0]
-    maker = FeatureMaker(found, options)
+    backbone = find_backbones([Needed(card.source, folder)], specs)[0]
+    maker = FeatureMaker(backbone, options)
     model: Backbone = maker.model
-    network = Network(model, found.kind, tuple(card.levels), module.to(maker.device))
+    network = Network(model, backbone.kind, tuple(card.levels), module.to(maker.device))
     segmenter = Segmenter(
         network,
         model.description.transform,
@@ -181,16 +187,16 @@ def by_model(folder: Path, looking: Looking, specs: list[str], options: RunOptio
     )
     classes = tuple(SceneClass(*pair) for pair in zip(card.classes, card.colours, strict=True))
     facts = SegmentModel(
-        backbone=found.name,
-        spec=found.spec,
-        toy=_is_toy(found.spec),
+        backbone=backbone.name,
+        spec=backbone.spec,
+        toy=_is_toy(backbone.spec),
         decoder=card.kind,
         folder=str(folder),
         protocol=card.protocol,
         window_px=model.description.input_px,
         chosen="that the decoder learned from",
     )
-    return Chosen(segmenter, classes, facts, found.route, looking.threshold == 0)
+    return Chosen(segmenter, classes, facts, backbone.route, looking.threshold == 0)
 
 
 def _batch_size(options: RunOptions, device: str) -> int:

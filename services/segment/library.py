@@ -32,8 +32,10 @@ def segment(
     Args:
         pictures: files, and folders with all that is below.
         classes, query, model: what is looked for: words, one heat map's words, or the folder of a trained decoder.
-        background: words for everything else. threshold: least probability of an answer.
-        backbone: that knows words, or where the decoder's lies. scales, flip: how often a picture is looked at.
+        background: words for everything else.
+        threshold: least probability of an answer.
+        backbone: that knows words, or where the decoder's lies.
+        scales, flip: how often a picture is looked at.
         device, threads: None: as `DEPONIJ_…` says, else the command's defaults.
 
     Raises:

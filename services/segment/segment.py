@@ -45,7 +45,8 @@ class Segmented(Section):
     """One picture.
 
     Attributes:
-        shares: of its pixels, by class; those that are nowhere are left out. none: of pixels that are none of them.
+        shares: of its pixels, by class; those that are nowhere are left out.
+        none: of pixels that are none of them.
         overlay, labels: files.
     """
 
@@ -64,7 +65,8 @@ class Heated(Section):
 
     Attributes:
         low, high: least and highest score in the picture: cosines, or probabilities beside a background.
-        highest_at: (x, y) in px. heat: file.
+        highest_at: (x, y) in px.
+        heat: file.
     """
 
     path: str
@@ -118,7 +120,7 @@ def run(
     Raises:
         StoreError: something cannot be written.
     """
-    found: list[Segmented | Heated] = []
+    answers: list[Segmented | Heated] = []
     failures: list[Failed] = []
     maps: dict[str, str] = {}
     if not is_query:
@@ -129,7 +131,7 @@ def run(
                 answered = (
                     _heated(chosen, one, out) if is_query else _segmented(chosen, one, out, threshold, coco)
                 )
-                found.append(answered)
+                answers.append(answered)
                 if isinstance(answered, Segmented):
                     maps[Path(answered.labels).name] = one.path
             except DataError as error:
@@ -148,7 +150,7 @@ def run(
         query=chosen.classes[0].name if is_query else None,
         says_always=chosen.says_always,
         out=str(out.folder),
-        pictures=tuple(found),
+        pictures=tuple(answers),
         failures=tuple(failures),
     )
 
@@ -171,7 +173,8 @@ class _Answered:
     """A picture and its scores.
 
     Attributes:
-        size_px: (height, width) of the file's picture, upright. shown: the picture as people see it, [h, w, 3].
+        size_px: (height, width) of the file's picture, upright.
+        shown: the picture as people see it, [h, w, 3].
         grid: see `Segmenter.grid`.
     """
 

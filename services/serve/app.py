@@ -138,9 +138,9 @@ def _add_things(app: FastAPI, service: Service) -> None:
     )
     async def health(response: Response) -> schema.Health:
         """Whether all is well. Missing models do not make it fail: items and stored words can be asked for."""
-        found = service.health()
-        response.status_code = 503 if found.status == "failed" else 200
-        return found
+        health = service.health()
+        response.status_code = 503 if health.status == "failed" else 200
+        return health
 
     @app.get("/api/about")
     async def about() -> schema.About:
@@ -211,12 +211,12 @@ def _add_pages(app: FastAPI, counters: Counters) -> None:
         return Response(counters.text(), media_type=MEDIA_TYPE)
 
 
-def _sent(found: Encoded, request: Request) -> Response:
+def _sent(encoded: Encoded, request: Request) -> Response:
     # Not for ever: an address stays the same when the items are made anew.
-    headers = {"etag": found.etag, "cache-control": "private, max-age=3600"}
-    if found.etag in request.headers.get("if-none-match", ""):
+    headers = {"etag": encoded.etag, "cache-control": "private, max-age=3600"}
+    if encoded.etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    return Response(found.content, media_type=found.media_type, headers=headers)
+    return Response(encoded.content, media_type=encoded.media_type, headers=headers)
 
 
 def _add_errors(app: FastAPI, counters: Counters) -> None:
@@ -234,8 +234,8 @@ def _add_errors(app: FastAPI, counters: Counters) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         if request.method == "POST" and not _is_expected(request):
-            wanted = "multipart/form-data" if request.url.path == "/api/picture" else "application/json"
-            return JSONResponse(error_body("unsupported_media_type", f"send the body as {wanted}"), 415)
+            media_type = "multipart/form-data" if request.url.path == "/api/picture" else "application/json"
+            return JSONResponse(error_body("unsupported_media_type", f"send the body as {media_type}"), 415)
         return JSONResponse(error_body("invalid", _told(error)), 422)
 
     @app.exception_handler(HTTPException)

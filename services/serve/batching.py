@@ -42,10 +42,10 @@ class Ticket(Generic[Out]):
         Raises:
             DeponijError: what was wrong with this thing.
         """
-        found = answers[self.key]
-        if isinstance(found, DeponijError):
-            raise found
-        return found
+        answer = answers[self.key]
+        if isinstance(answer, DeponijError):
+            raise answer
+        return answer
 
     def result(self, timeout_s: float | None = None) -> Out:
         """Wait for it."""

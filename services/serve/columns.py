@@ -76,8 +76,8 @@ def _range(there: pa.ChunkedArray, kind: ColumnType) -> tuple[Any, Any]:
         return None, None
     if pa.types.is_floating(there.type):
         there = there.filter(pc.is_finite(there))
-    found = pc.min_max(there).as_py()
-    return plain(found["min"]), plain(found["max"])
+    ends = pc.min_max(there).as_py()
+    return plain(ends["min"]), plain(ends["max"])
 
 
 def label_columns(columns: Sequence[Column], of_profile: Sequence[str] = ()) -> list[str]:

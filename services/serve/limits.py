@@ -52,7 +52,8 @@ def picture_of_base64(text: str, limits: Limits) -> bytes:
     """Bytes of an encoded picture, given as Base64 or as a data URL of it.
 
     Raises:
-        PictureError: not Base64. TooLargeError: more bytes than allowed.
+        PictureError: not Base64.
+        TooLargeError: more bytes than allowed.
     """
     start = text.find(";base64,", 0, 100) + len(";base64,") if text.startswith("data:") else 0
     try:
@@ -79,7 +80,8 @@ def check_pixels(content: bytes, name: str, limits: Limits) -> None:
     """Refuse a picture that would decode to too many pixels, by its header alone.
 
     Raises:
-        PictureError: no picture. TooManyPixelsError: more than `picture_pixels`.
+        PictureError: no picture.
+        TooManyPixelsError: more than `picture_pixels`.
     """
     try:
         width_px, height_px = upright_size_px(content)

@@ -55,7 +55,7 @@ class ServedMap:
         ids, places = self._places(chosen, label_of)
         # Of all items, shown or not: a class has the same mark on every map.
         number = class_codes(labels)
-        found = [label_of[item_id] for item_id in ids]
+        values = [label_of[item_id] for item_id in ids]
         return MapAnswer(
             backbone=name,
             layout=chosen,
@@ -63,7 +63,7 @@ class ServedMap:
             ids=ids,
             x=places[:, 0].round(4).tolist(),
             y=places[:, 1].round(4).tolist(),
-            labels=[None if label is None else number[label] for label in found],
+            labels=[None if label is None else number[label] for label in values],
             classes=list(number),
             n_items=len(self.index),
             n_shown=len(ids),

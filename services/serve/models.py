@@ -93,10 +93,10 @@ class ServedModel:
 
     def stored_text(self, text: str) -> Vector | None:
         """The vector of words that are stored or were encoded lately; None where they were not."""
-        found = self._kept.get(text)
-        if found is None and (found := self._encoder.text_of_views(text)) is not None:
-            self._kept.put(text, found)
-        return found
+        vector = self._kept.get(text)
+        if vector is None and (vector := self._encoder.text_of_views(text)) is not None:
+            self._kept.put(text, vector)
+        return vector
 
     async def of_text(self, text: str) -> Vector:
         """Words as a vector, encoded now.
@@ -116,7 +116,8 @@ class ServedModel:
         """An encoded picture as a vector; it is decoded on a thread of `aside`.
 
         Raises:
-            PictureError: it cannot be read. LoadingError, NoModelError, BusyError: as for words.
+            PictureError: it cannot be read.
+            LoadingError, NoModelError, BusyError: as for words.
         """
         self._require_model()
         pixels = await aside(self._encoder.pixels, content, name)

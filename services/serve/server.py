@@ -35,7 +35,7 @@ class Address:
 
 
 def run(
-    wanted: ServeRequest,
+    request: ServeRequest,
     *,
     host: str = "127.0.0.1",
     port: int = 8765,
@@ -59,7 +59,7 @@ def run(
     listener = _listen(host, port)
     with listener:
         counters = Counters()
-        service = make_service(wanted, counters)
+        service = make_service(request, counters)
         app = create_app(service, counters, allowed_names(host, allow_hosts))
         config = uvicorn.Config(
             app,

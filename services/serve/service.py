@@ -40,7 +40,12 @@ class UnknownBackboneError(UsageError):
 
 @dataclass(frozen=True)
 class Served:
-    """One index with all that belongs to it. map_path: of its map, or None. is_toy: its backbone knows drawings alone."""
+    """One index with all that belongs to it.
+
+    Attributes:
+        map_path: of its map, or None.
+        is_toy: its backbone knows drawings alone.
+    """
 
     name: str
     encoder: QueryEncoder
@@ -186,8 +191,8 @@ class Service:
         if isinstance(term, schema.ItemTerm):
             if term.value not in model.index:
                 raise UnknownItemError(f"there is no item {term.value!r} in the index of {model.name}")
-            found: Vector = (await self.aside(model.index.vectors, [term.value]))[0]
-            return found
+            vector: Vector = (await self.aside(model.index.vectors, [term.value]))[0]
+            return vector
         if isinstance(term, schema.TextTerm):
             known = stored[term.value]
             if known is None:
@@ -227,14 +232,14 @@ class Service:
             took_ms=round(1000 * (time.perf_counter() - begin), 3),
         )
 
-    def _label_column(self, wanted: str | None) -> str | None:
-        if wanted is None:
+    def _label_column(self, column: str | None) -> str | None:
+        if column is None:
             return next(iter(self.label_columns), None)
-        if wanted not in self.label_columns:
+        if column not in self.label_columns:
             raise UsageError(
-                f"there is no column of labels {wanted!r}; there are {', '.join(self.label_columns) or 'none'}"
+                f"there is no column of labels {column!r}; there are {', '.join(self.label_columns) or 'none'}"
             )
-        return wanted
+        return column
 
     @cached_property
     def columns(self) -> list[schema.Column]:
@@ -299,13 +304,13 @@ class Service:
         if item_id not in self.model(None).index:
             raise UnknownItemError(f"there is no item {item_id!r} here")
         hit = self.model(None).index.listed(1, conditions=(Condition("item_id", "=", item_id),))[0]
-        found = hit_answer(hit, self._label_column(None), is_compared=False)
+        answer = hit_answer(hit, self._label_column(None), is_compared=False)
         return schema.ItemAnswer(
-            item_id=found.item_id,
-            key=found.key,
-            metadata=found.metadata,
-            label=found.label,
-            picture=schema.PictureSize(width_px=found.width_px, height_px=found.height_px),
+            item_id=answer.item_id,
+            key=answer.key,
+            metadata=answer.metadata,
+            label=answer.label,
+            picture=schema.PictureSize(width_px=answer.width_px, height_px=answer.height_px),
             photograph=self._photograph(item_id),
         )
 
@@ -339,11 +344,12 @@ class Service:
         """Places of an index's items.
 
         Raises:
-            NoMapError: there is no map, or no such layout. UsageError: an unknown backbone or column.
+            NoMapError: there is no map, or no such layout.
+            UsageError: an unknown backbone or column.
         """
         model, column = self.model(backbone), self._label_column(labels)
-        found = self._maps[model.name]
-        if found is None:
+        served = self._maps[model.name]
+        if served is None:
             raise NoMapError(
                 f"there is no map of {model.name} here; the stage `map` makes one for a run's index"
             )
@@ -353,11 +359,11 @@ class Service:
             if column is None
             else [None if value is None else str(value) for value in rows[column].to_pylist()]
         )
-        return found.answer(model.name, layout, values)
+        return served.answer(model.name, layout, values)
 
 
 def _map(one: Served) -> ServedMap | None:
     if one.map_path is None or not one.map_path.is_file():
         return None
-    found = ServedMap(one.encoder.index, read_embedding(one.map_path)[0])
-    return found if found.fits and found.layouts else None
+    served = ServedMap(one.encoder.index, read_embedding(one.map_path)[0])
+    return served if served.fits and served.layouts else None

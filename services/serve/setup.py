@@ -37,24 +37,24 @@ class ServeRequest:
     service: ServiceOptions = field(default_factory=ServiceOptions)
 
 
-def make_service(wanted: ServeRequest, counters: Counters) -> Service:
+def make_service(request: ServeRequest, counters: Counters) -> Service:
     """Open everything that is to be served; models are not loaded yet.
 
     Raises:
         UsageError: flags that do not fit each other, or nothing says what to serve.
         DeponijError: an index, items or a map cannot be read.
     """
-    paths, profile = meant_indexes(wanted)
+    paths, profile = meant_indexes(request)
     indexes = [Index.open(path) for path in paths]
-    items = items_of(indexes[0].path, wanted.items)
+    items = items_of(indexes[0].path, request.items)
     names = distinct_names(indexes)
     if len(set(names)) < len(names):
         raise UsageError(f"two indexes are of the same name: {', '.join(names)}; name each one once")
-    specs = _specs(wanted.specs, names)
+    specs = _specs(request.specs, names)
     served = [
         Served(
             name,
-            QueryEncoder(index, wanted.run, spec=specs.get(name)),
+            QueryEncoder(index, request.run, spec=specs.get(name)),
             run.map(index.path.name) if (run := run_of(index.path)) else None,
             is_toy=index.path.name in toys_beside(index.path),
         )
@@ -63,36 +63,37 @@ def make_service(wanted: ServeRequest, counters: Counters) -> Service:
     for index in indexes:
         ids, keys = (index.rows[name].to_pylist() for name in ("item_id", "key"))
         require_items(items, ids, keys, f"the items of {index.path}")
-    options = wanted.service
+    options = request.service
     if profile is not None and not options.labels:
         options = replace(options, labels=profile.labels)
-    return Service(served, Pictures(items, _images(wanted.images, profile)), options, counters)
+    return Service(served, Pictures(items, _images(request.images, profile)), options, counters)
 
 
-def meant_run(wanted: ServeRequest) -> Meant | None:
+def meant_run(request: ServeRequest) -> Meant | None:
     """The run whose indexes are meant; None where these are named.
 
     Raises:
         UsageError: flags that do not fit each other, or nothing says which run is meant.
     """
-    if not wanted.indexes:
-        return run_meant(wanted.of_run)
-    if wanted.backbones or wanted.of_run is not None:
+    if not request.indexes:
+        return run_meant(request.of_run)
+    if request.backbones or request.of_run is not None:
         raise UsageError("--backbone and --run choose among indexes of a run; with --index name the folders")
     return None
 
 
-def meant_indexes(wanted: ServeRequest) -> tuple[Sequence[Path], InForce | None]:
+def meant_indexes(request: ServeRequest) -> tuple[Sequence[Path], InForce | None]:
     """The folders of the indexes, and the parameters of their run, where they are of one whose parameters are known.
 
     Raises:
-        UsageError: as `meant_run`. StoreError: there is no index.
+        UsageError: as `meant_run`.
+        StoreError: there is no index.
     """
-    meant = meant_run(wanted)
+    meant = meant_run(request)
     if meant is not None:
-        return meant.indexes(wanted.backbones), meant.made_by
-    runs = [made_by(run) for path in wanted.indexes if (run := run_of(path)) is not None]
-    return wanted.indexes, runs[0] if runs and all(runs) else None
+        return meant.indexes(request.backbones), meant.made_by
+    runs = [made_by(run) for path in request.indexes if (run := run_of(path)) is not None]
+    return request.indexes, runs[0] if runs and all(runs) else None
 
 
 def _images(images: Path | None, profile: InForce | None) -> Path | None:
@@ -110,15 +111,15 @@ def _images(images: Path | None, profile: InForce | None) -> Path | None:
 
 def _specs(specs: Sequence[str], names: Sequence[str]) -> Mapping[str, str]:
     """`[NAME=]SPEC` by name of the index."""
-    found = {}
+    spec_of = {}
     for spec in specs:
         name, sign, value = spec.partition("=")
         if sign and name in names:
-            found[name] = value
+            spec_of[name] = value
         elif len(names) == 1:
-            found[names[0]] = spec
+            spec_of[names[0]] = spec
         else:
             raise UsageError(
                 f"--backbone-spec {spec}: say for which index, as NAME=SPEC; there are {', '.join(names)}"
             )
-    return found
+    return spec_of

@@ -16,8 +16,8 @@ def test_equal_captions_are_all_right_answers() -> None:
     """
     words = np.stack([E[1], E[3], E[3], E[2]])
     found = hits(E[:3], words, np.array([0, 0, 3]))
-    assert found.found["image-to-text"][:, 0].tolist() == [0, 1, 1]
-    assert found.found["text-to-image"][:, 0].tolist() == [1, 1, 1]
+    assert found.is_hit["image-to-text"][:, 0].tolist() == [0, 1, 1]
+    assert found.is_hit["text-to-image"][:, 0].tolist() == [1, 1, 1]
     assert found.recall_at_1 == {"image-to-text": pytest.approx(2 / 3), "text-to-image": 1.0}
     # At random: one of two captions; 2, 2 and 1 of three pictures.
     assert found.chance["image-to-text"][0] == pytest.approx(1 / 2)

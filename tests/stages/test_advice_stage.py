@@ -27,7 +27,7 @@ from deponij.project.advice.pools import chosen_result
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions, check
 from deponij.project.learning.learn import HeadParams, learn
-from deponij.services.curate.suggest import Wanted, choose_batch
+from deponij.services.curate.suggest import SuggestRequest, choose_batch
 from deponij.stages import advice, mistakes
 from deponij.stages.mistakes import MistakesParams
 from deponij.store.atomic import write_bytes, write_table
@@ -184,13 +184,13 @@ def test_a_head_of_other_features_is_not_asked_what_to_label(world: World, tmp_p
         return {one.note for one in found.subjects}
 
     assert all("%" in note for note in notes())
-    asked = choose_batch(Wanted(run=tmp_path), RunOptions(workers=1))
+    asked = choose_batch(SuggestRequest(run=tmp_path), RunOptions(workers=1))
     assert asked.head is not None and all(one.doubt is not None for one in asked.pictures)
     old = View(at.view("tiny"))
     ids, keys, embedding = old.ids.tolist(), old.keys.tolist(), old.embedding
     write_features(at.view("tiny"), ids, keys, embedding, weights="x" * 64, failures=old.failures)
     assert notes() == {"unlike the others"}
-    asked = choose_batch(Wanted(run=tmp_path), RunOptions(workers=1))
+    asked = choose_batch(SuggestRequest(run=tmp_path), RunOptions(workers=1))
     assert (asked.head, asked.backbone) == (None, "tiny")
     assert all(one.doubt is None for one in asked.pictures)
     assert "has no classifier of these features" in asked.notes[0]

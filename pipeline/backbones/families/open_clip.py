@@ -283,10 +283,10 @@ def _built_in(architecture: str) -> dict[str, Any]:
 
 def _library_folder() -> Path:
     """Where open_clip is installed, without importing it."""
-    found = find_spec("open_clip")
-    if found is None or not found.submodule_search_locations:
+    library = find_spec("open_clip")
+    if library is None or not library.submodule_search_locations:
         raise BackboneError("open_clip is not installed; install open_clip_torch")
-    return Path(found.submodule_search_locations[0])
+    return Path(library.submodule_search_locations[0])
 
 
 def _facts(vision: Mapping[str, Any]) -> TowerFacts:

@@ -28,16 +28,16 @@ def each_once(photographs: Sequence[Photograph], said: str) -> list[Photograph]:
         said: why, with the picture's name for `{}`.
     """
     seen: dict[str, int] = {}
-    found = []
+    checked = []
     for one in photographs:
         seen[one.image_id] = seen.get(one.image_id, 0) + 1
         if (again := seen[one.image_id]) > 1:
             name = f"{one.file_name}~{again}"
             problem = one.problem or said.format(repr(one.file_name))
-            found.append(replace(one, file_name=name, image_id=name, problem=problem))
+            checked.append(replace(one, file_name=name, image_id=name, problem=problem))
         else:
-            found.append(one)
-    return found
+            checked.append(one)
+    return checked
 
 
 def without_lone_part(photographs: Sequence[Photograph]) -> list[Photograph]:
@@ -53,18 +53,19 @@ def with_found_names(
     """The photographs by the names that their files have, and what to say of names that were read otherwise.
 
     Args:
-        root: the photographs' folder, resolved. beside: folders of the annotation files, resolved.
+        root: the photographs' folder, resolved.
+        beside: folders of the annotation files, resolved.
     """
     finder = Finder(root, tuple(beside))
-    found = []
+    named = []
     for one in dataset.photographs:
         name = one.file_name if one.problem else finder.find(one.file_name)
         if name != one.file_name:
-            found.append(replace(one, file_name=name, image_id=name))
+            named.append(replace(one, file_name=name, image_id=name))
         elif is_address(name) and not one.problem:
             said = f"{name!r} is an address; fetch the picture into the folder of the photographs, under its name"
-            found.append(replace(one, problem=said))
+            named.append(replace(one, problem=said))
         else:
-            found.append(one)
-    photographs = each_once(found, "a second entry of the annotations is of the picture {}")
+            named.append(one)
+    photographs = each_once(named, "a second entry of the annotations is of the picture {}")
     return replace(dataset, photographs=tuple(photographs)), finder.notes

@@ -199,22 +199,22 @@ def _lists(path: Path, document: Any) -> tuple[list[Any], list[Any], list[Any]]:
 
 
 def _categories(entries: Iterable[Any], problems: list[str]) -> dict[Any, Category]:
-    found: dict[Any, Category] = {}
+    categories: dict[Any, Category] = {}
     for position, entry in enumerate(entries):
-        problem = _entry_problem(entry, "name", found)
+        problem = _entry_problem(entry, "name", categories)
         if problem is not None:
             problems.append(f"categories[{position}] {problem}")
             continue
         above = entry.get("supercategory")
-        found[entry["id"]] = Category(entry["name"], above if _is_text(above) and above else None)
-    return found
+        categories[entry["id"]] = Category(entry["name"], above if _is_text(above) and above else None)
+    return categories
 
 
 def _images(entries: Iterable[Any], problems: list[str]) -> dict[Any, Photograph]:
-    found: dict[Any, Photograph] = {}
+    photographs: dict[Any, Photograph] = {}
     seen: dict[str, int] = {}
     for position, entry in enumerate(entries):
-        problem = _entry_problem(entry, "file_name", found) or _size_problem(entry)
+        problem = _entry_problem(entry, "file_name", photographs) or _size_problem(entry)
         image_id = "" if problem else str(PurePosixPath(entry["file_name"]))
         if image_id in seen:
             problem = f"names {image_id!r}, as images[{seen[image_id]}] does"
@@ -225,8 +225,8 @@ def _images(entries: Iterable[Any], problems: list[str]) -> dict[Any, Photograph
         width_px, height_px = (None if entry.get(n) is None else int(entry[n]) for n in ("width", "height"))
         split = entry.get("split")
         named = split if isinstance(split, str) and split.strip() else None
-        found[entry["id"]] = Photograph(entry["file_name"], image_id, width_px, height_px, named, ())
-    return found
+        photographs[entry["id"]] = Photograph(entry["file_name"], image_id, width_px, height_px, named, ())
+    return photographs
 
 
 def _size_px(photograph: Photograph) -> tuple[int, int] | None:
@@ -239,19 +239,19 @@ def _with_parts(photographs: Sequence[Photograph], treat: Treatments) -> list[Ph
     """With the parts that the field `split` names, or where no photograph has one, its folders."""
     if any(photograph.given for photograph in photographs):
         names: list[Folders] = [(one.given,) if one.given else () for one in photographs]
-        found = places(names, treat, "values of `split`")
+        place_of = places(names, treat, "values of `split`")
     else:
         names = [PurePosixPath(photograph.image_id).parts[:-1] for photograph in photographs]
-        found = places(names, treat)
+        place_of = places(names, treat)
     refuse_unknown(treat, names)
     return [
-        replace(photograph, given=found[name].given)
+        replace(photograph, given=place_of[name].given)
         for photograph, name in zip(photographs, names, strict=True)
-        if not found[name].is_skipped
+        if not place_of[name].is_skipped
     ]
 
 
-def _entry_problem(entry: Any, text: str, found: Mapping[Any, object]) -> str | None:
+def _entry_problem(entry: Any, text: str, earlier: Mapping[Any, object]) -> str | None:
     """Why this is no object with a new id and that text, or None."""
     if not isinstance(entry, dict):
         return f"is a {_kind(entry)}, expected an object"
@@ -259,7 +259,7 @@ def _entry_problem(entry: Any, text: str, found: Mapping[Any, object]) -> str | 
         return f"has {text} {entry.get(text)!r}, expected a text"
     if not _is_id(entry.get("id")):
         return f"has id {entry.get('id')!r}, expected a number or text"
-    return f"has id {entry['id']!r}, which an earlier entry has" if entry["id"] in found else None
+    return f"has id {entry['id']!r}, which an earlier entry has" if entry["id"] in earlier else None
 
 
 def _size_problem(entry: Any) -> str | None:

@@ -43,16 +43,18 @@ def refuse_doubtful(
     if not rows:
         return
     table = np.asarray(rows, np.float64)
-    found = doubt(table[:, :4], table[:, 4:6], table[:, 6], table[:, 7:])
-    if found is not None:
+    doubtful = doubt(table[:, :4], table[:, 4:6], table[:, 6], table[:, 7:])
+    if doubtful is not None:
         likely = "They fit no form that is known here, so write them anew as that"
-        if found.forms:
-            looks = " or ".join(form.told for form in found.forms)
-            flags = " or ".join(f"--boxes {form}" for form in found.forms)
-            likely = f"They look like {looks}: {flags} reads them so (`boxes: {found.forms[0]}` in a profile)"
+        if doubtful.forms:
+            looks = " or ".join(form.told for form in doubtful.forms)
+            flags = " or ".join(f"--boxes {form}" for form in doubtful.forms)
+            likely = (
+                f"They look like {looks}: {flags} reads them so (`boxes: {doubtful.forms[0]}` in a profile)"
+            )
         raise DataError(
             f"annotation file {path}: its boxes cannot all be meant as COCO's {Boxes.XYWH.told} in pixels: "
-            f"{found.reason}. {likely}; --boxes {Boxes.XYWH} takes them as COCO's all the same"
+            f"{doubtful.reason}. {likely}; --boxes {Boxes.XYWH} takes them as COCO's all the same"
         )
 
 

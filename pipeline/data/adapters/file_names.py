@@ -25,7 +25,8 @@ class Finder:
     Attributes:
         root: the folder, resolved.
         beside: further folders that names may be relative to, as those of annotation files; only what lies in root counts.
-        n_other: names that were read otherwise; first: one of them, and what it was read as.
+        n_other: names that were read otherwise.
+        first: one of them, and what it was read as.
     """
 
     root: Path

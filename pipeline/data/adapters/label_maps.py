@@ -97,14 +97,14 @@ def label_maps(specs: Sequence[str], counts: Mapping[str, int]) -> tuple[LabelMa
         UsageError: an unknown name, a column that is no identifier, or two maps of one name.
         DataError: a map's file is missing or wrong, or matches no category at all.
     """
-    found: dict[str, LabelMap] = {}
+    by_name: dict[str, LabelMap] = {}
     for spec in specs:
         for one in _automatic(counts) if spec == AUTO else (_one(spec, counts),):
-            if found.setdefault(one.name, one) != one:
+            if by_name.setdefault(one.name, one) != one:
                 raise UsageError(
                     f"two label maps are named {one.name!r}; give one another name: COLUMN={spec}"
                 )
-    return tuple(found.values())
+    return tuple(by_name.values())
 
 
 def _automatic(counts: Mapping[str, int]) -> tuple[LabelMap, ...]:
@@ -121,21 +121,21 @@ def _one(spec: str, counts: Mapping[str, int]) -> LabelMap:
     if minimum is not None:
         return min_count_map(counts, int(minimum[1]), _column(column or f"category_min{minimum[1]}", spec))
     if rest in BUILT_IN:
-        found = read_label_map(BUILT_IN[rest], _column(column or rest, spec))
+        label_map = read_label_map(BUILT_IN[rest], _column(column or rest, spec))
     elif Path(rest).suffix or len(Path(rest).parts) > 1:
-        found = read_label_map(Path(rest), _column(column or Path(rest).stem, spec))
+        label_map = read_label_map(Path(rest), _column(column or Path(rest).stem, spec))
     else:
         near = difflib.get_close_matches(rest, BUILT_IN, n=1)
         raise UsageError(
             f"unknown label map {spec!r}{f'; did you mean {near[0]!r}?' if near else ''} "
             f"Known are {', '.join((AUTO, *BUILT_IN))}, min-count:K and CSV files of rows 'category,label'"
         )
-    if len(found.unmatched(counts)) == len(found.labels):
+    if len(label_map.unmatched(counts)) == len(label_map.labels):
         raise DataError(
             f"label map {spec!r} matches no category of the data set; its first column must hold names such "
             f"as {', '.join(list(counts)[:5])}"
         )
-    return found
+    return label_map
 
 
 def _column(name: str, spec: str) -> str:

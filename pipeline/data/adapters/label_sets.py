@@ -68,13 +68,13 @@ def split_texts(texts: Sequence[str | None], separator: str) -> list[list[str] |
     """
     if (not separator.strip() and separator not in (" ", "\t")) or any(map(str.isalnum, separator)):
         raise UsageError(f"a label separator is a sign such as '|' or ';', got {separator!r}")
-    found: list[list[str] | None] = []
+    sets: list[list[str] | None] = []
     for text in texts:
         if text is None or not text.strip():
-            found.append(None)
+            sets.append(None)
         else:
-            found.append(sorted({name for one in text.split(separator) if (name := one.strip())}))
-    return found
+            sets.append(sorted({name for one in text.split(separator) if (name := one.strip())}))
+    return sets
 
 
 def of_choices(texts: Sequence[str | None], column: str) -> list[list[str] | None] | None:
@@ -87,27 +87,28 @@ def of_choices(texts: Sequence[str | None], column: str) -> list[list[str] | Non
     """
     if not any(text and text.lstrip().startswith('{"choices"') for text in texts):
         return None
-    found: list[list[str] | None] = []
+    sets: list[list[str] | None] = []
     for text in texts:
         if text is None or not text.strip():
-            found.append(None)
+            sets.append(None)
         elif not text.lstrip().startswith("{"):
-            found.append([text.strip()])
+            sets.append([text.strip()])
         else:
             try:
-                found.append(label_set(json.loads(text)["choices"], None, column))
+                sets.append(label_set(json.loads(text)["choices"], None, column))
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise DataError(
                     f"column {column!r} holds {text!r}, which is no list of choices: {error}"
                 ) from error
-    return found
+    return sets
 
 
 def of_columns(table: pa.Table, columns: Sequence[str], path: Path) -> list[list[str] | None]:
     """Columns of 0 and 1 (or true and false, yes and no) as sets of their names; a row with a gap has no labels.
 
     Raises:
-        UsageError: a column that is not there. DataError: a value that is neither.
+        UsageError: a column that is not there.
+        DataError: a value that is neither.
     """
     if unknown := [name for name in columns if name not in table.column_names]:
         raise UsageError(f"{path} has no column {unknown[0]!r}; it has {', '.join(table.column_names)}")

@@ -152,18 +152,18 @@ def _of_items(kind: pa.DataType, is_label: bool) -> pa.DataType:
 
 def _names(schema: pa.Schema, image: str, label: str | None) -> dict[str, str]:
     """Names among the items by those in the file: the label first, then every other column of plain values."""
-    found = {} if label is None else {label: LABEL}
+    name_of = {} if label is None else {label: LABEL}
     own = {name.lower() for name in schema.names}
     for field in schema:
         if field.name in (image, label) or not _is_plain(field.type):
             continue
         # Case says nothing to a filter in SQL.
-        others = {name.lower() for name in found.values()}
+        others = {name.lower() for name in name_of.values()}
         name = _plain(field.name)
         while is_taken(name) or name.lower() in others or (name != field.name and name.lower() in own):
             name = f"source_{name}"
-        found[field.name] = name
-    return found
+        name_of[field.name] = name
+    return name_of
 
 
 def _plain(name: str) -> str:
@@ -234,15 +234,15 @@ def _told(kind: pa.DataType, has_names: bool) -> str:
     )
 
 
-def _image_column(schema: pa.Schema, wanted: str | None, where: Path) -> str:
+def _image_column(schema: pa.Schema, named: str | None, where: Path) -> str:
     columns = [str(field.name) for field in schema if _is_image(field.type)]
-    if wanted is not None:
-        if wanted not in schema.names:
-            raise UsageError(f"{where} has no column {wanted!r}; it has {', '.join(schema.names)}")
-        kind = schema.field(wanted).type
+    if named is not None:
+        if named not in schema.names:
+            raise UsageError(f"{where} has no column {named!r}; it has {', '.join(schema.names)}")
+        kind = schema.field(named).type
         if not (_is_image(kind) or _is_bytes(kind)):
-            raise UsageError(f"column {wanted!r} of {where} holds {kind}, not pictures as bytes")
-        return wanted
+            raise UsageError(f"column {named!r} of {where} holds {kind}, not pictures as bytes")
+        return named
     if not columns:
         raise DataError(
             f"{where} has no image column (struct<bytes: binary, path: string>); it has "
@@ -265,12 +265,12 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
-def _label_column(schema: pa.Schema, classes: Classes, wanted: str | None) -> str | None:
+def _label_column(schema: pa.Schema, classes: Classes, named: str | None) -> str | None:
     could = [field.name for field in schema if _is_plain(field.type) or is_list(field.type)]
-    if wanted is not None:
-        if wanted not in could:
-            raise UsageError(f"no column {wanted!r} holds labels; these could: {', '.join(could) or 'none'}")
-        return wanted
+    if named is not None:
+        if named not in could:
+            raise UsageError(f"no column {named!r} holds labels; these could: {', '.join(could) or 'none'}")
+        return named
     if LABEL in could:
         return LABEL
     return next(iter(classes)) if len(classes) == 1 else None
@@ -283,8 +283,8 @@ def _class_names(schema: pa.Schema, path: Path) -> Classes:
         return {}
     try:
         features = json.loads(raw)["info"]["features"]
-        found = {column: _classes_of(feature) for column, feature in features.items()}
-        return {column: names for column, names in found.items() if names and column in schema.names}
+        classes = {column: _classes_of(feature) for column, feature in features.items()}
+        return {column: names for column, names in classes.items() if names and column in schema.names}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"the 'huggingface' entry of the schema of {path} is not what `datasets` writes: {error!r}"

@@ -40,19 +40,19 @@ PARTS = ("split", "part", "subset", "set", "partition")
 
 
 def column_called(
-    table: pa.Table, wanted: str | None, usual: Sequence[str], what: str, path: Path
+    table: pa.Table, named: str | None, usual: Sequence[str], what: str, path: Path
 ) -> str | None:
     """The column of that name, else the first that is usually called so; None for none.
 
     Raises:
         UsageError: there is none of the name.
     """
-    if wanted is not None:
-        if wanted not in table.column_names:
+    if named is not None:
+        if named not in table.column_names:
             raise UsageError(
-                f"{path} has no column {wanted!r} for {what}; it has {', '.join(table.column_names)}"
+                f"{path} has no column {named!r} for {what}; it has {', '.join(table.column_names)}"
             )
-        return wanted
+        return named
     names = {name.strip().lower(): name for name in reversed(table.column_names)}
     return next((names[name] for name in usual if name in names), None)
 
@@ -68,19 +68,21 @@ def refuse_twins(table: pa.Table, path: Path) -> None:
 
 
 def with_labels(
-    table: pa.Table, wanted: str | None, separator: str | None, columns: Sequence[str], path: Path
+    table: pa.Table, named: str | None, separator: str | None, columns: Sequence[str], path: Path
 ) -> tuple[pa.Table, str | None, tuple[str, ...]]:
     """The table with one column of labels, if any, its name, and how its labels are read.
 
     Args:
-        wanted: the column that the user names. separator: between the labels of a text; none: a text is one label.
+        named: the column that the user names.
+        separator: between the labels of a text; none: a text is one label.
         columns: of 0 and 1, one a class, that take the place of a label column.
 
     Raises:
-        UsageError: columns that are not there, or several ways at once. DataError: a value that cannot be read so.
+        UsageError: columns that are not there, or several ways at once.
+        DataError: a value that cannot be read so.
     """
     if columns:
-        if wanted or separator:
+        if named or separator:
             raise UsageError(
                 "columns of 0 and 1 are the labels by themselves; name no label column or separator too"
             )
@@ -92,7 +94,7 @@ def with_labels(
             name,
             _told_sets(sets, "0 in every column"),
         )
-    label = column_called(table, wanted, LABELS, "labels", path)
+    label = column_called(table, named, LABELS, "labels", path)
     if label is None:
         if separator:
             raise UsageError(

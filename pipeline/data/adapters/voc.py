@@ -68,10 +68,10 @@ def read_voc(folder: Path, treat: Mapping[str, Treatment]) -> CocoDataset:
         )
     parts, above = _parts(root), {path: path.relative_to(root).parts[:-1] for path in files}
     refuse_unknown(treat, above.values())
-    found = places(set(above.values()), treat)
-    kept = [path for path in files if not found[above[path]].is_skipped]
+    place_of = places(set(above.values()), treat)
+    kept = [path for path in files if not place_of[above[path]].is_skipped]
     photographs = each_once(
-        [_photograph(path, root, parts.get(path.stem) or found[above[path]].given) for path in kept],
+        [_photograph(path, root, parts.get(path.stem) or place_of[above[path]].given) for path in kept],
         "a second annotation file describes the picture {}",
     )
     corners = [
@@ -87,16 +87,16 @@ def read_voc(folder: Path, treat: Mapping[str, Treatment]) -> CocoDataset:
 
 def _parts(root: Path) -> dict[str, str]:
     """The part of each name that `ImageSets/Main` lists; lists of single classes have a second column."""
-    found: dict[str, str] = {}
+    part_of: dict[str, str] = {}
     for path in sorted(root.glob("**/ImageSets/Main/*.txt")):
         part = given_part(path.stem)
         if part is None:
             continue
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             name = line.strip()
-            if name and found.setdefault(name, part) != part:
-                raise DataError(f"{path} lists {name!r}, which is in {found[name]!r} too")
-    return found
+            if name and part_of.setdefault(name, part) != part:
+                raise DataError(f"{path} lists {name!r}, which is in {part_of[name]!r} too")
+    return part_of
 
 
 def _photograph(path: Path, root: Path, given: str | None) -> Photograph:

@@ -116,12 +116,12 @@ def _names(described: Mapping[str, Any], path: Path) -> dict[int, str]:
     names = described["names"]
     pairs = names.items() if isinstance(names, dict) else enumerate(names) if isinstance(names, list) else ()
     try:
-        found = {int(number): str(name) for number, name in pairs}
+        name_of = {int(number): str(name) for number, name in pairs}
     except (TypeError, ValueError) as error:
         raise DataError(f"{path}: `names` has a key that is no number: {error}") from error
-    if not found or len(set(found.values())) < len(found):
+    if not name_of or len(set(name_of.values())) < len(name_of):
         raise DataError(f"{path}: `names` is {names!r}; expected one name for each class, none twice")
-    return dict(sorted(found.items()))
+    return dict(sorted(name_of.items()))
 
 
 def _listed_names(folder: Path) -> dict[int, str]:
@@ -146,19 +146,19 @@ def _pictures(described: Mapping[str, Any], path: Path, root: Path) -> dict[str,
     if not base.is_dir():
         # Exports keep the path of the machine that they were made on.
         base = root
-    found: dict[str, str | None] = {}
+    part_of: dict[str, str | None] = {}
     for key in _PART_KEYS:
         listed = described.get(key)
         for entry in listed if isinstance(listed, list) else [listed] if listed else []:
             for picture in _entry(str(entry), base, root, path, key):
                 name = _below(picture, root, path)
-                if found.setdefault(name, given_part(key)) != given_part(key):
+                if part_of.setdefault(name, given_part(key)) != given_part(key):
                     raise DataError(
-                        f"{path}: picture {name!r} is in {found[name]!r} and in {key!r}; a picture that is learned from "
+                        f"{path}: picture {name!r} is in {part_of[name]!r} and in {key!r}; a picture that is learned from "
                         "tests nothing"
                     )
     # One part alone is no split.
-    return found if len(set(found.values())) > 1 else dict.fromkeys(found)
+    return part_of if len(set(part_of.values())) > 1 else dict.fromkeys(part_of)
 
 
 def _entry(entry: str, base: Path, root: Path, path: Path, key: str) -> Iterator[Path]:
@@ -183,8 +183,10 @@ def _found_pictures(root: Path, treat: Mapping[str, Treatment]) -> tuple[dict[st
     """Every picture below the root, its part after a folder of its path; and how many more are left out."""
     folder_of = {(path := one.relative_to(root)).as_posix(): path.parts[:-1] for one in _walked(root)}
     refuse_unknown(treat, folder_of.values())
-    found = places(set(folder_of.values()), treat)
-    kept = {name: found[above].given for name, above in folder_of.items() if not found[above].is_skipped}
+    place_of = places(set(folder_of.values()), treat)
+    kept = {
+        name: place_of[above].given for name, above in folder_of.items() if not place_of[above].is_skipped
+    }
     return kept, len(folder_of) - len(kept)
 
 
@@ -220,8 +222,10 @@ def _lines(
         return
     lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     for index, (number, words) in enumerate(lines):
-        found = _annotation(index, words[:5] if has_keypoints else words, names)
-        yield replace(found, problem=found.problem and f"{shown}, line {number}: {found.problem}")
+        annotation = _annotation(index, words[:5] if has_keypoints else words, names)
+        yield replace(
+            annotation, problem=annotation.problem and f"{shown}, line {number}: {annotation.problem}"
+        )
 
 
 def _annotation(index: int, words: Sequence[str], names: Mapping[int, str]) -> Annotation:
@@ -261,7 +265,7 @@ def _annotation(index: int, words: Sequence[str], names: Mapping[int, str]) -> A
 
 def _without_pictures(root: Path, taken: set[Path], names: Mapping[int, str]) -> list[Photograph]:
     """Label files whose pictures are not there, in the folders where the others lie."""
-    found = []
+    photographs = []
     # Those of pictures that are there and that no list names are no part of the data set.
     known = taken | {_labels_of(root, path.relative_to(root).as_posix()) for path in _walked(root)}
     for folder in sorted({path.parent for path in taken}):
@@ -270,7 +274,7 @@ def _without_pictures(root: Path, taken: set[Path], names: Mapping[int, str]) ->
                 continue
             name = path.relative_to(root).as_posix()
             lines = tuple(_lines(path, root, names))
-            found.append(
+            photographs.append(
                 Photograph(name, name, None, None, None, lines, f"there is no picture for the labels {name}")
             )
-    return found
+    return photographs

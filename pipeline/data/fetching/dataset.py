@@ -116,10 +116,10 @@ class _Photograph:
 
     def check(self, body: bytes) -> None:
         """Raise PictureError unless the body decodes and has, upright, the annotated size."""
-        found = decode(body).size
-        if found != self.size_px:
+        size_px = decode(body).size
+        if size_px != self.size_px:
             raise WrongContentError(
-                f"the picture is {found[0]} x {found[1]} px, "
+                f"the picture is {size_px[0]} x {size_px[1]} px, "
                 f"its annotations are for {self.size_px[0]} x {self.size_px[1]} px"
             )
 
@@ -176,9 +176,9 @@ def fetch_taco(
         known = read_fetched(root)
         with Downloader(timeout_s=timeout_s, retries=retries, pace=pace or Pace()) as downloader:
             known[ANNOTATIONS] = _fetch_annotations(root, annotations, known.get(ANNOTATIONS), downloader)
-            wanted, refused = _read_photographs(root / ANNOTATIONS, limit)
-            run = _Run(root.resolve(), downloader, known, refused, len(wanted) + len(refused), progress)
-            run.go(wanted, workers)
+            photographs, refused = _read_photographs(root / ANNOTATIONS, limit)
+            run = _Run(root.resolve(), downloader, known, refused, len(photographs) + len(refused), progress)
+            run.go(photographs, workers)
     finally:
         (root / LOCK).unlink(missing_ok=True)
         lock.release()
@@ -207,11 +207,11 @@ class _Run:
     n_fetched: int = 0
     n_bytes: int = 0
 
-    def go(self, wanted: Sequence[_Photograph], workers: int) -> None:
+    def go(self, photographs: Sequence[_Photograph], workers: int) -> None:
         """Fetch all; the tables are written however it ends."""
         pool = ThreadPoolExecutor(workers, thread_name_prefix="fetch")
         try:
-            pending: list[Future[_Outcome]] = [pool.submit(self._one, one) for one in _mixed(wanted)]
+            pending: list[Future[_Outcome]] = [pool.submit(self._one, one) for one in _mixed(photographs)]
             for future in as_completed(pending):
                 self._count(future.result())
         except BaseException:  # Ctrl-C too: threads must end before the tables are written
@@ -237,37 +237,37 @@ class _Run:
         if self.progress is not None:
             self.progress(self.n_present + len(self.failures), self.n_total, self.n_bytes)
 
-    def _one(self, wanted: _Photograph) -> _Outcome:
+    def _one(self, photograph: _Photograph) -> _Outcome:
         """Keep, fetch or fail one photograph; runs in a worker thread."""
         try:
-            target = path_inside(self.root, wanted.file_name)
-            there = self._there(wanted, target)
+            target = path_inside(self.root, photograph.file_name)
+            there = self._there(photograph, target)
         except DataError as error:
-            return Failure(wanted.file_name, wanted.url, str(error), 0), None
+            return Failure(photograph.file_name, photograph.url, str(error), 0), None
         except OSError as error:
-            raise cannot_write(self.root / wanted.file_name, error) from error
+            raise cannot_write(self.root / photograph.file_name, error) from error
         if there is not None:
             return there, None
         try:
-            body = self.downloader.fetch(wanted.url, target, wanted.check)
+            body = self.downloader.fetch(photograph.url, target, photograph.check)
         except GaveUpError as error:
-            return Failure(wanted.file_name, wanted.url, error.reason, error.n_attempts), None
-        return Fetched.of(wanted.file_name, wanted.url, body), len(body)
+            return Failure(photograph.file_name, photograph.url, error.reason, error.n_attempts), None
+        return Fetched.of(photograph.file_name, photograph.url, body), len(body)
 
-    def _there(self, wanted: _Photograph, target: Path) -> Fetched | None:
+    def _there(self, photograph: _Photograph, target: Path) -> Fetched | None:
         """The sound picture that lies there already; a wrong one is moved aside."""
         if not target.is_file():
             return None
         body = target.read_bytes()
-        found = Fetched.of(wanted.file_name, wanted.url, body)
-        if self.known.get(wanted.file_name) == found:
-            return found
+        fetched = Fetched.of(photograph.file_name, photograph.url, body)
+        if self.known.get(photograph.file_name) == fetched:
+            return fetched
         try:
-            wanted.check(body)
+            photograph.check(body)
         except PictureError:
             target.replace(target.with_name(target.name + ".refused"))
             return None
-        return found
+        return fetched
 
 
 def _fetch_annotations(
@@ -277,9 +277,9 @@ def _fetch_annotations(
     target = root / ANNOTATIONS
     there = target.read_bytes() if target.is_file() else None
     if there is not None:
-        found = Fetched.of(ANNOTATIONS, source or (known.url if known else ""), there)
-        if source is None or found == known:
-            return found
+        fetched = Fetched.of(ANNOTATIONS, source or (known.url if known else ""), there)
+        if source is None or fetched == known:
+            return fetched
     address = source or TACO_ANNOTATIONS
     if "://" not in address:
         return _copied(Path(address), target)
@@ -329,7 +329,7 @@ def _read_photographs(path: Path, limit: int | None) -> tuple[list[_Photograph],
     """
     body = path.read_bytes()
     _refuse(body, f"{path}: {{}}; delete it to have it fetched again")
-    wanted: list[_Photograph] = []
+    photographs: list[_Photograph] = []
     refused: list[Failure] = []
     taken: set[str] = set()
     for index, entry in enumerate(json.loads(body)["images"][:limit]):
@@ -337,10 +337,10 @@ def _read_photographs(path: Path, limit: int | None) -> tuple[list[_Photograph],
         reason = _refusal(photograph, taken)
         taken.add(photograph.file_name)
         if reason is None:
-            wanted.append(photograph)
+            photographs.append(photograph)
         else:
             refused.append(Failure(photograph.file_name, photograph.url or None, reason, 0))
-    return wanted, refused
+    return photographs, refused
 
 
 def _photograph(entry: Any, path: Path, index: int) -> _Photograph:
@@ -364,10 +364,10 @@ def _refusal(photograph: _Photograph, taken: set[str]) -> str | None:
     return None
 
 
-def _mixed(wanted: Sequence[_Photograph]) -> list[_Photograph]:
+def _mixed(photographs: Sequence[_Photograph]) -> list[_Photograph]:
     """The same photographs with their hosts in turn, so that all hosts are busy."""
     by_host: dict[str, list[_Photograph]] = {}
-    for photograph in wanted:
+    for photograph in photographs:
         by_host.setdefault(host_of(photograph.url), []).append(photograph)
     rounds = zip_longest(*by_host.values())
     return [photograph for photograph in chain.from_iterable(rounds) if photograph is not None]

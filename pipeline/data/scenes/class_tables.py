@@ -41,7 +41,8 @@ class ClassEntry(Record):
 
     Attributes:
         name: of the class.
-        ids: numbers that label maps have for it. colours: colours that they have for it.
+        ids: numbers that label maps have for it.
+        colours: colours that they have for it.
         colour: to show it in; by default the first of `colours`, else one of its number.
     """
 
@@ -114,15 +115,17 @@ def class_table(
 
 
 def _enter(
-    found: dict[Any, int | None],
+    number_of: dict[Any, int | None],
     values: Sequence[Any],
     number: int | None,
     classes: Sequence[SceneClass],
     what: str,
 ) -> None:
     for value in values:
-        if found.setdefault(value, number) != number:
-            said = [("void" if one is None else repr(classes[one].name)) for one in (found[value], number)]
+        if number_of.setdefault(value, number) != number:
+            said = [
+                ("void" if one is None else repr(classes[one].name)) for one in (number_of[value], number)
+            ]
             raise DataError(f"the {what} {value} means both {said[0]} and {said[1]}; a value means one class")
 
 
@@ -141,23 +144,25 @@ def _read(path: Path) -> tuple[list[ClassEntry], ClassEntry]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"table of classes {path} cannot be read: {error}") from error
     rows = _coloured(lines, path) if lines and _LINE.fullmatch(lines[0].strip()) else _headed(lines, path)
-    found: dict[str, ClassEntry] = {}
+    entries: dict[str, ClassEntry] = {}
     nothing = ClassEntry(name="void")
     for name, entry in _with_names(rows, path):
         if not name or name.casefold() in _VOID_NAMES:
             nothing = nothing.model_copy(
                 update={"ids": nothing.ids + entry.ids, "colours": nothing.colours + entry.colours}
             )
-        elif name in found and entry.name == name and "class" not in rows[0]:
+        elif name in entries and entry.name == name and "class" not in rows[0]:
             raise DataError(f"table of classes {path}: {name!r} occurs twice")
         else:
-            first = found.setdefault(name, entry.model_copy(update={"name": name, "ids": (), "colours": ()}))
-            found[name] = first.model_copy(
+            first = entries.setdefault(
+                name, entry.model_copy(update={"name": name, "ids": (), "colours": ()})
+            )
+            entries[name] = first.model_copy(
                 update={"ids": first.ids + entry.ids, "colours": first.colours + entry.colours}
             )
-    if not found:
+    if not entries:
         raise DataError(f"table of classes {path} names no class; expected lines such as name,r,g,b")
-    return list(found.values()), nothing
+    return list(entries.values()), nothing
 
 
 def _coloured(lines: Sequence[str], path: Path) -> list[dict[str, str]]:
@@ -191,7 +196,7 @@ def _with_names(rows: Sequence[Mapping[str, str]], path: Path) -> list[tuple[str
     """Of each row the class that it counts to, and the row as an entry."""
     firsts = [_SYNONYMS.split(row["name"])[0] for row in rows]
     is_short = len(set(firsts)) == len(firsts)
-    found = []
+    entries = []
     for number, (row, first) in enumerate(zip(rows, firsts, strict=True), 1):
         name = first if is_short else row["name"]
         try:
@@ -203,8 +208,8 @@ def _with_names(rows: Sequence[Mapping[str, str]], path: Path) -> list[tuple[str
                 f"table of classes {path}, row {number}: {dict(row)}; ids are numbers of 0 to {MAX_ID}, colours three "
                 "numbers of 0 to 255 or #rrggbb"
             ) from error
-        found.append((row.get("class", name), entry))
-    return found
+        entries.append((row.get("class", name), entry))
+    return entries
 
 
 def _colour(row: Mapping[str, str]) -> Colour | None:

@@ -55,18 +55,19 @@ def described(classes: Sequence[SceneClass], said: str | Path | None) -> Describ
         said: a name that comes with the project, or a file.
 
     Raises:
-        UsageError: neither. DataError: no such form, or not one of the classes is in it.
+        UsageError: neither.
+        DataError: no such form, or not one of the classes is in it.
     """
     texts = {} if said is None else _read(said)
     plain = {name.casefold(): one for name, one in texts.items()}
-    found = [(one, texts.get(one.name) or plain.get(one.name.casefold()) or Words()) for one in classes]
-    if texts and not any(one.description or one.words for _, one in found):
+    worded = [(one, texts.get(one.name) or plain.get(one.name.casefold()) or Words()) for one in classes]
+    if texts and not any(one.description or one.words for _, one in worded):
         raise DataError(
             f"the descriptions {said} are of none of the classes {', '.join(one.name for one in classes[:5])}, …; they are "
             f"of {', '.join(list(texts)[:5])}, …"
         )
     full = [
-        replace(one, words=of.words or readable(one.name), description=of.description) for one, of in found
+        replace(one, words=of.words or readable(one.name), description=of.description) for one, of in worded
     ]
     return Described(tuple(full), tuple(one.name for one in full if said and not one.description))
 

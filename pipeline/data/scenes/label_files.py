@@ -33,7 +33,8 @@ def read_labels(data: bytes, table: ClassTable, where: str) -> Labels:
     """Class numbers [h, w] of a file; `VOID` where nothing is said.
 
     Args:
-        data: encoded bytes. where: the file, for messages.
+        data: encoded bytes.
+        where: the file, for messages.
 
     Raises:
         DataError: damaged, of another kind, or with ids or colours that the table does not name.
@@ -95,15 +96,15 @@ def _by_ids(values: npt.NDArray[Any], ids: Mapping[int, int | None], where: str)
         values = values.astype(np.uint8)
     elif values.dtype.itemsize > 2:
         values = np.where((values < 0) | (values > MAX_ID), _NOT_NAMED, values)
-    found = numbers[values]
-    if (found < 0).any():
-        unnamed, counts = np.unique(values[found < 0], return_counts=True)
+    codes = numbers[values]
+    if (codes < 0).any():
+        unnamed, counts = np.unique(values[codes < 0], return_counts=True)
         raise DataError(
             f"label map {where} holds ids that the table of classes does not name: "
             f"{_counted(dict(zip(unnamed.tolist(), counts.tolist(), strict=True)))}; it names {_ranges(list(ids))}. Name "
             "them, or say that they are void (`void: [ID]`, --void ID)"
         )
-    labels: Labels = found.astype(np.uint8)
+    labels: Labels = codes.astype(np.uint8)
     return labels
 
 
@@ -154,8 +155,8 @@ def _unpacked(value: int) -> Colour:
     return value >> 16, value >> 8 & 255, value & 255
 
 
-def _counted(found: Mapping[Any, int]) -> str:
-    most = sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
+def _counted(counts: Mapping[Any, int]) -> str:
+    most = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     more = f" and {len(most) - _SHOWN} more" if len(most) > _SHOWN else ""
     return ", ".join(f"{value} ({count:,} px)" for value, count in most[:_SHOWN]) + more
 

@@ -89,14 +89,16 @@ def find_pairs(root: Path, layout: str | None, images: str | None, labels: str |
     if layout is None and (images or labels):
         layout = "folders"
     for name in LAYOUTS if layout is None else (layout,):
-        found = _folders(root, images, labels) if name == "folders" else LAYOUTS[name](root)
-        if found is not None:
-            if not any(pair.label for pair in found.pairs) or not any(pair.picture for pair in found.pairs):
+        laid_out = _folders(root, images, labels) if name == "folders" else LAYOUTS[name](root)
+        if laid_out is not None:
+            if not any(pair.label for pair in laid_out.pairs) or not any(
+                pair.picture for pair in laid_out.pairs
+            ):
                 raise DataError(f"{root} is laid out as {name}, but no picture in it has a label map")
-            return found
-    wanted = "a known layout" if layout is None else f"the layout {layout}"
+            return laid_out
+    asked = "a known layout" if layout is None else f"the layout {layout}"
     expected = " or ".join(_EXPECTED[name] for name in (LAYOUTS if layout is None else [layout]))
-    raise DataError(f"{root} has not {wanted}; expected {expected}; in it lie {_listed(root)}")
+    raise DataError(f"{root} has not {asked}; expected {expected}; in it lie {_listed(root)}")
 
 
 def _segnet(root: Path) -> Found | None:
@@ -249,14 +251,14 @@ def _named(paths: Iterable[str], name_of: Callable[[str], str]) -> dict[str, str
     Raises:
         DataError: two of them have the same name, so that it is open which belongs to which.
     """
-    found: dict[str, str] = {}
+    path_of: dict[str, str] = {}
     for path in paths:
-        first = found.setdefault(name_of(path), path)
+        first = path_of.setdefault(name_of(path), path)
         if first != path:
             raise DataError(
                 f"{first!r} and {path!r} have the same name, so that it is open which of them is meant; move one away"
             )
-    return found
+    return path_of
 
 
 def _matched(pictures: Iterable[str], labels: Iterable[str], given: str | None) -> list[Pair]:
@@ -335,15 +337,15 @@ def _above(root: Path, name: str) -> list[Path]:
 
 def _listed_parts(folder: Path) -> dict[str, str]:
     """The part of each name that a list holds; `trainval` says nothing that the others do not."""
-    found: dict[str, str] = {}
+    part_of: dict[str, str] = {}
     for path in sorted(folder.glob("*.txt")):
         part = given_part(path.stem)
         if part is None or path.stem == "trainval":
             continue
         for line in path.read_text(encoding="utf-8", errors="replace").split():
-            if found.setdefault(line, part) != part:
-                raise DataError(f"{path} lists {line!r}, which is in {found[line]!r} too")
-    return found
+            if part_of.setdefault(line, part) != part:
+                raise DataError(f"{path} lists {line!r}, which is in {part_of[line]!r} too")
+    return part_of
 
 
 def _sorted(pairs: Iterable[Pair]) -> tuple[Pair, ...]:

@@ -37,9 +37,11 @@ def fold_split(
     Args:
         groups: [n] name of the group (the photograph); None makes the item a group of its own.
         labels: [n] class of each item; None puts the item outside the pool.
-        phashes: [n] perceptual hashes, or None. keys: [n] of the pictures' content, or None.
+        phashes: [n] perceptual hashes, or None.
+        keys: [n] of the pictures' content, or None.
         n_folds: at most; fewer where there are fewer groups, but at least 3.
-        seed: any whole number. ids: [n] unique names of the items; row numbers when absent.
+        seed: any whole number.
+        ids: [n] unique names of the items; row numbers when absent.
 
     Raises:
         DataError: no labelled item, or fewer than three groups.

@@ -58,8 +58,8 @@ class Split:
     @property
     def counts(self) -> dict[str, int]:
         """Items by part, and those outside the pool under `outside`."""
-        found = Counter("outside" if part is None else str(part) for part in self.parts)
-        return {name: found[name] for name in (*PARTS, "outside")}
+        counted = Counter("outside" if part is None else str(part) for part in self.parts)
+        return {name: counted[name] for name in (*PARTS, "outside")}
 
 
 def random_split(
@@ -159,25 +159,27 @@ def given_split(
         DataError: the data set brings no split, or calls a part by another name.
     """
     parts = np.asarray([None if part is None else str(part) for part in strings(given)], dtype=object)
-    found = set(parts.tolist()) - {None}
-    if not found:
+    present = set(parts.tolist()) - {None}
+    if not present:
         raise DataError("this data set brings no split; use the strategy `random` or `group`")
-    if unknown := sorted(found - set(PARTS)):
+    if unknown := sorted(present - set(PARTS)):
         raise DataError(f"given parts must be {', '.join(PARTS)}; found {', '.join(map(repr, unknown))}")
     labels = ["" for _ in parts] if labels is None else labels
     parts[[row for row, name in enumerate(strings(labels)) if name is None]] = None
     # Many data sets bring their test items without labels.
-    found = set(parts.tolist()) - {None}
-    notes = [f"The data set's own split has no labelled {part} items." for part in PARTS if part not in found]
-    if {"train", "val"} <= found and "test" not in found:
+    present = set(parts.tolist()) - {None}
+    notes = [
+        f"The data set's own split has no labelled {part} items." for part in PARTS if part not in present
+    ]
+    if {"train", "val"} <= present and "test" not in present:
         parts[parts == "val"] = "test"
         notes.append("Its val items are the test part here: figures are of them, nothing is chosen on them.")
     train: list[int] = np.flatnonzero(parts == "train").tolist()
     ids = strings(range(len(parts)) if ids is None else ids)
     members = [ids[row] if groups is None else groups[row] for row in train]
-    wanted = [part for part in ("val", "test") if part not in parts.tolist()]
-    if wanted and val_from_train > 0 and len(set(members)) > len(wanted):
-        test_share = val_from_train if "test" in wanted else 0.0
+    absent = [part for part in ("val", "test") if part not in parts.tolist()]
+    if absent and val_from_train > 0 and len(set(members)) > len(absent):
+        test_share = val_from_train if "test" in absent else 0.0
         val_share = val_from_train * (1 - test_share)
         carved = group_split(
             members,
@@ -188,7 +190,7 @@ def given_split(
         )
         parts[train] = carved.parts
         notes += [
-            f"{carved.counts[part]:,} of {len(train):,} training items were made {part}." for part in wanted
+            f"{carved.counts[part]:,} of {len(train):,} training items were made {part}." for part in absent
         ]
     return Split(parts, tuple(notes))
 

@@ -76,7 +76,8 @@ class AttentiveProbe(Head):
         lrs: learning rates to choose from.
         weight_decay: of AdamW, on all weights.
         seed: of the first weights, the order of the examples, augmentations and the hold-out.
-        epochs: at most. batch: examples of a step.
+        epochs: at most.
+        batch: examples of a step.
         patience: epochs without a lower validation loss after which a rate stops; None never stops early.
         flip, crop, noise: see `Augmentation`; flips need stored ones.
 
@@ -191,10 +192,10 @@ class AttentiveProbe(Head):
             DataError: as `decision_function`.
         """
         maps = self._checked(X)
-        found = np.empty((len(maps), len(self.queries_), *maps.shape[2:]))
+        attended = np.empty((len(maps), len(self.queries_), *maps.shape[2:]))
         for rows, values in in_order(maps, "features"):
-            found[rows] = self._attended(values)[1].reshape(len(rows), *found.shape[1:])
-        return found
+            attended[rows] = self._attended(values)[1].reshape(len(rows), *attended.shape[1:])
+        return attended
 
     def study(
         self, X: ArrayLike, examples: Examples, per_class: Sequence[int] = (), tries: int = 1
@@ -269,8 +270,8 @@ class AttentiveProbe(Head):
 
     def _codes(self, names: Names) -> NDArray[np.int64]:
         """Numbers of the classes, -1 for those that training lacks."""
-        found = np.where(np.isin(names, self.classes_), np.searchsorted(self.classes_, names), -1)
-        return found.astype(np.int64)
+        codes = np.where(np.isin(names, self.classes_), np.searchsorted(self.classes_, names), -1)
+        return codes.astype(np.int64)
 
     def _check_validation(self, val: Maps, names: Names) -> None:
         if val.shape[1] != self.n_features_in_:
@@ -378,8 +379,8 @@ class AttentiveProbe(Head):
         )
 
     def _tensors(self) -> dict[str, NDArray[np.float32]]:
-        found = super()._tensors()
-        return found if self.value_ is None else {**found, "value": self.value_}
+        tensors = super()._tensors()
+        return tensors if self.value_ is None else {**tensors, "value": self.value_}
 
     def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:
         super()._restore(tensors, learned)

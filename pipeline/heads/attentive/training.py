@@ -42,7 +42,9 @@ class Weights:
     """Of a probe over standardised tokens.
 
     Attributes:
-        queries: [M, d]. value: [v, d], or None. weight, bias: of the classifier, [C, v] and [C].
+        queries: [M, d].
+        value: [v, d], or None.
+        weight, bias: of the classifier, [C, v] and [C].
     """
 
     queries: "Tensor"
@@ -115,7 +117,8 @@ class Tokens:
     """Examples to learn from or to choose by.
 
     Attributes:
-        maps: [n, d, h, w]. codes: class numbers [n], -1 for classes that training lacks.
+        maps: [n, d, h, w].
+        codes: class numbers [n], -1 for classes that training lacks.
         flipped: maps of the mirrored pictures, or None.
     """
 
@@ -280,13 +283,13 @@ def _answers(runs: Sequence[_Run], val: Tokens | None, moments: Moments) -> list
     """Validation logits of each run [n_val, C], float64."""
     import torch
 
-    found: list[list[Floats]] = [[] for _ in runs]
+    answers: list[list[Floats]] = [[] for _ in runs]
     with torch.no_grad():
         for _, maps in () if val is None else in_order(val.maps, "validation features"):
             tokens = standardised(maps, moments)
-            for run, rows in zip(runs, found, strict=True):
+            for run, rows in zip(runs, answers, strict=True):
                 rows.append(run.weights.logits(tokens).double().numpy())
-    return [np.concatenate(rows) if rows else np.empty((0, 0)) for rows in found]
+    return [np.concatenate(rows) if rows else np.empty((0, 0)) for rows in answers]
 
 
 def _log_loss(logits: Floats, codes: NDArray[np.int64]) -> float:

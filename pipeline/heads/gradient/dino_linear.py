@@ -114,7 +114,7 @@ class DinoLinear(AffineHead):
     def _choose(
         self, trained: Sequence[tuple[float, tuple[int, bool], Trained]], validation: tuple[Floats, Names]
     ) -> None:
-        found: list[tuple[Trial, NDArray[np.float32], NDArray[np.float32]]] = []
+        tried: list[tuple[Trial, NDArray[np.float32], NDArray[np.float32]]] = []
         for lr, (blocks, patches), head in trained:
             if head.best_epoch == 0:
                 continue
@@ -123,11 +123,11 @@ class DinoLinear(AffineHead):
             self.coef_[:, self._columns(blocks, patches)] = layer[:, :-1]
             self.intercept_ = layer[:, -1].astype(np.float32)
             top1, log_loss = worth(self.decision_function(validation[0]), self.classes_, validation[1])
-            found.append((Trial(lr, blocks, patches, top1, log_loss), self.coef_, self.intercept_))
-        if not found:
+            tried.append((Trial(lr, blocks, patches, top1, log_loss), self.coef_, self.intercept_))
+        if not tried:
             raise DataError("every learning rate diverged; lower them, or scale the features")
-        self.trials_ = tuple(trial for trial, _, _ in found)
-        best = min(found, key=lambda one: (-one[0].top1, one[0].log_loss, one[0].lr))
+        self.trials_ = tuple(trial for trial, _, _ in tried)
+        best = min(tried, key=lambda one: (-one[0].top1, one[0].log_loss, one[0].lr))
         self.best_, self.coef_, self.intercept_ = best
 
     def _train(
@@ -140,12 +140,12 @@ class DinoLinear(AffineHead):
 
         everything = np.concatenate([features, validation[0]])
         sets = {f"{one}": everything[:, self._columns(*one)] for one in self._feature_sets()}
-        wanted = [(float(lr), one) for one in self._feature_sets() for lr in self.lrs]
+        pairs = [(float(lr), one) for one in self._feature_sets() for lr in self.lrs]
         rows = np.arange(len(everything))
         trained = train_grid(
             [
                 GridPoint(f"{one}", "y", "linear", lr * self.batch / _STATED_BATCH, 0.0, self.seed)
-                for lr, one in wanted
+                for lr, one in pairs
             ],
             sets,
             {"y": np.concatenate([names, validation[1]])},
@@ -166,7 +166,7 @@ class DinoLinear(AffineHead):
             # How many there are does not change what comes out.
             threads=torch.get_num_threads(),
         )
-        return [(lr, one, head) for (lr, one), head in zip(wanted, trained, strict=True)]
+        return [(lr, one, head) for (lr, one), head in zip(pairs, trained, strict=True)]
 
     def _feature_sets(self) -> Iterator[tuple[int, bool]]:
         """How many last blocks, and whether with mean patch tokens."""

@@ -148,16 +148,16 @@ def _shapes(
         name: (with_ones(features[name][train]), with_ones(features[name][val]))
         for name in {point.features for point in points}
     }
-    found: dict[tuple[str, str, str, str, float], Shape] = {}
+    shape_of: dict[tuple[str, str, str, str, float], Shape] = {}
     shapes = []
     for point in points:
         tau = point.tau if point.balance == "balanced-softmax" else 0.0
         key = (point.features, point.labels, point.kind, point.balance, tau)
-        if key not in found:
+        if key not in shape_of:
             names = labels[point.labels]
             width = features[point.features].shape[1]
-            found[key] = _shape(point, width, padded[point.features], names[train], names[val])
-        shapes.append(found[key])
+            shape_of[key] = _shape(point, width, padded[point.features], names[train], names[val])
+        shapes.append(shape_of[key])
     return shapes
 
 

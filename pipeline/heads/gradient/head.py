@@ -31,7 +31,8 @@ class GradientHead(Head):
         lr: learning rate of the first epoch; it falls by a cosine to 1e-6.
         weight_decay: of AdamW, on weights and biases.
         seed: of the first weights and of the order of the examples.
-        epochs: at most. batch: examples of a step.
+        epochs: at most.
+        batch: examples of a step.
         patience: epochs without a lower validation loss after which to stop; None never stops early.
         balance, tau: what is done about unequal classes, see `GridPoint`.
         noise: augmentation, see `Recipe`.

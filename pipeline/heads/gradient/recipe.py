@@ -24,7 +24,8 @@ class GridPoint:
     Attributes:
         features, labels: names of a feature set and of a label set.
         kind: `linear` or `mlp`.
-        lr: learning rate of the first step; weight_decay: of weights and biases.
+        lr: learning rate of the first step.
+        weight_decay: of weights and biases.
         seed: of the first weights and of the order of the examples.
         balance: `none`; `class-weights` (the loss of an example times n / (C x its class's examples));
             `balanced-softmax` (learned with logits + tau x log prior, answered without: Ren et al. 2020,
@@ -65,9 +66,11 @@ class Recipe:
 
     Attributes:
         optimiser: `adamw` (betas 0.9 and 0.999, eps 1e-8) or `sgd`.
-        epochs: at most. batch: examples of one step; the last of an epoch may be smaller.
+        epochs: at most.
+        batch: examples of one step; the last of an epoch may be smaller.
         patience: epochs without a lower validation loss after which a head stops; None goes to the end.
-        final_lr: where the cosine of the learning rate ends. momentum: of `sgd`.
+        final_lr: where the cosine of the learning rate ends.
+        momentum: of `sgd`.
         steps_per_epoch: None is once over the training examples; a number cuts an endless stream of
             shuffled examples into full batches.
         per_step: whether the learning rate falls at each step, not each epoch.

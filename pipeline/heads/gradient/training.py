@@ -35,8 +35,10 @@ class Shape:
         kind: `linear` or `mlp`.
         x, codes: training examples: [n_train, d] ending with 1, and class numbers.
         x_val, codes_val: validation examples of known classes; empty where there are none.
-        dim: feature width without the 1. n_classes: C.
-        class_weights: of the loss, [C], or None. offset: added to logits while learning, [C], or None.
+        dim: feature width without the 1.
+        n_classes: C.
+        class_weights: of the loss, [C], or None.
+        offset: added to logits while learning, [C], or None.
     """
 
     kind: str
@@ -261,8 +263,8 @@ class _Run:
             index = shape.codes_val[rows].expand(*logits.shape[:2]).unsqueeze(-1)
             losses = torch.logsumexp(logits, -1) - logits.gather(-1, index).squeeze(-1)
             total += losses.double() @ weights[rows]
-        found: list[float] = (total / weights.sum()).tolist()
-        return found
+        of_runs: list[float] = (total / weights.sum()).tolist()
+        return of_runs
 
 
 def _of(tensor: "Tensor", rows: "Tensor") -> "Tensor":

@@ -150,5 +150,5 @@ class TipAdapter(TextBlend):
         self.codes_ = tensors["codes"].astype(np.int64)
 
 
-def _nearest(values: Sequence[float], wanted: float) -> float:
-    return min(values, key=lambda value: (abs(value - wanted), value))
+def _nearest(values: Sequence[float], target: float) -> float:
+    return min(values, key=lambda value: (abs(value - target), value))

@@ -31,7 +31,8 @@ class Example:
     """One scene: how well the first approach does there, and the pictures side by side.
 
     Attributes:
-        what: `worst`, `median`, `best`, or its rank. miou: of this picture alone, by the first approach.
+        what: `worst`, `median`, `best`, or its rank.
+        miou: of this picture alone, by the first approach.
     """
 
     item_id: str
@@ -59,11 +60,15 @@ class SegmentationFacts:
     """All approaches to the same scenes, the first of them in detail.
 
     Attributes:
-        table: approaches and classes. protocols: of each approach, what was learned from what.
+        table: approaches and classes.
+        protocols: of each approach, what was learned from what.
         notes: what must be known of the table, and of approaches with their names.
         duel: the first against the second in a sentence; empty for one alone.
-        similarity: an SVG; empty where there are no class vectors. of_vectors: whose they are.
-        keys: the legend. examples: from the worst on. source: of the figures.
+        similarity: an SVG; empty where there are no class vectors.
+        of_vectors: whose they are.
+        keys: the legend.
+        examples: from the worst on.
+        source: of the figures.
     """
 
     table: SegmentationTable

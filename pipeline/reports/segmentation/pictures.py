@@ -32,12 +32,12 @@ def overlay(photograph: Image.Image, labels: Labels, colours: Table) -> Image.Im
     """Each class in its colour over the photograph, with its number; void is grey and dotted."""
     pixels, shown = np.asarray(photograph.convert("RGB")), _laid_over(labels, photograph)
     grey = _grey(pixels)
-    found = _mixed(pixels, colours[shown], _STRENGTH)
+    drawn = _mixed(pixels, colours[shown], _STRENGTH)
     void = shown == VOID
-    found[void] = _mixed(grey, np.full_like(pixels, 128), 0.5)[void]
-    found[void & _dots(void.shape)] = _PAPER
-    found[_outlines(shown)] = _EDGE
-    return _numbered(Image.fromarray(found), shown)
+    drawn[void] = _mixed(grey, np.full_like(pixels, 128), 0.5)[void]
+    drawn[void & _dots(void.shape)] = _PAPER
+    drawn[_outlines(shown)] = _EDGE
+    return _numbered(Image.fromarray(drawn), shown)
 
 
 def error_map(photograph: Image.Image, truth: Labels, answer: Labels, colours: Table) -> Image.Image:
@@ -46,16 +46,16 @@ def error_map(photograph: Image.Image, truth: Labels, answer: Labels, colours: T
     """
     pixels = np.asarray(photograph.convert("RGB"))
     true, said = (_laid_over(labels, photograph) for labels in (truth, answer))
-    found = _mixed(_grey(pixels), np.full_like(pixels, 255), 0.6)
+    drawn = _mixed(_grey(pixels), np.full_like(pixels, 255), 0.6)
     void, wrong = true == VOID, (true != VOID) & (true != said)
-    found[void] = 150
-    found[void & _dots(void.shape)] = _PAPER
-    found[wrong] = colours[said][wrong]
+    drawn[void] = 150
+    drawn[void & _dots(void.shape)] = _PAPER
+    drawn[wrong] = colours[said][wrong]
     lines, is_dark = wrong & _hatch(wrong.shape), colours.mean(axis=1)[said] < _DARK
-    found[lines & is_dark], found[lines & ~is_dark] = _PAPER, _EDGE
+    drawn[lines & is_dark], drawn[lines & ~is_dark] = _PAPER, _EDGE
     errors = np.where(wrong, said, VOID).astype(np.uint8)
-    found[_outlines(errors)] = _EDGE
-    return _numbered(Image.fromarray(found), errors)
+    drawn[_outlines(errors)] = _EDGE
+    return _numbered(Image.fromarray(drawn), errors)
 
 
 def _laid_over(labels: Labels, photograph: Image.Image) -> Labels:

@@ -24,7 +24,8 @@ class SegmentationRow(Record):
     """One approach: figures of the part that is shown, see `SegmentationScores`.
 
     Attributes:
-        folder: its results. is_chosen: by mIoU on validation (val_miou); a toy beside real ones never is.
+        folder: its results.
+        is_chosen: by mIoU on validation (val_miou); a toy beside real ones never is.
     """
 
     folder: str
@@ -63,8 +64,10 @@ class SegmentationTable(Record):
     Attributes:
         part, n_pictures, n_classes, absent: what figures are of; absent classes are in no mean.
         majority, majority_accuracy, majority_miou: of answering the most frequent class everywhere.
-        rows: the chosen one first. by_class: of each row its classes, in the same order.
-        published: figures of others on the same classes. notes: what a reader must know.
+        rows: the chosen one first.
+        by_class: of each row its classes, in the same order.
+        published: figures of others on the same classes.
+        notes: what a reader must know.
     """
 
     part: str

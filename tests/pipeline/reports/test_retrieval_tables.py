@@ -115,7 +115,7 @@ def test_classes_of_all_backbones_the_most_frequent_first() -> None:
 
 def test_a_query_is_shown_once_with_every_backbone() -> None:
     found = table(result("a", n_examples=2), result("b", n_examples=1)).asked
-    assert [(one.item_id, [backbone for backbone, _ in one.found]) for one in found] == [
+    assert [(one.item_id, [backbone for backbone, _ in one.by_backbone]) for one in found] == [
         ("query0", ["a", "b"]),
         ("query1", ["a"]),
     ]

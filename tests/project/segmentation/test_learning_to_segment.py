@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from deponij.pipeline.decoders.saved import load_decoder
 from deponij.pipeline.metrics.segmentation_result import SegmentationResult
 from deponij.project.segmentation import learn
-from deponij.project.segmentation.drawing import Drawn, Frame, Wanted
+from deponij.project.segmentation.drawing import Cut, Drawn, Frame
 from deponij.project.segmentation.judging import resampled
 from deponij.project.segmentation.learn import Asked, Running, asked_of, learn_decoder
 from deponij.project.segmentation.params import DecodersParams
@@ -84,18 +84,18 @@ def test_windows_that_cells_do_not_tile_are_refused(street: Street, window: tupl
 def test_targets_are_cut_and_mirrored_as_maps_are(street: Street) -> None:
     scenes, labels = Scenes(street.scenes), label_map_of(3)
     window = Window(1, 1, 1, 2)
-    assert np.array_equal(FRAME.target(scenes, Wanted("3.png")), labels)
-    assert np.array_equal(FRAME.target(scenes, Wanted("3.png", window)), labels[32:64, 32:96])
+    assert np.array_equal(FRAME.target(scenes, Cut("3.png")), labels)
+    assert np.array_equal(FRAME.target(scenes, Cut("3.png", window)), labels[32:64, 32:96])
     mirrored = labels[:, ::-1]
-    assert np.array_equal(FRAME.target(scenes, Wanted("3.png", window, True)), mirrored[32:64, 32:96])
+    assert np.array_equal(FRAME.target(scenes, Cut("3.png", window, True)), mirrored[32:64, 32:96])
     half = replace(FRAME, input_px=(HEIGHT_PX // 2, WIDTH_PX // 2))
-    assert half.target(scenes, Wanted("3.png")).shape == (HEIGHT_PX // 2, WIDTH_PX // 2)
+    assert half.target(scenes, Cut("3.png")).shape == (HEIGHT_PX // 2, WIDTH_PX // 2)
 
 
 def test_batches_hold_the_maps_that_were_wanted(street: Street) -> None:
     source = street.open()
     window = Window(1, 0, 1, 2)
-    plan = [[Wanted("5.png", window, True), Wanted("2.png", window)], [Wanted("7.png", window, True)]]
+    plan = [[Cut("5.png", window, True), Cut("2.png", window)], [Cut("7.png", window, True)]]
     read = list(source.batches(plan))
     assert [one.item_id for batch, _ in read for one in batch] == ["2.png", "5.png", "7.png"]
     for batch, tensors in read:

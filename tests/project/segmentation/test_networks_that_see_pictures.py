@@ -13,7 +13,7 @@ from street_world import HEIGHT_PX, WIDTH_PX, Street
 
 from deponij.pipeline.backbones import load
 from deponij.pipeline.backbones.transform import Transform
-from deponij.project.segmentation.drawing import Wanted
+from deponij.project.segmentation.drawing import Cut
 from deponij.project.segmentation.learn import Running, asked_of
 from deponij.project.segmentation.params import DecodersParams
 from deponij.project.segmentation.pictures import PictureScenes
@@ -57,7 +57,7 @@ def test_pictures_are_cut_and_mirrored_as_the_transform_makes_them(street: Stree
     transform: Transform = from_nothing(INPUT_PX).transform
     source = PictureScenes(Scenes(street.scenes), transform, 32)
     window = Window(1, 0, 1, 2)
-    wanted = [Wanted("3.png", window), Wanted("4.png", window, True)]
+    wanted = [Cut("3.png", window), Cut("4.png", window, True)]
     ((batch, pixels),) = source.batches([wanted])
     assert batch == wanted and tuple(pixels.shape) == (2, 3, 32, 64)
     whole = [np.asarray(transform.apply(Image.open(_bytes(number)).convert("RGB"))) for number in (3, 4)]
