@@ -2,7 +2,7 @@
 
 What is wrong with the file as a whole (no `images`, two images of one id, ...) is an error. What is
 wrong with one annotation is its `problem`, which ends in the failure table; no annotation is dropped.
-Pictures are not opened here; cutting crops lives in `crops` and `coco_items`.
+Pictures are not opened here; cutting crops lives in `crops` and `instances`.
 
 Format: https://cocodataset.org/#format-data
 """
@@ -17,7 +17,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from deponij.pipeline.data.adapters.coco_boxes import refuse_doubtful
+from deponij.pipeline.data.adapters.doubtful_boxes import refuse_doubtful
 from deponij.pipeline.data.boxes import Box, Boxes, to_xywh_px
 from deponij.pipeline.data.parts import Folders, Treatments, places, refuse_unknown
 from deponij.store.errors import DataError

@@ -1,6 +1,6 @@
 """Whole photographs as items, each labelled with the set of the categories that are annotated on it.
 
-Cutting them into crops lives in `coco_items`.
+Cutting them into crops lives in `instances`.
 """
 
 from collections.abc import Iterator

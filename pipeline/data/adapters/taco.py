@@ -1,12 +1,12 @@
 """TACO (Trash Annotations in Context, http://tacodataset.org) as its own download lays it out.
 
 `annotations.json` lies beside the folders `batch_1`, `batch_2`, ... that its file names begin with.
-Fetching it lives elsewhere; any other COCO file goes through `coco_items`.
+Fetching it lives elsewhere; any other COCO file goes through `instances`.
 """
 
 from pathlib import Path
 
-from deponij.pipeline.data.adapters.coco_items import CocoParams, CocoSource
+from deponij.pipeline.data.adapters.instances import CocoParams, CocoSource
 from deponij.pipeline.data.adapters.label_maps import BUILT_IN
 from deponij.pipeline.data.adapters.registry import SourceParams, register_source
 from deponij.pipeline.data.crops import CropParams

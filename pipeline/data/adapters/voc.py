@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 from deponij.pipeline.data.adapters.annotated import blank, each_once, files_below, without_lone_part
 from deponij.pipeline.data.adapters.coco import Annotation, Category, CocoDataset, Photograph
-from deponij.pipeline.data.adapters.coco_items import InstanceParams, InstanceSource
+from deponij.pipeline.data.adapters.instances import InstanceParams, InstanceSource
 from deponij.pipeline.data.adapters.registry import register_source
 from deponij.pipeline.data.endings import PICTURE_ENDINGS
 from deponij.pipeline.data.parts import Treatment, given_part, places, refuse_unknown

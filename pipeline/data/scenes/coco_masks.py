@@ -18,10 +18,10 @@ from pydantic import Field
 
 from deponij.pipeline.data.adapters.annotated import with_found_names
 from deponij.pipeline.data.adapters.coco import Annotation, CocoDataset, Photograph
-from deponij.pipeline.data.adapters.coco_items import annotated_size
-from deponij.pipeline.data.adapters.coco_several import read_several
+from deponij.pipeline.data.adapters.instances import annotated_size
 from deponij.pipeline.data.adapters.label_maps import label_maps
 from deponij.pipeline.data.adapters.registry import Progress
+from deponij.pipeline.data.adapters.several_files import read_several
 from deponij.pipeline.data.adapters.whole import whole_picture
 from deponij.pipeline.data.boxes import Boxes
 from deponij.pipeline.data.crops import Window, outline_mask

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from coco_made import annotation, document, noise, write
 
-from deponij.pipeline.data.adapters.coco_items import CocoParams, CocoSource
+from deponij.pipeline.data.adapters.instances import CocoParams, CocoSource
 from deponij.pipeline.data.boxes import Boxes, doubt, to_xywh_px
 from deponij.store.errors import DataError
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from coco_made import annotation, document, noise, write
 
-from deponij.pipeline.data.adapters.coco_items import CocoParams, CocoSource
 from deponij.pipeline.data.adapters.folder import FolderParams, FolderSource
+from deponij.pipeline.data.adapters.instances import CocoParams, CocoSource
 from deponij.pipeline.data.inside import Links
 
 

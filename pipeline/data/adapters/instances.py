@@ -15,10 +15,10 @@ from pydantic import Field
 
 from deponij.pipeline.data.adapters.annotated import with_found_names
 from deponij.pipeline.data.adapters.coco import Annotation, CocoDataset, Photograph
-from deponij.pipeline.data.adapters.coco_several import read_several
 from deponij.pipeline.data.adapters.label_maps import AUTO, LabelMap, label_maps
 from deponij.pipeline.data.adapters.photographs import WHOLE_COLUMNS, whole_photographs
 from deponij.pipeline.data.adapters.registry import Progress, SourceParams, check_columns, register_source
+from deponij.pipeline.data.adapters.several_files import read_several
 from deponij.pipeline.data.adapters.whole import COPIED, Reading, each_picture, picture_in_file
 from deponij.pipeline.data.boxes import Boxes
 from deponij.pipeline.data.crops import Background, CropParams, crop_window, cut, window_mask, with_background

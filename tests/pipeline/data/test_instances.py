@@ -12,9 +12,9 @@ import pytest
 from coco_made import annotation, document, noise, write
 from PIL import Image
 
-from deponij.pipeline.data.adapters import coco_items
+from deponij.pipeline.data.adapters import instances
 from deponij.pipeline.data.adapters.coco import read_coco
-from deponij.pipeline.data.adapters.coco_items import CocoParams, CocoSource, crop_items
+from deponij.pipeline.data.adapters.instances import CocoParams, CocoSource, crop_items
 from deponij.pipeline.data.adapters.label_maps import LabelMap
 from deponij.pipeline.data.crops import CropParams
 from deponij.pipeline.data.item import Item
@@ -78,13 +78,13 @@ def test_every_annotation_is_one_item_in_file_order(tmp_path: Path) -> None:
 
 def test_a_photograph_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: Counter[int] = Counter()
-    real = coco_items.decode
+    real = instances.decode
 
     def counting(data: bytes) -> Image.Image:
         decoded[len(data)] += 1
         return real(data)
 
-    monkeypatch.setattr(coco_items, "decode", counting)
+    monkeypatch.setattr(instances, "decode", counting)
     images = [{"id": k, "file_name": f"{name}.png"} for k, name in enumerate("ab")]
     boxes = [(k % 30, k % 20, 1 + k % 9, 1 + k % 7) for k in range(90)]
     entries = [annotation(0, bbox=box) for box in boxes] + [annotation(1, bbox=(0, 0, 0, 0))]
