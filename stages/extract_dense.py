@@ -116,14 +116,14 @@ def _check_room(makers: list[FeatureMaker], scenes: Scenes, options: RunOptions)
     """Say what is ahead; nothing where nothing is new."""
     store = FeatureStore(options.depot, create=True)
     keys = [key for key in scenes.items.keys if key is not None]
-    if any(store.missing(maker.found.identity, keys) for maker in makers):
+    if any(store.missing(maker.backbone.identity, keys) for maker in makers):
         require_room(room_for(makers, scenes.items, store), say)
 
 
 def _encode_words(
     params: DenseParams, scenes: Scenes, maker: FeatureMaker, out: Path
 ) -> texts.TextResult | None:
-    backbone = maker.found
+    backbone = maker.backbone
     words = (NAMES, DESCRIPTIONS) if params.words is True else params.words or ()
     if not backbone.description.has_text:
         if isinstance(params.words, tuple) and params.words:

@@ -80,18 +80,18 @@ def room_for(makers: Sequence[FeatureMaker], items: Items, store: FeatureStore) 
     """
     first = makers[0]
     keys = list(dict.fromkeys(key for key in items.keys if key is not None))
-    new = [store.missing(maker.found.identity, keys) for maker in makers]
+    new = [store.missing(maker.backbone.identity, keys) for maker in makers]
     n_new = sum(map(len, new))
     sample = max(new, key=len)
     n_tried, picture_s = 0, 0.0
     if len(sample) > forecast.N_TRIAL:
         n_tried, picture_s = forecast.trial(first, items, sample)
     maps = _maps_of(first, items, sample)
-    item_bytes = np.dtype(first.found.identity.stored).itemsize
+    item_bytes = np.dtype(first.backbone.identity.stored).itemsize
     row_bytes = sum(hdf5.map_bytes(shape, item_bytes) for shape in maps.values())
     return Room(
-        backbone=first.found.name,
-        kinds=tuple(str(maker.found.kind) for maker in makers),
+        backbone=first.backbone.name,
+        kinds=tuple(str(maker.backbone.kind) for maker in makers),
         depot=store.location,
         n_pictures=len(keys),
         n_new=n_new,

@@ -104,7 +104,7 @@ def extract_items(
             Single pictures that cannot be read are recorded in the view's failure table instead.
     """
     start = time.perf_counter()
-    backbone, options = maker.found, maker.options
+    backbone, options = maker.backbone, maker.options
     identity = backbone.identity
     table = Items(items)
     table.require_current()
@@ -147,7 +147,7 @@ def extract_items(
 def _compute(store: FeatureStore, table: Items, missing: list[str], maker: FeatureMaker) -> Progress:
     if maker.options.cluster:
         return on_cluster.compute(store, table, missing, maker)
-    with bar(f"extract {maker.found.description.name}", len(missing), "pictures") as advance:
+    with bar(f"extract {maker.backbone.description.name}", len(missing), "pictures") as advance:
         return fill(
             store,
             maker,

@@ -72,7 +72,7 @@ class FeatureMaker:
         lender: has the same model, which is not loaded twice.
     """
 
-    found: FoundBackbone
+    backbone: FoundBackbone
     options: RunOptions
     lender: "FeatureMaker | None" = None
 
@@ -90,14 +90,14 @@ class FeatureMaker:
         """The model on its device."""
         if self.lender is not None:
             return self.lender.model
-        found = self.found
-        precision, n_threads = found.identity.precision, self.options.n_threads
-        return load_backbone(found.spec, self.device, precision, n_threads, found.input_px)
+        backbone = self.backbone
+        precision, n_threads = backbone.identity.precision, self.options.n_threads
+        return load_backbone(backbone.spec, self.device, precision, n_threads, backbone.input_px)
 
     def progress(self) -> Progress:
         """Of an extraction to come, with the device's batch size where none was asked for."""
         size = AUTO_BATCH[self.device.partition(":")[0]]
-        if not self.found.kind.in_view:
+        if not self.backbone.kind.in_view:
             size = min(size, MAPS_BATCH)
         return Progress(self.options.n_workers, self.options.batch_size or size)
 
@@ -113,9 +113,9 @@ class FeatureMaker:
         return extract(
             pictures,
             load,
-            transform=self.found.description.transform,
-            kind=self.found.kind,
-            route=self.found.route,
-            stored=self.found.identity.stored,
+            transform=self.backbone.description.transform,
+            kind=self.backbone.kind,
+            route=self.backbone.route,
+            stored=self.backbone.identity.stored,
             progress=progress,
         )

@@ -27,10 +27,10 @@ def fill(
     """
     progress = maker.progress()
     facts = identities.provenance(
-        maker.found.spec, maker.device, maker.options.n_threads, progress.batch_size, source
+        maker.backbone.spec, maker.device, maker.options.n_threads, progress.batch_size, source
     )
     rows = maker.rows(pictures, progress)
-    with store.writer(maker.found.identity, facts) as out:
+    with store.writer(maker.backbone.identity, facts) as out:
         n_seen, begun = 0, time.perf_counter()
         for batch in rows:
             begin = time.perf_counter()

@@ -48,7 +48,7 @@ class Job:
 
     items: Path
     items_sha256: str
-    found: FoundBackbone
+    backbone: FoundBackbone
     options: RunOptions
 
 
@@ -86,7 +86,7 @@ class _AtWork:
             self.job = self.items = self.maker = self.store = None
             keep_pages()
             self.items = _the_same_items(job)
-            self.maker = FeatureMaker(_the_same_backbone(job.found), job.options)
+            self.maker = FeatureMaker(_the_same_backbone(job.backbone), job.options)
             self.store = FeatureStore(job.options.depot)
             self.job = job
         return self.items, self.maker, self.store
@@ -104,7 +104,7 @@ def compute(store: FeatureStore, table: Items, missing: Sequence[str], maker: Fe
     first = {key: row for row, key in reversed(list(enumerate(table.keys)))}
     places: Places = [(first[key], key) for key in missing]
     progress = Progress(n_workers=maker.options.n_workers, batch_size=0)
-    begun, label = time.perf_counter(), f"extract {maker.found.description.name}"
+    begun, label = time.perf_counter(), f"extract {maker.backbone.description.name}"
     with cluster(maker.options) as there:
         job = _job(store, table, maker, there)
         n_workers = len(there.workers())
@@ -183,7 +183,7 @@ def extract_here(task: _Task) -> Taken:
     with _HERE.lock:
         items, maker, store = _HERE.open(task.job)
         store.refresh()
-        missing = set(store.missing(maker.found.identity, [key for _, key in task.places]))
+        missing = set(store.missing(maker.backbone.identity, [key for _, key in task.places]))
         key_of = {row: key for row, key in task.places if key in missing}
         if not key_of:
             return Taken(0, [], {}, 0.0)
@@ -200,10 +200,10 @@ def _job(store: FeatureStore, table: Items, maker: FeatureMaker, there: Cluster)
     here = options.model_copy(
         update={"depot": store.location, "threads": threads, "workers": workers, "cluster": ""}
     )
-    folder = Path(maker.found.spec)
-    found = replace(maker.found, spec=str(folder.resolve())) if folder.exists() else maker.found
+    folder = Path(maker.backbone.spec)
+    backbone = replace(maker.backbone, spec=str(folder.resolve())) if folder.exists() else maker.backbone
     path = table.path.resolve()
-    return Job(path, _digest(path), found, here)
+    return Job(path, _digest(path), backbone, here)
 
 
 def _the_same_items(job: Job) -> Items:

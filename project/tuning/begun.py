@@ -70,7 +70,7 @@ class Begun:
 
     recipe: Recipe
     training: TrainingParams
-    found: FoundBackbone
+    backbone: FoundBackbone
     teaching: Teaching | None
     lesson: Lesson
     made: Prepared

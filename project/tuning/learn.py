@@ -67,7 +67,7 @@ def tune(
         begun = begin(job, running)
         recipe, backbone, teaching, lesson, made = (
             begun.recipe,
-            begun.found,
+            begun.backbone,
             begun.teaching,
             begun.lesson,
             begun.made,

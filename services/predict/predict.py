@@ -245,7 +245,7 @@ def _answered(
     reasons: dict[str, str] = {}
     rows: dict[str, dict[str, Array]] = {}
     for maker in makers:
-        rows[maker.found.identity.fingerprint], failed = _rows(maker, store, contents, advance)
+        rows[maker.backbone.identity.fingerprint], failed = _rows(maker, store, contents, advance)
         reasons |= failed
         contents = {key: content for key, content in contents.items() if key not in failed}
     keys = list(contents)
@@ -270,7 +270,7 @@ def _rows(
     maker: FeatureMaker, store: FeatureStore | None, contents: Mapping[str, bytes], advance: Advance
 ) -> tuple[dict[str, Array], dict[str, str]]:
     """Features and reasons for there being none, by key."""
-    identity, where = maker.found.identity, maker.found.name
+    identity, where = maker.backbone.identity, maker.backbone.name
     missing = list(contents) if store is None else store.missing(identity, list(contents))
     known = sorted(set(contents) - set(missing))
     rows: dict[str, Array] = {}
