@@ -99,7 +99,9 @@ class ReportParams(Section):
         n_scenes: scenes shown with answers of segmentation, from the worst to the best.
         n_map_points: items on a map (fewer where there are very many maps).
         n_map_pictures: items of a map whose picture is on the page.
-        thumbnail_px: longer side of a picture on the page. map_picture_px: of a map's; scene_px: of a scene.
+        thumbnail_px: longer side of a picture on the page.
+        map_picture_px: of a map's.
+        scene_px: of a scene.
         seed: of the choice of samples and of a map's items.
     """
 
@@ -167,7 +169,8 @@ def run(
             on the page.
         advice: what to do next; None leaves it out.
         multilabel: results folders of classifiers with several labels an item.
-        segmentation: results folders of segmentation. scenes: that they are of; None: no pictures of them.
+        segmentation: results folders of segmentation.
+        scenes: that they are of; None: no pictures of them.
         tuned: records of tuned backbones.
         timings: seconds of each stage; they differ between runs, so leave them out for equal bytes.
         tuning_s: of these, those that tuning took; they differ between runs, too.

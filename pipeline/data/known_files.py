@@ -103,7 +103,8 @@ class KnownFiles:
         """Record a file.
 
         Args:
-            status: from before it was read. seen_ns: the time of day before that.
+            status: from before it was read.
+            seen_ns: the time of day before that.
         """
         size_bytes, *times = _times(status)
         if size_bytes != facts.size_bytes:

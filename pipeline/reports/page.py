@@ -86,7 +86,8 @@ class Duel:
 
     Attributes:
         a, b: their names; of n items in n_groups, and what these are (unit).
-        difference, interval: A's top-1 minus B's. only_a, only_b: items that only one of them has right.
+        difference, interval: A's top-1 minus B's.
+        only_a, only_b: items that only one of them has right.
         p, test: exact, and how it was made.
         verdict: all that in a sentence.
         changes: classes that differ most: name, support, recall of A and of B.
@@ -116,10 +117,12 @@ class GroupFacts:
     Attributes:
         group: their rows.
         ranked: rows for showing, each with the anchor of its details, empty for none.
-        plot: an SVG of intervals. n_plotted: its classifiers.
+        plot: an SVG of intervals.
+        n_plotted: its classifiers.
         duel: the first two; None where there is one classifier alone.
         no_duel: why the first two could not be compared; empty otherwise.
-        source: of the figures. chosen_source: of the chosen (or first) one's.
+        source: of the figures.
+        chosen_source: of the chosen (or first) one's.
     """
 
     group: ResultGroup
@@ -179,13 +182,17 @@ class RunFacts:
     """One classifier in detail.
 
     Attributes:
-        row: its row of the table. anchor: its place on the page.
+        row: its row of the table.
+        anchor: its place on the page.
         protocol: what was learned from what.
         notes: what a reader must know of this run (left-out items, missing classes, no convergence).
-        confusion: an SVG. confused: the most frequent errors. classes: counts of each class; recalls: with their
-            intervals, of those that occur.
-        calibration: of its probabilities; reliability: SVGs as they are and, where there is a
-            temperature, scaled; dots: in words, what these of the first stand for.
+        confusion: an SVG.
+        confused: the most frequent errors.
+        classes: counts of each class.
+        recalls: with their intervals, of those that occur.
+        calibration: of its probabilities.
+        reliability: SVGs as they are and, where there is a temperature, scaled.
+        dots: in words, what these of the first stand for.
         right, wrong: samples with the data URI of their thumbnail, None where there is none.
         source: of the figures.
     """
@@ -220,7 +227,8 @@ class MapFacts:
     Attributes:
         maps: one for each label set, with its source.
         settings: backbone, and how its layouts were computed.
-        points: names and pictures of the points, as JSON. sprite: their pictures.
+        points: names and pictures of the points, as JSON.
+        sprite: their pictures.
         n_points, n_items: points shown, and items that have a place.
     """
 
@@ -244,17 +252,22 @@ class Page:
     """All that is shown, in the order in which it is shown.
 
     Attributes:
-        title: a heading. facts: label and value of what the data are.
+        title: a heading.
+        facts: label and value of what the data are.
         cells: of the tables over seeds, with their source; none for no tables.
         retrieval: how well features find what belongs together.
         charts: learning curves with their SVG and source.
-        mistakes: with their source; pictures: data URI by item id for them and for what retrieval finds.
+        mistakes: with their source.
+        pictures: data URI by item id for them and for what retrieval finds.
         items_path: where the items lie.
         timings_s: seconds of each stage, as this machine took them.
-        failures: item id and reason; where: which step failed.
+        failures: item id and reason.
+        where: which step failed.
         toys: backbones that know drawn pictures only, where these are others.
-        likeness: near-duplicates and what stands apart, with its source. by_words: answers, of classes that were named.
-        multilabel: classifiers with several labels an item. segmentation: of scenes.
+        likeness: near-duplicates and what stands apart, with its source.
+        by_words: answers, of classes that were named.
+        multilabel: classifiers with several labels an item.
+        segmentation: of scenes.
         parts: of data that are not taken as a whole, what is said of it.
         lacking: where there are no groups, what is so and what labels would add.
         advice: what to do next; its pictures are among `pictures`.

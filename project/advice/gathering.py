@@ -43,7 +43,9 @@ class Gathering:
 
     Attributes:
         backbones, splits, labels: names, in their order.
-        mistakes: files that there are. n_first: pictures to label that are named. workers: decoding threads.
+        mistakes: files that there are.
+        n_first: pictures to label that are named.
+        workers: decoding threads.
     """
 
     at: Layout

@@ -32,7 +32,8 @@ class FoundBackbone:
     """A backbone on this machine, and how it makes features of one identity.
 
     Attributes:
-        name: what its features are called after; spec: by which it is loaded.
+        name: what its features are called after.
+        spec: by which it is loaded.
         input_px: (height, width) other than the published one, or None.
     """
 

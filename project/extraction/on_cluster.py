@@ -42,7 +42,9 @@ class Job:
     """What the workers need to know: the same for all tasks of an extraction.
 
     Attributes:
-        items: folder; items_sha256: of its manifest, so that no worker reads other ones of that name.
+        items: their folder.
+        items_sha256: of its manifest, so that no worker reads other ones of that name.
+        backbone: whose features are wanted.
         options: of a worker; its `threads` are of each.
     """
 

@@ -34,7 +34,8 @@ class StoredAttention(BaseModel):
     """What a head's `study` tells of its attention.
 
     Attributes:
-        ids: of n test items. grid: (h, w).
+        ids: of n test items.
+        grid: (h, w).
         shares: base64 of uint8 [n, M, h, w]: each query's attention, 255 where it is largest.
     """
 

@@ -24,7 +24,8 @@ class Job(Section):
     """What is tuned on what.
 
     Attributes:
-        name: of the tuned backbone. spec: of the one that it is tuned from.
+        name: of the tuned backbone.
+        spec: of the one that it is tuned from.
         labels: column of the items that holds what is learned.
         teacher: what the recipe's teacher is loaded by; as the recipe names it by default.
     """

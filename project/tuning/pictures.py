@@ -39,7 +39,9 @@ class _Made(Section):
     """Of pictures on the disk.
 
     Attributes:
-        of: stands for what was decoded, and how. rows: of the items, in order. failures: row -> reason.
+        of: stands for what was decoded, and how.
+        rows: of the items, in order.
+        failures: row -> reason.
     """
 
     of: str
@@ -76,7 +78,8 @@ def decoded(
     """Pictures of these rows, after the geometry of a backbone's transform and before its normalisation.
 
     Args:
-        route: how they are decoded. n_threads: that do it.
+        route: how they are decoded.
+        n_threads: that do it.
         folder: where they lie; it is replaced as a whole. What an earlier call left there is taken where it is of the same
             pictures for the same input, and whole.
 

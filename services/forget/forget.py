@@ -73,8 +73,10 @@ class Report(Section):
     """What `forget` did, or would do.
 
     Attributes:
-        items: ids that were forgotten. keys: of what they show.
-        removed: what went. left: what was not reached, each with what to do.
+        items: ids that were forgotten.
+        keys: of what they show.
+        removed: what went.
+        left: what was not reached, each with what to do.
         must_remake: what was computed from the items was removed.
     """
 

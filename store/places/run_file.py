@@ -74,7 +74,8 @@ def write_run(
     """Write a run's file, which nobody reads until a manifest names it.
 
     Args:
-        shards: by number. pieces: PLACE [any] in order, n_rows of them.
+        shards: by number.
+        pieces: PLACE [any] in order, n_rows of them.
 
     Raises:
         OSError: it cannot be written. TooWide: it cannot be kept in pages.

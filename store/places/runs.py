@@ -63,7 +63,8 @@ class MemoryRun:
     """A run in memory.
 
     Args:
-        shards: of one identity. places: sorted PLACE [n], with shards' numbers of this order.
+        shards: of one identity.
+        places: sorted PLACE [n], with shards' numbers of this order.
     """
 
     def __init__(self, shards: Sequence[Shard], places: Array) -> None:

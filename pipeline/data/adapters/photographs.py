@@ -35,7 +35,8 @@ def whole_photographs(
     nobody knows the whole set, and the item fails.
 
     Args:
-        root: the photographs' folder, resolved. links: where links may lead.
+        root: the photographs' folder, resolved.
+        links: where links may lead.
         workers: decoding threads; 0 works in the calling thread.
         reading: how the files are taken.
     """

@@ -62,7 +62,8 @@ class VideoParams(SourceParams):
 
     Attributes:
         folder: below which they lie; or one video.
-        fps: frames a second: of each span of 1 / fps seconds the first frame. every: each so manieth frame instead.
+        fps: frames a second: of each span of 1 / fps seconds the first frame.
+        every: each so manieth frame instead.
         frames: `jpeg` of quality 95 without subsampled colours, or `png`, exactly, some five times as large.
         treat: what folders are whose names leave it open: `train`, `val`, `test`, `class` (no part), or `skip`.
         limit: so many frames, one of each video in turn, from their beginnings.
@@ -80,8 +81,10 @@ class _Video:
     """A video, and which of its frames are items.
 
     Attributes:
-        name: path below the data set. times_s: time of each chosen frame by its number in the order of time.
-        failure: why there are none. cut: why there would be more.
+        name: path below the data set.
+        times_s: time of each chosen frame by its number in the order of time.
+        failure: why there are none.
+        cut: why there would be more.
     """
 
     path: Path

@@ -98,7 +98,9 @@ def picture_in_file(
     """The item of a picture that lies below a data set's folder; what cannot be read carries the reason.
 
     Args:
-        root: the folder, resolved. file_name: as the data set has it. links: where they may lead.
+        root: the folder, resolved.
+        file_name: as the data set has it.
+        links: where they may lead.
         failure: why it is not to be read.
     """
     if failure is not None:
