@@ -65,6 +65,9 @@ BENCHMARKS = (
         "--rounds 5",
     ),
     Benchmark("store", "The store over plain files of the same rows", "--rows 30720 --rounds 2", "--large"),
+    Benchmark(
+        "depot_index", "Where rows lie, against the number of rows", "--rows 100000 1000000 --no-growth"
+    ),
     Benchmark("heads", "Heads trained together against one after another", "--quick"),
     Benchmark("tables", "All tables in one go, at the size of TACO", "--seeds 1"),
     Benchmark("retrieval", "Search over raw FAISS", "--quick"),
