@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +31,10 @@ from deponij.store.shard import KEY_DTYPE, Misplaced, Provenance, Rows, Shard, S
 from deponij.store.writer import SHARD_ROWS, UNSAVED_S, Writer
 
 FORMAT_NAME = "deponij-depot"
-# Each time shards may have been tidied away between look-up and reading; more often is no accident.
+# Of a row, where shards are tidied away between look-up and reading; and so often that none was, but a file is not there.
+_LOOK_UPS = 100
 _READ_ATTEMPTS = 5
+T = TypeVar("T")
 _SIDECARS_AT_ONCE = 256
 
 
@@ -181,22 +184,47 @@ class FeatureStore:
                 differ in shape, or a file is damaged.
         """
         identity = self.resolve(keys) if identity is None else identity
-        failure = ""
-        for _ in range(_READ_ATTEMPTS):
+        return self.with_places(
+            identity,
+            keys,
+            lambda places: self._read(list(keys), places, identity, names),
+            lambda absent: self._explain_absence(absent, len(keys), identity),
+        )
+
+    def with_places(
+        self,
+        identity: Identity,
+        keys: Sequence[str],
+        read: Callable[[Places], T],
+        why_absent: Callable[[list[str]], str],
+    ) -> T:
+        """What `read` makes of the places of rows; they are looked up anew where shards are tidied away meanwhile.
+
+        Args:
+            read: raises FileNotFoundError where a shard's file is gone, `Misplaced` where a row is another key's.
+            why_absent: what is told of keys that have no row.
+
+        Raises:
+            StoreError: a key is unknown, or a file is lost or damaged.
+        """
+        failure, n_lost = "", 0
+        for _ in range(_LOOK_UPS):
             places = self.places(identity, keys)
             if (places.numbers < 0).any():
                 # Others may have committed them since, or tidied at the moment of the look-up.
                 self.refresh()
                 places = self.places(identity, keys)
                 if absent := [keys[position] for position in np.flatnonzero(places.numbers < 0).tolist()]:
-                    told = list(dict.fromkeys(absent))
-                    raise StoreError(self._explain_absence(told, len(keys), identity))
+                    raise StoreError(why_absent(list(dict.fromkeys(absent))))
             try:
-                return self._read(list(keys), places, identity, names)
+                return read(places)
             except FileNotFoundError as error:
-                # A shard was compacted away between the look-up and the reading.
+                # A shard was compacted away between the look-up and the reading; if none was, a file is really gone.
                 failure = str(error)
                 self.refresh()
+                n_lost += {one.name for one in places.shards} <= set(self._catalog.names())
+                if n_lost == _READ_ATTEMPTS:
+                    break
             except Misplaced as error:
                 failure = str(error)
                 self.distrust(error)

@@ -22,11 +22,11 @@ from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError, UsageError
 from deponij.store.hdf5 import Array
 from deponij.store.map_files import MapFiles, Part
-from deponij.store.shard import Misplaced, Rows, Shard
+from deponij.store.places.finding import Places
+from deponij.store.shard import Rows, Shard
 from deponij.store.view import View
 
 _STRIDE = re.compile(r"stride(\d+)(?:_|$)")
-_READ_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,22 +130,9 @@ class MapReader:
         parts = None
         if windows is not None:
             parts = {level.name: self._parts(level, windows) for level in self.levels}
-        failure = ""
-        for _ in range(_READ_ATTEMPTS):
-            try:
-                return self._read(rows, parts)
-            except FileNotFoundError as error:
-                # A shard was compacted away between the look-up and the reading.
-                failure = str(error)
-                self._depot.refresh()
-                self._require_rows()
-            except Misplaced as error:
-                failure = str(error)
-                self._depot.distrust(error)
-                self._require_rows()
-        raise StoreError(
-            f"a shard of {self._depot.location} has lost its file ({failure}); run `deponij depot verify --repair`, "
-            "then `deponij extract` to compute its rows again"
+        keys = self.view.keys[rows].tolist()
+        return self._depot.with_places(
+            self.view.identity, keys, lambda places: self._read(rows, places, parts), self._explain_absence
         )
 
     def batches(self, wanted: Iterable[Wanted], ahead: int = 2) -> Generator[dict[str, Array], None, None]:
@@ -174,11 +161,10 @@ class MapReader:
                 for future in waiting:
                     future.cancel()
 
-    def _read(self, rows: Rows, parts: Mapping[str, Sequence[Part]] | None) -> dict[str, Array]:
+    def _read(
+        self, rows: Rows, places: Places, parts: Mapping[str, Sequence[Part]] | None
+    ) -> dict[str, Array]:
         keys = self.view.keys[rows]
-        places = self._depot.places(self.view.identity, keys.tolist())
-        if (places.numbers < 0).any():
-            raise FileNotFoundError("rows that were there are gone")
         found = self._room(len(rows), parts)
         tasks = []
         for number, one in enumerate(places.shards):
@@ -221,13 +207,15 @@ class MapReader:
         return self.levels[-1].stride_px // level.stride_px
 
     def _require_rows(self) -> None:
+        absent = self._depot.missing(self.view.identity, self.view.keys.tolist())
+        if absent:
+            raise StoreError(self._explain_absence(absent))
+
+    def _explain_absence(self, absent: list[str]) -> str:
         view = self.view
         keys = view.keys.tolist()
-        absent = self._depot.missing(view.identity, keys)
-        if not absent:
-            return
         item_id = view.ids[keys.index(absent[0])]
-        raise StoreError(
+        return (
             f"the depot {self._depot.location} lacks the maps of {len(absent)} of {len(set(keys))} pictures of {view.path} "
             f"({view.backbone}, {view.kind}), the first: {item_id!r}. They lie in a depot, not in the view: bring them from "
             f"the depot where they were made with `deponij depot merge OTHER {self._depot.location}`, or compute them with "

@@ -11,7 +11,7 @@ import tiny_models
 from loopback_hub import Hub, serving
 
 from deponij.pipeline.backbones import describe, sources
-from deponij.pipeline.backbones.fetch import fetch, wanted
+from deponij.pipeline.backbones.fetch import fetch, files_to_fetch
 from deponij.pipeline.backbones.registry import family
 from deponij.store.errors import BackboneError
 
@@ -148,6 +148,6 @@ def test_wanted_files() -> None:
         "tokenizer.json",
     ]
     records = ["config.json", "open_clip_config.json", "tokenizer.json"]
-    assert wanted(family("dinov2"), listing) == sorted([*records, "model.safetensors"])
-    assert wanted(family("open_clip"), listing) == sorted([*records, "open_clip_pytorch_model.bin"])
-    assert wanted(None, ["config.json", "model.safetensors"]) == ["config.json", "model.safetensors"]
+    assert files_to_fetch(family("dinov2"), listing) == sorted([*records, "model.safetensors"])
+    assert files_to_fetch(family("open_clip"), listing) == sorted([*records, "open_clip_pytorch_model.bin"])
+    assert files_to_fetch(None, ["config.json", "model.safetensors"]) == ["config.json", "model.safetensors"]
