@@ -188,6 +188,11 @@ class Tab:
         """Wait until the answer stands on the page."""
         self.until("!document.querySelector('#results').hasAttribute('aria-busy')")
 
+    @property
+    def n_searches(self) -> int:
+        """How often the server was asked to search; thumbnails and the map come whenever they do."""
+        return sum(url.endswith("/api/search") for url in self.asked)
+
     def ask(self, words: str) -> Any:
         """Type words and press Enter; the server's answer."""
         self.page.fill("#words", words)

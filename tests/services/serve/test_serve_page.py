@@ -183,12 +183,12 @@ def test_what_is_no_picture_is_refused(tab: Tab) -> None:
         tab.page.set_input_files("#file", [{"name": name, "mimeType": kind, "buffer": content}])
 
     # By its type, without asking the server.
-    n_asked = len(tab.asked)
+    n_searches = tab.n_searches
     give("notes.txt", "text/plain", b"hello")
     assert "“notes.txt” is not a picture" in tab.page.inner_text("#notice")
     give("empty.png", "image/png", b"")
     assert "is empty" in tab.page.inner_text("#notice")
-    assert len(tab.asked) == n_asked
+    assert tab.n_searches == n_searches
     # By its content, by the server; the question is as it was before.
     before = tab.ids
     give("page.png", "image/png", b"<html><body>sign in</body></html>")
@@ -204,7 +204,7 @@ def test_a_file_that_is_too_large_is_not_sent(tab: Tab) -> None:
     limit = tab.page.evaluate(
         "fetch('/api/about').then((one) => one.json()).then((one) => one.limits.upload_bytes)"
     )
-    n_asked = len(tab.asked)
+    n_searches = tab.n_searches
     give = """(n) => {
       const given = new DataTransfer();
       given.items.add(new File([new Uint8Array(n)], 'big.png', { type: 'image/png' }));
@@ -213,7 +213,7 @@ def test_a_file_that_is_too_large_is_not_sent(tab: Tab) -> None:
     }"""
     tab.page.evaluate(give, limit + 1)
     assert f"up to {limit // 2**20} MiB" in tab.page.inner_text("#notice")
-    assert len(tab.asked) == n_asked
+    assert tab.n_searches == n_searches
 
 
 def test_filters_narrow_the_answer(tab: Tab, world: Layout) -> None:
