@@ -160,5 +160,17 @@ def main() -> None:
         raise SystemExit(EXIT_FAILED) from None
 
 
+def program() -> None:
+    """`main` as a process of its own, which ends at once."""
+    from deponij.project.frame.leaving import leave
+
+    try:
+        main()
+    except SystemExit as ended:
+        if ended.code is None or isinstance(ended.code, int):
+            leave(ended.code or 0)
+        raise
+
+
 if __name__ == "__main__":
-    main()
+    program()

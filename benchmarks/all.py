@@ -64,6 +64,11 @@ BENCHMARKS = (
         "--only lite0 --rounds 3 --batches 2 --threads 1",
         "--rounds 5",
     ),
+    Benchmark(
+        "pages",
+        "Order in memory and kept pages, for the forward pass on a CPU",
+        "--only lite0 --rounds 1 --seconds 3",
+    ),
     Benchmark("store", "The store over plain files of the same rows", "--rows 30720 --rounds 2", "--large"),
     Benchmark(
         "depot_index", "Where rows lie, against the number of rows", "--rows 100000 1000000 --no-growth"

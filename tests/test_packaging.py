@@ -91,7 +91,7 @@ def test_the_wheel_has_one_name_and_every_file(wheel: Path) -> None:
     assert {"deponij/py.typed", "deponij/pipeline/backbones/catalog.json"} <= packed
     assert not any("tests" in Path(name).parts for name in inside)
     scripts = inside[f"{info}/entry_points.txt"].decode()
-    assert "deponij = deponij.cli:main" in scripts
+    assert "deponij = deponij.cli:program" in scripts
 
 
 def test_the_source_distribution_gives_the_same_wheel(wheel: Path, sdist: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from deponij.project.frame.allocator import keep_pages
 from deponij.project.frame.console import complain, say
 from deponij.project.frame.lacking import lack_of, leave_empty
 from deponij.project.frame.layout import Layout
+from deponij.project.frame.leaving import leave
 from deponij.project.frame.settings import RunOptions, Section, load
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import DataError, DeponijError, MachineError, StoreError, exhaustion_told
@@ -41,6 +42,8 @@ def run_stage(
     name: str, params: type[Section], main: Main, *, offline: bool = True, outs: Outs = lambda at: ()
 ) -> None:
     """Run a stage under DVC: parameters from params.yaml, options from the environment, a key from the command.
+
+    Where `main` is of the program that runs, the process ends here.
 
     Args:
         offline: keep model libraries from asking the hub; only `weights` and `prepare` may.
@@ -70,6 +73,8 @@ def run_stage(
     except DeponijError as error:
         complain(f"error in stage {label}: {error}")
         raise SystemExit(1) from error
+    if main.__module__ == "__main__":
+        leave(0)
 
 
 def for_each(names: Iterable[str], work: Callable[[str], None]) -> None:

@@ -1,0 +1,85 @@
+"""How a process ends: what it owes is done, its objects are not taken apart."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# A process that owes something: a thread at work, a function for the exit, what was printed and not yet written; and
+# an object whose end would be told, which nobody but Python's own end would bring about.
+OWING = """
+import atexit, sys, threading, time
+
+class Told:
+    def __del__(self, make=open): make("freed", "w").close()
+
+told = Told()
+told.itself = told
+threading.Thread(target=lambda: (time.sleep(0.3), open("thread", "w").close())).start()
+atexit.register(lambda: open("exit", "w").close())
+print("x" * 100_000, end="")
+"""
+PROGRAM = "from deponij import cli; cli.main = lambda: sys.exit({status}); cli.program()"
+
+
+def ended(folder: Path, code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, *arguments, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.parametrize(("status", "expected"), [("0", 0), ("", 0), ("3", 3), ("2", 2)])
+def test_what_is_owed_is_done(tmp_path: Path, status: str, expected: int) -> None:
+    found = ended(tmp_path, OWING + PROGRAM.format(status=status))
+    assert (found.returncode, found.stderr) == (expected, "")
+    assert found.stdout == "x" * 100_000
+    assert {path.name for path in tmp_path.iterdir()} == {"thread", "exit"}
+
+
+def test_a_message_as_status_is_printed(tmp_path: Path) -> None:
+    found = ended(tmp_path, OWING + PROGRAM.format(status="'why'"))
+    assert (found.returncode, found.stderr) == (1, "why\n")
+    assert (tmp_path / "freed").exists(), "Python frees what there is where it ends as usual"
+
+
+def test_an_exception_ends_as_ever(tmp_path: Path) -> None:
+    found = ended(tmp_path, "from deponij import cli; cli.main = lambda: 1 / 0; cli.program()")
+    assert found.returncode == 1 and "ZeroDivisionError" in found.stderr
+
+
+def test_what_watches_a_process_writes_what_it_saw(tmp_path: Path) -> None:
+    (tmp_path / "owing.py").write_text(OWING + PROGRAM.format(status="0"))
+    watched = [sys.executable, "-m", "cProfile", "-o", "seen", "owing.py"]
+    subprocess.run(watched, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    assert (tmp_path / "seen").stat().st_size > 0 and (tmp_path / "thread").exists()
+
+
+def test_a_closed_pipe_is_told_as_ever(tmp_path: Path) -> None:
+    """The reader is gone before anything is written; Python's own status of that is 120."""
+    code = OWING + PROGRAM.format(status="0")
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    told = process.stderr.read()
+    assert process.wait(120) in (1, 120) and "BrokenPipe" in told
+
+
+@pytest.mark.parametrize("is_program", [True, False])
+def test_a_stage_ends_its_process_where_it_is_the_program(tmp_path: Path, is_program: bool) -> None:
+    (tmp_path / "params.yaml").write_text("profile: p\n")
+    body = (
+        "from deponij.project.frame.harness import run_stage\n"
+        "from deponij.project.frame.settings import Section\n"
+        "def main(values, at, options): print('done', end='')\n"
+        f"main.__module__ = {'__main__' if is_program else 'other'!r}\n"
+        "run_stage('none', Section, main)\n"
+    )
+    found = ended(tmp_path, OWING + body + "open('later', 'w').close()")
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.endswith("done")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert ("later" in names) != is_program and {"thread", "exit"} <= names
