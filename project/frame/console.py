@@ -24,6 +24,11 @@ from deponij.store.texts import lines
 # A name at the begin of a line, and the spaces up to what is said of it.
 _KEY = re.compile(r"\w{1,10}\s{2,}|\w+: ")
 
+# Of a bar: itself, how much is done, the rate, and the time that is left.
+_BAR_CHARS = 54
+# Less of a note says nothing.
+_NOTE_CHARS = 8
+
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -96,6 +101,17 @@ class _Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.1f} {self._unit}/s", style="cyan")
 
 
+class _Note(ProgressColumn):
+    """What else is told, as far as it leaves room for the bar and its figures."""
+
+    def render(self, task: Task) -> Text:
+        text, room = Text(task.fields["note"], style="dim"), stderr.width - len(task.description) - _BAR_CHARS
+        if room < _NOTE_CHARS:
+            return Text()
+        text.truncate(room, overflow="ellipsis")
+        return text
+
+
 @contextmanager
 def bar(label: str, total: int | None, unit: str) -> Iterator[Advance]:
     """A progress bar with rate and remaining time; yields a function that advances it by n.
@@ -108,7 +124,7 @@ def bar(label: str, total: int | None, unit: str) -> Iterator[Advance]:
         MofNCompleteColumn(),
         _Rate(unit),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", style="dim", markup=False),
+        _Note(),
     )
     with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         task = progress.add_task(label, total=total, note="")

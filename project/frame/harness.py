@@ -43,7 +43,7 @@ def run_stage(
 ) -> None:
     """Run a stage under DVC: parameters from params.yaml, options from the environment, a key from the command.
 
-    Where `main` is of the program that runs, the process ends here.
+    Where `main` is that of the program which this process runs, the process ends here.
 
     Args:
         offline: keep model libraries from asking the hub; only `weights` and `prepare` may.
@@ -73,7 +73,7 @@ def run_stage(
     except DeponijError as error:
         complain(f"error in stage {label}: {error}")
         raise SystemExit(1) from error
-    if main.__module__ == "__main__":
+    if getattr(sys.modules["__main__"], "main", None) is main:
         leave(0)
 
 

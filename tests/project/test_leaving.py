@@ -74,12 +74,23 @@ def test_a_stage_ends_its_process_where_it_is_the_program(tmp_path: Path, is_pro
     body = (
         "from deponij.project.frame.harness import run_stage\n"
         "from deponij.project.frame.settings import Section\n"
-        "def main(values, at, options): print('done', end='')\n"
-        f"main.__module__ = {'__main__' if is_program else 'other'!r}\n"
-        "run_stage('none', Section, main)\n"
+        f"def {'main' if is_program else 'body'}(values, at, options): print('done', end='')\n"
+        f"run_stage('none', Section, {'main' if is_program else 'body'})\n"
     )
     found = ended(tmp_path, OWING + body + "open('later', 'w').close()")
     assert found.returncode == 0, found.stderr
     assert found.stdout.endswith("done")
     names = {path.name for path in tmp_path.iterdir()}
     assert ("later" in names) != is_program and {"thread", "exit"} <= names
+
+
+def test_a_stage_run_within_another_program_leaves_that_alone(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("profile: p\n")
+    (tmp_path / "stage.py").write_text(
+        "from deponij.project.frame.harness import run_stage\n"
+        "from deponij.project.frame.settings import Section\n"
+        "def main(values, at, options): print('done', end='')\n"
+        "if __name__ == '__main__': run_stage('none', Section, main)\n"
+    )
+    found = ended(tmp_path, "import runpy; runpy.run_module('stage', run_name='__main__'); print(', and on')")
+    assert (found.returncode, found.stdout) == (0, "done, and on\n"), found.stderr
