@@ -139,9 +139,10 @@ def train(
             return _Run(task, params, made, interrupts, checkpoint, checkpoint_s, told).run(tracking)
         except torch.OutOfMemoryError as error:
             narrower = ", or precision: bf16" if params.precision == "fp32" else ""
+            raised = f" and raise accumulate ({params.accumulate}) to match" if task.accumulates else ""
             raise UsageError(
-                f"the training needs more memory than {device} has; lower batch_size ({params.batch_size}) and raise "
-                f"accumulate ({params.accumulate}) to match, or take smaller windows{narrower}"
+                f"the training needs more memory than {device} has; lower batch_size ({params.batch_size}){raised}, or "
+                f"take smaller pictures or windows{narrower}"
             ) from error
         except RuntimeError as error:
             if params.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):

@@ -27,6 +27,7 @@ class Task(Protocol):
 
     Attributes:
         identity: stands for all that shapes the training beside its parameters: data, model, loss.
+        accumulates: whether smaller batches, accumulated, come to the same as a large one.
     """
 
     @property
@@ -35,6 +36,10 @@ class Task(Protocol):
 
     @property
     def identity(self) -> str:
+        """See the class."""
+
+    @property
+    def accumulates(self) -> bool:
         """See the class."""
 
     def groups(self) -> Sequence[ParameterGroup]:

@@ -6,7 +6,7 @@ Shape letters: n pictures, C classes, h and w sides in pixels.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,8 @@ class SegmentationTask:
         identity: stands for all that shapes the training, so that no other one's checkpoint is gone on with.
         parts: what learns, and how fast; all that can, alike, by default.
     """
+
+    accumulates: ClassVar[bool] = True
 
     model: "nn.Module"
     source: SceneSource

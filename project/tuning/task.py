@@ -54,7 +54,6 @@ class PictureTask(ABC):
         workers: processes that augment; with 0 the training does it itself. They change nothing of what comes out.
     """
 
-    # Whether smaller batches, accumulated, come to the same as a large one.
     accumulates: ClassVar[bool] = True
 
     model: "nn.Module"

@@ -25,6 +25,8 @@ from deponij.pipeline.training.task import ParameterGroup
 class Toy:
     """Regression of three numbers by a small network with dropout."""
 
+    accumulates = True
+
     def __init__(self, *, dropout: float = 0.0, n_batches: int = 6, size: int = 8, seed: int = 0) -> None:
         torch.manual_seed(seed)
         self.model: nn.Module = nn.Sequential(

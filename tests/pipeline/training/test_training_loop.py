@@ -333,7 +333,11 @@ def test_too_little_memory_says_what_to_lower() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
     toy.loss = loss  # type: ignore[method-assign]
-    with pytest.raises(UsageError, match=r"batch_size \(8\).*accumulate"):
+    with pytest.raises(UsageError, match=r"batch_size \(8\) and raise accumulate \(1\) to match"):
+        train(toy, PARAMS)
+    # Of captions, which are told apart within a batch.
+    toy.accumulates = False
+    with pytest.raises(UsageError, match=r"batch_size \(8\), or take smaller pictures"):
         train(toy, PARAMS)
 
 
