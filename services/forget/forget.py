@@ -211,7 +211,7 @@ def _from_known_files(targets: Targets, dry_run: bool) -> tuple[list[Removed], l
     with KnownFiles(path) as known:
         n = known.forget(targets.keys, dry_run=dry_run)
         left = [] if known.problem is None else [f"{known.problem}: it may still know the picture; delete it"]
-    return ([Removed(what="picture files that are known", n=n, where=str(path))] if n else []), left
+    return ([Removed(what="known picture files", n=n, where=str(path))] if n else []), left
 
 
 def _of_tuned(at: Layout) -> list[Path]:
