@@ -18,7 +18,7 @@ from deponij.store.errors import StoreError
 from deponij.store.items import CORE, Items, ItemWriter
 from deponij.store.references import COLUMN, FileReference
 from deponij.store.shard import row_checksums
-from deponij.store.upkeep.tidying import GcReport, gc
+from deponij.store.upkeep.tidying import GcReport, drop
 from deponij.store.view import View, write_view
 
 _BATCH = 1024
@@ -107,14 +107,7 @@ def drop_from_depot(store: FeatureStore, keys: Collection[str], *, dry_run: bool
     Raises:
         StoreError: another process is tidying the depot, or it cannot be written.
     """
-    if not dry_run:
-        store.sweep()
-        store.refresh()
-    kept = {
-        fingerprint: set(store.keys(identity)) - set(keys)
-        for fingerprint, identity in store.identities().items()
-    }
-    report = gc(store, kept, dry_run=dry_run)
+    report = drop(store, keys, dry_run=dry_run)
     if not dry_run:
         # The cache of where rows lie names keys of rows that are gone.
         store.distrust()

@@ -6,7 +6,7 @@ anew; a kill in between leaves rows that are there twice, which the next `compac
 How that is seen to, also in an object store, is told in `deponij.store.presence`.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -274,31 +274,64 @@ def gc(
         StoreError: a fingerprint in `keep_identities` is unknown here, another process is tidying the
             depot, or it cannot be written.
     """
+    named = {key: set(keys) for key, keys in keep.items()} if isinstance(keep, Mapping) else None
+    everywhere = set() if isinstance(keep, Mapping) else set(keep)
+
+    def staying(sidecar: Sidecar) -> Part:
+        if keep_identities is not None and sidecar.fingerprint not in keep_identities:
+            return Part.of(sidecar, ())
+        return Part.of(sidecar, everywhere if named is None else named.get(sidecar.fingerprint, ()))
+
+    return _collected(store, staying, keep_identities or (), dry_run, progress)
+
+
+def drop(
+    store: FeatureStore, keys: Collection[str], *, dry_run: bool = True, progress: Progress | None = None
+) -> GcReport:
+    """Take away the rows of these keys, under whatever identity, and no others, whoever commits some meanwhile.
+
+    Args:
+        dry_run, progress: as in `gc`.
+
+    Raises:
+        StoreError: another process is tidying the depot, or it cannot be written.
+    """
+    gone = set(keys)
+    return _collected(store, lambda sidecar: Part.of(sidecar, gone, known=False), (), dry_run, progress)
+
+
+def _collected(
+    store: FeatureStore,
+    staying: Callable[[Sidecar], Part],
+    identities: Collection[str],
+    dry_run: bool,
+    progress: Progress | None,
+) -> GcReport:
+    """Take away all rows but those that `staying` names of each shard; `identities` must be there."""
     if dry_run:
-        return _collect(store, keep, keep_identities, None, progress)
+        return _collect(store, staying, identities, None, progress)
     with WriterLock(store.folder) as lock, tidying(store.folder, lock.token):
         store.sweep()
-        return _collect(store, keep, keep_identities, Commits(store, lock), progress)
+        return _collect(store, staying, identities, Commits(store, lock), progress)
 
 
 def _collect(
     store: FeatureStore,
-    keep: Mapping[str, Collection[str]] | Collection[str],
-    keep_identities: Collection[str] | None,
+    staying: Callable[[Sidecar], Part],
+    identities: Collection[str],
     commits: Commits | None,
     progress: Progress | None,
 ) -> GcReport:
     store.refresh()
-    unknown = sorted(set(keep_identities or ()) - set(store.identities()))
+    unknown = sorted(set(identities) - set(store.identities()))
     if unknown:
         raise StoreError(f"the depot has no identity {unknown[0]}; it has {sorted(store.identities())}")
-    wanted = _wanted(store, keep, keep_identities)
     living = _living(store)
     report = GcReport(dry_run=commits is None)
     sidecars = store.sidecars
     by_keys = {(sidecar.fingerprint, sidecar.keys): sidecar for sidecar in sidecars}
     for sidecar in told(sidecars, progress):
-        part = Part.of(sidecar, wanted[sidecar.fingerprint])
+        part = staying(sidecar)
         if not part.is_whole and _is_of(sidecar.name, living):
             report.in_use.append(sidecar.name)
             part = Part(sidecar, np.arange(len(sidecar.keys)))
@@ -308,20 +341,6 @@ def _collect(
     if commits is not None:
         store.refresh()
     return report
-
-
-def _wanted(
-    store: FeatureStore,
-    keep: Mapping[str, Collection[str]] | Collection[str],
-    keep_identities: Collection[str] | None,
-) -> dict[str, set[str]]:
-    everywhere = set() if isinstance(keep, Mapping) else set(keep)
-    wanted = {}
-    for fingerprint in store.identities():
-        excluded = keep_identities is not None and fingerprint not in keep_identities
-        mine = set(keep.get(fingerprint, ())) if isinstance(keep, Mapping) else everywhere
-        wanted[fingerprint] = set() if excluded else mine
-    return wanted
 
 
 def _living(store: FeatureStore) -> set[str]:

@@ -1,17 +1,21 @@
 """Single items out of items and views: what stays is as it was, and of what went nothing is left, failures included."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from depot_world import CLIP, OTHER, fill, keys_of
 
+from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError
 from deponij.store.identity import Identity
 from deponij.store.items import Items, ItemWriter
 from deponij.store.keys import key_of_name
 from deponij.store.shard import row_checksums
-from deponij.store.upkeep.forgetting import drop_from_view, drop_items
+from deponij.store.upkeep import tidying
+from deponij.store.upkeep.forgetting import drop_from_depot, drop_from_view, drop_items
 from deponij.store.view import View, write_view
 
 IDS = ["a.png", "b.png", "c.png"]
@@ -61,3 +65,26 @@ def test_the_last_item_stays_with_its_run(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="holds nothing else; delete the run's folder"):
         drop_items(tmp_path / "items", ["a.png", "c.png"])
     assert Items(tmp_path / "items").ids == ["a.png", "c.png"]
+
+
+def test_of_a_depot_nothing_else_goes_whoever_commits_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An extraction of other pictures, and one under another identity, end just before the depot is tidied."""
+    fill(FeatureStore(tmp_path, create=True), range(20))
+    store = FeatureStore(tmp_path)
+    lock = tidying.WriterLock
+
+    def late(*arguments: Any) -> Any:
+        monkeypatch.setattr(tidying, "WriterLock", lock)
+        fill(FeatureStore(tmp_path), range(30))
+        fill(FeatureStore(tmp_path), range(10), identity=OTHER)
+        return lock(*arguments)
+
+    monkeypatch.setattr(tidying, "WriterLock", late)
+    gone, *others = keys_of([7, *range(7), *range(8, 30)])
+    report = drop_from_depot(store, [gone])
+    left = FeatureStore(tmp_path)
+    assert left.missing(CLIP, [gone, *others]) == [gone]
+    assert left.missing(OTHER, keys_of(range(10))) == [gone]
+    assert [line.n_rows_gone for line in report.lines.values()] == [1, 1]
