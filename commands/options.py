@@ -84,7 +84,6 @@ ItemsMeant = Annotated[Path | None, typer.Option("--items", help="Folder of item
 SplitMeant = Annotated[Path | None, typer.Option("--split", help="Split table (Parquet).")]
 LabelsMeant = Annotated[str | None, typer.Option("--labels", help="Label column of the items.")]
 TextsMeant = Annotated[Path | None, typer.Option("--texts", help="View of text vectors.")]
-FeaturesArg = Annotated[Path, typer.Option("--features", help="View of picture features.")]
 LabelsArg = Annotated[str, typer.Option("--labels", help="Label column of the items.")]
 BackboneArg = Annotated[
     str, typer.Option("--backbone", help="Name (see `deponij backbones`), folder or family:… form.")
@@ -93,7 +92,6 @@ BackboneArg = Annotated[
 OutArg = Annotated[
     Path | None, typer.Option("--out", help="Folder for predictions, confusion and what was learned.")
 ]
-TextsArg = Annotated[Path, typer.Option("--texts", help="View of text vectors.")]
 CocoOpt = Annotated[Path | None, typer.Option("--coco", help="COCO annotation file; needs --images.")]
 CocosOpt = Annotated[
     list[Path] | None,

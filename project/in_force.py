@@ -47,20 +47,6 @@ class InForce(OfBackbones):
             )
 
 
-def profile_in_force(otherwise: str) -> InForce:
-    """The profile in force.
-
-    Args:
-        otherwise: what to do where there is none, for the message.
-
-    Raises:
-        UsageError: there is none, or params.yaml is wrong.
-    """
-    if not PARAMS_FILE.is_file():
-        raise UsageError(f"there is no {PARAMS_FILE} here, so no profile is in force; {otherwise}")
-    return load(InForce)
-
-
 def profile_of(run: Layout | None) -> InForce | None:
     """The profile in force, if there is one and the run is its own."""
     if run is None or not PARAMS_FILE.is_file():

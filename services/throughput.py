@@ -25,7 +25,6 @@ from deponij.store.errors import DeponijError, UsageError
 if TYPE_CHECKING:
     import torch
 
-BATCH_SIZES = (1, 8, 32)
 _LEAST_BATCHES = 3
 _ENDED = "its process was ended, as systems do that are out of memory: take smaller batches"
 

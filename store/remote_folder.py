@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,10 +51,8 @@ class RemoteFolder:
         # Whether the server knows the condition is asked when it is needed.
         self._can_create: bool | None = None if _CREATING & set(_protocols(self._fs)) else False
         self._local = Path(tempfile.mkdtemp(prefix="deponij-"))
-
-    def __del__(self) -> None:
-        if hasattr(self, "_local"):
-            shutil.rmtree(self._local, ignore_errors=True)
+        # When this is freed, or the process ends.
+        weakref.finalize(self, shutil.rmtree, self._local, ignore_errors=True)
 
     def _at(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from deponij.store.errors import DataError
 from deponij.store.texts import is_storable
 
-_MAX_NAMED = 3
-
 
 @dataclass(frozen=True, eq=False)
 class GivenVectors:

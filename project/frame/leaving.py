@@ -14,16 +14,17 @@ def leave(status: int) -> None:
     """End this process as multiprocessing ends its own: threads are awaited, exit functions run, nothing is freed.
 
     Returns where Python must end as usual: a debugger, a profiler or a measure of coverage has yet to write what
-    it saw, or somebody has closed the pipe, of which Python tells at its end.
+    it saw, somebody has closed the pipe, of which Python tells at its end, or Ctrl-C ended the wait for threads.
     """
     if _is_watched():
         return
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
     try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-    except (OSError, ValueError):
+            if stream is not None:  # closed by who started the process
+                stream.flush()
+    except (KeyboardInterrupt, OSError, ValueError):
         return
     os._exit(status)
 

@@ -23,7 +23,7 @@ from deponij.pipeline.metrics.segmentation_result import SegmentationResult
 from deponij.pipeline.record_lists import parsed, told
 from deponij.project.frame.csv_files import csv_bytes
 from deponij.store.atomic import table_bytes, table_of
-from deponij.store.bundle import bundle_digest, read_bundle, write_bundle
+from deponij.store.bundle import read_bundle, write_bundle
 from deponij.store.errors import StoreError
 from deponij.store.label_maps import Labels, SceneClass, decode_labels, encode_labels
 
@@ -167,15 +167,6 @@ def metrics_of(result: SegmentationResult) -> dict[str, dict[str, float]]:
         for part, names in figures.items()
         if part in result.parts
     }
-
-
-def digest_of_segmentation(folder: Path) -> str:
-    """What stands for all that a results folder holds.
-
-    Raises:
-        StoreError: there are no results, or the manifest is damaged.
-    """
-    return bundle_digest(folder, what="results", remedy=_REMEDY)
 
 
 def read_segmentation(folder: Path) -> SegmentationResult:

@@ -1,5 +1,6 @@
 """How a process ends: what it owes is done, its objects are not taken apart."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,36 @@ def test_a_closed_pipe_is_told_as_ever(tmp_path: Path) -> None:
     process.stdout.close()
     told = process.stderr.read()
     assert process.wait(120) in (1, 120) and "BrokenPipe" in told
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-"])
+def test_streams_that_were_closed_at_the_start_change_no_status(tmp_path: Path, closed: str) -> None:
+    code = PROGRAM.format(status="0")
+    command = f'"$0" -c "import sys; {code}" {closed}'
+    subprocess.run(["sh", "-c", command, sys.executable], check=True, cwd=tmp_path, timeout=120)
+
+
+def test_ctrl_c_while_threads_are_awaited_changes_no_status(tmp_path: Path) -> None:
+    holding = (
+        "import sys, threading; e = threading.Event(); threading.Thread(target=e.wait, args=(60,)).start()\n"
+    )
+    # Once the wait has begun; the thread ends thereafter.
+    patched = (
+        "import signal, os\nreal = threading._shutdown\n"
+        "def shutdown():\n    threading._shutdown = lambda: (e.set(), real())\n    raise KeyboardInterrupt\n"
+        "threading._shutdown = shutdown\n"
+    )
+    found = ended(tmp_path, holding + patched + PROGRAM.format(status="0"))
+    assert (found.returncode, found.stderr) == (0, "")
+
+
+def test_a_copy_of_a_distant_depot_goes_with_a_process_that_failed(tmp_path: Path) -> None:
+    (tmp_path / "temporary").mkdir()
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+    command = [sys.executable, "-m", "deponij.cli", "depot", "info", "memory://nothing"]
+    found = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=120)
+    assert found.returncode != 0 and "error: " in found.stderr
+    assert list((tmp_path / "temporary").glob("deponij-*")) == []
 
 
 @pytest.mark.parametrize("is_program", [True, False])
