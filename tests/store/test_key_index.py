@@ -115,7 +115,6 @@ def exact_stamps(folder: LocalFolder, but: Sequence[str]) -> dict[str, list[int]
 CachedMachine.TestCase.settings = settings(
     max_examples=25,
     stateful_step_count=14,
-    deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=list(HealthCheck),

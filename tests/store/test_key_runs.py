@@ -41,9 +41,7 @@ KEYS = st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 2)).map(
 SHARDS = st.lists(st.lists(KEYS, min_size=1, max_size=25, unique=True), min_size=1, max_size=12)
 
 
-@settings(
-    deadline=None, max_examples=60, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=60, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(
     shards=SHARDS,
     cuts=st.sets(st.integers(0, 11)),

@@ -89,7 +89,6 @@ class DepotMachine(RuleBasedStateMachine):
 DepotMachine.TestCase.settings = settings(
     max_examples=20,
     stateful_step_count=12,
-    deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=list(HealthCheck),

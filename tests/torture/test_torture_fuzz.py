@@ -91,7 +91,6 @@ def examples(n: int) -> Any:
     """So many, the same each time."""
     return settings(
         max_examples=n,
-        deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=list(HealthCheck),

@@ -188,6 +188,10 @@ class Tab:
         """Wait until the answer stands on the page."""
         self.until("!document.querySelector('#results').hasAttribute('aria-busy')")
 
+    def there_and_back(self) -> None:
+        """One request of the page's own and its answer: a search that it had asked for before is seen by then."""
+        self.page.evaluate("fetch('/api/about').then((one) => one.json())")
+
     @property
     def n_searches(self) -> int:
         """How often the server was asked to search; thumbnails and the map come whenever they do."""

@@ -340,7 +340,7 @@ def test_unknown_strategies_are_told_with_the_nearest() -> None:
         SplitParams(kind="random")  # type: ignore[call-arg]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.one_of(st.none(), st.sampled_from("abcdef")), min_size=1, max_size=80),
     st.sampled_from([(0.8, 0.1, 0.1), (0.5, 0.0, 0.5), (0.05, 0.05, 0.9), (1.0, 0.0, 0.0)]),

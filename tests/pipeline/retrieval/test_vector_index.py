@@ -139,7 +139,7 @@ steps = st.lists(
 
 
 @pytest.mark.parametrize("kind", kinds())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(steps=steps, seed=st.integers(0, 1000), share=st.sampled_from([None, 0.0, 0.02, 0.5, 1.0]))
 def test_after_any_history_it_answers_like_brute_force_over_what_is_left(
     kind: str, steps: list[Step], seed: int, share: float | None, tmp_path_factory: pytest.TempPathFactory

@@ -118,18 +118,28 @@ def test_two_batchers_share_a_thread(executor: ThreadPoolExecutor) -> None:
 
 
 def test_many_threads_get_their_own_answers(executor: ThreadPoolExecutor) -> None:
-    """Against NumPy; whoever asks, whatever is batched with what."""
-    calls = []
+    """Against NumPy; whoever asks, whatever is batched with what. The first call ends when 300 rows wait."""
+    calls, go = [], threading.Event()
 
     def embed(rows: list[np.ndarray]) -> list[np.ndarray]:
         calls.append(len(rows))
-        time.sleep(0.002)
+        go.wait(60)
         return list(np.stack(rows) @ np.full((3, 2), 2.0))
+
+    def ask(client: int) -> list[np.ndarray]:
+        tickets = []
+        for i in range(client, 400, 20):
+            tickets.append(batcher.submit(i, rows[i]))
+            if batcher.n_waiting >= 300:
+                go.set()
+        return [ticket.result(60) for ticket in tickets]
 
     batcher = Batcher(embed, executor, max_waiting=10_000)
     rows = np.random.default_rng(0).normal(size=(400, 3))
+    found = np.empty((400, 2))
     with ThreadPoolExecutor(20) as clients:
-        found = list(clients.map(lambda i: batcher.submit(i, rows[i]).result(30), range(400)))
-    np.testing.assert_allclose(np.stack(found), rows @ np.full((3, 2), 2.0), rtol=1e-12)
+        for client, answers in enumerate(clients.map(ask, range(20))):
+            found[client::20] = answers
+    np.testing.assert_allclose(found, rows @ np.full((3, 2), 2.0), rtol=1e-12)
     assert sum(calls) == 400
     assert len(calls) < 200

@@ -49,7 +49,6 @@ def fuzz(address: str, n: int) -> None:
 
             @settings(
                 max_examples=n,
-                deadline=None,
                 derandomize=True,
                 database=None,
                 phases=[Phase.generate],

@@ -188,6 +188,7 @@ def test_what_is_no_picture_is_refused(tab: Tab) -> None:
     assert "“notes.txt” is not a picture" in tab.page.inner_text("#notice")
     give("empty.png", "image/png", b"")
     assert "is empty" in tab.page.inner_text("#notice")
+    tab.there_and_back()
     assert tab.n_searches == n_searches
     # By its content, by the server; the question is as it was before.
     before = tab.ids
@@ -213,6 +214,7 @@ def test_a_file_that_is_too_large_is_not_sent(tab: Tab) -> None:
     }"""
     tab.page.evaluate(give, limit + 1)
     assert f"up to {limit // 2**20} MiB" in tab.page.inner_text("#notice")
+    tab.there_and_back()
     assert tab.n_searches == n_searches
 
 
@@ -524,7 +526,7 @@ def test_a_model_that_loads_is_waited_for(tab: Tab) -> None:
         if len(n_asked) > 1:
             route.continue_()
         else:
-            told = {"status": 409, "headers": {"Retry-After": "1"}, "content_type": "application/json"}
+            told = {"status": 409, "headers": {"Retry-After": "3"}, "content_type": "application/json"}
             route.fulfill(body=json.dumps(loading), **told)
 
     tab.context.route("**/api/search", answer)

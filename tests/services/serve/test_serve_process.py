@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -47,6 +47,13 @@ def raw(server: Running, *pieces: bytes, pause_s: float = 0.0) -> bytes:
         except (TimeoutError, ConnectionError):
             pass
         return found
+
+
+def wait_until(found: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    until = time.monotonic() + timeout_s
+    while not found():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def get(path: str, host: str = "127.0.0.1", extra: str = "") -> bytes:
@@ -145,12 +152,21 @@ def ask(port: int, text: str) -> tuple[int, bytes]:
         connection.close()
 
 
+def refuses(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=10):
+            return False
+    except OSError:
+        return True
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_requests_under_way_are_finished(world: ServeWorld, number: signal.Signals) -> None:
     """One has sent half of its body when the signal comes; others ask without pause."""
     with serve_world.running(world, *PLAIN) as server:
         server.ready()
-        port, answers, is_over = port_of(server), [], threading.Event()
+        port, is_over = port_of(server), threading.Event()
+        answers: list[tuple[int, bytes]] = []
 
         def ask_on(name: int) -> None:
             n = 0
@@ -168,13 +184,17 @@ def test_requests_under_way_are_finished(world: ServeWorld, number: signal.Signa
         body = b'{"terms": [{"kind": "text", "value": "half of it"}]}'
         head = (
             b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            + f"Content-Length: {len(body)}\r\n\r\n".encode()
+            + f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n".encode()
         )
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
-            connection.sendall(head + body[:20])
-            time.sleep(0.5)
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+            connection.sendall(head)
+            # It says so when it has begun with the request and reads its body.
+            proceed = b"HTTP/1.1 100 Continue\r\n\r\n"
+            assert connection.recv(len(proceed), socket.MSG_WAITALL) == proceed
+            connection.sendall(body[:20])
+            wait_until(lambda: len(answers) > 4)
             server.process.send_signal(number)
-            time.sleep(0.5)
+            wait_until(lambda: refuses(port))
             connection.sendall(body[20:])
             found = b""
             while chunk := connection.recv(65536):
@@ -209,13 +229,15 @@ def test_twenty_clients_cost_no_error_and_no_memory(server: Running) -> None:
     threads = [threading.Thread(target=ask_on, args=(name,)) for name in range(20)]
     for thread in threads:
         thread.start()
-    time.sleep(4)
-    warm_bytes = process.memory_info().rss
-    time.sleep(8)
-    grown = process.memory_info().rss / warm_bytes - 1
-    is_over.set()
-    for thread in threads:
-        thread.join()
+    try:
+        wait_until(lambda: len(found) >= 300, 120)
+        warm_bytes = process.memory_info().rss
+        wait_until(lambda: len(found) >= 900, 120)
+        grown = process.memory_info().rss / warm_bytes - 1
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
     assert len(found) > 200 and set(found) == {200}
     assert grown < 0.1
     assert not [line for line in server.err if "Traceback" in line or "ERROR" in line]

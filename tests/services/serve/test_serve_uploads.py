@@ -2,6 +2,8 @@
 
 import base64
 import io
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -187,10 +189,16 @@ def test_pictures_that_arrive_together_are_encoded_together(client: Any, world: 
         )
 
     n_calls, n_pictures = batches()
-    busy = client.service._computing.submit(lambda: __import__("time").sleep(1.0))
+    # The one thread that encodes is held until all of them wait.
+    go, until = threading.Event(), time.monotonic() + 60
+    busy = client.service._computing.submit(go.wait, 60)
     with ThreadPoolExecutor(16) as clients:
-        found = list(clients.map(lambda content: asked(client, content).json()["hits"][0]["score"], contents))
-    busy.result()
+        answers = [clients.submit(asked, client, content) for content in contents]
+        while client.service.models["words"].n_waiting < 16 and time.monotonic() < until:
+            time.sleep(0.005)
+        go.set()
+        found = [answer.result().json()["hits"][0]["score"] for answer in answers]
+    assert busy.result()
     assert found == pytest.approx(expected, abs=2e-3)
     later = batches()
     assert later[1] - n_pictures == 16
