@@ -1,9 +1,10 @@
 """The cache of one depot on this machine: run files, and a manifest that names them and is replaced as a whole.
 
-    <cache>/depots/<digest of the depot's location>/manifest.json   sealed: versions, identities, runs, what is gone
+    <cache>/depots/<digest of machine and location>/manifest.json   sealed: versions, identities, runs, what is gone
                                                     <random>.run    see `deponij.store.places.run_file`
                                                     lock            held by whoever writes
 
+Machines that share a home have each its own: over NFS a run file that one deletes is lost to another that has it open.
 Nothing is flushed to the disk: what a loss of power spoils does not fit its checksum, and is made again from the
 sidecars. Readers take no lock; a process that cannot have it, or cannot write here, goes on without.
 """
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from deponij.store.atomic import PART
-from deponij.store.caches import cache_folder
+from deponij.store.caches import cache_folder, this_machine
 from deponij.store.errors import StoreError
 from deponij.store.folders import Stamps
 from deponij.store.identity import Identity
@@ -81,7 +82,8 @@ class Cache:
         except RuntimeError:
             # A user without a home.
             self.is_on, folder = False, Path(os.devnull)
-        self.path = folder / "depots" / hashlib.sha256(location.encode("utf-8", "replace")).hexdigest()[:32]
+        named = f"{this_machine()}\n{location}".encode("utf-8", "replace")
+        self.path = folder / "depots" / hashlib.sha256(named).hexdigest()[:32]
         self._location = location
         self._marker = marker
         self._seen: _Stat | None = None

@@ -14,6 +14,7 @@ from depot_world import CLIP, die_at_step, dump, fill, finish, in_child, keys_of
 from places_world import check
 from resealing import reseal
 
+from deponij.store import caches
 from deponij.store.depot import FeatureStore
 from deponij.store.places import catalog
 from deponij.store.upkeep import inspection as upkeep
@@ -48,6 +49,41 @@ def test_a_full_disk_under_the_cache_is_nobodys_trouble(
     store.refresh()
     check(store, keys_of(range(21)))
     check(FeatureStore(tmp_path / "depot"), keys_of(range(21)))
+
+
+def test_machines_that_share_a_home_do_not_take_away_each_others_runs(
+    tmp_path: Path, every_depot: Path, later: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS refuses to read a file that another machine has deleted, though it is open."""
+
+    def go_to(machine: str) -> None:
+        monkeypatch.setattr("deponij.store.places.cache.this_machine", lambda: machine)
+
+    path = tmp_path / "depot"
+    fill(FeatureStore(path, create=True), range(20))
+    go_to("first")
+    FeatureStore(path)
+    kept = set(every_depot.rglob("*.run"))
+    go_to("second")
+    fill(FeatureStore(path), range(20, 60))
+    FeatureStore(path)
+    assert kept and kept < set(every_depot.rglob("*.run"))
+    go_to("first")
+    check(FeatureStore(path), keys_of(range(61)))
+    assert len(list(every_depot.iterdir())) == 2
+
+
+def test_a_machine_is_known_by_its_id_else_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caches, "_MACHINE_ID", tmp_path / "machine-id")
+    monkeypatch.setattr(caches.socket, "gethostname", lambda: "here")
+    told = []
+    for content in (None, "", "uninitialized\n", "0123abcd\n"):
+        if content is not None:
+            (tmp_path / "machine-id").write_text(content)
+        told.append(caches.this_machine())
+    assert told == ["here", "here", "here", "0123abcd"]
 
 
 def test_small_depots_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
