@@ -174,6 +174,20 @@ class Cache:
         return Known(identities, levels, tuple(body["damaged"]), None if stamps is None else dict(stamps))
 
     def _publish(self, known: Known) -> Known:
+        before = {path.name for path in self.path.iterdir()}
+        try:
+            kept, files = self._replaced(known)
+        except BaseException:
+            # Runs that were written for a manifest that did not come.
+            with suppress(OSError):
+                self._clear(before)
+            raise
+        self._seen = self._stat()
+        self._clear({*files, _MANIFEST, _LOCK})
+        return kept
+
+    def _replaced(self, known: Known) -> tuple[Known, list[str]]:
+        """Write runs and then the manifest; what is known with all runs in files, and their names."""
         levels = {
             fingerprint: kept
             for fingerprint, every in known.levels.items()
@@ -201,10 +215,9 @@ class Cache:
             part.replace(self.path / _MANIFEST)
         finally:
             part.unlink(missing_ok=True)
-        self._seen = self._stat()
-        self._clear({facts.file for facts, _ in in_files} | {_MANIFEST, _LOCK})
         identities = {name: known.identities[name] for name in levels}
-        return Known(identities, levels, known.damaged, known.stamps)
+        kept = Known(identities, levels, known.damaged, known.stamps)
+        return kept, [facts.file for facts, _ in in_files]
 
     def _written(self, fingerprint: str, identity: Identity, levels: Sequence[Level]) -> list[Level]:
         """Few runs, all in files."""

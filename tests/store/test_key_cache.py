@@ -1,6 +1,7 @@
 """The cache of where rows lie: whatever happens to it, and whoever else uses it, no answer is wrong."""
 
 import os
+import resource
 import shutil
 import tempfile
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import s3_world
-from depot_world import CLIP, die_at_step, dump, fill, finish, in_child, keys_of, vectors
+from depot_world import CLIP, OTHER, die_at_step, dump, fill, finish, in_child, keys_of, vectors
 from places_world import check
 from resealing import reseal
 
@@ -49,6 +50,32 @@ def test_a_full_disk_under_the_cache_is_nobodys_trouble(
     store.refresh()
     check(store, keys_of(range(21)))
     check(FeatureStore(tmp_path / "depot"), keys_of(range(21)))
+
+
+@pytest.mark.parametrize("limit_bytes", [4096, 16384])
+def test_of_a_cache_that_could_not_be_written_nothing_stays(
+    tmp_path: Path, every_depot: Path, limit_bytes: int
+) -> None:
+    """A limit on the size of files refuses writes as a full disk does: in the midst of a run, or in that of the second."""
+    path = tmp_path / "depot"
+    # Runs are written in the order of fingerprints.
+    small, large = sorted((CLIP, OTHER), key=lambda identity: identity.fingerprint)
+    fill(FeatureStore(path, create=True), range(40), identity=small)
+    fill(FeatureStore(path), range(1000), identity=large, batch=100, shard_rows=100)
+    shutil.rmtree(every_depot)
+
+    def lie() -> set[str]:
+        return {file.name for file in every_depot.rglob("*") if file.is_file()}
+
+    def look() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, resource.RLIM_INFINITY))
+        for _ in range(3):
+            check(FeatureStore(path), keys_of(range(41)))
+            assert lie() == {"lock"}
+
+    assert finish(in_child(look)) == 0
+    FeatureStore(path)
+    assert len([name for name in lie() if name.endswith(".run")]) == 2
 
 
 def test_machines_that_share_a_home_do_not_take_away_each_others_runs(
