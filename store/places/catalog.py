@@ -7,6 +7,7 @@ nothing has come or gone since the last listing, opening makes none; `refresh` a
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from threading import RLock
 from typing import TypeVar
 
@@ -120,7 +121,9 @@ class Catalog:
         Raises:
             StoreError: something is no key at all.
         """
-        return self._mended(lambda: placed(*self._find(fingerprint, keys)))
+        return self._mended(
+            lambda: replace(placed(*self._find(fingerprint, keys)), are_certain=self.is_certain)
+        )
 
     def keys(self, fingerprint: str) -> list[str]:
         """All keys that have a row, sorted, each once."""
