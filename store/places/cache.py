@@ -216,8 +216,8 @@ class Cache:
         finally:
             part.unlink(missing_ok=True)
         identities = {name: known.identities[name] for name in levels}
-        kept = Known(identities, levels, known.damaged, known.stamps)
-        return kept, [facts.file for facts, _ in in_files]
+        whole = Known(identities, levels, known.damaged, known.stamps)
+        return whole, [facts.file for facts, _ in in_files]
 
     def _written(self, fingerprint: str, identity: Identity, levels: Sequence[Level]) -> list[Level]:
         """Few runs, all in files."""

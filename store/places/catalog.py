@@ -7,6 +7,7 @@ nothing has come or gone since the last listing, opening makes none; `refresh` a
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from threading import RLock
 from typing import TypeVar
@@ -83,11 +84,7 @@ class Catalog:
 
     def distrust(self) -> None:
         """Believe nothing that was kept, and read all sidecars."""
-        with self._lock:
-            self._cache.forget()
-            self._identities, self._levels, self._stamps = {}, {}, None
-            self.is_certain = True
-            self._refresh()
+        self._mended(self._distrust)
 
     def names(self) -> list[str]:
         """Of all shards, sorted."""
@@ -159,20 +156,32 @@ class Catalog:
     def _mended(self, act: Callable[[], T]) -> T:
         """What `act` returns; where the cache proves damaged, after everything was read from the sidecars."""
         with self._lock:
-            for keep_again in (True, False):
-                try:
-                    return act()
-                except CacheDamaged:
-                    # A second time it is no accident: this process goes on without.
-                    self._cache.is_on = keep_again
-                    self.distrust()
+            with suppress(CacheDamaged):
+                return act()
+            with suppress(CacheDamaged):
+                self._distrust()
+                return act()
+            # A second time it is no accident: this process goes on without.
+            self._cache.is_on = False
+            self._distrust()
             return act()
 
+    def _distrust(self) -> None:
+        # First, so that no file that is deleted is open here.
+        self._identities, self._levels, self._stamps = {}, {}, None
+        self._cache.forget()
+        self.is_certain = True
+        # What another process keeps meanwhile may be as wrong.
+        self._list_anew()
+
     def _refresh(self) -> None:
-        before, begun_ns = self._folder.stamps((LOCKS, DAMAGED)), time.time_ns()
         if not self._cache.is_as_seen() and (known := self._cache.load()) is not None:
             self.is_certain = False
             self._take(known)
+        self._list_anew()
+
+    def _list_anew(self) -> None:
+        before, begun_ns = self._folder.stamps((LOCKS, DAMAGED)), time.time_ns()
         names, is_settled = self._listed(before, begun_ns)
         known_names = self._names()
         gone, fresh = known_names - names, sorted(names - known_names)

@@ -18,6 +18,7 @@ from resealing import reseal
 from deponij.store import caches
 from deponij.store.depot import FeatureStore
 from deponij.store.places import catalog
+from deponij.store.places.cache import Cache
 from deponij.store.upkeep import inspection as upkeep
 from deponij.store.upkeep.forgetting import drop_from_depot
 
@@ -172,6 +173,32 @@ def test_a_manifest_with_other_fields_is_no_trouble(
 
     reseal(manifest, change)
     check(FeatureStore(tmp_path / "depot"), keys_of(range(21)))
+
+
+@pytest.mark.parametrize("how", ["opened", "distrusted"])
+def test_a_process_that_keeps_something_damaged_again_and_again(
+    tmp_path: Path, every_depot: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Another process, on a disk that fails, puts damaged runs in the place of those that were just thrown away."""
+    path = tmp_path / "depot"
+    fill(FeatureStore(path, create=True), range(40))
+    store = FeatureStore(path)
+    for run in every_depot.rglob("*.run"):
+        run.write_bytes(bytes(255 - byte for byte in run.read_bytes()))
+    shutil.copytree(every_depot, tmp_path / "damaged")
+    real = Cache.forget
+
+    def forget(cache: Cache) -> object:
+        told = real(cache)
+        shutil.copytree(tmp_path / "damaged", every_depot, dirs_exist_ok=True)
+        return told
+
+    monkeypatch.setattr(Cache, "forget", forget)
+    if how == "opened":
+        store = FeatureStore(path)
+    else:
+        store.distrust()
+    check(store, keys_of(range(41)))
 
 
 def test_forgetting_leaves_no_key(tmp_path: Path, every_depot: Path) -> None:
