@@ -92,6 +92,11 @@ class Cache:
         """Whether the manifest is the one that was last loaded or published here."""
         return self._seen == self._stat()
 
+    @property
+    def has_seen_any(self) -> bool:
+        """Whether there was a manifest when it was last looked for."""
+        return self._seen is not None
+
     def load(self) -> Known | None:
         """What was kept; None where that is nothing, damaged, of another version or of another depot."""
         for _ in range(_ATTEMPTS if self.is_on else 0):

@@ -282,6 +282,9 @@ class Catalog:
     def _keep(self) -> None:
         """Into the cache with it, if there is much of it and the cache can be written."""
         if self.n_shards() < CACHED_FROM:
+            if self._cache.has_seen_any:
+                # Of the time when there was more.
+                self._cache.forget()
             return
         known = Known(self._identities, self._levels, tuple(self.damaged), self._stamps)
         if (kept := self._cache.publish(known)) is not None:

@@ -124,6 +124,25 @@ def test_small_depots_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (tmp_path / "cache" / "depots").is_dir()
 
 
+def test_of_a_depot_that_has_become_small_nothing_stays_kept(
+    tmp_path: Path, every_depot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "depot"
+    monkeypatch.setattr(catalog, "CACHED_FROM", 8)
+    fill(FeatureStore(path, create=True), range(40))
+    store = FeatureStore(path)
+    assert list(every_depot.rglob("*.run"))
+    upkeep.compact(FeatureStore(path))
+    check(FeatureStore(path), keys_of(range(41)))
+    assert {file.name for file in every_depot.rglob("*") if file.is_file()} <= {"lock"}
+    # One that had it open goes on, also when there is more again.
+    fill(store, range(40, 80))
+    store.refresh()
+    for one in (store, FeatureStore(path)):
+        check(one, keys_of(range(81)))
+    assert list(every_depot.rglob("*.run"))
+
+
 def test_another_version_of_the_cache_is_made_anew(
     tmp_path: Path, every_depot: Path, later: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
