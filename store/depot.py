@@ -139,6 +139,11 @@ class FeatureStore:
         """Believe nothing that this machine has kept about the depot: read all sidecars anew."""
         self._catalog.distrust()
 
+    @property
+    def uncleared(self) -> Path | None:
+        """Where this machine still keeps keys of the depot that `distrust` could not delete; None where it could."""
+        return self._catalog.uncleared
+
     def resolve(self, keys: Sequence[str]) -> Identity:
         """The one identity under which rows for all `keys` are known.
 

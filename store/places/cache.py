@@ -141,8 +141,8 @@ class Cache:
         finally:
             release(held)
 
-    def forget(self) -> None:
-        """Delete what is kept; whoever has it open goes on with it."""
+    def forget(self) -> bool:
+        """Delete what is kept; whoever has it open goes on with it. Whether all of it is gone."""
         held = None
         with suppress(OSError):
             # Whoever is writing would put some of it back.
@@ -154,6 +154,12 @@ class Cache:
         if held is not None:
             release(held)
         self._seen = self._stat()
+        try:
+            return {path.name for path in self.path.iterdir()} <= {_LOCK}
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False
 
     def _stat(self) -> _Stat | None:
         try:

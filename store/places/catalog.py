@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from threading import RLock
 from typing import TypeVar
 
@@ -44,11 +45,13 @@ class Catalog:
     Attributes:
         damaged: shard name -> what is wrong with its sidecar, as of the last `refresh`.
         is_certain: whether all that is known was read from the sidecars by this process.
+        uncleared: the folder of the cache, where what was distrusted could not be deleted.
     """
 
     def __init__(self, folder: Folder) -> None:
         self.damaged: dict[str, str] = {}
         self.is_certain = True
+        self.uncleared: Path | None = None
         self._folder = folder
         self._cache = Cache(place_of(folder), marker_of(folder))
         self._identities: dict[str, Identity] = {}
@@ -169,7 +172,7 @@ class Catalog:
     def _distrust(self) -> None:
         # First, so that no file that is deleted is open here.
         self._identities, self._levels, self._stamps = {}, {}, None
-        self._cache.forget()
+        self.uncleared = None if self._cache.forget() else self._cache.path
         self.is_certain = True
         # What another process keeps meanwhile may be as wrong.
         self._list_anew()
