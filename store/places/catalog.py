@@ -171,17 +171,24 @@ class Catalog:
 
     def _distrust(self) -> None:
         # First, so that no file that is deleted is open here.
-        self._identities, self._levels, self._stamps = {}, {}, None
+        self._drop()
         self.uncleared = None if self._cache.forget() else self._cache.path
-        self.is_certain = True
         # What another process keeps meanwhile may be as wrong.
         self._list_anew()
 
     def _refresh(self) -> None:
-        if not self._cache.is_as_seen() and (known := self._cache.load()) is not None:
-            self.is_certain = False
-            self._take(known)
+        if not self._cache.is_as_seen():
+            if (known := self._cache.load()) is not None:
+                self.is_certain = False
+                self._take(known)
+            elif not (self.is_certain or self._cache.has_seen_any):
+                # Somebody has thrown it away, and may have found it wrong.
+                self._drop()
         self._list_anew()
+
+    def _drop(self) -> None:
+        self._identities, self._levels, self._stamps = {}, {}, None
+        self.is_certain = True
 
     def _list_anew(self) -> None:
         before, begun_ns = self._folder.stamps((LOCKS, DAMAGED)), time.time_ns()

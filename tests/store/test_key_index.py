@@ -295,6 +295,26 @@ def test_what_another_thread_has_found_wrong_between_look_up_and_reading_is_no_d
     assert n_read == 2
 
 
+def test_what_was_thrown_away_does_not_come_back_from_who_had_it_open(
+    tmp_path: Path, every_depot: Path, later: None
+) -> None:
+    path, keys = tmp_path / "depot", keys_of(range(8))
+
+    def commit(ordered: list[str]) -> None:
+        name, arrays = f"{CLIP.fingerprint}/host.1.0a1b2c3d-000000", {"embedding": vectors(ordered, "fp32")}
+        shard.commit(LocalFolder(path), name, CLIP, ordered, arrays, provenance={})
+
+    FeatureStore(path, create=True)
+    commit(keys)
+    FeatureStore(path)
+    store = FeatureStore(path)
+    commit(keys[::-1])
+    shutil.rmtree(every_depot)
+    store.refresh()
+    for one in (store, FeatureStore(path)):
+        check(one, keys_of(range(9)))
+
+
 def test_rows_of_other_keys_than_the_sidecar_says_are_an_error(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path / "depot", create=True)
     fill(store, range(4), shard_rows=4)
