@@ -135,15 +135,14 @@ class FeatureStore:
         """
         return self._catalog.places(identity.fingerprint, keys)
 
-    def distrust(self, misplaced: Misplaced | None = None) -> None:
-        """Believe nothing that this machine has kept about the depot: read all sidecars anew.
-
-        Args:
-            misplaced: why. Raised where all that is known is what the sidecars say: then a shard is damaged.
-        """
-        if misplaced is not None and self._catalog.is_certain:
-            raise misplaced
+    def distrust(self) -> None:
+        """Believe nothing that this machine has kept about the depot: read all sidecars anew."""
         self._catalog.distrust()
+
+    @property
+    def uncleared(self) -> Path | None:
+        """Where this machine still keeps keys of the depot that `distrust` could not delete; None where it could."""
+        return self._catalog.uncleared
 
     def resolve(self, keys: Sequence[str]) -> Identity:
         """The one identity under which rows for all `keys` are known.
@@ -226,8 +225,13 @@ class FeatureStore:
                 if n_lost == _READ_ATTEMPTS:
                     break
             except Misplaced as error:
+                if places.are_certain:
+                    # The sidecar itself says so: the shard is damaged.
+                    raise
                 failure = str(error)
-                self.distrust(error)
+                # Another thread may have done so since the look-up.
+                if not self._catalog.is_certain:
+                    self.distrust()
         raise StoreError(
             f"a shard of {self.location} has lost its file ({failure}); run `deponij depot verify --repair`, "
             "then `deponij extract` to compute its rows again"

@@ -171,6 +171,8 @@ def _from_depot(location: str, targets: Targets, dry_run: bool) -> tuple[list[Re
         left.append(
             f"{store.location}/{DAMAGED} holds damaged shards that nobody can search; delete the folder"
         )
+    if store.uncleared is not None:
+        left.append(f"{store.uncleared} cannot be cleared: it may still hold keys of the picture; delete it")
     return ([Removed(what="rows of features", n=n, where=location)] if n else []), left
 
 

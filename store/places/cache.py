@@ -1,9 +1,10 @@
 """The cache of one depot on this machine: run files, and a manifest that names them and is replaced as a whole.
 
-    <cache>/depots/<digest of the depot's location>/manifest.json   sealed: versions, identities, runs, what is gone
+    <cache>/depots/<digest of machine and location>/manifest.json   sealed: versions, identities, runs, what is gone
                                                     <random>.run    see `deponij.store.places.run_file`
                                                     lock            held by whoever writes
 
+Machines that share a home have each its own: over NFS a run file that one deletes is lost to another that has it open.
 Nothing is flushed to the disk: what a loss of power spoils does not fit its checksum, and is made again from the
 sidecars. Readers take no lock; a process that cannot have it, or cannot write here, goes on without.
 """
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from deponij.store.atomic import PART
-from deponij.store.caches import cache_folder
+from deponij.store.caches import cache_folder, this_machine
 from deponij.store.errors import StoreError
 from deponij.store.folders import Stamps
 from deponij.store.identity import Identity
@@ -81,7 +82,8 @@ class Cache:
         except RuntimeError:
             # A user without a home.
             self.is_on, folder = False, Path(os.devnull)
-        self.path = folder / "depots" / hashlib.sha256(location.encode("utf-8", "replace")).hexdigest()[:32]
+        named = f"{this_machine()}\n{location}".encode("utf-8", "replace")
+        self.path = folder / "depots" / hashlib.sha256(named).hexdigest()[:32]
         self._location = location
         self._marker = marker
         self._seen: _Stat | None = None
@@ -89,6 +91,11 @@ class Cache:
     def is_as_seen(self) -> bool:
         """Whether the manifest is the one that was last loaded or published here."""
         return self._seen == self._stat()
+
+    @property
+    def has_seen_any(self) -> bool:
+        """Whether there was a manifest when it was last looked for."""
+        return self._seen is not None
 
     def load(self) -> Known | None:
         """What was kept; None where that is nothing, damaged, of another version or of another depot."""
@@ -134,8 +141,8 @@ class Cache:
         finally:
             release(held)
 
-    def forget(self) -> None:
-        """Delete what is kept; whoever has it open goes on with it."""
+    def forget(self) -> bool:
+        """Delete what is kept; whoever has it open goes on with it. Whether all of it is gone."""
         held = None
         with suppress(OSError):
             # Whoever is writing would put some of it back.
@@ -147,6 +154,12 @@ class Cache:
         if held is not None:
             release(held)
         self._seen = self._stat()
+        try:
+            return {path.name for path in self.path.iterdir()} <= {_LOCK}
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False
 
     def _stat(self) -> _Stat | None:
         try:
@@ -172,6 +185,20 @@ class Cache:
         return Known(identities, levels, tuple(body["damaged"]), None if stamps is None else dict(stamps))
 
     def _publish(self, known: Known) -> Known:
+        before = {path.name for path in self.path.iterdir()}
+        try:
+            kept, files = self._replaced(known)
+        except BaseException:
+            # Runs that were written for a manifest that did not come.
+            with suppress(OSError):
+                self._clear(before)
+            raise
+        self._seen = self._stat()
+        self._clear({*files, _MANIFEST, _LOCK})
+        return kept
+
+    def _replaced(self, known: Known) -> tuple[Known, list[str]]:
+        """Write runs and then the manifest; what is known with all runs in files, and their names."""
         levels = {
             fingerprint: kept
             for fingerprint, every in known.levels.items()
@@ -199,10 +226,9 @@ class Cache:
             part.replace(self.path / _MANIFEST)
         finally:
             part.unlink(missing_ok=True)
-        self._seen = self._stat()
-        self._clear({facts.file for facts, _ in in_files} | {_MANIFEST, _LOCK})
         identities = {name: known.identities[name] for name in levels}
-        return Known(identities, levels, known.damaged, known.stamps)
+        whole = Known(identities, levels, known.damaged, known.stamps)
+        return whole, [facts.file for facts, _ in in_files]
 
     def _written(self, fingerprint: str, identity: Identity, levels: Sequence[Level]) -> list[Level]:
         """Few runs, all in files."""

@@ -7,6 +7,9 @@ nothing has come or gone since the last listing, opening makes none; `refresh` a
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from threading import RLock
 from typing import TypeVar
 
@@ -42,11 +45,13 @@ class Catalog:
     Attributes:
         damaged: shard name -> what is wrong with its sidecar, as of the last `refresh`.
         is_certain: whether all that is known was read from the sidecars by this process.
+        uncleared: the folder of the cache, where what was distrusted could not be deleted.
     """
 
     def __init__(self, folder: Folder) -> None:
         self.damaged: dict[str, str] = {}
         self.is_certain = True
+        self.uncleared: Path | None = None
         self._folder = folder
         self._cache = Cache(place_of(folder), marker_of(folder))
         self._identities: dict[str, Identity] = {}
@@ -82,11 +87,7 @@ class Catalog:
 
     def distrust(self) -> None:
         """Believe nothing that was kept, and read all sidecars."""
-        with self._lock:
-            self._cache.forget()
-            self._identities, self._levels, self._stamps = {}, {}, None
-            self.is_certain = True
-            self._refresh()
+        self._mended(self._distrust)
 
     def names(self) -> list[str]:
         """Of all shards, sorted."""
@@ -120,7 +121,9 @@ class Catalog:
         Raises:
             StoreError: something is no key at all.
         """
-        return self._mended(lambda: placed(*self._find(fingerprint, keys)))
+        return self._mended(
+            lambda: replace(placed(*self._find(fingerprint, keys)), are_certain=self.is_certain)
+        )
 
     def keys(self, fingerprint: str) -> list[str]:
         """All keys that have a row, sorted, each once."""
@@ -156,20 +159,39 @@ class Catalog:
     def _mended(self, act: Callable[[], T]) -> T:
         """What `act` returns; where the cache proves damaged, after everything was read from the sidecars."""
         with self._lock:
-            for keep_again in (True, False):
-                try:
-                    return act()
-                except CacheDamaged:
-                    # A second time it is no accident: this process goes on without.
-                    self._cache.is_on = keep_again
-                    self.distrust()
+            with suppress(CacheDamaged):
+                return act()
+            with suppress(CacheDamaged):
+                self._distrust()
+                return act()
+            # A second time it is no accident: this process goes on without.
+            self._cache.is_on = False
+            self._distrust()
             return act()
 
+    def _distrust(self) -> None:
+        # First, so that no file that is deleted is open here.
+        self._drop()
+        self.uncleared = None if self._cache.forget() else self._cache.path
+        # What another process keeps meanwhile may be as wrong.
+        self._list_anew()
+
     def _refresh(self) -> None:
+        if not self._cache.is_as_seen():
+            if (known := self._cache.load()) is not None:
+                self.is_certain = False
+                self._take(known)
+            elif not (self.is_certain or self._cache.has_seen_any):
+                # Somebody has thrown it away, and may have found it wrong.
+                self._drop()
+        self._list_anew()
+
+    def _drop(self) -> None:
+        self._identities, self._levels, self._stamps = {}, {}, None
+        self.is_certain = True
+
+    def _list_anew(self) -> None:
         before, begun_ns = self._folder.stamps((LOCKS, DAMAGED)), time.time_ns()
-        if not self._cache.is_as_seen() and (known := self._cache.load()) is not None:
-            self.is_certain = False
-            self._take(known)
         names, is_settled = self._listed(before, begun_ns)
         known_names = self._names()
         gone, fresh = known_names - names, sorted(names - known_names)
@@ -270,6 +292,9 @@ class Catalog:
     def _keep(self) -> None:
         """Into the cache with it, if there is much of it and the cache can be written."""
         if self.n_shards() < CACHED_FROM:
+            if self._cache.has_seen_any:
+                # Of the time when there was more.
+                self._cache.forget()
             return
         known = Known(self._identities, self._levels, tuple(self.damaged), self._stamps)
         if (kept := self._cache.publish(known)) is not None:

@@ -19,11 +19,13 @@ class Places:
         shards: those that hold some of them.
         numbers: of each key's shard in `shards`, -1 where the key is unknown, int64 [m].
         rows: its row there, int64 [m].
+        are_certain: whether they were read from the sidecars by this process.
     """
 
     shards: list[Shard]
     numbers: Numbers
     rows: Numbers
+    are_certain: bool = True
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ the number of rows; the file's geometry follows from three numbers that the cach
 import json
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,7 +79,7 @@ def write_run(
         pieces: PLACE [any] in order, n_rows of them.
 
     Raises:
-        OSError: it cannot be written. TooWide: it cannot be kept in pages.
+        OSError: it cannot be written; nothing is left of it. TooWide: it cannot be kept in pages.
     """
     names = [shard.name.encode("utf-8", "surrogatepass") for shard in shards]
     layouts = [json.dumps(shard.arrays).encode() for shard in shards]
@@ -99,13 +100,20 @@ def write_run(
     records["sha256"] = np.frombuffer(digests, "V32")
     records["size_bytes"] = [shard.size_bytes for shard in shards]
     records["n_rows"] = [shard.n_rows for shard in shards]
-    with (folder / facts.file).open("wb", buffering=1 << 20) as file:
-        writer = PageWriter(file, facts.salt)
-        heads = [first["head"].copy() for first in writer.table(PLACE, pieces)]
-        while sum(map(len, heads)) > 1:
-            heads = list(writer.table(_HEAD, iter(heads)))
-        for _ in writer.table(facts.shard_kind, iter([records])):
-            pass
+    path = folder / facts.file
+    try:
+        with path.open("wb", buffering=1 << 20) as file:
+            writer = PageWriter(file, facts.salt)
+            heads = [first["head"].copy() for first in writer.table(PLACE, pieces)]
+            while sum(map(len, heads)) > 1:
+                heads = list(writer.table(_HEAD, iter(heads)))
+            for _ in writer.table(facts.shard_kind, iter([records])):
+                pass
+    except BaseException:
+        # On a full disk it would only be in the way.
+        with suppress(OSError):
+            path.unlink()
+        raise
     return facts
 
 

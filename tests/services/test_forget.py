@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cli_world
+import depot_world
 import fake_backbone
 import numpy as np
 import pyarrow as pa
@@ -35,6 +36,7 @@ from deponij.store.depot import FeatureStore
 from deponij.store.identity import Identity
 from deponij.store.items import Items, ItemWriter
 from deponij.store.keys import key_of_bytes, key_of_text
+from deponij.store.places import catalog
 from deponij.store.shard import row_checksums
 from deponij.store.upkeep import forgetting as dropping
 from deponij.store.view import View, write_view
@@ -250,3 +252,22 @@ def test_nothing_that_was_computed_of_it_stays_until_it_is_made_again(folder: Pa
     left = {path.name for path in (folder / "runs/mine").iterdir()}
     assert left == {"items", "splits", "views", "weights", "metrics", "timings", "run.json", targets.JOURNAL}
     assert {path.name for path in (folder / "runs/mine/metrics").iterdir()} == {"split.json"}
+
+
+def test_keys_that_the_cache_of_places_keeps_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder in the place of a run stands for a file that cannot be deleted, which root can always do."""
+    monkeypatch.setattr(catalog, "CACHED_FROM", 1)
+    monkeypatch.setenv("DEPONIJ_CACHE", str(tmp_path / "cache"))
+    path, keys = tmp_path / "depot", depot_world.keys_of(range(8))
+    depot_world.fill(FeatureStore(path, create=True), range(8))
+    FeatureStore(path)
+    (kept,) = (tmp_path / "cache/depots").iterdir()
+
+    def left(key: str) -> str:
+        return " ".join(forgetting._from_depot(str(path), targets.Targets({}, frozenset({key})), False)[1])
+
+    assert left(keys[0]) == ""
+    (kept / "0123456789abcdef.run").mkdir()
+    assert f"{kept} cannot be cleared" in left(keys[1])

@@ -1,6 +1,7 @@
 """The cache of where rows lie: whatever happens to it, and whoever else uses it, no answer is wrong."""
 
 import os
+import resource
 import shutil
 import tempfile
 import time
@@ -10,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import s3_world
-from depot_world import CLIP, die_at_step, dump, fill, finish, in_child, keys_of, vectors
+from depot_world import CLIP, OTHER, die_at_step, dump, fill, finish, in_child, keys_of, vectors
 from places_world import check
 from resealing import reseal
 
+from deponij.store import caches
 from deponij.store.depot import FeatureStore
 from deponij.store.places import catalog
+from deponij.store.places.cache import Cache
 from deponij.store.upkeep import inspection as upkeep
 from deponij.store.upkeep.forgetting import drop_from_depot
 
@@ -50,6 +53,67 @@ def test_a_full_disk_under_the_cache_is_nobodys_trouble(
     check(FeatureStore(tmp_path / "depot"), keys_of(range(21)))
 
 
+@pytest.mark.parametrize("limit_bytes", [4096, 16384])
+def test_of_a_cache_that_could_not_be_written_nothing_stays(
+    tmp_path: Path, every_depot: Path, limit_bytes: int
+) -> None:
+    """A limit on the size of files refuses writes as a full disk does: in the midst of a run, or in that of the second."""
+    path = tmp_path / "depot"
+    # Runs are written in the order of fingerprints.
+    small, large = sorted((CLIP, OTHER), key=lambda identity: identity.fingerprint)
+    fill(FeatureStore(path, create=True), range(40), identity=small)
+    fill(FeatureStore(path), range(1000), identity=large, batch=100, shard_rows=100)
+    shutil.rmtree(every_depot)
+
+    def lie() -> set[str]:
+        return {file.name for file in every_depot.rglob("*") if file.is_file()}
+
+    def look() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, resource.RLIM_INFINITY))
+        for _ in range(3):
+            check(FeatureStore(path), keys_of(range(41)))
+            assert lie() == {"lock"}
+
+    assert finish(in_child(look)) == 0
+    FeatureStore(path)
+    assert len([name for name in lie() if name.endswith(".run")]) == 2
+
+
+def test_machines_that_share_a_home_do_not_take_away_each_others_runs(
+    tmp_path: Path, every_depot: Path, later: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS refuses to read a file that another machine has deleted, though it is open."""
+
+    def go_to(machine: str) -> None:
+        monkeypatch.setattr("deponij.store.places.cache.this_machine", lambda: machine)
+
+    path = tmp_path / "depot"
+    fill(FeatureStore(path, create=True), range(20))
+    go_to("first")
+    FeatureStore(path)
+    kept = set(every_depot.rglob("*.run"))
+    go_to("second")
+    fill(FeatureStore(path), range(20, 60))
+    FeatureStore(path)
+    assert kept and kept < set(every_depot.rglob("*.run"))
+    go_to("first")
+    check(FeatureStore(path), keys_of(range(61)))
+    assert len(list(every_depot.iterdir())) == 2
+
+
+def test_a_machine_is_known_by_its_id_else_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caches, "_MACHINE_ID", tmp_path / "machine-id")
+    monkeypatch.setattr(caches.socket, "gethostname", lambda: "here")
+    told = []
+    for content in (None, "", "uninitialized\n", "0123abcd\n"):
+        if content is not None:
+            (tmp_path / "machine-id").write_text(content)
+        told.append(caches.this_machine())
+    assert told == ["here", "here", "here", "0123abcd"]
+
+
 def test_small_depots_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEPONIJ_CACHE", str(tmp_path / "cache"))
     fill(FeatureStore(tmp_path / "depot", create=True), range(200))
@@ -58,6 +122,25 @@ def test_small_depots_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyP
     fill(FeatureStore(tmp_path / "depot"), range(300))
     FeatureStore(tmp_path / "depot")
     assert (tmp_path / "cache" / "depots").is_dir()
+
+
+def test_of_a_depot_that_has_become_small_nothing_stays_kept(
+    tmp_path: Path, every_depot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "depot"
+    monkeypatch.setattr(catalog, "CACHED_FROM", 8)
+    fill(FeatureStore(path, create=True), range(40))
+    store = FeatureStore(path)
+    assert list(every_depot.rglob("*.run"))
+    upkeep.compact(FeatureStore(path))
+    check(FeatureStore(path), keys_of(range(41)))
+    assert {file.name for file in every_depot.rglob("*") if file.is_file()} <= {"lock"}
+    # One that had it open goes on, also when there is more again.
+    fill(store, range(40, 80))
+    store.refresh()
+    for one in (store, FeatureStore(path)):
+        check(one, keys_of(range(81)))
+    assert list(every_depot.rglob("*.run"))
 
 
 def test_another_version_of_the_cache_is_made_anew(
@@ -109,6 +192,32 @@ def test_a_manifest_with_other_fields_is_no_trouble(
 
     reseal(manifest, change)
     check(FeatureStore(tmp_path / "depot"), keys_of(range(21)))
+
+
+@pytest.mark.parametrize("how", ["opened", "distrusted"])
+def test_a_process_that_keeps_something_damaged_again_and_again(
+    tmp_path: Path, every_depot: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Another process, on a disk that fails, puts damaged runs in the place of those that were just thrown away."""
+    path = tmp_path / "depot"
+    fill(FeatureStore(path, create=True), range(40))
+    store = FeatureStore(path)
+    for run in every_depot.rglob("*.run"):
+        run.write_bytes(bytes(255 - byte for byte in run.read_bytes()))
+    shutil.copytree(every_depot, tmp_path / "damaged")
+    real = Cache.forget
+
+    def forget(cache: Cache) -> object:
+        told = real(cache)
+        shutil.copytree(tmp_path / "damaged", every_depot, dirs_exist_ok=True)
+        return told
+
+    monkeypatch.setattr(Cache, "forget", forget)
+    if how == "opened":
+        store = FeatureStore(path)
+    else:
+        store.distrust()
+    check(store, keys_of(range(41)))
 
 
 def test_forgetting_leaves_no_key(tmp_path: Path, every_depot: Path) -> None:

@@ -2,10 +2,12 @@
 
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -260,6 +262,56 @@ def test_other_rows_under_the_names_of_known_shards_never_come_out(
     store = FeatureStore(path)
     np.testing.assert_array_equal(store.read(keys, CLIP)["embedding"], vectors(keys, "fp32"))
     check(store, keys_of(range(9)))
+
+
+def test_what_another_thread_has_found_wrong_between_look_up_and_reading_is_no_damage(
+    tmp_path: Path, every_depot: Path, later: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One thread finds out that what is kept is wrong while the other has places of it in its hands."""
+    path, keys = tmp_path / "depot", keys_of(range(8))
+
+    def commit(ordered: list[str]) -> None:
+        name, arrays = f"{CLIP.fingerprint}/host.1.0a1b2c3d-000000", {"embedding": vectors(ordered, "fp32")}
+        shard.commit(LocalFolder(path), name, CLIP, ordered, arrays, provenance={})
+
+    FeatureStore(path, create=True)
+    commit(keys)
+    FeatureStore(path)
+    commit(keys[::-1])
+    store, real, n_read = FeatureStore(path), shard.read, 0
+
+    def read(*args: Any, **kwargs: Any) -> object:
+        nonlocal n_read
+        n_read += 1
+        if n_read == 1:
+            other = threading.Thread(target=store.distrust)
+            other.start()
+            other.join()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(shard, "read", read)
+    np.testing.assert_array_equal(store.read(keys, CLIP)["embedding"], vectors(keys, "fp32"))
+    assert n_read == 2
+
+
+def test_what_was_thrown_away_does_not_come_back_from_who_had_it_open(
+    tmp_path: Path, every_depot: Path, later: None
+) -> None:
+    path, keys = tmp_path / "depot", keys_of(range(8))
+
+    def commit(ordered: list[str]) -> None:
+        name, arrays = f"{CLIP.fingerprint}/host.1.0a1b2c3d-000000", {"embedding": vectors(ordered, "fp32")}
+        shard.commit(LocalFolder(path), name, CLIP, ordered, arrays, provenance={})
+
+    FeatureStore(path, create=True)
+    commit(keys)
+    FeatureStore(path)
+    store = FeatureStore(path)
+    commit(keys[::-1])
+    shutil.rmtree(every_depot)
+    store.refresh()
+    for one in (store, FeatureStore(path)):
+        check(one, keys_of(range(9)))
 
 
 def test_rows_of_other_keys_than_the_sidecar_says_are_an_error(tmp_path: Path) -> None:
