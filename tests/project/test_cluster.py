@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,6 +73,21 @@ def test_in_order_a_slow_task_lets_only_so_many_pile_up(there: Cluster) -> None:
 def test_an_error_that_is_no_users_comes_through(there: Cluster) -> None:
     with pytest.raises(ZeroDivisionError):
         list(there.as_completed(cluster_world.inverse, [1, 0]))
+
+
+def test_every_worker_is_waited_for_but_the_dead(tmp_path: Path) -> None:
+    with cluster_world.processes(tmp_path) as started:
+        victim = started.add_worker(nanny=False)
+        started.add_worker()
+        with cluster(RunOptions(cluster=started.address)) as there:
+            there.client.wait_for_workers(2, timeout=60)
+            assert not there.once_each(cluster_world.pause, 0.5)
+            assert there.once_each(cluster_world.pause, 60)
+            killer = threading.Timer(1.0, cluster_world.end, [victim])
+            killer.start()
+            assert there.once_each(cluster_world.pause, 20)
+            killer.join()
+            assert len(there.workers()) == 1
 
 
 def test_each_local_worker_sees_a_gpu_of_its_own() -> None:

@@ -8,27 +8,39 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# A process that owes something: a thread at work, a function for the exit, what was printed and not yet written; and
-# an object whose end would be told, which nobody but Python's own end would bring about.
+# A process that owes something: a thread that is still at work when the main one has ended, a function for the exit, what
+# was printed and not yet written; and an object whose end would be told, which nobody but Python's own end would bring
+# about.
 OWING = """
 import atexit, sys, threading, time
 
 class Told:
     def __del__(self, make=open): make("freed", "w").close()
 
+def work():
+    while threading.main_thread().is_alive(): time.sleep(0.01)
+    time.sleep(0.2)
+    open("thread", "w").close()
+
 told = Told()
 told.itself = told
-threading.Thread(target=lambda: (time.sleep(0.3), open("thread", "w").close())).start()
+threading.Thread(target=work).start()
 atexit.register(lambda: open("exit", "w").close())
-print("x" * 100_000, end="")
+# The first goes out at once, for it fills the buffer.
+print("x" * 99_000, end="")
+print("x" * 1_000, end="")
 """
 PROGRAM = "from deponij import cli; cli.main = lambda: sys.exit({status}); cli.program()"
 
 
-def ended(folder: Path, code: str) -> "subprocess.CompletedProcess[str]":
+def ended(folder: Path, code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """What became of a process that runs `code` in `folder`."""
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, *arguments, "-c", code]
+    # Where this is set nothing waits to be written.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(
+        command, check=False, cwd=folder, env=env, capture_output=True, text=True, timeout=120
+    )
 
 
 @pytest.mark.parametrize(("status", "expected"), [("0", 0), ("", 0), ("3", 3), ("2", 2)])
@@ -37,6 +49,24 @@ def test_what_is_owed_is_done(tmp_path: Path, status: str, expected: int) -> Non
     assert (found.returncode, found.stderr) == (expected, "")
     assert found.stdout == "x" * 100_000
     assert {path.name for path in tmp_path.iterdir()} == {"thread", "exit"}
+
+
+def test_exit_functions_run_when_the_threads_have_ended(tmp_path: Path) -> None:
+    """As at Python's own end: they may take away what a thread is still at work with."""
+    code = OWING + "atexit.register(lambda: open('thread').close())\n" + PROGRAM.format(status="0")
+    found = ended(tmp_path, code)
+    assert (found.returncode, found.stderr) == (0, "")
+
+
+def test_a_line_without_its_end_is_written(tmp_path: Path) -> None:
+    found = ended(tmp_path, OWING + "sys.stderr.write('half')\n" + PROGRAM.format(status="0"))
+    assert (found.returncode, found.stderr) == (0, "half")
+
+
+def test_a_debugger_sees_python_end_as_usual(tmp_path: Path) -> None:
+    code = OWING + "sys.settrace(lambda *_: None)\n" + PROGRAM.format(status="3")
+    assert ended(tmp_path, code).returncode == 3
+    assert (tmp_path / "freed").exists()
 
 
 def test_a_message_as_status_is_printed(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """A data set in, a table of items out."""
 
+import io
+import os
 from pathlib import Path
 
 import cli_world
 import pytest
+from PIL import Image
 
 from deponij.project.frame.settings import RunOptions
 from deponij.stages import items as stage
@@ -147,6 +150,40 @@ def test_files_that_are_known_are_not_read_again(tmp_path: Path, monkeypatch: py
     third = Items(tmp_path / "third")
     assert third.content("can/00.png") == third.content("can/new.png") == twin
     assert third.keys[third.places["can/00.png"]] == third.keys[third.places["can/01.png"]]
+
+
+def test_a_file_that_is_written_right_after_it_was_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is known is of the bytes that were read, not of those that came in their place."""
+    path = tmp_path / "pictures" / "can" / "0.bmp"
+    path.parent.mkdir(parents=True)
+    first, second = (_bmp(grey) for grey in (10, 200))
+    assert len(first) == len(second)
+    path.write_bytes(first)
+    os.utime(path, (0, 0))
+    monkeypatch.setattr("deponij.pipeline.data.known_files.RACY_NS", 0)
+    plain = Path.read_bytes
+
+    def read_bytes(read: Path) -> bytes:
+        content = plain(read)
+        if read.suffix == ".bmp":
+            read.write_bytes(second)
+        return content
+
+    options = {"folder": tmp_path / "pictures"}
+    for name in ("before", "after"):
+        with monkeypatch.context() as patch:
+            if name == "before":
+                patch.setattr(Path, "read_bytes", read_bytes)
+            stage.run("folder", options, out=tmp_path / name, run_options=OPTIONS, copy_pictures="never")
+    assert Items(tmp_path / "after").content("can/0.bmp") == second
+
+
+def _bmp(grey: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (9, 9), grey).save(file, "BMP")
+    return file.getvalue()
 
 
 def test_pictures_are_named_past_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,11 @@ import os
 import resource
 import shutil
 import tempfile
+import threading
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from resealing import reseal
 
 from deponij.store import caches
 from deponij.store.depot import FeatureStore
-from deponij.store.places import catalog
+from deponij.store.places import cache, catalog
 from deponij.store.places.cache import Cache
 from deponij.store.upkeep import inspection as upkeep
 from deponij.store.upkeep.forgetting import drop_from_depot
@@ -225,33 +227,83 @@ def test_forgetting_leaves_no_key(tmp_path: Path, every_depot: Path) -> None:
     fill(store, range(20))
     FeatureStore(tmp_path / "depot")
     key = keys_of([7])[0]
-    head = bytes.fromhex(key)[7::-1]
-
-    def holders() -> list[Path]:
-        return [path for path in every_depot.rglob("*") if path.is_file() and head in path.read_bytes()]
-
-    assert holders()
+    assert holders(every_depot, key)
     drop_from_depot(store, [key])
-    assert not holders()
+    assert not holders(every_depot, key)
     check(store, keys_of(range(21)))
     assert store.missing(CLIP, [key]) == [key]
 
 
+def holders(kept: Path, key: str) -> list[Path]:
+    """Files that have a key in them, as runs hold it."""
+    head = bytes.fromhex(key)[7::-1]
+    return [path for path in kept.rglob("*") if path.is_file() and head in path.read_bytes()]
+
+
+def test_who_knew_a_forgotten_key_does_not_keep_it_again(
+    tmp_path: Path, every_depot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "KEPT_ROWS", 1)
+    store = FeatureStore(tmp_path / "depot", create=True)
+    fill(store, range(20))
+    other, key = FeatureStore(tmp_path / "depot"), keys_of([7])[0]
+    drop_from_depot(store, [key])
+    # Each new shard goes into the cache, if it can.
+    fill(other, range(20, 28))
+    assert not holders(every_depot, key)
+    other.refresh()
+    check(other, keys_of(range(29)))
+    assert not holders(every_depot, key)
+
+
+def test_forgetting_waits_for_who_is_writing_the_cache(
+    tmp_path: Path, every_depot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "KEPT_ROWS", 1)
+    store = FeatureStore(tmp_path / "depot", create=True)
+    fill(store, range(20))
+    other, key = FeatureStore(tmp_path / "depot"), keys_of([7])[0]
+    is_writing, may_go_on = threading.Event(), threading.Event()
+    write_run, forget = cache.write_run, cache.Cache.forget
+
+    def slowly(*args: Any) -> object:
+        if threading.current_thread() is writer:
+            is_writing.set()
+            assert may_go_on.wait(60)
+        return write_run(*args)
+
+    def forget_meanwhile(one: cache.Cache) -> None:
+        threading.Timer(0.3, may_go_on.set).start()
+        forget(one)
+
+    monkeypatch.setattr(cache, "write_run", slowly)
+    monkeypatch.setattr(cache.Cache, "forget", forget_meanwhile)
+    writer = threading.Thread(target=fill, args=(other, range(20, 24)))
+    writer.start()
+    assert is_writing.wait(60)
+    drop_from_depot(store, [key])
+    writer.join()
+    assert not holders(every_depot, key)
+
+
 def test_what_is_kept_of_depots_that_are_gone_goes_in_the_end(tmp_path: Path, every_depot: Path) -> None:
-    def make(name: str) -> Path:
+    """Of one in an object store nothing here tells whether it is gone."""
+
+    def make(location: str | Path) -> Path:
         before = set(every_depot.glob("*"))
-        fill(FeatureStore(tmp_path / name, create=True), range(8))
-        FeatureStore(tmp_path / name)
+        fill(FeatureStore(location, create=True), range(8))
+        FeatureStore(location)
         (new,) = set(every_depot.glob("*")) - before
         return new
 
-    gone, lately, there = make("gone"), make("lately"), make("there")
+    gone, lately, there = (make(tmp_path / name) for name in ("gone", "lately", "there"))
+    far = make(f"memory://{uuid.uuid4().hex}")
     for name in ("gone", "lately"):
         shutil.rmtree(tmp_path / name)
-    for folder in (gone, there):
+    for folder in (gone, there, far):
         os.utime(folder / "manifest.json", (0, 0))
-    made = make("new")
-    assert set(every_depot.glob("*")) == {lately, there, made}
+    made = make(tmp_path / "new")
+    assert set(every_depot.glob("*")) == {lately, there, far, made}
 
 
 def test_an_object_store_is_listed_and_its_sidecars_are_read_once(

@@ -20,6 +20,7 @@ from places_world import LATER_NS, check
 from deponij.store import shard
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError
+from deponij.store.file_names import FORMAT_FILE
 from deponij.store.folders import LocalFolder
 from deponij.store.places import catalog
 from deponij.store.shard import Sidecar
@@ -192,6 +193,24 @@ def test_a_stamp_is_trusted_only_when_it_is_clearly_older_than_the_listing(
         assert store.missing(CLIP, keys_of(range(12))) == []
 
 
+def test_a_listing_during_which_shards_were_packed_is_made_again(
+    tmp_path: Path, every_depot: Path, later: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may show neither the shards that went nor the one that came, however old the folder was before."""
+    path = tmp_path / "depot"
+    fill(FeatureStore(path, create=True), range(8))
+    reader, real = FeatureStore(path), LocalFolder.names
+
+    def names(folder: LocalFolder, below: str = "") -> list[str]:
+        monkeypatch.setattr(LocalFolder, "names", real)
+        upkeep.compact(FeatureStore(path))
+        return [FORMAT_FILE]
+
+    monkeypatch.setattr(LocalFolder, "names", names)
+    reader.refresh()
+    assert reader.missing(CLIP, keys_of(range(9))) == keys_of([8])
+
+
 def test_damaged_sidecars_are_told_on_every_opening(
     tmp_path: Path, every_depot: Path, later: None, n_listings: list[str]
 ) -> None:
@@ -242,26 +261,27 @@ def test_other_rows_under_the_names_of_known_shards_never_come_out(
     tmp_path: Path, every_depot: Path, later: None, is_same_depot: bool
 ) -> None:
     """A folder that was restored from elsewhere may have shards of the same names and sizes with other rows."""
-    path, name = tmp_path / "depot", f"{CLIP.fingerprint}/host.1.0a1b2c3d-000000"
-
-    def commit(keys: list[str]) -> None:
-        arrays = {"embedding": vectors(keys, "fp32")}
-        shard.commit(LocalFolder(path), name, CLIP, keys, arrays, provenance={})
-
+    path = tmp_path / "depot"
     FeatureStore(path, create=True)
-    commit(keys_of(range(8)))
+    commit(path, keys_of(range(8)))
     assert FeatureStore(path).missing(CLIP, keys_of(range(8))) == []
     if is_same_depot:
-        commit(keys_of(range(7, -1, -1)))
+        commit(path, keys_of(range(7, -1, -1)))
     else:
         shutil.rmtree(path)
         FeatureStore(path, create=True)
-        commit(keys_of(range(8, 0, -1)))
+        commit(path, keys_of(range(8, 0, -1)))
         assert FeatureStore(path).missing(CLIP, keys_of(range(9))) == keys_of([0])
     keys = keys_of([2, 5, 5, 1])
     store = FeatureStore(path)
     np.testing.assert_array_equal(store.read(keys, CLIP)["embedding"], vectors(keys, "fp32"))
     check(store, keys_of(range(9)))
+
+
+def commit(path: Path, keys: list[str]) -> None:
+    """A shard that always has the same name."""
+    name, arrays = f"{CLIP.fingerprint}/host.1.0a1b2c3d-000000", {"embedding": vectors(keys, "fp32")}
+    shard.commit(LocalFolder(path), name, CLIP, keys, arrays, provenance={})
 
 
 def test_what_another_thread_has_found_wrong_between_look_up_and_reading_is_no_damage(
@@ -270,14 +290,10 @@ def test_what_another_thread_has_found_wrong_between_look_up_and_reading_is_no_d
     """One thread finds out that what is kept is wrong while the other has places of it in its hands."""
     path, keys = tmp_path / "depot", keys_of(range(8))
 
-    def commit(ordered: list[str]) -> None:
-        name, arrays = f"{CLIP.fingerprint}/host.1.0a1b2c3d-000000", {"embedding": vectors(ordered, "fp32")}
-        shard.commit(LocalFolder(path), name, CLIP, ordered, arrays, provenance={})
-
     FeatureStore(path, create=True)
-    commit(keys)
+    commit(path, keys)
     FeatureStore(path)
-    commit(keys[::-1])
+    commit(path, keys[::-1])
     store, real, n_read = FeatureStore(path), shard.read, 0
 
     def read(*args: Any, **kwargs: Any) -> object:
@@ -299,19 +315,30 @@ def test_what_was_thrown_away_does_not_come_back_from_who_had_it_open(
 ) -> None:
     path, keys = tmp_path / "depot", keys_of(range(8))
 
-    def commit(ordered: list[str]) -> None:
-        name, arrays = f"{CLIP.fingerprint}/host.1.0a1b2c3d-000000", {"embedding": vectors(ordered, "fp32")}
-        shard.commit(LocalFolder(path), name, CLIP, ordered, arrays, provenance={})
-
     FeatureStore(path, create=True)
-    commit(keys)
+    commit(path, keys)
     FeatureStore(path)
     store = FeatureStore(path)
-    commit(keys[::-1])
+    commit(path, keys[::-1])
     shutil.rmtree(every_depot)
     store.refresh()
     for one in (store, FeatureStore(path)):
         check(one, keys_of(range(9)))
+
+
+def test_what_others_have_kept_is_not_taken_for_what_the_sidecars_say(
+    tmp_path: Path, every_depot: Path, later: None
+) -> None:
+    """A reader that was there before takes it over when it looks anew."""
+    path = tmp_path / "depot"
+    reader = FeatureStore(path, create=True)
+    commit(path, keys_of(range(8)))
+    FeatureStore(path)
+    commit(path, keys_of(range(7, -1, -1)))
+    reader.refresh()
+    keys = keys_of([2, 5, 1])
+    np.testing.assert_array_equal(reader.read(keys, CLIP)["embedding"], vectors(keys, "fp32"))
+    check(reader, keys_of(range(9)))
 
 
 def test_rows_of_other_keys_than_the_sidecar_says_are_an_error(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Runs of sorted keys, in memory and in files: they answer as the plain index does, and no damaged byte is believed."""
 
+import gc
+import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +12,7 @@ from depot_world import CLIP, keys_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deponij.store.places import records, run_file, runs
+from deponij.store.places import pages, records, run_file, runs
 from deponij.store.places.finding import find, placed
 from deponij.store.places.pages import CacheDamaged
 from deponij.store.places.run_file import FileRun, write_run
@@ -110,6 +112,27 @@ def test_a_run_of_several_levels(
         assert (found.levels[3000:] == -1).all()
         np.testing.assert_array_equal(found.shards[:3000] * n_rows + found.rows[:3000], chosen)
     assert written.shards(range(n_shards)) == run.shards(range(n_shards))
+
+
+@pytest.mark.parametrize("stretch", [1, 3, 7])
+def test_a_file_is_read_in_several_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stretch: int
+) -> None:
+    """2000 places of 28 bytes are 14 pages side by side, many times what is read in one go."""
+    monkeypatch.setattr(pages, "_STRETCH", stretch)
+    run = MemoryRun.of([made_shard(0, 2000)], [bytes.fromhex("".join(keys_of(range(2000))))])
+    written = in_file(tmp_path, Level(run))
+    np.testing.assert_array_equal(np.concatenate(list(written.pieces())), np.concatenate(list(run.pieces())))
+
+
+def test_a_file_that_nobody_uses_any_more_is_closed(tmp_path: Path) -> None:
+    facts = in_file(tmp_path, Level(MemoryRun.of([made_shard(0, 1)], [bytes(20)]))).facts
+    gc.collect()
+    n_open = len(os.listdir("/dev/fd"))  # noqa: PTH208
+    for _ in range(5):
+        FileRun(tmp_path, facts, CLIP)
+    gc.collect()
+    assert len(os.listdir("/dev/fd")) == n_open  # noqa: PTH208
 
 
 def test_runs_stay_few_and_rows_are_rewritten_few_times() -> None:

@@ -15,7 +15,7 @@ import pytest
 from depot_world import keys_of
 from maps_world import INPUT_PX, PYRAMID, SHAPES, ids_of, maps_of, write_maps
 
-from deponij.store import hdf5
+from deponij.store import hdf5, shard
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError, UsageError
 from deponij.store.reading import MapReader, Wanted, Window
@@ -290,6 +290,21 @@ def test_it_goes_on_where_shards_are_compacted_meanwhile(reader: MapReader, tmp_
     assert same(
         reader.read(ids_of(MIXED), [Window(0, 0, 2, 2)] * 6), cut(maps_of(MIXED), [Window(0, 0, 2, 2)] * 6)
     )
+
+
+def test_places_that_were_kept_of_other_rows_are_looked_up_anew(
+    tmp_path: Path, every_depot: Path, later: None
+) -> None:
+    """A folder that was restored from elsewhere may have a shard of the same name and size with its rows in other order."""
+    view = write_maps(tmp_path, range(4))
+    depot = FeatureStore(tmp_path / "depot")
+    [name] = depot.shard_names()
+    [file] = (tmp_path / "depot").glob("*/*.h5")
+    size_bytes = file.stat().st_size
+    shard.commit(depot.folder, name, PYRAMID, keys_of([3, 2, 1, 0]), maps_of([3, 2, 1, 0]), provenance={})
+    assert file.stat().st_size == size_bytes
+    reader = MapReader(View(view.path, depot=FeatureStore(tmp_path / "depot")))
+    assert same(reader.read(ids_of([0, 3, 1])), maps_of([0, 3, 1]))
 
 
 def test_rows_of_the_first_format_are_read(

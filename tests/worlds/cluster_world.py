@@ -158,6 +158,11 @@ def first_is_slow(task: int) -> int:
     return task
 
 
+def pause() -> None:
+    """What takes three seconds."""
+    time.sleep(3.0)
+
+
 def inverse(task: int) -> float:
     """A task; that of 0 fails in a way that no user is told of."""
     return 1 / task

@@ -12,6 +12,7 @@ from coco_made import noise
 from PIL import Image
 
 from deponij.pipeline.data.adapters.folder import FolderParams, FolderSource
+from deponij.pipeline.data.adapters.whole import Reading
 from deponij.pipeline.data.item import Item
 from deponij.pipeline.likeness.phash import phash
 from deponij.store.errors import DataError
@@ -278,16 +279,32 @@ def test_a_root_behind_a_link_is_fine(tmp_path: Path) -> None:
 
 
 def test_names_that_are_not_utf8_can_stand_in_a_table(tmp_path: Path) -> None:
-    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    put_oddly_named(tmp_path)
+    (item,) = read(tmp_path)
+    assert (item.item_id, item.failure) == ("caf\\xe9/1.png", None)
+    item.item_id.encode()
+
+
+def test_a_picture_that_no_table_can_name_is_copied(tmp_path: Path) -> None:
+    put(tmp_path, "cafe/1.png")
+    put_oddly_named(tmp_path)
+    source = FolderSource(FolderParams(folder=tmp_path))
+    held, named = sorted(source.items(reading=Reading(by_reference=True)), key=lambda item: item.item_id)
+    assert (named.item_id, named.content) == ("cafe/1.png", None)
+    assert named.reference is not None
+    assert (held.item_id, held.reference) == ("caf\\xe9/1.png", None)
+    assert held.content is not None
+
+
+def put_oddly_named(root: Path) -> None:
+    """A picture in a folder whose name is not UTF-8."""
+    folder = os.fsencode(root) + b"/caf\xe9"
     try:
         os.mkdir(folder)  # noqa: PTH102
     except OSError:
         pytest.skip("this file system holds UTF-8 names only")
-    noise(5, 5).save(tmp_path / "a.png")
-    (tmp_path / "a.png").rename(Path(os.fsdecode(folder)) / "1.png")
-    (item,) = read(tmp_path)
-    assert (item.item_id, item.failure) == ("caf\\xe9/1.png", None)
-    item.item_id.encode()
+    noise(5, 5).save(root / "a.png")
+    (root / "a.png").rename(Path(os.fsdecode(folder)) / "1.png")
 
 
 def test_orientation_and_large_jpegs_have_their_upright_size(tmp_path: Path) -> None:

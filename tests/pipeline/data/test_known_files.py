@@ -51,6 +51,25 @@ def test_another_file_of_the_same_size_and_time_is_not_known(tmp_path: Path, fil
         assert known.by_status(file, file.stat()) is None
 
 
+def test_a_file_that_is_written_over_and_given_its_old_time_is_not_known(tmp_path: Path, file: Path) -> None:
+    """As `rsync --inplace --times` does it: size, inode and time of change of the content are as before."""
+    status = remembered(tmp_path / "known", file)
+    file.write_bytes(b"xyz")
+    while file.stat().st_ctime_ns == status.st_ctime_ns:
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with KnownFiles(tmp_path / "known") as known:
+        assert known.by_status(file, file.stat()) is None
+
+
+def test_a_file_that_came_just_now_with_an_old_time_is_read_again(tmp_path: Path, file: Path) -> None:
+    """As archives are unpacked: the inode's time alone tells that it may change again within the tick."""
+    os.utime(file, ns=(0, 0))
+    remembered(tmp_path / "known", file, RACY_NS - 1)
+    with KnownFiles(tmp_path / "known") as known:
+        assert known.by_status(file, file.stat()) is None
+
+
 def test_a_file_that_was_recorded_right_after_a_change_is_read_again(tmp_path: Path, file: Path) -> None:
     remembered(tmp_path / "known", file, RACY_NS - 1)
     with KnownFiles(tmp_path / "known") as known:

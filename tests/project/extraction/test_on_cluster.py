@@ -12,16 +12,20 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cluster_world
 import fake_backbone
 import numpy as np
 import pytest
 
+from deponij.project.extraction import on_cluster
 from deponij.project.extraction.extracting import ExtractResult, FeatureParams, extract_items, found_backbone
 from deponij.project.extraction.feature_maker import FeatureMaker
 from deponij.project.extraction.on_cluster import task_rows
+from deponij.project.frame.cluster import Cluster
 from deponij.project.frame.settings import RunOptions
 from deponij.stages import items
 from deponij.store.depot import FeatureStore
@@ -211,6 +215,32 @@ with fake_backbone.registered():
 """
 
 
+def test_a_task_that_is_done_at_a_worker_is_waited_for() -> None:
+    """A worker of several threads could begin with another one beside it."""
+    has_ended = threading.Event()
+
+    def wait() -> None:
+        on_cluster.wait_for_what_is_under_way()
+        has_ended.set()
+
+    with on_cluster._HERE.lock:
+        threading.Thread(target=wait, daemon=True).start()
+        assert not has_ended.wait(0.3)
+    assert has_ended.wait(30)
+
+
+def test_where_a_worker_stays_at_work_for_others_it_is_said(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Cluster, "once_each", lambda there, function, at_most_s: False)
+    with cluster_world.processes(tmp_path / "dask", 1) as there:
+        extract(world, "beside", there.address)
+    assert "is still at work for another command; going on without it" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    is_as_alone(world, "beside")
+
+
 def test_other_items_at_the_workers_are_refused(world: Path, tmp_path: Path) -> None:
     items = tmp_path / "items"
     cluster_world.write_items(items, [cluster_world.picture(1)])
@@ -221,6 +251,36 @@ def test_other_items_at_the_workers_are_refused(world: Path, tmp_path: Path) -> 
         cluster_world.write_items(items, [cluster_world.picture(2), cluster_world.picture(3)])
         result = extract(tmp_path, "first", there.address)
     assert (result.n_computed, result.n_failed) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"items_sha256": "0" * 64}, "the items at .* are others here than where the command runs"),
+        ({"weights": "0" * 64}, "made-up is another backbone here than where the command runs: weights"),
+    ],
+)
+def test_what_is_another_at_the_workers_is_refused(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: dict[str, str], message: str
+) -> None:
+    """As on machines that have other files under these names: workers are told what the files here are not."""
+    real = on_cluster._job
+
+    def job(*args: Any) -> on_cluster.Job:
+        true = real(*args)
+        if "items_sha256" in told:
+            return replace(true, **told)
+        identity = replace(true.backbone.identity, **told)
+        return replace(true, backbone=replace(true.backbone, identity=identity))
+
+    monkeypatch.setattr(on_cluster, "_job", job)
+    name = f"refused-{next(iter(told))}"
+    with (
+        cluster_world.processes(tmp_path / "dask", 1) as there,
+        pytest.raises(ClusterError, match=message),
+    ):
+        extract(world, name, there.address)
+    assert FeatureStore(world / name).sidecars == []
 
 
 def test_nobody_at_the_address(world: Path) -> None:
