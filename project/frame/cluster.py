@@ -10,17 +10,19 @@ or `tls://` with certificates in Dask's own configuration, which is passed throu
 """
 
 import logging
-import os
 import re
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from uuid import uuid4
 
 from deponij.project.frame.console import say, warn
-from deponij.project.frame.settings import RunOptions, n_cores
+from deponij.project.frame.local_cluster import of_this_machine
+from deponij.project.frame.settings import RunOptions
 from deponij.store.errors import ClusterError, DeponijError, UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +34,12 @@ PER_WORKER = 2
 HELD_PER_SENT = 4
 # A task that so many workers refuse is at fault itself.
 _REFUSED_BY = 3
+# One whose workers went so many times is taken to have killed them: as often as Dask tries where any worker may do it.
+_LEFT_ALONE = 4
+# So often it is looked whether the workers that tasks are bound to are still there, while nothing ends.
+_ROUND_S = 1.0
+# How long a result that is there may take to come here before that is looked at.
+_FETCH_S = 20
 _CONNECT_S = 20
 _JOIN_S = 600
 _LOCAL = re.compile(r"local(?::(?P<n>[1-9]\d{0,3}))?$")
@@ -60,11 +68,32 @@ class Outcome(Generic[Task, Result]):
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """Of a task, as its worker sends it: a result, or why this worker cannot do it."""
+    """Of a task, as its worker sends it: a result, or why this worker cannot do it.
+
+    Attributes:
+        tried: False where the worker had refused another task before, and did not look at this one.
+    """
 
     worker: str
     result: Any = None
     refusal: str | None = None
+    tried: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent(Generic[Task]):
+    """A task on its way.
+
+    Attributes:
+        refused_by: workers that tried it and could not do it.
+        only: workers that may do it; any where there are none.
+        n_left: how many times all of `only` were gone before it was done.
+    """
+
+    task: Task
+    refused_by: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    n_left: int = 0
 
 
 @dataclass
@@ -74,11 +103,13 @@ class Cluster:
     Attributes:
         address: of the scheduler, as a person knows it.
         excluded: workers that could not do what was asked, and why; they are asked no more.
+        name: by which workers know that they have refused this one.
     """
 
     client: Client
     address: str
     excluded: dict[str, str] = field(default_factory=dict)
+    name: str = field(default_factory=lambda: uuid4().hex)
 
     def workers(self) -> dict[str, str]:
         """Address -> host of those that are there and can be asked."""
@@ -107,31 +138,36 @@ class Cluster:
         self, function: Callable[[Task], Result], tasks: Iterable[Task], n_held: Callable[[], int]
     ) -> Iterator[Outcome[Task, Result]]:
         """See `as_completed`; `n_held` results wait at the caller for that of an earlier task."""
-        import distributed
-
-        as_completed: Any = distributed.as_completed
-        waiting: deque[tuple[Task, tuple[str, ...]]] = deque()
-        source, sent = iter(tasks), dict[Any, tuple[Task, tuple[str, ...]]]()
-        ended = as_completed(loop=self.client.loop)
+        waiting, source = deque[_Sent[Task]](), iter(tasks)
+        sent = dict[Future, _Sent[Task]]()
+        ended = self._watch()
         try:
             while True:
                 window = self._window()
                 n_more = min(window, HELD_PER_SENT * window - n_held()) - len(sent) - len(waiting)
-                waiting.extend((one, ()) for one in islice(source, max(0, n_more)))
+                waiting.extend(_Sent(task) for task in islice(source, max(0, n_more)))
                 while waiting:
-                    task, refused_by = waiting.popleft()
-                    future = self._submit(function, task, refused_by)
-                    sent[future] = task, refused_by
+                    future, one = self._submit(function, waiting.popleft())
+                    sent[future] = one
                     ended.add(future)
                 if not sent:
                     return
-                future = next(ended)
-                task, refused_by = sent.pop(future)
-                outcome = self._outcome(future, task)
+                future = _next(ended, _ROUND_S)
+                outcome = self._outcome(future, sent[future].task) if future in sent else None
+                if outcome is None:
+                    left = self._left_alone(sent)
+                    waiting.extend(one for one in left if one.n_left < _LEFT_ALONE)
+                    yield from (
+                        Outcome(one.task, None, died=True) for one in left if one.n_left >= _LEFT_ALONE
+                    )
+                    if future in sent:
+                        ended.add(future)
+                    continue
+                one = sent.pop(future)
                 if isinstance(outcome, Outcome):
                     yield outcome
                 else:
-                    waiting.append((task, self._refused(outcome, refused_by)))
+                    waiting.append(replace(one, refused_by=self._refused(outcome, one.refused_by)))
         finally:
             self._forget(sent)
 
@@ -141,19 +177,30 @@ class Cluster:
         Raises:
             ClusterError: the scheduler is gone.
         """
-        import distributed
-
-        as_completed: Any = distributed.as_completed
-        sent: list[Future] = []
+        limit = time.monotonic() + at_most_s
+        sent: dict[Future, str] = {}
+        ended = self._watch()
         try:
             for one in self.workers():
-                sent.append(self.client.submit(function, pure=False, workers=[one], allow_other_workers=True))
-            for _ in as_completed(sent, loop=self.client.loop, timeout=at_most_s):
-                pass
-        except TimeoutError:
-            return False
-        except (OSError, RuntimeError, ValueError) as error:
-            raise self._gone(error) from error
+                # By no other: an idle one would run it in the place of one that is at work.
+                future = self._bound(function, only=(one,))
+                sent[future] = one
+                ended.add(future)
+            while sent:
+                left_s = limit - time.monotonic()
+                future = _next(ended, min(_ROUND_S, left_s))
+                if future in sent:
+                    del sent[future]
+                    if future.status == "cancelled":
+                        raise self._gone(None)
+                elif left_s <= 0:
+                    return False
+                elif future is None:
+                    there = self.workers()
+                    dead = [future for future, one in sent.items() if one not in there]
+                    self._forget(dead)
+                    for future in dead:
+                        del sent[future]
         finally:
             self._forget(sent)
         return True
@@ -180,39 +227,61 @@ class Cluster:
     def _window(self) -> int:
         return PER_WORKER * max(1, len(self.workers()))
 
-    def _submit(self, function: Callable[[Task], Result], task: Task, refused_by: tuple[str, ...]) -> Future:
-        only: dict[str, Any] = {}
-        if self.excluded:
-            others = [one for one in self.workers() if one not in refused_by]
-            # As a wish: should those die, the task would otherwise wait for ever.
-            only = {"workers": others, "allow_other_workers": True} if others else {}
+    def _watch(self) -> Any:
+        """Tells which futures have ended; more of them can be added."""
+        import distributed
+
+        as_completed: Any = distributed.as_completed
+        return as_completed(loop=self.client.loop)
+
+    def _submit(self, function: Callable[[Task], Result], one: _Sent[Task]) -> tuple[Future, _Sent[Task]]:
+        """Send a task; where a worker is excluded, bound to the others that are there: else it would take it from them."""
+        only = tuple(self.workers()) if self.excluded else ()
+        return self._bound(_done, self.name, function, one.task, only=only), replace(one, only=only)
+
+    def _bound(self, function: Callable[..., Any], *given: Any, only: tuple[str, ...]) -> Future:
+        bound = {"workers": list(only), "allow_other_workers": False} if only else {}
         try:
-            return self.client.submit(_done, function, task, pure=False, **only)
+            return self.client.submit(function, *given, pure=False, **bound)
         except (OSError, RuntimeError, ValueError) as error:
             raise self._gone(error) from error
 
-    def _outcome(self, future: Future, task: Task) -> "Outcome[Task, Any] | _Answer":
+    def _left_alone(self, sent: dict[Future, _Sent[Task]]) -> list[_Sent[Task]]:
+        """Take out of `sent` the tasks of whose workers none is there any more; Dask would keep them for ever."""
+        if not any(one.only for one in sent.values()):
+            return []
+        there = self.workers()
+        left = [future for future, one in sent.items() if one.only and not there.keys() & set(one.only)]
+        self._forget(left)
+        return [replace(one, n_left=one.n_left + 1) for one in map(sent.pop, left)]
+
+    def _outcome(self, future: Future, task: Task) -> "Outcome[Task, Any] | _Answer | None":
+        """What has become of a task; None where its result went with its worker, and is to be made again."""
         from distributed import KilledWorker
 
         if future.status == "cancelled" or self.client.status != "running":
             raise self._gone(None)
         try:
-            answer: _Answer = future.result()
+            answer: _Answer = future.result(timeout=_FETCH_S)
         except KilledWorker:
             return Outcome(task, None, died=True)
         except OSError as error:  # CommClosedError and timeouts are of this kind
+            if isinstance(error, TimeoutError) and future.status != "error":
+                return None
             raise self._gone(error) from error
         return Outcome(task, answer.result) if answer.refusal is None else answer
 
     def _refused(self, answer: _Answer, before: tuple[str, ...]) -> tuple[str, ...]:
         """By whom a task was refused now."""
-        refused_by = tuple(dict.fromkeys((*before, answer.worker)))
+        # One that did not look at the task says nothing of it.
+        refused_by = tuple(dict.fromkeys((*before, answer.worker))) if answer.tried else before
         reason = str(answer.refusal)
-        if answer.worker not in self.excluded:
+        is_new = answer.worker not in self.excluded
+        if is_new:
             self.excluded[answer.worker] = reason
         if len(refused_by) >= _REFUSED_BY or not self.workers():
             raise ClusterError(f"no worker of {self.address} can do it; {answer.worker} says: {reason}")
-        if answer.worker not in before:
+        if is_new:
             warn(f"worker {answer.worker} is asked no more: {reason}")
         return refused_by
 
@@ -237,17 +306,36 @@ class _Numbered(Generic[Task, Result]):
         return self.function(numbered[1])
 
 
-def _done(function: Callable[[Task], Result], task: Task) -> _Answer:
+def _next(ended: Any, at_most_s: float) -> Future:
+    """One that has ended; None where none has within this time."""
+    limit = time.monotonic() + at_most_s
+    while not ended.has_ready():
+        left_s = limit - time.monotonic()
+        if left_s <= 0:
+            return None
+        with ended.thread_condition:
+            ended.thread_condition.wait(timeout=min(0.1, left_s))  # as Dask itself waits
+    return next(ended)
+
+
+# On a worker: why it refused, by who asked and its address; tasks that were on their way here then are not tried.
+_REFUSED: dict[tuple[str, str], str] = {}
+
+
+def _done(asker: str, function: Callable[[Task], Result], task: Task) -> _Answer:
     """On a worker: a task's result, or why it cannot be had here."""
     from distributed import get_worker
 
-    address = get_worker().address
+    here = asker, get_worker().address
+    if here in _REFUSED:
+        return _Answer(here[1], refusal=_REFUSED[here], tried=False)
     try:
-        return _Answer(address, function(task))
+        return _Answer(here[1], function(task))
     except DeponijError as error:
-        return _Answer(address, refusal=str(error))
+        _REFUSED[here] = str(error)
     except MemoryError:
-        return _Answer(address, refusal="it has too little memory")
+        _REFUSED[here] = "it has too little memory"
+    return _Answer(here[1], refusal=_REFUSED[here])
 
 
 @contextmanager
@@ -269,7 +357,7 @@ def cluster(options: RunOptions) -> Iterator[Cluster]:
         with _connected(options.cluster) as there:
             yield there
         return
-    with _of_this_machine(int(match["n"] or 0), options) as address, _connected(address) as there:
+    with of_this_machine(int(match["n"] or 0), options) as address, _connected(address) as there:
         yield there
 
 
@@ -306,52 +394,3 @@ def _connected(address: str) -> Iterator[Cluster]:
         except (TimeoutError, OSError) as error:
             raise ClusterError(f"no worker joined {address} within {_JOIN_S // 60} minutes") from error
         yield Cluster(client, address)
-
-
-@contextmanager
-def _of_this_machine(n_workers: int, options: RunOptions) -> Iterator[str]:
-    """A scheduler and its workers: one a GPU; without any, one for each `threads` cores."""
-    import distributed
-
-    cluster_of: Any = distributed.SpecCluster
-    specs = worker_specs(visible_gpus(options.device), n_workers, options)
-    # Nobody else may reach it, its page neither.
-    at_home = {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
-    scheduler = {"cls": distributed.Scheduler, "options": at_home}
-    with cluster_of(workers=specs, scheduler=scheduler, silence_logs=logging.CRITICAL) as made:
-        yield str(made.scheduler_address)
-
-
-def worker_specs(gpus: Sequence[str], n_workers: int, options: RunOptions) -> dict[int, dict[str, Any]]:
-    """Of each worker process of this machine: its class and options, as `distributed.SpecCluster` takes them.
-
-    Args:
-        gpus: by the names that CUDA_VISIBLE_DEVICES takes; every worker sees one of them alone.
-        n_workers: 0 for one a GPU, or one for each `options.threads` cores (all that are free, for 1 thread each).
-    """
-    from distributed import Nanny
-
-    n_workers = n_workers or len(gpus) or max(1, n_cores() // (options.threads or 1))
-    common = {
-        "nthreads": 1,
-        "host": "127.0.0.1",
-        "memory_limit": 0,
-        "dashboard_address": "127.0.0.1:0",
-        "silence_logs": logging.CRITICAL,
-    }
-    specs = {}
-    for number in range(n_workers):
-        seen = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
-        specs[number] = {"cls": Nanny, "options": {**common, "env": seen}}
-    return specs
-
-
-def visible_gpus(device: str) -> list[str]:
-    """Names of the GPUs that processes of this one may use; none where another device is asked for."""
-    if device not in ("auto", "cuda"):
-        return []
-    import torch
-
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    n_seen = torch.cuda.device_count()
-    return named.split(",")[:n_seen] if named else [str(number) for number in range(n_seen)]

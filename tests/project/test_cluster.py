@@ -4,7 +4,10 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import cluster_world
@@ -17,9 +20,8 @@ from deponij.project.frame.cluster import (
     PER_WORKER,
     Cluster,
     cluster,
-    visible_gpus,
-    worker_specs,
 )
+from deponij.project.frame.local_cluster import visible_gpus, worker_specs
 from deponij.project.frame.settings import RunOptions
 from deponij.store.errors import ClusterError
 
@@ -60,14 +62,134 @@ def test_every_task_comes_back_once_and_few_are_under_way(there: Cluster) -> Non
     assert max(ahead) <= PER_WORKER * N_WORKERS
 
 
-def test_in_order_a_slow_task_lets_only_so_many_pile_up(there: Cluster) -> None:
+def test_in_order_a_slow_task_lets_only_so_many_pile_up(there: Cluster, tmp_path: Path) -> None:
     tasks, ahead, results = Pulled(200), [], []
-    for result in there.in_order(cluster_world.first_is_slow, tasks):
+    slow = partial(cluster_world.first_waits, folder=tmp_path, n_others=2 * PER_WORKER * N_WORKERS)
+    for result in there.in_order(slow, tasks):
         ahead.append(tasks.n_pulled - len(results))
         results.append(result)
     assert results == list(range(200))
     assert ahead[0] > PER_WORKER * N_WORKERS  # work went on behind the slow one
     assert max(ahead) <= HELD_PER_SENT * PER_WORKER * N_WORKERS + PER_WORKER * N_WORKERS
+
+
+def until(is_so: Callable[[], object]) -> None:
+    limit = time.monotonic() + 90
+    while not is_so():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def lines(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def test_once_each_is_over_when_a_worker_that_was_at_work_is_free(there: Cluster, tmp_path: Path) -> None:
+    begun, free, calls = (tmp_path / name for name in ("begun", "free", "calls"))
+    one, other = there.workers()
+    call = partial(cluster_world.call_here, calls)
+    with Client(there.address, set_as_default=False) as client:
+        at_work = client.submit(cluster_world.held, begun, free, workers=[one], pure=False)
+        until(begun.exists)
+        assert not there.once_each(call, 2.0)
+        assert lines(calls) == [other]  # not twice, in the place of the one that is at work
+        calls.unlink()
+        freeing = threading.Timer(1.0, free.touch)
+        freeing.start()
+        assert there.once_each(call, 60.0)
+        assert free.exists()
+        freeing.join()
+        at_work.result()
+    assert sorted(lines(calls)) == sorted([one, other])
+
+
+def test_a_worker_that_refuses_is_called_once_and_told_of_once(
+    there: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full, other = there.workers()
+    mine = Cluster(there.client, there.address)  # as `there` is to ask all of them again
+    function = cluster_world.Refusing(full, tmp_path / "calls")
+    results = [outcome.result for outcome in mine.as_completed(function, range(30))]
+    assert sorted(results) == list(range(30))
+    # It has one thread; tasks on their way to it when it refused are handed back unseen.
+    assert lines(tmp_path / "calls").count(full) == 1
+    assert lines(tmp_path / "calls").count(other) == 30
+    assert list(mine.excluded) == [full]
+    assert capsys.readouterr().err.count("is asked no more") == 1
+
+
+def test_where_those_that_may_do_it_die_a_worker_that_joined_does_it(tmp_path: Path) -> None:
+    with refused_and_held(tmp_path) as (started, there, results, thread):
+        started.add_worker(nanny=False)
+        until(lambda: len(there.workers()) == 2)
+        cluster_world.end(started.workers[1])
+        thread.join(60)
+    assert sorted(results) == list(range(8))
+
+
+def test_where_only_one_that_refuses_is_left_its_reason_is_told(tmp_path: Path) -> None:
+    with refused_and_held(tmp_path) as (started, _, results, thread):
+        cluster_world.end(started.workers[1])
+        thread.join(60)
+    assert ["No space left on device" in str(one) for one in results] == [True]
+
+
+@contextmanager
+def refused_and_held(
+    folder: Path,
+) -> Iterator[tuple[cluster_world.Processes, Cluster, list[object], threading.Thread]]:
+    """Of two workers one has refused and the other is at work for ever; what comes back of eight tasks, or the error."""
+    with (
+        cluster_world.processes(folder / "dask") as started,
+        cluster(RunOptions(cluster=with_two(started))) as there,
+    ):
+        full, holds = in_order_of_start(started, there)
+        function, results = cluster_world.Refusing(full, folder / "calls", holds), list[object]()
+
+        def run() -> None:
+            try:
+                for outcome in there.as_completed(function, range(8)):
+                    results.append(outcome.result)
+            except ClusterError as error:
+                results.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        until(lambda: there.excluded and holds in lines(folder / "calls"))
+        yield started, there, results, thread
+        assert not thread.is_alive()
+
+
+def with_two(started: cluster_world.Processes) -> str:
+    for _ in range(2):
+        started.add_worker(nanny=False)
+    return started.address
+
+
+def in_order_of_start(started: cluster_world.Processes, there: Cluster) -> list[str]:
+    """Addresses of the workers, which have all joined then."""
+    until(lambda: len(there.workers()) == len(started.workers))
+    address_of = {pid: address for address, pid in there.client.run(os.getpid).items()}
+    return [address_of[process.pid] for process in started.workers]
+
+
+def test_once_each_does_not_wait_for_a_worker_that_died(tmp_path: Path) -> None:
+    begun, never, calls = (tmp_path / name for name in ("begun", "never", "calls"))
+    with (
+        cluster_world.processes(tmp_path / "dask") as started,
+        cluster(RunOptions(cluster=with_two(started))) as there,
+    ):
+        victim, _ = in_order_of_start(started, there)
+        with Client(there.address, set_as_default=False) as client:
+            at_work = client.submit(cluster_world.held, begun, never, workers=[victim], pure=False)
+            until(begun.exists)
+            killing = threading.Timer(1.0, cluster_world.end, [started.workers[0]])
+            killing.start()
+            assert there.once_each(partial(cluster_world.call_here, calls), 60.0)
+            killing.join()
+            at_work.cancel()
+    assert len(lines(calls)) == 1
+    assert victim not in lines(calls)
 
 
 def test_an_error_that_is_no_users_comes_through(there: Cluster) -> None:

@@ -152,15 +152,61 @@ def square(task: int) -> int:
     return task * task
 
 
-def first_is_slow(task: int) -> int:
-    """A task; that of 0 takes two seconds."""
-    time.sleep(0.0 if task else 2.0)
+def first_waits(task: int, folder: Path, n_others: int) -> int:
+    """A task; that of 0 ends when so many others have, which leave files in the folder."""
+    if task:
+        (folder / str(task)).touch()
+    else:
+        limit = time.monotonic() + _START_S
+        while len(list(folder.iterdir())) < n_others and time.monotonic() < limit:
+            time.sleep(0.02)
     return task
 
 
 def pause() -> None:
     """What takes three seconds."""
     time.sleep(3.0)
+
+
+def held(begun: Path, until: Path) -> None:
+    """A task that tells when it is at work, and ends when the other file is there."""
+    begun.touch()
+    while not until.exists():
+        time.sleep(0.02)
+
+
+def call_here(calls: Path) -> None:
+    """Add a line with the worker's address to a file."""
+    from distributed import get_worker
+
+    with calls.open("a") as file:
+        file.write(f"{get_worker().address}\n")
+
+
+@dataclass(frozen=True)
+class Refusing:
+    """A function of a task that one worker refuses; another, where one is named, does not come to an end of it.
+
+    Attributes:
+        calls: file with the address of a worker for every call.
+        holds: the address of the worker that is at work for ever.
+    """
+
+    refuses: str
+    calls: Path
+    holds: str = ""
+
+    def __call__(self, task: int) -> int:
+        from distributed import get_worker
+
+        from deponij.store.errors import StoreError
+
+        call_here(self.calls)
+        address = get_worker().address
+        if address == self.refuses:
+            raise StoreError("cannot write the shard: No space left on device")
+        time.sleep(3600 if address == self.holds else 0.1)
+        return task
 
 
 def inverse(task: int) -> float:

@@ -105,17 +105,22 @@ def test_a_killed_workers_pictures_are_taken_over(world: Path, tmp_path: Path) -
     with cluster_world.processes(tmp_path / "dask") as there:
         for _ in range(2):
             there.add_worker(says=str(says), sleep_s=0.15, nanny=False)
-        victim = there.workers[0]
+        wait_for(there.address, 2)
+        victim, is_over = there.workers[0], threading.Event()
 
         def kill_in_the_middle() -> None:
-            while not says.exists() or says.read_text().count(f"{victim.pid} ") < 3:
-                time.sleep(0.02)
-            cluster_world.end(victim)
+            while not is_over.wait(0.02):
+                if says.exists() and says.read_text().count(f"{victim.pid} ") >= 3:
+                    cluster_world.end(victim)
+                    return
 
         killer = threading.Thread(target=kill_in_the_middle)
         killer.start()
-        extract(world, "killed", there.address)
-        killer.join()
+        try:
+            extract(world, "killed", there.address)
+        finally:
+            is_over.set()
+            killer.join()
         assert victim.poll() is not None
     is_as_alone(world, "killed", tolerance=0.01)  # stand-ins of the dead shift the batches that follow
 
