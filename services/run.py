@@ -30,7 +30,6 @@ from deponij.project.learning.label_columns import LabelColumns, label_columns
 from deponij.project.learning.zero_shot_answers import check_classes
 from deponij.project.meant import is_meant, run_meant
 from deponij.project.report.summary import Record, collect
-from deponij.project.tuning.asked import asked_recipe
 from deponij.stages.extract import ExtractParams
 from deponij.stages.registry import STAGES, Stage, is_current
 from deponij.store.atomic import PART, make_folder
@@ -208,6 +207,8 @@ def _recipes(
             "--tune needs a part to learn from and one to test, and these pictures are cross-validated; add --split group "
             "(whole photographs) or --split random"
         )
+    from deponij.project.tuning.asked import asked_recipe  # imports torch
+
     base = names[plan.backbones[0]]
     values = {"backbone": base, "input_px": plan.input_px}
     recipes = {one: asked_recipe(values | {"recipe": one}, plan.tune_arguments) for one in plan.tune}
