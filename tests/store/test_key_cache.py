@@ -240,13 +240,18 @@ def holders(kept: Path, key: str) -> list[Path]:
     return [path for path in kept.rglob("*") if path.is_file() and head in path.read_bytes()]
 
 
+def open_twice(path: Path) -> tuple[FeatureStore, FeatureStore, str]:
+    """A depot of twenty rows, another's view of it, and a key that is there."""
+    store = FeatureStore(path, create=True)
+    fill(store, range(20))
+    return store, FeatureStore(path), keys_of([7])[0]
+
+
 def test_who_knew_a_forgotten_key_does_not_keep_it_again(
     tmp_path: Path, every_depot: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catalog, "KEPT_ROWS", 1)
-    store = FeatureStore(tmp_path / "depot", create=True)
-    fill(store, range(20))
-    other, key = FeatureStore(tmp_path / "depot"), keys_of([7])[0]
+    store, other, key = open_twice(tmp_path / "depot")
     drop_from_depot(store, [key])
     # Each new shard goes into the cache, if it can.
     fill(other, range(20, 28))
@@ -260,9 +265,7 @@ def test_forgetting_waits_for_who_is_writing_the_cache(
     tmp_path: Path, every_depot: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catalog, "KEPT_ROWS", 1)
-    store = FeatureStore(tmp_path / "depot", create=True)
-    fill(store, range(20))
-    other, key = FeatureStore(tmp_path / "depot"), keys_of([7])[0]
+    store, other, key = open_twice(tmp_path / "depot")
     is_writing, may_go_on = threading.Event(), threading.Event()
     write_run, forget = cache.write_run, cache.Cache.forget
 
@@ -272,9 +275,9 @@ def test_forgetting_waits_for_who_is_writing_the_cache(
             assert may_go_on.wait(60)
         return write_run(*args)
 
-    def forget_meanwhile(one: cache.Cache) -> None:
+    def forget_meanwhile(one: cache.Cache) -> bool:
         threading.Timer(0.3, may_go_on.set).start()
-        forget(one)
+        return forget(one)
 
     monkeypatch.setattr(cache, "write_run", slowly)
     monkeypatch.setattr(cache.Cache, "forget", forget_meanwhile)
