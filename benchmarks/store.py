@@ -21,6 +21,7 @@ import os
 import shutil
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -68,7 +69,7 @@ class Data:
         return np.random.default_rng(1).choice(self.n, self.n // 100, replace=False)
 
 
-class Side:
+class Side(ABC):
     """One way to keep the rows, in a folder of its own."""
 
     name = ""
@@ -76,21 +77,21 @@ class Side:
     def __init__(self, folder: Path, data: Data) -> None:
         self.folder, self.data = folder, data
 
+    @abstractmethod
     def append(self) -> None:
         """Write everything into the empty folder, batch by batch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def open(self) -> Any:
         """Whatever reading needs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scan(self, opened: Any) -> Iterator[Rows]:
         """All rows, a block at a time."""
-        raise NotImplementedError
 
+    @abstractmethod
     def gather(self, opened: Any, numbers: Numbers) -> Rows:
         """Some rows, in this order."""
-        raise NotImplementedError
 
     def files(self) -> list[Path]:
         """Of batches, in order."""
