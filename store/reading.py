@@ -207,9 +207,12 @@ class MapReader:
         return self.levels[-1].stride_px // level.stride_px
 
     def _require_rows(self) -> None:
-        absent = self._depot.missing(self.view.identity, self.view.keys.tolist())
-        if absent:
-            raise StoreError(self._explain_absence(absent))
+        keys = self.view.keys.tolist()
+        if self._depot.missing(self.view.identity, keys):
+            # Others may have committed them since the depot was opened.
+            self._depot.refresh()
+            if absent := self._depot.missing(self.view.identity, keys):
+                raise StoreError(self._explain_absence(absent))
 
     def _explain_absence(self, absent: list[str]) -> str:
         view = self.view

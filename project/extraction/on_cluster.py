@@ -123,6 +123,10 @@ def compute(store: FeatureStore, table: Items, missing: Sequence[str], maker: Fe
     progress.working_s = time.perf_counter() - begun
     progress.n_workers *= n_workers
     store.refresh()
+    # The depot knows: a worker that dies after it has committed tells nobody, and is taken to have failed.
+    absent = set(store.missing(maker.backbone.identity, missing))
+    progress.n_rows = len(missing) - len(absent)
+    progress.failures = [(key, reason) for key, reason in progress.failures if key in absent]
     return progress
 
 

@@ -104,7 +104,8 @@ class Catalog:
 
     def n_shards(self) -> int:
         """How many there are."""
-        return sum(level.n_shards for levels in self._levels.values() for level in levels)
+        with self._lock:
+            return sum(level.n_shards for levels in self._levels.values() for level in levels)
 
     def missing(self, fingerprint: str, keys: Sequence[str]) -> list[int]:
         """Positions of those keys that have no row, ascending.

@@ -15,6 +15,7 @@ import dask
 import pytest
 from distributed import Client, SpecCluster
 
+from deponij.project.frame import cluster as cluster_module
 from deponij.project.frame.cluster import (
     HELD_PER_SENT,
     PER_WORKER,
@@ -125,6 +126,19 @@ def test_where_those_that_may_do_it_die_a_worker_that_joined_does_it(tmp_path: P
         cluster_world.end(started.workers[1])
         thread.join(60)
     assert sorted(results) == list(range(8))
+
+
+def test_a_task_whose_workers_die_again_and_again_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_module, "_LEFT_ALONE", 1)
+    with refused_and_held(tmp_path) as (started, there, results, thread):
+        started.add_worker(nanny=False)
+        until(lambda: len(there.workers()) == 2)
+        cluster_world.end(started.workers[1])
+        thread.join(60)
+    assert len(results) == 8
+    assert None in results  # died: nothing comes of it, and nobody waits for it
 
 
 def test_where_only_one_that_refuses_is_left_its_reason_is_told(tmp_path: Path) -> None:

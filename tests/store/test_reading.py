@@ -244,6 +244,12 @@ def test_what_is_missing_is_named_with_how_it_is_had(view: View, tmp_path: Path)
         MapReader(View(view.path, depot=empty))
 
 
+def test_a_depot_that_was_opened_before_the_rows_came_has_them(tmp_path: Path) -> None:
+    before = FeatureStore(tmp_path / "depot", create=True)
+    view = write_maps(tmp_path, range(N))
+    assert same(MapReader(View(view.path, depot=before)).read(ids_of(MIXED)), maps_of(MIXED))
+
+
 def test_a_view_of_vectors_has_no_maps(view: View, tmp_path: Path) -> None:
     from depot_world import CLIP
 

@@ -139,6 +139,26 @@ def test_a_picture_that_kills_its_process_becomes_a_failure(tmp_path: Path) -> N
     assert "died" in failures["0005"]
 
 
+def test_what_a_worker_committed_before_it_died_is_counted(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows are in the depot, though nobody was told: neither computed for nothing nor failed."""
+    really = on_cluster._taken
+
+    def unheard(there: Cluster, tasks: Iterator[Any]) -> Iterator[tuple[int, on_cluster.Taken]]:
+        sent = list(tasks)
+        for n_ended, taken in really(there, iter(sent)):
+            yield n_ended, on_cluster.Taken(0, taken.failures, {}, 0.0)
+        first = sent[0].places[0][1]
+        yield 0, on_cluster.Taken(0, [(first, "worker after worker died while looking at it")], {}, 0.0)
+
+    monkeypatch.setattr(on_cluster, "_taken", unheard)
+    with cluster_world.processes(tmp_path / "dask", 1) as there:
+        result = extract(world, "unheard", there.address)
+    assert (result.n_computed, result.n_failed) == (N_PICTURES - 1, 1)
+    is_as_alone(world, "unheard")
+
+
 def test_a_worker_with_a_full_disk_is_asked_no_more(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
