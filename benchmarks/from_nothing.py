@@ -42,8 +42,8 @@ class Network:
 NETWORKS = {
     "resnet-18": Network("new:resnet-18", 15, _RESNET),
     "atresnet-18": Network("new:atresnet-18", 15, _RESNET),
-    "deit-ti": Network("new:deit-ti-distilled", 25, _DEIT),
-    "deit-ti-taught": Network("new:deit-ti-distilled", 25, _DEIT, is_taught=True),
+    "deit-ti": Network("new:deit-ti-distilled", 16, _DEIT),
+    "deit-ti-taught": Network("new:deit-ti-distilled", 16, _DEIT, is_taught=True),
 }
 PAIRS = (("deit-ti-taught", "deit-ti"), ("atresnet-18", "resnet-18"))
 
