@@ -2,8 +2,8 @@
 
     python benchmarks/from_nothing.py --cifar /tmp/cifar --out /tmp/from_nothing [--px 64] [--only resnet-18,deit-ti]
 
-Items, split and teacher are those of `benchmarks/cifar.py --out CIFAR`: EfficientNet-Lite0, tuned as a whole. Each network is
-learned by `deponij tune` with labels alone, DeiT-Ti with its distillation token a second time beside the teacher's hard
+Items, split and teacher are those of `benchmarks/cifar.py --out CIFAR`: EfficientNet-Lite0, tuned as a whole. Each network
+is learned by `deponij tune` with labels alone, DeiT-Ti with its distillation token a second time beside the teacher's hard
 answers (Touvron et al. 2021, equation 3). Top-1 of the networks' own classifiers on the pictures of the test part, with the
 intervals and paired differences of `deponij compare`. What a run has finished is not learned again.
 """
