@@ -6,7 +6,7 @@ Shape letters: n vectors or queries, m stored ones, d width, k neighbours, b row
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -18,6 +18,8 @@ Vectors = NDArray[np.float32]
 F = TypeVar("F", np.float32, np.float64)
 # Cosines, or values, of one block; choosing among them takes three times as much memory again.
 BLOCK_CELLS = 8_000_000
+# Stored vectors that are held as float64 at once, in blocks.
+_PIECE_BLOCKS = 4
 # Of a length, when each value is rounded to float32.
 _ROUNDING = 2e-7
 # Products of equal rows differ in their last bits with the place in the block; equal pictures must tie.
@@ -47,17 +49,14 @@ def unit(vectors: NDArray[np.floating], what: str = "vectors") -> Vectors:
     return units
 
 
-def directions(
-    vectors: NDArray[np.floating], what: str, dtype: DTypeLike = np.float64
-) -> NDArray[np.floating]:
+def directions(vectors: NDArray[np.floating], what: str, dtype: DTypeLike = np.float64) -> NDArray[Any]:
     """Rows of [n, d] divided by their lengths, rounded to `dtype`; `what` names them in messages.
 
     Raises:
         DataError: a row of length 0 has no direction.
     """
     units = scratch(vectors.shape, dtype)
-    for some, block in directions_in_blocks(vectors, what):
-        units[some] = block
+    _refuse_pointless(_divided(vectors, units), vectors, what)
     return units
 
 
@@ -71,14 +70,29 @@ def directions_in_blocks(
     """
     bad: list[int] = []
     for some in blocks(*vectors.shape):
+        units = np.empty((some.stop - some.start, vectors.shape[1]))
+        bad += [some.start + row for row in _divided(vectors[some], units)]
+        if not bad:
+            yield some, units
+    _refuse_pointless(bad, vectors, what)
+
+
+def _divided(vectors: NDArray[np.floating], units: NDArray[Any]) -> list[int]:
+    """Fill in `units` [n, d], some rows of the processor's cache at a time; rows of length 0, which are left out."""
+    bad: list[int] = []
+    for some in blocks(len(vectors), 64 * vectors.shape[1]):
         wide = vectors[some].astype(np.float64)
         lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-        bad += (some.start + np.flatnonzero(lengths[:, 0] == 0)).tolist()
-        if not bad:
-            wide /= lengths
-            yield some, wide
+        if (lengths > 0).all():
+            units[some] = np.divide(wide, lengths, out=wide)
+        else:
+            bad += (some.start + np.flatnonzero(lengths[:, 0] == 0)).tolist()
+    return bad
+
+
+def _refuse_pointless(bad: Sequence[int], vectors: NDArray[np.floating], what: str) -> None:
     if bad:
-        raise DataError(f"{what}: {len(bad)} of {len(vectors)} rows have length 0 (first rows: {bad[:5]})")
+        raise DataError(f"{what}: {len(bad)} of {len(vectors)} rows have length 0 (first rows: {[*bad[:5]]})")
 
 
 def cosines(vectors: NDArray[np.floating], units: NDArray[np.floating], what: str) -> NDArray[np.float64]:
@@ -150,7 +164,7 @@ def nearest(
         raise ValueError(f"k must lie in 1..{len(stored)}, got {k}")
     cosines = np.empty((len(queries), k))
     rows = np.empty((len(queries), k), dtype=np.int64)
-    for piece in blocks(*stored.shape, least=k):
+    for piece in blocks(len(stored), stored.shape[1] // _PIECE_BLOCKS, least=k):
         turned = stored[piece].astype(np.float64, copy=False).T
         for some in blocks(len(queries), turned.shape[1]):
             block = np.round(queries[some] @ turned, _DECIMALS)
@@ -160,7 +174,8 @@ def nearest(
                 values = np.concatenate([cosines[some], values], axis=1)
                 columns = np.concatenate([rows[some], columns + piece.start], axis=1)
                 order = np.argsort(-values, axis=1, kind="stable")[:, :k]
-                values, columns = (np.take_along_axis(one, order, axis=1) for one in (values, columns))
+                values = np.take_along_axis(values, order, axis=1)
+                columns = np.take_along_axis(columns, order, axis=1)
             cosines[some], rows[some] = values, columns
     return cosines, rows
 

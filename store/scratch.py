@@ -110,12 +110,11 @@ def taken(values: Array, rows: npt.NDArray[np.integer]) -> Array:
 
     What is no array, as features that are read when they are asked for, is asked for the rows itself.
     """
-    if not isinstance(values, np.ndarray):
-        return values[rows]
-    if len(rows) and (np.diff(rows) == 1).all():
+    if isinstance(values, np.ndarray) and len(rows) and (np.diff(rows) == 1).all():
         return values[rows[0] : rows[-1] + 1]
-    if fits_in_memory(len(rows) * row_bytes(values)):
-        return values[rows]
+    if not isinstance(values, np.ndarray) or fits_in_memory(len(rows) * row_bytes(values)):
+        chosen: Array = values[rows]
+        return chosen
     chosen = scratch((len(rows), *values.shape[1:]), values.dtype)
     for some in blocks_of(chosen):
         chosen[some] = values[rows[some]]

@@ -149,7 +149,7 @@ class NearestNeighbours(Head):
         }
 
     def _votes(self, features: Floats, ks: Sequence[int]) -> dict[int, Floats]:
-        logits = {k: np.empty((len(features), len(self.classes_))) for k in ks}
+        logits: dict[int, Floats] = {k: np.empty((len(features), len(self.classes_))) for k in ks}
         for some, units in directions_in_blocks(features, "features"):
             cosines, rows = nearest(units, self.vectors_, max(ks))
             weights = np.exp((cosines - cosines[:, :1]) / self.temperature)  # [b, K]

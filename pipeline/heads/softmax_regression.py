@@ -81,19 +81,26 @@ class Fitted:
 
 def moments(features: Floats) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean and standard deviation of each column, [d] each; constant columns get scale 1."""
-    mean = _sums(features, lambda wide: wide) / len(features)
-    deviation = np.sqrt(_sums(features, lambda wide: np.square(wide - mean)) / len(features))
+    mean = _sums(features) / len(features)
+    deviation = np.sqrt(_sums(features, around=mean) / len(features))
     scale = np.where(np.ptp(features, axis=0) == 0, 1.0, deviation).astype(np.float32)
     return mean.astype(np.float32), np.where(scale == 0, np.float32(1), scale)
 
 
-def _sums(features: Floats, of: Callable[[Wide], Wide]) -> Wide:
-    """Of each column [d] of what is made of the features, some rows at a time; numpy adds row after row, too."""
-    sums: Wide | None = None
-    for some in blocks(*features.shape):
-        block = of(features[some].astype(np.float64))
-        sums = (block if sums is None else np.concatenate([sums[None], block])).sum(axis=0)
-    return np.zeros(features.shape[1]) if sums is None else sums
+def _sums(features: Floats, around: Wide | None = None) -> Wide:
+    """Of each column [d], or of the squares of what it is off; numpy, too, adds row after row."""
+    sums = np.zeros(features.shape[1])
+    for some in _cached(features):
+        block = np.empty((1 + some.stop - some.start, len(sums)))
+        block[0], rows = sums, block[1:]
+        if around is None:
+            rows[...] = features[some]
+        else:
+            np.subtract(features[some], around, out=rows)
+            np.square(rows, out=rows)
+        # The first one without the zeros, to which -0 would become 0.
+        sums = (block if some.start else rows).sum(axis=0)
+    return sums
 
 
 def standardise(
@@ -101,15 +108,22 @@ def standardise(
 ) -> NDArray[np.floating]:
     """Features [n, d] with the mean taken off, over the scale; computed in float64, and rounded to `dtype`."""
     standard = scratch(features.shape, dtype)
-    for some in blocks(*features.shape):
+    for some in _cached(features):
         standard[some] = standardised_rows(features[some], mean, scale)
     return standard
 
 
 def standardised_rows(features: Floats, mean: Floats, scale: Floats) -> Wide:
     """As `standardise`, of a few rows."""
-    standard: Wide = (features.astype(np.float64) - mean) / scale
+    standard = features.astype(np.float64)
+    standard -= mean
+    standard /= scale
     return standard
+
+
+def _cached(features: Floats) -> Iterator[slice]:
+    """So few rows at a time that what is made of them stays in the processor's cache."""
+    return blocks(len(features), 64 * features.shape[1])
 
 
 def standardised(features: Floats, rows: NDArray[np.integer]) -> NDArray[np.float32]:
