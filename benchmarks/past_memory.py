@@ -4,7 +4,7 @@
 
 The view is made up, float16, of 20 classes whose rows lie around their means; its items have keys and no pictures, and
 eight in ten of them are learned from. k-NN compares all with all, so that it gets a split of 20,000 to learn from and 2,000
-to answer; grids are short (one penalty and 20 steps, one learning rate and two epochs), since what is measured is memory.
+to answer; grids are short (one penalty and 20 steps, one learning rate and two epochs of batches of 256), since what is measured is memory.
 
 Each figure is of a process of its own: `deponij fit`, and for tables the stage's own function with one seed and two
 epochs. Memory is the most of `RssAnon` in `/proc`, sampled: what nothing but swap can take from a process; pages of files,
@@ -40,8 +40,8 @@ N_CLASSES, N_NEIGHBOURS, N_ANSWERED = 20, 20_000, 2_000
 # Of a process whose memory is said to be so many GiB.
 PEAK_GIB = 2.0
 HEADS: dict[str, tuple[str, ...]] = {
-    "linear": ("epochs=2",),
-    "mlp": ("epochs=2",),
+    "linear": ("epochs=2", "batch=256"),
+    "mlp": ("epochs=2", "batch=256"),
     "logistic": ("cs=[0.01]", "max_iter=20"),
     "centroid": (),
     "knn": (),
@@ -120,7 +120,12 @@ def all_tables(world: World) -> None:
     """In this process."""
     inputs = Inputs((world.view,), (), world.items, (world.split(TABLES),), ("label",))
     out = world.folder / "results" / TABLES
-    tables.run(TablesParams(seeds=1, candidates=(1e-3,), epochs=2), inputs, out=out, results=out / "results")
+    tables.run(
+        TablesParams(seeds=1, candidates=(1e-3,), epochs=2, batch=256),
+        inputs,
+        out=out,
+        results=out / "results",
+    )
 
 
 def spent(words: Sequence[str], folder: Path, memory_gib: float) -> tuple[float, float]:
