@@ -92,6 +92,12 @@ BENCHMARKS = (
     Benchmark(
         "growth", "Memory and time against size", "--sizes 10000,30000,100000 --budget 6", "--budget 3600"
     ),
+    Benchmark(
+        "past_memory",
+        "Heads and tables of more rows than memory holds",
+        "--rows 30000 --memory 0.25 --only linear,logistic,knn",
+        "--rows 100000,1000000",
+    ),
     Benchmark("items_growth", "Items in their growth", "--sizes 10000,100000 --pictures 200"),
 )
 

@@ -47,6 +47,8 @@ CSV file of rows `category,label`; it makes a column named after the file.
 | `--threads` | `DEPONIJ_THREADS` | the model's threads on a CPU; 0: one per core, on a busy machine fewer can be faster |
 | `--cluster` | `DEPONIJ_CLUSTER` | a Dask scheduler's address or `local[:N]`, for items and features ([more](clusters.md)) |
 | | `DEPONIJ_CACHE` | what is remembered (of large depots, where rows lie), weights put by hand; default `~/.cache/deponij` |
+| | `DEPONIJ_MEMORY_GIB` | GiB of memory to take for available where arrays are large ([more](scale.md#memory)) |
+| | `TMPDIR` | where arrays lie that would take more than an eighth of it; default `/var/tmp` |
 | | `DEPONIJ_LOCKS` | `leases`: processes know of each other by leases, not by locks ([when](depot.md#who-is-at-work)) |
 | | `DEPONIJ_KEEP_PAGES` | 0 or no: give the memory of large arrays back, where glibc else keeps it (which is faster) |
 | | `DEPONIJ_LIMIT_…` | how much a stranger's weights may ask for, by the limit's name; see [adding a backbone](adding.md) |

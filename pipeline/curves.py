@@ -24,6 +24,7 @@ from deponij.pipeline.metrics.clustered import mean_of_runs
 from deponij.pipeline.metrics.curves import CURVES, CurveHead, CurvePoint, CurveRow, Twice
 from deponij.pipeline.metrics.evaluation import grouped
 from deponij.store.errors import DataError
+from deponij.store.scratch import taken
 
 __all__ = ["CURVES", "HEADS", "CurvePoint", "CurveRow", "Head", "learning_curve"]
 
@@ -215,7 +216,7 @@ def _answers(
     Args:
         c: the penalty; None lets the head choose.
     """
-    names, train, test = examples.labels[rows], features[rows], features[examples.rows("test")]
+    names, train, test = examples.labels[rows], taken(features, rows), taken(features, examples.rows("test"))
     if head == "centroid":
         return None, NearestClassMean().fit(train, names).predict(test)
     if len(rows) < len(examples.rows("train")) and not np.ptp(train, axis=0).any():
@@ -224,6 +225,6 @@ def _answers(
     if c is not None:
         return c, LogisticProbe(cs=(c,)).fit(train, names).predict(test)
     val = examples.rows("val")
-    validation = (features[val], examples.labels[val]) if len(val) else (None, None)
+    validation = (taken(features, val), examples.labels[val]) if len(val) else (None, None)
     probe = LogisticProbe().fit(train, names, *validation)
     return probe.c_, probe.predict(test)

@@ -6,17 +6,20 @@ Shape letters: n vectors or queries, m stored ones, d width, k neighbours, b row
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from deponij.store.errors import DataError, UsageError
+from deponij.store.scratch import scratch
 
 Vectors = NDArray[np.float32]
 F = TypeVar("F", np.float32, np.float64)
 # Cosines, or values, of one block; choosing among them takes three times as much memory again.
 BLOCK_CELLS = 8_000_000
+# Stored vectors that are held as float64 at once, in blocks.
+_PIECE_BLOCKS = 4
 # Of a length, when each value is rounded to float32.
 _ROUNDING = 2e-7
 # Products of equal rows differ in their last bits with the place in the block; equal pictures must tie.
@@ -32,7 +35,7 @@ def unit(vectors: NDArray[np.floating], what: str = "vectors") -> Vectors:
     given = np.asarray(vectors)
     if given.ndim != 2 or given.shape[1] == 0:
         raise DataError(f"{what} must have the shape [n, d], got {list(given.shape)}")
-    units = np.empty(given.shape, np.float32)
+    units = scratch(given.shape, np.float32)
     for some in blocks(len(given), 2 * given.shape[1]):
         # In float64, so that neither tiny nor huge values leave the range when they are squared.
         exact = given[some].astype(np.float64)
@@ -46,20 +49,63 @@ def unit(vectors: NDArray[np.floating], what: str = "vectors") -> Vectors:
     return units
 
 
-def directions(vectors: NDArray[np.floating], what: str) -> NDArray[np.float64]:
-    """Rows of [n, d] divided by their lengths, float64; `what` names them in messages.
+def directions(vectors: NDArray[np.floating], what: str, dtype: DTypeLike = np.float64) -> NDArray[Any]:
+    """Rows of [n, d] divided by their lengths, rounded to `dtype`; `what` names them in messages.
 
     Raises:
         DataError: a row of length 0 has no direction.
     """
-    wide = vectors.astype(np.float64)
-    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    if not (lengths > 0).all():
-        rows = np.flatnonzero(lengths[:, 0] == 0)
-        first = rows[:5].tolist()
-        raise DataError(f"{what}: {len(rows)} of {len(wide)} rows have length 0 (first rows: {first})")
-    units: NDArray[np.float64] = wide / lengths
+    units = scratch(vectors.shape, dtype)
+    _refuse_pointless(_divided(vectors, units), vectors, what)
     return units
+
+
+def directions_in_blocks(
+    vectors: NDArray[np.floating], what: str
+) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """As `directions`, some rows at a time: which they are, and float64 [b, d].
+
+    Raises:
+        DataError: rows of length 0; all of them are counted first.
+    """
+    bad: list[int] = []
+    for some in blocks(*vectors.shape):
+        units = np.empty((some.stop - some.start, vectors.shape[1]))
+        bad += [some.start + row for row in _divided(vectors[some], units)]
+        if not bad:
+            yield some, units
+    _refuse_pointless(bad, vectors, what)
+
+
+def _divided(vectors: NDArray[np.floating], units: NDArray[Any]) -> list[int]:
+    """Fill in `units` [n, d], some rows of the processor's cache at a time; rows of length 0, which are left out."""
+    bad: list[int] = []
+    for some in blocks(len(vectors), 64 * vectors.shape[1]):
+        wide = vectors[some].astype(np.float64)
+        lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+        if (lengths > 0).all():
+            units[some] = np.divide(wide, lengths, out=wide)
+        else:
+            bad += (some.start + np.flatnonzero(lengths[:, 0] == 0)).tolist()
+    return bad
+
+
+def _refuse_pointless(bad: Sequence[int], vectors: NDArray[np.floating], what: str) -> None:
+    if bad:
+        raise DataError(f"{what}: {len(bad)} of {len(vectors)} rows have length 0 (first rows: {[*bad[:5]]})")
+
+
+def cosines(vectors: NDArray[np.floating], units: NDArray[np.floating], what: str) -> NDArray[np.float64]:
+    """Of vectors [n, d] to unit vectors [C, d], float64 [n, C]; `what` names the former in messages.
+
+    Raises:
+        DataError: a row of length 0 has no direction.
+    """
+    turned = units.astype(np.float64).T
+    found = np.empty((len(vectors), len(units)))
+    for some, block in directions_in_blocks(vectors, what):
+        found[some] = block @ turned
+    return found
 
 
 def class_means(rows: NDArray[np.float64], codes: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -101,7 +147,7 @@ def blocks(n_rows: int, n_columns: int, least: int = 1) -> Iterator[slice]:
 
 
 def nearest(
-    queries: NDArray[np.float64], stored: NDArray[np.float64], k: int
+    queries: NDArray[np.float64], stored: NDArray[np.floating], k: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Cosines [n, k] and rows [n, k] of the nearest stored vectors, nearest first.
 
@@ -118,9 +164,19 @@ def nearest(
         raise ValueError(f"k must lie in 1..{len(stored)}, got {k}")
     cosines = np.empty((len(queries), k))
     rows = np.empty((len(queries), k), dtype=np.int64)
-    for some in blocks(len(queries), len(stored)):
-        block = np.round(queries[some] @ stored.T, _DECIMALS)
-        cosines[some], rows[some] = largest(block, k)
+    for piece in blocks(len(stored), stored.shape[1] // _PIECE_BLOCKS, least=k):
+        turned = stored[piece].astype(np.float64, copy=False).T
+        for some in blocks(len(queries), turned.shape[1]):
+            block = np.round(queries[some] @ turned, _DECIMALS)
+            values, columns = largest(block, min(k, block.shape[1]))
+            if piece.start:
+                # Those of earlier pieces come first, as equal ones of lower rows do.
+                values = np.concatenate([cosines[some], values], axis=1)
+                columns = np.concatenate([rows[some], columns + piece.start], axis=1)
+                order = np.argsort(-values, axis=1, kind="stable")[:, :k]
+                values = np.take_along_axis(values, order, axis=1)
+                columns = np.take_along_axis(columns, order, axis=1)
+            cosines[some], rows[some] = values, columns
     return cosines, rows
 
 

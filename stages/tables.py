@@ -101,9 +101,16 @@ def _digest(params: TablesParams, inputs: Inputs) -> str:
     # Cells of a version that told less are not current.
     digest = hashlib.sha256(f"{params.model_dump_json()}{inputs.labels}{[*Cell.model_fields]}".encode())
     for path in (*inputs.features, *inputs.texts, *inputs.splits, inputs.items / MANIFEST):
-        content = path.read_bytes() if path.is_file() else b""
-        digest.update(f"{path.name}:{hashlib.sha256(content).hexdigest()}".encode())
+        digest.update(f"{path.name}:{_sha256(path)}".encode())
     return digest.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    """Of a file's bytes; one that is absent has none."""
+    if not path.is_file():
+        return hashlib.sha256().hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def of_profile(*, again: bool = False, threads: int = 0) -> list[Cell]:

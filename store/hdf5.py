@@ -17,12 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from deponij.store.errors import MachineError, StoreError, explained, is_exhaustion
+from deponij.store.scratch import fits_in_memory, scratch, taken
 from deponij.store.texts import is_storable
 
 CHUNK_BYTES = 1 << 20
 # Of one picture's map: a window reads few of them without need, and a picture has no more than some tens.
 TILE_BYTES = 128 << 10
 _CHECKSUM_BYTES = 4
+# Of about 1 MiB, where not all of a dataset is held.
+_CHUNKS_AT_ONCE = 32
 _SIDE, _MODULUS = 256, 65535
 # Files of the 1.10 format: metadata checksums, readable by h5py of the last years.
 LIBVER = ("v110", "v110")
@@ -211,12 +214,16 @@ def whole(dataset: h5py.Dataset) -> Array:
     Raises:
         ValueError: it claims more than the file holds, which would be filled up in memory: made up, or kept elsewhere.
     """
+    _refuse_lacking(dataset)
+    values: Array = dataset[:]
+    return values
+
+
+def _refuse_lacking(dataset: h5py.Dataset) -> None:
     _refuse_elsewhere(dataset)
     n_held = dataset.id.get_storage_size()
     if n_held < dataset.nbytes:
         raise ValueError(f"its {dataset.name} claims {dataset.nbytes:,} bytes and holds {n_held:,}")
-    values: Array = dataset[:]
-    return values
 
 
 def _refuse_elsewhere(dataset: h5py.Dataset) -> None:
@@ -246,18 +253,36 @@ def read_rows(dataset: h5py.Dataset, rows: npt.NDArray[np.int64]) -> Array:
     """
     if len(rows) == 0:
         return np.empty((0, *dataset.shape[1:]), dataset.dtype)
-    if len(rows) == len(dataset) and np.array_equal(rows, np.arange(len(rows))):
-        return whole(dataset)
-    distinct, inverse = np.unique(rows, return_inverse=True)
+    is_all = len(rows) == len(dataset) and np.array_equal(rows, np.arange(len(rows)))
+    distinct, inverse = (rows, rows) if is_all else np.unique(rows, return_inverse=True)
     if len(distinct) * 4 >= len(dataset):
-        return whole(dataset)[rows]
+        if not fits_in_memory(dataset.nbytes):
+            return _gone_through(dataset, rows)
+        return whole(dataset) if is_all else whole(dataset)[rows]
     _refuse_elsewhere(dataset)
-    values = np.empty((len(distinct), *dataset.shape[1:]), dataset.dtype)
+    values = scratch((len(distinct), *dataset.shape[1:]), dataset.dtype)
     breaks = np.flatnonzero(np.diff(distinct) != 1) + 1
     for start, stop in zip([0, *breaks], [*breaks, len(distinct)], strict=True):
         values[start:stop] = dataset[distinct[start] : distinct[stop - 1] + 1]
     in_order = np.array_equal(inverse, np.arange(len(distinct)))
-    return values if in_order else values[inverse]
+    return values if in_order else taken(values, inverse)
+
+
+def _gone_through(dataset: h5py.Dataset, rows: npt.NDArray[np.int64]) -> Array:
+    """As `read_rows`, of many rows, some chunks at a time."""
+    _refuse_lacking(dataset)
+    values = scratch((len(rows), *dataset.shape[1:]), dataset.dtype)
+    places = np.argsort(rows, kind="stable")
+    ascending = rows[places]
+    if ascending[-1] >= len(dataset):
+        raise IndexError(
+            f"its {dataset.name} has {len(dataset):,} rows, and row {ascending[-1]:,} was asked for"
+        )
+    step = (dataset.chunks or (1,))[0] * _CHUNKS_AT_ONCE
+    for start in range(0, len(dataset), step):
+        some = slice(*np.searchsorted(ascending, (start, start + step)))
+        values[places[some]] = dataset[start : start + step][ascending[some] - start]
+    return values
 
 
 def lies_row_by_row(dataset: h5py.Dataset) -> bool:
@@ -283,7 +308,7 @@ def read_bare_rows(path: Path, dataset: h5py.Dataset, rows: npt.NDArray[np.int64
     Raises:
         StoreError: the file ends before a row does.
     """
-    values: Array = np.empty((len(rows), *dataset.shape[1:]), dataset.dtype)
+    values = scratch((len(rows), *dataset.shape[1:]), dataset.dtype)
     content = values.reshape(-1).view(np.uint8).data
     n_bytes = len(content) // max(1, len(rows))
     chunk_rows, rest = dataset.chunks[0], (0,) * (dataset.ndim - 1)

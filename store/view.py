@@ -232,7 +232,7 @@ class View:
         Raises:
             StoreError: an id is unknown.
         """
-        place = self._places
+        place = self.places
         unknown = [item_id for item_id in ids if item_id not in place]
         if unknown:
             reasons = dict(self.failures)
@@ -242,7 +242,8 @@ class View:
         return np.array([place[item_id] for item_id in ids], dtype=np.int64)
 
     @cached_property
-    def _places(self) -> dict[str, int]:
+    def places(self) -> dict[str, int]:
+        """Row of each item."""
         return {item_id: row for row, item_id in enumerate(self.ids.tolist())}
 
     def _own_array(self, rows: npt.NDArray[np.int64]) -> Array:

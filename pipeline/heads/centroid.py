@@ -3,7 +3,7 @@
 Shape letters: n examples, d feature width, C classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -14,7 +14,7 @@ from deponij.pipeline.cards import ARRAY, REAL, Condition, Fact, are_positive
 from deponij.pipeline.heads.choosing import validation_pair
 from deponij.pipeline.heads.head import AffineHead, Floats, check_examples, check_varied, from_to
 from deponij.pipeline.heads.registry import register
-from deponij.pipeline.unit_vectors import class_means, directions
+from deponij.pipeline.unit_vectors import directions_in_blocks
 from deponij.store.errors import DataError
 
 
@@ -61,10 +61,12 @@ class NearestClassMean(AffineHead):
         self.classes_, codes = np.unique(names, return_inverse=True)
         self.n_features_in_ = features.shape[1]
         validation_pair(X_val, y_val, self.classes_, self.n_features_in_)
-        rows = self._rows(features, "training features")
         self.n_examples_ = np.bincount(codes)
-        means = class_means(rows, codes)
-        length = float(np.square(rows).sum(axis=1).mean())
+        sums, lengths = np.zeros((len(self.classes_), self.n_features_in_)), np.empty(len(names))
+        for some, rows in self._ready(features, "training features"):
+            np.add.at(sums, codes[some], rows)
+            lengths[some] = np.square(rows).sum(axis=1)
+        means, length = sums / self.n_examples_[:, None], float(lengths.mean())
         if length == 0:
             raise DataError("all training features are 0; does the view hold what it should?")
         self.gain_ = self.scale / length
@@ -75,8 +77,8 @@ class NearestClassMean(AffineHead):
     def _conditions(self) -> Sequence[Condition]:
         return ((are_positive(self.scale), f"scale must be positive, got {self.scale}"),)
 
-    def _rows(self, features: Floats, what: str) -> NDArray[np.float64]:
-        return directions(features, what) if self.normalise else features.astype(np.float64)
+    def _ready(self, features: Floats, what: str) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+        return directions_in_blocks(features, what) if self.normalise else super()._ready(features, what)
 
     @property
     def protocol(self) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from deponij.pipeline.heads.head import Floats, Names, check_examples
 from deponij.pipeline.record_lists import rounded
 from deponij.store.errors import DataError
+from deponij.store.scratch import taken
 
 HOLD_OUT = 0.1
 
@@ -75,7 +76,8 @@ def halves(features: Floats, names: Names, validation: tuple[Floats, Names] | No
         return Halves(features, names, validation, "validation")
     held_out = hold_out(names, seed)
     told = f"a held-out tenth of training (n = {held_out.sum()})"
-    return Halves(features[~held_out], names[~held_out], (features[held_out], names[held_out]), told)
+    kept, held = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    return Halves(taken(features, kept), names[kept], (taken(features, held), names[held]), told)
 
 
 def hold_out(names: Names, seed: int) -> NDArray[np.bool_]:

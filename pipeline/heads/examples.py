@@ -6,7 +6,7 @@ tested once, chosen on once, and learned from in all the others.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -132,7 +132,7 @@ def join_examples(
         )
     pool = [item_id for item_id in labels if parts.get(item_id) is not None]
     labelled = [(item_id, str(labels[item_id])) for item_id in pool if labels[item_id] is not None]
-    featured = set(with_features)
+    featured = with_features if isinstance(with_features, Set) else set(with_features)
     chosen = [(item_id, label) for item_id, label in labelled if item_id in featured]
     if not chosen:
         raise DataError(

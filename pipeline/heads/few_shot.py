@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from deponij.pipeline.heads.examples import Examples
 from deponij.pipeline.heads.head import Floats, Names
 from deponij.pipeline.metrics.clustered import mean_of_runs
+from deponij.store.scratch import taken
 
 if TYPE_CHECKING:
     from deponij.pipeline.heads.knn import NearestNeighbours
@@ -76,7 +77,7 @@ def _shots(
             rows = train[draw(names[train], per_class, seed)]
             learned = type(head)(**head.get_params()).fit(X[rows], names[rows])
             usual = learned.k_
-            for k, logits in learned.decisions(X[np.concatenate([val, tested])]).items():
+            for k, logits in learned.decisions(taken(X, np.concatenate([val, tested]))).items():
                 answers = learned.classes_[logits.argmax(axis=1)]
                 if len(val):
                     val_top1.setdefault(k, []).append(float((answers[: len(val)] == names[val]).mean()))

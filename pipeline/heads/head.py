@@ -5,7 +5,7 @@ Shape letters: n examples, d feature width, h and w sides of a grid, C classes. 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median_low
 from typing import ClassVar, Literal, Self
@@ -16,7 +16,9 @@ from pydantic import JsonValue
 
 from deponij.pipeline.cards import CardFolder, FeatureSource, Learned, LearnedCard, restored
 from deponij.pipeline.heads.examples import Examples
+from deponij.pipeline.unit_vectors import blocks
 from deponij.store.errors import DataError
+from deponij.store.scratch import finite_rows
 
 Floats = NDArray[np.floating]
 Names = NDArray[np.str_]
@@ -196,7 +198,7 @@ class Head(Learned, ABC):
 
 
 class AffineHead(Head):
-    """A head whose logits are an affine map of the features, as they are or made ready by `_rows`.
+    """A head whose logits are an affine map of the features, as they are or made ready by `_ready`.
 
     Attributes:
         coef_, intercept_: float32 [C, d] and [C].
@@ -211,13 +213,16 @@ class AffineHead(Head):
 
     def decision_function(self, X: ArrayLike) -> Floats:
         """Logits [n, C] of features [n, d]; see `Head`."""
-        rows = self._rows(self._check_width(X), "features")
-        logits: Floats = rows @ self.coef_.astype(np.float64).T + self.intercept_
+        features, weight = self._check_width(X), self.coef_.astype(np.float64).T
+        logits = np.empty((len(features), weight.shape[1]))
+        for some, rows in self._ready(features, "features"):
+            logits[some] = rows @ weight + self.intercept_
         return logits
 
-    def _rows(self, features: Floats, what: str) -> NDArray[np.float64]:
-        """What the map is of; `what` names the features in messages."""
-        return features.astype(np.float64)
+    def _ready(self, features: Floats, what: str) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+        """What the map is of, some rows at a time; `what` names the features in messages."""
+        for some in blocks(*features.shape):
+            yield some, features[some].astype(np.float64)
 
 
 def softmax(logits: Floats) -> Floats:
@@ -246,7 +251,7 @@ def check_features(X: ArrayLike, what: str) -> Floats:
         raise DataError(f"{what} must be numbers, got dtype {features.dtype}")
     if features.dtype.kind != "f":
         features = features.astype(np.float64)
-    finite = np.isfinite(features).all(axis=1)
+    finite = finite_rows(features)
     if not finite.all():
         rows = np.flatnonzero(~finite)
         raise DataError(

@@ -21,7 +21,7 @@ from deponij.pipeline.heads.head import Floats, Head, check_examples, check_vari
 from deponij.pipeline.heads.registry import register
 from deponij.pipeline.metrics.classification import rank
 from deponij.pipeline.metrics.evaluation import PARTS, score_part
-from deponij.pipeline.unit_vectors import directions, nearest
+from deponij.pipeline.unit_vectors import directions, directions_in_blocks, nearest
 
 DEFAULT_KS = (10, 20, 100, 200)
 # "20 usually best", says dinov2's paper of these features.
@@ -100,7 +100,7 @@ class NearestNeighbours(Head):
         self.n_features_in_ = features.shape[1]
         self.codes_ = codes.astype(np.int64)
         # Rounded as they are saved, so that a loaded head gives the same answers.
-        self.vectors_ = directions(features, "training features").astype(np.float32)
+        self.vectors_ = directions(features, "training features", np.float32)
         self.ks_ = tuple(sorted({min(int(k), len(names)) for k in self.ks}))
         self.k_ = min(self.ks_, key=lambda k: (abs(k - USUAL_K), k))
         self.trials_: tuple[Trial, ...] = ()
@@ -149,11 +149,14 @@ class NearestNeighbours(Head):
         }
 
     def _votes(self, features: Floats, ks: Sequence[int]) -> dict[int, Floats]:
-        units = directions(features, "features")
-        cosines, rows = nearest(units, self.vectors_.astype(np.float64), max(ks))
-        weights = np.exp((cosines - cosines[:, :1]) / self.temperature)  # [n, K]
-        codes = self.codes_[rows]  # [n, K]
-        return {k: np.log(self._shares(weights[:, :k], codes[:, :k]) + FLOOR) for k in ks}
+        logits: dict[int, Floats] = {k: np.empty((len(features), len(self.classes_))) for k in ks}
+        for some, units in directions_in_blocks(features, "features"):
+            cosines, rows = nearest(units, self.vectors_, max(ks))
+            weights = np.exp((cosines - cosines[:, :1]) / self.temperature)  # [b, K]
+            codes = self.codes_[rows]  # [b, K]
+            for k in ks:
+                logits[k][some] = np.log(self._shares(weights[:, :k], codes[:, :k]) + FLOOR)
+        return logits
 
     def _shares(self, weights: NDArray[np.float64], codes: NDArray[np.int64]) -> NDArray[np.float64]:
         """Each class's share [n, C] of the weights [n, k] of neighbours of these classes [n, k]."""

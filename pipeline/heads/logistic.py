@@ -6,7 +6,7 @@ is shorter and coarser, `DINOV2_CS` is theirs. Heads that learn by gradient step
 Shape letters: n examples, d feature width, C classes (`c` in lower case is the inverse penalty).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
@@ -26,7 +26,8 @@ from deponij.pipeline.cards import (
 from deponij.pipeline.heads.choosing import Halves, halves, validation_pair, worth
 from deponij.pipeline.heads.head import AffineHead, Floats, Names, check_examples, check_learnable
 from deponij.pipeline.heads.registry import register
-from deponij.pipeline.heads.softmax_regression import moments, solve, standardise
+from deponij.pipeline.heads.softmax_regression import moments, solve, standardise, standardised_rows
+from deponij.pipeline.unit_vectors import blocks
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -125,8 +126,9 @@ class LogisticProbe(AffineHead):
         self._fit_last(features, names)
         return self
 
-    def _rows(self, features: Floats, what: str) -> NDArray[np.float64]:
-        return standardise(features, self.mean_, self.scale_)
+    def _ready(self, features: Floats, what: str) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+        for some in blocks(*features.shape):
+            yield some, standardised_rows(features[some], self.mean_, self.scale_)
 
     @property
     def protocol(self) -> str:
@@ -171,7 +173,7 @@ class LogisticProbe(AffineHead):
 
     def _try_all(self, cs: Sequence[float], parts: Halves) -> tuple[Trial, ...]:
         mean, scale = moments(parts.features)
-        standard = standardise(parts.features, mean, scale).astype(np.float32)
+        standard = standardise(parts.features, mean, scale, np.float32)
         standard_val = standardise(parts.validation[0], mean, scale)
         # Each solution is where the search for the next one starts.
         model = self._model(CHOICE_TOLERANCE).set_params(warm_start=True)

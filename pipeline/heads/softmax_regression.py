@@ -14,11 +14,13 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from deponij.pipeline.heads.head import Floats, Names, softmax
+from deponij.pipeline.unit_vectors import blocks
 from deponij.store.errors import DataError
+from deponij.store.scratch import scratch, taken
 
 Wide = NDArray[np.float64]
 # Inverse penalties of `fit_path`: scikit-learn's C times d, for standardised features, so that they mean the same at
@@ -79,15 +81,49 @@ class Fitted:
 
 def moments(features: Floats) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean and standard deviation of each column, [d] each; constant columns get scale 1."""
-    wide = features.astype(np.float64)
-    scale = np.where(np.ptp(wide, axis=0) == 0, 1.0, wide.std(axis=0)).astype(np.float32)
-    return wide.mean(axis=0).astype(np.float32), np.where(scale == 0, np.float32(1), scale)
+    mean = _sums(features) / len(features)
+    deviation = np.sqrt(_sums(features, around=mean) / len(features))
+    scale = np.where(np.ptp(features, axis=0) == 0, 1.0, deviation).astype(np.float32)
+    return mean.astype(np.float32), np.where(scale == 0, np.float32(1), scale)
 
 
-def standardise(features: Floats, mean: Floats, scale: Floats) -> Wide:
-    """Features [n, d] with the mean taken off, over the scale."""
-    standard: Wide = (features.astype(np.float64) - mean) / scale
+def _sums(features: Floats, around: Wide | None = None) -> Wide:
+    """Of each column [d], or of the squares of what it is off; numpy, too, adds row after row."""
+    sums = np.zeros(features.shape[1])
+    for some in _cached(features):
+        block = np.empty((1 + some.stop - some.start, len(sums)))
+        block[0], rows = sums, block[1:]
+        if around is None:
+            rows[...] = features[some]
+        else:
+            np.subtract(features[some], around, out=rows)
+            np.square(rows, out=rows)
+        # The first one without the zeros, to which -0 would become 0.
+        sums = (block if some.start else rows).sum(axis=0)
+    return sums
+
+
+def standardise(
+    features: Floats, mean: Floats, scale: Floats, dtype: DTypeLike = np.float64
+) -> NDArray[np.floating]:
+    """Features [n, d] with the mean taken off, over the scale; computed in float64, and rounded to `dtype`."""
+    standard = scratch(features.shape, dtype)
+    for some in _cached(features):
+        standard[some] = standardised_rows(features[some], mean, scale)
     return standard
+
+
+def standardised_rows(features: Floats, mean: Floats, scale: Floats) -> Wide:
+    """As `standardise`, of a few rows."""
+    standard = features.astype(np.float64)
+    standard -= mean
+    standard /= scale
+    return standard
+
+
+def _cached(features: Floats) -> Iterator[slice]:
+    """So few rows at a time that what is made of them stays in the processor's cache."""
+    return blocks(len(features), 64 * features.shape[1])
 
 
 def standardised(features: Floats, rows: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -99,14 +135,17 @@ def standardised(features: Floats, rows: NDArray[np.integer]) -> NDArray[np.floa
     Raises:
         DataError: these rows all have the same features.
     """
-    varies = np.ptp(features[rows], axis=0) > 0
+    chosen = taken(features, rows)
+    varies = np.ptp(chosen, axis=0) > 0
     if not varies.any():
         raise DataError(
             f"all {len(rows)} examples have the same (constant) features; nothing can be learned from them. "
             "Does the view hold what it should?"
         )
     # A column that does not vary where one learns tells nothing elsewhere.
-    return np.asarray(standardise(features, *moments(features[rows])) * varies, dtype=np.float32)
+    standard = standardise(features, *moments(chosen), np.float32)
+    standard *= varies
+    return standard
 
 
 def solve(model: Any, features: Floats, names: Names) -> Fit:

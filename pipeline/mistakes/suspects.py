@@ -20,6 +20,7 @@ from deponij.pipeline.heads.softmax_regression import DEFAULT_C, fit_path, stand
 from deponij.pipeline.mistakes.records import ConfusedPair, Suspect
 from deponij.pipeline.reports.confusion import most_confused
 from deponij.store.errors import DataError
+from deponij.store.scratch import taken
 
 Rows = NDArray[np.int64]
 
@@ -80,8 +81,8 @@ def out_of_fold(
         if c is None:
             c = _choose_c(standard, names, train, test)
             advance(1)
-        fitted = next(fit_path(standard[train], names[train], [c]))
-        probs[np.ix_(test, np.searchsorted(classes, fitted.classes))] = fitted.probs(standard[test])
+        fitted = next(fit_path(taken(standard, train), names[train], [c]))
+        probs[np.ix_(test, np.searchsorted(classes, fitted.classes))] = fitted.probs(taken(standard, test))
         is_judged[test] = np.isin(names[test], fitted.classes)
         advance(1)
     return OutOfFold(classes, probs, is_judged, DEFAULT_C if c is None else c, n_folds)
@@ -122,8 +123,8 @@ def _choose_c(features: NDArray[np.float32], names: Names, train: Rows, test: Ro
     """The penalty with the lowest log-loss on the first fold; probabilities matter here, not answers."""
     if not np.isin(names[test], names[train]).any():
         return DEFAULT_C
-    path = fit_path(features[train], names[train])
-    return min((worth(one.logits(features[test]), one.classes, names[test])[1], one.c) for one in path)[1]
+    path, held = fit_path(taken(features, train), names[train]), taken(features, test)
+    return min((worth(one.logits(held), one.classes, names[test])[1], one.c) for one in path)[1]
 
 
 def find_suspects(ids: Sequence[str], names: Names, held_out: OutOfFold) -> list[Suspect]:

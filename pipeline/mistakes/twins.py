@@ -12,6 +12,7 @@ from deponij.pipeline.heads.head import Floats, Names
 from deponij.pipeline.likeness.pairs import HOWS, Evidence, Likeness, Link, Thresholds, spans
 from deponij.pipeline.likeness.phash import HASH_BITS
 from deponij.pipeline.mistakes.records import Twin
+from deponij.store.scratch import converted
 
 
 def find_twins(
@@ -35,7 +36,7 @@ def find_twins(
         how: from when items count as near-duplicates.
     """
     # In one precision and on one thread: the same items give the same twins.
-    likeness = Likeness(Evidence(keys, phashes, features.astype(np.float32)), how=how)
+    likeness = Likeness(Evidence(keys, phashes, converted(features, np.float32)), how=how)
     _, codes = np.unique(names, return_inverse=True)
     links: list[tuple[int, int, Link]] = []
     with threadpool_limits(limits=1):

@@ -16,7 +16,7 @@ from deponij.pipeline.metrics.multilabel import average_precision
 from deponij.pipeline.multilabel.head import Bools, MultilabelHead
 from deponij.pipeline.multilabel.registry import register
 from deponij.pipeline.record_lists import rounded
-from deponij.pipeline.unit_vectors import directions, nearest
+from deponij.pipeline.unit_vectors import directions, directions_in_blocks, nearest
 
 DEFAULT_KS = (5, 10, 20, 50)
 USUAL_K = 10
@@ -101,7 +101,7 @@ class MultilabelNeighbours(MultilabelHead):
 
     def _learn(self, features: Floats, truth: Bools, validation: tuple[Floats, Bools] | None) -> None:
         # Rounded as they are saved, so that a loaded head gives the same answers.
-        self.vectors_ = directions(features, "training features").astype(np.float32)
+        self.vectors_ = directions(features, "training features", np.float32)
         self.truth_ = truth.astype(np.float32)
         self.ks_ = tuple(sorted({min(int(k), len(truth)) for k in self.ks}))
         self.k_ = min(self.ks_, key=lambda k: (abs(k - USUAL_K), k))
@@ -116,15 +116,16 @@ class MultilabelNeighbours(MultilabelHead):
             self.k_ = min(self.trials_, key=lambda one: (-one.map_macro, one.k)).k
 
     def _votes(self, features: Floats, ks: Sequence[int]) -> dict[int, NDArray[np.float64]]:
-        cosines, rows = nearest(directions(features, "features"), self.vectors_.astype(np.float64), max(ks))
-        weights = np.exp((cosines - cosines[:, :1]) / self.temperature)  # [n, K]
         prior = (self.truth_.sum(axis=0, dtype=np.float64) + 0.5) / (len(self.truth_) + 1)
-        log_odds = {}
-        for k in ks:
-            own = weights[:, :k] / weights[:, :k].sum(axis=1, keepdims=True)
-            shares = np.einsum("nk,nkc->nc", own, self.truth_[rows[:, :k]].astype(np.float64))
-            shares = (k * np.clip(shares, 0, 1) + 0.5 * prior) / (k + 0.5)
-            log_odds[k] = np.log(shares) - np.log1p(-shares)
+        log_odds = {k: np.empty((len(features), len(prior))) for k in ks}
+        for some, units in directions_in_blocks(features, "features"):
+            cosines, rows = nearest(units, self.vectors_, max(ks))
+            weights = np.exp((cosines - cosines[:, :1]) / self.temperature)  # [b, K]
+            for k in ks:
+                own = weights[:, :k] / weights[:, :k].sum(axis=1, keepdims=True)
+                shares = np.einsum("nk,nkc->nc", own, self.truth_[rows[:, :k]].astype(np.float64))
+                shares = (k * np.clip(shares, 0, 1) + 0.5 * prior) / (k + 0.5)
+                log_odds[k][some] = np.log(shares) - np.log1p(-shares)
         return log_odds
 
     def _restore(self, tensors: Mapping[str, NDArray[np.float32]], learned: Mapping[str, Any]) -> None:

@@ -17,11 +17,19 @@ from numpy.typing import ArrayLike, NDArray
 from deponij.pipeline.cards import COUNT, FLAG, REAL, WORD, Condition, Fact, are_positive, rows_of
 from deponij.pipeline.heads.head import Floats
 from deponij.pipeline.heads.logistic import CHOICE_TOLERANCE, DEFAULT_CS
-from deponij.pipeline.heads.softmax_regression import moments, reduced, solve, standardise
+from deponij.pipeline.heads.softmax_regression import (
+    moments,
+    reduced,
+    solve,
+    standardise,
+    standardised_rows,
+)
 from deponij.pipeline.metrics.multilabel import average_precision
 from deponij.pipeline.multilabel.head import Bools, MultilabelHead
 from deponij.pipeline.multilabel.registry import register
 from deponij.pipeline.record_lists import rounded
+from deponij.pipeline.unit_vectors import blocks
+from deponij.store.scratch import converted
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -84,8 +92,11 @@ class OneVsRest(MultilabelHead):
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Log-odds [n, C] of features [n, d]; see `MultilabelHead`."""
-        rows = standardise(self._check_width(X), self.mean_, self.scale_)
-        log_odds: NDArray[np.float64] = rows @ self.coef_.astype(np.float64).T + self.intercept_
+        features, weight = self._check_width(X), self.coef_.astype(np.float64).T
+        log_odds = np.empty((len(features), weight.shape[1]))
+        for some in blocks(*features.shape):
+            rows = standardised_rows(features[some], self.mean_, self.scale_)
+            log_odds[some] = rows @ weight + self.intercept_
         return log_odds
 
     @property
@@ -113,7 +124,7 @@ class OneVsRest(MultilabelHead):
         standard = standardise(features, self.mean_, self.scale_)
         if validation is not None and validation[1].any() and len(cs) > 1:
             self.chosen_on_ = "validation"
-            self.trials_ = self._try_all(cs, standard.astype(np.float32), truth, validation)
+            self.trials_ = self._try_all(cs, converted(standard, np.float32), truth, validation)
             self.c_ = min(self.trials_, key=lambda one: (-one.map_macro, one.log_loss, one.c)).c
         fits = _Fits(self._model(self.tolerance), standard, truth)
         weight, bias = fits.at(self.c_)

@@ -1,6 +1,7 @@
 """What is known of items by their id: labels, photographs, parts, folds and groups. Joining them: `results`."""
 
 from pathlib import Path
+from sys import intern
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +31,12 @@ def read_labels(items: Items, labels: str) -> dict[str, str | None]:
     if pa.types.is_nested(column.type) or pa.types.is_floating(column.type):
         raise UsageError(f"column {labels!r} holds {column.type}; labels are names or whole numbers")
     values = column.cast(pa.string()).to_pylist()
-    return dict(zip(items.ids, values, strict=True))
+    return dict(zip(items.ids, map(_shared, values), strict=True))
+
+
+def _shared(name: str | None) -> str | None:
+    """One text for all items that have it, where it were one each: 60 bytes an item."""
+    return None if name is None else intern(name)
 
 
 def holds_sets(items: Items, labels: str) -> bool:
@@ -66,7 +72,8 @@ def photographs(items: Items, ids: Names) -> Names:
 def photograph_of(items: Items) -> dict[str, str]:
     """Each item's photograph by its id; an item without one is one by itself."""
     pairs = zip(items.ids, items.column("image_id"), strict=True)
-    return {item_id: item_id if photo is None else photo for item_id, photo in pairs}
+    # A photograph that is one item is the same text, not a second one.
+    return {item_id: item_id if photo in (None, item_id) else photo for item_id, photo in pairs}
 
 
 def read_groups(split: Path, items: Items) -> tuple[dict[str, str], Unit]:
@@ -97,7 +104,7 @@ def read_parts(split: Path) -> dict[str, str | None]:
     unknown = sorted({part for part in parts if part is not None} - set(PARTS))
     if unknown:
         raise DataError(f"{split} has the parts {unknown}; allowed are {', '.join(PARTS)} and null")
-    part_of = {item_id: part for item_id, part in zip(ids, parts, strict=True) if item_id is not None}
+    part_of = {one: _shared(part) for one, part in zip(ids, parts, strict=True) if one is not None}
     if len(part_of) != len(ids):
         raise DataError(f"{split}: {len(ids) - len(part_of)} item ids occur more than once, or are missing")
     return part_of

@@ -23,6 +23,7 @@ from deponij.project.learning.reading import Reading
 from deponij.project.learning.results import evaluate, feature_sources, read_shared_examples, write_results
 from deponij.store.errors import DataError, UsageError
 from deponij.store.items import Items
+from deponij.store.scratch import beside
 from deponij.store.view import View
 
 
@@ -118,7 +119,7 @@ def learn(
     head = make_head(params.head, (_of_tokens(views) if kind.takes_tokens else {}) | params.arguments)
     text_view = open_class_texts(texts, views[0], items, [labels]) if texts is not None else None
     examples, arrays = read_shared_examples(views, Items(items), split, labels, reading=reading)
-    vectors = np.concatenate(arrays, axis=1) if kind.reads == "vectors" else arrays[0]
+    vectors = beside(arrays) if kind.reads == "vectors" else arrays[0]
     words, facts = None, None
     if text_view is not None:
         words = class_texts(

@@ -30,6 +30,7 @@ from deponij.project.learning.multilabel_files import SetPredictions, write_mult
 from deponij.project.learning.results import Vectors, feature_sources, features_of, left_out, tuned_on
 from deponij.store.errors import DataError
 from deponij.store.items import Items
+from deponij.store.scratch import taken
 from deponij.store.view import View
 
 Bools = NDArray[np.bool_]
@@ -155,8 +156,8 @@ def learn_sets(
     """
     examples, classes = set_examples.examples, set_examples.classes.tolist()
     train, val = examples.rows("train"), examples.rows("val")
-    validation = (vectors[val], truth[val]) if len(val) else (None, None)
-    head.fit(vectors[train], truth[train], classes, *validation)
+    validation = (taken(vectors, val), truth[val]) if len(val) else (None, None)
+    head.fit(taken(vectors, train), truth[train], classes, *validation)
     log_odds = head.decision_function(vectors)
     probs = probabilities(log_odds)
     parts = {

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from deponij.pipeline.heads.examples import Examples
 from deponij.pipeline.heads.head import Head
 from deponij.pipeline.metrics.classification import widened
+from deponij.store.scratch import taken
 
 Vectors = NDArray[np.floating]
 # Learns from features and names, chooses on a second pair of them where there is one.
@@ -76,7 +77,7 @@ def out_of_fold(
     for head, rotation in zip(heads, examples.rotations(), strict=True):
         rows = rotation.rows("test")
         logits[rows] = widened(
-            head.decision_function(vectors[rows]), head.classes_.tolist(), classes.tolist()
+            head.decision_function(taken(vectors, rows)), head.classes_.tolist(), classes.tolist()
         )
     return logits
 
@@ -84,5 +85,5 @@ def out_of_fold(
 def _fitted(blank: Head, fit: Fit, examples: Examples, vectors: Vectors) -> Head:
     train, val = examples.rows("train"), examples.rows("val")
     head = type(blank)(**blank.get_params())
-    validation = (vectors[val], examples.labels[val]) if len(val) else (None, None)
-    return fit(head, vectors[train], examples.labels[train], *validation)
+    validation = (taken(vectors, val), examples.labels[val]) if len(val) else (None, None)
+    return fit(head, taken(vectors, train), examples.labels[train], *validation)

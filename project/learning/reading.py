@@ -16,6 +16,7 @@ from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError, UsageError
 from deponij.store.hdf5 import Array
 from deponij.store.reading import MapReader
+from deponij.store.scratch import scratch
 from deponij.store.view import View
 
 T = TypeVar("T")
@@ -135,8 +136,11 @@ class Reading:
         if not is_dense(view.kind):
             return as_taken(view.read(ids.tolist()), view.kind, self._taken(view.kind))
         maps = StoredMaps(MapReader(view), ids)
-        blocks = [np.asarray(maps[start : start + _ROWS]) for start in range(0, len(ids), _ROWS)]
-        return np.concatenate([as_taken(one, view.kind, "mean") for one in blocks])
+        means = scratch(maps.shape[:2], np.float32)
+        for start in range(0, len(ids), _ROWS):
+            some = slice(start, start + _ROWS)
+            means[some] = as_taken(np.asarray(maps[some]), view.kind, "mean")
+        return means
 
     def _taken(self, kind: str) -> Token | None:
         """Which token is taken of a kind."""

@@ -8,6 +8,8 @@ Shape letters: n items, d feature width, C classes.
 import io
 import json
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import and_
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,7 @@ from deponij.store.atomic import table_bytes
 from deponij.store.bundle import write_bundle
 from deponij.store.errors import DataError, StoreError, UsageError
 from deponij.store.items import Items
+from deponij.store.scratch import finite_rows
 from deponij.store.view import TUNED_ON, View
 
 Vectors = NDArray[np.floating]
@@ -83,7 +86,7 @@ def read_shared_examples(
     names = read_labels(items, labels)
     for view in views:
         check_belongs(view, items, reading)
-    everywhere = set.intersection(*(set(view.ids.tolist()) for view in views))
+    everywhere = reduce(and_, (view.places.keys() for view in views))
     groups, unit = read_groups(split, items)
     examples = join_examples(
         names, read_parts(split), groups, everywhere, unit, read_folds(split), tuned_on(views)
@@ -159,7 +162,7 @@ def require_finite(values: Vectors, ids: Sequence[str] | Names, what: str, mend:
     Raises:
         StoreError: naming the first of them.
     """
-    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    bad = np.flatnonzero(~finite_rows(values))
     if len(bad):
         first = str(ids[bad[0]])
         raise StoreError(f"{what} of {len(bad)} items are NaN or infinite, the first: {first!r}; {mend}")
@@ -168,7 +171,7 @@ def require_finite(values: Vectors, ids: Sequence[str] | Names, what: str, mend:
 def check_belongs(view: View, items: Items, reading: Reading | None = None) -> None:
     """Items without features must have failed, and a row must be of the picture that the item has now."""
     (reading or Reading()).require(view)
-    seen = dict(zip(view.ids.tolist(), view.keys.tolist(), strict=True))
+    seen, keys = view.places, view.keys.tolist()
     failed = {item_id for item_id, _ in view.failures} | {item_id for item_id, _ in items.failures}
     missing = [item_id for item_id in items.ids if item_id not in seen and item_id not in failed]
     if missing:
@@ -176,7 +179,7 @@ def check_belongs(view: View, items: Items, reading: Reading | None = None) -> N
             f"{view.path} lacks {len(missing)} of {len(items)} items that did not fail, the first: "
             f"{missing[0]!r}; it was made from other items: extract again"
         )
-    other = [i for i, key in zip(items.ids, items.keys, strict=True) if i in seen and key != seen[i]]
+    other = [i for i, key in zip(items.ids, items.keys, strict=True) if i in seen and key != keys[seen[i]]]
     if other:
         raise StoreError(
             f"{view.path} saw other pictures than {items.path} holds for {len(other)} items, the first: "

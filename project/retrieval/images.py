@@ -9,6 +9,7 @@ from pathlib import Path
 from deponij.pipeline.metrics.retrieval import RetrievalResult
 from deponij.pipeline.retrieval.evaluation import Side
 from deponij.project.retrieval.archive import RetrievalParams, judged, read_archive
+from deponij.store.scratch import taken
 from deponij.store.view import View
 
 
@@ -31,7 +32,7 @@ def run(params: RetrievalParams, *, features: Path, items: Path, split: Path, la
         params,
         "image-to-image",
         "classes",
-        Side(archive.vectors[rows], archive.labels[rows], archive.photos[rows]),
+        Side(taken(archive.vectors, rows), archive.labels[rows], archive.photos[rows]),
         Side(archive.vectors, archive.labels, archive.photos),
         lambda n: (
             f"{n} of {len(rows)} items have no other photograph with an item of their class, so that there is nothing "

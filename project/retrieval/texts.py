@@ -22,6 +22,7 @@ from deponij.project.learning.class_texts import (
 )
 from deponij.project.retrieval.archive import Archive, Names, RetrievalParams, judged, read_archive
 from deponij.store.errors import DataError
+from deponij.store.scratch import taken
 from deponij.store.view import View
 
 _DIRECTIONS: tuple[Task, ...] = ("text-to-image", "image-to-text")
@@ -113,7 +114,7 @@ def _both_ways(
     texts: Side, about: About, made: str, archive: Archive, text_view: View, params: RetrievalParams
 ) -> list[RetrievalResult]:
     rows, n = archive.rows, len(texts.vectors)
-    pictures = Side(archive.vectors[rows], archive.labels[rows])
+    pictures = Side(taken(archive.vectors, rows), archive.labels[rows])
     one, plural = ("caption", "different captions") if about == "captions" else ("class", "classes")
 
     def note(n_without: int) -> str:

@@ -34,6 +34,7 @@ from deponij.project.learning.out_of_fold import kept, out_of_fold
 from deponij.project.learning.results import evaluate, feature_sources, read_shared_examples, write_results
 from deponij.project.tables.plan import FeatureSet, Plan
 from deponij.store.errors import DataError
+from deponij.store.scratch import beside, taken
 
 if TYPE_CHECKING:
     from deponij.pipeline.heads.gradient.seeded import Seeded
@@ -79,7 +80,7 @@ class _Task:
     def answers(self, heads: Sequence[Head], features: Vectors, classes: Names) -> Vectors:
         """Logits [m, C] of the judged rows, of folds by the head of the rotation that tests them."""
         if self.examples.folds is None:
-            return heads[0].decision_function(features[self.judged])
+            return heads[0].decision_function(taken(features, self.judged))
         return out_of_fold(heads, self.examples, features, classes)
 
     @property
@@ -95,9 +96,7 @@ class _Task:
 
     def features(self, chosen: FeatureSet) -> Vectors:
         """[n, d], the members side by side."""
-        if len(chosen.rows) == 1:
-            return self.vectors[chosen.rows[0]]
-        return np.concatenate([self.vectors[row] for row in chosen.rows], axis=1)
+        return beside([self.vectors[row] for row in chosen.rows])
 
 
 def compute(plan: Plan) -> list[Cell]:
@@ -263,7 +262,7 @@ def _zero_shot_cells(plan: Plan, task: _Task, one: FeatureSet) -> list[Cell]:
     named = {ZERO_SHOT: None} | {
         f"{ZERO_SHOT} ({_PROMPT_NAMES.get(prompt, prompt)})": [prompt] for prompt in apart
     }
-    features = task.features(one)[task.judged]
+    features = taken(task.features(one), task.judged)
     cells = []
     for name, chosen in named.items():
         texts = _texts(plan, one.name, task.examples.pool_classes, chosen)

@@ -63,12 +63,13 @@ def write_features(
     weights: str = "w" * 64,
     columns: dict[str, Sequence[str]] | None = None,
     failures: Sequence[tuple[str, str]] = (),
+    backbone: str = "tiny",
 ) -> None:
     arrays = {"embedding": embedding}
     write_view(
         path,
         identity=identity(kind, weights),
-        backbone="tiny",
+        backbone=backbone,
         ids=ids,
         keys=keys,
         checksums=row_checksums(arrays, len(ids)),

@@ -22,6 +22,7 @@ from deponij.pipeline.heads.gradient.training import Trained
 from deponij.pipeline.heads.head import AffineHead, Floats, Names, check_examples, check_learnable
 from deponij.pipeline.heads.registry import register
 from deponij.store.errors import DataError
+from deponij.store.scratch import beside, stacked
 
 DINOV2_LRS = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1)
 # Learning rates are stated for this many examples a step.
@@ -138,8 +139,8 @@ class DinoLinear(AffineHead):
 
         from deponij.pipeline.heads.gradient.grid import train_grid
 
-        everything = np.concatenate([features, validation[0]])
-        sets = {f"{one}": everything[:, self._columns(*one)] for one in self._feature_sets()}
+        everything = stacked([features, validation[0]])
+        sets = {f"{one}": self._of_columns(everything, self._columns(*one)) for one in self._feature_sets()}
         pairs = [(float(lr), one) for one in self._feature_sets() for lr in self.lrs]
         rows = np.arange(len(everything))
         trained = train_grid(
@@ -178,6 +179,11 @@ class DinoLinear(AffineHead):
         places = np.arange(self.n_features_in_).reshape(self.n_blocks, per_block, -1)
         chosen = [places[-blocks:, 0].ravel(), *([places[-1, 1]] if patches else [])]
         return np.concatenate(chosen)
+
+    def _of_columns(self, features: Floats, columns: NDArray[np.int64]) -> Floats:
+        """Features [n, ...] of these columns, which are those of whole tokens."""
+        width = self.n_features_in_ // (self.n_blocks * (2 if self.has_patches else 1))
+        return beside([features[:, start : start + width] for start in columns[::width]])
 
     def _conditions(self) -> Sequence[Condition]:
         counts = {name: getattr(self, name) for name in ("n_blocks", "iterations", "batch")}

@@ -24,6 +24,7 @@ from deponij.pipeline.heads.gradient.recipe import GridPoint, Recipe
 from deponij.pipeline.heads.gradient.training import Shape, Trained, train_together
 from deponij.pipeline.heads.head import Floats, Names, check_examples, check_features, check_learnable
 from deponij.store.errors import DataError, UsageError
+from deponij.store.scratch import taken
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,6 +77,7 @@ def fit_grid(
     """
     chosen = Recipe() if recipe is None else recipe
     trained = train_grid(points, features, labels, train, val, chosen, threads=threads, progress=progress)
+    held = {name: taken(features[name], val) for name in {point.features for point in points}}
     heads = []
     for point, result in zip(points, trained, strict=True):
         classes, counts = np.unique(labels[point.labels][train], return_counts=True)
@@ -83,7 +85,7 @@ def fit_grid(
         head.classes_ = classes.astype(np.str_)
         if len(val):
             truth = labels[point.labels][val]
-            head.val_top1_ = float((head.predict(features[point.features][val]) == truth).mean())
+            head.val_top1_ = float((head.predict(held[point.features]) == truth).mean())
         heads.append(head)
     return heads
 
@@ -145,7 +147,7 @@ def _shapes(
 ) -> list[Shape]:
     """The shape of each point; points that can be trained together have the very same one."""
     padded = {
-        name: (with_ones(features[name][train]), with_ones(features[name][val]))
+        name: (with_ones(features[name], train), with_ones(features[name], val))
         for name in {point.features for point in points}
     }
     shape_of: dict[tuple[str, str, str, str, float], Shape] = {}
@@ -244,11 +246,11 @@ def _check_data(
             + ", ".join(f"{what} has {n} rows" for what, n in n_rows.items())
         )
     for name in dict.fromkeys(point.features for point in points):
-        check_features(features[name][val], f"validation features {name!r}")
+        check_features(taken(features[name], val), f"validation features {name!r}")
     for feature_name, label_name in dict.fromkeys((point.features, point.labels) for point in points):
         names = labels[label_name]
         chosen, _ = check_examples(
-            features[feature_name][train], names[train], f"training features {feature_name!r}"
+            taken(features[feature_name], train), names[train], f"training features {feature_name!r}"
         )
         check_learnable(chosen, names[train])
         if len(val) and not np.isin(names[val], names[train]).any():

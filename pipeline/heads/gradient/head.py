@@ -17,6 +17,7 @@ from deponij.pipeline.heads.gradient.recipe import GridPoint, Recipe
 from deponij.pipeline.heads.gradient.training import Trained
 from deponij.pipeline.heads.head import Floats, Head, check_examples
 from deponij.store.errors import DataError
+from deponij.store.scratch import stacked
 
 _ONLY = "only"
 
@@ -89,7 +90,7 @@ class GradientHead(Head):
         n_train = len(names)
         validation = validation_pair(X_val, y_val, np.unique(names), features.shape[1])
         if validation is not None:
-            features = np.concatenate([features, validation[0]])
+            features = stacked([features, validation[0]])
             names = np.concatenate([names, validation[1]])
         rows = np.arange(len(names))
         (head,) = fit_grid(

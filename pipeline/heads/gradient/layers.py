@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from deponij.pipeline.unit_vectors import blocks
+from deponij.store.scratch import scratch
+
 if TYPE_CHECKING:
     from torch import Tensor, dtype
 
@@ -20,16 +23,17 @@ HIDDEN = 512
 _PAD = 16
 
 
-def with_ones(features: NDArray[np.floating]) -> "Tensor":
-    """Features [n, d] as a tensor with a column of 1 and zeros up to a multiple of 16."""
+def with_ones(features: NDArray[np.floating], rows: NDArray[np.integer]) -> "Tensor":
+    """These rows [m] of features [n, d] as a tensor with a column of 1 and zeros up to a multiple of 16."""
     import torch
 
-    n, dim = features.shape
-    dtype = torch.float64 if features.dtype == np.float64 else torch.float32
-    padded = torch.zeros(n, _padded(dim + 1), dtype=dtype)
-    padded[:, :dim] = torch.from_numpy(np.ascontiguousarray(features, dtype=np.dtype(str(dtype)[6:])))
-    padded[:, dim] = 1
-    return padded
+    dim = features.shape[1]
+    dtype = np.float64 if features.dtype == np.float64 else np.float32
+    padded = scratch((len(rows), _padded(dim + 1)), dtype)
+    for some in blocks(*padded.shape):
+        padded[some, :dim] = features[rows[some]]
+    padded[:, dim], padded[:, dim + 1 :] = 1, 0
+    return torch.from_numpy(padded)
 
 
 def _padded(width: int) -> int:

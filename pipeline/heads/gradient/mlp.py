@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deponij.pipeline.heads.gradient.head import GradientHead
+from deponij.pipeline.heads.gradient.layers import HIDDEN
 from deponij.pipeline.heads.head import Floats
 from deponij.pipeline.heads.registry import register
+from deponij.pipeline.unit_vectors import blocks
 
 
 @register("mlp")
@@ -56,8 +58,11 @@ class MlpHead(GradientHead):
         """Logits [n, C] of features [n, d]; see `Head`."""
         from scipy.special import ndtr
 
-        features = self._check_width(X).astype(np.float64)
-        hidden = features @ self.hidden_coef_.astype(np.float64).T + self.hidden_intercept_
-        hidden *= ndtr(hidden)
-        logits: Floats = hidden @ self.coef_.astype(np.float64).T + self.intercept_
+        features = self._check_width(X)
+        first, second = (weight.astype(np.float64).T for weight in (self.hidden_coef_, self.coef_))
+        logits = np.empty((len(features), second.shape[1]))
+        for some in blocks(len(features), max(HIDDEN, features.shape[1])):
+            hidden = features[some].astype(np.float64) @ first + self.hidden_intercept_
+            hidden *= ndtr(hidden)
+            logits[some] = hidden @ second + self.intercept_
         return logits

@@ -18,6 +18,7 @@ from deponij.pipeline.heads.head import Floats, Names
 from deponij.pipeline.heads.registry import register
 from deponij.pipeline.heads.words.text_blend import TextBlend, Wide
 from deponij.pipeline.unit_vectors import blocks, directions
+from deponij.store.scratch import converted, scratch
 
 # A class's affinities add up over all its examples, of which there are more than the paper's sixteen.
 DEFAULT_ALPHAS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -90,7 +91,9 @@ class TipAdapter(TextBlend):
     def _learn(self, units: Wide, codes: NDArray[np.int64], validation: tuple[Wide, Names] | None) -> None:
         order = np.argsort(codes, kind="stable")
         # Rounded as they are saved, so that a loaded head gives the same answers.
-        self.vectors_, self.codes_ = units[order].astype(np.float32), codes[order]
+        self.vectors_, self.codes_ = scratch(units.shape, np.float32), codes[order]
+        for some in blocks(*units.shape):
+            self.vectors_[some] = units[order[some]]
         alphas, betas = (sorted({float(value) for value in values}) for values in (self.alphas, self.betas))
         self.alpha_, self.beta_ = _nearest(alphas, USUAL_ALPHA), _nearest(betas, USUAL_BETA)
         self.trials_: tuple[Trial, ...] = ()
@@ -114,7 +117,7 @@ class TipAdapter(TextBlend):
 
     def _cached(self, units: Wide, betas: Sequence[float]) -> dict[float, Wide]:
         """Sums of affinities [n, C] to each class's examples, by beta."""
-        stored = self.vectors_.astype(np.float64)
+        stored = converted(self.vectors_, np.float64)
         present, starts = np.unique(self.codes_, return_index=True)
         sums = {beta: np.zeros((len(units), len(self.classes_))) for beta in betas}
         for some in blocks(len(units), len(stored)):

@@ -19,7 +19,7 @@ from deponij.pipeline.heads.head import Floats, Names
 from deponij.pipeline.heads.registry import register
 from deponij.pipeline.heads.softmax_regression import fit_pulled
 from deponij.pipeline.heads.words.text_blend import TextBlend, Wide
-from deponij.pipeline.unit_vectors import directions
+from deponij.pipeline.unit_vectors import cosines
 
 DEFAULT_CS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 # Eleven steps from zero-shot to the probe; the paper recommends the middle where nothing can be chosen.
@@ -115,7 +115,7 @@ class WiseFt(TextBlend):
     def decision_function(self, X: ArrayLike) -> Floats:
         """Logits [n, C] of image features [n, d] of any length; see `Head`."""
         features = self._check_width(X)
-        logits: Floats = self.scale * (directions(features, "features") @ self.coef_.astype(np.float64).T)
+        logits: Floats = self.scale * cosines(features, self.coef_, "features")
         return logits
 
     @property

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from deponij.pipeline.cards import ARRAY, Condition, Fact, are_positive
 from deponij.pipeline.heads.head import Floats, Head, check_examples, from_to
 from deponij.pipeline.heads.registry import register
-from deponij.pipeline.unit_vectors import class_means, directions
+from deponij.pipeline.unit_vectors import class_means, cosines, directions
 
 
 @register("zero-shot")
@@ -65,7 +65,7 @@ class ZeroShotClassifier(Head):
     def decision_function(self, X: ArrayLike) -> Floats:
         """Logits [n, C] of image features [n, d] of any length; see `Head`."""
         features = self._check_width(X)
-        logits: Floats = self.scale * (directions(features, "features") @ self.coef_.astype(np.float64).T)
+        logits: Floats = self.scale * cosines(features, self.coef_, "features")
         return logits
 
     @property
