@@ -4,7 +4,8 @@
 
 The view is made up, float16, of 20 classes whose rows lie around their means; its items have keys and no pictures, and
 eight in ten of them are learned from. k-NN compares all with all, so that it gets a split of 20,000 to learn from and 2,000
-to answer; grids are short (one penalty and 20 steps, one learning rate and two epochs of batches of 256), since what is measured is memory.
+to answer. Fits are short, since what is measured is memory: one penalty and 20 steps, or one learning rate and two epochs
+of batches of 256.
 
 Each figure is of a process of its own: `deponij fit`, and for tables the stage's own function with one seed and two
 epochs. Memory is the most of `RssAnon` in `/proc`, sampled: what nothing but swap can take from a process; pages of files,
