@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -50,15 +51,15 @@ class Predictions:
         folds = {} if self.folds is None else {"fold": pa.array(self.folds, pa.int64())}
         return pa.table(
             {
-                "item_id": pa.array(self.ids.tolist(), pa.string()),
-                "part": pa.array(self.parts.tolist(), pa.string()),
+                "item_id": pa.array(self.ids, pa.string()),
+                "part": pa.array(self.parts, pa.string()),
                 **folds,
-                "truth": pa.array(self.truth.tolist(), pa.string()),
-                "group": pa.array(self.groups.tolist(), pa.string()),
-                "prediction": pa.array(self.top_labels[:, 0].tolist(), pa.string()),
+                "truth": pa.array(self.truth, pa.string()),
+                "group": pa.array(self.groups, pa.string()),
+                "prediction": pa.array(self.top_labels[:, 0], pa.string()),
                 "prob": pa.array(self.top_probs[:, 0], pa.float32()),
-                "top_labels": pa.array(self.top_labels.tolist(), pa.list_(pa.string())),
-                "top_probs": pa.array(self.top_probs.tolist(), pa.list_(pa.float32())),
+                "top_labels": _lists(self.top_labels, pa.string()),
+                "top_probs": _lists(self.top_probs, pa.float32()),
             }
         )
 
@@ -89,6 +90,15 @@ class Predictions:
             self.top_probs[rows],
             None if self.folds is None else self.folds[rows],
         )
+
+
+def _lists(values: NDArray[Any], kind: pa.DataType) -> pa.ListArray:
+    """A list for each row of [n, k], without a Python object for each value."""
+    n, k = values.shape
+    # Of millions of texts it comes in pieces.
+    flat = pa.array(values.ravel(), kind)
+    flat = flat.combine_chunks() if isinstance(flat, pa.ChunkedArray) else flat
+    return pa.ListArray.from_arrays(k * np.arange(n + 1, dtype=np.int32), flat)
 
 
 _TEXTS = ("item_id", "part", "truth", "group")

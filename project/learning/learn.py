@@ -136,6 +136,9 @@ def learn(
             n_texts=len(words.classes),
             unused_groups=tuple(sorted(set(groups_of(text_view)) - set(examples.pool_classes))),
         )
+    sources = reading.sources(feature_sources(views, labels), views)
+    # Ids and keys of all rows are no longer wanted, 0.4 kB each.
+    del views, arrays
     if kind.learns_from == "texts":
         if words is None:
             raise UsageError(f"head {params.head!r} needs text vectors; name their view with --texts")
@@ -148,7 +151,6 @@ def learn(
         made = learned(head, lambda one, *pairs: one.fit(*pairs, **more), examples, vectors)
         # A head that has learned from all cannot be asked about any of them.
         studied, head = (made.head if examples.folds is None else head), made.head
-    sources = reading.sources(feature_sources(views, labels), views)
     judged = evaluate(made, sources, examples, labels=labels, split=split)
     result = HeadResult(
         **judged.evaluation.model_dump(exclude={"notes"}),
