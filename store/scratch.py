@@ -37,7 +37,7 @@ def scratch(shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
 
     Raises:
         MachineError: it must lie on a disk that has no room for it.
-        UsageError: `DEPONIJ_MEMORY_GIB` is no number.
+        UsageError: `DEPONIJ_MEMORY_GIB` is no number from 0 on.
     """
     kind = np.dtype(dtype)
     n_bytes = kind.itemsize * int(np.prod(shape, dtype=np.int64))
@@ -52,15 +52,18 @@ def fits_in_memory(n_bytes: int) -> bool:
     """Whether an array of so many bytes is small beside the memory that is available now.
 
     Raises:
-        UsageError: `DEPONIJ_MEMORY_GIB` is no number.
+        UsageError: `DEPONIJ_MEMORY_GIB` is no number from 0 on.
     """
     given = os.environ.get(MEMORY)
     if given is None:
         return n_bytes <= _SMALL_BYTES or n_bytes * _PARTS <= available_bytes()
     try:
-        return n_bytes * _PARTS <= float(given) * 2**30
+        gib = float(given)
     except ValueError:
-        raise UsageError(f"{MEMORY} must be a number of GiB, got {given!r}") from None
+        gib = -1.0
+    if not gib >= 0:
+        raise UsageError(f"{MEMORY} must be a number of GiB from 0 on, got {given!r}")
+    return n_bytes * _PARTS <= gib * 2**30
 
 
 def available_bytes() -> int:

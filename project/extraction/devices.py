@@ -3,6 +3,8 @@
 import os
 from typing import TYPE_CHECKING
 
+from deponij.store.scratch import available_bytes
+
 if TYPE_CHECKING:
     from deponij.pipeline.backbones.contract import Backbone
 
@@ -26,9 +28,7 @@ def load_backbone(
 def free_memory_bytes(device: str) -> int | None:
     """What a model on this device (as `pick_device` gives it) can still take; None where it cannot be asked."""
     if device == "cpu":
-        import psutil
-
-        return int(psutil.virtual_memory().available)
+        return available_bytes()
     if device.startswith("cuda"):
         import torch
 

@@ -10,6 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
+from deponij.project.extraction.devices import free_memory_bytes
 from deponij.store import hdf5, scratch
 from deponij.store.errors import MachineError, UsageError
 
@@ -129,9 +130,10 @@ def test_the_limit_is_a_share_of_what_is_available(monkeypatch: pytest.MonkeyPat
     assert scratch.fits_in_memory(1 << 20), "what is small is not asked for"
     monkeypatch.setenv(scratch.MEMORY, "0.5")
     assert scratch.fits_in_memory(1 << 26) and not scratch.fits_in_memory((1 << 26) + 1)
-    monkeypatch.setenv(scratch.MEMORY, "much")
-    with pytest.raises(UsageError, match="much"):
-        scratch.fits_in_memory(1)
+    for wrong in ("much", "nan", "-1"):
+        monkeypatch.setenv(scratch.MEMORY, wrong)
+        with pytest.raises(UsageError, match=wrong):
+            scratch.fits_in_memory(1)
 
 
 def test_what_control_groups_leave_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,4 +153,7 @@ def test_what_control_groups_leave_counts(tmp_path: Path, monkeypatch: pytest.Mo
         (folder / "memory.max").write_text(f"{limit}\n")
         (folder / "memory.current").write_text(f"{600 << 20}\n")
         (folder / "memory.stat").write_text(f"anon {500 << 20}\nfile {100 << 20}\n")
-    assert scratch.available_bytes() == min((1 << 30) - (500 << 20), psutil.virtual_memory().available)
+    left = min((1 << 30) - (500 << 20), psutil.virtual_memory().available)
+    assert scratch.available_bytes() == left
+    # What a training is fitted into, too, is what the container has left and not the machine.
+    assert free_memory_bytes("cpu") == left
