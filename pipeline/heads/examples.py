@@ -8,7 +8,7 @@ tested once, chosen on once, and learned from in all the others.
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from deponij.pipeline.metrics.clustered import Unit
 
 Names = NDArray[np.str_]
+# Why items are in no figure: fields of `Examples`.
+LeftOut = Literal["n_without_features", "n_tuned_on"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,10 @@ class Examples:
         """Rows of one part."""
         return np.flatnonzero(self.parts == part)
 
-    def only(self, kept: NDArray[np.bool_]) -> "Examples":
-        """Those that are kept [n]; the others count as without features. Not for folds."""
+    def only(self, kept: NDArray[np.bool_], counted: LeftOut = "n_without_features") -> "Examples":
+        """Those that are kept [n]; the others count as what is `counted`. Not for folds."""
         arrays = {name: getattr(self, name)[kept] for name in ("ids", "labels", "parts", "groups")}
-        return replace(self, **arrays, n_without_features=self.n_without_features + int((~kept).sum()))
+        return replace(self, **arrays, **{counted: getattr(self, counted) + int((~kept).sum())})
 
     def gaps(self) -> tuple[str, ...]:
         """Sentences on classes that a part has none of, or training one item alone; none where all is well."""

@@ -80,15 +80,18 @@ class Predictions:
 
     def of(self, part: str) -> "Predictions":
         """The items of one part."""
-        rows = self.parts == part
+        return self.only(self.parts == part)
+
+    def only(self, kept: NDArray[np.bool_]) -> "Predictions":
+        """The items that are kept [n]."""
         return Predictions(
-            self.ids[rows],
-            self.parts[rows],
-            self.truth[rows],
-            self.groups[rows],
-            self.top_labels[rows],
-            self.top_probs[rows],
-            None if self.folds is None else self.folds[rows],
+            self.ids[kept],
+            self.parts[kept],
+            self.truth[kept],
+            self.groups[kept],
+            self.top_labels[kept],
+            self.top_probs[kept],
+            None if self.folds is None else self.folds[kept],
         )
 
 

@@ -111,7 +111,7 @@ class Comparison(Section):
 
 
 def run(a: Path, b: Path, part: str = "test") -> Comparison:
-    """Compare two classifiers on the same items.
+    """Compare two classifiers on the same items; those are left out that one of them has learned from, tuned as it is.
 
     Args:
         a, b: results folders of the same labels and split.
@@ -128,10 +128,17 @@ def run(a: Path, b: Path, part: str = "test") -> Comparison:
     for folder, result in ((a, result_a), (b, result_b)):
         if part not in result.parts:
             raise UsageError(f"{folder} has no items of the part {part!r}; it has: {', '.join(result.parts)}")
-    tested = found_a.of(part)
-    truth, answers_a, answers_b = _aligned(a, tested, b, found_b.of(part))
-    judged = Answered(truth, answers_a, answers_b, tested.groups)
-    return compared((a, result_a), (b, result_b), judged, part)
+    all_a, all_b = found_a.of(part), found_b.of(part)
+    tested_a, tested_b = _fair(all_a, result_a, all_b, result_b)
+    truth, answers_a, answers_b = _aligned(a, tested_a, b, tested_b)
+    judged = Answered(truth, answers_a, answers_b, tested_a.groups)
+    found = compared((a, result_a), (b, result_b), judged, part)
+    n_unfair = len(all_a.ids) + len(all_b.ids) - 2 * found.n
+    if not n_unfair:
+        return found
+    items = "1 item" if n_unfair == 1 else f"{n_unfair:,} items"
+    told = f"Left out: {items} that would test a backbone which was tuned on them."
+    return found.model_copy(update={"notes": (*found.notes, told)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +216,17 @@ def _check_same_parts(a: Path, found_a: Predictions, b: Path, found_b: Predictio
             f"{a} and {b} cannot be compared: their splits have one name but put {len(moved)} items in other "
             f"parts, the first: {item!r} in {parts_a[item]!r} against {part!r}; run both on the same split"
         )
+
+
+def _fair(
+    found_a: Predictions, result_a: Evaluation, found_b: Predictions, result_b: Evaluation
+) -> tuple[Predictions, Predictions]:
+    """Answers to what both answered, where what is in one alone can be what tests the other's backbone unfairly."""
+    is_in_b, is_in_a = np.isin(found_a.ids, found_b.ids), np.isin(found_b.ids, found_a.ids)
+    n_only_a, n_only_b = int((~is_in_b).sum()), int((~is_in_a).sum())
+    if not is_in_b.any() or n_only_a > result_b.n_tuned_on or n_only_b > result_a.n_tuned_on:
+        return found_a, found_b
+    return found_a.only(is_in_b), found_b.only(is_in_a)
 
 
 def _aligned(a: Path, found_a: Predictions, b: Path, found_b: Predictions) -> tuple[Names, Names, Names]:

@@ -13,6 +13,7 @@ from deponij.project.frame.console import note, warn
 from deponij.project.frame.device import pick_device
 from deponij.project.frame.settings import RunOptions, Section
 from deponij.project.frame.training_bar import training_bar
+from deponij.project.learning.results import left_out
 from deponij.project.tuning.lessons import LESSONS, Asked, Lesson, Prepared
 from deponij.project.tuning.params import Recipe
 from deponij.project.tuning.pictures import decoded
@@ -101,6 +102,8 @@ def begin(job: Job, running: Running, *, is_shown: bool = True) -> Begun:
         teaching = Teaching(found_backbone(FeatureParams(decode=recipe.decode), teacher))
     where = job.items, job.split, job.labels
     lesson = LESSONS[recipe.learns](Asked(job.name, recipe, training, found, teaching, *where, options))
+    for said in left_out(lesson.data.examples, job.labels) if is_shown else ():
+        note(said)
     pictures = decoded(
         lesson.data.items,
         lesson.data.rows.tolist(),

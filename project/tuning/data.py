@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from deponij.pipeline.heads.examples import Examples, join_examples
+from deponij.pipeline.heads.examples import Examples, LeftOut, join_examples
 from deponij.pipeline.heads.logistic import LogisticProbe
 from deponij.pipeline.tuning.drawing import drawing
 from deponij.project.extraction.extracting import extract_items
@@ -38,7 +38,7 @@ class ToldItems:
         examples: n of them.
         rows: int64 [n], of the items.
         names: [C] classes of the training items or [m] captions of all, different and sorted.
-        targets: int64 [n], numbers of their names, -1 for none of these.
+        targets: int64 [n], numbers of their names, -1 for none of these, and for what is not chosen on (`fair`).
     """
 
     items: Items
@@ -60,14 +60,34 @@ class ToldItems:
             for place in self.of(part)
         }
 
+    def fair(self) -> Self:
+        """Without items to be tested whose picture is learned from or chosen on; nor is one chosen on that is learned from.
+
+        A picture may lie there twice, and a split that knows items alone puts it into two parts.
+
+        Raises:
+            DataError: nothing is left to test.
+        """
+        part_of, parts = self.learned_from(), self.examples.parts
+        shown = np.array([part_of.get(str(self.items.keys[row]), "") for row in self.rows.tolist()], np.str_)
+        is_tested, is_unfair = parts == "test", (parts == "test") & (shown != "")
+        if is_unfair.any() and (is_unfair == is_tested).all():
+            raise DataError(
+                f"train and val have the pictures of all {is_tested.sum()} items of the test part too, so that nothing "
+                "would test what is tuned; split anew, or add other pictures"
+            )
+        is_known = (parts == "val") & (shown == "train")
+        chosen = replace(self, targets=np.where(is_known, -1, self.targets))
+        return replace(chosen, **chosen._only(~is_unfair, "n_tuned_on"))
+
     def readable(self, failures: Collection[int]) -> Self:
         """Without rows of the items whose pictures cannot be read."""
         kept = ~np.isin(self.rows, list(failures))
-        return replace(self, **self._only(kept))
+        return replace(self, **self._only(kept, "n_without_features"))
 
-    def _only(self, kept: NDArray[np.bool_]) -> dict[str, Any]:
+    def _only(self, kept: NDArray[np.bool_], counted: LeftOut) -> dict[str, Any]:
         return {
-            "examples": self.examples.only(kept),
+            "examples": self.examples.only(kept, counted),
             "rows": self.rows[kept],
             "targets": self.targets[kept],
         }
@@ -85,9 +105,9 @@ class TuningData(ToldItems):
     features: Vectors
     of_teacher: Vectors | None = None
 
-    def _only(self, kept: NDArray[np.bool_]) -> dict[str, Any]:
+    def _only(self, kept: NDArray[np.bool_], counted: LeftOut) -> dict[str, Any]:
         told = None if self.of_teacher is None else self.of_teacher[kept]
-        return super()._only(kept) | {"features": self.features[kept], "of_teacher": told}
+        return super()._only(kept, counted) | {"features": self.features[kept], "of_teacher": told}
 
     def probe(self, features: Vectors) -> Begun:
         """The logistic probe of features [n, d], as `deponij fit` learns it."""
@@ -168,7 +188,7 @@ def read_data(
         rows=_rows(table, examples),
         names=classes,
         targets=np.array([numbers.get(label, -1) for label in examples.labels.tolist()], np.int64),
-    )
+    ).fair()
 
 
 def read_captions(backbone: FoundBackbone, items: Path, split: Path, column: str) -> ToldItems:
@@ -201,7 +221,7 @@ def read_captions(backbone: FoundBackbone, items: Path, split: Path, column: str
         rows=_rows(table, examples),
         targets=targets.astype(np.int64),
         names=captions,
-    )
+    ).fair()
 
 
 def _examples(

@@ -19,10 +19,9 @@ from deponij.pipeline.metrics.evaluation import PARTS
 from deponij.pipeline.training.loop import Training
 from deponij.pipeline.training.params import TrainingParams
 from deponij.project.extraction.feature_maker import FoundBackbone
-from deponij.project.frame.console import note
 from deponij.project.frame.settings import RunOptions
 from deponij.project.learning.result_files import METRICS_NAME
-from deponij.project.learning.results import judge, left_out, write_results
+from deponij.project.learning.results import judge, write_results
 from deponij.project.tuning.caption_task import caption_task
 from deponij.project.tuning.data import ToldItems, TuningData, read_captions, read_data
 from deponij.project.tuning.params import Recipe
@@ -195,8 +194,6 @@ class Captioning(Lesson):
         super().__init__(asked)
         require_text(asked.backbone.description)
         self.data = read_captions(asked.backbone, asked.items, asked.split, asked.labels)
-        for said in left_out(self.data.examples, asked.labels):
-            note(said)
 
     def prepare(self, pictures: Pictures, device: str, workers: int) -> Prepared:
         """See `Lesson`; what the model finds before it learns is kept for `judge`."""

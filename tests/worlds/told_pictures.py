@@ -1,7 +1,9 @@
 """Forty pictures of eight colours as items with captions, of which some repeat, one is blank and one is missing."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import cli_world
 import pyarrow as pa
@@ -53,13 +55,19 @@ class Told:
         return ["tune", *where, "--backbone", backbone, "--out", self.root / out, *short, *more]
 
 
-def make(root: Path) -> Told:
-    """Items and a split."""
+def make(root: Path, copies: Mapping[str, int] = MappingProxyType({})) -> Told:
+    """Items and a split.
+
+    Args:
+        copies: part -> items that it has more, which show the first pictures of `train` once more.
+    """
     told = Told(root)
     columns = pa.schema([("label", pa.string()), ("caption", pa.string()), ("area", pa.int64())])
-    ids = [f"{i:02}.png" for i in range(N)]
+    again = [(part, i) for part, n in copies.items() for i in range(n)]
+    numbers = [*range(N), *(i for _, i in again)]
+    ids = [*(f"{i:02}.png" for i in range(N)), *(f"{i:02} again in {part}.png" for part, i in again)]
     with ItemWriter(told.items, columns) as writer:
-        for i, item_id in enumerate(ids):
+        for i, item_id in zip(numbers, ids, strict=True):
             path = root / "one.png"
             cli_world.picture(COLOURS[i % 8], i).save(path)
             content = path.read_bytes()
@@ -72,5 +80,5 @@ def make(root: Path) -> Told:
                 content=content,
                 metadata={"label": THINGS[i % 8], "caption": caption_of(i), "area": i},
             )
-    write_split(told.split, ids, PARTS)
+    write_split(told.split, ids, [*PARTS, *(part for part, _ in again)])
     return told

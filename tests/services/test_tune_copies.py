@@ -1,0 +1,113 @@
+"""Pictures that lie there twice, in two parts of a split: nothing is tested, or chosen, by what it has learned from."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cli_world
+import pytest
+import told_pictures
+from learning_world import write_split
+
+from deponij.store.items import Items
+
+SHORT = ["--epochs", "1", "--batch", "8", "--set", "augment=none"]
+# Of each class two to learn from, one to choose on and two to be tested; then copies of the first of each part.
+PARTS = ("train", "train", "train", "val", "val", "test", "test")
+COPIES = {"train": ("train", "val", "test"), "val": ("test",), "test": ("test",)}
+
+
+def split_with_copies(root: Path) -> None:
+    """`items` of some pictures, of which some have byte-equal copies elsewhere, and `split.parquet`."""
+    parts = {}
+    for number, (name, colour) in enumerate(cli_world.COLOURS.items()):
+        folder = root / "pictures" / name
+        folder.mkdir(parents=True)
+        for i, part in enumerate(PARTS):
+            cli_world.picture(colour, 100 * number + i).save(folder / f"{i}.png")
+            parts[f"{name}/{i}.png"] = part
+        for part, into in COPIES.items():
+            first = folder / f"{PARTS.index(part)}.png"
+            for one in into:
+                (folder / f"{part}-in-{one}.png").write_bytes(first.read_bytes())
+                parts[f"{name}/{part}-in-{one}.png"] = one
+    cli_world.done("items", "--folder", root / "pictures", "--out", root / "items")
+    ids = Items(root / "items").ids
+    write_split(root / "split.parquet", ids, [parts[one] for one in ids])
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    root = tmp_path_factory.mktemp("copies")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEPONIJ_CACHE", str(root / "cache"))
+        patch.setenv("DEPONIJ_THREADS", "1")
+        patch.setenv("DEPONIJ_DEVICE", "cpu")
+        patch.setenv("DEPONIJ_DEPOT", str(root / "depot"))
+        split_with_copies(root)
+        where = ["--items", root / "items", "--split", root / "split.parquet", "--labels", "label"]
+        tune = ["tune", *where, "--backbone", "mini-dinov2", "--out", root / "tuned", *SHORT]
+        cli_world.done(*tune, "--results", root / "network")
+        for name, backbone in (("frozen", "mini-dinov2"), ("tuned", root / "tuned")):
+            view = root / f"{name}.h5"
+            cli_world.done("extract", "--items", root / "items", "--backbone", backbone, "--out", view)
+            cli_world.done(
+                "fit", "--head", "logistic", "--features", view, *where, "--out", root / f"{name}-fit"
+            )
+        yield root
+
+
+def result(folder: Path) -> Any:
+    return json.loads((folder / "result.json").read_text())
+
+
+def test_its_own_classifier_is_tested_as_any_other_on_it(world: Path) -> None:
+    own, probe, frozen = (result(world / name) for name in ("network", "tuned-fit", "frozen-fit"))
+    # Of each class two tests and a copy of one, beside copies of what was learned from and chosen on.
+    assert [one["parts"]["test"]["n"] for one in (own, probe, frozen)] == [9, 9, 15]
+    assert own["n_tuned_on"] == probe["n_tuned_on"] == 6
+    record = json.loads((world / "tuned" / "tuned.json").read_text())["tuned"]
+    assert record["top1"]["test"] == own["parts"]["test"]["top1"]
+    assert (record["n_train"], record["n_val"]) == (12, 6), "a copy of what is learned from chooses nothing"
+
+
+@pytest.mark.parametrize("name", ["network", "tuned-fit"])
+def test_tuned_and_frozen_are_compared_on_what_both_answered(world: Path, name: str) -> None:
+    for pair in ((name, "frozen-fit"), ("frozen-fit", name)):
+        found = cli_world.done("compare", *(world / one for one in pair), "--json").json
+        assert found["n"] == 9
+        assert "Left out: 6 items that would test a backbone which was tuned on them." in found["notes"]
+
+
+def test_captions_are_tested_as_fairly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more item of the first picture, with another caption, in the part `test`, and one of it to choose on."""
+    monkeypatch.setenv("DEPONIJ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DEPONIJ_THREADS", "1")
+    monkeypatch.setenv("DEPONIJ_DEVICE", "cpu")
+    told = told_pictures.make(tmp_path, copies={"test": 3, "val": 2})
+    answer = cli_world.done(*told.asked("mini-siglip", "tuned", "--set", "augment=none"))
+    record = json.loads((tmp_path / "tuned" / "tuned.json").read_text())["tuned"]
+    assert (record["n_train"], record["n_val"]) == (22, 8)
+    # Of the eight of `test`, all different: chance is one of eight.
+    chance = {part: ways["image-to-text"]["recall@1"]["chance"] for part, ways in record["recalls"].items()}
+    assert chance["test"] == chance["val"] == pytest.approx(1 / 8)
+    assert "Left out: 3 items that would test a backbone which was tuned on them." in answer.err
+
+
+def test_a_test_part_of_nothing_else_is_refused(world: Path, tmp_path: Path) -> None:
+    items = Items(world / "items")
+    n_of = Counter(items.keys)
+    twice = [one for one, key in zip(items.ids, items.keys, strict=True) if n_of[key] > 1]
+    seen: set[str | None] = set()
+    parts = []
+    for one, key in zip(items.ids, items.keys, strict=True):
+        parts.append("test" if one in twice and key in seen else "train")
+        seen.add(key)
+    write_split(tmp_path / "split.parquet", items.ids, parts)
+    where = ["--items", world / "items", "--split", tmp_path / "split.parquet", "--labels", "label"]
+    answer = cli_world.call("tune", *where, "--backbone", "mini-dinov2", "--out", tmp_path / "tuned", *SHORT)
+    assert answer.status == 1
+    assert f"all {parts.count('test')} items of the test part too" in answer.err
+    assert not (tmp_path / "tuned").exists()
