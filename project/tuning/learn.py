@@ -15,6 +15,7 @@ from deponij.pipeline.training.estimate import trial
 from deponij.pipeline.training.params import TrainingParams
 from deponij.pipeline.tuning.saved import save_tuned
 from deponij.project.extraction.devices import free_memory_bytes
+from deponij.project.extraction.extracting import FeatureParams, found_backbone
 from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from, learned_from_table
 from deponij.project.frame.console import say
 from deponij.project.tuning.begun import Job, Running, begin, trained
@@ -111,7 +112,8 @@ def tune(
         made.task.model.cpu()
         save_tuned(out, made.tower, spec, record.model_dump(mode="json"), files)
         if results is not None:
-            outcome.write(results)
+            written = found_backbone(FeatureParams(decode=recipe.decode), str(out.absolute()), name)
+            outcome.write(results, written.identity.fingerprint)
         discard_folder(running.unfinished)
     return record
 

@@ -80,11 +80,11 @@ class Outcome:
 
     Attributes:
         facts: fields of the record.
-        write: writes a results folder.
+        write: writes a results folder, of the features that have this fingerprint.
     """
 
     facts: Mapping[str, Any]
-    write: Callable[[Path], None]
+    write: Callable[[Path, str], None]
 
 
 class Lesson(ABC):
@@ -174,14 +174,19 @@ class Naming(Lesson):
             title="the tuned network's own classifier",
             protocol=f"{asked.recipe.said} and {what}, {begun}, learn on train; {self._kept(trained)}",
             backbone=asked.name,
-            fingerprint=asked.backbone.identity.fingerprint,
+            fingerprint="",  # of weights that are still to be written
             labels=asked.labels,
             split=asked.split.stem,
         )
         top1 = {part: scores.top1 for part, scores in judged.evaluation.parts.items()}
         return Outcome(
             {"classes": tuple(data.names.tolist()), "top1": top1},
-            lambda out: write_results(out, judged.evaluation, judged.predictions, judged.logits),
+            lambda out, fingerprint: write_results(
+                out,
+                judged.evaluation.model_copy(update={"fingerprint": fingerprint}),
+                judged.predictions,
+                judged.logits,
+            ),
         )
 
 
@@ -228,7 +233,7 @@ class Captioning(Lesson):
         content = (json.dumps(told, indent=2) + "\n").encode()
         return Outcome(
             {"n_captions": len(np.unique(data.targets[data.of("train")])), "recalls": recalls},
-            lambda out: write_bundle(out, {METRICS_NAME: content}, what="results"),
+            lambda out, fingerprint: write_bundle(out, {METRICS_NAME: content}, what="results"),
         )
 
     def _hits(self, task: "CaptionTask") -> dict[str, Hits]:

@@ -68,6 +68,7 @@ def test_its_own_classifier_is_tested_as_any_other_on_it(world: Path) -> None:
     # Of each class two tests and a copy of one, beside copies of what was learned from and chosen on.
     assert [one["parts"]["test"]["n"] for one in (own, probe, frozen)] == [9, 9, 15]
     assert own["n_tuned_on"] == probe["n_tuned_on"] == 6
+    assert own["fingerprint"] == probe["fingerprint"] != frozen["fingerprint"], "of the tuned features"
     record = json.loads((world / "tuned" / "tuned.json").read_text())["tuned"]
     assert record["top1"]["test"] == own["parts"]["test"]["top1"]
     assert (record["n_train"], record["n_val"]) == (12, 6), "a copy of what is learned from chooses nothing"
