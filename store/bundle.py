@@ -42,6 +42,16 @@ def write_bundle(folder: Path, files: Mapping[str, bytes], *, what: str) -> None
         (part / MANIFEST).write_bytes(sealed({"format": FORMAT, "files": listed}))
 
 
+def refuse_foreign_bundle(folder: Path, *, what: str) -> None:
+    """Refuse a folder to write that holds anything but a bundle, before what shall lie there is made.
+
+    Raises:
+        StoreError: it is a file, or holds other files.
+    """
+    known = {MANIFEST, *_earlier(folder)}
+    refuse_foreign(folder, lambda path: path.name in known, what)
+
+
 def read_bundle(
     folder: Path, needed: Sequence[str], also: Collection[str] = (), *, what: str, remedy: str
 ) -> dict[str, bytes]:

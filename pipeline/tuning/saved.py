@@ -63,8 +63,7 @@ def save_tuned(
             f"{spec}: its weights are not those that {known.name} was made of (SHA-256 {of_base[:16]}…, wanted "
             f"{known.weights_sha256[:16]}…); bring these back"
         )
-    ours = {RECORD, ADAPTER, *_earlier(folder)}
-    refuse_foreign(folder, lambda path: path.name in ours, _WHAT)
+    refuse_foreign_tuned(folder)
     is_adapted = tower.peft is not None
     made = _merged(tower, spec) if is_adapted else tower.backbone
     with replacing_folder(folder) as part:
@@ -96,6 +95,16 @@ def save_tuned(
         }
         (part / RECORD).write_bytes(sealed(body))
     return described
+
+
+def refuse_foreign_tuned(folder: Path) -> None:
+    """Refuse a folder to write that holds anything but an earlier writing.
+
+    Raises:
+        StoreError: it is a file, or holds other files.
+    """
+    ours = {RECORD, ADAPTER, *_earlier(folder)}
+    refuse_foreign(folder, lambda path: path.name in ours, _WHAT)
 
 
 def read_tuned(folder: Path) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from deponij.project.segmentation.sources import SceneSource, StoredScenes
 from deponij.project.segmentation.task import Loss, SegmentationTask
 from deponij.project.segmentation.words import LEARNED, class_vectors
 from deponij.store.atomic import discard_folder
+from deponij.store.bundle import refuse_foreign_bundle
 from deponij.store.errors import UsageError
 from deponij.store.label_maps import pixel_counts
 from deponij.store.scenes import Scenes
@@ -140,6 +141,8 @@ def learn_decoder(
     import torch
 
     start = time.perf_counter()
+    if out is not None:
+        refuse_foreign_bundle(out, what="results")
     vectors = _vectors(asked, source, words)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(asked.training.seed)

@@ -21,6 +21,7 @@ from deponij.project.frame.console import say
 from deponij.project.tuning.begun import Job, Running, begin, trained
 from deponij.project.tuning.card import CARD, card
 from deponij.project.tuning.params import Recipe
+from deponij.project.tuning.places import require_places
 from deponij.project.tuning.record import TunedRecord
 from deponij.project.tuning.room import training_room
 from deponij.project.tuning.task import PictureTask
@@ -63,6 +64,8 @@ def tune(
     started = time.perf_counter()
     if running.tracking is not None:
         running.tracking.check()
+    taught_by = [] if recipe.teacher is None else [teacher or recipe.teacher.backbone]
+    require_places(out, results, [spec, *taught_by])
     job = Job(name=name, recipe=recipe, spec=spec, items=items, split=split, labels=labels, teacher=teacher)
     with _alone(running.unfinished):
         begun = begin(job, running)

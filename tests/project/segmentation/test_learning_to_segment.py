@@ -23,7 +23,7 @@ from deponij.project.segmentation.params import DecodersParams
 from deponij.project.segmentation.result_files import read_counts, read_label_maps, read_segmentation
 from deponij.project.segmentation.task import answers
 from deponij.project.segmentation.words import class_vectors
-from deponij.store.errors import DataError, IdentityError, UsageError
+from deponij.store.errors import DataError, IdentityError, StoreError, UsageError
 from deponij.store.keys import key_of_bytes
 from deponij.store.reading import Window
 from deponij.store.scenes import SceneClass, SceneRow, Scenes, write_scenes
@@ -235,6 +235,15 @@ def test_class_vectors_are_means_of_directions(street: Street, tmp_path: Path) -
         asked = Asked("bilinear", "bilinear", "learned", {}, given.training)
         learn_decoder(asked, given, street.open(), words=None, running=Running(), out=None)
     assert View(path).kind == "text"
+
+
+def test_a_place_that_will_not_do_is_told_before_anything_is_learned(
+    street: Street, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learn, "learned", None)
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(StoreError, match=r"holds other files \(such as 'letter.txt'\)"):
+        learned(street, params(), tmp_path)
 
 
 def test_films_are_cut_into_stretches(street: Street, monkeypatch: pytest.MonkeyPatch) -> None:
