@@ -165,7 +165,7 @@ def _contents(folder: Path, licence: str | None) -> tuple[Mapping[str, Content],
     told = body | {"tuned": record.model_copy(update={"licence": licence}).model_dump(mode="json")}
     names = _names_of_folders(record)
     told = _named(told, names)
-    changed = {CARD: card(check(TunedRecord, told["tuned"], CARD)).encode()}
+    changed = {CARD: card(check(TunedRecord, told["tuned"], CARD), told["weights_sha256"]).encode()}
     if _ADAPTER in told["files"]:
         config = json.loads((folder / _ADAPTER).read_text())
         changed[_ADAPTER] = json.dumps(_named(config, names), indent=2).encode()

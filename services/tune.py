@@ -66,7 +66,6 @@ def run(
         DeponijError: what cannot be used; the message says what to do.
     """
     recipe = request.parsed()
-    entry = parse_spec(request.backbone)
     if recipe.teacher is not None:
         describe(recipe.teacher.backbone)
     describe(request.backbone)  # absent weights are said before anything is read
@@ -80,7 +79,7 @@ def run(
         out=out,
         results=results,
         running=Running(options, out.with_name(f"{out.name}.unfinished"), tracking=tracking),
-        licence=entry.licence,
+        toy=parse_spec(request.backbone).toy,
     )
 
 

@@ -63,7 +63,6 @@ def main(params: Params, at: Layout, options: RunOptions, key: str) -> None:
         running=Running(options, at.unfinished / f"finetune-{key}", keeps_time=False),
         teacher=None if teacher is None else str(teacher["spec"]),
         toy=bool(base["toy"]),
-        licence=base.get("licence"),
     )
     say(told(record))
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from deponij.pipeline.backbones import adapters
 from deponij.pipeline.registry import unknown
 from deponij.store.errors import BackboneError, UsageError
+from deponij.store.sealed import read_sealed
 
 FORMS = (
     "a name of the catalog, a folder, open_clip:ARCH/TAG or ARCH/FILE, timm:NAME, hf:ORG/REPO[@COMMIT], "
@@ -171,10 +172,17 @@ def parse_spec(spec: str) -> Entry:
 
 def _folder(folder: Path) -> Entry:
     if not adapters.claims(folder):
-        return Entry(name=folder.name, folder=folder)
+        return Entry(name=folder.name, folder=folder, **_inherited(folder))
     base = _base(folder)
     costs = ("licence", "toy", "n_params", "gflops", "activations_mb")
     return Entry(name=folder.name, folder=folder, base=base, **{name: getattr(base, name) for name in costs})
+
+
+def _inherited(folder: Path) -> dict[str, Any]:
+    """What a folder that was tuned has of its base, as its record says."""
+    record = folder / "tuned.json"
+    told = read_sealed(record, "tune it again").get("tuned") if record.is_file() else None
+    return {name: told[name] for name in ("licence", "toy") if told and told.get(name) is not None}
 
 
 def _base(folder: Path) -> Entry:

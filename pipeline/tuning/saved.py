@@ -7,7 +7,7 @@
 It is written aside and takes the place of an earlier one in one step.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def save_tuned(
     tower: Tower,
     spec: str,
     record: Mapping[str, JsonValue],
-    files: Mapping[str, bytes] | None = None,
+    files: Callable[[Description], Mapping[str, bytes]] = lambda described: {},
 ) -> Description:
     """Write what a tower learned; the description of the folder as a backbone.
 
@@ -48,7 +48,7 @@ def save_tuned(
         folder: a new or empty one, or one of an earlier writing, which is replaced.
         spec: that the tower's backbone was loaded by.
         record: what is to be known of the training, as JSON values.
-        files: further ones that belong to it, by name.
+        files: given its description, further ones that belong to it, by name.
 
     Raises:
         UsageError: the family has no format here.
@@ -71,7 +71,7 @@ def save_tuned(
         if is_adapted and base.adapter is None:
             _write_adapter(part / ADAPTER, tower, spec, base)
         described = _checked(Location(folder.name, part, None, None, f"folder:{folder.name}", None), made)
-        for name, content in (files or {}).items():
+        for name, content in files(described).items():
             (part / name).write_bytes(content)
         written = sorted(path for path in part.rglob("*") if path.is_file())
         listed: dict[str, Any] = {

@@ -1,10 +1,14 @@
 """The model card of a tuned backbone: Markdown that the hub reads too."""
 
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
 from deponij.pipeline.backbones.access import resolved
 from deponij.pipeline.backbones.catalog import parse_spec
+from deponij.pipeline.reports.wording import bounded
 from deponij.project.tuning.record import TunedRecord
 from deponij.store.errors import DeponijError
-from deponij.store.texts import in_percent
 
 CARD = "README.md"
 
@@ -61,15 +65,17 @@ _OF_THE_HUB = {
 }
 
 
-def card(record: TunedRecord) -> str:
-    """What it is, what it learned from, what it reached, and whose weights it began with."""
+def card(record: TunedRecord, weights_sha256: str) -> str:
+    """What it is, what it learned from, what it reached, and whose weights it began with.
+
+    Args:
+        weights_sha256: of its own.
+    """
     licence = record.licence or "unknown"
     is_new = record.base.startswith("new:")
     how = "trained from random weights" if is_new else "tuned"
     learned, figures = _learned(record)
-    recipe = [
-        f"- {name}: {value}" for name, value in record.recipe.items() if value not in (None, {}, [], 0, 0.0)
-    ]
+    recipe = {name: value for name, value in record.recipe.items() if name != "training"}
     lines = [
         "---",
         *([] if is_new else _licensed(licence)),
@@ -83,38 +89,52 @@ def card(record: TunedRecord) -> str:
         "",
         f"- Learned from {record.n_train:,} pictures, chosen on {record.n_val:,} (split `{record.split}`); their keys are "
         "in `learned_from.parquet`, and no figure may be tested on them.",
+        *([f"- Data: items `{record.items}`, manifest `{record.items_sha256}`."] if record.items else []),
         f"- {record.n_learned:,} of {record.n_weights:,} weights learned; the epoch that was kept is "
         f"{record.kept + 1} of {len(record.history)}.",
         f"- Weights of the base: `{record.base_weights}`, "
         + ("drawn here, of no licence." if is_new else f"licence: {licence}."),
+        f"- Its own weights: `{weights_sha256}`.",
         "- No classifier lies here: the features go through a probe like any other's.",
         "",
         *figures,
         "",
         "## Recipe",
         "",
-        *recipe,
+        *_listed(recipe),
+        "",
+        "## Training",
+        "",
+        *_listed(record.training),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _listed(settings: Mapping[str, JsonValue]) -> list[str]:
+    """Those that are in force."""
+    return [f"- {name}: {value}" for name, value in settings.items() if value not in (None, {}, [], 0, 0.0)]
 
 
 def _learned(record: TunedRecord) -> tuple[str, list[str]]:
     """What it learned, in a sentence, and a table of what it reached."""
     if record.learns == "classes":
         said = f"Learned to tell {len(record.classes)} classes of `{record.labels}` apart: {', '.join(record.classes)}."
-        rows = [f"| {part} | {in_percent(top1)} |" for part, top1 in record.top1.items()]
-        return said, ["| part | top-1 of its own classifier |", "|-|-:|", *rows]
+        rows = [
+            f"| {part} | {record.n_judged.get(part, 0):,} | {bounded(top1, record.top1_interval.get(part))} |"
+            for part, top1 in record.top1.items()
+        ]
+        return said, ["| part | pictures | top-1 of its own classifier, %, and 95 % |", "|-|-:|-:|", *rows]
     said = (
         f"Learned which of {record.n_captions:,} texts of `{record.labels}` a picture has; {record.n_without:,} items "
         "without one were left out."
     )
     rows = [
-        f"| {part} | {way.replace('-', ' ')} | {name} | {one} |"
+        f"| {part} | {record.n_judged.get(part, 0):,} | {way.replace('-', ' ')} | {name} | {one} |"
         for part, ways in record.recalls.items()
         for way, figures in ways.items()
         for name, one in figures.items()
     ]
-    return said, ["| part | way | measure | frozen -> tuned |", "|-|-|-|-|", *rows]
+    return said, ["| part | pictures | way | measure | frozen -> tuned |", "|-|-:|-|-|-|", *rows]
 
 
 def _licensed(licence: str) -> list[str]:

@@ -11,6 +11,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from deponij.pipeline.backbones.access import locate
+from deponij.pipeline.backbones.catalog import parse_spec
+from deponij.pipeline.backbones.contract import Description
 from deponij.pipeline.training.estimate import trial
 from deponij.pipeline.training.params import TrainingParams
 from deponij.pipeline.tuning.saved import save_tuned
@@ -29,6 +32,8 @@ from deponij.project.tuning.together import train_together
 from deponij.store.atomic import discard_folder, make_folder
 from deponij.store.errors import StoreError, UsageError, explained
 from deponij.store.locks import hold, release
+from deponij.store.manifest import MANIFEST
+from deponij.store.sealed import sha256_of
 
 
 def tune(
@@ -44,7 +49,6 @@ def tune(
     running: Running,
     teacher: str | None = None,
     toy: bool = False,
-    licence: str | None = None,
 ) -> TunedRecord:
     """Tune a backbone on `train`, choose the epoch on `val`, judge every part: classes by the network's own classifier,
     captions by what pictures and texts find of each other.
@@ -89,12 +93,15 @@ def tune(
             base_name=recipe.backbone,
             base_weights=backbone.description.weights_sha256,
             teacher_weights=None if teaching is None else teaching.backbone.description.weights_sha256,
-            licence=licence,
+            licence=_licence(spec),
             recipe=recipe.model_dump(mode="json"),
+            training=training.model_dump(mode="json"),
             said=recipe.said,
             learns=recipe.learns,
             labels=labels,
             split=split.stem,
+            items=items.resolve().name,
+            items_sha256=sha256_of((items / MANIFEST).read_bytes()),
             n_without=data.examples.n_without_label,
             n_train=len(data.of("train")),
             n_val=len(data.of("val")),
@@ -111,14 +118,26 @@ def tune(
         before = [backbone] if teaching is None else [backbone, teaching.backbone]
         seen = [learned_from(one.spec, one.description.weights_sha256) for one in before]
         parts = {key: part for one in (*seen, data.learned_from()) for key, part in one.items()}
-        files = {LEARNED_FROM: learned_from_table(parts), CARD: card(record).encode()}
+        table = learned_from_table(parts)
+
+        def files_of(tuned: Description) -> dict[str, bytes]:
+            return {LEARNED_FROM: table, CARD: card(record, tuned.weights_sha256).encode()}
+
         made.task.model.cpu()
-        save_tuned(out, made.tower, spec, record.model_dump(mode="json"), files)
+        save_tuned(out, made.tower, spec, record.model_dump(mode="json"), files_of)
         if results is not None:
             written = found_backbone(FeatureParams(decode=recipe.decode), str(out.absolute()), name)
             outcome.write(results, written.identity.fingerprint)
         discard_folder(running.unfinished)
     return record
+
+
+def _licence(spec: str) -> str | None:
+    """Of a backbone, where it is known: of one from the hub that was tuned its record says it."""
+    entry = parse_spec(spec)
+    if entry.licence is None and entry.repo is not None and (folder := locate(spec).folder) is not None:
+        return parse_spec(str(folder)).licence
+    return entry.licence
 
 
 @contextmanager

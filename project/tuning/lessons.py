@@ -178,9 +178,14 @@ class Naming(Lesson):
             labels=asked.labels,
             split=asked.split.stem,
         )
-        top1 = {part: scores.top1 for part, scores in judged.evaluation.parts.items()}
+        parts = judged.evaluation.parts
         return Outcome(
-            {"classes": tuple(data.names.tolist()), "top1": top1},
+            {
+                "classes": tuple(data.names.tolist()),
+                "n_judged": {part: scores.n for part, scores in parts.items()},
+                "top1": {part: scores.top1 for part, scores in parts.items()},
+                "top1_interval": {part: scores.top1_interval for part, scores in parts.items()},
+            },
             lambda out, fingerprint: write_results(
                 out,
                 judged.evaluation.model_copy(update={"fingerprint": fingerprint}),
@@ -232,7 +237,11 @@ class Captioning(Lesson):
         }
         content = (json.dumps(told, indent=2) + "\n").encode()
         return Outcome(
-            {"n_captions": len(np.unique(data.targets[data.of("train")])), "recalls": recalls},
+            {
+                "n_captions": len(np.unique(data.targets[data.of("train")])),
+                "n_judged": {part: len(data.of(part)) for part in recalls},
+                "recalls": recalls,
+            },
             lambda out, fingerprint: write_bundle(out, {METRICS_NAME: content}, what="results"),
         )
 

@@ -49,9 +49,11 @@ class TunedRecord(Section):
         base_weights, teacher_weights: hashes of their weights.
         licence: of the base's, where it is known.
         recipe: as it was given.
+        training: as it was carried out, with what was not given, and batches as they fit.
         said: in a few words, as `lora, rank 8, attention`.
         learns: whether classes or captions.
         labels, split: the column, and by which parts.
+        items, items_sha256: name of the folder of items, and what stands for all that it holds.
         classes: of the column; none of captions.
         n_captions: different ones that it learned from; none of classes.
         n_without: items of the split's parts that have no label, or a blank caption.
@@ -60,7 +62,9 @@ class TunedRecord(Section):
             classifier's, and temperature and bias, are in neither.
         history: of each epoch its loss, learning rate and the figures of validation.
         kept: whose weights were kept.
-        top1: of each part that was judged, by the network's own classifier; none of captions.
+        n_judged: pictures of each part that was judged.
+        top1, top1_interval: of each of these, by the network's own classifier, with 95 %, or None for too few groups; none
+            of captions.
         recalls: of captions, part -> way (`image-to-text`, `text-to-image`) -> `recall@k` -> figures.
         size_bytes: of the weights.
         toy: whether it knows drawn pictures only, where these are others.
@@ -74,10 +78,13 @@ class TunedRecord(Section):
     teacher_weights: str | None = None
     licence: str | None = None
     recipe: dict[str, JsonValue]
+    training: dict[str, JsonValue] = Field(default_factory=dict)
     said: str
     learns: Literal["classes", "captions"] = "classes"
     labels: str
     split: str
+    items: str = ""
+    items_sha256: str = ""
     classes: tuple[str, ...] = ()
     n_captions: int = 0
     n_without: int = 0
@@ -87,7 +94,9 @@ class TunedRecord(Section):
     n_learned: int
     history: tuple[dict[str, float], ...]
     kept: int
+    n_judged: dict[str, int] = Field(default_factory=dict)
     top1: dict[str, float] = Field(default_factory=dict)
+    top1_interval: dict[str, Interval | None] = Field(default_factory=dict)
     recalls: dict[str, dict[Task, dict[str, Recall]]] = Field(default_factory=dict)
     size_bytes: int
     toy: bool = False

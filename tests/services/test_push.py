@@ -18,6 +18,7 @@ import tuning_world
 from loopback_hub import UploadHub, serving
 
 from deponij.pipeline.backbones import load
+from deponij.pipeline.backbones.contract import Description
 from deponij.pipeline.tuning.saved import read_tuned, save_tuned
 from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from, learned_from_table
 from deponij.project.tuning.card import CARD, card
@@ -54,8 +55,12 @@ def record_of(base: str, licence: str | None) -> TunedRecord:
 def made(folder: Path, base: Path, licence: str | None) -> Path:
     tower = tuning_world.tower_of({"dinov2": base}, "dinov2", tuning_world.by_lora())  # type: ignore[arg-type]
     record = record_of(str(base), licence)
-    files = {LEARNED_FROM: learned_from_table(SEEN), CARD: card(record).encode()}
-    save_tuned(folder, tuning_world.learned(tower), str(base), record.model_dump(mode="json"), files)
+
+    def files_of(tuned: Description) -> dict[str, bytes]:
+        told = card(record, tuned.weights_sha256).encode()
+        return {LEARNED_FROM: learned_from_table(SEEN), CARD: told}
+
+    save_tuned(folder, tuning_world.learned(tower), str(base), record.model_dump(mode="json"), files_of)
     return folder
 
 
@@ -245,7 +250,7 @@ def test_a_licence_that_nobody_knows_is_asked_for_and_stands_in_card_and_record(
 
 
 def test_the_card_names_a_base_of_the_hub_and_no_folder() -> None:
-    lines = card(record_of("dinov2-base", "Apache-2.0")).splitlines()
+    lines = card(record_of("dinov2-base", "Apache-2.0"), "f" * 64).splitlines()
     assert lines[:5] == [
         "---",
         "license: apache-2.0",
@@ -253,7 +258,7 @@ def test_the_card_names_a_base_of_the_hub_and_no_folder() -> None:
         "library_name: deponij",
         "---",
     ]
-    assert "base_model" not in card(record_of("/somewhere/else", "MIT"))
+    assert "base_model" not in card(record_of("/somewhere/else", "MIT"), "f" * 64)
 
 
 def test_folders_that_are_no_tuned_backbone_or_damaged(

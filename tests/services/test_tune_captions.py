@@ -106,7 +106,7 @@ def test_the_folder_finds_what_the_record_says(told: told_pictures.Told) -> None
 def test_what_is_written_beside_the_weights(told: told_pictures.Told) -> None:
     record, card = record_of(told.root / "mini-siglip"), (told.root / "mini-siglip" / "README.md").read_text()
     assert "Learned which of 14 texts of `caption` a picture has; 2 items without one were left out." in card
-    assert "| test | text to image | recall@10 |" in card
+    assert "| test | 8 | text to image | recall@10 |" in card
     written = json.loads((told.root / "mini-siglip-answers" / "metrics.json").read_text())
     assert written == record["recalls"]
     assert set(written) == {"train", "val", "test"}

@@ -11,7 +11,10 @@ import pytest
 import told_pictures
 from learning_world import write_split
 
+from deponij.pipeline.backbones import parse_spec
+from deponij.pipeline.reports.wording import bounded
 from deponij.store.items import Items
+from deponij.store.sealed import sha256_of
 
 SHORT = ["--epochs", "1", "--batch", "8", "--set", "augment=none"]
 # Of each class two to learn from, one to choose on and two to be tested; then copies of the first of each part.
@@ -72,6 +75,29 @@ def test_its_own_classifier_is_tested_as_any_other_on_it(world: Path) -> None:
     record = json.loads((world / "tuned" / "tuned.json").read_text())["tuned"]
     assert record["top1"]["test"] == own["parts"]["test"]["top1"]
     assert (record["n_train"], record["n_val"]) == (12, 6), "a copy of what is learned from chooses nothing"
+
+
+def test_record_and_card_say_what_makes_it_again_and_whose_it_is(world: Path) -> None:
+    own, items = result(world / "network"), world / "items"
+    body = json.loads((world / "tuned" / "tuned.json").read_text())
+    record, card = body["tuned"], (world / "tuned" / "README.md").read_text()
+    used = record["training"]
+    assert (used["weight_decay"], used["warmup_epochs"], used["clip_norm"]) == (0.05, 0.5, 1.0)
+    assert (used["batch_size"], used["accumulate"], used["epochs"]) == (8, 1, 1)
+    assert record["n_judged"] == {part: one["n"] for part, one in own["parts"].items()}
+    test = own["parts"]["test"]
+    assert record["top1_interval"]["test"] == test["top1_interval"]
+    assert record["items_sha256"] == sha256_of((items / "_items.json").read_bytes())
+    assert f"| test | 9 | {bounded(test['top1'], test['top1_interval'])} |" in card
+    for said in ("- weight_decay: 0.05", "- clip_norm: 1.0", "license: mit", record["items_sha256"]):
+        assert said in card, said
+    assert f"Its own weights: `{body['weights_sha256']}`" in card
+
+
+def test_what_a_backbone_inherits_is_known_of_what_was_tuned_from_it(world: Path) -> None:
+    base, tuned = parse_spec("mini-dinov2"), parse_spec(str(world / "tuned"))
+    assert base.licence == "MIT" and base.toy
+    assert (tuned.licence, tuned.toy) == (base.licence, base.toy)
 
 
 @pytest.mark.parametrize("name", ["network", "tuned-fit"])

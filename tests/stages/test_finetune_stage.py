@@ -61,7 +61,7 @@ def test_a_recipe_of_captions_leaves_a_backbone_and_its_recall(
     made, at = told_pictures.make(tmp_path), Layout(tmp_path)
     at.split("group").parent.mkdir()
     made.split.rename(at.split("group"))
-    write_bytes(at.weights / "base.json", sealed({"spec": "mini-siglip", "toy": True, "licence": "MIT"}))
+    write_bytes(at.weights / "base.json", sealed({"spec": "mini-siglip", "toy": True}))
     training = {"epochs": 1, "batch_size": 8}
     recipe = params(learns="captions", labels="caption", training=training)
     options = RunOptions(depot=str(tmp_path / "depot"), device="cpu", threads=1)
@@ -71,6 +71,7 @@ def test_a_recipe_of_captions_leaves_a_backbone_and_its_recall(
     record = json.loads((at.tuned("tuned") / "tuned.json").read_text())["tuned"]
     assert json.loads(written.read_text()) == record["recalls"]
     assert record["seconds"] is None and record["toy"] and record["top1"] == {}
+    assert record["licence"] == "MIT", "the catalog's, for the run's record of weights names none"
     # No classifier's results lie there, for whoever looks for them.
     assert at.results() == []
     told = capsys.readouterr().err
