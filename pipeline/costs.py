@@ -1,6 +1,6 @@
 """What computing takes: operations of a forward pass, and memory at its peak. Of a training: `training.estimate`.
 
-Memory of a GPU is what torch's allocator counts. A CPU's is this process's resident memory, looked at each millisecond: so
+Memory of a GPU is what torch's allocator counts. A CPU's is this process's resident memory, looked at now and then: so
 it is only worth something in a process that does nothing else, and a peak of less than that may be missed.
 """
 
@@ -44,14 +44,15 @@ class PeakMemory:
 
     Args:
         device: such as `cpu` or `cuda:0`; of others nothing is known.
+        every_s: seconds between two looks at a CPU's memory.
 
     Attributes:
         n_bytes: known afterwards; None where the device does not tell.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, every_s: float = _EVERY_S) -> None:
         self.n_bytes: int | None = None
-        self._device = device
+        self._device, self._every_s = device, every_s
         self._before = self._most = 0
         self._is_over = Event()
 
@@ -87,5 +88,5 @@ class PeakMemory:
     def _look(self) -> None:
         while True:
             self._most = max(self._most, int(self._process.memory_info().rss))
-            if self._is_over.wait(_EVERY_S):
+            if self._is_over.wait(self._every_s):
                 break

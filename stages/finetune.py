@@ -21,6 +21,7 @@ from deponij.project.tuning.begun import Running
 from deponij.project.tuning.learn import tune
 from deponij.project.tuning.params import Recipe
 from deponij.project.tuning.record import METHOD, TunedRecord
+from deponij.project.tuning.took import Took, write_took
 from deponij.store.errors import UsageError
 
 
@@ -64,6 +65,8 @@ def main(params: Params, at: Layout, options: RunOptions, key: str) -> None:
         teacher=None if teacher is None else str(teacher["spec"]),
         toy=bool(base["toy"]),
     )
+    if record.seconds is not None:
+        write_took(at.took(key), Took(seconds=record.seconds, peak_bytes=record.peak_bytes))
     say(told(record))
 
 

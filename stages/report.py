@@ -27,7 +27,7 @@ from deponij.pipeline.reports.retrieval_tables import RetrievalTable, fewer, gro
 from deponij.pipeline.reports.samples import data_uri
 from deponij.pipeline.reports.sheets import samples_sheet, sprite
 from deponij.project.frame.console import say
-from deponij.project.frame.harness import read_times, run_stage
+from deponij.project.frame.harness import run_stage
 from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import OfBackbones, RunOptions, Section, Slug, load
 from deponij.project.frame.toys import toys_of
@@ -71,6 +71,7 @@ from deponij.project.report.unlabelled import (
     read_likeness,
 )
 from deponij.project.thumbnails import images_of
+from deponij.project.tuning.took import Took, read_took
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import DataError, StoreError
 from deponij.store.items import Items
@@ -151,7 +152,7 @@ def run(
     scenes: Path | None = None,
     tuned: Sequence[Path] = (),
     timings: Mapping[str, float] | None = None,
-    tuning_s: Mapping[str, float] | None = None,
+    tuning_took: Mapping[str, Took] | None = None,
     toys: Set[str] = frozenset(),
     remake: Remake = lambda stage: "",
     profile: str,
@@ -173,7 +174,7 @@ def run(
         scenes: that they are of; None: no pictures of them.
         tuned: records of tuned backbones.
         timings: seconds of each stage; they differ between runs, so leave them out for equal bytes.
-        tuning_s: of these, those that tuning took; they differ between runs, too.
+        tuning_took: by tuned backbones, what that took; it differs between runs, too.
         toys: backbones that know drawn pictures only, where these are others (`project.frame.toys`): they are
             marked, and never named best where there is anything else.
         remake: the command that makes a figure again, from the name of its stage.
@@ -235,7 +236,7 @@ def run(
         segmentation=segmentation_facts(segmentation, scenes, toys, told, params.n_scenes, params.scene_px),
         advice=told_next,
         attention=attention_facts(found, table, told),
-        tuning=ledger(tuned, results, tuning_s or {}, toys, told),
+        tuning=ledger(tuned, results, tuning_took or {}, toys, told),
     )
     if runs:
         write_bytes(out / SHEET_NAME, _sheet(table, runs))
@@ -384,9 +385,9 @@ def main(params: Params, at: Layout, options: RunOptions) -> None:
         scenes=at.scenes if at.segmentations() else None,
         tuned=[at.tuned_record(name) for name in params.finetune if at.tuned_record(name).is_file()],
         # DVC's outputs hold nothing of a machine.
-        tuning_s={}
+        tuning_took={}
         if options.under_dvc
-        else read_times(at.timings, lambda label: label.startswith("finetune@")),
+        else {name: read_took(at.took(name)) for name in params.finetune if at.took(name).is_file()},
         toys=toys,
         remake=(lambda stage: f"dvc repro {stage}") if options.under_dvc else (lambda stage: ""),
         profile=params.profile,

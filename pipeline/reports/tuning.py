@@ -38,8 +38,8 @@ class LedgerRow:
         frozen_top1: of the probe of frozen features.
         probe: the same probe of the tuned backbone's features; None where there is none.
         network: its own classifier.
-        seconds: that tuning took on this machine; None where that is not known.
-        size_bytes: of its files.
+        seconds, peak_bytes: that tuning took on this machine, and by which memory grew; None where that is not known.
+        size_bytes, adapter_bytes: of its files, and of these the adapter's; None without one.
     """
 
     name: str
@@ -54,7 +54,9 @@ class LedgerRow:
     probe: Gain | None
     network: Gain | None
     seconds: float | None
+    peak_bytes: int | None
     size_bytes: int
+    adapter_bytes: int | None
     is_toy: bool
 
     @property
@@ -98,12 +100,15 @@ class Ledger:
 def ledger_markdown(ledger: Ledger) -> str:
     """As a Markdown table with its verdicts."""
     lines = [
-        "| Backbone | Tuned from | Recipe | Learned weights | Frozen probe | Tuned features, same probe | Own classifier |",
-        "|-|-|-|-:|-:|-:|-:|",
+        "| Backbone | Tuned from | Recipe | Learned weights | Frozen probe | Tuned features, same probe | Own classifier | "
+        "Took | Memory | Disk | Of it the adapter |",
+        "|-|-|-|-:|-:|-:|-:|-:|-:|-:|-:|",
     ]
     lines += [
         f"| {one.name} | {one.base} | {one.recipe} | {one.n_learned:,} of {one.n_weights:,} | "
-        f"{in_percent(one.frozen_top1)} | {_told(one.probe)} | {_told(one.network)} |"
+        f"{in_percent(one.frozen_top1)} | {_told(one.probe)} | {_told(one.network)} | "
+        f"{'–' if one.seconds is None else duration(one.seconds)} | {_mb(one.peak_bytes)} | {_mb(one.size_bytes)} | "
+        f"{_mb(one.adapter_bytes)} |"
         for one in ledger.rows
     ]
     return "\n".join([*lines, "", *(f"- {one.verdict}" for one in ledger.rows)])
@@ -113,6 +118,10 @@ def _told(gain: Gain | None) -> str:
     if gain is None:
         return "–"
     return f"{in_percent(gain.top1)} ({100 * gain.difference:+.1f}{_bounds(gain.interval)})"
+
+
+def _mb(n_bytes: int | None) -> str:
+    return "–" if n_bytes is None else f"{n_bytes / 1e6:,.1f} MB"
 
 
 def _bounds(interval: Interval | None) -> str:

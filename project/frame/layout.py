@@ -107,9 +107,10 @@ class Layout:
     advice_file = _Place("advice/advice.json")
     # The page and its tables.
     report = _Place("report")
-    # Wall times of stages, and of searches of a backbone's index: facts about this machine, no output of DVC's.
+    # Wall times of stages and of searches of an index, and what tuning took: facts about this machine, no output of DVC's.
     timings = _Place("timings")
     latency = _Named("timings/searches/{}.json")
+    took = _Named("timings/tuning/{}.json")
 
     @classmethod
     def of(cls, profile: str) -> "Layout":

@@ -7,6 +7,7 @@ from deponij.pipeline.reports.tuning import Gain, Ledger, LedgerRow
 from deponij.project.learning import compare
 from deponij.project.report.runs import Told
 from deponij.project.tuning.record import METHOD, TunedRecord, read_record
+from deponij.project.tuning.took import Took
 from deponij.store.errors import DataError, UsageError
 
 # The classifier that frozen and tuned features are compared by.
@@ -14,14 +15,14 @@ PROBE = "logistic"
 
 
 def ledger(
-    records: Sequence[Path], results: Sequence[Path], timings: Mapping[str, float], toys: Set[str], told: Told
+    records: Sequence[Path], results: Sequence[Path], took: Mapping[str, Took], toys: Set[str], told: Told
 ) -> Ledger | None:
     """Of all tuned backbones; None where there is none.
 
     Args:
         records: what the stages say of them.
         results: folders of classifiers, RESULTS/STAGE/METHOD/BACKBONE/QUESTION.
-        timings: seconds of each stage.
+        took: what tuning each took, where that is known.
 
     Raises:
         StoreError: a record or a folder is damaged.
@@ -32,7 +33,7 @@ def ledger(
         row
         for one in tuned
         for question in _questions(one, places)
-        if (row := _row(one, question, places, timings, toys)) is not None
+        if (row := _row(one, question, places, took, toys)) is not None
     ]
     if not rows:
         return None
@@ -58,7 +59,7 @@ def _row(
     one: TunedRecord,
     question: str,
     places: Mapping[tuple[str, str, str], Path],
-    timings: Mapping[str, float],
+    took: Mapping[str, Took],
     toys: Set[str],
 ) -> LedgerRow | None:
     frozen = places.get((PROBE, one.base_name, question))
@@ -72,6 +73,7 @@ def _row(
     said = next((each for each in compared.values() if each is not None), None)
     if said is None or said.split != one.split:
         return None
+    cost = took.get(one.name)
     return LedgerRow(
         name=one.name,
         base=one.base_name,
@@ -84,8 +86,10 @@ def _row(
         frozen_top1=said.b.top1,
         probe=_gain(compared.get("probe")),
         network=_gain(compared.get("network")),
-        seconds=timings.get(f"finetune@{one.name}"),
+        seconds=cost.seconds if cost is not None else None,
+        peak_bytes=cost.peak_bytes if cost is not None else None,
         size_bytes=one.size_bytes,
+        adapter_bytes=one.adapter_bytes,
         is_toy=one.name in toys,
     )
 

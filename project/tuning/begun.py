@@ -1,10 +1,11 @@
 """What a tuning is told, and what it has once its data are read: the same in every process that takes part in it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from deponij.pipeline.backbones import parse_spec
-from deponij.pipeline.training.loop import Training, train
+from deponij.pipeline.training.loop import Step, Training, train
 from deponij.pipeline.training.params import TrainingParams
 from deponij.pipeline.training.trackers import Tracking
 from deponij.project.extraction.extracting import FeatureParams, found_backbone
@@ -133,13 +134,21 @@ def trained(
     device: str,
     *,
     is_shown: bool = True,
+    on_step: Callable[[Step], None] = lambda step: None,
 ) -> Training:
     """The training of a task in this process.
 
     Args:
         is_shown: whether anybody is told of it.
+        on_step: told each step, whoever else is.
     """
-    with training_bar(name) as on_step:
+    with training_bar(name) as show:
+
+        def stepped(step: Step) -> None:
+            on_step(step)
+            if is_shown:
+                show(step)
+
         return train(
             task,
             training,
@@ -147,6 +156,6 @@ def trained(
             n_threads=running.options.n_threads,
             checkpoint=running.checkpoint,
             tracking=running.tracking if is_shown else None,
-            on_step=on_step if is_shown else lambda step: None,
+            on_step=stepped,
             on_note=note if is_shown else lambda said: None,
         )

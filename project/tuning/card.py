@@ -6,9 +6,10 @@ from pydantic import JsonValue
 
 from deponij.pipeline.backbones.access import resolved
 from deponij.pipeline.backbones.catalog import parse_spec
-from deponij.pipeline.reports.wording import bounded
+from deponij.pipeline.metrics.intervals import Interval
 from deponij.project.tuning.record import TunedRecord
 from deponij.store.errors import DeponijError
+from deponij.store.texts import percent
 
 CARD = "README.md"
 
@@ -120,7 +121,7 @@ def _learned(record: TunedRecord) -> tuple[str, list[str]]:
     if record.learns == "classes":
         said = f"Learned to tell {len(record.classes)} classes of `{record.labels}` apart: {', '.join(record.classes)}."
         rows = [
-            f"| {part} | {record.n_judged.get(part, 0):,} | {bounded(top1, record.top1_interval.get(part))} |"
+            f"| {part} | {record.n_judged.get(part, 0):,} | {percent(top1)}{_bounds(record.top1_interval.get(part))} |"
             for part, top1 in record.top1.items()
         ]
         return said, ["| part | pictures | top-1 of its own classifier, %, and 95 % |", "|-|-:|-:|", *rows]
@@ -135,6 +136,10 @@ def _learned(record: TunedRecord) -> tuple[str, list[str]]:
         for name, one in figures.items()
     ]
     return said, ["| part | pictures | way | measure | frozen -> tuned |", "|-|-:|-|-|-|", *rows]
+
+
+def _bounds(interval: Interval | None) -> str:
+    return "" if interval is None else f" [{percent(interval[0])}, {percent(interval[1])}]"
 
 
 def _licensed(licence: str) -> list[str]:

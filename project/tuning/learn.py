@@ -5,7 +5,6 @@ What learns, and how it is written, is the business of `deponij.pipeline.tuning`
 (`deponij.project.extraction.tuned_on`).
 """
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -14,9 +13,10 @@ from pathlib import Path
 from deponij.pipeline.backbones.access import locate
 from deponij.pipeline.backbones.catalog import parse_spec
 from deponij.pipeline.backbones.contract import Description
+from deponij.pipeline.costs import PeakMemory
 from deponij.pipeline.training.estimate import trial
 from deponij.pipeline.training.params import TrainingParams
-from deponij.pipeline.tuning.saved import save_tuned
+from deponij.pipeline.tuning.saved import RECORD, save_tuned
 from deponij.project.extraction.devices import free_memory_bytes
 from deponij.project.extraction.extracting import FeatureParams, found_backbone
 from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from, learned_from_table
@@ -25,15 +25,19 @@ from deponij.project.tuning.begun import Job, Running, begin, trained
 from deponij.project.tuning.card import CARD, card
 from deponij.project.tuning.params import Recipe
 from deponij.project.tuning.places import require_places
-from deponij.project.tuning.record import TunedRecord
+from deponij.project.tuning.record import OF_FILES, TunedRecord, read_record
 from deponij.project.tuning.room import training_room
 from deponij.project.tuning.task import PictureTask
 from deponij.project.tuning.together import train_together
+from deponij.project.tuning.took import Stopwatch, Took
 from deponij.store.atomic import discard_folder, make_folder
 from deponij.store.errors import StoreError, UsageError, explained
 from deponij.store.locks import hold, release
 from deponij.store.manifest import MANIFEST
 from deponij.store.sealed import sha256_of
+
+# A step of learning takes longer; looking more often would slow it.
+_LOOKED_EVERY_S = 0.02
 
 
 def tune(
@@ -61,17 +65,20 @@ def tune(
         results: folder of the answers; None writes none.
         teacher: what the recipe's teacher is loaded by.
 
+    Returns:
+        The record, and what it took, which the folder itself says only where `running` keeps time.
+
     Raises:
         DeponijError: what cannot be used or learned from; the message says why. An interrupted training leaves a
             checkpoint, and the same call goes on from there.
     """
-    started = time.perf_counter()
     if running.tracking is not None:
         running.tracking.check()
     taught_by = [] if recipe.teacher is None else [teacher or recipe.teacher.backbone]
     require_places(out, results, [spec, *taught_by])
     job = Job(name=name, recipe=recipe, spec=spec, items=items, split=split, labels=labels, teacher=teacher)
     with _alone(running.unfinished):
+        watch = Stopwatch(running.unfinished)
         begun = begin(job, running)
         recipe, backbone, teaching, lesson, made = (
             begun.recipe,
@@ -84,7 +91,19 @@ def tune(
         if running.options.processes > 1:
             train_together(job, begun, training, running)
             running = replace(running, tracking=None)  # the processes have told it
-        finished = trained(name, made.task, training, running, begun.device)
+        try:
+            with PeakMemory(begun.device, _LOOKED_EVERY_S) as peak:
+                finished = trained(
+                    name,
+                    made.task,
+                    training,
+                    running,
+                    begun.device,
+                    on_step=lambda step: watch.step(step.done),
+                )
+        finally:
+            watch.keep()
+        watch.goes_on(finished.resumed_at > 0)
         outcome = lesson.judge(finished)
         data = lesson.data
         record = TunedRecord(
@@ -109,9 +128,7 @@ def tune(
             n_learned=made.n_learned,
             history=tuple({"loss": one.loss, "lr": one.lr, **one.figures} for one in finished.history),
             kept=finished.kept,
-            size_bytes=4 * made.n_weights,
             toy=toy,
-            seconds=time.perf_counter() - started if running.keeps_time else None,
             **outcome.facts,
         )
         # What it was tuned from, or was taught by, may itself have learned from pictures.
@@ -124,12 +141,17 @@ def tune(
             return {LEARNED_FROM: table, CARD: card(record, tuned.weights_sha256).encode()}
 
         made.task.model.cpu()
-        save_tuned(out, made.tower, spec, record.model_dump(mode="json"), files_of)
+        # What other processes took of memory nobody here knows.
+        took = Took(
+            seconds=watch.seconds, peak_bytes=peak.n_bytes if running.options.processes == 1 else None
+        )
+        kept = record.model_copy(update=took.model_dump()) if running.keeps_time else record
+        save_tuned(out, made.tower, spec, kept.model_dump(mode="json", exclude=OF_FILES), files_of)
         if results is not None:
             written = found_backbone(FeatureParams(decode=recipe.decode), str(out.absolute()), name)
             outcome.write(results, written.identity.fingerprint)
         discard_folder(running.unfinished)
-    return record
+    return read_record(out / RECORD).model_copy(update=took.model_dump())
 
 
 def _licence(spec: str) -> str | None:

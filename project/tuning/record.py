@@ -15,6 +15,8 @@ from deponij.store.texts import in_percent
 
 # How its own classifier stands among the methods of a run.
 METHOD = "network"
+# What is not known before the files are written.
+OF_FILES = {"size_bytes", "adapter_bytes"}
 _REMEDY = "tune it again"
 
 
@@ -66,9 +68,9 @@ class TunedRecord(Section):
         top1, top1_interval: of each of these, by the network's own classifier, with 95 %, or None for too few groups; none
             of captions.
         recalls: of captions, part -> way (`image-to-text`, `text-to-image`) -> `recall@k` -> figures.
-        size_bytes: of the weights.
+        size_bytes, adapter_bytes: of its files, and of these the adapter's, known once they are written; None without one.
         toy: whether it knows drawn pictures only, where these are others.
-        seconds, peak_bytes: that tuning took, and memory of a GPU; None where the record holds nothing of a machine.
+        seconds, peak_bytes: that tuning took, see `Took`; None where the record holds nothing of a machine.
     """
 
     name: str
@@ -98,7 +100,8 @@ class TunedRecord(Section):
     top1: dict[str, float] = Field(default_factory=dict)
     top1_interval: dict[str, Interval | None] = Field(default_factory=dict)
     recalls: dict[str, dict[Task, dict[str, Recall]]] = Field(default_factory=dict)
-    size_bytes: int
+    size_bytes: int = 0
+    adapter_bytes: int | None = None
     toy: bool = False
     seconds: float | None = None
     peak_bytes: int | None = None
@@ -124,7 +127,12 @@ def read_record(path: Path) -> TunedRecord:
     Raises:
         StoreError: there is none, or it is damaged or of another version.
     """
+    body = read_sealed(path, _REMEDY)
+    sizes = {name: one["size_bytes"] for name, one in (body.get("files") or {}).items()}
+    of_adapter = [n_bytes for name, n_bytes in sizes.items() if name.startswith("adapter/")]
+    known = {"size_bytes": sum(sizes.values())} if sizes else {}
+    known |= {"adapter_bytes": sum(of_adapter)} if of_adapter else {}
     try:
-        return check(TunedRecord, read_sealed(path, _REMEDY).get("tuned") or {}, str(path))
+        return check(TunedRecord, (body.get("tuned") or {}) | known, str(path))
     except UsageError as error:
         raise StoreError(f"{path} is of another version; {_REMEDY}: {error}") from error

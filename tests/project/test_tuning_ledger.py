@@ -10,6 +10,7 @@ from deponij.pipeline.reports.tuning import Gain, Ledger, LedgerRow, ledger_mark
 from deponij.project.frame.layout import Layout
 from deponij.project.report.runs import Told
 from deponij.project.report.tuning import ledger
+from deponij.project.tuning.took import Took
 from deponij.store.atomic import write_bytes
 from deponij.store.sealed import sealed
 
@@ -28,7 +29,9 @@ def row(probe: Gain | None, network: Gain | None = None, seconds: float | None =
         probe=probe,
         network=network,
         seconds=seconds,
+        peak_bytes=None if seconds is None else 250_000_000,
         size_bytes=8_000_000,
+        adapter_bytes=50_000,
         is_toy=False,
     )
 
@@ -62,8 +65,9 @@ def test_the_verdict_by_hand(one: LedgerRow, told: str) -> None:
 
 
 def test_the_table_has_differences_in_points_with_intervals() -> None:
-    told = ledger_markdown(Ledger([row(gain(0.04))], [], Provenance("p", 10)))
-    assert "| 50.0 % | 54.0 % (+4.0 [+3.0, +5.0]) | – |" in told
+    told = ledger_markdown(Ledger([row(gain(0.04)), row(None, seconds=30)], [], Provenance("p", 10)))
+    assert "| 50.0 % | 54.0 % (+4.0 [+3.0, +5.0]) | – | – | – | 8.0 MB | 0.1 MB |" in told
+    assert "| 30 s | 250.0 MB | 8.0 MB | 0.1 MB |" in told
     assert "1,000 of 50,000" in told
 
 
@@ -81,13 +85,15 @@ def test_what_learned_captions_is_compared_by_the_probes_of_labels(tmp_path: Pat
     for one in (record, other):
         write_bytes(at.tuned_record(str(one["name"])), sealed({"format": 1, "tuned": one}))
     records = [at.tuned_record(name) for name in ("tuned", "elsewhere")]
-    found = ledger(records, at.results(), {}, set(), Told("p", 10, lambda stage: stage))
+    took = {"tuned": Took(seconds=7.5, peak_bytes=4096)}
+    found = ledger(records, at.results(), took, set(), Told("p", 10, lambda stage: stage))
     assert found is not None
     (row,) = found.rows
     assert (row.name, row.recipe, row.question) == (
         "tuned", "LoRA, rank 8, by captions", "label, split split",
     )  # fmt: skip
     assert row.network is None
+    assert (row.seconds, row.peak_bytes, row.adapter_bytes) == (7.5, 4096, None)
     assert row.probe is not None
     # Regularised to nothing, the one probe says the most frequent class and the other has learned.
     assert row.probe.difference == pytest.approx(row.probe.top1 - row.frozen_top1) != 0

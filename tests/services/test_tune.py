@@ -25,6 +25,8 @@ from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from, lear
 from deponij.project.frame.layout import Layout
 from deponij.project.tuning import begun as tuning
 from deponij.project.tuning import pictures
+from deponij.project.tuning.record import read_record
+from deponij.project.tuning.took import Stopwatch, Took, read_took, write_took
 from deponij.store.atomic import read_table
 from deponij.store.items import Items
 from deponij.store.view import TUNED_ON, View
@@ -95,6 +97,11 @@ def test_what_was_tuned_is_a_backbone_with_its_record_and_card(world: World) -> 
     assert (record["labels"], record["split"], record["classes"]) == ("label", "split", ["can", "cup", "lid"])
     assert 0 < record["n_learned"] < record["n_weights"]
     assert len(record["history"]) == 2
+    files = [one for one in world.tuned.rglob("*") if one.is_file() and one.name != "tuned.json"]
+    known = read_record(world.tuned / "tuned.json")
+    assert known.size_bytes == sum(one.stat().st_size for one in files)
+    assert known.adapter_bytes == sum(one.stat().st_size for one in files if one.parent.name == "adapter") > 0
+    assert known.peak_bytes is not None and known.seconds is not None and known.seconds > 0
     card = (world.tuned / "README.md").read_text()
     assert "LoRA, rank 8" in card
     assert "no figure may be tested on them" in card
@@ -186,6 +193,11 @@ def test_an_interrupted_tuning_goes_on_to_the_same_bytes(
             cli_world.call(*world.asked("resumed"))
     assert (world.root / "resumed.unfinished" / "checkpoint" / "training.json").is_file()
 
+    # As if the one that was interrupted had taken so long.
+    took = world.root / "resumed.unfinished" / "took.json"
+    assert 0 < read_took(took).seconds < 100
+    write_took(took, Took(seconds=1000.0))
+
     def again(*_: object) -> Any:
         raise AssertionError("pictures are decoded once")
 
@@ -195,6 +207,17 @@ def test_an_interrupted_tuning_goes_on_to_the_same_bytes(
     for name in ("model.safetensors", "adapter/adapter_model.safetensors", LEARNED_FROM):
         assert (world.root / "resumed" / name).read_bytes() == (world.root / "whole" / name).read_bytes()
     assert not (world.root / "resumed.unfinished").exists()
+    assert 1000 < (read_record(world.root / "resumed" / "tuned.json").seconds or 0) < 1100
+
+
+def test_what_is_not_gone_on_with_is_not_counted(tmp_path: Path) -> None:
+    write_took(tmp_path / "took.json", Took(seconds=1000.0))
+    resumed, anew = Stopwatch(tmp_path), Stopwatch(tmp_path)
+    resumed.step(7)
+    anew.step(1)
+    assert resumed.seconds > 1000 and anew.seconds < 100
+    anew.keep()
+    assert read_took(tmp_path / "took.json").seconds < 100
 
 
 @pytest.mark.parametrize("recipe", ["full", "last-blocks", "norms", "biases"])
@@ -340,3 +363,8 @@ def test_run_tune_compares_the_tuned_backbone_with_the_frozen_one(world: World, 
     assert "taught base-norms their labels" in told.out + told.err
     markdown = (Path(answer.json["page"]).parent / "results.md").read_text()
     assert "## Tuning" in markdown
+    (row,) = [
+        line for line in markdown.splitlines() if line.startswith("| base-norms | base | norms alone |")
+    ]
+    *_, took, memory, disk, adapter = (one.strip() for one in row.strip("|").split("|"))
+    assert took != "–" and memory.endswith(" MB") and disk.endswith(" MB") and adapter == "–"

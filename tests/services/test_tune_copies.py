@@ -12,9 +12,9 @@ import told_pictures
 from learning_world import write_split
 
 from deponij.pipeline.backbones import parse_spec
-from deponij.pipeline.reports.wording import bounded
 from deponij.store.items import Items
 from deponij.store.sealed import sha256_of
+from deponij.store.texts import percent
 
 SHORT = ["--epochs", "1", "--batch", "8", "--set", "augment=none"]
 # Of each class two to learn from, one to choose on and two to be tested; then copies of the first of each part.
@@ -88,7 +88,7 @@ def test_record_and_card_say_what_makes_it_again_and_whose_it_is(world: Path) ->
     test = own["parts"]["test"]
     assert record["top1_interval"]["test"] == test["top1_interval"]
     assert record["items_sha256"] == sha256_of((items / "_items.json").read_bytes())
-    assert f"| test | 9 | {bounded(test['top1'], test['top1_interval'])} |" in card
+    assert f"| test | 9 | {percent(test['top1'])}" in card
     for said in ("- weight_decay: 0.05", "- clip_norm: 1.0", "license: mit", record["items_sha256"]):
         assert said in card, said
     assert f"Its own weights: `{body['weights_sha256']}`" in card

@@ -13,6 +13,7 @@ from deponij.project.frame.settings import OfBackbones, RunOptions
 from deponij.project.frame.toys import toys_of
 from deponij.project.in_force import weights_record
 from deponij.project.tuning.record import read_record
+from deponij.project.tuning.took import read_took
 from deponij.stages import extract_tuned, finetune
 from deponij.store.atomic import write_bytes
 from deponij.store.errors import StoreError, UsageError
@@ -71,6 +72,9 @@ def test_a_recipe_of_captions_leaves_a_backbone_and_its_recall(
     record = json.loads((at.tuned("tuned") / "tuned.json").read_text())["tuned"]
     assert json.loads(written.read_text()) == record["recalls"]
     assert record["seconds"] is None and record["toy"] and record["top1"] == {}
+    # What differs between machines lies beside the timings.
+    took = read_took(at.took("tuned"))
+    assert record["peak_bytes"] is None and took.seconds > 0 and took.peak_bytes is not None
     assert record["licence"] == "MIT", "the catalog's, for the run's record of weights names none"
     # No classifier's results lie there, for whoever looks for them.
     assert at.results() == []
