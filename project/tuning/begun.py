@@ -20,6 +20,7 @@ from deponij.project.tuning.params import Recipe
 from deponij.project.tuning.pictures import decoded
 from deponij.project.tuning.task import PictureTask
 from deponij.project.tuning.teaching import Teaching
+from deponij.store.errors import UsageError
 
 
 class Job(Section):
@@ -123,6 +124,11 @@ def begin(job: Job, running: Running, *, is_shown: bool = True) -> Begun:
     lesson.data = lesson.data.readable(pictures.failures)
     device = pick_device(options.device)
     made = lesson.prepare(pictures, device, options.n_workers if device.startswith("cuda") else 0)
+    if training.patience is not None and not made.task.chooses:
+        raise UsageError(
+            f"patience: {training.patience} waits for a better epoch on val, and {job.split} has nothing to tell one by: "
+            "leave it away, or split with a part val"
+        )
     return Begun(recipe, training, found, teaching, lesson, made, device)
 
 

@@ -46,6 +46,11 @@ class CaptionTask(PictureTask):
     model: "Pairs"
     texts: "Tensor"
 
+    @property
+    def chooses(self) -> bool:
+        """As in `PictureTask`; where all have one caption, every picture finds it."""
+        return len(np.unique(self.val_targets)) > 1
+
     def _plan(self, epoch: int) -> list[list[int]]:
         order = epoch_indices(self.targets, seed=self.seed, epoch=epoch)
         return [one.tolist() for one in np.array_split(order, self.n_batches())]
@@ -71,11 +76,8 @@ class CaptionTask(PictureTask):
         return torch.zeros(n, 3, *self.transform.input_px), captions, self.texts[captions]
 
     def validate(self) -> dict[str, float]:
-        """Recall@1 of the pictures to choose on, which are seen as they are: the mean of both ways, and each.
-
-        None where all have one caption, which every picture finds.
-        """
-        if len(np.unique(self.val_targets)) < 2:
+        """Recall@1 of the pictures to choose on, which are seen as they are: the mean of both ways, and each."""
+        if not self.chooses:
             return {}
         recalls = hits(self.outputs(self.val_rows), self.words(), self.val_targets).recall_at_1
         return {"recall@1": float(np.mean(list(recalls.values())))} | {

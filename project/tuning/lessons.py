@@ -120,7 +120,8 @@ class Lesson(ABC):
 
     def _kept(self, trained: Training) -> str:
         n = len(trained.history)
-        kept = f"the best of {n} on val kept" if self.asked.training.keep == "best" else "the last kept"
+        is_chosen = self.asked.training.keep == "best" and any(one.figures for one in trained.history)
+        kept = f"the best of {n} on val kept" if is_chosen else "the last kept"
         return f"{self.asked.training.epochs} epochs, {kept}"
 
 

@@ -74,6 +74,11 @@ class PictureTask(ABC):
         """What learns."""
         return self.parts
 
+    @property
+    def chooses(self) -> bool:
+        """Whether there is anything by which one epoch is better than another."""
+        return len(self.val_rows) > 0
+
     def n_batches(self) -> int:
         """Of an epoch."""
         return -(-len(self.rows) // self.batch_size)
@@ -183,7 +188,7 @@ class NamingTask(PictureTask):
 
     def validate(self) -> dict[str, float]:
         """Top-1 and loss of the pictures to choose on, which are seen as they are."""
-        if not len(self.val_rows):
+        if not self.chooses:
             return {}
         logits = self.outputs(self.val_rows)
         right = (logits.argmax(1) == self.val_targets).mean()

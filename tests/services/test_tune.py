@@ -304,6 +304,28 @@ def test_a_tracker_that_is_not_here_is_said_before_anything_is_read(
     assert not (world.root / "wrong").exists()
 
 
+def test_without_a_part_to_choose_on_the_last_epoch_is_kept_and_nobody_waits_for_a_better_one(
+    world: World, tmp_path: Path
+) -> None:
+    split = tmp_path / "halves.parquet"
+    by = ["--items", world.items, "--strategy", "random", "--fractions", "0.6", "0", "0.4"]
+    cli_world.done("split", *by, "--out", split)
+    asked = [split if one == world.split else one for one in world.asked("unchosen")]
+    refused = cli_world.call(*asked, "--set", "training.patience=1")
+    assert refused.status == 2
+    assert "patience: 1 waits for a better epoch on val, and" in refused.err
+    assert not (world.root / "unchosen").exists()
+    cli_world.done(*asked, "--results", tmp_path / "answers")
+    assert (
+        "2 epochs, the last kept"
+        in json.loads((tmp_path / "answers" / "result.json").read_text())["protocol"]
+    )
+    assert (
+        "2 epochs, the best of 2 on val kept"
+        in json.loads((world.answers / "result.json").read_text())["protocol"]
+    )
+
+
 def test_folds_and_single_classes_are_refused(world: World, tmp_path: Path) -> None:
     asked = [str(one) for one in world.asked("wrong")]
     asked[asked.index(str(world.split))] = str(world.root / "folds.parquet")

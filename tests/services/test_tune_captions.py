@@ -140,6 +140,16 @@ def test_nothing_tests_it_by_what_it_has_learned_from(told: told_pictures.Told) 
     assert "Left out: 15 items that would test a backbone which was tuned on them." in answer.json["notes"]
 
 
+def test_one_caption_alone_chooses_no_epoch(told: told_pictures.Told) -> None:
+    split = told.root / "one.parquet"
+    write_split(
+        split, Items(told.items).ids, ["val" if i in (0, 16, 32) else "train" for i in range(len(PARTS))]
+    )
+    asked = told.asked("mini-siglip", "waiting", "--split", split, "--set", "training.patience=1")
+    answer = cli_world.call(*asked)
+    assert answer.status == 2 and "has nothing to tell one by" in answer.err
+
+
 def test_frozen_texts_are_computed_once(told: told_pictures.Told, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[int] = []
     embed = Siglip._embed_token_ids
