@@ -39,7 +39,7 @@ class AugmentParams(BaseModel):
     """How pictures are changed; by default not at all beyond what brings them to size.
 
     Attributes:
-        crop: `none` (scaled until it just covers H / `crop_share` by W / `crop_share`, and its centre), `resized` (a part of
+        crop: `none` (scaled until it just covers H by W, and its centre), `resized` (a part of
             the picture, its share of the area within `scale`, its width by its height within `ratio` of W / H, stretched to
             H x W), or `padded` (as `none`, then moved by up to `padding_px` over black).
         interpolation: of resizing.
@@ -55,7 +55,6 @@ class AugmentParams(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     crop: Literal["none", "resized", "padded"] = "none"
-    crop_share: float = Field(default=1.0, gt=0, le=1)
     scale: Bounds = (0.08, 1.0)
     ratio: Bounds = (3 / 4, 4 / 3)
     padding_px: int = Field(default=4, ge=0)
@@ -68,11 +67,6 @@ class AugmentParams(BaseModel):
     jitter: float = Field(default=0.0, ge=0, le=1)
     hue: float = Field(default=0.0, ge=0, le=0.5)
     erasing: float = Field(default=0.0, ge=0, le=1)
-
-    @property
-    def for_evaluation(self) -> "AugmentParams":
-        """How pictures are brought to size where nothing is drawn."""
-        return AugmentParams(crop_share=self.crop_share, interpolation=self.interpolation)
 
     @property
     def draws(self) -> bool:
@@ -91,7 +85,6 @@ class AugmentParams(BaseModel):
 
 _DEIT = AugmentParams(
     crop="resized",
-    crop_share=0.875,  # in evaluation: 224 px of 256
     horizontal_flip=0.5,
     rand_augment=2,
     magnitude=9.0,
@@ -203,9 +196,8 @@ class Augmenter:
         return centre + moved
 
     def _covering(self, pixels: "Tensor") -> "Tensor":
-        """Scaled until it just covers the input, or what it is the middle of."""
-        # Rounded down, as timm and DeiT do: 224 px at a share of 0.875 are the centre of 256.
-        wanted_h, wanted_w = (int(one / self.params.crop_share) for one in self.size_px)
+        """Scaled until it just covers the input."""
+        wanted_h, wanted_w = self.size_px
         height, width = pixels.shape[-2:]
         size = (
             [wanted_h, wanted_h * width // height]

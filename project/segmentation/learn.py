@@ -271,7 +271,8 @@ def _protocol(
             what = (
                 f"windows of {params.window_px[0]}x{params.window_px[1]} px cut from maps of whole pictures"
             )
-        kept = "the best on val kept" if asked.training.keep == "best" else "the last weights kept"
+        is_chosen = asked.training.keep == "best" and any(one.figures for one in training.history)
+        kept = "the best on val kept" if is_chosen else "the last weights kept"
         said.append(
             f"learned on {' and '.join(params.learn_from)} from stored maps of a frozen encoder, {what}"
             + (", half of them mirrored" if source.mirrors else "")

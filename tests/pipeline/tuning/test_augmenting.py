@@ -70,22 +70,21 @@ def test_generators_are_left_alone() -> None:
 
 
 def test_without_draws_it_is_resizing_cropping_and_normalising() -> None:
-    """torchvision's own functions one after the other; 32 / 0.875 is 36.57, rounded down as DeiT does."""
-    found = made(AugmentParams(crop_share=0.875)).one(PICTURES[0], 0, 0)
+    """torchvision's own functions one after the other."""
+    found = made(AugmentParams()).one(PICTURES[0], 0, 0)
     pixels = torch.from_numpy(PICTURES[0]).permute(2, 0, 1)
-    resized = v2.functional.resize(pixels, [36], v2.InterpolationMode.BICUBIC, antialias=True)
+    resized = v2.functional.resize(pixels, [32], v2.InterpolationMode.BICUBIC, antialias=True)
     cropped = v2.functional.center_crop(resized, [32])
     wanted = (cropped / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(40, 52), (52, 40), (40, 40), (36, 36), (17, 90)])
-@pytest.mark.parametrize("share", [1.0, 0.875])
-def test_of_a_square_input_covering_is_resizing_the_short_side(shape: tuple[int, int], share: float) -> None:
+def test_of_a_square_input_covering_is_resizing_the_short_side(shape: tuple[int, int]) -> None:
     """torchvision's `Resize` of one number, bit for bit."""
     picture = np.random.default_rng(7).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    augmenter = Augmenter(AugmentParams(crop_share=share), 36, mean=(0, 0, 0), std=(1, 1, 1))
-    resize = v2.Resize(int(36 / share), v2.InterpolationMode.BICUBIC, antialias=True)
+    augmenter = Augmenter(AugmentParams(), 36, mean=(0, 0, 0), std=(1, 1, 1))
+    resize = v2.Resize(36, v2.InterpolationMode.BICUBIC, antialias=True)
     wanted = v2.CenterCrop(36)(resize(torch.from_numpy(picture).permute(2, 0, 1)))
     assert torch.equal(
         augmenter.one(picture, 0, 0), v2.functional.to_dtype(wanted, torch.float32, scale=True)
@@ -223,8 +222,9 @@ def test_presets_are_those_of_the_protocols() -> None:
     assert [name for name, one in PRESETS.items() if not one.draws] == ["none"]
     with pytest.raises(UsageError, match="deit"):
         preset("diet")
-    # evaluation: resized to 256, of which 224 px are cropped
-    assert not deit.for_evaluation.draws and int(224 / deit.for_evaluation.crop_share) == 256
+    # What one sees of a picture that nothing draws of is the backbone's own transform, as of one to be chosen on.
+    with pytest.raises(ValidationError, match="crop_share"):
+        AugmentParams.model_validate({"crop_share": 0.875})
 
 
 def test_what_is_no_picture() -> None:
