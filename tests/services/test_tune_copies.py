@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import cli_world
+import numpy as np
 import pytest
 import told_pictures
 from learning_world import write_split
 
 from deponij.pipeline.backbones import parse_spec
+from deponij.project.frame.settings import RunOptions
+from deponij.project.tuning.begun import Job, Running, begin
+from deponij.project.tuning.params import Recipe
+from deponij.store.atomic import read_table
 from deponij.store.items import Items
 from deponij.store.sealed import sha256_of
 from deponij.store.texts import percent
@@ -98,6 +103,30 @@ def test_what_a_backbone_inherits_is_known_of_what_was_tuned_from_it(world: Path
     base, tuned = parse_spec("mini-dinov2"), parse_spec(str(world / "tuned"))
     assert base.licence == "MIT" and base.toy
     assert (tuned.licence, tuned.toy) == (base.licence, base.toy)
+
+
+def test_before_it_learns_it_answers_as_the_probe_that_fit_learns(world: Path, tmp_path: Path) -> None:
+    """Linear probing then fine-tuning: of the same frozen features, by the same classifier."""
+    recipe = Recipe.model_validate({"backbone": "mini-dinov2", "augment": "none"})
+    job = Job(
+        name="begun",
+        recipe=recipe,
+        spec="mini-dinov2",
+        items=world / "items",
+        split=world / "split.parquet",
+        labels="label",
+    )
+    made = begin(job, Running(RunOptions(depot=str(world / "depot"), device="cpu"), tmp_path))
+    data = made.lesson.data
+    made.made.task.model.eval()
+    found = made.made.task.outputs(data.rows)
+    answers, known = (
+        np.load(world / "frozen-fit" / "logits.npy"),
+        read_table(world / "frozen-fit" / "predictions.parquet"),
+    )
+    place = {item_id: row for row, item_id in enumerate(known["item_id"].to_pylist())}
+    wanted = answers[[place[one] for one in data.examples.ids.tolist()]]
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["network", "tuned-fit"])

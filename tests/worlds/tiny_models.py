@@ -84,7 +84,7 @@ def dinov2(folder: Path, seed: int = 0) -> Path:
     """A transformers DINOv2 folder: 3 blocks, patch 14, input 28 px, width 32."""
     from transformers import Dinov2Config, Dinov2Model
 
-    return _dinov2(folder, Dinov2Model, Dinov2Config(**_DINOV2), seed)
+    return written_dinov2(folder, Dinov2Model, Dinov2Config(**_DINOV2), seed)
 
 
 def dinov2_registers(folder: Path, seed: int = 0) -> Path:
@@ -92,7 +92,7 @@ def dinov2_registers(folder: Path, seed: int = 0) -> Path:
     from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
     config = Dinov2WithRegistersConfig(**_DINOV2, num_register_tokens=4)
-    return _dinov2(folder, Dinov2WithRegistersModel, config, seed)
+    return written_dinov2(folder, Dinov2WithRegistersModel, config, seed)
 
 
 def timm_vit(folder: Path, seed: int = 0) -> Path:
@@ -195,7 +195,8 @@ def _siglip(folder: Path, vocab_size: int, seed: int, pad_token_id: int) -> Path
     return folder
 
 
-def _dinov2(folder: Path, model_class: Any, config: Any, seed: int) -> Path:
+def written_dinov2(folder: Path, model_class: Any, config: Any, seed: int = 0) -> Path:
+    """A model of this configuration, whose pictures are 28 px."""
     folder.mkdir(parents=True, exist_ok=True)
     model = model_class(config)
     _stir(model, seed)

@@ -15,7 +15,9 @@ from tuning_world import by_lora, learning, pixels_for, step, tower_of
 
 from deponij.pipeline.backbones import adapters, load, low_rank
 from deponij.pipeline.backbones.contract import Backbone
+from deponij.pipeline.tuning.learning import LearningParams, let_learn
 from deponij.pipeline.tuning.lora import LoraParams, Role, add_lora, roles_of
+from deponij.pipeline.tuning.network import Network
 from deponij.pipeline.tuning.tower import Tower
 from deponij.store.errors import UsageError
 
@@ -121,6 +123,38 @@ def test_what_attention_in_one_piece_cannot(shelf: tiny_models.Shelf, role: Role
         with pytest.raises(UsageError, match=f"{next(iter(wrong))} is not possible; .*targets: mlp"):
             add_lora(tower_of(shelf, "open_clip_vit"), params)
     assert add_lora(tower_of(shelf, "open_clip_vit"), LoraParams(targets="mlp", dora=True, dropout=0.1)) == 4
+
+
+def test_as_many_weights_learn_as_in_pefts_example(tmp_path: Path) -> None:
+    """667,493: rank 16 on queries and values of ViT-B/16, 12 blocks of width 768, and a classifier of 101 classes."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    # What is between two attentions has no part in it: a narrow one is written and read sooner.
+    size = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "mlp_ratio": 1}
+    config = Dinov2Config(**size, image_size=28, patch_size=14)
+    tower = Tower(load(str(tiny_models.written_dinov2(tmp_path / "base", Dinov2Model, config))))
+    lora = LoraParams(rank=16, alpha=16, dropout=0.1, targets="qv")
+    n_learned = let_learn(tower, LearningParams(lora=lora))
+    network = Network(tower, torch.zeros(768), torch.ones(768), torch.zeros(101, 768), torch.zeros(101))
+    learning_there = [one.numel() for one in network.parameters() if one.requires_grad]
+    assert n_learned == 589_824
+    assert sum(learning_there) == 667_493
+
+
+def test_dora_on_convolutions(shelf: tiny_models.Shelf) -> None:
+    """Begins as the base; directions and lengths learn, and nothing else."""
+    base = load(str(shelf["timm_resnet"]))
+    pixels, wanted = pixels_for(base), hash_of(base.model)
+    tower = Tower(load(str(shelf["timm_resnet"])))
+    assert add_lora(tower, by_lora("pointwise", dora=True).lora) == WRAPPED["timm_resnet"]["pointwise"]
+    torch.testing.assert_close(tower(pixels).detach(), base.embed_images(pixels), rtol=1e-5, atol=1e-5)
+    before = [one.detach().clone() for one in learning(tower)]
+    optimizer = torch.optim.SGD(learning(tower), lr=0.1)
+    for _ in range(2):
+        step(tower.train(), optimizer, pixels)
+    assert len(before) == 3 * WRAPPED["timm_resnet"]["pointwise"], "A, B and lengths"
+    assert not any(torch.equal(one, former) for one, former in zip(learning(tower), before, strict=True))
+    assert hash_of(tower.backbone.model) == wanted
 
 
 def test_adapters_are_added_once(shelf: tiny_models.Shelf) -> None:

@@ -18,6 +18,7 @@ from tuning_world import OTHER_PX, by_lora, learned, pixels_for, tower_of
 from deponij.pipeline.backbones import adapters, describe, load
 from deponij.pipeline.tuning import saved
 from deponij.pipeline.tuning.learning import LearningParams
+from deponij.pipeline.tuning.lora import Role
 from deponij.pipeline.tuning.saved import read_tuned, save_tuned
 from deponij.pipeline.tuning.tower import Tower
 from deponij.store.errors import BackboneError, StoreError
@@ -64,8 +65,9 @@ def close(found: torch.Tensor, wanted: torch.Tensor) -> None:
     assert (found - wanted).abs().max() <= 1e-5 * max(1.0, float(wanted.abs().max()))
 
 
-def test_dora_is_merged_too(shelf: tiny_models.Shelf, tmp_path: Path) -> None:
-    tower = written(shelf, "dinov2", tmp_path / "tuned", by_lora(dora=True))
+@pytest.mark.parametrize(("name", "role"), [("dinov2", "all"), ("timm_resnet", "pointwise")])
+def test_dora_is_merged_too(shelf: tiny_models.Shelf, tmp_path: Path, name: str, role: Role) -> None:
+    tower = written(shelf, name, tmp_path / "tuned", by_lora(role, dora=True))
     pixels = pixels_for(tower.backbone)
     close(load(str(tmp_path / "tuned")).embed_images(pixels), tower(pixels).detach())
     close(load(str(tmp_path / "tuned" / "adapter")).embed_images(pixels), tower(pixels).detach())
