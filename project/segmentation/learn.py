@@ -243,7 +243,16 @@ def _loss(params: DecodersParams, scenes: Scenes, ids: Sequence[str]) -> Loss:
 
 
 def learned(task: SegmentationTask, asked: Asked, running: Running) -> Training:
-    """Train, shown by a bar."""
+    """Train, shown by a bar.
+
+    Raises:
+        UsageError: it waits for a better epoch, and there is nothing to tell one by.
+    """
+    if asked.training.patience is not None and not task.val_ids:
+        raise UsageError(
+            f"patience: {asked.training.patience} waits for a better epoch on val, and no picture is there to choose on: "
+            "leave it away, or take val out of what is learned from"
+        )
     with training_bar(asked.name) as on_step:
         return train(
             task,

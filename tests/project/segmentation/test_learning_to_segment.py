@@ -237,6 +237,12 @@ def test_class_vectors_are_means_of_directions(street: Street, tmp_path: Path) -
     assert View(path).kind == "text"
 
 
+def test_nobody_waits_for_a_better_epoch_where_all_is_learned_from(street: Street) -> None:
+    given = params(learn_from=["train", "val"], training={"patience": 2, "epochs": 3})
+    with pytest.raises(UsageError, match="patience: 2 waits for a better epoch on val"):
+        learned(street, given)
+
+
 def test_a_place_that_will_not_do_is_told_before_anything_is_learned(
     street: Street, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
