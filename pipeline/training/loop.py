@@ -187,6 +187,7 @@ class _Run:
         self.state = State.begin(identity_of(task, params))
         self.best_weights: dict[str, Tensor] = {}
         self.shown_loss = math.nan
+        self.counted: list[float] = []  # of the batches of this step
         self.waited_s = self.computed_s = self.saving_s = 0.0
         self.was_told_of_disk = False
         self.kept_at: tuple[int, int] | None = None  # epoch and batch to be done next, of the checkpoint
@@ -195,6 +196,11 @@ class _Run:
     def done(self) -> int:
         """Batches, of the whole training."""
         return self.state.epoch * self.n_batches + self.state.batch
+
+    @property
+    def unit(self) -> float:
+        """What the first batch of this step counts that counts anything."""
+        return next((one for one in self.counted if one), 1.0)
 
     def run(self, tracking: Tracking | None) -> Training:
         self.began = time.perf_counter()
@@ -275,7 +281,7 @@ class _Run:
         own, weight = self.mechanics.share(batch)
         with self.mechanics.autocast():
             loss = self.loss_of(self.mechanics.moved(own)) * weight
-        self.mechanics.backward(loss / n_together)
+        self.mechanics.backward(loss * self._weight(batch, number) / n_together)
         value = self.mechanics.mean(loss.detach())
         if not math.isfinite(value):
             narrow = "compute in bf16 or fp32, " if params.precision == "fp16" else ""
@@ -289,12 +295,22 @@ class _Run:
         if self._steps_after(number):
             for group, own in zip(self.optimizer.param_groups, self.groups, strict=True):
                 group["lr"] = rate * own.lr_factor
-            self.mechanics.step(self.optimizer, params.clip_norm)
+            factor = n_together * self.unit / sum(self.counted) if any(self.counted) else 1.0
+            self.mechanics.step(self.optimizer, params.clip_norm, factor)
             if self.average is not None:
                 self.average.update()
         state.batch = number + 1
         self.log({"train/loss": value, "train/lr": rate}, self.done)
         self.told.on_step(self._step(rate))
+
+    def _weight(self, batch: Any, number: int) -> float:
+        """Of a batch beside the first of those that make one step with it, the sum of all being known with the last."""
+        if self.params.accumulate == 1:
+            return 1.0
+        if number % self.params.accumulate == 0:
+            self.counted = []
+        self.counted.append(self.task.counts(batch))
+        return self.counted[-1] / self.unit
 
     def _last_good(self) -> str:
         """Of the weights before the loss was no number: where they are kept, if they are."""

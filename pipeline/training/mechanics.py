@@ -1,7 +1,7 @@
 """What a training stands on: Accelerate's devices, precision and clipping; the process's own state, left as it was.
 
-Accumulation is a division of the loss by the number of batches that make one step. Accelerate's own divides the last
-and smaller group of an epoch by the full number.
+Accumulation is the mean over the batches that make one step, each counting by what is in it. Accelerate's own divides the
+last and smaller group of an epoch by the full number.
 """
 
 import os
@@ -151,13 +151,21 @@ class Mechanics:
         """Gradients, scaled in fp16."""
         self._accelerator.backward(loss)
 
-    def step(self, optimizer: "torch.optim.Optimizer", clip_norm: float | None) -> None:
-        """One step of the optimizer; gradients are gone afterwards."""
+    def step(self, optimizer: "torch.optim.Optimizer", clip_norm: float | None, factor: float = 1.0) -> None:
+        """One step of the optimizer; gradients are gone afterwards.
+
+        Args:
+            factor: of the gradients, before they are clipped.
+        """
         scaler = self._accelerator.scaler
+        parameters = [one for group in optimizer.param_groups for one in group["params"]]
+        if factor != 1.0:
+            for one in parameters:
+                if one.grad is not None:
+                    one.grad.mul_(factor)
         if scaler is not None and clip_norm is not None:
             scaler.unscale_(optimizer)
         if clip_norm is not None:
-            parameters = [one for group in optimizer.param_groups for one in group["params"]]
             self._accelerator.clip_grad_norm_(parameters, clip_norm)
         if scaler is None:
             optimizer.step()

@@ -54,6 +54,9 @@ class Task(Protocol):
     def loss(self, batch: Any) -> "Tensor":
         """Mean over the batch, which lies on the model's device."""
 
+    def counts(self, batch: Any) -> float:
+        """How much that mean counts where it stands beside those of other batches: its pictures, or pixels of a class."""
+
     def validate(self) -> dict[str, float]:
         """Figures of the model as it is, the first of which decides, more being better; {} where there is nothing
         to choose on."""

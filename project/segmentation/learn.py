@@ -32,7 +32,7 @@ from deponij.project.segmentation.judging import Named, judge, result_of
 from deponij.project.segmentation.params import DecodersParams, Method
 from deponij.project.segmentation.result_files import write_segmentation
 from deponij.project.segmentation.sources import SceneSource, StoredScenes
-from deponij.project.segmentation.task import Loss, SegmentationTask
+from deponij.project.segmentation.task import SegmentationTask
 from deponij.project.segmentation.words import LEARNED, class_vectors
 from deponij.store.atomic import discard_folder
 from deponij.store.errors import UsageError
@@ -220,23 +220,25 @@ def task_of(
     drawn = Drawn(asked.training.batch_size, params.window_px, source.mirrors, asked.training.seed)
     shaping: list[Any] = [asked.kind, dict(asked.arguments), asked.words, features, ids, chosen_on]
     shaping += [source.scenes.digest, drawn, params.loss, params.class_weights]
+    loss = boundary_aware if params.loss == "boundary" else cross_entropy
+    weights = _weights(params, source.scenes, ids)
     return SegmentationTask(
         model=model,
         source=source,
         ids=ids,
         val_ids=chosen_on,
         drawn=drawn,
-        loss_of=_loss(params, source.scenes, ids),
+        loss_of=loss if weights is None else partial(loss, weights=weights),
         identity=sha256_of(repr(shaping).encode()),
+        weights=weights if params.loss == "cross_entropy" else None,
     )
 
 
-def _loss(params: DecodersParams, scenes: Scenes, ids: Sequence[str]) -> Loss:
-    loss = boundary_aware if params.loss == "boundary" else cross_entropy
+def _weights(params: DecodersParams, scenes: Scenes, ids: Sequence[str]) -> list[float] | None:
     if not params.class_weights:
-        return loss
+        return None
     counts = np.sum([pixel_counts(scenes.label_map(one)) for one in ids], axis=0)[: len(scenes.classes)]
-    return partial(loss, weights=class_weights(counts, params.class_weights))
+    return class_weights(counts, params.class_weights)
 
 
 def learned(task: SegmentationTask, asked: Asked, running: Running) -> Training:

@@ -118,6 +118,10 @@ class PictureTask(ABC):
     def loss(self, batch: "tuple[Tensor, ...]") -> "Tensor":
         """Of one batch."""
 
+    def counts(self, batch: "tuple[Tensor, ...]") -> float:
+        """Its pictures."""
+        return len(batch[0])
+
     @abstractmethod
     def stand_in(self, n: int) -> "tuple[Tensor, ...]":
         """A batch of n pictures that nobody took, to try what a step costs."""
