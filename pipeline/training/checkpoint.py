@@ -46,6 +46,7 @@ class State:
         history: of the epochs that are done.
         best: figure and epoch of the best one so far.
         scale: of the losses in fp16, and steps since it last changed.
+        pieces: in which each batch is computed.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _MANNERS
@@ -57,11 +58,12 @@ class State:
     history: list[EpochRecord]
     best: tuple[float, int] | None
     scale: dict[str, float | int] | None
+    pieces: int = 1
 
     @classmethod
-    def begin(cls, identity: str) -> "State":
+    def begin(cls, identity: str, pieces: int) -> "State":
         """Of a training that has done nothing."""
-        return cls(identity, 0, 0, 0.0, [], None, None)
+        return cls(identity, 0, 0, 0.0, [], None, None, pieces)
 
 
 def write_checkpoint(folder: Path, state: State, tensors: "dict[str, Tensor]") -> None:

@@ -139,7 +139,7 @@ def train(
             return _Run(task, params, made, interrupts, checkpoint, checkpoint_s, told).run(tracking)
         except torch.OutOfMemoryError as error:
             narrower = ", or precision: bf16" if params.precision == "fp32" else ""
-            raised = f" and raise accumulate ({params.accumulate}) to match" if task.accumulates else ""
+            raised = f" or raise pieces ({params.pieces})" if task.accumulates else ""
             raise UsageError(
                 f"the training needs more memory than {device} has; lower batch_size ({params.batch_size}){raised}, or "
                 f"take smaller pictures or windows{narrower}"
@@ -178,13 +178,17 @@ class _Run:
             self.model.compile()
         self.groups = [one for one in task.groups() if one.parameters]
         self.n_batches = task.n_batches()
+        if params.pieces > 1 and not task.accumulates:
+            raise UsageError(
+                f"pieces: {params.pieces} is not possible here: what is learned is told apart within a batch"
+            )
         if not self.groups or not self.n_batches:
             what = "there are no batches to learn from" if self.groups else "nothing of this model learns"
             raise UsageError(f"{what}, so it cannot be trained")
         self.optimizer = optimizer_of(self.groups, params)
         self.average = Average(self.model, params.average) if params.average is not None else None
         self.steps_an_epoch = -(-self.n_batches // params.accumulate)
-        self.state = State.begin(identity_of(task, params))
+        self.state = State.begin(identity_of(task, params), params.pieces)
         self.best_weights: dict[str, Tensor] = {}
         self.shown_loss = math.nan
         self.counted: list[float] = []  # of the batches of this step
@@ -273,16 +277,21 @@ class _Run:
         self.told.on_epoch(state.epoch - 1, record)
 
     def _batch(self, batch: Any, number: int) -> None:
+        import torch
+
         state, params = self.state, self.params
         rate = self._rate(number)
         first = number // params.accumulate * params.accumulate
         n_together = min(params.accumulate, self.n_batches - first)
         self.mechanics.seed(_seed(params.seed, f"batch {self.done}"))
-        own, weight = self.mechanics.share(batch)
-        with self.mechanics.autocast():
-            loss = self.loss_of(self.mechanics.moved(own)) * weight
-        self.mechanics.backward(loss * self._weight(batch, number) / n_together)
-        value = self.mechanics.mean(loss.detach())
+        weight = self._weight(batch, number)
+        losses = []
+        for part, share in self.mechanics.parts(batch, state.pieces, self.task.counts):
+            with self.mechanics.autocast():
+                loss = self.loss_of(self.mechanics.moved(part)) * share
+            self.mechanics.backward(loss * weight / n_together)
+            losses.append(loss.detach())
+        value = self.mechanics.mean(torch.stack(losses).sum())
         if not math.isfinite(value):
             narrow = "compute in bf16 or fp32, " if params.precision == "fp16" else ""
             raise DataError(
@@ -406,6 +415,8 @@ class _Run:
         if self.average is not None:
             self.average.load(_of(tensors, "average."))
         self.mechanics.set_scale(state.scale)
+        # In as many pieces as before it comes to the same bytes; where less memory is free now it takes more.
+        state.pieces = max(state.pieces, self.params.pieces)
         self.state = state
         self.kept_at = state.epoch, state.batch
 

@@ -106,14 +106,28 @@ class Mechanics:
         made: Callable[[Any], torch.Tensor] = self._accelerator.prepare_model(_loss_module(task))
         return made
 
-    def share(self, batch: Any) -> tuple[Any, float]:
-        """This process's part of a batch, and the factor of its loss by which the mean over processes is the batch's."""
-        if self.n_ranks == 1:
-            return batch, 1.0
-        n = len(batch if not isinstance(batch, list | tuple) else batch[0])
-        mine = list(range(self.rank, n, self.n_ranks))
-        # One that gets nothing computes with what counts nothing: the others wait for its gradients.
-        return _rows(batch, mine or [0]), len(mine) * self.n_ranks / n
+    def parts(
+        self, batch: Any, pieces: int, counts: "Callable[[Any], float]"
+    ) -> "Iterator[tuple[Any, float]]":
+        """This process's parts of a batch, and the factors of their losses by which the mean over processes of these
+        parts' sums is the batch's loss.
+
+        Args:
+            pieces: in which each process computes what is its own; never more than it has pictures.
+            counts: as `Task.counts`.
+        """
+        n = _n_rows(batch)
+        n_pieces = min(pieces, -(-n // self.n_ranks))
+        step = n_pieces * self.n_ranks
+        if step == 1:
+            yield batch, 1.0
+            return
+        whole = counts(batch) or 1.0
+        for first in range(self.rank, step, self.n_ranks):
+            rows = list(range(first, n, step))
+            # Who gets nothing computes with what counts nothing: the others wait for its gradients.
+            part = _rows(batch, rows or [0])
+            yield part, counts(part) * self.n_ranks / whole if rows else 0.0
 
     def mean(self, value: "torch.Tensor") -> float:
         """Of a number of each process."""
@@ -199,6 +213,10 @@ def _loss_module(task: "Task") -> "torch.nn.Module":
             return task.loss(batch)
 
     return Loss()
+
+
+def _n_rows(batch: Any) -> int:
+    return _n_rows(batch[0]) if isinstance(batch, list | tuple) else len(batch)
 
 
 def _rows(batch: Any, rows: list[int]) -> Any:

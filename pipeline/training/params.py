@@ -5,9 +5,12 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+# Settings that differ from machine to machine, and shape nothing of what comes out.
+OF_A_RUN = ("pieces", "compile")
+
 
 class TrainingParams(BaseModel):
-    """Settings of a training; all of them but `compile` shape what comes out.
+    """Settings of a training; all of them but `pieces` and `compile` shape what comes out.
 
     Attributes:
         epochs, batch_size: the batch is the task's own to make.
@@ -18,6 +21,8 @@ class TrainingParams(BaseModel):
         optimizer: `adam` (weight decay is part of the gradient), `adamw` (it is not), `sgd` (momentum `betas[0]`).
         precision: of computing on a GPU: `fp32`, `bf16`, `fp16`.
         accumulate: batches a step of the optimizer.
+        pieces: in which a batch is computed, one after the other, where memory is short. It differs by rounding, and where
+            batch norms learn, which see a piece alone.
         clip_norm: largest norm of the gradient, or None.
         keep: weights of the `best` epoch on validation, or the `last`.
         patience: epochs without a better one after which it ends early, or None.
@@ -42,6 +47,7 @@ class TrainingParams(BaseModel):
     weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     accumulate: int = Field(default=1, ge=1)
+    pieces: int = Field(default=1, ge=1)
     clip_norm: float | None = Field(default=None, gt=0)
     keep: Literal["best", "last"] = "best"
     patience: int | None = Field(default=None, ge=1)
@@ -53,7 +59,7 @@ class TrainingParams(BaseModel):
     @property
     def shaping(self) -> dict[str, Any]:
         """JSON values of what shapes the weights that come out."""
-        return self.model_dump(mode="json", exclude={"compile"})
+        return self.model_dump(mode="json", exclude=set(OF_A_RUN))
 
     @model_validator(mode="after")
     def _only_cosine_restarts(self) -> Self:

@@ -27,7 +27,7 @@ class Task(Protocol):
 
     Attributes:
         identity: stands for all that shapes the training beside its parameters: data, model, loss.
-        accumulates: whether smaller batches, accumulated, come to the same as a large one.
+        accumulates: whether pieces of a batch, each computed by itself, come to the same as the whole.
     """
 
     @property

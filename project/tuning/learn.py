@@ -139,25 +139,22 @@ def _alone(unfinished: Path) -> Iterator[None]:
 
 
 def _fitted(task: PictureTask, training: TrainingParams, device: str, running: Running) -> TrainingParams:
-    """What it takes is tried and said; a batch that does not fit is halved, and as many of them accumulated.
+    """What it takes is tried and said; a batch that does not fit is computed in pieces.
 
     Raises:
         UsageError: it does not fit, and the task would learn something else from smaller ones.
     """
-    size = training.batch_size
+    size = -(-training.batch_size // training.pieces)
     # Two at least, for batch norms of maps that are a single position.
     small = max(2, size // 8)
     sizes = sorted({min(size, small), min(size, max(small + 1, size // 4))})
     tried = trial(task, task.stand_in, sizes, training, device=device, n_threads=running.options.n_threads)
     room = training_room(tried, size, len(task.rows), free_memory_bytes(device))
-    if room.accumulate > 1 and not task.accumulates:
+    if room.pieces > 1 and not task.accumulates:
         raise UsageError(
-            f"{room.needs}. Captions are told apart within a batch, so that smaller ones, accumulated, would learn "
-            f"something else: ask for --batch {room.batch_size} (training.batch_size), or save memory by "
+            f"{room.needs}. Captions are told apart within a batch, so that pieces of it would learn something "
+            f"else: ask for --batch {room.batch_size} (training.batch_size), or save memory by "
             "checkpointing: true, or precision: bf16 on a GPU"
         )
     say(str(room))
-    task.batch_size = room.batch_size
-    return training.model_copy(
-        update={"batch_size": room.batch_size, "accumulate": training.accumulate * room.accumulate}
-    )
+    return training.model_copy(update={"pieces": training.pieces * room.pieces})

@@ -11,12 +11,12 @@ from deponij.store.texts import duration
 
 @dataclass(frozen=True, slots=True)
 class TrainingRoom:
-    """A batch that fits, and what it takes.
+    """What of a batch fits, and what it takes.
 
     Attributes:
         asked: batch size that was asked for.
         needed_bytes: of it, beside the model's weights.
-        batch_size, accumulate: that fit; their product is what was asked for.
+        batch_size, pieces: the largest piece of it that fits, and how many of them it takes.
         free_bytes: of the device; None where it does not tell, and all fits.
         epoch_s: seconds of an epoch's steps.
     """
@@ -24,7 +24,7 @@ class TrainingRoom:
     asked: int
     needed_bytes: int
     batch_size: int
-    accumulate: int
+    pieces: int
     free_bytes: int | None
     epoch_s: float
 
@@ -32,14 +32,14 @@ class TrainingRoom:
     def needs(self) -> str:
         """What the batch that was asked for takes."""
         free = "" if self.free_bytes is None else f" of the {size(self.free_bytes)} that are free"
-        verb = "needs" if self.accumulate == 1 else "would need"
+        verb = "needs" if self.pieces == 1 else "would need"
         return f"batch {self.asked} {verb} about {size(self.needed_bytes)}{free}"
 
     def __str__(self) -> str:
         time = f"about {duration(self.epoch_s)} an epoch"
-        if self.accumulate == 1:
+        if self.pieces == 1:
             return f"{self.needs}; {time}"
-        return f"{self.needs}: {self.accumulate} batches of {self.batch_size} are accumulated; {time}"
+        return f"{self.needs}: it is computed in {self.pieces} pieces of {self.batch_size}; {time}"
 
 
 def training_room(
@@ -57,5 +57,5 @@ def training_room(
     """
     needed = partial(needed_bytes, tried)
     most = needed(batch_size)
-    fits, accumulate = fitting(batch_size, needed, most if free_bytes is None else free_bytes)
-    return TrainingRoom(batch_size, most, fits, accumulate, free_bytes, n_pictures * tried[-1].picture_s)
+    fits, pieces = fitting(batch_size, needed, most if free_bytes is None else free_bytes)
+    return TrainingRoom(batch_size, most, fits, pieces, free_bytes, n_pictures * tried[-1].picture_s)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deponij.pipeline.backbones.transform import Transform
-from deponij.pipeline.training.params import TrainingParams
+from deponij.pipeline.training.params import OF_A_RUN, TrainingParams
 from deponij.pipeline.training.task import ParameterGroup
 from deponij.pipeline.tuning.augmenting import Augmenter
 from deponij.pipeline.tuning.loading import augmented_batches
@@ -270,8 +270,7 @@ def shared_parts(
     if not len(train):
         raise DataError("no picture of the train part can be read")
     transform, augmented = backbone.description.transform, recipe.augmented
-    # Whether it is compiled shapes nothing: see `TrainingParams.shaping`.
-    told = recipe.model_dump(mode="json", exclude={"training": {"compile"}})
+    told = recipe.model_dump(mode="json", exclude={"training": set(OF_A_RUN)})
     shaping = [backbone.identity.fingerprint, told, data.names.tolist(), taught_by]
     shaping += [[str(data.items.keys[data.rows[one]]), int(data.targets[one])] for one in (*train, *val)]
     return {

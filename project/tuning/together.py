@@ -102,7 +102,6 @@ def _take_part(path: Path) -> None:
         tracking = Tracking(order.trackers, order.log_dir, order.log_name)  # type: ignore[arg-type]
     running = Running(options, order.unfinished, tracking=tracking)
     begun = begin(order.job, running, is_shown=False)
-    begun.made.task.batch_size = order.training.batch_size
     trained(order.job.name, begun.made.task, order.training, running, begun.device, is_shown=rank == 0)
 
 

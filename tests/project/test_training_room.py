@@ -14,12 +14,12 @@ TRIED = (
 )
 
 
-def test_what_does_not_fit_is_accumulated_and_told() -> None:
+def test_what_does_not_fit_is_computed_in_pieces_and_told() -> None:
     room = training_room(TRIED, 62, 367, 24 * GB)
     # 62 is 31 twice: 16 GB.
-    assert (room.batch_size, room.accumulate, room.needed_bytes) == (31, 2, 31 * GB + GB // 2)
+    assert (room.batch_size, room.pieces, room.needed_bytes) == (31, 2, 31 * GB + GB // 2)
     assert str(room) == (
-        "batch 62 would need about 31.5 GB of the 24.0 GB that are free: 2 batches of 31 are accumulated; "
+        "batch 62 would need about 31.5 GB of the 24.0 GB that are free: it is computed in 2 pieces of 31; "
         "about 12 min 14 s an epoch"
     )
 

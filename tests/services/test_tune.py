@@ -13,7 +13,9 @@ import cli_world
 import numpy as np
 import pytest
 import tiny_models
+import torch
 import tuning_world
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from deponij.pipeline.backbones import load
@@ -24,6 +26,7 @@ from deponij.pipeline.training.loop import Step
 from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from, learned_from_table
 from deponij.project.frame.layout import Layout
 from deponij.project.tuning import begun as tuning
+from deponij.project.tuning import learn as tuning_learn
 from deponij.project.tuning import pictures
 from deponij.store.atomic import read_table
 from deponij.store.items import Items
@@ -167,21 +170,22 @@ class _Stop(Exception):
     """In the place of a kill."""
 
 
+@contextmanager
+def _stopping(label: str) -> Iterator[Any]:
+    def stepped(step: Step) -> None:
+        if step.done == 3:
+            raise _Stop
+
+    yield stepped
+
+
 def test_an_interrupted_tuning_goes_on_to_the_same_bytes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cli_world.done(*world.asked("whole"))
 
-    @contextmanager
-    def stopping(label: str) -> Iterator[Any]:
-        def stepped(step: Step) -> None:
-            if step.done == 3:
-                raise _Stop
-
-        yield stepped
-
     with monkeypatch.context() as patch:
-        patch.setattr(tuning, "training_bar", stopping)
+        patch.setattr(tuning, "training_bar", _stopping)
         with pytest.raises(_Stop):
             cli_world.call(*world.asked("resumed"))
     assert (world.root / "resumed.unfinished" / "checkpoint" / "training.json").is_file()
@@ -195,6 +199,50 @@ def test_an_interrupted_tuning_goes_on_to_the_same_bytes(
     for name in ("model.safetensors", "adapter/adapter_model.safetensors", LEARNED_FROM):
         assert (world.root / "resumed" / name).read_bytes() == (world.root / "whole" / name).read_bytes()
     assert not (world.root / "resumed.unfinished").exists()
+
+
+LITTLE = 300_000  # bytes: for two pictures of this tiny model, not for eight
+
+
+def test_a_batch_that_does_not_fit_comes_to_what_the_whole_one_comes_to(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With mixing, which draws for the batch, and weights of classes, which have as many pictures as others or fewer."""
+    more = ["--set", "mix.mixup=0.8", "--set", "class_weights=1", "--set", "training.accumulate=2"]
+    cli_world.done(*world.asked("at-once", *more))
+    monkeypatch.setattr(tuning_learn, "free_memory_bytes", lambda device: LITTLE)
+    told = cli_world.done(*world.asked("in-pieces", *more))
+    assert "batch 8 would need about" in told.err and "it is computed in" in told.err
+    one, two = (
+        load_file(world.root / name / "adapter" / "adapter_model.safetensors")
+        for name in ("at-once", "in-pieces")
+    )
+    moved = max(float(value.abs().max()) for name, value in one.items() if "lora_B" in name)
+    assert moved > 0 and any(not torch.equal(value, two[name]) for name, value in one.items())
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=0, atol=0.02 * moved)
+
+
+@pytest.mark.parametrize("first", [LITTLE, None])
+def test_a_tuning_goes_on_whatever_is_free_now(
+    world: World, monkeypatch: pytest.MonkeyPatch, first: int | None
+) -> None:
+    name = f"gone-on-{first}"
+    if first is not None:
+        monkeypatch.setattr(tuning_learn, "free_memory_bytes", lambda device: first)
+        cli_world.done(*world.asked(f"whole-{name}"))
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "training_bar", _stopping)
+        with pytest.raises(_Stop):
+            cli_world.call(*world.asked(name))
+    monkeypatch.setattr(tuning_learn, "free_memory_bytes", lambda device: None if first else LITTLE)
+    told = cli_world.done(*world.asked(name))
+    assert "anew" not in told.err
+    if first is not None:
+        weights = "model.safetensors"
+        assert (world.root / name / weights).read_bytes() == (
+            world.root / f"whole-{name}" / weights
+        ).read_bytes()
 
 
 @pytest.mark.parametrize("recipe", ["full", "last-blocks", "norms", "biases"])

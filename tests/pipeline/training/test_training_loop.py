@@ -333,7 +333,7 @@ def test_too_little_memory_says_what_to_lower() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
     toy.loss = loss  # type: ignore[method-assign]
-    with pytest.raises(UsageError, match=r"batch_size \(8\) and raise accumulate \(1\) to match"):
+    with pytest.raises(UsageError, match=r"batch_size \(8\) or raise pieces \(1\), or take"):
         train(toy, PARAMS)
     # Of captions, which are told apart within a batch.
     toy.accumulates = False

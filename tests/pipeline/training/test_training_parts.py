@@ -1,6 +1,7 @@
 """Steps of several batches against the same step of one: each counts by what is in it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from training_toy import PARAMS, Toy, same, weights
 
 from deponij.pipeline.training.loop import train
+from deponij.store.errors import UsageError
 
 
 class Cut(Toy):
@@ -25,6 +27,46 @@ class Cut(Toy):
 
     def validate(self) -> dict[str, float]:
         return {}
+
+
+@pytest.mark.parametrize("pieces", [2, 3, 7, 99])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_batch_in_pieces_is_the_whole(pieces: int, accumulate: int) -> None:
+    whole, cut = Cut(7, 3), Cut(7, 3)
+    seen: list[int] = []
+    loss = cut.loss
+    cut.loss = lambda batch: (seen.append(len(batch[0])), loss(batch))[1]  # type: ignore[method-assign]
+    params = PARAMS.model_copy(update={"accumulate": accumulate, "optimizer": "sgd", "clip_norm": 1.0})
+    told = train(whole, params)
+    found = train(cut, params.model_copy(update={"pieces": pieces}))
+    for a, b in zip(weights(whole), weights(cut), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    assert [one.loss for one in found.history] == pytest.approx([one.loss for one in told.history])
+    # To within one picture, and none of them empty.
+    assert seen[: min(pieces, 7)] == [len(range(first, 7, min(pieces, 7))) for first in range(min(pieces, 7))]
+
+
+@pytest.mark.parametrize("again", [1, 2, 3])
+def test_a_training_goes_on_in_as_many_pieces_as_before(tmp_path: Path, again: int) -> None:
+    """And comes to the same bytes; with less memory than before it goes on in more."""
+    in_two = PARAMS.model_copy(update={"pieces": 2})
+    whole, broken, after = (Toy(dropout=0.3) for _ in range(3))
+    train(whole, in_two)
+    broken.fail_at = (2, 1)
+    with pytest.raises(RuntimeError, match="plug"):
+        train(broken, in_two, checkpoint=tmp_path / "c", checkpoint_s=0)
+    notes: list[str] = []
+    params = PARAMS.model_copy(update={"pieces": again})
+    told = train(after, params, checkpoint=tmp_path / "c", on_note=notes.append)
+    assert told.resumed_at == 13 and not notes
+    assert same(weights(whole), weights(after)) == (again < 3)
+
+
+def test_what_is_told_apart_within_a_batch_has_no_pieces() -> None:
+    toy = Toy()
+    toy.accumulates = False
+    with pytest.raises(UsageError, match="pieces: 2 is not possible here"):
+        train(toy, PARAMS.model_copy(update={"pieces": 2}))
 
 
 @pytest.mark.parametrize("sizes", [(8, 8, 2), (2, 8, 8), (5, 6, 7)])
