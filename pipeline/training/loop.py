@@ -8,16 +8,17 @@ told by themselves (`trackers`).
 """
 
 import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deponij.pipeline.training.checkpoint import EpochRecord, State, read_checkpoint, write_checkpoint
+from deponij.pipeline.training.identity import differences, identity_of, settings_of
 from deponij.pipeline.training.mechanics import Interrupts, Mechanics, mechanics, require_compiler
 from deponij.pipeline.training.params import TrainingParams
 from deponij.pipeline.training.task import Task
@@ -25,12 +26,11 @@ from deponij.pipeline.training.trackers import Tracking, tracked
 from deponij.pipeline.training.weights import (
     Average,
     changing,
-    frozen_sha256,
     optimizer_of,
     restore,
     state_of,
 )
-from deponij.store.errors import DataError, StoreError, UsageError
+from deponij.store.errors import DataError, StoreError, UsageError, explained
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -188,12 +188,16 @@ class _Run:
         self.optimizer = optimizer_of(self.groups, params)
         self.average = Average(self.model, params.average) if params.average is not None else None
         self.steps_an_epoch = -(-self.n_batches // params.accumulate)
-        self.state = State.begin(identity_of(task, params), params.pieces)
+        settings = settings_of(task, params)
+        self.state = State.begin(identity_of(settings), settings, params.pieces)
         self.best_weights: dict[str, Tensor] = {}
         self.shown_loss = math.nan
         self.counted: list[float] = []  # of the batches of this step
         self.waited_s = self.computed_s = self.saving_s = 0.0
         self.was_told_of_disk = False
+        self.aside: Path | None = (
+            None  # where what lies in the checkpoint's place goes before anything replaces it
+        )
         self.kept_at: tuple[int, int] | None = None  # epoch and batch to be done next, of the checkpoint
 
     @property
@@ -329,7 +333,7 @@ class _Run:
         place = (
             f"epoch {epoch + 1}, batch {batch} of {self.n_batches}" if batch else f"the end of epoch {epoch}"
         )
-        return f". The last good checkpoint is that of {place}, in {self.folder}"
+        return f". The last good checkpoint is that of {place}, in {self.folder}; other settings begin anew and set it aside"
 
     def _rate(self, number: int) -> float:
         """Learning rate of a batch of this epoch."""
@@ -382,6 +386,10 @@ class _Run:
         self.state.scale = self.mechanics.scale()
         begin = time.monotonic()
         try:
+            if self.aside is not None:
+                with explained(f"cannot set {self.folder} aside"):
+                    self.folder.rename(self.aside)
+                self.aside = None
             write_checkpoint(self.folder, self.state, tensors)
             self.kept_at = self.state.epoch, self.state.batch
         except StoreError as error:
@@ -391,21 +399,27 @@ class _Run:
         self.saved_at = time.monotonic()
         self.saving_s = self.saved_at - begin
 
+    def _leave(self, why: str) -> None:
+        """Begin anew beside a checkpoint that is not gone on with."""
+        assert self.folder is not None
+        self.aside = _beside(self.folder)
+        self.told.on_note(
+            f"the training begins anew, for the checkpoint in {self.folder} {why}. It is set aside as {self.aside.name} "
+            "until this training is done"
+        )
+
     def _resume(self) -> None:
         if self.folder is None or not self.folder.exists():
             return
         try:
             state, tensors = read_checkpoint(self.folder)
         except StoreError as error:
-            self.told.on_note(f"the training begins anew, for its checkpoint cannot be gone on with: {error}")
+            self._leave(f"cannot be read: {error}")
             return
         kept = _of(tensors, "model.")
         own = {name: one.shape for name, one in changing(self.model).items()}
         if state.identity != self.state.identity or {name: one.shape for name, one in kept.items()} != own:
-            self.told.on_note(
-                f"the training begins anew: the checkpoint in {self.folder} is of other data, another model, other "
-                "settings or another version"
-            )
+            self._leave(f"is of another training: {differences(state.settings, self.state.settings)}")
             return
         # What is frozen is the model's own, for which its identity stands.
         self.model.load_state_dict(kept, strict=False)
@@ -421,11 +435,9 @@ class _Run:
         self.kept_at = state.epoch, state.batch
 
 
-def identity_of(task: Task, params: TrainingParams) -> str:
-    """What stands for a training: a checkpoint of another one is not gone on with."""
-    frozen = frozen_sha256(task.model)
-    told = json.dumps([task.identity, params.shaping, *([frozen] if frozen else [])], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()
+def _beside(folder: Path) -> Path:
+    """A name of which there is nothing yet."""
+    return next(one for n in count(1) if not (one := folder.with_name(f"{folder.name}.{n}")).exists())
 
 
 def _of(tensors: "dict[str, Tensor]", prefix: str) -> "dict[str, Tensor]":

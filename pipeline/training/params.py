@@ -5,9 +5,6 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-# Settings that differ from machine to machine, and shape nothing of what comes out.
-OF_A_RUN = ("pieces", "compile")
-
 
 class TrainingParams(BaseModel):
     """Settings of a training; all of them but `pieces` and `compile` shape what comes out.
@@ -59,7 +56,7 @@ class TrainingParams(BaseModel):
     @property
     def shaping(self) -> dict[str, Any]:
         """JSON values of what shapes the weights that come out."""
-        return self.model_dump(mode="json", exclude=set(OF_A_RUN))
+        return self.model_dump(mode="json", exclude={"pieces", "compile"})
 
     @model_validator(mode="after")
     def _only_cosine_restarts(self) -> Self:

@@ -26,7 +26,8 @@ class Task(Protocol):
     """A model, its batches and its loss.
 
     Attributes:
-        identity: stands for all that shapes the training beside its parameters: data, model, loss.
+        identity: stands for all that shapes the training beside its parameters: data, model, loss. A JSON object says by its
+            names in what a checkpoint of another training differs.
         accumulates: whether pieces of a batch, each computed by itself, come to the same as the whole.
     """
 

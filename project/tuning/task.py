@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deponij.pipeline.backbones.transform import Transform
-from deponij.pipeline.training.params import OF_A_RUN, TrainingParams
+from deponij.pipeline.training.params import TrainingParams
 from deponij.pipeline.training.task import ParameterGroup
 from deponij.pipeline.tuning.augmenting import Augmenter
 from deponij.pipeline.tuning.loading import augmented_batches
@@ -270,9 +270,13 @@ def shared_parts(
     if not len(train):
         raise DataError("no picture of the train part can be read")
     transform, augmented = backbone.description.transform, recipe.augmented
-    told = recipe.model_dump(mode="json", exclude={"training": set(OF_A_RUN)})
-    shaping = [backbone.identity.fingerprint, told, data.names.tolist(), taught_by]
-    shaping += [[str(data.items.keys[data.rows[one]]), int(data.targets[one])] for one in (*train, *val)]
+    learned = [[str(data.items.keys[data.rows[one]]), int(data.targets[one])] for one in (*train, *val)]
+    shaping = {
+        "recipe": recipe.model_dump(mode="json", exclude={"training"}),
+        "backbone": backbone.identity.fingerprint,
+        "teacher": taught_by,
+        "pictures and labels": sha256_of(json.dumps([data.names.tolist(), learned]).encode()),
+    }
     return {
         "pictures": pictures,
         "rows": data.rows[train],
@@ -287,5 +291,5 @@ def shared_parts(
         if augmented.draws
         else None,
         "seed": training.seed,
-        "identity": sha256_of(json.dumps(shaping, sort_keys=True).encode()),
+        "identity": json.dumps(shaping),
     }

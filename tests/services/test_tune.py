@@ -245,6 +245,31 @@ def test_a_tuning_goes_on_whatever_is_free_now(
         ).read_bytes()
 
 
+def test_a_checkpoint_of_another_recipe_is_set_aside_and_what_differs_is_said(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unfinished = world.root / "changed.unfinished"
+
+    def stopped(*more: object) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(tuning, "training_bar", _stopping)
+            with pytest.raises(_Stop):
+                cli_world.call(*world.asked("changed", *more))
+
+    stopped()
+    first = (unfinished / "checkpoint" / "training.safetensors").read_bytes()
+    told = cli_world.done(*world.asked("of-rank-4", "--set", "lora.rank=4"))
+    assert "anew" not in told.err
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning_learn, "discard_folder", lambda path: None)
+        told = cli_world.done(*world.asked("changed", "--set", "lora.rank=4", "--lr", "0.02"))
+    said = " ".join(told.err.split())
+    assert "of another training: recipe.lora.rank 8 there, 4 here, lr 0.01 there, 0.02 here" in said
+    assert (unfinished / "checkpoint.1" / "training.safetensors").read_bytes() == first
+    told = cli_world.done(*world.asked("changed", "--set", "lora.rank=4", "--lr", "0.02"))
+    assert "anew" not in told.err and not unfinished.exists()
+
+
 @pytest.mark.parametrize("recipe", ["full", "last-blocks", "norms", "biases"])
 def test_every_recipe_changes_the_features(world: World, recipe: str) -> None:
     cli_world.done(*world.asked(recipe, "--recipe", recipe))

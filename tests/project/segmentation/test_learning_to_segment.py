@@ -1,5 +1,6 @@
 """A decoder learned from stored maps: what is drawn, read and brought out, also after an interruption."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,12 @@ def test_an_interrupted_training_leaves_the_same_bytes(
         learned(street, given, tmp_path / "again", unfinished=tmp_path / "unfinished", keeps_time=False)
     assert (tmp_path / "unfinished").is_dir() and not (tmp_path / "again").exists()
     monkeypatch.setattr(learn, "train", real)
+    shutil.copytree(tmp_path / "unfinished", tmp_path / "others")
+    notes: list[str] = []
+    monkeypatch.setattr(learn, "note", notes.append)
+    learned(street, given.model_copy(update={"class_weights": 0.5}), unfinished=tmp_path / "others")
+    assert len(notes) == 1 and "of another training: class_weights 0.0 there, 0.5 here" in notes[0]
+    assert not (tmp_path / "others").exists()
     learned(street, given, tmp_path / "again", unfinished=tmp_path / "unfinished", keeps_time=False)
     assert not (tmp_path / "unfinished").exists()
     for path in (tmp_path / "whole").iterdir():
