@@ -31,6 +31,7 @@ from deponij.pipeline.training.weights import (
     state_of,
 )
 from deponij.store.errors import DataError, StoreError, UsageError, explained
+from deponij.store.texts import in_percent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -214,6 +215,7 @@ class _Run:
         self.began = time.perf_counter()
         self._resume()
         self.resumed_at = self.done
+        self._look_at_average()
         self.saved_at = time.monotonic()
         settings = self.params.model_dump(mode="json")
         try:
@@ -229,6 +231,14 @@ class _Run:
         return Training(
             tuple(self.state.history), kept, seconds, self.waited_s, self.computed_s, self.resumed_at
         )
+
+    def _look_at_average(self) -> None:
+        n_steps, decay = self.params.epochs * self.steps_an_epoch, self.params.average
+        if decay is not None and decay**n_steps > 0.5 and not self.done:
+            self.told.on_note(
+                f"average: {decay} is slow for the {n_steps:,} steps of this training: {in_percent(decay**n_steps)} of what "
+                "is kept are the weights that it begins with; take a smaller one"
+            )
 
     def _epoch(self) -> None:
         state, n = self.state, self.n_batches
