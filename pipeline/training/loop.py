@@ -136,6 +136,11 @@ def train(
     told = _Told(on_step, on_epoch, on_note)
     own = mechanics(device, params.precision, n_threads, deterministic=params.deterministic)
     with own as made, Interrupts() as interrupts:
+        if made.precision != params.precision:
+            on_note(
+                f"precision: {params.precision} is of a GPU; on {device} the training computes in {made.precision}"
+            )
+            params = params.model_copy(update={"precision": made.precision})
         try:
             return _Run(task, params, made, interrupts, checkpoint, checkpoint_s, told).run(tracking)
         except torch.OutOfMemoryError as error:

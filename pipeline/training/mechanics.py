@@ -16,6 +16,7 @@ from deponij.store.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
+    from deponij.pipeline.training.params import Precision
     from deponij.pipeline.training.task import Task
 
 
@@ -24,7 +25,7 @@ _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 @contextmanager
 def mechanics(
-    device: str, precision: str, n_threads: int | None, *, deterministic: bool = False
+    device: str, precision: "Precision", n_threads: int | None, *, deterministic: bool = False
 ) -> "Iterator[Mechanics]":
     """Of one training. Threads, generators, the current GPU, whether torch is deterministic, and what Accelerate keeps
     are as before afterwards.
@@ -80,10 +81,11 @@ class Mechanics:
 
     Attributes:
         gpu: its number, or None.
+        precision: that it computes in: the one that is asked for on a GPU, on a CPU fp32.
         rank, n_ranks: of this process among those that train together, as torchrun has started them; 0 of 1 otherwise.
     """
 
-    def __init__(self, device: str, precision: str) -> None:
+    def __init__(self, device: str, precision: "Precision") -> None:
         import torch
         from accelerate import Accelerator
         from accelerate.utils import GradientAccumulationPlugin
@@ -91,9 +93,10 @@ class Mechanics:
         self.device = torch.device(device)
         self.gpu = (self.device.index or 0) if self.device.type == "cuda" else None
         on_cpu = self.device.type == "cpu"
+        self.precision: Precision = "fp32" if on_cpu else precision
         self._accelerator = Accelerator(
             cpu=on_cpu,
-            mixed_precision="no" if precision == "fp32" or on_cpu else precision,
+            mixed_precision="no" if self.precision == "fp32" else self.precision,
             # Given in this way no variable of the environment changes it.
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         )

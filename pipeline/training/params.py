@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+Precision = Literal["fp32", "bf16", "fp16"]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -18,7 +19,7 @@ class TrainingParams(BaseModel):
         cycles: how often `cosine` falls, in equal times: with more than 1 it restarts from lr.
         warmup_epochs: in which it rises from nothing; no more than there are.
         optimizer: `adam` (weight decay is part of the gradient), `adamw` (it is not), `sgd` (momentum `betas[0]`).
-        precision: of computing on a GPU: `fp32`, `bf16`, `fp16`.
+        precision: of computing on a GPU: `fp32`, `bf16`, `fp16`. A CPU computes in fp32.
         accumulate: batches a step of the optimizer.
         pieces: in which a batch is computed, one after the other, where memory is short. It differs by rounding, and where
             batch norms learn, which see a piece alone.
@@ -44,7 +45,7 @@ class TrainingParams(BaseModel):
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
     accumulate: int = Field(default=1, ge=1)
     pieces: int = Field(default=1, ge=1)
     clip_norm: float | None = Field(default=None, gt=0, allow_inf_nan=False)

@@ -57,6 +57,20 @@ def test_what_no_training_can_have_is_told(given: dict[str, Any], said: str) -> 
         TrainingParams(**given)
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_cpu_says_that_it_computes_in_fp32(tmp_path: Path, precision: str) -> None:
+    """And it is the same training: one goes on with the other's checkpoint."""
+    notes: list[str] = []
+    wide, narrow = Toy(), Toy()
+    train(wide, PARAMS)
+    params = PARAMS.model_copy(update={"precision": precision})
+    train(narrow, params, checkpoint=tmp_path / "c", on_note=notes.append)
+    assert same(weights(wide), weights(narrow))
+    assert notes == [f"precision: {precision} is of a GPU; on cpu the training computes in fp32"]
+    assert train(Toy(), PARAMS, checkpoint=tmp_path / "c", on_note=notes.append).resumed_at == 24
+    assert len(notes) == 1
+
+
 def test_an_average_that_stays_with_the_first_weights_is_told() -> None:
     notes: list[str] = []
     train(Toy(), PARAMS.model_copy(update={"average": 0.97}), on_note=notes.append)  # 0.48 of 24 steps
