@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from deponij.pipeline.tuning.pairs import Pairs
 
 _ASKED = 256  # texts a forward pass
+_TEXTS = 4  # in validation, for each picture
 
 
 @dataclass(kw_only=True)
@@ -84,7 +85,9 @@ class CaptionTask(PictureTask):
 
     def words(self) -> NDArray[np.float32]:
         """Embeddings of all captions as they are now, float32 [m, d]."""
-        texts = embedded(self.model, self.texts) if self.model.text_learns else self.texts
+        texts = (
+            embedded(self.model, self.texts, _TEXTS * self.asked) if self.model.text_learns else self.texts
+        )
         return texts.cpu().numpy()
 
 
@@ -125,11 +128,11 @@ def caption_task(
     )
 
 
-def embedded(network: "Pairs", token_ids: "Tensor") -> "Tensor":
-    """Embeddings of texts [m, d] of length 1, without gradients, on the CPU."""
+def embedded(network: "Pairs", token_ids: "Tensor", asked: int = _ASKED) -> "Tensor":
+    """Embeddings of texts [m, d] of length 1, without gradients, on the CPU; so many are asked for at once."""
     import torch
 
     device = next(network.parameters()).device
     with torch.no_grad():
-        chunks = torch.split(token_ids, _ASKED)
+        chunks = torch.split(token_ids, asked)
         return torch.cat([network.embed_token_ids(one.to(device)).cpu() for one in chunks])

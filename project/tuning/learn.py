@@ -9,9 +9,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from deponij.pipeline.training.estimate import trial
+from deponij.pipeline.training.estimate import fitting, needed_bytes, trial
 from deponij.pipeline.training.params import TrainingParams
 from deponij.pipeline.tuning.saved import save_tuned
 from deponij.project.extraction.devices import free_memory_bytes
@@ -144,12 +145,22 @@ def _fitted(task: PictureTask, training: TrainingParams, device: str, running: R
     Raises:
         UsageError: it does not fit, and the task would learn something else from smaller ones.
     """
-    size = -(-training.batch_size // training.pieces)
+    n_processes = running.options.processes
+    n_parts = training.pieces * n_processes
+    size = -(-training.batch_size // n_parts)
     # Two at least, for batch norms of maps that are a single position.
     small = max(2, size // 8)
     sizes = sorted({min(size, small), min(size, max(small + 1, size // 4))})
     tried = trial(task, task.stand_in, sizes, training, device=device, n_threads=running.options.n_threads)
-    room = training_room(tried, size, len(task.rows), free_memory_bytes(device))
+    free_bytes = free_memory_bytes(device)
+    if free_bytes is not None:
+        # On a CPU all processes have one memory.
+        free_bytes //= n_processes if device == "cpu" else 1
+        # Nothing of a picture is kept in validation, which takes rather less than a step.
+        task.asked = fitting(task.asked, partial(needed_bytes, tried), free_bytes)[0]
+    epoch_s = task.epoch_s(tried[-1].picture_s, tried[-1].batch_size)
+    by_one = 1 if device == "cpu" else n_processes
+    room = training_room(tried, training.batch_size, free_bytes, epoch_s / by_one, n_parts)
     if room.pieces > 1 and not task.accumulates:
         raise UsageError(
             f"{room.needs}. Captions are told apart within a batch, so that pieces of it would learn something "

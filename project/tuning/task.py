@@ -4,10 +4,11 @@ Shape letters: n pictures, C classes, h and w sides of the input.
 """
 
 import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from deponij.pipeline.tuning.teacher import Teacher
 
 Rows = NDArray[np.int64]
-_ASKED = 64  # pictures a forward pass of validation
 
 
 @dataclass(kw_only=True)
@@ -52,6 +52,7 @@ class PictureTask(ABC):
         identity: stands for all that shapes the training.
         parts: what learns, and how fast.
         workers: processes that augment; with 0 the training does it itself. They change nothing of what comes out.
+        asked: pictures a forward pass of validation.
     """
 
     accumulates: ClassVar[bool] = True
@@ -69,6 +70,7 @@ class PictureTask(ABC):
     identity: str
     parts: Sequence[ParameterGroup]
     workers: int = 0
+    asked: int = 64
 
     def groups(self) -> Sequence[ParameterGroup]:
         """What learns."""
@@ -137,10 +139,36 @@ class PictureTask(ABC):
         device = next(self.model.parameters()).device
         answers = []
         with torch.inference_mode():
-            for start in range(0, len(rows), _ASKED):
-                pixels = self.seen(self.pictures.read(rows[start : start + _ASKED].tolist()))
+            for start in range(0, len(rows), self.asked):
+                pixels = self.seen(self.pictures.read(rows[start : start + self.asked].tolist()))
                 answers.append(self.model(pixels.to(device)).float().cpu().numpy())
         return np.concatenate(answers)
+
+    def epoch_s(self, step_s: float, n: int) -> float:
+        """Seconds of an epoch and its validation on the model's device, some pictures of both being tried.
+
+        Args:
+            step_s: of a picture's part in a step.
+            n: pictures of validation that are tried, at most.
+        """
+        begin = time.perf_counter()
+        n_read = len(next(replace(self, workers=0).batches(0))[0])
+        read_s = (time.perf_counter() - begin) / n_read
+        # Workers read the next batches during a step.
+        picture_s = max(step_s, read_s / self.workers) if self.workers else step_s + read_s
+        return len(self.rows) * picture_s + len(self.val_rows) * self._judged_s(n)
+
+    def _judged_s(self, n: int) -> float:
+        """Seconds of a picture of validation."""
+        rows, was_training = self.val_rows[:n], self.model.training
+        if not len(rows):
+            return 0.0
+        self.model.eval()
+        begin = time.perf_counter()
+        self.outputs(rows)
+        judged_s = (time.perf_counter() - begin) / len(rows)
+        self.model.train(was_training)
+        return judged_s
 
 
 @dataclass(kw_only=True)

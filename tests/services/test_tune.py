@@ -28,6 +28,7 @@ from deponij.project.frame.layout import Layout
 from deponij.project.tuning import begun as tuning
 from deponij.project.tuning import learn as tuning_learn
 from deponij.project.tuning import pictures
+from deponij.project.tuning.task import PictureTask
 from deponij.store.atomic import read_table
 from deponij.store.items import Items
 from deponij.store.view import TUNED_ON, View
@@ -211,7 +212,13 @@ def test_a_batch_that_does_not_fit_comes_to_what_the_whole_one_comes_to(
     more = ["--set", "mix.mixup=0.8", "--set", "class_weights=1", "--set", "training.accumulate=2"]
     cli_world.done(*world.asked("at-once", *more))
     monkeypatch.setattr(tuning_learn, "free_memory_bytes", lambda device: LITTLE)
+    asked: list[int] = []
+    outputs = PictureTask.outputs
+    monkeypatch.setattr(
+        PictureTask, "outputs", lambda task, rows: (asked.append(task.asked), outputs(task, rows))[1]
+    )
     told = cli_world.done(*world.asked("in-pieces", *more))
+    assert set(asked) == {asked[0]} and asked[0] < 8
     assert "batch 8 would need about" in told.err and "it is computed in" in told.err
     one, two = (
         load_file(world.root / name / "adapter" / "adapter_model.safetensors")
