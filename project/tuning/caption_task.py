@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deponij.pipeline.training.params import TrainingParams
-from deponij.pipeline.tuning.sampling import epoch_indices
 from deponij.project.extraction.feature_maker import FoundBackbone
 from deponij.project.tuning.data import ToldItems
 from deponij.project.tuning.params import Recipe
@@ -32,8 +31,7 @@ class CaptionTask(PictureTask):
     """A two-tower model that learns which caption each picture of a batch has.
 
     Pictures of one caption are no negatives of each other: with the sigmoid loss all their pairs are positive, with the
-    softmax loss the target is spread evenly over them. Batches of an epoch differ by one picture at most, so that none is
-    too small to contrast.
+    softmax loss the target is spread evenly over them.
 
     Attributes:
         model: gives embeddings of pictures [n, d] of length 1.
@@ -46,10 +44,6 @@ class CaptionTask(PictureTask):
 
     model: "Pairs"
     texts: "Tensor"
-
-    def _plan(self, epoch: int) -> list[list[int]]:
-        order = epoch_indices(self.targets, seed=self.seed, epoch=epoch)
-        return [one.tolist() for one in np.array_split(order, self.n_batches())]
 
     def _batch(self, pixels: "Tensor", places: list[int], epoch: int, number: int) -> "tuple[Tensor, ...]":
         """Pixels float32 [n, 3, h, w], captions int64 [n], and `texts` of these."""

@@ -51,6 +51,7 @@ class PictureTask(ABC):
         seed: of all draws.
         identity: stands for all that shapes the training.
         parts: what learns, and how fast.
+        balance: power of 1/frequency by which pictures are drawn; 0: each comes once.
         workers: processes that augment; with 0 the training does it itself. They change nothing of what comes out.
         asked: pictures a forward pass of validation.
     """
@@ -69,6 +70,7 @@ class PictureTask(ABC):
     seed: int
     identity: str
     parts: Sequence[ParameterGroup]
+    balance: float = 0.0
     workers: int = 0
     asked: int = 64
 
@@ -87,9 +89,11 @@ class PictureTask(ABC):
             for number, (places, pixels) in enumerate(zip(plan, seen, strict=True), first):
                 yield self._batch(pixels, places, epoch, number)
 
-    @abstractmethod
     def _plan(self, epoch: int) -> list[list[int]]:
-        """Places of each batch's pictures."""
+        """Places of each batch's pictures. Batches differ by one picture at most: none is too small for a batch norm, or to
+        contrast."""
+        order = epoch_indices(self.targets, seed=self.seed, epoch=epoch, power=self.balance)
+        return [one.tolist() for one in np.array_split(order, self.n_batches())]
 
     @abstractmethod
     def _batch(self, pixels: "Tensor", places: list[int], epoch: int, number: int) -> "tuple[Tensor, ...]":
@@ -177,20 +181,13 @@ class NamingTask(PictureTask):
 
     Attributes:
         mixer: pixels, targets int64 [n], epoch, number of the batch -> pixels, targets [n, C].
-        balance: power of 1/frequency by which pictures are drawn; 0: each comes once.
         loss_of: logits [n, C], or those of both classifiers, targets [n, C], what the teacher says [n, C] -> a number.
         teacher: whom it learns from beside the labels, by a picture's place in `rows`; or None.
     """
 
     mixer: Mixer
-    balance: float
     loss_of: "Callable[[Logits, Tensor, Tensor | None], Tensor]"
     teacher: "Teacher | None"
-
-    def _plan(self, epoch: int) -> list[list[int]]:
-        order = epoch_indices(self.targets, seed=self.seed, epoch=epoch, power=self.balance)
-        starts = range(0, len(order), self.batch_size)
-        return [order[start : start + self.batch_size].tolist() for start in starts]
 
     def _batch(self, pixels: "Tensor", places: list[int], epoch: int, number: int) -> "tuple[Tensor, ...]":
         """Pixels float32 [n, 3, h, w], targets [n, C] and places in `rows` int64 [n]."""
