@@ -91,6 +91,10 @@ class Classify:
         pictures, labels = batch
         return nn.functional.cross_entropy(self.model(pictures), labels)
 
+    def counts(self, batch: Any) -> float:
+        """Its pictures."""
+        return len(batch[0])
+
     def validate(self) -> dict[str, float]:
         """Nothing to choose on."""
         return {}

@@ -10,9 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from learning_world import DIM, identity, learned, make_world
+from training_toy import PARAMS, Toy, same, weights
 
 from deponij.pipeline.heads.registry import load_head
 from deponij.pipeline.retrieval.vector_index import VectorIndex
+from deponij.pipeline.training.loop import Step, train
 from deponij.project.indexes import Index
 from deponij.project.learning.result_files import read_judged
 from deponij.stages import ensembles
@@ -50,6 +52,32 @@ def refused(disk: Path, write: Callable[[], Any], n_free: int) -> None:
         write()
     assert tree(disk) == before
     (disk / "ballast").unlink()
+
+
+@pytest.mark.parametrize("checkpoint_s", [0.0, 1e6])
+def test_a_training_keeps_its_last_good_checkpoint(disk: Path, checkpoint_s: float) -> None:
+    """From which it goes on to the same bytes once there is room."""
+    whole, broken, again = (Toy(dropout=0.3) for _ in range(3))
+    train(whole, PARAMS)
+    broken.fail_at = (2, 5)
+    before: dict[str, bytes] = {}
+
+    def fill(step: Step) -> None:
+        if step.done == 9:
+            before.update(tree(disk / "c"))
+            status = os.statvfs(disk)
+            (disk / "ballast").write_bytes(bytes(status.f_bavail * status.f_frsize))
+
+    notes: list[str] = []
+    given: dict[str, Any] = {"checkpoint": disk / "c", "on_note": notes.append}
+    with pytest.raises(RuntimeError, match="plug"):
+        train(broken, PARAMS, **given, checkpoint_s=checkpoint_s, on_step=fill)
+    if checkpoint_s == 0:
+        assert len(notes) == 1 and "No space left" in notes[0]
+    assert before and tree(disk / "c") == before
+    (disk / "ballast").unlink()
+    after = train(again, PARAMS, **given)
+    assert 0 < after.resumed_at <= 9 and same(weights(whole), weights(again))
 
 
 @pytest.mark.parametrize("n_free", [0, 8 << 10, 16 << 10, 24 << 10])

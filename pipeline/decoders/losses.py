@@ -35,9 +35,19 @@ def cross_entropy(
     losses = torch_cross_entropy(
         logits, targets, weight=table, ignore_index=VOID, reduction="sum", label_smoothing=smoothing
     )
-    said = targets != VOID
-    total = said.sum() if table is None else table[targets[said]].sum()
+    total = counted(targets, table)
     return losses / torch.where(total > 0, total, 1)
+
+
+def counted(targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """How many pixels have a class, each by the weight of its class.
+
+    Args:
+        targets: int64 [n, h, w].
+        weights: of each class [C].
+    """
+    said = targets != VOID
+    return said.sum() if weights is None else weights[targets[said]].sum()
 
 
 def boundary_aware(logits: Tensor, targets: Tensor, weights: Sequence[float] | None = None) -> Tensor:
@@ -59,7 +69,7 @@ def boundary_aware(logits: Tensor, targets: Tensor, weights: Sequence[float] | N
     factors = alphas * torch.exp(0.5 * (1 - log_p.detach().exp()))
     if weights is not None:
         factors = factors * torch.tensor(weights, dtype=logits.dtype, device=logits.device)[classes]
-    return -(factors * log_p).sum() / said.sum().clamp(min=1)
+    return -(factors * log_p).sum() / counted(targets).clamp(min=1)
 
 
 def class_weights(counts: IntegerMaps, power: float) -> list[float]:

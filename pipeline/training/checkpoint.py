@@ -1,11 +1,12 @@
 """What a training needs to go on exactly where it was: tensors as safetensors, the rest as JSON, sealed as one bundle."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import ConfigDict, TypeAdapter
 
+from deponij.pipeline.training.identity import Settings
 from deponij.store.bundle import read_bundle, write_bundle
 from deponij.store.errors import StoreError
 
@@ -41,11 +42,13 @@ class State:
 
     Attributes:
         identity: of the training, its parameters included.
+        settings: by name, what `identity` stands for.
         epoch, batch: next to be done.
         loss_sum: of the epoch's batches so far.
         history: of the epochs that are done.
         best: figure and epoch of the best one so far.
         scale: of the losses in fp16, and steps since it last changed.
+        pieces: in which each batch is computed.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _MANNERS
@@ -57,11 +60,13 @@ class State:
     history: list[EpochRecord]
     best: tuple[float, int] | None
     scale: dict[str, float | int] | None
+    settings: Settings = field(default_factory=dict)
+    pieces: int = 1
 
     @classmethod
-    def begin(cls, identity: str) -> "State":
+    def begin(cls, identity: str, settings: Settings, pieces: int) -> "State":
         """Of a training that has done nothing."""
-        return cls(identity, 0, 0, 0.0, [], None, None)
+        return cls(identity, 0, 0, 0.0, [], None, None, settings, pieces)
 
 
 def write_checkpoint(folder: Path, state: State, tensors: "dict[str, Tensor]") -> None:

@@ -120,10 +120,7 @@ def trial(
 
 
 def fitting(batch_size: int, needed: Callable[[int], int], available_bytes: int) -> tuple[int, int]:
-    """The batch that fits, and how many of them are accumulated to the one that was asked for: their product is that.
-
-    It is halved until it fits; where a half is no whole number, the next smaller divisor is taken. Batch norms see the
-    smaller batches alone.
+    """The largest piece of a batch that fits, and how many of them the batch takes: it is halved until it fits.
 
     Args:
         needed: bytes of a batch size.
@@ -132,15 +129,15 @@ def fitting(batch_size: int, needed: Callable[[int], int], available_bytes: int)
     Raises:
         UsageError: a single picture does not fit.
     """
-    fits = batch_size
-    while needed(fits) > available_bytes:
+    pieces = 1
+    while needed(fits := -(-batch_size // pieces)) > available_bytes:
         if fits == 1:
             raise UsageError(
                 f"a single picture needs {needed(1) / 1e9:.1f} GB and {available_bytes / 1e9:.1f} GB are free: take "
                 "smaller pictures or windows, a smaller model, or learn less of it"
             )
-        fits = next(one for one in range(fits // 2, 0, -1) if batch_size % one == 0)
-    return fits, batch_size // fits
+        pieces *= 2
+    return fits, -(-batch_size // fits)
 
 
 def _tensors_in(batch: Any) -> "Iterator[Tensor]":

@@ -8,16 +8,17 @@ told by themselves (`trackers`).
 """
 
 import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deponij.pipeline.training.checkpoint import EpochRecord, State, read_checkpoint, write_checkpoint
+from deponij.pipeline.training.identity import differences, identity_of, settings_of
 from deponij.pipeline.training.mechanics import Interrupts, Mechanics, mechanics, require_compiler
 from deponij.pipeline.training.params import TrainingParams
 from deponij.pipeline.training.task import Task
@@ -25,12 +26,12 @@ from deponij.pipeline.training.trackers import Tracking, tracked
 from deponij.pipeline.training.weights import (
     Average,
     changing,
-    frozen_sha256,
     optimizer_of,
     restore,
     state_of,
 )
-from deponij.store.errors import DataError, StoreError, UsageError
+from deponij.store.errors import DataError, StoreError, UsageError, explained
+from deponij.store.texts import in_percent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -135,11 +136,16 @@ def train(
     told = _Told(on_step, on_epoch, on_note)
     own = mechanics(device, params.precision, n_threads, deterministic=params.deterministic)
     with own as made, Interrupts() as interrupts:
+        if made.precision != params.precision:
+            on_note(
+                f"precision: {params.precision} is of a GPU; on {device} the training computes in {made.precision}"
+            )
+            params = params.model_copy(update={"precision": made.precision})
         try:
             return _Run(task, params, made, interrupts, checkpoint, checkpoint_s, told).run(tracking)
         except torch.OutOfMemoryError as error:
             narrower = ", or precision: bf16" if params.precision == "fp32" else ""
-            raised = f" and raise accumulate ({params.accumulate}) to match" if task.accumulates else ""
+            raised = f" or raise pieces ({params.pieces})" if task.accumulates else ""
             raise UsageError(
                 f"the training needs more memory than {device} has; lower batch_size ({params.batch_size}){raised}, or "
                 f"take smaller pictures or windows{narrower}"
@@ -178,17 +184,26 @@ class _Run:
             self.model.compile()
         self.groups = [one for one in task.groups() if one.parameters]
         self.n_batches = task.n_batches()
+        if params.pieces > 1 and not task.accumulates:
+            raise UsageError(
+                f"pieces: {params.pieces} is not possible here: what is learned is told apart within a batch"
+            )
         if not self.groups or not self.n_batches:
             what = "there are no batches to learn from" if self.groups else "nothing of this model learns"
             raise UsageError(f"{what}, so it cannot be trained")
         self.optimizer = optimizer_of(self.groups, params)
         self.average = Average(self.model, params.average) if params.average is not None else None
         self.steps_an_epoch = -(-self.n_batches // params.accumulate)
-        self.state = State.begin(identity_of(task, params))
+        settings = settings_of(task, params)
+        self.state = State.begin(identity_of(settings), settings, params.pieces)
         self.best_weights: dict[str, Tensor] = {}
         self.shown_loss = math.nan
+        self.counted: list[float] = []  # of the batches of this step
         self.waited_s = self.computed_s = self.saving_s = 0.0
         self.was_told_of_disk = False
+        self.aside: Path | None = (
+            None  # where what lies in the checkpoint's place goes before anything replaces it
+        )
         self.kept_at: tuple[int, int] | None = None  # epoch and batch to be done next, of the checkpoint
 
     @property
@@ -196,10 +211,16 @@ class _Run:
         """Batches, of the whole training."""
         return self.state.epoch * self.n_batches + self.state.batch
 
+    @property
+    def unit(self) -> float:
+        """What the first batch of this step counts that counts anything."""
+        return next((one for one in self.counted if one), 1.0)
+
     def run(self, tracking: Tracking | None) -> Training:
         self.began = time.perf_counter()
         self._resume()
         self.resumed_at = self.done
+        self._look_at_average()
         self.saved_at = time.monotonic()
         settings = self.params.model_dump(mode="json")
         try:
@@ -215,6 +236,14 @@ class _Run:
         return Training(
             tuple(self.state.history), kept, seconds, self.waited_s, self.computed_s, self.resumed_at
         )
+
+    def _look_at_average(self) -> None:
+        n_steps, decay = self.params.epochs * self.steps_an_epoch, self.params.average
+        if decay is not None and decay**n_steps > 0.5 and not self.done:
+            self.told.on_note(
+                f"average: {decay} is slow for the {n_steps:,} steps of this training: {in_percent(decay**n_steps)} of what "
+                "is kept are the weights that it begins with; take a smaller one"
+            )
 
     def _epoch(self) -> None:
         state, n = self.state, self.n_batches
@@ -267,16 +296,21 @@ class _Run:
         self.told.on_epoch(state.epoch - 1, record)
 
     def _batch(self, batch: Any, number: int) -> None:
+        import torch
+
         state, params = self.state, self.params
         rate = self._rate(number)
         first = number // params.accumulate * params.accumulate
         n_together = min(params.accumulate, self.n_batches - first)
         self.mechanics.seed(_seed(params.seed, f"batch {self.done}"))
-        own, weight = self.mechanics.share(batch)
-        with self.mechanics.autocast():
-            loss = self.loss_of(self.mechanics.moved(own)) * weight
-        self.mechanics.backward(loss / n_together)
-        value = self.mechanics.mean(loss.detach())
+        weight = self._weight(batch, number)
+        losses = []
+        for part, share in self.mechanics.parts(batch, state.pieces, self.task.counts):
+            with self.mechanics.autocast():
+                loss = self.loss_of(self.mechanics.moved(part)) * share
+            self.mechanics.backward(loss * weight / n_together)
+            losses.append(loss.detach())
+        value = self.mechanics.mean(torch.stack(losses).sum())
         if not math.isfinite(value):
             narrow = "compute in bf16 or fp32, " if params.precision == "fp16" else ""
             raise DataError(
@@ -289,12 +323,22 @@ class _Run:
         if self._steps_after(number):
             for group, own in zip(self.optimizer.param_groups, self.groups, strict=True):
                 group["lr"] = rate * own.lr_factor
-            self.mechanics.step(self.optimizer, params.clip_norm)
+            factor = n_together * self.unit / sum(self.counted) if any(self.counted) else 1.0
+            self.mechanics.step(self.optimizer, params.clip_norm, factor)
             if self.average is not None:
                 self.average.update()
         state.batch = number + 1
         self.log({"train/loss": value, "train/lr": rate}, self.done)
         self.told.on_step(self._step(rate))
+
+    def _weight(self, batch: Any, number: int) -> float:
+        """Of a batch beside the first of those that make one step with it, the sum of all being known with the last."""
+        if self.params.accumulate == 1:
+            return 1.0
+        if number % self.params.accumulate == 0:
+            self.counted = []
+        self.counted.append(self.task.counts(batch))
+        return self.counted[-1] / self.unit
 
     def _last_good(self) -> str:
         """Of the weights before the loss was no number: where they are kept, if they are."""
@@ -304,7 +348,7 @@ class _Run:
         place = (
             f"epoch {epoch + 1}, batch {batch} of {self.n_batches}" if batch else f"the end of epoch {epoch}"
         )
-        return f". The last good checkpoint is that of {place}, in {self.folder}"
+        return f". The last good checkpoint is that of {place}, in {self.folder}; other settings begin anew and set it aside"
 
     def _rate(self, number: int) -> float:
         """Learning rate of a batch of this epoch."""
@@ -357,6 +401,10 @@ class _Run:
         self.state.scale = self.mechanics.scale()
         begin = time.monotonic()
         try:
+            if self.aside is not None:
+                with explained(f"cannot set {self.folder} aside"):
+                    self.folder.rename(self.aside)
+                self.aside = None
             write_checkpoint(self.folder, self.state, tensors)
             self.kept_at = self.state.epoch, self.state.batch
         except StoreError as error:
@@ -366,21 +414,27 @@ class _Run:
         self.saved_at = time.monotonic()
         self.saving_s = self.saved_at - begin
 
+    def _leave(self, why: str) -> None:
+        """Begin anew beside a checkpoint that is not gone on with."""
+        assert self.folder is not None
+        self.aside = _beside(self.folder)
+        self.told.on_note(
+            f"the training begins anew, for the checkpoint in {self.folder} {why}. It is set aside as {self.aside.name} "
+            "until this training is done"
+        )
+
     def _resume(self) -> None:
         if self.folder is None or not self.folder.exists():
             return
         try:
             state, tensors = read_checkpoint(self.folder)
         except StoreError as error:
-            self.told.on_note(f"the training begins anew, for its checkpoint cannot be gone on with: {error}")
+            self._leave(f"cannot be read: {error}")
             return
         kept = _of(tensors, "model.")
         own = {name: one.shape for name, one in changing(self.model).items()}
         if state.identity != self.state.identity or {name: one.shape for name, one in kept.items()} != own:
-            self.told.on_note(
-                f"the training begins anew: the checkpoint in {self.folder} is of other data, another model, other "
-                "settings or another version"
-            )
+            self._leave(f"is of another training: {differences(state.settings, self.state.settings)}")
             return
         # What is frozen is the model's own, for which its identity stands.
         self.model.load_state_dict(kept, strict=False)
@@ -390,15 +444,15 @@ class _Run:
         if self.average is not None:
             self.average.load(_of(tensors, "average."))
         self.mechanics.set_scale(state.scale)
+        # In as many pieces as before it comes to the same bytes; where less memory is free now it takes more.
+        state.pieces = max(state.pieces, self.params.pieces)
         self.state = state
         self.kept_at = state.epoch, state.batch
 
 
-def identity_of(task: Task, params: TrainingParams) -> str:
-    """What stands for a training: a checkpoint of another one is not gone on with."""
-    frozen = frozen_sha256(task.model)
-    told = json.dumps([task.identity, params.shaping, *([frozen] if frozen else [])], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()
+def _beside(folder: Path) -> Path:
+    """A name of which there is nothing yet."""
+    return next(one for n in count(1) if not (one := folder.with_name(f"{folder.name}.{n}")).exists())
 
 
 def _of(tensors: "dict[str, Tensor]", prefix: str) -> "dict[str, Tensor]":

@@ -1,7 +1,7 @@
 """What a training stands on: Accelerate's devices, precision and clipping; the process's own state, left as it was.
 
-Accumulation is a division of the loss by the number of batches that make one step. Accelerate's own divides the last
-and smaller group of an epoch by the full number.
+Accumulation is the mean over the batches that make one step, each counting by what is in it. Accelerate's own divides the
+last and smaller group of an epoch by the full number.
 """
 
 import os
@@ -16,6 +16,7 @@ from deponij.store.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
+    from deponij.pipeline.training.params import Precision
     from deponij.pipeline.training.task import Task
 
 
@@ -24,7 +25,7 @@ _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 @contextmanager
 def mechanics(
-    device: str, precision: str, n_threads: int | None, *, deterministic: bool = False
+    device: str, precision: "Precision", n_threads: int | None, *, deterministic: bool = False
 ) -> "Iterator[Mechanics]":
     """Of one training. Threads, generators, the current GPU, whether torch is deterministic, and what Accelerate keeps
     are as before afterwards.
@@ -80,10 +81,11 @@ class Mechanics:
 
     Attributes:
         gpu: its number, or None.
+        precision: that it computes in: the one that is asked for on a GPU, on a CPU fp32.
         rank, n_ranks: of this process among those that train together, as torchrun has started them; 0 of 1 otherwise.
     """
 
-    def __init__(self, device: str, precision: str) -> None:
+    def __init__(self, device: str, precision: "Precision") -> None:
         import torch
         from accelerate import Accelerator
         from accelerate.utils import GradientAccumulationPlugin
@@ -91,9 +93,10 @@ class Mechanics:
         self.device = torch.device(device)
         self.gpu = (self.device.index or 0) if self.device.type == "cuda" else None
         on_cpu = self.device.type == "cpu"
+        self.precision: Precision = "fp32" if on_cpu else precision
         self._accelerator = Accelerator(
             cpu=on_cpu,
-            mixed_precision="no" if precision == "fp32" or on_cpu else precision,
+            mixed_precision="no" if self.precision == "fp32" else self.precision,
             # Given in this way no variable of the environment changes it.
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         )
@@ -106,14 +109,28 @@ class Mechanics:
         made: Callable[[Any], torch.Tensor] = self._accelerator.prepare_model(_loss_module(task))
         return made
 
-    def share(self, batch: Any) -> tuple[Any, float]:
-        """This process's part of a batch, and the factor of its loss by which the mean over processes is the batch's."""
-        if self.n_ranks == 1:
-            return batch, 1.0
-        n = len(batch if not isinstance(batch, list | tuple) else batch[0])
-        mine = list(range(self.rank, n, self.n_ranks))
-        # One that gets nothing computes with what counts nothing: the others wait for its gradients.
-        return _rows(batch, mine or [0]), len(mine) * self.n_ranks / n
+    def parts(
+        self, batch: Any, pieces: int, counts: "Callable[[Any], float]"
+    ) -> "Iterator[tuple[Any, float]]":
+        """This process's parts of a batch, and the factors of their losses by which the mean over processes of these
+        parts' sums is the batch's loss.
+
+        Args:
+            pieces: in which each process computes what is its own; never more than it has pictures.
+            counts: as `Task.counts`.
+        """
+        n = _n_rows(batch)
+        n_pieces = min(pieces, -(-n // self.n_ranks))
+        step = n_pieces * self.n_ranks
+        if step == 1:
+            yield batch, 1.0
+            return
+        whole = counts(batch) or 1.0
+        for first in range(self.rank, step, self.n_ranks):
+            rows = list(range(first, n, step))
+            # Who gets nothing computes with what counts nothing: the others wait for its gradients.
+            part = _rows(batch, rows or [0])
+            yield part, counts(part) * self.n_ranks / whole if rows else 0.0
 
     def mean(self, value: "torch.Tensor") -> float:
         """Of a number of each process."""
@@ -151,13 +168,21 @@ class Mechanics:
         """Gradients, scaled in fp16."""
         self._accelerator.backward(loss)
 
-    def step(self, optimizer: "torch.optim.Optimizer", clip_norm: float | None) -> None:
-        """One step of the optimizer; gradients are gone afterwards."""
+    def step(self, optimizer: "torch.optim.Optimizer", clip_norm: float | None, factor: float = 1.0) -> None:
+        """One step of the optimizer; gradients are gone afterwards.
+
+        Args:
+            factor: of the gradients, before they are clipped.
+        """
         scaler = self._accelerator.scaler
+        parameters = [one for group in optimizer.param_groups for one in group["params"]]
+        if factor != 1.0:
+            for one in parameters:
+                if one.grad is not None:
+                    one.grad.mul_(factor)
         if scaler is not None and clip_norm is not None:
             scaler.unscale_(optimizer)
         if clip_norm is not None:
-            parameters = [one for group in optimizer.param_groups for one in group["params"]]
             self._accelerator.clip_grad_norm_(parameters, clip_norm)
         if scaler is None:
             optimizer.step()
@@ -191,6 +216,10 @@ def _loss_module(task: "Task") -> "torch.nn.Module":
             return task.loss(batch)
 
     return Loss()
+
+
+def _n_rows(batch: Any) -> int:
+    return _n_rows(batch[0]) if isinstance(batch, list | tuple) else len(batch)
 
 
 def _rows(batch: Any, rows: list[int]) -> Any:

@@ -1,23 +1,28 @@
 """How long, how fast and with what optimizer is trained."""
 
 import math
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+Precision = Literal["fp32", "bf16", "fp16"]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
 
 class TrainingParams(BaseModel):
-    """Settings of a training; all of them but `compile` shape what comes out.
+    """Settings of a training; all of them but `pieces` and `compile` shape what comes out.
 
     Attributes:
         epochs, batch_size: the batch is the task's own to make.
         lr, min_lr: at the begin, and at the end of `cosine` and `poly`.
         schedule: how it falls, step by step: `cosine`, `poly` (to the power of 0.9), or `constant`.
         cycles: how often `cosine` falls, in equal times: with more than 1 it restarts from lr.
-        warmup_epochs: in which it rises from nothing.
+        warmup_epochs: in which it rises from nothing; no more than there are.
         optimizer: `adam` (weight decay is part of the gradient), `adamw` (it is not), `sgd` (momentum `betas[0]`).
-        precision: of computing on a GPU: `fp32`, `bf16`, `fp16`.
+        precision: of computing on a GPU: `fp32`, `bf16`, `fp16`. A CPU computes in fp32.
         accumulate: batches a step of the optimizer.
+        pieces: in which a batch is computed, one after the other, where memory is short. It differs by rounding, and where
+            batch norms learn, which see a piece alone.
         clip_norm: largest norm of the gradient, or None.
         keep: weights of the `best` epoch on validation, or the `last`.
         patience: epochs without a better one after which it ends early, or None.
@@ -38,11 +43,12 @@ class TrainingParams(BaseModel):
     cycles: int = Field(default=1, ge=1)
     warmup_epochs: float = Field(default=0.0, ge=0)
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
     accumulate: int = Field(default=1, ge=1)
-    clip_norm: float | None = Field(default=None, gt=0)
+    pieces: int = Field(default=1, ge=1)
+    clip_norm: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     keep: Literal["best", "last"] = "best"
     patience: int | None = Field(default=None, ge=1)
     average: float | None = Field(default=None, gt=0, lt=1)
@@ -53,12 +59,18 @@ class TrainingParams(BaseModel):
     @property
     def shaping(self) -> dict[str, Any]:
         """JSON values of what shapes the weights that come out."""
-        return self.model_dump(mode="json", exclude={"compile"})
+        return self.model_dump(mode="json", exclude={"pieces", "compile"})
 
     @model_validator(mode="after")
-    def _only_cosine_restarts(self) -> Self:
+    def _rises_and_falls(self) -> Self:
         if self.cycles > 1 and self.schedule != "cosine":
             raise ValueError(f"cycles: {self.cycles} is for schedule: cosine, not {self.schedule}")
+        if self.min_lr > self.lr:
+            raise ValueError(f"min_lr: {self.min_lr:g} is where lr: {self.lr:g} falls to, and is above it")
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(
+                f"warmup_epochs: {self.warmup_epochs:g} are more than epochs: {self.epochs}, so that lr is never reached"
+            )
         return self
 
     def lr_at(self, step: int, n_steps: int) -> float:

@@ -26,8 +26,9 @@ class Task(Protocol):
     """A model, its batches and its loss.
 
     Attributes:
-        identity: stands for all that shapes the training beside its parameters: data, model, loss.
-        accumulates: whether smaller batches, accumulated, come to the same as a large one.
+        identity: stands for all that shapes the training beside its parameters: data, model, loss. A JSON object says by its
+            names in what a checkpoint of another training differs.
+        accumulates: whether pieces of a batch, each computed by itself, come to the same as the whole.
     """
 
     @property
@@ -53,6 +54,9 @@ class Task(Protocol):
 
     def loss(self, batch: Any) -> "Tensor":
         """Mean over the batch, which lies on the model's device."""
+
+    def counts(self, batch: Any) -> float:
+        """How much that mean counts where it stands beside those of other batches: its pictures, or pixels of a class."""
 
     def validate(self) -> dict[str, float]:
         """Figures of the model as it is, the first of which decides, more being better; {} where there is nothing

@@ -19,17 +19,15 @@ Outputs = Tensor | tuple[Tensor, Tensor]
 def soft_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Cross-entropy with targets that are shares of classes.
 
-    Without weights it is torch's `cross_entropy` of shares. With weights w it is Σ w t (-log p) / Σ w t, over pictures and
-    classes: torch's own of class numbers where a target is one class, while torch divides by n where they are shares.
+    Torch's `cross_entropy` of shares: Σ w t (-log p) / n, over pictures and classes. Where targets are class numbers torch
+    divides by Σ w, so that a batch of one class has no weights, and parts of a batch come to something else than the whole.
 
     Args:
         logits: [n, C].
         targets: [n, C], rows sum to 1.
-        weights: of each class [C].
+        weights: w of each class [C], of mean 1 over the pictures that are learned from.
     """
-    if weights is None:
-        return F.cross_entropy(logits, targets)
-    return F.cross_entropy(logits, targets, weight=weights, reduction="sum") / (weights * targets).sum()
+    return F.cross_entropy(logits, targets, weight=weights)
 
 
 class DistillParams(BaseModel):

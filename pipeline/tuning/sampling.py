@@ -44,9 +44,9 @@ def epoch_indices(
 
 
 def class_weights(labels: Integers, n_classes: int, *, power: float = 1.0) -> NDArray[np.float32]:
-    """Weights 1 / count ** power of each class, float32 [C], whose mean over the classes that have pictures is 1.
+    """Weights 1 / count ** power of each class, float32 [C], whose mean over the pictures is 1.
 
-    A class without pictures weighs nothing. With `power` 1 they are proportional to scikit-learn's `balanced`.
+    A class without pictures weighs nothing. With `power` 1 they are scikit-learn's `balanced`.
 
     Raises:
         UsageError: there are no pictures, a class number is not below C, or the power is negative.
@@ -57,7 +57,7 @@ def class_weights(labels: Integers, n_classes: int, *, power: float = 1.0) -> ND
     counts = np.bincount(labels, minlength=n_classes)
     weights = np.zeros(n_classes)
     weights[counts > 0] = _falling(counts[counts > 0], power)
-    return np.asarray(weights / weights[counts > 0].mean(), np.float32)
+    return np.asarray(weights * len(labels) / (weights * counts).sum(), np.float32)
 
 
 def _falling(counts: Integers, power: float) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import JsonValue
@@ -32,7 +32,7 @@ from deponij.project.segmentation.judging import Named, judge, result_of
 from deponij.project.segmentation.params import DecodersParams, Method
 from deponij.project.segmentation.result_files import write_segmentation
 from deponij.project.segmentation.sources import SceneSource, StoredScenes
-from deponij.project.segmentation.task import Loss, SegmentationTask
+from deponij.project.segmentation.task import SegmentationTask
 from deponij.project.segmentation.words import LEARNED, class_vectors
 from deponij.store.atomic import discard_folder
 from deponij.store.bundle import refuse_foreign_bundle
@@ -72,7 +72,7 @@ class Running:
     """How it is carried out, which changes no result beyond rounding.
 
     Attributes:
-        unfinished: folder of checkpoints; an interrupted training goes on from there.
+        unfinished: folder of its checkpoint, from which an interrupted training goes on.
         keeps_time: whether the record says how long it took; not under DVC, whose outputs hold nothing of a machine.
         tracking: who is told how it goes.
     """
@@ -221,25 +221,36 @@ def task_of(
     chosen_on = [] if "val" in params.learn_from or not source.scenes.ids("val") else source.ids(["val"])
     ids = source.ids(params.learn_from)
     drawn = Drawn(asked.training.batch_size, params.window_px, source.mirrors, asked.training.seed)
-    shaping: list[Any] = [asked.kind, dict(asked.arguments), asked.words, features, ids, chosen_on]
-    shaping += [source.scenes.digest, drawn, params.loss, params.class_weights]
+    shaping = {
+        "decoder": asked.kind,
+        "arguments": dict(asked.arguments),
+        "words": asked.words,
+        "features": features,
+        "pictures and labels": sha256_of(repr([source.scenes.digest, ids, chosen_on]).encode()),
+        "window_px": params.window_px,
+        "mirrored": source.mirrors,
+        "loss": params.loss,
+        "class_weights": params.class_weights,
+    }
+    loss = boundary_aware if params.loss == "boundary" else cross_entropy
+    weights = _weights(params, source.scenes, ids)
     return SegmentationTask(
         model=model,
         source=source,
         ids=ids,
         val_ids=chosen_on,
         drawn=drawn,
-        loss_of=_loss(params, source.scenes, ids),
-        identity=sha256_of(repr(shaping).encode()),
+        loss_of=loss if weights is None else partial(loss, weights=weights),
+        identity=json.dumps(shaping),
+        weights=weights if params.loss == "cross_entropy" else None,
     )
 
 
-def _loss(params: DecodersParams, scenes: Scenes, ids: Sequence[str]) -> Loss:
-    loss = boundary_aware if params.loss == "boundary" else cross_entropy
+def _weights(params: DecodersParams, scenes: Scenes, ids: Sequence[str]) -> list[float] | None:
     if not params.class_weights:
-        return loss
+        return None
     counts = np.sum([pixel_counts(scenes.label_map(one)) for one in ids], axis=0)[: len(scenes.classes)]
-    return partial(loss, weights=class_weights(counts, params.class_weights))
+    return class_weights(counts, params.class_weights)
 
 
 def learned(task: SegmentationTask, asked: Asked, running: Running) -> Training:
@@ -259,7 +270,7 @@ def learned(task: SegmentationTask, asked: Asked, running: Running) -> Training:
             asked.training,
             device=running.device,
             n_threads=running.n_threads,
-            checkpoint=running.unfinished,
+            checkpoint=None if running.unfinished is None else running.unfinished / "checkpoint",
             on_step=on_step,
             on_note=note,
             tracking=running.tracking,

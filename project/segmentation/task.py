@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from deponij.pipeline.decoders.losses import counted
 from deponij.pipeline.metrics.segmentation import Figures, confusion, margins
 from deponij.pipeline.training.task import ParameterGroup
 from deponij.project.segmentation.drawing import Cut, Drawn
@@ -31,9 +32,10 @@ class SegmentationTask:
         model: forward(what `source` gives, size_px) -> logits [n, C, h, w].
         ids: pictures to learn from.
         val_ids: to choose on; may be none.
-        loss_of: from logits and targets int64 [n, h, w] to a number.
+        loss_of: from logits and targets int64 [n, h, w] to a number, a mean over pixels that have a class.
         identity: stands for all that shapes the training, so that no other one's checkpoint is gone on with.
         parts: what learns, and how fast; all that can, alike, by default.
+        weights: of each class [C], where that mean is weighted; or None.
     """
 
     accumulates: ClassVar[bool] = True
@@ -46,6 +48,7 @@ class SegmentationTask:
     loss_of: Loss
     identity: str
     parts: Sequence[ParameterGroup] | None = None
+    weights: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         if self.drawn.window_px is not None:
@@ -74,6 +77,12 @@ class SegmentationTask:
         """Of one batch."""
         inputs, truth = batch
         return self.loss_of(self.model(inputs, tuple(truth.shape[-2:])), truth)
+
+    def counts(self, batch: tuple[Any, "Tensor"]) -> float:
+        """Its pixels that have a class."""
+        import torch
+
+        return float(counted(batch[1], None if self.weights is None else torch.tensor(self.weights)))
 
     def validate(self) -> dict[str, float]:
         """mIoU on the pictures to choose on, whole and not mirrored."""

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deponij.pipeline.training.params import TrainingParams
-from deponij.pipeline.tuning.sampling import epoch_indices
 from deponij.project.extraction.feature_maker import FoundBackbone
 from deponij.project.tuning.data import ToldItems
 from deponij.project.tuning.params import Recipe
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from deponij.pipeline.tuning.pairs import Pairs
 
 _ASKED = 256  # texts a forward pass
+_TEXTS = 4  # in validation, for each picture
 
 
 @dataclass(kw_only=True)
@@ -31,8 +31,7 @@ class CaptionTask(PictureTask):
     """A two-tower model that learns which caption each picture of a batch has.
 
     Pictures of one caption are no negatives of each other: with the sigmoid loss all their pairs are positive, with the
-    softmax loss the target is spread evenly over them. Batches of an epoch differ by one picture at most, so that none is
-    too small to contrast.
+    softmax loss the target is spread evenly over them.
 
     Attributes:
         model: gives embeddings of pictures [n, d] of length 1.
@@ -50,10 +49,6 @@ class CaptionTask(PictureTask):
     def chooses(self) -> bool:
         """As in `PictureTask`; where all have one caption, every picture finds it."""
         return len(np.unique(self.val_targets)) > 1
-
-    def _plan(self, epoch: int) -> list[list[int]]:
-        order = epoch_indices(self.targets, seed=self.seed, epoch=epoch)
-        return [one.tolist() for one in np.array_split(order, self.n_batches())]
 
     def _batch(self, pixels: "Tensor", places: list[int], epoch: int, number: int) -> "tuple[Tensor, ...]":
         """Pixels float32 [n, 3, h, w], captions int64 [n], and `texts` of these."""
@@ -86,7 +81,9 @@ class CaptionTask(PictureTask):
 
     def words(self) -> NDArray[np.float32]:
         """Embeddings of all captions as they are now, float32 [m, d]."""
-        texts = embedded(self.model, self.texts) if self.model.text_learns else self.texts
+        texts = (
+            embedded(self.model, self.texts, _TEXTS * self.asked) if self.model.text_learns else self.texts
+        )
         return texts.cpu().numpy()
 
 
@@ -127,11 +124,11 @@ def caption_task(
     )
 
 
-def embedded(network: "Pairs", token_ids: "Tensor") -> "Tensor":
-    """Embeddings of texts [m, d] of length 1, without gradients, on the CPU."""
+def embedded(network: "Pairs", token_ids: "Tensor", asked: int = _ASKED) -> "Tensor":
+    """Embeddings of texts [m, d] of length 1, without gradients, on the CPU; so many are asked for at once."""
     import torch
 
     device = next(network.parameters()).device
     with torch.no_grad():
-        chunks = torch.split(token_ids, _ASKED)
+        chunks = torch.split(token_ids, asked)
         return torch.cat([network.embed_token_ids(one.to(device)).cpu() for one in chunks])

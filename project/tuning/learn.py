@@ -8,13 +8,14 @@ What learns, and how it is written, is the business of `deponij.pipeline.tuning`
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from deponij.pipeline.backbones.access import locate
 from deponij.pipeline.backbones.catalog import parse_spec
 from deponij.pipeline.backbones.contract import Description
 from deponij.pipeline.costs import PeakMemory
-from deponij.pipeline.training.estimate import trial
+from deponij.pipeline.training.estimate import fitting, needed_bytes, trial
 from deponij.pipeline.training.params import TrainingParams
 from deponij.pipeline.tuning.saved import RECORD, save_tuned
 from deponij.project.extraction.devices import free_memory_bytes
@@ -185,25 +186,32 @@ def _alone(unfinished: Path) -> Iterator[None]:
 
 
 def _fitted(task: PictureTask, training: TrainingParams, device: str, running: Running) -> TrainingParams:
-    """What it takes is tried and said; a batch that does not fit is halved, and as many of them accumulated.
+    """What it takes is tried and said; a batch that does not fit is computed in pieces.
 
     Raises:
         UsageError: it does not fit, and the task would learn something else from smaller ones.
     """
-    size = training.batch_size
+    n_processes = running.options.processes
+    n_parts = training.pieces * n_processes
+    size = -(-training.batch_size // n_parts)
     # Two at least, for batch norms of maps that are a single position.
     small = max(2, size // 8)
     sizes = sorted({min(size, small), min(size, max(small + 1, size // 4))})
     tried = trial(task, task.stand_in, sizes, training, device=device, n_threads=running.options.n_threads)
-    room = training_room(tried, size, len(task.rows), free_memory_bytes(device))
-    if room.accumulate > 1 and not task.accumulates:
+    free_bytes = free_memory_bytes(device)
+    if free_bytes is not None:
+        # On a CPU all processes have one memory.
+        free_bytes //= n_processes if device == "cpu" else 1
+        # Nothing of a picture is kept in validation, which takes rather less than a step.
+        task.asked = fitting(task.asked, partial(needed_bytes, tried), free_bytes)[0]
+    epoch_s = task.epoch_s(tried[-1].picture_s, tried[-1].batch_size)
+    by_one = 1 if device == "cpu" else n_processes
+    room = training_room(tried, training.batch_size, free_bytes, epoch_s / by_one, n_parts)
+    if room.pieces > 1 and not task.accumulates:
         raise UsageError(
-            f"{room.needs}. Captions are told apart within a batch, so that smaller ones, accumulated, would learn "
-            f"something else: ask for --batch {room.batch_size} (training.batch_size), or save memory by "
+            f"{room.needs}. Captions are told apart within a batch, so that pieces of it would learn something "
+            f"else: ask for --batch {room.batch_size} (training.batch_size), or save memory by "
             "checkpointing: true, or precision: bf16 on a GPU"
         )
     say(str(room))
-    task.batch_size = room.batch_size
-    return training.model_copy(
-        update={"batch_size": room.batch_size, "accumulate": training.accumulate * room.accumulate}
-    )
+    return training.model_copy(update={"pieces": training.pieces * room.pieces})

@@ -11,20 +11,22 @@ from deponij.store.texts import duration
 
 @dataclass(frozen=True, slots=True)
 class TrainingRoom:
-    """A batch that fits, and what it takes.
+    """What of a batch fits, and what it takes.
 
     Attributes:
         asked: batch size that was asked for.
-        needed_bytes: of it, beside the model's weights.
-        batch_size, accumulate: that fit; their product is what was asked for.
-        free_bytes: of the device; None where it does not tell, and all fits.
-        epoch_s: seconds of an epoch's steps.
+        n_parts: that it is computed in anyway, in pieces or by processes.
+        needed_bytes: of a part, beside the model's weights.
+        batch_size, pieces: the largest piece of a part that fits, and how many of them it takes.
+        free_bytes: for a part; None where the device does not tell, and all fits.
+        epoch_s: seconds of an epoch, its validation included.
     """
 
     asked: int
+    n_parts: int
     needed_bytes: int
     batch_size: int
-    accumulate: int
+    pieces: int
     free_bytes: int | None
     epoch_s: float
 
@@ -32,30 +34,31 @@ class TrainingRoom:
     def needs(self) -> str:
         """What the batch that was asked for takes."""
         free = "" if self.free_bytes is None else f" of the {size(self.free_bytes)} that are free"
-        verb = "needs" if self.accumulate == 1 else "would need"
-        return f"batch {self.asked} {verb} about {size(self.needed_bytes)}{free}"
+        verb = "needs" if self.pieces == 1 else "would need"
+        parts = "" if self.n_parts == 1 else f" in {self.n_parts} parts"
+        return f"batch {self.asked}{parts} {verb} about {size(self.needed_bytes)}{free}"
 
     def __str__(self) -> str:
         time = f"about {duration(self.epoch_s)} an epoch"
-        if self.accumulate == 1:
+        if self.pieces == 1:
             return f"{self.needs}; {time}"
-        return f"{self.needs}: {self.accumulate} batches of {self.batch_size} are accumulated; {time}"
+        return f"{self.needs}: it is computed in {self.pieces * self.n_parts} pieces of {self.batch_size}; {time}"
 
 
 def training_room(
-    tried: Sequence[Tried], batch_size: int, n_pictures: int, free_bytes: int | None
+    tried: Sequence[Tried], batch_size: int, free_bytes: int | None, epoch_s: float, n_parts: int = 1
 ) -> TrainingRoom:
     """What fits, by a trial.
 
     Args:
         tried: by `trial`, at least one.
-        n_pictures: of an epoch.
-        free_bytes: as `free_memory_bytes` says it.
+        free_bytes, epoch_s, n_parts: see `TrainingRoom`.
 
     Raises:
         UsageError: a single picture does not fit.
     """
     needed = partial(needed_bytes, tried)
-    most = needed(batch_size)
-    fits, accumulate = fitting(batch_size, needed, most if free_bytes is None else free_bytes)
-    return TrainingRoom(batch_size, most, fits, accumulate, free_bytes, n_pictures * tried[-1].picture_s)
+    part = -(-batch_size // n_parts)
+    most = needed(part)
+    fits, pieces = fitting(part, needed, most if free_bytes is None else free_bytes)
+    return TrainingRoom(batch_size, n_parts, most, fits, pieces, free_bytes, epoch_s)

@@ -4,10 +4,11 @@ Shape letters: n pictures, C classes, h and w sides of the input.
 """
 
 import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from deponij.pipeline.tuning.teacher import Teacher
 
 Rows = NDArray[np.int64]
-_ASKED = 64  # pictures a forward pass of validation
 
 
 @dataclass(kw_only=True)
@@ -51,7 +51,9 @@ class PictureTask(ABC):
         seed: of all draws.
         identity: stands for all that shapes the training.
         parts: what learns, and how fast.
+        balance: power of 1/frequency by which pictures are drawn; 0: each comes once.
         workers: processes that augment; with 0 the training does it itself. They change nothing of what comes out.
+        asked: pictures a forward pass of validation.
     """
 
     accumulates: ClassVar[bool] = True
@@ -68,7 +70,9 @@ class PictureTask(ABC):
     seed: int
     identity: str
     parts: Sequence[ParameterGroup]
+    balance: float = 0.0
     workers: int = 0
+    asked: int = 64
 
     def groups(self) -> Sequence[ParameterGroup]:
         """What learns."""
@@ -90,9 +94,11 @@ class PictureTask(ABC):
             for number, (places, pixels) in enumerate(zip(plan, seen, strict=True), first):
                 yield self._batch(pixels, places, epoch, number)
 
-    @abstractmethod
     def _plan(self, epoch: int) -> list[list[int]]:
-        """Places of each batch's pictures."""
+        """Places of each batch's pictures. Batches differ by one picture at most: none is too small for a batch norm, or to
+        contrast."""
+        order = epoch_indices(self.targets, seed=self.seed, epoch=epoch, power=self.balance)
+        return [one.tolist() for one in np.array_split(order, self.n_batches())]
 
     @abstractmethod
     def _batch(self, pixels: "Tensor", places: list[int], epoch: int, number: int) -> "tuple[Tensor, ...]":
@@ -123,6 +129,10 @@ class PictureTask(ABC):
     def loss(self, batch: "tuple[Tensor, ...]") -> "Tensor":
         """Of one batch."""
 
+    def counts(self, batch: "tuple[Tensor, ...]") -> float:
+        """Its pictures."""
+        return len(batch[0])
+
     @abstractmethod
     def stand_in(self, n: int) -> "tuple[Tensor, ...]":
         """A batch of n pictures that nobody took, to try what a step costs."""
@@ -138,10 +148,36 @@ class PictureTask(ABC):
         device = next(self.model.parameters()).device
         answers = []
         with torch.inference_mode():
-            for start in range(0, len(rows), _ASKED):
-                pixels = self.seen(self.pictures.read(rows[start : start + _ASKED].tolist()))
+            for start in range(0, len(rows), self.asked):
+                pixels = self.seen(self.pictures.read(rows[start : start + self.asked].tolist()))
                 answers.append(self.model(pixels.to(device)).float().cpu().numpy())
         return np.concatenate(answers)
+
+    def epoch_s(self, step_s: float, n: int) -> float:
+        """Seconds of an epoch and its validation on the model's device, some pictures of both being tried.
+
+        Args:
+            step_s: of a picture's part in a step.
+            n: pictures of validation that are tried, at most.
+        """
+        begin = time.perf_counter()
+        n_read = len(next(replace(self, workers=0).batches(0))[0])
+        read_s = (time.perf_counter() - begin) / n_read
+        # Workers read the next batches during a step.
+        picture_s = max(step_s, read_s / self.workers) if self.workers else step_s + read_s
+        return len(self.rows) * picture_s + len(self.val_rows) * self._judged_s(n)
+
+    def _judged_s(self, n: int) -> float:
+        """Seconds of a picture of validation."""
+        rows, was_training = self.val_rows[:n], self.model.training
+        if not len(rows):
+            return 0.0
+        self.model.eval()
+        begin = time.perf_counter()
+        self.outputs(rows)
+        judged_s = (time.perf_counter() - begin) / len(rows)
+        self.model.train(was_training)
+        return judged_s
 
 
 @dataclass(kw_only=True)
@@ -150,20 +186,13 @@ class NamingTask(PictureTask):
 
     Attributes:
         mixer: pixels, targets int64 [n], epoch, number of the batch -> pixels, targets [n, C].
-        balance: power of 1/frequency by which pictures are drawn; 0: each comes once.
         loss_of: logits [n, C], or those of both classifiers, targets [n, C], what the teacher says [n, C] -> a number.
         teacher: whom it learns from beside the labels, by a picture's place in `rows`; or None.
     """
 
     mixer: Mixer
-    balance: float
     loss_of: "Callable[[Logits, Tensor, Tensor | None], Tensor]"
     teacher: "Teacher | None"
-
-    def _plan(self, epoch: int) -> list[list[int]]:
-        order = epoch_indices(self.targets, seed=self.seed, epoch=epoch, power=self.balance)
-        starts = range(0, len(order), self.batch_size)
-        return [order[start : start + self.batch_size].tolist() for start in starts]
 
     def _batch(self, pixels: "Tensor", places: list[int], epoch: int, number: int) -> "tuple[Tensor, ...]":
         """Pixels float32 [n, 3, h, w], targets [n, C] and places in `rows` int64 [n]."""
@@ -271,10 +300,13 @@ def shared_parts(
     if not len(train):
         raise DataError("no picture of the train part can be read")
     transform, augmented = backbone.description.transform, recipe.augmented
-    # Whether it is compiled shapes nothing: see `TrainingParams.shaping`.
-    told = recipe.model_dump(mode="json", exclude={"training": {"compile"}})
-    shaping = [backbone.identity.fingerprint, told, data.names.tolist(), taught_by]
-    shaping += [[str(data.items.keys[data.rows[one]]), int(data.targets[one])] for one in (*train, *val)]
+    learned = [[str(data.items.keys[data.rows[one]]), int(data.targets[one])] for one in (*train, *val)]
+    shaping = {
+        "recipe": recipe.model_dump(mode="json", exclude={"training"}),
+        "backbone": backbone.identity.fingerprint,
+        "teacher": taught_by,
+        "pictures and labels": sha256_of(json.dumps([data.names.tolist(), learned]).encode()),
+    }
     return {
         "pictures": pictures,
         "rows": data.rows[train],
@@ -289,5 +321,5 @@ def shared_parts(
         if augmented.draws
         else None,
         "seed": training.seed,
-        "identity": sha256_of(json.dumps(shaping, sort_keys=True).encode()),
+        "identity": json.dumps(shaping),
     }

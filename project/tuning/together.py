@@ -27,6 +27,7 @@ class Order(Section):
 
     Attributes:
         training: as it was found to fit, of all processes together.
+        asked: pictures a forward pass of validation.
         trackers, log_dir, log_name: see `Tracking`.
     """
 
@@ -34,6 +35,7 @@ class Order(Section):
     options: RunOptions
     unfinished: Path
     training: TrainingParams
+    asked: int
     trackers: tuple[str, ...] = ()
     log_dir: Path | None = None
     log_name: str = ""
@@ -55,6 +57,7 @@ def train_together(job: Job, begun: Begun, training: TrainingParams, running: Ru
         options=running.options,
         unfinished=running.unfinished,
         training=training,
+        asked=begun.made.task.asked,
         trackers=() if tracking is None else tuple(tracking.trackers),
         log_dir=None if tracking is None else tracking.log_dir,
         log_name="" if tracking is None else tracking.name,
@@ -102,7 +105,7 @@ def _take_part(path: Path) -> None:
         tracking = Tracking(order.trackers, order.log_dir, order.log_name)  # type: ignore[arg-type]
     running = Running(options, order.unfinished, tracking=tracking)
     begun = begin(order.job, running, is_shown=False)
-    begun.made.task.batch_size = order.training.batch_size
+    begun.made.task.asked = order.asked
     trained(order.job.name, begun.made.task, order.training, running, begun.device, is_shown=rank == 0)
 
 

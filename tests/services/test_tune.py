@@ -13,7 +13,9 @@ import cli_world
 import numpy as np
 import pytest
 import tiny_models
+import torch
 import tuning_world
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from deponij.pipeline.backbones import load
@@ -24,8 +26,10 @@ from deponij.pipeline.training.loop import Step
 from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from, learned_from_table
 from deponij.project.frame.layout import Layout
 from deponij.project.tuning import begun as tuning
+from deponij.project.tuning import learn as tuning_learn
 from deponij.project.tuning import pictures
 from deponij.project.tuning.record import read_record
+from deponij.project.tuning.task import PictureTask
 from deponij.project.tuning.took import Stopwatch, Took, read_took, write_took
 from deponij.store.atomic import read_table
 from deponij.store.items import Items
@@ -174,21 +178,22 @@ class _Stop(Exception):
     """In the place of a kill."""
 
 
+@contextmanager
+def _stopping(label: str) -> Iterator[Any]:
+    def stepped(step: Step) -> None:
+        if step.done == 3:
+            raise _Stop
+
+    yield stepped
+
+
 def test_an_interrupted_tuning_goes_on_to_the_same_bytes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cli_world.done(*world.asked("whole"))
 
-    @contextmanager
-    def stopping(label: str) -> Iterator[Any]:
-        def stepped(step: Step) -> None:
-            if step.done == 3:
-                raise _Stop
-
-        yield stepped
-
     with monkeypatch.context() as patch:
-        patch.setattr(tuning, "training_bar", stopping)
+        patch.setattr(tuning, "training_bar", _stopping)
         with pytest.raises(_Stop):
             cli_world.call(*world.asked("resumed"))
     assert (world.root / "resumed.unfinished" / "checkpoint" / "training.json").is_file()
@@ -218,6 +223,81 @@ def test_what_is_not_gone_on_with_is_not_counted(tmp_path: Path) -> None:
     assert resumed.seconds > 1000 and anew.seconds < 100
     anew.keep()
     assert read_took(tmp_path / "took.json").seconds < 100
+
+
+LITTLE = 300_000  # bytes: for two pictures of this tiny model, not for eight
+
+
+def test_a_batch_that_does_not_fit_comes_to_what_the_whole_one_comes_to(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With mixing, which draws for the batch, and weights of classes, which have as many pictures as others or fewer."""
+    more = ["--set", "mix.mixup=0.8", "--set", "class_weights=1", "--set", "training.accumulate=2"]
+    cli_world.done(*world.asked("at-once", *more))
+    monkeypatch.setattr(tuning_learn, "free_memory_bytes", lambda device: LITTLE)
+    asked: list[int] = []
+    outputs = PictureTask.outputs
+    monkeypatch.setattr(
+        PictureTask, "outputs", lambda task, rows: (asked.append(task.asked), outputs(task, rows))[1]
+    )
+    told = cli_world.done(*world.asked("in-pieces", *more))
+    assert set(asked) == {asked[0]} and asked[0] < 8
+    assert "batch 8 would need about" in told.err and "it is computed in" in told.err
+    one, two = (
+        load_file(world.root / name / "adapter" / "adapter_model.safetensors")
+        for name in ("at-once", "in-pieces")
+    )
+    moved = max(float(value.abs().max()) for name, value in one.items() if "lora_B" in name)
+    assert moved > 0 and any(not torch.equal(value, two[name]) for name, value in one.items())
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=0, atol=0.02 * moved)
+
+
+@pytest.mark.parametrize("first", [LITTLE, None])
+def test_a_tuning_goes_on_whatever_is_free_now(
+    world: World, monkeypatch: pytest.MonkeyPatch, first: int | None
+) -> None:
+    name = f"gone-on-{first}"
+    if first is not None:
+        monkeypatch.setattr(tuning_learn, "free_memory_bytes", lambda device: first)
+        cli_world.done(*world.asked(f"whole-{name}"))
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "training_bar", _stopping)
+        with pytest.raises(_Stop):
+            cli_world.call(*world.asked(name))
+    monkeypatch.setattr(tuning_learn, "free_memory_bytes", lambda device: None if first else LITTLE)
+    told = cli_world.done(*world.asked(name))
+    assert "anew" not in told.err
+    if first is not None:
+        weights = "model.safetensors"
+        assert (world.root / name / weights).read_bytes() == (
+            world.root / f"whole-{name}" / weights
+        ).read_bytes()
+
+
+def test_a_checkpoint_of_another_recipe_is_set_aside_and_what_differs_is_said(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unfinished = world.root / "changed.unfinished"
+
+    def stopped(*more: object) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(tuning, "training_bar", _stopping)
+            with pytest.raises(_Stop):
+                cli_world.call(*world.asked("changed", *more))
+
+    stopped()
+    first = (unfinished / "checkpoint" / "training.safetensors").read_bytes()
+    told = cli_world.done(*world.asked("of-rank-4", "--set", "lora.rank=4"))
+    assert "anew" not in told.err
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning_learn, "discard_folder", lambda path: None)
+        told = cli_world.done(*world.asked("changed", "--set", "lora.rank=4", "--lr", "0.02"))
+    said = " ".join(told.err.split())
+    assert "of another training: recipe.lora.rank 8 there, 4 here, lr 0.01 there, 0.02 here" in said
+    assert (unfinished / "checkpoint.1" / "training.safetensors").read_bytes() == first
+    told = cli_world.done(*world.asked("changed", "--set", "lora.rank=4", "--lr", "0.02"))
+    assert "anew" not in told.err and not unfinished.exists()
 
 
 @pytest.mark.parametrize("recipe", ["full", "last-blocks", "norms", "biases"])

@@ -84,14 +84,17 @@ def test_captions_are_not_cut(world: World) -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7])
 @pytest.mark.parametrize("n_ranks", [1, 2, 3])
-def test_parts_of_a_batch_weigh_what_they_are(n: int, n_ranks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mean over processes of their weighted means is the batch's mean, by hand; also where some get nothing."""
+@pytest.mark.parametrize("pieces", [1, 2, 5])
+def test_parts_of_a_batch_weigh_what_they_are(n: int, n_ranks: int, pieces: int) -> None:
+    """The mean over processes of their weighted sums is the batch's mean, by hand; also where some get nothing."""
     batch = (torch.arange(n, dtype=torch.float64) ** 2, [torch.arange(n)])
     with mechanics("cpu", "fp32", 1) as made:
         told = []
         for rank in range(n_ranks):
             made.rank, made.n_ranks = rank, n_ranks
-            (values, (numbers,)), weight = made.share(batch)
-            assert torch.equal(values, batch[0][numbers])
-            told.append(float(values.mean()) * weight)
+            parts = list(made.parts(batch, pieces, lambda one: len(one[0])))
+            assert len(parts) == min(pieces, -(-n // n_ranks))
+            for (values, (numbers,)), weight in parts:
+                assert torch.equal(values, batch[0][numbers])
+                told.append(float(values.mean()) * weight)
     assert sum(told) / n_ranks == pytest.approx(float(batch[0].mean()))

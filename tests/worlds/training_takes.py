@@ -48,6 +48,9 @@ class Classify:
         pictures, labels = batch
         return nn.functional.cross_entropy(self.model(pictures), labels)
 
+    def counts(self, batch: Any) -> float:
+        return len(batch[0])
+
     def validate(self) -> dict[str, float]:
         return {}
 

@@ -58,6 +58,9 @@ class Toy:
         x, y = batch
         return nn.functional.mse_loss(self.model(x), y) * self.scale
 
+    def counts(self, batch: Any) -> float:
+        return len(batch[0])
+
     def validate(self) -> dict[str, float]:
         x, y = next(self.batches(10**6))
         with torch.no_grad():

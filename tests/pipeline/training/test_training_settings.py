@@ -41,6 +41,44 @@ def test_only_cosine_restarts() -> None:
         TrainingParams(cycles=2, schedule="poly")
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"betas": (0.9, 1.0)}, "betas.1\n  Input should be less than 1"),
+        ({"betas": (-0.1, 0.9)}, "betas.0\n  Input should be greater than or equal to 0"),
+        ({"betas": (math.nan, 0.9)}, "betas.0"),
+        ({"lr": 1e-3, "min_lr": 1e-2}, "min_lr: 0.01 is where lr: 0.001 falls to"),
+        ({"epochs": 2, "warmup_epochs": 2.5}, "warmup_epochs: 2.5 are more than epochs: 2"),
+        ({"clip_norm": math.inf}, "clip_norm"),
+    ],
+)
+def test_what_no_training_can_have_is_told(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        TrainingParams(**given)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_cpu_says_that_it_computes_in_fp32(tmp_path: Path, precision: str) -> None:
+    """And it is the same training: one goes on with the other's checkpoint."""
+    notes: list[str] = []
+    wide, narrow = Toy(), Toy()
+    train(wide, PARAMS)
+    params = PARAMS.model_copy(update={"precision": precision})
+    train(narrow, params, checkpoint=tmp_path / "c", on_note=notes.append)
+    assert same(weights(wide), weights(narrow))
+    assert notes == [f"precision: {precision} is of a GPU; on cpu the training computes in fp32"]
+    assert train(Toy(), PARAMS, checkpoint=tmp_path / "c", on_note=notes.append).resumed_at == 24
+    assert len(notes) == 1
+
+
+def test_an_average_that_stays_with_the_first_weights_is_told() -> None:
+    notes: list[str] = []
+    train(Toy(), PARAMS.model_copy(update={"average": 0.97}), on_note=notes.append)  # 0.48 of 24 steps
+    assert not notes
+    train(Toy(), PARAMS.model_copy(update={"average": 0.99996}), on_note=notes.append)
+    assert len(notes) == 1 and "average: 0.99996 is slow for the 24 steps" in notes[0] and "99.9" in notes[0]
+
+
 def test_deterministic_holds_within_the_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     seen: list[tuple[bool, str | None]] = []

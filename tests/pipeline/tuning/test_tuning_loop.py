@@ -60,6 +60,9 @@ class Darkness:
     def loss(self, batch: list[Tensor]) -> Tensor:
         return nn.functional.cross_entropy(self.model(batch[0]), batch[1])
 
+    def counts(self, batch: list[Tensor]) -> float:
+        return len(batch[0])
+
     def validate(self) -> dict[str, float]:
         with torch.inference_mode():
             return {"minus loss": -float(self.loss(self._batch(99)))}
@@ -158,13 +161,13 @@ def test_another_base_or_an_old_checkpoint_begins_anew_and_says_so(
     frozen = next(one for one in other.model.parameters() if not one.requires_grad)
     frozen.data.view(-1)[0] += 1e-3
     n_done, (note,) = resumed(other)
-    assert n_done == 0 and "begins anew" in note and "another model" in note
+    assert n_done == 0 and "begins anew" in note and "another training: frozen weights" in note
 
     # As it was once written: with each weight of the model, under an identity that knew of none.
     ours = task()
     state, tensors = read_checkpoint(tmp_path / "c")
     told = json.dumps([ours.identity, PARAMS.model_dump(mode="json")], sort_keys=True)
-    state.identity = hashlib.sha256(told.encode()).hexdigest()
+    state.identity, state.settings = hashlib.sha256(told.encode()).hexdigest(), {}
     whole = {
         f"{part}.{name}": one for part in ("model", "best") for name, one in ours.model.state_dict().items()
     }

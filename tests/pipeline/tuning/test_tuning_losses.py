@@ -34,7 +34,24 @@ def test_soft_cross_entropy_by_hand() -> None:
     assert soft_cross_entropy(logits, targets).item() == pytest.approx((first + second) / 2)
     # weights 1 and 3: the first picture's 0.75 * 1 + 0.25 * 3 = 1.5 parts, the second's 3
     weighted = soft_cross_entropy(logits, targets, torch.tensor([1.0, 3.0]))
-    assert weighted.item() == pytest.approx((1.5 * first + 3 * second) / 4.5)
+    assert weighted.item() == pytest.approx((1.5 * first + 3 * second) / 2)
+
+
+@pytest.mark.parametrize("taught", [False, True])
+def test_parts_of_a_batch_come_to_the_whole_whatever_classes_weigh(taught: bool) -> None:
+    """Of one picture too, where a mean by weights would know of none."""
+    made = torch.Generator().manual_seed(4)
+    logits, teacher = (torch.randn(5, 3, generator=made) for _ in range(2))
+    targets = F.one_hot(torch.tensor([0, 0, 1, 2, 0]), 3).float()
+    weights = torch.tensor([0.5, 2.0, 1.5])
+
+    def loss(rows: slice) -> Tensor:
+        if taught:
+            return distillation_loss(logits[rows], targets[rows], teacher[rows], HARD, weights)
+        return soft_cross_entropy(logits[rows], targets[rows], weights)
+
+    parts = (1 * loss(slice(0, 1)) + 4 * loss(slice(1, 5))) / 5
+    torch.testing.assert_close(parts, loss(slice(None)))
 
 
 def test_soft_cross_entropy_is_timms() -> None:
@@ -49,7 +66,8 @@ def test_soft_cross_entropy_is_timms() -> None:
 def test_of_whole_classes_it_is_torchs(weights: Tensor | None) -> None:
     made = torch.Generator().manual_seed(0)
     logits, labels = torch.randn(9, 4, generator=made), torch.randint(4, (9,), generator=made)
-    wanted = F.cross_entropy(logits, labels, weight=weights)
+    # of class numbers torch divides by the sum of the weights
+    wanted = F.cross_entropy(logits, labels, weight=weights, reduction="sum") / 9
     found = soft_cross_entropy(logits, F.one_hot(labels, 4).float(), weights)
     torch.testing.assert_close(found, wanted)
 

@@ -1,5 +1,6 @@
 """A decoder learned from stored maps: what is drawn, read and brought out, also after an interruption."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,20 @@ from depot_world import CLIP, keys_of
 from street_world import CLASSES, HEIGHT_PX, WIDTH_PX, Street, label_map_of, maps_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from deponij.pipeline.decoders.losses import VOID
 from deponij.pipeline.decoders.saved import load_decoder
 from deponij.pipeline.metrics.segmentation_result import SegmentationResult
 from deponij.project.segmentation import learn
 from deponij.project.segmentation.drawing import Cut, Drawn, Frame
 from deponij.project.segmentation.judging import resampled
-from deponij.project.segmentation.learn import Asked, Running, asked_of, learn_decoder
+from deponij.project.segmentation.learn import (
+    Asked,
+    Running,
+    asked_of,
+    learn_decoder,
+    levels_of,
+    task_of,
+)
 from deponij.project.segmentation.params import DecodersParams
 from deponij.project.segmentation.result_files import read_counts, read_label_maps, read_segmentation
 from deponij.project.segmentation.task import answers
@@ -107,6 +116,25 @@ def test_batches_hold_the_maps_that_were_wanted(street: Street) -> None:
                 np.testing.assert_array_equal(values[row].numpy(), whole[:, k : 2 * k, : 2 * k])
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "boundary"])
+@pytest.mark.parametrize("power", [0.0, 1.0])
+def test_batches_count_by_what_is_said_in_them(street: Street, loss: str, power: float) -> None:
+    """So that some of one step come to what they are together, however much of each is void."""
+    given = params(loss=loss, class_weights=power)
+    (asked,) = asked_of(given, with_words=False)
+    source = street.open()
+    model = asked.decoder.build(levels_of(source), len(CLASSES), None)
+    task = task_of(asked, given, source, model.eval(), "")
+    (some, truth), (others, other_truth) = list(task.batches(0))[:2]
+    truth[1:, :40] = VOID
+    whole = [torch.cat(one) for one in zip(some, others, strict=True)], torch.cat([truth, other_truth])
+    parts = [(some, truth), (others, other_truth)]
+    counts = [task.counts(one) for one in parts]
+    assert counts[0] < 0.8 * counts[1]
+    together = sum(task.loss(one).item() * its for one, its in zip(parts, counts, strict=True)) / sum(counts)
+    assert together == pytest.approx(task.loss(whole).item(), rel=1e-5)
+
+
 def test_it_learns_and_what_it_learned_gives_the_answers_that_were_kept(
     street: Street, tmp_path: Path
 ) -> None:
@@ -171,6 +199,12 @@ def test_an_interrupted_training_leaves_the_same_bytes(
         learned(street, given, tmp_path / "again", unfinished=tmp_path / "unfinished", keeps_time=False)
     assert (tmp_path / "unfinished").is_dir() and not (tmp_path / "again").exists()
     monkeypatch.setattr(learn, "train", real)
+    shutil.copytree(tmp_path / "unfinished", tmp_path / "others")
+    notes: list[str] = []
+    monkeypatch.setattr(learn, "note", notes.append)
+    learned(street, given.model_copy(update={"class_weights": 0.5}), unfinished=tmp_path / "others")
+    assert len(notes) == 1 and "of another training: class_weights 0.0 there, 0.5 here" in notes[0]
+    assert not (tmp_path / "others").exists()
     learned(street, given, tmp_path / "again", unfinished=tmp_path / "unfinished", keeps_time=False)
     assert not (tmp_path / "unfinished").exists()
     for path in (tmp_path / "whole").iterdir():
