@@ -13,7 +13,8 @@ from training_toy import PARAMS, Toy, same, weights
 
 from deponij.pipeline.training import loop
 from deponij.pipeline.training.checkpoint import read_checkpoint
-from deponij.pipeline.training.loop import identity_of, train
+from deponij.pipeline.training.identity import settings_of
+from deponij.pipeline.training.loop import train
 from deponij.pipeline.training.params import TrainingParams
 from deponij.store.errors import UsageError
 
@@ -44,8 +45,8 @@ def no_compiler_needed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_is_no_part_of_the_identity() -> None:
-    assert identity_of(Toy(), PARAMS) == identity_of(Toy(), COMPILED)
-    assert identity_of(Toy(), PARAMS) != identity_of(Toy(), PARAMS.model_copy(update={"seed": 1}))
+    assert settings_of(Toy(), PARAMS) == settings_of(Toy(), COMPILED)
+    assert settings_of(Toy(), PARAMS) != settings_of(Toy(), PARAMS.model_copy(update={"seed": 1}))
     assert not TrainingParams().compile
 
 
