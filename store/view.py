@@ -35,6 +35,8 @@ from deponij.store.what_is import instead, is_hdf5, what_is
 if TYPE_CHECKING:
     import h5py
 
+    from deponij.store.items import Items
+
 FORMAT = "deponij-view/1"
 # The column that says which pictures the backbone was tuned on: `train`, `val` (chosen on), or nothing.
 TUNED_ON = "tuned_on"
@@ -245,6 +247,30 @@ class View:
     def places(self) -> dict[str, int]:
         """Row of each item."""
         return {item_id: row for row, item_id in enumerate(self.ids.tolist())}
+
+    def require_pictures_of(self, items: "Items") -> None:
+        """Refuse to be joined by id with items that it was not made from.
+
+        Items without a row must have failed, and a row must be of the picture that the item has now.
+
+        Raises:
+            StoreError: naming the first that is not so.
+        """
+        keys = self.keys.tolist()
+        failed = {item_id for item_id, _ in (*self.failures, *items.failures)}
+        missing = [one for one in items.ids if one not in self.places and one not in failed]
+        if missing:
+            raise StoreError(
+                f"{self.path} lacks {len(missing)} of {len(items)} items that did not fail, the first: "
+                f"{missing[0]!r}; it was made from other items: extract again"
+            )
+        pairs = zip(items.ids, items.keys, strict=True)
+        other = [one for one, key in pairs if one in self.places and key != keys[self.places[one]]]
+        if other:
+            raise StoreError(
+                f"{self.path} saw other pictures than {items.path} holds for {len(other)} items, the first: "
+                f"{other[0]!r}; extract again"
+            )
 
     def _own_array(self, rows: npt.NDArray[np.int64]) -> Array:
         if not self.array_names:

@@ -87,15 +87,16 @@ class StoredScenes(SceneSource):
             flipped: view of the mirrored pictures; None, or one without rows, where they are not stored.
 
         Raises:
-            StoreError: something is missing or damaged; the message says how it is had.
+            StoreError: something is missing or damaged, or maps are not of these pictures; the message says how they
+                are had.
         """
         store = FeatureStore(depot)
+        plain = View(view, store)
         mirrored = None if flipped is None else View(flipped, store)
-        return cls(
-            Scenes(scenes),
-            MapReader(View(view, store)),
-            MapReader(mirrored) if mirrored and len(mirrored) else None,
-        )
+        opened, stored = Scenes(scenes), [plain, mirrored] if mirrored else [plain]
+        for one in stored:
+            one.require_pictures_of(opened.items)
+        return cls(opened, MapReader(plain), MapReader(mirrored) if mirrored else None)
 
     @property
     def view(self) -> View:

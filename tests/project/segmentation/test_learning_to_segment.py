@@ -23,7 +23,7 @@ from deponij.project.segmentation.params import DecodersParams
 from deponij.project.segmentation.result_files import read_counts, read_label_maps, read_segmentation
 from deponij.project.segmentation.task import answers
 from deponij.project.segmentation.words import class_vectors
-from deponij.store.errors import DataError, IdentityError, UsageError
+from deponij.store.errors import DataError, IdentityError, StoreError, UsageError
 from deponij.store.keys import key_of_bytes
 from deponij.store.reading import Window
 from deponij.store.scenes import SceneClass, SceneRow, Scenes, write_scenes
@@ -290,6 +290,21 @@ def test_the_command_tells_trackers(street: Street, tmp_path: Path) -> None:
     assert {"train/loss", "epoch/loss"} <= set(events.Tags()["scalars"])
     refused = cli_world.call("fit-decoder", *where[:-1], "bilinear", "--words", tmp_path, *logs)
     assert refused.status == 2 and "'bilinear' learns nothing, so no tracker can be told" in refused.err
+
+
+def test_maps_of_other_pictures_are_refused(street: Street, tmp_path: Path) -> None:
+    """The same ids, of which two show something else since, and one more that has no maps."""
+    numbers = list(range(20))
+    others = street_world.write_street(tmp_path / "others", [*numbers[:4], 9, 8, *numbers[6:]])
+    told = r"saw other pictures than .*others.* holds for 2 items, the first: '4\.png'; extract again"
+    with pytest.raises(StoreError, match=rf"maps\.h5 {told}"):
+        replace(street, scenes=others).open()
+    maps = street_world.write_maps(tmp_path / "new.h5", street.depot, others)
+    with pytest.raises(StoreError, match=rf"maps\.flip\.h5 {told}"):
+        replace(street, scenes=others, maps=maps).open()
+    grown = street_world.write_street(tmp_path / "grown", range(21))
+    with pytest.raises(StoreError, match=r"lacks 1 of 21 items that did not fail, the first: '20\.png'"):
+        replace(street, scenes=grown).open()
 
 
 def test_nothing_to_judge_is_told(street: Street, tmp_path: Path) -> None:
