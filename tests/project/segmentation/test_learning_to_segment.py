@@ -28,7 +28,7 @@ from deponij.store.keys import key_of_bytes
 from deponij.store.reading import Window
 from deponij.store.scenes import SceneClass, SceneRow, Scenes, write_scenes
 from deponij.store.shard import row_checksums
-from deponij.store.view import View, write_view
+from deponij.store.view import View, write_empty_view, write_view
 
 FRAME = Frame((HEIGHT_PX, WIDTH_PX), 32)
 
@@ -305,6 +305,25 @@ def test_maps_of_other_pictures_are_refused(street: Street, tmp_path: Path) -> N
     grown = street_world.write_street(tmp_path / "grown", range(21))
     with pytest.raises(StoreError, match=r"lacks 1 of 21 items that did not fail, the first: '20\.png'"):
         replace(street, scenes=grown).open()
+
+
+def test_maps_are_taken_for_nothing_else_than_they_are(street: Street, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"maps\.flip\.h5 holds maps of mirrored pictures .*--flipped"):
+        replace(street, maps=street.flipped).open()
+    with pytest.raises(IdentityError, match=r"maps\.h5 has another identity: kind: pyramid@3\+flip against"):
+        replace(street, flipped=street.maps).open()
+    other = street_world.write_maps(
+        tmp_path / "other.h5", street.depot, street.scenes, kind="pyramid@3+flip", weights="f" * 64
+    )
+    with pytest.raises(IdentityError, match=r"other\.h5 has another identity: weights"):
+        replace(street, flipped=other).open()
+    for kind in ("pyramid@3", "pyramid@3+flip"):
+        identity = replace(street.open().view.identity, kind=kind)
+        write_empty_view(tmp_path / f"{kind}.h5", identity=identity, backbone="tiny")
+    with pytest.raises(UsageError, match=r"pyramid@3\.h5 holds no maps; `deponij extract --kind pyramid@3`"):
+        replace(street, maps=tmp_path / "pyramid@3.h5").open()
+    # What the stage writes where mirrored maps were not asked for.
+    assert not replace(street, flipped=tmp_path / "pyramid@3+flip.h5").open().mirrors
 
 
 def test_nothing_to_judge_is_told(street: Street, tmp_path: Path) -> None:
