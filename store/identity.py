@@ -56,6 +56,16 @@ class Identity:
         """Whether rows are maps of the mirrored pictures."""
         return self.kind.endswith(_FLIP)
 
+    @property
+    def squashed_px(self) -> tuple[int, int] | None:
+        """(height, width) to which whole pictures are squashed, as where another size than the model's own is asked for."""
+        try:
+            record = json.loads(self.transform)
+            height, width = record["resize_px"]
+            return (int(height), int(width)) if record["crop_px"] is None else None
+        except (ValueError, KeyError, TypeError):
+            return None
+
     def mirrored(self) -> Self:
         """Of the same maps of the mirrored pictures."""
         return replace(self, kind=self.kind + _FLIP)

@@ -215,20 +215,19 @@ class MapReader:
                 raise StoreError(self._explain_absence(absent))
 
     def _explain_absence(self, absent: list[str]) -> str:
-        view = self.view
+        view, location = self.view, self._depot.location
         keys = view.keys.tolist()
-        item_id = view.ids[keys.index(absent[0])]
+        item_id = str(view.ids[keys.index(absent[0])])
         return (
-            f"the depot {self._depot.location} lacks the maps of {len(absent)} of {len(set(keys))} pictures of {view.path} "
-            f"({view.backbone}, {view.kind}), the first: {item_id!r}. They lie in a depot, not in the view: bring them from "
-            f"the depot where they were made with `deponij depot merge OTHER {self._depot.location}`, or compute them with "
-            f"`deponij extract --backbone {view.backbone} --kind {view.kind} --items ITEMS --out {view.path}`"
+            f"the depot {location} lacks the maps of {len(absent)} of {len(set(keys))} pictures of {view.path} "
+            f"({view.backbone}, {view.kind}), the first: {item_id!r}. They lie in a depot, not in the view: "
+            f"{view.how_had(location)}"
         )
 
     def _tell_other_rows(self, rows: Rows) -> None:
         raise StoreError(
             f"{len(rows)} rows are not those that {self.view.path} was made from, the first: "
-            f"{self.view.ids[rows[0]]!r}; check with `deponij depot verify` and extract again"
+            f"{str(self.view.ids[rows[0]])!r}; check with `deponij depot verify` and extract again"
         )
 
 

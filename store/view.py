@@ -248,6 +248,40 @@ class View:
         """Row of each item."""
         return {item_id: row for row, item_id in enumerate(self.ids.tolist())}
 
+    def open_depot(self, location: str) -> None:
+        """Open the depot in which its maps lie; whether it has their rows is seen when they are read.
+
+        Raises:
+            StoreError: there is none; the message says how the maps are had.
+        """
+        try:
+            self.depot = FeatureStore(location)
+        except StoreError as error:
+            raise StoreError(
+                f"{self.path} names maps ({self.kind} of {self.backbone}) that lie in a depot: {error}. Name it with "
+                f"--depot, {self.how_had(location)}"
+            ) from error
+
+    def how_had(self, location: str) -> str:
+        """In words, by which commands a depot at this place comes to hold its maps."""
+        return (
+            f"bring them from the depot where they were made with `deponij depot merge OTHER {location}`, or compute them "
+            f"with `deponij extract {self._made_by()} --items ITEMS --out {self.path} --depot {location}`"
+        )
+
+    def _made_by(self) -> str:
+        """Arguments of `deponij extract` that make features of this identity."""
+        identity, size_px = self.identity, self.identity.squashed_px
+        route = identity.decode.partition(":")[2].partition("(")[0]
+        asked = {
+            "--input-px": "" if size_px is None else f"{size_px[0]} {size_px[1]}",
+            "--decode": "" if route == "draft" else route,
+            "--precision": "" if identity.precision == "fp32" else identity.precision,
+            "--stored": "" if identity.stored == "float16" else identity.stored,
+        }
+        told = {"--backbone": self.backbone, "--kind": self.kind} | {k: v for k, v in asked.items() if v}
+        return " ".join(f"{name} {value}" for name, value in told.items())
+
     def require_pictures_of(self, items: "Items") -> None:
         """Refuse to be joined by id with items that it was not made from.
 
@@ -296,5 +330,5 @@ class View:
         if len(wrong):
             raise StoreError(
                 f"{len(wrong)} rows are not those that {self.path} was made from, the first: "
-                f"{self.ids[rows[wrong[0]]]!r}; check with `deponij depot verify` and extract again"
+                f"{str(self.ids[rows[wrong[0]]])!r}; check with `deponij depot verify` and extract again"
             )

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deponij.pipeline.cards import FeatureSource, Token
-from deponij.store.depot import FeatureStore
-from deponij.store.errors import StoreError, UsageError
+from deponij.store.errors import UsageError
 from deponij.store.hdf5 import Array
 from deponij.store.reading import MapReader
 from deponij.store.scratch import scratch
@@ -93,7 +92,7 @@ class Reading:
         views = [View(path) for path in paths]
         for view in views:
             if is_dense(view.kind) and "dense" in self._kinds:
-                view.depot = _depot_of(view, self.depot)
+                view.open_depot(self.depot)
         return views
 
     def require(self, view: View) -> None:
@@ -182,15 +181,3 @@ def _maps_of(views: Sequence[View], ids: NDArray[np.str_]) -> StoredMaps:
     if flips:
         plain[0].identity.mirrored().require_equal(flips[0].identity, str(flips[0].path))
     return StoredMaps(MapReader(plain[0]), ids, *(StoredMaps(MapReader(view), ids) for view in flips))
-
-
-def _depot_of(view: View, location: str) -> FeatureStore:
-    """The depot of a dense view; whether it has the rows is seen when they are read."""
-    try:
-        return FeatureStore(location)
-    except StoreError as error:
-        raise StoreError(
-            f"{view.path} names maps ({view.kind} of {view.backbone}) that lie in a depot: {error}. Name it with --depot, "
-            f"bring them from where they were made (`deponij depot merge SOURCE {location}`), or compute them (`deponij "
-            f"extract --kind {view.kind} --depot {location} …`)"
-        ) from error

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deponij.project.segmentation.drawing import Cut, Frame
-from deponij.store.depot import FeatureStore
 from deponij.store.errors import DataError, UsageError
 from deponij.store.reading import MapLevel, MapReader
 from deponij.store.scenes import Scenes
@@ -92,13 +91,13 @@ class StoredScenes(SceneSource):
             UsageError: the maps are those of the mirrored pictures, or there are none.
             IdentityError: those of the mirrored pictures were not made as the others were.
         """
-        store = FeatureStore(depot)
-        plain = View(view, store)
-        mirrored = None if flipped is None else View(flipped, store)
+        plain = View(view)
+        mirrored = None if flipped is None else View(flipped)
         _check_kinds(plain, mirrored)
         opened, stored = Scenes(scenes), [plain, mirrored] if mirrored else [plain]
         for one in stored:
             one.require_pictures_of(opened.items)
+            one.open_depot(depot)
         return cls(opened, MapReader(plain), MapReader(mirrored) if mirrored else None)
 
     @property

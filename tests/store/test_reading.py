@@ -239,7 +239,8 @@ def test_what_is_missing_is_named_with_how_it_is_had(view: View, tmp_path: Path)
     shutil.rmtree(tmp_path / "depot")
     empty = FeatureStore(tmp_path / "depot", create=True)
     with pytest.raises(
-        StoreError, match=r"lacks the maps of 10 of 10 .*'item0'.*depot merge.*--kind pyramid@4"
+        StoreError,
+        match=r"lacks the maps of 10 of 10 .* the first: 'item0'\..*depot merge.*--kind pyramid@4 --input-px 360 480 ",
     ):
         MapReader(View(view.path, depot=empty))
 

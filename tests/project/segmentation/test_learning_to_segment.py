@@ -326,6 +326,20 @@ def test_maps_are_taken_for_nothing_else_than_they_are(street: Street, tmp_path:
     assert not replace(street, flipped=tmp_path / "pyramid@3+flip.h5").open().mirrors
 
 
+def test_a_depot_without_the_maps_is_named_with_the_ways_to_them(street: Street, tmp_path: Path) -> None:
+    """The command makes features of the same identity: of this size and, of a JPEG, all pixels."""
+    ways = r"deponij depot merge OTHER \S+nowhere`.*deponij extract --backbone tiny --kind pyramid@3 --input-px 64 96 "
+    with pytest.raises(
+        StoreError, match=rf"maps\.h5 names maps \(pyramid@3 of tiny\) .* there is no depot at .*{ways}"
+    ):
+        replace(street, depot=tmp_path / "nowhere").open()
+    identity = {"decode": "pillow:full", "precision": "bf16"}
+    maps = street_world.write_maps(tmp_path / "other.h5", tmp_path / "depot", street.scenes, **identity)
+    asked = "--input-px 64 96 --decode full --precision bf16 --items"
+    with pytest.raises(StoreError, match=rf"lacks the maps of 20 of 20 .* the first: '0\.png'\..*{asked}"):
+        replace(street, maps=maps).open(mirrored=False)
+
+
 def test_nothing_to_judge_is_told(street: Street, tmp_path: Path) -> None:
     torch.manual_seed(0)
     with pytest.raises(DataError, match="no picture of the part other"):
