@@ -110,7 +110,7 @@ class Mechanics:
         """This process's part of a batch, and the factor of its loss by which the mean over processes is the batch's."""
         if self.n_ranks == 1:
             return batch, 1.0
-        n = len(batch if not isinstance(batch, list | tuple) else batch[0])
+        n = _n_rows(batch)
         mine = list(range(self.rank, n, self.n_ranks))
         # One that gets nothing computes with what counts nothing: the others wait for its gradients.
         return _rows(batch, mine or [0]), len(mine) * self.n_ranks / n
@@ -191,6 +191,11 @@ def _loss_module(task: "Task") -> "torch.nn.Module":
             return task.loss(batch)
 
     return Loss()
+
+
+def _n_rows(batch: Any) -> int:
+    """Of the first tensor, as of all: a picture's maps are one a level."""
+    return _n_rows(batch[0]) if isinstance(batch, list | tuple) else len(batch)
 
 
 def _rows(batch: Any, rows: list[int]) -> Any:
