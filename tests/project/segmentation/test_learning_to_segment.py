@@ -199,6 +199,21 @@ def test_what_is_asked_for_is_checked_first() -> None:
         asked_of(params(methods={"fpn": {"training": {"epochs": 0}}}), with_words=True)
 
 
+@pytest.mark.parametrize(
+    "twice",
+    [
+        {"learn_from": ["train", "train"]},
+        {"judged": ["test", "val", "test"]},
+        {"words": ["names", "names"]},
+        {"methods": {"fpn": {"words": ["names", "names"]}}},
+    ],
+)
+def test_what_is_named_twice_is_refused(twice: dict[str, Any]) -> None:
+    """A picture would count twice, or a training run twice for one folder."""
+    with pytest.raises(ValueError, match="(train|test|names) must be named once only"):
+        params(**twice)
+
+
 def test_class_vectors_are_means_of_directions(street: Street, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(5, 4)).astype(np.float32) * 7
