@@ -99,7 +99,7 @@ def write_street(folder: Path, shown: Sequence[int]) -> Path:
     return folder
 
 
-def write_maps(path: Path, depot: Path, scenes: Path, **identity: str) -> Path:
+def write_maps(path: Path, depot: Path, scenes: Path, backbone: str = "tiny", **identity: str) -> Path:
     """A view of the maps of scenes, in their order those of the pictures 0, 1, …; their rows go into the depot.
 
     Args:
@@ -120,7 +120,7 @@ def write_maps(path: Path, depot: Path, scenes: Path, **identity: str) -> Path:
     write_view(
         path,
         identity=given,
-        backbone="tiny",
+        backbone=backbone,
         ids=list(items.ids),
         keys=keys,
         checksums=store.read(keys, given, ["checksums"])["checksums"],
