@@ -245,6 +245,10 @@ def test_class_vectors_are_means_of_directions(street: Street, tmp_path: Path) -
         class_vectors(path, ["sky", "road"], "photo", view)
     with pytest.raises(IdentityError, match="different models"):
         class_vectors(write("f" * 64), ["sky"], "names", view)
+    with pytest.raises(
+        StoreError, match=r"maps\.h5 holds no words of classes, but 20 rows of kind 'pyramid@3'"
+    ):
+        class_vectors(street.maps, ["sky"], "names", view)
     with pytest.raises(UsageError, match="needs words"):
         given = params(methods={"bilinear": {}})
         asked = Asked("bilinear", "bilinear", "learned", {}, given.training)
