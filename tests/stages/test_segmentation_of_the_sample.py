@@ -12,12 +12,10 @@ from deponij.sample.painter import generate
 from deponij.stages import decoders, extract_dense, scenes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-# Half of the profile's, of which the figures on the page are.
-N = 120
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 def test_a_decoder_is_worth_more_than_words_and_than_the_ground_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -25,7 +23,7 @@ def test_a_decoder_is_worth_more_than_words_and_than_the_ground_everywhere(
     monkeypatch.chdir(tmp_path)
     profile = yaml.safe_load((ROOT / "profiles" / "sample.yaml").read_text())
     drawn = profile["prepare"]["sample"]
-    generate(Path(drawn["root"]), scenes=N, seed=drawn["seed"], workers=2)
+    generate(Path(drawn["root"]), scenes=drawn["scenes"], seed=drawn["seed"], workers=2)
     at, options = Layout(tmp_path / "run"), RunOptions(depot="depot", device="cpu", threads=2, workers=2)
     for stage in (scenes, extract_dense, decoders):
         named = {name: profile[name] for name in stage.Params.model_fields if name in profile}
