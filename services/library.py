@@ -358,7 +358,8 @@ def dataset(
     reader: MapReader | VectorReader = VectorReader(opened)
     if opened.identity.is_of_maps:
         if depot is not None or opened.depot is None:
-            opened = View(opened.path, depot=FeatureStore(_options(depot=_text(depot)).depot))
+            opened = View(opened.path)
+            opened.open_depot(_options(depot=_text(depot)).depot)
         reader = MapReader(opened)
     if ids is None:
         ids = [item_id for item_id in opened.ids.tolist() if targets is None or item_id in targets]

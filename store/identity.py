@@ -7,7 +7,7 @@ device, date) is not here: it is recorded beside rows and refuses nobody.
 import hashlib
 import json
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
 from deponij.store.errors import IdentityError, StoreError
@@ -15,6 +15,8 @@ from deponij.store.errors import IdentityError, StoreError
 FINGERPRINT_CHARS = 20
 # Kinds whose arrays are maps [n, C, h, w], large ones, which are read in parts.
 _MAPS = ("dense", "pyramid")
+# Ends the kind of maps of the mirrored pictures.
+_FLIP = "+flip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,25 @@ class Identity:
     def is_of_maps(self) -> bool:
         """Whether rows are maps, which stay in the depot."""
         return self.kind.partition("@")[0] in _MAPS
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether rows are maps of the mirrored pictures."""
+        return self.kind.endswith(_FLIP)
+
+    @property
+    def squashed_px(self) -> tuple[int, int] | None:
+        """(height, width) to which whole pictures are squashed, as where another size than the model's own is asked for."""
+        try:
+            record = json.loads(self.transform)
+            height, width = record["resize_px"]
+            return (int(height), int(width)) if record["crop_px"] is None else None
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def mirrored(self) -> Self:
+        """Of the same maps of the mirrored pictures."""
+        return replace(self, kind=self.kind + _FLIP)
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces."""

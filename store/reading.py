@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from math import log2
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from deponij.store.shard import Rows, Shard
 from deponij.store.view import View
 
 _STRIDE = re.compile(r"stride(\d+)(?:_|$)")
+_STAGE = re.compile(r"stage\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,8 @@ class MapLevel:
     Attributes:
         name: of its array in the depot.
         channels, height, width: C, h and w.
-        stride_px: pixels of the model's input per cell, by the array's name, else by its height.
+        stride_px: pixels of the model's input per cell, by the array's name, else by its height: patches tile a side,
+            stages have powers of two, whose last cell is partly empty or cut off where they do not.
     """
 
     name: str
@@ -215,20 +218,19 @@ class MapReader:
                 raise StoreError(self._explain_absence(absent))
 
     def _explain_absence(self, absent: list[str]) -> str:
-        view = self.view
+        view, location = self.view, self._depot.location
         keys = view.keys.tolist()
-        item_id = view.ids[keys.index(absent[0])]
+        item_id = str(view.ids[keys.index(absent[0])])
         return (
-            f"the depot {self._depot.location} lacks the maps of {len(absent)} of {len(set(keys))} pictures of {view.path} "
-            f"({view.backbone}, {view.kind}), the first: {item_id!r}. They lie in a depot, not in the view: bring them from "
-            f"the depot where they were made with `deponij depot merge OTHER {self._depot.location}`, or compute them with "
-            f"`deponij extract --backbone {view.backbone} --kind {view.kind} --items ITEMS --out {view.path}`"
+            f"the depot {location} lacks the maps of {len(absent)} of {len(set(keys))} pictures of {view.path} "
+            f"({view.backbone}, {view.kind}), the first: {item_id!r}. They lie in a depot, not in the view: "
+            f"{view.how_had(location)}"
         )
 
     def _tell_other_rows(self, rows: Rows) -> None:
         raise StoreError(
             f"{len(rows)} rows are not those that {self.view.path} was made from, the first: "
-            f"{self.view.ids[rows[0]]!r}; check with `deponij depot verify` and extract again"
+            f"{str(self.view.ids[rows[0]])!r}; check with `deponij depot verify` and extract again"
         )
 
 
@@ -282,11 +284,15 @@ def _levels(shard: Shard | None, input_px: tuple[int, int]) -> tuple[MapLevel, .
     levels = []
     for name, shape in shard.arrays.items():
         channels, height, width = shape
-        named = _STRIDE.match(name)
-        stride_px = int(named[1]) if named else round(input_px[0] / height)
-        levels.append(MapLevel(name, channels, height, width, stride_px))
+        levels.append(MapLevel(name, channels, height, width, _stride_px(name, input_px[0] / height)))
     # Of one stride, by the number of their block.
     return tuple(sorted(levels, key=lambda level: (level.stride_px, len(level.name), level.name)))
+
+
+def _stride_px(name: str, px_a_cell: float) -> int:
+    if named := _STRIDE.match(name):
+        return int(named[1])
+    return 1 << round(log2(px_a_cell)) if _STAGE.match(name) else round(px_a_cell)
 
 
 def _part(level: MapLevel, factor: int, window: Window) -> Part:

@@ -35,6 +35,8 @@ from deponij.store.what_is import instead, is_hdf5, what_is
 if TYPE_CHECKING:
     import h5py
 
+    from deponij.store.items import Items
+
 FORMAT = "deponij-view/1"
 # The column that says which pictures the backbone was tuned on: `train`, `val` (chosen on), or nothing.
 TUNED_ON = "tuned_on"
@@ -246,6 +248,64 @@ class View:
         """Row of each item."""
         return {item_id: row for row, item_id in enumerate(self.ids.tolist())}
 
+    def open_depot(self, location: str) -> None:
+        """Open the depot in which its maps lie; whether it has their rows is seen when they are read.
+
+        Raises:
+            StoreError: there is none; the message says how the maps are had.
+        """
+        try:
+            self.depot = FeatureStore(location)
+        except StoreError as error:
+            raise StoreError(
+                f"{self.path} names maps ({self.kind} of {self.backbone}) that lie in a depot: {error}. Name it with "
+                f"--depot, {self.how_had(location)}"
+            ) from error
+
+    def how_had(self, location: str) -> str:
+        """In words, by which commands a depot at this place comes to hold its maps."""
+        return (
+            f"bring them from the depot where they were made with `deponij depot merge OTHER {location}`, or compute them "
+            f"with `deponij extract {self._made_by()} --items ITEMS --out {self.path} --depot {location}`"
+        )
+
+    def _made_by(self) -> str:
+        """Arguments of `deponij extract` that make features of this identity."""
+        identity, size_px = self.identity, self.identity.squashed_px
+        route = identity.decode.partition(":")[2].partition("(")[0]
+        asked = {
+            "--input-px": "" if size_px is None else f"{size_px[0]} {size_px[1]}",
+            "--decode": "" if route == "draft" else route,
+            "--precision": "" if identity.precision == "fp32" else identity.precision,
+            "--stored": "" if identity.stored == "float16" else identity.stored,
+        }
+        told = {"--backbone": self.backbone, "--kind": self.kind} | {k: v for k, v in asked.items() if v}
+        return " ".join(f"{name} {value}" for name, value in told.items())
+
+    def require_pictures_of(self, items: "Items") -> None:
+        """Refuse to be joined by id with items that it was not made from.
+
+        Items without a row must have failed, and a row must be of the picture that the item has now.
+
+        Raises:
+            StoreError: naming the first that is not so.
+        """
+        keys = self.keys.tolist()
+        failed = {item_id for item_id, _ in (*self.failures, *items.failures)}
+        missing = [one for one in items.ids if one not in self.places and one not in failed]
+        if missing:
+            raise StoreError(
+                f"{self.path} lacks {len(missing)} of {len(items)} items that did not fail, the first: "
+                f"{missing[0]!r}; it was made from other items: extract again"
+            )
+        pairs = zip(items.ids, items.keys, strict=True)
+        other = [one for one, key in pairs if one in self.places and key != keys[self.places[one]]]
+        if other:
+            raise StoreError(
+                f"{self.path} saw other pictures than {items.path} holds for {len(other)} items, the first: "
+                f"{other[0]!r}; extract again"
+            )
+
     def _own_array(self, rows: npt.NDArray[np.int64]) -> Array:
         if not self.array_names:
             if len(self) == 0:
@@ -270,5 +330,5 @@ class View:
         if len(wrong):
             raise StoreError(
                 f"{len(wrong)} rows are not those that {self.path} was made from, the first: "
-                f"{self.ids[rows[wrong[0]]]!r}; check with `deponij depot verify` and extract again"
+                f"{str(self.ids[rows[wrong[0]]])!r}; check with `deponij depot verify` and extract again"
             )

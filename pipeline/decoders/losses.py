@@ -31,6 +31,7 @@ def cross_entropy(
         weights: of each class [C], as in torch: the mean is weighted too.
         smoothing: share of each target that is spread evenly over all classes.
     """
+    logits = logits.float()  # In half precision sums over pixels, and weights of rare classes, are infinite.
     table = None if weights is None else torch.tensor(weights, dtype=logits.dtype, device=logits.device)
     losses = torch_cross_entropy(
         logits, targets, weight=table, ignore_index=VOID, reduction="sum", label_smoothing=smoothing
@@ -62,7 +63,8 @@ def boundary_aware(logits: Tensor, targets: Tensor, weights: Sequence[float] | N
         targets: int64 [n, h, w].
         weights: of each class [C], a further factor of its pixels.
     """
-    alphas = torch.from_numpy(boundary_weights(targets.cpu().numpy())).to(logits)
+    logits = logits.float()
+    alphas = torch.from_numpy(boundary_weights(targets.cpu().numpy())).to(logits.device)
     said = targets != VOID
     classes = torch.where(said, targets, 0)
     log_p = log_softmax(logits, dim=1).gather(1, classes[:, None])[:, 0]  # [n, h, w]

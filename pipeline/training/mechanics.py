@@ -219,6 +219,7 @@ def _loss_module(task: "Task") -> "torch.nn.Module":
 
 
 def _n_rows(batch: Any) -> int:
+    """Of the first tensor, as of all: a picture's maps are one a level."""
     return _n_rows(batch[0]) if isinstance(batch, list | tuple) else len(batch)
 
 

@@ -45,8 +45,9 @@ class Pool:
         """Those of the wanted items that have features, in the order of the view.
 
         Raises:
-            StoreError: features that are not finite.
+            StoreError: features that are not finite, or of other items or pictures.
         """
+        view.require_pictures_of(items)
         some = set(item_ids)
         ids = [one for one in view.ids.tolist() if one in some and one in items.places]
         vectors = view.read(ids).reshape(len(ids), -1) if ids else np.zeros((0, 1), np.float32)

@@ -4,7 +4,6 @@ A source of features says by which identity they were made; nothing but an equal
 Making features is the business of `feature_maker`.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,7 +140,7 @@ def made_by(spec: str, expected: Identity, name: str) -> FoundBackbone:
         expected.backbone,
         expected.weights,
     )
-    size = _squashed_px(expected)
+    size = expected.squashed_px
     if same_model and size is not None and description.transform.identity != expected.transform:
         squashed = describe(spec, input_px=size)
         if squashed.transform.identity == expected.transform:
@@ -159,13 +158,3 @@ def _route(identity: Identity) -> Route:
         f"the head was learned from pictures decoded by {identity.decode!r}; this version decodes by {known}. "
         "Extract the features and learn it again"
     )
-
-
-def _squashed_px(identity: Identity) -> tuple[int, int] | None:
-    """The input size of features that were made with one of their own (`Transform.for_input`)."""
-    try:
-        record = json.loads(identity.transform)
-        height, width = record["resize_px"]
-        return (int(height), int(width)) if record["crop_px"] is None else None
-    except (ValueError, KeyError, TypeError):
-        return None

@@ -4,7 +4,7 @@ Shape letters: n items, K blocks, t token width, d channels, h and w sides of th
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -12,15 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deponij.pipeline.cards import FeatureSource, Token
-from deponij.store.depot import FeatureStore
-from deponij.store.errors import StoreError, UsageError
+from deponij.store.errors import UsageError
 from deponij.store.hdf5 import Array
 from deponij.store.reading import MapReader
 from deponij.store.scratch import scratch
 from deponij.store.view import View
 
 T = TypeVar("T")
-FLIP = "+flip"
 # Maps that are read at once while their mean is taken.
 _ROWS = 256
 
@@ -94,7 +92,7 @@ class Reading:
         views = [View(path) for path in paths]
         for view in views:
             if is_dense(view.kind) and "dense" in self._kinds:
-                view.depot = _depot_of(view, self.depot)
+                view.open_depot(self.depot)
         return views
 
     def require(self, view: View) -> None:
@@ -129,7 +127,7 @@ class Reading:
         """The sources of these views, with the token that was taken; stored flips are none."""
         pairs = zip(sources, views, strict=True)
         if self.reads == "maps":
-            return tuple(source for source, view in pairs if not view.kind.endswith(FLIP))
+            return tuple(source for source, view in pairs if not view.identity.is_mirrored)
         return tuple(source.model_copy(update={"token": self._taken(view.kind)}) for source, view in pairs)
 
     def _vectors(self, view: View, ids: NDArray[np.str_]) -> NDArray[np.floating]:
@@ -174,26 +172,12 @@ def as_taken(values: Array, kind: str, token: Token | None) -> NDArray[np.floati
 
 
 def _maps_of(views: Sequence[View], ids: NDArray[np.str_]) -> StoredMaps:
-    plain = [view for view in views if not view.kind.endswith(FLIP)]
-    flips = [view for view in views if view.kind.endswith(FLIP)]
+    plain = [view for view in views if not view.identity.is_mirrored]
+    flips = [view for view in views if view.identity.is_mirrored]
     if len(plain) != 1 or len(flips) > 1:
         raise UsageError(
             f"this head learns from the maps of one view, and its stored flips beside it; got {len(plain)} and {len(flips)}"
         )
     if flips:
-        replace(plain[0].identity, kind=plain[0].kind + FLIP).require_equal(
-            flips[0].identity, str(flips[0].path)
-        )
+        plain[0].identity.mirrored().require_equal(flips[0].identity, str(flips[0].path))
     return StoredMaps(MapReader(plain[0]), ids, *(StoredMaps(MapReader(view), ids) for view in flips))
-
-
-def _depot_of(view: View, location: str) -> FeatureStore:
-    """The depot of a dense view; whether it has the rows is seen when they are read."""
-    try:
-        return FeatureStore(location)
-    except StoreError as error:
-        raise StoreError(
-            f"{view.path} names maps ({view.kind} of {view.backbone}) that lie in a depot: {error}. Name it with --depot, "
-            f"bring them from where they were made (`deponij depot merge SOURCE {location}`), or compute them (`deponij "
-            f"extract --kind {view.kind} --depot {location} …`)"
-        ) from error

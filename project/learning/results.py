@@ -169,22 +169,9 @@ def require_finite(values: Vectors, ids: Sequence[str] | Names, what: str, mend:
 
 
 def check_belongs(view: View, items: Items, reading: Reading | None = None) -> None:
-    """Items without features must have failed, and a row must be of the picture that the item has now."""
+    """Refuse features that cannot be learned from, or were not made from these items."""
     (reading or Reading()).require(view)
-    seen, keys = view.places, view.keys.tolist()
-    failed = {item_id for item_id, _ in view.failures} | {item_id for item_id, _ in items.failures}
-    missing = [item_id for item_id in items.ids if item_id not in seen and item_id not in failed]
-    if missing:
-        raise StoreError(
-            f"{view.path} lacks {len(missing)} of {len(items)} items that did not fail, the first: "
-            f"{missing[0]!r}; it was made from other items: extract again"
-        )
-    other = [i for i, key in zip(items.ids, items.keys, strict=True) if i in seen and key != keys[seen[i]]]
-    if other:
-        raise StoreError(
-            f"{view.path} saw other pictures than {items.path} holds for {len(other)} items, the first: "
-            f"{other[0]!r}; extract again"
-        )
+    view.require_pictures_of(items)
 
 
 def feature_sources(views: Sequence[View], labels: str) -> tuple[FeatureSource, ...]:

@@ -1,13 +1,26 @@
 """How decoders are chosen and trained: the section `decoders` of a profile."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, TypeVar
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, field_validator
 
 from deponij.pipeline.training.params import TrainingParams
 from deponij.project.frame.settings import Section, Slug
 
+Names = TypeVar("Names", bound=Sequence[str] | None)
 PARTS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
+
+
+def each_once(names: Names) -> Names:
+    """What is counted, learned or answered for each name, and so may be named once.
+
+    Raises:
+        ValueError: one is named again.
+    """
+    if names is not None and (twice := sorted({one for one in names if list(names).count(one) > 1})):
+        raise ValueError(f"{', '.join(twice)} must be named once only")
+    return names
 
 
 class Method(Section):
@@ -25,6 +38,8 @@ class Method(Section):
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
     words: list[str] | None = None
     training: dict[str, JsonValue] = Field(default_factory=dict)
+
+    _each_once = field_validator("words")(each_once)
 
 
 class DecodersParams(Section):
@@ -54,3 +69,5 @@ class DecodersParams(Section):
     judged: tuple[Literal["train", "val", "test"], ...] = Field(default=PARTS, min_length=1)
     both_ways: bool = False
     training: TrainingParams = TrainingParams(epochs=20, batch_size=4, lr=2e-3, weight_decay=1e-4)
+
+    _each_once = field_validator("words", "learn_from", "judged")(each_once)

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deponij.project.segmentation.drawing import Cut, Frame
-from deponij.store.depot import FeatureStore
-from deponij.store.errors import DataError
+from deponij.store.errors import DataError, UsageError
 from deponij.store.reading import MapLevel, MapReader
 from deponij.store.scenes import Scenes
 from deponij.store.view import View
@@ -87,15 +86,19 @@ class StoredScenes(SceneSource):
             flipped: view of the mirrored pictures; None, or one without rows, where they are not stored.
 
         Raises:
-            StoreError: something is missing or damaged; the message says how it is had.
+            StoreError: something is missing or damaged, or maps are not of these pictures; the message says how they
+                are had.
+            UsageError: the maps are those of the mirrored pictures, or there are none.
+            IdentityError: those of the mirrored pictures were not made as the others were.
         """
-        store = FeatureStore(depot)
-        mirrored = None if flipped is None else View(flipped, store)
-        return cls(
-            Scenes(scenes),
-            MapReader(View(view, store)),
-            MapReader(mirrored) if mirrored and len(mirrored) else None,
-        )
+        plain = View(view)
+        mirrored = None if flipped is None else View(flipped)
+        _check_kinds(plain, mirrored)
+        opened, stored = Scenes(scenes), [plain, mirrored] if mirrored else [plain]
+        for one in stored:
+            one.require_pictures_of(opened.items)
+            one.open_depot(depot)
+        return cls(opened, MapReader(plain), MapReader(mirrored) if mirrored else None)
 
     @property
     def view(self) -> View:
@@ -129,6 +132,18 @@ class StoredScenes(SceneSource):
             for batch, *pieces in zip(ordered, *parts, strict=True):
                 full = [one for one in pieces if len(next(iter(one.values())))]
                 yield batch, [_tensor([one[level.name] for one in full]) for level in self.levels]
+
+
+def _check_kinds(plain: View, mirrored: View | None) -> None:
+    if plain.identity.is_mirrored:
+        raise UsageError(
+            f"{plain.path} holds maps of mirrored pictures ({plain.kind}): name it with --flipped, and the maps of the "
+            "pictures as they are with --maps"
+        )
+    if not plain:
+        raise UsageError(f"{plain.path} holds no maps; `deponij extract --kind {plain.kind}` makes them")
+    if mirrored:
+        plain.identity.mirrored().require_equal(mirrored.identity, str(mirrored.path))
 
 
 def _asked(batch: Sequence[Cut], mirrored: bool) -> tuple[list[str], list[Any] | None]:

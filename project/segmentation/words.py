@@ -44,6 +44,11 @@ def class_vectors(path: Path, classes: Sequence[str], words: str, view: View) ->
         raise IdentityError(
             f"{path} ({texts.backbone}) and {view.path} ({view.backbone}) are of different models"
         )
+    if not {"template", "group"} <= texts.columns.keys():
+        raise StoreError(
+            f"{path} holds no words of classes, but {len(texts)} rows of kind {texts.kind!r}; the stage `extract_dense` "
+            "makes them of backbones that have a text tower"
+        )
     templates, groups = texts.columns["template"], texts.columns["group"]
     if words not in set(templates.tolist()):
         raise UsageError(

@@ -115,7 +115,7 @@ def tune(
             teacher_weights=None if teaching is None else teaching.backbone.description.weights_sha256,
             licence=_licence(spec),
             recipe=recipe.model_dump(mode="json"),
-            training=training.model_dump(mode="json"),
+            training=training.model_dump(mode="json", exclude={"pieces"}),
             said=recipe.said,
             learns=recipe.learns,
             labels=labels,

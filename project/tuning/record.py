@@ -51,7 +51,7 @@ class TunedRecord(Section):
         base_weights, teacher_weights: hashes of their weights.
         licence: of the base's, where it is known.
         recipe: as it was given.
-        training: as it was carried out, with what was not given, and batches as they fit.
+        training: with what was not given too.
         said: in a few words, as `lora, rank 8, attention`.
         learns: whether classes or captions.
         labels, split: the column, and by which parts.

@@ -132,13 +132,14 @@ def test_stored_flips_beside(world: World, tmp_path: Path) -> None:
 
 
 def test_a_depot_that_is_not_there_is_named_with_the_ways_to_it(world: World, tmp_path: Path) -> None:
-    ways = "deponij depot merge SOURCE .*deponij extract --kind dense@1"
+    ways = (
+        "deponij depot merge OTHER .*deponij extract .*--kind dense@1 --input-px 28 42 --decode full --items"
+    )
     with pytest.raises(StoreError, match=rf"maps\.h5 names maps .* there is no depot at .*nowhere.*{ways}"):
         learn(world, "attentive", depot=str(tmp_path / "nowhere"))
     empty = tmp_path / "empty"
     FeatureStore(empty, create=True)
     n = len(View(world.maps))
-    ways = "deponij depot merge OTHER .*deponij extract .*--kind dense@1"
     with pytest.raises(StoreError, match=rf"{empty} lacks the maps of {n} of {n} .*{ways}"):
         learn(world, "attentive", depot=str(empty))
 
@@ -164,5 +165,5 @@ def test_maps_that_were_changed_in_the_depot_are_refused(world: World, tmp_path:
     zeros = grids(np.zeros((len(view), DIM)))
     with FeatureStore(tmp_path / "depot", create=True).writer(dense_identity(), {"torch": "2"}) as writer:
         writer.add(view.keys.tolist(), {"block1": zeros})
-    with pytest.raises(StoreError, match="are not those that"):
+    with pytest.raises(StoreError, match="are not those that .* the first: 'photo"):
         learn(world, "attentive", depot=str(tmp_path / "depot"))

@@ -246,6 +246,16 @@ def test_suggestions_of_new_pictures_have_features_made_as_the_runs(ran: Ran, tm
     assert "labelled.png" not in {one["item_id"] for one in found["pictures"]}
 
 
+def test_features_of_other_pictures_suggest_nothing(ran: Ran, tmp_path: Path) -> None:
+    """New items under the names of the run's, of which one shows something else."""
+    shutil.copytree(ran.root / "pictures", tmp_path / "new")
+    cli_world.picture((9, 99, 199), 77).save(tmp_path / "new" / NEW[1])
+    done("items", "--folder", tmp_path / "new", "--out", tmp_path / "items", status=3)
+    (view,) = (ran.run / "views").glob("*.h5")
+    told = call("suggest", ran.run, "--items", tmp_path / "items", "--features", view)
+    assert told.status == 1 and "saw other pictures than" in told.err and repr(NEW[1]) in told.err
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -98,3 +98,20 @@ def test_parts_of_a_batch_weigh_what_they_are(n: int, n_ranks: int, pieces: int)
                 assert torch.equal(values, batch[0][numbers])
                 told.append(float(values.mean()) * weight)
     assert sum(told) / n_ranks == pytest.approx(float(batch[0].mean()))
+
+
+def test_pictures_of_several_maps_are_parted_by_pictures() -> None:
+    """Eight pictures with maps of four levels and their label maps, as decoders learn from: each picture once."""
+    levels = [torch.arange(8.0).reshape(8, 1, 1, 1).expand(8, 3, side, side) for side in (8, 4, 2, 1)]
+    with mechanics("cpu", "fp32", 1) as made:
+        learned = []
+        for rank in range(2):
+            made.rank, made.n_ranks = rank, 2
+            (((maps, truth), weight),) = made.parts((levels, torch.arange(8)), 1, lambda one: len(one[1]))
+            assert (
+                len(maps) == 4
+                and weight == 1
+                and all(torch.equal(one[:, 0, 0, 0], truth.float()) for one in maps)
+            )
+            learned += truth.tolist()
+    assert sorted(learned) == list(range(8))

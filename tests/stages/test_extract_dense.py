@@ -1,5 +1,6 @@
 """Scenes in, maps in the depot and views out. Expected maps are the model's own, of pictures and of mirrored ones."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import fake_backbone
 import numpy as np
 import pytest
 import scenes_world
+import street_world
+import tiny_models
 import torch
 import yaml
 from PIL import Image
@@ -18,11 +21,14 @@ from deponij.project.extraction.dense_room import Room
 from deponij.project.extraction.extracting import FeatureParams, found_backbone
 from deponij.project.extraction.feature_maker import FeatureMaker
 from deponij.project.frame.settings import RunOptions
+from deponij.project.segmentation.learn import Running, asked_of, learn_decoder
+from deponij.project.segmentation.params import DecodersParams
+from deponij.project.segmentation.sources import StoredScenes
 from deponij.stages import extract_dense as stage
 from deponij.stages.extract_dense import DenseParams, DenseResult
 from deponij.store.depot import FeatureStore
 from deponij.store.errors import StoreError, UsageError
-from deponij.store.reading import MapReader
+from deponij.store.reading import MapReader, Window
 from deponij.store.view import View
 
 INPUT_PX = (24, 32)
@@ -113,6 +119,42 @@ def test_without_flip_its_view_is_empty(tmp_path: Path, model: Path, scenes: Pat
     # Names of dense@K tell no stride: it is 24 px over 3 cells.
     [level] = reader(tmp_path, "tiny.h5").levels
     assert (level.name, level.height, level.stride_px) == ("block0", 3, 8)
+
+
+def test_a_pyramid_from_stride_2_on(tmp_path: Path) -> None:
+    """All five stages of a convolutional tower are timm's own; a decoder learns from them, on windows too."""
+    import timm
+
+    tower = tiny_models.timm_resnet(tmp_path / "tower")
+    street = street_world.write_street(tmp_path / "street", range(20))
+    size = (street_world.HEIGHT_PX, street_world.WIDTH_PX)
+    run(tmp_path, tower, street, kind="pyramid@5", input_px=size)
+    maps = reader(tmp_path, "tiny.h5")
+    assert [(one.name, one.stride_px) for one in maps.levels] == [
+        (f"stride{2**i}", 2**i) for i in range(1, 6)
+    ]
+    pixels = load(str(tower), input_px=size).description.transform.apply(
+        Image.open(io.BytesIO(street_world.picture_of(3))).convert("RGB")
+    )
+    model = timm.create_model(f"local-dir:{tower}", pretrained=True, num_classes=0).eval()
+    with torch.inference_mode():
+        wanted = model.forward_intermediates(as_batch([pixels]), intermediates_only=True)
+    for level, values in zip(maps.read(["3.png"]).values(), wanted, strict=True):
+        np.testing.assert_allclose(level, values.numpy(), rtol=2e-3, atol=1e-3)
+    (cut,) = maps.read(["3.png"], [Window(1, 1, 1, 2)])["stride2"]
+    np.testing.assert_array_equal(cut, maps.read(["3.png"])["stride2"][0][:, 16:32, 16:48])
+
+    params = DecodersParams.model_validate(
+        {
+            "methods": {"linear": {}},
+            "window_px": (32, 64),
+            "training": {"epochs": 8, "batch_size": 4, "lr": 0.02},
+        }
+    )
+    (asked,) = asked_of(params, with_words=False)
+    source = StoredScenes.open(street, tmp_path / "tiny.h5", None, str(tmp_path / "depot"))
+    result = learn_decoder(asked, params, source, words=None, running=Running(n_threads=1), out=None)
+    assert result.parts["test"].miou > 2 * result.parts["test"].majority_miou
 
 
 def test_batches_of_maps_are_small_where_nobody_says(model: Path) -> None:

@@ -70,6 +70,29 @@ def test_levels(reader: MapReader) -> None:
     assert len(reader) == N
 
 
+@pytest.mark.parametrize("heights", [(90, 45, 23, 12), (90, 45, 22, 11)])
+@pytest.mark.parametrize("width_px", [480, 360])
+def test_stages_have_strides_that_do_not_tile_the_side(
+    tmp_path: Path, heights: tuple[int, ...], width_px: int
+) -> None:
+    """Of an EfficientNet, which pads, and a ConvNeXt, which cuts off; a window begins where its pixels do."""
+    widths = [-(-width_px // stride) for stride in (4, 8, 16, 32)]
+    shapes = {f"stage{i}": (1, *size) for i, size in enumerate(zip(heights, widths, strict=True), start=1)}
+    reader = MapReader(
+        write_maps(tmp_path, range(2), kind="dense@4", shapes=shapes, input_px=(360, width_px))
+    )
+    assert [one.stride_px for one in reader.levels] == [4, 8, 16, 32]
+    found = reader.read(["item1"], [Window(2, 3, 4, 5)])
+    wanted = cut(maps_of([1], shapes), [Window(2, 3, 4, 5)])
+    assert same(found, wanted) and found["stage2"].shape == (1, 1, 16, 20)
+
+
+def test_a_grid_of_patches_has_their_side(tmp_path: Path) -> None:
+    shapes = {"block10": (3, 16, 20), "block11": (3, 16, 20)}
+    view = write_maps(tmp_path, range(1), kind="dense@2", shapes=shapes, input_px=(16 * 14, 20 * 14))
+    assert [(one.name, one.stride_px) for one in MapReader(view).levels] == [("block10", 14), ("block11", 14)]
+
+
 def test_whole_maps_in_the_order_asked_for(reader: MapReader) -> None:
     assert same(reader.read(ids_of(MIXED)), maps_of(MIXED))
     assert {name: values.shape for name, values in reader.read([]).items()} == {
@@ -239,7 +262,8 @@ def test_what_is_missing_is_named_with_how_it_is_had(view: View, tmp_path: Path)
     shutil.rmtree(tmp_path / "depot")
     empty = FeatureStore(tmp_path / "depot", create=True)
     with pytest.raises(
-        StoreError, match=r"lacks the maps of 10 of 10 .*'item0'.*depot merge.*--kind pyramid@4"
+        StoreError,
+        match=r"lacks the maps of 10 of 10 .* the first: 'item0'\..*depot merge.*--kind pyramid@4 --input-px 360 480 ",
     ):
         MapReader(View(view.path, depot=empty))
 

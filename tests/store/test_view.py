@@ -146,7 +146,7 @@ def test_a_dense_view_is_tied_to_the_rows_it_was_made_from(tmp_path: Path) -> No
     other = FeatureStore(tmp_path / "other", create=True)
     with other.writer(CLIP, {}) as writer:
         writer.add(keys_of([0]), {"embedding": vectors(keys_of([0]), "another machine")})
-    with pytest.raises(StoreError, match="are not those that .* was made from"):
+    with pytest.raises(StoreError, match=f"are not those that .* was made from, the first: {IDS[0]!r};"):
         View(path, other).maps(IDS[:1])
 
 

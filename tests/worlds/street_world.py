@@ -3,6 +3,7 @@ that hold each cell's shares of the classes under noise, also of the mirrored pi
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from deponij.project.segmentation.sources import StoredScenes
 from deponij.store.depot import FeatureStore
+from deponij.store.items import Items
 from deponij.store.keys import key_of_bytes
 from deponij.store.label_maps import VOID, SceneClass
 from deponij.store.scenes import SceneRow, write_scenes
@@ -79,28 +81,49 @@ class Street:
 def make(root: Path) -> Street:
     """Twenty scenes, each its own group, and their maps."""
     street = Street(root / "scenes", root / "maps.h5", root / "maps.flip.h5", root / "depot")
-    rows, keys = [], []
-    for number, part in enumerate(PARTS):
+    write_street(street.scenes, range(len(PARTS)))
+    write_maps(street.maps, street.depot, street.scenes)
+    write_maps(street.flipped, street.depot, street.scenes, kind="pyramid@3+flip")
+    return street
+
+
+def write_street(folder: Path, shown: Sequence[int]) -> Path:
+    """Scenes `0.png`, `1.png`, … of the pictures of these numbers."""
+    rows = []
+    for place, number in enumerate(shown):
         content = picture_of(number)
-        keys.append(key_of_bytes(content))
-        core = {"item_id": f"{number}.png", "key": keys[-1], "given": part}
+        core = {"item_id": f"{place}.png", "key": key_of_bytes(content), "given": (*PARTS, "test")[place]}
         core |= {"width_px": WIDTH_PX, "height_px": HEIGHT_PX}
         rows.append(SceneRow(core, content, label_map_of(number)))
-    write_scenes(street.scenes, CLASSES, iter(rows))
+    write_scenes(folder, CLASSES, iter(rows))
+    return folder
+
+
+def write_maps(path: Path, depot: Path, scenes: Path, backbone: str = "tiny", **identity: str) -> Path:
+    """A view of the maps of scenes, in their order those of the pictures 0, 1, …; their rows go into the depot.
+
+    Args:
+        identity: what is otherwise than in that of `pyramid@3`.
+    """
     transform = json.dumps({"crop_px": None, "resize_px": [HEIGHT_PX, WIDTH_PX]})
-    store = FeatureStore(street.depot, create=True)
-    for view, kind in ((street.maps, "pyramid@3"), (street.flipped, "pyramid@3+flip")):
-        identity = replace(CLIP, kind=kind, stored="float16", transform=transform)
-        with store.writer(identity, {"torch": "2"}) as writer:
-            made = [maps_of(number, mirrored=kind.endswith("flip")) for number in range(len(PARTS))]
-            writer.add(keys, {name: np.stack([one[name] for one in made]) for name in made[0]})
-        write_view(
-            view,
-            identity=identity,
-            backbone="tiny",
-            ids=[f"{number}.png" for number in range(len(PARTS))],
-            keys=keys,
-            checksums=store.read(keys, identity, ["checksums"])["checksums"],
-            arrays={},
-        )
-    return street
+    given = replace(CLIP, **{"kind": "pyramid@3", "stored": "float16", "transform": transform} | identity)
+    store, items = FeatureStore(depot, create=True), Items(scenes / "items")
+    keys = [key for key in items.keys if key is not None]
+    made = [maps_of(number, mirrored=given.kind.endswith("flip")) for number in range(len(keys))]
+    new = [keys.index(key) for key in store.missing(given, keys)]
+    if new:
+        with store.writer(given, {"torch": "2"}) as writer:
+            writer.add(
+                [keys[row] for row in new],
+                {name: np.stack([made[row][name] for row in new]) for name in made[0]},
+            )
+    write_view(
+        path,
+        identity=given,
+        backbone=backbone,
+        ids=list(items.ids),
+        keys=keys,
+        checksums=store.read(keys, given, ["checksums"])["checksums"],
+        arrays={},
+    )
+    return path

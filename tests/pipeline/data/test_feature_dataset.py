@@ -87,5 +87,7 @@ def test_a_depot_that_is_not_here(maps: View, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("DEPONIJ_DEPOT", str(tmp_path / "depot"))
     assert len(deponij.dataset(maps.path)) == N
     monkeypatch.setenv("DEPONIJ_DEPOT", str(tmp_path / "elsewhere"))
-    with pytest.raises(StoreError, match="there is no depot at"):
+    with pytest.raises(
+        StoreError, match=r"maps\.h5 names maps .*there is no depot at .*depot merge OTHER .*elsewhere"
+    ):
         deponij.dataset(maps.path)

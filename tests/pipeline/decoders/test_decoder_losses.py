@@ -1,6 +1,7 @@
 """Losses against hand-computed and plain values."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +30,20 @@ def test_cross_entropy_is_the_mean_over_pixels_with_a_class() -> None:
     # A fifth of each target lies on both classes alike: -Σ q log p with q = .9 and .1.
     smoothed = (0.9 * math.log(4) + 0.1 * math.log(4 / 3) + 0.9 * math.log(4 / 3) + 0.1 * math.log(4)) / 2
     assert cross_entropy(logits, targets, smoothing=0.2).item() == pytest.approx(smoothed)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("weights", [None, [0.5, 1.0, 80_000.0]])
+def test_logits_in_half_precision_lose_by_their_values(loss: Any, dtype: torch.dtype, weights: Any) -> None:
+    """Sums over 200 x 200 pixels, and the weight of a rare class, are beyond the largest number of float16 (65,504)."""
+    logits = torch.randn(2, 3, 200, 200, generator=torch.Generator().manual_seed(0)).to(dtype)
+    targets = torch.randint(0, 3, (2, 200, 200), generator=torch.Generator().manual_seed(1))
+    half = loss(logits.requires_grad_(), targets, weights)
+    assert half.dtype == torch.float32 and half > 0
+    assert half.item() == pytest.approx(loss(logits.float(), targets, weights).item(), rel=1e-6)
+    half.backward()
+    assert logits.grad is not None and logits.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -37,7 +37,7 @@ from deponij.store.keys import key_of_bytes
 from deponij.store.reading import Window
 from deponij.store.scenes import SceneClass, SceneRow, Scenes, write_scenes
 from deponij.store.shard import row_checksums
-from deponij.store.view import View, write_view
+from deponij.store.view import View, write_empty_view, write_view
 
 FRAME = Frame((HEIGHT_PX, WIDTH_PX), 32)
 
@@ -233,6 +233,21 @@ def test_what_is_asked_for_is_checked_first() -> None:
         asked_of(params(methods={"fpn": {"training": {"epochs": 0}}}), with_words=True)
 
 
+@pytest.mark.parametrize(
+    "twice",
+    [
+        {"learn_from": ["train", "train"]},
+        {"judged": ["test", "val", "test"]},
+        {"words": ["names", "names"]},
+        {"methods": {"fpn": {"words": ["names", "names"]}}},
+    ],
+)
+def test_what_is_named_twice_is_refused(twice: dict[str, Any]) -> None:
+    """A picture would count twice, or a training run twice for one folder."""
+    with pytest.raises(ValueError, match="(train|test|names) must be named once only"):
+        params(**twice)
+
+
 def test_class_vectors_are_means_of_directions(street: Street, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(5, 4)).astype(np.float32) * 7
@@ -264,6 +279,10 @@ def test_class_vectors_are_means_of_directions(street: Street, tmp_path: Path) -
         class_vectors(path, ["sky", "road"], "photo", view)
     with pytest.raises(IdentityError, match="different models"):
         class_vectors(write("f" * 64), ["sky"], "names", view)
+    with pytest.raises(
+        StoreError, match=r"maps\.h5 holds no words of classes, but 20 rows of kind 'pyramid@3'"
+    ):
+        class_vectors(street.maps, ["sky"], "names", view)
     with pytest.raises(UsageError, match="needs words"):
         given = params(methods={"bilinear": {}})
         asked = Asked("bilinear", "bilinear", "learned", {}, given.training)
@@ -339,6 +358,54 @@ def test_the_command_tells_trackers(street: Street, tmp_path: Path) -> None:
     assert {"train/loss", "epoch/loss"} <= set(events.Tags()["scalars"])
     refused = cli_world.call("fit-decoder", *where[:-1], "bilinear", "--words", tmp_path, *logs)
     assert refused.status == 2 and "'bilinear' learns nothing, so no tracker can be told" in refused.err
+
+
+def test_maps_of_other_pictures_are_refused(street: Street, tmp_path: Path) -> None:
+    """The same ids, of which two show something else since, and one more that has no maps."""
+    numbers = list(range(20))
+    others = street_world.write_street(tmp_path / "others", [*numbers[:4], 9, 8, *numbers[6:]])
+    told = r"saw other pictures than .*others.* holds for 2 items, the first: '4\.png'; extract again"
+    with pytest.raises(StoreError, match=rf"maps\.h5 {told}"):
+        replace(street, scenes=others).open()
+    maps = street_world.write_maps(tmp_path / "new.h5", street.depot, others)
+    with pytest.raises(StoreError, match=rf"maps\.flip\.h5 {told}"):
+        replace(street, scenes=others, maps=maps).open()
+    grown = street_world.write_street(tmp_path / "grown", range(21))
+    with pytest.raises(StoreError, match=r"lacks 1 of 21 items that did not fail, the first: '20\.png'"):
+        replace(street, scenes=grown).open()
+
+
+def test_maps_are_taken_for_nothing_else_than_they_are(street: Street, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"maps\.flip\.h5 holds maps of mirrored pictures .*--flipped"):
+        replace(street, maps=street.flipped).open()
+    with pytest.raises(IdentityError, match=r"maps\.h5 has another identity: kind: pyramid@3\+flip against"):
+        replace(street, flipped=street.maps).open()
+    other = street_world.write_maps(
+        tmp_path / "other.h5", street.depot, street.scenes, kind="pyramid@3+flip", weights="f" * 64
+    )
+    with pytest.raises(IdentityError, match=r"other\.h5 has another identity: weights"):
+        replace(street, flipped=other).open()
+    for kind in ("pyramid@3", "pyramid@3+flip"):
+        identity = replace(street.open().view.identity, kind=kind)
+        write_empty_view(tmp_path / f"{kind}.h5", identity=identity, backbone="tiny")
+    with pytest.raises(UsageError, match=r"pyramid@3\.h5 holds no maps; `deponij extract --kind pyramid@3`"):
+        replace(street, maps=tmp_path / "pyramid@3.h5").open()
+    # What the stage writes where mirrored maps were not asked for.
+    assert not replace(street, flipped=tmp_path / "pyramid@3+flip.h5").open().mirrors
+
+
+def test_a_depot_without_the_maps_is_named_with_the_ways_to_them(street: Street, tmp_path: Path) -> None:
+    """The command makes features of the same identity: of this size and, of a JPEG, all pixels."""
+    ways = r"deponij depot merge OTHER \S+nowhere`.*deponij extract --backbone tiny --kind pyramid@3 --input-px 64 96 "
+    with pytest.raises(
+        StoreError, match=rf"maps\.h5 names maps \(pyramid@3 of tiny\) .* there is no depot at .*{ways}"
+    ):
+        replace(street, depot=tmp_path / "nowhere").open()
+    identity = {"decode": "pillow:full", "precision": "bf16"}
+    maps = street_world.write_maps(tmp_path / "other.h5", tmp_path / "depot", street.scenes, **identity)
+    asked = "--input-px 64 96 --decode full --precision bf16 --items"
+    with pytest.raises(StoreError, match=rf"lacks the maps of 20 of 20 .* the first: '0\.png'\..*{asked}"):
+        replace(street, maps=maps).open(mirrored=False)
 
 
 def test_nothing_to_judge_is_told(street: Street, tmp_path: Path) -> None:
