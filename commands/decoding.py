@@ -6,7 +6,18 @@ from typing import Annotated
 import typer
 
 from deponij.commands.answers import print_json
-from deponij.commands.options import Depot, Device, Json, LogDir, OutArg, Threads, Track, tracking_of
+from deponij.commands.comparing import show_arguments
+from deponij.commands.options import (
+    Depot,
+    Device,
+    Json,
+    LogDir,
+    OutArg,
+    PixelLoss,
+    Threads,
+    Track,
+    tracking_of,
+)
 from deponij.pipeline.registry import names_in
 
 app = typer.Typer()
@@ -23,7 +34,9 @@ def fit_decoder(
     argument: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="NAME=VALUE of the decoder, as width=64; repeatable. `--set help` lists them."
+            "--set",
+            help="NAME=VALUE of the decoder, as width=64, or of the training, as training.weight_decay=0.01; repeatable. "
+            "`--set help` lists them.",
         ),
     ] = None,
     flipped: Annotated[
@@ -39,6 +52,20 @@ def fit_decoder(
     epochs: Annotated[int, typer.Option(min=1, help="How often each picture is seen.")] = 20,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 4,
     lr: Annotated[float, typer.Option(help="Learning rate at the begin; it falls by a cosine.")] = 2e-3,
+    learn_from: Annotated[
+        str,
+        typer.Option(
+            metavar="PART,…",
+            help="train, or train,val: then nothing is chosen on val, and the last weights are kept.",
+        ),
+    ] = "train",
+    loss: Annotated[
+        PixelLoss, typer.Option(help="boundary: pixels near the borders of classes count more.")
+    ] = ("cross_entropy"),
+    class_weights: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="How much more rare classes count: power of 1 / share; 0: alike."),
+    ] = 0.0,
     window: Annotated[
         int, typer.Option(min=0, help="Side in pixels of random square windows; 0: whole pictures.")
     ] = 0,
@@ -57,43 +84,42 @@ def fit_decoder(
     """Learn to segment from stored maps; the best on the validation part is kept."""
     from deponij.commands.show.segmentation import print_segmentation
     from deponij.project.frame.device import pick_device
-    from deponij.project.frame.settings import check, n_cores
-    from deponij.project.learning.arguments import parse_arguments
-    from deponij.project.segmentation.learn import Running, asked_of, learn_decoder
-    from deponij.project.segmentation.params import DecodersParams
-    from deponij.project.segmentation.sources import StoredScenes
-    from deponij.project.segmentation.words import LEARNED
-    from deponij.store.errors import UsageError
+    from deponij.project.frame.settings import n_cores
+    from deponij.project.segmentation.learn import Running
+    from deponij.services import fit_decoder as service
 
-    params = check(
-        DecodersParams,
-        {
-            "methods": {decoder: {"arguments": parse_arguments(argument or ())}},
-            "words": [LEARNED if words is None else of],
+    if argument == ["help"]:
+        show_arguments(f"decoder {decoder}", service.listed_arguments(decoder), as_json)
+        return
+    request = service.DecoderRequest(
+        decoder,
+        of if words is not None else None,
+        tuple(argument or ()),
+        section={
             "window_px": (window, window) if window else None,
+            "learn_from": learn_from.split(","),
+            "loss": loss,
+            "class_weights": class_weights,
             "both_ways": both_ways,
-            "training": {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed},
         },
-        "this command",
+        training={"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed},
     )
-    every = asked_of(params, with_words=words is not None)
-    if not every:
-        raise UsageError(
-            f"the decoder {decoder!r} learns nothing, so it needs words: name the view of the classes' text vectors with "
-            "--words"
-        )
-    (asked,) = every
-    if track and not asked.decoder.learns:
-        raise UsageError(f"the decoder {decoder!r} learns nothing, so no tracker can be told; leave --track")
-    tracking = tracking_of(track, log_dir, asked.name if out is None else out.name)
-    source = StoredScenes.open(scenes, maps, flipped, depot)
     running = Running(
         pick_device(device),
         threads or n_cores(),
         None if out is None else out.with_name(f"{out.name}.unfinished"),
-        tracking=tracking,
+        tracking=tracking_of(track, log_dir, decoder if out is None else out.name),
     )
-    result = learn_decoder(asked, params, source, words=words, running=running, out=out)
+    result = service.run(
+        request,
+        scenes=scenes,
+        maps=maps,
+        flipped=flipped,
+        words=words,
+        depot=depot,
+        running=running,
+        out=out,
+    )
     if as_json:
         print_json(result)
     else:

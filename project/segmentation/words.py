@@ -35,8 +35,8 @@ def class_vectors(path: Path, classes: Sequence[str], words: str, view: View) ->
     """
     if not path.is_file():
         raise StoreError(
-            f"there are no vectors of words at {path}; the stage `extract_dense` makes them of backbones that have "
-            "a text tower, and others learn their class vectors (`words: [learned]`)"
+            f"there are no vectors of words at {path}; the stage `extract_dense`, and `deponij extract-text --scenes "
+            "SCENES`, make them of backbones that have a text tower; others learn their class vectors (`words: [learned]`)"
         )
     texts = View(path)
     mine, its = texts.identity, view.identity
@@ -56,7 +56,8 @@ def class_vectors(path: Path, classes: Sequence[str], words: str, view: View) ->
         rows = np.flatnonzero((templates == words) & (groups == name))
         if not len(rows):
             raise DataError(
-                f"{path} has no {words} of the class {name!r}; run the stage `extract_dense` again"
+                f"{path} has no {words} of the class {name!r}; make it again of these scenes (the stage `extract_dense`, "
+                "or `deponij extract-text --scenes`)"
             )
         means.append(vectors[rows].mean(axis=0))
     raw = np.stack(means)
