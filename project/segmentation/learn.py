@@ -30,6 +30,7 @@ from deponij.project.frame.training_bar import training_bar
 from deponij.project.segmentation.drawing import Drawn
 from deponij.project.segmentation.judging import Named, judge, result_of
 from deponij.project.segmentation.params import DecodersParams, Method
+from deponij.project.segmentation.protocol import protocol
 from deponij.project.segmentation.result_files import write_segmentation
 from deponij.project.segmentation.sources import SceneSource, StoredScenes
 from deponij.project.segmentation.task import Loss, SegmentationTask
@@ -155,7 +156,15 @@ def learn_decoder(
         backbone=source.view.backbone,
         fingerprint=source.view.fingerprint,
         words=asked.words,
-        protocol=_protocol(asked, params, source, training, both_ways),
+        protocol=protocol(
+            params,
+            asked.training,
+            source,
+            training,
+            learning=f"learned on {' and '.join(params.learn_from)} from stored maps of a frozen encoder",
+            windows=" cut from maps of whole pictures",
+            both_ways=both_ways,
+        ),
         windows="none" if training is None else "cut",
         learned_from=params.learn_from if training is not None else (),
         seed=asked.training.seed if training is not None else None,
@@ -192,7 +201,7 @@ def _vectors(asked: Asked, source: StoredScenes, words: Path | None) -> "Tensor 
     return None
 
 
-def _applied(source: StoredScenes, protocol: str) -> Applied:
+def _applied(source: StoredScenes, said: str) -> Applied:
     identity = {name: str(value) for name, value in json.loads(source.view.identity.to_json()).items()}
     features = FeatureSource(
         backbone=source.view.backbone, fingerprint=source.view.fingerprint, labels="scenes", identity=identity
@@ -203,7 +212,7 @@ def _applied(source: StoredScenes, protocol: str) -> Applied:
         colours=[one.colour for one in source.scenes.classes],
         source=features,
         input_px=source.frame.input_px,
-        protocol=protocol,
+        protocol=said,
     )
 
 
@@ -252,30 +261,3 @@ def learned(task: SegmentationTask, asked: Asked, running: Running) -> Training:
             on_note=note,
             tracking=running.tracking,
         )
-
-
-def _protocol(
-    asked: Asked, params: DecodersParams, source: SceneSource, training: Training | None, both_ways: bool
-) -> str:
-    """In words: what was learned from what, and chosen on what."""
-    height, width = source.frame.input_px
-    said = [f"pictures seen at {height}x{width} px"]
-    if training is None:
-        said.append("nothing is learned")
-    else:
-        what = "whole pictures"
-        if params.window_px is not None:
-            what = (
-                f"windows of {params.window_px[0]}x{params.window_px[1]} px cut from maps of whole pictures"
-            )
-        kept = "the best on val kept" if asked.training.keep == "best" else "the last weights kept"
-        said.append(
-            f"learned on {' and '.join(params.learn_from)} from stored maps of a frozen encoder, {what}"
-            + (", half of them mirrored" if source.mirrors else "")
-        )
-        said.append(f"{asked.training.epochs} epochs, {kept}")
-        if params.class_weights:
-            said.append(f"rare classes count more (1 / share to the power of {params.class_weights:g})")
-    if both_ways:
-        said.append("answers are means of both ways")
-    return "; ".join(said)

@@ -21,6 +21,7 @@ from deponij.project.segmentation.judging import Named, judge, result_of
 from deponij.project.segmentation.learn import Asked, Running, learned, task_of
 from deponij.project.segmentation.params import DecodersParams
 from deponij.project.segmentation.pictures import PictureScenes
+from deponij.project.segmentation.protocol import protocol
 from deponij.project.segmentation.words import LEARNED
 from deponij.store.atomic import discard_folder
 from deponij.store.scenes import Scenes
@@ -36,7 +37,7 @@ _SLOWER = 0.25
 _SAID: dict[str, str] = {
     "all": "the whole network learns",
     "last": "the encoder's last stage and the decoder learn",
-    "none": "the encoder is frozen",
+    "none": "the decoder alone learns",
 }
 
 
@@ -126,14 +127,22 @@ def learn_whole(
         ParameterGroup(list(decoder.parameters())),
         ParameterGroup(slower, encoder.rate, asked.training.weight_decay * encoder.rate),
     ]
-    learned(task, asked, running)
+    training = learned(task, asked, running)
     named = Named(
         method=asked.name,
         title=f"{asked.decoder.title}, {_SAID[encoder.learns]}",
         backbone=encoder.name,
         fingerprint=encoder.fingerprint,
         words=LEARNED,
-        protocol=_protocol(asked, params, encoder),
+        protocol=protocol(
+            params,
+            asked.training,
+            source,
+            training,
+            learning=f"{_SAID[encoder.learns]} on {' and '.join(params.learn_from)}",
+            windows=", encoded as such",
+            both_ways=params.both_ways,
+        ),
         windows="encoded",
         learned_from=params.learn_from,
         seed=asked.training.seed,
@@ -143,15 +152,3 @@ def learn_whole(
     if running.unfinished is not None:
         discard_folder(running.unfinished)
     return result_of(named, model, source, counter)
-
-
-def _protocol(asked: Asked, params: DecodersParams, encoder: Encoder) -> str:
-    height, width = encoder.transform.input_px
-    what = "whole pictures"
-    if params.window_px is not None:
-        what = f"windows of {params.window_px[0]}x{params.window_px[1]} px, encoded as such"
-    kept = "the best on val kept" if asked.training.keep == "best" else "the last weights kept"
-    return (
-        f"pictures seen at {height}x{width} px; {_SAID[encoder.learns]} on {' and '.join(params.learn_from)}, {what}, half "
-        f"of them mirrored; {asked.training.epochs} epochs, {kept}"
-    )

@@ -34,11 +34,12 @@ def tower(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tiny_models.Shelf(tmp_path_factory.mktemp("models"))["timm_resnet"])
 
 
-def learned(street: Street, encoder: Encoder, **training: Any) -> Any:
+def learned(street: Street, encoder: Encoder, section: dict[str, Any] | None = None, **training: Any) -> Any:
     given = DecodersParams.model_validate(
         {
             "methods": {"ours": {"decoder": "fpn", "arguments": {"width": 8}}},
             "training": {"epochs": 2, "batch_size": 4, "lr": 0.01} | training,
+            **(section or {}),
         }
     )
     (asked,) = asked_of(given, with_words=False)
@@ -105,3 +106,24 @@ def test_levels_are_those_of_the_maps(tower: str) -> None:
 def test_the_same_seed_gives_the_same_figures(street: Street, tower: str, tmp_path: Path) -> None:
     first, second = (learned(street, encoder_of(tower, INPUT_PX, "all", levels=3)) for _ in range(2))
     assert first.parts == second.parts
+
+
+def test_the_protocol_says_all_that_shaped_the_figures(
+    street: Street, tower: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(**section: Any) -> str:
+        encoder = encoder_of(tower, INPUT_PX, "none", levels=3)
+        return str(learned(street, encoder, section, epochs=1).protocol)
+
+    assert told().endswith(
+        "the decoder alone learns on train, whole pictures, half of them mirrored; 1 epochs, the best on val kept"
+    )
+    said = told(both_ways=True, class_weights=0.5, loss="boundary", window_px=(32, 64))
+    assert "windows of 32x64 px, encoded as such" in said
+    assert said.endswith(
+        "pixels near the borders of classes count more; rare classes count more (1 / share to the power of 0.5); answers "
+        "are means of both ways"
+    )
+    real = Scenes.ids
+    monkeypatch.setattr(Scenes, "ids", lambda self, part: [] if part == "val" else real(self, part))
+    assert "the last weights kept" in told()
