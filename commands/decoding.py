@@ -1,7 +1,7 @@
-"""Learning to segment from stored maps."""
+"""Learning to segment, from stored maps or with an encoder."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +11,7 @@ from deponij.commands.options import (
     Depot,
     Device,
     Json,
+    Learns,
     LogDir,
     OutArg,
     PixelLoss,
@@ -29,7 +30,34 @@ def fit_decoder(
     scenes: Annotated[
         Path, typer.Option(help="Folder of pictures with label maps; `deponij scenes` makes it.")
     ],
-    maps: Annotated[Path, typer.Option(help="View of their dense features.")],
+    maps: Annotated[Path | None, typer.Option(help="View of their dense features.")] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="In the place of --maps a backbone that sees the pictures: name, folder, family:… form, or "
+            "new:NETWORK@SIZE.",
+        ),
+    ] = None,
+    learns: Annotated[
+        Learns | None,
+        typer.Option(
+            help="Of the encoder: all (by default), the last stage, or none, so that windows are encoded."
+        ),
+    ] = None,
+    input_px: Annotated[
+        tuple[int, int] | None,
+        typer.Option(help="Height and width at which the encoder sees pictures; by default its own."),
+    ] = None,
+    levels: Annotated[
+        int | None, typer.Option(min=1, help="Last stages of the encoder that are taken; by default 4.")
+    ] = None,
+    encoder_lr: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Of the encoder, as a factor of --lr; by default 0.25, and 1 where its weights are drawn.",
+        ),
+    ] = None,
     decoder: Annotated[str, typer.Option(help=f"One of: {', '.join(_DECODERS)}.")] = "linear",
     argument: Annotated[
         list[str] | None,
@@ -51,7 +79,13 @@ def fit_decoder(
     ] = "names",
     epochs: Annotated[int, typer.Option(min=1, help="How often each picture is seen.")] = 20,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 4,
-    lr: Annotated[float, typer.Option(help="Learning rate at the begin; it falls by a cosine.")] = 2e-3,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            help="Learning rate at the begin; it falls by a cosine. By default 0.002, and 0.0004 with an encoder that "
+            "learns on."
+        ),
+    ] = None,
     learn_from: Annotated[
         str,
         typer.Option(
@@ -81,20 +115,37 @@ def fit_decoder(
     out: OutArg = None,
     as_json: Json = False,
 ) -> None:
-    """Learn to segment from stored maps; the best on the validation part is kept."""
+    """Learn to segment from stored maps, or with an encoder that learns too; the best on the validation part is kept.
+
+    An encoder that learned is written beside --out, as OUT.encoder: a backbone like any other, which `segment --model OUT`
+    takes.
+    """
     from deponij.commands.show.segmentation import print_segmentation
     from deponij.project.frame.device import pick_device
     from deponij.project.frame.settings import n_cores
     from deponij.project.segmentation.learn import Running
     from deponij.services import fit_decoder as service
+    from deponij.store.errors import UsageError
 
     if argument == ["help"]:
         show_arguments(f"decoder {decoder}", service.listed_arguments(decoder), as_json)
         return
+    flags = {"learns": learns, "input_px": input_px, "levels": levels, "rate": encoder_lr}
+    of_encoder: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    seen: service.Maps | service.Seeing
+    if maps is not None and encoder is None and not of_encoder:
+        seen = service.Maps(maps, depot, flipped, words)
+    elif encoder is not None and maps is None and flipped is None and words is None:
+        seen = service.Seeing(encoder, **of_encoder)
+    else:
+        raise UsageError(
+            "name either --maps VIEW (with --flipped, --words) or --encoder BACKBONE (with --learns, --input-px, --levels, "
+            "--encoder-lr)"
+        )
     request = service.DecoderRequest(
         decoder,
-        of if words is not None else None,
-        tuple(argument or ()),
+        words=None if words is None else of,
+        arguments=tuple(argument or ()),
         section={
             "window_px": (window, window) if window else None,
             "learn_from": learn_from.split(","),
@@ -102,7 +153,8 @@ def fit_decoder(
             "class_weights": class_weights,
             "both_ways": both_ways,
         },
-        training={"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed},
+        training={"epochs": epochs, "batch_size": batch_size, "seed": seed}
+        | ({} if lr is None else {"lr": lr}),
     )
     running = Running(
         pick_device(device),
@@ -112,11 +164,8 @@ def fit_decoder(
     )
     result = service.run(
         request,
+        seen,
         scenes=scenes,
-        maps=maps,
-        flipped=flipped,
-        words=words,
-        depot=depot,
         running=running,
         out=out,
     )

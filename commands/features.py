@@ -127,7 +127,7 @@ def extract_text(
     from deponij.store.scenes import Scenes
 
     if [texts, items, scenes].count(None) != 2 or (items is None) == bool(labels):
-        raise UsageError("give one of --texts FILE, --scenes SCENES, and --items ITEMS with --labels COLUMN")
+        raise UsageError("give either --texts FILE, --scenes SCENES, or --items ITEMS with --labels COLUMN")
     if captions is not None and items is None:
         raise UsageError("--captions COLUMN is a column of --items ITEMS")
     if texts is not None:

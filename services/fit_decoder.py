@@ -1,12 +1,13 @@
-"""Learning to segment what a person names; what the stage `decoders` does for a method of a profile."""
+"""Learning to segment what a person names: what the stage `decoders` does for a method of a profile, and whole networks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
+from deponij.pipeline.backbones import parse_spec
 from deponij.pipeline.cards import parameters_of
 from deponij.pipeline.decoders.registry import decoder_class
 from deponij.pipeline.metrics.segmentation_result import SegmentationResult
@@ -19,7 +20,45 @@ from deponij.project.segmentation.sources import StoredScenes
 from deponij.project.segmentation.words import LEARNED
 from deponij.store.errors import UsageError
 
+if TYPE_CHECKING:
+    from deponij.pipeline.backbones.trainable import Learns
+
 _TRAINING = "training."
+# Of weights that know something and all learn; the decoder's before an encoder that learns too.
+_WHOLE_LR = 4e-4
+# How results are called beside those of the same decoder on stored maps.
+_CALLED: Mapping["Learns", str] = {"all": "whole", "last": "last-stage", "none": "encoded"}
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What lies in a depot; see `StoredScenes.open`.
+
+    Attributes:
+        words: view of the classes' text vectors; None to learn class vectors.
+    """
+
+    view: Path
+    depot: str
+    flipped: Path | None = None
+    words: Path | None = None
+
+
+@dataclass(frozen=True)
+class Seeing:
+    """An encoder that sees the pictures themselves; see `deponij.project.segmentation.whole.encoder_of`."""
+
+    spec: str
+    learns: "Learns" = "all"
+    input_px: tuple[int, int] | None = None
+    levels: int = 4
+    rate: float | None = None
+
+    @property
+    def training(self) -> dict[str, JsonValue]:
+        """What is usual otherwise than of stored maps."""
+        knows = parse_spec(self.spec).network is None
+        return {"lr": _WHOLE_LR} if self.learns != "none" and knows else {}
 
 
 @dataclass(frozen=True)
@@ -27,6 +66,7 @@ class DecoderRequest:
     """What is asked for.
 
     Attributes:
+        name: of the results; by default the decoder's.
         words: which of the classes' words; None to learn class vectors.
         arguments: NAME=VALUE of the decoder, and `training.NAME=VALUE`, which count more than `training`.
         section: of `DecodersParams`, what has a flag of its own.
@@ -34,6 +74,7 @@ class DecoderRequest:
     """
 
     decoder: str
+    name: str | None = None
     words: str | None = None
     arguments: tuple[str, ...] = ()
     section: Mapping[str, Any] = field(default_factory=dict)
@@ -53,7 +94,7 @@ class DecoderRequest:
         }
         values = {
             **self.section,
-            "methods": {self.decoder: {"arguments": given}},
+            "methods": {self.name or self.decoder: {"decoder": self.decoder, "arguments": given}},
             "words": [self.words or LEARNED],
             "training": {**self.training, **training},
         }
@@ -69,27 +110,41 @@ class DecoderRequest:
 
 def run(
     request: DecoderRequest,
+    seen: Maps | Seeing,
     *,
     scenes: Path,
-    maps: Path,
-    flipped: Path | None,
-    words: Path | None,
-    depot: str,
     running: Running,
     out: Path | None,
 ) -> SegmentationResult:
-    """Learn from stored maps, and judge.
+    """Learn from stored maps, or with an encoder from pictures, and judge.
 
     Raises:
         DeponijError: what cannot be used; the message says what to do.
     """
+    if isinstance(seen, Seeing):
+        return _learned_whole(request, seen, scenes, running, out)
     params, asked = request.parsed()
     if running.tracking is not None and not asked.decoder.learns:
         raise UsageError(
             f"the decoder {asked.kind!r} learns nothing, so no tracker can be told; leave --track"
         )
-    source = StoredScenes.open(scenes, maps, flipped, depot)
-    return learn_decoder(asked, params, source, words=words, running=running, out=out)
+    source = StoredScenes.open(scenes, seen.view, seen.flipped, seen.depot)
+    return learn_decoder(asked, params, source, words=seen.words, running=running, out=out)
+
+
+def _learned_whole(
+    request: DecoderRequest, seen: Seeing, scenes: Path, running: Running, out: Path | None
+) -> SegmentationResult:
+    from deponij.project.segmentation.whole import encoder_of, learn_whole
+
+    request = replace(
+        request,
+        name=request.name or f"{request.decoder}-{_CALLED[seen.learns]}",
+        training={**seen.training, **request.training},
+    )
+    params, asked = request.parsed()
+    encoder = encoder_of(seen.spec, seen.input_px, seen.learns, levels=seen.levels, rate=seen.rate)
+    return learn_whole(asked, params, scenes, encoder, running=running, out=out)
 
 
 def listed_arguments(decoder: str) -> list[Argument]:

@@ -31,12 +31,13 @@ from deponij.project.segmentation.drawing import Drawn
 from deponij.project.segmentation.judging import Named, judge, result_of
 from deponij.project.segmentation.params import DecodersParams, Method
 from deponij.project.segmentation.protocol import protocol
-from deponij.project.segmentation.result_files import write_segmentation
+from deponij.project.segmentation.result_files import PictureCounter, write_segmentation
 from deponij.project.segmentation.sources import SceneSource, StoredScenes
 from deponij.project.segmentation.task import Loss, SegmentationTask
 from deponij.project.segmentation.words import LEARNED, class_vectors
 from deponij.store.atomic import discard_folder
 from deponij.store.errors import UsageError
+from deponij.store.identity import Identity
 from deponij.store.label_maps import pixel_counts
 from deponij.store.scenes import Scenes
 from deponij.store.sealed import sha256_of
@@ -174,9 +175,9 @@ def learn_decoder(
     counter = judge(model, source, both_ways=both_ways, parts=params.judged)
     result = result_of(named, model, source, counter)
     if out is not None:
-        files = decoder_files(asked.decoder, model, vectors, _applied(source, named.protocol))
-        kept = result if running.keeps_time else result.model_copy(update={"seconds": None})
-        write_segmentation(out, kept, counter.counts(), counter.answers, files)
+        features = features_of(source.view.backbone, source.view.identity)
+        levels = levels_of(source)
+        write_learned(out, asked, model, vectors, levels, features, source, result, counter, running)
     if running.unfinished is not None:
         discard_folder(running.unfinished)
     return result
@@ -201,19 +202,38 @@ def _vectors(asked: Asked, source: StoredScenes, words: Path | None) -> "Tensor 
     return None
 
 
-def _applied(source: StoredScenes, said: str) -> Applied:
-    identity = {name: str(value) for name, value in json.loads(source.view.identity.to_json()).items()}
-    features = FeatureSource(
-        backbone=source.view.backbone, fingerprint=source.view.fingerprint, labels="scenes", identity=identity
+def features_of(backbone: str, identity: Identity) -> FeatureSource:
+    """What a decoder's card names its maps by."""
+    fields = {name: str(value) for name, value in json.loads(identity.to_json()).items()}
+    return FeatureSource(
+        backbone=backbone, fingerprint=identity.fingerprint, labels="scenes", identity=fields
     )
-    return Applied(
-        levels=levels_of(source),
+
+
+def write_learned(
+    out: Path,
+    asked: Asked,
+    module: "nn.Module",
+    vectors: "Tensor | None",
+    levels: Sequence[Level],
+    features: FeatureSource,
+    source: SceneSource,
+    result: SegmentationResult,
+    counter: PictureCounter,
+    running: Running,
+) -> None:
+    """A folder of results, with the decoder."""
+    applied = Applied(
+        levels=levels,
         classes=[one.name for one in source.scenes.classes],
         colours=[one.colour for one in source.scenes.classes],
         source=features,
         input_px=source.frame.input_px,
-        protocol=said,
+        protocol=result.protocol,
     )
+    kept = result if running.keeps_time else result.model_copy(update={"seconds": None})
+    files = decoder_files(asked.decoder, module, vectors, applied)
+    write_segmentation(out, kept, counter.counts(), counter.answers, files)
 
 
 def task_of(

@@ -1,33 +1,46 @@
 """Networks that see the pictures themselves: references beside decoders of stored maps, and what learns the encoder too.
 
 An encoder that does not learn, before a decoder that does, is the protocol in which windows are encoded as windows; the
-stored maps' protocol cuts them out of maps of whole pictures.
+stored maps' protocol cuts them out of maps of whole pictures. An encoder that learned is written as a folder that is a
+backbone, beside the results.
 """
 
 import time
 from dataclasses import dataclass
-from math import log2
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deponij.pipeline.backbones import load
+from deponij.pipeline.backbones import describe, load, parse_spec
+from deponij.pipeline.backbones.kinds import Kind, KindName
 from deponij.pipeline.backbones.trainable import Learns, TrainablePyramid
 from deponij.pipeline.backbones.transform import Alpha, Resize, Rounding, Transform
 from deponij.pipeline.decoders.decoder import Level
 from deponij.pipeline.decoders.whole import RESNET_18, WholeNetwork, resnet_18
 from deponij.pipeline.metrics.segmentation_result import SegmentationResult
+from deponij.pipeline.pictures import Route
 from deponij.pipeline.training.task import ParameterGroup
+from deponij.pipeline.tuning.formats import require_format
+from deponij.pipeline.tuning.saved import save_tuned
+from deponij.pipeline.tuning.tower import Tower
+from deponij.project.extraction import identities
+from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from, learned_from_table
 from deponij.project.segmentation.judging import Named, judge, result_of
-from deponij.project.segmentation.learn import Asked, Running, learned, task_of
+from deponij.project.segmentation.learn import Asked, Running, features_of, learned, task_of, write_learned
 from deponij.project.segmentation.params import DecodersParams
 from deponij.project.segmentation.pictures import PictureScenes
 from deponij.project.segmentation.protocol import protocol
+from deponij.project.segmentation.result_files import encoder_beside
+from deponij.project.segmentation.task import SegmentationTask
 from deponij.project.segmentation.words import LEARNED
 from deponij.store.atomic import discard_folder
+from deponij.store.errors import UsageError
+from deponij.store.identity import Identity
 from deponij.store.scenes import Scenes
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from deponij.pipeline.backbones.contract import Backbone
 
 _SIZE = tuple[int, int]
 # Of ImageNet, as torchvision's models take them.
@@ -49,6 +62,7 @@ class Encoder:
         name, fingerprint: of it; no fingerprint where it starts from nothing.
         levels: of its maps, finest first.
         rate: of its learning beside the decoder's.
+        backbone, spec: that it is, and by which it is loaded; None of a network that is none.
     """
 
     name: str
@@ -58,31 +72,64 @@ class Encoder:
     transform: Transform
     learns: Learns
     rate: float
+    backbone: "Backbone | None" = None
+    spec: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        """Of its maps, as `deponij extract` calls them."""
+        return Kind(KindName.PYRAMID, len(self.levels))
+
+    @property
+    def shaping(self) -> str:
+        """What stands for it in a checkpoint's identity."""
+        return repr((self.name, self.fingerprint, self.learns, self.rate, self.levels, self.transform))
 
 
 def encoder_of(
-    spec: str, input_px: _SIZE, learns: Learns, *, levels: int = 4, fixed_norms: bool = False
+    spec: str,
+    input_px: _SIZE | None,
+    learns: Learns,
+    *,
+    levels: int = 4,
+    rate: float | None = None,
+    fixed_norms: bool = False,
 ) -> Encoder:
     """A backbone as an encoder; see `TrainablePyramid`.
+
+    Args:
+        input_px: to which whole pictures are squashed; None: to the backbone's own.
+        rate: of its learning beside the decoder's; None: a quarter, and that of the decoder where its weights are drawn.
 
     Raises:
         BackboneError: the backbone cannot be loaded, or has no maps.
     """
     import torch
 
-    backbone = load(spec, input_px=input_px)
+    size_px = input_px or describe(spec).input_px
+    backbone = load(spec, input_px=size_px)
+    empty = torch.zeros(1, 3, *size_px)
+    strides = [one.stride_px for one in backbone.dense(empty, levels)]
+    maps = Kind(KindName.PYRAMID, levels).compute(backbone, empty)
+    known = [
+        Level(name, int(one.shape[1]), stride)
+        for (name, one), stride in zip(maps.items(), strides, strict=True)
+    ]
     module = TrainablePyramid(backbone, levels, learns, fixed_norms=fixed_norms)
     module.to(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        maps = module.eval()(torch.zeros(1, 3, *input_px))
-    # Maps of odd sizes have a part of a cell more or less; strides of stages are powers of two.
-    strides = [1 << round(log2(input_px[0] / one.shape[2])) for one in maps]
-    known = [
-        Level(f"stride{stride}", int(one.shape[1]), stride) for stride, one in zip(strides, maps, strict=True)
-    ]
+    if rate is None:
+        rate = _SLOWER if parse_spec(spec).network is None else 1.0
     described = backbone.description
     return Encoder(
-        described.name, described.weights_sha256[:16], module, known, described.transform, learns, _SLOWER
+        described.name,
+        described.weights_sha256[:16],
+        module,
+        known,
+        described.transform,
+        learns,
+        rate,
+        backbone,
+        spec,
     )
 
 
@@ -105,9 +152,18 @@ def from_nothing(input_px: _SIZE) -> Encoder:
 
 
 def learn_whole(
-    asked: Asked, params: DecodersParams, scenes: Path, encoder: Encoder, *, running: Running
+    asked: Asked,
+    params: DecodersParams,
+    scenes: Path,
+    encoder: Encoder,
+    *,
+    running: Running,
+    out: Path | None = None,
 ) -> SegmentationResult:
     """Learn decoder and, as it says, encoder from pictures; judge every part. Class vectors are learned.
+
+    Args:
+        out: folder for the results and the decoder, beside which the encoder lies where it learned; None writes nothing.
 
     Raises:
         DeponijError: inputs that do not fit together; the message says why.
@@ -115,13 +171,14 @@ def learn_whole(
     import torch
 
     start = time.perf_counter()
+    origin = None if out is None else _writable(encoder)
     source = PictureScenes(Scenes(scenes), encoder.transform, encoder.levels[-1].stride_px)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(asked.training.seed)
         decoder = asked.decoder.build(encoder.levels, len(source.scenes.classes), None)
     decoder.to(memory_format=torch.channels_last)
     model = WholeNetwork(encoder.module, decoder)
-    task = task_of(asked, params, source, model, f"{encoder.name} {encoder.fingerprint} {encoder.learns}")
+    task = task_of(asked, params, source, model, encoder.shaping)
     slower = [one for one in encoder.module.parameters() if one.requires_grad]
     task.parts = [
         ParameterGroup(list(decoder.parameters())),
@@ -149,6 +206,49 @@ def learn_whole(
         seconds=time.perf_counter() - start,
     )
     counter = judge(model, source, both_ways=params.both_ways, parts=params.judged)
+    result = result_of(named, model, source, counter)
+    if out is not None and origin is not None:
+        name, identity = _kept(encoder, origin, out, task, named.protocol)
+        features = features_of(name, identity)
+        write_learned(out, asked, decoder, None, encoder.levels, features, source, result, counter, running)
     if running.unfinished is not None:
         discard_folder(running.unfinished)
-    return result_of(named, model, source, counter)
+    return result
+
+
+def _writable(encoder: Encoder) -> "Backbone":
+    """What it is, refused before it has learned where it could not be written then."""
+    if encoder.backbone is None:
+        raise UsageError(
+            f"{encoder.name} is no backbone that could be written; name new:resnet-18 in its place"
+        )
+    if encoder.learns != "none":
+        require_format(encoder.backbone)
+    return encoder.backbone
+
+
+def _kept(
+    encoder: Encoder, backbone: "Backbone", out: Path, task: SegmentationTask, told: str
+) -> tuple[str, Identity]:
+    """Name and maps of the backbone that the decoder goes with: the one that was there, or, where it learned, the one that
+    is written here, with what it learned from.
+    """
+    import torch
+
+    name, described = encoder.name, backbone.description
+    if encoder.learns != "none":
+        folder, items = encoder_beside(out), task.source.scenes.items
+        encoder.module.cpu().to(memory_format=torch.contiguous_format)
+        parts = learned_from(encoder.spec, described.weights_sha256)
+        for part, ids in (("val", task.val_ids), ("train", task.ids)):
+            keys = [items.keys[items.places[one]] for one in ids]
+            parts |= {key: part for key in keys if key is not None}
+        said = {
+            "name": folder.name,
+            "base": encoder.spec,
+            "said": _SAID[encoder.learns],
+            "protocol": told,
+        }
+        files = {LEARNED_FROM: learned_from_table(parts)}
+        name, described = folder.name, save_tuned(folder, Tower(backbone), encoder.spec, said, files)
+    return name, identities.of_pictures(described, encoder.kind, Route.FULL, "fp32", "float32")

@@ -3,15 +3,22 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import street_world
+import tiny_models
 from cli_world import call, done
-from street_world import CLASSES, Street
+from street_world import CLASSES, HEIGHT_PX, PARTS, WIDTH_PX, Street
 
+from deponij.pipeline.backbones import describe
+from deponij.project.extraction.tuned_on import learned_from
 from deponij.project.segmentation.params import USUAL, DecodersParams
+from deponij.project.segmentation.result_files import read_label_maps, read_segmentation
 from deponij.services import fit_decoder
 from deponij.services.fit_decoder import DecoderRequest
 from deponij.store.errors import UsageError
+from deponij.store.keys import key_of_bytes
+from deponij.store.label_maps import decode_labels
 from deponij.store.view import View
 
 
@@ -24,7 +31,7 @@ def asked(street: Street, monkeypatch: pytest.MonkeyPatch, *flags: object) -> De
     """What the command asks for with these flags."""
     found: list[DecoderRequest] = []
 
-    def keep(request: DecoderRequest, **more: Any) -> None:
+    def keep(request: DecoderRequest, *others: Any, **more: Any) -> None:
         found.append(request)
         raise UsageError("enough")
 
@@ -37,7 +44,8 @@ def asked(street: Street, monkeypatch: pytest.MonkeyPatch, *flags: object) -> De
 
 def test_what_is_not_named_is_as_in_a_profile(street: Street, monkeypatch: pytest.MonkeyPatch) -> None:
     given, _ = asked(street, monkeypatch).parsed()
-    assert given == DecodersParams.model_validate({"methods": {"linear": {}}, "words": ["learned"]})
+    method = {"linear": {"decoder": "linear"}}
+    assert given == DecodersParams.model_validate({"methods": method, "words": ["learned"]})
     assert {name: getattr(given.training, name) for name in USUAL} == USUAL
 
 
@@ -85,4 +93,126 @@ def test_words_of_scenes_are_made_by_a_command(street: Street, tmp_path: Path) -
     done("extract-text", "--scenes", street.scenes, *flags)
     assert set(View(tmp_path / "photo.h5").columns["template"].tolist()) == {"photo"}
     answer = call("extract-text", "--scenes", street.scenes, "--texts", tmp_path / "few.txt", *flags)
-    assert answer.status == 2 and "give one of --texts FILE, --scenes SCENES" in answer.err
+    assert answer.status == 2 and "give either --texts FILE, --scenes SCENES" in answer.err
+
+
+# ------------------------------------------------------------------ encoders that see the pictures
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tiny_models.Shelf:
+    return tiny_models.Shelf(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def tower(models: tiny_models.Shelf) -> str:
+    return str(models["timm_resnet"])
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Those of the test part, under their names."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number, part in enumerate(PARTS):
+        if part == "test":
+            (folder / f"{number}.png").write_bytes(street_world.picture_of(number))
+    return folder
+
+
+def fit(street: Street, tower: str, out: Path, learns: str, *more: object) -> list[object]:
+    where = ["fit-decoder", "--scenes", street.scenes, "--encoder", tower, "--learns", learns, "--out", out]
+    how = ["--input-px", HEIGHT_PX, WIDTH_PX, "--levels", 3, "--decoder", "fpn", "--set", "width=8"]
+    return [*where, *how, "--epochs", 2, "--lr", 0.01, "--device", "cpu", "--threads", 1, *more]
+
+
+def segmented(pictures: Path, model: Path, out: Path, *more: object) -> dict[str, np.ndarray]:
+    """Label maps by item id, as `deponij segment --model` writes them."""
+    done("segment", pictures, "--model", model, "--out", out, "--device", "cpu", "--threads", 1, *more)
+    return {
+        f"{path.stem}.png": decode_labels((out / f"{path.stem}.labels.png").read_bytes(), len(CLASSES), "")
+        for path in pictures.iterdir()
+    }
+
+
+@pytest.mark.parametrize("learns", ["all", "last", "none"])
+def test_a_whole_network_is_learned_compared_and_used(
+    street: Street, tower: str, pictures: Path, tmp_path: Path, learns: str
+) -> None:
+    """Expected: the answers that were kept when it was judged, from weights that lay in memory then."""
+    out, encoder = tmp_path / "ours", tmp_path / "ours.encoder"
+    done(*fit(street, tower, out, learns))
+    result = read_segmentation(out)
+    assert result.method.startswith("fpn-") and (result.windows, result.words) == ("encoded", "learned")
+    flags = ["--maps", street.maps, "--depot", street.depot, "--decoder", "fpn", "--set", "width=8"]
+    stored = ["fit-decoder", "--scenes", street.scenes, *flags, "--epochs", 1, "--out", tmp_path / "stored"]
+    done(*stored)
+    (table,) = done("segmentation-table", out, tmp_path / "stored", "--json").json
+    assert {row["method"] for row in table["rows"]} == {"fpn", result.method}
+    assert done("compare", out, tmp_path / "stored", "--json").json["n_pictures"] == PARTS.count("test")
+    assert encoder.is_dir() == (learns != "none")
+    # A frozen one stays where it was, which is no name of the catalog here.
+    named = ["--backbone-spec", tower] if learns == "none" else []
+    kept, found = read_label_maps(out), segmented(pictures, out, tmp_path / "seen", *named)
+    assert sorted(found) == sorted(kept.ids)
+    assert all(np.array_equal(one, kept.label_map(item_id)) for item_id, one in found.items())
+
+
+@pytest.mark.parametrize("family", ["open_clip_convnext", "open_clip_vit", "siglip", "timm_vit"])
+def test_other_families_are_written_and_used_too(
+    street: Street, models: tiny_models.Shelf, pictures: Path, tmp_path: Path, family: str
+) -> None:
+    """Maps that are projected, and those of patches."""
+    out = tmp_path / "ours"
+    done(*fit(street, str(models[family]), out, "all", "--levels", 2))
+    kept, found = read_label_maps(out), segmented(pictures, out, tmp_path / "seen")
+    assert all(np.array_equal(one, kept.label_map(item_id)) for item_id, one in found.items())
+
+
+def test_what_an_encoder_learned_from_lies_with_it(street: Street, tower: str, tmp_path: Path) -> None:
+    done(*fit(street, tower, tmp_path / "ours", "last", "--epochs", 1))
+    folder = str(tmp_path / "ours.encoder")
+    told = describe(folder)
+    assert told.input_px == (HEIGHT_PX, WIDTH_PX) and told.weights_sha256 != describe(tower).weights_sha256
+    parts = {key_of_bytes(street_world.picture_of(number)): part for number, part in enumerate(PARTS)}
+    expected = {key: part for key, part in parts.items() if part != "test"}
+    assert learned_from(folder, told.weights_sha256) == expected
+    # A backbone like any other, from whose maps the next decoder learns.
+    extract = ["extract", "--items", street.scenes / "items", "--backbone", folder, "--kind", "pyramid@3"]
+    done(*extract, "--decode", "full", "--depot", tmp_path / "depot", "--out", tmp_path / "maps.h5")
+    maps = ["--maps", tmp_path / "maps.h5", "--depot", tmp_path / "depot"]
+    done("fit-decoder", "--scenes", street.scenes, *maps, "--epochs", 1)
+
+
+def test_without_its_encoder_a_decoder_says_what_it_needs(
+    street: Street, tower: str, pictures: Path, tmp_path: Path
+) -> None:
+    done(*fit(street, tower, tmp_path / "ours", "all", "--epochs", 1))
+    (tmp_path / "ours.encoder").rename(tmp_path / "elsewhere")
+    segment = ["segment", pictures, "--model", tmp_path / "ours", "--out", tmp_path / "seen"]
+    answer = call(*segment)
+    assert answer.status == 1 and "'ours.encoder'" in answer.err and "--backbone-spec FOLDER" in answer.err
+    answer = call(*segment, "--backbone-spec", tower)
+    assert answer.status == 1 and "weights" in answer.err
+    done(*segment, "--backbone-spec", tmp_path / "elsewhere")
+
+
+def test_maps_and_encoders_exclude_each_other(street: Street, tower: str, tmp_path: Path) -> None:
+    start = ["fit-decoder", "--scenes", street.scenes]
+    for flags in (
+        [],
+        ["--maps", street.maps, "--encoder", tower],
+        ["--maps", street.maps, "--learns", "all"],
+        ["--encoder", tower, "--flipped", street.flipped],
+        ["--encoder", tower, "--words", tmp_path / "words.h5"],
+    ):
+        answer = call(*start, *flags)
+        assert answer.status == 2 and "name either --maps VIEW" in answer.err, flags
+
+
+def test_rates_are_usual_for_what_learns(street: Street, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {
+        learns: fit_decoder.Seeing(spec, learns).training.get("lr", USUAL["lr"])
+        for learns, spec in (("all", "mini-convnext"), ("last", "mini-convnext"), ("none", "mini-convnext"))
+    }
+    assert seen == {"all": 4e-4, "last": 4e-4, "none": 2e-3}
+    assert fit_decoder.Seeing("new:resnet-18@64", "all").training == {}
