@@ -106,6 +106,14 @@ def fit_decoder(
     both_ways: Annotated[
         bool, typer.Option(help="Answer by the mean of picture and mirrored picture.")
     ] = False,
+    scales: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,…",
+            help="Of an encoder: how much larger pictures are seen to be judged, in windows; several are averaged. Stored "
+            "maps have one scale.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and windows.")] = 0,
     track: Track = None,
     log_dir: LogDir = Path("logs"),
@@ -125,13 +133,15 @@ def fit_decoder(
     from deponij.project.frame.settings import n_cores
     from deponij.project.segmentation.learn import Running
     from deponij.services import fit_decoder as service
+    from deponij.services.segment.asked import scales_of
     from deponij.store.errors import UsageError
 
     if argument == ["help"]:
         show_arguments(f"decoder {decoder}", service.listed_arguments(decoder), as_json)
         return
-    flags = {"learns": learns, "input_px": input_px, "levels": levels, "rate": encoder_lr}
-    of_encoder: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    flags: dict[str, Any] = {"learns": learns, "input_px": input_px, "levels": levels, "rate": encoder_lr}
+    flags["scales"] = scales_of(scales)
+    of_encoder = {name: value for name, value in flags.items() if value is not None}
     seen: service.Maps | service.Seeing
     if maps is not None and encoder is None and not of_encoder:
         seen = service.Maps(maps, depot, flipped, words)
@@ -140,7 +150,7 @@ def fit_decoder(
     else:
         raise UsageError(
             "name either --maps VIEW (with --flipped, --words) or --encoder BACKBONE (with --learns, --input-px, --levels, "
-            "--encoder-lr)"
+            "--encoder-lr, --scales: stored maps have one scale)"
         )
     request = service.DecoderRequest(
         decoder,

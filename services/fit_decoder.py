@@ -46,13 +46,18 @@ class Maps:
 
 @dataclass(frozen=True)
 class Seeing:
-    """An encoder that sees the pictures themselves; see `deponij.project.segmentation.whole.encoder_of`."""
+    """An encoder that sees the pictures themselves; see `deponij.project.segmentation.whole.encoder_of`.
+
+    Attributes:
+        scales: at which pictures are seen to be judged; stored maps have the one that they were made at.
+    """
 
     spec: str
     learns: "Learns" = "all"
     input_px: tuple[int, int] | None = None
     levels: int = 4
     rate: float | None = None
+    scales: tuple[float, ...] = (1.0,)
 
     @property
     def training(self) -> dict[str, JsonValue]:
@@ -144,7 +149,7 @@ def _learned_whole(
     )
     params, asked = request.parsed()
     encoder = encoder_of(seen.spec, seen.input_px, seen.learns, levels=seen.levels, rate=seen.rate)
-    return learn_whole(asked, params, scenes, encoder, running=running, out=out)
+    return learn_whole(asked, params, scenes, encoder, running=running, out=out, scales=seen.scales)
 
 
 def listed_arguments(decoder: str) -> list[Argument]:

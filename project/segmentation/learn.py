@@ -33,7 +33,7 @@ from deponij.project.segmentation.params import DecodersParams, Method
 from deponij.project.segmentation.protocol import protocol
 from deponij.project.segmentation.result_files import PictureCounter, write_segmentation
 from deponij.project.segmentation.sources import SceneSource, StoredScenes
-from deponij.project.segmentation.task import Loss, SegmentationTask
+from deponij.project.segmentation.task import Loss, SegmentationTask, answers
 from deponij.project.segmentation.words import LEARNED, class_vectors
 from deponij.store.atomic import discard_folder
 from deponij.store.errors import UsageError
@@ -172,7 +172,7 @@ def learn_decoder(
         seconds=None if training is None else time.perf_counter() - start,
         vectors=vectors,
     )
-    counter = judge(model, source, both_ways=both_ways, parts=params.judged)
+    counter = judge(partial(answers, model, source, both_ways=both_ways), source, parts=params.judged)
     result = result_of(named, model, source, counter)
     if out is not None:
         features = features_of(source.view.backbone, source.view.identity)

@@ -1,5 +1,7 @@
 """What a result says of how it came about: what was learned from what, and chosen on what, in a sentence."""
 
+from collections.abc import Sequence
+
 from deponij.pipeline.training.loop import Training
 from deponij.pipeline.training.params import TrainingParams
 from deponij.project.frame.training_bar import keeps_the_best
@@ -16,6 +18,7 @@ def protocol(
     learning: str,
     windows: str,
     both_ways: bool,
+    scales: Sequence[float] = (1.0,),
 ) -> str:
     """The sentence.
 
@@ -23,6 +26,7 @@ def protocol(
         trained: None where nothing is learned.
         learning: what learned from what.
         windows: where the windows to learn from come from, to be said after their size.
+        both_ways, scales: how pictures were looked at to be judged.
     """
     height, width = source.frame.input_px
     said = [f"pictures seen at {height}x{width} px"]
@@ -41,4 +45,8 @@ def protocol(
             said.append(f"rare classes count more (1 / share to the power of {params.class_weights:g})")
     if both_ways:
         said.append("answers are means of both ways")
+    if tuple(scales) != (1.0,):
+        said.append(
+            f"answers at scale {' and '.join(f'{one:g}' for one in scales)}, by windows that are blended"
+        )
     return "; ".join(said)

@@ -7,6 +7,7 @@ backbone, beside the results.
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,19 +19,21 @@ from deponij.pipeline.decoders.decoder import Level
 from deponij.pipeline.decoders.whole import RESNET_18, WholeNetwork, resnet_18
 from deponij.pipeline.metrics.segmentation_result import SegmentationResult
 from deponij.pipeline.pictures import Route
+from deponij.pipeline.segmenting.segmenter import Ways
 from deponij.pipeline.training.task import ParameterGroup
 from deponij.pipeline.tuning.formats import require_format
 from deponij.pipeline.tuning.saved import save_tuned
 from deponij.pipeline.tuning.tower import Tower
 from deponij.project.extraction import identities
 from deponij.project.extraction.tuned_on import LEARNED_FROM, learned_from, learned_from_table
-from deponij.project.segmentation.judging import Named, judge, result_of
+from deponij.project.segmentation.judging import Answering, Named, judge, result_of
 from deponij.project.segmentation.learn import Asked, Running, features_of, learned, task_of, write_learned
 from deponij.project.segmentation.params import DecodersParams
 from deponij.project.segmentation.pictures import PictureScenes
 from deponij.project.segmentation.protocol import protocol
 from deponij.project.segmentation.result_files import encoder_beside
-from deponij.project.segmentation.task import SegmentationTask
+from deponij.project.segmentation.scaled import answers_at
+from deponij.project.segmentation.task import SegmentationTask, answers
 from deponij.project.segmentation.words import LEARNED
 from deponij.store.atomic import discard_folder
 from deponij.store.errors import UsageError
@@ -159,11 +162,13 @@ def learn_whole(
     *,
     running: Running,
     out: Path | None = None,
+    scales: tuple[float, ...] = (1.0,),
 ) -> SegmentationResult:
     """Learn decoder and, as it says, encoder from pictures; judge every part. Class vectors are learned.
 
     Args:
         out: folder for the results and the decoder, beside which the encoder lies where it learned; None writes nothing.
+        scales: at which pictures are seen to be judged, see `deponij.pipeline.segmenting.windows.Frame.seen_px`.
 
     Raises:
         DeponijError: inputs that do not fit together; the message says why.
@@ -199,13 +204,17 @@ def learn_whole(
             learning=f"{_SAID[encoder.learns]} on {' and '.join(params.learn_from)}",
             windows=", encoded as such",
             both_ways=params.both_ways,
+            scales=scales,
         ),
         windows="encoded",
         learned_from=params.learn_from,
         seed=asked.training.seed,
         seconds=time.perf_counter() - start,
     )
-    counter = judge(model, source, both_ways=params.both_ways, parts=params.judged)
+    answering: Answering = partial(answers, model, source, both_ways=params.both_ways)
+    if scales != (1.0,):
+        answering = partial(answers_at, model, source, ways=Ways(scales, params.both_ways))
+    counter = judge(answering, source, parts=params.judged)
     result = result_of(named, model, source, counter)
     if out is not None and origin is not None:
         name, identity = _kept(encoder, origin, out, task, named.protocol)

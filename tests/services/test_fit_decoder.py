@@ -168,6 +168,23 @@ def test_other_families_are_written_and_used_too(
     assert all(np.array_equal(one, kept.label_map(item_id)) for item_id, one in found.items())
 
 
+def test_scales_and_flips_count_in_figures_as_in_use(
+    street: Street, tower: str, pictures: Path, tmp_path: Path
+) -> None:
+    plain, out = tmp_path / "plain", tmp_path / "ours"
+    done(*fit(street, tower, plain, "last"))
+    done(*fit(street, tower, out, "last", "--scales", "1,1.5", "--both-ways"))
+    told = read_segmentation(out).protocol
+    assert told.endswith(
+        "answers are means of both ways; answers at scale 1 and 1.5, by windows that are blended"
+    )
+    assert "scale" not in read_segmentation(plain).protocol
+    found = segmented(pictures, out, tmp_path / "seen", "--scales", "1,1.5", "--flip")
+    kept, once = read_label_maps(out), read_label_maps(plain)
+    assert all(np.array_equal(one, kept.label_map(item_id)) for item_id, one in found.items())
+    assert any(not np.array_equal(one, once.label_map(item_id)) for item_id, one in found.items())
+
+
 def test_what_an_encoder_learned_from_lies_with_it(street: Street, tower: str, tmp_path: Path) -> None:
     done(*fit(street, tower, tmp_path / "ours", "last", "--epochs", 1))
     folder = str(tmp_path / "ours.encoder")
@@ -202,6 +219,7 @@ def test_maps_and_encoders_exclude_each_other(street: Street, tower: str, tmp_pa
         [],
         ["--maps", street.maps, "--encoder", tower],
         ["--maps", street.maps, "--learns", "all"],
+        ["--maps", street.maps, "--scales", "1,1.5"],
         ["--encoder", tower, "--flipped", street.flipped],
         ["--encoder", tower, "--words", tmp_path / "words.h5"],
     ):
