@@ -145,11 +145,11 @@ def fit_decoder(
     seen: service.Maps | service.Seeing
     if maps is not None and encoder is None and not of_encoder:
         seen = service.Maps(maps, depot, flipped, words)
-    elif encoder is not None and maps is None and flipped is None and words is None:
-        seen = service.Seeing(encoder, **of_encoder)
+    elif encoder is not None and maps is None and flipped is None:
+        seen = service.Seeing(encoder, words=words, **of_encoder)
     else:
         raise UsageError(
-            "name either --maps VIEW (with --flipped, --words) or --encoder BACKBONE (with --learns, --input-px, --levels, "
+            "name either --maps VIEW (with --flipped) or --encoder BACKBONE (with --learns, --input-px, --levels, "
             "--encoder-lr, --scales: stored maps have one scale)"
         )
     request = service.DecoderRequest(

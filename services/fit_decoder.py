@@ -49,6 +49,7 @@ class Seeing:
     """An encoder that sees the pictures themselves; see `deponij.project.segmentation.whole.encoder_of`.
 
     Attributes:
+        words: view of the classes' text vectors, by this very backbone; None to learn class vectors.
         scales: at which pictures are seen to be judged; stored maps have the one that they were made at.
     """
 
@@ -57,6 +58,7 @@ class Seeing:
     input_px: tuple[int, int] | None = None
     levels: int = 4
     rate: float | None = None
+    words: Path | None = None
     scales: tuple[float, ...] = (1.0,)
 
     @property
@@ -149,7 +151,9 @@ def _learned_whole(
     )
     params, asked = request.parsed()
     encoder = encoder_of(seen.spec, seen.input_px, seen.learns, levels=seen.levels, rate=seen.rate)
-    return learn_whole(asked, params, scenes, encoder, running=running, out=out, scales=seen.scales)
+    return learn_whole(
+        asked, params, scenes, encoder, running=running, out=out, words=seen.words, scales=seen.scales
+    )
 
 
 def listed_arguments(decoder: str) -> list[Argument]:

@@ -34,16 +34,16 @@ from deponij.project.segmentation.protocol import protocol
 from deponij.project.segmentation.result_files import encoder_beside
 from deponij.project.segmentation.scaled import answers_at
 from deponij.project.segmentation.task import SegmentationTask, answers
-from deponij.project.segmentation.words import LEARNED
+from deponij.project.segmentation.words import LEARNED, vectors_for
 from deponij.store.atomic import discard_folder
 from deponij.store.errors import UsageError
 from deponij.store.identity import Identity
 from deponij.store.scenes import Scenes
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
-    from deponij.pipeline.backbones.contract import Backbone
+    from deponij.pipeline.backbones.contract import Backbone, Description
 
 _SIZE = tuple[int, int]
 # Of ImageNet, as torchvision's models take them.
@@ -162,11 +162,13 @@ def learn_whole(
     *,
     running: Running,
     out: Path | None = None,
+    words: Path | None = None,
     scales: tuple[float, ...] = (1.0,),
 ) -> SegmentationResult:
-    """Learn decoder and, as it says, encoder from pictures; judge every part. Class vectors are learned.
+    """Learn decoder and, as it says, encoder from pictures; judge every part.
 
     Args:
+        words: view of text vectors, by the encoder's own text tower, which stays as it is; None where none are used.
         out: folder for the results and the decoder, beside which the encoder lies where it learned; None writes nothing.
         scales: at which pictures are seen to be judged, see `deponij.pipeline.segmenting.windows.Frame.seen_px`.
 
@@ -178,9 +180,10 @@ def learn_whole(
     start = time.perf_counter()
     origin = None if out is None else _writable(encoder)
     source = PictureScenes(Scenes(scenes), encoder.transform, encoder.levels[-1].stride_px)
+    vectors = _vectors(asked, encoder, source.scenes, words)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(asked.training.seed)
-        decoder = asked.decoder.build(encoder.levels, len(source.scenes.classes), None)
+        decoder = asked.decoder.build(encoder.levels, len(source.scenes.classes), vectors)
     decoder.to(memory_format=torch.channels_last)
     model = WholeNetwork(encoder.module, decoder)
     task = task_of(asked, params, source, model, encoder.shaping)
@@ -195,7 +198,7 @@ def learn_whole(
         title=f"{asked.decoder.title}, {_SAID[encoder.learns]}",
         backbone=encoder.name,
         fingerprint=encoder.fingerprint,
-        words=LEARNED,
+        words=asked.words,
         protocol=protocol(
             params,
             asked.training,
@@ -210,6 +213,7 @@ def learn_whole(
         learned_from=params.learn_from,
         seed=asked.training.seed,
         seconds=time.perf_counter() - start,
+        vectors=vectors,
     )
     answering: Answering = partial(answers, model, source, both_ways=params.both_ways)
     if scales != (1.0,):
@@ -219,10 +223,32 @@ def learn_whole(
     if out is not None and origin is not None:
         name, identity = _kept(encoder, origin, out, task, named.protocol)
         features = features_of(name, identity)
-        write_learned(out, asked, decoder, None, encoder.levels, features, source, result, counter, running)
+        write_learned(
+            out, asked, decoder, vectors, encoder.levels, features, source, result, counter, running
+        )
     if running.unfinished is not None:
         discard_folder(running.unfinished)
     return result
+
+
+def _vectors(asked: Asked, encoder: Encoder, scenes: Scenes, words: Path | None) -> "Tensor | None":
+    """Of the classes' words, float32 [C, d]; None where class vectors are learned."""
+    import torch
+
+    if not asked.decoder.learns and encoder.learns == "none":
+        raise UsageError(
+            f"neither the decoder {asked.kind!r} nor the encoder learns; let the encoder learn, or take --maps"
+        )
+    if words is None or asked.words == LEARNED or encoder.backbone is None:
+        return None
+    names = [one.name for one in scenes.classes]
+    return torch.from_numpy(
+        vectors_for(words, names, asked.words, _maps_of(encoder, encoder.backbone.description), encoder.spec)
+    )
+
+
+def _maps_of(encoder: Encoder, described: "Description") -> Identity:
+    return identities.of_pictures(described, encoder.kind, Route.FULL, "fp32", "float32")
 
 
 def _writable(encoder: Encoder) -> "Backbone":
@@ -260,4 +286,4 @@ def _kept(
         }
         files = {LEARNED_FROM: learned_from_table(parts)}
         name, described = folder.name, save_tuned(folder, Tower(backbone), encoder.spec, said, files)
-    return name, identities.of_pictures(described, encoder.kind, Route.FULL, "fp32", "float32")
+    return name, _maps_of(encoder, described)

@@ -185,6 +185,30 @@ def test_scales_and_flips_count_in_figures_as_in_use(
     assert any(not np.array_equal(one, once.label_map(item_id)) for item_id, one in found.items())
 
 
+def test_words_guide_an_encoder_that_knows_them(
+    street: Street, models: tiny_models.Shelf, tower: str, pictures: Path, tmp_path: Path
+) -> None:
+    clip, words = str(models["open_clip_convnext"]), tmp_path / "words.h5"
+    depot = ["--depot", tmp_path / "depot"]
+    done("extract-text", "--scenes", street.scenes, "--backbone", clip, "--out", words, *depot)
+    done(*fit(street, clip, tmp_path / "ours", "last", "--words", words))
+    result = read_segmentation(tmp_path / "ours")
+    assert result.words == "names" and result.class_cosines is not None
+    kept, found = (
+        read_label_maps(tmp_path / "ours"),
+        segmented(pictures, tmp_path / "ours", tmp_path / "seen"),
+    )
+    assert all(np.array_equal(one, kept.label_map(item_id)) for item_id, one in found.items())
+    # What learns nothing itself can stand before an encoder that does, but not before a frozen one.
+    bilinear = ["--encoder", clip, "--levels", 1, "--decoder", "bilinear", "--words", words, "--epochs", 1]
+    start = ["fit-decoder", "--scenes", street.scenes, "--input-px", HEIGHT_PX, WIDTH_PX]
+    done(*start, *bilinear, "--learns", "last")
+    answer = call(*start, *bilinear, "--learns", "none")
+    assert answer.status == 2 and "neither the decoder 'bilinear' nor the encoder learns" in answer.err
+    answer = call(*fit(street, tower, tmp_path / "other", "last", "--words", words))
+    assert answer.status == 1 and "different models" in answer.err
+
+
 def test_what_an_encoder_learned_from_lies_with_it(street: Street, tower: str, tmp_path: Path) -> None:
     done(*fit(street, tower, tmp_path / "ours", "last", "--epochs", 1))
     folder = str(tmp_path / "ours.encoder")
@@ -198,6 +222,8 @@ def test_what_an_encoder_learned_from_lies_with_it(street: Street, tower: str, t
     done(*extract, "--decode", "full", "--depot", tmp_path / "depot", "--out", tmp_path / "maps.h5")
     maps = ["--maps", tmp_path / "maps.h5", "--depot", tmp_path / "depot"]
     done("fit-decoder", "--scenes", street.scenes, *maps, "--epochs", 1)
+    answer = call("push", folder, "--repo", "somebody/something")
+    assert answer.status == 2 and "learned with a decoder" in answer.err
 
 
 def test_without_its_encoder_a_decoder_says_what_it_needs(
@@ -213,7 +239,7 @@ def test_without_its_encoder_a_decoder_says_what_it_needs(
     done(*segment, "--backbone-spec", tmp_path / "elsewhere")
 
 
-def test_maps_and_encoders_exclude_each_other(street: Street, tower: str, tmp_path: Path) -> None:
+def test_maps_and_encoders_exclude_each_other(street: Street, tower: str) -> None:
     start = ["fit-decoder", "--scenes", street.scenes]
     for flags in (
         [],
@@ -221,7 +247,6 @@ def test_maps_and_encoders_exclude_each_other(street: Street, tower: str, tmp_pa
         ["--maps", street.maps, "--learns", "all"],
         ["--maps", street.maps, "--scales", "1,1.5"],
         ["--encoder", tower, "--flipped", street.flipped],
-        ["--encoder", tower, "--words", tmp_path / "words.h5"],
     ):
         answer = call(*start, *flags)
         assert answer.status == 2 and "name either --maps VIEW" in answer.err, flags
