@@ -33,8 +33,8 @@ INPUT_PX = (360, 480)
 JUDGED = ("val", "test")
 # On stored maps: both ways at test, since the mirrored pictures' maps are there too.
 STORED: dict[str, dict[str, Any]] = {
-    "linear": {"training": {"epochs": 10, "batch_size": 8, "lr": 1e-2}},
-    "lseg": {"training": {"epochs": 15, "batch_size": 8, "lr": 3e-3}},
+    "linear": {"training": {"epochs": 10, "batch_size": 8, "lr": 1e-2, "weight_decay": 0.0}},
+    "lseg": {"training": {"epochs": 15, "batch_size": 8, "lr": 3e-3, "weight_decay": 0.0}},
     "fpn": {"arguments": {"width": 96, "dropout": 0.1}, "training": {"epochs": 20, "weight_decay": 1e-2}},
     "swiftnet": {"arguments": {"width": 128}, "training": {"epochs": 12, "weight_decay": 1e-2}},
 }
@@ -64,7 +64,11 @@ WHOLE: dict[str, dict[str, Any]] = {
         "training": {"lr": 4e-4, **_SWIFTNET},
         "learns": "last",
     },
-    "linear-encoded": {"decoder": "linear", **STORED["linear"], "learns": "none"},
+    "linear-encoded": {
+        "decoder": "linear",
+        "training": {**STORED["linear"]["training"], "weight_decay": 1e-4},
+        "learns": "none",
+    },
 }
 
 
@@ -129,7 +133,6 @@ def stored(name: str, seed: int, given: argparse.Namespace) -> SegmentationResul
             "both_ways": True,
             "judged": JUDGED,
             "window_px": WINDOW_PX if name == "linear-cut" else None,
-            "training": {"lr": 2e-3, "batch_size": 4},
         }
     )
     source = StoredScenes.open(

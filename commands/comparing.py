@@ -1,12 +1,16 @@
 """Which heads there are, and which of two classifiers is better."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deponij.commands.answers import lead, print_json
 from deponij.commands.options import Json, RunOpt
+
+if TYPE_CHECKING:
+    from deponij.project.learning.arguments import Argument
 
 app = typer.Typer()
 
@@ -34,14 +38,19 @@ def heads(as_json: Json = False) -> None:
 
 def tell_arguments(head: str, as_json: bool) -> None:
     """What `--set` can say of a head."""
-    from deponij.commands.show.tables import show_lines
     from deponij.project.learning.arguments import arguments_of
 
-    arguments = arguments_of(head)
+    show_arguments(f"head {head}", arguments_of(head), as_json)
+
+
+def show_arguments(what: str, arguments: Sequence["Argument"], as_json: bool) -> None:
+    """What `--set` takes of something, in its order."""
+    from deponij.commands.show.tables import show_lines
+
     if as_json:
         print_json([one._asdict() for one in arguments])
     else:
-        show_lines(f"--set NAME=VALUE of head {head}:", *(f"  {one}" for one in arguments))
+        show_lines(f"--set NAME=VALUE of {what}:", *(f"  {one}" for one in arguments))
 
 
 ContestantArg = Annotated[

@@ -98,12 +98,20 @@ def extract_text(
     items: Annotated[
         Path | None, typer.Option(help="Items whose labels to speak of; needs --labels.")
     ] = None,
+    scenes: Annotated[
+        Path | None,
+        typer.Option(help="Pictures with label maps whose classes to speak of, for `fit-decoder --words`."),
+    ] = None,
     labels: Annotated[list[str] | None, typer.Option(help="Label column (or caption); repeatable.")] = None,
     captions: Annotated[
         str | None, typer.Option(help="Column of captions to encode too, as they are; needs --items.")
     ] = None,
     template: Annotated[
-        list[str] | None, typer.Option(help="Text with {}, file, or name|photo|simple|imagenet.")
+        list[str] | None,
+        typer.Option(
+            help="Text with {}, file, or name|photo|simple|imagenet; of --scenes also names and descriptions, which are "
+            "its default."
+        ),
     ] = None,
     depot: Depot = "depot",
     device: Device = "auto",
@@ -112,12 +120,14 @@ def extract_text(
     as_json: Json = False,
 ) -> None:
     """Encode class names, templates, captions or your own texts."""
+    from deponij.project.extraction.class_words import DESCRIPTIONS, NAMES, prompts_of_classes
     from deponij.project.extraction.texts import summary
     from deponij.stages import extract_text as stage
     from deponij.store.errors import UsageError
+    from deponij.store.scenes import Scenes
 
-    if (texts is None) == (items is None) or (items is None) == bool(labels):
-        raise UsageError("give either --texts FILE, or --items ITEMS with --labels COLUMN")
+    if [texts, items, scenes].count(None) != 2 or (items is None) == bool(labels):
+        raise UsageError("give either --texts FILE, --scenes SCENES, or --items ITEMS with --labels COLUMN")
     if captions is not None and items is None:
         raise UsageError("--captions COLUMN is a column of --items ITEMS")
     if texts is not None:
@@ -125,6 +135,8 @@ def extract_text(
     elif items is not None:
         prompts = stage.prompts_from_labels(items, labels or (), template or ("name", "photo"))
         prompts += stage.captions_from(items, captions)
+    elif scenes is not None:
+        prompts = prompts_of_classes(Scenes(scenes).classes, template or (NAMES, DESCRIPTIONS))
     options = run_options(depot, device, "auto", 0, threads)
     params = stage.TextParams(precision=precision)
     result = stage.run(params, prompts, backbone=backbone, out=out, options=options)

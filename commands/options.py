@@ -33,6 +33,8 @@ else:
 HEADS = names_in("deponij.pipeline.heads")
 Stored = Literal["float32", "float16"]
 Token = Literal["class", "mean"]
+PixelLoss = Literal["cross_entropy", "boundary"]
+Learns = Literal["all", "last", "none"]
 DecodeRoute = Literal["full", "draft"]
 Background = Literal["keep", "blank", "blur"]
 BoxForm = Literal["xywh", "xyxy", "cxcywh", "xywh-normalised", "xyxy-normalised", "cxcywh-normalised"]

@@ -153,7 +153,10 @@ def _contents(folder: Path, licence: str | None) -> tuple[Mapping[str, Content],
         raise UsageError(
             f"{folder} is no tuned backbone: it has no {RECORD}; `deponij tune` makes one{instead(folder)}"
         )
-    body, record = read_tuned(folder), read_record(folder / RECORD)
+    body = read_tuned(folder)
+    if "recipe" not in body["tuned"]:
+        raise UsageError(f"{folder} learned with a decoder; `deponij push` uploads what `deponij tune` made")
+    record = read_record(folder / RECORD)
     licence = licence or record.licence
     if licence is None:
         raise UsageError(

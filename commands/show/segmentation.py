@@ -82,10 +82,12 @@ def _print_approaches(table: SegmentationTable, console: Console) -> None:
                 "approach": lambda one: one.approach,
                 "words": lambda one: one.words,
                 "mIoU": lambda one: percent(one.miou),
+                "mIoU train": lambda one: percent(one.miou_train),
                 "acc.": lambda one: percent(one.accuracy),
                 "mean acc.": lambda one: percent(one.mean_accuracy),
             },
             table.published,
+            spare=("mIoU train", "mean acc."),
             console=console,
         )
         show_notes([PUBLISHED_PROTOCOL], console)

@@ -24,6 +24,17 @@ _RECORDS = re.compile(r"(?!.*\.index\.json$)(.+\.(json|model|txt)|LICEN[CS]E.*|N
 _NOT_OURS = {"made.json", "tuned.json", "_files.json", "adapter_config.json"}
 
 
+def require_format(backbone: Backbone) -> None:
+    """Refuse what `write_backbone` cannot write, before it is trained.
+
+    Raises:
+        UsageError: a family that has no format here.
+    """
+    family = backbone.description.family
+    if family not in _FORMATS:
+        raise UsageError(f"family {family!r} has no format to be written in; known: {', '.join(_FORMATS)}")
+
+
 def write_backbone(folder: Path, backbone: Backbone, base: Location) -> None:
     """Write a backbone into an empty folder, from which `load(FOLDER)` and the model library bring up the same.
 
@@ -37,10 +48,8 @@ def write_backbone(folder: Path, backbone: Backbone, base: Location) -> None:
     """
     from safetensors import SafetensorError
 
-    family = backbone.description.family
-    if family not in _FORMATS:
-        raise UsageError(f"family {family!r} has no format to be written in; known: {', '.join(_FORMATS)}")
-    write, adapted = _FORMATS[family]
+    require_format(backbone)
+    write, adapted = _FORMATS[backbone.description.family]
     files = _records_of(base)
     files |= {name: _as_json(record) for name, record in adapted(backbone, base).items()}
     try:

@@ -1,10 +1,16 @@
-"""A training as a person sees it: a bar with rate, remaining time, loss and what validation said last."""
+"""A training as a person sees it: a bar with rate, remaining time, loss and what validation said; what was kept of it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from deponij.pipeline.training.loop import Step
+from deponij.pipeline.training.loop import Step, Training
+from deponij.pipeline.training.params import TrainingParams
 from deponij.project.frame.console import bar
+
+
+def keeps_the_best(training: Training, params: TrainingParams) -> bool:
+    """Whether the best epoch on validation was kept: the last is where there was nothing to choose on, too."""
+    return params.keep == "best" and any(one.figures for one in training.history)
 
 
 @contextmanager

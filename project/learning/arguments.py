@@ -1,4 +1,4 @@
-"""What a head's constructor takes, as people say it: `--set NAME=VALUE`, and `heads: {kinds: {…}}` of a profile."""
+"""What a constructor takes (of a head, a decoder), as people say it: `--set NAME=VALUE`, and `kinds: {…}` of a profile."""
 
 import json
 import types
@@ -44,7 +44,7 @@ def parse_arguments(pairs: Sequence[str]) -> dict[str, JsonValue]:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             raise UsageError(
-                f"a head's argument is given as NAME=VALUE, got {pair!r}; `--set help` lists the names"
+                f"an argument is given as NAME=VALUE, got {pair!r}; `--set help` lists the names"
             )
         try:
             arguments[name] = json.loads(value)
@@ -59,9 +59,19 @@ def arguments_of(kind: str) -> list[Argument]:
     Raises:
         UsageError: there is no such head.
     """
-    fields = parameters_of(head_class(kind)).model_fields
+    return arguments_in(parameters_of(head_class(kind)))
+
+
+def arguments_in(model: type[BaseModel], usual: Mapping[str, JsonValue] | None = None) -> list[Argument]:
+    """What a model takes, in its order.
+
+    Args:
+        usual: values where nothing is named that are not the model's own.
+    """
+    usual = usual or {}
     return [
-        Argument(name, _in_words(field.annotation), _written(field.default)) for name, field in fields.items()
+        Argument(name, _in_words(field.annotation), _written(usual.get(name, field.default)))
+        for name, field in model.model_fields.items()
     ]
 
 

@@ -1,7 +1,7 @@
 """What a network that segments is worth: every part judged, and the record of it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,13 +14,14 @@ from deponij.project.frame.console import bar
 from deponij.project.segmentation.params import PARTS
 from deponij.project.segmentation.result_files import PictureCounter, PictureCounts
 from deponij.project.segmentation.sources import SceneSource
-from deponij.project.segmentation.task import answers
+from deponij.project.segmentation.task import LabelMap
 from deponij.store.errors import DataError
 from deponij.store.scenes import Scenes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+Answering = Callable[[Sequence[str]], Iterator[tuple[str, LabelMap, LabelMap]]]
 # Of each part, where its groups are too few for intervals. Shorter ones are too much alike (`docs/numbers.md`).
 _STRETCHES = 12
 
@@ -66,10 +67,11 @@ def resampled(ids: Sequence[str], scenes: Scenes) -> tuple[dict[str, str], Unit]
     return stretch_of, "stretches"
 
 
-def judge(
-    model: "nn.Module", source: SceneSource, *, both_ways: bool, parts: Sequence[str] = PARTS
-) -> PictureCounter:
+def judge(answering: Answering, source: SceneSource, *, parts: Sequence[str] = PARTS) -> PictureCounter:
     """Answers to each of these parts that has pictures, counted; those to `test` are kept.
+
+    Args:
+        answering: gives of pictures' ids each with its label map and the answer, as `answers`.
 
     Raises:
         DataError: none has.
@@ -81,7 +83,7 @@ def judge(
     with bar("judge", sum(map(len, ids.values())), "pictures") as advance:
         for part, of_part in ids.items():
             groups, _ = resampled(of_part, source.scenes)
-            for item_id, truth, answer in answers(model, source, of_part, both_ways=both_ways):
+            for item_id, truth, answer in answering(of_part):
                 counter.add(item_id, part, groups[item_id], truth, answer)
                 advance(1)
     return counter

@@ -30,13 +30,15 @@ from deponij.project.frame.training_bar import training_bar
 from deponij.project.segmentation.drawing import Drawn
 from deponij.project.segmentation.judging import Named, judge, result_of
 from deponij.project.segmentation.params import DecodersParams, Method
-from deponij.project.segmentation.result_files import write_segmentation
+from deponij.project.segmentation.protocol import protocol
+from deponij.project.segmentation.result_files import PictureCounter, write_segmentation
 from deponij.project.segmentation.sources import SceneSource, StoredScenes
-from deponij.project.segmentation.task import SegmentationTask
+from deponij.project.segmentation.task import SegmentationTask, answers
 from deponij.project.segmentation.words import LEARNED, class_vectors
 from deponij.store.atomic import discard_folder
 from deponij.store.bundle import refuse_foreign_bundle
 from deponij.store.errors import UsageError
+from deponij.store.identity import Identity
 from deponij.store.label_maps import pixel_counts
 from deponij.store.scenes import Scenes
 from deponij.store.sealed import sha256_of
@@ -158,19 +160,27 @@ def learn_decoder(
         backbone=source.view.backbone,
         fingerprint=source.view.fingerprint,
         words=asked.words,
-        protocol=_protocol(asked, params, source, training, both_ways),
+        protocol=protocol(
+            params,
+            asked.training,
+            source,
+            training,
+            learning=f"learned on {' and '.join(params.learn_from)} from stored maps of a frozen encoder",
+            windows=" cut from maps of whole pictures",
+            both_ways=both_ways,
+        ),
         windows="none" if training is None else "cut",
         learned_from=params.learn_from if training is not None else (),
         seed=asked.training.seed if training is not None else None,
         seconds=None if training is None else time.perf_counter() - start,
         vectors=vectors,
     )
-    counter = judge(model, source, both_ways=both_ways, parts=params.judged)
+    counter = judge(partial(answers, model, source, both_ways=both_ways), source, parts=params.judged)
     result = result_of(named, model, source, counter)
     if out is not None:
-        files = decoder_files(asked.decoder, model, vectors, _applied(source, named.protocol))
-        kept = result if running.keeps_time else result.model_copy(update={"seconds": None})
-        write_segmentation(out, kept, counter.counts(), counter.answers, files)
+        features = features_of(source.view.backbone, source.view.identity)
+        levels = levels_of(source)
+        write_learned(out, asked, model, vectors, levels, features, source, result, counter, running)
     if running.unfinished is not None:
         discard_folder(running.unfinished)
     return result
@@ -195,19 +205,38 @@ def _vectors(asked: Asked, source: StoredScenes, words: Path | None) -> "Tensor 
     return None
 
 
-def _applied(source: StoredScenes, protocol: str) -> Applied:
-    identity = {name: str(value) for name, value in json.loads(source.view.identity.to_json()).items()}
-    features = FeatureSource(
-        backbone=source.view.backbone, fingerprint=source.view.fingerprint, labels="scenes", identity=identity
+def features_of(backbone: str, identity: Identity) -> FeatureSource:
+    """What a decoder's card names its maps by."""
+    fields = {name: str(value) for name, value in json.loads(identity.to_json()).items()}
+    return FeatureSource(
+        backbone=backbone, fingerprint=identity.fingerprint, labels="scenes", identity=fields
     )
-    return Applied(
-        levels=levels_of(source),
+
+
+def write_learned(
+    out: Path,
+    asked: Asked,
+    module: "nn.Module",
+    vectors: "Tensor | None",
+    levels: Sequence[Level],
+    features: FeatureSource,
+    source: SceneSource,
+    result: SegmentationResult,
+    counter: PictureCounter,
+    running: Running,
+) -> None:
+    """A folder of results, with the decoder."""
+    applied = Applied(
+        levels=levels,
         classes=[one.name for one in source.scenes.classes],
         colours=[one.colour for one in source.scenes.classes],
         source=features,
         input_px=source.frame.input_px,
-        protocol=protocol,
+        protocol=result.protocol,
     )
+    kept = result if running.keeps_time else result.model_copy(update={"seconds": None})
+    files = decoder_files(asked.decoder, module, vectors, applied)
+    write_segmentation(out, kept, counter.counts(), counter.answers, files)
 
 
 def task_of(
@@ -275,31 +304,3 @@ def learned(task: SegmentationTask, asked: Asked, running: Running) -> Training:
             on_note=note,
             tracking=running.tracking,
         )
-
-
-def _protocol(
-    asked: Asked, params: DecodersParams, source: SceneSource, training: Training | None, both_ways: bool
-) -> str:
-    """In words: what was learned from what, and chosen on what."""
-    height, width = source.frame.input_px
-    said = [f"pictures seen at {height}x{width} px"]
-    if training is None:
-        said.append("nothing is learned")
-    else:
-        what = "whole pictures"
-        if params.window_px is not None:
-            what = (
-                f"windows of {params.window_px[0]}x{params.window_px[1]} px cut from maps of whole pictures"
-            )
-        is_chosen = asked.training.keep == "best" and any(one.figures for one in training.history)
-        kept = "the best on val kept" if is_chosen else "the last weights kept"
-        said.append(
-            f"learned on {' and '.join(params.learn_from)} from stored maps of a frozen encoder, {what}"
-            + (", half of them mirrored" if source.mirrors else "")
-        )
-        said.append(f"{asked.training.epochs} epochs, {kept}")
-        if params.class_weights:
-            said.append(f"rare classes count more (1 / share to the power of {params.class_weights:g})")
-    if both_ways:
-        said.append("answers are means of both ways")
-    return "; ".join(said)

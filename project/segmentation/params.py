@@ -1,15 +1,21 @@
 """How decoders are chosen and trained: the section `decoders` of a profile."""
 
 from collections.abc import Sequence
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, JsonValue, field_validator
+from pydantic import BeforeValidator, Field, JsonValue, field_validator
 
 from deponij.pipeline.training.params import TrainingParams
 from deponij.project.frame.settings import Section, Slug
 
 Names = TypeVar("Names", bound=Sequence[str] | None)
 PARTS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
+# Of decoders on a few hundred pictures; a profile says what it wants otherwise.
+USUAL: dict[str, JsonValue] = {"epochs": 20, "batch_size": 4, "lr": 2e-3, "weight_decay": 1e-4}
+
+
+def _else_as_usual(given: object) -> object:
+    return USUAL | given if isinstance(given, dict) else given
 
 
 def each_once(names: Names) -> Names:
@@ -55,7 +61,7 @@ class DecodersParams(Section):
             as much as any other. What is rare is then found more often, and seen where it is not.
         judged: parts that are answered when all is learned; the others have no figures.
         both_ways: answer by the mean of the picture and the mirrored one, where that is stored.
-        training: how long, how fast, with what optimizer.
+        training: how long, how fast, with what optimizer; what is not named is as usual.
     """
 
     methods: dict[Slug, Method] = Field(
@@ -68,6 +74,8 @@ class DecodersParams(Section):
     class_weights: float = Field(default=0.0, ge=0, le=1)
     judged: tuple[Literal["train", "val", "test"], ...] = Field(default=PARTS, min_length=1)
     both_ways: bool = False
-    training: TrainingParams = TrainingParams(epochs=20, batch_size=4, lr=2e-3, weight_decay=1e-4)
+    training: Annotated[TrainingParams, BeforeValidator(_else_as_usual)] = TrainingParams.model_validate(
+        USUAL
+    )
 
     _each_once = field_validator("words", "learn_from", "judged")(each_once)

@@ -17,6 +17,7 @@ from deponij.project.segmentation.sources import SceneSource
 from deponij.store.scenes import Scenes
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
 # Decoded pictures are kept up to here: an epoch of a few hundred small ones then decodes none again.
@@ -46,6 +47,13 @@ class PictureScenes(SceneSource):
     def has(self, item_id: str) -> bool:
         return self.scenes.items.keys[self.scenes.items.places[item_id]] is not None
 
+    def picture(self, item_id: str) -> "Image.Image":
+        """A picture as it was decoded, in its own size."""
+        content = self.scenes.items.content(item_id)
+        return decode(
+            content, route=self.route, input_px=self.frame.input_px, keep_alpha=self.transform.keeps_alpha
+        )
+
     def batches(self, plan: Iterable[Sequence[Cut]]) -> Generator[tuple[list[Cut], "Tensor"], None, None]:
         """Normalised pixels float32 [m, 3, h, w]."""
         import torch
@@ -62,11 +70,7 @@ class PictureScenes(SceneSource):
         if item_id in self._kept:
             self._kept.move_to_end(item_id)
             return self._kept[item_id]
-        content = self.scenes.items.content(item_id)
-        picture = decode(
-            content, route=self.route, input_px=self.frame.input_px, keep_alpha=self.transform.keeps_alpha
-        )
-        pixels = self.transform.pixels(picture)
+        pixels = self.transform.pixels(self.picture(item_id))
         self._kept[item_id] = pixels
         self._n_bytes += pixels.nbytes
         while self._n_bytes > _KEPT_BYTES:

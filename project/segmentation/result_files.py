@@ -112,6 +112,11 @@ class PictureCounter:
         return PictureCounts(ids, parts, groups, np.stack(self._confusions), np.stack(self._boundaries))
 
 
+def encoder_beside(folder: Path) -> Path:
+    """Where the encoder lies that learned with the decoder of a results folder: a backbone like any other."""
+    return folder.with_name(f"{folder.resolve().name}.encoder")
+
+
 def write_segmentation(
     out: Path,
     result: SegmentationResult,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deponij.store.errors import DataError, IdentityError, StoreError, UsageError
+from deponij.store.identity import Identity
 from deponij.store.view import View
 
 # In the place of words where a decoder learns its class vectors.
@@ -18,6 +19,11 @@ Vectors = NDArray[np.float32]
 
 
 def class_vectors(path: Path, classes: Sequence[str], words: str, view: View) -> Vectors:
+    """See `vectors_for`. Args: view: of the maps."""
+    return vectors_for(path, classes, words, view.identity, f"{view.path} ({view.backbone})")
+
+
+def vectors_for(path: Path, classes: Sequence[str], words: str, its: Identity, whose: str) -> Vectors:
     """One direction for each class: the mean of its texts' directions, float32 [C, d] of unit length.
 
     As CLIP_benchmark's zero-shot classifier: normalise each text, average, normalise.
@@ -25,7 +31,7 @@ def class_vectors(path: Path, classes: Sequence[str], words: str, view: View) ->
     Args:
         path: a view of texts.
         words: `names`, `descriptions` or a set of templates.
-        view: of the maps; its model must be the texts'.
+        its, whose: of the maps, and what has them, for messages; its model must be the texts'.
 
     Raises:
         StoreError: there are none, or they are damaged.
@@ -35,15 +41,13 @@ def class_vectors(path: Path, classes: Sequence[str], words: str, view: View) ->
     """
     if not path.is_file():
         raise StoreError(
-            f"there are no vectors of words at {path}; the stage `extract_dense` makes them of backbones that have "
-            "a text tower, and others learn their class vectors (`words: [learned]`)"
+            f"there are no vectors of words at {path}; the stage `extract_dense`, and `deponij extract-text --scenes "
+            "SCENES`, make them of backbones that have a text tower; others learn their class vectors (`words: [learned]`)"
         )
     texts = View(path)
-    mine, its = texts.identity, view.identity
+    mine = texts.identity
     if (mine.backbone, mine.weights) != (its.backbone, its.weights):
-        raise IdentityError(
-            f"{path} ({texts.backbone}) and {view.path} ({view.backbone}) are of different models"
-        )
+        raise IdentityError(f"{path} ({texts.backbone}) and {whose} are of different models")
     if not {"template", "group"} <= texts.columns.keys():
         raise StoreError(
             f"{path} holds no words of classes, but {len(texts)} rows of kind {texts.kind!r}; the stage `extract_dense` "
@@ -61,7 +65,8 @@ def class_vectors(path: Path, classes: Sequence[str], words: str, view: View) ->
         rows = np.flatnonzero((templates == words) & (groups == name))
         if not len(rows):
             raise DataError(
-                f"{path} has no {words} of the class {name!r}; run the stage `extract_dense` again"
+                f"{path} has no {words} of the class {name!r}; make it again of these scenes (the stage `extract_dense`, "
+                "or `deponij extract-text --scenes`)"
             )
         means.append(vectors[rows].mean(axis=0))
     raw = np.stack(means)

@@ -20,6 +20,7 @@ from deponij.pipeline.training.loop import Training
 from deponij.pipeline.training.params import TrainingParams
 from deponij.project.extraction.feature_maker import FoundBackbone
 from deponij.project.frame.settings import RunOptions
+from deponij.project.frame.training_bar import keeps_the_best
 from deponij.project.learning.result_files import METRICS_NAME
 from deponij.project.learning.results import judge, write_results
 from deponij.project.tuning.caption_task import caption_task
@@ -120,8 +121,8 @@ class Lesson(ABC):
 
     def _kept(self, trained: Training) -> str:
         n = len(trained.history)
-        is_chosen = self.asked.training.keep == "best" and any(one.figures for one in trained.history)
-        kept = f"the best of {n} on val kept" if is_chosen else "the last kept"
+        is_best = keeps_the_best(trained, self.asked.training)
+        kept = f"the best of {n} on val kept" if is_best else "the last kept"
         return f"{self.asked.training.epochs} epochs, {kept}"
 
 

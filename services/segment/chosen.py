@@ -22,6 +22,7 @@ from deponij.project.frame.device import pick_device
 from deponij.project.frame.settings import RunOptions, Section
 from deponij.project.in_force import weights_record
 from deponij.project.meant import run_meant
+from deponij.project.segmentation.result_files import encoder_beside
 from deponij.services.segment.asked import Looking, Words
 from deponij.store.errors import BackboneError, StoreError, UsageError
 from deponij.store.label_maps import SceneClass
@@ -173,6 +174,9 @@ def by_model(folder: Path, looking: Looking, specs: list[str], options: RunOptio
             "--window goes with words; a trained decoder sees pictures at the size that it learned at"
         )
     card, module = load_decoder(folder)
+    beside = encoder_beside(folder)
+    if not specs and card.source.backbone == beside.name and beside.is_dir():
+        specs = [str(beside)]
     backbone = find_backbones([Needed(card.source, folder)], specs)[0]
     maker = FeatureMaker(backbone, options)
     model: Backbone = maker.model

@@ -14,6 +14,7 @@ from segmentation_world import APPROACHES, Approach, make_results, make_scenes
 
 from deponij.commands.show.segmentation import print_segmentation_tables
 from deponij.pipeline.metrics.segmentation import paired
+from deponij.pipeline.reports.segmentation.published import published_for
 from deponij.pipeline.reports.segmentation.table import segmentation_tables
 from deponij.project.frame.layout import Layout
 from deponij.project.segmentation.result_files import SEGMENTATION_NAME, read_counts, read_segmentation
@@ -68,6 +69,18 @@ def test_names_stay_whole_on_a_narrow_terminal(run: Path, width: int) -> None:
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
     assert "swiftnet-160" in text and "pedestrian" in text
     assert ("too narrow" in text) == (width < 132 or "weights" in text)
+
+
+def test_published_figures_have_a_column_each(run: Path) -> None:
+    """Kombol 2023: a frozen encoder with names has 63.16 on test and 73.90 on train."""
+    results = [(str(one), read_segmentation(one)) for one in Layout(run).segmentations()]
+    (table,) = segmentation_tables(results, set())
+    camvid = "Sky Building Pole Road Pavement Tree SignSymbol Fence Car Pedestrian Bicyclist"
+    theirs = tuple(one for one in published_for(camvid.split()) if one.miou_train is not None)
+    console = Console(file=io.StringIO(), width=132, force_terminal=True, color_system=None)
+    print_segmentation_tables([table.model_copy(update={"published": theirs})], set(), console=console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "mIoU train" in text and "73.9" in text and "63.2" in text
 
 
 def renamed(folder: Path, to: Path, names: list[str]) -> Path:

@@ -1,10 +1,14 @@
 """Parameters: typed, frozen, and every mistake of a file reported at once."""
 
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
+from typing import Annotated, Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from deponij import stages
 from deponij.project.frame.settings import (
     BackboneParams,
     RunOptions,
@@ -100,3 +104,26 @@ def test_run_options_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("DEPONIJ_DEVICE", "gpu")
     with pytest.raises(UsageError, match=r"(?s)environment.*2 problem.*device.*workers|workers.*device"):
         RunOptions.from_environment()
+
+
+def sections() -> set[type[BaseModel]]:
+    """All that params.yaml can hold: what the stages' `Params` are made of."""
+    for name in iter_modules(stages.__path__):
+        import_module(f"deponij.stages.{name.name}")
+    found, waiting = set(), [BaseModel]
+    while waiting:
+        waiting += (more := set(waiting.pop().__subclasses__()) - found)
+        found |= more
+    return {one for one in found if one.__module__.startswith("deponij.")}
+
+
+def test_a_section_that_names_one_value_keeps_the_other_defaults() -> None:
+    """A default that differs from its class's own would be lost as soon as something is said."""
+    n_seen = 0
+    for section in sections():
+        for name, field in section.model_fields.items():
+            if isinstance(field.default, BaseModel):
+                said: Any = TypeAdapter(Annotated[field.annotation, field]).validate_python({})
+                assert said == field.default, f"{section.__name__}.{name}"
+                n_seen += 1
+    assert n_seen > 15

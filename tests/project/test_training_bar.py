@@ -34,3 +34,11 @@ def test_a_bar_counts_to_the_end_and_says_how_it_goes(
     with training_bar.training_bar("linear") as on_step:
         train(Toy(), PARAMS, checkpoint=tmp_path / "c", checkpoint_s=0, on_step=on_step)
     assert shown[0][0] == 13 and sum(n for n, _, _ in shown) == 24
+
+
+def test_the_best_is_kept_where_there_is_something_to_choose_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    best = PARAMS.model_copy(update={"keep": "best"})
+    assert training_bar.keeps_the_best(train(Toy(), best), best)
+    assert not training_bar.keeps_the_best(train(Toy(), PARAMS), PARAMS)
+    monkeypatch.setattr(Toy, "validate", lambda self: {})
+    assert not training_bar.keeps_the_best(train(Toy(), best), best)

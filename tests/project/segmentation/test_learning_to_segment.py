@@ -177,6 +177,24 @@ def test_with_val_learned_from_nothing_is_chosen_on_it(street: Street) -> None:
     assert result.val_miou is None
 
 
+def without_val(patch: pytest.MonkeyPatch) -> None:
+    real = Scenes.ids
+    patch.setattr(Scenes, "ids", lambda self, part: [] if part == "val" else real(self, part))
+
+
+def test_the_protocol_says_what_was_kept_and_how_pixels_count(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = {"epochs": 2}
+    told = learned(street, params(training=short)).protocol
+    assert "2 epochs, the best on val kept" in told and "count more" not in told
+    told = learned(street, params(training=short, loss="boundary", class_weights=0.5)).protocol
+    assert "pixels near the borders of classes count more; rare classes count more" in told
+    without_val(monkeypatch)
+    told = learned(street, params(training=short)).protocol
+    assert "2 epochs, the last weights kept" in told and "val" not in told
+
+
 def test_an_interrupted_training_leaves_the_same_bytes(
     street: Street, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

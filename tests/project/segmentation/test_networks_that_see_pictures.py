@@ -13,11 +13,13 @@ from street_world import HEIGHT_PX, WIDTH_PX, Street
 
 from deponij.pipeline.backbones import load
 from deponij.pipeline.backbones.transform import Transform
+from deponij.project.segmentation import learn
 from deponij.project.segmentation.drawing import Cut
 from deponij.project.segmentation.learn import Running, asked_of
 from deponij.project.segmentation.params import DecodersParams
 from deponij.project.segmentation.pictures import PictureScenes
 from deponij.project.segmentation.whole import Encoder, encoder_of, from_nothing, learn_whole
+from deponij.store.errors import UsageError
 from deponij.store.reading import Window
 from deponij.store.scenes import Scenes
 
@@ -34,15 +36,24 @@ def tower(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tiny_models.Shelf(tmp_path_factory.mktemp("models"))["timm_resnet"])
 
 
-def learned(street: Street, encoder: Encoder, **training: Any) -> Any:
+def learned(
+    street: Street,
+    encoder: Encoder,
+    section: dict[str, Any] | None = None,
+    out: Path | None = None,
+    **training: Any,
+) -> Any:
     given = DecodersParams.model_validate(
         {
             "methods": {"ours": {"decoder": "fpn", "arguments": {"width": 8}}},
             "training": {"epochs": 2, "batch_size": 4, "lr": 0.01} | training,
+            **(section or {}),
         }
     )
     (asked,) = asked_of(given, with_words=False)
-    return learn_whole(asked, given, street.scenes, encoder, running=Running(n_threads=1))
+    unfinished = None if out is None else out.with_name("unfinished")
+    running = Running(n_threads=1, unfinished=unfinished, keeps_time=False)
+    return learn_whole(asked, given, street.scenes, encoder, running=running, out=out)
 
 
 def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -105,3 +116,58 @@ def test_levels_are_those_of_the_maps(tower: str) -> None:
 def test_the_same_seed_gives_the_same_figures(street: Street, tower: str, tmp_path: Path) -> None:
     first, second = (learned(street, encoder_of(tower, INPUT_PX, "all", levels=3)) for _ in range(2))
     assert first.parts == second.parts
+
+
+def test_the_protocol_says_all_that_shaped_the_figures(
+    street: Street, tower: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(**section: Any) -> str:
+        encoder = encoder_of(tower, INPUT_PX, "none", levels=3)
+        return str(learned(street, encoder, section, epochs=1).protocol)
+
+    assert told().endswith(
+        "the decoder alone learns on train, whole pictures, half of them mirrored; 1 epochs, the best on val kept"
+    )
+    said = told(both_ways=True, class_weights=0.5, loss="boundary", window_px=(32, 64))
+    assert "windows of 32x64 px, encoded as such" in said
+    assert said.endswith(
+        "pixels near the borders of classes count more; rare classes count more (1 / share to the power of 0.5); answers "
+        "are means of both ways"
+    )
+    real = Scenes.ids
+    monkeypatch.setattr(Scenes, "ids", lambda self, part: [] if part == "val" else real(self, part))
+    assert "the last weights kept" in told()
+
+
+def test_an_interrupted_training_leaves_the_same_bytes(
+    street: Street, tower: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def into(folder: Path) -> dict[str, bytes]:
+        learned(street, encoder_of(tower, INPUT_PX, "last", levels=3), None, folder / "ours", epochs=3)
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+    expected = into(tmp_path / "whole")
+    assert {"ours/decoder.json", "ours.encoder/model.safetensors"} <= set(expected)
+    real = learn.train
+
+    def pulled(*args: Any, **named: Any) -> Any:
+        told = named["on_step"]
+
+        def stop(step: Any) -> None:
+            told(step)
+            if step.done == 5:
+                raise KeyboardInterrupt
+
+        return real(*args, **(named | {"on_step": stop, "checkpoint_s": 0}))
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(learn, "train", pulled)
+        into(tmp_path / "again")
+    assert (tmp_path / "again" / "unfinished").is_dir()
+    assert into(tmp_path / "again") == expected
+
+
+def test_what_could_not_be_written_is_refused_before_it_learns(street: Street, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="name new:resnet-18 in its place"):
+        learned(street, from_nothing(INPUT_PX), None, tmp_path / "ours")
