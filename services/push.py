@@ -154,7 +154,7 @@ def _contents(folder: Path, licence: str | None) -> tuple[Mapping[str, Content],
             f"{folder} is no tuned backbone: it has no {RECORD}; `deponij tune` makes one{instead(folder)}"
         )
     body = read_tuned(folder)
-    if "recipe" not in body["tuned"]:
+    if "protocol" in body["tuned"]:  # of a decoder, as `deponij.project.segmentation.whole` writes it
         raise UsageError(f"{folder} learned with a decoder; `deponij push` uploads what `deponij tune` made")
     record = read_record(folder / RECORD)
     licence = licence or record.licence
