@@ -83,6 +83,7 @@ class _Video:
     Attributes:
         name: path below the data set.
         times_s: time of each chosen frame by its number in the order of time.
+        start: presentation time of frame 0, in ticks of the stream; it need not be the first that can be decoded.
         failure: why there are none.
         cut: why there would be more.
     """
@@ -91,6 +92,7 @@ class _Video:
     name: str
     place: Place
     times_s: Mapping[int, float]
+    start: int = 0
     failure: str | None = None
     cut: str | None = None
 
@@ -233,12 +235,12 @@ def _clock(time_s: float) -> str:
 
 def _looked_at(path: Path, name: str, place: Place, params: VideoParams) -> _Video:
     try:
-        times_s, cut = _times_s(path)
+        times_s, start, cut = _times_s(path)
     except DataError as error:
-        return _Video(path, name, place, {}, str(error))
+        return _Video(path, name, place, {}, failure=str(error))
     if not times_s:
-        return _Video(path, name, place, {}, "the video has no frames")
-    return _Video(path, name, place, _chosen(times_s, params), cut=cut)
+        return _Video(path, name, place, {}, failure="the video has no frames")
+    return _Video(path, name, place, _chosen(times_s, params), start, cut=cut)
 
 
 def _chosen(times_s: Sequence[float], params: VideoParams) -> dict[int, float]:
@@ -259,8 +261,9 @@ def _chosen(times_s: Sequence[float], params: VideoParams) -> dict[int, float]:
     return chosen
 
 
-def _times_s(path: Path) -> tuple[list[float], str | None]:
-    """Presentation times of the frames, ascending, from 0 on, without decoding; and why there would be more.
+def _times_s(path: Path) -> tuple[list[float], int, str | None]:
+    """Presentation times of the frames, ascending, from 0 on, without decoding; what 0 is in ticks of the stream; and
+    why there would be more.
 
     Raises:
         DataError: it is no video, or has no picture stream.
@@ -282,8 +285,8 @@ def _times_s(path: Path) -> tuple[list[float], str | None]:
         if cut is None and stated_s > end_s + _SLACK_S:
             cut = f"the video is cut off: it should end after {stated_s:.1f} s, and {end_s:.1f} s are there"
         base = float(stream.time_base)
-    first = min(times, default=0)
-    return [(one - first) * base for one in sorted(set(times))], cut
+    start = min(times, default=0)
+    return [(one - start) * base for one in sorted(set(times))], start, cut
 
 
 def _decoded(video: _Video) -> Iterator[tuple[int, "NDArray[np.uint8] | None", str | None]]:
@@ -296,12 +299,10 @@ def _decoded(video: _Video) -> Iterator[tuple[int, "NDArray[np.uint8] | None", s
     try:
         with _opened(video.path) as (container, stream):
             stream.thread_type = "AUTO"
-            first = None
             for frame in container.decode(stream):
                 if frame.pts is None:
                     continue
-                first = frame.pts if first is None else first
-                at = round(float((frame.pts - first) * stream.time_base) * 1e6)
+                at = round(float((frame.pts - video.start) * stream.time_base) * 1e6)
                 if at in left:
                     while left and next(iter(left)) != at:
                         yield left.pop(next(iter(left))), None, why
