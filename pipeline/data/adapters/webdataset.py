@@ -44,9 +44,11 @@ LABELS = ("label", "class", "category", "cls")
 # A field is held in memory: no picture is larger, and a sample's JSON is small.
 MAX_PICTURE_BYTES = 512 << 20
 MAX_FIELD_BYTES = 4 << 20
+# Of the headers of one member, long names and the like included.
+MAX_HEADER_BYTES = 1 << 20
 _BLOCK = 512
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_DAMAGE = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError)
+_DAMAGE = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError, RecursionError)
 _SKIPPED = re.compile(r"(^|/)(\._|\.DS_Store$|__MACOSX/)")
 
 
@@ -308,7 +310,7 @@ def _samples(path: Path, *, with_pictures: bool) -> Iterator[_Sample]:
     n_read, sample = 0, None
     try:
         with _opened(path) as (tar, file):
-            for member in tar:
+            for member in _members(tar, file):
                 key, ending = _split(member.name)
                 if not member.isreg() or not ending or _SKIPPED.search(member.name):
                     continue
@@ -317,7 +319,7 @@ def _samples(path: Path, *, with_pictures: bool) -> Iterator[_Sample]:
                     n_read += 1
                     sample = None
                 sample = sample or _Sample(key)
-                _take(tar, member, ending, sample, with_pictures)
+                _take(file, member, ending, sample, with_pictures)
             if sample is not None:
                 yield sample
                 n_read, sample = n_read + 1, None
@@ -332,17 +334,49 @@ def _samples(path: Path, *, with_pictures: bool) -> Iterator[_Sample]:
         yield _Sample("damaged" if sample is None else sample.key, failure=why)
 
 
+class _Metered:
+    """A tar file of which no more is read than is allowed: the sizes that it states may be any."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.left = MAX_HEADER_BYTES
+
+    def read(self, n_bytes: int) -> bytes:
+        if not 0 <= n_bytes <= self.left:
+            raise tarfile.ReadError(f"a member has headers of more than {MAX_HEADER_BYTES:,} bytes")
+        self.left -= n_bytes
+        return self._file.read(n_bytes)
+
+    def seek(self, place: int) -> int:
+        return self._file.seek(place)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[tarfile.TarFile, IO[bytes]]]:
+def _opened(path: Path) -> Iterator[tuple[tarfile.TarFile, _Metered]]:
     zipped = path.name.endswith((".gz", ".tgz"))
-    with (
-        cast(IO[bytes], gzip.open(path)) if zipped else path.open("rb") as file,
-        tarfile.open(fileobj=file, mode="r:") as tar,
-    ):
-        yield tar, file
+    with cast(IO[bytes], gzip.open(path)) if zipped else path.open("rb") as file:
+        metered = _Metered(file)
+        with tarfile.open(fileobj=cast(IO[bytes], metered), mode="r:") as tar:
+            yield tar, metered
 
 
-def _require_end(file: IO[bytes], end: int) -> None:
+def _members(tar: tarfile.TarFile, file: _Metered) -> Iterator[tarfile.TarInfo]:
+    """One after the other, of which none is kept."""
+    while True:
+        file.left = MAX_HEADER_BYTES
+        member = tar.next()
+        if member is None:
+            return
+        if member.size < 0:
+            raise tarfile.ReadError(f"a member of {member.size:,} bytes")
+        yield member
+        cast(Any, tar).members.clear()
+
+
+def _require_end(file: _Metered, end: int) -> None:
     """See that the archive has its end mark: `tarfile` takes a cut or a broken header for the end, in silence."""
     file.seek(end)
     while block := file.read(_BLOCK):
@@ -352,9 +386,7 @@ def _require_end(file: IO[bytes], end: int) -> None:
     raise tarfile.ReadError(f"it is cut off at byte {end:,}")
 
 
-def _take(
-    tar: tarfile.TarFile, member: tarfile.TarInfo, ending: str, sample: _Sample, with_pictures: bool
-) -> None:
+def _take(file: _Metered, member: tarfile.TarInfo, ending: str, sample: _Sample, with_pictures: bool) -> None:
     is_picture = ending in PICTURES
     if not is_picture and ending not in ("cls", "txt", "json"):
         return
@@ -362,11 +394,15 @@ def _take(
     if member.size > most:
         sample.failure = f"its field {ending} has {member.size:,} bytes; at most {most:,} are read"
         return
+    if member.issparse():
+        sample.failure = f"its field {ending} is stored with holes (sparse), which is not read"
+        return
     sample.n_pictures += is_picture
     if is_picture and (not with_pictures or sample.picture is not None):
         return
-    opened = tar.extractfile(member)
-    data = opened.read() if opened is not None else b""
+    file.left = member.size
+    file.seek(member.offset_data)
+    data = file.read(member.size)
     if len(data) != member.size:
         raise tarfile.ReadError(f"it is cut off within {member.name!r}")
     if is_picture:

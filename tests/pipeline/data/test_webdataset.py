@@ -46,6 +46,31 @@ def samples(first: int, n: int) -> list[tuple[str, bytes]]:
     return found
 
 
+def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """Of a member that may lie about its size."""
+    member = tarfile.TarInfo(name)
+    member.size, member.type = size, kind
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+def block(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 512)
+
+
+def sparse(name: str, data: bytes, size: int) -> bytes:
+    """A member of GNU's old sparse kind (tar's manual, "Storing Sparse Files"): data at its begin, then a hole."""
+    head = bytearray(header(name, len(data), tarfile.GNUTYPE_SPARSE))
+    head[386:410] = b"%011o\0%011o\0" % (0, len(data))
+    head[483:495] = b"%011o\0" % size
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    return bytes(head) + block(data)
+
+
+WHOLE = header("1.png", len(png(1))) + block(png(1)) + header("2.png", len(png(2))) + block(png(2))
+END = bytes(1024)
+
+
 def items_of(*shards: Path, **options: Any) -> list[Item]:
     source = open_source("webdataset", {"shards": shards, **options})
     items = list(source.items(workers=2))
@@ -198,6 +223,45 @@ def test_a_field_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("deponij.pipeline.data.adapters.webdataset.MAX_PICTURE_BYTES", 100)
     (item,) = items_of(write(tmp_path / "a.tar", [("1.png", png(1))]))
     assert "at most 100 are read" in str(item.failure)
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        header("x", 2**62, tarfile.XHDTYPE),
+        header("x", 2**80, tarfile.XGLTYPE),
+        header("x", 2**62, tarfile.GNUTYPE_LONGNAME),
+        header("x", 2 << 20, tarfile.XHDTYPE) + bytes(2 << 20) + WHOLE,
+        (header("x", 4, tarfile.GNUTYPE_LONGNAME) + block(b"abc\0")) * 3000 + WHOLE,
+        header("x", -1024) + WHOLE,
+    ],
+    ids=["extension", "global", "long name", "too long", "chain", "negative"],
+)
+def test_headers_are_read_up_to_a_size(tmp_path: Path, name: str, hostile: bytes) -> None:
+    """Whatever size a header states, and however many stand before one member."""
+
+    def written(content: bytes) -> Path:
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+        return path
+
+    with pytest.raises(DataError, match="not a readable tar file"):
+        items_of(written(hostile + END))
+    first, rest = items_of(written(WHOLE + hostile + END))
+    assert (first.item_id, first.failure) == ("a.tar/1".replace("a.tar", name), None)
+    assert "damaged after 1 samples" in str(rest.failure)
+
+
+def test_a_member_with_holes_is_a_failure_of_its_sample(tmp_path: Path) -> None:
+    """One of a kilobyte may state any size: it is not inflated."""
+    path = tmp_path / "a.tar"
+    path.write_bytes(sparse("0.png", block(png(0)), 500 << 20) + WHOLE + END)
+    with tarfile.open(path) as tar:
+        assert next((one.issparse(), one.size) for one in tar) == (True, 500 << 20)
+    items = items_of(path)
+    assert "stored with holes" in str(items[0].failure)
+    assert [item.failure for item in items[1:]] == [None, None]
 
 
 def test_names_that_are_no_utf8(tmp_path: Path) -> None:
