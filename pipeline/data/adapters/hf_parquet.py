@@ -172,8 +172,7 @@ class ParquetSource:
                         ):
                             for at in range(batch.num_rows):
                                 if chosen is None or number in chosen:
-                                    (values,) = batch.slice(at, 1).to_pylist()
-                                    row = self._row(one, number, values)
+                                    row = self._row(one, number, *_values(batch.slice(at, 1)))
                                     if row is not None:
                                         yield row
                                 number += 1
@@ -182,11 +181,11 @@ class ParquetSource:
                     f"parquet file {one.path} is damaged after {number:,} rows: {error}"
                 ) from error
 
-    def _row(self, file: _File, number: int, values: dict[str, Any]) -> _Row | None:
+    def _row(self, file: _File, number: int, values: dict[str, Any], failure: str | None) -> _Row | None:
         """None where the user leaves it out."""
-        image, failure = values[self._columns.image], None
+        image = values[self._columns.image]
         content = image.get("bytes") if isinstance(image, dict) else image
-        if content is None:
+        if content is None and failure is None:
             path = image.get("path") if isinstance(image, dict) else None
             failure = "the row holds no picture" if not path else (
                 f"the row names the file {path!r} and does not hold its bytes; embed them in the parquet file"
@@ -206,10 +205,25 @@ class ParquetSource:
         return f"{file.name}#{number}", content, failure, given, metadata
 
 
+def _values(row: pa.RecordBatch) -> tuple[dict[str, Any], str | None]:
+    """Those of a batch of one row, and why one of them is missing."""
+    found = {name: _value(column[0]) for name, column in zip(row.schema.names, row.columns, strict=True)}
+    failure = next((f"column {name!r}: {why}" for name, (_, why) in found.items() if why is not None), None)
+    return {name: value for name, (value, _) in found.items()}, failure
+
+
+def _value(scalar: pa.Scalar) -> tuple[Any, str | None]:
+    """As Python has it; None, and why, for a text that is none: files do not say, and Arrow does not check."""
+    try:
+        return scalar.as_py(), None
+    except UnicodeDecodeError as error:
+        return None, f"its text is not UTF-8: {error}"
+
+
 def _read_column(path: Path, name: str) -> list[Any]:
     try:
         with pq.ParquetFile(path) as file:
-            return list(file.read(columns=[name]).column(0).to_pylist())
+            return [_value(one)[0] for one in file.read(columns=[name]).column(0)]
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"parquet file {path} is damaged: {error}") from error
 

@@ -427,3 +427,15 @@ def test_a_large_file_is_not_held_in_memory(tmp_path: Path) -> None:
         peak = max(peak, pa.total_allocated_bytes() - start)
     # 12 MB in 12 row groups: a few of these may be held, not all.
     assert peak < 6_000_000
+
+
+def test_a_text_that_is_no_utf8_is_the_failure_of_its_row(tmp_path: Path) -> None:
+    """Parquet files do not say and Arrow does not check; the other rows are sound."""
+    ends = pa.py_buffer(np.array([0, 3, 5, 8], np.int32).tobytes())
+    label = pa.StringArray.from_buffers(3, ends, pa.py_buffer(b"cat\xff\xfedog"))
+    path = write(tmp_path / "a.parquet", image=images(*map(cell, range(3))), label=label)
+    for options in ({}, {"limit": 3}):
+        items = read(path, **options)
+        assert [item.metadata["label"] for item in items] == ["cat", None, "dog"]
+        assert [item.failure is None for item in items] == [True, False, True]
+        assert "column 'label': its text is not UTF-8" in str(items[1].failure)
