@@ -110,3 +110,15 @@ def distinct_names(files: Sequence[Path]) -> list[str]:
     absolute = [Path(os.path.abspath(path)) for path in files]  # noqa: PTH100
     common = os.path.commonpath([path.parent for path in absolute])
     return [path.relative_to(common).as_posix() for path in absolute]
+
+
+def numbered(prefix: str, number: int, taken: set[str]) -> str:
+    """A name of its own for what would be the second of one: `prefix` and this number, or the next that is free.
+
+    Args:
+        taken: names that others have; the new one is added.
+    """
+    while (name := f"{prefix}{number}") in taken:
+        number += 1
+    taken.add(name)
+    return name

@@ -17,7 +17,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from deponij.pipeline.data.adapters.addresses import AT_ONCE, Addresses, addresses, file_of
-from deponij.pipeline.data.adapters.file_names import Finder, is_address
+from deponij.pipeline.data.adapters.file_names import Finder, is_address, numbered
 from deponij.pipeline.data.adapters.parquet_columns import columns_of_table
 from deponij.pipeline.data.adapters.registry import Progress, SourceParams, check_columns, register_source
 from deponij.pipeline.data.adapters.table_columns import (
@@ -191,14 +191,16 @@ class ListedSource:
 
     def _rows(self) -> Iterator[_Row]:
         seen: dict[str, int] = {}
+        taken = set(self._paths)
         values = [(one, self._table[one.source].to_pylist()) for one in self.columns]
         for row, named in enumerate(self._paths):
-            path, failure, address = named or f"row {row + 1}", None, None
+            path, failure, address = named, None, None
             if not named:
+                path = numbered("row ", row + 1, taken)
                 failure = f"row {row + 1} names no picture"
             elif named in seen:
                 failure = f"row {row + 1} names the same picture as row {seen[named] + 1}; one row a picture is expected"
-                path = f"{named}#{row + 1}"
+                path = numbered(f"{named}#", row + 1, taken)
             elif is_address(named) and self._fetched_into is None:
                 failure = (
                     f"row {row + 1} names an address; --fetch (`fetch: true` in a profile) fetches it, or put the "
@@ -206,7 +208,7 @@ class ListedSource:
                 )
             elif is_address(named):
                 address = named
-            seen.setdefault(path, row)
+            seen.setdefault(named, row)
             metadata: dict[str, MetadataValue] = {}
             for column, of_rows in values:
                 try:

@@ -23,7 +23,7 @@ from typing import IO, Any, cast
 import pyarrow as pa
 from pydantic import Field
 
-from deponij.pipeline.data.adapters.file_names import distinct_names
+from deponij.pipeline.data.adapters.file_names import distinct_names, numbered
 from deponij.pipeline.data.adapters.registry import (
     Progress,
     SourceParams,
@@ -37,6 +37,7 @@ from deponij.pipeline.data.parallel import Workers
 from deponij.pipeline.data.parts import Treatment, parts_of_files, refuse_unknown
 from deponij.pipeline.data.try_out import told_part
 from deponij.store.errors import DataError, UsageError
+from deponij.store.texts import is_storable, one_line
 
 PICTURES = ("jpg", "jpeg", "png", "webp", "avif", "gif", "bmp", "tif", "tiff", "ppm", "pgm")
 SHARDS = ("*.tar", "*.tar.gz", "*.tgz")
@@ -153,19 +154,28 @@ class WebdatasetSource:
             if self._left(n) == 0:
                 return
             seen: Counter[str] = Counter()
+            taken: set[str] = set()
             for sample in itertools.islice(_samples(shard.path, with_pictures=True), self._left(n)):
                 n += 1
                 seen[sample.key] += 1
-                item_id = f"{shard.name}/{sample.key}"
+                name = sample.key
+                if name in taken:
+                    name = numbered(f"{name}#", max(2, seen[name]), taken)
+                taken.add(name)
                 metadata, failure = self._columns.values(sample)
                 failure = sample.failure or failure
                 if seen[sample.key] > 1:
-                    item_id += f"#{seen[sample.key]}"
                     failure = failure or f"the shard has several samples of the name {sample.key!r}"
                 if sample.picture is None and failure is None:
                     told = ", ".join(sorted(sample.fields)) or "none that is read"
                     failure = f"the sample has no picture; its fields: {told}"
-                yield item_id, None if failure else sample.picture, failure, shard.given, metadata
+                yield (
+                    f"{shard.name}/{name}",
+                    None if failure else sample.picture,
+                    failure,
+                    shard.given,
+                    metadata,
+                )
 
 
 def _item(row: _Row) -> Item:
@@ -195,10 +205,10 @@ class _Columns:
         except DataError:
             return  # told with its item
         for name, value in values.items():
-            if isinstance(value, str | bool | int | float):
-                self._types.setdefault(name, set()).add(type(value))
+            if isinstance(value, str | bool | int | float) and is_storable(name):
+                self._types.setdefault(name, set()).add(str if _is_long(value) else type(value))
             elif value is not None:
-                self._passed[name] += 1
+                self._passed[one_line(name)] += 1
 
     def settled(self) -> "_Columns":
         """The columns that all samples have.
@@ -262,7 +272,11 @@ class _Columns:
             value = found.get(name)
             if name not in ("label", "caption") and value is not None:
                 metadata[name] = _as(self.schema.field(name).type, value)
-        return metadata, None
+        strange = [name for name, one in metadata.items() if isinstance(one, str) and not is_storable(one)]
+        if not strange:
+            return metadata, None
+        why = f"the sample's {', '.join(strange)} holds characters that no table can (NUL, half a pair)"
+        return metadata | dict.fromkeys(strange), why
 
 
 def _json(sample: _Sample) -> dict[str, Any]:
@@ -292,13 +306,17 @@ def _type(seen: set[type]) -> pa.DataType:
     return pa.float64() if seen <= {int, float} else pa.string()
 
 
+def _is_long(value: object) -> bool:
+    """Whether it is a whole number beyond 64 bits, as some ids are: as a text it is kept to the last digit."""
+    return isinstance(value, int) and not -(2**63) <= value < 2**63
+
+
 def _as(kind: pa.DataType, value: Any) -> MetadataValue:
+    if not isinstance(value, str | bool | int | float):
+        return None
     if kind == pa.string():
-        return str(value) if isinstance(value, str | bool | int | float) else None
-    if kind == pa.float64():
-        return float(value)
-    in_range = isinstance(value, bool) or (isinstance(value, int) and -(2**63) <= value < 2**63)
-    return cast(MetadataValue, value) if in_range else None
+        return str(value)
+    return float(value) if kind == pa.float64() else value
 
 
 def _samples(path: Path, *, with_pictures: bool) -> Iterator[_Sample]:

@@ -14,6 +14,8 @@ from PIL import Image
 
 from deponij.pipeline.data.adapters.registry import open_source
 from deponij.pipeline.data.item import Item
+from deponij.project.frame.settings import RunOptions
+from deponij.stages import items as items_stage
 from deponij.store.errors import DataError, UsageError
 
 
@@ -198,6 +200,37 @@ def test_odd_samples_are_failures_of_their_own(tmp_path: Path) -> None:
         assert words in str(items[f"a.tar/{key}"])
 
 
+def test_an_odd_value_costs_its_own_sample_at_most(tmp_path: Path) -> None:
+    """Each of these ended the whole data set; what no column can be called is passed over."""
+    bodies = {
+        "1": rb'{"label": "cat", "share": 0.5, "id": 1}',
+        "2": b'{"label": "cat", "share": 1%s, "id": 18446744073709551615}' % (b"0" * 400),
+        "3": rb'{"label": "\ud800", "share": 2.5}',
+        "4": rb'{"label": "dog", "share": 3, "w\ud800": 1, "\u0000q": 2}',
+        "5": rb'{"label": "do\u0000g", "share": 4}',
+    }
+    members = [
+        (f"{k}.{end}", data)
+        for k, body in bodies.items()
+        for end, data in (("png", png(int(k))), ("json", body))
+    ]
+    source = open_source("webdataset", {"shards": [write(tmp_path / "a.tar", members)]})
+    done = items_stage.run(
+        "webdataset",
+        {"shards": [tmp_path / "a.tar"]},
+        out=tmp_path / "items",
+        run_options=RunOptions(workers=1),
+    )
+    assert (done.n_items, done.n_failed) == (5, 2)
+    items = list(source.items())
+    assert [item.failure is None for item in items] == [True, True, False, True, False]
+    assert "the sample's label holds characters" in str(items[2].failure)
+    assert [item.metadata["label"] for item in items] == ["cat", "cat", None, "dog", None]
+    assert [item.metadata["id"] for item in items] == ["1", "18446744073709551615", None, None, None]
+    assert items[1].metadata["share"] == "1" + "0" * 400
+    assert any(r"passed over: \x00q, w\ud800" in note for note in source.notes)
+
+
 def test_hostile_members_are_never_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "in" / "a.tar"
     path.parent.mkdir()
@@ -262,6 +295,16 @@ def test_a_member_with_holes_is_a_failure_of_its_sample(tmp_path: Path) -> None:
     items = items_of(path)
     assert "stored with holes" in str(items[0].failure)
     assert [item.failure for item in items[1:]] == [None, None]
+
+
+@pytest.mark.parametrize("first", ["b", "a#2"])
+def test_an_id_that_a_second_sample_gets_is_nobody_elses(tmp_path: Path, first: str) -> None:
+    last = "a#2" if first == "b" else "b"
+    names = [first, "a", "c", "a", "d", "a", last]
+    items = items_of(write(tmp_path / "a.tar", [(f"{name}.png", png(k)) for k, name in enumerate(names)]))
+    assert len({item.item_id for item in items}) == len(names)
+    assert [item.failure is None for item in items] == [True, True, True, False, True, False, True]
+    assert [items[0].item_id, items[1].item_id] == [f"a.tar/{first}", "a.tar/a"]
 
 
 def test_names_that_are_no_utf8(tmp_path: Path) -> None:
