@@ -3,7 +3,7 @@
 import io
 import json
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -247,6 +247,29 @@ def test_files_that_are_named_are_those_that_would_be_copied(source: Source, tmp
                     assert found.reference is not None
                     assert found.reference.read(tmp_path) == copied.content
                 assert replace(found, content=copied.content, reference=None) == copied
+
+
+def test_what_is_held_ahead_is_bounded_by_its_bytes(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every adapter that decodes whole pictures ahead: what it hands over says what it holds."""
+    told: list[int] = []
+
+    def watched(
+        function: Callable[[object], object],
+        inputs: Iterable[object],
+        workers: int,
+        *,
+        size_of: Callable[[object], int] | None = None,
+        **more: object,
+    ) -> Iterator[object]:
+        for value in inputs:
+            told.append(0 if size_of is None else size_of(value))
+            yield function(value)
+
+    monkeypatch.setattr("deponij.pipeline.data.adapters.whole.ordered_map", watched)
+    held = [len(item.content or b"") for item in source.items()]
+    if told:
+        assert len(told) == len(held)
+        assert all(one >= size for one, size in zip(told, held, strict=True))
 
 
 def test_a_consumer_may_stop_early(source: Source) -> None:

@@ -21,7 +21,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from deponij.pipeline.data.adapters.registry import Progress, SourceParams, register_source
-from deponij.pipeline.data.adapters.whole import COPIED, Reading, each_picture, picture_in_file
+from deponij.pipeline.data.adapters.whole import COPIED, Reading, bytes_held, each_picture, picture_in_file
 from deponij.pipeline.data.endings import (
     PICTURE_ENDINGS,
     counted,
@@ -154,7 +154,10 @@ class FolderSource:
     ) -> Iterator[Item]:
         """One item per picture, sorted by path; what cannot be read carries its failure. Folders without any follow."""
         one = partial(_item, root=self.root, links=self.links, reading=reading)
-        return each_picture(one, chain(self._entries, self._empty), workers, progress)
+        entries = chain(self._entries, self._empty)
+        return each_picture(
+            one, entries, workers, progress, lambda entry: bytes_held(self.root / entry.path, reading)
+        )
 
     def _listed(self, treat: Mapping[str, Treatment]) -> list[_Entry]:
         found = sorted(self._walk(), key=lambda pair: PurePosixPath(pair[0]).parts)

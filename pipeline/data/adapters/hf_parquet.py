@@ -23,8 +23,9 @@ from deponij.pipeline.data.parts import Place, Treatment, parts_of_files, places
 from deponij.pipeline.data.try_out import first_in_turn, told_part
 from deponij.store.errors import DataError, UsageError
 
-# Rows held at a time, before decoding; with pictures of 1 MB this is 64 MB.
+# Rows held at a time, before decoding, and what they may hold.
 BATCH_ROWS = 64
+BATCH_BYTES = 64 << 20
 READ_BYTES = 1 << 20
 # Where rows say which part they are of, this column does.
 SPLIT = "split"
@@ -152,7 +153,7 @@ class ParquetSource:
         Raises:
             DataError: a file turns out to be damaged on the way.
         """
-        return each_picture(lambda row: whole_picture(*row), self._rows(), workers, progress)
+        return each_picture(lambda row: whole_picture(*row), self._rows(), workers, progress, _size)
 
     def _rows(self) -> Iterator[_Row]:
         for place, one in enumerate(self.files):
@@ -163,12 +164,16 @@ class ParquetSource:
                 # Without these a whole file of row groups is read ahead.
                 with pq.ParquetFile(one.path, pre_buffer=False, buffer_size=READ_BYTES) as file:
                     for group in range(file.num_row_groups):
-                        n_rows = file.metadata.row_group(group).num_rows
+                        of_group = file.metadata.row_group(group)
+                        n_rows = of_group.num_rows
                         if chosen is not None and chosen.isdisjoint(range(number, number + n_rows)):
                             number += n_rows
                             continue
                         for batch in file.iter_batches(
-                            BATCH_ROWS, row_groups=[group], columns=wanted, use_threads=False
+                            _n_rows_at_once(of_group),
+                            row_groups=[group],
+                            columns=wanted,
+                            use_threads=False,
                         ):
                             for at in range(batch.num_rows):
                                 if chosen is None or number in chosen:
@@ -203,6 +208,15 @@ class ParquetSource:
                 return None
             given = place.given
         return f"{file.name}#{number}", content, failure, given, metadata
+
+
+def _size(row: _Row) -> int:
+    return len(row[1] or b"")
+
+
+def _n_rows_at_once(group: pq.RowGroupMetaData) -> int:
+    """Of a group: up to `BATCH_ROWS`, fewer where they are large."""
+    return max(1, min(BATCH_ROWS, int(BATCH_BYTES * group.num_rows // max(1, group.total_byte_size))))
 
 
 def _values(row: pa.RecordBatch) -> tuple[dict[str, Any], str | None]:

@@ -27,7 +27,7 @@ from deponij.pipeline.data.adapters.table_columns import (
     refuse_twins,
     with_labels,
 )
-from deponij.pipeline.data.adapters.whole import COPIED, Reading, each_picture, picture_in_file
+from deponij.pipeline.data.adapters.whole import COPIED, Reading, bytes_held, each_picture, picture_in_file
 from deponij.pipeline.data.inside import Links, existing_folder
 from deponij.pipeline.data.item import Item, MetadataValue, ToAct
 from deponij.pipeline.data.parallel import Workers, ordered_map
@@ -168,7 +168,13 @@ class ListedSource:
         """One item per row, in order; what cannot be read carries its failure."""
         fetched = None if self._fetched_into is None else self._fetched_into.resolve()
         one = partial(_item, root=self.root, fetched=fetched, links=self.links, reading=reading)
-        return each_picture(one, self._fetching(), workers, progress)
+        return each_picture(
+            one,
+            self._fetching(),
+            workers,
+            progress,
+            lambda row: bytes_held(Path(*_place(row, self.root, fetched)), reading),
+        )
 
     def _fetching(self) -> Iterator[_Row]:
         """The rows, of which those with an address wait for their file; many are fetched at once, in order."""
@@ -247,12 +253,15 @@ def _fetched(row: _Row, *, addresses: Addresses) -> _Row:
         return replace(row, failure=str(error))
 
 
+def _place(row: _Row, root: Path, fetched: Path | None) -> tuple[Path, str]:
+    """The folder of a row's picture, and its name there."""
+    return (root, row.item_id) if row.file is None or fetched is None else (fetched, row.file)
+
+
 def _item(row: _Row, *, root: Path, fetched: Path | None, links: Links, reading: Reading) -> Item:
-    place, name = (root, row.item_id) if row.file is None or fetched is None else (fetched, row.file)
     return picture_in_file(
         row.item_id,
-        place,
-        name,
+        *_place(row, root, fetched),
         links,
         reading,
         failure=row.failure,

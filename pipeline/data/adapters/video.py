@@ -168,7 +168,7 @@ class VideoSource:
 
     def items(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Item]:
         """Frames in order of time, video by video; what cannot be decoded carries its failure."""
-        return each_picture(_item, self._frames(), workers, progress)
+        return each_picture(_item, self._frames(), workers, progress, _size)
 
     def _frames(self) -> Iterator[_Frame]:
         for video in self.videos:
@@ -215,6 +215,10 @@ def _item(frame: _Frame) -> Item:
         item.given,
         item.metadata,
     )
+
+
+def _size(frame: _Frame) -> int:
+    return 0 if frame.pixels is None else frame.pixels.nbytes
 
 
 def _encoded(pixels: "NDArray[np.uint8]", form: str) -> bytes:

@@ -135,7 +135,7 @@ class WebdatasetSource:
 
     def items(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Item]:
         """One item per sample, shard by shard; what does not decode, and the rest of a damaged shard, are failures."""
-        return each_picture(_item, self._rows(), workers, progress)
+        return each_picture(_item, self._rows(), workers, progress, _size)
 
     def _left(self, n: int) -> int | None:
         """How many more samples are wanted after so many; None for all."""
@@ -180,6 +180,10 @@ class WebdatasetSource:
 
 def _item(row: _Row) -> Item:
     return whole_picture(*row)
+
+
+def _size(row: _Row) -> int:
+    return len(row[1] or b"")
 
 
 class _Columns:

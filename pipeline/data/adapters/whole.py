@@ -48,9 +48,14 @@ def each_picture(
     entries: Iterable[T],
     workers: Workers,
     progress: "Progress | None",
+    size_of: Callable[[T], int] | None = None,
 ) -> Iterator[Item]:
-    """Items of entries, in order; `progress` is called with 1 as each is handed out."""
-    for item in ordered_map(item_of, entries, workers, chunk=CHUNK):
+    """Items of entries, in order; `progress` is called with 1 as each is handed out.
+
+    Args:
+        size_of: bytes that an entry, or its item, holds.
+    """
+    for item in ordered_map(item_of, entries, workers, chunk=CHUNK, size_of=size_of):
         if progress is not None:
             progress(1)
         yield item
@@ -82,6 +87,14 @@ def whole_picture(
         except DataError as error:
             failure = str(error)
     return Item(item_id, item_id, failure=failure, given=given, metadata=metadata)
+
+
+def bytes_held(path: Path, reading: Reading) -> int:
+    """Of a picture's file by its item: all, or none where it is only named; 0 of one that cannot be read, too."""
+    try:
+        return 0 if reading.by_reference else path.stat().st_size
+    except (OSError, ValueError):
+        return 0
 
 
 def picture_in_file(

@@ -439,3 +439,18 @@ def test_a_text_that_is_no_utf8_is_the_failure_of_its_row(tmp_path: Path) -> Non
         assert [item.metadata["label"] for item in items] == ["cat", None, "dog"]
         assert [item.failure is None for item in items] == [True, False, True]
         assert "column 'label': its text is not UTF-8" in str(items[1].failure)
+
+
+def test_of_large_rows_fewer_are_read_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.parquet", image=images(*map(cell, range(8))))
+    asked: list[int] = []
+    real = pq.ParquetFile.iter_batches
+
+    def watched(file: pq.ParquetFile, rows: int, **more: Any) -> Any:
+        asked.append(rows)
+        return real(file, rows, **more)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", watched)
+    monkeypatch.setattr("deponij.pipeline.data.adapters.hf_parquet.BATCH_BYTES", 1)
+    assert len(read(path)) == 8
+    assert asked == [1]
