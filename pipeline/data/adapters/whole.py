@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from deponij.pipeline.data.inside import Links, file_inside
+from deponij.pipeline.data.inside import Links, file_inside, refuse_huge
 from deponij.pipeline.data.item import Item, MetadataValue
 from deponij.pipeline.data.known_files import Facts, KnownFiles
 from deponij.pipeline.data.parallel import Workers, ordered_map
@@ -122,6 +122,7 @@ def picture_in_file(
         with explained(f"picture {file_name!r} cannot be read", DataError):
             path = file_inside(root, file_name, links)
             seen_ns, status = time.time_ns(), path.stat()
+            refuse_huge(status.st_size)
             # A name that no table can hold cannot be named.
             by_reference = reading.by_reference and is_storable(str(root / file_name))
             if by_reference and reading.known is not None:
