@@ -22,7 +22,7 @@ from pydantic import Field
 
 from deponij.pipeline.data.adapters.registry import Progress, SourceParams, register_source
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
-from deponij.pipeline.data.inside import existing_folder
+from deponij.pipeline.data.inside import Links, existing_folder, path_inside, regular_file
 from deponij.pipeline.data.item import Item, MetadataValue, ToAct
 from deponij.pipeline.data.parallel import Workers
 from deponij.pipeline.data.parts import Place, Treatment, places, refuse_unknown
@@ -66,6 +66,7 @@ class VideoParams(SourceParams):
         every: each so manieth frame instead.
         frames: `jpeg` of quality 95 without subsampled colours, or `png`, exactly, some five times as large.
         treat: what folders are whose names leave it open: `train`, `val`, `test`, `class` (no part), or `skip`.
+        links_into: folders that symbolic links may lead into; DVC's cache is one by itself.
         limit: so many frames, one of each video in turn, from their beginnings.
     """
 
@@ -74,6 +75,7 @@ class VideoParams(SourceParams):
     every: int | None = Field(default=None, ge=1)
     frames: Literal["jpeg", "png"] = "jpeg"
     treat: dict[str, Treatment] = Field(default_factory=dict)
+    links_into: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +134,19 @@ class VideoSource:
         _require_pyav()
         self.params = params
         one = params.folder.is_file()
-        root = params.folder.parent if one else existing_folder(params.folder, "folder of the videos")
-        found = [params.folder] if one else sorted(_walked(root))
+        root = (
+            params.folder.parent.resolve() if one else existing_folder(params.folder, "folder of the videos")
+        )
+        found = [root / params.folder.name] if one else sorted(_walked(root))
+        # A link that is itself named is meant.
+        links = Links((params.folder.resolve(),)) if one else Links.of(params.folder, params.links_into)
         if not found:
             raise DataError(f"there is no video below {params.folder} ({', '.join(ENDINGS)})")
         named = {path: path.relative_to(root) for path in found}
         refuse_unknown(params.treat, (relative.parts[:-1] for relative in named.values()))
         place_of = places((relative.parts[:-1] for relative in named.values()), params.treat)
         self.videos = [
-            _looked_at(path, relative.as_posix(), place, params)
+            _looked_at(root, relative.as_posix(), links, place, params)
             for path, relative in named.items()
             if not (place := place_of[relative.parts[:-1]]).is_skipped
         ]
@@ -237,8 +243,11 @@ def _clock(time_s: float) -> str:
     return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}.{ms % 1000:03d}"
 
 
-def _looked_at(path: Path, name: str, place: Place, params: VideoParams) -> _Video:
+def _looked_at(root: Path, name: str, links: Links, place: Place, params: VideoParams) -> _Video:
+    path = root / name
     try:
+        path_inside(root, name, links)
+        regular_file(path)
         times_s, start, cut = _times_s(path)
     except DataError as error:
         return _Video(path, name, place, {}, failure=str(error))

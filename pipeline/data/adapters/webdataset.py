@@ -32,6 +32,7 @@ from deponij.pipeline.data.adapters.registry import (
     register_source,
 )
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
+from deponij.pipeline.data.inside import MAX_PICTURE_BYTES, Links, path_inside, regular_file
 from deponij.pipeline.data.item import Item, MetadataValue, ToAct
 from deponij.pipeline.data.parallel import Workers
 from deponij.pipeline.data.parts import Treatment, parts_of_files, refuse_unknown
@@ -42,8 +43,7 @@ from deponij.store.texts import is_storable, one_line
 PICTURES = ("jpg", "jpeg", "png", "webp", "avif", "gif", "bmp", "tif", "tiff", "ppm", "pgm")
 SHARDS = ("*.tar", "*.tar.gz", "*.tgz")
 LABELS = ("label", "class", "category", "cls")
-# A field is held in memory: no picture is larger, and a sample's JSON is small.
-MAX_PICTURE_BYTES = 512 << 20
+# A field is held in memory, and a sample's JSON is small.
 MAX_FIELD_BYTES = 4 << 20
 # Of the headers of one member, long names and the like included.
 MAX_HEADER_BYTES = 1 << 20
@@ -62,11 +62,13 @@ class WebdatasetParams(SourceParams):
         label_field: of the samples' JSON; by default `cls`, else the field of the JSON that is called like a label.
         treat: what shards or their folders are whose names leave it open: `train`, `val`, `test`, `class` (no part),
             or `skip` to leave them out.
+        links_into: folders that symbolic links in a folder of shards may lead into; DVC's cache is one by itself.
     """
 
     shards: tuple[Path, ...] = Field(min_length=1)
     label_field: str | None = None
     treat: dict[str, Treatment] = Field(default_factory=dict)
+    links_into: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class WebdatasetSource:
                 shard is.
             UsageError: a shard named twice, all are left out, or a label field that no sample has.
         """
-        paths = _expanded(params.shards)
+        paths = _expanded(params.shards, params.links_into)
         parts = dict(zip(paths, parts_of_files(paths, params.treat), strict=True))
         refuse_unknown(params.treat, [one for path in paths for one in (path.parts, (path.stem,))])
         kept = [path for path, part in parts.items() if part != "skip"]
@@ -443,15 +445,16 @@ def _split(name: str) -> tuple[str, str]:
     return key, ending.lower()
 
 
-def _expanded(patterns: Sequence[Path]) -> list[Path]:
+def _expanded(patterns: Sequence[Path], links_into: Sequence[Path]) -> list[Path]:
     """The files that are named.
 
     Raises:
-        DataError: a pattern or folder that has none. UsageError: one that is named twice.
+        DataError: a pattern or folder that has none, a link that leaves its folder, or something else than a file.
+        UsageError: one that is named twice.
     """
     paths: list[Path] = []
     for pattern in patterns:
-        found = list(itertools.chain.from_iterable(map(_files, _braces(str(pattern)))))
+        found = [regular_file(path) for name in _braces(str(pattern)) for path in _files(name, links_into)]
         if not found:
             raise DataError(f"there are no shards at {pattern} ({', '.join(SHARDS)})")
         paths += found
@@ -461,10 +464,14 @@ def _expanded(patterns: Sequence[Path]) -> list[Path]:
     return paths
 
 
-def _files(name: str) -> Iterable[Path]:
+def _files(name: str, links_into: Sequence[Path]) -> Iterable[Path]:
     path = Path(name).expanduser()
     if path.is_dir():
-        return sorted({one for ending in SHARDS for one in path.glob(ending)})
+        found = sorted({one for ending in SHARDS for one in path.glob(ending)})
+        root, links = path.resolve(), Links.of(path, links_into)
+        for one in found:
+            path_inside(root, one.name, links)
+        return found
     if any(char in name for char in "*?["):
         return sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor or "."))))
     return [path]
