@@ -29,6 +29,7 @@ from deponij.pipeline.data.inside import MAX_PICTURE_BYTES
 from deponij.pipeline.data.known_files import KnownFiles
 from deponij.pipeline.pictures import decode
 from deponij.store.errors import DataError, UsageError
+from deponij.store.texts import is_storable
 
 N_PICTURES = 5
 
@@ -364,6 +365,18 @@ def test_a_pipe_is_never_waited_for(name: str, pipe: str, tmp_path: Path) -> Non
     said = "is not a regular file" if name != "yolo" else "no picture for the labels"
     assert sum(said in str(item.failure) for item in items) == 1
     assert any(item.failure is None for item in items)
+
+
+@pytest.mark.parametrize("name", ["folder", "video", "webdataset"])
+def test_names_that_are_no_utf8_on_disk_are_spelled_out(name: str, tmp_path: Path) -> None:
+    params = MADE[name](tmp_path)
+    for path in sorted(tmp_path.rglob("*"), reverse=True):
+        if path.is_dir() or name == "webdataset":
+            path.rename(path.with_name(os.fsdecode(b"caf\xe9") + path.name))
+    params = {"shards": [tmp_path]} if name == "webdataset" else params
+    for item in open_source(name, params).items():
+        assert item.item_id.startswith(r"caf\xe9")
+        assert all(is_storable(str(one)) for one in (item.image_id, item.failure, *item.metadata.values()))
 
 
 @pytest.mark.timeout(60)

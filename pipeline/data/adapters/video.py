@@ -20,6 +20,7 @@ import pyarrow as pa
 from PIL import Image
 from pydantic import Field
 
+from deponij.pipeline.data.adapters.file_names import spelled
 from deponij.pipeline.data.adapters.registry import Progress, SourceParams, register_source
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
 from deponij.pipeline.data.inside import Links, existing_folder, path_inside, regular_file
@@ -83,7 +84,8 @@ class _Video:
     """A video, and which of its frames are items.
 
     Attributes:
-        name: path below the data set.
+        path: of its file.
+        name: path below the data set, as ids have it.
         times_s: time of each chosen frame by its number in the order of time.
         start: presentation time of frame 0, in ticks of the stream; it need not be the first that can be decoded.
         failure: why there are none.
@@ -178,7 +180,7 @@ class VideoSource:
 
     def _frames(self) -> Iterator[_Frame]:
         for video in self.videos:
-            label = video.place.others[0] if video.place.others else None
+            label = spelled(video.place.others[0]) if video.place.others else None
             if video.failure is not None:
                 yield _Frame(video.name, video.place.given, label, None, None, None, video.failure, "")
                 continue
@@ -243,14 +245,14 @@ def _clock(time_s: float) -> str:
     return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}.{ms % 1000:03d}"
 
 
-def _looked_at(root: Path, name: str, links: Links, place: Place, params: VideoParams) -> _Video:
-    path = root / name
+def _looked_at(root: Path, inside: str, links: Links, place: Place, params: VideoParams) -> _Video:
+    path, name = root / inside, spelled(inside)
     try:
-        path_inside(root, name, links)
+        path_inside(root, inside, links)
         regular_file(path)
         times_s, start, cut = _times_s(path)
     except DataError as error:
-        return _Video(path, name, place, {}, failure=str(error))
+        return _Video(path, name, place, {}, failure=spelled(str(error)))
     if not times_s:
         return _Video(path, name, place, {}, failure="the video has no frames")
     return _Video(path, name, place, _chosen(times_s, params), start, cut=cut)

@@ -1,12 +1,12 @@
 """A whole picture as an item: original bytes or the file that holds them, keyed by them, proven to decode."""
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from deponij.pipeline.data.adapters.file_names import spelled
 from deponij.pipeline.data.inside import Links, file_inside, refuse_huge
 from deponij.pipeline.data.item import Item, MetadataValue
 from deponij.pipeline.data.known_files import Facts, KnownFiles
@@ -132,7 +132,7 @@ def picture_in_file(
                     return _named(item, named(root / file_name, reading.home), facts)
             content = path.read_bytes()
     except DataError as error:
-        return whole_picture(item_id, None, _spelled(str(error)), given, metadata)
+        return whole_picture(item_id, None, spelled(str(error)), given, metadata)
     digest = digest_of(content)
     facts = None if reading.known is None else reading.known.by_digest(path, digest)
     if facts is not None:
@@ -171,8 +171,3 @@ def _of_facts(item_id: str, facts: Facts, given: str | None, metadata: Mapping[s
 
 def _named(item: Item, path: str, facts: Facts) -> Item:
     return replace(item, content=None, reference=FileReference(path, facts.size_bytes, facts.digest))
-
-
-def _spelled(text: str) -> str:
-    """A reason with names that are not UTF-8 on disk, their odd bytes spelled out, so that tables can hold it."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
