@@ -24,9 +24,13 @@ def read_listing(path: Path, encoding: str = "utf-8") -> pa.Table:
         raise DataError(f"table {path} {'is not a file' if path.exists() else 'does not exist'}")
     if path.suffix.lower() in _PARQUET:
         try:
-            return read_table(path)
+            table = read_table(path)
+            table.validate(full=True)
+            return table
         except StoreError as error:
             raise DataError(str(error)) from error
+        except pa.ArrowInvalid as error:
+            raise DataError(f"table {path} holds what its columns cannot: {error}") from error
     data = path.read_bytes()
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         encoding = "utf-16"

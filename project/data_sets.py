@@ -33,7 +33,10 @@ _ONLY_FOR: Mapping[str, tuple[Collection[str], str]] = {
     "--every": (("video",), "videos (--video); {} names pictures"),
     "--label-field": (("webdataset",), "tar shards (--shards); {} has no JSON of samples"),
     "--whole": (_ANNOTATED, "annotated instances; {} names whole pictures already"),
-    "--links-into": ((*_ANNOTATED, "folder", "listed"), "pictures in folders, and {} names none"),
+    "--links-into": (
+        (*_ANNOTATED, "folder", "listed", "video", "webdataset"),
+        "pictures in folders, and {} names none",
+    ),
 }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from deponij.pipeline.data.adapters.registry import open_source
 from deponij.pipeline.data.endings import PICTURE_ENDINGS, counted, ending_of, is_picture_file
+from deponij.pipeline.data.inside import refuse_huge
 from deponij.pipeline.data.item import ToAct
 from deponij.pipeline.pictures import key_of_picture
 from deponij.project.frame.console import note, warn
@@ -177,7 +178,10 @@ def _read(path: Path, problem: str | None) -> NewPicture:
         # A pipe or device would be read for ever.
         if path.exists() and not path.is_file():
             return NewPicture(name, failure="it is not a regular file")
+        refuse_huge(path.stat().st_size)
         content = path.read_bytes()
+    except DataError as error:
+        return NewPicture(name, failure=str(error))
     except OSError as error:
         return NewPicture(name, failure=f"it cannot be read: {error.strerror or error}")
     return NewPicture(name, key=key_of_picture(content), content=content)

@@ -12,6 +12,8 @@ from deponij.store.errors import DataError, explained
 
 # A file in DVC's cache, of its versions 1 and 2 or since 3, is named by the hash of its content.
 _OBJECT = re.compile(r"(files/md5/)?[0-9a-f]{2}/[0-9a-f]{30}")
+# No picture is larger, but a file of holes may be of any size.
+MAX_PICTURE_BYTES = 512 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +57,12 @@ def read_inside(root: Path, file_name: str, links: Links = _NO_LINKS) -> bytes:
 
     Raises:
         DataError: the name is empty, absolute, has `..`, leads elsewhere through a symbolic link, or
-            names no readable regular file.
+            names no readable regular file, or one that is larger than a picture.
     """
     with explained(f"picture {file_name!r} cannot be read", DataError):
-        return file_inside(root, file_name, links).read_bytes()
+        path = file_inside(root, file_name, links)
+        refuse_huge(path.stat().st_size)
+        return path.read_bytes()
 
 
 def file_inside(root: Path, file_name: str, links: Links = _NO_LINKS) -> Path:
@@ -73,6 +77,29 @@ def file_inside(root: Path, file_name: str, links: Links = _NO_LINKS) -> Path:
             kind = "is not a regular file" if path.exists() else "is missing"
             hint = "; its name holds backslashes, forward slashes are expected" if "\\" in file_name else ""
             raise DataError(f"picture {file_name!r} {kind}{hint}")
+    return path
+
+
+def refuse_huge(n_bytes: int) -> None:
+    """Whether a file of this size is read as a picture.
+
+    Raises:
+        DataError: it is not.
+    """
+    if n_bytes > MAX_PICTURE_BYTES:
+        raise DataError(
+            f"the file has {n_bytes:,} bytes; at most {MAX_PICTURE_BYTES:,} are read as a picture"
+        )
+
+
+def regular_file(path: Path) -> Path:
+    """The path itself, but of a pipe or a device, which would be read for ever.
+
+    Raises:
+        DataError: it is something else than a file. Whether it is there is not asked.
+    """
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is not a regular file")
     return path
 
 

@@ -8,11 +8,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 # Chunks that are being worked on or wait for the consumer, per worker; more would only cost memory.
 AHEAD_PER_WORKER = 3
+# No further chunk is begun while those hold so much, and none grows past so much, where inputs say their size.
+AHEAD_BYTES = 256 << 20
+CHUNK_BYTES = 8 << 20
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -38,6 +40,7 @@ def ordered_map(
     workers: Workers,
     *,
     chunk: int = 1,
+    size_of: Callable[[In], int] | None = None,
     abandon: Callable[[], None] | None = None,
 ) -> Iterator[Out]:
     """`map` in the order of the inputs, with `workers` threads that run a bounded way ahead.
@@ -48,30 +51,40 @@ def ordered_map(
     Args:
         chunk: inputs that a thread takes at once; more than 1 pays off where one takes well under a
             millisecond. At most `AHEAD_PER_WORKER * workers * chunk` results are held.
+        size_of: bytes that an input, or its result, holds in memory: of large ones fewer are taken and held.
         abandon: called when no more results are wanted, before calls that run in threads are waited for.
     """
     if not isinstance(workers, int):
-        for results in workers(_Each(function), _chunks(inputs, chunk * _CHUNKS_ELSEWHERE)):
+        chunks = _chunks(inputs, chunk * _CHUNKS_ELSEWHERE, size_of)
+        for results in workers(_Each(function), (values for values, _ in chunks)):
             yield from results
         return
     if workers <= 0:
         yield from map(function, inputs)
         return
-    each, chunks = _Each(function), _chunks(inputs, chunk)
+    each, chunks = _Each(function), _chunks(inputs, chunk, size_of)
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        pending: deque[Future[list[Out]]] = deque()
+        pending: deque[tuple[Future[list[Out]], int]] = deque()
+
+        def go_ahead() -> None:
+            while (
+                len(pending) < AHEAD_PER_WORKER * workers and sum(held for _, held in pending) < AHEAD_BYTES
+            ):
+                values, n_bytes = next(chunks, ([], 0))
+                if not values:
+                    return
+                pending.append((pool.submit(each, values), n_bytes))
+
         try:
-            for values in islice(chunks, AHEAD_PER_WORKER * workers):
-                pending.append(pool.submit(each, values))
+            go_ahead()
             while pending:
-                results = pending.popleft().result()
-                for values in islice(chunks, 1):
-                    pending.append(pool.submit(each, values))
+                results = pending.popleft()[0].result()
+                go_ahead()
                 yield from results
         finally:
             if abandon is not None:
                 abandon()
-            for future in pending:
+            for future, _ in pending:
                 future.cancel()
 
 
@@ -83,7 +96,17 @@ class _Each(Generic[In, Out]):
         return [self.function(value) for value in values]
 
 
-def _chunks(inputs: Iterable[In], size: int) -> Iterator[list[In]]:
-    source = iter(inputs)
-    while values := list(islice(source, size)):
-        yield values
+def _chunks(
+    inputs: Iterable[In], size: int, size_of: Callable[[In], int] | None
+) -> Iterator[tuple[list[In], int]]:
+    """So many inputs, or fewer that are large, and their bytes."""
+    values: list[In] = []
+    n_bytes = 0
+    for value in inputs:
+        values.append(value)
+        n_bytes += 0 if size_of is None else size_of(value)
+        if len(values) == size or n_bytes >= CHUNK_BYTES:
+            yield values, n_bytes
+            values, n_bytes = [], 0
+    if values:
+        yield values, n_bytes

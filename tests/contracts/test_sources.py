@@ -2,8 +2,9 @@
 
 import io
 import json
+import os
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,9 +25,11 @@ from deponij.pipeline.data.adapters.registry import (
     source_names,
 )
 from deponij.pipeline.data.adapters.whole import Reading
+from deponij.pipeline.data.inside import MAX_PICTURE_BYTES
 from deponij.pipeline.data.known_files import KnownFiles
 from deponij.pipeline.pictures import decode
 from deponij.store.errors import DataError, UsageError
+from deponij.store.texts import is_storable
 
 N_PICTURES = 5
 
@@ -249,6 +252,29 @@ def test_files_that_are_named_are_those_that_would_be_copied(source: Source, tmp
                 assert replace(found, content=copied.content, reference=None) == copied
 
 
+def test_what_is_held_ahead_is_bounded_by_its_bytes(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every adapter that decodes whole pictures ahead: what it hands over says what it holds."""
+    told: list[int] = []
+
+    def watched(
+        function: Callable[[object], object],
+        inputs: Iterable[object],
+        workers: int,
+        *,
+        size_of: Callable[[object], int] | None = None,
+        **more: object,
+    ) -> Iterator[object]:
+        for value in inputs:
+            told.append(0 if size_of is None else size_of(value))
+            yield function(value)
+
+    monkeypatch.setattr("deponij.pipeline.data.adapters.whole.ordered_map", watched)
+    held = [len(item.content or b"") for item in source.items()]
+    if told:
+        assert len(told) == len(held)
+        assert all(one >= size for one, size in zip(told, held, strict=True))
+
+
 def test_a_consumer_may_stop_early(source: Source) -> None:
     stream = source.items(workers=2)
     first = next(stream)
@@ -291,12 +317,74 @@ def test_links_lead_where_the_user_says_and_nowhere_else(name: str, tmp_path: Pa
     (tmp_path / "made").mkdir()
     (tmp_path / "elsewhere").mkdir()
     params = MADE[name](tmp_path / "made")
+    if name == "webdataset":
+        params = {"shards": [tmp_path / "made"]}  # one that is itself named may be a link
     expected = [item.key for item in open_source(name, params).items()]
-    for path in (tmp_path / "made").rglob("*.png"):
-        path.symlink_to(path.rename(tmp_path / "elsewhere" / path.name))
-    assert {item.key for item in open_source(name, params).items()} == {None}
+    for path in list((tmp_path / "made").rglob("*")):
+        if path.suffix in (".png", ".mp4", ".tar"):
+            path.symlink_to(path.rename(tmp_path / "elsewhere" / path.name))
+    if name == "webdataset":
+        with pytest.raises(DataError, match="is a symbolic link that leaves the data set's folder"):
+            open_source(name, params)
+    else:
+        assert {item.key for item in open_source(name, params).items()} == {None}
     allowed = open_source(name, {**params, "links_into": [tmp_path / "elsewhere"]})
     assert [item.key for item in allowed.items()] == expected
+
+
+@pytest.mark.parametrize("name", sorted(set(has("links_into")) - {"webdataset", "video"}))
+def test_a_file_that_is_larger_than_any_picture_is_not_read(name: str, tmp_path: Path) -> None:
+    """Files of holes are of any size, and take no room."""
+    params = MADE[name](tmp_path)
+    path = min(one for one in tmp_path.rglob("*.png") if one.read_bytes() != b"damaged")
+    with path.open("r+b") as file:
+        file.truncate(MAX_PICTURE_BYTES + 1)
+    items = list(open_source(name, params).items())
+    told = [item.item_id for item in items if "are read as a picture" in str(item.failure)]
+    assert told
+    assert all(path.name in one for one in told)
+    assert any(item.failure is None for item in items)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("name", "pipe"),
+    [
+        ("folder", "class0/pipe.png"),
+        ("listed", "1.png"),
+        ("video", "cat/pipe.mp4"),
+        ("voc", "Annotations/pipe.xml"),
+        ("yolo", "labels/train/pipe.txt"),
+    ],
+)
+def test_a_pipe_is_never_waited_for(name: str, pipe: str, tmp_path: Path) -> None:
+    params = MADE[name](tmp_path)
+    (tmp_path / pipe).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / pipe)
+    items = list(open_source(name, params).items())
+    said = "is not a regular file" if name != "yolo" else "no picture for the labels"
+    assert sum(said in str(item.failure) for item in items) == 1
+    assert any(item.failure is None for item in items)
+
+
+@pytest.mark.parametrize("name", ["folder", "video", "webdataset"])
+def test_names_that_are_no_utf8_on_disk_are_spelled_out(name: str, tmp_path: Path) -> None:
+    params = MADE[name](tmp_path)
+    for path in sorted(tmp_path.rglob("*"), reverse=True):
+        if path.is_dir() or name == "webdataset":
+            path.rename(path.with_name(os.fsdecode(b"caf\xe9") + path.name))
+    params = {"shards": [tmp_path]} if name == "webdataset" else params
+    for item in open_source(name, params).items():
+        assert item.item_id.startswith(r"caf\xe9")
+        assert all(is_storable(str(one)) for one in (item.image_id, item.failure, *item.metadata.values()))
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_is_no_shard(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.tar")
+    for shards in ([tmp_path], [tmp_path / "*.tar"], [tmp_path / "a.tar"]):
+        with pytest.raises(DataError, match="is not a regular file"):
+            open_source("webdataset", {"shards": shards})
 
 
 def test_unknown_names_list_the_known_and_the_nearest() -> None:

@@ -22,8 +22,9 @@ def write(
     fps: int = 10,
     size_px: tuple[int, int] = (64, 48),
     codec: str = "mpeg4",
+    gop: int | None = None,
 ) -> None:
-    """A video of so many frames."""
+    """A video of so many frames, every `gop`th a keyframe."""
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +32,22 @@ def write(
         stream = container.add_stream(codec, rate=fps)
         stream.width, stream.height = size_px
         stream.pix_fmt = "yuv420p"
+        if gop is not None:
+            stream.gop_size, stream.max_b_frames = gop, 0
         for number in range(n_frames):
             pixels = np.full((size_px[1], size_px[0], 3), grey_of(number), np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
+
+
+def without_first_packet(path: Path, to: Path) -> None:
+    """The same packets but the first, which is a keyframe, as a video that was cut elsewhere."""
+    import av
+
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path)) as source, av.open(str(to), "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for packet in list(source.demux(video=0))[1:]:
+            if packet.dts is not None:
+                packet.stream = stream
+                container.mux(packet)

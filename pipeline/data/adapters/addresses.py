@@ -11,14 +11,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from deponij.pipeline.data.fetching.http import Downloader, GaveUpError, Pace
+from deponij.pipeline.data.inside import MAX_PICTURE_BYTES
 from deponij.pipeline.pictures import decode
 from deponij.store.errors import DataError
 
 AT_ONCE = 8
 TIMEOUT_S = 30.0
 RETRIES = 4
-# A larger file is none that a table of pictures means.
-MAX_BYTES = 1 << 30
 
 
 class Addresses:
@@ -70,7 +69,9 @@ def _check(body: bytes) -> None:
 def addresses(folder: Path, pace: Pace | None = None) -> Iterator[Addresses]:
     """For the time of the block; what is under way when it ends early stays for the next run."""
     pace = pace or Pace()
-    with Downloader(timeout_s=TIMEOUT_S, retries=RETRIES, pace=pace, max_bytes=MAX_BYTES) as downloader:
+    with Downloader(
+        timeout_s=TIMEOUT_S, retries=RETRIES, pace=pace, max_bytes=MAX_PICTURE_BYTES
+    ) as downloader:
         there = Addresses(folder, downloader)
         try:
             yield there

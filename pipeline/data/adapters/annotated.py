@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deponij.pipeline.data.adapters.coco import Annotation, CocoDataset, Photograph
-from deponij.pipeline.data.adapters.file_names import Finder, is_address
+from deponij.pipeline.data.adapters.file_names import Finder, is_address, numbered
 
 
 def files_below(root: Path) -> Iterator[Path]:
@@ -28,11 +28,12 @@ def each_once(photographs: Sequence[Photograph], said: str) -> list[Photograph]:
         said: why, with the picture's name for `{}`.
     """
     seen: dict[str, int] = {}
+    taken = {one.image_id for one in photographs}
     checked = []
     for one in photographs:
         seen[one.image_id] = seen.get(one.image_id, 0) + 1
         if (again := seen[one.image_id]) > 1:
-            name = f"{one.file_name}~{again}"
+            name = numbered(f"{one.file_name}~", again, taken)
             problem = one.problem or said.format(repr(one.file_name))
             checked.append(replace(one, file_name=name, image_id=name, problem=problem))
         else:

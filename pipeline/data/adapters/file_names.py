@@ -101,12 +101,29 @@ def _endings(parts: Sequence[str]) -> Iterator[str]:
     return ("/".join(parts[start:]) for start in range(len(parts)))
 
 
+def spelled(name: str) -> str:
+    """A file's name, with bytes that are not UTF-8 on disk spelled out, so that tables can hold it."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def distinct_names(files: Sequence[Path]) -> list[str]:
     """A name for each file, for ids to begin with: its own, or where names repeat its path below the folder of all."""
     names = [path.name for path in files]
     if len(set(names)) == len(names):
-        return names
+        return list(map(spelled, names))
     # Links stay as they are named: in the hub's cache they lead to files that are named by a hash.
     absolute = [Path(os.path.abspath(path)) for path in files]  # noqa: PTH100
     common = os.path.commonpath([path.parent for path in absolute])
-    return [path.relative_to(common).as_posix() for path in absolute]
+    return [spelled(path.relative_to(common).as_posix()) for path in absolute]
+
+
+def numbered(prefix: str, number: int, taken: set[str]) -> str:
+    """A name of its own for what would be the second of one: `prefix` and this number, or the next that is free.
+
+    Args:
+        taken: names that others have; the new one is added.
+    """
+    while (name := f"{prefix}{number}") in taken:
+        number += 1
+    taken.add(name)
+    return name

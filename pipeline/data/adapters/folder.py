@@ -20,8 +20,9 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 from pydantic import Field
 
+from deponij.pipeline.data.adapters.file_names import spelled
 from deponij.pipeline.data.adapters.registry import Progress, SourceParams, register_source
-from deponij.pipeline.data.adapters.whole import COPIED, Reading, each_picture, picture_in_file
+from deponij.pipeline.data.adapters.whole import COPIED, Reading, bytes_held, each_picture, picture_in_file
 from deponij.pipeline.data.endings import (
     PICTURE_ENDINGS,
     counted,
@@ -113,7 +114,7 @@ class FolderSource:
         """Folders without pictures, files that are none, pictures by their bytes alone, and those without a label."""
         notes: list[str] = [*self._part]
         if empty := self._without_pictures():
-            named = [f"{_utf8(str(folder))!r} ({counted(found)})" for folder, found in empty.items()]
+            named = [f"{spelled(str(folder))!r} ({counted(found)})" for folder, found in empty.items()]
             more = ["…"] if len(named) > _NAMED_FOLDERS else []
             told = ", ".join(named[:_NAMED_FOLDERS] + more)
             notes.append(ToAct(f"folders without any picture, which are no classes: {len(named):,}: {told}"))
@@ -137,7 +138,7 @@ class FolderSource:
         if self._inner:
             notes.append(
                 ToAct(
-                    f"every class folder holds the same folders ({', '.join(map(_utf8, self._inner))}), which are not "
+                    f"every class folder holds the same folders ({', '.join(map(spelled, self._inner))}), which are not "
                     "told apart; if these are the classes, move them up"
                 )
             )
@@ -154,7 +155,10 @@ class FolderSource:
     ) -> Iterator[Item]:
         """One item per picture, sorted by path; what cannot be read carries its failure. Folders without any follow."""
         one = partial(_item, root=self.root, links=self.links, reading=reading)
-        return each_picture(one, chain(self._entries, self._empty), workers, progress)
+        entries = chain(self._entries, self._empty)
+        return each_picture(
+            one, entries, workers, progress, lambda entry: bytes_held(self.root / entry.path, reading)
+        )
 
     def _listed(self, treat: Mapping[str, Treatment]) -> list[_Entry]:
         found = sorted(self._walk(), key=lambda pair: PurePosixPath(pair[0]).parts)
@@ -232,8 +236,8 @@ def _folders(path: str, problem: str | None) -> Folders:
 
 
 def _entry(path: str, problem: str | None, place: Place) -> _Entry:
-    label = _utf8(place.others[0]) if place.others else None
-    return _Entry(path, _utf8(path), label, place.given, problem)
+    label = spelled(place.others[0]) if place.others else None
+    return _Entry(path, spelled(path), label, place.given, problem)
 
 
 def _shared_folders(paths: Sequence[Folders]) -> list[str]:
@@ -248,14 +252,9 @@ def _shared_folders(paths: Sequence[Folders]) -> list[str]:
 
 def _empty(folder: PurePosixPath, files: Counter[str]) -> _Entry:
     """A folder that would be a class if its files were pictures; as a failure it does not vanish."""
-    name = _utf8(str(folder))
+    name = spelled(str(folder))
     said = f"no picture in this folder: {counted(files)}; --treat {name}=skip leaves it out"
     return _Entry(str(folder), name, None, None, said)
-
-
-def _utf8(text: str) -> str:
-    """Names that are not UTF-8 on disk, with their odd bytes spelled out, so that tables can hold them."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def _item(entry: _Entry, *, root: Path, links: Links, reading: Reading) -> Item:

@@ -23,8 +23,9 @@ from deponij.pipeline.data.parts import Place, Treatment, parts_of_files, places
 from deponij.pipeline.data.try_out import first_in_turn, told_part
 from deponij.store.errors import DataError, UsageError
 
-# Rows held at a time, before decoding; with pictures of 1 MB this is 64 MB.
+# Rows held at a time, before decoding, and what they may hold.
 BATCH_ROWS = 64
+BATCH_BYTES = 64 << 20
 READ_BYTES = 1 << 20
 # Where rows say which part they are of, this column does.
 SPLIT = "split"
@@ -152,7 +153,7 @@ class ParquetSource:
         Raises:
             DataError: a file turns out to be damaged on the way.
         """
-        return each_picture(lambda row: whole_picture(*row), self._rows(), workers, progress)
+        return each_picture(lambda row: whole_picture(*row), self._rows(), workers, progress, _size)
 
     def _rows(self) -> Iterator[_Row]:
         for place, one in enumerate(self.files):
@@ -163,17 +164,20 @@ class ParquetSource:
                 # Without these a whole file of row groups is read ahead.
                 with pq.ParquetFile(one.path, pre_buffer=False, buffer_size=READ_BYTES) as file:
                     for group in range(file.num_row_groups):
-                        n_rows = file.metadata.row_group(group).num_rows
+                        of_group = file.metadata.row_group(group)
+                        n_rows = of_group.num_rows
                         if chosen is not None and chosen.isdisjoint(range(number, number + n_rows)):
                             number += n_rows
                             continue
                         for batch in file.iter_batches(
-                            BATCH_ROWS, row_groups=[group], columns=wanted, use_threads=False
+                            _n_rows_at_once(of_group),
+                            row_groups=[group],
+                            columns=wanted,
+                            use_threads=False,
                         ):
                             for at in range(batch.num_rows):
                                 if chosen is None or number in chosen:
-                                    (values,) = batch.slice(at, 1).to_pylist()
-                                    row = self._row(one, number, values)
+                                    row = self._row(one, number, *_values(batch.slice(at, 1)))
                                     if row is not None:
                                         yield row
                                 number += 1
@@ -182,11 +186,11 @@ class ParquetSource:
                     f"parquet file {one.path} is damaged after {number:,} rows: {error}"
                 ) from error
 
-    def _row(self, file: _File, number: int, values: dict[str, Any]) -> _Row | None:
+    def _row(self, file: _File, number: int, values: dict[str, Any], failure: str | None) -> _Row | None:
         """None where the user leaves it out."""
-        image, failure = values[self._columns.image], None
+        image = values[self._columns.image]
         content = image.get("bytes") if isinstance(image, dict) else image
-        if content is None:
+        if content is None and failure is None:
             path = image.get("path") if isinstance(image, dict) else None
             failure = "the row holds no picture" if not path else (
                 f"the row names the file {path!r} and does not hold its bytes; embed them in the parquet file"
@@ -206,10 +210,34 @@ class ParquetSource:
         return f"{file.name}#{number}", content, failure, given, metadata
 
 
+def _size(row: _Row) -> int:
+    return len(row[1] or b"")
+
+
+def _n_rows_at_once(group: pq.RowGroupMetaData) -> int:
+    """Of a group: up to `BATCH_ROWS`, fewer where they are large."""
+    return max(1, min(BATCH_ROWS, int(BATCH_BYTES * group.num_rows // max(1, group.total_byte_size))))
+
+
+def _values(row: pa.RecordBatch) -> tuple[dict[str, Any], str | None]:
+    """Those of a batch of one row, and why one of them is missing."""
+    found = {name: _value(column[0]) for name, column in zip(row.schema.names, row.columns, strict=True)}
+    failure = next((f"column {name!r}: {why}" for name, (_, why) in found.items() if why is not None), None)
+    return {name: value for name, (value, _) in found.items()}, failure
+
+
+def _value(scalar: pa.Scalar) -> tuple[Any, str | None]:
+    """As Python has it; None, and why, for a text that is none: files do not say, and Arrow does not check."""
+    try:
+        return scalar.as_py(), None
+    except UnicodeDecodeError as error:
+        return None, f"its text is not UTF-8: {error}"
+
+
 def _read_column(path: Path, name: str) -> list[Any]:
     try:
         with pq.ParquetFile(path) as file:
-            return list(file.read(columns=[name]).column(0).to_pylist())
+            return [_value(one)[0] for one in file.read(columns=[name]).column(0)]
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"parquet file {path} is damaged: {error}") from error
 
@@ -221,5 +249,5 @@ def _footer(path: Path) -> tuple[pa.Schema, int]:
     try:
         with pq.ParquetFile(path) as file:
             return file.schema_arrow, file.metadata.num_rows
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeEncodeError) as error:
         raise DataError(f"{path} is not a readable parquet file: {error}") from error

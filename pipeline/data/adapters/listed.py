@@ -17,7 +17,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from deponij.pipeline.data.adapters.addresses import AT_ONCE, Addresses, addresses, file_of
-from deponij.pipeline.data.adapters.file_names import Finder, is_address
+from deponij.pipeline.data.adapters.file_names import Finder, is_address, numbered
 from deponij.pipeline.data.adapters.parquet_columns import columns_of_table
 from deponij.pipeline.data.adapters.registry import Progress, SourceParams, check_columns, register_source
 from deponij.pipeline.data.adapters.table_columns import (
@@ -27,7 +27,7 @@ from deponij.pipeline.data.adapters.table_columns import (
     refuse_twins,
     with_labels,
 )
-from deponij.pipeline.data.adapters.whole import COPIED, Reading, each_picture, picture_in_file
+from deponij.pipeline.data.adapters.whole import COPIED, Reading, bytes_held, each_picture, picture_in_file
 from deponij.pipeline.data.inside import Links, existing_folder
 from deponij.pipeline.data.item import Item, MetadataValue, ToAct
 from deponij.pipeline.data.parallel import Workers, ordered_map
@@ -168,7 +168,13 @@ class ListedSource:
         """One item per row, in order; what cannot be read carries its failure."""
         fetched = None if self._fetched_into is None else self._fetched_into.resolve()
         one = partial(_item, root=self.root, fetched=fetched, links=self.links, reading=reading)
-        return each_picture(one, self._fetching(), workers, progress)
+        return each_picture(
+            one,
+            self._fetching(),
+            workers,
+            progress,
+            lambda row: bytes_held(Path(*_place(row, self.root, fetched)), reading),
+        )
 
     def _fetching(self) -> Iterator[_Row]:
         """The rows, of which those with an address wait for their file; many are fetched at once, in order."""
@@ -191,14 +197,16 @@ class ListedSource:
 
     def _rows(self) -> Iterator[_Row]:
         seen: dict[str, int] = {}
+        taken = set(self._paths)
         values = [(one, self._table[one.source].to_pylist()) for one in self.columns]
         for row, named in enumerate(self._paths):
-            path, failure, address = named or f"row {row + 1}", None, None
+            path, failure, address = named, None, None
             if not named:
+                path = numbered("row ", row + 1, taken)
                 failure = f"row {row + 1} names no picture"
             elif named in seen:
                 failure = f"row {row + 1} names the same picture as row {seen[named] + 1}; one row a picture is expected"
-                path = f"{named}#{row + 1}"
+                path = numbered(f"{named}#", row + 1, taken)
             elif is_address(named) and self._fetched_into is None:
                 failure = (
                     f"row {row + 1} names an address; --fetch (`fetch: true` in a profile) fetches it, or put the "
@@ -206,7 +214,7 @@ class ListedSource:
                 )
             elif is_address(named):
                 address = named
-            seen.setdefault(path, row)
+            seen.setdefault(named, row)
             metadata: dict[str, MetadataValue] = {}
             for column, of_rows in values:
                 try:
@@ -245,12 +253,15 @@ def _fetched(row: _Row, *, addresses: Addresses) -> _Row:
         return replace(row, failure=str(error))
 
 
+def _place(row: _Row, root: Path, fetched: Path | None) -> tuple[Path, str]:
+    """The folder of a row's picture, and its name there."""
+    return (root, row.item_id) if row.file is None or fetched is None else (fetched, row.file)
+
+
 def _item(row: _Row, *, root: Path, fetched: Path | None, links: Links, reading: Reading) -> Item:
-    place, name = (root, row.item_id) if row.file is None or fetched is None else (fetched, row.file)
     return picture_in_file(
         row.item_id,
-        place,
-        name,
+        *_place(row, root, fetched),
         links,
         reading,
         failure=row.failure,

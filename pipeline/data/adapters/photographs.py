@@ -12,7 +12,7 @@ import pyarrow as pa
 from deponij.pipeline.data.adapters.coco import CocoDataset, Photograph
 from deponij.pipeline.data.adapters.label_sets import LABEL_SET
 from deponij.pipeline.data.adapters.registry import Progress
-from deponij.pipeline.data.adapters.whole import COPIED, Reading, each_picture, picture_in_file
+from deponij.pipeline.data.adapters.whole import COPIED, Reading, bytes_held, each_picture, picture_in_file
 from deponij.pipeline.data.inside import Links
 from deponij.pipeline.data.item import Item, MetadataValue
 from deponij.pipeline.data.parallel import Workers
@@ -41,7 +41,11 @@ def whole_photographs(
         reading: how the files are taken.
     """
     return each_picture(
-        partial(_item, root=root, links=links, reading=reading), dataset.photographs, workers, progress
+        partial(_item, root=root, links=links, reading=reading),
+        dataset.photographs,
+        workers,
+        progress,
+        lambda photograph: bytes_held(root / photograph.file_name, reading),
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 from pydantic import Field
 
+from deponij.pipeline.data.adapters.file_names import numbered
 from deponij.pipeline.data.adapters.parquet_columns import columns_of_table
 from deponij.pipeline.data.adapters.registry import Progress, SourceParams, check_columns, register_source
 from deponij.pipeline.data.adapters.table_columns import LABELS, PARTS, column_called
@@ -100,16 +101,18 @@ class UnpicturedSource:
         """One item per row, in order; one whose values do not fit its columns carries that as its failure."""
         values = [(one, self._table[one.source].to_pylist()) for one in self.columns]
         seen: dict[str, int] = {}
+        taken = set(self._ids)
         for row in self._kept:
-            name, failure = self._ids[row], None
+            own, failure = self._ids[row], None
+            name = own
             if not name:
-                name, failure = f"row {row + 1}", f"row {row + 1} has no id"
+                name, failure = numbered("row ", row + 1, taken), f"row {row + 1} has no id"
             elif name in seen:
                 failure = (
                     f"row {row + 1} has the same id as row {seen[name] + 1}; one row an item is expected"
                 )
-                name = f"{name}#{row + 1}"
-            seen.setdefault(name, row)
+                name = numbered(f"{name}#", row + 1, taken)
+            seen.setdefault(own, row)
             metadata: dict[str, MetadataValue] = {}
             for column, of_rows in values:
                 try:

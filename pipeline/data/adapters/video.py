@@ -20,9 +20,10 @@ import pyarrow as pa
 from PIL import Image
 from pydantic import Field
 
+from deponij.pipeline.data.adapters.file_names import spelled
 from deponij.pipeline.data.adapters.registry import Progress, SourceParams, register_source
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
-from deponij.pipeline.data.inside import existing_folder
+from deponij.pipeline.data.inside import Links, existing_folder, path_inside, regular_file
 from deponij.pipeline.data.item import Item, MetadataValue, ToAct
 from deponij.pipeline.data.parallel import Workers
 from deponij.pipeline.data.parts import Place, Treatment, places, refuse_unknown
@@ -66,6 +67,7 @@ class VideoParams(SourceParams):
         every: each so manieth frame instead.
         frames: `jpeg` of quality 95 without subsampled colours, or `png`, exactly, some five times as large.
         treat: what folders are whose names leave it open: `train`, `val`, `test`, `class` (no part), or `skip`.
+        links_into: folders that symbolic links may lead into; DVC's cache is one by itself.
         limit: so many frames, one of each video in turn, from their beginnings.
     """
 
@@ -74,6 +76,7 @@ class VideoParams(SourceParams):
     every: int | None = Field(default=None, ge=1)
     frames: Literal["jpeg", "png"] = "jpeg"
     treat: dict[str, Treatment] = Field(default_factory=dict)
+    links_into: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,10 @@ class _Video:
     """A video, and which of its frames are items.
 
     Attributes:
-        name: path below the data set.
+        path: of its file.
+        name: path below the data set, as ids have it.
         times_s: time of each chosen frame by its number in the order of time.
+        start: presentation time of frame 0, in ticks of the stream; it need not be the first that can be decoded.
         failure: why there are none.
         cut: why there would be more.
     """
@@ -91,6 +96,7 @@ class _Video:
     name: str
     place: Place
     times_s: Mapping[int, float]
+    start: int = 0
     failure: str | None = None
     cut: str | None = None
 
@@ -130,15 +136,19 @@ class VideoSource:
         _require_pyav()
         self.params = params
         one = params.folder.is_file()
-        root = params.folder.parent if one else existing_folder(params.folder, "folder of the videos")
-        found = [params.folder] if one else sorted(_walked(root))
+        root = (
+            params.folder.parent.resolve() if one else existing_folder(params.folder, "folder of the videos")
+        )
+        found = [root / params.folder.name] if one else sorted(_walked(root))
+        # A link that is itself named is meant.
+        links = Links((params.folder.resolve(),)) if one else Links.of(params.folder, params.links_into)
         if not found:
             raise DataError(f"there is no video below {params.folder} ({', '.join(ENDINGS)})")
         named = {path: path.relative_to(root) for path in found}
         refuse_unknown(params.treat, (relative.parts[:-1] for relative in named.values()))
         place_of = places((relative.parts[:-1] for relative in named.values()), params.treat)
         self.videos = [
-            _looked_at(path, relative.as_posix(), place, params)
+            _looked_at(root, relative.as_posix(), links, place, params)
             for path, relative in named.items()
             if not (place := place_of[relative.parts[:-1]]).is_skipped
         ]
@@ -166,11 +176,11 @@ class VideoSource:
 
     def items(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Item]:
         """Frames in order of time, video by video; what cannot be decoded carries its failure."""
-        return each_picture(_item, self._frames(), workers, progress)
+        return each_picture(_item, self._frames(), workers, progress, _size)
 
     def _frames(self) -> Iterator[_Frame]:
         for video in self.videos:
-            label = video.place.others[0] if video.place.others else None
+            label = spelled(video.place.others[0]) if video.place.others else None
             if video.failure is not None:
                 yield _Frame(video.name, video.place.given, label, None, None, None, video.failure, "")
                 continue
@@ -215,6 +225,10 @@ def _item(frame: _Frame) -> Item:
     )
 
 
+def _size(frame: _Frame) -> int:
+    return 0 if frame.pixels is None else frame.pixels.nbytes
+
+
 def _encoded(pixels: "NDArray[np.uint8]", form: str) -> bytes:
     file = io.BytesIO()
     image = Image.fromarray(pixels)
@@ -231,14 +245,17 @@ def _clock(time_s: float) -> str:
     return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}.{ms % 1000:03d}"
 
 
-def _looked_at(path: Path, name: str, place: Place, params: VideoParams) -> _Video:
+def _looked_at(root: Path, inside: str, links: Links, place: Place, params: VideoParams) -> _Video:
+    path, name = root / inside, spelled(inside)
     try:
-        times_s, cut = _times_s(path)
+        path_inside(root, inside, links)
+        regular_file(path)
+        times_s, start, cut = _times_s(path)
     except DataError as error:
-        return _Video(path, name, place, {}, str(error))
+        return _Video(path, name, place, {}, failure=spelled(str(error)))
     if not times_s:
-        return _Video(path, name, place, {}, "the video has no frames")
-    return _Video(path, name, place, _chosen(times_s, params), cut=cut)
+        return _Video(path, name, place, {}, failure="the video has no frames")
+    return _Video(path, name, place, _chosen(times_s, params), start, cut=cut)
 
 
 def _chosen(times_s: Sequence[float], params: VideoParams) -> dict[int, float]:
@@ -259,8 +276,9 @@ def _chosen(times_s: Sequence[float], params: VideoParams) -> dict[int, float]:
     return chosen
 
 
-def _times_s(path: Path) -> tuple[list[float], str | None]:
-    """Presentation times of the frames, ascending, from 0 on, without decoding; and why there would be more.
+def _times_s(path: Path) -> tuple[list[float], int, str | None]:
+    """Presentation times of the frames, ascending, from 0 on, without decoding; what 0 is in ticks of the stream; and
+    why there would be more.
 
     Raises:
         DataError: it is no video, or has no picture stream.
@@ -282,8 +300,8 @@ def _times_s(path: Path) -> tuple[list[float], str | None]:
         if cut is None and stated_s > end_s + _SLACK_S:
             cut = f"the video is cut off: it should end after {stated_s:.1f} s, and {end_s:.1f} s are there"
         base = float(stream.time_base)
-    first = min(times, default=0)
-    return [(one - first) * base for one in sorted(set(times))], cut
+    start = min(times, default=0)
+    return [(one - start) * base for one in sorted(set(times))], start, cut
 
 
 def _decoded(video: _Video) -> Iterator[tuple[int, "NDArray[np.uint8] | None", str | None]]:
@@ -296,12 +314,10 @@ def _decoded(video: _Video) -> Iterator[tuple[int, "NDArray[np.uint8] | None", s
     try:
         with _opened(video.path) as (container, stream):
             stream.thread_type = "AUTO"
-            first = None
             for frame in container.decode(stream):
                 if frame.pts is None:
                     continue
-                first = frame.pts if first is None else first
-                at = round(float((frame.pts - first) * stream.time_base) * 1e6)
+                at = round(float((frame.pts - video.start) * stream.time_base) * 1e6)
                 if at in left:
                     while left and next(iter(left)) != at:
                         yield left.pop(next(iter(left))), None, why

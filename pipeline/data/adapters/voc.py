@@ -18,6 +18,7 @@ from deponij.pipeline.data.adapters.coco import Annotation, Category, CocoDatase
 from deponij.pipeline.data.adapters.instances import InstanceParams, InstanceSource
 from deponij.pipeline.data.adapters.registry import register_source
 from deponij.pipeline.data.endings import PICTURE_ENDINGS
+from deponij.pipeline.data.inside import regular_file
 from deponij.pipeline.data.parts import Treatment, given_part, places, refuse_unknown
 from deponij.store.errors import DataError
 
@@ -92,7 +93,7 @@ def _parts(root: Path) -> dict[str, str]:
         part = given_part(path.stem)
         if part is None:
             continue
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in regular_file(path).read_text(encoding="utf-8", errors="replace").splitlines():
             name = line.strip()
             if name and part_of.setdefault(name, part) != part:
                 raise DataError(f"{path} lists {name!r}, which is in {part_of[name]!r} too")
@@ -121,7 +122,7 @@ def _photograph(path: Path, root: Path, given: str | None) -> Photograph:
 
 def _document(path: Path) -> ElementTree.Element:
     try:
-        data = path.read_bytes()
+        data = regular_file(path).read_bytes()
         if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
             raise DataError(f"{path.name} declares entities, which annotations do not need; refused")
         document = ElementTree.fromstring(data)

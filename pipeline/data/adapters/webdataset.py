@@ -23,7 +23,7 @@ from typing import IO, Any, cast
 import pyarrow as pa
 from pydantic import Field
 
-from deponij.pipeline.data.adapters.file_names import distinct_names
+from deponij.pipeline.data.adapters.file_names import distinct_names, numbered
 from deponij.pipeline.data.adapters.registry import (
     Progress,
     SourceParams,
@@ -32,21 +32,24 @@ from deponij.pipeline.data.adapters.registry import (
     register_source,
 )
 from deponij.pipeline.data.adapters.whole import each_picture, whole_picture
+from deponij.pipeline.data.inside import MAX_PICTURE_BYTES, Links, path_inside, regular_file
 from deponij.pipeline.data.item import Item, MetadataValue, ToAct
 from deponij.pipeline.data.parallel import Workers
 from deponij.pipeline.data.parts import Treatment, parts_of_files, refuse_unknown
 from deponij.pipeline.data.try_out import told_part
 from deponij.store.errors import DataError, UsageError
+from deponij.store.texts import is_storable, one_line
 
 PICTURES = ("jpg", "jpeg", "png", "webp", "avif", "gif", "bmp", "tif", "tiff", "ppm", "pgm")
 SHARDS = ("*.tar", "*.tar.gz", "*.tgz")
 LABELS = ("label", "class", "category", "cls")
-# A field is held in memory: no picture is larger, and a sample's JSON is small.
-MAX_PICTURE_BYTES = 512 << 20
+# A field is held in memory, and a sample's JSON is small.
 MAX_FIELD_BYTES = 4 << 20
+# Of the headers of one member, long names and the like included.
+MAX_HEADER_BYTES = 1 << 20
 _BLOCK = 512
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_DAMAGE = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError)
+_DAMAGE = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError, RecursionError)
 _SKIPPED = re.compile(r"(^|/)(\._|\.DS_Store$|__MACOSX/)")
 
 
@@ -59,11 +62,13 @@ class WebdatasetParams(SourceParams):
         label_field: of the samples' JSON; by default `cls`, else the field of the JSON that is called like a label.
         treat: what shards or their folders are whose names leave it open: `train`, `val`, `test`, `class` (no part),
             or `skip` to leave them out.
+        links_into: folders that symbolic links in a folder of shards may lead into; DVC's cache is one by itself.
     """
 
     shards: tuple[Path, ...] = Field(min_length=1)
     label_field: str | None = None
     treat: dict[str, Treatment] = Field(default_factory=dict)
+    links_into: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,7 @@ class WebdatasetSource:
                 shard is.
             UsageError: a shard named twice, all are left out, or a label field that no sample has.
         """
-        paths = _expanded(params.shards)
+        paths = _expanded(params.shards, params.links_into)
         parts = dict(zip(paths, parts_of_files(paths, params.treat), strict=True))
         refuse_unknown(params.treat, [one for path in paths for one in (path.parts, (path.stem,))])
         kept = [path for path, part in parts.items() if part != "skip"]
@@ -132,7 +137,7 @@ class WebdatasetSource:
 
     def items(self, *, workers: Workers = 1, progress: Progress | None = None) -> Iterator[Item]:
         """One item per sample, shard by shard; what does not decode, and the rest of a damaged shard, are failures."""
-        return each_picture(_item, self._rows(), workers, progress)
+        return each_picture(_item, self._rows(), workers, progress, _size)
 
     def _left(self, n: int) -> int | None:
         """How many more samples are wanted after so many; None for all."""
@@ -151,23 +156,36 @@ class WebdatasetSource:
             if self._left(n) == 0:
                 return
             seen: Counter[str] = Counter()
+            taken: set[str] = set()
             for sample in itertools.islice(_samples(shard.path, with_pictures=True), self._left(n)):
                 n += 1
                 seen[sample.key] += 1
-                item_id = f"{shard.name}/{sample.key}"
+                name = sample.key
+                if name in taken:
+                    name = numbered(f"{name}#", max(2, seen[name]), taken)
+                taken.add(name)
                 metadata, failure = self._columns.values(sample)
                 failure = sample.failure or failure
                 if seen[sample.key] > 1:
-                    item_id += f"#{seen[sample.key]}"
                     failure = failure or f"the shard has several samples of the name {sample.key!r}"
                 if sample.picture is None and failure is None:
                     told = ", ".join(sorted(sample.fields)) or "none that is read"
                     failure = f"the sample has no picture; its fields: {told}"
-                yield item_id, None if failure else sample.picture, failure, shard.given, metadata
+                yield (
+                    f"{shard.name}/{name}",
+                    None if failure else sample.picture,
+                    failure,
+                    shard.given,
+                    metadata,
+                )
 
 
 def _item(row: _Row) -> Item:
     return whole_picture(*row)
+
+
+def _size(row: _Row) -> int:
+    return len(row[1] or b"")
 
 
 class _Columns:
@@ -193,10 +211,10 @@ class _Columns:
         except DataError:
             return  # told with its item
         for name, value in values.items():
-            if isinstance(value, str | bool | int | float):
-                self._types.setdefault(name, set()).add(type(value))
+            if isinstance(value, str | bool | int | float) and is_storable(name):
+                self._types.setdefault(name, set()).add(str if _is_long(value) else type(value))
             elif value is not None:
-                self._passed[name] += 1
+                self._passed[one_line(name)] += 1
 
     def settled(self) -> "_Columns":
         """The columns that all samples have.
@@ -260,7 +278,11 @@ class _Columns:
             value = found.get(name)
             if name not in ("label", "caption") and value is not None:
                 metadata[name] = _as(self.schema.field(name).type, value)
-        return metadata, None
+        strange = [name for name, one in metadata.items() if isinstance(one, str) and not is_storable(one)]
+        if not strange:
+            return metadata, None
+        why = f"the sample's {', '.join(strange)} holds characters that no table can (NUL, half a pair)"
+        return metadata | dict.fromkeys(strange), why
 
 
 def _json(sample: _Sample) -> dict[str, Any]:
@@ -290,13 +312,17 @@ def _type(seen: set[type]) -> pa.DataType:
     return pa.float64() if seen <= {int, float} else pa.string()
 
 
+def _is_long(value: object) -> bool:
+    """Whether it is a whole number beyond 64 bits, as some ids are: as a text it is kept to the last digit."""
+    return isinstance(value, int) and not -(2**63) <= value < 2**63
+
+
 def _as(kind: pa.DataType, value: Any) -> MetadataValue:
+    if not isinstance(value, str | bool | int | float):
+        return None
     if kind == pa.string():
-        return str(value) if isinstance(value, str | bool | int | float) else None
-    if kind == pa.float64():
-        return float(value)
-    in_range = isinstance(value, bool) or (isinstance(value, int) and -(2**63) <= value < 2**63)
-    return cast(MetadataValue, value) if in_range else None
+        return str(value)
+    return float(value) if kind == pa.float64() else value
 
 
 def _samples(path: Path, *, with_pictures: bool) -> Iterator[_Sample]:
@@ -308,7 +334,7 @@ def _samples(path: Path, *, with_pictures: bool) -> Iterator[_Sample]:
     n_read, sample = 0, None
     try:
         with _opened(path) as (tar, file):
-            for member in tar:
+            for member in _members(tar, file):
                 key, ending = _split(member.name)
                 if not member.isreg() or not ending or _SKIPPED.search(member.name):
                     continue
@@ -317,7 +343,7 @@ def _samples(path: Path, *, with_pictures: bool) -> Iterator[_Sample]:
                     n_read += 1
                     sample = None
                 sample = sample or _Sample(key)
-                _take(tar, member, ending, sample, with_pictures)
+                _take(file, member, ending, sample, with_pictures)
             if sample is not None:
                 yield sample
                 n_read, sample = n_read + 1, None
@@ -332,17 +358,49 @@ def _samples(path: Path, *, with_pictures: bool) -> Iterator[_Sample]:
         yield _Sample("damaged" if sample is None else sample.key, failure=why)
 
 
+class _Metered:
+    """A tar file of which no more is read than is allowed: the sizes that it states may be any."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.left = MAX_HEADER_BYTES
+
+    def read(self, n_bytes: int) -> bytes:
+        if not 0 <= n_bytes <= self.left:
+            raise tarfile.ReadError(f"a member has headers of more than {MAX_HEADER_BYTES:,} bytes")
+        self.left -= n_bytes
+        return self._file.read(n_bytes)
+
+    def seek(self, place: int) -> int:
+        return self._file.seek(place)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[tarfile.TarFile, IO[bytes]]]:
+def _opened(path: Path) -> Iterator[tuple[tarfile.TarFile, _Metered]]:
     zipped = path.name.endswith((".gz", ".tgz"))
-    with (
-        cast(IO[bytes], gzip.open(path)) if zipped else path.open("rb") as file,
-        tarfile.open(fileobj=file, mode="r:") as tar,
-    ):
-        yield tar, file
+    with cast(IO[bytes], gzip.open(path)) if zipped else path.open("rb") as file:
+        metered = _Metered(file)
+        with tarfile.open(fileobj=cast(IO[bytes], metered), mode="r:") as tar:
+            yield tar, metered
 
 
-def _require_end(file: IO[bytes], end: int) -> None:
+def _members(tar: tarfile.TarFile, file: _Metered) -> Iterator[tarfile.TarInfo]:
+    """One after the other, of which none is kept."""
+    while True:
+        file.left = MAX_HEADER_BYTES
+        member = tar.next()
+        if member is None:
+            return
+        if member.size < 0:
+            raise tarfile.ReadError(f"a member of {member.size:,} bytes")
+        yield member
+        cast(Any, tar).members.clear()
+
+
+def _require_end(file: _Metered, end: int) -> None:
     """See that the archive has its end mark: `tarfile` takes a cut or a broken header for the end, in silence."""
     file.seek(end)
     while block := file.read(_BLOCK):
@@ -352,9 +410,7 @@ def _require_end(file: IO[bytes], end: int) -> None:
     raise tarfile.ReadError(f"it is cut off at byte {end:,}")
 
 
-def _take(
-    tar: tarfile.TarFile, member: tarfile.TarInfo, ending: str, sample: _Sample, with_pictures: bool
-) -> None:
+def _take(file: _Metered, member: tarfile.TarInfo, ending: str, sample: _Sample, with_pictures: bool) -> None:
     is_picture = ending in PICTURES
     if not is_picture and ending not in ("cls", "txt", "json"):
         return
@@ -362,11 +418,15 @@ def _take(
     if member.size > most:
         sample.failure = f"its field {ending} has {member.size:,} bytes; at most {most:,} are read"
         return
+    if member.issparse():
+        sample.failure = f"its field {ending} is stored with holes (sparse), which is not read"
+        return
     sample.n_pictures += is_picture
     if is_picture and (not with_pictures or sample.picture is not None):
         return
-    opened = tar.extractfile(member)
-    data = opened.read() if opened is not None else b""
+    file.left = member.size
+    file.seek(member.offset_data)
+    data = file.read(member.size)
     if len(data) != member.size:
         raise tarfile.ReadError(f"it is cut off within {member.name!r}")
     if is_picture:
@@ -385,15 +445,16 @@ def _split(name: str) -> tuple[str, str]:
     return key, ending.lower()
 
 
-def _expanded(patterns: Sequence[Path]) -> list[Path]:
+def _expanded(patterns: Sequence[Path], links_into: Sequence[Path]) -> list[Path]:
     """The files that are named.
 
     Raises:
-        DataError: a pattern or folder that has none. UsageError: one that is named twice.
+        DataError: a pattern or folder that has none, a link that leaves its folder, or something else than a file.
+        UsageError: one that is named twice.
     """
     paths: list[Path] = []
     for pattern in patterns:
-        found = list(itertools.chain.from_iterable(map(_files, _braces(str(pattern)))))
+        found = [regular_file(path) for name in _braces(str(pattern)) for path in _files(name, links_into)]
         if not found:
             raise DataError(f"there are no shards at {pattern} ({', '.join(SHARDS)})")
         paths += found
@@ -403,10 +464,14 @@ def _expanded(patterns: Sequence[Path]) -> list[Path]:
     return paths
 
 
-def _files(name: str) -> Iterable[Path]:
+def _files(name: str, links_into: Sequence[Path]) -> Iterable[Path]:
     path = Path(name).expanduser()
     if path.is_dir():
-        return sorted({one for ending in SHARDS for one in path.glob(ending)})
+        found = sorted({one for ending in SHARDS for one in path.glob(ending)})
+        root, links = path.resolve(), Links.of(path, links_into)
+        for one in found:
+            path_inside(root, one.name, links)
+        return found
     if any(char in name for char in "*?["):
         return sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor or "."))))
     return [path]

@@ -1,13 +1,13 @@
 """A whole picture as an item: original bytes or the file that holds them, keyed by them, proven to decode."""
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from deponij.pipeline.data.inside import Links, file_inside
+from deponij.pipeline.data.adapters.file_names import spelled
+from deponij.pipeline.data.inside import Links, file_inside, refuse_huge
 from deponij.pipeline.data.item import Item, MetadataValue
 from deponij.pipeline.data.known_files import Facts, KnownFiles
 from deponij.pipeline.data.parallel import Workers, ordered_map
@@ -48,9 +48,14 @@ def each_picture(
     entries: Iterable[T],
     workers: Workers,
     progress: "Progress | None",
+    size_of: Callable[[T], int] | None = None,
 ) -> Iterator[Item]:
-    """Items of entries, in order; `progress` is called with 1 as each is handed out."""
-    for item in ordered_map(item_of, entries, workers, chunk=CHUNK):
+    """Items of entries, in order; `progress` is called with 1 as each is handed out.
+
+    Args:
+        size_of: bytes that an entry, or its item, holds.
+    """
+    for item in ordered_map(item_of, entries, workers, chunk=CHUNK, size_of=size_of):
         if progress is not None:
             progress(1)
         yield item
@@ -84,6 +89,14 @@ def whole_picture(
     return Item(item_id, item_id, failure=failure, given=given, metadata=metadata)
 
 
+def bytes_held(path: Path, reading: Reading) -> int:
+    """Of a picture's file by its item: all, or none where it is only named; 0 of one that cannot be read, too."""
+    try:
+        return 0 if reading.by_reference else path.stat().st_size
+    except (OSError, ValueError):
+        return 0
+
+
 def picture_in_file(
     item_id: str,
     root: Path,
@@ -109,6 +122,7 @@ def picture_in_file(
         with explained(f"picture {file_name!r} cannot be read", DataError):
             path = file_inside(root, file_name, links)
             seen_ns, status = time.time_ns(), path.stat()
+            refuse_huge(status.st_size)
             # A name that no table can hold cannot be named.
             by_reference = reading.by_reference and is_storable(str(root / file_name))
             if by_reference and reading.known is not None:
@@ -118,7 +132,7 @@ def picture_in_file(
                     return _named(item, named(root / file_name, reading.home), facts)
             content = path.read_bytes()
     except DataError as error:
-        return whole_picture(item_id, None, _spelled(str(error)), given, metadata)
+        return whole_picture(item_id, None, spelled(str(error)), given, metadata)
     digest = digest_of(content)
     facts = None if reading.known is None else reading.known.by_digest(path, digest)
     if facts is not None:
@@ -157,8 +171,3 @@ def _of_facts(item_id: str, facts: Facts, given: str | None, metadata: Mapping[s
 
 def _named(item: Item, path: str, facts: Facts) -> Item:
     return replace(item, content=None, reference=FileReference(path, facts.size_bytes, facts.digest))
-
-
-def _spelled(text: str) -> str:
-    """A reason with names that are not UTF-8 on disk, their odd bytes spelled out, so that tables can hold it."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")

@@ -25,6 +25,7 @@ from deponij.pipeline.data.adapters.coco import Annotation, Category, CocoDatase
 from deponij.pipeline.data.adapters.instances import InstanceParams, InstanceSource
 from deponij.pipeline.data.adapters.registry import register_source
 from deponij.pipeline.data.endings import PICTURE_ENDINGS
+from deponij.pipeline.data.inside import regular_file
 from deponij.pipeline.data.parts import Treatment, given_part, places, refuse_unknown
 from deponij.store.errors import DataError, UsageError
 
@@ -174,7 +175,7 @@ def _entry(entry: str, base: Path, root: Path, path: Path, key: str) -> Iterator
     if place.is_dir():
         yield from _walked(place)
         return
-    for line in place.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines():
+    for line in regular_file(place).read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines():
         if line.strip():
             yield (place.parent if line.startswith("./") else base) / line.strip()
 
@@ -216,8 +217,8 @@ def _lines(
 ) -> Iterator[Annotation]:
     shown = labels.relative_to(root).as_posix()
     try:
-        text = labels.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
+        text = regular_file(labels).read_text(encoding="utf-8-sig")
+    except (OSError, ValueError, DataError) as error:
         yield blank(0, f"labels {shown} cannot be read: {error}")
         return
     lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]

@@ -1,7 +1,6 @@
 """Scenes from any folder of pictures and of label maps. Layouts: `layouts`; tables of classes: `class_tables`."""
 
 import io
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Literal
 from PIL import Image
 from pydantic import Field
 
+from deponij.pipeline.data.adapters.file_names import spelled
 from deponij.pipeline.data.adapters.registry import Progress
 from deponij.pipeline.data.adapters.whole import whole_picture
 from deponij.pipeline.data.inside import Links, existing_folder, read_inside
@@ -111,7 +111,7 @@ class LabelMapSource:
             ("label maps without a picture", orphans),
         ):
             if names:
-                notes.append(ToAct(f"{what}: {len(names):,}, the first: {_utf8(str(names[0]))!r}"))
+                notes.append(ToAct(f"{what}: {len(names):,}, the first: {spelled(str(names[0]))!r}"))
         outside = [pair.picture for pair in pairs if pair.given is None]
         if 0 < len(outside) < len(pairs):
             notes.append(f"pictures in no part of the given split: {len(outside):,}")
@@ -135,7 +135,7 @@ class LabelMapSource:
                     data = read_inside(self.root, pair.label, self.links)
                 except DataError:
                     continue
-                check_kind(data, self.table, repr(_utf8(pair.label)))
+                check_kind(data, self.table, repr(spelled(pair.label)))
                 return
 
 
@@ -161,8 +161,8 @@ def _descriptions_of(said: str | Path | tuple[ClassEntry, ...]) -> str | None:
 
 
 def _scene(pair: Pair, *, root: Path, links: Links, table: ClassTable, group: str | None) -> Scene:
-    item_id = _utf8(pair.picture or pair.label or "")
-    label_file = None if pair.label is None else _utf8(pair.label)
+    item_id = spelled(pair.picture or pair.label or "")
+    label_file = None if pair.label is None else spelled(pair.label)
     metadata: dict[str, MetadataValue] = {
         "group": group_by(group, item_id) or pair.group,
         "label_file": label_file,
@@ -179,7 +179,7 @@ def _scene(pair: Pair, *, root: Path, links: Links, table: ClassTable, group: st
     try:
         content = read_inside(root, pair.picture, links)
     except DataError as error:
-        failure = _utf8(str(error))
+        failure = spelled(str(error))
     item = whole_picture(item_id, content, failure, pair.given, metadata)
     if item.failure is not None or content is None:
         return Scene(item, None)
@@ -187,7 +187,7 @@ def _scene(pair: Pair, *, root: Path, links: Links, table: ClassTable, group: st
         labels = read_labels(read_inside(root, pair.label, links), table, repr(label_file))
         _check_size(labels, item, content, label_file or "")
     except DataError as error:
-        return left_out(item, _utf8(str(error)))
+        return left_out(item, spelled(str(error)))
     return scene_of(item, labels, table.classes)
 
 
@@ -205,8 +205,3 @@ def _check_size(labels: Labels, item: Item, content: bytes, label_file: str) -> 
                 f"{said} when its EXIF orientation is applied: the label map was drawn before that; turn it, too"
             )
     raise DataError(f"{said}; a label map has the size of its picture")
-
-
-def _utf8(text: str) -> str:
-    """Names that are not UTF-8 on disk, with their odd bytes spelled out, so that tables can hold them."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from deponij.pipeline.data.adapters.annotated import files_below
 from deponij.pipeline.data.endings import has_picture_ending
+from deponij.pipeline.data.inside import regular_file
 from deponij.pipeline.data.parts import given_part
 from deponij.pipeline.data.scenes.label_files import LABEL_ENDINGS
 from deponij.store.errors import DataError
@@ -342,7 +343,7 @@ def _listed_parts(folder: Path) -> dict[str, str]:
         part = given_part(path.stem)
         if part is None or path.stem == "trainval":
             continue
-        for line in path.read_text(encoding="utf-8", errors="replace").split():
+        for line in regular_file(path).read_text(encoding="utf-8", errors="replace").split():
             if part_of.setdefault(line, part) != part:
                 raise DataError(f"{path} lists {line!r}, which is in {part_of[line]!r} too")
     return part_of

@@ -129,7 +129,7 @@ def test_a_consumer_that_goes_away_is_not_waited_for(server: Loopback, tmp_path:
 def test_too_large_a_file_is_refused(
     server: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(addresses, "MAX_BYTES", 1000)
+    monkeypatch.setattr(addresses, "MAX_PICTURE_BYTES", 1000)
     stated = server.serve("/a.png", png(0))
     unstated = server.serve("/b.png", png(1), loopback.truncated(1.0, honest=True))
     for item in items_of(tmp_path / "table.csv", [stated, unstated]):

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from coco_made import annotation, document, write
 
-from deponij.pipeline.data.adapters.coco import read_coco
+from deponij.pipeline.data.adapters.annotated import each_once
+from deponij.pipeline.data.adapters.coco import Photograph, read_coco
 from deponij.store.errors import DataError
 
 
@@ -215,3 +216,11 @@ def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "windows.json"
     path.write_text(json.dumps(document([annotation()])), encoding="utf-8-sig")
     assert read_coco(path).n_annotations == 1
+
+
+def test_a_second_entry_takes_no_other_pictures_name() -> None:
+    names = ["a.png", "a.png", "a.png~2"]
+    entries = [Photograph(name, name, 30, 20, None, ()) for name in names]
+    checked = each_once(entries, "a second entry of {}")
+    assert len({one.image_id for one in checked}) == 3
+    assert [one.problem for one in checked] == [None, "a second entry of 'a.png'", None]

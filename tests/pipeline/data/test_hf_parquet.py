@@ -427,3 +427,30 @@ def test_a_large_file_is_not_held_in_memory(tmp_path: Path) -> None:
         peak = max(peak, pa.total_allocated_bytes() - start)
     # 12 MB in 12 row groups: a few of these may be held, not all.
     assert peak < 6_000_000
+
+
+def test_a_text_that_is_no_utf8_is_the_failure_of_its_row(tmp_path: Path) -> None:
+    """Parquet files do not say and Arrow does not check; the other rows are sound."""
+    ends = pa.py_buffer(np.array([0, 3, 5, 8], np.int32).tobytes())
+    label = pa.StringArray.from_buffers(3, ends, pa.py_buffer(b"cat\xff\xfedog"))
+    path = write(tmp_path / "a.parquet", image=images(*map(cell, range(3))), label=label)
+    for options in ({}, {"limit": 3}):
+        items = read(path, **options)
+        assert [item.metadata["label"] for item in items] == ["cat", None, "dog"]
+        assert [item.failure is None for item in items] == [True, False, True]
+        assert "column 'label': its text is not UTF-8" in str(items[1].failure)
+
+
+def test_of_large_rows_fewer_are_read_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.parquet", image=images(*map(cell, range(8))))
+    asked: list[int] = []
+    real = pq.ParquetFile.iter_batches
+
+    def watched(file: pq.ParquetFile, rows: int, **more: Any) -> Any:
+        asked.append(rows)
+        return real(file, rows, **more)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", watched)
+    monkeypatch.setattr("deponij.pipeline.data.adapters.hf_parquet.BATCH_BYTES", 1)
+    assert len(read(path)) == 8
+    assert asked == [1]

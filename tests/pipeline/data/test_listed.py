@@ -163,3 +163,36 @@ def test_a_class_called_na_among_numbers_is_a_class(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path,label\n1.png,7\n2.png,NA\n3.png,\n")
     _, items = opened(tmp_path / "t.csv")
     assert [item.metadata["label"] for item in items] == ["7", "NA", None]
+
+
+@pytest.mark.parametrize(
+    ("rows", "sound"),
+    [
+        (["a.png#3", "a.png", "a.png"], [True, True, False]),
+        (["a.png", "a.png", "a.png#2"], [True, False, True]),
+        (["row 2", "", "a.png"], [True, False, True]),
+    ],
+)
+def test_the_id_of_a_row_that_fails_is_no_other_pictures(
+    tmp_path: Path, rows: list[str], sound: list[bool]
+) -> None:
+    pictures(tmp_path, "a.png")
+    for name in ("a.png#2", "a.png#3", "row 2"):
+        (tmp_path / name).write_bytes((tmp_path / "a.png").read_bytes())
+    (tmp_path / "t.csv").write_text("\n".join(["path,label", *(f"{name},cat" for name in rows)]) + "\n")
+    _, items = opened(tmp_path / "t.csv")
+    assert len({item.item_id for item in items}) == 3
+    assert [item.failure is None for item in items] == sound
+    (tmp_path / "ids.csv").write_text("\n".join(["id,label", *(f"{name},cat" for name in rows)]) + "\n")
+    items = list(open_source("unpictured", {"table": tmp_path / "ids.csv"}).items())
+    assert len({item.item_id for item in items}) == 3
+    assert [item.failure is None for item in items] == sound
+
+
+def test_texts_of_a_parquet_table_that_are_no_utf8_are_told(tmp_path: Path) -> None:
+    pictures(tmp_path, "1.png")
+    ends = pa.py_buffer(np.array([0, 2], np.int32).tobytes())
+    label = pa.StringArray.from_buffers(1, ends, pa.py_buffer(b"\xff\xfe"))
+    pq.write_table(pa.table({"path": ["1.png"], "label": label}), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"holds what its columns cannot.*UTF8"):
+        opened(tmp_path / "t.parquet")

@@ -2,11 +2,12 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import cast
 
 import pytest
 
-from deponij.pipeline.data.parallel import AHEAD_PER_WORKER, ordered_map
+from deponij.pipeline.data.parallel import AHEAD_BYTES, AHEAD_PER_WORKER, CHUNK_BYTES, Mapper, ordered_map
 
 
 @pytest.mark.parametrize("workers", [0, 1, 4])
@@ -36,6 +37,38 @@ def test_it_runs_only_so_far_ahead_of_its_consumer(workers: int, chunk: int) -> 
         assert taken - n_consumed <= (AHEAD_PER_WORKER * workers + 1) * chunk
         if n_consumed == 100:
             break
+
+
+@pytest.mark.parametrize("workers", [2, 16, 64])
+def test_of_large_inputs_fewer_are_held(workers: int) -> None:
+    """Inputs of 50 MB: one a chunk, and no further one while those under way hold the most that is allowed."""
+    taken, size = 0, 50 << 20
+
+    def inputs() -> Iterator[int]:
+        nonlocal taken
+        for value in range(300):
+            taken += 1
+            yield value
+
+    for n_consumed, value in enumerate(ordered_map(abs, inputs(), workers, chunk=8, size_of=lambda _: size)):
+        assert value == n_consumed
+        assert (taken - n_consumed - 2) * size < AHEAD_BYTES
+    assert taken == 300
+
+
+def test_chunks_elsewhere_are_no_longer_than_their_bytes() -> None:
+    lengths: list[int] = []
+
+    def elsewhere(
+        function: Callable[[list[int]], list[int]], chunks: Iterable[list[int]]
+    ) -> Iterator[list[int]]:
+        for values in chunks:
+            lengths.append(len(values))
+            yield function(values)
+
+    sizes = [1, 1, CHUNK_BYTES, CHUNK_BYTES, 1, 1]
+    found = list(ordered_map(abs, sizes, cast(Mapper, elsewhere), chunk=8, size_of=abs))
+    assert (found, lengths) == (sizes, [3, 1, 2])
 
 
 def test_several_threads_work_at_once() -> None:

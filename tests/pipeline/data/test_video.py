@@ -157,3 +157,16 @@ def test_a_part_has_frames_of_every_video(tmp_path: Path) -> None:
         ("b.mp4", 0),
         ("c.mp4", 0),
     ]
+
+
+@pytest.mark.parametrize("ending", ["mkv", "ts"])
+def test_a_video_that_begins_before_a_keyframe_keeps_its_times(tmp_path: Path, ending: str) -> None:
+    """As recordings do: what cannot be decoded is lost at the begin, and no frame stands at another's time."""
+    whole = tmp_path / f"whole.{ending}"
+    video_world.write(whole, n_frames=20, codec="libx264", gop=6)
+    video_world.without_first_packet(whole, tmp_path / "cut" / f"a.{ending}")
+    items = items_of(tmp_path / "cut", every=1)
+    assert [item.metadata["frame"] for item in items] == list(range(19))
+    assert [item.metadata["time_s"] for item in items] == pytest.approx([k / 10 for k in range(19)])
+    assert [item.failure is None for item in items] == [False] * 5 + [True] * 14
+    assert [shown(item) for item in items[5:]] == list(range(6, 20))

@@ -14,6 +14,8 @@ from PIL import Image
 
 from deponij.pipeline.data.adapters.registry import open_source
 from deponij.pipeline.data.item import Item
+from deponij.project.frame.settings import RunOptions
+from deponij.stages import items as items_stage
 from deponij.store.errors import DataError, UsageError
 
 
@@ -44,6 +46,31 @@ def samples(first: int, n: int) -> list[tuple[str, bytes]]:
             (f"{k:06d}.json", body.encode()),
         ]
     return found
+
+
+def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """Of a member that may lie about its size."""
+    member = tarfile.TarInfo(name)
+    member.size, member.type = size, kind
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+def block(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 512)
+
+
+def sparse(name: str, data: bytes, size: int) -> bytes:
+    """A member of GNU's old sparse kind (tar's manual, "Storing Sparse Files"): data at its begin, then a hole."""
+    head = bytearray(header(name, len(data), tarfile.GNUTYPE_SPARSE))
+    head[386:410] = b"%011o\0%011o\0" % (0, len(data))
+    head[483:495] = b"%011o\0" % size
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    return bytes(head) + block(data)
+
+
+WHOLE = header("1.png", len(png(1))) + block(png(1)) + header("2.png", len(png(2))) + block(png(2))
+END = bytes(1024)
 
 
 def items_of(*shards: Path, **options: Any) -> list[Item]:
@@ -173,6 +200,37 @@ def test_odd_samples_are_failures_of_their_own(tmp_path: Path) -> None:
         assert words in str(items[f"a.tar/{key}"])
 
 
+def test_an_odd_value_costs_its_own_sample_at_most(tmp_path: Path) -> None:
+    """Each of these ended the whole data set; what no column can be called is passed over."""
+    bodies = {
+        "1": rb'{"label": "cat", "share": 0.5, "id": 1}',
+        "2": b'{"label": "cat", "share": 1%s, "id": 18446744073709551615}' % (b"0" * 400),
+        "3": rb'{"label": "\ud800", "share": 2.5}',
+        "4": rb'{"label": "dog", "share": 3, "w\ud800": 1, "\u0000q": 2}',
+        "5": rb'{"label": "do\u0000g", "share": 4}',
+    }
+    members = [
+        (f"{k}.{end}", data)
+        for k, body in bodies.items()
+        for end, data in (("png", png(int(k))), ("json", body))
+    ]
+    source = open_source("webdataset", {"shards": [write(tmp_path / "a.tar", members)]})
+    done = items_stage.run(
+        "webdataset",
+        {"shards": [tmp_path / "a.tar"]},
+        out=tmp_path / "items",
+        run_options=RunOptions(workers=1),
+    )
+    assert (done.n_items, done.n_failed) == (5, 2)
+    items = list(source.items())
+    assert [item.failure is None for item in items] == [True, True, False, True, False]
+    assert "the sample's label holds characters" in str(items[2].failure)
+    assert [item.metadata["label"] for item in items] == ["cat", "cat", None, "dog", None]
+    assert [item.metadata["id"] for item in items] == ["1", "18446744073709551615", None, None, None]
+    assert items[1].metadata["share"] == "1" + "0" * 400
+    assert any(r"passed over: \x00q, w\ud800" in note for note in source.notes)
+
+
 def test_hostile_members_are_never_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "in" / "a.tar"
     path.parent.mkdir()
@@ -198,6 +256,55 @@ def test_a_field_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("deponij.pipeline.data.adapters.webdataset.MAX_PICTURE_BYTES", 100)
     (item,) = items_of(write(tmp_path / "a.tar", [("1.png", png(1))]))
     assert "at most 100 are read" in str(item.failure)
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        header("x", 2**62, tarfile.XHDTYPE),
+        header("x", 2**80, tarfile.XGLTYPE),
+        header("x", 2**62, tarfile.GNUTYPE_LONGNAME),
+        header("x", 2 << 20, tarfile.XHDTYPE) + bytes(2 << 20) + WHOLE,
+        (header("x", 4, tarfile.GNUTYPE_LONGNAME) + block(b"abc\0")) * 3000 + WHOLE,
+        header("x", -1024) + WHOLE,
+    ],
+    ids=["extension", "global", "long name", "too long", "chain", "negative"],
+)
+def test_headers_are_read_up_to_a_size(tmp_path: Path, name: str, hostile: bytes) -> None:
+    """Whatever size a header states, and however many stand before one member."""
+
+    def written(content: bytes) -> Path:
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+        return path
+
+    with pytest.raises(DataError, match="not a readable tar file"):
+        items_of(written(hostile + END))
+    first, rest = items_of(written(WHOLE + hostile + END))
+    assert (first.item_id, first.failure) == ("a.tar/1".replace("a.tar", name), None)
+    assert "damaged after 1 samples" in str(rest.failure)
+
+
+def test_a_member_with_holes_is_a_failure_of_its_sample(tmp_path: Path) -> None:
+    """One of a kilobyte may state any size: it is not inflated."""
+    path = tmp_path / "a.tar"
+    path.write_bytes(sparse("0.png", block(png(0)), 500 << 20) + WHOLE + END)
+    with tarfile.open(path) as tar:
+        assert next((one.issparse(), one.size) for one in tar) == (True, 500 << 20)
+    items = items_of(path)
+    assert "stored with holes" in str(items[0].failure)
+    assert [item.failure for item in items[1:]] == [None, None]
+
+
+@pytest.mark.parametrize("first", ["b", "a#2"])
+def test_an_id_that_a_second_sample_gets_is_nobody_elses(tmp_path: Path, first: str) -> None:
+    last = "a#2" if first == "b" else "b"
+    names = [first, "a", "c", "a", "d", "a", last]
+    items = items_of(write(tmp_path / "a.tar", [(f"{name}.png", png(k)) for k, name in enumerate(names)]))
+    assert len({item.item_id for item in items}) == len(names)
+    assert [item.failure is None for item in items] == [True, True, True, False, True, False, True]
+    assert [items[0].item_id, items[1].item_id] == [f"a.tar/{first}", "a.tar/a"]
 
 
 def test_names_that_are_no_utf8(tmp_path: Path) -> None:
