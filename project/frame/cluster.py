@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 PER_WORKER = 2
 # Results that wait for that of an earlier task, for each task that is sent: one slow task may not let all others pile up.
 HELD_PER_SENT = 4
-# A task that so many workers refuse is at fault itself.
-_REFUSED_BY = 3
 # One whose workers went so many times is taken to have killed them: as often as Dask tries where any worker may do it.
 _LEFT_ALONE = 4
 # So often it is looked whether the workers that tasks are bound to are still there, while nothing ends.
@@ -68,16 +66,11 @@ class Outcome(Generic[Task, Result]):
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """Of a task, as its worker sends it: a result, or why this worker cannot do it.
-
-    Attributes:
-        tried: False where the worker had refused another task before, and did not look at this one.
-    """
+    """Of a task, as its worker sends it: a result, or why this worker cannot do it."""
 
     worker: str
     result: Any = None
     refusal: str | None = None
-    tried: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +78,11 @@ class _Sent(Generic[Task]):
     """A task on its way.
 
     Attributes:
-        refused_by: workers that tried it and could not do it.
         only: workers that may do it; any where there are none.
         n_left: how many times all of `only` were gone before it was done.
     """
 
     task: Task
-    refused_by: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     n_left: int = 0
 
@@ -167,7 +158,8 @@ class Cluster:
                 if isinstance(outcome, Outcome):
                     yield outcome
                 else:
-                    waiting.append(replace(one, refused_by=self._refused(outcome, one.refused_by)))
+                    self._exclude(outcome.worker, str(outcome.refusal))
+                    waiting.append(one)
         finally:
             self._forget(sent)
 
@@ -271,19 +263,14 @@ class Cluster:
             raise self._gone(error) from error
         return Outcome(task, answer.result) if answer.refusal is None else answer
 
-    def _refused(self, answer: _Answer, before: tuple[str, ...]) -> tuple[str, ...]:
-        """By whom a task was refused now."""
-        # One that did not look at the task says nothing of it.
-        refused_by = tuple(dict.fromkeys((*before, answer.worker))) if answer.tried else before
-        reason = str(answer.refusal)
-        is_new = answer.worker not in self.excluded
+    def _exclude(self, worker: str, reason: str) -> None:
+        """Ask a worker no more; tasks that were on their way to it come back with its reason, too."""
+        is_new = worker not in self.excluded
+        self.excluded[worker] = reason
+        if not self.workers():
+            raise ClusterError(f"no worker of {self.address} can do it; {worker} says: {reason}")
         if is_new:
-            self.excluded[answer.worker] = reason
-        if len(refused_by) >= _REFUSED_BY or not self.workers():
-            raise ClusterError(f"no worker of {self.address} can do it; {answer.worker} says: {reason}")
-        if is_new:
-            warn(f"worker {answer.worker} is asked no more: {reason}")
-        return refused_by
+            warn(f"worker {worker} is asked no more: {reason}")
 
     def _forget(self, futures: Iterable[Future]) -> None:
         if futures and self.client.status == "running":
@@ -328,7 +315,7 @@ def _done(asker: str, function: Callable[[Task], Result], task: Task) -> _Answer
 
     here = asker, get_worker().address
     if here in _REFUSED:
-        return _Answer(here[1], refusal=_REFUSED[here], tried=False)
+        return _Answer(here[1], refusal=_REFUSED[here])
     try:
         return _Answer(here[1], function(task))
     except DeponijError as error:

@@ -109,7 +109,7 @@ def test_a_worker_that_refuses_is_called_once_and_told_of_once(
 ) -> None:
     full, other = there.workers()
     mine = Cluster(there.client, there.address)  # as `there` is to ask all of them again
-    function = cluster_world.Refusing(full, tmp_path / "calls")
+    function = cluster_world.Refusing((full,), tmp_path / "calls")
     results = [outcome.result for outcome in mine.as_completed(function, range(30))]
     assert sorted(results) == list(range(30))
     # It has one thread; tasks on their way to it when it refused are handed back unseen.
@@ -117,6 +117,23 @@ def test_a_worker_that_refuses_is_called_once_and_told_of_once(
     assert lines(tmp_path / "calls").count(other) == 30
     assert list(mine.excluded) == [full]
     assert capsys.readouterr().err.count("is asked no more") == 1
+
+
+def test_while_one_worker_is_left_it_does_what_all_others_refuse(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        cluster_world.processes(tmp_path / "dask", 5, nanny=False) as started,
+        cluster(RunOptions(cluster=started.address)) as there,
+    ):
+        until(lambda: len(there.workers()) == 5)
+        *full, able = there.workers()
+        function = cluster_world.Refusing(tuple(full), tmp_path / "calls")
+        results = [outcome.result for outcome in there.as_completed(function, range(12))]
+    assert sorted(results) == list(range(12))
+    assert sorted(there.excluded) == sorted(full)
+    assert lines(tmp_path / "calls").count(able) == 12
+    assert capsys.readouterr().err.count("is asked no more") == 4
 
 
 def test_where_those_that_may_do_it_die_a_worker_that_joined_does_it(tmp_path: Path) -> None:
@@ -158,7 +175,7 @@ def refused_and_held(
         cluster(RunOptions(cluster=with_two(started))) as there,
     ):
         full, holds = in_order_of_start(started, there)
-        function, results = cluster_world.Refusing(full, folder / "calls", holds), list[object]()
+        function, results = cluster_world.Refusing((full,), folder / "calls", holds), list[object]()
 
         def run() -> None:
             try:

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from deponij.store.errors import StoreError
 from deponij.store.items import ItemWriter
 from deponij.store.keys import key_of_bytes
 
@@ -185,26 +186,27 @@ def call_here(calls: Path) -> None:
 
 @dataclass(frozen=True)
 class Refusing:
-    """A function of a task that one worker refuses; another, where one is named, does not come to an end of it.
+    """A function of a task that some workers refuse; another, where one is named, does not come to an end of it.
 
     Attributes:
+        refuse: their addresses.
         calls: file with the address of a worker for every call.
         holds: the address of the worker that is at work for ever.
+        error: what is raised at those that refuse.
     """
 
-    refuses: str
+    refuse: tuple[str, ...]
     calls: Path
     holds: str = ""
+    error: Exception = StoreError("cannot write the shard: No space left on device")
 
     def __call__(self, task: int) -> int:
         from distributed import get_worker
 
-        from deponij.store.errors import StoreError
-
         call_here(self.calls)
         address = get_worker().address
-        if address == self.refuses:
-            raise StoreError("cannot write the shard: No space left on device")
+        if address in self.refuse:
+            raise self.error
         time.sleep(3600 if address == self.holds else 0.1)
         return task
 
@@ -226,7 +228,6 @@ def dask_setup(worker: Any) -> None:
 
 def _misbehave(told: dict[str, Any]) -> None:
     from deponij.store import shard
-    from deponij.store.errors import StoreError
 
     real_embed = fake_backbone.Fake._embed_images
 
