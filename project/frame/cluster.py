@@ -23,7 +23,7 @@ from uuid import uuid4
 from deponij.project.frame.console import say, warn
 from deponij.project.frame.local_cluster import of_this_machine
 from deponij.project.frame.settings import RunOptions
-from deponij.store.errors import ClusterError, DeponijError, UsageError
+from deponij.store.errors import ClusterError, DeponijError, UsageError, exhaustion_told
 
 if TYPE_CHECKING:
     from deponij.pipeline.data.parallel import Workers
@@ -317,8 +317,9 @@ def _done(asker: str, function: Callable[[Task], Result], task: Task) -> _Answer
     if here in _REFUSED:
         return _Answer(here[1], refusal=_REFUSED[here])
     try:
-        return _Answer(here[1], function(task))
-    except DeponijError as error:
+        with exhaustion_told():
+            return _Answer(here[1], function(task))
+    except (DeponijError, OSError) as error:  # an OSError that nobody foresaw: its disk, no temporary folder
         _REFUSED[here] = str(error)
     except MemoryError:
         _REFUSED[here] = "it has too little memory"

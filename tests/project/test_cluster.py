@@ -1,5 +1,6 @@
 """Tasks on a real Dask cluster: how many are under way, in what order they come back, who may listen, which GPU is whose."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -134,6 +135,25 @@ def test_while_one_worker_is_left_it_does_what_all_others_refuse(
     assert sorted(there.excluded) == sorted(full)
     assert lines(tmp_path / "calls").count(able) == 12
     assert capsys.readouterr().err.count("is asked no more") == 4
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (FileNotFoundError(2, "No usable temporary directory found"), "No usable temporary directory"),
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "no file descriptors are left"),
+        (RuntimeError("can't start new thread"), "can't start new thread"),
+    ],
+)
+def test_what_a_workers_system_raises_is_told_as_its_own(
+    there: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str], error: Exception, told: str
+) -> None:
+    broken, _ = there.workers()
+    mine = Cluster(there.client, there.address)
+    function = cluster_world.Refusing((broken,), tmp_path / "calls", error=error)
+    assert sorted(outcome.result or 0 for outcome in mine.as_completed(function, range(8))) == list(range(8))
+    assert list(mine.excluded) == [broken]
+    assert told in " ".join(capsys.readouterr().err.split())
 
 
 def test_where_those_that_may_do_it_die_a_worker_that_joined_does_it(tmp_path: Path) -> None:

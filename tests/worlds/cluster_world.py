@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SIDE_PX = 18
 DEADLY_RGB = (255, 0, 0)
 _START_S = 60
+FULL_DISK = StoreError("cannot write the shard: No space left on device")
 
 
 def picture(number: int) -> bytes:
@@ -198,7 +199,7 @@ class Refusing:
     refuse: tuple[str, ...]
     calls: Path
     holds: str = ""
-    error: Exception = StoreError("cannot write the shard: No space left on device")
+    error: Exception = FULL_DISK
 
     def __call__(self, task: int) -> int:
         from distributed import get_worker
@@ -247,6 +248,6 @@ def _misbehave(told: dict[str, Any]) -> None:
     if told.get("full_disk"):
 
         def full(*args: Any, **kwargs: Any) -> Any:
-            raise StoreError("cannot write the shard: No space left on device")
+            raise FULL_DISK
 
         shard.commit = full
