@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import cluster_world
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from coco_made import annotation, document, write
 
@@ -39,6 +41,21 @@ def test_whole_pictures(tmp_path: Path, address: str) -> None:
     assert len(here) == 70
     assert sum(row["failure"] is not None for row in here) == 1
     assert made(tmp_path, "folder", options, address) == here
+
+
+def test_pictures_within_other_files_are_not_sent_around(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody listens at the address."""
+    table = pa.table(
+        {"image": [{"bytes": cluster_world.picture(number), "path": None} for number in range(9)]}
+    )
+    pq.write_table(table, tmp_path / "data.parquet")
+    options = {"files": [tmp_path / "data.parquet"]}
+    here = made(tmp_path, "parquet", options, "")
+    assert len(here) == 9
+    assert made(tmp_path, "parquet", options, "tcp://127.0.0.1:9") == here
+    assert "are made without the cluster" in " ".join(capsys.readouterr().err.split())
 
 
 def test_crops(tmp_path: Path, address: str) -> None:
