@@ -16,7 +16,7 @@ from deponij.pipeline.pictures import Route
 from deponij.project.extraction.devices import load_backbone
 from deponij.project.frame.device import pick_device
 from deponij.project.frame.settings import RunOptions
-from deponij.store.errors import StoreError
+from deponij.store.errors import StoreError, exhaustion_told
 from deponij.store.identity import Identity
 from deponij.store.items import Items
 
@@ -93,7 +93,8 @@ class FeatureMaker:
             return self.lender.model
         backbone = self.backbone
         precision, n_threads = backbone.identity.precision, self.options.n_threads
-        return load_backbone(backbone.spec, self.device, precision, n_threads, backbone.input_px)
+        with exhaustion_told():  # a worker would blame the pictures that it was given first
+            return load_backbone(backbone.spec, self.device, precision, n_threads, backbone.input_px)
 
     def progress(self) -> Progress:
         """Of an extraction to come, with the device's batch size where none was asked for."""

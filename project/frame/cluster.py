@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 PER_WORKER = 2
 # Results that wait for that of an earlier task, for each task that is sent: one slow task may not let all others pile up.
 HELD_PER_SENT = 4
-# One whose workers went so many times is taken to have killed them: as often as Dask tries where any worker may do it.
-_LEFT_ALONE = 4
+# A task that was lost so many times is taken to have killed its workers: as often as Dask tries where any may do it.
+_LOST = 4
 # So often it is looked whether the workers that tasks are bound to are still there, while nothing ends.
 _ROUND_S = 1.0
 # How long a result that is there may take to come here before that is looked at.
@@ -56,7 +56,7 @@ class Outcome(Generic[Task, Result]):
 
     Attributes:
         result: of its function; None where `died`.
-        died: its workers did, one after the other, while they were at it.
+        died: its workers did, one after the other, while they were at it, or had too little memory for it.
     """
 
     task: Task
@@ -66,11 +66,16 @@ class Outcome(Generic[Task, Result]):
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """Of a task, as its worker sends it: a result, or why this worker cannot do it."""
+    """Of a task, as its worker sends it: a result, or why this worker cannot do it.
+
+    Attributes:
+        is_lost: it had too little memory for this one.
+    """
 
     worker: str
     result: Any = None
     refusal: str | None = None
+    is_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +84,14 @@ class _Sent(Generic[Task]):
 
     Attributes:
         only: workers that may do it; any where there are none.
-        n_left: how many times all of `only` were gone before it was done.
+        n_lost: how many times all of `only` were gone before it was done, or one had too little memory for it.
+        lost_by: those that had.
     """
 
     task: Task
     only: tuple[str, ...] = ()
-    n_left: int = 0
+    n_lost: int = 0
+    lost_by: tuple[str, ...] = ()
 
 
 @dataclass
@@ -117,8 +124,9 @@ class Cluster:
     ) -> Iterator[Outcome[Task, Result]]:
         """What becomes of every task, in the order of their ends.
 
-        `function` runs on the workers, perhaps more than once. A worker on which it raises a `DeponijError` (a full
-        disk, weights that are not there) is asked no more, and others do its tasks.
+        `function` runs on the workers, perhaps more than once. A worker on which it raises a `DeponijError` or
+        `OSError` (a full disk, weights that are not there) is asked no more, and others do its tasks; a `MemoryError`
+        counts as its death.
 
         Raises:
             ClusterError: the scheduler is gone, or no worker is left that can do it.
@@ -145,21 +153,22 @@ class Cluster:
                     return
                 future = _next(ended, _ROUND_S)
                 outcome = self._outcome(future, sent[future].task) if future in sent else None
+                lost: list[_Sent[Task]] = []
                 if outcome is None:
-                    left = self._left_alone(sent)
-                    waiting.extend(one for one in left if one.n_left < _LEFT_ALONE)
-                    yield from (
-                        Outcome(one.task, None, died=True) for one in left if one.n_left >= _LEFT_ALONE
-                    )
+                    lost = self._left_alone(sent)
                     if future in sent:
                         ended.add(future)
-                    continue
-                one = sent.pop(future)
-                if isinstance(outcome, Outcome):
+                elif isinstance(outcome, Outcome):
+                    del sent[future]
                     yield outcome
+                elif outcome.is_lost:
+                    one = sent.pop(future)
+                    lost = [replace(one, n_lost=one.n_lost + 1, lost_by=(*one.lost_by, outcome.worker))]
                 else:
                     self._exclude(outcome.worker, str(outcome.refusal))
-                    waiting.append(one)
+                    waiting.append(sent.pop(future))
+                waiting.extend(one for one in lost if one.n_lost < _LOST)
+                yield from (Outcome(one.task, None, died=True) for one in lost if one.n_lost >= _LOST)
         finally:
             self._forget(sent)
 
@@ -227,8 +236,10 @@ class Cluster:
         return as_completed(loop=self.client.loop)
 
     def _submit(self, function: Callable[[Task], Result], one: _Sent[Task]) -> tuple[Future, _Sent[Task]]:
-        """Send a task; where a worker is excluded, bound to the others that are there: else it would take it from them."""
-        only = tuple(self.workers()) if self.excluded else ()
+        """Send a task; where a worker cannot do it, bound to the others that are there: else it would take it from them."""
+        there = self.workers()
+        others = [worker for worker in there if worker not in one.lost_by] or there
+        only = tuple(others) if self.excluded or one.lost_by else ()
         return self._bound(_done, self.name, function, one.task, only=only), replace(one, only=only)
 
     def _bound(self, function: Callable[..., Any], *given: Any, only: tuple[str, ...]) -> Future:
@@ -245,7 +256,7 @@ class Cluster:
         there = self.workers()
         left = [future for future, one in sent.items() if one.only and not there.keys() & set(one.only)]
         self._forget(left)
-        return [replace(one, n_left=one.n_left + 1) for one in map(sent.pop, left)]
+        return [replace(one, n_lost=one.n_lost + 1) for one in map(sent.pop, left)]
 
     def _outcome(self, future: Future, task: Task) -> "Outcome[Task, Any] | _Answer | None":
         """What has become of a task; None where its result went with its worker, and is to be made again."""
@@ -261,7 +272,7 @@ class Cluster:
             if isinstance(error, TimeoutError) and future.status != "error":
                 return None
             raise self._gone(error) from error
-        return Outcome(task, answer.result) if answer.refusal is None else answer
+        return answer if answer.is_lost or answer.refusal is not None else Outcome(task, answer.result)
 
     def _exclude(self, worker: str, reason: str) -> None:
         """Ask a worker no more; tasks that were on their way to it come back with its reason, too."""
@@ -318,11 +329,13 @@ def _done(asker: str, function: Callable[[Task], Result], task: Task) -> _Answer
         return _Answer(here[1], refusal=_REFUSED[here])
     try:
         with exhaustion_told():
-            return _Answer(here[1], function(task))
+            try:
+                return _Answer(here[1], function(task))
+            except MemoryError:
+                # A task that is too large for this worker, as for a system that ends its process in time.
+                return _Answer(here[1], is_lost=True)
     except (DeponijError, OSError) as error:  # an OSError that nobody foresaw: its disk, no temporary folder
         _REFUSED[here] = str(error)
-    except MemoryError:
-        _REFUSED[here] = "it has too little memory"
     return _Answer(here[1], refusal=_REFUSED[here])
 
 

@@ -156,6 +156,25 @@ def test_what_a_workers_system_raises_is_told_as_its_own(
     assert told in " ".join(capsys.readouterr().err.split())
 
 
+def test_what_is_too_large_for_one_worker_is_done_by_another(there: Cluster, tmp_path: Path) -> None:
+    small, _ = there.workers()
+    mine = Cluster(there.client, there.address)
+    function = cluster_world.Refusing((small,), tmp_path / "calls", error=MemoryError())
+    assert sorted(outcome.result or 0 for outcome in mine.as_completed(function, range(8))) == list(range(8))
+    assert mine.excluded == {}
+
+
+def test_what_is_too_large_for_every_worker_is_taken_to_have_killed_them(
+    there: Cluster, tmp_path: Path
+) -> None:
+    mine = Cluster(there.client, there.address)
+    function = cluster_world.Refusing(tuple(there.workers()), tmp_path / "calls", error=MemoryError())
+    (outcome,) = mine.as_completed(function, [1])
+    assert outcome.died
+    assert len(lines(tmp_path / "calls")) == 4  # as often as Dask tries
+    assert mine.excluded == {}
+
+
 def test_where_those_that_may_do_it_die_a_worker_that_joined_does_it(tmp_path: Path) -> None:
     with refused_and_held(tmp_path) as (started, there, results, thread):
         started.add_worker(nanny=False)
@@ -168,7 +187,7 @@ def test_where_those_that_may_do_it_die_a_worker_that_joined_does_it(tmp_path: P
 def test_a_task_whose_workers_die_again_and_again_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_module, "_LEFT_ALONE", 1)
+    monkeypatch.setattr(cluster_module, "_LOST", 1)
     with refused_and_held(tmp_path) as (started, there, results, thread):
         started.add_worker(nanny=False)
         until(lambda: len(there.workers()) == 2)
