@@ -26,7 +26,7 @@ from deponij.project.frame.settings import RunOptions
 from deponij.store.errors import ClusterError, DeponijError, UsageError, exhaustion_told
 
 if TYPE_CHECKING:
-    from deponij.pipeline.data.parallel import Workers
+    from deponij.pipeline.data.parallel import Each, Workers
 
 # One that is worked on and one that waits, so that no worker is idle between two.
 PER_WORKER = 2
@@ -34,6 +34,8 @@ PER_WORKER = 2
 HELD_PER_SENT = 4
 # A task that was lost so many times is taken to have killed its workers: as often as Dask tries where any may do it.
 _LOST = 4
+# Of a picture that was alone in its task then.
+DIED_OF_IT = "worker after worker died while looking at it, or had too little memory; their logs may say why"
 # So often it is looked whether the workers that tasks are bound to are still there, while nothing ends.
 _ROUND_S = 1.0
 # How long a result that is there may take to come here before that is looked at.
@@ -48,6 +50,8 @@ Client: TypeAlias = Any
 Future: TypeAlias = Any
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,21 +210,38 @@ class Cluster:
             self._forget(sent)
         return True
 
-    def in_order(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
-        """The results in the order of the tasks, a bounded way ahead.
+    def each(self, each: "Each[In, Out]", chunks: Iterable[list[In]]) -> Iterator[list[Out]]:
+        """What comes of inputs, in their order; see `deponij.pipeline.data.parallel.Mapper`.
 
         Raises:
-            ClusterError: as `as_completed`, or the workers die of a task.
+            ClusterError: as `as_completed`.
         """
-        ready: dict[int, Result] = {}
+        for outcome in self.in_order(each, chunks):
+            yield self._by_halves(each, outcome.task) if outcome.result is None else outcome.result
+
+    def _by_halves(self, each: "Each[In, Out]", values: list[In]) -> list[Out]:
+        """Of inputs that workers died of, down to the one that takes a process with it."""
+        if len(values) == 1:
+            return [each.failed(values[0], DIED_OF_IT)]
+        found, middle = list[Out](), len(values) // 2
+        for half in (values[:middle], values[middle:]):
+            for outcome in self.as_completed(each, [half]):
+                found += self._by_halves(each, half) if outcome.result is None else outcome.result
+        return found
+
+    def in_order(
+        self, function: Callable[[Task], Result], tasks: Iterable[Task]
+    ) -> Iterator[Outcome[Task, Result]]:
+        """What becomes of the tasks in their order, a bounded way ahead.
+
+        Raises:
+            ClusterError: as `as_completed`.
+        """
+        ready: dict[int, Outcome[Task, Result]] = {}
         n_given = 0
         for outcome in self._ended(_Numbered(function), enumerate(tasks), lambda: len(ready)):
-            number, _ = outcome.task
-            if outcome.died:
-                raise ClusterError(
-                    f"{self.address}: worker after worker died of one task, the {number + 1}th; look at their logs"
-                )
-            ready[number] = outcome.result  # type: ignore[assignment]
+            number, task = outcome.task
+            ready[number] = Outcome(task, outcome.result, outcome.died)
             while n_given in ready:
                 yield ready.pop(n_given)
                 n_given += 1
@@ -373,7 +394,7 @@ def workers_of(options: RunOptions) -> "Iterator[Workers]":
         yield options.n_workers
         return
     with cluster(options) as there:
-        yield there.in_order
+        yield there.each
 
 
 @contextmanager

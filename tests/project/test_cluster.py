@@ -67,9 +67,9 @@ def test_every_task_comes_back_once_and_few_are_under_way(there: Cluster) -> Non
 def test_in_order_a_slow_task_lets_only_so_many_pile_up(there: Cluster, tmp_path: Path) -> None:
     tasks, ahead, results = Pulled(200), [], []
     slow = partial(cluster_world.first_waits, folder=tmp_path, n_others=2 * PER_WORKER * N_WORKERS)
-    for result in there.in_order(slow, tasks):
+    for outcome in there.in_order(slow, tasks):
         ahead.append(tasks.n_pulled - len(results))
-        results.append(result)
+        results.append(outcome.result)
     assert results == list(range(200))
     assert ahead[0] > PER_WORKER * N_WORKERS  # work went on behind the slow one
     assert max(ahead) <= HELD_PER_SENT * PER_WORKER * N_WORKERS + PER_WORKER * N_WORKERS

@@ -43,6 +43,35 @@ def test_whole_pictures(tmp_path: Path, address: str) -> None:
     assert made(tmp_path, "folder", options, address) == here
 
 
+@pytest.mark.parametrize("adapter", ["folder", "coco"])
+def test_a_picture_that_kills_its_process_becomes_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adapter: str
+) -> None:
+    (tmp_path / "images").mkdir()
+    images = [{"id": number, "file_name": f"{number}.png", "width": 18, "height": 18} for number in range(6)]
+    for number in range(6):
+        content = cluster_world.deadly_picture() if number == 3 else cluster_world.picture(number)
+        (tmp_path / "images" / f"{number}.png").write_bytes(content)
+    file = write(
+        tmp_path, document([annotation(number, (1, 1, 8, 9), id=number + 1) for number in range(6)], images)
+    )
+    options = {
+        "folder": {"folder": tmp_path / "images"},
+        "coco": {"annotations": file, "images": tmp_path / "images"},
+    }[adapter]
+    here = made(tmp_path, adapter, options, "")
+    # A death at a time, so that it takes no minutes.
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+    with cluster_world.processes(tmp_path / "dask", 1, dies_of_red=True) as deadly:
+        there = made(tmp_path, adapter, options, deadly.address)
+    failed = [(row["image_id"], row["failure"]) for row in there if row["failure"] is not None]
+    assert [name for name, _ in failed] == ["3.png"]
+    assert "worker after worker died" in failed[0][1]
+    assert [row for row in there if row["image_id"] != "3.png"] == [
+        row for row in here if row["image_id"] != "3.png"
+    ]
+
+
 def test_pictures_within_other_files_are_not_sent_around(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,7 @@ SIDE_PX = 18
 DEADLY_RGB = (255, 0, 0)
 _START_S = 60
 FULL_DISK = StoreError("cannot write the shard: No space left on device")
+FULL_DISK = StoreError("cannot write the shard: No space left on device")
 
 
 def picture(number: int) -> bytes:
@@ -228,6 +229,7 @@ def dask_setup(worker: Any) -> None:
 
 
 def _misbehave(told: dict[str, Any]) -> None:
+    from deponij.pipeline.data.adapters import instances, whole
     from deponij.store import shard
 
     real_embed = fake_backbone.Fake._embed_images
@@ -245,6 +247,15 @@ def _misbehave(told: dict[str, Any]) -> None:
         return real_embed(self, batch)
 
     fake_backbone.Fake._embed_images = embed  # type: ignore[method-assign]
+    if told.get("dies_of_red"):
+        for module in (instances, whole):
+
+            def decode(content: bytes, real: Any = module.decode, **given: Any) -> Any:
+                if content == deadly_picture():
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return real(content, **given)
+
+            module.decode = decode  # type: ignore[attr-defined]
     if told.get("full_disk"):
 
         def full(*args: Any, **kwargs: Any) -> Any:
