@@ -48,12 +48,17 @@ class FoundBackbone:
 
 def pictures_of(items: Items, keys: Iterable[str]) -> Iterator[Picture]:
     """One picture for each key, in item order; one whose file is gone or has changed carries that as its failure."""
+    yield from pictures_at(items, first_rows(items.keys, keys))
+
+
+def first_rows(of_items: Iterable[str | None], keys: Iterable[str]) -> dict[int, str]:
+    """Row -> key, of the first item of each key, in item order; nothing is held of other items."""
     wanted, key_of = set(keys), dict[int, str]()
-    for row, key in enumerate(items.keys):
+    for row, key in enumerate(of_items):
         if key in wanted:
             key_of[row] = key
             wanted.discard(key)
-    yield from pictures_at(items, key_of)
+    return key_of
 
 
 def pictures_at(items: Items, key_of: Mapping[int, str]) -> Iterator[Picture]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 
 from deponij.pipeline.backbones.extraction import AUTO_BATCH, Progress
-from deponij.project.extraction.feature_maker import FeatureMaker, FoundBackbone, pictures_at
+from deponij.project.extraction.feature_maker import FeatureMaker, FoundBackbone, first_rows, pictures_at
 from deponij.project.extraction.filling import fill
 from deponij.project.frame.allocator import keep_pages
 from deponij.project.frame.cluster import DIED_OF_IT, Cluster, cluster
@@ -103,8 +103,7 @@ def compute(store: FeatureStore, table: Items, missing: Sequence[str], maker: Fe
     Raises:
         ClusterError: it cannot be reached, or no worker can do it. What is finished is kept.
     """
-    first = {key: row for row, key in reversed(list(enumerate(table.keys)))}
-    places: Places = [(first[key], key) for key in missing]
+    places: Places = list(first_rows(table.keys, missing).items())
     progress = Progress(n_workers=maker.options.n_workers, batch_size=0)
     begun, label = time.perf_counter(), f"extract {maker.backbone.description.name}"
     with cluster(maker.options) as there:

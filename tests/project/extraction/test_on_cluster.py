@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ import pytest
 
 from deponij.project.extraction import on_cluster
 from deponij.project.extraction.extracting import ExtractResult, FeatureParams, extract_items, found_backbone
-from deponij.project.extraction.feature_maker import FeatureMaker
+from deponij.project.extraction.feature_maker import FeatureMaker, first_rows
 from deponij.project.extraction.on_cluster import task_rows
 from deponij.project.frame.cluster import Cluster
 from deponij.project.frame.settings import RunOptions
@@ -325,6 +326,17 @@ def wait_for(address: str, n_workers: int) -> None:
 
     with Client(address, set_as_default=False) as client:
         client.wait_for_workers(n_workers, timeout=60)
+
+
+def test_of_items_that_are_known_nothing_is_held() -> None:
+    keys = (None if row % 10 == 0 else f"{row // 2:040d}" for row in range(200_000))
+    tracemalloc.start()
+    try:
+        found = first_rows(keys, [f"{number:040d}" for number in (70_000, 30_000, 5)])
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+    assert found == {11: f"{5:040d}", 60_001: f"{30_000:040d}", 140_001: f"{70_000:040d}"}
 
 
 @pytest.mark.parametrize(
