@@ -14,9 +14,11 @@ from pathlib import Path
 import cluster_world
 import dask
 import pytest
+import torch
 from distributed import Client, SpecCluster
 
 from deponij.project.frame import cluster as cluster_module
+from deponij.project.frame import local_cluster
 from deponij.project.frame.cluster import (
     HELD_PER_SENT,
     PER_WORKER,
@@ -317,6 +319,26 @@ def test_workers_of_this_machine(gpus: list[str], n_workers: int, seen: list[str
 
 def test_only_gpus_that_are_asked_for() -> None:
     assert visible_gpus("cpu") == []
+
+
+@pytest.mark.parametrize(
+    ("device", "n_workers"),
+    [
+        ("cpu", 6),
+        ("cuda:1", 1),
+        ("mps", 1),
+    ],  # 13 cores make six workers of two threads; a GPU is shared by none
+)
+def test_a_device_of_which_there_is_one_has_one_worker(
+    monkeypatch: pytest.MonkeyPatch, device: str, n_workers: int
+) -> None:
+    monkeypatch.setattr(local_cluster, "n_cores", lambda: 13)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    options = RunOptions(device=device, threads=2)
+    specs = worker_specs(visible_gpus(device), 0, options)
+    assert [one["options"]["env"] for one in specs.values()] == [{}] * n_workers
+    assert len(worker_specs([], 3, options)) == 3  # as many as are asked for
 
 
 def test_tls_is_passed_through(tmp_path: Path) -> None:
