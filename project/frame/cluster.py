@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import metadata
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from uuid import uuid4
@@ -98,6 +100,15 @@ class _Sent(Generic[Task]):
     lost_by: tuple[str, ...] = ()
 
 
+@cache
+def _version() -> str:
+    """Of Deponij, as it is installed."""
+    try:
+        return metadata.version("deponij")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
 @dataclass
 class Cluster:
     """A cluster that work can be sent to.
@@ -106,12 +117,14 @@ class Cluster:
         address: of the scheduler, as a person knows it.
         excluded: workers that could not do what was asked, and why; they are asked no more.
         name: by which workers know that they have refused this one.
+        version: of Deponij, which workers must have too.
     """
 
     client: Client
     address: str
     excluded: dict[str, str] = field(default_factory=dict)
     name: str = field(default_factory=lambda: uuid4().hex)
+    version: str = field(default_factory=_version)
 
     def workers(self) -> dict[str, str]:
         """Address -> host of those that are there and can be asked."""
@@ -261,7 +274,8 @@ class Cluster:
         there = self.workers()
         others = [worker for worker in there if worker not in one.lost_by] or there
         only = tuple(others) if self.excluded or one.lost_by else ()
-        return self._bound(_done, self.name, function, one.task, only=only), replace(one, only=only)
+        future = self._bound(_done, self.name, self.version, function, one.task, only=only)
+        return future, replace(one, only=only)
 
     def _bound(self, function: Callable[..., Any], *given: Any, only: tuple[str, ...]) -> Future:
         bound = {"workers": list(only), "allow_other_workers": False} if only else {}
@@ -341,12 +355,15 @@ def _next(ended: Any, at_most_s: float) -> Future:
 _REFUSED: dict[tuple[str, str], str] = {}
 
 
-def _done(asker: str, function: Callable[[Task], Result], task: Task) -> _Answer:
+def _done(asker: str, version: str, function: Callable[[Task], Result], task: Task) -> _Answer:
     """On a worker: a task's result, or why it cannot be had here."""
     from distributed import get_worker
 
     here = asker, get_worker().address
     if here in _REFUSED:
+        return _Answer(here[1], refusal=_REFUSED[here])
+    if version != _version():
+        _REFUSED[here] = f"it has Deponij {_version()}, the command {version}; install the same one"
         return _Answer(here[1], refusal=_REFUSED[here])
     try:
         with exhaustion_told():

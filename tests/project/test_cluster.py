@@ -177,6 +177,12 @@ def test_what_is_too_large_for_every_worker_is_taken_to_have_killed_them(
     assert mine.excluded == {}
 
 
+def test_workers_of_another_version_are_asked_nothing(there: Cluster) -> None:
+    mine = Cluster(there.client, there.address, version="0.0.9")
+    with pytest.raises(ClusterError, match=r"it has Deponij .*, the command 0\.0\.9; install"):
+        list(mine.as_completed(cluster_world.square, [3]))
+
+
 def test_where_those_that_may_do_it_die_a_worker_that_joined_does_it(tmp_path: Path) -> None:
     with refused_and_held(tmp_path) as (started, there, results, thread):
         started.add_worker(nanny=False)
