@@ -8,8 +8,12 @@ import cluster_world
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
+from cli_world import done
 from coco_made import annotation, document, write
 
+from deponij.project.frame.harness import run_stage
+from deponij.project.frame.layout import Layout
 from deponij.project.frame.settings import RunOptions
 from deponij.stages import items
 from deponij.store.items import Items
@@ -85,6 +89,45 @@ def test_pictures_within_other_files_are_not_sent_around(
     assert len(here) == 9
     assert made(tmp_path, "parquet", options, "tcp://127.0.0.1:9") == here
     assert "are made without the cluster" in " ".join(capsys.readouterr().err.split())
+
+
+def few_pictures(folder: Path) -> Path:
+    folder.mkdir()
+    for number in range(5):
+        (folder / f"{number}.png").write_bytes(cluster_world.picture(number))
+    return folder
+
+
+@pytest.fixture
+def read_elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process itself may read no picture."""
+    with monkeypatch.context() as patch:
+        patch.setattr("deponij.pipeline.data.adapters.folder.picture_in_file", None)
+        yield
+
+
+@pytest.mark.usefixtures("read_elsewhere")
+def test_the_flag_of_the_command(tmp_path: Path, address: str) -> None:
+    folder, out = few_pictures(tmp_path / "pictures"), tmp_path / "items"
+    assert (
+        done("items", "--folder", folder, "--out", out, "--cluster", address, "--json").json["n_items"] == 5
+    )
+    assert [row["failure"] for row in Items(out).rows(64)] == [None] * 5
+
+
+@pytest.mark.usefixtures("read_elsewhere")
+def test_the_environment_reaches_a_stage(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `dvc repro` runs it."""
+    folder = few_pictures(tmp_path / "pictures")
+    data = {"adapter": "folder", "root": str(folder), "options": {"folder": str(folder)}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"profile": "mine", "data": data}))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["items"])
+    monkeypatch.setenv("DEPONIJ_CLUSTER", address)
+    run_stage("items", items.Params, items.main)
+    assert [row["failure"] for row in Items(Layout.of("mine").items).rows(64)] == [None] * 5
 
 
 def test_crops(tmp_path: Path, address: str) -> None:
