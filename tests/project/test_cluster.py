@@ -125,17 +125,29 @@ def test_a_worker_that_refuses_is_called_once_and_told_of_once(
 def test_while_one_worker_is_left_it_does_what_all_others_refuse(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    begun, free = tmp_path / "begun", tmp_path / "free"
     with (
         cluster_world.processes(tmp_path / "dask", 5, nanny=False) as started,
         cluster(RunOptions(cluster=started.address)) as there,
+        Client(there.address, set_as_default=False) as client,
     ):
         until(lambda: len(there.workers()) == 5)
         *full, able = there.workers()
+        # Busy until all the others have refused the one task.
+        at_work = client.submit(cluster_world.held, begun, free, workers=[able], pure=False)
+        until(begun.exists)
+
+        def free_it() -> None:
+            until(lambda: len(there.excluded) == 4)
+            free.touch()
+
+        freeing = threading.Thread(target=free_it)
+        freeing.start()
         function = cluster_world.Refusing(tuple(full), tmp_path / "calls")
-        results = [outcome.result for outcome in there.as_completed(function, range(12))]
-    assert sorted(results) == list(range(12))
-    assert sorted(there.excluded) == sorted(full)
-    assert lines(tmp_path / "calls").count(able) == 12
+        assert [outcome.result for outcome in there.as_completed(function, [7])] == [7]
+        freeing.join()
+        at_work.result()
+    assert sorted(lines(tmp_path / "calls")) == sorted([*full, able])
     assert capsys.readouterr().err.count("is asked no more") == 4
 
 
