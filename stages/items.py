@@ -103,6 +103,10 @@ def run(
     # Before the work, which may take an hour.
     for told in source.notes:
         (warn if isinstance(told, ToAct) else note)(told)
+    if run_options.cluster and not isinstance(source, FileSource):
+        # Read here they would be sent to a worker and back.
+        note("no pictures lie as files of their own, so the items are made without the cluster")
+        run_options = run_options.model_copy(update={"cluster": ""})
     keys, photographs, first_failure = Distinct(), Distinct(), None
     with (
         workers_of(run_options) as workers,

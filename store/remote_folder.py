@@ -14,6 +14,7 @@ import time
 import weakref
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +22,10 @@ from deponij.store import agreeing
 from deponij.store.atomic import PART
 from deponij.store.errors import StoreError, explained
 from deponij.store.folders import Stamps
+from deponij.store.locks import hold, release
 
+# How folders for files that are about to be uploaded are called.
+_STAGED = "deponij-upload-"
 _IN_MEMORY_BYTES = 64 << 20
 _FIRST = {"start": 0, "end": _IN_MEMORY_BYTES}
 # Where a name can be given to one of several who want it (S3: `If-None-Match: *`; GCS: generation 0); other packages of
@@ -50,9 +54,18 @@ class RemoteFolder:
         self._fs, self._root = fsspec.core.url_to_fs(self.location, use_listings_cache=False)
         # Whether the server knows the condition is asked when it is needed.
         self._can_create: bool | None = None if _CREATING & set(_protocols(self._fs)) else False
-        self._local = Path(tempfile.mkdtemp(prefix="deponij-"))
+
+    @cached_property
+    def _local(self) -> Path:
+        """Where files lie until they are uploaded; those of processes that were killed go."""
+        for left in Path(tempfile.gettempdir()).glob(f"{_STAGED}*"):
+            with suppress(OSError):  # another user's, or gone meanwhile
+                if (held := hold(left, create=False)) is not None:
+                    _drop(left, held)
+        path, held = _own_folder()
         # When this is freed, or the process ends.
-        weakref.finalize(self, shutil.rmtree, self._local, ignore_errors=True)
+        weakref.finalize(self, _drop, path, held)
+        return path
 
     def _at(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
@@ -129,8 +142,9 @@ class RemoteFolder:
             raise
 
     def staging(self, name: str) -> Path:
-        path = self._local / (name + PART)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with explained(f"cannot write a temporary file for {self.location}/{name}"):
+            path = self._local / (name + PART)
+            path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def publish(self, part: Path, name: str) -> None:
@@ -172,6 +186,26 @@ class RemoteFolder:
     def delete(self, name: str) -> None:
         with _explained(f"cannot delete {self.location}/{name}"), suppress(FileNotFoundError):
             self._fs.rm_file(self._at(name))
+
+
+def _own_folder() -> tuple[Path, int | None]:
+    """A new folder for temporary files, and the lock that says that its process lives; None where there are no locks."""
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=_STAGED))
+        try:
+            if (held := hold(path, create=False)) is not None:
+                return path, held
+        except FileNotFoundError:
+            continue  # swept by another process before it was locked
+        except OSError:
+            # Nobody can lock it, so that nobody sweeps it.
+            return path, None
+
+
+def _drop(path: Path, held: int | None) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    if held is not None:
+        release(held)
 
 
 @contextmanager

@@ -7,8 +7,8 @@ asks for the map hands a `Mapper` down in place of a number of threads.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 # Chunks that are being worked on or wait for the consumer, per worker; more would only cost memory.
 AHEAD_PER_WORKER = 3
@@ -21,10 +21,13 @@ Out = TypeVar("Out")
 
 
 class Mapper(Protocol):
-    """A bounded map in the order of the inputs, on other processes: functions and inputs are pickled."""
+    """A bounded map in the order of the inputs, on other processes: functions and inputs are pickled.
 
-    def __call__(self, function: Callable[[In], Out], inputs: Iterable[In], /) -> Iterator[Out]:
-        """As `map`."""
+    Inputs are dataclasses with a `problem`, and one that has a problem is not looked at.
+    """
+
+    def __call__(self, each: "Each[In, Out]", chunks: Iterable[list[In]], /) -> Iterator[list[Out]]:
+        """As `map`; an input that no process survives is `each.failed`."""
         ...
 
 
@@ -56,13 +59,13 @@ def ordered_map(
     """
     if not isinstance(workers, int):
         chunks = _chunks(inputs, chunk * _CHUNKS_ELSEWHERE, size_of)
-        for results in workers(_Each(function), (values for values, _ in chunks)):
+        for results in workers(Each(function), (values for values, _ in chunks)):
             yield from results
         return
     if workers <= 0:
         yield from map(function, inputs)
         return
-    each, chunks = _Each(function), _chunks(inputs, chunk, size_of)
+    each, chunks = Each(function), _chunks(inputs, chunk, size_of)
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         pending: deque[tuple[Future[list[Out]], int]] = deque()
 
@@ -89,11 +92,18 @@ def ordered_map(
 
 
 @dataclass(frozen=True)
-class _Each(Generic[In, Out]):
+class Each(Generic[In, Out]):
+    """A function of an input, for a chunk of them."""
+
     function: Callable[[In], Out]
 
     def __call__(self, values: list[In]) -> list[Out]:
         return [self.function(value) for value in values]
+
+    def failed(self, value: In, problem: str) -> Out:
+        """What comes of an input that is not looked at, for this reason."""
+        named: Any = value  # of some dataclass
+        return self.function(replace(named, problem=problem))
 
 
 def _chunks(

@@ -16,7 +16,7 @@ from deponij.pipeline.pictures import Route
 from deponij.project.extraction.devices import load_backbone
 from deponij.project.frame.device import pick_device
 from deponij.project.frame.settings import RunOptions
-from deponij.store.errors import StoreError
+from deponij.store.errors import StoreError, exhaustion_told
 from deponij.store.identity import Identity
 from deponij.store.items import Items
 
@@ -48,12 +48,17 @@ class FoundBackbone:
 
 def pictures_of(items: Items, keys: Iterable[str]) -> Iterator[Picture]:
     """One picture for each key, in item order; one whose file is gone or has changed carries that as its failure."""
+    yield from pictures_at(items, first_rows(items.keys, keys))
+
+
+def first_rows(of_items: Iterable[str | None], keys: Iterable[str]) -> dict[int, str]:
+    """Row -> key, of the first item of each key, in item order; nothing is held of other items."""
     wanted, key_of = set(keys), dict[int, str]()
-    for row, key in enumerate(items.keys):
+    for row, key in enumerate(of_items):
         if key in wanted:
             key_of[row] = key
             wanted.discard(key)
-    yield from pictures_at(items, key_of)
+    return key_of
 
 
 def pictures_at(items: Items, key_of: Mapping[int, str]) -> Iterator[Picture]:
@@ -93,7 +98,8 @@ class FeatureMaker:
             return self.lender.model
         backbone = self.backbone
         precision, n_threads = backbone.identity.precision, self.options.n_threads
-        return load_backbone(backbone.spec, self.device, precision, n_threads, backbone.input_px)
+        with exhaustion_told():  # a worker would blame the pictures that it was given first
+            return load_backbone(backbone.spec, self.device, precision, n_threads, backbone.input_px)
 
     def progress(self) -> Progress:
         """Of an extraction to come, with the device's batch size where none was asked for."""

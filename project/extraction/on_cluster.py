@@ -14,10 +14,10 @@ from pathlib import Path
 from threading import Lock
 
 from deponij.pipeline.backbones.extraction import AUTO_BATCH, Progress
-from deponij.project.extraction.feature_maker import FeatureMaker, FoundBackbone, pictures_at
+from deponij.project.extraction.feature_maker import FeatureMaker, FoundBackbone, first_rows, pictures_at
 from deponij.project.extraction.filling import fill
 from deponij.project.frame.allocator import keep_pages
-from deponij.project.frame.cluster import Cluster, cluster
+from deponij.project.frame.cluster import DIED_OF_IT, Cluster, cluster
 from deponij.project.frame.console import bar, say, warn
 from deponij.project.frame.settings import RunOptions
 from deponij.store.depot import FeatureStore
@@ -103,8 +103,7 @@ def compute(store: FeatureStore, table: Items, missing: Sequence[str], maker: Fe
     Raises:
         ClusterError: it cannot be reached, or no worker can do it. What is finished is kept.
     """
-    first = {key: row for row, key in reversed(list(enumerate(table.keys)))}
-    places: Places = [(first[key], key) for key in missing]
+    places: Places = list(first_rows(table.keys, missing).items())
     progress = Progress(n_workers=maker.options.n_workers, batch_size=0)
     begun, label = time.perf_counter(), f"extract {maker.backbone.description.name}"
     with cluster(maker.options) as there:
@@ -164,8 +163,7 @@ def _taken(there: Cluster, tasks: Iterator[_Task]) -> Iterator[tuple[int, Taken]
                 again += _halves(one)
             else:
                 key = one.places[0][1]
-                reason = "worker after worker died while looking at it; their logs may say why"
-                yield 1, Taken(0, [(key, reason)], {}, 0.0)
+                yield 1, Taken(0, [(key, DIED_OF_IT)], {}, 0.0)
 
 
 def _halves(task: _Task) -> list[_Task]:

@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import metadata
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from uuid import uuid4
@@ -23,19 +25,19 @@ from uuid import uuid4
 from deponij.project.frame.console import say, warn
 from deponij.project.frame.local_cluster import of_this_machine
 from deponij.project.frame.settings import RunOptions
-from deponij.store.errors import ClusterError, DeponijError, UsageError
+from deponij.store.errors import ClusterError, DeponijError, UsageError, exhaustion_told
 
 if TYPE_CHECKING:
-    from deponij.pipeline.data.parallel import Workers
+    from deponij.pipeline.data.parallel import Each, Workers
 
 # One that is worked on and one that waits, so that no worker is idle between two.
 PER_WORKER = 2
 # Results that wait for that of an earlier task, for each task that is sent: one slow task may not let all others pile up.
 HELD_PER_SENT = 4
-# A task that so many workers refuse is at fault itself.
-_REFUSED_BY = 3
-# One whose workers went so many times is taken to have killed them: as often as Dask tries where any worker may do it.
-_LEFT_ALONE = 4
+# A task that was lost so many times is taken to have killed its workers: as often as Dask tries where any may do it.
+_LOST = 4
+# Of a picture that was alone in its task then.
+DIED_OF_IT = "worker after worker died while looking at it, or had too little memory; their logs may say why"
 # So often it is looked whether the workers that tasks are bound to are still there, while nothing ends.
 _ROUND_S = 1.0
 # How long a result that is there may take to come here before that is looked at.
@@ -50,6 +52,8 @@ Client: TypeAlias = Any
 Future: TypeAlias = Any
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class Outcome(Generic[Task, Result]):
 
     Attributes:
         result: of its function; None where `died`.
-        died: its workers did, one after the other, while they were at it.
+        died: its workers did, one after the other, while they were at it, or had too little memory for it.
     """
 
     task: Task
@@ -71,13 +75,13 @@ class _Answer:
     """Of a task, as its worker sends it: a result, or why this worker cannot do it.
 
     Attributes:
-        tried: False where the worker had refused another task before, and did not look at this one.
+        is_lost: it had too little memory for this one.
     """
 
     worker: str
     result: Any = None
     refusal: str | None = None
-    tried: bool = True
+    is_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +89,24 @@ class _Sent(Generic[Task]):
     """A task on its way.
 
     Attributes:
-        refused_by: workers that tried it and could not do it.
         only: workers that may do it; any where there are none.
-        n_left: how many times all of `only` were gone before it was done.
+        n_lost: how many times all of `only` were gone before it was done, or one had too little memory for it.
+        lost_by: those that had.
     """
 
     task: Task
-    refused_by: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
-    n_left: int = 0
+    n_lost: int = 0
+    lost_by: tuple[str, ...] = ()
+
+
+@cache
+def _version() -> str:
+    """Of Deponij, as it is installed."""
+    try:
+        return metadata.version("deponij")
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 @dataclass
@@ -104,12 +117,14 @@ class Cluster:
         address: of the scheduler, as a person knows it.
         excluded: workers that could not do what was asked, and why; they are asked no more.
         name: by which workers know that they have refused this one.
+        version: of Deponij, which workers must have too.
     """
 
     client: Client
     address: str
     excluded: dict[str, str] = field(default_factory=dict)
     name: str = field(default_factory=lambda: uuid4().hex)
+    version: str = field(default_factory=_version)
 
     def workers(self) -> dict[str, str]:
         """Address -> host of those that are there and can be asked."""
@@ -126,8 +141,9 @@ class Cluster:
     ) -> Iterator[Outcome[Task, Result]]:
         """What becomes of every task, in the order of their ends.
 
-        `function` runs on the workers, perhaps more than once. A worker on which it raises a `DeponijError` (a full
-        disk, weights that are not there) is asked no more, and others do its tasks.
+        `function` runs on the workers, perhaps more than once. A worker on which it raises a `DeponijError` or
+        `OSError` (a full disk, weights that are not there) is asked no more, and others do its tasks; a `MemoryError`
+        counts as its death.
 
         Raises:
             ClusterError: the scheduler is gone, or no worker is left that can do it.
@@ -154,20 +170,22 @@ class Cluster:
                     return
                 future = _next(ended, _ROUND_S)
                 outcome = self._outcome(future, sent[future].task) if future in sent else None
+                lost: list[_Sent[Task]] = []
                 if outcome is None:
-                    left = self._left_alone(sent)
-                    waiting.extend(one for one in left if one.n_left < _LEFT_ALONE)
-                    yield from (
-                        Outcome(one.task, None, died=True) for one in left if one.n_left >= _LEFT_ALONE
-                    )
+                    lost = self._left_alone(sent)
                     if future in sent:
                         ended.add(future)
-                    continue
-                one = sent.pop(future)
-                if isinstance(outcome, Outcome):
+                elif isinstance(outcome, Outcome):
+                    del sent[future]
                     yield outcome
+                elif outcome.is_lost:
+                    one = sent.pop(future)
+                    lost = [replace(one, n_lost=one.n_lost + 1, lost_by=(*one.lost_by, outcome.worker))]
                 else:
-                    waiting.append(replace(one, refused_by=self._refused(outcome, one.refused_by)))
+                    self._exclude(outcome.worker, str(outcome.refusal))
+                    waiting.append(sent.pop(future))
+                waiting.extend(one for one in lost if one.n_lost < _LOST)
+                yield from (Outcome(one.task, None, died=True) for one in lost if one.n_lost >= _LOST)
         finally:
             self._forget(sent)
 
@@ -205,21 +223,38 @@ class Cluster:
             self._forget(sent)
         return True
 
-    def in_order(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
-        """The results in the order of the tasks, a bounded way ahead.
+    def each(self, each: "Each[In, Out]", chunks: Iterable[list[In]]) -> Iterator[list[Out]]:
+        """What comes of inputs, in their order; see `deponij.pipeline.data.parallel.Mapper`.
 
         Raises:
-            ClusterError: as `as_completed`, or the workers die of a task.
+            ClusterError: as `as_completed`.
         """
-        ready: dict[int, Result] = {}
+        for outcome in self.in_order(each, chunks):
+            yield self._by_halves(each, outcome.task) if outcome.result is None else outcome.result
+
+    def _by_halves(self, each: "Each[In, Out]", values: list[In]) -> list[Out]:
+        """Of inputs that workers died of, down to the one that takes a process with it."""
+        if len(values) == 1:
+            return [each.failed(values[0], DIED_OF_IT)]
+        found, middle = list[Out](), len(values) // 2
+        for half in (values[:middle], values[middle:]):
+            for outcome in self.as_completed(each, [half]):
+                found += self._by_halves(each, half) if outcome.result is None else outcome.result
+        return found
+
+    def in_order(
+        self, function: Callable[[Task], Result], tasks: Iterable[Task]
+    ) -> Iterator[Outcome[Task, Result]]:
+        """What becomes of the tasks in their order, a bounded way ahead.
+
+        Raises:
+            ClusterError: as `as_completed`.
+        """
+        ready: dict[int, Outcome[Task, Result]] = {}
         n_given = 0
         for outcome in self._ended(_Numbered(function), enumerate(tasks), lambda: len(ready)):
-            number, _ = outcome.task
-            if outcome.died:
-                raise ClusterError(
-                    f"{self.address}: worker after worker died of one task, the {number + 1}th; look at their logs"
-                )
-            ready[number] = outcome.result  # type: ignore[assignment]
+            number, task = outcome.task
+            ready[number] = Outcome(task, outcome.result, outcome.died)
             while n_given in ready:
                 yield ready.pop(n_given)
                 n_given += 1
@@ -235,9 +270,12 @@ class Cluster:
         return as_completed(loop=self.client.loop)
 
     def _submit(self, function: Callable[[Task], Result], one: _Sent[Task]) -> tuple[Future, _Sent[Task]]:
-        """Send a task; where a worker is excluded, bound to the others that are there: else it would take it from them."""
-        only = tuple(self.workers()) if self.excluded else ()
-        return self._bound(_done, self.name, function, one.task, only=only), replace(one, only=only)
+        """Send a task; where a worker cannot do it, bound to the others that are there: else it would take it from them."""
+        there = self.workers()
+        others = [worker for worker in there if worker not in one.lost_by] or there
+        only = tuple(others) if self.excluded or one.lost_by else ()
+        future = self._bound(_done, self.name, self.version, function, one.task, only=only)
+        return future, replace(one, only=only)
 
     def _bound(self, function: Callable[..., Any], *given: Any, only: tuple[str, ...]) -> Future:
         bound = {"workers": list(only), "allow_other_workers": False} if only else {}
@@ -253,7 +291,7 @@ class Cluster:
         there = self.workers()
         left = [future for future, one in sent.items() if one.only and not there.keys() & set(one.only)]
         self._forget(left)
-        return [replace(one, n_left=one.n_left + 1) for one in map(sent.pop, left)]
+        return [replace(one, n_lost=one.n_lost + 1) for one in map(sent.pop, left)]
 
     def _outcome(self, future: Future, task: Task) -> "Outcome[Task, Any] | _Answer | None":
         """What has become of a task; None where its result went with its worker, and is to be made again."""
@@ -269,21 +307,16 @@ class Cluster:
             if isinstance(error, TimeoutError) and future.status != "error":
                 return None
             raise self._gone(error) from error
-        return Outcome(task, answer.result) if answer.refusal is None else answer
+        return answer if answer.is_lost or answer.refusal is not None else Outcome(task, answer.result)
 
-    def _refused(self, answer: _Answer, before: tuple[str, ...]) -> tuple[str, ...]:
-        """By whom a task was refused now."""
-        # One that did not look at the task says nothing of it.
-        refused_by = tuple(dict.fromkeys((*before, answer.worker))) if answer.tried else before
-        reason = str(answer.refusal)
-        is_new = answer.worker not in self.excluded
+    def _exclude(self, worker: str, reason: str) -> None:
+        """Ask a worker no more; tasks that were on their way to it come back with its reason, too."""
+        is_new = worker not in self.excluded
+        self.excluded[worker] = reason
+        if not self.workers():
+            raise ClusterError(f"no worker of {self.address} can do it; {worker} says: {reason}")
         if is_new:
-            self.excluded[answer.worker] = reason
-        if len(refused_by) >= _REFUSED_BY or not self.workers():
-            raise ClusterError(f"no worker of {self.address} can do it; {answer.worker} says: {reason}")
-        if is_new:
-            warn(f"worker {answer.worker} is asked no more: {reason}")
-        return refused_by
+            warn(f"worker {worker} is asked no more: {reason}")
 
     def _forget(self, futures: Iterable[Future]) -> None:
         if futures and self.client.status == "running":
@@ -322,19 +355,25 @@ def _next(ended: Any, at_most_s: float) -> Future:
 _REFUSED: dict[tuple[str, str], str] = {}
 
 
-def _done(asker: str, function: Callable[[Task], Result], task: Task) -> _Answer:
+def _done(asker: str, version: str, function: Callable[[Task], Result], task: Task) -> _Answer:
     """On a worker: a task's result, or why it cannot be had here."""
     from distributed import get_worker
 
     here = asker, get_worker().address
     if here in _REFUSED:
-        return _Answer(here[1], refusal=_REFUSED[here], tried=False)
+        return _Answer(here[1], refusal=_REFUSED[here])
+    if version != _version():
+        _REFUSED[here] = f"it has Deponij {_version()}, the command {version}; install the same one"
+        return _Answer(here[1], refusal=_REFUSED[here])
     try:
-        return _Answer(here[1], function(task))
-    except DeponijError as error:
+        with exhaustion_told():
+            try:
+                return _Answer(here[1], function(task))
+            except MemoryError:
+                # A task that is too large for this worker, as for a system that ends its process in time.
+                return _Answer(here[1], is_lost=True)
+    except (DeponijError, OSError) as error:  # an OSError that nobody foresaw: its disk, no temporary folder
         _REFUSED[here] = str(error)
-    except MemoryError:
-        _REFUSED[here] = "it has too little memory"
     return _Answer(here[1], refusal=_REFUSED[here])
 
 
@@ -372,7 +411,7 @@ def workers_of(options: RunOptions) -> "Iterator[Workers]":
         yield options.n_workers
         return
     with cluster(options) as there:
-        yield there.in_order
+        yield there.each
 
 
 @contextmanager

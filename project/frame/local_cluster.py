@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from deponij.project.frame.device import pick_device
 from deponij.project.frame.settings import RunOptions, n_cores
 
 
 @contextmanager
 def of_this_machine(n_workers: int, options: RunOptions) -> Iterator[str]:
-    """A scheduler and its workers: one a GPU; without any, one for each `threads` cores."""
+    """A scheduler and its workers; see `worker_specs`."""
     import distributed
 
     cluster_of: Any = distributed.SpecCluster
@@ -28,11 +29,15 @@ def worker_specs(gpus: Sequence[str], n_workers: int, options: RunOptions) -> di
 
     Args:
         gpus: by the names that CUDA_VISIBLE_DEVICES takes; every worker sees one of them alone.
-        n_workers: 0 for one a GPU, or one for each `options.threads` cores (all that are free, for 1 thread each).
+        n_workers: 0 for one a GPU; on the CPU one for each `options.threads` cores (all that are free, for 1 thread
+            each); else one, for there is one device that all would share.
+
+    Raises:
+        UsageError: the device that was asked for is not there.
     """
     from distributed import Nanny
 
-    n_workers = n_workers or len(gpus) or max(1, n_cores() // (options.threads or 1))
+    n_workers = n_workers or len(gpus) or _n_alone(options)
     common = {
         "nthreads": 1,
         "host": "127.0.0.1",
@@ -47,8 +52,14 @@ def worker_specs(gpus: Sequence[str], n_workers: int, options: RunOptions) -> di
     return specs
 
 
+def _n_alone(options: RunOptions) -> int:
+    """How many workers fit where none has a GPU of its own."""
+    on_cpu = pick_device(options.device) == "cpu"
+    return max(1, n_cores() // (options.threads or 1)) if on_cpu else 1
+
+
 def visible_gpus(device: str) -> list[str]:
-    """Names of the GPUs that processes of this one may use; none where another device is asked for."""
+    """Names of the GPUs that workers may have one each of; none where another device, or one GPU alone, is asked for."""
     if device not in ("auto", "cuda"):
         return []
     import torch

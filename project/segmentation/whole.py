@@ -285,5 +285,8 @@ def _kept(
             "protocol": told,
         }
         files = {LEARNED_FROM: learned_from_table(parts)}
-        name, described = folder.name, save_tuned(folder, Tower(backbone), encoder.spec, said, lambda _: files)
+        name, described = (
+            folder.name,
+            save_tuned(folder, Tower(backbone), encoder.spec, said, lambda _: files),
+        )
     return name, _maps_of(encoder, described)

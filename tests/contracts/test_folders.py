@@ -1,5 +1,9 @@
 """One contract for every place where a depot can lie."""
 
+import os
+import subprocess
+import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,6 +103,54 @@ def test_publishing_what_was_not_built_is_an_error(folder: Folder) -> None:
     part = folder.staging("f/c.h5")
     with pytest.raises(StoreError, match=r"cannot write .*f/c\.h5"):
         folder.publish(part, "f/c.h5")
+
+
+STAGES = """
+import sys, time
+from deponij.store.remote_folder import RemoteFolder
+folder = RemoteFolder("memory://depot")
+folder.staging("f/shard.h5").write_bytes(b"half")
+print("staged", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_killed_processes_had_not_uploaded_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    def started() -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, "-c", STAGES],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        assert process.stdout is not None and process.stdout.readline() == "staged\n"
+        return process
+
+    with started() as killed, started() as lives:
+        killed.kill()
+        killed.wait()
+        assert len(list(tmp_path.iterdir())) == 2
+        part = RemoteFolder("memory://depot").staging("f/other.h5")
+        assert [one.read_bytes() for one in tmp_path.rglob("shard.h5*")] == [b"half"]
+        lives.communicate("")
+    assert not part.exists()
+    assert list(tmp_path.rglob("shard.h5*")) == []
+
+
+def test_a_machine_without_room_for_temporary_files_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    folder = RemoteFolder(f"memory://{uuid.uuid4().hex}")
+    folder.write("a", b"which needs none")
+    with pytest.raises(
+        StoreError, match=r"cannot write a temporary file for memory://.*/b\.h5: No such file"
+    ):
+        folder.staging("b.h5")
 
 
 def test_unknown_protocols_are_refused() -> None:

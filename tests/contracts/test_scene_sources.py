@@ -1,6 +1,6 @@
 """The contract of sources of scenes, over every registered one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scenes_made
 
+from deponij.pipeline.data.parallel import Each
 from deponij.pipeline.data.scenes.registry import (
     SCENE_COLUMNS,
     Scene,
@@ -53,6 +54,18 @@ def test_scenes_are_as_many_as_promised_with_unique_ids(source: SceneSource) -> 
 def test_order_and_content_do_not_depend_on_workers(source: SceneSource) -> None:
     first = plain(list(source.scenes(workers=0)))
     assert first == plain(list(source.scenes(workers=1))) == plain(list(source.scenes(workers=4)))
+
+
+def test_what_no_process_survives_is_a_failure(source: SceneSource) -> None:
+    """As on a cluster whose workers die of every picture."""
+
+    def deadly(each: Each[Any, Any], chunks: Iterable[list[Any]]) -> Iterator[list[Any]]:
+        for chunk in chunks:
+            yield [each.failed(one, "the worker died") for one in chunk]
+
+    here, there = list(source.scenes()), list(source.scenes(workers=deadly))
+    assert [one.item.item_id for one in there] == [one.item.item_id for one in here]
+    assert {(one.item.failure, one.labels) for one in there} == {("the worker died", None)}
 
 
 def test_classes_can_be_numbered(source: SceneSource) -> None:

@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,7 @@ from deponij.pipeline.data.adapters.registry import (
 from deponij.pipeline.data.adapters.whole import Reading
 from deponij.pipeline.data.inside import MAX_PICTURE_BYTES
 from deponij.pipeline.data.known_files import KnownFiles
+from deponij.pipeline.data.parallel import Each
 from deponij.pipeline.pictures import decode
 from deponij.store.errors import DataError, UsageError
 from deponij.store.texts import is_storable
@@ -180,6 +182,23 @@ def test_items_are_as_many_as_promised_with_unique_ids(source: Source) -> None:
 
 def test_order_and_content_do_not_depend_on_workers(source: Source) -> None:
     assert list(source.items(workers=0)) == list(source.items(workers=1)) == list(source.items(workers=4))
+
+
+def test_what_no_process_survives_is_a_failure(source: Source) -> None:
+    """As on a cluster whose workers die of every picture; what lies within other files is read here."""
+
+    def deadly(each: Each[Any, Any], chunks: Iterable[list[Any]]) -> Iterator[list[Any]]:
+        for chunk in chunks:
+            yield [each.failed(one, "the worker died") for one in chunk]
+
+    if not isinstance(source, FileSource):
+        return
+    here, there = list(source.items()), list(source.items(workers=deadly))
+    assert [(one.item_id, one.image_id, one.given) for one in there] == [
+        (one.item_id, one.image_id, one.given) for one in here
+    ]
+    assert {one.failure for one in there} == {"the worker died"}
+    assert {one.content for one in there} == {None}
 
 
 def test_progress_adds_up(source: Source) -> None:

@@ -1,5 +1,6 @@
 """Tasks on a real Dask cluster: how many are under way, in what order they come back, who may listen, which GPU is whose."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from pathlib import Path
 import cluster_world
 import dask
 import pytest
+import torch
 from distributed import Client, SpecCluster
 
 from deponij.project.frame import cluster as cluster_module
+from deponij.project.frame import local_cluster
 from deponij.project.frame.cluster import (
     HELD_PER_SENT,
     PER_WORKER,
@@ -66,9 +69,9 @@ def test_every_task_comes_back_once_and_few_are_under_way(there: Cluster) -> Non
 def test_in_order_a_slow_task_lets_only_so_many_pile_up(there: Cluster, tmp_path: Path) -> None:
     tasks, ahead, results = Pulled(200), [], []
     slow = partial(cluster_world.first_waits, folder=tmp_path, n_others=2 * PER_WORKER * N_WORKERS)
-    for result in there.in_order(slow, tasks):
+    for outcome in there.in_order(slow, tasks):
         ahead.append(tasks.n_pulled - len(results))
-        results.append(result)
+        results.append(outcome.result)
     assert results == list(range(200))
     assert ahead[0] > PER_WORKER * N_WORKERS  # work went on behind the slow one
     assert max(ahead) <= HELD_PER_SENT * PER_WORKER * N_WORKERS + PER_WORKER * N_WORKERS
@@ -109,7 +112,7 @@ def test_a_worker_that_refuses_is_called_once_and_told_of_once(
 ) -> None:
     full, other = there.workers()
     mine = Cluster(there.client, there.address)  # as `there` is to ask all of them again
-    function = cluster_world.Refusing(full, tmp_path / "calls")
+    function = cluster_world.Refusing((full,), tmp_path / "calls")
     results = [outcome.result for outcome in mine.as_completed(function, range(30))]
     assert sorted(results) == list(range(30))
     # It has one thread; tasks on their way to it when it refused are handed back unseen.
@@ -117,6 +120,79 @@ def test_a_worker_that_refuses_is_called_once_and_told_of_once(
     assert lines(tmp_path / "calls").count(other) == 30
     assert list(mine.excluded) == [full]
     assert capsys.readouterr().err.count("is asked no more") == 1
+
+
+def test_while_one_worker_is_left_it_does_what_all_others_refuse(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun, free = tmp_path / "begun", tmp_path / "free"
+    with (
+        cluster_world.processes(tmp_path / "dask", 5, nanny=False) as started,
+        cluster(RunOptions(cluster=started.address)) as there,
+        Client(there.address, set_as_default=False) as client,
+    ):
+        until(lambda: len(there.workers()) == 5)
+        *full, able = there.workers()
+        # Busy until all the others have refused the one task.
+        at_work = client.submit(cluster_world.held, begun, free, workers=[able], pure=False)
+        until(begun.exists)
+
+        def free_it() -> None:
+            until(lambda: len(there.excluded) == 4)
+            free.touch()
+
+        freeing = threading.Thread(target=free_it)
+        freeing.start()
+        function = cluster_world.Refusing(tuple(full), tmp_path / "calls")
+        assert [outcome.result for outcome in there.as_completed(function, [7])] == [7]
+        freeing.join()
+        at_work.result()
+    assert sorted(lines(tmp_path / "calls")) == sorted([*full, able])
+    assert capsys.readouterr().err.count("is asked no more") == 4
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (FileNotFoundError(2, "No usable temporary directory found"), "No usable temporary directory"),
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "no file descriptors are left"),
+        (RuntimeError("can't start new thread"), "can't start new thread"),
+    ],
+)
+def test_what_a_workers_system_raises_is_told_as_its_own(
+    there: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str], error: Exception, told: str
+) -> None:
+    broken, _ = there.workers()
+    mine = Cluster(there.client, there.address)
+    function = cluster_world.Refusing((broken,), tmp_path / "calls", error=error)
+    assert sorted(outcome.result or 0 for outcome in mine.as_completed(function, range(8))) == list(range(8))
+    assert list(mine.excluded) == [broken]
+    assert told in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_is_too_large_for_one_worker_is_done_by_another(there: Cluster, tmp_path: Path) -> None:
+    small, _ = there.workers()
+    mine = Cluster(there.client, there.address)
+    function = cluster_world.Refusing((small,), tmp_path / "calls", error=MemoryError())
+    assert sorted(outcome.result or 0 for outcome in mine.as_completed(function, range(8))) == list(range(8))
+    assert mine.excluded == {}
+
+
+def test_what_is_too_large_for_every_worker_is_taken_to_have_killed_them(
+    there: Cluster, tmp_path: Path
+) -> None:
+    mine = Cluster(there.client, there.address)
+    function = cluster_world.Refusing(tuple(there.workers()), tmp_path / "calls", error=MemoryError())
+    (outcome,) = mine.as_completed(function, [1])
+    assert outcome.died
+    assert len(lines(tmp_path / "calls")) == 4  # as often as Dask tries
+    assert mine.excluded == {}
+
+
+def test_workers_of_another_version_are_asked_nothing(there: Cluster) -> None:
+    mine = Cluster(there.client, there.address, version="0.0.9")
+    with pytest.raises(ClusterError, match=r"it has Deponij .*, the command 0\.0\.9; install"):
+        list(mine.as_completed(cluster_world.square, [3]))
 
 
 def test_where_those_that_may_do_it_die_a_worker_that_joined_does_it(tmp_path: Path) -> None:
@@ -131,7 +207,7 @@ def test_where_those_that_may_do_it_die_a_worker_that_joined_does_it(tmp_path: P
 def test_a_task_whose_workers_die_again_and_again_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_module, "_LEFT_ALONE", 1)
+    monkeypatch.setattr(cluster_module, "_LOST", 1)
     with refused_and_held(tmp_path) as (started, there, results, thread):
         started.add_worker(nanny=False)
         until(lambda: len(there.workers()) == 2)
@@ -158,7 +234,7 @@ def refused_and_held(
         cluster(RunOptions(cluster=with_two(started))) as there,
     ):
         full, holds = in_order_of_start(started, there)
-        function, results = cluster_world.Refusing(full, folder / "calls", holds), list[object]()
+        function, results = cluster_world.Refusing((full,), folder / "calls", holds), list[object]()
 
         def run() -> None:
             try:
@@ -261,6 +337,26 @@ def test_workers_of_this_machine(gpus: list[str], n_workers: int, seen: list[str
 
 def test_only_gpus_that_are_asked_for() -> None:
     assert visible_gpus("cpu") == []
+
+
+@pytest.mark.parametrize(
+    ("device", "n_workers"),
+    [
+        ("cpu", 6),
+        ("cuda:1", 1),
+        ("mps", 1),
+    ],  # 13 cores make six workers of two threads; a GPU is shared by none
+)
+def test_a_device_of_which_there_is_one_has_one_worker(
+    monkeypatch: pytest.MonkeyPatch, device: str, n_workers: int
+) -> None:
+    monkeypatch.setattr(local_cluster, "n_cores", lambda: 13)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    options = RunOptions(device=device, threads=2)
+    specs = worker_specs(visible_gpus(device), 0, options)
+    assert [one["options"]["env"] for one in specs.values()] == [{}] * n_workers
+    assert len(worker_specs([], 3, options)) == 3  # as many as are asked for
 
 
 def test_tls_is_passed_through(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from deponij.store.errors import StoreError
 from deponij.store.items import ItemWriter
 from deponij.store.keys import key_of_bytes
 
@@ -28,6 +29,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SIDE_PX = 18
 DEADLY_RGB = (255, 0, 0)
 _START_S = 60
+FULL_DISK = StoreError("cannot write the shard: No space left on device")
+FULL_DISK = StoreError("cannot write the shard: No space left on device")
 
 
 def picture(number: int) -> bytes:
@@ -185,26 +188,27 @@ def call_here(calls: Path) -> None:
 
 @dataclass(frozen=True)
 class Refusing:
-    """A function of a task that one worker refuses; another, where one is named, does not come to an end of it.
+    """A function of a task that some workers refuse; another, where one is named, does not come to an end of it.
 
     Attributes:
+        refuse: their addresses.
         calls: file with the address of a worker for every call.
         holds: the address of the worker that is at work for ever.
+        error: what is raised at those that refuse.
     """
 
-    refuses: str
+    refuse: tuple[str, ...]
     calls: Path
     holds: str = ""
+    error: Exception = FULL_DISK
 
     def __call__(self, task: int) -> int:
         from distributed import get_worker
 
-        from deponij.store.errors import StoreError
-
         call_here(self.calls)
         address = get_worker().address
-        if address == self.refuses:
-            raise StoreError("cannot write the shard: No space left on device")
+        if address in self.refuse:
+            raise self.error
         time.sleep(3600 if address == self.holds else 0.1)
         return task
 
@@ -225,8 +229,8 @@ def dask_setup(worker: Any) -> None:
 
 
 def _misbehave(told: dict[str, Any]) -> None:
+    from deponij.pipeline.data.adapters import instances, whole
     from deponij.store import shard
-    from deponij.store.errors import StoreError
 
     real_embed = fake_backbone.Fake._embed_images
 
@@ -243,9 +247,18 @@ def _misbehave(told: dict[str, Any]) -> None:
         return real_embed(self, batch)
 
     fake_backbone.Fake._embed_images = embed  # type: ignore[method-assign]
+    if told.get("dies_of_red"):
+        for module in (instances, whole):
+
+            def decode(content: bytes, real: Any = module.decode, **given: Any) -> Any:
+                if content == deadly_picture():
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return real(content, **given)
+
+            module.decode = decode  # type: ignore[attr-defined]
     if told.get("full_disk"):
 
         def full(*args: Any, **kwargs: Any) -> Any:
-            raise StoreError("cannot write the shard: No space left on device")
+            raise FULL_DISK
 
         shard.commit = full

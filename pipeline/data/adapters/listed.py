@@ -78,7 +78,7 @@ class _Row:
     """
 
     item_id: str
-    failure: str | None
+    problem: str | None
     given: str | None
     metadata: dict[str, MetadataValue]
     address: str | None = None
@@ -245,12 +245,12 @@ def _tidied(raw: Any, root: Path) -> str:
 
 
 def _fetched(row: _Row, *, addresses: Addresses) -> _Row:
-    if row.address is None or row.failure is not None:
+    if row.address is None or row.problem is not None:
         return row
     try:
         return replace(row, file=addresses.fetched(row.address))
     except DataError as error:
-        return replace(row, failure=str(error))
+        return replace(row, problem=str(error))
 
 
 def _place(row: _Row, root: Path, fetched: Path | None) -> tuple[Path, str]:
@@ -264,7 +264,7 @@ def _item(row: _Row, *, root: Path, fetched: Path | None, links: Links, reading:
         *_place(row, root, fetched),
         links,
         reading,
-        failure=row.failure,
+        failure=row.problem,
         given=row.given,
         metadata=row.metadata,
     )

@@ -168,8 +168,8 @@ def _scene(pair: Pair, *, root: Path, links: Links, table: ClassTable, group: st
         "label_file": label_file,
         "label": None,
     }
-    if pair.picture is None or pair.label is None:
-        said = (
+    if pair.problem is not None or pair.picture is None or pair.label is None:
+        said = pair.problem or (
             f"the label map {label_file!r} has no picture"
             if pair.picture is None
             else "there is no label map for it"

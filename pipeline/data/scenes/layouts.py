@@ -51,12 +51,14 @@ class Pair:
     Attributes:
         given: the part of the split that the layout says.
         group: what it belongs together with, where its name tells: a sequence.
+        problem: why it is not to be read, or None.
     """
 
     picture: str | None
     label: str | None
     given: str | None = None
     group: str | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ import pytest
 
 from deponij.project.extraction import on_cluster
 from deponij.project.extraction.extracting import ExtractResult, FeatureParams, extract_items, found_backbone
-from deponij.project.extraction.feature_maker import FeatureMaker
+from deponij.project.extraction.feature_maker import FeatureMaker, first_rows
 from deponij.project.extraction.on_cluster import task_rows
 from deponij.project.frame.cluster import Cluster
 from deponij.project.frame.settings import RunOptions
@@ -101,6 +102,7 @@ def test_pictures_that_items_only_name_are_read_by_workers_or_fail(world: Path, 
 
 
 def test_a_killed_workers_pictures_are_taken_over(world: Path, tmp_path: Path) -> None:
+    """What it has committed, a task of 12 by the time that it begins with a fourth batch of 4, nobody computes again."""
     says = tmp_path / "batches.txt"
     with cluster_world.processes(tmp_path / "dask") as there:
         for _ in range(2):
@@ -110,7 +112,7 @@ def test_a_killed_workers_pictures_are_taken_over(world: Path, tmp_path: Path) -
 
         def kill_in_the_middle() -> None:
             while not is_over.wait(0.02):
-                if says.exists() and says.read_text().count(f"{victim.pid} ") >= 3:
+                if says.exists() and says.read_text().count(f"{victim.pid} ") > 3:
                     cluster_world.end(victim)
                     return
 
@@ -122,6 +124,8 @@ def test_a_killed_workers_pictures_are_taken_over(world: Path, tmp_path: Path) -
             is_over.set()
             killer.join()
         assert victim.poll() is not None
+    batches = [list(map(int, line.split())) for line in says.read_text().splitlines()]
+    assert sum(n for pid, n in batches if pid != victim.pid) <= N_PICTURES - 12
     is_as_alone(world, "killed", tolerance=0.01)  # stand-ins of the dead shift the batches that follow
 
 
@@ -168,6 +172,17 @@ def test_a_worker_with_a_full_disk_is_asked_no_more(
         wait_for(there.address, 2)
         extract(world, "full", there.address)
     is_as_alone(world, "full")
+    assert "No space left on device" in capsys.readouterr().err
+
+
+def test_one_worker_does_what_four_full_ones_cannot(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with cluster_world.processes(tmp_path / "dask", 4, full_disk=True, nanny=False) as there:
+        there.add_worker(sleep_s=0.3, nanny=False)
+        wait_for(there.address, 5)
+        extract(world, "four-full", there.address)
+    is_as_alone(world, "four-full")
     assert "No space left on device" in capsys.readouterr().err
 
 
@@ -325,6 +340,17 @@ def wait_for(address: str, n_workers: int) -> None:
 
     with Client(address, set_as_default=False) as client:
         client.wait_for_workers(n_workers, timeout=60)
+
+
+def test_of_items_that_are_known_nothing_is_held() -> None:
+    keys = (None if row % 10 == 0 else f"{row // 2:040d}" for row in range(200_000))
+    tracemalloc.start()
+    try:
+        found = first_rows(keys, [f"{number:040d}" for number in (70_000, 30_000, 5)])
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+    assert found == {11: f"{5:040d}", 60_001: f"{30_000:040d}", 140_001: f"{70_000:040d}"}
 
 
 @pytest.mark.parametrize(
