@@ -22,7 +22,7 @@ import torch
 
 from deponij.pipeline.backbones import describe, load
 from deponij.pipeline.backbones.catalog import entries
-from deponij.pipeline.costs import gflops_of
+from deponij.pipeline.training.costs import gflops_of
 from deponij.pipeline.training.living import Living
 
 

@@ -32,7 +32,7 @@ import torch  # noqa: E402
 from figures import Line, below, parser, reaching, report, timed  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from deponij.pipeline.costs import PeakMemory  # noqa: E402
+from deponij.pipeline.training.costs import PeakMemory  # noqa: E402
 from deponij.pipeline.training.loop import train  # noqa: E402
 from deponij.pipeline.training.params import TrainingParams  # noqa: E402
 from deponij.pipeline.training.task import ParameterGroup  # noqa: E402

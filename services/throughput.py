@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from deponij.pipeline.backbones import sources
 from deponij.pipeline.backbones.access import resolved
 from deponij.pipeline.backbones.catalog import parse_spec
-from deponij.pipeline.costs import PeakMemory, gflops_of
+from deponij.pipeline.training.costs import PeakMemory, gflops_of
 from deponij.project.extraction.devices import load_backbone
 from deponij.project.extraction.speed import usual_s
 from deponij.project.frame.allocator import keep_pages

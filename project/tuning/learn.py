@@ -14,7 +14,7 @@ from pathlib import Path
 from deponij.pipeline.backbones.access import locate
 from deponij.pipeline.backbones.catalog import parse_spec
 from deponij.pipeline.backbones.contract import Description
-from deponij.pipeline.costs import PeakMemory
+from deponij.pipeline.training.costs import PeakMemory
 from deponij.pipeline.training.estimate import fitting, needed_bytes, trial
 from deponij.pipeline.training.params import TrainingParams
 from deponij.pipeline.tuning.saved import RECORD, save_tuned

@@ -12,7 +12,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from deponij.pipeline.costs import PeakMemory
+from deponij.pipeline.training.costs import PeakMemory
 from deponij.pipeline.training.params import TrainingParams
 from deponij.pipeline.training.task import ParameterGroup
 from deponij.pipeline.training.weights import optimizer_of

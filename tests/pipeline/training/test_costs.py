@@ -8,7 +8,7 @@ from torch import nn
 
 from deponij.pipeline.backbones import load
 from deponij.pipeline.backbones.catalog import entries
-from deponij.pipeline.costs import PeakMemory, gflops_of
+from deponij.pipeline.training.costs import PeakMemory, gflops_of
 
 
 def test_operations_of_a_convolution_are_those_that_a_hand_counts() -> None:
