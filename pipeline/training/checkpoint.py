@@ -1,12 +1,12 @@
 """What a training needs to go on exactly where it was: tensors as safetensors, the rest as JSON, sealed as one bundle."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import ConfigDict, TypeAdapter
 
-from deponij.pipeline.training.identity import Settings
+from deponij.pipeline.training.identity import Settings, identity_of
 from deponij.store.bundle import read_bundle, write_bundle
 from deponij.store.errors import StoreError
 
@@ -60,8 +60,8 @@ class State:
     history: list[EpochRecord]
     best: tuple[float, int] | None
     scale: dict[str, float | int] | None
-    settings: Settings = field(default_factory=dict)
-    pieces: int = 1
+    settings: Settings
+    pieces: int
 
     @classmethod
     def begin(cls, identity: str, settings: Settings, pieces: int) -> "State":
@@ -100,6 +100,9 @@ def read_checkpoint(folder: Path) -> "tuple[State, dict[str, Tensor]]":
 
     files = read_bundle(folder, [_TENSORS, _STATE], what="checkpoints", remedy=_REMEDY)
     try:
-        return TypeAdapter(State).validate_json(files[_STATE], strict=True), load(files[_TENSORS])
+        state = TypeAdapter(State).validate_json(files[_STATE], strict=True)
+        if state.identity != identity_of(state.settings):
+            raise ValueError("settings and identity are of different trainings")
+        return state, load(files[_TENSORS])
     except (ValueError, SafetensorError) as error:
         raise StoreError(f"{folder} is of another version or damaged: {error}; {_REMEDY}") from error

@@ -35,7 +35,7 @@ def identity_of(settings: Settings) -> str:
 def differences(there: Settings, here: Settings) -> str:
     """What a checkpoint's settings have otherwise than those of the training at hand, in words."""
     names = [name for name in dict.fromkeys([*here, *there]) if there.get(name) != here.get(name)]
-    if not there or not names:
+    if not names:
         return "another version or model"
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(_said(name, there, here) for name in names[:_SHOWN]) + more

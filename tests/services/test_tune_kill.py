@@ -102,7 +102,7 @@ def test_a_killed_tuning_leaves_one_folder_that_the_next_one_takes(
     assert "wait for it to end, or tune under another name" in second.err
     killed(process)
     assert names(tmp_path) == {"whole", "cans.unfinished"}
-    assert names(unfinished) == {"pictures", "checkpoint"}
+    assert names(unfinished) == {"pictures", "checkpoint", "took.json"}
 
     with monkeypatch.context() as patch:
         patch.setattr(pictures, "_decode", None)  # nothing is decoded again
