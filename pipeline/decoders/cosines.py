@@ -65,7 +65,7 @@ class _Neighbours(torch.autograd.Function):
         return own, beside, below, across
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, own: Tensor, beside: Tensor, below: Tensor, across: Tensor) -> Tensor:
         (features,) = ctx.saved_tensors
         gradient = torch.empty_like(features)
