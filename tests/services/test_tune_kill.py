@@ -102,7 +102,8 @@ def test_a_killed_tuning_leaves_one_folder_that_the_next_one_takes(
     assert "wait for it to end, or tune under another name" in second.err
     killed(process)
     assert names(tmp_path) == {"whole", "cans.unfinished"}
-    assert names(unfinished) == {"pictures", "checkpoint", "took.json"}
+    # What it took so far is written now and then.
+    assert names(unfinished) - {"took.json"} == {"pictures", "checkpoint"}
 
     with monkeypatch.context() as patch:
         patch.setattr(pictures, "_decode", None)  # nothing is decoded again
